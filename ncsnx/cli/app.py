@@ -1,0 +1,39 @@
+"""The `ncsnx` application and the order of its commands."""
+
+from typing import Annotated
+
+import typer
+
+from ncsnx import __version__
+from ncsnx.cli import diff, list, sample, show, train
+
+app = typer.Typer(
+    name="ncsnx",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    help="Noise-conditional score networks (NCSN, NCSNv2): train, sample and evaluate experiments that are typed "
+    "Python files.\n\nBegin with `ncsnx list`, then `ncsnx train digits` and `ncsnx sample digits`.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ncsnx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+app.command("list")(list.list_command)
+app.command("show")(show.show_command)
+app.command("diff")(diff.diff_command)
+app.command("train")(train.train_command)
+app.command("sample")(sample.sample_command)

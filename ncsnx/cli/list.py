@@ -1,0 +1,97 @@
+"""`ncsnx list`: the experiments that can be trained and the runs that there are."""
+
+from typing import TYPE_CHECKING, Any
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def list_command(runs: options.Runs = None, json: options.Json = False, verbose: options.Verbose = False) -> None:
+    """List experiments and runs. A broken file is listed with its error."""
+    with session(verbose=verbose) as messages:
+        from ncsnx.console.tables import Column, table
+        from ncsnx.runs.names import runs_folder
+
+        experiments, known_runs = _experiments(), _runs(runs_folder(runs))
+        if json:
+            messages.json({"experiments": experiments, "runs": known_runs})
+            return
+        good = [row for row in experiments if row["error"] is None]
+        columns = ("experiment", "data", "px", "network", "levels", "batch", "steps", "from")
+        right = ("px", "levels", "batch", "steps")
+        table(
+            messages,
+            [Column(title, "right" if title in right else "left") for title in columns],
+            [[_text(row[_KEYS.get(title, title)]) for title in columns] for row in good],
+        )
+        for row in experiments:
+            if row["error"] is not None:
+                messages.data(f"broken: {row['error']}")
+        if known_runs:
+            messages.data("")
+            table(
+                messages,
+                [Column("run"), Column("experiment"), Column("step", "right"), Column("of", "right"), Column("state")],
+                [[_text(row[key]) for key in ("run", "experiment", "step", "steps", "state")] for row in known_runs],
+            )
+
+
+_KEYS = {"experiment": "name", "px": "image_size", "batch": "batch_size", "from": "where"}
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _experiments() -> list[dict[str, Any]]:
+    from ncsnx.config.discovery import RANKS, discover
+    from ncsnx.config.registry import relative
+    from ncsnx.config.variants import tag_of
+
+    rows: list[dict[str, Any]] = []
+    for source in discover():
+        if source.file is None:
+            rows.append({"name": None, "where": relative(str(source.path)), "error": source.error})
+            continue
+        for registered in source.file.registered:
+            experiment = registered.experiment
+            rows.append(
+                {
+                    "name": experiment.name,
+                    "data": tag_of(type(experiment.data)),
+                    "image_size": experiment.data.image_size,
+                    "network": tag_of(type(experiment.model)),
+                    "levels": experiment.schedule.levels,
+                    "batch_size": experiment.batch_size,
+                    "steps": experiment.steps,
+                    "where": RANKS[source.rank] if source.rank == 2 else relative(registered.where),
+                    "error": None,
+                }
+            )
+    return rows
+
+
+def _runs(folder: "Path") -> list[dict[str, Any]]:
+    from ncsnx.runs.folder import Run, list_runs
+    from ncsnx.runs.manifest import checkpoints
+
+    rows: list[dict[str, Any]] = []
+    for name, run in list_runs(folder):
+        if not isinstance(run, Run):
+            rows.append({"run": name, "experiment": None, "step": None, "steps": None, "state": f"broken: {run}"})
+            continue
+        experiment, steps = run.experiment(), checkpoints(run)
+        step = steps[-1] if steps else 0
+        rows.append(
+            {
+                "run": name,
+                "experiment": experiment.name,
+                "step": step,
+                "steps": experiment.steps,
+                "state": "complete" if step >= experiment.steps else "unfinished",
+            }
+        )
+    return rows

@@ -1,0 +1,27 @@
+"""Options that several commands share, in one wording."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Runs = Annotated[
+    Path | None, typer.Option("--runs", metavar="DIR", help="Folder of the runs. [NCSNX_RUNS, else ./runs]")
+]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Folder of the data sets. [NCSNX_DATA, else ./data]")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks of errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="A remark to keep with the result.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps. auto takes CUDA, then MPS, then the CPU.")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; bits are equal at equal counts only.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network (torch.compile).")]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Run the network as it is written, without the exact rewrites for speed.")
+]

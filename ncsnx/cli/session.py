@@ -1,0 +1,32 @@
+"""What surrounds every command: its messages, and one clear line with the right exit code when it fails."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.errors import NcsnxError, UsageError
+
+
+@contextmanager
+def session(*, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]:
+    """Gives the command its Messages. An NcsnxError in the block becomes one line and its exit code; --verbose adds the
+    traceback. Any other exception is a bug: it is noted in the log and keeps its traceback.
+    """
+    messages = Messages(Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
+    try:
+        if verbose and quiet:
+            raise UsageError("--verbose and --quiet exclude each other; give one of them")
+        yield messages
+    except NcsnxError as error:
+        messages.error(str(error))
+        messages.detail(traceback.format_exc().rstrip())
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        messages.error("interrupted")
+        raise typer.Exit(130) from None
+    except Exception as error:
+        messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
+        raise

@@ -1,0 +1,44 @@
+"""`ncsnx show`: a configuration, value by value, with the origin of each on request."""
+
+from typing import Annotated
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session
+
+
+def show_command(
+    name: Annotated[str, typer.Argument(help="An experiment (name, FILE.py or FILE.py:NAME) or a run (runs/NAME).")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
+    origins: Annotated[bool, typer.Option("--origins", help="Say where each value was written.")] = False,
+    runs: options.Runs = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show a configuration with every default written out.
+
+    With FIELD=VALUE it shows what `ncsnx train` would train, such as `ncsnx show digits optimizer=sgd model.width=64`.
+    """
+    with session(verbose=verbose) as messages:
+        from ncsnx.cli.targets import find_target
+        from ncsnx.config.codec import flatten, identifying_paths, identity, to_json, unstructure
+        from ncsnx.config.comparison import shown
+        from ncsnx.config.registry import relative
+        from ncsnx.console.tables import Column, table
+        from ncsnx.runs.names import runs_folder
+
+        target = find_target(name, runs_folder(runs), overrides)
+        known = {path: relative(origin) for path, origin in target.origins.items()}
+        if json:
+            saved = {**to_json(target.experiment), "identity": identity(target.experiment)}
+            messages.json({**saved, "origins": known} if origins else saved)
+            return
+        identifying = identifying_paths(target.experiment)
+        columns = [Column("value"), Column(""), Column("identity"), *([Column("origin")] if origins else [])]
+        rows = []
+        for path, value in flatten(unstructure(target.experiment)):
+            row = [path, shown(value), "yes" if path in identifying else ""]
+            rows.append([*row, known.get(path, "unknown")] if origins else row)
+        table(messages, columns, rows)
+        messages.data(f"\nidentity {identity(target.experiment)}\nfrom     {relative(target.where)}")

@@ -1,0 +1,60 @@
+"""What `show` and `diff` take: an experiment or a run."""
+
+import json
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.discovery import UnknownExperimentError, resolve
+from ncsnx.config.experiment import Experiment
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs.folder import Run, open_run
+
+
+@attrs.frozen
+class Target:
+    """An experiment, wherever it was found."""
+
+    experiment: Experiment
+    origins: dict[str, str]
+    where: str
+    run: Run | None
+
+
+def find_target(wanted: str, runs_folder: Path, overrides: list[str] | None = None) -> Target:
+    """The experiment or the run that `wanted` means.
+
+    `runs/NAME` and paths to a folder mean the run; a `.py` file and a name that is registered mean the experiment; any
+    other name means the run of that name. Raises UsageError where there is neither.
+    """
+    in_runs = wanted.removeprefix("runs/")
+    if wanted != in_runs and "/" not in in_runs.rstrip("/"):
+        return _of_run(open_run(runs_folder, in_runs.rstrip("/")), overrides)
+    if Path(wanted).is_dir() and "/" in wanted:
+        return _of_run(open_run(runs_folder, wanted), overrides)
+    try:
+        found = resolve(wanted, overrides)
+    except UnknownExperimentError:
+        if not (runs_folder / wanted / "config.json").is_file():
+            raise
+        return _of_run(open_run(runs_folder, wanted), overrides)
+    return Target(found.experiment, found.origins, found.where, None)
+
+
+def _of_run(run: Run, overrides: list[str] | None) -> Target:
+    if overrides:
+        raise UsageError(f"{run.path} is a run and stays as it is; overrides go with an experiment")
+    return Target(run.experiment(), read_origins(run), str(run.path), run)
+
+
+def read_origins(run: Run) -> dict[str, str]:
+    """Where the values of a run's experiment came from, as recorded. Raises NcsnxError for a damaged file."""
+    try:
+        origins = json.loads(run.origins_path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise NcsnxError(f"{run.origins_path}: can't be read: {error}") from error
+    if not isinstance(origins, dict):
+        raise NcsnxError(f"{run.origins_path}: expected an object, found {type(origins).__name__}")
+    return {str(path): str(origin) for path, origin in origins.items()}

@@ -1,0 +1,42 @@
+"""The language of experiments: frozen classes, checked and registered. Nothing here imports torch."""
+
+from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, DataOnDisk, Digits
+from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
+from ncsnx.config.model import NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
+from ncsnx.config.optimizer import SGD, Adam, Optimizer, RMSProp
+from ncsnx.config.registry import register
+from ncsnx.config.sampler import AnnealedLangevin, Sampler
+from ncsnx.config.schedule import Geometric, Schedule, Uniform
+from ncsnx.config.variants import Config, variant
+
+__all__ = [
+    "CIFAR10",
+    "FFHQ",
+    "LSUN",
+    "NCSN",
+    "SGD",
+    "Adam",
+    "AnnealedLangevin",
+    "CelebA",
+    "Config",
+    "Data",
+    "DataOnDisk",
+    "Digits",
+    "Ema",
+    "Experiment",
+    "Geometric",
+    "Model",
+    "NCSNDeeper",
+    "NCSNv2",
+    "NCSNv2Deeper",
+    "NCSNv2Deepest",
+    "Optimizer",
+    "RMSProp",
+    "Sampler",
+    "Schedule",
+    "ScoreMatching",
+    "Snapshots",
+    "Uniform",
+    "register",
+    "variant",
+]

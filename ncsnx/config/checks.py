@@ -1,0 +1,84 @@
+"""Validators for fields of configuration classes; their messages say what is accepted and what was given.
+
+They judge values, not types: types are the codec's business, so a value of another type passes here.
+"""
+
+import math
+import re
+from typing import Any, Protocol
+
+import attrs
+
+
+class Check(Protocol):
+    """A validator as attrs calls it."""
+
+    def __call__(self, instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None: ...
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refuse(attribute: "attrs.Attribute[Any]", accepted: str, value: Any) -> None:
+    raise ValueError(f"{attribute.name} must be {accepted}, not {value!r}")
+
+
+def positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts finite numbers > 0."""
+    if _number(value) and not (value > 0 and math.isfinite(value)):
+        _refuse(attribute, "a finite number > 0", value)
+
+
+def not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts finite numbers >= 0."""
+    if _number(value) and not (value >= 0 and math.isfinite(value)):
+        _refuse(attribute, "a finite number >= 0", value)
+
+
+def fraction(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts numbers in [0, 1)."""
+    if _number(value) and not 0 <= value < 1:
+        _refuse(attribute, "at least 0 and below 1", value)
+
+
+def between(low: int, high: int) -> Check:
+    """Accepts numbers in [low, high]."""
+
+    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if _number(value) and not low <= value <= high:
+            _refuse(attribute, f"between {low} and {high}", value)
+
+    return check
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What may name an experiment or a run: a plain file name on every system."""
+
+
+def name(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts names that are safe as a folder's."""
+    if isinstance(value, str) and not NAME.fullmatch(value):
+        _refuse(attribute, "1 to 100 of the characters A-Z a-z 0-9 . _ - and begin with a letter or digit", value)
+
+
+def one_line(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts text without control characters."""
+    if isinstance(value, str) and not all(character.isprintable() for character in value):
+        _refuse(attribute, "one line of printable text", value)
+
+
+def plain_word(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts words of letters, digits, _ and -, such as the name of a category."""
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        _refuse(attribute, "1 to 64 letters, digits, _ or -", value)
+
+
+def when_given(check: Check) -> Check:
+    """Applies `check` unless the value is None."""
+
+    def optional(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if value is not None:
+            check(instance, attribute, value)
+
+    return optional

@@ -1,0 +1,97 @@
+"""Data sets as configuration. What reads them is in `ncsnx.data`."""
+
+from typing import Literal
+
+import attrs
+
+from ncsnx.config import checks
+from ncsnx.config.variants import OUTSIDE_IDENTITY, Config, variant
+
+Dequantization = Literal["none", "uniform", "gaussian"]
+Transform = Literal["none", "rescaled", "logit"]
+
+
+@attrs.frozen(kw_only=True)
+class Data(Config):
+    """A data set and how its images reach the network: pixels in [0, 1], flipped, dequantized, transformed."""
+
+    random_flip: bool = False
+    """Mirror each training image left to right with probability one half."""
+    dequantization: Dequantization = "none"
+    """'uniform': x·(q−1)/q + u/q for q grey levels (255/256 and u/256 for 8 bits); 'gaussian': x + 0.01 z."""
+    transform: Transform = "none"
+    """'rescaled': 2x − 1; 'logit': ln u − ln(1 − u) of u = λ + (1 − 2λ)x with λ = 1e-6. With 'none' the network
+    itself maps x to 2x − 1."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        raise NotImplementedError(f"{type(self).__name__} doesn't say its image_size")
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return 3
+
+
+@attrs.frozen(kw_only=True)
+class DataOnDisk(Data):
+    """A data set that a person puts on the disk."""
+
+    root: str | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY)
+    """Where its files are. By default a folder of the set's own in the data folder (`--data`, NCSNX_DATA, ./data)."""
+
+
+@variant(Data, "digits")
+@attrs.frozen(kw_only=True)
+class Digits(Data):
+    """scikit-learn's 1,797 handwritten digits, 8×8, one channel, grey levels 0 to 16. Ships with scikit-learn.
+
+    Held out: every image whose index is 5 modulo 6.
+    """
+
+    @property
+    def image_size(self) -> int:
+        return 8
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+
+@variant(Data, "cifar10")
+@attrs.frozen(kw_only=True)
+class CIFAR10(DataOnDisk):
+    """CIFAR-10 (Krizhevsky 2009), binary version: 50,000 training and 10,000 test images of 32×32 pixels."""
+
+    @property
+    def image_size(self) -> int:
+        return 32
+
+
+@variant(Data, "celeba")
+@attrs.frozen(kw_only=True)
+class CelebA(DataOnDisk):
+    """CelebA, aligned and cropped (Liu et al. 2015): centre crop, then resized; split as the data set declares."""
+
+    image_size: int = attrs.field(default=64, validator=checks.positive)
+    crop: int = attrs.field(default=140, validator=checks.positive)
+    """Side of the centre crop, in pixels of the original 178×218."""
+
+
+@variant(Data, "lsun")
+@attrs.frozen(kw_only=True)
+class LSUN(DataOnDisk):
+    """One category of LSUN (Yu et al. 2015), LMDB: the short side resized, then a centre crop."""
+
+    category: str = attrs.field(validator=checks.plain_word)
+    """Such as bedroom, tower or church_outdoor."""
+    image_size: int = attrs.field(validator=checks.positive)
+
+
+@variant(Data, "ffhq")
+@attrs.frozen(kw_only=True)
+class FFHQ(DataOnDisk):
+    """FFHQ (Karras et al. 2019), LMDB at one resolution; 90/10 split of a fixed shuffle."""
+
+    image_size: int = attrs.field(default=256, validator=checks.positive)

@@ -1,0 +1,164 @@
+"""Finding experiments: in `./experiments`, in installed packages, and those that come with ncsnx, in that order.
+
+A broken file is an entry with its error and never breaks another.
+"""
+
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.loading import ExperimentFile, load_file
+from ncsnx.config.overrides import apply_overrides, parse_overrides
+from ncsnx.config.registry import Registered
+from ncsnx.errors import NcsnxError, UsageError
+
+RANKS = ("./experiments", "installed packages", "built in")
+
+
+class UnknownExperimentError(UsageError):
+    """A name that no experiment has."""
+
+
+@attrs.frozen
+class Source:
+    """One experiment file that was found, and what came of executing it."""
+
+    path: Path
+    rank: int
+    """Index into RANKS."""
+    file: ExperimentFile | None
+    error: str | None
+
+
+@attrs.frozen
+class Resolved:
+    """An experiment that was asked for, ready to be used."""
+
+    experiment: Experiment
+    origins: dict[str, str]
+    source: str
+    """The text of the file that registered it."""
+    where: str
+    """FILE:LINE of its registration."""
+
+
+def built_in_folder() -> Path:
+    """The folder of the experiments that come with ncsnx: inside the package, or beside it in a source checkout."""
+    package = Path(__file__).parent.parent
+    packaged = package / "_experiments"
+    return packaged if packaged.is_dir() else package.parent / "experiments"
+
+
+def discover() -> list[Source]:
+    """Executes every experiment file in all places; each real file once, in the first place that has it."""
+    sources: list[Source] = []
+    seen: set[Path] = set()
+    for rank, paths in enumerate((_files_in(Path("experiments")), _installed(), _files_in(built_in_folder()))):
+        for path in paths:
+            if isinstance(path, Source):
+                sources.append(path)
+            elif (real := path.resolve()) not in seen:
+                seen.add(real)
+                sources.append(_load(path, rank))
+    return sources
+
+
+def resolve(wanted: str, arguments: list[str] | None = None) -> Resolved:
+    """The experiment that `wanted` names, with the overrides of the command line applied.
+
+    `wanted` is a name, a path to a `.py`, or `FILE.py:NAME`. Raises UsageError for what can't be found or is found
+    twice at one rank, and the errors of the file and of the overrides.
+    """
+    file_part, _, inner_name = wanted.rpartition(":")
+    if file_part.endswith(".py"):
+        registered, file = _from_file(Path(file_part), inner_name)
+    elif wanted.endswith(".py"):
+        registered, file = _from_file(Path(wanted), None)
+    else:
+        registered, file = _by_name(wanted)
+    overrides = parse_overrides(arguments or [])
+    experiment, origins = apply_overrides(registered.experiment, registered.origins, overrides)
+    return Resolved(experiment, origins, file.source, registered.where)
+
+
+def _files_in(folder: Path) -> list[Path | Source]:
+    try:
+        return sorted(path for path in folder.glob("*.py") if not path.name.startswith(("_", ".")))
+    except OSError:
+        return []
+
+
+def _installed() -> list[Path | Source]:
+    """The files of the modules that packages name under the entry-point group `ncsnx.experiments`."""
+    found: list[Path | Source] = []
+    for entry in entry_points(group="ncsnx.experiments"):
+        try:
+            spec = find_spec(entry.module)
+        except (ImportError, ValueError) as error:
+            spec, problem = None, f": {error}"
+        else:
+            problem = ""
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            message = f"{entry.module}: named by the entry point {entry.name!r}, but it is no module{problem}"
+            found.append(Source(Path(entry.module), 1, None, message))
+        else:
+            found.append(Path(spec.origin))
+    return found
+
+
+def _load(path: Path, rank: int) -> Source:
+    try:
+        return Source(path, rank, load_file(path), None)
+    except NcsnxError as error:
+        return Source(path, rank, None, str(error))
+
+
+def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile]:
+    if not path.is_file():
+        beside = [str(other) for other in _files_in(path.parent) if isinstance(other, Path)]
+        near = get_close_matches(str(path), beside, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{path}: there is no such file{hint}")
+    file = load_file(path)
+    known = {registered.experiment.name: registered for registered in file.registered}
+    if name is None and len(known) > 1:
+        raise UsageError(
+            f"{path}: registers {', '.join(known)}; pick one with {path}:NAME, such as {path}:{next(iter(known))}"
+        )
+    if name is not None and name not in known:
+        raise UsageError(f"{path}: registers {', '.join(known)}, but no {name!r}")
+    return (known[name] if name is not None else file.registered[0]), file
+
+
+def _by_name(name: str) -> tuple[Registered, ExperimentFile]:
+    sources = discover()
+    for rank in range(len(RANKS)):
+        found = [
+            (registered, source.file)
+            for source in sources
+            if source.rank == rank and source.file is not None
+            for registered in source.file.registered
+            if registered.experiment.name == name
+        ]
+        if len(found) > 1:
+            places = " and ".join(registered.where for registered, _ in found)
+            raise UsageError(f"{name!r} is registered twice in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
+        if found:
+            return found[0]
+    raise _not_found(name, sources)
+
+
+def _not_found(name: str, sources: list[Source]) -> UnknownExperimentError:
+    broken = [source.error for source in sources if source.error and source.path.stem == name]
+    if broken:
+        return UnknownExperimentError(f"no experiment {name!r}, and the file of that name is broken: {broken[0]}")
+    names = [r.experiment.name for source in sources if source.file for r in source.file.registered]
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(dict.fromkeys(names)) or 'none'}"
+    count = sum(source.error is not None for source in sources)
+    more = f" ({count} broken file{'s' if count > 1 else ''}: see `ncsnx list`)" if count else ""
+    return UnknownExperimentError(f"no experiment is named {name!r}; {hint}{more}")

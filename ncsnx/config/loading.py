@@ -1,0 +1,100 @@
+"""Executes an experiment file and collects what it registers.
+
+The source is read once and that very text is compiled, so that a stale bytecode file can't stand in for it. The
+module's name comes from the file's real path: two files with one stem never share classes. The folder of the file is
+not put on the import path.
+"""
+
+import contextlib
+import hashlib
+import io
+import sys
+import tokenize
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+import attrs
+
+from ncsnx.config import provenance
+from ncsnx.config.codec import ConfigError
+from ncsnx.config.registry import Collector, Registered, collecting
+from ncsnx.config.variants import load_plugins
+from ncsnx.errors import NcsnxError
+
+
+class ExperimentFileError(NcsnxError):
+    """An experiment file that can't be executed; the message has FILE:LINE and the exception."""
+
+
+@attrs.frozen
+class ExperimentFile:
+    """An executed experiment file."""
+
+    path: Path
+    source: str
+    registered: tuple[Registered, ...]
+
+
+def load_file(path: Path) -> ExperimentFile:
+    """Executes the file and returns what it registered, in order.
+
+    Raises ExperimentFileError for a file that can't be read or executed, or that registers nothing.
+    """
+    source = _read(path)
+    load_plugins()
+    with provenance.recording() as seen:
+        collector = Collector(seen)
+        token = collecting.set(collector)
+        try:
+            _execute(path, source)
+        finally:
+            collecting.reset(token)
+    if not collector.registered:
+        raise ExperimentFileError(f"{path}: registers no experiment; end it with register(Experiment(name=…, …))")
+    return ExperimentFile(path, source, tuple(collector.registered))
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ExperimentFileError(f"{path}: can't be read: {error.strerror}") from error
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        return content.decode(encoding)
+    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+        raise ExperimentFileError(f"{path}:1: is no Python source: {error}") from error
+
+
+def _execute(path: Path, source: str) -> None:
+    name = "ncsnx_experiment_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # attrs looks up the module of a class while it makes it
+    try:
+        code = compile(source, str(path), "exec", dont_inherit=True)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
+            exec(code, module.__dict__)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        raise ExperimentFileError(_describe(path, error)) from error
+
+
+def _describe(path: Path, error: BaseException) -> str:
+    """FILE:LINE and the exception, in one line."""
+    if isinstance(error, ConfigError) and str(error).startswith(f"{path}:"):
+        return str(error)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    line = (error.lineno if isinstance(error, SyntaxError) else None) or (lines[-1] if lines else None)
+    message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    if isinstance(error, SystemExit):
+        message = f"the file calls exit ({message or 'no message'}); an experiment file only declares"
+    where = f"{path}:{line}" if line else str(path)
+    return f"{where}: {type(error).__name__}: {message}" if message else f"{where}: {type(error).__name__}"

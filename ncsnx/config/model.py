@@ -1,0 +1,59 @@
+"""Networks as configuration. What builds them is in `ncsnx.networks`."""
+
+from typing import Literal
+
+import attrs
+
+from ncsnx.config import checks
+from ncsnx.config.variants import Config, variant
+
+Normalization = Literal["instance++", "instance", "variance", "batch", "none"]
+Activation = Literal["elu", "relu", "leaky_relu", "swish"]
+
+
+@attrs.frozen(kw_only=True)
+class Model(Config):
+    """A score network: a RefineNet over dilated residual stages."""
+
+    width: int = attrs.field(default=128, validator=checks.positive)
+    """Channels of the first stage ('ngf'); later stages have 2 or 4 times as many."""
+    normalization: Normalization = "instance++"
+    activation: Activation = "elu"
+
+
+@variant(Model, "ncsnv2")
+@attrs.frozen(kw_only=True)
+class NCSNv2(Model):
+    """The unconditional network for 32 and 64 px (Song & Ermon 2020): four stages, s(x, σ) = s(x)/σ."""
+
+
+@variant(Model, "ncsnv2-deeper")
+@attrs.frozen(kw_only=True)
+class NCSNv2Deeper(Model):
+    """The unconditional network for 96 and 128 px: five stages."""
+
+
+@variant(Model, "ncsnv2-deepest")
+@attrs.frozen(kw_only=True)
+class NCSNv2Deepest(Model):
+    """The unconditional network for 256 px: six stages."""
+
+
+@attrs.frozen(kw_only=True)
+class ConditionalModel(Model):
+    """A network whose normalizations hold one row of parameters for each noise level (Song & Ermon 2019)."""
+
+    spectral_norm: bool = False
+    """Spectral normalization of every convolution but the first and the last."""
+
+
+@variant(Model, "ncsn")
+@attrs.frozen(kw_only=True)
+class NCSN(ConditionalModel):
+    """The original network (Song & Ermon 2019): the stages of NCSNv2, conditional on the level."""
+
+
+@variant(Model, "ncsn-deeper")
+@attrs.frozen(kw_only=True)
+class NCSNDeeper(ConditionalModel):
+    """The stages of NCSNv2Deeper, conditional on the level."""

@@ -1,0 +1,249 @@
+"""`optimizer=sgd optimizer.momentum=0.8 steps=50k`: changes to an experiment from the command line.
+
+Order-free: variants first, then fields. Each text is parsed by the type that the field declares. A variant swap starts
+from the new variant's defaults; a value that has no default and that both variants share is kept (σ_1 when the
+spacing of the levels changes, say).
+"""
+
+import re
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+
+from ncsnx.config.codec import ConfigError, flatten, optional_of, structure, unstructure
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
+from ncsnx.config.variants import TAG, Config, is_family, load_plugins, tag_of, variants
+from ncsnx.errors import UsageError
+
+_INTEGER = re.compile(r"[+-]?\d+(_\d+)*")
+_SHORT_INTEGER = re.compile(r"(\d+(?:\.\d+)?)([kM])")
+_NUMBER = re.compile(r"[+-]?(\d+(_\d+)*(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+
+
+class OverrideError(UsageError):
+    """An override that can't be applied; the message names its path."""
+
+
+@attrs.frozen
+class Override:
+    """One `path=text` of a command line."""
+
+    path: str
+    text: str
+
+    @property
+    def parts(self) -> list[str]:
+        return self.path.split(".")
+
+
+def parse_overrides(arguments: list[str]) -> list[Override]:
+    """Splits `path=text` words. Raises OverrideError for a word without `=` and for a path that comes twice."""
+    overrides: dict[str, Override] = {}
+    for argument in arguments:
+        path, equals, text = argument.partition("=")
+        if not equals or not path:
+            raise OverrideError(f"{argument!r}: expected FIELD=VALUE, such as steps=50k or optimizer.lr=1e-4")
+        if path in overrides:
+            raise OverrideError(f"{path}: given twice, as {overrides[path].text!r} and {text!r}; give it once")
+        overrides[path] = Override(path, text)
+    return list(overrides.values())
+
+
+def apply_overrides(
+    experiment: Experiment, origins: dict[str, str], overrides: list[Override]
+) -> tuple[Experiment, dict[str, str]]:
+    """The experiment with the overrides applied, and the origins of its values. Raises OverrideError."""
+    load_plugins()
+    values = unstructure(experiment)
+    origins = dict(origins)
+    for override in sorted(overrides, key=lambda o: (not _is_variant(o), o.path.count("."), o.path)):
+        _apply(override, values, origins)
+    try:
+        changed = structure(values)
+    except ConfigError as error:
+        raise _explained(error, overrides) from error
+    rows = {path for path, _ in flatten(unstructure(changed))}
+    return changed, {path: origins.get(path, DEFAULT) for path in rows}
+
+
+def parse_text(text: str, declared: Any, path: str) -> Any:
+    """A command line's text as a value of the declared type. Raises OverrideError that says what is accepted."""
+    inner = optional_of(declared)
+    if inner is not None:
+        return None if text.lower() == "none" else parse_text(text, inner, path)
+    if get_origin(declared) is Literal:
+        return _one_of(text, [str(option) for option in get_args(declared)], path)
+    if declared is bool:
+        if text not in ("true", "false"):
+            raise OverrideError(f"{path}: expected true or false, found {text!r}")
+        return text == "true"
+    if declared is int:
+        return _integer(text, path)
+    if declared is float:
+        if not _NUMBER.fullmatch(text):
+            raise OverrideError(f"{path}: expected a finite number such as 0.8 or 1e-4, found {text!r}")
+        return float(text)
+    if declared is str:
+        return text
+    raise OverrideError(f"{path}: can't be set from the command line; set it in the experiment's file")
+
+
+def _integer(text: str, path: str) -> int:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if short := _SHORT_INTEGER.fullmatch(text):
+        number = float(short[1]) * {"k": 1_000, "M": 1_000_000}[short[2]]
+        if number == int(number):
+            return int(number)
+    raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {text!r}")
+
+
+def _one_of(text: str, accepted: list[str], path: str) -> str:
+    if text in accepted:
+        return text
+    near = get_close_matches(text, accepted, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise OverrideError(f"{path}: expected one of {', '.join(accepted)}, found {text!r}{hint}")
+
+
+# ------------------------------------------------------------------------------------------- finding the field
+
+
+def _is_variant(override: Override) -> bool:
+    """Whether the path is that of a family, by the declared types alone."""
+    cls: Any = Experiment
+    for part in override.parts:
+        field = _field(cls, part) if isinstance(cls, type) and attrs.has(cls) else None
+        if field is None:
+            return False
+        cls = optional_of(field.type) or field.type
+    return is_family(cls)
+
+
+def _field(cls: type, name: str) -> "attrs.Attribute[Any] | None":
+    return next((field for field in attrs.fields(cls) if field.name == name), None)
+
+
+def _class_of(declared: Any, values: dict[str, Any]) -> type[Config]:
+    """The class that describes `values`: the tagged variant of a family, else the declared class."""
+    cls: type[Config] = optional_of(declared) or declared
+    return variants(cls)[values[TAG]] if is_family(cls) else cls
+
+
+def _apply(override: Override, values: dict[str, Any], origins: dict[str, str]) -> None:
+    cls: type[Config] = Experiment
+    parts = override.parts
+    for depth, part in enumerate(parts):
+        field = _field(cls, part)
+        if field is None:
+            raise _unknown(override, parts[:depth], cls)
+        declared: Any = optional_of(field.type) or field.type
+        last = depth == len(parts) - 1
+        if last and is_family(declared):
+            tag = _one_of(override.text, list(variants(declared)), override.path)
+            if tag != values[part][TAG]:
+                values[part] = _swapped(declared, tag, values[part])
+                _forget(origins, override.path)
+            origins[override.path] = COMMAND_LINE
+        elif last:
+            _set(override, field, values, part, origins)
+        elif isinstance(declared, type) and issubclass(declared, Config):
+            if values[part] is None:  # a part that was switched off comes back with its defaults
+                values[part] = {}
+                _forget(origins, ".".join(parts[: depth + 1]))
+            cls, values = _class_of(declared, values[part]), values[part]
+        else:
+            raise OverrideError(
+                f"{override.path}: {'.'.join(parts[: depth + 1])} is a single value, nothing lies under it"
+            )
+
+
+def _set(
+    override: Override,
+    field: "attrs.Attribute[Any]",
+    values: dict[str, Any],
+    key: str,
+    origins: dict[str, str],
+) -> None:
+    declared = optional_of(field.type) or field.type
+    if isinstance(declared, type) and issubclass(declared, Config):
+        if optional_of(field.type) is None or override.text.lower() != "none":
+            accepted = ", ".join(f"{override.path}.{inner.name}=…" for inner in attrs.fields(declared))
+            off = f", or {override.path}=none" if optional_of(field.type) is not None else ""
+            raise OverrideError(f"{override.path}: is a group of values; set {accepted}{off}")
+        values[key] = None
+        _forget(origins, override.path)
+    else:
+        values[key] = parse_text(override.text, field.type, override.path)
+    origins[override.path] = COMMAND_LINE
+
+
+def _swapped(family: type[Config], tag: str, before: dict[str, Any]) -> dict[str, Any]:
+    old, new = variants(family)[before[TAG]], variants(family)[tag]
+    kept = {
+        field.name: before[field.name]
+        for field in attrs.fields(new)
+        if field.default is attrs.NOTHING and (same := _field(old, field.name)) and same.type == field.type
+    }
+    return {TAG: tag, **kept}
+
+
+def _forget(origins: dict[str, str], path: str) -> None:
+    for inner in [known for known in origins if known.startswith(path + ".")]:
+        del origins[inner]
+
+
+# ------------------------------------------------------------------------------------------------- complaints
+
+
+def _paths(cls: type[Config], prefix: str = "") -> list[tuple[str, str]]:
+    """Every (path, tag of the variant that has it) under a class, all variants included."""
+    found = []
+    for field in attrs.fields(cls):
+        path, declared = f"{prefix}{field.name}", optional_of(field.type) or field.type
+        found.append((path, tag_of(cls) or ""))
+        if is_family(declared):
+            found += [row for inner in variants(declared).values() for row in _paths(inner, path + ".")]
+        elif isinstance(declared, type) and issubclass(declared, Config):
+            found += _paths(declared, path + ".")
+    return found
+
+
+def _elsewhere(name: str, current: str | None) -> list[str]:
+    """The other places of a field of this name, with the variants that have it."""
+    places: dict[str, list[str]] = {}
+    for path, tag in _paths(Experiment):
+        parent, _, last = path.rpartition(".")
+        if last == name and tag != current:
+            places.setdefault(path, []).append(f"{parent}={tag}" if tag else "")
+    return [path + (f" (with {' or '.join(tags)})" if tags[0] else "") for path, tags in places.items()]
+
+
+def _unknown(override: Override, parents: list[str], cls: type[Config]) -> OverrideError:
+    prefix = "".join(f"{parent}." for parent in parents)
+    fields = [field.name for field in attrs.fields(cls)]
+    part = override.parts[len(parents)]
+    near = get_close_matches(part, fields, n=1)
+    elsewhere = _elsewhere(override.parts[-1], tag_of(cls))
+    under = f"{prefix[:-1]} ({tag_of(cls) or cls.__name__})" if prefix else "an experiment"
+    if elsewhere and not (near and len(near[0]) == len(part)):
+        hint = f"it exists under {' and '.join(elsewhere)}"
+    elif near:
+        hint = f"did you mean {prefix}{near[0]}?"
+    else:
+        hint = f"{under} has {', '.join(fields)}"
+    return OverrideError(f"{override.path}: no such field in {under}; {hint}")
+
+
+def _explained(error: ConfigError, overrides: list[Override]) -> OverrideError:
+    """The complaint about the changed experiment, with the override that its path comes from."""
+    given = {override.path: override.text for override in overrides}
+    lines = []
+    for path, complaint in error.problems:
+        causes = [p for p in given if path == p or path.startswith(p + ".") or (path and p.startswith(path + "."))]
+        cause = ", ".join(f"{p}={given[p]}" for p in causes or given)
+        add = f"; add {path}=…" if "but missing" in complaint else ""
+        lines.append(f"{path or cause}: {complaint} (from {cause}){add}")
+    return OverrideError("; ".join(lines))

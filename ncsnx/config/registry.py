@@ -1,0 +1,91 @@
+"""`register`: what makes an experiment known."""
+
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config import provenance
+from ncsnx.config.codec import ConfigError, flatten, structure, unstructure
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.provenance import Provenance
+from ncsnx.config.variants import Config
+
+
+@attrs.frozen
+class Registered:
+    """An experiment as it was registered."""
+
+    experiment: Experiment
+    file: str
+    line: int
+    origins: dict[str, str]
+    """Dotted path → 'default', 'FILE:LINE' or 'command line'."""
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Collector:
+    """Takes what an experiment file registers while it is executed."""
+
+    def __init__(self, seen: Provenance) -> None:
+        self.seen = seen
+        self.registered: list[Registered] = []
+
+
+collecting: ContextVar[Collector | None] = ContextVar("collecting", default=None)
+
+
+def register(experiment: Experiment) -> Experiment:
+    """Checks an experiment, makes it known under its name, and returns it.
+
+    Raises ConfigError (with FILE:LINE) for values that their declared types don't accept, and for a name that the file
+    has registered before.
+    """
+    frame = sys._getframe(1)
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    where = f"{file}:{line}"
+    if not isinstance(experiment, Experiment):
+        raise ConfigError([("", f"register expects an Experiment, found {type(experiment).__name__}")], where)
+    try:
+        checked = structure(unstructure(experiment))
+    except ConfigError as error:
+        raise ConfigError(error.problems, f"{where}: experiment {experiment.name!r}") from error
+    collector = collecting.get()
+    if collector is not None:
+        for other in collector.registered:
+            if other.experiment.name == checked.name:
+                raise ConfigError([("", f"{checked.name!r} is registered before, at {other.where}")], where)
+        origins = origins_of(experiment, collector.seen)
+        collector.registered.append(Registered(checked, file, line, origins))
+    return experiment
+
+
+def origins_of(config: Config, seen: Provenance) -> dict[str, str]:
+    """Dotted path → origin for every value of a configuration object."""
+    origins: dict[str, str] = {}
+    known = seen.of(config)
+    for field in attrs.fields(type(config)):
+        value = getattr(config, field.name)
+        origin = known.get(field.name, provenance.DEFAULT)
+        if isinstance(value, Config):
+            origins[field.name] = origin
+            nested = origins_of(value, seen)
+            for path, inner in nested.items():
+                # an object that a default made has defaults inside, whatever line constructed its owner
+                origins[f"{field.name}.{path}"] = provenance.DEFAULT if origin == provenance.DEFAULT else inner
+        else:
+            origins[field.name] = origin
+    rows = {path for path, _ in flatten(unstructure(config))}
+    return {path: origin for path, origin in origins.items() if path in rows}
+
+
+def relative(origin: str) -> str:
+    """An origin with its file relative to the current folder where it is inside."""
+    try:
+        return str(Path(origin).relative_to(Path.cwd()))
+    except ValueError:
+        return origin

@@ -1,0 +1,38 @@
+"""Noise levels σ_1 > … > σ_L as configuration. The numbers themselves are computed in `ncsnx.noise`."""
+
+import attrs
+
+from ncsnx.config import checks
+from ncsnx.config.variants import Config, variant
+
+
+@attrs.frozen(kw_only=True)
+class Schedule(Config):
+    """L noise levels from `sigma_max` down to `sigma_min`, as standard deviations of pixels in [0, 1]."""
+
+    sigma_max: float = attrs.field(validator=checks.positive)
+    """σ_1. Technique 1: the largest Euclidean distance between two training images."""
+    sigma_min: float = attrs.field(default=0.01, validator=checks.positive)
+    """σ_L."""
+    levels: int = attrs.field(validator=checks.between(2, 1_000_000))
+    """L. Technique 2 gives it from σ_1, σ_L and the dimension."""
+
+    @levels.validator
+    def _descending(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        bounds = (self.sigma_max, self.sigma_min)
+        if all(isinstance(bound, int | float) for bound in bounds) and not bounds[0] > bounds[1]:
+            raise ValueError(
+                f"sigma_max must be above sigma_min, not sigma_max={self.sigma_max!r}, sigma_min={self.sigma_min!r}"
+            )
+
+
+@variant(Schedule, "geometric")
+@attrs.frozen(kw_only=True)
+class Geometric(Schedule):
+    """Levels with a constant ratio."""
+
+
+@variant(Schedule, "uniform")
+@attrs.frozen(kw_only=True)
+class Uniform(Schedule):
+    """Levels with a constant difference."""

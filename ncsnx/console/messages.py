@@ -1,0 +1,203 @@
+"""The one place that writes to a person: messages to standard error and log.txt, data to standard output."""
+
+import contextlib
+import json
+import math
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal, cast
+
+from ncsnx.console.streams import Outlet
+from ncsnx.console.text import UNSAFE, visible
+from ncsnx.errors import NcsnxError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Level = Literal["detail", "info", "warning", "error"]
+
+
+class Verbosity(IntEnum):
+    """How much a person wants to read."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+_SHOWN_FROM: Mapping[Level, Verbosity] = {
+    "detail": Verbosity.VERBOSE,
+    "info": Verbosity.NORMAL,
+    "warning": Verbosity.NORMAL,
+    "error": Verbosity.QUIET,
+}
+_LABELS: Mapping[Level, str] = {"detail": "", "info": "", "warning": "warning: ", "error": "error: "}
+_LABEL_STYLES: Mapping[Level, str] = {"detail": "", "info": "", "warning": "bold yellow", "error": "bold red"}
+_TEXT_STYLES: Mapping[Level, str] = {"detail": "dim", "info": "", "warning": "", "error": ""}
+
+_EARLY_MESSAGES_KEPT = 1_000  # of those written before the run folder, and so log.txt, exists
+
+
+class Messages:
+    """Writes messages to standard error, and to log.txt whatever the verbosity; data to standard output.
+
+    Nothing in a text is interpreted: markup stays as it is and control characters are made visible. Lines
+    after the first are indented, so that a name with a line break can't pass for a message of its own.
+    """
+
+    def __init__(self, verbosity: Verbosity = Verbosity.NORMAL, log_file: Path | None = None) -> None:
+        self.verbosity = verbosity
+        self.stdout = Outlet(sys.stdout)
+        self.stderr = Outlet(sys.stderr)
+        self.is_live = False  # set while a live area holds the bottom of the terminal
+        self._console: Console | None = None
+        self._log_file: Path | None = None
+        self._early: deque[str] = deque(maxlen=_EARLY_MESSAGES_KEPT)
+        if log_file is not None:
+            self.attach(log_file)
+
+    @property
+    def can_redraw(self) -> bool:
+        """Whether standard error is a terminal on which lines can be drawn again."""
+        is_dumb = os.environ.get("TERM", "").lower() in ("", "dumb", "unknown")
+        return self.stderr.is_terminal and self.stderr.is_utf8 and not is_dumb
+
+    def attach(self, log_file: Path) -> None:
+        """Append to `log_file` from now on, beginning with the messages written so far."""
+        self._log_file = log_file
+        self._append("".join(self._early))
+        self._early.clear()
+
+    def detail(self, text: str) -> None:
+        """Something that is shown to those who asked for more."""
+        self._say("detail", text)
+
+    def info(self, text: str) -> None:
+        """Something that is shown unless quiet was asked for."""
+        self._say("info", text)
+
+    def warning(self, text: str) -> None:
+        """Something a person should know that does not stop the work; not shown when quiet."""
+        self._say("warning", text)
+
+    def error(self, text: str) -> None:
+        """Why the work has stopped; always shown."""
+        self._say("error", text)
+
+    def record(self, level: Level, text: str) -> None:
+        """Write to log.txt only."""
+        time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        line = f"{time} {level:<7} {_inert(text)}\n"
+        if self._log_file is None:
+            self._early.append(line)
+        else:
+            self._append(line)
+
+    def data(self, text: str) -> None:
+        """Write `text` and a line break to standard output; on a terminal, controls are made visible.
+
+        Raises:
+            NcsnxError: standard output takes no more (a full disk).
+        """
+        if not self.stdout.is_terminal:
+            self._write_data(text + "\n")
+        elif self.is_live:
+            self._print_above("", "", visible(text, keep="\n\t"), "")
+        else:
+            self._write_data(visible(text, keep="\n\t") + "\n")
+
+    def json(self, value: object) -> None:
+        """Write `value` to standard output as indented JSON in UTF-8, its keys in the order given.
+
+        JSON has no nan and no infinity: they become null.
+
+        Raises:
+            NcsnxError: standard output takes no more (a full disk).
+            TypeError: `value` holds something that JSON can't express.
+        """
+        text = json.dumps(_without_non_finite(value), indent=2, ensure_ascii=not self.stdout.is_utf8, allow_nan=False)
+        self._write_data(UNSAFE.sub(_json_escape, text) + "\n")
+
+    def console(self) -> "Console":
+        """The rich console on standard error, shared so that messages appear above what is live on it."""
+        if self._console is None:
+            self._console = rich_console(self.stderr)
+        return self._console
+
+    def _say(self, level: Level, text: str) -> None:
+        self.record(level, text)
+        if self.verbosity >= _SHOWN_FROM[level]:
+            self._show(level, text)
+
+    def _show(self, level: Level, text: str) -> None:
+        if self.stderr.is_terminal:
+            self._print_above(_LABELS[level], _LABEL_STYLES[level], _inert(text), _TEXT_STYLES[level])
+            return
+        # A log on a full disk can't be told that the disk is full.
+        with contextlib.suppress(OSError):
+            self.stderr.write(f"{_LABELS[level]}{_inert(text)}\n")
+
+    def _print_above(self, label: str, label_style: str, text: str, style: str) -> None:
+        from rich.text import Text
+
+        self.console().print(Text.assemble((label, label_style), (text, style)), soft_wrap=True)
+
+    def _append(self, lines: str) -> None:
+        assert self._log_file is not None
+        try:
+            # Opened for each message: messages are rare, and a killed run loses none in a buffer.
+            with self._log_file.open("a", encoding="utf-8") as log:
+                log.write(lines)
+        except OSError as error:
+            path, self._log_file = self._log_file, None
+            self._show("warning", f"can't write to {path} ({error.strerror}): messages are no longer kept there")
+
+    def _write_data(self, text: str) -> None:
+        try:
+            self.stdout.write(text)
+        except OSError as error:
+            raise NcsnxError(f"standard output takes no more ({error.strerror}): free space and run again") from error
+
+
+def rich_console(outlet: Outlet) -> "Console":
+    """A rich console on `outlet`, which is a terminal only if the operating system says so.
+
+    FORCE_COLOR and its kin change nothing; NO_COLOR leaves plain text.
+    """
+    from rich.console import Console
+
+    return Console(
+        file=cast("IO[str]", outlet),
+        force_terminal=outlet.is_terminal,
+        force_interactive=outlet.is_terminal,
+        force_jupyter=False,
+        color_system=None if os.environ.get("NO_COLOR") or not outlet.is_terminal else "auto",
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def _inert(text: str) -> str:
+    return visible(text, keep="\n").replace("\n", "\n  ")
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    # Line breaks between values are layout; within strings they are escaped already.
+    return match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}"
+
+
+def _without_non_finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_non_finite(item) for item in value]
+    return value

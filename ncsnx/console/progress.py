@@ -1,0 +1,118 @@
+"""Progress of a long job: live on a terminal, sparse plain lines elsewhere."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from ncsnx.console.live import LiveArea, bar
+from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.text import duration, visible
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+LINE_INTERVAL_S = 10.0
+_LEAST_INTERVAL_S = 1.0  # a job of a few seconds doesn't need ten lines
+_WINDOW_S = 60.0
+_BAR_WIDTH = 40
+
+
+class Pace:
+    """How fast a count rises, from what it was over the last minute."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def mark(self, done: int) -> None:
+        """Note that the count is `done` now."""
+        now_s = time.monotonic()
+        self._marks.append((now_s, done))
+        while len(self._marks) > 2 and now_s - self._marks[1][0] >= _WINDOW_S:
+            self._marks.popleft()
+
+    def per_second(self) -> float | None:
+        """The rate over the window, or None as long as nothing has moved."""
+        if len(self._marks) < 2:
+            return None
+        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
+
+    def remaining(self, done: int, total: int) -> str:
+        """The time that is left as h:mm:ss, empty where it isn't known."""
+        per_second = self.per_second()
+        return duration(max(total - done, 0) / per_second) if per_second is not None else ""
+
+
+class Advance(Protocol):
+    """Says that `count` more units are done."""
+
+    def __call__(self, count: int = 1) -> None: ...
+
+
+@contextmanager
+def progress(messages: Messages, name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
+    """Show how far a job of `total` units has come: ``with progress(…) as advance: … advance(count)``.
+
+    Live on a terminal. Elsewhere, and inside something that is live already, a line at every tenth (at most
+    one a second) and after ten seconds of silence. A last line says how long it took, unless an exception
+    passed.
+    """
+    job = _Job(name, total, unit)
+    if messages.can_redraw and not messages.is_live and messages.verbosity > Verbosity.QUIET:
+        with LiveArea(messages, job.drawn, transient=True):
+            yield job.advance
+    else:
+        yield _PlainJob(job, messages).advance
+    messages.info(job.summary())
+
+
+class _Job:
+    def __init__(self, name: str, total: int, unit: str) -> None:
+        self.name, self.total, self.unit = visible(name), total, visible(unit)
+        self.done = 0
+        self.pace = Pace()
+        self.pace.mark(0)
+        self._started_s = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+
+    def line(self) -> str:
+        self.pace.mark(self.done)
+        percent = 100 * self.done // self.total if self.total > 0 else 100
+        remaining = self.pace.remaining(self.done, self.total)
+        counted = f"{self.done}/{self.total} {self.unit}".rstrip()
+        return f"{counted}  {percent} %" + (f"  eta {remaining}" if remaining else "")
+
+    def drawn(self, width: int) -> "Text":
+        from rich.text import Text
+
+        line = self.line()
+        bar_width = max(min(_BAR_WIDTH, width - len(self.name) - len(line) - 4), 0)
+        return Text("  ", no_wrap=True, overflow="ellipsis").join(
+            [Text(self.name, style="bold"), bar(self.done, self.total, bar_width), Text(line)]
+        )
+
+    def summary(self) -> str:
+        taken = duration(time.monotonic() - self._started_s)
+        return f"{self.name}: {self.done} {self.unit}".rstrip() + f" in {taken}"
+
+
+class _PlainJob:
+    def __init__(self, job: _Job, messages: Messages) -> None:
+        self._job = job
+        self._messages = messages
+        self._last_line_s = time.monotonic()
+        self._next_tenth = 1
+
+    def advance(self, count: int = 1) -> None:
+        self._job.advance(count)
+        silence_s = time.monotonic() - self._last_line_s
+        tenths = 10 * self._job.done // self._job.total if self._job.total > 0 else 10
+        at_tenth = tenths >= self._next_tenth and silence_s >= _LEAST_INTERVAL_S
+        if self._job.done < self._job.total and (at_tenth or silence_s >= LINE_INTERVAL_S):
+            self._messages.info(f"{self._job.name}  {self._job.line()}")
+            self._last_line_s += silence_s
+            self._next_tenth = tenths + 1

@@ -1,0 +1,80 @@
+"""The standard streams, made safe to write to when whoever reads them has left."""
+
+import contextlib
+import errno
+import io
+import os
+from typing import TextIO
+
+# EPIPE: `| head -1` has what it wanted. EIO: the terminal of a job in the background was closed.
+_READER_HAS_LEFT = (errno.EPIPE, errno.EIO)
+
+
+class Outlet(io.TextIOBase):
+    """Standard output or standard error, as it was when this object was made.
+
+    Once its reader has left, what is written is dropped without an error: a run outlives the terminal it was
+    started from. Characters that the stream's encoding lacks become backslash escapes.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """`stream` is None in a process that was started with the descriptor closed."""
+        self._stream = stream
+        self.is_terminal = stream is not None and stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed declares a plain attribute
+        """The stream's encoding in lower case."""
+        return (getattr(self._stream, "encoding", None) or "utf-8").lower()
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether every character can be written as it is."""
+        return self.encoding.replace("-", "").replace("_", "") == "utf8"
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal, by the operating system's word alone."""
+        return self.is_terminal
+
+    def fileno(self) -> int:
+        """The stream's descriptor.
+
+        Raises:
+            io.UnsupportedOperation: the stream has none.
+        """
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Write and flush `text`; returns its length.
+
+        Raises:
+            OSError: it could not be written for another reason than that the reader has left (a full disk).
+        """
+        if self._stream is not None:
+            try:
+                self._stream.write(self._encodable(text))
+                self._stream.flush()
+            except OSError as error:
+                self._abandon()
+                if error.errno not in _READER_HAS_LEFT:
+                    raise
+        return len(text)
+
+    def _encodable(self, text: str) -> str:
+        try:
+            text.encode(self.encoding)
+        except UnicodeEncodeError:
+            return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return text
+
+    def _abandon(self) -> None:
+        # The interpreter flushes what is still buffered when it exits, and would report the same error then.
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(null, self.fileno())
+            finally:
+                os.close(null)
+        self._stream = None

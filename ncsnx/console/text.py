@@ -1,0 +1,44 @@
+"""How names, numbers, sizes and durations are put into words for a person."""
+
+import re
+
+# C0 and C1 controls, line and paragraph separators, bidirectional overrides, lone surrogates: everything that
+# moves the cursor, starts a line, reorders its neighbours, or can't be encoded.
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Text whose control characters have become readable escapes (``\x1b``, ``\n``), except those in `keep`.
+
+    Names of runs, files and experiments come from other people, so they pass through here before they reach a
+    terminal or a log.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
+        return character if character in keep else character.encode("unicode_escape").decode("ascii")
+
+    return UNSAFE.sub(escape, text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss, rounded to the second; hours go on beyond 24."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}"
+
+
+def number(value: float) -> str:
+    """A measured value with four significant digits, and whole from 1,000 on; nan and inf by name."""
+    return f"{value:.0f}" if 1_000 <= abs(value) < 1e7 else f"{value:#.4g}"
+
+
+def rate(per_second: float) -> str:
+    """A rate with three significant digits, and whole from 100 on."""
+    return f"{per_second:.0f}" if per_second >= 100 else f"{per_second:.3g}"
+
+
+def byte_size(count: int) -> str:
+    """Bytes in MiB, from 1,000 MiB on in GiB."""
+    mebibytes = count / 2**20
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1_000 else f"{mebibytes / 1_024:.1f} GiB"

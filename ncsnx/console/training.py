@@ -1,0 +1,312 @@
+"""What a person sees of a training run: a live block on a terminal, lines that suit a batch log elsewhere."""
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from ncsnx.console.live import LiveArea, bar, lines_of
+from ncsnx.console.memory import resident_bytes
+from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.progress import LINE_INTERVAL_S, Pace
+from ncsnx.console.sparkline import sparkline
+from ncsnx.console.text import byte_size, duration, number, rate, visible
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_LOSSES_KEPT = 40
+_BAR_WIDTH = 40
+_LABEL_WIDTH = 12
+
+
+class TrainingView(Protocol):
+    """What the training loop tells whoever watches it. A step counts as done when the weights are updated."""
+
+    def start(self, facts: Mapping[str, str]) -> None:
+        """Show what is about to be trained, and where: a label and a value for each line."""
+
+    def phase(self, name: str) -> None:
+        """What the run does from now on: 'loading data', 'training', 'sampling' …"""
+
+    def step(self, step: int, images: int) -> None:
+        """`step` is done, and took `images` images. Called at every step: costs less than a microsecond."""
+
+    def logged(
+        self,
+        step: int,
+        loss: float,
+        images_per_second: float | None = None,
+        device_memory_bytes: int | None = None,
+    ) -> None:
+        """The training loss at `step`, as in the metrics; the rate is estimated where it isn't given."""
+
+    def held_out(self, step: int, loss: float) -> None:
+        """The loss on held-out images at `step`."""
+
+    def checkpoint(self, step: int, path: Path) -> None:
+        """A checkpoint of `step` is complete in `path`."""
+
+    def sampling(self, done: int, total: int, evaluations: int) -> None:
+        """The snapshot grid is at state `done` of `total`, after `evaluations` network evaluations."""
+
+    def finish(self, outcome: str = "finished") -> None:
+        """Close the view with a summary that begins with `outcome`, such as 'stopped by SIGTERM'."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def training_view(
+    messages: Messages,
+    *,
+    total_steps: int,
+    start_step: int,
+    batch_size: int,
+    folder: Path | None = None,
+) -> TrainingView:
+    """The view that suits standard error and the verbosity: live on a terminal, plain lines elsewhere.
+
+    When quiet, nothing but errors is shown. log.txt gets the plain lines in every case. `batch_size` is the
+    effective one; `folder` is where the run's files go.
+    """
+    is_live = messages.can_redraw and messages.verbosity > Verbosity.QUIET
+    view = LiveTrainingView if is_live else PlainTrainingView
+    return view(messages, total_steps=total_steps, start_step=start_step, batch_size=batch_size, folder=folder)
+
+
+class _CommonView(ABC):
+    """What both views know of the run, and the lines they leave in the log."""
+
+    def __init__(
+        self,
+        messages: Messages,
+        *,
+        total_steps: int,
+        start_step: int,
+        batch_size: int,
+        folder: Path | None = None,
+    ) -> None:
+        self._messages = messages
+        self._total_steps = total_steps
+        self._batch_size = batch_size
+        self._folder = folder
+        self._start_step = self._step = start_step
+        self._images = start_step * batch_size
+        self._phase = ""
+        self._announced_phases: set[str] = set()
+        self._losses: deque[float] = deque(maxlen=_LOSSES_KEPT)
+        self._images_per_second: float | None = None
+        self._device_memory_bytes: int | None = None
+        self._held_out: tuple[int, float] | None = None
+        self._checkpoint: tuple[int, Path] | None = None
+        self._sampling: tuple[int, int, int] | None = None
+        self._pace = Pace()
+        self._started_s = time.monotonic()
+        self._next_line_s = self._started_s + LINE_INTERVAL_S
+
+    @abstractmethod
+    def _say(self, text: str) -> None:
+        """Pass on a line of the log."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    def start(self, facts: Mapping[str, str]) -> None:
+        width = max(map(len, facts), default=0)
+        for label, value in facts.items():
+            self._messages.info(f"{label:<{width}}  {value}")
+
+    def phase(self, name: str) -> None:
+        self._phase = visible(name)
+        self._sampling = None
+        # Snapshots and checkpoints come again and again: a phase is news once.
+        if name not in self._announced_phases:
+            self._announced_phases.add(name)
+            self._say(name)
+
+    def logged(
+        self,
+        step: int,
+        loss: float,
+        images_per_second: float | None = None,
+        device_memory_bytes: int | None = None,
+    ) -> None:
+        is_first = not self._losses
+        self._step = step
+        self._losses.append(loss)
+        self._images_per_second = images_per_second
+        self._device_memory_bytes = device_memory_bytes
+        if is_first or time.monotonic() >= self._next_line_s:
+            self._say_progress()
+
+    def held_out(self, step: int, loss: float) -> None:
+        self._held_out = (step, loss)
+
+    def checkpoint(self, step: int, path: Path) -> None:
+        self._checkpoint = (step, path)
+        self._say(f"step {step}  checkpoint {path}")
+
+    def sampling(self, done: int, total: int, evaluations: int) -> None:
+        self._sampling = (done, total, evaluations) if done < total else None
+        if time.monotonic() >= self._next_line_s:
+            self._say_progress()
+
+    def finish(self, outcome: str = "finished") -> None:
+        taken = duration(time.monotonic() - self._started_s)
+        parts = [
+            f"{outcome} at step {self._step}/{self._total_steps} after {taken}",
+            *self._losses_in_words(),
+        ]
+        self._messages.info("  ".join(parts))
+        if self._folder is not None:
+            self._messages.info(f"everything is in {self._folder}")
+
+    def _say_progress(self) -> None:
+        self._next_line_s = time.monotonic() + LINE_INTERVAL_S
+        self._mark_pace()
+        if self._sampling is not None:
+            done, total, evaluations = self._sampling
+            self._say(f"step {self._step}  sampling {done}/{total}  {evaluations} evaluations")
+            return
+        parts = [f"step {self._step}/{self._total_steps}", *self._losses_in_words()]
+        if (speed := self._speed()) is not None:
+            parts.append(f"{rate(speed)} images/s")
+        if remaining := self._pace.remaining(self._step, self._total_steps):
+            parts.append(f"eta {remaining}")
+        self._say("  ".join(parts))
+
+    def _mark_pace(self) -> None:
+        # Loading and compiling, before the end of the first step, say nothing about the steps to come.
+        if self._step > self._start_step:
+            self._pace.mark(self._step)
+
+    def _losses_in_words(self) -> list[str]:
+        losses = [f"loss {number(self._losses[-1])}"] if self._losses else []
+        return losses if self._held_out is None else [*losses, f"held-out {number(self._held_out[1])}"]
+
+    def _speed(self) -> float | None:
+        """Images a second: as logged, else from the pace."""
+        if self._images_per_second is not None:
+            return self._images_per_second
+        steps_per_second = self._pace.per_second()
+        return None if steps_per_second is None else steps_per_second * self._batch_size
+
+
+class PlainTrainingView(_CommonView):
+    """Lines for a file: one every ten seconds at most, and one for each checkpoint and each new phase."""
+
+    def step(self, step: int, images: int) -> None:
+        self._step = step
+        self._images += images
+        # The clock costs 50 ns; without it, a run of slow steps would be silent between its log steps.
+        if time.monotonic() >= self._next_line_s:
+            self._say_progress()
+
+    def _say(self, text: str) -> None:
+        self._messages.info(text)
+
+
+class LiveTrainingView(_CommonView):
+    """A block that a thread of its own redraws a few times a second; its log lines go to log.txt only."""
+
+    _area: LiveArea | None = None
+
+    def __enter__(self) -> Self:
+        self._area = LiveArea(self._messages, self._drawn).__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close_area()
+
+    def step(self, step: int, images: int) -> None:
+        self._step = step
+        self._images += images
+
+    def finish(self, outcome: str = "finished") -> None:
+        self._phase = visible(outcome)
+        self._close_area()
+        super().finish(outcome)
+
+    def _close_area(self) -> None:
+        self._pace = Pace()  # what is drawn last gives no time of arrival
+        if self._area is not None:
+            self._area.close()
+
+    def _say(self, text: str) -> None:
+        self._messages.record("info", text)
+
+    def _mark_pace(self) -> None:
+        """Left to the drawing thread, since marks must come from one thread."""
+
+    def _drawn(self, width: int) -> "Text":
+        from rich.text import Text
+
+        super()._mark_pace()
+        rows = [
+            Text.assemble((f"{label:<{_LABEL_WIDTH}}", "dim"), value)
+            for label, value in self._rows(width - _LABEL_WIDTH)
+        ]
+        return lines_of(self._headline(width), *rows)
+
+    def _headline(self, width: int) -> "Text":
+        from rich.text import Text
+
+        remaining = self._pace.remaining(self._step, self._total_steps)
+        percent = 100 * self._step // max(self._total_steps, 1)
+        counted = f"{self._step}/{self._total_steps}  {percent} %"
+        if remaining:
+            counted += f"  eta {remaining}"
+        name = f"{self._phase or 'starting':<{_LABEL_WIDTH - 1}} "
+        bar_width = max(min(_BAR_WIDTH, width - len(name) - len(counted) - 2), 0)
+        filled = bar(self._step, self._total_steps, bar_width)
+        return Text.assemble((name, "bold"), filled, "  ", counted)
+
+    def _rows(self, width: int) -> list[tuple[str, str]]:
+        """Labels and values of the lines below the progress bar; each appears with its first value."""
+        rows: list[tuple[str, str]] = []
+        # Each is read once: the training thread may replace it meanwhile.
+        losses, held_out = tuple(self._losses), self._held_out
+        checkpoint, sampling = self._checkpoint, self._sampling
+        if losses:
+            course = sparkline(losses, min(_LOSSES_KEPT, width - 10))
+            rows.append(("loss", f"{number(losses[-1]):<9} {course}"))
+        if held_out is not None:
+            rows.append(("held-out", f"{number(held_out[1]):<9} at step {held_out[0]}"))
+        if (speed := self._speed()) is not None:
+            rows.append(("speed", f"{rate(speed)} images/s, {self._images} images so far"))
+        if sampling is not None:
+            rows.append(("sampling", f"{sampling[0]}/{sampling[1]}, {sampling[2]} evaluations"))
+        if checkpoint is not None:
+            rows.append(("checkpoint", f"step {checkpoint[0]} in {visible(checkpoint[1].name)}"))
+        rows.append(("memory", self._memory_in_words()))
+        if self._folder is not None:
+            rows.append(("files", visible(str(self._folder))))
+        return rows
+
+    def _memory_in_words(self) -> str:
+        device = self._device_memory_bytes
+        main = byte_size(resident_bytes())
+        return main if device is None else f"{main}, {byte_size(device)} on the device"

@@ -1,0 +1,22 @@
+"""Data: readers that give images by index, and batches that are pure functions of the step."""
+
+from ncsnx.data.batches import TrainingBatches
+from ncsnx.data.build import data_folder, open_data
+from ncsnx.data.dataset import Dataset, Images, InMemory
+from ncsnx.data.missing import DataMissingError
+from ncsnx.data.splits import Splits
+from ncsnx.data.transforms import Preprocessing, from_unit, to_unit
+
+__all__ = [
+    "DataMissingError",
+    "Dataset",
+    "Images",
+    "InMemory",
+    "Preprocessing",
+    "Splits",
+    "TrainingBatches",
+    "data_folder",
+    "from_unit",
+    "open_data",
+    "to_unit",
+]

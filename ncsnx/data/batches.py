@@ -1,0 +1,80 @@
+"""The training stream: position p = step · batch + j holds an image of epoch p // N, in that epoch's shuffled order.
+
+The batch of a step is a pure function of (seed, step), so resuming needs no replay, and an epoch's end falls inside a
+batch without losing an image.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import attrs
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as MapStyle
+
+from ncsnx.data.dataset import Dataset, Images
+from ncsnx.randomness import Purpose, Stream
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """One step's images, with their positions in the training stream, (B,) int64."""
+
+    images: Images
+    positions: Tensor
+
+
+class TrainingBatches:
+    """The batches of a data set under one seed."""
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        # two epochs: a batch may span the end of one and the beginning of the next
+        self._order = lru_cache(maxsize=2)(
+            lambda epoch: Stream(seed, Purpose.DATA_ORDER).permutation(len(dataset), epoch)
+        )
+
+    def positions(self, step: int) -> Tensor:
+        """(B,) int64: the places of a step's images in the training stream."""
+        return torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def indices(self, step: int) -> Tensor:
+        """(B,) int64: the indices of a step's images in the data set."""
+        positions, size = self.positions(step), len(self.dataset)
+        epochs = positions // size
+        return torch.cat(
+            [
+                self._order(int(epoch))[positions[epochs == epoch] % size]
+                for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+            ]
+        )
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step."""
+        return Batch(self.dataset.read(self.indices(step)), self.positions(step))
+
+    def between(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
+        """The batches of steps start … stop − 1; with workers, that many processes read ahead."""
+        if workers == 0:
+            yield from (self.at(step) for step in range(start, stop))
+            return
+        loader = DataLoader(
+            _Steps(self),
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            generator=torch.Generator(),  # else it would draw from the global one
+        )
+        yield from loader
+
+
+@attrs.frozen(eq=False)
+class _Steps(MapStyle[Batch]):
+    """Step → batch, for torch's DataLoader."""
+
+    batches: TrainingBatches
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.batches.at(step)

@@ -1,0 +1,63 @@
+"""What a reader gives: images in their stored type with a declared range, labels and ids, by index."""
+
+from typing import Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+NO_LABEL = -1
+
+
+@attrs.frozen(eq=False)
+class Images:
+    """Some images of a data set."""
+
+    pixels: Tensor
+    """(n, C, H, W), in the stored type, within the data set's `value_range`."""
+    labels: Tensor
+    """(n,) int64; NO_LABEL where there is none."""
+    ids: Tensor
+    """(n,) int64: the place of each image in the whole data set, the same in every split."""
+
+
+class Dataset(Protocol):
+    """One split of a data set."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The stored values that mean black and white."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Tensor) -> Images:
+        """The images at `indices`, (n,) int64 in [0, len), on the CPU."""
+
+
+@attrs.frozen(eq=False)
+class InMemory:
+    """A split that is held in memory whole."""
+
+    images: Images
+    value_range: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        _, channels, height, width = self.images.pixels.shape
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.images.pixels)
+
+    def read(self, indices: Tensor) -> Images:
+        """The images at `indices`."""
+        return Images(self.images.pixels[indices], self.images.labels[indices], self.images.ids[indices])
+
+    def subset(self, chosen: Tensor) -> "InMemory":
+        """The images that `chosen`, (N,) bool, marks."""
+        return InMemory(self.read(torch.nonzero(chosen).flatten()), self.value_range)

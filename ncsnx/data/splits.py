@@ -1,0 +1,15 @@
+"""A data set, opened: its training and held-out images, and what tells it from others."""
+
+import attrs
+
+from ncsnx.data.dataset import Dataset
+
+
+@attrs.frozen(eq=False)
+class Splits:
+    """An opened data set."""
+
+    train: Dataset
+    held_out: Dataset
+    fingerprint: str
+    """sha256 (hexadecimal) of names, sizes and a sample of the bytes; no path is in it."""

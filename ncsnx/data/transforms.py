@@ -1,0 +1,74 @@
+"""From stored pixels to what the network sees, and back: batched, on the device.
+
+In order: to [0, 1], random flip, dequantization, then 'rescaled' or logit transform (Song & Ermon 2020, published code).
+"""
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.data import Data
+from ncsnx.randomness import Purpose, Stream
+
+LOGIT_MARGIN = 1e-6
+"""λ in u = λ + (1 − 2λ)x: keeps the logit finite."""
+GAUSSIAN_SIGMA = 0.01
+"""Standard deviation of Gaussian dequantization."""
+
+
+def from_unit(x: Tensor, data: Data) -> Tensor:
+    """Images in [0, 1] → the network's range, as `data.transform` says."""
+    if data.transform == "rescaled":
+        return 2 * x - 1
+    if data.transform == "logit":
+        u = LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * x
+        return torch.log(u) - torch.log1p(-u)
+    return x
+
+
+def to_unit(x: Tensor, data: Data) -> Tensor:
+    """The inverse of `from_unit`, clamped to [0, 1]; the margin of the logit is ignored, as published."""
+    if data.transform == "rescaled":
+        x = (x + 1) / 2
+    elif data.transform == "logit":
+        x = torch.sigmoid(x)
+    return x.clamp(0, 1)
+
+
+@attrs.frozen
+class Preprocessing:
+    """Turns stored pixels into the network's input. What is random in it depends on (seed, position) alone."""
+
+    data: Data
+    value_range: tuple[float, float]
+    """The stored values that mean black and white."""
+    seed: int
+
+    def training(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """(B, C, H, W) float32 for training: flipped and dequantized by the position in the training stream."""
+        x = self.unit(pixels)
+        if self.data.random_flip:
+            mirrored = Stream(self.seed, Purpose.FLIP).uniform(positions, (1, 1, 1)) < 0.5
+            x = torch.where(mirrored, x.flip(-1), x)
+        return from_unit(self._dequantized(x, positions, step=0), self.data)
+
+    def held_out(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """(B, C, H, W) float32 for evaluation: as in training, but never flipped."""
+        # step 1 keeps these draws apart from those of the training stream, which has step 0
+        return from_unit(self._dequantized(self.unit(pixels), positions, step=1), self.data)
+
+    def unit(self, pixels: Tensor) -> Tensor:
+        """Stored pixels → float32 in [0, 1]."""
+        low, high = self.value_range
+        x = pixels.to(torch.float32)
+        return (x - low) / (high - low)
+
+    def _dequantized(self, x: Tensor, positions: Tensor, step: int) -> Tensor:
+        stream, shape = Stream(self.seed, Purpose.DEQUANTIZATION), tuple(x.shape[1:])
+        if self.data.dequantization == "uniform":
+            low, high = self.value_range
+            grey_levels = high - low + 1  # 256 for 8 bits
+            return (x * (grey_levels - 1) + stream.uniform(positions, shape, step)) / grey_levels
+        if self.data.dequantization == "gaussian":
+            return x + GAUSSIAN_SIGMA * stream.normal(positions, shape, step)
+        return x

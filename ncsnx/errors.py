@@ -1,0 +1,27 @@
+"""The errors that are a person's business: one clear line each, and the exit code that goes with it.
+
+Whatever else is raised is a bug of ncsnx and keeps its traceback.
+"""
+
+import signal
+
+
+class NcsnxError(Exception):
+    """Something that can't be done: says what was expected, what was found, where, and what to type next."""
+
+    exit_code = 1
+
+
+class UsageError(NcsnxError):
+    """What was typed can't be understood: an unknown name, a wrong override, a bad option."""
+
+    exit_code = 2
+
+
+class Stopped(NcsnxError):
+    """A signal asked the process to end, and it ended in good order. Exit code 128 + signal, as shells do."""
+
+    def __init__(self, message: str, signal_number: int = signal.SIGTERM) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,77 @@
+"""Tensors to pictures: 8-bit values, grids, PNG files and films."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ncsnx.runs.atomic import write_bytes
+
+CELL_PIXELS = 32
+"""A grid enlarges smaller images to at least this side, so that 8×8 digits can be seen."""
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """(…, C, H, W) in [0, 1] → uint8 in 0 … 255: clamped, then rounded to the nearest, a half to even.
+
+    It differs from torchvision's `save_image`, which rounds a half up, at exact halves only.
+    """
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def grid(images: Tensor, columns: int, *, padding: int = 2, scale: int | None = None) -> Tensor:
+    """(N, C, H, W) uint8 → one white-ruled picture (C, H', W'), row by row.
+
+    padding: pixels between and around the cells. scale: whole factor by which each pixel is enlarged; by
+    default the least that makes a cell CELL_PIXELS high and wide. Raises ValueError for no image.
+    """
+    n, channels, height, width = images.shape
+    if n == 0 or columns < 1:
+        raise ValueError(f"a grid needs an image and a column, not {n} images in {columns} columns")
+    factor = scale or math.ceil(CELL_PIXELS / min(height, width))
+    rows = math.ceil(n / columns)
+    cell = (height * factor + padding, width * factor + padding)
+    cells = images.new_full((rows * columns, channels, *cell), 255)
+    cells[:n, :, padding:, padding:] = images.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+    table = cells.view(rows, columns, channels, *cell).permute(2, 0, 3, 1, 4)
+    table = table.reshape(channels, rows * cell[0], columns * cell[1])
+    return F.pad(table, (0, padding, 0, padding), value=255)
+
+
+def square_columns(n: int) -> int:
+    """The columns of a grid of n ≥ 1 images that is as square as can be, and never higher than wide."""
+    return math.isqrt(n - 1) + 1
+
+
+def picture(image: Tensor) -> Image.Image:
+    """(C, H, W) uint8 → grey for one channel, RGB for three; else the channels side by side in grey."""
+    if image.shape[0] == 3:
+        return Image.fromarray(image.permute(1, 2, 0).cpu().contiguous().numpy())
+    return Image.fromarray(image.permute(1, 0, 2).flatten(1).cpu().contiguous().numpy())
+
+
+def save_png(path: Path, image: Tensor) -> None:
+    """Writes (C, H, W) uint8 as a PNG, atomically; channels as in `picture`."""
+    encoded = io.BytesIO()
+    picture(image).save(encoded, format="PNG")
+    write_bytes(path, encoded.getvalue())
+
+
+def save_film(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
+    """Writes frames, each (C, H, W) uint8, as an endless animated GIF, atomically.
+
+    frame_ms: how long each frame stands; last_ms: the last one. GIF counts in steps of 10 ms.
+    Raises ValueError for no frame.
+    """
+    if not frames:
+        raise ValueError("a film needs at least one frame")
+    first, *others = map(picture, frames)
+    encoded = io.BytesIO()
+    durations = [frame_ms] * len(others) + [last_ms]
+    first.save(encoded, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    write_bytes(path, encoded.getvalue())

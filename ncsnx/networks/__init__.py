@@ -1,0 +1,17 @@
+"""The score networks: what they are (`build_network`) and how they are run (`Execution`, `prepare`)."""
+
+from ncsnx.networks.build import build_network, construct
+from ncsnx.networks.execution import Execution, prepare
+from ncsnx.networks.published import from_published, to_published
+from ncsnx.networks.score import Facts, ScoreNetwork
+
+__all__ = [
+    "Execution",
+    "Facts",
+    "ScoreNetwork",
+    "build_network",
+    "construct",
+    "from_published",
+    "prepare",
+    "to_published",
+]

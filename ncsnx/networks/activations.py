@@ -1,0 +1,17 @@
+"""The nonlinearities that a network can be configured with."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeAlias
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
+
+ACTIVATIONS: Mapping[str, Activation] = {
+    "elu": F.elu,
+    "relu": F.relu,
+    "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
+    "swish": F.silu,
+}

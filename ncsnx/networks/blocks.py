@@ -1,0 +1,166 @@
+"""The blocks of the networks: pre-activation residual blocks, and those of RefineNet.
+
+Residual blocks: He et al., arXiv 1603.05027. RefineNet: Lin et al., arXiv 1611.06612, sections 3.2 and 3.3, without
+batch normalization. The conditional form of every block has a normalization where the unconditional one has none.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ncsnx.networks.activations import Activation
+from ncsnx.networks.convolution import Convolution, PooledConvolution
+from ncsnx.networks.normalization import NormalizationFactory
+
+
+@attrs.frozen
+class Recipe:
+    """What all blocks of a network are made of."""
+
+    activation: Activation
+    convolution: type[Convolution]
+    normalization: NormalizationFactory
+    """Of residual blocks."""
+    refine_normalization: NormalizationFactory
+    """Of refine blocks."""
+    context_pool: Callable[[Tensor], Tensor]
+    """Of chained residual pooling: keeps the image size."""
+
+
+class ResidualBlock(nn.Module):
+    """Twice (normalization, activation, convolution), plus the shortcut.
+
+    (B, in, H, W) → (B, out, H, W), or half the height and width if `pool`. With `transition` the shortcut is a
+    convolution: 1×1 and pooled, or 3×3 and dilated. Else it is the identity, and in = out.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, recipe: Recipe, *, transition: bool, pool: bool, dilation: int
+    ) -> None:
+        super().__init__()
+        self.activation = recipe.activation
+        self.norm1 = recipe.normalization(in_channels)
+        self.conv1 = recipe.convolution(in_channels, in_channels, dilation=dilation)
+        self.norm2 = recipe.normalization(in_channels)
+        conv2 = recipe.convolution(in_channels, out_channels, dilation=dilation)
+        self.conv2 = PooledConvolution(conv2) if pool else conv2
+        self.shortcut = (
+            nn.Identity() if not transition else _shortcut(in_channels, out_channels, recipe, pool, dilation)
+        )
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        h = self.conv1(self.activation(self.norm1(x, levels)))
+        h = self.conv2(self.activation(self.norm2(h, levels)))
+        out: Tensor = self.shortcut(x) + h
+        return out
+
+
+def _shortcut(in_channels: int, out_channels: int, recipe: Recipe, pool: bool, dilation: int) -> nn.Module:
+    if pool:
+        return PooledConvolution(recipe.convolution(in_channels, out_channels, size=1))
+    return recipe.convolution(in_channels, out_channels, dilation=dilation)
+
+
+class ConvolutionUnit(nn.Module):
+    """Normalization, activation, 3×3 convolution without bias; the number of channels stays."""
+
+    def __init__(self, channels: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.activation = recipe.activation
+        self.norm = recipe.refine_normalization(channels)
+        self.conv = recipe.convolution(channels, channels, bias=False)
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        convolved: Tensor = self.conv(self.activation(self.norm(x, levels)))
+        return convolved
+
+
+class ResidualConvolutionUnits(nn.ModuleList):
+    """RCU: `blocks` chains of two units, each chain added to its input."""
+
+    def __init__(self, channels: int, blocks: int, recipe: Recipe) -> None:
+        super().__init__(nn.ModuleList(ConvolutionUnit(channels, recipe) for _ in range(2)) for _ in range(blocks))
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        for units in self:
+            h = x
+            for unit in _members(units):
+                h = unit(h, levels)
+            x = x + h
+        return x
+
+
+class ChainedResidualPooling(nn.Module):
+    """CRP: activation; then twice (normalization, 5×5 pool of stride 1, convolution), every result added up."""
+
+    def __init__(self, channels: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.activation = recipe.activation
+        self.pool = recipe.context_pool
+        self.norms = nn.ModuleList(recipe.refine_normalization(channels) for _ in range(2))
+        self.convs = nn.ModuleList(recipe.convolution(channels, channels, bias=False) for _ in range(2))
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        x = path = self.activation(x)
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            path = conv(self.pool(norm(path, levels)))
+            x = x + path
+        return x
+
+
+class MultiScaleFusion(nn.Module):
+    """MSF: each input normalized, convolved to the output's width and resized to its size; then their sum."""
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(recipe.refine_normalization(channels) for channels in in_channels)
+        self.convs = nn.ModuleList(recipe.convolution(channels, out_channels) for channels in in_channels)
+
+    def forward(self, inputs: Sequence[Tensor], levels: Tensor | None, size: Sequence[int]) -> Tensor:
+        first, *others = (
+            resized(conv(norm(x, levels)), size) for x, norm, conv in zip(inputs, self.norms, self.convs, strict=True)
+        )
+        return sum(others, start=first)
+
+
+class RefineBlock(nn.Module):
+    """Adapts each input by RCU, fuses them where there are several, pools context, and ends in another RCU.
+
+    The first input gives height and width: it is a stage's output; the second, if any, that of the deeper block.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int, recipe: Recipe, *, output_blocks: int) -> None:
+        super().__init__()
+        self.adapt = nn.ModuleList(ResidualConvolutionUnits(channels, 2, recipe) for channels in in_channels)
+        self.fusion = MultiScaleFusion(in_channels, out_channels, recipe) if len(in_channels) > 1 else None
+        self.pooling = ChainedResidualPooling(out_channels, recipe)
+        self.output = ResidualConvolutionUnits(out_channels, output_blocks, recipe)
+
+    def forward(self, inputs: Sequence[Tensor], levels: Tensor | None) -> Tensor:
+        adapted = [adapt(x, levels) for x, adapt in zip(inputs, self.adapt, strict=True)]
+        h = adapted[0] if self.fusion is None else self.fusion(adapted, levels, inputs[0].shape[-2:])
+        refined: Tensor = self.output(self.pooling(h, levels), levels)
+        return refined
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """5×5 maximum, stride 1; outside the image is −∞."""
+    return F.max_pool2d(x, 5, stride=1, padding=2)
+
+
+def mean_pool(x: Tensor) -> Tensor:
+    """5×5 mean, stride 1; the zeros outside the image count."""
+    return F.avg_pool2d(x, 5, stride=1, padding=2)
+
+
+def resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """x at another height and width, bilinear with aligned corners (so the same size is the same image)."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+def _members(units: nn.Module) -> Iterable[nn.Module]:
+    return units.children()

@@ -1,0 +1,116 @@
+"""How a network is run, apart from what it is: memory format, exact rewrites, precision, compilation.
+
+A rewrite computes the same function of the same tensors in another order. `prepare` gives a module its rewritten
+class in place, so that parameters, their names and any optimizer that holds them stay as they are.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ncsnx.networks.convolution import PooledConvolution
+from ncsnx.networks.normalization import (
+    EPSILON,
+    InstanceNorm,
+    InstanceNormPlus,
+    VarianceNorm,
+    relative_means,
+)
+from ncsnx.networks.score import ScoreNetwork
+
+MemoryFormat = Literal["contiguous", "channels_last"]
+
+_MEMORY_FORMATS: Mapping[MemoryFormat, torch.memory_format] = {
+    "contiguous": torch.contiguous_format,
+    "channels_last": torch.channels_last,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Execution:
+    """A way to run a network. All agree to float32's accuracy, except bf16."""
+
+    memory_format: MemoryFormat = "contiguous"
+    """Order of activations in memory; outputs are contiguous in any case."""
+    fused: bool = False
+    """Normalizations as one multiplication and addition; pools folded into their convolutions."""
+    compile: bool = False
+    """torch.compile, at the first evaluation."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """'bf16': the body under autocast; first and last convolution, statistics and division by σ in fp32."""
+
+
+class FusedInstanceNormPlus(InstanceNormPlus):
+    """InstanceNorm++ as x · scale + shift, with one pass for mean and variance."""
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        gamma, alpha, beta = factors
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        scale = gamma * torch.rsqrt(variance + EPSILON)
+        shift = gamma * (alpha * relative_means(mean)) - scale * mean + beta
+        return torch.addcmul(shift, x, scale)
+
+
+class FusedInstanceNorm(InstanceNorm):
+    """InstanceNorm as x · scale + shift."""
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        scale = torch.rsqrt(variance + self.epsilon)
+        shift = -scale * mean
+        if factors:
+            gamma, beta = factors
+            scale, shift = gamma * scale, gamma * shift + beta
+        return torch.addcmul(shift, x, scale)
+
+
+class FusedVarianceNorm(VarianceNorm):
+    """VarianceNorm as x · scale."""
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        (alpha,) = factors
+        return x * (alpha * torch.rsqrt(x.var(dim=(2, 3), keepdim=True) + EPSILON))
+
+
+class FoldedPooledConvolution(PooledConvolution):
+    """The pool done by the convolution: 3×3 and 2×2 mean are one 4×4 of stride 2, whose kernel is made of the 3×3's
+    at every evaluation, so that gradients reach it. A 1×1 convolution commutes with the pool, so it comes second."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv.size == 1:
+            out: Tensor = self.conv(F.avg_pool2d(x, 2))
+            return out
+        kernel = self.conv.kernel()
+        shifts = [F.pad(kernel, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1)]
+        folded = torch.stack(shifts).mean(dim=0)
+        return F.conv2d(x, folded, self.conv.bias, stride=2, padding=self.conv.padding)
+
+
+_FUSED: Mapping[type[nn.Module], type[nn.Module]] = {
+    InstanceNormPlus: FusedInstanceNormPlus,
+    InstanceNorm: FusedInstanceNorm,
+    VarianceNorm: FusedVarianceNorm,
+    PooledConvolution: FoldedPooledConvolution,
+}
+_PLAIN = {fused: plain for plain, fused in _FUSED.items()}
+
+
+def prepare(network: ScoreNetwork, execution: Execution) -> ScoreNetwork:
+    """Make the network run that way from now on, whatever way it ran before; returns it.
+
+    The names and values of its state stay, and so do the parameters themselves.
+    """
+    network.memory_format = _MEMORY_FORMATS[execution.memory_format]
+    network.precision = execution.precision
+    rewrites = _FUSED if execution.fused else _PLAIN
+    for module in network.modules():
+        module.__class__ = rewrites.get(type(module), type(module))
+    if execution.compile:
+        network.compile()
+    else:
+        network._compiled_call_impl = None
+    return network

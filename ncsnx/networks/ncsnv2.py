@@ -1,0 +1,51 @@
+"""NCSNv2: unconditional networks, s(x, σ) = s(x)/σ (technique 3 of Song & Ermon 2020, arXiv 2006.09011)."""
+
+from functools import partial
+
+from torch import Tensor
+
+from ncsnx.config import Model
+from ncsnx.networks.activations import ACTIVATIONS
+from ncsnx.networks.blocks import Recipe, max_pool
+from ncsnx.networks.convolution import Convolution
+from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2
+from ncsnx.networks.normalization import no_normalization, unconditional
+from ncsnx.networks.score import Facts, ScoreNetwork
+
+
+class NCSNv2Network(ScoreNetwork):
+    """Four stages, for 32 and 64 px. It takes any σ > 0, since σ only divides its output."""
+
+    layout = NCSNV2
+
+    def __init__(self, model: Model, facts: Facts) -> None:
+        recipe = Recipe(
+            activation=ACTIVATIONS[model.activation],
+            convolution=Convolution,
+            normalization=partial(unconditional, model.normalization),
+            refine_normalization=no_normalization,
+            context_pool=max_pool,
+        )
+        # The published networks pass the number of levels where the normalization expects its epsilon.
+        last = unconditional(model.normalization, model.width, epsilon=float(len(facts.sigmas)))
+        super().__init__(recipe, last, model.width, facts)
+
+    def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:
+        out: Tensor = self(x, None)
+        return out
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        out: Tensor = self(x, None)
+        return out / sigma
+
+
+class NCSNv2DeeperNetwork(NCSNv2Network):
+    """Five stages, for 96 and 128 px."""
+
+    layout = DEEPER
+
+
+class NCSNv2DeepestNetwork(NCSNv2Network):
+    """Six stages, for 256 px."""
+
+    layout = DEEPEST

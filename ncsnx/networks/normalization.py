@@ -1,0 +1,180 @@
+"""Normalizations, unconditional and conditional on the noise level.
+
+InstanceNorm++ is appendix A of Song & Ermon 2019 (arXiv 1907.05600). Each normalization is a transformation of the
+image followed by factors per channel; the factors are constants, or rows of a table with one row a level.
+Statistics and factors are in float32 at least; the result has the type of the input.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ncsnx.networks.initialization import Columns, Constant, Law, Normal, Uniform
+
+EPSILON = 1e-5
+
+_NEAR_ONE = Normal(1.0, 0.02)
+_ZERO = Constant(0.0)
+_ONE = Constant(1.0)
+_UNIT = Uniform(0.0, 1.0)
+
+
+class PerChannel(nn.Module):
+    """Factors that are the same at every level: one vector a name."""
+
+    def __init__(self, channels: int, laws: Mapping[str, Law]) -> None:
+        super().__init__()
+        self.laws = dict(laws)
+        for name in laws:
+            self.register_parameter(name, nn.Parameter(torch.empty(channels)))
+
+    def forward(self, levels: Tensor | None) -> tuple[Tensor, ...]:
+        """One (1, C, 1, 1) tensor a name."""
+        return tuple(self.get_parameter(name).view(1, -1, 1, 1) for name in self.laws)
+
+
+class PerLevel(nn.Module):
+    """Factors that depend on the level: a table of one row a level, the names side by side."""
+
+    def __init__(self, levels: int, channels: int, laws: Mapping[str, Law]) -> None:
+        super().__init__()
+        self.laws = {"rows": Columns(tuple(laws.values()))}
+        self.names = len(laws)
+        self.rows = nn.Parameter(torch.empty(levels, len(laws) * channels))
+
+    def forward(self, levels: Tensor | None) -> tuple[Tensor, ...]:
+        """One (B, C, 1, 1) tensor a name, for `levels` (B,) int64."""
+        if levels is None:
+            raise TypeError("a conditional network needs the level of each image, not None")
+        return F.embedding(levels, self.rows)[:, :, None, None].chunk(self.names, dim=1)
+
+
+class Normalization(nn.Module):
+    """What all have in common: `forward(x, levels)` from (B, C, H, W) to the same shape and type."""
+
+    def __init__(self, channels: int, factors: PerChannel | PerLevel, epsilon: float = EPSILON) -> None:
+        super().__init__()
+        self.factors = factors
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        return self.transform(widened(x), *self.factors(levels)).to(x.dtype)
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        """The normalization proper, in float32 or wider."""
+        raise NotImplementedError
+
+
+class InstanceNormPlus(Normalization):
+    """γ · (instance_norm(x) + α · (μ − m)/√(v + ε)) + β: the means μ of the channels, which instance normalization
+    removes, come back normalized among themselves (mean m, unbiased variance v over channels)."""
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        gamma, alpha, beta = factors
+        return gamma * (F.instance_norm(x) + alpha * relative_means(x.mean(dim=(2, 3), keepdim=True))) + beta
+
+
+class InstanceNorm(Normalization):
+    """(x − mean)/√(variance + ε) of each channel of each image; then, if conditional, · γ + β."""
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        return _affine(F.instance_norm(x, eps=self.epsilon), factors)
+
+
+class VarianceNorm(Normalization):
+    """α · x/√(unbiased variance + ε) of each channel of each image."""
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        (alpha,) = factors
+        return alpha * (x / torch.sqrt(x.var(dim=(2, 3), keepdim=True) + EPSILON))
+
+
+class BatchNorm(Normalization):
+    """Batch normalization, then · γ + β."""
+
+    laws: Mapping[str, Law] = {
+        "statistics.running_mean": _ZERO,
+        "statistics.running_var": _ONE,
+        "statistics.num_batches_tracked": _ZERO,
+    }
+
+    def __init__(self, channels: int, factors: PerChannel | PerLevel, epsilon: float = EPSILON) -> None:
+        super().__init__(channels, factors, epsilon)
+        self.statistics = nn.BatchNorm2d(channels, eps=epsilon, affine=False)
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        return _affine(self.statistics(x), factors)
+
+
+class NoNormalization(Normalization):
+    """x as it is; if conditional, x · γ + β."""
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        return _affine(x, factors)
+
+
+class NormalizationFactory(Protocol):
+    """Builds the normalization of a number of channels."""
+
+    def __call__(self, channels: int) -> Normalization: ...
+
+
+@attrs.frozen
+class _Kind:
+    """A normalization with the factors of its unconditional and of its conditional form, in their order."""
+
+    build: type[Normalization]
+    constants: Mapping[str, Law]
+    columns: Mapping[str, Law]
+
+
+_KINDS = {
+    "instance++": _Kind(
+        InstanceNormPlus,
+        {"gamma": _NEAR_ONE, "alpha": _NEAR_ONE, "beta": _ZERO},
+        {"gamma": _NEAR_ONE, "alpha": _NEAR_ONE, "beta": _ZERO},
+    ),
+    "instance": _Kind(InstanceNorm, {}, {"gamma": _UNIT, "beta": _ZERO}),
+    "variance": _Kind(VarianceNorm, {"alpha": _NEAR_ONE}, {"alpha": _NEAR_ONE}),
+    "batch": _Kind(BatchNorm, {"gamma": _ONE, "beta": _ZERO}, {"gamma": _UNIT, "beta": _ZERO}),
+    "none": _Kind(NoNormalization, {}, {"gamma": _UNIT, "beta": _ZERO}),
+}
+
+
+def unconditional(name: str, channels: int, *, epsilon: float = EPSILON) -> Normalization:
+    """The normalization called `name` in a model's configuration. Only InstanceNorm and BatchNorm heed `epsilon`."""
+    kind = _KINDS[name]
+    return kind.build(channels, PerChannel(channels, kind.constants), epsilon)
+
+
+def conditional(name: str, channels: int, *, levels: int) -> Normalization:
+    """The same with factors for each of `levels` levels."""
+    kind = _KINDS[name]
+    return kind.build(channels, PerLevel(levels, channels, kind.columns))
+
+
+def no_normalization(channels: int) -> Normalization:
+    """For places where a network has no normalization."""
+    return unconditional("none", channels)
+
+
+def relative_means(means: Tensor) -> Tensor:
+    """(B, C, 1, 1) means of channels, less their mean over channels, over the root of their unbiased variance."""
+    variance, mean = torch.var_mean(means, dim=1, keepdim=True)
+    return (means - mean) / torch.sqrt(variance + EPSILON)
+
+
+def widened(x: Tensor) -> Tensor:
+    """x in float32, or in its own type if that is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _affine(x: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
+    if not factors:
+        return x
+    gamma, beta = factors
+    return gamma * x + beta

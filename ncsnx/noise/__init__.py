@@ -1,0 +1,1 @@
+"""Noise levels: the numbers behind a schedule. Nothing here imports torch."""

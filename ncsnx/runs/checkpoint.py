@@ -1,0 +1,187 @@
+"""Checkpoints: network, moving average and optimizer as safetensors, the state of the loop as JSON."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ncsnx.config import codec
+from ncsnx.errors import NcsnxError
+from ncsnx.runs import atomic
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError, read_manifest, read_verified, write_checkpoint
+
+Tensors = dict[str, Tensor]
+
+STATE = "state.json"
+_UNTOUCHED = "untouched"
+
+
+@attrs.frozen(eq=False)
+class Checkpoint:
+    """What a checkpoint holds, on the CPU. Parts that were not asked for are empty."""
+
+    step: int
+    model: Tensors
+    ema: Tensors | None
+    """None also for a run without a moving average."""
+    optimizer: Tensors
+    state: dict[str, Any]
+
+
+def save(
+    run: Run,
+    step: int,
+    model: Mapping[str, Tensor],
+    ema: Mapping[str, Tensor] | None,
+    optimizer: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+) -> Path:
+    """Writes the checkpoint of `step` from a copy made at once, and returns its folder.
+
+    Tensors may be on any device and in any memory format. `state` must be JSON; step and identity (that of
+    the run's experiment, unless `state` has it) are added. Equal contents give equal bytes. Raises NcsnxError
+    where the system refuses; then nothing is left behind, and earlier checkpoints are as they were.
+    """
+    parts = {"model": _copied(model), "optimizer": _copied(optimizer)}
+    if ema is not None:
+        parts["ema"] = _copied(ema)
+    whole_state = {"identity": codec.identity(run.experiment()), **state, "step": step}
+    state_bytes = atomic.json_bytes(dict(sorted(whole_state.items())))
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        for part, tensors in sorted(parts.items()):
+            yield _file(part), tensor_bytes(tensors)
+        yield STATE, state_bytes
+
+    return write_checkpoint(run.checkpoints, step, files())
+
+
+def load(folder: Path, names: Iterable[str] = ("model", "ema", "optimizer")) -> Checkpoint:
+    """Reads the parts `names` of a checkpoint; the hash of each file is checked before it is parsed.
+
+    Raises UnsoundError for damaged files, NcsnxError for a part that isn't there.
+    """
+    manifest = read_manifest(folder)
+    parts: dict[str, Tensors] = {}
+    for name in names:
+        # a run without a moving average has no such file, and its manifest vouches for that
+        if name == "ema" and _file(name) not in (*manifest.files, *manifest.removed):
+            continue
+        parts[name] = _parsed(folder / _file(name), read_verified(folder, manifest, _file(name)))
+    try:
+        state = json.loads(read_verified(folder, manifest, STATE))
+    except (ValueError, RecursionError) as error:
+        raise UnsoundError(f"{folder / STATE} isn't JSON: {error}") from error
+    return Checkpoint(
+        step=manifest.step,
+        model=parts.get("model", {}),
+        ema=parts.get("ema"),
+        optimizer=parts.get("optimizer", {}),
+        state=state,
+    )
+
+
+def optimizer_state(optimizer: Optimizer, network: nn.Module) -> Tensors:
+    """The optimizer's tensors by `{key}/{parameter name}`, such as `exp_avg/begin_conv.weight`; not copies.
+
+    A parameter without state (before the first step, or with plain SGD) has the empty tensor
+    `untouched/{name}`, so that loading can tell it from one that was lost.
+    """
+    tensors: Tensors = {}
+    for name, parameter in _parameters(optimizer, network).items():
+        state = {key: value for key, value in optimizer.state.get(parameter, {}).items() if value is not None}
+        tensors |= {f"{key}/{name}": value for key, value in state.items()}
+        if not state:
+            tensors[f"{_UNTOUCHED}/{name}"] = torch.zeros(0)
+    return tensors
+
+
+def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives `optimizer` what `optimizer_state` returned, in each parameter's device and memory format.
+
+    Settings such as the learning rate stay the optimizer's own. Raises NcsnxError that lists names without a
+    parameter, parameters without state, and unequal shapes; the optimizer is unchanged then.
+    """
+    parameters = _parameters(optimizer, network)
+    _require_same_names(parameters, tensors)
+    states: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
+    for entry, value in tensors.items():
+        key, name = entry.split("/", 1)
+        if key != _UNTOUCHED:
+            states[name][key] = _like(parameters[name], value, entry)
+    # through the optimizer's own loading, which knows what must be where (fused steps on the device, say)
+    numbered = {number: state for number, state in enumerate(states.values()) if state}
+    optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _file(part: str) -> str:
+    return f"{part}.safetensors"
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> Tensors:
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in sorted(tensors.items())
+    }
+
+
+def _parsed(path: Path, content: bytes) -> Tensors:
+    try:
+        return parse_tensors(content)
+    except SafetensorError as error:
+        raise UnsoundError(f"{path} isn't a safetensors file: {error}") from error
+
+
+def _parameters(optimizer: Optimizer, network: nn.Module) -> dict[str, nn.Parameter]:
+    """The optimizer's parameters by their names in the network, in the optimizer's order."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    return {names[parameter]: parameter for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _require_same_names(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+    keys_of: dict[str, set[str]] = {name: set() for name in parameters}
+    unexpected = []
+    for entry in tensors:
+        key, _, name = entry.partition("/")
+        if name in keys_of:
+            keys_of[name].add(key)
+        else:
+            unexpected.append(entry)
+    everywhere = set().union(*keys_of.values()) - {_UNTOUCHED}
+    missing = []
+    for name, keys in keys_of.items():
+        if not keys:
+            missing.append(f"*/{name}")
+        elif _UNTOUCHED not in keys:
+            missing += [f"{key}/{name}" for key in everywhere - keys]
+    if unexpected or missing:
+        raise NcsnxError(
+            "the optimizer's state doesn't fit the network: "
+            f"{len(missing)} missing{_some(missing)}, {len(unexpected)} unexpected{_some(unexpected)}"
+        )
+
+
+def _some(entries: list[str]) -> str:
+    if not entries:
+        return ""
+    return f" ({', '.join(sorted(entries)[:3])}{', …' if len(entries) > 3 else ''})"
+
+
+def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:
+    if value.ndim == 0:
+        return value.clone()
+    if value.shape != parameter.shape:
+        raise NcsnxError(
+            f"the optimizer's state doesn't fit the network: {entry} has shape {tuple(value.shape)}, "
+            f"its parameter {tuple(parameter.shape)}"
+        )
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -1,0 +1,206 @@
+"""A run is a folder that explains itself: its places, how it comes into being, and how it is found again."""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from ncsnx.config import codec
+from ncsnx.config.experiment import Experiment
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs import atomic
+from ncsnx.runs.names import check_run_name, near_matches
+
+_FINGERPRINT = "data_fingerprint"
+
+
+@attrs.frozen
+class Run:
+    """One run's folder. The properties are places in it, which need not exist yet."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, whatever path led to it."""
+        return self.path.name or self.path.resolve().name
+
+    @property
+    def config_path(self) -> Path:
+        """The experiment (as `codec.to_json` gives it) and the fingerprint of its data."""
+        return self.path / "config.json"
+
+    @property
+    def origins_path(self) -> Path:
+        """Where each value of the experiment came from."""
+        return self.path / "origins.json"
+
+    @property
+    def source_path(self) -> Path:
+        """A snapshot of the experiment's file, to be read by people; never executed."""
+        return self.path / "experiment.py"
+
+    @property
+    def segments_path(self) -> Path:
+        """One JSON line for each start of the training."""
+        return self.path / "segments.jsonl"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON line for each step that was logged."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log_path(self) -> Path:
+        """What the console showed."""
+        return self.path / "log.txt"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder for each step that was saved."""
+        return self.path / "checkpoints"
+
+    @property
+    def snapshots(self) -> Path:
+        """Grids of samples drawn while training."""
+        return self.path / "snapshots"
+
+    @property
+    def samples(self) -> Path:
+        """What `ncsnx sample` drew."""
+        return self.path / "samples"
+
+    @property
+    def fid(self) -> Path:
+        """What `ncsnx fid` measured."""
+        return self.path / "fid"
+
+    @property
+    def lock_path(self) -> Path:
+        """The file whose kernel lock the writer holds."""
+        return self.path / ".lock"
+
+    @property
+    def holder_path(self) -> Path:
+        """Who holds the lock."""
+        return self.path / ".holder.json"
+
+    @classmethod
+    def create(
+        cls,
+        runs_folder: Path,
+        name: str,
+        experiment: Experiment,
+        origins: dict[str, str],
+        source: str | None,
+        data_fingerprint: str,
+    ) -> Self:
+        """Makes the folder of a new run, whole or not at all; `runs_folder` is made if need be.
+
+        `origins` maps a value's dotted path to where it came from; `source` is the text of the experiment's
+        file. Raises UsageError for a bad name, and NcsnxError if something of that name exists or can't be
+        written.
+        """
+        run = cls(runs_folder / check_run_name(name))
+        try:
+            with atomic.new_folder(run.path) as folder:
+                draft = cls(folder)
+                draft._write_config(experiment, data_fingerprint)
+                atomic.write_json(draft.origins_path, origins)
+                if source is not None:
+                    atomic.write_bytes(draft.source_path, source.encode("utf-8"))
+                draft.checkpoints.mkdir()
+        except NcsnxError as error:
+            if run.path.exists():
+                raise NcsnxError(
+                    f"{run.path} exists already, and nothing is overwritten; give the new run a name with --run NAME"
+                ) from error
+            raise
+        return run
+
+    def experiment(self) -> Experiment:
+        """The experiment of this run. Raises NcsnxError that names the file for anything wrong with it."""
+        saved = {key: value for key, value in self._read_config().items() if key != _FINGERPRINT}
+        try:
+            return codec.from_json(saved)
+        except codec.ConfigError as error:
+            raise codec.ConfigError(error.problems, str(self.config_path)) from error
+
+    def data_fingerprint(self) -> str:
+        """The fingerprint of the data that the run was begun with. Raises NcsnxError."""
+        fingerprint = self._read_config().get(_FINGERPRINT)
+        if not isinstance(fingerprint, str):
+            raise NcsnxError(f"{self.config_path}: expected text under {_FINGERPRINT}, found {fingerprint!r}")
+        return fingerprint
+
+    def update_experiment(self, experiment: Experiment) -> None:
+        """Replaces the experiment, for values that may change when a run is resumed. Raises NcsnxError."""
+        self._write_config(experiment, self.data_fingerprint())
+
+    def _write_config(self, experiment: Experiment, data_fingerprint: str) -> None:
+        atomic.write_json(self.config_path, {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint})
+
+    def _read_config(self) -> dict[str, Any]:
+        try:
+            config = json.loads(self.config_path.read_bytes())
+        except OSError as error:
+            raise NcsnxError(f"can't read {self.config_path}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise NcsnxError(f"{self.config_path}: expected JSON, but {error}") from error
+        if not isinstance(config, dict):
+            raise NcsnxError(f"{self.config_path}: expected a JSON object, found {type(config).__name__}")
+        return config
+
+
+def open_run(runs_folder: Path, name_or_path: str | Path) -> Run:
+    """The run of that name in `runs_folder`, or at that path.
+
+    Raises UsageError with near matches if there is none, NcsnxError for a folder that isn't a run.
+    """
+    typed = str(name_or_path)
+    candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
+    for path in candidates:
+        if _exists(path / "config.json"):
+            return Run(path)
+    for path in candidates:
+        if _exists(path):
+            raise NcsnxError(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
+    if candidates == [Path(typed)]:
+        raise UsageError(f"there is no run at {typed!a}; `ncsnx list` shows the runs there are")
+    check_run_name(typed)
+    raise UsageError(f"there is no run {typed!r} in {runs_folder}; {near_matches(typed, _run_names(runs_folder))}")
+
+
+def list_runs(runs_folder: Path) -> list[tuple[str, Run | str]]:
+    """Every folder in `runs_folder` by name, with its run or what is wrong with it. Raises NcsnxError."""
+    rows: list[tuple[str, Run | str]] = []
+    for name in _run_names(runs_folder):
+        try:
+            run = Run(runs_folder / name)
+            run.experiment()
+            rows.append((name, run))
+        except NcsnxError as error:
+            rows.append((name, str(error)))
+    return rows
+
+
+def _run_names(runs_folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in runs_folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise NcsnxError(f"can't read the runs folder {runs_folder}: {error.strerror}") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder that may not be read
+        return False

@@ -1,0 +1,75 @@
+"""What things in the runs folder are called: runs, steps, and how a person may type them."""
+
+import os
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from ncsnx.config.checks import NAME
+from ncsnx.errors import UsageError
+
+RUNS_VARIABLE = "NCSNX_RUNS"
+_STEP_FOLDER = re.compile(r"step-([0-9]{8,})")
+_TYPED_STEP = re.compile(r"([0-9](?:_?[0-9]){0,11}(?:\.[0-9]{1,6})?)([kKmM]?)")
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
+
+
+def check_run_name(name: str) -> str:
+    """`name`, if it may name a run: what may name an experiment, and no '..'. Raises UsageError."""
+    if not NAME.fullmatch(name) or ".." in name:
+        raise UsageError(
+            f"{_typed(name)} can't name a run: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, "
+            "beginning with a letter or digit and without '..'; give another one with --run NAME"
+        )
+    return name
+
+
+def runs_folder(given: Path | str | None = None) -> Path:
+    """Where runs live: `given` (the option --runs), else the environment variable NCSNX_RUNS, else ./runs."""
+    return Path(given or os.environ.get(RUNS_VARIABLE) or "runs").expanduser()
+
+
+def near_matches(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown `name`: what was probably meant, or what there is."""
+    names = sorted(known)
+    if not names:
+        return "there are none yet"
+    if near := get_close_matches(name, names, n=3, cutoff=0.5):
+        return f"did you mean {' or '.join(near)}?"
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"there are {', '.join(names[:8])}{more}"
+
+
+def step_name(step: int) -> str:
+    """The folder name of a step: `step-00150000`; longer from 100 million on."""
+    return f"step-{step:08d}"
+
+
+def step_of(folder_name: str) -> int | None:
+    """The step whose `step_name` is `folder_name`, or None."""
+    match = _STEP_FOLDER.fullmatch(folder_name)
+    if match is None or step_name(step := int(match[1])) != folder_name:
+        return None
+    return step
+
+
+def parse_step(text: str) -> int | Literal["latest", "best"]:
+    """The step that was typed: `150000`, `150_000`, `150k`, `1.5M`, `latest` or `best`. Raises UsageError."""
+    if text == "latest":
+        return "latest"
+    if text == "best":
+        return "best"
+    match = _TYPED_STEP.fullmatch(text)
+    if match is not None:
+        step = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()]
+        if step == step.to_integral_value():
+            return int(step)
+    raise UsageError(f"{_typed(text)} is no step: expected a whole number such as 150000 or 150k, latest or best")
+
+
+def _typed(text: str) -> str:
+    # escaped, since control characters and look-alikes are among what gets refused
+    return ascii(text if len(text) <= 120 else text[:117] + "...")

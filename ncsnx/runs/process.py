@@ -1,0 +1,18 @@
+"""Who and when: this process, as recorded for those who meet its work later."""
+
+import os
+import shlex
+import socket
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+
+def this_process() -> dict[str, Any]:
+    """pid, host, command line as one could type it, and the present time (UTC, ISO 8601, seconds)."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+    }

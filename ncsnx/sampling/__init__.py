@@ -1,0 +1,36 @@
+"""Sampling: from noise to images along the scores of a network, one file for each family of samplers."""
+
+from ncsnx.sampling.build import build_sampler, evaluations
+from ncsnx.sampling.draws import Draws, seeded_draws
+from ncsnx.sampling.frames import FrameRecorder, frame_steps
+from ncsnx.sampling.generate import generate
+from ncsnx.sampling.interpolation import InterpolatedNoise, interpolated, repeat_rows, second_noise
+from ncsnx.sampling.langevin import annealed_langevin
+from ncsnx.sampling.noise import RecordedNoise, SeededNoise, initial_from_data, initial_uniform
+from ncsnx.sampling.output import SampleFolder
+from ncsnx.sampling.state import Constrain, Noise, SamplerFunction, Score, State
+
+__all__ = [
+    "Constrain",
+    "Draws",
+    "FrameRecorder",
+    "InterpolatedNoise",
+    "Noise",
+    "RecordedNoise",
+    "SampleFolder",
+    "SamplerFunction",
+    "Score",
+    "SeededNoise",
+    "State",
+    "annealed_langevin",
+    "build_sampler",
+    "evaluations",
+    "frame_steps",
+    "generate",
+    "initial_from_data",
+    "initial_uniform",
+    "interpolated",
+    "repeat_rows",
+    "second_noise",
+    "seeded_draws",
+]

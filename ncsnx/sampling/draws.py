@@ -1,0 +1,32 @@
+"""All that is random in a sampling, as functions of the image indices."""
+
+from collections.abc import Callable
+
+import attrs
+from torch import Tensor
+
+from ncsnx.sampling.noise import SeededNoise, initial_uniform
+from ncsnx.sampling.state import Noise
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Draws:
+    """Where images start and what noise drives them. Indices are (B,) int64, on the device of the results."""
+
+    initial: Callable[[Tensor], Tensor]
+    """indices → x, (B·columns, C, H, W)."""
+    noise: Callable[[Tensor], Noise]
+    """indices → noise source of that shape."""
+    columns: int = 1
+    """Images per index; more than one in an interpolation, where an index is a row."""
+
+
+def seeded_draws(seed: int, shape: tuple[int, ...], from_unit: Callable[[Tensor], Tensor]) -> Draws:
+    """Plain sampling: image i starts at a uniform x and is driven by noise, both functions of (seed, i).
+
+    shape: (C, H, W). from_unit: the data transform, from [0, 1] to the network's range.
+    """
+    return Draws(
+        initial=lambda indices: initial_uniform(seed, indices, shape, from_unit),
+        noise=lambda indices: SeededNoise(seed, indices, shape),
+    )

@@ -1,0 +1,65 @@
+"""Drives a sampler over any number of images in batches: image i depends on the draws' seed and i alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.sampling.draws import Draws
+from ncsnx.sampling.state import SamplerFunction, Score, State
+
+
+def ignore_state(indices: Sequence[int], state: State) -> None:
+    """A consumer of states that looks at none."""
+
+
+def never_stop() -> None:
+    """A stop check for callers that can't be asked to stop."""
+
+
+@torch.no_grad()
+def generate(
+    sampler: SamplerFunction,
+    score: Score,
+    sigmas: Sequence[float],
+    draws: Draws,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    device: torch.device,
+    check_stop: Callable[[], None] = never_stop,
+    on_state: Callable[[Sequence[int], State], None] = ignore_state,
+) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """Yields (indices of a batch, its final x: (len · draws.columns, C, H, W) in the network's range).
+
+    indices: of the images (rows, in an interpolation), each made exactly once, in this order. batch_size:
+    images at once, draws.columns of them an index, and at least one index. check_stop is called before each
+    network evaluation and ends the sampling by raising. on_state gets (indices of the batch, state).
+    Raises NcsnxError where an image isn't finite.
+    """
+
+    def stoppable_score(x: Tensor, sigma: float) -> Tensor:
+        check_stop()
+        return score(x, sigma)
+
+    per_batch = max(1, batch_size // draws.columns)
+    for start in range(0, len(indices), per_batch):
+        batch = indices[start : start + per_batch]
+        positions = torch.tensor(batch, dtype=torch.int64, device=device)
+        states = sampler(stoppable_score, draws.initial(positions), sigmas, noise=draws.noise(positions))
+        yield batch, _final(states, batch, on_state)
+
+
+def _final(states: Iterator[State], batch: Sequence[int], on_state: Callable[[Sequence[int], State], None]) -> Tensor:
+    state = None
+    for state in states:
+        on_state(batch, state)
+    if state is None:
+        raise NcsnxError("the sampler yielded no state: its last state must be the result")
+    if not bool(torch.isfinite(state.x).all()):
+        raise NcsnxError(
+            f"the sampler diverged: among images {batch[0]} to {batch[-1]} are values that aren't finite. "
+            "Try a smaller step, as in sampler.step_size=1e-6, or another checkpoint"
+        )
+    return state.x

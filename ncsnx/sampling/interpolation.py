@@ -1,0 +1,55 @@
+"""Interpolation between two sources of noise: as in Song & Ermon 2020 (arXiv 2006.09011).
+
+Column k of K is driven by cos θ_k · p + sin θ_k · q, again unit normal, with θ_k from 0 to π/2 in equal
+steps.
+"""
+
+import math
+from collections.abc import Callable
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.randomness import Purpose
+from ncsnx.sampling.draws import Draws
+from ncsnx.sampling.noise import SeededNoise
+from ncsnx.sampling.state import Noise
+
+
+@attrs.frozen(eq=False)
+class InterpolatedNoise:
+    """From p to q in `columns` equal steps of angle. p and q give (R, C, H, W), one draw a row."""
+
+    p: Noise
+    q: Noise
+    columns: int
+
+    def __call__(self, k: int) -> Tensor:
+        """(R·columns, C, H, W), flattened as row · columns + column. Column 0 is p exactly."""
+        p, q = self.p(k), self.q(k)
+        angles = torch.linspace(0, math.pi / 2, self.columns, dtype=p.dtype, device=p.device)
+        theta = angles.view(1, -1, *[1] * (p.dim() - 1))
+        return (theta.cos() * p.unsqueeze(1) + theta.sin() * q.unsqueeze(1)).flatten(0, 1)
+
+
+def repeat_rows(x: Tensor, columns: int) -> Tensor:
+    """(R, C, H, W) → (R·columns, C, H, W), each row repeated: all columns of a row start from one x."""
+    return x.repeat_interleave(columns, dim=0)
+
+
+def interpolated(draws: Draws, q: Callable[[Tensor], Noise], columns: int) -> Draws:
+    """Draws whose rows are those of `draws` (column 0) turned into the noise of q, in `columns` columns.
+
+    q: (R,) int64 indices of rows → their noise.
+    """
+    return Draws(
+        initial=lambda rows: repeat_rows(draws.initial(rows), columns),
+        noise=lambda rows: InterpolatedNoise(draws.noise(rows), q(rows), columns),
+        columns=draws.columns * columns,
+    )
+
+
+def second_noise(seed: int, shape: tuple[int, ...]) -> Callable[[Tensor], Noise]:
+    """The q of an interpolation under one seed: for each row noise of its own, apart from the samplers'."""
+    return lambda rows: SeededNoise(seed, rows, shape, Purpose.INTERPOLATION_NOISE)

@@ -1,0 +1,67 @@
+"""What a sampler draws: initial states, and sources of noise that give the k-th draw when asked for it.
+
+All are functions of (seed, image index) and, for noise, of k: not of the batch that an image happens to be
+in.
+"""
+
+from collections.abc import Callable
+
+import attrs
+from torch import Tensor
+
+from ncsnx.randomness import Purpose, Stream
+
+
+@attrs.frozen(eq=False)
+class SeededNoise:
+    """Noise of the images `indices` under `seed`."""
+
+    seed: int
+    indices: Tensor
+    """(B,) int64; the noise comes on its device."""
+    shape: tuple[int, ...]
+    """Of one image: (C, H, W)."""
+    purpose: Purpose = Purpose.SAMPLER_NOISE
+
+    def __call__(self, k: int) -> Tensor:
+        """(B, C, H, W) float32, unit normal."""
+        return Stream(self.seed, self.purpose).normal(self.indices, self.shape, step=k)
+
+
+@attrs.frozen(eq=False)
+class RecordedNoise:
+    """Replays draws that were recorded."""
+
+    draws: Tensor
+    """(K, B, C, H, W), in the order of use."""
+
+    def __call__(self, k: int) -> Tensor:
+        """(B, C, H, W); IndexError past the last draw."""
+        return self.draws[k]
+
+
+def initial_uniform(
+    seed: int, indices: Tensor, shape: tuple[int, ...], from_unit: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """x ~ U[0, 1) through the data transform, as published: (B, C, H, W) float32 on the device of `indices`.
+
+    indices: (B,) int64 of the images. from_unit: the data transform, from [0, 1] to the network's range.
+    """
+    return from_unit(Stream(seed, Purpose.INITIAL_SAMPLE).uniform(indices, shape))
+
+
+def initial_from_data(
+    seed: int,
+    indices: Tensor,
+    shape: tuple[int, ...],
+    *,
+    sigma_max: float,
+    data_size: int,
+    data: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Training images + σ_1 z ('data_init'): (B, C, H, W) float32 on the device of `indices`.
+
+    data: (B,) int64 positions in [0, data_size) → (B, C, H, W), transformed, on the device of the positions.
+    """
+    chosen = Stream(seed, Purpose.SAMPLE_DATA).integers(indices, data_size)
+    return data(chosen) + sigma_max * Stream(seed, Purpose.INITIAL_SAMPLE).normal(indices, shape)

@@ -1,0 +1,256 @@
+"""The folder that a sampling writes: it survives interruption, and never mixes two protocols.
+
+    protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif  .parts/
+
+Batches are kept under `.parts/` as they are done. When all are there, samples.safetensors (one tensor
+`samples`, float32 in [0, 1], N×C×H×W) and the pictures are made from them, `protocol.json` gets "complete"
+and the sha256 of the samples, and the parts go.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ncsnx.config.canonical import canonical
+from ncsnx.errors import NcsnxError
+from ncsnx.images import grid, save_film, save_png, square_columns, to_uint8
+from ncsnx.runs.atomic import reporting, write_bytes, write_json
+from ncsnx.sampling.parts import Part, done_indices, read_parts, write_part
+
+GRID_IMAGES = 100
+"""At most this many images are shown in the grid and in frames."""
+
+_OURS = re.compile(r"protocol\.json|grid\.png|film\.gif|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png")
+_TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
+"""What a killed process may leave of a file: see `atomic.temporary_sibling`."""
+_COMPLETION = ("complete", "samples_sha256")
+
+
+class SampleFolder:
+    """A folder of `count` images (rows, where `columns` > 1) made under one protocol.
+
+    path: the folder, made by `open`. protocol: JSON values that determine the images. shape: (C, H, W) of an
+    image. columns: images per index, flattened as row · columns + column. frames: how many frames each batch
+    comes with.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        protocol: Mapping[str, Any],
+        *,
+        count: int,
+        shape: Sequence[int],
+        columns: int = 1,
+        frames: int = 0,
+    ) -> None:
+        layout = {"n": count, "columns": columns, "shape": list(shape), "frames": frames}
+        self.path = path
+        self.protocol: dict[str, Any] = {**protocol, **layout}
+        self.count, self.columns, self.frames = count, columns, frames
+        self.shape = tuple(shape)
+        self.complete = False
+        self._done: set[int] = set()
+
+    @property
+    def shown(self) -> int:
+        """The indices below this are shown in the grid and come with frames."""
+        return min(self.count, max(1, GRID_IMAGES // self.columns))
+
+    def open(self, *, overwrite: bool = False) -> None:
+        """Makes the folder, or takes up the one that is there.
+
+        overwrite: remove what an earlier sampling left there, and nothing else. Raises NcsnxError, having
+        changed nothing, where the folder holds something else, or, without `overwrite`, samples of another
+        protocol.
+        """
+        found = self._existing_record()
+        if found is not None and overwrite:
+            self._remove_ours(found)
+            found = None
+        if found is None:
+            with reporting(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self._record_path, {**self.protocol, "complete": False})
+        elif differences := _differences(_protocol_of(found), self.protocol):
+            raise NcsnxError(
+                f"{self.path} holds samples of another protocol: {'; '.join(differences)}. "
+                "Choose another folder with --out, or add --overwrite to replace them"
+            )
+        elif found["complete"]:
+            self._verify(found)
+            self.complete = True
+            shutil.rmtree(self._parts, ignore_errors=True)
+        self._done = done_indices(self._parts, (self.columns, *self.shape))
+
+    def missing(self) -> list[int]:
+        """The indices still to be made, ascending."""
+        return [] if self.complete else [index for index in range(self.count) if index not in self._done]
+
+    def add(self, indices: Sequence[int], images: Tensor, frames: Tensor | None = None) -> None:
+        """Keeps a finished batch, durably: an interrupted sampling goes on after it.
+
+        images: (len(indices)·columns, C, H, W) float in [0, 1]. frames: (frames, b·columns, C, H, W) uint8 of
+        the b indices below `shown`, where the folder has frames.
+        """
+        shown = sum(index < self.shown for index in indices)
+        if frames is None:
+            frames = torch.empty((0, shown * self.columns, *self.shape), dtype=torch.uint8)
+        part = Part(
+            indices=torch.tensor(indices, dtype=torch.int64),
+            images=images.float().cpu().reshape(len(indices), self.columns, *self.shape),
+            frames=frames.cpu().reshape(self.frames, shown, self.columns, *self.shape),
+        )
+        write_part(self._parts, part)
+        self._done.update(indices)
+
+    def finish(self) -> None:
+        """Makes the files from the parts and declares the folder complete. Does nothing where it is.
+
+        Raises NcsnxError while images are missing.
+        """
+        if self.complete:
+            return
+        self._done = done_indices(self._parts, (self.columns, *self.shape))
+        if missing := self.missing():
+            raise NcsnxError(
+                f"{self.path} lacks {len(missing)} of {self.count} images: repeat the command to make them"
+            )
+        self._remove_torn_files()
+        samples, frames = self._assembled()
+        samples_sha256 = self._write_samples(samples)
+        self._write_pictures(to_uint8(samples), frames)
+        write_json(self._record_path, {**self.protocol, "complete": True, "samples_sha256": samples_sha256})
+        shutil.rmtree(self._parts, ignore_errors=True)
+        self.complete = True
+
+    @property
+    def samples_path(self) -> Path:
+        """All images, once the folder is complete."""
+        return self.path / "samples.safetensors"
+
+    @property
+    def _record_path(self) -> Path:
+        return self.path / "protocol.json"
+
+    @property
+    def _parts(self) -> Path:
+        return self.path / ".parts"
+
+    def _existing_record(self) -> dict[str, Any] | None:
+        """The record of a folder that is ours, None for one that is empty or not there."""
+        if not self.path.exists():
+            return None
+        foreign = f"{self.path} isn't a folder that samples were written to; choose another with --out"
+        if not self.path.is_dir():
+            raise NcsnxError(foreign)
+        if not self._record_path.exists():
+            if any(_TEMPORARY.match(entry.name) is None for entry in self.path.iterdir()):
+                raise NcsnxError(f"{foreign} (it holds files, but no protocol.json)")
+            return None
+        try:
+            record = json.loads(self._record_path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise NcsnxError(f"{foreign} (its protocol.json can't be read: {error})") from error
+        if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
+            raise NcsnxError(f"{foreign} (its protocol.json isn't that of a sampling)")
+        return record
+
+    def _remove_ours(self, record: dict[str, Any]) -> None:
+        # undeclared before anything goes, so that no moment has a folder that claims to be complete and isn't
+        write_json(self._record_path, {**_protocol_of(record), "complete": False})
+        shutil.rmtree(self._parts, ignore_errors=True)
+        for path in self._our_files():
+            if path != self._record_path:
+                path.unlink()
+        for folder in (self.path / "images", self.path / "frames"):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _our_files(self) -> list[Path]:
+        paths = [*self.path.glob("*"), *self.path.glob("images/*"), *self.path.glob("frames/*")]
+        return [path for path in paths if path.is_file() and _is_ours(path.relative_to(self.path))]
+
+    def _remove_torn_files(self) -> None:
+        for path in self._our_files():
+            if _TEMPORARY.match(path.name):
+                path.unlink(missing_ok=True)
+
+    def _verify(self, record: dict[str, Any]) -> None:
+        if not self.samples_path.is_file() or _sha256(self.samples_path) != record.get("samples_sha256"):
+            raise NcsnxError(
+                f"{self.samples_path} isn't the file that {self._record_path} recorded when it was complete; "
+                "add --overwrite to make the samples again, or choose another folder with --out"
+            )
+
+    def _assembled(self) -> tuple[Tensor, Tensor]:
+        """All images (count·columns, C, H, W), and the frames (frames, shown·columns, C, H, W)."""
+        images = torch.empty((self.count, self.columns, *self.shape))
+        frames = torch.empty((self.frames, self.shown, self.columns, *self.shape), dtype=torch.uint8)
+        for part in read_parts(self._parts):
+            images[part.indices] = part.images
+            frames[:, part.indices[part.indices < self.shown]] = part.frames
+        return images.flatten(0, 1), frames.flatten(1, 2)
+
+    def _write_samples(self, samples: Tensor) -> str:
+        """Returns the sha256."""
+        # one metadata entry: safetensors would write several in random order
+        metadata = {"protocol": canonical(self.protocol).decode()}
+        content = safetensors.torch.save({"samples": samples}, metadata)
+        write_bytes(self.samples_path, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def _write_pictures(self, images: Tensor, frames: Tensor) -> None:
+        (self.path / "images").mkdir(exist_ok=True)
+        for number, image in enumerate(images):
+            save_png(self.path / "images" / f"{number:05d}.png", image)
+        shown = self.shown * self.columns
+        grid_columns = self.columns if self.columns > 1 else square_columns(shown)
+        save_png(self.path / "grid.png", grid(images[:shown], grid_columns))
+        if self.frames:
+            (self.path / "frames").mkdir(exist_ok=True)
+            grids = [grid(frame, grid_columns) for frame in frames]
+            for number, frame in enumerate(grids):
+                save_png(self.path / "frames" / f"{number:03d}.png", frame)
+            save_film(self.path / "film.gif", grids)
+
+
+def _is_ours(relative: Path) -> bool:
+    temporary = _TEMPORARY.match(relative.name)
+    name = relative.with_name(temporary["name"]) if temporary else relative
+    return _OURS.fullmatch(name.as_posix()) is not None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _protocol_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in _COMPLETION}
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """One line for each value that differs, such as 'sampler.step_size is 1e-06 there, 2e-06 here'."""
+    old, new = _leaves(there), _leaves(here)
+    return [
+        f"{path} is {old.get(path, 'absent')} there, {new.get(path, 'absent')} here"
+        for path in sorted(old.keys() | new.keys())
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    leaves: dict[str, str] = {}
+    for key, item in value.items():
+        path = f"{prefix}{key}"
+        leaves |= _leaves(item, f"{path}.") if isinstance(item, Mapping) else {path: canonical(item).decode()}
+    return leaves

@@ -1,0 +1,1 @@
+"""Training: the loss, the average of the weights, the loop."""

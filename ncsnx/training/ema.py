@@ -1,0 +1,48 @@
+"""Exponential moving average of the weights: technique 5 of Song & Ermon 2020 (arXiv 2006.09011, section 3.5)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ncsnx.errors import NcsnxError
+
+
+class WeightAverage:
+    """The moving average of a network's parameters, in float32; it starts at their present values.
+
+    EMA ← μ·EMA + (1 − μ)·w at every `update`, which comes after every optimizer step. Buffers (running statistics,
+    the vectors of spectral normalization) aren't averaged: those of the network are taken as they are.
+    """
+
+    def __init__(self, network: nn.Module, rate: float) -> None:
+        """`rate` is μ, in [0, 1)."""
+        self.rate = rate
+        self._network = network
+        self._parameters = dict(network.named_parameters())
+        self._averages = {name: tensor.detach().float().clone() for name, tensor in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step of the average towards the present parameters."""
+        averages = list(self._averages.values())
+        torch._foreach_mul_(averages, self.rate)
+        torch._foreach_add_(averages, list(self._parameters.values()), alpha=1 - self.rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the network's whole state with the averages for parameters: loads strictly into such a network."""
+        state = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
+        return state | {name: tensor.clone() for name, tensor in self._averages.items()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from averages saved by `state`. NcsnxError where one is missing or of another shape."""
+        for name, average in self._averages.items():
+            saved = state.get(name)
+            if saved is None or saved.shape != average.shape:
+                found = "nothing" if saved is None else f"the shape {tuple(saved.shape)}"
+                raise NcsnxError(
+                    f"the saved average of {name} should have the shape {tuple(average.shape)}, but there is {found}: "
+                    "the averages are of another network"
+                )
+            average.copy_(saved)

@@ -1,0 +1,77 @@
+"""Runs small programs as people do: on a (pseudo-)terminal, and with their output piped."""
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
+
+import attrs
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIMIT_S = 60
+
+
+@attrs.frozen
+class Shown:
+    """What a program left on a terminal, escape codes included, and how it ended."""
+
+    text: str
+    exit_code: int
+    attributes_kept: bool  # whether the terminal's own settings are as before
+
+
+CHANGES_OUTPUT = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "PYTHONUNBUFFERED")
+
+
+def environment(extra: dict[str, str]) -> dict[str, str]:
+    """The environment of a program: this one's, without what changes output, and with `extra`."""
+    kept = {name: value for name, value in os.environ.items() if name not in CHANGES_OUTPUT}
+    fixed = {"TERM": "xterm-256color", "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
+    return kept | fixed | {"PYTHONPATH": str(REPOSITORY)} | extra
+
+
+def on_terminal(program: str, **extra: str) -> Shown:
+    """Runs a program with its standard streams on a pseudo-terminal; `extra` goes into its environment."""
+    master, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment(extra),
+    )
+    received: list[bytes] = []
+    reader = threading.Thread(target=_read_all, args=(master, received))
+    reader.start()
+    exit_code = process.wait(timeout=LIMIT_S)
+    attributes_kept = termios.tcgetattr(terminal) == before
+    os.close(terminal)
+    reader.join(timeout=LIMIT_S)
+    os.close(master)
+    return Shown(b"".join(received).decode(), exit_code, attributes_kept)
+
+
+def _read_all(descriptor: int, received: list[bytes]) -> None:
+    # Linux reports EIO, macOS the end of the file, once nobody holds the terminal any more.
+    try:
+        while chunk := os.read(descriptor, 65_536):
+            received.append(chunk)
+    except OSError:
+        return
+
+
+def piped(program: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program with its output piped; `extra` goes into its environment."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(extra),
+        timeout=LIMIT_S,
+        check=False,
+    )

@@ -1,0 +1,88 @@
+"""Progress of long jobs: live on a terminal, sparse plain lines elsewhere."""
+
+import re
+
+from ncsnx.console.text import byte_size, duration, number, rate
+
+from .programs import on_terminal, piped
+
+JOB = """
+import time
+from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.progress import progress
+with progress(Messages({verbosity}), "sampling [red]", total={total}, unit="images") as advance:
+    for step in range({total}):
+        time.sleep({pause_s})
+        advance()
+        {end}
+"""
+
+
+def job(total: int, pause_s: float, end: str = "", verbosity: str = "") -> str:
+    return JOB.format(total=total, pause_s=pause_s, end=end, verbosity=verbosity)
+
+
+def test_a_short_job_in_a_pipe_leaves_one_line() -> None:
+    assert piped(job(50, 0.001), FORCE_COLOR="1").stderr == "sampling [red]: 50 images in 0:00:00\n"
+
+
+def test_a_longer_job_in_a_pipe_tells_its_share_and_what_remains() -> None:
+    *lines, last = piped(job(8, 0.5)).stderr.splitlines()
+    for line in lines:
+        assert re.fullmatch(r"sampling \[red\]  \d/8 images  \d\d %  eta 0:00:0\d", line)
+    assert 1 <= len(lines) <= 4  # at most one a second
+    assert re.fullmatch(r"sampling \[red\]: 8 images in 0:00:0\d", last)
+
+
+def test_a_terminal_gets_a_bar_that_gives_way_to_one_line() -> None:
+    text = on_terminal(job(20, 0.05), NO_COLOR="1").text
+    assert re.search(r"sampling \[red\]  ━+╌+  \d+/20 images  \d+ %  eta 0:00:0\d", text)
+    assert re.search(r"\x1b\[2Ksampling \[red\]: 20 images in 0:00:0\d\r\n$", text)
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
+
+
+def test_an_exception_restores_the_terminal_and_claims_no_end() -> None:
+    shown = on_terminal(job(20, 0.05, end="raise KeyboardInterrupt"))
+    assert shown.text.rindex("\x1b[?25h") > shown.text.rindex("\x1b[?25l")
+    assert "images in" not in shown.text
+    assert shown.attributes_kept
+
+
+def test_progress_inside_a_live_view_is_told_above_it() -> None:
+    text = on_terminal("""
+from ncsnx.console.messages import Messages
+from ncsnx.console.progress import progress
+from ncsnx.console.training import training_view
+messages = Messages()
+with training_view(messages, total_steps=10, start_step=0, batch_size=8):
+    with progress(messages, "hashing", total=3, unit="files") as advance:
+        advance(3)
+""").text
+    assert "hashing: 3 files in 0:00:00\r\n" in text
+    assert text.count("\x1b[?25l") == 1
+
+
+def test_a_job_of_nothing_ends_in_good_order() -> None:
+    assert piped(job(0, 0)).stderr == "sampling [red]: 0 images in 0:00:00\n"
+
+
+def test_quiet_shows_no_progress() -> None:
+    assert on_terminal(job(20, 0.02, verbosity="Verbosity.QUIET")).text == ""
+
+
+def test_quantities_keep_their_significant_digits() -> None:
+    assert [number(value) for value in (0.12345, 1.0, 999.94, 1536.4, 3e8, float("nan"))] == [
+        "0.1235",
+        "1.000",
+        "999.9",
+        "1536",
+        "3.000e+08",
+        "nan",
+    ]
+    assert [rate(value) for value in (1840.2, 12.345, 0.0123)] == ["1840", "12.3", "0.0123"]
+    assert [duration(value) for value in (69.6, 3 * 3600 + 5, 100 * 3600)] == [
+        "0:01:10",
+        "3:00:05",
+        "100:00:00",
+    ]
+    assert [byte_size(value) for value in (300 * 2**20, 80 * 2**30)] == ["300 MiB", "80.0 GiB"]

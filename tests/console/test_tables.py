@@ -1,0 +1,58 @@
+"""Tables: drawn on a terminal, aligned plain lines elsewhere."""
+
+import pytest
+
+from ncsnx.console.messages import Messages
+from ncsnx.console.tables import Column, table
+
+from .programs import on_terminal, piped
+
+PROGRAM = r"""
+from ncsnx.console.messages import Messages
+from ncsnx.console.tables import Column, table
+table(
+    Messages(),
+    [Column("run"), Column("FID", align="right"), Column("note")],
+    [["digits", "10.87", ""], ["画像", "9.1", "[red]x[/red]"], ["\x1b[31mevil\n", "100", "last"]],
+)
+"""
+
+
+def test_a_piped_table_is_aligned_plain_text() -> None:
+    done = piped(PROGRAM, FORCE_COLOR="1")
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "run               FID  note",
+        "digits          10.87",
+        "画像              9.1  [red]x[/red]",
+        r"\x1b[31mevil\n    100  last",
+    ]
+
+
+def test_a_table_on_a_terminal_is_drawn_and_its_cells_stay_inert() -> None:
+    text = on_terminal(PROGRAM, NO_COLOR="1").text
+    assert "─" in text
+    assert "[red]x[/red]" in text
+    assert r"\x1b[31mevil\n" in text
+    assert "\x1b" not in text
+
+
+def test_a_narrow_terminal_folds_long_cells_and_cuts_none() -> None:
+    program = f"""
+from ncsnx.console.messages import Messages
+from ncsnx.console.tables import Column, table
+table(Messages(), [Column("path"), Column("FID")], [[{"abcdefghij" * 10!r}, "10.87"]])
+"""
+    text = on_terminal(program, NO_COLOR="1", COLUMNS="40").text
+    assert "".join(character for character in text if character in "abcdefghij").endswith("abcdefghij" * 10)
+    assert "10.87" in text
+
+
+def test_a_table_without_rows_shows_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    table(Messages(), [Column("run"), Column("steps", align="right")], [])
+    assert capsys.readouterr().out == "run  steps\n"
+
+
+def test_a_row_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 cells"):
+        table(Messages(), [Column("run"), Column("FID")], [["digits"]])

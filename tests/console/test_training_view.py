@@ -1,0 +1,224 @@
+"""The views of a training run: live on a terminal, plain lines elsewhere, log.txt in every case."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .programs import on_terminal, piped
+
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+TRAIN = """
+import sys, time
+from pathlib import Path
+from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.training import training_view
+
+messages = Messages(Verbosity.{verbosity})
+messages.attach(Path({log!r}))
+with training_view(messages, total_steps=1500, start_step=100, batch_size=8, folder=Path("runs/x")) as view:
+    view.start({{"experiment": "digits [red]", "device": "cpu"}})
+    view.phase("training")
+    for step in range(101, 301):
+        view.step(step, 8)
+        if step % 100 == 0:
+            view.held_out(step, 0.1301)
+            view.logged(step, 0.1234, 1840.2, 3 * 2**30)
+    view.checkpoint(300, Path("runs/x/checkpoints/step-00000300"))
+    view.sampling(2, 10, 6)
+    time.sleep(0.6)  # two refreshes
+    messages.warning("a message above")
+    sys.stderr.write("stray output\\n")
+    {end}
+    view.finish("stopped by SIGTERM")
+assert sys.stderr is sys.__stderr__
+"""
+
+
+def program(tmp_path: Path, verbosity: str = "NORMAL", end: str = "") -> str:
+    return TRAIN.format(verbosity=verbosity, log=str(tmp_path / "log.txt"), end=end)
+
+
+PLAIN_LINES = [
+    r"experiment  digits \[red\]",
+    r"device      cpu",
+    r"training",
+    r"step 200/1500  loss 0\.1234  held-out 0\.1301  1840 images/s",
+    r"step 300  checkpoint runs/x/checkpoints/step-00000300",
+    r"warning: a message above",
+    r"stray output",
+    r"stopped by SIGTERM at step 300/1500 after 0:00:0\d  loss 0\.1234  held-out 0\.1301",
+    r"everything is in runs/x",
+]
+
+
+@pytest.mark.parametrize("force", [{}, {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1"}])
+def test_piped_lines_are_plain_whatever_the_environment_forces(tmp_path: Path, force: dict[str, str]) -> None:
+    done = piped(program(tmp_path), **force)
+    assert (done.stdout, done.returncode) == ("", 0)
+    assert "\x1b" not in done.stderr
+    assert "\r" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(PLAIN_LINES)
+    for line, expected in zip(lines, PLAIN_LINES, strict=True):
+        assert re.fullmatch(expected, line)
+
+
+def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Path) -> None:
+    shown = on_terminal(program(tmp_path), NO_COLOR="1")
+    assert shown.exit_code == 0
+    for expected in (
+        r"training +━+╌+  300/1500  20 %",
+        r"loss +0\.1234 +▅▅",
+        r"held-out +0\.1301 +at step 300",
+        r"speed +1840 images/s, 2400 images so far",
+        r"sampling +2/10, 6 evaluations",
+        r"checkpoint +step 300 in step-00000300",
+        r"memory +[\d.]+ [MG]iB, 3\.0 GiB on the device",
+        r"files +runs/x",
+    ):
+        assert re.search(expected, shown.text)
+
+
+def test_messages_and_stray_output_appear_above_the_live_block(tmp_path: Path) -> None:
+    text = on_terminal(program(tmp_path), NO_COLOR="1").text
+    # Each is followed by the block, drawn again below it.
+    assert re.search(r"warning: a message above\r\n(?:\x1b\[\d*[A-Z]|\r)*training +━", text)
+    assert re.search(r"stray output\r\n(?:\x1b\[\d*[A-Z]|\r)*training +━", text)
+
+
+def test_a_forked_data_worker_writes_past_the_live_view(tmp_path: Path) -> None:
+    fork = """
+    import os
+    if not (child := os.fork()):
+        sys.stderr.write("from the worker\\n")
+        sys.stderr.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    shown = on_terminal(program(tmp_path, end=fork.strip()))
+    assert shown.exit_code == 0
+    assert "from the worker" in shown.text
+    assert "from the worker" not in (tmp_path / "log.txt").read_text()
+
+
+def test_the_terminal_is_restored_after_the_last_step(tmp_path: Path) -> None:
+    shown = on_terminal(program(tmp_path))
+    assert shown.exit_code == 0
+    assert shown.text.count(HIDE_CURSOR) == 1
+    assert shown.text.rindex(SHOW_CURSOR) > shown.text.rindex(HIDE_CURSOR)
+    assert shown.attributes_kept
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('gone wrong')", "KeyboardInterrupt", "SystemExit(3)"])
+def test_the_terminal_is_restored_when_an_exception_passes(tmp_path: Path, error: str) -> None:
+    shown = on_terminal(program(tmp_path, end=f"raise {error}"))
+    assert shown.exit_code != 0
+    assert shown.text.count(HIDE_CURSOR) == 1
+    after = shown.text[shown.text.index(SHOW_CURSOR) :]
+    assert "━" not in after
+    if not error.startswith("SystemExit"):
+        assert re.search(r"^Traceback", after.removeprefix(SHOW_CURSOR))
+    assert shown.attributes_kept
+
+
+@pytest.mark.parametrize("deny", [{"FORCE_COLOR": ""}, {"TTY_COMPATIBLE": "0"}, {"TTY_INTERACTIVE": "0"}])
+def test_a_terminal_gets_the_live_block_whatever_the_environment_denies(tmp_path: Path, deny: dict[str, str]) -> None:
+    shown = on_terminal(program(tmp_path), NO_COLOR="1", **deny)
+    assert shown.text.count(HIDE_CURSOR) == shown.text.count(SHOW_CURSOR) == 1
+    assert shown.text.count("━╌") > 2  # drawn more than at the beginning and the end
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_redraw_gets_plain_lines(tmp_path: Path, terminal: str) -> None:
+    text = on_terminal(program(tmp_path), TERM=terminal).text
+    assert "\x1b" not in text
+    assert "step 200/1500  loss 0.1234" in text
+
+
+def test_stdout_stays_free_of_the_view_when_only_stderr_is_a_terminal(tmp_path: Path) -> None:
+    redirect = f"import os; os.dup2(os.open({str(tmp_path / 'stdout')!r}, os.O_WRONLY | os.O_CREAT), 1)\n"
+    shown = on_terminal(redirect + program(tmp_path, end="messages.data('data')"))
+    assert (tmp_path / "stdout").read_text() == "data\n"
+    assert HIDE_CURSOR in shown.text
+
+
+def test_quiet_shows_nothing_and_the_log_gets_everything(tmp_path: Path) -> None:
+    shown = on_terminal(program(tmp_path, verbosity="QUIET"))
+    assert shown.text == "stray output\r\n"  # not ours to silence
+    expected = [line for line in PLAIN_LINES if line != "stray output"]
+    logged = (tmp_path / "log.txt").read_text().splitlines()
+    for line, text in zip(logged, expected, strict=True):
+        assert re.fullmatch(text.removeprefix("warning: "), line.split(maxsplit=2)[2])
+
+
+def test_the_log_of_a_live_view_reads_like_the_plain_lines(tmp_path: Path) -> None:
+    on_terminal(program(tmp_path))
+    logged = (tmp_path / "log.txt").read_text().splitlines()
+    for line, text in zip(logged, PLAIN_LINES, strict=True):
+        assert re.fullmatch(text.removeprefix("warning: "), line.split(maxsplit=2)[2])
+
+
+def test_ten_thousand_steps_redraw_at_most_four_times_a_second(tmp_path: Path) -> None:
+    shown = on_terminal(f"""
+import time
+from pathlib import Path
+from ncsnx.console.messages import Messages
+from ncsnx.console.training import training_view
+with training_view(Messages(), total_steps=10_000, start_step=0, batch_size=8) as view:
+    started = time.monotonic()
+    for step in range(1, 10_001):
+        view.step(step, 8)
+        view.logged(step, 1.0)
+        time.sleep(0.0001)
+    Path({str(tmp_path / "taken_s")!r}).write_text(str(time.monotonic() - started))
+""")
+    taken_s = float((tmp_path / "taken_s").read_text())
+    redraws = len(re.findall(r"/10000 ", shown.text))
+    assert 2 < redraws <= 4 * taken_s + 2  # and one each at the beginning and the end
+
+
+def test_plain_lines_come_at_most_once_in_ten_seconds() -> None:
+    done = piped("""
+import time
+from ncsnx.console.messages import Messages
+from ncsnx.console.training import training_view
+with training_view(Messages(), total_steps=1000, start_step=0, batch_size=8) as view:
+    for step in range(1, 41):
+        view.step(step, 8)
+        view.logged(step, 1 / step)
+        time.sleep(0.3)
+""")
+    first, second = done.stderr.splitlines()
+    assert first == "step 1/1000  loss 1.000"
+    assert re.fullmatch(r"step \d\d/1000  loss 0\.0\d+  [\d.]+ images/s  eta \d:\d\d:\d\d", second)
+
+
+def test_a_long_snapshot_is_told_by_the_next_line() -> None:
+    done = piped("""
+import time
+from ncsnx.console import training
+from ncsnx.console.messages import Messages
+training.LINE_INTERVAL_S = 1.0
+with training.training_view(Messages(), total_steps=1000, start_step=300, batch_size=8) as view:
+    time.sleep(1.1)
+    view.sampling(5, 232, 25)
+    view.sampling(6, 232, 30)
+""")
+    assert done.stderr == "step 300  sampling 5/232  25 evaluations\n"
+
+
+def test_losses_that_are_not_finite_are_shown_by_name() -> None:
+    text = """
+import time
+from ncsnx.console.messages import Messages
+from ncsnx.console.training import training_view
+with training_view(Messages(), total_steps=10, start_step=0, batch_size=8) as view:
+    view.logged(1, float("nan"))
+    view.logged(2, 1.0)
+    view.logged(3, float("inf"))
+    view.finish()
+"""
+    assert piped(text).stderr.startswith("step 1/10  loss nan\nfinished at step 3/10")
+    assert re.search("loss +inf +×▅×", on_terminal(text, NO_COLOR="1").text)

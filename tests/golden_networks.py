@@ -1,0 +1,109 @@
+"""Networks with the weights and the numbers of the published implementation, from the files in `golden/`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ncsnx.config import (
+    NCSN,
+    AnnealedLangevin,
+    CelebA,
+    Data,
+    Digits,
+    Experiment,
+    Geometric,
+    Model,
+    NCSNDeeper,
+    NCSNv2,
+    NCSNv2Deeper,
+    NCSNv2Deepest,
+    Uniform,
+)
+from ncsnx.config.model import Normalization
+from ncsnx.networks import Facts, ScoreNetwork, construct, from_published
+from ncsnx.noise.levels import sigmas
+
+FOLDER = Path(__file__).parent / "golden"
+NETWORKS = tuple(sorted(path.stem for path in FOLDER.glob("ncsn*.safetensors") if "checkpoint" not in path.stem))
+TOLERANCE = 2e-5
+"""The golden numbers themselves are within 7e-6 of float64."""
+
+_MODELS: dict[str, type[Model]] = {
+    "NCSN": NCSN,
+    "NCSNdeeper": NCSNDeeper,
+    "NCSNv2": NCSNv2,
+    "NCSNv2Deeper": NCSNv2Deeper,
+    "NCSNv2Deepest": NCSNv2Deepest,
+}
+_NORMALIZATIONS: dict[str, Normalization] = {
+    "InstanceNorm++": "instance++",
+    "InstanceNorm": "instance",
+    "VarianceNorm": "variance",
+    "BatchNorm": "batch",
+    "NoneNorm": "none",
+}
+
+
+@attrs.frozen
+class Golden:
+    """One file: the network with its weights, in evaluation mode, and the other tensors."""
+
+    network: ScoreNetwork
+    tensors: dict[str, Tensor]
+
+
+def load_golden(name: str) -> Golden:
+    with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
+        config = json.loads(file.metadata()["config"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    network = _empty(config)
+    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    network.load_state_dict(from_published(network, state))
+    return Golden(network.eval(), tensors)
+
+
+def relative_error(ours: Tensor, expected: Tensor) -> float:
+    """max |a − b| / max |b|."""
+    assert ours.shape == expected.shape
+    return float((ours - expected).abs().max() / expected.abs().max())
+
+
+def small_experiment(model: Model, data: Data | None = None, *, levels: int = 10, seed: int = 0) -> Experiment:
+    """An experiment around a model; by default 8×8 digits, or for the networks of more stages 16×16 images."""
+    default = Digits() if isinstance(model, NCSN | NCSNv2) else CelebA(image_size=16)
+    return Experiment(
+        name="small",
+        data=data or default,
+        schedule=Geometric(sigma_max=5.0, sigma_min=0.01, levels=levels),
+        model=model,
+        sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=1),
+        steps=1,
+        seed=seed,
+    )
+
+
+def _empty(config: dict[str, Any]) -> ScoreNetwork:
+    spectral = {"spectral_norm": config["spec_norm"]} if config["network"] in ("NCSN", "NCSNdeeper") else {}
+    model = _MODELS[config["network"]](
+        width=config["ngf"],
+        normalization=_NORMALIZATIONS[config["normalization"]],
+        activation={"lrelu": "leaky_relu"}.get(config["nonlinearity"], config["nonlinearity"]),
+        **spectral,
+    )
+    schedule = (Geometric if config["sigma_dist"] == "geometric" else Uniform)(
+        sigma_max=config["sigma_begin"], sigma_min=config["sigma_end"], levels=config["num_classes"]
+    )
+    facts = Facts(
+        channels=config["channels"],
+        image_size=config["image_size"],
+        sigmas=sigmas(schedule),
+        centered_input=not (config["rescaled"] or config["logit_transform"]),
+    )
+    network = construct(model, facts)
+    network.sigmas.copy_(torch.tensor(facts.sigmas))
+    return network

@@ -1,0 +1,120 @@
+import math
+
+import pytest
+import torch
+
+from ncsnx.config import CIFAR10, NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import Facts, build_network, construct
+from tests.golden_networks import small_experiment
+
+EVERY_MODEL: list[Model] = [
+    *(NCSNv2(width=4, normalization=n) for n in ("instance++", "instance", "variance", "batch", "none")),
+    *(NCSN(width=4, normalization=n) for n in ("instance++", "instance", "variance", "batch", "none")),
+    NCSN(width=4, spectral_norm=True),
+    NCSNv2Deeper(width=4),
+    NCSNv2Deepest(width=4),
+    NCSNDeeper(width=4),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "levels", "parameters"),
+    [
+        (NCSNv2(), 232, 29_694_083),
+        (NCSNv2Deeper(), 1086, 83_445_379),
+        (NCSNv2Deepest(), 2311, 94_132_611),
+    ],
+)
+def test_networks_have_the_published_number_of_parameters(model: Model, levels: int, parameters: int) -> None:
+    assert count(model, levels) == parameters
+
+
+def test_ncsn_has_the_published_number_of_parameters() -> None:
+    assert round(count(NCSN(), 10) / 1e6, 2) == 30.12
+
+
+def count(model: Model, levels: int) -> int:
+    facts = Facts(channels=3, image_size=32, sigmas=tuple(range(levels, 0, -1)), centered_input=True)
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in construct(model, facts).parameters())
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
+def test_weights_depend_on_the_seed_alone_and_no_global_generator_moves(model: Model) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    network = build_network(small_experiment(model, seed=3))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    again = build_network(small_experiment(model, seed=3)).state_dict()
+    other = build_network(small_experiment(model, seed=4)).state_dict()
+    state = network.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in state.items())
+    assert not torch.equal(other["begin.weight"], state["begin.weight"])
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
+def test_a_new_network_gives_a_finite_score_of_the_shape_of_its_input(model: Model) -> None:
+    network = build_network(small_experiment(model))
+    assert network.training
+    x = torch.rand(2, network.channels, network.image_size, network.image_size)
+    for score in (network.scaled_score(x, torch.tensor([0, 9])), network.score(x, 0.01)):
+        assert score.shape == x.shape
+        assert score.isfinite().all()
+
+
+def test_convolutions_start_as_those_of_torch() -> None:
+    network = build_network(small_experiment(NCSNv2(width=32), CIFAR10()))
+    for name, tensor in network.state_dict().items():
+        if name.endswith("conv1.weight"):
+            bound = 1 / math.sqrt(tensor[0].numel())
+            assert tensor.abs().max() <= bound
+            n = tensor.numel()  # the square of U(−b, b) has mean b²/3 and variance 4b⁴/45
+            assert abs(tensor.square().mean() - bound**2 / 3) < 5 * bound**2 * math.sqrt(4 / 45 / n)
+            assert abs(tensor.mean()) < 5 * bound / math.sqrt(3 * n)
+    bias = network.get_parameter("begin.bias").abs().max()
+    assert 0.5 / math.sqrt(27) < bias <= 1 / math.sqrt(27)
+
+
+def test_factors_of_normalizations_start_by_their_laws() -> None:
+    levels, width = 50, 32
+    state = build_network(small_experiment(NCSN(width=width), levels=levels)).state_dict()
+    gamma, alpha, beta = state["norm.factors.rows"].chunk(3, dim=1)
+    for near_one in (gamma, alpha):
+        assert abs(near_one.mean() - 1) < 5 * 0.02 / math.sqrt(levels * width)
+        assert abs(near_one.std() - 0.02) < 5 * 0.02 / math.sqrt(2 * levels * width)
+    assert (beta == 0).all()
+    assert abs(((gamma - 1) * (alpha - 1)).mean()) < 5 * 0.02**2 / math.sqrt(levels * width)
+    model = NCSN(width=width, normalization="batch")
+    state = build_network(small_experiment(model, levels=levels)).state_dict()
+    gamma, beta = state["norm.factors.rows"].chunk(2, dim=1)
+    assert gamma.min() >= 0
+    assert abs(gamma.mean() - 0.5) < 5 * math.sqrt(1 / 12 / (levels * width))
+    assert (beta == 0).all()
+    assert (state["norm.statistics.running_var"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "bad", "good"),
+    [
+        (NCSNv2(width=4), 27, 28),
+        (NCSNv2(width=4), 2, 4),
+        (NCSNv2Deeper(width=4), 30, 28),
+        (NCSNv2Deepest(width=4), 28, 32),
+        (NCSNv2Deepest(width=4), 8, 16),
+    ],
+    ids=str,
+)
+def test_an_image_size_that_the_stages_cannot_halve_is_refused(model: Model, bad: int, good: int) -> None:
+    def facts(size: int) -> Facts:
+        return Facts(channels=1, image_size=size, sigmas=(1.0, 0.1), centered_input=True)
+
+    with pytest.raises(NcsnxError, match=f"the data's is {bad}: choose .*{good}"):
+        construct(model, facts(bad))
+    assert construct(model, facts(good)).image_size == good
+
+
+def test_a_model_that_nobody_registered_is_refused() -> None:
+    with pytest.raises(NcsnxError, match="no network is registered for Model"):
+        build_network(small_experiment(Model()))

@@ -1,0 +1,145 @@
+"""Every way to run a network gives the numbers of the plain one."""
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import NCSN, Model, NCSNv2
+from ncsnx.networks import Execution, ScoreNetwork, build_network, prepare
+from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
+from tests.networks.test_build import EVERY_MODEL
+
+REWRITES = [
+    Execution(memory_format="channels_last"),
+    Execution(fused=True),
+    Execution(memory_format="channels_last", fused=True),
+]
+LEVELS = torch.tensor([0, 4, 9])
+
+
+@cache
+def built(model: Model) -> ScoreNetwork:
+    """Shared by the tests: copy it before changing it."""
+    return build_network(small_experiment(model))
+
+
+def evaluated(network: ScoreNetwork, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    """The scaled score, and the gradients of a loss of it by the image and by all parameters in one vector."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, network.channels, network.image_size, network.image_size)
+    x = torch.rand(shape, generator=generator, dtype=dtype).requires_grad_()
+    target = torch.randn(shape, generator=generator, dtype=dtype)
+    out = network.scaled_score(x, LEVELS)
+    parameters = list(network.parameters())
+    by_image, *by_parameters = torch.autograd.grad((out + target).square().sum(), [x, *parameters])
+    return out.detach(), by_image, torch.cat([gradient.flatten() for gradient in by_parameters])
+
+
+@pytest.mark.parametrize("execution", REWRITES, ids=str)
+@pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
+def test_outputs_and_gradients_are_those_of_the_plain_network(model: Model, execution: Execution) -> None:
+    plain = copy.deepcopy(built(model))
+    rewritten = prepare(copy.deepcopy(plain), execution)
+    for ours, expected in zip(evaluated(rewritten), evaluated(plain), strict=True):
+        assert relative_error(ours, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
+def test_rewrites_are_exact_algebra(model: Model) -> None:
+    plain = copy.deepcopy(built(model)).double()
+    rewritten = prepare(copy.deepcopy(plain), REWRITES[-1])
+    for ours, expected in zip(evaluated(rewritten, torch.float64), evaluated(plain, torch.float64), strict=True):
+        assert relative_error(ours, expected) < 1e-11
+
+
+@pytest.mark.parametrize("execution", REWRITES, ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.no_grad()
+def test_the_published_score_is_met_in_every_way_of_running(name: str, execution: Execution) -> None:
+    golden = load_golden(name)
+    # In float64, so that what is left is the rounding of the published number alone.
+    network = prepare(golden.network.double(), execution)
+    x, levels = golden.tensors["x"].double(), golden.tensors["labels"]
+    score = network.scaled_score(x, levels) / network.sigmas[levels].view(-1, 1, 1, 1)
+    assert relative_error(score, golden.tensors["score"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
+def test_the_state_and_the_parameters_stay(model: Model) -> None:
+    network = copy.deepcopy(built(model))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    parameters = list(network.parameters())
+    prepare(network, Execution(memory_format="channels_last", fused=True, precision="bf16"))
+    after = network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert all(tensor.is_contiguous() for tensor in after.values())
+    assert all(ours is theirs for ours, theirs in zip(network.parameters(), parameters, strict=True))
+
+
+def test_every_normalization_and_pool_that_has_a_rewrite_gets_it() -> None:
+    network = prepare(build_network(small_experiment(NCSN(width=4))), Execution(fused=True))
+    kinds = {type(module).__name__ for module in network.modules()}
+    assert {"FusedInstanceNormPlus", "FoldedPooledConvolution"} <= kinds
+    assert not {"InstanceNormPlus", "PooledConvolution"} & kinds
+
+
+@torch.no_grad()
+def test_a_network_can_go_back_to_plain() -> None:
+    network = build_network(small_experiment(NCSNv2(width=4)))
+    x = torch.rand(2, 1, 8, 8)
+    expected = network.score(x, 1.0)
+    for execution in REWRITES:
+        prepare(network, execution)
+    assert torch.equal(prepare(network, Execution()).score(x, 1.0), expected)
+
+
+@torch.no_grad()
+def test_outputs_are_contiguous_whatever_the_memory_format() -> None:
+    model = NCSNv2(width=4)
+    network = prepare(build_network(small_experiment(model)), Execution(memory_format="channels_last"))
+    x = torch.rand(2, 1, 8, 8).to(memory_format=torch.channels_last)
+    assert network.score(x, 1.0).is_contiguous()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("model", [NCSNv2(width=16), NCSN(width=16, spectral_norm=True)], ids=str)
+def test_bf16_is_near_fp32(model: Model, fused: bool) -> None:
+    plain = build_network(small_experiment(model))
+    rounded = prepare(copy.deepcopy(plain), Execution(precision="bf16", fused=fused))
+    (ours, _, gradient), (expected, _, true_gradient) = evaluated(rounded), evaluated(plain)
+    assert ours.dtype == gradient.dtype == torch.float32
+    assert not torch.equal(ours, expected)
+    # bfloat16 rounds by up to 2**-9. On the longest path are some 60 convolutions with three roundings each (image,
+    # kernel, result), nearly independent. The gradient makes that way twice, through switching maxima besides.
+    assert (ours - expected).norm() / expected.norm() < 2**-9 * (3 * 60) ** 0.5
+    assert torch.cosine_similarity(gradient, true_gradient, dim=0) > 0.98
+
+
+@torch.no_grad()
+def test_bf16_keeps_the_noise_of_the_lowest_level_in_the_first_convolution() -> None:
+    network = prepare(build_network(small_experiment(NCSNv2(width=4))), Execution(precision="bf16"))
+    seen: dict[str, torch.dtype] = {}
+    for name in ("begin", "norm", "end"):
+        network.get_submodule(name).register_forward_hook(
+            lambda module, args, out, name=name: seen.update({name: args[0].dtype, f"{name} out": out.dtype})
+        )
+    network.get_submodule("stages.0.0.conv1").register_forward_hook(
+        lambda module, args, out: seen.update(body=out.dtype)
+    )
+    network.score(torch.rand(1, 1, 8, 8), 0.01)
+    assert seen.pop("body") == torch.bfloat16
+    assert set(seen.values()) == {torch.float32}
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize("model", [NCSNv2(width=4), NCSN(width=4, spectral_norm=True)], ids=str)
+@torch.no_grad()
+def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> None:
+    network = prepare(build_network(small_experiment(model)), REWRITES[-1]).eval()
+    x = torch.rand(3, network.channels, network.image_size, network.image_size)
+    captured = torch.compile(network, backend="eager", fullgraph=True)
+    assert relative_error(captured(x, LEVELS), network(x, LEVELS)) < TOLERANCE

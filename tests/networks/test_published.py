@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import from_published, to_published
+from tests.golden_networks import NETWORKS, load_golden
+
+
+def published_state(name: str) -> dict[str, torch.Tensor]:
+    tensors = load_golden(name).tensors
+    return {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_names_map_one_to_one_onto_the_published_ones(name: str) -> None:
+    network = load_golden(name).network
+    names = to_published(network)
+    assert list(names) == list(network.state_dict())
+    assert len(set(names.values())) == len(names)
+    extra = {"sigmas"} if name.startswith("ncsnv2") else set()
+    assert set(names.values()) | extra == set(published_state(name))
+
+
+def test_refine_blocks_of_deepest_are_mapped_in_the_order_of_their_calls() -> None:
+    names = to_published(load_golden("ncsnv2_deepest").network)
+    blocks = [names[f"refine.{i}.pooling.convs.0.weight"].split(".")[0] for i in range(6)]
+    assert blocks == ["refine1", "refine2", "refine31", "refine3", "refine4", "refine5"]
+    stages = [names[f"stages.{i}.1.conv1.weight"].split(".")[0] for i in range(6)]
+    assert stages == ["res1", "res2", "res3", "res31", "res4", "res5"]
+
+
+def test_weights_with_a_name_missing_or_left_over_are_refused() -> None:
+    network, state = load_golden("ncsnv2").network, published_state("ncsnv2")
+    state["surplus"] = state.pop("end_conv.bias")
+    with pytest.raises(NcsnxError, match=r"end_conv\.bias\) missing, 1 names \(surplus\) left over"):
+        from_published(network, state)
+
+
+def test_weights_of_another_width_are_refused_with_both_shapes() -> None:
+    state = published_state("ncsnv2")
+    state["begin_conv.weight"] = torch.zeros(8, 3, 3, 3)
+    with pytest.raises(NcsnxError, match=r"begin_conv\.weight has the shape \(8, 3, 3, 3\)"):
+        from_published(load_golden("ncsnv2").network, state)
+
+
+def test_weights_of_another_schedule_are_refused() -> None:
+    state = published_state("ncsnv2")
+    state["sigmas"] = state["sigmas"] * 1.001
+    with pytest.raises(NcsnxError, match="10 levels from"):
+        from_published(load_golden("ncsnv2").network, state)

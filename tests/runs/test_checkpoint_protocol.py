@@ -1,0 +1,348 @@
+"""Checkpoints appear whole or not at all, and damage to them is always noticed."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ncsnx.config.canonical import digest
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import (
+    UnsoundError,
+    checkpoints,
+    latest_sound,
+    read_manifest,
+    read_verified,
+    remove_debris,
+    remove_files,
+    resolve_checkpoint,
+    verify,
+    write_checkpoint,
+)
+from ncsnx.runs.names import step_name
+
+StartPython = Callable[..., "subprocess.Popen[str]"]
+
+FILES = {"a.bin": b"first content", "b.bin": bytes(range(256)), "empty.bin": b""}
+
+WRITE_FOR_EVER = """
+import itertools, os, sys
+from pathlib import Path
+from ncsnx.runs.manifest import write_checkpoint
+for step in itertools.count(int(sys.argv[2])):
+    write_checkpoint(Path(sys.argv[1]), step, ((name, os.urandom(300_000)) for name in "abc"))
+    print(step, flush=True)
+"""
+
+STOP_AFTER = """
+import sys
+from pathlib import Path
+from ncsnx.runs.manifest import write_checkpoint
+def files(count):
+    for name in "abc"[:count]:
+        yield name, bytes(1000)
+    print("there", flush=True)
+    sys.stdin.readline()
+write_checkpoint(Path(sys.argv[1]), 2, files(int(sys.argv[2])))
+"""
+
+ON_A_SMALL_DISK = """
+import resource, sys
+from pathlib import Path
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.manifest import write_checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_checkpoint(Path(sys.argv[1]), 2, [("a.bin", bytes(900)), ("b.bin", bytes(5000))])
+except NcsnxError as error:
+    print(error)
+"""
+
+
+def write(run: Run, step: int) -> Path:
+    return write_checkpoint(run.checkpoints, step, FILES.items())
+
+
+def damage(folder: Path, name: str = "b.bin") -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[7] ^= 16
+    (folder / name).write_bytes(content)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_holds_its_files_and_a_manifest_that_verifies(run: Run) -> None:
+    folder = write(run, 150)
+    assert folder == run.checkpoints / "step-00000150"
+    found = verify(folder)
+    assert found.step == 150
+    assert {name: read_verified(folder, found, name) for name in found.files} == FILES
+    assert names_in(folder) == ["a.bin", "b.bin", "empty.bin", "manifest.json"]
+    assert names_in(run.checkpoints) == ["step-00000150"]
+
+
+def test_the_manifest_is_the_documented_json(run: Run) -> None:
+    content = json.loads((write(run, 150) / "manifest.json").read_bytes())
+    declared = content.pop("digest")
+    assert declared == digest(content)
+    assert content["files"]["empty.bin"] == {
+        "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "bytes": 0,
+    }
+    assert (content["schema_version"], content["step"], content["removed"]) == (1, 150, [])
+
+
+def test_every_truncation_of_every_file_is_detected(run: Run) -> None:
+    folder = write(run, 1)
+    for name in names_in(folder):
+        whole = (folder / name).read_bytes()
+        # the newline that ends the manifest is no part of its content
+        for length in range(len(whole) - (name == "manifest.json")):
+            (folder / name).write_bytes(whole[:length])
+            with pytest.raises(UnsoundError):
+                verify(folder)
+        (folder / name).write_bytes(whole)
+    verify(folder)
+
+
+def test_every_single_flipped_bit_is_detected(run: Run) -> None:
+    folder = write(run, 1)
+    generator = random.Random(0)
+    for name in ["a.bin", "b.bin", "manifest.json"]:
+        whole = (folder / name).read_bytes()
+        for _ in range(150):
+            flipped = bytearray(whole)
+            flipped[generator.randrange(len(whole) - 1)] ^= 1 << generator.randrange(8)
+            (folder / name).write_bytes(flipped)
+            with pytest.raises(UnsoundError):
+                verify(folder)
+        (folder / name).write_bytes(whole)
+    verify(folder)
+
+
+@pytest.mark.parametrize("name", ["a.bin", "manifest.json"])
+def test_a_missing_file_is_detected(run: Run, name: str) -> None:
+    folder = write(run, 1)
+    (folder / name).unlink()
+    with pytest.raises(UnsoundError, match=f"{name} is missing"):
+        verify(folder)
+
+
+def test_a_file_that_the_manifest_does_not_know_is_detected_but_hidden_ones_are_left_alone(run: Run) -> None:
+    folder = write(run, 1)
+    (folder / ".nfs0001").write_bytes(b"")
+    verify(folder)
+    (folder / "extra.bin").write_bytes(b"")
+    with pytest.raises(UnsoundError, match=r"extra\.bin"):
+        verify(folder)
+
+
+def test_only_the_named_files_are_looked_at_when_names_are_given(run: Run) -> None:
+    folder = write(run, 1)
+    damage(folder, "b.bin")
+    verify(folder, ["a.bin"])
+    with pytest.raises(UnsoundError, match=r"b\.bin is damaged"):
+        verify(folder, ["b.bin"])
+    with pytest.raises(NcsnxError, match=r"holds no c\.bin; it holds a\.bin, b\.bin, empty\.bin"):
+        verify(folder, ["c.bin"])
+
+
+@pytest.mark.parametrize("name", ["a.bin", "manifest.json"])
+def test_symbolic_links_are_refused_also_to_equal_content(run: Run, tmp_path: Path, name: str) -> None:
+    folder = write(run, 1)
+    shutil.move(folder / name, tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsoundError, match="symbolic link"):
+        verify(folder)
+
+
+def test_a_linked_checkpoint_is_refused(run: Run) -> None:
+    (run.checkpoints / step_name(2)).symlink_to(write(run, 1))
+    with pytest.raises(UnsoundError, match="symbolic link"):
+        verify(run.checkpoints / step_name(2))
+
+
+def test_a_named_pipe_in_the_place_of_a_file_is_refused_without_waiting(run: Run) -> None:
+    folder = write(run, 1)
+    (folder / "a.bin").unlink()
+    os.mkfifo(folder / "a.bin")
+    with pytest.raises(UnsoundError, match="isn't a file"):
+        verify(folder)
+
+
+def test_a_checkpoint_under_another_steps_name_is_refused(run: Run) -> None:
+    write(run, 1).rename(run.checkpoints / step_name(2))
+    with pytest.raises(UnsoundError, match="another step, 1"):
+        verify(run.checkpoints / step_name(2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {"../config.json": {"sha256": "0" * 64, "bytes": 1}}},
+        {"files": {"manifest.json": {"sha256": "0" * 64, "bytes": 1}}},
+        {"files": {"a.bin": {"sha256": "0" * 64}}},
+        {"files": {"a.bin": {"sha256": 5, "bytes": 1}}},
+        {"files": {"a.bin": []}},
+        {"files": []},
+        {"removed": [1]},
+        {"step": "1"},
+        {"schema_version": 0},
+    ],
+)
+def test_a_wrong_manifest_with_a_right_digest_is_refused(run: Run, change: dict[str, object]) -> None:
+    folder = write(run, 1)
+    content = json.loads((folder / "manifest.json").read_bytes())
+    del content["digest"]
+    content |= change
+    (folder / "manifest.json").write_text(json.dumps({**content, "digest": digest(content)}))
+    with pytest.raises(UnsoundError, match="isn't the manifest of a checkpoint"):
+        read_manifest(folder)
+
+
+def test_a_checkpoint_of_a_newer_version_is_not_called_unsound(run: Run) -> None:
+    folder = write(run, 1)
+    content = {"schema_version": 2, "anything": "else"}
+    (folder / "manifest.json").write_text(json.dumps({**content, "digest": digest(content)}))
+    with pytest.raises(NcsnxError, match="update ncsnx") as caught:
+        latest_sound(run)
+    assert not isinstance(caught.value, UnsoundError)
+
+
+def test_removed_files_are_declared_and_not_missed(run: Run) -> None:
+    folder = write(run, 1)
+    remove_files(folder, ["b.bin"])
+    assert names_in(folder) == ["a.bin", "empty.bin", "manifest.json"]
+    assert verify(folder).removed == ("b.bin",)
+    with pytest.raises(NcsnxError, match="removed on purpose"):
+        verify(folder, ["b.bin"])
+    with pytest.raises(NcsnxError, match=r"has no b\.bin"):
+        remove_files(folder, ["b.bin"])
+
+
+def test_a_file_declared_removed_that_a_killed_process_left_is_tolerated(run: Run) -> None:
+    folder = write(run, 1)
+    remove_files(folder, ["b.bin"])
+    (folder / "b.bin").write_bytes(FILES["b.bin"])
+    verify(folder)
+
+
+def test_an_unsound_folder_is_moved_aside_and_kept_when_its_step_is_written_again(run: Run) -> None:
+    for _ in range(2):
+        damage(write(run, 150))
+    write(run, 150)
+    verify(run.checkpoints / step_name(150))
+    assert names_in(run.checkpoints) == [
+        "step-00000150",
+        "step-00000150.unsound-1",
+        "step-00000150.unsound-2",
+    ]
+    assert checkpoints(run) == [150]
+
+
+def test_a_sound_checkpoint_is_not_overwritten(run: Run) -> None:
+    folder = write(run, 1)
+    with pytest.raises(NcsnxError, match="nothing is overwritten"):
+        write_checkpoint(run.checkpoints, 1, [("a.bin", b"other")])
+    assert (folder / "a.bin").read_bytes() == FILES["a.bin"]
+
+
+def test_the_latest_sound_checkpoint_is_found_behind_unsound_ones(run: Run) -> None:
+    assert latest_sound(run) == (None, [])
+    for step in (1, 2, 3):
+        write(run, step)
+    assert latest_sound(run) == (3, [])
+    damage(run.checkpoints / step_name(3))
+    (run.checkpoints / step_name(2) / "a.bin").unlink()
+    found, unsound = latest_sound(run)
+    assert found == 1
+    assert [(step, reason.split(" ", 1)[1]) for step, reason in unsound] == [
+        (3, "is damaged: its sha256 isn't the one in the manifest"),
+        (2, "is missing"),
+    ]
+
+
+def test_a_checkpoint_is_resolved_from_what_was_typed(run: Run) -> None:
+    for step in (1, 2, 500, 1000, 2000, 3000):
+        write(run, step)
+    assert resolve_checkpoint(run, "1k") == run.checkpoints / step_name(1000)
+    assert resolve_checkpoint(run, 500) == run.checkpoints / step_name(500)
+    assert resolve_checkpoint(run, "latest") == run.checkpoints / step_name(3000)
+    with pytest.raises(UsageError, match=r"no checkpoint of step 1100; nearest: 2, 500, 1000, 2000"):
+        resolve_checkpoint(run, "1100")
+    with pytest.raises(NcsnxError, match="no scores yet, run `ncsnx fid small`"):
+        resolve_checkpoint(run, "best")
+
+
+def test_an_unsound_latest_checkpoint_is_refused_with_the_one_before(run: Run) -> None:
+    for step in (1, 2):
+        write(run, step)
+    damage(run.checkpoints / step_name(2))
+    with pytest.raises(UnsoundError, match=r"latest checkpoint .* is unsound: .*b\.bin is damaged.*--ckpt 1 is"):
+        resolve_checkpoint(run)
+
+
+def test_a_run_without_checkpoints_says_so(run: Run) -> None:
+    with pytest.raises(NcsnxError, match="no checkpoint yet"):
+        resolve_checkpoint(run)
+
+
+def test_debris_is_removed_and_nothing_else(run: Run) -> None:
+    write(run, 1)
+    damage(write(run, 2))
+    write(run, 2)
+    kept = names_in(run.checkpoints)
+    (run.checkpoints / ".step-00000003.tmp-17-0a1b2c3d").mkdir()
+    (run.checkpoints / ".step-00000003.tmp-17-0a1b2c3d" / "a.bin").write_bytes(b"half")
+    (run.checkpoints / ".mine").mkdir()
+    assert remove_debris(run) == [".step-00000003.tmp-17-0a1b2c3d"]
+    assert names_in(run.checkpoints) == [".mine", *kept]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_checkpoint_killed_half_written_is_never_seen(run: Run, start_python: StartPython, count: int) -> None:
+    write(run, 1)
+    process = start_python(STOP_AFTER, run.checkpoints, count)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "there\n"
+    process.kill()
+    process.wait()
+    assert checkpoints(run) == [1]
+    assert len(remove_debris(run)) == 1
+    assert names_in(run.checkpoints) == ["step-00000001"]
+
+
+def test_whenever_a_writer_is_killed_every_visible_checkpoint_is_sound(run: Run, start_python: StartPython) -> None:
+    generator = random.Random(0)
+    for _ in range(6):
+        first = max(checkpoints(run), default=0) + 1
+        process = start_python(WRITE_FOR_EVER, run.checkpoints, first)
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{first}\n"
+        time.sleep(generator.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        assert checkpoints(run)[-1] >= first
+        for step in checkpoints(run):
+            verify(run.checkpoints / step_name(step))
+    remove_debris(run)
+    assert names_in(run.checkpoints) == [step_name(step) for step in checkpoints(run)]
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_debris(run: Run, start_python: StartPython) -> None:
+    write(run, 1)
+    out, err = start_python(ON_A_SMALL_DISK, run.checkpoints).communicate()
+    assert err == ""
+    assert f"{run.checkpoints / 'step-00000002' / 'b.bin'} (5,000 bytes): File too large" in out
+    assert out.count("\n") == 1
+    assert names_in(run.checkpoints) == ["step-00000001"]
+    verify(run.checkpoints / step_name(1))

@@ -1,0 +1,169 @@
+"""Runs come into being whole, are found by name or path, and never execute anything."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ncsnx.config import Experiment
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs.folder import Run, list_runs, open_run
+
+StartPython = Callable[..., "subprocess.Popen[str]"]
+
+CREATE = """
+import sys
+from pathlib import Path
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.folder import Run
+experiment = Run(Path(sys.argv[1])).experiment()
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    Run.create(Path(sys.argv[2]), "contested", experiment, {}, None, "f")
+    print("made")
+except NcsnxError as error:
+    print(error)
+"""
+
+
+def test_a_new_run_holds_its_experiment_origins_and_source(run: Run, experiment: Experiment) -> None:
+    assert run.experiment() == experiment
+    assert run.data_fingerprint() == "f" * 64
+    assert json.loads(run.origins_path.read_bytes()) == {"steps": "small.py:9"}
+    assert run.source_path.read_text() == "# source\n"
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "experiment.py",
+        "origins.json",
+    ]
+    assert set(json.loads(run.config_path.read_bytes())) == {
+        "schema_version",
+        "experiment",
+        "data_fingerprint",
+    }
+    assert list(run.path.parent.iterdir()) == [run.path]
+
+
+def test_a_run_without_a_source_has_no_snapshot_of_it(tmp_path: Path, experiment: Experiment) -> None:
+    assert not Run.create(tmp_path, "bare", experiment, {}, None, "f").source_path.exists()
+
+
+def test_an_existing_run_is_not_overwritten(run: Run, experiment: Experiment) -> None:
+    with pytest.raises(NcsnxError, match=r"exists already.*--run NAME"):
+        Run.create(run.path.parent, run.name, attrs.evolve(experiment, seed=4), {}, None, "g")
+    assert run.experiment() == experiment
+
+
+def test_of_several_who_make_the_same_run_one_succeeds(run: Run, tmp_path: Path, start_python: StartPython) -> None:
+    processes = [start_python(CREATE, run.path, tmp_path / "new") for _ in range(4)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = sorted(process.communicate()[0] for process in processes)
+    assert answers.count("made\n") == 1
+    assert sum("exists already" in answer for answer in answers) == 3
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["contested"]
+
+
+def test_a_run_is_found_by_name_and_by_path(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = run.path.parent
+    assert open_run(runs, "small") == run
+    assert open_run(Path("elsewhere"), str(run.path)) == run
+    assert open_run(Path("elsewhere"), run.path).name == "small"
+    monkeypatch.chdir(runs)
+    assert open_run(Path("elsewhere"), "small").experiment() == run.experiment()
+    monkeypatch.chdir(run.path)
+    assert open_run(Path("elsewhere"), ".").name == "small"
+
+
+def test_an_unknown_run_gets_its_near_matches(run: Run) -> None:
+    with pytest.raises(UsageError, match=r"no run 'smal'.*did you mean small\?"):
+        open_run(run.path.parent, "smal")
+
+
+@pytest.mark.parametrize("name", ["x\n/y", "a\0/b", "y" * 5000, "z/" + "y" * 5000, "", "é"])
+def test_odd_names_are_refused_in_one_printable_line(run: Run, name: str) -> None:
+    with pytest.raises(NcsnxError) as caught:
+        open_run(run.path.parent, name)
+    assert str(caught.value).isprintable()
+
+
+def test_a_folder_without_a_config_is_no_run(run: Run) -> None:
+    (run.path.parent / "photos").mkdir()
+    with pytest.raises(NcsnxError, match=r"photos isn't a run: it has no config\.json"):
+        open_run(run.path.parent, "photos")
+
+
+def test_listing_shows_broken_runs_with_what_is_wrong_beside_the_others(run: Run) -> None:
+    runs = run.path.parent
+    (runs / "broken").mkdir()
+    (runs / "broken" / "config.json").write_text("{")
+    (runs / "photos").mkdir()
+    (runs / ".small.tmp-1-aa").mkdir()
+    (runs / "notes.txt").write_text("")
+    rows = dict(list_runs(runs))
+    assert list(rows) == ["broken", "photos", "small"]
+    assert "broken/config.json: expected JSON" in str(rows["broken"])
+    assert "can't read" in str(rows["photos"])
+    assert rows["small"] == run
+
+
+def test_a_runs_folder_that_is_not_there_holds_no_runs(tmp_path: Path) -> None:
+    assert list_runs(tmp_path / "none") == []
+
+
+def test_values_outside_the_identity_can_be_updated(run: Run, experiment: Experiment) -> None:
+    longer = attrs.evolve(experiment, steps=200, note="longer")
+    run.update_experiment(longer)
+    assert run.experiment() == longer
+    assert run.data_fingerprint() == "f" * 64
+
+
+def test_a_source_is_never_executed(tmp_path: Path, experiment: Experiment) -> None:
+    marker = tmp_path / "executed"
+    source = f"open({str(marker)!r}, 'w').close()\n"
+    Run.create(tmp_path / "runs", "hostile", experiment, {}, source, "f")
+    run = open_run(tmp_path / "runs", "hostile")
+    run.experiment()
+    list_runs(tmp_path / "runs")
+    assert not marker.exists()
+
+
+def test_a_damaged_config_is_an_error_that_names_the_file_and_never_a_crash(run: Run) -> None:
+    whole = run.config_path.read_bytes()
+    generator = random.Random(0)
+    damaged = [whole[:length] for length in range(len(whole) - 1)]
+    for _ in range(200):
+        flipped = bytearray(whole)
+        flipped[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
+        damaged.append(bytes(flipped))
+    damaged.append(b"[" * 100_000)
+    complaints = []
+    for content in damaged:
+        run.config_path.write_bytes(content)
+        try:
+            run.experiment()
+        except NcsnxError as error:
+            complaints.append(str(error))
+    assert len(complaints) >= len(whole)  # all truncations but the last, which only lacks the newline, and more
+    assert all(str(run.config_path) in complaint for complaint in complaints)
+
+
+def test_what_only_looks_at_runs_does_not_import_torch() -> None:
+    modules = ["atomic", "folder", "lock", "manifest", "metrics", "names", "records", "segments"]
+    code = "; ".join(
+        [*(f"import ncsnx.runs.{module}" for module in modules), "import sys; print('torch' in sys.modules)"]
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

@@ -1,0 +1,86 @@
+"""One writer at a time."""
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.folder import Run
+from ncsnx.runs.lock import writer_lock
+
+StartPython = Callable[..., "subprocess.Popen[str]"]
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from ncsnx.runs.folder import Run
+from ncsnx.runs.lock import writer_lock
+with writer_lock(Run(Path(sys.argv[1]))):
+    {then}
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+LIMIT_S = 2.0
+
+
+def held_by_another(run: Run, start_python: StartPython, then: str = "pass") -> int:
+    process = start_python(HOLD.format(then=then), run.path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process.pid
+
+
+def test_a_second_writer_is_refused_soon_and_told_who_writes(run: Run, start_python: StartPython) -> None:
+    pid = held_by_another(run, start_python)
+    begun = time.monotonic()
+    with pytest.raises(NcsnxError) as caught, writer_lock(run):
+        pass
+    assert time.monotonic() - begun < LIMIT_S
+    assert f"process {pid} on {socket.gethostname()}" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_the_lock_is_free_at_once_when_its_holder_is_killed(run: Run, start_python: StartPython) -> None:
+    pid = held_by_another(run, start_python)
+    os.kill(pid, 9)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert json.loads(run.holder_path.read_bytes())["pid"] == pid
+    begun = time.monotonic()
+    with writer_lock(run):
+        assert time.monotonic() - begun < LIMIT_S
+        assert json.loads(run.holder_path.read_bytes())["pid"] == os.getpid()
+    assert not run.holder_path.exists()
+
+
+def test_workers_forked_by_a_killed_holder_do_not_keep_the_lock(run: Run, start_python: StartPython) -> None:
+    fork = "os.fork() or (os.close(1), os.close(2), time.sleep(4), os._exit(0))"
+    pid = held_by_another(run, start_python, fork)
+    os.kill(pid, 9)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with writer_lock(run):
+        pass
+
+
+def test_the_lock_is_free_after_an_error_in_its_block(run: Run) -> None:
+    with pytest.raises(ZeroDivisionError), writer_lock(run):
+        raise ZeroDivisionError
+    with writer_lock(run):
+        pass
+
+
+def test_the_same_process_cannot_take_the_lock_twice(run: Run) -> None:
+    with writer_lock(run), pytest.raises(NcsnxError, match=f"process {os.getpid()} "), writer_lock(run):
+        pass
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
+def test_a_damaged_note_still_gives_a_clear_refusal(run: Run, note: bytes) -> None:
+    with writer_lock(run):
+        run.holder_path.write_bytes(note)
+        with pytest.raises(NcsnxError, match="being written by another process"), writer_lock(run):
+            pass

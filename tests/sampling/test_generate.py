@@ -1,0 +1,162 @@
+import weakref
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import AnnealedLangevin
+from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.images import to_uint8
+from ncsnx.sampling import (
+    Draws,
+    State,
+    build_sampler,
+    generate,
+    interpolated,
+    second_noise,
+    seeded_draws,
+)
+from tests.golden_networks import load_golden
+from tests.sampling.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
+
+SAMPLER = build_sampler(AnnealedLangevin(step_size=2e-4, steps_per_level=3))
+PLAIN = seeded_draws(0, SHAPE, unchanged)
+
+
+def batches(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Iterator[tuple[Sequence[int], Tensor]]:
+    return generate(SAMPLER, gaussian_score, SIGMAS, draws, indices, batch_size=batch_size, device=CPU)
+
+
+def images(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Tensor:
+    return torch.cat([x for _, x in batches(indices, batch_size, draws)])
+
+
+def test_exactly_n_images_come_out_when_the_batch_doesnt_divide_n() -> None:
+    made = [(list(indices), len(x)) for indices, x in batches(range(10), 4)]
+    assert made == [([0, 1, 2, 3], 4), ([4, 5, 6, 7], 4), ([8, 9], 2)]
+
+
+def test_an_image_depends_on_its_index_alone() -> None:
+    together = images(range(20), 20)
+    torch.testing.assert_close(images([13, 2, 19], 2), together[[13, 2, 19]])
+
+
+def test_a_network_makes_the_same_images_in_any_batch_to_one_grey_level() -> None:
+    network = load_golden("ncsnv2").network
+    sampler = build_sampler(AnnealedLangevin(step_size=6e-6, steps_per_level=1))
+    draws = seeded_draws(0, (3, 16, 16), unchanged)
+
+    def made(count: int, batch_size: int) -> Tensor:
+        found = generate(
+            sampler,
+            network.score,
+            network.noise_levels[-2:],
+            draws,
+            range(count),
+            batch_size=batch_size,
+            device=CPU,
+        )
+        return to_uint8(clamped(torch.cat([x for _, x in found]))).int()
+
+    in_one_batch = made(64, 64)
+    assert int((made(14, 7) - in_one_batch[:14]).abs().max()) <= 1
+    assert int((made(5, 1) - in_one_batch[:5]).abs().max()) <= 1
+
+
+def test_earlier_states_are_let_go() -> None:
+    seen: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def watch(indices: Sequence[int], state: State) -> None:
+        nonlocal most
+        seen.append(weakref.ref(state.x))
+        most = max(most, sum(reference() is not None for reference in seen))
+
+    for _ in generate(SAMPLER, gaussian_score, SIGMAS, PLAIN, range(6), batch_size=2, device=CPU, on_state=watch):
+        pass
+    assert len(seen) == 3 * (len(SIGMAS) * 3 + 2)
+    # a batch's start, its last state, its result, and the result of the batch before, which the caller has
+    assert most <= 4
+    assert not any(reference() is not None for reference in seen[:-1])
+
+
+def test_consumers_see_every_state_of_every_batch() -> None:
+    seen: list[tuple[list[int], int]] = []
+    for _ in generate(
+        SAMPLER,
+        gaussian_score,
+        SIGMAS,
+        PLAIN,
+        range(3),
+        batch_size=2,
+        device=CPU,
+        on_state=lambda indices, state: seen.append((list(indices), state.step)),
+    ):
+        pass
+    steps = range(len(SIGMAS) * 3 + 2)
+    assert seen == [([0, 1], step) for step in steps] + [([2], step) for step in steps]
+
+
+def test_a_stop_ends_the_sampling_before_the_next_evaluation() -> None:
+    evaluated = 0
+
+    def counting_score(x: Tensor, sigma: float) -> Tensor:
+        nonlocal evaluated
+        evaluated += 1
+        return gaussian_score(x, sigma)
+
+    def stop_after_five() -> None:
+        if evaluated == 5:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        list(
+            generate(
+                SAMPLER,
+                counting_score,
+                SIGMAS,
+                PLAIN,
+                range(3),
+                batch_size=3,
+                device=CPU,
+                check_stop=stop_after_five,
+            )
+        )
+    assert evaluated == 5
+
+
+def test_a_diverging_sampler_is_an_error_that_names_the_step() -> None:
+    sampler = build_sampler(AnnealedLangevin(step_size=1e9, steps_per_level=20))
+    with pytest.raises(NcsnxError, match=r"images 4 to 5 .*sampler\.step_size"):
+        list(generate(sampler, gaussian_score, SIGMAS, PLAIN, [4, 5], batch_size=2, device=CPU))
+
+
+def test_neither_gradients_nor_the_global_generator_are_touched() -> None:
+    before = torch.get_rng_state()
+    for _, x in batches(range(2), 1):
+        assert not x.requires_grad
+        assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_column_zero_of_an_interpolation_is_the_plain_sample_of_its_row() -> None:
+    across = interpolated(PLAIN, second_noise(0, SHAPE), columns=4)
+    rows = images(range(3), 8, across).view(3, 4, *SHAPE)
+    torch.testing.assert_close(rows[:, 0], images(range(3), 3))
+
+
+def test_neighbouring_columns_of_an_interpolation_change_gradually() -> None:
+    across = interpolated(PLAIN, second_noise(0, SHAPE), columns=8)
+    rows = images(range(3), 8, across).view(3, 8, -1)
+    steps = (rows[:, 1:] - rows[:, :-1]).norm(dim=-1)
+    ends = (rows[:, -1] - rows[:, 0]).norm(dim=-1)
+    # for p and q at right angles a step is 2 sin(π/28) / √2 = 0.16 of the whole way
+    assert bool((steps < 0.3 * ends[:, None]).all())
+    assert bool((steps > 0).all())
+
+
+def test_an_interpolation_has_whole_rows_in_a_batch() -> None:
+    across = interpolated(PLAIN, second_noise(0, SHAPE), columns=3)
+    assert [(list(rows), len(x)) for rows, x in batches(range(3), 7, across)] == [([0, 1], 6), ([2], 3)]
+    assert [len(x) for _, x in batches(range(2), 1, across)] == [3, 3]

@@ -1,0 +1,230 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.images import to_uint8
+from ncsnx.sampling import SampleFolder
+from tests.sampling.toy import SHAPE
+from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
+
+COUNT = 12
+ROOT = Path(__file__).parents[2]
+
+
+def kill_when_added(path: Path, batch_size: int, batches: int) -> None:
+    """Samples in a process of its own, and kills it in the batch after `batches` finished ones."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.sampling.toy_sampling",
+        str(path),
+        str(batch_size),
+        str(COUNT),
+        "0.02",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+        assert process.stdout is not None
+        for _ in range(batches):
+            assert process.stdout.readline().startswith("added")
+        process.kill()
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_killed_sampling_goes_on_at_another_batch_size_to_equal_files(tmp_path: Path) -> None:
+    sample(tmp_path / "whole", COUNT, COUNT)
+    kill_when_added(tmp_path / "killed", batch_size=3, batches=2)
+    assert not (tmp_path / "killed" / "samples.safetensors").exists()
+    assert sample(tmp_path / "killed", 5, COUNT) == [6, 7, 8, 9, 10, 11]
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def test_a_complete_folder_holds_exactly_what_it_declares(tmp_path: Path) -> None:
+    sample(tmp_path / "out", 5, COUNT)
+    expected = {"protocol.json", "samples.safetensors", "grid.png", "film.gif"}
+    expected |= {f"images/{number:05d}.png" for number in range(COUNT)}
+    expected |= {f"frames/{number:03d}.png" for number in range(len(STEPS))}
+    found = files(tmp_path / "out")
+    assert set(found) == expected
+    assert not (tmp_path / "out" / ".parts").exists()
+    record = json.loads(found["protocol.json"])
+    assert record["complete"] is True
+    assert record["samples_sha256"] == hashlib.sha256(found["samples.safetensors"]).hexdigest()
+    assert (record["seed"], record["n"], record["columns"], record["frames"]) == (0, COUNT, 1, len(STEPS))
+
+
+def test_the_samples_and_the_pictures_are_the_same_images(tmp_path: Path) -> None:
+    sample(tmp_path, 5, COUNT)
+    samples = load_file(tmp_path / "samples.safetensors")["samples"]
+    assert samples.shape == (COUNT, *SHAPE)
+    assert samples.dtype == torch.float32
+    for number, expected in enumerate(to_uint8(samples)):
+        with Image.open(tmp_path / "images" / f"{number:05d}.png") as read:
+            assert torch.equal(torch.from_numpy(np.array(read)), expected[0])
+    with safe_open(tmp_path / "samples.safetensors", "pt") as file:
+        assert len(file.metadata()) == 1
+    with Image.open(tmp_path / "frames" / f"{len(STEPS) - 1:03d}.png") as frame:
+        assert frame.tobytes() == Image.open(tmp_path / "grid.png").tobytes()
+
+
+def test_nothing_is_made_again_in_a_complete_folder(tmp_path: Path) -> None:
+    sample(tmp_path, 5, COUNT)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert sample(tmp_path, 7, COUNT) == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: whole + b"x", lambda _: b""])
+def test_a_torn_part_isnt_done(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    sample(tmp_path / "whole", COUNT, COUNT)
+    kill_when_added(tmp_path / "torn", batch_size=3, batches=2)
+    part = min((tmp_path / "torn" / ".parts").glob("*.safetensors"))
+    part.write_bytes(damage(part.read_bytes()))
+    assert sample(tmp_path / "torn", 4, COUNT) == [0, 1, 2, *range(6, 12)]
+    assert files(tmp_path / "torn") == files(tmp_path / "whole")
+
+
+def test_files_that_a_killed_write_left_are_no_obstacle(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / ".protocol.json.tmp-17-00ff").write_bytes(b"{")
+    sample(folder, 5, COUNT)
+    sample_folder(folder, COUNT).open(overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["protocol.json"]
+
+
+def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path: Path) -> None:
+    sample(tmp_path, 5, COUNT)
+    before = files(tmp_path)
+    other = {"seed": 1, "sampler": {"type": "ald", "step_size": 1e-6}}
+    folder = SampleFolder(tmp_path, other, count=COUNT, shape=SHAPE, frames=len(STEPS))
+    with pytest.raises(NcsnxError) as caught:
+        folder.open()
+    message = str(caught.value)
+    assert "seed is 0 there, 1 here" in message
+    assert "sampler.step_size is 0.0002 there, 1e-06 here" in message
+    assert "sampler.type" not in message
+    assert "--out" in message
+    assert "--overwrite" in message
+    with pytest.raises(NcsnxError, match="n is 12 there, 13 here"):
+        sample_folder(tmp_path, 13).open()
+    assert files(tmp_path) == before
+
+
+def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
+    sample(tmp_path, 5, COUNT)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "images" / "favourite.png").write_bytes(b"mine")
+    folder = SampleFolder(tmp_path, {**PROTOCOL, "seed": 1}, count=2, shape=SHAPE)
+    folder.open(overwrite=True)
+    assert set(files(tmp_path)) == {"protocol.json", "notes.txt", "images/favourite.png"}
+    assert not folder.complete
+    assert folder.missing() == [0, 1]
+    folder.add([0, 1], torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0)))
+    folder.finish()
+    assert set(files(tmp_path)) == {
+        "protocol.json",
+        "notes.txt",
+        "images/favourite.png",
+        "images/00000.png",
+        "images/00001.png",
+        "grid.png",
+        "samples.safetensors",
+    }
+
+
+def test_an_assembly_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
+    sample(tmp_path / "whole", COUNT, COUNT)
+    out = tmp_path / "out"
+    kill_when_added(out, batch_size=COUNT // 2, batches=1)
+    (out / "images").mkdir()
+    (out / "images" / "00000.png").write_bytes(b"of an earlier attempt")
+    (out / "images" / ".00001.png.tmp-17-00ff").write_bytes(b"")
+    sample(out, 5, COUNT)
+    assert files(out) == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content"), [("thesis.txt", b"mine"), ("protocol.json", b"[]"), ("protocol.json", b"{")]
+)
+def test_a_folder_of_something_else_is_refused_and_left_alone(
+    tmp_path: Path, name: str, content: bytes, overwrite: bool
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(NcsnxError, match="--out"):
+        sample_folder(tmp_path, COUNT).open(overwrite=overwrite)
+    assert files(tmp_path) == {name: content}
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(NcsnxError, match="--out"):
+        sample_folder(tmp_path / "out", COUNT).open(overwrite=True)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_samples_that_changed_since_are_found_out(tmp_path: Path) -> None:
+    sample(tmp_path, 5, COUNT)
+    path = tmp_path / "samples.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(NcsnxError, match="--overwrite"):
+        sample_folder(tmp_path, COUNT).open()
+    path.unlink()
+    with pytest.raises(NcsnxError, match="--overwrite"):
+        sample_folder(tmp_path, COUNT).open()
+
+
+def test_an_unfinished_folder_cant_be_declared_complete(tmp_path: Path) -> None:
+    folder = SampleFolder(tmp_path, PROTOCOL, count=3, shape=SHAPE)
+    folder.open()
+    folder.add([0, 2], torch.zeros(2, *SHAPE))
+    assert folder.missing() == [1]
+    with pytest.raises(NcsnxError, match="1 of 3"):
+        folder.finish()
+    assert json.loads((tmp_path / "protocol.json").read_text())["complete"] is False
+
+
+def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> None:
+    folder = SampleFolder(tmp_path, PROTOCOL, count=3, shape=(3, 32, 32), columns=4, frames=2)
+    folder.open()
+    images = torch.linspace(0, 1, 12).view(12, 1, 1, 1).expand(12, 3, 32, 32)
+    frames = to_uint8(images).expand(2, 12, 3, 32, 32)
+    folder.add([2], images[8:], frames[:, 8:])
+    folder.add([0, 1], images[:8], frames[:, :8])
+    folder.finish()
+    samples: Tensor = load_file(tmp_path / "samples.safetensors")["samples"]
+    assert torch.equal(samples, images)
+    with Image.open(tmp_path / "grid.png") as read:
+        assert read.size == (4 * 34 + 2, 3 * 34 + 2)
+        middles = [read.getpixel((18 + 34 * column, 18 + 34 * row)) for row in range(3) for column in range(4)]
+    assert middles == [tuple(image[:, 0, 0].tolist()) for image in to_uint8(images)]
+
+
+def test_the_grid_of_many_images_shows_the_first_hundred(tmp_path: Path) -> None:
+    folder = SampleFolder(tmp_path, PROTOCOL, count=103, shape=(1, 32, 32))
+    folder.open()
+    assert folder.shown == 100
+    folder.add(range(103), torch.zeros(103, 1, 32, 32))
+    folder.finish()
+    with Image.open(tmp_path / "grid.png") as read:
+        assert read.size == (342, 342)
+    assert len(list((tmp_path / "images").iterdir())) == 103

@@ -1,0 +1,60 @@
+"""Samples a toy into a folder, as a process that can be killed: FOLDER BATCH_SIZE COUNT [SECONDS A STATE]."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ncsnx.config import AnnealedLangevin
+from ncsnx.sampling import (
+    FrameRecorder,
+    SampleFolder,
+    State,
+    build_sampler,
+    evaluations,
+    frame_steps,
+    generate,
+    seeded_draws,
+)
+from tests.sampling.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
+
+CONFIG = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
+PROTOCOL = {"seed": 0, "sampler": {"type": "ald", "step_size": 2e-4}}
+STEPS = frame_steps(evaluations(CONFIG, len(SIGMAS)), 3)
+
+
+def sample_folder(path: Path, count: int) -> SampleFolder:
+    return SampleFolder(path, PROTOCOL, count=count, shape=SHAPE, frames=len(STEPS))
+
+
+def sample(path: Path, batch_size: int, count: int, pause_s: float = 0) -> list[int]:
+    """Returns the indices that were made now."""
+    folder = sample_folder(path, count)
+    folder.open()
+    recorder = FrameRecorder(STEPS, folder.shown, clamped, look=lambda state: state.x)
+
+    def on_state(indices: Sequence[int], state: State) -> None:
+        recorder(indices, state)
+        time.sleep(pause_s)
+
+    missing = folder.missing()
+    draws = seeded_draws(0, SHAPE, unchanged)
+    for indices, x in generate(
+        build_sampler(CONFIG),
+        gaussian_score,
+        SIGMAS,
+        draws,
+        missing,
+        batch_size=batch_size,
+        device=CPU,
+        on_state=on_state,
+    ):
+        folder.add(indices, clamped(x), recorder.take())
+        print("added", *indices, flush=True)
+    folder.finish()
+    return missing
+
+
+if __name__ == "__main__":
+    path, batch_size, count, pause_s = sys.argv[1:]
+    sample(Path(path), int(batch_size), int(count), float(pause_s))

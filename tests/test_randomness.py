@@ -1,0 +1,292 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.randomness import Purpose, Stream, philox
+
+DEVICES = [
+    "cpu",
+    *(["cuda"] if torch.cuda.is_available() else []),
+    *(["mps"] if torch.backends.mps.is_available() else []),
+]
+
+KNOWN_ANSWERS = [  # counter, key, output: from the test vectors of Random123
+    ((0,) * 4, (0,) * 2, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+# Seed 1234, step 7, positions 0, 1 and 2**40 + 5: the first two words and normals of each.
+FROZEN = {
+    Purpose.DATA_ORDER: (
+        [[2435764780, 273410348], [2463371071, 2599232176], [606246532, 2736151536]],
+        [[0.9810006, 0.4147337], [-0.8324296, -0.6472151], [-1.289313, -1.5011653]],
+    ),
+    Purpose.FLIP: (
+        [[3546596497, 2704847388], [2449192928, 3787203013], [128635426, 2037194198]],
+        [[-0.424244, -0.4504754], [0.7806799, -0.7168748], [-2.6144524, 0.4255268]],
+    ),
+    Purpose.DEQUANTIZATION: (
+        [[4082633210, 2659241116], [3192472278, 359085866], [4065119660, 3288121020]],
+        [[-0.2332892, -0.2167479], [0.6664013, 0.3862718], [0.0324058, -0.3300778]],
+    ),
+    Purpose.NOISE_LEVEL: (
+        [[497694242, 158247440], [1701170036, 978677089], [1514447058, 3398208481]],
+        [[2.0207703, 0.4763548], [0.1886641, 1.3478358], [0.3696744, -1.3957535]],
+    ),
+    Purpose.TRAINING_NOISE: (
+        [[3890057236, 2796555465], [3556020396, 1350011095], [734596785, 1755832181]],
+        [[-0.2590259, -0.3618642], [-0.2416474, 0.564987], [-1.5791788, 1.0187981]],
+    ),
+    Purpose.HELD_OUT_NOISE: (
+        [[1546435209, 2629178048], [987711240, 446617126], [2869802478, 1912177127]],
+        [[-1.0888908, -0.9259048], [1.361412, 1.0421971], [-0.8453167, 0.303053]],
+    ),
+    Purpose.WEIGHTS: (
+        [[1645454260, 1884465413], [4064636800, 1369809079], [3745328726, 2738033860]],
+        [[-1.2839441, 0.5199448], [-0.139352, 0.3013636], [-0.3398771, -0.3979355]],
+    ),
+    Purpose.INITIAL_SAMPLE: (
+        [[2082216997, 3332763641], [1923525875, 110022880], [2052187615, 2435711668]],
+        [[0.1954795, -1.187354], [1.251122, 0.2031304], [-1.1089013, -0.4974062]],
+    ),
+    Purpose.SAMPLER_NOISE: (
+        [[2567188260, 1498636648], [2169772949, 1793143761], [3941030005, 3797515520]],
+        [[-0.590785, 0.8247657], [-1.0150845, 0.5790044], [0.3096754, -0.2758711]],
+    ),
+    Purpose.INTERPOLATION_NOISE: (
+        [[672648334, 4209556555], [2295161562, 396279054], [2574032885, 1033049360]],
+        [[1.9105928, -0.2399765], [0.9365898, 0.6132544], [0.0602025, 1.0101068]],
+    ),
+    Purpose.SAMPLE_DATA: (
+        [[2074208088, 31738305], [4112726566, 2515803368], [698536812, 238363152]],
+        [[1.2052356, 0.0559997], [-0.252752, -0.1511023], [1.791187, 0.6512083]],
+    ),
+}
+FROZEN_POSITIONS = torch.tensor([0, 1, 2**40 + 5])
+
+N = 250_000
+SIGMAS = 5  # a true value lies within 5 standard deviations with probability 1 − 6e-7
+
+
+def stream(purpose: Purpose = Purpose.TRAINING_NOISE, seed: int = 1234) -> Stream:
+    return Stream(seed=seed, purpose=purpose)
+
+
+def reference_philox(counter: tuple[int, ...], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The generator of the paper, in Python's integers."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        low, high = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (high >> 32) ^ c1 ^ k0, high & 0xFFFFFFFF, (low >> 32) ^ c3 ^ k1, low & 0xFFFFFFFF
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
+def test_the_generator_gives_the_known_answers(
+    counter: tuple[int, ...], key: tuple[int, int], expected: tuple[int, ...], device: str
+) -> None:
+    c0, c1, c2, c3 = (torch.tensor([word], device=device) for word in counter)
+    assert tuple(philox((c0, c1, c2, c3), key)[0].tolist()) == expected
+    assert reference_philox(counter, key) == expected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_key_and_counter_are_laid_out_as_documented(device: str) -> None:
+    position, step, seed = 2**40 + 5, 77, 2**32 - 1
+    words = stream(seed=seed).words(torch.tensor([position], device=device), 10, step)[0].tolist()
+    key = (seed, int(Purpose.TRAINING_NOISE))
+    low, high = position % 2**32, position // 2**32
+    assert words == [reference_philox((e // 4, low, high, step), key)[e % 4] for e in range(10)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("purpose", Purpose)
+def test_the_first_values_of_every_purpose_are_frozen(purpose: Purpose, device: str) -> None:
+    words, normals = FROZEN[purpose]
+    positions = FROZEN_POSITIONS.to(device)
+    draws = stream(purpose)
+    assert draws.words(positions, 2, step=7).tolist() == words
+    assert draws.uniform(positions, (2,), step=7).tolist() == [[(w >> 8) / 2**24 for w in row] for row in words]
+    assert draws.integers(positions, 1000, (2,), step=7).tolist() == [[w * 1000 >> 32 for w in row] for row in words]
+    assert torch.allclose(draws.normal(positions, (2,), step=7).cpu(), torch.tensor(normals), rtol=0, atol=1e-6)
+
+
+def test_the_numbers_of_the_purposes_are_frozen() -> None:
+    assert [purpose.name for purpose in Purpose] == [purpose.name for purpose in FROZEN]
+    assert [int(purpose) for purpose in Purpose] == list(range(1, 12))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_devices_can_differ_in_logarithm_and_cosine_only(device: str) -> None:
+    positions = torch.arange(4096, device=device)
+    words = stream().words(positions, 4).cpu()
+    first, second = words[:, 0::2], words[:, 1::2]
+    u = (first + 1).float() * 2.0**-32  # exact on every device, as the words are
+    angle = (second >> 8).float() * 2.0**-24 * (2 * math.pi)
+    radius = (-2 * u.double().log()).sqrt()
+    expected = torch.stack((radius * angle.double().cos(), radius * angle.double().sin()), -1).flatten(1)
+    # Three roundings in float32 of radius and one of the cosine, of up to two units in the last place each.
+    margin = 8 * torch.finfo(torch.float32).eps * (1 + radius.max())
+    assert (stream().normal(positions, (4,)).cpu().double() - expected).abs().max() < margin
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", [1, 3, 7, 64, 99])
+def test_any_split_and_order_of_a_batch_gives_the_same_bits(size: int, device: str) -> None:
+    positions = torch.arange(100, device=device) * 12_345_678_901
+    shape = (1, 3, 7)
+    draws: list[Callable[[Tensor], Tensor]] = [
+        lambda p: stream().normal(p, shape, step=3),
+        lambda p: stream().uniform(p, shape, step=3),
+        lambda p: stream().integers(p, 10, shape, step=3),
+    ]
+    for draw in draws:
+        whole = draw(positions)
+        assert whole.shape == (100, *shape)
+        assert torch.equal(torch.cat([draw(positions[start : start + size]) for start in range(0, 100, size)]), whole)
+        order = torch.randperm(100, generator=torch.Generator().manual_seed(size)).to(device)
+        assert torch.equal(draw(positions[order]), whole[order])
+
+
+def test_a_longer_draw_begins_with_the_shorter_one() -> None:
+    positions = torch.arange(5)
+    longest = stream().normal(positions, (40,))
+    for count in range(1, 40):
+        assert torch.equal(stream().normal(positions, (count,)), longest[:, :count])
+
+
+def test_no_global_generator_is_touched() -> None:
+    before = torch.get_rng_state()
+    stream().normal(torch.arange(3), (5,))
+    stream().permutation(10, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_uniforms_are_multiples_of_their_resolution_below_one() -> None:
+    u = stream().uniform(torch.arange(N), ())
+    assert u.dtype == torch.float32
+    assert u.min() >= 0
+    assert u.max() < 1
+    assert torch.equal((u * 2**24).round(), u * 2**24)
+
+
+def test_uniforms_have_the_moments_of_a_uniform() -> None:
+    u = stream().uniform(torch.arange(N), ()).double()
+    assert abs(u.mean() - 1 / 2) < SIGMAS * math.sqrt(1 / 12 / N)
+    assert abs(u.square().mean() - 1 / 3) < SIGMAS * math.sqrt((1 / 5 - 1 / 9) / N)
+    counts = torch.bincount((u * 256).long(), minlength=256)
+    chi_square = ((counts - N / 256) ** 2 / (N / 256)).sum()
+    assert abs(chi_square - 255) < SIGMAS * math.sqrt(2 * 255)
+
+
+def test_normals_have_the_moments_of_a_normal() -> None:
+    z = stream().normal(torch.arange(N // 2), (2,)).double().flatten()
+    moments = {1: (0, 1), 2: (1, 3 - 1), 3: (0, 15), 4: (3, 105 - 9), 6: (15, 10395 - 225)}  # mean, variance
+    for power, (mean, variance) in moments.items():
+        assert abs(z.pow(power).mean() - mean) < SIGMAS * math.sqrt(variance / N)
+    for bound in (1.0, 2.0, 3.0):
+        inside = math.erf(bound / math.sqrt(2))
+        assert abs((z.abs() < bound).double().mean() - inside) < SIGMAS * math.sqrt(inside * (1 - inside) / N)
+
+
+def test_the_largest_normal_comes_from_the_smallest_word() -> None:
+    u = torch.tensor(1.0) * 2.0**-32
+    assert float((-2 * u.log()).sqrt()) == pytest.approx(6.66, abs=0.005)
+    assert float((-2 * torch.tensor(2.0**32).float().mul(2.0**-32).log()).sqrt()) == 0
+
+
+@pytest.mark.parametrize("function", ["identity", "square"])
+def test_neighbouring_draws_are_uncorrelated(function: str) -> None:
+    positions = torch.arange(N)
+    base = stream().normal(positions, (4,), step=5)
+    others = {
+        "element": base[:, 1],
+        "pair": base[:, 2],
+        "position": stream().normal(positions + 1, (1,), step=5)[:, 0],
+        "word of the position": stream().normal(positions + 2**32, (1,), step=5)[:, 0],
+        "step": stream().normal(positions, (1,), step=6)[:, 0],
+        "purpose": stream(Purpose.HELD_OUT_NOISE).normal(positions, (1,), step=5)[:, 0],
+        "seed": stream(seed=1235).normal(positions, (1,), step=5)[:, 0],
+    }
+
+    def standardized(z: Tensor) -> Tensor:
+        return (z.double().square() - 1) / math.sqrt(2) if function == "square" else z.double()
+
+    for name, other in others.items():
+        correlation = (standardized(base[:, 0]) * standardized(other)).mean()
+        assert abs(correlation) < SIGMAS / math.sqrt(N), name
+
+
+@pytest.mark.parametrize("high", [1, 2, 10, 1086])
+def test_integers_cover_their_range_evenly(high: int) -> None:
+    drawn = stream(Purpose.NOISE_LEVEL).integers(torch.arange(N), high)
+    counts = torch.bincount(drawn, minlength=high).double()
+    assert len(counts) == high
+    chi_square = ((counts - N / high) ** 2 / (N / high)).sum()
+    assert abs(chi_square - (high - 1)) <= SIGMAS * math.sqrt(2 * (high - 1))
+
+
+def test_the_bias_of_integers_is_at_most_as_documented() -> None:
+    high = 2311
+    share = [math.ceil((k + 1) * 2**32 / high) - math.ceil(k * 2**32 / high) for k in range(high)]
+    assert sum(share) == 2**32
+    assert max(abs(words * high / 2**32 - 1) for words in share) <= high / 2**32
+
+
+@pytest.mark.parametrize("high", [0, -1, 2**31 + 1])
+def test_integers_refuse_a_range_that_they_cannot_cover(high: int) -> None:
+    with pytest.raises(ValueError, match="high must be"):
+        stream().integers(torch.arange(2), high)
+
+
+def test_the_largest_range_of_integers_does_not_overflow() -> None:
+    drawn = stream().integers(torch.arange(1000), 2**31)
+    assert drawn.min() >= 0
+    assert drawn.max() > 2**30
+
+
+@pytest.mark.parametrize("n", [1, 2, 1797, 50_000])
+def test_a_permutation_is_a_permutation(n: int) -> None:
+    assert torch.equal(stream(Purpose.DATA_ORDER).permutation(n, 3).sort().values, torch.arange(n))
+
+
+def test_permutations_differ_between_epochs_and_are_frozen() -> None:
+    order = stream(Purpose.DATA_ORDER)
+    assert order.permutation(8, 3).tolist() == [5, 3, 0, 4, 1, 2, 6, 7]
+    n = 10_000
+    first, second = order.permutation(n, 0), order.permutation(n, 1)
+    # The number of places where two independent permutations agree is Poisson with mean 1: above 15 in 2e-14.
+    assert (first == second).sum() <= 15
+    assert (first == torch.arange(n)).sum() <= 15
+
+
+def test_every_order_is_equally_likely() -> None:
+    epochs = 3_000
+    orders = [tuple(stream(Purpose.DATA_ORDER).permutation(3, epoch).tolist()) for epoch in range(epochs)]
+    expected = epochs / 6
+    chi_square = sum((orders.count(order) - expected) ** 2 / expected for order in set(orders))
+    assert len(set(orders)) == 6
+    assert abs(chi_square - 5) < SIGMAS * math.sqrt(2 * 5)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**63])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(ValueError, match="seed must be from 0 to 4294967295"):
+        stream(seed=seed)
+
+
+@pytest.mark.parametrize("step", [-1, 2**32])
+def test_a_step_out_of_range_is_refused(step: int) -> None:
+    with pytest.raises(ValueError, match="step must be"):
+        stream().words(torch.arange(2), 4, step)

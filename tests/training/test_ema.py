@@ -1,0 +1,101 @@
+import pytest
+import torch
+
+from ncsnx.config import NCSN, NCSNv2
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import build_network, to_published
+from ncsnx.training.ema import WeightAverage
+from tests.golden_networks import TOLERANCE, load_golden, relative_error, small_experiment
+
+RATE = 0.999
+TRACKED = ("begin_conv.weight", "normalizer.alpha")
+
+
+def test_the_average_is_the_published_one() -> None:
+    golden = load_golden("ncsnv2")
+    ours = {published: name for name, published in to_published(golden.network).items()}
+    parameters = dict(golden.network.named_parameters())
+
+    def set_weights(moment: str) -> None:
+        for name in TRACKED:
+            parameters[ours[name]].data.copy_(golden.tensors[f"ema.{moment}.{name}"])
+
+    set_weights("init")
+    average = WeightAverage(golden.network, RATE)
+    for step in range(1, 6):
+        set_weights(f"step_{step}")
+        average.update()
+    for name in TRACKED:
+        # Compared by how far the average moved, since that is small beside the weights.
+        start, final = golden.tensors[f"ema.init.{name}"], golden.tensors[f"ema.final.{name}"]
+        rounding = 5 * torch.finfo(torch.float32).eps * float(final.abs().max())
+        assert relative_error(average.state()[ours[name]], final) < TOLERANCE
+        assert (average.state()[ours[name]] - final).abs().max() < rounding
+        assert (final - start).abs().max() > 10 * rounding
+
+
+def test_the_average_follows_its_recursion_exactly() -> None:
+    network = build_network(small_experiment(NCSNv2(width=4)))
+    average = WeightAverage(network, 0.75)
+    start = network.end.weight.detach().double().clone()
+    with torch.no_grad():
+        network.end.weight.add_(1)
+    average.update()
+    assert torch.allclose(average.state()["end.weight"].double(), start + 0.25, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [NCSN(width=4, spectral_norm=True), NCSN(width=4, normalization="batch")])
+def test_the_state_loads_strictly_and_takes_buffers_from_the_network(model: NCSN) -> None:
+    network = build_network(small_experiment(model))
+    average = WeightAverage(network, RATE)
+    network(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))  # moves the buffers, in training mode
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    state = average.state()
+    other = build_network(small_experiment(model, seed=1))
+    other.load_state_dict(state)
+    live = network.state_dict()
+    for name, _ in network.named_buffers():
+        if name in live:
+            assert torch.equal(state[name], live[name])
+    for name, parameter in network.named_parameters():
+        assert not torch.equal(state[name], parameter)
+
+
+def test_the_state_is_a_copy() -> None:
+    network = build_network(small_experiment(NCSNv2(width=4)))
+    average = WeightAverage(network, RATE)
+    state = average.state()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    average.update()
+    assert all(torch.equal(state[name], before[name]) for name in state)
+
+
+def test_a_saved_average_continues_bit_for_bit() -> None:
+    network = build_network(small_experiment(NCSNv2(width=4)))
+    average = WeightAverage(network, RATE)
+    resumed = WeightAverage(network, RATE)
+    for step in range(4):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(1.01)
+        average.update()
+        if step == 1:
+            resumed.load(average.state())
+        elif step > 1:
+            resumed.update()
+    expected = average.state()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.state().items())
+
+
+def test_averages_of_another_network_are_refused() -> None:
+    average = WeightAverage(build_network(small_experiment(NCSNv2(width=4))), RATE)
+    wider = build_network(small_experiment(NCSNv2(width=8))).state_dict()
+    with pytest.raises(NcsnxError, match="another network"):
+        average.load(wider)
+    with pytest.raises(NcsnxError, match="nothing"):
+        average.load({})
