@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ncsnx import __version__
+import ncsnx
 from ncsnx.cli import diff, list, sample, show, train
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"ncsnx {__version__}")
+        typer.echo(f"ncsnx {ncsnx.__version__}")
         raise typer.Exit
 
 

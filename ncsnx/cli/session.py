@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import typer
 
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, Stopped, UsageError
 
 
 @contextmanager
@@ -20,6 +20,9 @@ def session(*, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other; give one of them")
         yield messages
+    except Stopped as stopped:
+        messages.info(str(stopped))
+        raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
         messages.error(str(error))
         messages.detail(traceback.format_exc().rstrip())

@@ -16,6 +16,11 @@ class Check(Protocol):
     def __call__(self, instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None: ...
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer, which a constructor doesn't see to."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -30,9 +30,7 @@ def differences(first: Experiment, second: Experiment) -> list[Difference]:
     ours, theirs = dict(flatten(unstructure(first))), dict(flatten(unstructure(second)))
     identifying = identifying_paths(first) | identifying_paths(second)
     paths = [path for path in dict.fromkeys([*ours, *theirs]) if ours.get(path, MISSING) != theirs.get(path, MISSING)]
-    return [
-        Difference(path, ours.get(path, MISSING), theirs.get(path, MISSING), path in identifying) for path in paths
-    ]
+    return [Difference(path, ours.get(path, MISSING), theirs.get(path, MISSING), path in identifying) for path in paths]
 
 
 def shown(value: Any) -> str:

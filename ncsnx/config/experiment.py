@@ -75,5 +75,5 @@ class Experiment(Config):
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:
-        if isinstance(value, int) and value > 0 and isinstance(self.batch_size, int) and self.batch_size % value:
+        if checks.is_whole(value) and checks.is_whole(self.batch_size) and self.batch_size % max(1, value):
             raise ValueError(f"accumulation must divide batch_size={self.batch_size}, which {value} doesn't")

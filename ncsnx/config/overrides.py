@@ -68,6 +68,20 @@ def apply_overrides(
     return changed, {path: origins.get(path, DEFAULT) for path in rows}
 
 
+def apply_sampler_overrides(experiment: Experiment, arguments: list[str]) -> Experiment:
+    """The experiment with another sampler, or other values of its own: all that may change once it is trained.
+
+    Raises OverrideError for paths outside `sampler`.
+    """
+    overrides = parse_overrides(arguments)
+    for override in overrides:
+        if override.parts[0] != "sampler":
+            raise OverrideError(
+                f"{override.path}: a trained run can't change it; here only sampler… can, such as sampler.denoise=false"
+            )
+    return apply_overrides(experiment, {}, overrides)[0]
+
+
 def parse_text(text: str, declared: Any, path: str) -> Any:
     """A command line's text as a value of the declared type. Raises OverrideError that says what is accepted."""
     inner = optional_of(declared)

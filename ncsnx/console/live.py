@@ -17,7 +17,7 @@ REFRESHES_PER_SECOND = 4
 
 
 class LiveArea:
-    """Draws a block until it is closed, by a thread of its own: under 0.5 % of a core, and nothing per step.
+    """Draws a block until it is closed, by a thread of its own: about 0.5 % of a core, and nothing per step.
 
     Used as a context manager, it always gives the terminal back: the cursor shown, on a line of its own.
     """

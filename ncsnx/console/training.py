@@ -14,6 +14,7 @@ from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.progress import LINE_INTERVAL_S, Pace
 from ncsnx.console.sparkline import sparkline
 from ncsnx.console.text import byte_size, duration, number, rate, visible
+from ncsnx.training.observer import TrainingObserver
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -23,35 +24,11 @@ _BAR_WIDTH = 40
 _LABEL_WIDTH = 12
 
 
-class TrainingView(Protocol):
-    """What the training loop tells whoever watches it. A step counts as done when the weights are updated."""
+class TrainingView(TrainingObserver, Protocol):
+    """An observer that a person sees: it opens with what is trained and closes with a summary."""
 
     def start(self, facts: Mapping[str, str]) -> None:
         """Show what is about to be trained, and where: a label and a value for each line."""
-
-    def phase(self, name: str) -> None:
-        """What the run does from now on: 'loading data', 'training', 'sampling' …"""
-
-    def step(self, step: int, images: int) -> None:
-        """`step` is done, and took `images` images. Called at every step: costs less than a microsecond."""
-
-    def logged(
-        self,
-        step: int,
-        loss: float,
-        images_per_second: float | None = None,
-        device_memory_bytes: int | None = None,
-    ) -> None:
-        """The training loss at `step`, as in the metrics; the rate is estimated where it isn't given."""
-
-    def held_out(self, step: int, loss: float) -> None:
-        """The loss on held-out images at `step`."""
-
-    def checkpoint(self, step: int, path: Path) -> None:
-        """A checkpoint of `step` is complete in `path`."""
-
-    def sampling(self, done: int, total: int, evaluations: int) -> None:
-        """The snapshot grid is at state `done` of `total`, after `evaluations` network evaluations."""
 
     def finish(self, outcome: str = "finished") -> None:
         """Close the view with a summary that begins with `outcome`, such as 'stopped by SIGTERM'."""

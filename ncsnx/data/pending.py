@@ -1,4 +1,4 @@
-"""CelebA, LSUN and FFHQ: what must be on the disk for them. Reading them isn't part of ncsnx yet, and `open_data` says so."""
+"""CelebA, LSUN and FFHQ: what must be on the disk for them. ncsnx doesn't read them yet, and says so."""
 
 from pathlib import Path
 from typing import NoReturn

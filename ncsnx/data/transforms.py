@@ -1,6 +1,6 @@
 """From stored pixels to what the network sees, and back: batched, on the device.
 
-In order: to [0, 1], random flip, dequantization, then 'rescaled' or logit transform (Song & Ermon 2020, published code).
+In order: to [0, 1], random flip, dequantization, then 'rescaled' or logit transform, as published.
 """
 
 import attrs

@@ -2,12 +2,15 @@
 
 from ncsnx.sampling.build import build_sampler, evaluations
 from ncsnx.sampling.draws import Draws, seeded_draws
+from ncsnx.sampling.experiments import experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
 from ncsnx.sampling.generate import generate
 from ncsnx.sampling.interpolation import InterpolatedNoise, interpolated, repeat_rows, second_noise
 from ncsnx.sampling.langevin import annealed_langevin
+from ncsnx.sampling.model import ScoreModel, load
 from ncsnx.sampling.noise import RecordedNoise, SeededNoise, initial_from_data, initial_uniform
 from ncsnx.sampling.output import SampleFolder
+from ncsnx.sampling.sample import SampleRequest, fill, open_output, sample
 from ncsnx.sampling.state import Constrain, Noise, SamplerFunction, Score, State
 
 __all__ = [
@@ -18,19 +21,27 @@ __all__ = [
     "Noise",
     "RecordedNoise",
     "SampleFolder",
+    "SampleRequest",
     "SamplerFunction",
     "Score",
+    "ScoreModel",
     "SeededNoise",
     "State",
     "annealed_langevin",
     "build_sampler",
     "evaluations",
+    "experiment_draws",
+    "fill",
     "frame_steps",
     "generate",
     "initial_from_data",
     "initial_uniform",
     "interpolated",
+    "load",
+    "open_output",
     "repeat_rows",
+    "sample",
     "second_noise",
     "seeded_draws",
+    "starts_from_data",
 ]

@@ -39,7 +39,7 @@ class SampleFolder:
 
     path: the folder, made by `open`. protocol: JSON values that determine the images. shape: (C, H, W) of an
     image. columns: images per index, flattened as row · columns + column. frames: how many frames each batch
-    comes with.
+    comes with; frame_files and film: whether they are written one by one, and as a film.
     """
 
     def __init__(
@@ -51,8 +51,17 @@ class SampleFolder:
         shape: Sequence[int],
         columns: int = 1,
         frames: int = 0,
+        frame_files: bool = True,
+        film: bool = True,
     ) -> None:
-        layout = {"n": count, "columns": columns, "shape": list(shape), "frames": frames}
+        layout = {
+            "n": count,
+            "columns": columns,
+            "shape": list(shape),
+            "frames": frames,
+            "frame_files": frame_files and frames > 0,
+            "film": film and frames > 0,
+        }
         self.path = path
         self.protocol: dict[str, Any] = {**protocol, **layout}
         self.count, self.columns, self.frames = count, columns, frames
@@ -215,11 +224,12 @@ class SampleFolder:
         shown = self.shown * self.columns
         grid_columns = self.columns if self.columns > 1 else square_columns(shown)
         save_png(self.path / "grid.png", grid(images[:shown], grid_columns))
-        if self.frames:
+        grids = [grid(frame, grid_columns) for frame in frames]
+        if self.protocol["frame_files"]:
             (self.path / "frames").mkdir(exist_ok=True)
-            grids = [grid(frame, grid_columns) for frame in frames]
             for number, frame in enumerate(grids):
                 save_png(self.path / "frames" / f"{number:03d}.png", frame)
+        if self.protocol["film"]:
             save_film(self.path / "film.gif", grids)
 
 

@@ -143,3 +143,13 @@ def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> N
     x = torch.rand(3, network.channels, network.image_size, network.image_size)
     captured = torch.compile(network, backend="eager", fullgraph=True)
     assert relative_error(captured(x, LEVELS), network(x, LEVELS)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["instance++", "instance", "variance"])
+def test_a_constant_channel_has_finite_gradients_when_fused(name: str) -> None:
+    network = prepare(build_network(small_experiment(NCSN(width=4, normalization=name))), Execution(fused=True))
+    x = torch.ones(2, 4, 3, 3, requires_grad=True)
+    out = network.norm(x, torch.tensor([0, 1]))
+    (gradient,) = torch.autograd.grad(out.square().sum(), x)
+    assert out.isfinite().all()
+    assert gradient.isfinite().all()

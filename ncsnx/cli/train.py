@@ -1,0 +1,153 @@
+"""`ncsnx train`: trains an experiment, or goes on with its run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session
+
+if TYPE_CHECKING:
+    from ncsnx.config.discovery import Resolved
+    from ncsnx.console.messages import Messages
+    from ncsnx.data import Splits
+    from ncsnx.runs.folder import Run
+    from ncsnx.runtime import Runtime
+    from ncsnx.stopping import StopRequest
+    from ncsnx.training.state import TrainingState
+
+
+def train_command(
+    experiment: Annotated[str, typer.Argument(help="A name (`ncsnx list`), FILE.py or FILE.py:NAME.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="Name of the run. [the experiment's]")
+    ] = None,
+    runs: options.Runs = None,
+    data: options.DataFolder = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    compile: options.Compile = False,
+    plain: options.Plain = False,
+    workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Processes that read data ahead.")] = 0,
+    note: options.Note = "",
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train an experiment; a run that is there already goes on from its newest sound checkpoint.
+
+    FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. Ctrl-C
+    writes a checkpoint and ends (exit 130; SIGTERM: 143); the same command goes on from there.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.config.discovery import resolve
+        from ncsnx.runs.names import check_run_name, runs_folder
+
+        found = resolve(experiment, overrides)
+        name, folder = check_run_name(run or found.experiment.name), runs_folder(runs)
+        messages.detail(f"experiment {found.experiment.name} from {found.where}")
+
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.data import data_folder, open_data
+        from ncsnx.runtime import Runtime
+        from ncsnx.stopping import StopRequest
+        from ncsnx.training.state import TrainingState
+
+        load_plugins("ncsnx.runtime")
+        with StopRequest() as stop:
+            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, workers=workers)
+            splits = open_data(found.experiment.data, data_folder(data))
+            state = TrainingState(found.experiment, runtime)
+            stop.check()
+            place = _place(folder, name, found, splits.fingerprint)
+            _train(messages, place, state, splits, runtime, stop, note)
+        _say_what_next(messages, place, runs)
+
+
+def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run":
+    """The run's folder: the one that is there, or a new one."""
+    from ncsnx.runs.folder import Run, open_run
+
+    if (folder / name).exists():
+        return open_run(folder, name)
+    return Run.create(folder, name, found.experiment, found.origins, found.source, fingerprint)
+
+
+def _train(
+    messages: "Messages",
+    place: "Run",
+    state: "TrainingState",
+    splits: "Splits",
+    runtime: "Runtime",
+    stop: "StopRequest",
+    note: str,
+) -> None:
+    from ncsnx.console.training import training_view
+    from ncsnx.errors import Stopped
+    from ncsnx.runs.lock import writer_lock
+    from ncsnx.training.loop import train
+    from ncsnx.training.recording import TENSORBOARD_HINT, has_tensorboard
+    from ncsnx.training.start import begin, require_same_identity
+
+    experiment = state.experiment
+    with writer_lock(place):
+        changes = require_same_identity(place, experiment, splits.fingerprint)
+        messages.attach(place.log_path)
+        for warning in begin(place, state, changes, runtime, note):
+            messages.warning(warning)
+        view = training_view(
+            messages,
+            total_steps=experiment.steps,
+            start_step=state.step,
+            batch_size=experiment.batch_size,
+            folder=place.path,
+        )
+        with view:
+            view.start(_facts(place, state, splits, runtime))
+            for change in changes:
+                messages.info(f"changed since the last start: {change}")
+            if not has_tensorboard():
+                messages.info(TENSORBOARD_HINT)
+            try:
+                train(state, splits, place, runtime, view, stop)
+            except Stopped as stopped:
+                view.finish(str(stopped))
+                raise
+            view.finish()
+
+
+def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Runtime") -> dict[str, str]:
+    """The configuration in brief."""
+    from ncsnx.config.variants import tag_of
+    from ncsnx.runtime import device_name
+
+    experiment, schedule = state.experiment, state.experiment.schedule
+    parameters = sum(parameter.numel() for parameter in state.network.parameters())
+    channels, height, width = splits.train.shape
+    facts = {
+        "experiment": experiment.name,
+        "data": f"{tag_of(type(experiment.data))}: {len(splits.train):,} images of {channels}×{height}×{width}, "
+        f"{len(splits.held_out):,} held out",
+        "network": f"{tag_of(type(experiment.model))}, {parameters:,} parameters",
+        "noise": f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {schedule.levels:,} levels",
+        "training": f"{experiment.steps:,} steps of {experiment.batch_size} images, "
+        f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
+        "device": f"{runtime.device} ({device_name(runtime.device)}), {runtime.threads} threads",
+        "files": str(place.path),
+    }
+    if state.step:
+        facts["resuming"] = f"from step {state.step:,}"
+    return facts
+
+
+def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> None:
+    """What came out, and the commands to type next."""
+    from ncsnx.runs.manifest import checkpoints
+
+    option = f" --runs {runs}" if runs is not None else ""
+    steps = checkpoints(place)
+    if place.snapshots.is_dir():
+        messages.info(f"grids of samples: {place.snapshots}")
+    messages.info(f"checkpoints: {len(steps)}, the newest of step {steps[-1]:,}" if steps else "no checkpoint")
+    messages.info(f"next: ncsnx sample {place.name} --ckpt latest --n 64{option}")

@@ -1,0 +1,93 @@
+"""How a command runs, apart from what it computes: device, threads, execution of the network, data workers.
+
+None of it is in an experiment or its identity. It is recorded for every segment of a run, since results are equal to
+the bit under equal choices on one machine only.
+"""
+
+import platform
+from typing import Any
+
+import attrs
+import torch
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.errors import UsageError
+from ncsnx.networks import Execution
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """The choices of one command."""
+
+    device: torch.device
+    threads: int
+    """CPU threads of torch; sums are split by them, so bits depend on their number."""
+    plain: bool = False
+    """Run the network as it is written, without the exact rewrites."""
+    compile: bool = False
+    workers: int = 0
+    """Processes that read data ahead."""
+
+    @classmethod
+    def choose(
+        cls,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        plain: bool = False,
+        compile: bool = False,
+        workers: int = 0,
+    ) -> "Runtime":
+        """The choices that options of the command line mean; applies the number of threads. Raises UsageError."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return cls(
+            device=_device(device), threads=torch.get_num_threads(), plain=plain, compile=compile, workers=workers
+        )
+
+    def execution(self, experiment: Experiment) -> Execution:
+        """How the experiment's network is run under these choices."""
+        return Execution(
+            memory_format="contiguous" if self.plain else "channels_last",
+            fused=not self.plain,
+            compile=self.compile,
+            precision=experiment.precision,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What is recorded: the choices, and the machine that bits depend on."""
+        return {
+            "device": str(self.device),
+            "device_name": device_name(self.device),
+            "threads": self.threads,
+            "plain": self.plain,
+            "compile": self.compile,
+            "workers": self.workers,
+        }
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise UsageError(f"--device {wanted}: expected auto, cpu, cuda, cuda:N or mps") from None
+    there = {
+        "cpu": True,
+        "cuda": (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        count = torch.cuda.device_count()
+        raise UsageError(f"--device {wanted}: isn't on this machine ({count} CUDA devices); try --device auto")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a GPU, or the kind of processor."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return platform.processor() or platform.machine()

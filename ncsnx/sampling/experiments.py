@@ -1,0 +1,44 @@
+"""The draws of an experiment's sampler: where its images start, in its data's range."""
+
+from torch import Tensor
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.sampler import AnnealedLangevin
+from ncsnx.data import Dataset, Preprocessing, from_unit
+from ncsnx.errors import NcsnxError
+from ncsnx.sampling.draws import Draws, seeded_draws
+from ncsnx.sampling.noise import initial_from_data
+
+
+def starts_from_data(experiment: Experiment) -> bool:
+    """Whether the sampler starts from training images, so that they must be at hand."""
+    return isinstance(experiment.sampler, AnnealedLangevin) and experiment.sampler.data_init
+
+
+def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset | None) -> Draws:
+    """Image i's start and noise under `seed`. Raises NcsnxError where it starts from data and there is none."""
+    data = experiment.data
+    shape = (data.channels, data.image_size, data.image_size)
+    draws = seeded_draws(seed, shape, lambda x: from_unit(x, data))
+    if not starts_from_data(experiment):
+        return draws
+    if training_data is None:
+        raise NcsnxError("the sampler starts from training images (data_init), but the data isn't at hand")
+    dataset = training_data
+    preprocessing = Preprocessing(data, dataset.value_range, seed)
+
+    def images(chosen: Tensor) -> Tensor:
+        pixels = dataset.read(chosen.cpu()).pixels.to(chosen.device)
+        return from_unit(preprocessing.unit(pixels), data)
+
+    def initial(indices: Tensor) -> Tensor:
+        return initial_from_data(
+            seed,
+            indices,
+            shape,
+            sigma_max=experiment.schedule.sigma_max,
+            data_size=len(dataset),
+            data=images,
+        )
+
+    return Draws(initial=initial, noise=draws.noise)

@@ -1,0 +1,200 @@
+"""Images from a trained model, as tensors or into a folder that explains itself."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.canonical import digest
+from ncsnx.config.codec import identity, unstructure
+from ncsnx.config.sampler import Sampler
+from ncsnx.data import Dataset, data_folder, open_data, to_unit
+from ncsnx.errors import UsageError
+from ncsnx.runs.names import step_name
+from ncsnx.sampling.build import build_sampler, evaluations
+from ncsnx.sampling.draws import Draws
+from ncsnx.sampling.experiments import experiment_draws, starts_from_data
+from ncsnx.sampling.frames import FrameRecorder, frame_steps
+from ncsnx.sampling.generate import generate, ignore_state, never_stop
+from ncsnx.sampling.interpolation import interpolated, second_noise
+from ncsnx.sampling.model import ScoreModel
+from ncsnx.sampling.output import SampleFolder
+from ncsnx.sampling.state import State
+
+FILM_FRAMES = 40
+"""Frames of a film whose number of frames isn't given."""
+
+
+@attrs.frozen(kw_only=True)
+class SampleRequest:
+    """What is to be sampled. Raises UsageError for numbers that make no sense."""
+
+    n: int = 64
+    """Images; rows, with `interpolate`."""
+    seed: int = 0
+    batch_size: int = 64
+    """Images at once; they don't depend on it, but for rounding."""
+    interpolate: int | None = None
+    """Columns of each row: from one image's noise to another's."""
+    frames: int = 0
+    """Pictures of the annealing, evenly spaced over its evaluations."""
+    film: bool = False
+    """Whether the annealing becomes an animated GIF."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, low, high in (("n", 1, 10_000_000), ("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, not {value}")
+        if self.interpolate is not None and not 2 <= self.interpolate <= 1_000:
+            raise UsageError(f"--interpolate must be between 2 and 1000 columns, not {self.interpolate}")
+        if not (self.frames == 0 or 2 <= self.frames <= 1_000):
+            raise UsageError(f"--frames must be between 2 and 1000, not {self.frames}")
+
+    @property
+    def columns(self) -> int:
+        """Images an index."""
+        return self.interpolate or 1
+
+
+def sample(
+    model: ScoreModel,
+    n: int = 16,
+    seed: int = 0,
+    *,
+    batch_size: int = 64,
+    sampler: Sampler | None = None,
+    interpolate: int | None = None,
+) -> Tensor:
+    """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends on the model, the sampler, seed and i alone.
+
+    sampler: by default the experiment's. interpolate: K columns; then n counts rows, and the result is (n·K, C, H, W),
+    flattened as row · K + column. Raises NcsnxError.
+    """
+    request = SampleRequest(n=n, seed=seed, batch_size=batch_size, interpolate=interpolate)
+    model = _with_sampler(model, sampler)
+    batches = _batches(model, request, _draws(model, request, None), range(n))
+    return torch.cat([to_unit(x, model.experiment.data).cpu() for _, x in batches])
+
+
+def default_folder(model: ScoreModel, request: SampleRequest) -> Path:
+    """Where samples go when no place is given: named by step, number and seed, and by the rest of the protocol."""
+    mark = digest({**protocol(model, request), "n": request.n, "frames": request.frames, "film": request.film})[:8]
+    kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
+    return model.run.samples / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
+
+
+def protocol(model: ScoreModel, request: SampleRequest) -> dict[str, Any]:
+    """What determines the images, for the record."""
+    experiment = model.experiment
+    return {
+        "run": model.run.name,
+        "experiment": experiment.name,
+        "identity": identity(experiment),
+        "step": model.step,
+        "weights": model.weights,
+        "weights_sha256": model.weights_sha256,
+        "sampler": unstructure(experiment.sampler),
+        "evaluations": evaluations(experiment.sampler, experiment.schedule.levels),
+        "seed": request.seed,
+        "interpolate": request.interpolate,
+        "precision": experiment.precision,
+    }
+
+
+def open_output(folder: Path, model: ScoreModel, request: SampleRequest, *, overwrite: bool = False) -> SampleFolder:
+    """The folder for the samples, new or taken up where an interrupted sampling of the same protocol stopped.
+
+    Raises NcsnxError for a folder that holds something else, or samples of another protocol without `overwrite`.
+    """
+    data = model.experiment.data
+    output = SampleFolder(
+        folder,
+        protocol(model, request),
+        count=request.n,
+        shape=(data.channels, data.image_size, data.image_size),
+        columns=request.columns,
+        frames=len(_frame_steps(model, request)),
+        frame_files=request.frames > 0,
+        film=request.film,
+    )
+    output.open(overwrite=overwrite)
+    return output
+
+
+def fill(
+    output: SampleFolder,
+    model: ScoreModel,
+    request: SampleRequest,
+    *,
+    data: Path | None = None,
+    check_stop: Callable[[], None] = never_stop,
+    progress: Callable[[], None] = never_stop,
+) -> None:
+    """Makes the samples that the folder still misses, and then its pictures.
+
+    data: the data folder, for samplers that start from training images. check_stop is asked before each evaluation and
+    ends the sampling by raising; progress is called at each state of a batch. Raises NcsnxError.
+    """
+    steps = _frame_steps(model, request)
+    to_pixels = partial(to_unit, data=model.experiment.data)
+    recorder = FrameRecorder(steps, output.shown, to_pixels, look=lambda state: state.x)
+
+    def on_state(batch: Sequence[int], state: State) -> None:
+        if steps:
+            recorder(batch, state)
+        progress()
+
+    draws = _draws(model, request, data)
+    for batch, x in _batches(model, request, draws, output.missing(), check_stop=check_stop, on_state=on_state):
+        output.add(batch, to_pixels(x), recorder.take() if steps else None)
+    output.finish()
+
+
+def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:
+    count = evaluations(model.experiment.sampler, model.experiment.schedule.levels)
+    return frame_steps(count, request.frames or (FILM_FRAMES if request.film else 0))
+
+
+def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:
+    if sampler is None:
+        return model
+    return attrs.evolve(model, experiment=attrs.evolve(model.experiment, sampler=sampler))
+
+
+def _draws(model: ScoreModel, request: SampleRequest, data: Path | None) -> Draws:
+    config = model.experiment
+    dataset: Dataset | None = None
+    if starts_from_data(config):
+        dataset = open_data(config.data, data_folder(data)).train
+    draws = experiment_draws(config, request.seed, dataset)
+    if request.interpolate is None:
+        return draws
+    shape = (config.data.channels, config.data.image_size, config.data.image_size)
+    return interpolated(draws, second_noise(request.seed, shape), request.interpolate)
+
+
+def _batches(
+    model: ScoreModel,
+    request: SampleRequest,
+    draws: Draws,
+    indices: Sequence[int],
+    *,
+    check_stop: Callable[[], None] = never_stop,
+    on_state: Callable[[Sequence[int], State], None] = ignore_state,
+) -> Iterator[tuple[Sequence[int], Tensor]]:
+    return generate(
+        build_sampler(model.experiment.sampler),
+        model.score,
+        model.network.noise_levels,
+        draws,
+        indices,
+        batch_size=request.batch_size,
+        device=model.runtime.device,
+        check_stop=check_stop,
+        on_state=on_state,
+    )

@@ -1,0 +1,174 @@
+"""The training loop: denoising score matching from one step to the last, a checkpoint now and then.
+
+Nothing in a step waits for the device: losses stay there until they are logged, and a loss that isn't finite is found
+then, before anything of it could be saved.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.data import Preprocessing, Splits, TrainingBatches
+from ncsnx.data.batches import Batch
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs.folder import Run
+from ncsnx.runs.names import step_name
+from ncsnx.runtime import Runtime
+from ncsnx.stopping import StopRequest
+from ncsnx.training.held_out import HeldOutBatch
+from ncsnx.training.loss import score_matching_loss
+from ncsnx.training.observer import TrainingObserver
+from ncsnx.training.optimizers import learning_rate
+from ncsnx.training.recording import Recorder
+from ncsnx.training.snapshots import sample_grid
+from ncsnx.training.state import TrainingState, non_finite
+
+
+def train(
+    state: TrainingState, data: Splits, run: Run, runtime: Runtime, observer: TrainingObserver, stop: StopRequest
+) -> None:
+    """Trains from `state.step` to the experiment's last step, and writes into `run`, whose lock the caller holds.
+
+    Raises Stopped after a stop request, with a checkpoint of the step it came in; NcsnxError for a loss or a weight
+    that isn't finite, which is never saved, and where the system refuses a write.
+    """
+    _Training(state, data, run, runtime, observer, stop).run()
+
+
+class _Training:
+    """The parts that the loop holds together."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        data: Splits,
+        run: Run,
+        runtime: Runtime,
+        observer: TrainingObserver,
+        stop: StopRequest,
+    ) -> None:
+        experiment = state.experiment
+        self.state, self.data, self.folder = state, data, run
+        self.runtime, self.observer, self.stop = runtime, observer, stop
+        self.experiment: Experiment = experiment
+        self.device = runtime.device
+        self.batches = TrainingBatches(data.train, experiment.batch_size, experiment.seed)
+        self.preprocessing = Preprocessing(experiment.data, data.train.value_range, experiment.seed)
+        self.levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
+        self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
+        self.held_out = HeldOutBatch(data.held_out, experiment, self.device)
+        self.recorder = Recorder(run, state.step)
+        self.losses: list[Tensor] = []  # of the steps since the last record, on the device
+        self.saved_step = state.step
+
+    def run(self) -> None:
+        try:
+            self._sample_if_due()  # a run that was killed while it sampled still owes this grid
+            self.observer.phase("training")
+            for batch in self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers):
+                if self.stop.requested:
+                    break
+                self.losses.append(self._update(batch))
+                self.observer.step(self.state.step, self.experiment.batch_size)
+                self._report_if_due()
+                if self._is_due(self.experiment.checkpoint_every):
+                    self._checkpoint()
+                    self._sample_if_due()
+                    self.observer.phase("training")
+            self._checkpoint()
+            self.stop.check()
+            self._sample_if_due()
+        finally:
+            self.recorder.close()
+
+    def _update(self, batch: Batch) -> Tensor:
+        """One optimizer step on one batch; gives the mean loss, on the device."""
+        experiment, state = self.experiment, self.state
+        lr = learning_rate(experiment.optimizer, state.step, experiment.warmup_steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        total = torch.zeros((), device=self.device)
+        pixels = batch.images.pixels.to(self.device, non_blocking=True)
+        positions = batch.positions.to(self.device, non_blocking=True)
+        for part, places in zip(
+            pixels.chunk(experiment.accumulation), positions.chunk(experiment.accumulation), strict=True
+        ):
+            loss = self._loss(part, places)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if experiment.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), experiment.clip_norm)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.average is not None:
+            state.average.update()
+        state.step += 1
+        return total
+
+    def _loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """The part of the batch's mean loss that these images contribute."""
+        x = self.preprocessing.training(pixels, positions)
+        levels = self.levels.integers(positions, self.experiment.schedule.levels)
+        noise = self.noise.normal(positions, self.data.train.shape)
+        losses = score_matching_loss(self.state.network, x, levels, noise, self.experiment.loss.power)
+        return losses.sum() / self.experiment.batch_size
+
+    def _is_due(self, every: int) -> bool:
+        return self.state.step % every == 0
+
+    def _report_if_due(self) -> None:
+        if self._is_due(self.experiment.log_every):
+            self._report_losses()
+        if self._is_due(self.experiment.eval_every):
+            loss = self.held_out.loss(self.state.evaluation_network())
+            self.recorder.held_out(self.state.step, loss)
+            self.observer.held_out(self.state.step, loss.mean)
+
+    def _report_losses(self) -> None:
+        """Records the mean loss since the last record; the one place where a step waits for the device."""
+        if not self.losses:
+            return
+        losses, self.losses = torch.stack(self.losses).tolist(), []
+        step = self.state.step
+        for back, loss in enumerate(reversed(losses)):
+            if not math.isfinite(loss):
+                raise non_finite("the loss", step - back, self.experiment)
+        mean = sum(losses) / len(losses)
+        self.recorder.training(
+            step, mean, learning_rate(self.experiment.optimizer, step - 1, self.experiment.warmup_steps)
+        )
+        memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+        self.observer.logged(step, mean, device_memory_bytes=memory)
+
+    def _checkpoint(self) -> None:
+        """Writes a checkpoint of this step, unless there is one or no step was made."""
+        if self.state.step == self.saved_step:
+            return
+        self._report_losses()
+        self.state.require_finite()
+        self.observer.phase("writing a checkpoint")
+        path = self.state.save(self.folder)
+        self.saved_step = self.state.step
+        self.observer.checkpoint(self.state.step, path)
+
+    def _sample_if_due(self) -> None:
+        """Draws the grid of this step's checkpoint, if one is due and it isn't there."""
+        snapshots, step = self.experiment.snapshots, self.state.step
+        path = self.folder.snapshots / f"{step_name(step)}.png"
+        if snapshots is None or step == 0 or path.exists():
+            return
+        is_last = step == self.experiment.steps
+        if not is_last and step % (snapshots.every * self.experiment.checkpoint_every):
+            return
+        self.observer.phase("sampling")
+        grid = sample_grid(
+            self.state.evaluation_network(),
+            self.experiment,
+            self.data.train,
+            self.device,
+            check_stop=self.stop.check,
+            progress=self.observer.sampling,
+        )
+        self.recorder.snapshot(step, path, grid)

@@ -1,0 +1,32 @@
+"""What the training loop tells whoever watches it."""
+
+from pathlib import Path
+from typing import Protocol
+
+
+class TrainingObserver(Protocol):
+    """A step counts as done when the weights are updated."""
+
+    def phase(self, name: str) -> None:
+        """What the run does from now on: 'loading data', 'training', 'sampling' …"""
+
+    def step(self, step: int, images: int) -> None:
+        """`step` is done, and took `images` images. Called at every step: costs less than a microsecond."""
+
+    def logged(
+        self,
+        step: int,
+        loss: float,
+        images_per_second: float | None = None,
+        device_memory_bytes: int | None = None,
+    ) -> None:
+        """The training loss at `step`, as in the metrics; the rate is estimated where it isn't given."""
+
+    def held_out(self, step: int, loss: float) -> None:
+        """The loss on held-out images at `step`."""
+
+    def checkpoint(self, step: int, path: Path) -> None:
+        """A checkpoint of `step` is complete in `path`."""
+
+    def sampling(self, done: int, total: int, evaluations: int) -> None:
+        """The snapshot grid is at state `done` of `total`, after `evaluations` network evaluations."""

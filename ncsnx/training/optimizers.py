@@ -1,0 +1,57 @@
+"""From an optimizer's configuration to torch's optimizer, and the learning rate of a step."""
+
+from collections.abc import Iterable
+from functools import singledispatch
+
+import torch
+from torch import nn
+
+from ncsnx.config import SGD, Adam, Optimizer, RMSProp
+from ncsnx.errors import NcsnxError
+
+
+@singledispatch
+def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that `config` describes. A package registers its own with `@build_optimizer.register`."""
+    raise NcsnxError(
+        f"no optimizer is registered for {type(config).__name__}: the package that defines it must import "
+        "ncsnx.training.optimizers.build_optimizer and register a function with @build_optimizer.register"
+    )
+
+
+@build_optimizer.register
+def _(config: Adam, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(
+        parameters,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        amsgrad=config.amsgrad,
+        foreach=True,
+    )
+
+
+@build_optimizer.register
+def _(config: RMSProp, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(
+        parameters,
+        lr=config.lr,
+        alpha=config.alpha,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        foreach=True,
+    )
+
+
+@build_optimizer.register
+def _(config: SGD, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
+    )
+
+
+def learning_rate(config: Optimizer, step: int, warmup_steps: int) -> float:
+    """The learning rate of the update that begins at `step`: linear over the first `warmup_steps`, then constant."""
+    return config.lr * min(1.0, (step + 1) / warmup_steps) if warmup_steps else config.lr

@@ -1,0 +1,68 @@
+"""Where numbers and pictures of a training go: metrics.jsonl, and TensorBoard's events where it is installed."""
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ncsnx.images import save_png
+from ncsnx.runs.folder import Run
+from ncsnx.runs.metrics import MetricsLog
+from ncsnx.training.held_out import HeldOutLoss
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+TENSORBOARD_HINT = "no TensorBoard events: for them, pip install 'ncsnx[tensorboard]'"
+
+
+def has_tensorboard() -> bool:
+    """Whether the extra is installed."""
+    return importlib.util.find_spec("tensorboard") is not None
+
+
+class Recorder:
+    """Writes what a training has to show. Records after `start_step` are dropped first: a killed run wrote them."""
+
+    def __init__(self, run: Run, start_step: int) -> None:
+        self._run = run
+        self._metrics = MetricsLog(run)
+        self._metrics.truncate(start_step)
+        self._events = _events(run.tensorboard, start_step) if has_tensorboard() else None
+
+    def training(self, step: int, loss: float, lr: float) -> None:
+        """The mean loss of the steps since the last record."""
+        self._metrics.append({"step": step, "loss": loss, "lr": lr})
+        self._scalars(step, {"loss/training": loss, "lr": lr})
+
+    def held_out(self, step: int, loss: HeldOutLoss) -> None:
+        """The held-out loss, with that of each level."""
+        levels = {str(level): value for level, value in loss.levels.items()}
+        self._metrics.append({"step": step, "held_out": loss.mean, "held_out_levels": levels})
+        self._scalars(step, {"loss/held_out": loss.mean})
+        self._scalars(step, {f"held_out_level/{level}": value for level, value in levels.items()})
+
+    def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
+        """A grid of samples, (C, H, W) uint8."""
+        path.parent.mkdir(exist_ok=True)
+        save_png(path, grid)
+        if self._events is not None:
+            self._events.add_image("samples", grid, step)
+
+    def close(self) -> None:
+        """Writes out what is buffered."""
+        if self._events is not None:
+            self._events.close()
+
+    def _scalars(self, step: int, values: dict[str, float]) -> None:
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+
+def _events(folder: Path, start_step: int) -> "SummaryWriter":
+    from torch.utils.tensorboard import SummaryWriter
+
+    arguments: dict[str, Any] = {"purge_step": start_step + 1} if start_step else {}
+    return SummaryWriter(str(folder), **arguments)

@@ -1,0 +1,68 @@
+"""How a training begins: a new run, or an old one taken up where it stands.
+
+A run is taken up if its identity and the fingerprint of its data are the same; name, steps, cadence and sampler may
+have changed, and the change is recorded.
+"""
+
+from typing import Any
+
+from ncsnx.config.codec import identity
+from ncsnx.config.comparison import Difference, differences
+from ncsnx.config.experiment import Experiment
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import latest_sound, remove_debris
+from ncsnx.runs.names import step_name
+from ncsnx.runs.segments import append_segment, read_segments
+from ncsnx.runtime import Runtime
+from ncsnx.training.state import TrainingState
+
+
+def require_same_identity(run: Run, experiment: Experiment, fingerprint: str) -> list[Difference]:
+    """What else has changed, if the run may go on with `experiment`. Raises NcsnxError with the differences if not."""
+    recorded = run.experiment()
+    changes = differences(recorded, experiment)
+    if identity(recorded) != identity(experiment):
+        listed = "; ".join(str(change) for change in changes if change.identity)
+        raise NcsnxError(
+            f"{run.path} is another experiment's run, since this changes what is trained: {listed}; "
+            f"start a run of its own with --run NAME, such as --run {experiment.name}-2"
+        )
+    if run.data_fingerprint() != fingerprint:
+        raise NcsnxError(
+            f"{run.path} was trained on other data (fingerprint {run.data_fingerprint()[:12]}…, now "
+            f"{fingerprint[:12]}…); bring the data back, or start a run of its own with --run NAME"
+        )
+    return [change for change in changes if not change.identity]
+
+
+def begin(run: Run, state: TrainingState, changes: list[Difference], runtime: Runtime, note: str) -> list[str]:
+    """Brings `state` to the run's newest sound checkpoint, if it has one. The caller holds the lock.
+
+    Removes what a killed writer left half written, and records changes and the segment. Returns warnings: unsound
+    checkpoints, and a runtime under which bits will differ.
+    """
+    remove_debris(run)
+    step, unsound = latest_sound(run)
+    if step is not None:
+        state.load(run.checkpoints / step_name(step))
+    where = "the beginning" if step is None else f"step {step}"
+    warnings = [f"checkpoint of step {bad} is unsound ({why}); falling back to {where}" for bad, why in unsound]
+    if step is not None:
+        warnings += _runtime_warnings(run, runtime)
+    if changes:
+        run.update_experiment(state.experiment)
+    recorded = {change.path: [change.first, change.second] for change in changes}
+    append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note)
+    return warnings
+
+
+def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
+    segments = read_segments(run)
+    before: dict[str, Any] = segments[-1].get("runtime", {}) if segments else {}
+    changed = [
+        f"{key} {before[key]} → {value}"
+        for key, value in runtime.facts().items()
+        if key != "workers" and before.get(key, value) != value
+    ]
+    return [f"bit-identity with an uninterrupted run ends here: {', '.join(changed)}"] if changed else []
