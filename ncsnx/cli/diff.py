@@ -1,11 +1,14 @@
 """`ncsnx diff`: what differs between two configurations."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.session import session
+
+if TYPE_CHECKING:
+    from ncsnx.config.comparison import Difference
 
 
 def diff_command(
@@ -25,9 +28,7 @@ def diff_command(
         folder = runs_folder(runs)
         rows = differences(find_target(first, folder).experiment, find_target(second, folder).experiment)
         if json:
-            messages.json(
-                [{"path": row.path, "a": row.first, "b": row.second, "identity": row.identity} for row in rows]
-            )
+            messages.json([_as_json(row) for row in rows])
             return
         if rows:
             table(
@@ -35,6 +36,15 @@ def diff_command(
                 [Column("value"), Column(first), Column(second), Column("identity")],
                 [[row.path, shown(row.first), shown(row.second), "yes" if row.identity else ""] for row in rows],
             )
-        same = not any(row.identity for row in rows)
-        verdict = "the same weights" if same else "different weights"
-        messages.data(f"{'' if not rows else chr(10)}{len(rows)} values differ; both train {verdict}")
+            messages.data("")
+        count = f"{len(rows)} values differ" if len(rows) > 1 else "1 value differs" if rows else "no value differs"
+        verdict = "would differ" if any(row.identity for row in rows) else "would be the same"
+        messages.data(f"{count}; the trained weights {verdict}")
+
+
+def _as_json(row: "Difference") -> dict[str, Any]:
+    """A difference with `a` and `b`, of which one is left out where only the other has the value."""
+    from ncsnx.config.comparison import MISSING
+
+    values = {"path": row.path, "a": row.first, "b": row.second, "identity": row.identity}
+    return {key: value for key, value in values.items() if value is not MISSING}

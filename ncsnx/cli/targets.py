@@ -1,14 +1,15 @@
 """What `show` and `diff` take: an experiment or a run."""
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 
 import attrs
 
-from ncsnx.config.discovery import UnknownExperimentError, resolve
+from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.folder import Run, open_run
+from ncsnx.runs.folder import Run, list_runs, open_run
 
 
 @attrs.frozen
@@ -24,20 +25,23 @@ class Target:
 def find_target(wanted: str, runs_folder: Path, overrides: list[str] | None = None) -> Target:
     """The experiment or the run that `wanted` means.
 
-    `runs/NAME` and paths to a folder mean the run; a `.py` file and a name that is registered mean the experiment; any
+    `runs/NAME` and any other path mean the run; a `.py` file and a name that is registered mean the experiment; any
     other name means the run of that name. Raises UsageError where there is neither.
     """
-    in_runs = wanted.removeprefix("runs/")
-    if wanted != in_runs and "/" not in in_runs.rstrip("/"):
-        return _of_run(open_run(runs_folder, in_runs.rstrip("/")), overrides)
-    if Path(wanted).is_dir() and "/" in wanted:
+    in_runs = wanted.rstrip("/").removeprefix("runs/")
+    if wanted.startswith("runs/") and in_runs and "/" not in in_runs:
+        return _of_run(open_run(runs_folder, in_runs), overrides)
+    if "/" in wanted and file_and_name(wanted)[0] is None:
         return _of_run(open_run(runs_folder, wanted), overrides)
     try:
         found = resolve(wanted, overrides)
-    except UnknownExperimentError:
-        if not (runs_folder / wanted / "config.json").is_file():
-            raise
-        return _of_run(open_run(runs_folder, wanted), overrides)
+    except UnknownExperimentError as error:
+        if is_file(runs_folder / wanted / "config.json"):
+            return _of_run(open_run(runs_folder, wanted), overrides)
+        near = get_close_matches(wanted, [name for name, _ in list_runs(runs_folder)], n=3)
+        if near:
+            raise UsageError(f"{error}; there is the run {' or '.join(f'runs/{name}' for name in near)}") from error
+        raise
     return Target(found.experiment, found.origins, found.where, None)
 
 
@@ -53,8 +57,8 @@ def read_origins(run: Run) -> dict[str, str]:
         origins = json.loads(run.origins_path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise NcsnxError(f"{run.origins_path}: can't be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise NcsnxError(f"{run.origins_path}: expected JSON, but {error}; mend it or remove it") from error
     if not isinstance(origins, dict):
         raise NcsnxError(f"{run.origins_path}: expected an object, found {type(origins).__name__}")
     return {str(path): str(origin) for path, origin in origins.items()}

@@ -16,6 +16,24 @@ class Check(Protocol):
     def __call__(self, instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None: ...
 
 
+class FieldError(ValueError):
+    """A value that a field doesn't accept, in words that follow the field's name or path."""
+
+    def __init__(self, field: str, complaint: str) -> None:
+        super().__init__(f"{field} {complaint}")
+        self.field = field
+        self.complaint = complaint
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, cut where it is too long for a message."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python is willing to write
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:80]}… ({len(text):,} characters)"
+
+
 def is_whole(value: object) -> bool:
     """Whether a value is an integer, which a constructor doesn't see to."""
     return isinstance(value, int) and not isinstance(value, bool)
@@ -26,19 +44,23 @@ def _number(value: Any) -> bool:
 
 
 def _refuse(attribute: "attrs.Attribute[Any]", accepted: str, value: Any) -> None:
-    raise ValueError(f"{attribute.name} must be {accepted}, not {value!r}")
+    raise FieldError(attribute.name, f"must be {accepted}, not {quoted(value)}")
+
+
+def _kind(attribute: "attrs.Attribute[Any]") -> str:
+    return "a whole number" if attribute.type is int else "a finite number"
 
 
 def positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     """Accepts finite numbers > 0."""
-    if _number(value) and not (value > 0 and math.isfinite(value)):
-        _refuse(attribute, "a finite number > 0", value)
+    if _number(value) and not 0 < value < math.inf:
+        _refuse(attribute, f"{_kind(attribute)} > 0", value)
 
 
 def not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     """Accepts finite numbers >= 0."""
-    if _number(value) and not (value >= 0 and math.isfinite(value)):
-        _refuse(attribute, "a finite number >= 0", value)
+    if _number(value) and not 0 <= value < math.inf:
+        _refuse(attribute, f"{_kind(attribute)} >= 0", value)
 
 
 def fraction(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -63,8 +85,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def name(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     """Accepts names that are safe as a folder's."""
-    if isinstance(value, str) and not NAME.fullmatch(value):
-        _refuse(attribute, "1 to 100 of the characters A-Z a-z 0-9 . _ - and begin with a letter or digit", value)
+    if isinstance(value, str) and (not NAME.fullmatch(value) or ".." in value):
+        accepted = "1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a letter or digit and without '..'"
+        _refuse(attribute, accepted, value)
 
 
 def one_line(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:

@@ -4,7 +4,7 @@ Strict: `"false"` is no boolean, 3.7 no integer; NaN, unknown keys and unknown t
 names the full path of the value, what was given and what is accepted.
 """
 
-import math
+import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from types import NoneType, UnionType
@@ -22,11 +22,13 @@ from cattrs import (
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from ncsnx.config.canonical import digest
+from ncsnx.config.checks import FieldError, quoted
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.variants import TAG, Config, is_family, load_plugins, tag_of, variants
+from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import NcsnxError
 
 SCHEMA_VERSION = 1
+_SAVED_KEYS = ("schema_version", "experiment")
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 MIGRATIONS: dict[int, Migration] = {}
@@ -49,12 +51,12 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
 
 def from_json(saved: object) -> Experiment:
     """The experiment of a saved form of this or an earlier version. Raises ConfigError, also for newer versions."""
-    if not isinstance(saved, dict) or set(saved) != {"schema_version", "experiment"}:
-        found = f"keys {sorted(map(str, saved))}" if isinstance(saved, dict) else type(saved).__name__
+    if not isinstance(saved, dict) or "schema_version" not in saved:
+        found = f"the keys {', '.join(map(str, saved)) or 'none'}" if isinstance(saved, dict) else _kind(saved)
         raise ConfigError([("", f"expected an object with schema_version and experiment, found {found}")])
-    version, values = saved["schema_version"], saved["experiment"]
+    version = saved["schema_version"]
     if type(version) is not int or version < 1:
-        raise ConfigError([("schema_version", f"expected a whole number from 1 on, found {version!r}")])
+        raise ConfigError([("schema_version", f"expected a whole number from 1 on, found {quoted(version)}")])
     if version > SCHEMA_VERSION:
         raise ConfigError(
             [
@@ -64,8 +66,11 @@ def from_json(saved: object) -> Experiment:
                 )
             ]
         )
+    if unknown := [(str(key), "no such field in a saved experiment") for key in saved if key not in _SAVED_KEYS]:
+        raise ConfigError(unknown)
+    values = saved.get("experiment")
     if not isinstance(values, dict):
-        raise ConfigError([("experiment", f"expected an object, found {_kind(values)} {values!r}")])
+        raise ConfigError([("experiment", f"expected an object, found {_found(values)}")])
     for step in range(version, SCHEMA_VERSION):
         values = MIGRATIONS[step](values)
     return structure(values)
@@ -79,7 +84,7 @@ def unstructure(config: Config) -> dict[str, Any]:
 
 def structure(values: dict[str, Any]) -> Experiment:
     """The experiment of plain JSON values. Raises ConfigError with every problem's path."""
-    load_plugins()
+    plugin_errors()  # loads them: their variants may be among the values
     try:
         return _converter.structure(values, Experiment)
     except (BaseValidationError, _RefusedError) as error:
@@ -136,8 +141,14 @@ def _kind(value: object) -> str:
     return names.get(type(value), "list" if isinstance(value, list | tuple) else type(value).__name__)
 
 
+def _found(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an object of it"
+    return "none" if value is None else f"{_kind(value)} {quoted(value)}"
+
+
 def _refuse(expected: str, value: object) -> _RefusedError:
-    return _RefusedError(f"expected {expected}, found {_kind(value)} {value!r}")
+    return _RefusedError(f"expected {expected}, found {_found(value)}")
 
 
 def _structure_bool(value: Any, _: Any) -> bool:
@@ -153,9 +164,9 @@ def _structure_int(value: Any, _: Any) -> int:
 
 
 def _structure_float(value: Any, _: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise _refuse("a finite number", value)
-    return float(value)
+    return float(value) + 0.0  # -0.0 becomes 0.0: equal values must have one identity
 
 
 def _structure_str(value: Any, _: Any) -> str:
@@ -169,7 +180,7 @@ def _structure_literal(value: Any, literal: Any) -> Any:
     if not any(type(value) is type(option) and value == option for option in accepted):
         near = get_close_matches(str(value), [str(option) for option in accepted], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise _RefusedError(f"expected one of {', '.join(map(str, accepted))}, found {_kind(value)} {value!r}{hint}")
+        raise _RefusedError(f"expected one of {', '.join(map(str, accepted))}, found {_found(value)}{hint}")
     return value
 
 
@@ -192,10 +203,11 @@ def _structure_variant(value: Any, family: type[Config]) -> Any:
         raise _refuse(f"an object with a 'type' among {', '.join(accepted)}", value)
     tag = value.get(TAG)
     if not isinstance(tag, str) or tag not in accepted:
-        found = f"type {tag!r}" if TAG in value else "no type"
+        found = f"type {quoted(tag)}" if TAG in value else "no type"
+        broken = "".join(f"; {error}" for error in plugin_errors())
         near = get_close_matches(str(tag), accepted, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise _RefusedError(f"expected a type among {', '.join(accepted)}, found {found}{hint}")
+        raise _RefusedError(f"expected a type among {', '.join(accepted)}, found {found}{hint}{broken}")
     return _converter.structure({key: held for key, held in value.items() if key != TAG}, accepted[tag])
 
 
@@ -263,6 +275,8 @@ def _problems(error: BaseException, cls: Any, path: str) -> list[tuple[str, str]
         return [(f"{path}.{key}" if path else key, unknown_key(key, error.cl)) for key in sorted(error.extra_fields)]
     if isinstance(error, KeyError):
         return [(path, f"is required{_of(cls)}, but missing")]
+    if isinstance(error, FieldError):
+        return [(f"{path}.{error.field}" if path else error.field, error.complaint)]
     return [(path, str(error))]
 
 

@@ -38,7 +38,9 @@ class Data(Config):
 class DataOnDisk(Data):
     """A data set that a person puts on the disk."""
 
-    root: str | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY)
+    root: str | None = attrs.field(
+        default=None, validator=checks.when_given(checks.one_line), metadata=OUTSIDE_IDENTITY
+    )
     """Where its files are. By default a folder of the set's own in the data folder (`--data`, NCSNX_DATA, ./data)."""
 
 

@@ -3,6 +3,9 @@
 A broken file is an entry with its error and never breaks another.
 """
 
+import contextlib
+import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -14,6 +17,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import ExperimentFile, load_file
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.registry import Registered
+from ncsnx.config.variants import plugin_errors
 from ncsnx.errors import NcsnxError, UsageError
 
 RANKS = ("./experiments", "installed packages", "built in")
@@ -73,16 +77,27 @@ def resolve(wanted: str, arguments: list[str] | None = None) -> Resolved:
     `wanted` is a name, a path to a `.py`, or `FILE.py:NAME`. Raises UsageError for what can't be found or is found
     twice at one rank, and the errors of the file and of the overrides.
     """
-    file_part, _, inner_name = wanted.rpartition(":")
-    if file_part.endswith(".py"):
-        registered, file = _from_file(Path(file_part), inner_name)
-    elif wanted.endswith(".py"):
-        registered, file = _from_file(Path(wanted), None)
-    else:
-        registered, file = _by_name(wanted)
+    path, inner_name = file_and_name(wanted)
+    registered, file = _by_name(wanted) if path is None else _from_file(path, inner_name)
     overrides = parse_overrides(arguments or [])
     experiment, origins = apply_overrides(registered.experiment, registered.origins, overrides)
     return Resolved(experiment, origins, file.source, registered.where)
+
+
+def file_and_name(wanted: str) -> tuple[Path | None, str | None]:
+    """The two parts of `FILE.py:NAME`; no name for `FILE.py`, and no file for anything else."""
+    file_part, colon, inner_name = wanted.rpartition(":")
+    if colon and file_part.endswith(".py"):
+        return Path(file_part), inner_name
+    return (Path(wanted) if wanted.endswith(".py") else None), None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False also for names that the system doesn't take."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _files_in(folder: Path) -> list[Path | Source]:
@@ -94,19 +109,20 @@ def _files_in(folder: Path) -> list[Path | Source]:
 
 def _installed() -> list[Path | Source]:
     """The files of the modules that packages name under the entry-point group `ncsnx.experiments`."""
-    found: list[Path | Source] = []
+    found: list[Path | Source] = [Source(Path("ncsnx.config"), 1, None, error) for error in plugin_errors()]
     for entry in entry_points(group="ncsnx.experiments"):
+        module, reason = entry.value.partition(":")[0], "there is no such Python file"
         try:
-            spec = find_spec(entry.module)
-        except (ImportError, ValueError) as error:
-            spec, problem = None, f": {error}"
-        else:
-            problem = ""
-        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-            message = f"{entry.module}: named by the entry point {entry.name!r}, but it is no module{problem}"
-            found.append(Source(Path(entry.module), 1, None, message))
-        else:
+            with contextlib.redirect_stdout(sys.stderr):  # finding a module in a package imports the package
+                spec = find_spec(module)
+        except (Exception, SystemExit) as error:
+            spec, reason = None, " ".join(f"{type(error).__name__}: {error}".split())
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
             found.append(Path(spec.origin))
+        else:
+            package = entry.dist.name if entry.dist is not None else "an installed package"
+            message = f"the experiments {entry.name!r} of {package} ({module}) can't be found: {reason}"
+            found.append(Source(Path(module), 1, None, f"{message}; repair or uninstall {package}"))
     return found
 
 
@@ -118,11 +134,9 @@ def _load(path: Path, rank: int) -> Source:
 
 
 def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile]:
-    if not path.is_file():
+    if not is_file(path):
         beside = [str(other) for other in _files_in(path.parent) if isinstance(other, Path)]
-        near = get_close_matches(str(path), beside, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"{path}: there is no such file{hint}")
+        raise UsageError(f"{path}: there is no such experiment file{_meant(str(path), beside)}")
     file = load_file(path)
     known = {registered.experiment.name: registered for registered in file.registered}
     if name is None and len(known) > 1:
@@ -130,8 +144,13 @@ def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile
             f"{path}: registers {', '.join(known)}; pick one with {path}:NAME, such as {path}:{next(iter(known))}"
         )
     if name is not None and name not in known:
-        raise UsageError(f"{path}: registers {', '.join(known)}, but no {name!r}")
+        raise UsageError(f"{path}: registers {', '.join(known)}, but no {name!r}{_meant(name, known)}")
     return (known[name] if name is not None else file.registered[0]), file
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _by_name(name: str) -> tuple[Registered, ExperimentFile]:

@@ -8,19 +8,24 @@ not put on the import path.
 import contextlib
 import hashlib
 import io
+import re
 import sys
 import tokenize
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import attrs
 
 from ncsnx.config import provenance
-from ncsnx.config.codec import ConfigError
+from ncsnx.config.checks import FieldError
+from ncsnx.config.codec import ConfigError, unknown_key
 from ncsnx.config.registry import Collector, Registered, collecting
-from ncsnx.config.variants import load_plugins
+from ncsnx.config.variants import Config, plugin_errors
 from ncsnx.errors import NcsnxError
+
+_UNKNOWN_KEYWORD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
 class ExperimentFileError(NcsnxError):
@@ -42,7 +47,7 @@ def load_file(path: Path) -> ExperimentFile:
     Raises ExperimentFileError for a file that can't be read or executed, or that registers nothing.
     """
     source = _read(path)
-    load_plugins()
+    plugin_errors()  # loads them: the file may import what they register
     with provenance.recording() as seen:
         collector = Collector(seen)
         token = collecting.set(collector)
@@ -94,7 +99,18 @@ def _describe(path: Path, error: BaseException) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = (error.lineno if isinstance(error, SyntaxError) else None) or (lines[-1] if lines else None)
     message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    if isinstance(error, TypeError) and (unknown := _UNKNOWN_KEYWORD.match(message)):
+        classes = {cls.__name__: cls for cls in _subclasses(Config)}
+        if unknown[1] in classes:
+            message = f"{unknown[2]}: {unknown_key(unknown[2], classes[unknown[1]])}"
     if isinstance(error, SystemExit):
         message = f"the file calls exit ({message or 'no message'}); an experiment file only declares"
     where = f"{path}:{line}" if line else str(path)
-    return f"{where}: {type(error).__name__}: {message}" if message else f"{where}: {type(error).__name__}"
+    kind = "" if isinstance(error, FieldError | NcsnxError) else f"{type(error).__name__}: "
+    return f"{where}: {kind}{message}" if message else f"{where}: {type(error).__name__}"
+
+
+def _subclasses(cls: type[Config]) -> Iterator[type[Config]]:
+    for inner in cls.__subclasses__():
+        yield inner
+        yield from _subclasses(inner)

@@ -6,20 +6,24 @@ spacing of the levels changes, say).
 """
 
 import re
+from collections.abc import Collection
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
+from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ConfigError, flatten, optional_of, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
-from ncsnx.config.variants import TAG, Config, is_family, load_plugins, tag_of, variants
+from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import UsageError
 
-_INTEGER = re.compile(r"[+-]?\d+(_\d+)*")
-_SHORT_INTEGER = re.compile(r"(\d+(?:\.\d+)?)([kM])")
-_NUMBER = re.compile(r"[+-]?(\d+(_\d+)*(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_INTEGER = re.compile(r"([+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)([kKmM]?)")
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
+_LONGEST_INTEGER = 30  # characters; no count or seed comes near
+_NUMBER = re.compile(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class OverrideError(UsageError):
@@ -44,7 +48,7 @@ def parse_overrides(arguments: list[str]) -> list[Override]:
     for argument in arguments:
         path, equals, text = argument.partition("=")
         if not equals or not path:
-            raise OverrideError(f"{argument!r}: expected FIELD=VALUE, such as steps=50k or optimizer.lr=1e-4")
+            raise OverrideError(f"{quoted(argument)}: expected FIELD=VALUE, such as steps=50k or optimizer.lr=1e-4")
         if path in overrides:
             raise OverrideError(f"{path}: given twice, as {overrides[path].text!r} and {text!r}; give it once")
         overrides[path] = Override(path, text)
@@ -55,7 +59,8 @@ def apply_overrides(
     experiment: Experiment, origins: dict[str, str], overrides: list[Override]
 ) -> tuple[Experiment, dict[str, str]]:
     """The experiment with the overrides applied, and the origins of its values. Raises OverrideError."""
-    load_plugins()
+    plugin_errors()  # loads them: their variants may be asked for
+    _refuse_contradictions(overrides)
     values = unstructure(experiment)
     origins = dict(origins)
     for override in sorted(overrides, key=lambda o: (not _is_variant(o), o.path.count("."), o.path)):
@@ -91,13 +96,13 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
         return _one_of(text, [str(option) for option in get_args(declared)], path)
     if declared is bool:
         if text not in ("true", "false"):
-            raise OverrideError(f"{path}: expected true or false, found {text!r}")
+            raise OverrideError(f"{path}: expected true or false, found {quoted(text)}")
         return text == "true"
     if declared is int:
         return _integer(text, path)
     if declared is float:
         if not _NUMBER.fullmatch(text):
-            raise OverrideError(f"{path}: expected a finite number such as 0.8 or 1e-4, found {text!r}")
+            raise OverrideError(f"{path}: expected a finite number such as 0.8 or 1e-4, found {quoted(text)}")
         return float(text)
     if declared is str:
         return text
@@ -105,13 +110,12 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
 
 
 def _integer(text: str, path: str) -> int:
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if short := _SHORT_INTEGER.fullmatch(text):
-        number = float(short[1]) * {"k": 1_000, "M": 1_000_000}[short[2]]
-        if number == int(number):
+    match = _INTEGER.fullmatch(text)
+    if match is not None and len(text) <= _LONGEST_INTEGER and (match[2] or "." not in match[1]):
+        number = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()]
+        if number == number.to_integral_value():
             return int(number)
-    raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {text!r}")
+    raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {quoted(text)}")
 
 
 def _one_of(text: str, accepted: list[str], path: str) -> str:
@@ -119,7 +123,7 @@ def _one_of(text: str, accepted: list[str], path: str) -> str:
         return text
     near = get_close_matches(text, accepted, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise OverrideError(f"{path}: expected one of {', '.join(accepted)}, found {text!r}{hint}")
+    raise OverrideError(f"{path}: expected one of {', '.join(accepted)}, found {quoted(text)}{hint}")
 
 
 # ------------------------------------------------------------------------------------------- finding the field
@@ -159,7 +163,7 @@ def _apply(override: Override, values: dict[str, Any], origins: dict[str, str]) 
             tag = _one_of(override.text, list(variants(declared)), override.path)
             if tag != values[part][TAG]:
                 values[part] = _swapped(declared, tag, values[part])
-                _forget(origins, override.path)
+                _forget(origins, override.path, kept=values[part])
             origins[override.path] = COMMAND_LINE
         elif last:
             _set(override, field, values, part, origins)
@@ -172,6 +176,14 @@ def _apply(override: Override, values: dict[str, Any], origins: dict[str, str]) 
             raise OverrideError(
                 f"{override.path}: {'.'.join(parts[: depth + 1])} is a single value, nothing lies under it"
             )
+
+
+def _refuse_contradictions(overrides: list[Override]) -> None:
+    off = {override.path for override in overrides if override.text.lower() == "none"}
+    for override in overrides:
+        parents = {".".join(override.parts[:depth]) for depth in range(1, len(override.parts))}
+        for parent in parents & off:
+            raise OverrideError(f"{override.path}: given together with {parent}=none; give one of the two")
 
 
 def _set(
@@ -204,8 +216,11 @@ def _swapped(family: type[Config], tag: str, before: dict[str, Any]) -> dict[str
     return {TAG: tag, **kept}
 
 
-def _forget(origins: dict[str, str], path: str) -> None:
+def _forget(origins: dict[str, str], path: str, kept: Collection[str] = ()) -> None:
+    """Drops the origins under a path, but those of its fields in `kept`."""
     for inner in [known for known in origins if known.startswith(path + ".")]:
+        if inner.removeprefix(path + ".").partition(".")[0] in kept:
+            continue
         del origins[inner]
 
 
@@ -226,13 +241,16 @@ def _paths(cls: type[Config], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _elsewhere(name: str, current: str | None) -> list[str]:
-    """The other places of a field of this name, with the variants that have it."""
-    places: dict[str, list[str]] = {}
-    for path, tag in _paths(Experiment):
-        parent, _, last = path.rpartition(".")
-        if last == name and tag != current:
-            places.setdefault(path, []).append(f"{parent}={tag}" if tag else "")
-    return [path + (f" (with {' or '.join(tags)})" if tags[0] else "") for path, tags in places.items()]
+    """The other places of a field of this name; with the variants that have it, where not all do."""
+    found, places = _paths(Experiment), []
+    for path in dict.fromkeys(path for path, _ in found if path.rpartition(".")[2] == name):
+        parent = path.rpartition(".")[0]
+        family = {tag for other, tag in found if other.rpartition(".")[0] == parent}
+        tags = [tag for other, tag in found if other == path and tag != current]
+        with_tags = f" (with {' or '.join(f'{parent}={tag}' for tag in tags)})" if set(tags) != family else ""
+        if tags:
+            places.append(path + with_tags)
+    return places
 
 
 def _unknown(override: Override, parents: list[str], cls: type[Config]) -> OverrideError:

@@ -6,6 +6,7 @@ doesn't change on from `base`, origins included.
 """
 
 import ast
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,8 @@ import attrs
 DEFAULT = "default"
 COMMAND_LINE = "command line"
 
-_CONFIG_FOLDER = str(Path(__file__).parent)
-_ATTRS_FOLDER = str(Path(attrs.__file__).parent.parent / "attr")
+_CONFIG_FOLDER = f"{Path(__file__).parent}{os.sep}"
+_ATTRS_FOLDER = f"{Path(attrs.__file__).parent.parent / 'attr'}{os.sep}"
 
 
 class Provenance:
@@ -39,31 +40,31 @@ class Provenance:
             frame = frame.f_back
         if frame is None:
             return
-        inherited = self.of(base) if base is not None else {}
-        where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        keywords = self._keyword_lines(frame)
+        file, inherited, lines = frame.f_code.co_filename, self.of(base), self._keyword_lines(frame)
+        where = f"{file}:{frame.f_lineno}"
         origins: dict[str, str] = {}
         for field in attrs.fields(type(instance)):
-            if keywords is None:  # a call that can't be found in the source: its line is the best there is
-                origins[field.name] = where
-            elif field.name in keywords:
-                origins[field.name] = f"{frame.f_code.co_filename}:{keywords[field.name]}"
-            elif base is not None:
-                origins[field.name] = inherited.get(field.name, where)
+            value = getattr(instance, field.name)
+            if field.name in lines:
+                origins[field.name] = f"{file}:{lines[field.name]}"
+            elif field.name in inherited and value is getattr(base, field.name):
+                origins[field.name] = inherited[field.name]
             else:
-                origins[field.name] = where if None in keywords else DEFAULT
+                # no keyword says it: a default, or it came through a `**` or a partial whose names can't be told
+                origins[field.name] = DEFAULT if is_default(field, value) else where
         self._seen[id(instance)] = (instance, origins)
 
     def of(self, instance: object) -> dict[str, str]:
         """Field → origin of an object seen before; empty for others."""
         return self._seen.get(id(instance), (None, {}))[1]
 
-    def _keyword_lines(self, frame: FrameType) -> dict[str | None, int] | None:
-        """Keyword → line of the call that `frame` is executing; the key None stands for a `**` argument."""
+    def _keyword_lines(self, frame: FrameType) -> dict[str, int]:
+        """Keyword → line for the call that `frame` is executing."""
         call = self._calls_of(frame.f_code.co_filename).get(_running_position(frame))
-        if call is None:
-            return None
-        return {keyword.arg: keyword.value.lineno for keyword in call.keywords}
+        lines: dict[str, int] = {}
+        for keyword in call.keywords if call is not None else ():
+            lines |= _starred(keyword.value, frame) if keyword.arg is None else {keyword.arg: keyword.value.lineno}
+        return lines
 
     def _calls_of(self, filename: str) -> dict[tuple[int, int, int, int], ast.Call]:
         if filename not in self._calls:
@@ -77,6 +78,25 @@ class Provenance:
                 if isinstance(node, ast.Call)
             }
         return self._calls[filename]
+
+
+def is_default(field: "attrs.Attribute[Any]", value: object) -> bool:
+    """Whether a value is what the field has when nothing is said."""
+    default: Any = field.default
+    if isinstance(default, attrs.Factory):
+        return type(value) is default.factory and value == default.factory()
+    return type(value) is type(default) and value == default
+
+
+def _starred(value: ast.expr, frame: FrameType) -> dict[str, int]:
+    """Keyword → line for a `**` argument, where that can be told without running it again."""
+    if isinstance(value, ast.Dict):
+        pairs = zip(value.keys, value.values, strict=True)
+        return {str(key.value): held.lineno for key, held in pairs if isinstance(key, ast.Constant)}
+    if isinstance(value, ast.Name):
+        passed = frame.f_locals.get(value.id, frame.f_globals.get(value.id))
+        return dict.fromkeys(passed, value.lineno) if isinstance(passed, dict) else {}
+    return {}
 
 
 def _is_machinery(code: CodeType) -> bool:
@@ -102,6 +122,11 @@ def recording() -> Iterator[Provenance]:
         yield provenance
     finally:
         _active.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether an experiment file is being executed."""
+    return _active.get() is not None
 
 
 def record(instance: Any) -> None:

@@ -59,21 +59,24 @@ def register(experiment: Experiment) -> Experiment:
         for other in collector.registered:
             if other.experiment.name == checked.name:
                 raise ConfigError([("", f"{checked.name!r} is registered before, at {other.where}")], where)
-        origins = origins_of(experiment, collector.seen)
+        origins = origins_of(experiment, collector.seen, where)
         collector.registered.append(Registered(checked, file, line, origins))
     return experiment
 
 
-def origins_of(config: Config, seen: Provenance) -> dict[str, str]:
-    """Dotted path → origin for every value of a configuration object."""
+def origins_of(config: Config, seen: Provenance, owner: str) -> dict[str, str]:
+    """Dotted path → origin for every value of a configuration object.
+
+    What an unseen object holds (one made before the file was executed, say) came in where its `owner` did.
+    """
     origins: dict[str, str] = {}
     known = seen.of(config)
     for field in attrs.fields(type(config)):
         value = getattr(config, field.name)
-        origin = known.get(field.name, provenance.DEFAULT)
+        origin = known.get(field.name) or (provenance.DEFAULT if provenance.is_default(field, value) else owner)
         if isinstance(value, Config):
             origins[field.name] = origin
-            nested = origins_of(value, seen)
+            nested = origins_of(value, seen, origin)
             for path, inner in nested.items():
                 # an object that a default made has defaults inside, whatever line constructed its owner
                 origins[f"{field.name}.{path}"] = provenance.DEFAULT if origin == provenance.DEFAULT else inner
@@ -87,5 +90,5 @@ def relative(origin: str) -> str:
     """An origin with its file relative to the current folder where it is inside."""
     try:
         return str(Path(origin).relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # elsewhere; or the current folder is gone
         return origin

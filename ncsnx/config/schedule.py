@@ -21,8 +21,8 @@ class Schedule(Config):
     def _descending(self, attribute: "attrs.Attribute[int]", value: int) -> None:
         bounds = (self.sigma_max, self.sigma_min)
         if all(isinstance(bound, int | float) for bound in bounds) and not bounds[0] > bounds[1]:
-            raise ValueError(
-                f"sigma_max must be above sigma_min, not sigma_max={self.sigma_max!r}, sigma_min={self.sigma_min!r}"
+            raise checks.FieldError(
+                "sigma_max", f"must be above sigma_min={self.sigma_min!r}, which {self.sigma_max!r} isn't"
             )
 
 

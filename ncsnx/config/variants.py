@@ -5,13 +5,15 @@ path, is what is saved, so that a class may be renamed or moved. Installed packa
 module that their `ncsnx.config` entry point names.
 """
 
+import contextlib
+import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TypeVar
 
 import attrs
 
-from ncsnx.config.provenance import record
+from ncsnx.config.provenance import is_recording, record
 from ncsnx.errors import NcsnxError
 
 T = TypeVar("T", bound="type[Config]")
@@ -37,8 +39,14 @@ class Config:
 def variant(family: type[Config], tag: str) -> Callable[[T], T]:
     """Class decorator: registers a configuration class as the variant `tag` of `family`.
 
-    Raises ValueError where another class already holds the tag.
+    Raises ValueError where another class already holds the tag, and NcsnxError in an experiment file: a saved run must
+    be readable without it.
     """
+    if is_recording():
+        raise NcsnxError(
+            f"the variant {tag!r} can't come from an experiment file; put it into a module of an installed package and "
+            "name that module by an entry point of the group ncsnx.config"
+        )
 
     def register_variant(cls: T) -> T:
         held = _families.setdefault(family, {}).setdefault(tag, cls)
@@ -65,24 +73,32 @@ def tag_of(cls: type[Config]) -> str | None:
     return _tags.get(cls)
 
 
-_loaded_plugins: set[str] = set()
+_plugin_errors: dict[str, list[str]] = {}
 
 
-def load_plugins(group: str = "ncsnx.config") -> None:
+def plugin_errors(group: str = "ncsnx.config") -> list[str]:
     """Imports the modules that installed packages name under the entry-point group `group`, once.
 
     `ncsnx.config` modules register variants and must not import torch; `ncsnx.runtime` modules register what builds
-    networks, data and samplers from them.
+    networks, data and samplers from them. Returns one line for each that can't be loaded: it breaks no other.
     """
-    if group in _loaded_plugins:
-        return
-    _loaded_plugins.add(group)
-    for entry in entry_points(group=group):
-        try:
-            entry.load()
-        except Exception as error:
-            package = entry.dist.name if entry.dist is not None else "an installed package"
-            raise NcsnxError(
-                f"the plug-in {entry.name!r} of {package} ({entry.value}) can't be loaded: "
-                f"{type(error).__name__}: {error}; repair or uninstall {package}"
-            ) from error
+    if group not in _plugin_errors:
+        errors = _plugin_errors[group] = []
+        for entry in entry_points(group=group):
+            try:
+                with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
+                    entry.load()
+            except (Exception, SystemExit) as error:
+                package = entry.dist.name if entry.dist is not None else "an installed package"
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                errors.append(
+                    f"the plug-in {entry.name!r} of {package} ({entry.value}) can't be loaded: {reason}; repair or "
+                    f"uninstall {package}"
+                )
+    return _plugin_errors[group]
+
+
+def load_plugins(group: str) -> None:
+    """Does what `plugin_errors` does, and raises NcsnxError with its lines if there are any."""
+    if errors := plugin_errors(group):
+        raise NcsnxError("; ".join(errors))

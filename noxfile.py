@@ -1,0 +1,50 @@
+"""Sessions: `nox` runs lint, types and tests; `nox -s demo` the main job, `nox -s bench` the benchmarks."""
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "types", "tests"]
+
+SOURCES = ("ncsnx", "experiments", "tests", "noxfile.py")
+GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and errors that can be seen without running anything."""
+    session.install(*GROUPS["lint"])
+    session.run("ruff", "check", *SOURCES)
+    session.run("ruff", "format", "--check", *SOURCES)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types."""
+    session.install("-e", ".", *GROUPS["types"])
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests, against the installed package; arguments go to pytest."""
+    session.install(".", *GROUPS["tests"])
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on real data: trains the digits and samples them (minutes on two cores)."""
+    session.install(".")
+    folder = Path(session.create_tmp())
+    session.run("ncsnx", "train", "experiments/digits.py", "--runs", str(folder))
+    session.run("ncsnx", "sample", "digits", "--ckpt", "latest", "--n", "64", "--runs", str(folder))
+    session.run("ncsnx", "sample", "digits", "--n", "4", "--interpolate", "8", "--film", "--runs", str(folder))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Ratios: start-up, a training step, an evaluation, randomness, the console."""
+    session.install("-e", ".")
+    session.run("python", "-m", "tests.benchmarks")

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios between two things in one run, alternating, never a test."""

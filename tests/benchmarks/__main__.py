@@ -1,0 +1,113 @@
+"""`python -m tests.benchmarks`: the start-up of the command line, and a training step and an evaluation of the digits.
+
+Each line: the first thing, the second, and first / second, timed in turn.
+"""
+
+import copy
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from ncsnx.config.discovery import resolve
+from ncsnx.console.messages import Messages
+from ncsnx.console.training import training_view
+from ncsnx.data import TrainingBatches, open_data
+from ncsnx.data.transforms import Preprocessing
+from ncsnx.networks import Execution, build_network, prepare
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.sampling import SeededNoise
+from ncsnx.training.ema import WeightAverage
+from ncsnx.training.loss import score_matching_loss
+from ncsnx.training.optimizers import build_optimizer
+from tests.benchmarks.pairs import Pair, alternate
+
+PLAIN, DEFAULT = Execution(), Execution(memory_format="channels_last", fused=True)
+
+
+def report(name: str, pair: Pair) -> None:
+    print(f"{name:<58} {pair}", flush=True)
+
+
+def start_up() -> None:
+    """The help against the bare import of typer, whole processes."""
+
+    def run(*command: str) -> None:
+        subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+
+    help_page = alternate(lambda: run("-m", "ncsnx", "--help"), lambda: run("-c", "import typer"), rounds=9)
+    report("ncsnx --help / import typer", help_page)
+    listing = alternate(lambda: run("-m", "ncsnx", "list"), lambda: run("-c", "import typer"), rounds=9)
+    report("ncsnx list / import typer", listing)
+
+
+class Step:
+    """One training step of the digits under a way of execution, as the loop makes it."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.experiment = resolve("digits").experiment
+        self.splits = open_data(self.experiment.data, Path("data"))
+        self.batches = TrainingBatches(self.splits.train, self.experiment.batch_size, self.experiment.seed)
+        self.preprocessing = Preprocessing(self.experiment.data, (0, 16), self.experiment.seed)
+        self.network = prepare(build_network(self.experiment), execution)
+        self.optimizer = build_optimizer(self.experiment.optimizer, self.network.parameters())
+        self.average = WeightAverage(self.network, 0.995)
+        self.step = 0
+
+    def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All that is random in a step, and the data."""
+        batch = self.batches.at(self.step)
+        x = self.preprocessing.training(batch.images.pixels, batch.positions)
+        levels = Stream(1234, Purpose.NOISE_LEVEL).integers(batch.positions, 24)
+        return x, levels, Stream(1234, Purpose.TRAINING_NOISE).normal(batch.positions, (1, 8, 8))
+
+    def __call__(self) -> None:
+        x, levels, noise = self.draw()
+        score_matching_loss(self.network, x, levels, noise).mean().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+        self.step += 1
+
+
+def training() -> None:
+    """A step in the default execution against the plain one; what data, randomness and console take of it."""
+    default, plain = Step(DEFAULT), Step(PLAIN)
+    report("a step of digits, default / plain", alternate(default, plain, rounds=15, warm_up=3))
+    report("data and randomness / step", alternate(default.draw, default, rounds=15))
+    view = training_view(Messages(), total_steps=10**9, start_step=0, batch_size=128)
+
+    def watch() -> None:
+        view.step(default.step, 128)
+        if default.step % 10 == 0:
+            with_stderr_away(lambda: view.logged(default.step, 1.0))
+
+    report("console / step", alternate(watch, default, rounds=30))
+
+
+def with_stderr_away(action: "object") -> None:
+    before, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        action()  # type: ignore[operator]
+    finally:
+        sys.stderr = before
+
+
+@torch.no_grad()
+def sampling() -> None:
+    """An evaluation of 64 images in the default execution against the plain one; the noise of a step against it."""
+    base = build_network(resolve("digits").experiment).eval()
+    default, plain = prepare(copy.deepcopy(base), DEFAULT), prepare(copy.deepcopy(base), PLAIN)
+    x, noise = torch.rand(64, 1, 8, 8), SeededNoise(0, torch.arange(64), (1, 8, 8))
+    pair = alternate(lambda: default.score(x, 1.0), lambda: plain.score(x, 1.0), rounds=25, warm_up=3)
+    report("an evaluation of 64 digits, default / plain", pair)
+    report("noise of 64 digits / evaluation", alternate(lambda: noise(3), lambda: default.score(x, 1.0), rounds=25))
+
+
+if __name__ == "__main__":
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    start_up()
+    training()
+    sampling()
