@@ -38,12 +38,13 @@ class Runtime:
         compile: bool = False,
         workers: int = 0,
     ) -> "Runtime":
-        """The choices that options of the command line mean; applies the number of threads. Raises UsageError."""
+        """The choices that options mean; applies those that are the whole process's. Raises UsageError."""
         if threads is not None:
             torch.set_num_threads(threads)
-        return cls(
-            device=_device(device), threads=torch.get_num_threads(), plain=plain, compile=compile, workers=workers
-        )
+        chosen = _device(device)
+        if chosen.type == "cuda":
+            _prefer_equal_numbers()
+        return cls(device=chosen, threads=torch.get_num_threads(), plain=plain, compile=compile, workers=workers)
 
     def execution(self, experiment: Experiment) -> Execution:
         """How the experiment's network is run under these choices."""
@@ -64,6 +65,14 @@ class Runtime:
             "compile": self.compile,
             "workers": self.workers,
         }
+
+
+def _prefer_equal_numbers() -> None:
+    """TF32 would miss the published scores' 2e-5, and cuDNN's choice of algorithm differs from start to start."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def _device(wanted: str) -> torch.device:

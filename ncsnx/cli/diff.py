@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def diff_command(
-    first: Annotated[str, typer.Argument(help="An experiment or a run (runs/NAME).")],
-    second: Annotated[str, typer.Argument(help="Another one.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="An experiment or a run (runs/NAME).")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     runs: options.Runs = None,
     json: options.Json = False,
     verbose: options.Verbose = False,

@@ -21,7 +21,12 @@ Device = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; bits are equal at equal counts only.")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the network (torch.compile).")]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile evaluations (torch.compile); gradients stay eager: compiled ones were found wrong."
+    ),
+]
 Plain = Annotated[
     bool, typer.Option("--plain", help="Run the network as it is written, without the exact rewrites for speed.")
 ]

@@ -9,8 +9,10 @@ from ncsnx.cli.session import session
 
 
 def show_command(
-    name: Annotated[str, typer.Argument(help="An experiment (name, FILE.py or FILE.py:NAME) or a run (runs/NAME).")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="An experiment (or FILE.py, FILE.py:NAME) or a run (runs/NAME).")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE")] = None,
     origins: Annotated[bool, typer.Option("--origins", help="Say where each value was written.")] = False,
     runs: options.Runs = None,
     json: options.Json = False,

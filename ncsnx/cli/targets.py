@@ -40,14 +40,15 @@ def find_target(wanted: str, runs_folder: Path, overrides: list[str] | None = No
             return _of_run(open_run(runs_folder, wanted), overrides)
         near = get_close_matches(wanted, [name for name, _ in list_runs(runs_folder)], n=3)
         if near:
-            raise UsageError(f"{error}; there is the run {' or '.join(f'runs/{name}' for name in near)}") from error
+            raise UsageError(f"{error} Or the run {' or '.join(f'runs/{name}' for name in near)}?") from error
         raise
     return Target(found.experiment, found.origins, found.where, None)
 
 
 def _of_run(run: Run, overrides: list[str] | None) -> Target:
     if overrides:
-        raise UsageError(f"{run.path} is a run and stays as it is; overrides go with an experiment")
+        command = f"ncsnx show {run.experiment().name} {' '.join(overrides)}"
+        raise UsageError(f"{run.path} is a run and stays as it is; overrides go with an experiment: `{command}`")
     return Target(run.experiment(), read_origins(run), str(run.path), run)
 
 

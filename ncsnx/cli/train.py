@@ -61,7 +61,7 @@ def train_command(
             state = TrainingState(found.experiment, runtime)
             stop.check()
             place = _place(folder, name, found, splits.fingerprint)
-            _train(messages, place, state, splits, runtime, stop, note)
+            _train(messages, place, state, found.origins, splits, runtime, stop, note)
         _say_what_next(messages, place, runs)
 
 
@@ -70,7 +70,7 @@ def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run
     from ncsnx.runs.folder import Run, open_run
 
     if (folder / name).exists():
-        return open_run(folder, name)
+        return open_run(folder, f"{folder}/{name}")  # a path: a run of that name elsewhere isn't meant
     return Run.create(folder, name, found.experiment, found.origins, found.source, fingerprint)
 
 
@@ -78,6 +78,7 @@ def _train(
     messages: "Messages",
     place: "Run",
     state: "TrainingState",
+    origins: dict[str, str],
     splits: "Splits",
     runtime: "Runtime",
     stop: "StopRequest",
@@ -94,7 +95,7 @@ def _train(
     with writer_lock(place):
         changes = require_same_identity(place, experiment, splits.fingerprint)
         messages.attach(place.log_path)
-        for warning in begin(place, state, changes, runtime, note):
+        for warning in begin(place, state, changes, origins, runtime, note):
             messages.warning(warning)
         view = training_view(
             messages,
@@ -107,6 +108,8 @@ def _train(
             view.start(_facts(place, state, splits, runtime))
             for change in changes:
                 messages.info(f"changed since the last start: {change}")
+            if state.step >= experiment.steps:
+                messages.info(f"complete: nothing to train; to go on, give more steps, as in steps={2 * state.step}")
             if not has_tensorboard():
                 messages.info(TENSORBOARD_HINT)
             try:

@@ -28,9 +28,13 @@ class FieldError(ValueError):
 def quoted(value: object) -> str:
     """A value as Python writes it, cut where it is too long for a message."""
     try:
-        text = repr(value)
+        return shortened(repr(value))
     except ValueError:  # an integer of more digits than Python is willing to write
         return "a number of thousands of digits"
+
+
+def shortened(text: str) -> str:
+    """Text that is cut where it is too long for a message."""
     return text if len(text) <= 100 else f"{text[:80]}… ({len(text):,} characters)"
 
 

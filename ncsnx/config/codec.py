@@ -143,7 +143,7 @@ def _kind(value: object) -> str:
 
 def _found(value: object) -> str:
     if isinstance(value, type):
-        return f"the class {value.__name__}, not an object of it"
+        return f"the class itself; write {value.__name__}(…)"
     return "none" if value is None else f"{_kind(value)} {quoted(value)}"
 
 
@@ -200,14 +200,14 @@ def _structure_optional(value: Any, declared: Any) -> Any:
 def _structure_variant(value: Any, family: type[Config]) -> Any:
     accepted = variants(family)
     if not isinstance(value, dict):
-        raise _refuse(f"an object with a 'type' among {', '.join(accepted)}", value)
+        raise _refuse(f"one of {', '.join(accepted)}", value)
     tag = value.get(TAG)
     if not isinstance(tag, str) or tag not in accepted:
-        found = f"type {quoted(tag)}" if TAG in value else "no type"
+        found = f"type {quoted(tag)}" if TAG in value else "an object without a type, so of no registered variant"
         broken = "".join(f"; {error}" for error in plugin_errors())
         near = get_close_matches(str(tag), accepted, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise _RefusedError(f"expected a type among {', '.join(accepted)}, found {found}{hint}{broken}")
+        raise _RefusedError(f"expected one of {', '.join(accepted)}, found {found}{hint}{broken}")
     return _converter.structure({key: held for key, held in value.items() if key != TAG}, accepted[tag])
 
 
@@ -216,7 +216,7 @@ def _structure_class(cls: type[Config]) -> Callable[[Any, Any], Any]:
 
     def structure_class(value: Any, declared: Any) -> Any:
         if not isinstance(value, dict):
-            raise _refuse("an object with named values", value)
+            raise _refuse(f"{cls.__name__}({', '.join(f'{field.name}=…' for field in attrs.fields(cls))})", value)
         return fill(value, declared)
 
     return structure_class

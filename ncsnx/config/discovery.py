@@ -13,6 +13,7 @@ from pathlib import Path
 
 import attrs
 
+from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import ExperimentFile, load_file
 from ncsnx.config.overrides import apply_overrides, parse_overrides
@@ -180,4 +181,4 @@ def _not_found(name: str, sources: list[Source]) -> UnknownExperimentError:
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(dict.fromkeys(names)) or 'none'}"
     count = sum(source.error is not None for source in sources)
     more = f" ({count} broken file{'s' if count > 1 else ''}: see `ncsnx list`)" if count else ""
-    return UnknownExperimentError(f"no experiment is named {name!r}; {hint}{more}")
+    return UnknownExperimentError(f"no experiment is named {quoted(name)}; {hint}{more}")

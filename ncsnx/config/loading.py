@@ -25,7 +25,8 @@ from ncsnx.config.registry import Collector, Registered, collecting
 from ncsnx.config.variants import Config, plugin_errors
 from ncsnx.errors import NcsnxError
 
-_UNKNOWN_KEYWORD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+_CALL = re.compile(r"(\w+)\.__init__\(\) (.*)")
+_UNKNOWN_KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 class ExperimentFileError(NcsnxError):
@@ -69,7 +70,8 @@ def _read(path: Path) -> str:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
         return content.decode(encoding)
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
-        raise ExperimentFileError(f"{path}:1: is no Python source: {error}") from error
+        line = content.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else 1
+        raise ExperimentFileError(f"{path}:{line}: is no Python source ({error}); save it as UTF-8 text") from error
 
 
 def _execute(path: Path, source: str) -> None:
@@ -99,15 +101,29 @@ def _describe(path: Path, error: BaseException) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = (error.lineno if isinstance(error, SyntaxError) else None) or (lines[-1] if lines else None)
     message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    if isinstance(error, TypeError) and (unknown := _UNKNOWN_KEYWORD.match(message)):
-        classes = {cls.__name__: cls for cls in _subclasses(Config)}
-        if unknown[1] in classes:
-            message = f"{unknown[2]}: {unknown_key(unknown[2], classes[unknown[1]])}"
     if isinstance(error, SystemExit):
         message = f"the file calls exit ({message or 'no message'}); an experiment file only declares"
+    elif isinstance(error, attrs.exceptions.FrozenInstanceError):
+        message = "experiments and their parts don't change; write attrs.evolve(experiment, …)"
+    elif isinstance(error, TypeError):
+        message = _advised(message)
     where = f"{path}:{line}" if line else str(path)
     kind = "" if isinstance(error, FieldError | NcsnxError) else f"{type(error).__name__}: "
     return f"{where}: {kind}{message}" if message else f"{where}: {type(error).__name__}"
+
+
+def _advised(message: str) -> str:
+    """Python's complaint about a call, put as the language's own where it is about a configuration class."""
+    classes = {cls.__name__: cls for cls in _subclasses(Config)}
+    call = _CALL.match(message)
+    if call is None or call[1] not in classes:
+        return message
+    cls = classes[call[1]]
+    if unknown := _UNKNOWN_KEYWORD.match(call[2]):
+        return f"{unknown[1]}: {unknown_key(unknown[1], cls)}"
+    if call[2].startswith("takes 1 positional"):
+        return f"{message}; give values by name, such as {cls.__name__}({attrs.fields(cls)[0].name}=…)"
+    return message
 
 
 def _subclasses(cls: type[Config]) -> Iterator[type[Config]]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from ncsnx.config.checks import quoted
+from ncsnx.config.checks import quoted, shortened
 from ncsnx.config.codec import ConfigError, flatten, optional_of, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
@@ -50,7 +50,9 @@ def parse_overrides(arguments: list[str]) -> list[Override]:
         if not equals or not path:
             raise OverrideError(f"{quoted(argument)}: expected FIELD=VALUE, such as steps=50k or optimizer.lr=1e-4")
         if path in overrides:
-            raise OverrideError(f"{path}: given twice, as {overrides[path].text!r} and {text!r}; give it once")
+            raise OverrideError(
+                f"{path}: given twice, as {quoted(overrides[path].text)} and {quoted(text)}; give it once"
+            )
         overrides[path] = Override(path, text)
     return list(overrides.values())
 
@@ -118,12 +120,13 @@ def _integer(text: str, path: str) -> int:
     raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {quoted(text)}")
 
 
-def _one_of(text: str, accepted: list[str], path: str) -> str:
+def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str:
+    """`text`, if it is accepted; `missing` is said of what might have been accepted as well."""
     if text in accepted:
         return text
     near = get_close_matches(text, accepted, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise OverrideError(f"{path}: expected one of {', '.join(accepted)}, found {quoted(text)}{hint}")
+    raise OverrideError(f"{path}: expected one of {', '.join(accepted)}, found {quoted(text)}{hint}{missing}")
 
 
 # ------------------------------------------------------------------------------------------- finding the field
@@ -160,7 +163,8 @@ def _apply(override: Override, values: dict[str, Any], origins: dict[str, str]) 
         declared: Any = optional_of(field.type) or field.type
         last = depth == len(parts) - 1
         if last and is_family(declared):
-            tag = _one_of(override.text, list(variants(declared)), override.path)
+            missing = "".join(f"; {error}" for error in plugin_errors())
+            tag = _one_of(override.text, list(variants(declared)), override.path, missing)
             if tag != values[part][TAG]:
                 values[part] = _swapped(declared, tag, values[part])
                 _forget(origins, override.path, kept=values[part])
@@ -275,7 +279,7 @@ def _explained(error: ConfigError, overrides: list[Override]) -> OverrideError:
     lines = []
     for path, complaint in error.problems:
         causes = [p for p in given if path == p or path.startswith(p + ".") or (path and p.startswith(path + "."))]
-        cause = ", ".join(f"{p}={given[p]}" for p in causes or given)
+        cause = ", ".join(shortened(f"{p}={given[p]}") for p in causes or given)
         add = f"; add {path}=…" if "but missing" in complaint else ""
         lines.append(f"{path or cause}: {complaint} (from {cause}){add}")
     return OverrideError("; ".join(lines))

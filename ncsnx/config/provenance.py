@@ -83,9 +83,9 @@ class Provenance:
 def is_default(field: "attrs.Attribute[Any]", value: object) -> bool:
     """Whether a value is what the field has when nothing is said."""
     default: Any = field.default
-    if isinstance(default, attrs.Factory):
-        return type(value) is default.factory and value == default.factory()
-    return type(value) is type(default) and value == default
+    factory = getattr(default, "factory", None)  # of an attrs.Factory
+    expected = default if factory is None else factory()
+    return type(value) is type(expected) and value == expected
 
 
 def _starred(value: ast.expr, frame: FrameType) -> dict[str, int]:

@@ -74,14 +74,10 @@ def origins_of(config: Config, seen: Provenance, owner: str) -> dict[str, str]:
     for field in attrs.fields(type(config)):
         value = getattr(config, field.name)
         origin = known.get(field.name) or (provenance.DEFAULT if provenance.is_default(field, value) else owner)
+        origins[field.name] = origin
         if isinstance(value, Config):
-            origins[field.name] = origin
-            nested = origins_of(value, seen, origin)
-            for path, inner in nested.items():
-                # an object that a default made has defaults inside, whatever line constructed its owner
-                origins[f"{field.name}.{path}"] = provenance.DEFAULT if origin == provenance.DEFAULT else inner
-        else:
-            origins[field.name] = origin
+            inner = origins_of(value, seen, origin)
+            origins |= {f"{field.name}.{path}": inner[path] for path in inner}
     rows = {path for path, _ in flatten(unstructure(config))}
     return {path: origin for path, origin in origins.items() if path in rows}
 

@@ -5,7 +5,6 @@ batch without losing an image.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import attrs
 import torch
@@ -31,10 +30,8 @@ class TrainingBatches:
     def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
-        # two epochs: a batch may span the end of one and the beginning of the next
-        self._order = lru_cache(maxsize=2)(
-            lambda epoch: Stream(seed, Purpose.DATA_ORDER).permutation(len(dataset), epoch)
-        )
+        self._stream = Stream(seed, Purpose.DATA_ORDER)
+        self._orders: dict[int, Tensor] = {}
 
     def positions(self, step: int) -> Tensor:
         """(B,) int64: the places of a step's images in the training stream."""
@@ -54,6 +51,13 @@ class TrainingBatches:
     def at(self, step: int) -> Batch:
         """The batch of a step."""
         return Batch(self.dataset.read(self.indices(step)), self.positions(step))
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            # the last one is kept too: a batch may span the end of an epoch and the beginning of the next
+            kept = list(self._orders.items())[-1:]
+            self._orders = dict([*kept, (epoch, self._stream.permutation(len(self.dataset), epoch))])
+        return self._orders[epoch]
 
     def between(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
         """The batches of steps start … stop − 1; with workers, that many processes read ahead."""

@@ -20,7 +20,7 @@ TRAINING_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_FILE = "test_batch.bin"
 RECORD_BYTES = 1 + 3 * 32 * 32
 CLASSES = 10
-SOURCE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz (162 MB) and unpack it"
+SOURCE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz (162 MB), unpack it"
 
 
 def read_cifar10(data: CIFAR10, folder: Path) -> Splits:
@@ -28,9 +28,10 @@ def read_cifar10(data: CIFAR10, folder: Path) -> Splits:
     root = root_of(data, folder, FOLDER)
     if (root / FOLDER).is_dir():  # the folder that the archive was unpacked in was named
         root = root / FOLDER
-    files = [root / name for name in (*TRAINING_FILES, TEST_FILE)]
-    for path in files:
-        require(path, "CIFAR-10", SOURCE, data)
+    names = (*TRAINING_FILES, TEST_FILE)
+    for name in names:
+        require(root, name, "CIFAR-10", SOURCE)
+    files = [root / name for name in names]
     records = [_records(path) for path in files]
     training, test = np.concatenate(records[:-1]), records[-1]
     return Splits(_split(training, first_id=0), _split(test, first_id=len(training)), fingerprint.of_files(root, files))

@@ -15,9 +15,11 @@ def root_of(data: DataOnDisk, folder: Path, default: str) -> Path:
     return Path(data.root).expanduser() if data.root is not None else folder / default
 
 
-def require(path: Path, data_set: str, source: str, data: DataOnDisk) -> None:
-    """Raises DataMissingError unless `path` exists."""
-    if path.exists():
+def require(root: Path, name: str, data_set: str, source: str) -> None:
+    """Raises DataMissingError unless `root` holds the file or folder `name`. source: what to get, and from where."""
+    if (root / name).exists():
         return
-    point = "change data.root" if data.root is not None else "point to it with data.root=DIR (or --data DIR)"
-    raise DataMissingError(f"{data_set} isn't at {path}: get {source}, put it there, or {point}")
+    raise DataMissingError(
+        f"{data_set} isn't on this machine: get {source}, and put it into {root}, so that {root / name} is there; "
+        f"if you have it elsewhere, name the folder that holds {name} with data.root=DIR"
+    )

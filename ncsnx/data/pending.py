@@ -11,9 +11,9 @@ from ncsnx.errors import NcsnxError
 def check_celeba(data: CelebA, folder: Path) -> NoReturn:
     """Looks for the aligned images and the list of the split. Raises in every case."""
     root = root_of(data, folder, "celeba")
-    source = "img_align_celeba.zip (1.4 GB), unpacked, and list_eval_partition.txt from the CelebA page"
-    require(root / "img_align_celeba", "CelebA's images", f"{source} (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)", data)
-    require(root / "list_eval_partition.txt", "CelebA's split", "it from the same page as the images", data)
+    page = "from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+    require(root, "img_align_celeba", "CelebA", f"img_align_celeba.zip (1.4 GB) {page}, unpack it")
+    require(root, "list_eval_partition.txt", "CelebA's split", f"list_eval_partition.txt {page}")
     _found("CelebA", root, data)
 
 
@@ -22,8 +22,8 @@ def check_lsun(data: LSUN, folder: Path) -> NoReturn:
     root = root_of(data, folder, "lsun")
     for split in ("train", "val"):
         name = f"{data.category}_{split}_lmdb"
-        source = f"{name}.zip with the LSUN downloader (https://github.com/fyu/lsun) and unpack it"
-        require(root / name / "data.mdb", f"LSUN's {data.category} ({split})", source, data)
+        source = f"{name}.zip with the downloader of https://github.com/fyu/lsun, unpack it"
+        require(root, f"{name}/data.mdb", f"LSUN's {data.category} ({split})", source)
     _found(f"LSUN's {data.category}", root, data)
 
 
@@ -31,7 +31,7 @@ def check_ffhq(data: FFHQ, folder: Path) -> NoReturn:
     """Looks for the LMDB. Raises in every case."""
     root = root_of(data, folder, "ffhq")
     source = f"the {data.image_size}-pixel images of FFHQ (https://github.com/NVlabs/ffhq-dataset) as an LMDB"
-    require(root / "data.mdb", f"FFHQ at {data.image_size} px", source, data)
+    require(root, "data.mdb", f"FFHQ at {data.image_size} px", source)
     _found("FFHQ", root, data)
 
 

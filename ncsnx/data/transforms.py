@@ -21,7 +21,8 @@ def from_unit(x: Tensor, data: Data) -> Tensor:
     if data.transform == "rescaled":
         return 2 * x - 1
     if data.transform == "logit":
-        u = LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * x
+        # Gaussian dequantization leaves [0, 1], where there is no logit
+        u = (LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * x).clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN)
         return torch.log(u) - torch.log1p(-u)
     return x
 

@@ -39,7 +39,7 @@ class Execution:
     fused: bool = False
     """Normalizations as one multiplication and addition; pools folded into their convolutions."""
     compile: bool = False
-    """torch.compile, at the first evaluation."""
+    """torch.compile, at the first evaluation; only of evaluations without gradients (see `ScoreNetwork.output`)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """'bf16': the body under autocast; first and last convolution, statistics and division by σ in fp32."""
 

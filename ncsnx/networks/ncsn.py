@@ -35,14 +35,12 @@ class NCSNNetwork(ScoreNetwork):
         super().__init__(recipe, normalization(model.width), model.width, facts)
 
     def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:
-        out: Tensor = self(x, levels)
-        return out * self.sigmas[levels].view(-1, 1, 1, 1)
+        return self.output(x, levels) * self.sigmas[levels].view(-1, 1, 1, 1)
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """As in `ScoreNetwork`; NcsnxError for a σ that isn't one of the trained levels (to 1e-6)."""
         levels = torch.full((x.shape[0],), self._level(sigma), device=x.device)
-        out: Tensor = self(x, levels)
-        return out
+        return self.output(x, levels)
 
     def _level(self, sigma: float) -> int:
         for level, known in enumerate(self.noise_levels):

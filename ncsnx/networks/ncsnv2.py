@@ -31,12 +31,10 @@ class NCSNv2Network(ScoreNetwork):
         super().__init__(recipe, last, model.width, facts)
 
     def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:
-        out: Tensor = self(x, None)
-        return out
+        return self.output(x, None)
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
-        out: Tensor = self(x, None)
-        return out / sigma
+        return self.output(x, None) / sigma
 
 
 class NCSNv2DeeperNetwork(NCSNv2Network):

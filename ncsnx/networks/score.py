@@ -69,8 +69,17 @@ class ScoreNetwork(nn.Module, ABC):
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """s(x, σ), all images at one σ: (B, C, H, W) float32, of the shape of x."""
 
+    def output(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        """What the network gives, (B, C, H, W) → the same shape; compiled, if it was prepared so and gradients are off.
+
+        torch 2.13 fuses the backward pass of the pooling chains into wrong gradients on CPUs (in the input's by half
+        their size and more) without a word, while its outputs are right. Hence gradients come from eager code.
+        """
+        out: Tensor = self.forward(x, levels) if torch.is_grad_enabled() else self(x, levels)
+        return out
+
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """The network proper: (B, C, H, W) → the same shape, float32.
+        """The network proper, float32 in and out.
 
         Only the body may run in bfloat16: rounding the input would cost 4 % of the noise at σ = 0.01.
         """

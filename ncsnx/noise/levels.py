@@ -17,11 +17,11 @@ def sigmas(schedule: Schedule) -> tuple[float, ...]:
 def _geometric(schedule: Geometric) -> tuple[float, ...]:
     low, high = math.log(schedule.sigma_min), math.log(schedule.sigma_max)
     inner = (math.exp(high + (low - high) * i / (schedule.levels - 1)) for i in range(1, schedule.levels - 1))
-    return (schedule.sigma_max, *inner, schedule.sigma_min)
+    return (float(schedule.sigma_max), *inner, float(schedule.sigma_min))
 
 
 @sigmas.register
 def _uniform(schedule: Uniform) -> tuple[float, ...]:
     step = (schedule.sigma_min - schedule.sigma_max) / (schedule.levels - 1)
     inner = (schedule.sigma_max + step * i for i in range(1, schedule.levels - 1))
-    return (schedule.sigma_max, *inner, schedule.sigma_min)
+    return (float(schedule.sigma_max), *inner, float(schedule.sigma_min))

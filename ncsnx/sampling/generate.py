@@ -10,6 +10,10 @@ from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.state import SamplerFunction, Score, State
 
 
+class DivergedError(NcsnxError):
+    """A sampling that left the finite numbers."""
+
+
 def ignore_state(indices: Sequence[int], state: State) -> None:
     """A consumer of states that looks at none."""
 
@@ -36,7 +40,7 @@ def generate(
     indices: of the images (rows, in an interpolation), each made exactly once, in this order. batch_size:
     images at once, draws.columns of them an index, and at least one index. check_stop is called before each
     network evaluation and ends the sampling by raising. on_state gets (indices of the batch, state).
-    Raises NcsnxError where an image isn't finite.
+    Raises DivergedError where an image isn't finite.
     """
 
     def stoppable_score(x: Tensor, sigma: float) -> Tensor:
@@ -58,7 +62,7 @@ def _final(states: Iterator[State], batch: Sequence[int], on_state: Callable[[Se
     if state is None:
         raise NcsnxError("the sampler yielded no state: its last state must be the result")
     if not bool(torch.isfinite(state.x).all()):
-        raise NcsnxError(
+        raise DivergedError(
             f"the sampler diverged: among images {batch[0]} to {batch[-1]} are values that aren't finite. "
             "Try a smaller step, as in sampler.step_size=1e-6, or another checkpoint"
         )

@@ -13,7 +13,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, data_folder, open_data, to_unit
-from ncsnx.errors import UsageError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.names import step_name
 from ncsnx.sampling.build import build_sampler, evaluations
 from ncsnx.sampling.draws import Draws
@@ -170,7 +170,13 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None) -> Draw
     config = model.experiment
     dataset: Dataset | None = None
     if starts_from_data(config):
-        dataset = open_data(config.data, data_folder(data)).train
+        splits = open_data(config.data, data_folder(data))
+        if splits.fingerprint != model.run.data_fingerprint():
+            raise NcsnxError(
+                f"the sampler starts from training images (data_init), and the data isn't that of {model.run.path}; "
+                "bring that back, or add sampler.data_init=false"
+            )
+        dataset = splits.train
     draws = experiment_draws(config, request.seed, dataset)
     if request.interpolate is None:
         return draws

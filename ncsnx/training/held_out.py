@@ -36,7 +36,7 @@ class HeldOutBatch:
     @torch.no_grad()
     def loss(self, network: ScoreNetwork) -> HeldOutLoss:
         """The loss of a network in evaluation mode; one evaluation."""
-        losses = score_matching_loss(network, self._x, self._levels, self._noise, self._power).double().cpu()
+        losses = score_matching_loss(network, self._x, self._levels, self._noise, self._power).cpu().double()
         levels = self._levels.cpu()
         by_level = {level: float(losses[levels == level].mean()) for level in sorted(set(levels.tolist()))}
         return HeldOutLoss(float(losses.mean()), by_level)

@@ -16,6 +16,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
+from ncsnx.sampling.generate import DivergedError
 from ncsnx.stopping import StopRequest
 from ncsnx.training.held_out import HeldOutBatch
 from ncsnx.training.loss import score_matching_loss
@@ -66,7 +67,8 @@ class _Training:
     def run(self) -> None:
         try:
             self._sample_if_due()  # a run that was killed while it sampled still owes this grid
-            self.observer.phase("training")
+            if self.state.step < self.experiment.steps:
+                self.observer.phase("training")
             for batch in self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers):
                 if self.stop.requested:
                     break
@@ -147,6 +149,7 @@ class _Training:
         if self.state.step == self.saved_step:
             return
         self._report_losses()
+        self.recorder.flush()
         self.state.require_finite()
         self.observer.phase("writing a checkpoint")
         path = self.state.save(self.folder)
@@ -163,12 +166,16 @@ class _Training:
         if not is_last and step % (snapshots.every * self.experiment.checkpoint_every):
             return
         self.observer.phase("sampling")
-        grid = sample_grid(
-            self.state.evaluation_network(),
-            self.experiment,
-            self.data.train,
-            self.device,
-            check_stop=self.stop.check,
-            progress=self.observer.sampling,
-        )
-        self.recorder.snapshot(step, path, grid)
+        try:
+            grid = sample_grid(
+                self.state.evaluation_network(),
+                self.experiment,
+                self.data.train,
+                self.device,
+                check_stop=self.stop.check,
+                progress=self.observer.sampling,
+            )
+        except DivergedError as error:  # no reason to end the training: later weights may do better
+            self.observer.phase(f"no grid of samples for step {step}: {error}")
+        else:
+            self.recorder.snapshot(step, path, grid)

@@ -2,7 +2,7 @@
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -49,6 +49,12 @@ class Recorder:
         save_png(path, grid)
         if self._events is not None:
             self._events.add_image("samples", grid, step)
+        self.flush()
+
+    def flush(self) -> None:
+        """Brings everything to the disk: what a checkpoint follows isn't recorded again after a kill."""
+        if self._events is not None:
+            self._events.flush()
 
     def close(self) -> None:
         """Writes out what is buffered."""
@@ -64,5 +70,4 @@ class Recorder:
 def _events(folder: Path, start_step: int) -> "SummaryWriter":
     from torch.utils.tensorboard import SummaryWriter
 
-    arguments: dict[str, Any] = {"purge_step": start_step + 1} if start_step else {}
-    return SummaryWriter(str(folder), **arguments)
+    return SummaryWriter(str(folder), purge_step=start_step + 1)

@@ -10,6 +10,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.comparison import Difference, differences
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
+from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import latest_sound, remove_debris
 from ncsnx.runs.names import step_name
@@ -36,11 +37,18 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str) ->
     return [change for change in changes if not change.identity]
 
 
-def begin(run: Run, state: TrainingState, changes: list[Difference], runtime: Runtime, note: str) -> list[str]:
+def begin(
+    run: Run,
+    state: TrainingState,
+    changes: list[Difference],
+    origins: dict[str, str],
+    runtime: Runtime,
+    note: str,
+) -> list[str]:
     """Brings `state` to the run's newest sound checkpoint, if it has one. The caller holds the lock.
 
-    Removes what a killed writer left half written, and records changes and the segment. Returns warnings: unsound
-    checkpoints, and a runtime under which bits will differ.
+    Removes what a killed writer left half written, and records the segment, and changes with where their values come
+    from. Returns warnings: unsound checkpoints, and a runtime under which bits will differ.
     """
     remove_debris(run)
     step, unsound = latest_sound(run)
@@ -50,10 +58,11 @@ def begin(run: Run, state: TrainingState, changes: list[Difference], runtime: Ru
     warnings = [f"checkpoint of step {bad} is unsound ({why}); falling back to {where}" for bad, why in unsound]
     if step is not None:
         warnings += _runtime_warnings(run, runtime)
-    if changes:
-        run.update_experiment(state.experiment)
     recorded = {change.path: [change.first, change.second] for change in changes}
     append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note)
+    if changes:  # the experiment last: whoever is killed before it finds the same changes again
+        atomic.write_json(run.origins_path, origins)
+        run.update_experiment(state.experiment)
     return warnings
 
 

@@ -1,6 +1,7 @@
 """Every way to run a network gives the numbers of the plain one."""
 
 import copy
+import shutil
 from functools import cache
 
 import pytest
@@ -8,7 +9,11 @@ import torch
 from torch import Tensor
 
 from ncsnx.config import NCSN, Model, NCSNv2
-from ncsnx.networks import Execution, ScoreNetwork, build_network, prepare
+from ncsnx.config.model import Normalization
+from ncsnx.networks import Execution, Facts, ScoreNetwork, build_network, prepare
+from ncsnx.networks.initialization import initialize
+from ncsnx.networks.layouts import Layout, Stage
+from ncsnx.networks.ncsnv2 import NCSNv2Network
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
 from tests.networks.test_build import EVERY_MODEL
 
@@ -145,8 +150,26 @@ def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> N
     assert relative_error(captured(x, LEVELS), network(x, LEVELS)) < TOLERANCE
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
+def test_a_compiled_network_gives_the_plain_scores_and_eager_gradients() -> None:
+    class Small(NCSNv2Network):  # one stage, so that compilation takes seconds
+        layout = Layout(stages=(Stage(1),), refine=(1,))
+
+    sigmas = tuple(float(10 - level) for level in range(10))
+    plain = Small(NCSNv2(width=4), Facts(channels=1, image_size=8, sigmas=sigmas, centered_input=True))
+    initialize(plain, seed=0)
+    compiled = prepare(copy.deepcopy(plain), Execution(compile=True))
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert relative_error(compiled.score(x, 1.0), plain.score(x, 1.0)) < TOLERANCE
+    for ours, expected in zip(evaluated(compiled), evaluated(plain), strict=True):
+        assert relative_error(ours, expected) < TOLERANCE
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+
+
 @pytest.mark.parametrize("name", ["instance++", "instance", "variance"])
-def test_a_constant_channel_has_finite_gradients_when_fused(name: str) -> None:
+def test_a_constant_channel_has_finite_gradients_when_fused(name: Normalization) -> None:
     network = prepare(build_network(small_experiment(NCSN(width=4, normalization=name))), Execution(fused=True))
     x = torch.ones(2, 4, 3, 3, requires_grad=True)
     out = network.norm(x, torch.tensor([0, 1]))

@@ -1,0 +1,234 @@
+"""`list`, `show` and `diff`, on experiments and on runs, for people and as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncsnx.config import SGD
+from ncsnx.config.codec import from_json, identity
+from ncsnx.config.discovery import resolve
+from ncsnx.runs.folder import Run
+from tests.cli.command import run, run_process
+from tests.config.examples import line_of, minimal, write_file
+
+
+@pytest.fixture
+def own(here: Path) -> Path:
+    """A file with one experiment, `own`."""
+    return write_file(Path("experiments") / "own.py")
+
+
+@pytest.fixture
+def unfinished(here: Path) -> Run:
+    """A run of `minimal` under another name, with a checkpoint's folder at step 500."""
+    run_folder = Run.create(Path("runs"), "first", minimal(), {"steps": "/gone/minimal.py:9"}, None, "f" * 64)
+    (run_folder.checkpoints / "step-00000500").mkdir()
+    return run_folder
+
+
+def shown(*arguments: str) -> Any:
+    outcome = run(*arguments, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    return json.loads(outcome.out)
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """First cell → the other cells of its row."""
+    return {cells[0]: cells[1:] for cells in (line.split() for line in text.splitlines()) if cells}
+
+
+def test_list_has_the_own_and_the_built_in_experiments_and_the_runs(own: Path, unfinished: Run) -> None:
+    outcome = run("list")
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = table(outcome.out)
+    assert rows["own"] == ["digits", "8", "ncsnv2", "24", "128", "1,500", line_of(own, "= register(")]
+    assert rows["ffhq256"] == ["ffhq", "256", "ncsnv2-deepest", "2,311", "32", "80,000", "built", "in"]
+    assert rows["first"] == ["minimal", "500", "1,500", "unfinished"]
+    assert "broken" not in outcome.out
+
+
+def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
+    listed = shown("list")
+    assert len(listed["experiments"]) == 9
+    assert listed["experiments"][0] == {
+        "name": "own",
+        "data": "digits",
+        "image_size": 8,
+        "network": "ncsnv2",
+        "levels": 24,
+        "batch_size": 128,
+        "steps": 1500,
+        "where": line_of(own, "= register("),
+        "error": None,
+    }
+    assert listed["runs"] == [
+        {"run": "first", "experiment": "minimal", "step": 500, "steps": 1500, "state": "unfinished"}
+    ]
+
+
+def test_list_reads_the_runs_folder_that_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("option", "variable"):
+        Run.create(here / folder, f"by-{folder}", minimal(), {}, None, "f" * 64)
+    monkeypatch.setenv("NCSNX_RUNS", "variable")
+    assert [row["run"] for row in shown("list")["runs"]] == ["by-variable"]
+    assert [row["run"] for row in shown("list", "--runs", "option")["runs"]] == ["by-option"]
+
+
+def test_list_tells_a_complete_run(unfinished: Run) -> None:
+    (unfinished.checkpoints / "step-00001500").mkdir()
+    assert shown("list")["runs"][0]["state"] == "complete"
+
+
+def test_show_has_every_value_and_the_identity(own: Path) -> None:
+    outcome = run("show", "own")
+    rows = table(outcome.out)
+    assert rows["optimizer.lr"] == ["0.001", "yes"]
+    assert rows["optimizer"] == ["adam", "yes"]
+    assert rows["steps"] == ["1500"]
+    assert rows["clip_norm"] == ["none", "yes"]
+    assert rows["sampler.denoise"] == ["true"]
+    assert rows["identity"] == [identity(resolve("own").experiment)]
+    assert rows["from"] == [line_of(own, "= register(")]
+
+
+@pytest.mark.parametrize("target", ["own", "experiments/own.py", "experiments/own.py:own", "./experiments/own.py"])
+def test_show_takes_a_name_a_path_and_a_path_with_a_name(own: Path, target: str) -> None:
+    assert shown("show", target)["experiment"]["name"] == "own"
+
+
+def test_show_as_json_reads_back_as_the_experiment(own: Path) -> None:
+    saved = shown("show", "own", "optimizer=sgd", "optimizer.momentum=0.8", "steps=50k")
+    digest = saved.pop("identity")
+    experiment = from_json(saved)
+    assert experiment.optimizer == SGD(momentum=0.8)
+    assert experiment.steps == 50_000
+    assert identity(experiment) == digest
+
+
+def test_show_with_origins_says_where_each_value_was_written(own: Path) -> None:
+    outcome = run("show", "own", "--origins", "optimizer.eps=1e-3")
+    rows = table(outcome.out)
+    assert rows["model.width"] == ["32", "yes", line_of(own, "width=32")]
+    assert rows["optimizer.eps"] == ["0.001", "yes", "command", "line"]
+    assert rows["optimizer.beta1"] == ["0.9", "yes", "default"]
+    assert rows["steps"] == ["1500", line_of(own, "steps=1_500")]
+    origins = shown("show", "own", "--origins", "optimizer.eps=1e-3")["origins"]
+    assert origins["optimizer.eps"] == "command line"
+    assert origins["model.width"] == line_of(own, "width=32")
+    assert "origins" not in shown("show", "own")
+
+
+def test_origins_inside_the_current_folder_are_relative_to_it(own: Path) -> None:
+    absolute = own.resolve()
+    assert shown("show", str(absolute), "--origins")["origins"]["model.width"] == line_of(own, "width=32")
+    assert run("show", "digits", "--origins").out.count("experiments/digits.py:") > 10
+
+
+def test_show_of_a_run_has_its_experiment_and_recorded_origins(unfinished: Run) -> None:
+    for target in ("runs/first", "first", "./runs/first", str(unfinished.path.resolve()), "runs/first/"):
+        assert from_json({k: v for k, v in shown("show", target).items() if k != "identity"}) == minimal()
+    rows = table(run("show", "runs/first", "--origins").out)
+    assert rows["steps"] == ["1500", "/gone/minimal.py:9"]
+    assert rows["seed"] == ["0", "yes", "unknown"]
+    assert rows["from"] == ["runs/first"]
+
+
+def test_an_experiment_goes_before_a_run_of_its_name(own: Path) -> None:
+    Run.create(Path("runs"), "own", minimal(), {}, None, "f" * 64)
+    assert shown("show", "own")["experiment"]["name"] == "own"
+    assert shown("show", "runs/own")["experiment"]["name"] == "minimal"
+
+
+def test_runs_slash_name_means_the_run_in_whatever_folder_runs_are(here: Path) -> None:
+    Run.create(Path("elsewhere"), "there", minimal(), {}, None, "f" * 64)
+    assert shown("show", "runs/there", "--runs", "elsewhere")["experiment"]["name"] == "minimal"
+
+
+def test_a_run_is_shown_though_its_file_and_its_folder_of_experiments_are_broken(unfinished: Run) -> None:
+    write_file(Path("experiments") / "minimal.py").write_text("1 / 0")
+    (unfinished.path / "experiment.py").write_text("raise SystemExit(9)")
+    assert shown("show", "runs/first")["experiment"]["name"] == "minimal"
+
+
+def test_diff_names_what_differs_and_whether_it_changes_the_weights(own: Path, unfinished: Run) -> None:
+    outcome = run("diff", "own", "runs/first")
+    assert outcome.code == 0
+    rows = table(outcome.out)
+    assert rows["value"] == ["own", "runs/first", "identity"]
+    assert rows["name"] == ["own", "minimal"]
+    assert rows["model.width"] == ["32", "128", "yes"]
+    assert rows["optimizer.lr"] == ["0.001", "0.0001", "yes"]
+    assert rows["sampler.step_size"] == ["2.4e-05", "2e-05"]
+    assert "seed" not in rows
+    assert outcome.out.endswith("\n\n4 values differ; the trained weights would differ\n")
+
+
+def test_diff_tells_that_the_weights_would_be_the_same(own: Path) -> None:
+    write_file(Path("experiments") / "longer.py", ("steps=1_500", "steps=3_000"))
+    assert run("diff", "own", "longer").out.endswith("2 values differ; the trained weights would be the same\n")
+    write_file(Path("experiments") / "longer.py", name="renamed")
+    assert run("diff", "own", "renamed").out.endswith("1 value differs; the trained weights would be the same\n")
+    assert run("diff", "own", "own").out == "no value differs; the trained weights would be the same\n"
+    assert shown("diff", "own", "own") == []
+
+
+def test_diff_as_json_leaves_out_what_one_of_the_two_does_not_have(own: Path) -> None:
+    write_file(Path("experiments") / "other.py", ("import Adam", "import SGD, Adam"), ("Adam(lr=1e-3)", "SGD(lr=1e-3)"))
+    found = {row.pop("path"): row for row in shown("diff", "own", "other")}
+    assert found["optimizer"] == {"a": "adam", "b": "sgd", "identity": True}
+    assert found["optimizer.eps"] == {"a": 1e-8, "identity": True}
+    assert found["optimizer.momentum"] == {"b": 0.9, "identity": True}
+    assert "optimizer.lr" not in found
+    assert table(run("diff", "own", "other").out)["optimizer.momentum"] == ["—", "0.9", "yes"]
+
+
+def test_a_value_that_is_none_differs_from_one_that_is_not(own: Path) -> None:
+    write_file(Path("experiments") / "other.py", ("steps=1_500", "steps=1_500, clip_norm=1.0, ema=None"))
+    found = {row.pop("path"): row for row in shown("diff", "own", "other")}
+    assert found["clip_norm"] == {"a": None, "b": 1.0, "identity": True}
+    assert found["ema"] == {"b": None, "identity": True}
+    assert found["ema.rate"] == {"a": 0.999, "identity": True}
+
+
+def test_a_file_that_prints_does_not_spoil_the_json(own: Path) -> None:
+    own.write_text(f"print('hello')\n{own.read_text()}")
+    for arguments in (["list"], ["show", "own"], ["diff", "own", "digits"]):
+        outcome = run(*arguments, "--json")
+        assert outcome.code == 0
+        json.loads(outcome.out)
+        assert "hello" in outcome.err
+
+
+def test_names_of_files_can_not_write_to_the_terminal(here: Path) -> None:
+    file = Path("experiments") / "a\x1b[2Jb.py"
+    file.parent.mkdir()
+    file.write_text("1 / 0")
+    outcome = run("show", str(file))
+    assert outcome.code == 1
+    assert "a\\x1b[2Jb.py:1: ZeroDivisionError" in outcome.err
+    assert "\x1b" not in outcome.err
+
+
+def test_nothing_is_written_and_the_folder_stays(own: Path, unfinished: Run, here: Path) -> None:
+    def listing() -> list[str]:
+        return sorted(str(path.relative_to(here)) for path in here.rglob("*"))
+
+    before = listing()
+    for arguments in (["list"], ["show", "own", "--origins"], ["show", "runs/first"], ["diff", "own", "digits"]):
+        assert run_process(here, *arguments).code == 0
+    assert listing() == before
+    assert Path.cwd() == here
+
+
+def test_a_real_process_gives_the_same_json(own: Path, here: Path) -> None:
+    outcome = run_process(here, "show", "own", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out) == shown("show", "own")
+
+
+def test_a_changed_experiment_has_another_identity_only_where_it_counts(own: Path) -> None:
+    before = shown("show", "own")["identity"]
+    assert shown("show", "own", "steps=9", "note=x", "sampler.denoise=false")["identity"] == before
+    assert shown("show", "own", "seed=1")["identity"] != before

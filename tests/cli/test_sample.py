@@ -1,0 +1,275 @@
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import ncsnx
+from ncsnx.config import AnnealedLangevin
+from ncsnx.data import open_data
+from ncsnx.errors import NcsnxError
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs.folder import Run
+from tests.training.tiny import CPU, Result, command, damage, files, start, training, wait_until
+
+ROOT = "runs/digits"
+
+
+def draw(folder: Path, *words: str, out: str = "out") -> Result:
+    return command("sample", "digits", "--out", out, *words, *CPU, folder=folder)
+
+
+def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
+    """The images of a sampling into `out`, (n, C, H, W) in [0, 1]."""
+    assert draw(folder, *words, out=out).code == 0
+    return load_file(folder / out / "samples.safetensors")["samples"]
+
+
+def grey_levels(first: Tensor, second: Tensor) -> int:
+    """The largest difference between two sets of images, in grey levels of 8 bits."""
+    assert first.shape == second.shape
+    return int(((first * 255).round() - (second * 255).round()).abs().max())
+
+
+def picture(path: Path) -> Tensor:
+    with Image.open(path) as shown:
+        return torch.from_numpy(np.array(shown))
+
+
+def message(result: Result) -> str:
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_a_sampling_is_pngs_a_grid_tensors_and_their_protocol(workplace: Path) -> None:
+    images = drawn(workplace, "--n", "5", "--batch-size", "2", "--seed", "7", "--ckpt", "8")
+    assert images.shape == (5, 1, 8, 8)
+    assert 0 <= float(images.min()) < float(images.max()) <= 1
+    out = workplace / "out"
+    names = {"protocol.json", "samples.safetensors", "grid.png", *(f"images/{i:05d}.png" for i in range(5))}
+    assert set(files(out)) == names
+    for number, image in enumerate(images):
+        assert torch.equal(picture(out / f"images/{number:05d}.png"), (image[0] * 255).round().to(torch.uint8))
+    protocol = json.loads((out / "protocol.json").read_text())
+    assert protocol["sampler"] == {
+        "type": "ald",
+        "step_size": 2.4e-05,
+        "steps_per_level": 1,
+        "denoise": True,
+        "data_init": False,
+    }
+    expected = {"run": "digits", "step": 8, "weights": "ema", "evaluations": 5, "seed": 7, "n": 5, "complete": True}
+    assert expected.items() <= protocol.items()
+    manifest = json.loads((workplace / ROOT / "checkpoints/step-00000008/manifest.json").read_text())
+    assert protocol["weights_sha256"] == manifest["files"]["ema.safetensors"]["sha256"]
+
+
+def test_standard_output_has_the_protocol_on_request_and_nothing_else(workplace: Path) -> None:
+    result = draw(workplace, "--n", "1", "--json")
+    protocol = json.loads(result.out)
+    assert (protocol["folder"], protocol["n"], protocol["step"]) == ("out", 1, 12)
+    assert draw(workplace, "--n", "1").out == ""
+    assert draw(workplace, "--n", "1", "--quiet").err == ""
+
+
+def test_an_image_is_the_same_in_batches_of_1_and_64(workplace: Path) -> None:
+    alone = drawn(workplace, "--n", "3", "--batch-size", "1", out="alone")
+    together = drawn(workplace, "--n", "66", "--batch-size", "64", out="together")
+    assert together.shape[0] == 66
+    assert grey_levels(alone, together[:3]) <= 1
+    assert grey_levels(alone, together[1:4]) > 10
+
+
+@pytest.mark.parametrize("ckpt", ["8", "0.008k", "latest"])
+def test_python_makes_the_images_of_the_command(workplace: Path, ckpt: str) -> None:
+    images = drawn(workplace, "--n", "5", "--batch-size", "2", "--seed", "3", "--ckpt", ckpt)
+    model = ncsnx.load("digits", ckpt=ckpt, runs=workplace / "runs")
+    assert (model.step, model.weights) == (12 if ckpt == "latest" else 8, "ema")
+    before = torch.get_rng_state()
+    assert torch.equal(ncsnx.sample(model, n=5, seed=3, batch_size=2), images)
+    assert torch.equal(torch.get_rng_state(), before)
+    by_path = ncsnx.load(workplace / ROOT, ckpt=model.step)
+    assert torch.equal(ncsnx.sample(by_path, n=5, seed=3, batch_size=2), images)
+    assert grey_levels(ncsnx.sample(by_path, n=5, seed=4), images) > 10
+
+
+def test_the_model_gives_the_score_of_its_averaged_weights(trained: Path) -> None:
+    model = ncsnx.load(trained / ROOT)
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    score = model.score(x, 0.5)
+    assert score.shape == x.shape
+    assert not score.requires_grad
+    averaged = load_file(trained / ROOT / "checkpoints/step-00000012/ema.safetensors")
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in model.network.state_dict().items())
+
+
+def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -> None:
+    result = draw(workplace, "--n", "3", "--interpolate", "4", "--batch-size", "8", "--seed", "2", "--film")
+    assert result.code == 0
+    assert "3 rows of 4" in result.err
+    rows = load_file(workplace / "out/samples.safetensors")["samples"]
+    assert rows.shape == (12, 1, 8, 8)
+    plain = drawn(workplace, "--n", "3", "--seed", "2", out="plain")
+    assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 0], plain) <= 1
+    assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], plain) > 10
+    model = ncsnx.load(workplace / ROOT)
+    assert grey_levels(ncsnx.sample(model, n=3, seed=2, interpolate=4), rows) <= 1
+    # a cell of 34 pixels for each image, three rows of four
+    with Image.open(workplace / "out/grid.png") as grid:
+        assert grid.size == (4 * 34 + 2, 3 * 34 + 2)
+
+
+def test_frames_go_from_noise_to_the_final_grid(workplace: Path) -> None:
+    assert draw(workplace, "--n", "2", "--batch-size", "1", "--frames", "3", "--film").code == 0
+    out = workplace / "out"
+    assert sorted(path.name for path in (out / "frames").iterdir()) == ["000.png", "001.png", "002.png"]
+    assert torch.equal(picture(out / "frames/002.png"), picture(out / "grid.png"))
+    # enlarged fourfold behind a rule of two pixels: the start of image 0, uniform noise
+    start_of_0 = Stream(0, Purpose.INITIAL_SAMPLE).uniform(torch.tensor([0]), (1, 8, 8))[0, 0]
+    assert torch.equal(picture(out / "frames/000.png")[2:34:4, 2:34:4], (start_of_0 * 255).round().to(torch.uint8))
+    with Image.open(out / "film.gif") as film:
+        assert film.n_frames == 3
+    assert draw(workplace, "--n", "2", "--film", out="film").code == 0
+    assert "frames" not in {path.name for path in (workplace / "film").iterdir()}
+    assert (workplace / "film/film.gif").is_file()
+    assert draw(workplace, "--n", "2", "--frames", "3", out="frames").code == 0
+    assert not (workplace / "frames/film.gif").exists()
+
+
+def test_the_sampler_can_be_changed_and_nothing_else(workplace: Path) -> None:
+    images = drawn(workplace, "--n", "2", "sampler.steps_per_level=3", "sampler.denoise=false")
+    protocol = json.loads((workplace / "out/protocol.json").read_text())
+    assert (protocol["sampler"]["steps_per_level"], protocol["evaluations"]) == (3, 12)
+    model = ncsnx.load(workplace / ROOT)
+    sampler = AnnealedLangevin(step_size=2.4e-5, steps_per_level=3, denoise=False)
+    assert torch.equal(ncsnx.sample(model, n=2, sampler=sampler), images)
+    refused = draw(workplace, "optimizer.lr=1", out="other")
+    assert refused.code == 2
+    assert "optimizer.lr" in message(refused)
+    assert not (workplace / "other").exists()
+
+
+def test_images_can_start_from_training_images(workplace: Path) -> None:
+    still = ("sampler.data_init=true", "sampler.step_size=1e-20", "sampler.denoise=false")
+    images = drawn(workplace, "--n", "6", "--seed", "1", *still)
+    digits = open_data(Run(workplace / ROOT).experiment().data, workplace).train
+    positions = torch.arange(6)
+    chosen = Stream(1, Purpose.SAMPLE_DATA).integers(positions, 1498)
+    noise = Stream(1, Purpose.INITIAL_SAMPLE).normal(positions, (1, 8, 8))
+    expected = (digits.read(chosen).pixels / 16 + 5 * noise).clamp(0, 1)
+    assert grey_levels(images, expected) <= 1
+
+
+def test_other_images_than_those_of_the_training_are_no_start(workplace: Path) -> None:
+    config = json.loads((workplace / ROOT / "config.json").read_text())
+    (workplace / ROOT / "config.json").write_text(json.dumps({**config, "data_fingerprint": "0" * 64}))
+    result = draw(workplace, "--n", "1", "sampler.data_init=true")
+    assert result.code == 1
+    assert "isn't that of runs/digits" in message(result)
+
+
+def test_samples_of_another_protocol_are_never_overwritten_unasked(workplace: Path) -> None:
+    drawn(workplace, "--n", "2")
+    before = files(workplace / "out")
+    for words in (["--seed", "1"], ["--n", "3"], ["--ckpt", "8"], ["sampler.step_size=1e-6"], ["--film"]):
+        result = draw(workplace, *(["--n", "2"] if "--n" not in words else []), *words)
+        assert result.code == 1
+        assert "--overwrite" in message(result)
+        assert files(workplace / "out") == before
+    again = draw(workplace, "--n", "2")
+    assert "they are there already" in again.err
+    assert files(workplace / "out") == before
+    assert draw(workplace, "--n", "2", "--seed", "1", "--overwrite").code == 0
+    assert json.loads((workplace / "out/protocol.json").read_text())["seed"] == 1
+
+
+def test_without_a_place_each_protocol_has_a_folder_of_its_own_in_the_run(workplace: Path) -> None:
+    for words in ([], ["--seed", "1"], ["--ckpt", "8"], ["--film"], ["sampler.denoise=false"], []):
+        assert command("sample", "digits", "--n", "1", *words, *CPU, folder=workplace).code == 0
+    made = sorted((workplace / ROOT / "samples").iterdir())
+    assert len(made) == 5
+    assert made[0].name.startswith("step-00000008-n1-seed0-")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["--ckpt", "9"], 2, "no checkpoint of step 9; nearest: 4, 8, 12"),
+        (["--ckpt", "late"], 2, "latest or best"),
+        (["--ckpt", "best"], 1, "no scores yet"),
+        (["--n", "0"], 2, "--n must be between 1"),
+        (["--batch-size", "0"], 2, "--batch-size must be between 1"),
+        (["--seed", "-1"], 2, "--seed must be between 0"),
+        (["--interpolate", "1"], 2, "--interpolate must be between 2"),
+        (["--frames", "1"], 2, "--frames must be between 2"),
+        (["sampler.step_size=1e38"], 1, "the sampler diverged"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_one_line(workplace: Path, words: list[str], code: int, expected: str) -> None:
+    result = draw(workplace, *words)
+    assert result.code == code
+    assert expected in message(result)
+    assert not (workplace / "out/samples.safetensors").exists()
+
+
+def test_an_unsound_latest_checkpoint_is_refused(workplace: Path) -> None:
+    damage(workplace / ROOT / "checkpoints/step-00000012/optimizer.safetensors")
+    result = draw(workplace, "--n", "1")
+    assert result.code == 1
+    assert "unsound" in message(result)
+    assert "--ckpt 8 is the one before" in message(result)
+    assert draw(workplace, "--n", "1", "--ckpt", "8").code == 0
+    damage(workplace / ROOT / "checkpoints/step-00000008/ema.safetensors")
+    assert draw(workplace, "--n", "1", "--ckpt", "8", out="other").code == 1
+    with pytest.raises(NcsnxError, match="damaged"):
+        ncsnx.load(workplace / ROOT, ckpt=8)
+
+
+def test_weights_of_another_experiment_are_refused(workplace: Path) -> None:
+    path = workplace / ROOT / "config.json"
+    path.write_text(path.read_text().replace('"seed": 1234', '"seed": 1'))
+    result = draw(workplace, "--n", "1")
+    assert result.code == 1
+    assert "trained by another experiment" in message(result)
+
+
+def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None:
+    changes = ("model=ncsn", "model.spectral_norm=true", "ema=none", "data.transform=logit", "steps=3")
+    assert command(*training(*changes), folder=tmp_path).code == 0
+    images = drawn(tmp_path, "--n", "3")
+    assert json.loads((tmp_path / "out/protocol.json").read_text())["weights"] == "raw"
+    assert 0 <= float(images.min()) <= float(images.max()) <= 1
+    model = ncsnx.load(tmp_path / ROOT)
+    assert model.weights == "raw"
+    with pytest.raises(NcsnxError, match="levels"):
+        model.score(images, 0.123)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, number: int, code: int) -> None:
+    # three batches of a second, with frames
+    words = ["--n", "5", "--batch-size", "2", "--frames", "2", "sampler.steps_per_level=15"]
+    parts = workplace / "out/.parts"
+    with start("sample", "digits", "--out", "out", *words, *CPU, folder=workplace) as process:
+        wait_until(lambda: parts.is_dir() and any(parts.glob("*.safetensors")), process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    (first,) = parts.glob("*.safetensors")
+    kept = first.read_bytes()
+    other = draw(workplace, *words, "--seed", "9")
+    assert other.code == 1
+    assert "--overwrite" in message(other)
+    assert first.read_bytes() == kept
+    result = draw(workplace, *words)
+    assert result.code == 0
+    assert "2 of them already there" in result.err
+    assert draw(workplace, *words, out="whole").code == 0
+    assert files(workplace / "out") == files(workplace / "whole")
+    assert not parts.exists()

@@ -1,0 +1,331 @@
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load
+
+from ncsnx.images import grid
+from ncsnx.runs.folder import Run
+from ncsnx.runs.lock import writer_lock
+from ncsnx.runs.manifest import verify
+from ncsnx.runs.segments import read_segments
+from ncsnx.sampling import load as load_model
+from ncsnx.sampling import sample
+from tests.data.miniature import FOLDER, write_cifar10
+from tests.training.tiny import (
+    CPU,
+    command,
+    damage,
+    events,
+    files,
+    lines,
+    overrides,
+    saved,
+    start,
+    steps_of,
+    training,
+    wait_for_the_next_second,
+)
+
+
+def run_in(workplace: Path) -> Path:
+    return workplace / "runs/digits"
+
+
+def errors(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("error: ")]
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    return run / f"checkpoints/step-{step:08d}"
+
+
+def test_a_run_holds_what_explains_it(trained: Path) -> None:
+    run = run_in(trained)
+    config = json.loads((run / "config.json").read_text())
+    assert config["schema_version"] == 1
+    assert (config["experiment"]["steps"], config["experiment"]["model"]["width"]) == (12, 4)
+    assert len(config["data_fingerprint"]) == 64
+    origins = json.loads((run / "origins.json").read_text())
+    assert "command line" in origins["steps"]
+    assert "digits.py" in origins["seed"]
+    assert "register(" in (run / "experiment.py").read_text()
+    (segment,) = read_segments(Run(run))
+    assert (segment["from_step"], segment["changes"]) == (0, {})
+    assert segment["runtime"]["threads"] == 1
+    assert segment["versions"]["torch"] == torch.__version__
+    assert "finished at step 12/12" in (run / "log.txt").read_text()
+    assert sorted(path.name for path in run.iterdir() if not path.name.startswith(".")) == [
+        "checkpoints",
+        "config.json",
+        "experiment.py",
+        "log.txt",
+        "metrics.jsonl",
+        "origins.json",
+        "segments.jsonl",
+        "snapshots",
+        "tensorboard",
+    ]
+
+
+def test_checkpoints_are_whole_and_readable_without_ncsnx(trained: Path) -> None:
+    run = run_in(trained)
+    assert steps_of(run) == [4, 8, 12]
+    for step in (4, 8, 12):
+        verify(checkpoint_folder(run, step))
+        contents = saved(run, step)
+        state = json.loads(contents["state.json"])
+        assert (state["step"], state["images"]) == (step, 16 * step)
+        names = set(load(contents["model.safetensors"]))
+        assert set(load(contents["ema.safetensors"])) == names
+        assert {f"exp_avg/{name}" for name in names} <= set(load(contents["optimizer.safetensors"]))
+
+
+def test_every_checkpoint_has_the_grid_of_the_experiments_own_samples(trained: Path) -> None:
+    run = run_in(trained)
+    assert sorted(path.name for path in (run / "snapshots").iterdir()) == [
+        f"step-{step:08d}.png" for step in (4, 8, 12)
+    ]
+    images = sample(load_model(run, 8), n=4, seed=1234)
+    expected = grid((images * 255).round().to(torch.uint8), 2)
+    with Image.open(run / "snapshots/step-00000008.png") as shown:
+        assert list(shown.tobytes()) == expected.flatten().tolist()
+
+
+def test_fewer_grids_are_drawn_on_request_and_the_last_in_any_case(tmp_path: Path) -> None:
+    command(*training("snapshots.every=2", "steps=14"), folder=tmp_path)
+    shown = sorted(path.stem for path in (tmp_path / "runs/digits/snapshots").iterdir())
+    assert shown == ["step-00000008", "step-00000014"]
+
+
+def test_a_finished_run_says_so_and_trains_nothing(workplace: Path) -> None:
+    before = files(run_in(workplace) / "checkpoints")
+    metrics = (run_in(workplace) / "metrics.jsonl").read_bytes()
+    result = command(*training(), folder=workplace)
+    assert result.code == 0
+    assert "complete: nothing to train; to go on, give more steps, as in steps=24" in result.err
+    assert "training\n" not in result.err
+    assert files(run_in(workplace) / "checkpoints") == before
+    assert (run_in(workplace) / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_fewer_steps_than_were_made_take_nothing_back(workplace: Path) -> None:
+    before = files(run_in(workplace) / "checkpoints")
+    result = command(*training("steps=6"), folder=workplace)
+    assert result.code == 0
+    assert "nothing to train" in result.err
+    assert files(run_in(workplace) / "checkpoints") == before
+
+
+def test_an_extended_run_ends_like_one_of_that_length(workplace: Path, tmp_path: Path) -> None:
+    wait_for_the_next_second()
+    assert command(*training("steps=20"), folder=workplace).code == 0
+    assert command(*training("steps=20"), folder=tmp_path).code == 0
+    extended, straight = run_in(workplace), run_in(tmp_path)
+    assert steps_of(extended) == [4, 8, 12, 16, 20]
+    for step in steps_of(straight):
+        assert saved(extended, step) == saved(straight, step)
+    assert (extended / "metrics.jsonl").read_bytes() == (straight / "metrics.jsonl").read_bytes()
+    assert events(extended, "loss/training") == events(straight, "loss/training")
+    assert files(extended / "snapshots") == files(straight / "snapshots")
+
+
+def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
+    changes = ("name=other", "steps=16", "checkpoint_every=2", "sampler.step_size=1e-5", "note=longer")
+    result = command(*training(*changes, "--run=digits", "--note=for the weekend"), folder=workplace)
+    assert result.code == 0
+    assert "changed since the last start: steps: 12 → 16" in result.err
+    run = Run(run_in(workplace))
+    segment = read_segments(run)[-1]
+    assert (segment["from_step"], segment["note"]) == (12, "for the weekend")
+    assert segment["changes"] == {
+        "name": ["digits", "other"],
+        "steps": [12, 16],
+        "checkpoint_every": [4, 2],
+        "sampler.step_size": [2.4e-05, 1e-05],
+        "note": ["", "longer"],
+    }
+    assert (run.experiment().steps, run.experiment().name, run.experiment().note) == (16, "other", "longer")
+    assert "command line" in json.loads(run.origins_path.read_text())["sampler.step_size"]
+    assert steps_of(run.path) == [4, 8, 12, 14, 16]
+    # it goes on under the new values, and nothing is new to it
+    assert command(*training(*changes, "--run=digits"), folder=workplace).code == 0
+    assert read_segments(run)[-1]["changes"] == {}
+
+
+def test_another_identity_is_refused_with_the_difference_and_the_way_out(workplace: Path) -> None:
+    before = files(workplace)
+    result = command(*training("optimizer.lr=0.01", "seed=7", "steps=50"), folder=workplace)
+    assert result.code == 1
+    (line,) = errors(result.err)
+    assert "optimizer.lr: 0.001 → 0.01" in line
+    assert "seed: 1234 → 7" in line
+    assert "steps" not in line
+    assert "--run digits-2" in line
+    assert files(workplace) == before
+    assert command(*training("optimizer.lr=0.01", "steps=1", "--run=digits-2"), folder=workplace).code == 0
+    assert before.items() <= files(workplace).items()
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    write_cifar10(tmp_path / "data" / FOLDER)
+    train = ["train", "cifar10", *overrides("batch_size=4", "steps=1", "snapshots=none"), "--quiet", *CPU]
+    assert command(*train, folder=tmp_path).code == 0
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    assert command(*train, "--data", "elsewhere", folder=tmp_path).code == 0
+    damage(tmp_path / "elsewhere" / FOLDER / "data_batch_4.bin")
+    result = command(*train, "--data", "elsewhere", folder=tmp_path)
+    assert result.code == 1
+    assert "was trained on other data" in result.err
+    assert "--run NAME" in result.err
+    assert steps_of(tmp_path / "runs/cifar10") == [1]
+
+
+def test_an_unsound_newest_checkpoint_is_named_set_aside_and_made_again(workplace: Path) -> None:
+    run = run_in(workplace)
+    before, metrics, shown = saved(run, 12), (run / "metrics.jsonl").read_bytes(), events(run, "loss/training")
+    damage(checkpoint_folder(run, 12) / "ema.safetensors")
+    wait_for_the_next_second()
+    result = command(*training(), folder=workplace)
+    assert result.code == 0
+    (line,) = [line for line in result.err.splitlines() if line.startswith("warning: ")]
+    assert "checkpoint of step 12 is unsound" in line
+    assert "ema.safetensors" in line
+    assert line.endswith("falling back to step 8")
+    assert saved(run, 12) == before
+    assert (run / "checkpoints/step-00000012.unsound-1/ema.safetensors").is_file()
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+    assert events(run, "loss/training") == shown
+    assert line.removeprefix("warning: ") in (run / "log.txt").read_text()
+
+
+def test_without_a_sound_checkpoint_the_run_begins_anew_and_repeats_no_record(workplace: Path) -> None:
+    run = run_in(workplace)
+    before, metrics, shown = saved(run, 12), (run / "metrics.jsonl").read_bytes(), events(run, "loss/training")
+    for step in (4, 8, 12):
+        (checkpoint_folder(run, step) / "manifest.json").unlink()
+    wait_for_the_next_second()
+    result = command(*training(), folder=workplace)
+    assert result.code == 0
+    assert result.err.count("falling back to the beginning") == 3
+    assert saved(run, 12) == before
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+    assert events(run, "loss/training") == shown
+
+
+def test_a_missing_last_grid_is_made_up_for(workplace: Path) -> None:
+    path = run_in(workplace) / "snapshots/step-00000012.png"
+    before = path.read_bytes()
+    path.unlink()
+    assert command(*training(), folder=workplace).code == 0
+    assert path.read_bytes() == before
+
+
+def test_no_file_of_the_run_is_executed_or_needed_as_it_was(workplace: Path) -> None:
+    (run_in(workplace) / "experiment.py").write_text(
+        f"open({str(workplace / 'executed')!r}, 'w')\nraise SystemExit(3)\n"
+    )
+    assert command(*training("steps=14"), folder=workplace).code == 0
+    assert command("sample", "digits", "--n", "1", folder=workplace).code == 0
+    assert not (workplace / "executed").exists()
+
+
+def test_another_way_to_run_is_a_warning(workplace: Path) -> None:
+    result = command(*training("steps=13", "--plain"), folder=workplace)
+    assert result.code == 0
+    assert "bit-identity with an uninterrupted run ends here: plain False → True" in result.err
+    again = command(*training("steps=14", "--plain"), folder=workplace)
+    assert "bit-identity" not in again.err
+
+
+def test_a_run_that_is_being_written_is_left_alone(workplace: Path) -> None:
+    before = files(workplace)
+    with writer_lock(Run(run_in(workplace))):
+        result = command(*training("steps=20"), folder=workplace)
+    assert result.code == 1
+    assert "being written by process" in result.err
+    assert files(workplace) == before
+
+
+def test_missing_data_is_one_line_and_no_run(tmp_path: Path) -> None:
+    with start("train", "bedroom128", folder=tmp_path) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: LSUN's bedroom (train) isn't on this machine: get bedroom_train_lmdb.zip")
+    assert "data/lsun/bedroom_train_lmdb/data.mdb" in line
+    assert "data.root=DIR" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["digits", "model=ncsnv2-deepest", "model.width=4"], 1, "multiple of 8 and at least 16"),
+        (["celeba64"], 1, "img_align_celeba.zip"),
+        (["digits", "--run", "../x"], 2, "can't name a run"),
+        (["digits", "--device", "cuda:99"], 2, "try --device auto"),
+        (["digits", "--device", "abacus"], 2, "expected auto, cpu, cuda"),
+        (["digits", "steps=many"], 2, "steps"),
+    ],
+)
+def test_what_cant_be_trained_leaves_no_run(tmp_path: Path, words: list[str], code: int, expected: str) -> None:
+    result = command("train", *words, folder=tmp_path)
+    assert result.code == code
+    (line,) = errors(result.err)
+    assert expected in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_isnt_a_run_is_never_trained_into(tmp_path: Path) -> None:
+    (tmp_path / "runs/digits").mkdir(parents=True)
+    (tmp_path / "runs/digits/notes.txt").write_text("mine")
+    # a run of that name in the working folder isn't the one that is meant
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits/config.json").write_text("{}")
+    result = command(*training("steps=1"), folder=tmp_path)
+    assert result.code == 1
+    assert "runs/digits isn't a run" in result.err
+    assert files(tmp_path) == {"runs/digits/notes.txt": b"mine", "digits/config.json": b"{}"}
+
+
+def test_quiet_verbose_and_notes(tmp_path: Path) -> None:
+    quiet = command(*training("steps=2", "--quiet", "--note=a remark"), folder=tmp_path)
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    log = (tmp_path / "runs/digits/log.txt").read_text()
+    assert "finished at step 2/2" in log
+    assert read_segments(Run(tmp_path / "runs/digits"))[0]["note"] == "a remark"
+    normal = command(*training("steps=2"), folder=tmp_path)
+    verbose = command(*training("steps=2", "--verbose"), folder=tmp_path)
+    assert "experiment digits from " not in normal.err
+    assert "experiment digits from " in verbose.err
+    broken = command("train", "bedroom128", "--verbose", folder=tmp_path)
+    assert "Traceback" in broken.err
+    assert command(*training("--verbose", "--quiet"), folder=tmp_path).code == 2
+
+
+def test_the_next_command_is_named(tmp_path: Path) -> None:
+    result = command(*training("steps=4", "--runs=mine"), folder=tmp_path)
+    assert "next: ncsnx sample digits --ckpt latest --n 64 --runs mine" in result.err
+    assert result.out == ""
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_two_workers_train_the_weights_of_none(trained: Path, tmp_path: Path) -> None:
+    assert command(*training("--workers=2"), folder=tmp_path).code == 0
+    for step in (4, 8, 12):
+        assert saved(run_in(tmp_path), step) == saved(run_in(trained), step)
+
+
+def test_steps_are_never_recorded_twice(workplace: Path) -> None:
+    command(*training("steps=15"), folder=workplace)
+    command(*training("steps=17", "eval_every=2"), folder=workplace)
+    records = lines(run_in(workplace) / "metrics.jsonl")
+    counted = Counter((record["step"], "held_out" in record) for record in records)
+    assert set(counted.values()) == {1}
+    assert [record["step"] for record in records] == sorted(record["step"] for record in records)

@@ -1,0 +1,152 @@
+"""Experiments and experiment files that the tests of the language share."""
+
+from pathlib import Path
+
+from ncsnx.config import (
+    CIFAR10,
+    FFHQ,
+    LSUN,
+    NCSN,
+    SGD,
+    Adam,
+    AnnealedLangevin,
+    CelebA,
+    Digits,
+    Ema,
+    Experiment,
+    Geometric,
+    NCSNDeeper,
+    NCSNv2,
+    NCSNv2Deeper,
+    NCSNv2Deepest,
+    RMSProp,
+    ScoreMatching,
+    Snapshots,
+    Uniform,
+)
+
+FILE = """\
+from ncsnx.config import Adam, AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2, register
+
+experiment = register(
+    Experiment(
+        name="NAME",
+        data=Digits(),
+        schedule=Geometric(sigma_max=5.0, sigma_min=0.01, levels=24),
+        model=NCSNv2(width=32),
+        optimizer=Adam(lr=1e-3),
+        sampler=AnnealedLangevin(step_size=2.4e-5, steps_per_level=5),
+        batch_size=128,
+        steps=1_500,
+    )
+)
+"""
+"""A sound experiment file; its experiment is called NAME."""
+
+
+def write_file(path: Path, *changes: tuple[str, str], name: str | None = None) -> Path:
+    """Writes FILE to `path`, named after it, with each (old, new) replaced; every `old` must be there."""
+    text = FILE.replace("NAME", name or path.stem)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def line_of(path: Path, fragment: str, occurrence: int = 1) -> str:
+    """FILE:LINE of the n-th line that holds `fragment`."""
+    numbers = [number for number, line in enumerate(path.read_text().splitlines(), start=1) if fragment in line]
+    return f"{path}:{numbers[occurrence - 1]}"
+
+
+def minimal() -> Experiment:
+    """An experiment with nothing said that needn't be."""
+    return Experiment(
+        name="minimal",
+        data=Digits(),
+        schedule=Geometric(sigma_max=5.0, levels=24),
+        model=NCSNv2(),
+        sampler=AnnealedLangevin(step_size=2e-5, steps_per_level=5),
+        steps=1_500,
+    )
+
+
+def every_variant() -> dict[str, Experiment]:
+    """Experiments that together have every built-in variant, and every field at another value than its default."""
+    return {
+        "digits": minimal(),
+        "cifar10": Experiment(
+            name="cifar10",
+            data=CIFAR10(root="/data/cifar10", random_flip=True, dequantization="uniform", transform="logit"),
+            schedule=Uniform(sigma_max=50.0, sigma_min=0.02, levels=232),
+            model=NCSN(width=64, normalization="batch", activation="swish", spectral_norm=True),
+            optimizer=SGD(lr=0.1, weight_decay=1e-4, momentum=0.5),
+            sampler=AnnealedLangevin(step_size=6.2e-6, steps_per_level=7, denoise=False, data_init=True),
+            loss=ScoreMatching(power=1.0),
+            ema=None,
+            batch_size=96,
+            accumulation=4,
+            warmup_steps=500,
+            clip_norm=1.5,
+            precision="bf16",
+            seed=4294967295,
+            steps=300_000,
+            checkpoint_every=2_500,
+            eval_every=50,
+            log_every=5,
+            snapshots=None,
+            note="σ as published; lr isn't",
+        ),
+        "celeba": Experiment(
+            name="celeba",
+            data=CelebA(
+                root="celeba",
+                random_flip=True,
+                dequantization="gaussian",
+                transform="rescaled",
+                image_size=32,
+                crop=120,
+            ),
+            schedule=Geometric(sigma_max=90.0, sigma_min=0.02, levels=500),
+            model=NCSNDeeper(width=96, normalization="instance", activation="relu", spectral_norm=True),
+            optimizer=RMSProp(lr=2e-4, weight_decay=0.01, alpha=0.9, eps=1e-6, momentum=0.1),
+            sampler=AnnealedLangevin(step_size=3.3e-6, steps_per_level=5),
+            ema=Ema(rate=0.99),
+            snapshots=Snapshots(n=16, every=4),
+            steps=210_000,
+        ),
+        "lsun": Experiment(
+            name="lsun",
+            data=LSUN(
+                root="lsun",
+                random_flip=True,
+                dequantization="uniform",
+                transform="logit",
+                category="church_outdoor",
+                image_size=96,
+            ),
+            schedule=Geometric(sigma_max=140.0, levels=788),
+            model=NCSNv2Deeper(width=96, normalization="variance", activation="leaky_relu"),
+            optimizer=Adam(lr=2e-4, weight_decay=0.1, beta1=0.5, beta2=0.9, eps=1e-3, amsgrad=True),
+            sampler=AnnealedLangevin(step_size=4.9e-6, steps_per_level=4),
+            steps=200_000,
+        ),
+        "ffhq": Experiment(
+            name="ffhq",
+            data=FFHQ(root="ffhq", random_flip=True, dequantization="gaussian", transform="rescaled", image_size=128),
+            schedule=Uniform(sigma_max=348.0, levels=2311),
+            model=NCSNv2Deepest(width=32, normalization="none", activation="swish"),
+            sampler=AnnealedLangevin(step_size=9e-7, steps_per_level=3),
+            steps=80_000,
+        ),
+        "ncsnv2": Experiment(
+            name="ncsnv2",
+            data=Digits(random_flip=True, dequantization="uniform", transform="rescaled"),
+            schedule=Geometric(sigma_max=8.0, sigma_min=0.02, levels=10),
+            model=NCSNv2(width=16, normalization="instance", activation="relu"),
+            sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
+            steps=100,
+        ),
+    }

@@ -1,0 +1,184 @@
+"""Experiment files: executed apart from each other, found by rank, and never harmed by a broken neighbour."""
+
+import os
+import py_compile
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncsnx.config.discovery import UnknownExperimentError, discover, resolve
+from ncsnx.config.loading import ExperimentFileError, load_file
+from ncsnx.errors import UsageError
+from tests.config.examples import FILE, line_of, write_file
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty."""
+    monkeypatch.chdir(tmp_path)
+    return Path("experiments")
+
+
+def found_in(rank: int) -> dict[str, str | None]:
+    """File → error for the sources of a rank."""
+    return {source.path.name: source.error for source in discover() if source.rank == rank}
+
+
+def test_two_files_with_one_stem_keep_their_own_classes(tmp_path: Path) -> None:
+    text = """
+class Choice:
+    width = WIDTH
+
+register(attrs.evolve(experiment, name="chosen", model=NCSNv2(width=Choice.width), note=Choice.__module__))
+"""
+    files = []
+    for folder, width in (("a", 8), ("b", 16)):
+        file = write_file(tmp_path / folder / "same.py", name=f"first-{folder}")
+        file.write_text("import attrs\n" + file.read_text() + text.replace("WIDTH", str(width)))
+        files.append(file)
+    first, second, again = (resolve(f"{file}:chosen").experiment for file in (files[0], files[1], files[0]))
+    assert (first.model.width, second.model.width, again.model.width) == (8, 16, 8)
+    assert first.note != second.note, "their modules have different names"
+
+
+def test_the_source_counts_and_not_a_stale_bytecode_file(folder: Path) -> None:
+    file = write_file(folder / "cached.py", ("width=32", "width=64"))
+    py_compile.compile(str(file), doraise=True)
+    before = file.stat()
+    write_file(file, ("width=32", "width=48"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size, "so that Python itself would take the bytecode"
+    assert resolve("cached").experiment.model.width == 48
+    assert "width=48" in resolve("cached").source
+
+
+def test_bytecode_without_a_source_is_no_experiment(folder: Path) -> None:
+    file = write_file(folder / "gone.py")
+    py_compile.compile(str(file), cfile=str(folder / "gone.pyc"), doraise=True)
+    file.unlink()
+    assert found_in(0) == {}
+
+
+def test_a_file_named_like_a_standard_module_hides_nothing(folder: Path) -> None:
+    for stem in ("typing", "json", "torch"):
+        write_file(folder / f"{stem}.py")
+    path = list(sys.path)
+    assert resolve("typing").experiment.name == "typing"
+    assert found_in(0) == {"json.py": None, "torch.py": None, "typing.py": None}
+    assert sys.path == path
+    assert sys.modules["typing"].__file__ != str(folder / "typing.py")
+
+
+def test_what_a_file_prints_stays_out_of_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_file(folder / "chatty.py")
+    file.write_text(f"print('hello')\nimport sys\nsys.stdout.write('again')\n{file.read_text()}")
+    resolve("chatty")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "hello" in err
+    assert "again" in err
+
+
+def test_a_broken_file_leaves_no_module_behind(folder: Path) -> None:
+    before = set(sys.modules)
+    file = write_file(folder / "broken.py")
+    file.write_text(file.read_text() + "\n1 / 0\n")
+    with pytest.raises(ExperimentFileError, match="ZeroDivisionError"):
+        load_file(file)
+    assert {name for name in set(sys.modules) - before if name.startswith("ncsnx_experiment")} == set()
+
+
+def test_broken_files_are_sources_with_an_error_and_break_no_other(folder: Path) -> None:
+    write_file(folder / "good.py")
+    (folder / "syntax.py").write_text("register(\n")
+    (folder / "exits.py").write_text("raise SystemExit(0)\n")
+    (folder / "folder.py").mkdir()
+    (folder / "_helper.py").write_text("1 / 0\n")
+    (folder / ".hidden.py").write_text("1 / 0\n")
+    found = found_in(0)
+    assert set(found) == {"good.py", "syntax.py", "exits.py", "folder.py"}, "helpers and hidden files are left out"
+    assert [name for name, error in found.items() if error is None] == ["good.py"]
+    assert "experiments/folder.py: can't be read: Is a directory" in str(found["folder.py"])
+    assert resolve("good").experiment.name == "good"
+    assert resolve("digits").experiment.name == "digits", "the built-in ones are there as well"
+
+
+def test_an_own_experiment_goes_before_the_built_in_one_of_its_name(folder: Path) -> None:
+    write_file(folder / "mine.py", ("width=32", "width=24"), name="digits")
+    assert resolve("digits").experiment.model.width == 24
+
+
+def test_a_name_found_twice_at_one_rank_shows_both_places(folder: Path) -> None:
+    first, second = write_file(folder / "a.py", name="twin"), write_file(folder / "b.py", name="twin")
+    with pytest.raises(UsageError, match="'twin' is registered twice") as caught:
+        resolve("twin")
+    for file in (first, second):
+        assert line_of(file, "= register(") in str(caught.value)
+    assert "FILE.py:twin" in str(caught.value)
+    assert resolve("experiments/b.py").experiment.name == "twin", "a path is unambiguous"
+    assert resolve("experiments/b.py:twin").experiment.name == "twin"
+
+
+def test_one_real_file_under_two_names_is_one_experiment(folder: Path) -> None:
+    write_file(folder / "real.py")
+    (folder / "alias.py").symlink_to("real.py")
+    assert len(found_in(0)) == 1
+    assert resolve("real").experiment.name == "real"
+
+
+def test_a_file_may_register_several_and_one_is_picked_by_name(folder: Path) -> None:
+    file = write_file(folder / "several.py", name="one")
+    file.write_text(f"import attrs\n{file.read_text()}\nregister(attrs.evolve(experiment, name='two', seed=2))\n")
+    assert resolve("two").experiment.seed == 2
+    assert resolve(f"{file}:two").experiment.seed == 2
+    with pytest.raises(
+        UsageError, match=r"registers one, two; pick one with .*several.py:NAME, such as .*several.py:one"
+    ):
+        resolve(str(file))
+    with pytest.raises(UsageError, match=r"registers one, two, but no 'too'; did you mean two\?"):
+        resolve(f"{file}:too")
+
+
+def test_register_returns_its_argument_and_checks_it_outside_a_file_as_well() -> None:
+    scope: dict[str, object] = {}
+    exec(FILE.replace("NAME", "direct") + "assert register(experiment) is experiment\n", scope)
+    with pytest.raises(UsageError.__base__, match="register expects an Experiment, found str"):
+        exec("from ncsnx.config import register\nregister('digits')\n", scope)
+
+
+def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
+    write_file(folder / "digits_wide.py")
+    with pytest.raises(
+        UnknownExperimentError, match=r"no experiment is named 'digitz'; did you mean digits, digits_wide"
+    ):
+        resolve("digitz")
+    with pytest.raises(
+        UnknownExperimentError, match=r"no experiment is named 'zzz'; there are digits_wide, bedroom128,"
+    ):
+        resolve("zzz")
+    with pytest.raises(UsageError, match=r"experiments/digits_wyde.py: there is no such experiment file; did you mean"):
+        resolve("experiments/digits_wyde.py")
+
+
+def test_an_unknown_name_that_a_broken_file_bears_gets_its_error(folder: Path) -> None:
+    write_file(folder / "mine.py", ("register\n", "register\n1 / 0\n"))
+    with pytest.raises(
+        UnknownExperimentError, match=r"file of that name is broken: experiments/mine.py:2: ZeroDivision"
+    ):
+        resolve("mine")
+    with pytest.raises(UnknownExperimentError, match=r"\(1 broken file: see `ncsnx list`\)"):
+        resolve("other")
+
+
+def test_a_file_may_declare_its_encoding(folder: Path) -> None:
+    file = write_file(folder / "latin.py", ("steps=1_500", 'steps=1_500, note="é"'))
+    file.write_bytes(b"# -*- coding: latin-1 -*-\n" + file.read_text().encode("latin-1"))
+    assert resolve("latin").experiment.note == "é"
+    assert resolve("latin").origins["note"] == "experiments/latin.py:13"
+
+
+def test_a_byte_order_mark_is_no_error(folder: Path) -> None:
+    file = write_file(folder / "marked.py")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert resolve("marked").origins["model.width"] == line_of(file, "width=32")

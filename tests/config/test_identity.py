@@ -1,0 +1,131 @@
+"""The identity of a run: what is in it, what isn't, and that it never changes."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+import pytest
+
+from ncsnx.config import Adam, Config, Experiment
+from ncsnx.config.canonical import canonical, digest
+from ncsnx.config.codec import TAG, identity, optional_of, structure, unstructure
+from ncsnx.config.discovery import discover
+from ncsnx.config.variants import is_family, tag_of, variants
+from tests.config.examples import every_variant, minimal
+
+FROZEN = {
+    "bedroom128": "10d8ca1cefdd8133b4c58b4a171b6e50517ab8b862e1b9d57db69edca60418cd",
+    "celeba64": "468c2e40ce431541508c56f299e624ca301eb3524e5c4e0d06b3e5bd9dd68105",
+    "church96": "48f9769a3d18d48aad6c3c1db840b2086248ac0c971a69a9e39c17a0758ea9b4",
+    "cifar10": "ac4e0e6ba1894ea214d8c9b350239e9e7d8dd9e4d2a1a911286153affd349369",
+    "cifar10_ncsn": "7294c5be79f658815e5785d514f065824fc1272af27c1f2b86031b2d24886dae",
+    "digits": "8ee6d37c9ed36598187898dd9e5a9d765294899a6940c99e37cb0c97eb0f911a",
+    "ffhq256": "2c193b79f7db50d1ab9178271c74975673245117098edbc5acc1bece40220357",
+    "tower128": "a5b5ed44b80de1bcfee15a445ccfcaf2bd00630a4fd1b0831297013c13a184b0",
+}
+"""They may never change: runs of today could not be resumed by the ncsnx of tomorrow."""
+
+OUTSIDE = {
+    "name",
+    "steps",
+    "checkpoint_every",
+    "eval_every",
+    "log_every",
+    "snapshots",
+    "snapshots.n",
+    "snapshots.every",
+    "note",
+    "data.root",
+    "sampler",
+    "sampler.step_size",
+    "sampler.steps_per_level",
+    "sampler.denoise",
+    "sampler.data_init",
+}
+
+
+def test_the_identities_of_the_eight_experiments_are_frozen() -> None:
+    found = {r.experiment.name: r.experiment for source in discover() if source.file for r in source.file.registered}
+    assert {name: identity(experiment) for name, experiment in found.items()} == FROZEN
+
+
+def _another(value: Any, declared: Any) -> Any:
+    """An accepted value of the declared type that isn't `value`."""
+    inner = optional_of(declared)
+    if inner is not None and value is None:
+        return {} if issubclass(inner, Config) else _another(1.0 if inner is float else "x", inner)
+    if inner is not None:
+        return None
+    if get_origin(declared) is Literal:
+        return next(option for option in get_args(declared) if option != value)
+    changes = {bool: lambda v: not v, int: lambda v: v // 2 or 2 * v + 2, float: lambda v: v / 2 or 0.5}
+    changes[str] = lambda v: v + "x"
+    return changes[declared](value)
+
+
+def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """(path, the dict that holds it, its new value) for every field of an experiment and its parts."""
+    for field in attrs.fields(type(config)):
+        path, value = f"{prefix}{field.name}", getattr(config, field.name)
+        if is_family(field.type):
+            tags = [tag for tag in variants(field.type) if tag != tag_of(type(value))]
+            for tag in tags:
+                yield path, values, {**_required(variants(field.type)[tag], values[field.name]), TAG: tag}
+        elif not isinstance(value, Config) or optional_of(field.type) is not None:
+            yield path, values, _another(value, field.type)
+        if isinstance(value, Config):
+            yield from _changes(value, values[field.name], f"{path}.")
+
+
+def _required(cls: type[Config], before: dict[str, Any]) -> dict[str, Any]:
+    stand_in = {"category": "bedroom", "image_size": 32}
+    needed = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
+    return {name: before.get(name, stand_in.get(name)) for name in needed}
+
+
+CASES = [
+    pytest.param(case, index, id=f"{case}:{path}")
+    for case, experiment in every_variant().items()
+    for index, (path, _, _) in enumerate(_changes(experiment, unstructure(experiment)))
+]
+
+
+@pytest.mark.parametrize(("case", "index"), CASES)
+def test_each_field_is_in_the_identity_unless_it_is_declared_outside(case: str, index: int) -> None:
+    before = every_variant()[case]
+    values = unstructure(before)
+    path, holder, value = list(_changes(before, values))[index]
+    holder[path.rpartition(".")[2]] = value
+    after = structure(values)
+    assert after != before
+    assert (identity(after) == identity(before)) == (path in OUTSIDE)
+
+
+def test_the_cases_cover_every_field_that_is_outside() -> None:
+    paths = {
+        path for experiment in every_variant().values() for path, _, _ in _changes(experiment, unstructure(experiment))
+    }
+    assert paths >= OUTSIDE - {"sampler"}, "there is one sampler, so no other to swap it for"
+
+
+def test_a_whole_number_and_the_same_number_with_a_point_are_one() -> None:
+    whole = attrs.evolve(minimal(), optimizer=Adam(lr=1, weight_decay=0), clip_norm=2)
+    point = attrs.evolve(minimal(), optimizer=Adam(lr=1.0, weight_decay=0.0), clip_norm=2.0)
+    assert identity(whole) == identity(point)
+
+
+def test_minus_zero_is_zero() -> None:
+    minus = attrs.evolve(minimal(), optimizer=Adam(weight_decay=-0.0))
+    assert identity(minus) == identity(minimal())
+
+
+def test_the_identity_is_the_sha256_of_sorted_utf8_json_without_spaces() -> None:
+    assert canonical({"b": [1, 2.5, None, True], "a": "σ"}) == '{"a":"σ","b":[1,2.5,null,true]}'.encode()
+    assert digest({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical(float("nan"))
+
+
+def test_two_experiments_with_different_names_for_the_same_thing_share_an_identity() -> None:
+    longer: Experiment = attrs.evolve(minimal(), name="longer", steps=10**6, note="more", snapshots=None)
+    assert identity(longer) == identity(minimal())

@@ -1,0 +1,153 @@
+"""Overrides of the command line: parsed by the declared type, order-free, variants first."""
+
+import pytest
+
+from ncsnx.config import SGD, Adam, CelebA, Digits, Ema, Experiment, Geometric, NCSNv2Deeper, Snapshots, Uniform
+from ncsnx.config.overrides import OverrideError, apply_overrides, apply_sampler_overrides, parse_overrides
+from tests.config.examples import every_variant, minimal
+
+
+def changed(*words: str, experiment: Experiment | None = None) -> Experiment:
+    return apply_overrides(experiment or minimal(), {}, parse_overrides(list(words)))[0]
+
+
+def test_variants_come_first_whatever_the_order() -> None:
+    words = ["optimizer.momentum=0.8", "steps=50k", "optimizer=sgd", "model.width=64"]
+    for order in (words, words[::-1]):
+        experiment = changed(*order)
+        assert experiment.optimizer == SGD(momentum=0.8)
+        assert (experiment.steps, experiment.model.width) == (50_000, 64)
+
+
+def test_a_swap_starts_from_the_defaults_of_the_new_variant() -> None:
+    ncsnv2 = every_variant()["ncsnv2"]
+    assert changed("model=ncsnv2-deeper", experiment=ncsnv2).model == NCSNv2Deeper()
+    assert changed("optimizer=adam", experiment=every_variant()["cifar10"]).optimizer == Adam()
+
+
+def test_a_swap_keeps_what_has_no_default_in_both() -> None:
+    assert changed("schedule=uniform").schedule == Uniform(sigma_max=5.0, levels=24)
+    with pytest.raises(OverrideError, match=r"data.category: is required by lsun, but missing .*add data.category=…"):
+        changed("data=lsun")
+
+
+def test_naming_the_variant_that_is_there_changes_nothing() -> None:
+    lsun = every_variant()["lsun"]
+    assert changed("optimizer=adam", experiment=lsun) == lsun
+
+
+@pytest.mark.parametrize(
+    ("word", "steps"),
+    [
+        ("500", 500),
+        ("50k", 50_000),
+        ("50K", 50_000),
+        ("1.5M", 1_500_000),
+        ("2.3m", 2_300_000),
+        ("0.5k", 500),
+        ("150_000", 150_000),
+        ("+7", 7),
+        ("1.1M", 1_100_000),
+        ("4.35k", 4_350),
+    ],
+)
+def test_whole_numbers_may_be_short(word: str, steps: int) -> None:
+    assert changed(f"steps={word}").steps == steps
+
+
+@pytest.mark.parametrize(
+    "word", ["1.5", "0.0005k", "1e3", "5 k", "k", "", "1__0", "0x10", "٣", "50kk", "1.0", "9" * 5000]
+)
+def test_what_is_no_whole_number_is_refused_as_one(word: str) -> None:
+    with pytest.raises(OverrideError, match=r"^steps: expected a whole number such as 500, 50k or 1.5M, found '"):
+        changed(f"steps={word}")
+
+
+@pytest.mark.parametrize(("word", "lr"), [("1", 1.0), ("1e-4", 1e-4), (".5", 0.5), ("1.", 1.0), ("1_0.5E+1", 105.0)])
+def test_numbers_are_read_as_python_reads_them(word: str, lr: float) -> None:
+    found = changed(f"optimizer.lr={word}").optimizer.lr
+    assert (found, type(found)) == (lr, float)
+
+
+def test_text_may_hold_equals_signs_spaces_and_nothing() -> None:
+    assert changed("note=a = b").note == "a = b"
+    assert changed("note=", experiment=every_variant()["cifar10"]).note == ""
+
+
+def test_none_switches_a_part_off_and_a_field_of_it_on_again() -> None:
+    assert changed("ema=none", "snapshots=none", "clip_norm=none").ema is None
+    assert changed("clip_norm=None", experiment=every_variant()["cifar10"]).clip_norm is None
+    experiment = changed("ema.rate=0.9", "snapshots.n=4", experiment=every_variant()["cifar10"])
+    assert (experiment.ema, experiment.snapshots) == (Ema(rate=0.9), Snapshots(n=4))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["steps"], "'steps': expected FIELD=VALUE, such as steps=50k"),
+        (["=5"], "'=5': expected FIELD=VALUE"),
+        (["steps=1", "steps=2"], "steps: given twice, as '1' and '2'; give it once"),
+        (["stepz=1"], "stepz: no such field in an experiment; did you mean steps?"),
+        (["lr=1"], "lr: no such field in an experiment; it exists under optimizer.lr$"),
+        (["levels=1"], "levels: .* it exists under schedule.levels$"),
+        (["rate=1"], "rate: .* it exists under ema.rate$"),
+        (["every=1"], "every: .* it exists under snapshots.every$"),
+        (["optimzer.lr=1"], "optimzer.lr: no such field in an experiment; it exists under optimizer.lr$"),
+        (["optimizer.betal=0"], r"optimizer.betal: no such field in optimizer \(adam\); did you mean optimizer.beta"),
+        (["optimizer.momentum=0"], r"optimizer.momentum: .*\(with optimizer=rmsprop or optimizer=sgd\)"),
+        (["model.spectral_norm=true"], r"model.spectral_norm: .*\(with model=ncsn or model=ncsn-deeper\)"),
+        (["optimizer.zzz=0"], r"optimizer.zzz: no such field in optimizer \(adam\); .* has lr, weight_decay, beta1"),
+        (["zzzzz=0"], "zzzzz: no such field in an experiment; an experiment has name, data, schedule"),
+        (["steps.x=1"], "steps.x: steps is a single value, nothing lies under it"),
+        (["loss=2"], "loss: is a group of values; set loss.power=…$"),
+        (["ema=0.9"], "ema: is a group of values; set ema.rate=…, or ema=none"),
+        (["ema=none", "ema.rate=0.9"], "ema.rate: given together with ema=none; give one of the two"),
+        (["optimizer=adamw"], "optimizer: expected one of adam, rmsprop, sgd, found 'adamw'; did you mean 'adam'?"),
+        (["optimizer=none"], "optimizer: expected one of adam, rmsprop, sgd, found 'none'"),
+        (["precision=fp16"], "precision: expected one of fp32, bf16, found 'fp16'; did you mean 'bf16'?"),
+        (["sampler.denoise=yes"], "sampler.denoise: expected true or false, found 'yes'"),
+        (["sampler.denoise=True"], "sampler.denoise: expected true or false, found 'True'"),
+        (["optimizer.lr=fast"], "optimizer.lr: expected a finite number such as 0.8 or 1e-4, found 'fast'"),
+        (["optimizer.lr=nan"], "optimizer.lr: expected a finite number .*found 'nan'"),
+        (["optimizer.lr=1e999"], "optimizer.lr: expected a finite number, found number inf"),
+        (["optimizer.lr=-1"], r"optimizer.lr: must be a finite number > 0, not -1.0 \(from optimizer.lr=-1\)"),
+        (["steps=-5", "seed=3"], r"steps: must be a whole number > 0, not -5 \(from steps=-5\)$"),
+        (["seed=4294967296"], "seed: must be between 0 and 4294967295, not 4294967296"),
+        (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 doesn't"),
+        (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 isn't .*sigma_min=9"),
+        (["schedule.levels=1"], "schedule.levels: must be between 2 and 1000000, not 1"),
+        (["ema.rate=1"], "ema.rate: must be at least 0 and below 1, not 1.0"),
+        (["name=../x"], "name: must be 1 to 100 of the characters .*, not '../x'"),
+        (["name=a..b"], "name: must be .*without '..', not 'a..b'"),
+        (["note=a\nb"], r"note: must be one line of printable text, not 'a\\nb'"),
+        (["data=cifar10", "data.root=\udc80"], "data.root: must be one line of printable text"),
+        (["data=lsun", "data.category=a/b", "data.image_size=8"], "data.category: must be 1 to 64 letters, digits"),
+    ],
+)
+def test_every_complaint_names_the_path_what_was_given_and_what_is_accepted(words: list[str], message: str) -> None:
+    with pytest.raises(OverrideError, match=message) as caught:
+        changed(*words)
+    assert caught.value.exit_code == 2
+
+
+def test_all_that_is_wrong_with_several_overrides_is_told_with_its_own_cause() -> None:
+    with pytest.raises(OverrideError) as caught:
+        changed("optimizer.lr=-1", "ema.rate=2", "batch_size=64")
+    message = str(caught.value)
+    assert "(from optimizer.lr=-1)" in message
+    assert "(from ema.rate=2)" in message
+    assert "batch_size" not in message
+
+
+def test_a_trained_run_can_change_its_sampler_only() -> None:
+    experiment = apply_sampler_overrides(minimal(), ["sampler.steps_per_level=2", "sampler.denoise=false"])
+    assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
+    with pytest.raises(OverrideError, match="steps: a trained run can't change it; here only sampler… can"):
+        apply_sampler_overrides(minimal(), ["steps=5"])
+
+
+def test_a_larger_change_at_once() -> None:
+    experiment = changed("data=celeba", "schedule.sigma_max=90", "schedule.levels=500", "data.crop=120")
+    assert experiment.data == CelebA(crop=120)
+    assert experiment.schedule == Geometric(sigma_max=90.0, levels=500)
+    assert minimal().data == Digits(), "the experiment that is changed stays as it was"

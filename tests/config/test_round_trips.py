@@ -1,0 +1,227 @@
+"""Any configuration survives being saved; any override applies or says which path it can't be applied at."""
+
+import json
+from typing import get_args
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ncsnx.config import (
+    CIFAR10,
+    FFHQ,
+    LSUN,
+    NCSN,
+    SGD,
+    Adam,
+    AnnealedLangevin,
+    CelebA,
+    Data,
+    Digits,
+    Ema,
+    Experiment,
+    Geometric,
+    Model,
+    NCSNDeeper,
+    NCSNv2,
+    NCSNv2Deeper,
+    NCSNv2Deepest,
+    Optimizer,
+    RMSProp,
+    Schedule,
+    ScoreMatching,
+    Snapshots,
+    Uniform,
+)
+from ncsnx.config.codec import flatten, from_json, identity, to_json, unstructure
+from ncsnx.config.comparison import differences, shown
+from ncsnx.config.data import Dequantization, Transform
+from ncsnx.config.model import Activation, Normalization
+from ncsnx.config.overrides import OverrideError, apply_overrides, parse_overrides
+from tests.config.examples import every_variant, minimal
+
+positive = st.one_of(st.floats(min_value=0, exclude_min=True, allow_infinity=False), st.integers(1, 10**9))
+not_negative = st.one_of(positive, st.sampled_from([0, 0.0, -0.0]))
+fraction = st.floats(min_value=0, max_value=1, exclude_max=True)
+count = st.integers(1, 10**12)
+line = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
+word = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", fullmatch=True)
+
+
+def data() -> st.SearchStrategy[Data]:
+    common = {
+        "random_flip": st.booleans(),
+        "dequantization": st.sampled_from(get_args(Dequantization)),
+        "transform": st.sampled_from(get_args(Transform)),
+    }
+    disk = {**common, "root": st.none() | line}
+    return st.one_of(
+        st.builds(Digits, **common),
+        st.builds(CIFAR10, **disk),
+        st.builds(CelebA, **disk, image_size=count, crop=count),
+        st.builds(LSUN, **disk, category=word, image_size=count),
+        st.builds(FFHQ, **disk, image_size=count),
+    )
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> Schedule:
+    low, high = sorted(draw(st.lists(positive, min_size=2, max_size=2, unique=True)))
+    cls = draw(st.sampled_from([Geometric, Uniform]))
+    return cls(sigma_max=high, sigma_min=low, levels=draw(st.integers(2, 10**6)))
+
+
+def models() -> st.SearchStrategy[Model]:
+    common = {
+        "width": count,
+        "normalization": st.sampled_from(get_args(Normalization)),
+        "activation": st.sampled_from(get_args(Activation)),
+    }
+    unconditional = [st.builds(cls, **common) for cls in (NCSNv2, NCSNv2Deeper, NCSNv2Deepest)]
+    conditional = [st.builds(cls, **common, spectral_norm=st.booleans()) for cls in (NCSN, NCSNDeeper)]
+    return st.one_of(*unconditional, *conditional)
+
+
+def optimizers() -> st.SearchStrategy[Optimizer]:
+    common = {"lr": positive, "weight_decay": not_negative}
+    return st.one_of(
+        st.builds(Adam, **common, beta1=fraction, beta2=fraction, eps=positive, amsgrad=st.booleans()),
+        st.builds(RMSProp, **common, alpha=fraction, eps=positive, momentum=fraction),
+        st.builds(SGD, **common, momentum=fraction),
+    )
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> Experiment:
+    accumulation = draw(st.integers(1, 64))
+    return Experiment(
+        name=draw(name),
+        data=draw(data()),
+        schedule=draw(schedules()),
+        model=draw(models()),
+        optimizer=draw(optimizers()),
+        sampler=draw(
+            st.builds(
+                AnnealedLangevin,
+                step_size=positive,
+                steps_per_level=count,
+                denoise=st.booleans(),
+                data_init=st.booleans(),
+            )
+        ),
+        loss=draw(st.builds(ScoreMatching, power=not_negative)),
+        ema=draw(st.none() | st.builds(Ema, rate=fraction)),
+        batch_size=accumulation * draw(st.integers(1, 1024)),
+        accumulation=accumulation,
+        warmup_steps=draw(st.integers(0, 10**9)),
+        clip_norm=draw(st.none() | positive),
+        precision=draw(st.sampled_from(["fp32", "bf16"])),
+        seed=draw(st.integers(0, 2**32 - 1)),
+        steps=draw(count),
+        checkpoint_every=draw(count),
+        eval_every=draw(count),
+        log_every=draw(count),
+        snapshots=draw(st.none() | st.builds(Snapshots, n=count, every=count)),
+        note=draw(line),
+    )
+
+
+@settings(deadline=None)  # machines are busy
+@given(experiments())
+def test_any_experiment_survives_being_saved_with_an_equal_identity(experiment: Experiment) -> None:
+    text = json.dumps(to_json(experiment), allow_nan=False)
+    read = from_json(json.loads(text))
+    assert read == experiment
+    assert identity(read) == identity(experiment)
+    assert type(read.data) is type(experiment.data)
+    assert type(read.model) is type(experiment.model)
+    assert type(read.optimizer) is type(experiment.optimizer)
+    assert json.dumps(to_json(read)) == json.dumps(to_json(from_json(to_json(read)))), "saving is idempotent"
+
+
+@settings(deadline=None)  # machines are busy
+@given(experiments(), experiments())
+def test_typing_what_show_prints_turns_one_experiment_into_another(first: Experiment, second: Experiment) -> None:
+    rows = [(path, value) for path, value in flatten(unstructure(second)) if path != "data.root"]
+    switched_off = [path for path in ("ema", "snapshots") if getattr(second, path) is None]
+    words = [f"{path}={shown(value)}" for path, value in rows if path not in switched_off]
+    words += [f"{path}=none" for path in switched_off]
+    changed, _ = apply_overrides(first, {}, parse_overrides(words))
+    assert [row for row in differences(changed, second) if row.path != "data.root"] == []
+
+
+PATHS = sorted(
+    {path for experiment in every_variant().values() for path, _ in flatten(unstructure(experiment))}
+    | {
+        "ema",
+        "snapshots",
+        "loss",
+        "optimizer",
+        "lr",
+        "optimizer.",
+        ".lr",
+        "data..root",
+        "steps.x",
+        "Steps",
+        "experiment",
+    }
+)
+TEXTS = [
+    "",
+    "none",
+    "None",
+    "true",
+    "false",
+    "True",
+    "0",
+    "1",
+    "-1",
+    "+2",
+    "1_000",
+    "50k",
+    "1.5M",
+    "0.5k",
+    "1.0",
+    "1e-4",
+]
+TEXTS += [".5", "1e999", "nan", "inf", "-inf", "0x10", "٣", "1__0", "9" * 5000, "9" * 5000 + "k", "(1, 2)", "[1]", "{}"]
+TEXTS += ["adam", "sgd", "rmsprop", "uniform", "geometric", "ncsn", "ncsnv2-deepest", "lsun", "celeba", "digits", "ald"]
+TEXTS += ["elu", "bf16", "instance++", "a=b", "\x00", "a\nb", "\ud800", "../x", "a..b", " 1"]
+
+paths = st.sampled_from(PATHS) | st.text(max_size=12)
+texts = st.sampled_from(TEXTS) | st.text(max_size=12)
+
+
+def applied(experiment: Experiment, *words: str) -> Experiment | OverrideError:
+    try:
+        return apply_overrides(experiment, {}, parse_overrides(list(words)))[0]
+    except OverrideError as error:
+        return error
+
+
+@settings(deadline=None)  # machines are busy
+@given(st.sampled_from(sorted(every_variant())), paths, texts)
+@example("digits", "steps", "9" * 5000)
+@example("digits", "optimizer.eps", "9" * 5000)
+@example("digits", "note", "\x00" * 5000)
+@example("cifar10", "ema.rate", "0.5")
+def test_any_override_applies_to_its_path_alone_or_names_it_in_its_error(case: str, path: str, text: str) -> None:
+    experiment, argument = every_variant()[case], f"{path}={text}"
+    typed = argument.partition("=")[0]
+    outcome = applied(experiment, argument)
+    if isinstance(outcome, OverrideError):
+        assert typed in str(outcome)
+        assert len(str(outcome)) < 1_000, "long values are cut"
+    else:
+        parent = typed.rpartition(".")[0]
+        for row in differences(experiment, outcome):
+            switched_on = parent in ("ema", "snapshots") and row.path.startswith(parent)
+            assert row.path == typed or row.path.startswith(f"{typed}.") or switched_on
+
+
+@settings(deadline=None)  # machines are busy
+@given(st.lists(st.tuples(paths, texts), max_size=5))
+def test_any_line_of_overrides_gives_the_same_in_any_order(pairs: list[tuple[str, str]]) -> None:
+    words = [f"{path}={text}" for path, text in pairs]
+    there, back = applied(minimal(), *words), applied(minimal(), *words[::-1])
+    assert there == back or (isinstance(there, OverrideError) and isinstance(back, OverrideError))

@@ -1,0 +1,153 @@
+"""The saved form: what was once written reads for ever, and nothing else reads at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from ncsnx.config import Config, Data, Ema, Experiment, Model, Optimizer, Sampler, Schedule, ScoreMatching, Snapshots
+from ncsnx.config.codec import (
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    TAG,
+    ConfigError,
+    from_json,
+    identity,
+    to_json,
+    unstructure,
+)
+from ncsnx.config.provenance import is_default
+from ncsnx.config.variants import variants
+from tests.config.examples import every_variant, minimal
+
+FROZEN = json.loads((Path(__file__).parent / "saved" / "v1.json").read_text())
+"""Written by the first ncsnx. It may never be written again; another version of the form adds another file."""
+
+
+def saved(**changes: Any) -> dict[str, Any]:
+    """The saved form of the minimal experiment, with top-level values replaced."""
+    form = to_json(minimal())
+    return {**form, "experiment": {**form["experiment"], **changes}}
+
+
+@pytest.mark.parametrize("case", FROZEN["complete"])
+def test_what_version_1_wrote_reads_for_ever(case: str) -> None:
+    frozen = FROZEN["complete"][case]
+    experiment = from_json(frozen["saved"])
+    assert experiment == every_variant()[case]
+    assert identity(experiment) == frozen["identity"]
+
+
+def test_a_saved_experiment_that_lacks_every_field_with_a_default_gets_the_defaults() -> None:
+    frozen = FROZEN["sparse"]
+    assert from_json(frozen["saved"]) == minimal()
+    assert identity(from_json(frozen["saved"])) == frozen["identity"]
+
+
+def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen_file() -> None:
+    written: dict[type, set[str]] = {}
+
+    def visit(config: Config) -> None:
+        for field in attrs.fields(type(config)):
+            value = getattr(config, field.name)
+            if not is_default(field, value):
+                written.setdefault(type(config), set()).add(field.name)
+            if isinstance(value, Config):
+                visit(value)
+
+    for case in FROZEN["complete"].values():
+        visit(from_json(case["saved"]))
+    families = [variants(family) for family in (Data, Schedule, Model, Optimizer, Sampler)]
+    for cls in [*(cls for family in families for cls in family.values()), Experiment, Snapshots, Ema, ScoreMatching]:
+        assert {field.name for field in attrs.fields(cls)} == written[cls], cls
+
+
+def test_every_version_but_the_newest_has_a_migration() -> None:
+    assert set(MIGRATIONS) == set(range(1, SCHEMA_VERSION))
+
+
+def test_every_default_is_written_out_and_variants_are_tagged() -> None:
+    form = to_json(minimal())
+    assert form["schema_version"] == 1
+    values = form["experiment"]
+    assert values["optimizer"] == {
+        "type": "adam",
+        "lr": 1e-4,
+        "weight_decay": 0.0,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "amsgrad": False,
+    }
+    assert set(values) == {field.name for field in attrs.fields(Experiment)}
+    assert values["loss"] == {"power": 2.0}, "what is no variant has no tag"
+    assert "ncsnx" not in json.dumps(form), "no class path is saved"
+
+
+def test_a_newer_version_is_refused_with_what_to_do_even_if_its_shape_is_another() -> None:
+    for newer in ({**saved(), "schema_version": 2}, {"schema_version": 2, "trial": {}, "lineage": []}):
+        with pytest.raises(ConfigError, match=r"schema_version: is 2, newer than this ncsnx reads \(1\); update ncsnx"):
+            from_json(newer)
+
+
+@pytest.mark.parametrize("version", [0, -1, 1.0, "1", True, None, [1]])
+def test_a_version_that_is_no_whole_number_from_one_is_refused(version: object) -> None:
+    with pytest.raises(ConfigError, match="schema_version: expected a whole number from 1 on, found"):
+        from_json({**saved(), "schema_version": version})
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ([], "expected an object with schema_version and experiment, found list"),
+        ({}, "found the keys none"),
+        ({"experiment": {}}, "found the keys experiment"),
+        ({"schema_version": 1}, "experiment: expected an object, found none"),
+        ({"schema_version": 1, "experiment": "digits"}, "experiment: expected an object, found text 'digits'"),
+        ({**saved(), "owner": "me"}, "owner: no such field in a saved experiment"),
+        (saved(batchsize=1), "batchsize: no such field in Experiment; did you mean 'batch_size'?"),
+        (saved(model={TAG: "ncsnv2", "ngf": 3}), "model.ngf: no such field in ncsnv2; it has width, normalization"),
+        (saved(model={TAG: "ncsnv3"}), "model: expected one of ncsnv2, .*found type 'ncsnv3'; did you mean"),
+        (saved(model={"width": 8}), "model: expected one of ncsnv2, .*found an object without a type"),
+        (saved(model={TAG: ["ncsnv2"]}), r"model: expected one of ncsnv2, .*found type \['ncsnv2'\]"),
+        (saved(model="ncsnv2"), "model: expected one of ncsnv2, .*found text 'ncsnv2'"),
+        (saved(model={TAG: "adam"}), "model: expected one of ncsnv2, .*found type 'adam'"),
+        (saved(schedule={TAG: "geometric", "levels": 3}), "schedule.sigma_max: is required by geometric, but missing"),
+        (saved(loss=2.0), r"loss: expected ScoreMatching\(power=…\), found number 2.0"),
+        (saved(data={TAG: "digits", "random_flip": "false"}), "data.random_flip: expected true or false, found text"),
+        (saved(data={TAG: "digits", "random_flip": 1}), "data.random_flip: expected true or false, found integer 1"),
+        (saved(steps=3.7), "steps: expected a whole number, found number 3.7"),
+        (saved(steps=3.0), "steps: expected a whole number, found number 3.0"),
+        (saved(steps=True), "steps: expected a whole number, found boolean True"),
+        (saved(steps="10"), "steps: expected a whole number, found text '10'"),
+        (saved(steps=None), "steps: expected a whole number, found none"),
+        (saved(steps=-5), "steps: must be a whole number > 0, not -5"),
+        (saved(clip_norm="1"), "clip_norm: expected a finite number, found text '1'"),
+        (saved(clip_norm=float("nan")), "clip_norm: expected a finite number, found number nan"),
+        (saved(clip_norm=float("inf")), "clip_norm: expected a finite number, found number inf"),
+        (saved(clip_norm=10**400), "clip_norm: expected a finite number, found integer 1000"),
+        (saved(clip_norm=True), "clip_norm: expected a finite number, found boolean True"),
+        (saved(note=None), "note: expected text, found none"),
+        (saved(note=12), "note: expected text, found integer 12"),
+        (saved(precision="fp16"), "precision: expected one of fp32, bf16, found text 'fp16'; did you mean"),
+        (saved(precision=["fp32"]), "precision: expected one of fp32, bf16, found list"),
+        (saved(ema={"rate": 1.0}), "ema.rate: must be at least 0 and below 1, not 1.0"),
+    ],
+)
+def test_what_is_no_saved_experiment_is_refused_with_path_found_and_expected(form: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_json(form)
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_json(saved(steps="many", seed=-1, optimizer={TAG: "adam", "lr": "fast", "beta": 0.9}))
+    assert {path for path, _ in caught.value.problems} == {"steps", "optimizer.lr", "optimizer.beta"}
+
+
+def test_a_whole_number_where_a_number_is_declared_is_one() -> None:
+    experiment = from_json(saved(clip_norm=1))
+    assert type(experiment.clip_norm) is float
+    assert unstructure(experiment)["clip_norm"] == 1.0

@@ -1,0 +1,25 @@
+"""One thread for torch, here and in the processes that tests start, and one small trained run for all who read one."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; threads that wait for a busy core cost seconds
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the finished run of `tiny.training()` in runs/digits. Not to be changed: see `workplace`."""
+    from tests.training.tiny import command, training
+
+    folder = tmp_path_factory.mktemp("trained")
+    assert command(*training(), folder=folder).code == 0
+    return folder
+
+
+@pytest.fixture
+def workplace(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` to work in."""
+    return Path(shutil.copytree(trained, tmp_path / "work"))

@@ -1,0 +1,78 @@
+import pickle
+
+import pytest
+import torch
+
+from ncsnx.data import Images, InMemory, TrainingBatches
+from ncsnx.data.batches import Batch
+from ncsnx.randomness import Purpose, Stream
+
+
+def numbered(size: int) -> InMemory:
+    """Images that show their own index."""
+    index = torch.arange(size)
+    return InMemory(Images(index.view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous(), index % 10, index), (0, size))
+
+
+def ids(batch: Batch) -> list[int]:
+    return [int(number) for number in batch.images.ids]
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return all(
+        torch.equal(a, b)
+        for a, b in (
+            (first.images.pixels, second.images.pixels),
+            (first.images.labels, second.images.labels),
+            (first.images.ids, second.images.ids),
+            (first.positions, second.positions),
+        )
+    )
+
+
+def test_every_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
+    batches = TrainingBatches(numbered(10), batch_size=4, seed=3)
+    stream = [number for step in range(10) for number in ids(batches.at(step))]
+    epochs = [stream[start : start + 10] for start in range(0, 40, 10)]
+    for number, epoch in enumerate(epochs):
+        assert epoch == Stream(3, Purpose.DATA_ORDER).permutation(10, number).tolist()
+        assert sorted(epoch) == list(range(10))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_a_batch_may_be_larger_than_the_data() -> None:
+    batches = TrainingBatches(numbered(3), batch_size=8, seed=0)
+    stream = ids(batches.at(0)) + ids(batches.at(1)) + ids(batches.at(2))
+    assert all(sorted(stream[start : start + 3]) == [0, 1, 2] for start in range(0, 24, 3))
+
+
+def test_positions_count_the_images_of_the_stream() -> None:
+    batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
+    assert batches.at(5).positions.tolist() == [20, 21, 22, 23]
+    assert batches.at(2**33).positions[0] == 2**35
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
+    forwards = [batches.at(step) for step in range(9)]
+    backwards = [TrainingBatches(numbered(10), batch_size=4, seed=0).at(step) for step in reversed(range(9))]
+    assert all(same(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
+    assert all(same(a, b) for a, b in zip(forwards[4:], batches.between(4, 9), strict=True))
+    other = TrainingBatches(numbered(10), batch_size=4, seed=1)
+    assert [ids(other.at(step)) for step in range(9)] != [ids(batch) for batch in forwards]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_two_workers_give_the_batches_of_none_and_touch_no_generator() -> None:
+    batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
+    before = torch.get_rng_state()
+    ahead = list(batches.between(3, 12, workers=2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(ahead) == 9
+    assert all(same(batches.at(3 + number), batch) for number, batch in enumerate(ahead))
+
+
+def test_batches_can_be_sent_to_a_worker_that_wasnt_forked() -> None:
+    batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
+    sent = pickle.loads(pickle.dumps(batches))
+    assert all(same(batches.at(step), sent.at(step)) for step in (0, 2, 7))

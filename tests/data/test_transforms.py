@@ -1,0 +1,120 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from ncsnx.config.data import Data, Dequantization, Digits, Transform
+from ncsnx.data import Preprocessing, from_unit, to_unit
+from ncsnx.data.transforms import LOGIT_MARGIN
+from ncsnx.randomness import Purpose, Stream
+
+TRANSFORMS: tuple[Transform, ...] = ("none", "rescaled", "logit")
+DEQUANTIZATIONS: tuple[Dequantization, ...] = ("none", "uniform", "gaussian")
+PIXELS = torch.arange(256, dtype=torch.uint8).view(16, 1, 4, 4)
+POSITIONS = torch.arange(1000, 1016)
+
+
+def preprocessing(**fields: Any) -> Preprocessing:
+    return Preprocessing(Digits(**fields), value_range=(0, 255), seed=5)
+
+
+def unit(**fields: Any) -> torch.Tensor:
+    """The training images of PIXELS, before the transform."""
+    return preprocessing(**fields).training(PIXELS, POSITIONS)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_the_inverse_brings_images_back(transform: Transform) -> None:
+    x = torch.linspace(0, 1, 1001).view(1, 1, 7, 143)
+    data = Digits(transform=transform)
+    # the margin λ of the logit stays, and its float32 next to 1 is coarse: half a step of 2**-24 in u
+    tolerance = LOGIT_MARGIN + 2**-23 if transform == "logit" else 2**-23
+    assert float((to_unit(from_unit(x, data), data) - x).abs().max()) <= tolerance
+
+
+def test_the_transforms_are_the_published_ones() -> None:
+    x = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    assert from_unit(x, Digits()).tolist() == [0.0, 0.25, 1.0]
+    assert from_unit(x, Digits(transform="rescaled")).tolist() == [-1.0, -0.5, 1.0]
+    logit = from_unit(x, Digits(transform="logit")).tolist()
+    for value, pixel in zip(logit, x.tolist(), strict=True):
+        u = 1e-6 + (1 - 2e-6) * pixel
+        assert value == pytest.approx(math.log(u) - math.log(1 - u), rel=1e-9)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_what_comes_back_is_clamped(transform: Transform) -> None:
+    back = to_unit(torch.tensor([-50.0, 50.0]), Digits(transform=transform))
+    assert back.tolist() == pytest.approx([0, 1], abs=1e-12)
+
+
+def test_the_declared_range_becomes_the_unit_interval() -> None:
+    assert torch.equal(unit(), PIXELS / 255)
+    digits = Preprocessing(Digits(), value_range=(0, 16), seed=0)
+    assert digits.unit(torch.tensor([0, 4, 16], dtype=torch.uint8)).tolist() == [0, 0.25, 1]
+
+
+def test_flips_mirror_left_and_right_as_drawn_by_position() -> None:
+    plain, flipped = unit(), unit(random_flip=True)
+    mirrored = (Stream(5, Purpose.FLIP).uniform(POSITIONS, (1,)) < 0.5).flatten().tolist()
+    assert 0 < sum(mirrored) < 16
+    for before, after, mirror in zip(plain, flipped, mirrored, strict=True):
+        expected = [row[::-1] if mirror else row for row in before[0].tolist()]
+        assert after[0].tolist() == expected
+
+
+def test_half_of_the_images_are_flipped() -> None:
+    pixels = PIXELS[:1].expand(4000, 1, 4, 4)
+    flipped = preprocessing(random_flip=True).training(pixels, torch.arange(4000)) != PIXELS[0] / 255
+    # five standard deviations of a binomial
+    assert abs(int(flipped.flatten(1).any(dim=1).sum()) - 2000) < 5 * math.sqrt(1000)
+
+
+def test_uniform_dequantization_fills_the_step_of_a_grey_level() -> None:
+    u = Stream(5, Purpose.DEQUANTIZATION).uniform(POSITIONS, (1, 4, 4))
+    expected = PIXELS / 255 * (255 / 256) + u / 256
+    assert float((unit(dequantization="uniform") - expected).abs().max()) < 2**-23
+    # 17 grey levels: the next level begins where this one ends
+    digits = Preprocessing(Digits(dequantization="uniform"), value_range=(0, 16), seed=0)
+    white = digits.training(torch.full((500, 1, 2, 2), 16, dtype=torch.uint8), torch.arange(500))
+    assert 16 / 17 <= float(white.min()) < 16 / 17 + 1e-3
+    assert 1 - 1e-3 < float(white.max()) <= 1
+
+
+def test_gaussian_dequantization_adds_a_hundredth() -> None:
+    z = Stream(5, Purpose.DEQUANTIZATION).normal(POSITIONS, (1, 4, 4))
+    assert float((unit(dequantization="gaussian") - (PIXELS / 255 + 0.01 * z)).abs().max()) < 2**-23
+
+
+def test_the_logit_of_a_gaussian_dequantization_is_finite() -> None:
+    assert bool(torch.isfinite(unit(dequantization="gaussian", transform="logit")).all())
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("dequantization", DEQUANTIZATIONS)
+def test_images_are_equal_for_any_split_of_a_batch(transform: Transform, dequantization: Dequantization) -> None:
+    prepared = preprocessing(random_flip=True, transform=transform, dequantization=dequantization)
+    for prepare in (prepared.training, prepared.held_out):
+        whole = prepare(PIXELS, POSITIONS)
+        assert whole.dtype == torch.float32
+        for size in (1, 3, 7):
+            parts = [
+                prepare(pixels, places)
+                for pixels, places in zip(PIXELS.split(size), POSITIONS.split(size), strict=True)
+            ]
+            # a logarithm and a cosine may be rounded otherwise in the tail of a vector
+            torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-6, atol=1e-6)
+
+
+def test_held_out_images_are_never_flipped_and_have_draws_of_their_own() -> None:
+    assert torch.equal(preprocessing(random_flip=True).held_out(PIXELS, POSITIONS), PIXELS / 255)
+    drawn = preprocessing(dequantization="uniform")
+    assert not torch.equal(drawn.held_out(PIXELS, POSITIONS), drawn.training(PIXELS, POSITIONS))
+
+
+def test_data_of_another_class_is_transformed_by_its_fields() -> None:
+    class Mine(Data):
+        pass
+
+    assert float(from_unit(torch.ones(1), Mine(transform="rescaled"))) == 1

@@ -1,0 +1,150 @@
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.training.tiny import (
+    command,
+    events,
+    lines,
+    saved,
+    start,
+    steps_of,
+    training,
+    wait_for_the_next_second,
+    wait_until,
+)
+
+# long enough to be struck anywhere: 40 steps, a checkpoint every 5, a grid every 10
+LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
+FOR_EVER = ("steps=100k", "checkpoint_every=100k", "log_every=1")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of LONG that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert command(*LONG, folder=folder).code == 0
+    return folder / "runs/digits"
+
+
+def killed(folder: Path, moment: Callable[[], bool], delay_s: float = 0) -> None:
+    """Starts or resumes LONG and ends it by SIGKILL at a moment."""
+    with start(*LONG, folder=folder) as process:
+        wait_until(moment, process, poll_s=0)
+        time.sleep(delay_s)
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def half_written(run: Path) -> list[Path]:
+    return list((run / "checkpoints").glob(".step-*"))
+
+
+def assert_equal_runs(run: Path, expected: Path) -> None:
+    assert steps_of(run) == steps_of(expected)
+    for step in steps_of(expected):
+        assert saved(run, step) == saved(expected, step)
+    assert (run / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
+    for name in ("loss/training", "loss/held_out"):
+        assert events(run, name) == events(expected, name)
+    for path in (expected / "snapshots").iterdir():
+        assert (run / "snapshots" / path.name).read_bytes() == path.read_bytes()
+    assert half_written(run) == []
+
+
+def test_a_run_killed_again_and_again_ends_like_one_that_wasnt(tmp_path: Path, uninterrupted: Path) -> None:
+    run, chance = tmp_path / "runs/digits", random.Random(2)
+    metrics = run / "metrics.jsonl"
+
+    def later_than(size: int) -> Callable[[], bool]:
+        """Trained on, so that records after the last checkpoint must go again."""
+        return lambda: metrics.exists() and metrics.stat().st_size > size
+
+    killed(tmp_path, run.exists)  # the folder has just come into being
+    for _ in range(3):
+        size = metrics.stat().st_size if metrics.exists() else 0
+        killed(tmp_path, later_than(size), delay_s=chance.uniform(0, 0.25))
+    wait_for_the_next_second()
+    assert command(*LONG, folder=tmp_path).code == 0
+    assert_equal_runs(run, uninterrupted)
+
+
+def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_wasnt(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    run = tmp_path / "runs/digits"
+    for _ in range(5):
+        killed(tmp_path, lambda: half_written(run) != [])
+        if half_written(run):  # else it was faster than the signal
+            break
+    assert half_written(run) != []
+    wait_for_the_next_second()
+    assert command(*LONG, folder=tmp_path).code == 0
+    assert_equal_runs(run, uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step(tmp_path: Path, number: int, code: int) -> None:
+    run = tmp_path / "runs/digits"
+    with start(*training(*FOR_EVER), folder=tmp_path) as process:
+        wait_until((run / "metrics.jsonl").exists, process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert f"stopped by {signal.Signals(number).name}" in err
+    assert "Traceback" not in err
+    (step,) = steps_of(run)
+    assert lines(run / "metrics.jsonl")[-1]["step"] == step
+    assert (run / "log.txt").read_text().count(f"stopped by {signal.Signals(number).name} at step {step}/") == 1
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    # from there on it goes as if nothing had been
+    ahead = f"steps={step + 5}"
+    assert command(*training(*FOR_EVER[1:], ahead, "snapshots=none"), folder=tmp_path).code == 0
+    assert command(*training(*FOR_EVER[1:], ahead, "snapshots=none"), folder=straight).code == 0
+    assert saved(run, step + 5) == saved(straight / "runs/digits", step + 5)
+    assert (run / "metrics.jsonl").read_bytes() == (straight / "runs/digits/metrics.jsonl").read_bytes()
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    run = tmp_path / "runs/digits"
+    # one step of minutes, in passes of half a second
+    slow = training("batch_size=65536", "accumulation=128", "steps=1", "eval_every=1", "snapshots=none")
+    with start(*slow, folder=tmp_path) as process:
+        wait_until(lambda: (run / "log.txt").exists() and "training\n" in (run / "log.txt").read_text(), process)
+        time.sleep(2)  # into the first step, whose beginning leaves no trace
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert steps_of(run) == []
+
+
+def test_a_signal_while_a_grid_is_sampled_ends_the_run_and_the_grid_comes_later(tmp_path: Path) -> None:
+    run = tmp_path / "runs/digits"
+    slow = training("steps=4", "sampler.steps_per_level=1M")
+    with start(*slow, folder=tmp_path) as process:
+        wait_until(lambda: (run / "log.txt").exists() and "sampling\n" in (run / "log.txt").read_text(), process)
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "Traceback" not in err
+    assert steps_of(run) == [4]
+    assert not (run / "snapshots").exists()
+    before = saved(run, 4)
+    assert command(*training("steps=4"), folder=tmp_path).code == 0
+    assert saved(run, 4) == before
+    (tmp_path / "straight").mkdir()
+    assert command(*training("steps=4"), folder=tmp_path / "straight").code == 0
+    grid = "runs/digits/snapshots/step-00000004.png"
+    assert (tmp_path / grid).read_bytes() == (tmp_path / "straight" / grid).read_bytes()

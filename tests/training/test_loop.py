@@ -1,0 +1,287 @@
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ncsnx.config import Experiment
+from ncsnx.config.discovery import resolve
+from ncsnx.data import open_data
+from ncsnx.networks import build_network
+from ncsnx.runs.folder import Run
+from ncsnx.runtime import Runtime
+from ncsnx.stopping import StopRequest
+from ncsnx.training.held_out import HeldOutBatch
+from ncsnx.training.loop import _Training
+from ncsnx.training.optimizers import build_optimizer, learning_rate
+from ncsnx.training.state import TrainingState
+from tests.training.reference import reference_training
+from tests.training.tiny import command, events, lines, overrides, saved, steps_of, training
+
+CPU_DEVICE = torch.device("cpu")
+FLIPPED = ("data.random_flip=true", "data.dequantization=uniform")
+
+
+def experiment(*changes: str) -> Experiment:
+    return resolve("digits", overrides(*changes)).experiment
+
+
+def trained_weights(folder: Path, *changes: str) -> dict[str, torch.Tensor]:
+    """The weights after 12 steps of the tiny experiment with these changes."""
+    folder.mkdir(exist_ok=True)
+    assert command(*training("snapshots=none", *changes), folder=folder).code == 0
+    return load_file(folder / "runs/digits/checkpoints/step-00000012/model.safetensors")
+
+
+def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], start: Experiment) -> float:
+    """The largest difference between two trainings, relative to how far the weights moved."""
+    before = {name: parameter.detach() for name, parameter in build_network(start).named_parameters()}
+    moved = max(float((expected[name] - before[name]).abs().max()) for name in before)
+    return max(float((found[name] - expected[name]).abs().max()) for name in before) / moved
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # 3 · 600 images: the second epoch begins within the third batch
+        ("batch_size=600", "optimizer.lr=1e-5"),
+        ("batch_size=16", "optimizer.lr=1e-4", "loss.power=1.5"),
+        ("batch_size=16", "optimizer.lr=1e-2", "warmup_steps=4", "clip_norm=0.5", "accumulation=2"),
+    ],
+)
+def test_training_is_the_method_step_by_step(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    changed = (*FLIPPED, "optimizer=sgd", "ema.rate=0.9", *changes)
+    command(*training(*changed, "steps=3", "log_every=1", "snapshots=none", "--plain"), folder=tmp_path)
+    expected, average, losses = reference_training(experiment(*changed), 3)
+    files = saved(tmp_path / "runs/digits", 3)
+    start = experiment(*changed)
+    # float32 sums over the images of a level or of a batch: 1e-6 a step, a few steps
+    assert distance(load(files["model.safetensors"]), expected, start) < 1e-4
+    assert distance(load(files["ema.safetensors"]), average, start) < 1e-3
+    logged = [record["loss"] for record in lines(tmp_path / "runs/digits/metrics.jsonl") if "loss" in record]
+    assert logged == pytest.approx(losses, rel=1e-5)
+
+
+def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
+    sgd = ("optimizer=sgd", "optimizer.lr=1e-4")
+    folders = [tmp_path / name for name in ("whole", "parts")]
+    whole = trained_weights(folders[0], *sgd)
+    parts = trained_weights(folders[1], *sgd, "accumulation=4")
+    assert distance(parts, whole, experiment(*sgd)) < 1e-4
+    losses = [
+        [record.get("loss", record.get("held_out")) for record in lines(folder / "runs/digits/metrics.jsonl")]
+        for folder in folders
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_the_rewrites_for_speed_change_nothing_but_rounding(tmp_path: Path) -> None:
+    sgd = ("optimizer=sgd", "optimizer.lr=1e-4")
+    fast = trained_weights(tmp_path / "fast", *sgd)
+    plain = trained_weights(tmp_path / "plain", *sgd, "--plain")
+    assert distance(fast, plain, experiment(*sgd)) < 1e-3
+
+
+def test_bf16_trains_weights_that_are_kept_in_fp32(tmp_path: Path) -> None:
+    found = trained_weights(tmp_path, "optimizer=sgd", "optimizer.lr=1e-4", "precision=bf16")
+    assert {tensor.dtype for tensor in found.values()} == {torch.float32}
+    expected = trained_weights(tmp_path / "fp32", "optimizer=sgd", "optimizer.lr=1e-4")
+    # 8 bits of precision: near, and never equal
+    assert 1e-4 < distance(found, expected, experiment()) < 0.2
+
+
+def test_warm_up_rises_linearly_and_is_recorded(tmp_path: Path) -> None:
+    trained_weights(tmp_path, "warmup_steps=8")
+    rates = [
+        (record["step"], record["lr"]) for record in lines(tmp_path / "runs/digits/metrics.jsonl") if "lr" in record
+    ]
+    expected = [(step, pytest.approx(1e-3 * min(1, step / 8))) for step in range(2, 13, 2)]
+    assert rates == expected
+    assert learning_rate(experiment().optimizer, 0, warmup_steps=0) == 1e-3
+
+
+def test_a_logged_loss_is_the_mean_of_the_steps_since_the_last(tmp_path: Path) -> None:
+    trained_weights(tmp_path, "log_every=1")
+    each = [record["loss"] for record in lines(tmp_path / "runs/digits/metrics.jsonl") if "loss" in record]
+    trained_weights(tmp_path / "rare", "log_every=5", "checkpoint_every=100")
+    means = [
+        (record["step"], record["loss"])
+        for record in lines(tmp_path / "rare/runs/digits/metrics.jsonl")
+        if "loss" in record
+    ]
+    expected = [(5, sum(each[:5]) / 5), (10, sum(each[5:10]) / 5), (12, sum(each[10:]) / 2)]
+    assert means == [(step, pytest.approx(mean, rel=1e-6)) for step, mean in expected]
+
+
+def test_the_held_out_loss_is_that_of_the_averaged_weights_at_every_level(trained: Path) -> None:
+    run = trained / "runs/digits"
+    records = [record for record in lines(run / "metrics.jsonl") if "held_out" in record]
+    assert [record["step"] for record in records] == [3, 6, 9, 12]
+    network = build_network(Run(run).experiment())
+    network.load_state_dict(load(saved(run, 12)["ema.safetensors"]))
+    held_out = HeldOutBatch(open_data(experiment().data, run).held_out, Run(run).experiment(), CPU_DEVICE)
+    loss = held_out.loss(network.eval())
+    assert records[-1]["held_out"] == pytest.approx(loss.mean, rel=1e-5)
+    assert {int(level): value for level, value in records[-1]["held_out_levels"].items()} == pytest.approx(
+        loss.levels, rel=1e-5
+    )
+    assert sorted(loss.levels) == [0, 1, 2, 3]
+    # 16 images at 4 levels: as many at each, so that the mean over levels is the mean over images
+    assert sum(loss.levels.values()) / 4 == pytest.approx(loss.mean)
+    raw = build_network(Run(run).experiment())
+    raw.load_state_dict(load(saved(run, 12)["model.safetensors"]))
+    assert held_out.loss(raw.eval()).mean != pytest.approx(loss.mean, rel=1e-5)
+
+
+def test_with_more_levels_than_images_the_held_out_levels_are_spread_over_all() -> None:
+    config = experiment("schedule.levels=100")
+    held_out = HeldOutBatch(open_data(config.data, Path()).held_out, config, CPU_DEVICE)
+    levels = sorted(held_out.loss(build_network(config).eval()).levels)
+    assert len(levels) == 16
+    gaps = {after - before for before, after in pairwise(levels)}
+    assert gaps <= {6, 7}
+    assert levels[0] < 7
+    assert levels[-1] > 92
+
+
+def test_without_an_average_the_present_weights_are_judged_and_saved_alone(tmp_path: Path) -> None:
+    trained_weights(tmp_path, "ema=none")
+    run = tmp_path / "runs/digits"
+    assert sorted(saved(run, 12)) == ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
+    config = Run(run).experiment()
+    network = build_network(config)
+    network.load_state_dict(load(saved(run, 12)["model.safetensors"]))
+    loss = HeldOutBatch(open_data(config.data, run).held_out, config, CPU_DEVICE).loss(network.eval())
+    assert lines(run / "metrics.jsonl")[-1]["held_out"] == pytest.approx(loss.mean, rel=1e-5)
+
+
+def test_no_global_generator_is_read_or_moved(tmp_path: Path) -> None:
+    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
+    trained_weights(tmp_path, *FLIPPED)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]  # type: ignore[index]
+    torch.manual_seed(12345)
+    trained_weights(tmp_path / "seeded", *FLIPPED)
+    assert saved(tmp_path / "runs/digits", 12) == saved(tmp_path / "seeded/runs/digits", 12)
+
+
+class _Watch(TorchDispatchMode):
+    """Notes every operation that hands a device's value to Python, or needs one to know a shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"):
+            self.waited.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("extra", [(), ("clip_norm=1", "accumulation=4", "data.random_flip=true", "loss.power=1")])
+def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) -> None:
+    # SGD: Adam counts its steps in tensors on the CPU, which cost no wait
+    config = experiment("optimizer=sgd", "optimizer.lr=1e-4", "steps=4", *extra)
+    runtime = Runtime(device=CPU_DEVICE, threads=1)
+    state, data = TrainingState(config, runtime), open_data(config.data, tmp_path)
+    run = Run.create(tmp_path, "watched", config, {}, None, data.fingerprint)
+    training = _Training(state, data, run, runtime, _Silent(), StopRequest())
+    batches = [training.batches.at(step) for step in range(2)]
+    with _Watch() as watch:
+        for batch in batches:
+            training.losses.append(training._update(batch))
+            training._report_if_due()
+    assert watch.waited == []
+    assert state.step == 2
+
+
+class _Silent:
+    """An observer that looks away."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **named: None
+
+
+def test_events_are_those_of_the_metrics(trained: Path) -> None:
+    run = trained / "runs/digits"
+    records = lines(run / "metrics.jsonl")
+    for key, name in (("loss", "loss/training"), ("lr", "lr"), ("held_out", "loss/held_out")):
+        expected = [(record["step"], pytest.approx(record[key], rel=1e-6)) for record in records if key in record]
+        assert events(run, name) == expected
+    assert len(events(run, "held_out_level/3")) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (("optimizer=sgd", "optimizer.lr=1e30"), "the loss isn't finite after step"),
+        # an infinite step: the loss was still finite before it
+        (("optimizer=sgd", "optimizer.lr=3e38", "checkpoint_every=1"), "a weight isn't finite after step 1"),
+    ],
+)
+def test_numbers_that_leave_the_finite_end_the_run_and_arent_saved(
+    tmp_path: Path, changes: tuple[str, ...], reason: str
+) -> None:
+    result = command(*training(*changes), folder=tmp_path)
+    assert result.code == 1
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert reason in line
+    assert "optimizer.lr=" in line
+    assert "--run NAME" in line
+    assert steps_of(tmp_path / "runs/digits") == []
+    assert reason in (tmp_path / "runs/digits/log.txt").read_text()
+
+
+def test_a_checkpoint_from_before_the_loss_left_the_finite_is_kept(tmp_path: Path) -> None:
+    giant = ("optimizer=sgd", "optimizer.lr=1e12", "checkpoint_every=1", "snapshots=none")
+    for _ in range(2):  # starting it again changes nothing
+        result = command(*training(*giant), folder=tmp_path)
+        assert result.code == 1
+        assert "the loss isn't finite after step 2" in result.err
+        assert steps_of(tmp_path / "runs/digits") == [1]
+        weights = load(saved(tmp_path / "runs/digits", 1)["model.safetensors"])
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
+def test_a_grid_that_diverges_is_reported_and_ends_nothing(tmp_path: Path) -> None:
+    result = command(*training("sampler.step_size=1e38"), folder=tmp_path)
+    assert result.code == 0
+    assert "no grid of samples for step 12: the sampler diverged" in result.err
+    assert steps_of(tmp_path / "runs/digits") == [4, 8, 12]
+    assert not (tmp_path / "runs/digits/snapshots").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("optimizer=sgd", "optimizer.lr=1e-4"),
+        ("optimizer=rmsprop", "optimizer.momentum=0.5", "optimizer.weight_decay=0.01"),
+        ("optimizer.amsgrad=true", "ema=none", "warmup_steps=10"),
+        ("model=ncsn", "model.spectral_norm=true"),
+        ("model.normalization=batch", *FLIPPED, "data.transform=logit"),
+    ],
+)
+def test_a_training_in_two_parts_ends_like_one_in_one(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    changed = ("snapshots=none", *changes)
+    for run, steps in (("parts", 6), ("parts", 9), ("whole", 9)):
+        assert command(*training(*changed, f"steps={steps}", f"--run={run}"), folder=tmp_path).code == 0
+    assert saved(tmp_path / "runs/parts", 9) == saved(tmp_path / "runs/whole", 9)
+
+
+def test_optimizers_have_the_settings_they_are_given() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(2))]
+    adam = experiment("optimizer.beta1=0.5", "optimizer.eps=1e-3", "optimizer.weight_decay=0.1").optimizer
+    group = build_optimizer(adam, parameters).param_groups[0]
+    assert (group["betas"], group["eps"], group["weight_decay"], group["amsgrad"]) == ((0.5, 0.999), 1e-3, 0.1, False)
+    rmsprop = build_optimizer(experiment("optimizer=rmsprop", "optimizer.alpha=0.9").optimizer, parameters)
+    assert isinstance(rmsprop, torch.optim.RMSprop)
+    assert rmsprop.param_groups[0]["alpha"] == 0.9
+    sgd = build_optimizer(attrs.evolve(experiment("optimizer=sgd").optimizer, lr=0.5), parameters)
+    assert (sgd.param_groups[0]["momentum"], sgd.param_groups[0]["lr"]) == (0.9, 0.5)

@@ -1,0 +1,130 @@
+"""A tiny experiment on the digits, and two ways to give ncsnx a command: in this process, and as a process."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import ncsnx
+from ncsnx.cli import app
+
+CPU = ("--threads", "1", "--device", "cpu")
+FIELDS = {
+    "model.width": "4",
+    "batch_size": "16",
+    "schedule.levels": "4",
+    "sampler.steps_per_level": "1",
+    "snapshots.n": "4",
+    "steps": "12",
+    "checkpoint_every": "4",
+    "eval_every": "3",
+    "log_every": "2",
+}
+"""An experiment of seconds: checkpoints and grids of steps 4, 8 and 12."""
+PATIENCE_S = 60.0
+
+
+def overrides(*changes: str) -> list[str]:
+    """FIELDS with changes of the same form, FIELD=VALUE; the last word on a field counts."""
+    fields = FIELDS | dict(change.split("=", 1) for change in changes)
+    if fields.get("snapshots") == "none":
+        del fields["snapshots.n"]
+    return [f"{field}={value}" for field, value in fields.items()]
+
+
+def training(*changes: str) -> list[str]:
+    """The command that trains the tiny experiment with these changes; words that begin with - are left as they are."""
+    options = [word for word in changes if word.startswith("-")]
+    return ["train", "digits", *overrides(*(word for word in changes if not word.startswith("-"))), *options, *CPU]
+
+
+@attrs.frozen
+class Result:
+    """What a command gave back."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments: str, folder: Path) -> Result:
+    """`ncsnx ARGUMENTS` in this process, with `folder` as the working folder."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = app(list(arguments), standalone_mode=False)
+    return Result(code or 0, out.getvalue(), err.getvalue())
+
+
+def start(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    """`ncsnx ARGUMENTS` as a process of its own, its standard error on a pipe."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(ncsnx.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ncsnx", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]", poll_s: float = 0.001) -> None:
+    """Returns when the condition holds; fails if the process ends before or a minute passes."""
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end_s
+        time.sleep(poll_s)
+
+
+def wait_for_the_next_second() -> None:
+    """To be called before a run is resumed whose events are looked at.
+
+    TensorBoard reads files in the order of their names, which begin with the second they were made in. A new process
+    takes longer than that to start, but a command in this one may not.
+    """
+    time.sleep(1.001 - time.time() % 1)
+
+
+def saved(run: Path, step: int) -> dict[str, bytes]:
+    """The files of a checkpoint: equal contents have equal bytes."""
+    return {path.name: path.read_bytes() for path in (run / "checkpoints" / f"step-{step:08d}").iterdir()}
+
+
+def steps_of(run: Path) -> list[int]:
+    """The steps of a run's checkpoints."""
+    return sorted(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-????????"))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file with one JSON object a line."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder, hidden ones left out, with its content."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path): (folder / path).read_bytes() for path in found if not path.name.startswith(".")}
+
+
+def damage(path: Path) -> None:
+    """Flips one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def events(run: Path, name: str) -> list[tuple[int, float]]:
+    """(step, value) of a TensorBoard scalar, as TensorBoard shows them."""
+    shown = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    shown.Reload()
+    return [(event.step, event.value) for event in shown.Scalars(name)]
