@@ -28,7 +28,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests, against the installed package; arguments go to pytest."""
+    """The tests; arguments go to pytest. They import the sources; tests/test_installed.py runs what is installed."""
     session.install(".", *GROUPS["tests"])
     session.run("pytest", *session.posargs)
 

@@ -7,6 +7,7 @@ no state: not on the batch that it is made in, on what was drawn before it, on w
 
 import math
 from enum import IntEnum
+from functools import lru_cache
 
 import attrs
 import torch
@@ -112,15 +113,21 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     after the arithmetic shift gives the true high word.
     """
     lanes = (2,) + (1,) * counter[0].dim()
-    device = counter[0].device
-    multipliers = torch.tensor(_MULTIPLIERS, device=device).view(lanes)
+    multipliers, round_keys = _constants(key, counter[0].device)
+    multipliers = multipliers.view(lanes)
     multiplied = torch.stack((counter[0], counter[2]))
     other = torch.stack((counter[1], counter[3]))
-    for round_key in torch.tensor(_round_keys(key), device=device):
+    for round_key in round_keys:
         product = (multiplied * multipliers).flip(0)
         multiplied = (product >> 32).bitwise_and_(_MASK).bitwise_xor_(other).bitwise_xor_(round_key.view(lanes))
         other = product.bitwise_and_(_MASK)
     return torch.stack((multiplied[0], other[0], multiplied[1], other[1]), dim=-1)
+
+
+@lru_cache(maxsize=64)
+def _constants(key: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Multipliers (2,) and round keys (rounds, 2); kept, since a copy to a GPU would make every draw wait for it."""
+    return torch.tensor(_MULTIPLIERS, device=device), torch.tensor(_round_keys(key), device=device)
 
 
 def _round_keys(key: tuple[int, int]) -> list[list[int]]:

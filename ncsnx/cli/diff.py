@@ -44,7 +44,7 @@ def diff_command(
 
 def _as_json(row: "Difference") -> dict[str, Any]:
     """A difference with `a` and `b`, of which one is left out where only the other has the value."""
-    from ncsnx.config.comparison import MISSING
+    from ncsnx.config.comparison import ABSENT
 
     values = {"path": row.path, "a": row.first, "b": row.second, "identity": row.identity}
-    return {key: value for key, value in values.items() if value is not MISSING}
+    return {key: value for key, value in values.items() if value is not ABSENT}

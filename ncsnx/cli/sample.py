@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 def sample_command(
     run: Annotated[str, typer.Argument(help="A run: its name in the runs folder, or a path.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[sampler.FIELD=VALUE]...")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[sampler.FIELD=VALUE]", help="Changes to the sampler.")
+    ] = None,
     ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
     n: Annotated[int, typer.Option("--n", help="Number of images; of rows, with --interpolate.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Image i depends on the seed and i alone.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at once; changes no image.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
+    ] = 64,
     interpolate: Annotated[
         int | None, typer.Option("--interpolate", metavar="K", help="Rows of K images that change from left to right.")
     ] = None,
@@ -34,6 +38,7 @@ def sample_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    note: options.Note = "",
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -64,7 +69,7 @@ def sample_command(
             )
             runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
             model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
-            output = _sample(messages, model, request, out, data, overwrite, stop)
+            output = _sample(messages, model, request, out, data, overwrite, note, stop)
         if json:
             messages.json({"folder": str(output.path), **output.protocol})
 
@@ -76,27 +81,50 @@ def _sample(
     out: Path | None,
     data: Path | None,
     overwrite: bool,
+    note: str,
     stop: "StopRequest",
 ) -> "SampleFolder":
-    from ncsnx.console.progress import progress
-    from ncsnx.sampling import evaluations, fill, open_output
+    from ncsnx.runs.lock import folder_lock
+    from ncsnx.sampling import evaluations, open_output
     from ncsnx.sampling.sample import default_folder
 
-    output = open_output(default_folder(model, request) if out is None else out, model, request, overwrite=overwrite)
+    folder = default_folder(model, request) if out is None else out
+    output = open_output(folder, model, request, note=note, overwrite=overwrite)
     count = evaluations(model.experiment.sampler, len(model.network.noise_levels))
     what = f"{request.n:,} rows of {request.columns}" if request.interpolate else f"{request.n:,} images"
     source = f"{model.run.path}, step {model.step:,} ({model.weights}), {count:,} evaluations each"
     if output.complete:
         messages.info(f"{what} from {source}: they are there already")
     else:
-        missing = len(output.missing())
-        again = f", {request.n - missing:,} of them already there" if missing < request.n else ""
-        messages.info(f"{what}{again}, from {source}, on {model.runtime.device}")
-        batches = -(-missing // max(1, request.batch_size // request.columns))
-        with progress(messages, "sampling", total=batches * (count + 1), unit="states") as advance:
-            fill(output, model, request, data=data, check_stop=stop.check, progress=advance)
+        with folder_lock(output.path, str(output.path)):
+            output.open()  # another process may have gone on with it meanwhile
+            missing = len(output.missing())
+            again = f", {request.n - missing:,} of them already there" if missing < request.n else ""
+            messages.info(f"{what}{again}, from {source}, on {model.runtime.device}")
+            _fill(messages, output, model, request, data, count, stop)
     messages.info(f"images: {output.path / 'images'}")
     messages.info(f"grid:   {output.path / 'grid.png'}")
     if output.protocol["film"]:
         messages.info(f"film:   {output.path / 'film.gif'}")
     return output
+
+
+def _fill(
+    messages: "Messages",
+    output: "SampleFolder",
+    model: "ScoreModel",
+    request: "SampleRequest",
+    data: Path | None,
+    evaluations: int,
+    stop: "StopRequest",
+) -> None:
+    """Makes what is missing, with progress."""
+    from ncsnx.console.progress import progress
+    from ncsnx.sampling import fill
+
+    batches = -(-len(output.missing()) // max(1, request.batch_size // request.columns))
+    with progress(messages, "sampling", total=batches * (evaluations + 1), unit="states") as advance:
+        fill(output, model, request, data=data, check_stop=stop.check, progress=advance)
+    images = request.n * request.columns
+    with progress(messages, "writing pictures", total=images, unit="images") as advance:
+        output.finish(stop.check, advance)

@@ -21,7 +21,7 @@ def session(*, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]
             raise UsageError("--verbose and --quiet exclude each other; give one of them")
         yield messages
     except Stopped as stopped:
-        messages.info(str(stopped))
+        messages.info(f"{stopped}; the same command goes on from here")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
         messages.error(str(error))
@@ -31,5 +31,21 @@ def session(*, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]
         messages.error("interrupted")
         raise typer.Exit(130) from None
     except Exception as error:
+        if _is_out_of_memory(error):
+            messages.error(
+                "there isn't enough memory; try a smaller batch_size or model.width, more accumulation, or, in "
+                "sampling, a smaller --batch-size"
+            )
+            messages.detail(traceback.format_exc().rstrip())
+            raise typer.Exit(1) from None
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
         raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on the CPU or a GPU; told by name, since torch may not have been imported."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )

@@ -9,6 +9,7 @@ import attrs
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs import reading
 from ncsnx.runs.folder import Run, list_runs, open_run
 
 
@@ -55,7 +56,7 @@ def _of_run(run: Run, overrides: list[str] | None) -> Target:
 def read_origins(run: Run) -> dict[str, str]:
     """Where the values of a run's experiment came from, as recorded. Raises NcsnxError for a damaged file."""
     try:
-        origins = json.loads(run.origins_path.read_bytes())
+        origins = json.loads(reading.read_bytes(run.origins_path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -1,5 +1,6 @@
 """`ncsnx train`: trains an experiment, or goes on with its run."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 def train_command(
     experiment: Annotated[str, typer.Argument(help="A name (`ncsnx list`), FILE.py or FILE.py:NAME.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]", help="Changes to the experiment.")
+    ] = None,
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="Name of the run. [the experiment's]")
     ] = None,
@@ -148,7 +151,7 @@ def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> Non
     """What came out, and the commands to type next."""
     from ncsnx.runs.manifest import checkpoints
 
-    option = f" --runs {runs}" if runs is not None else ""
+    option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
     steps = checkpoints(place)
     if place.snapshots.is_dir():
         messages.info(f"grids of samples: {place.snapshots}")

@@ -76,8 +76,8 @@ class CIFAR10(DataOnDisk):
 class CelebA(DataOnDisk):
     """CelebA, aligned and cropped (Liu et al. 2015): centre crop, then resized; split as the data set declares."""
 
-    image_size: int = attrs.field(default=64, validator=checks.positive)
-    crop: int = attrs.field(default=140, validator=checks.positive)
+    image_size: int = attrs.field(default=64, validator=checks.between(1, 16_384))
+    crop: int = attrs.field(default=140, validator=checks.between(1, 178))
     """Side of the centre crop, in pixels of the original 178×218."""
 
 
@@ -88,7 +88,7 @@ class LSUN(DataOnDisk):
 
     category: str = attrs.field(validator=checks.plain_word)
     """Such as bedroom, tower or church_outdoor."""
-    image_size: int = attrs.field(validator=checks.positive)
+    image_size: int = attrs.field(validator=checks.between(1, 16_384))
 
 
 @variant(Data, "ffhq")
@@ -96,4 +96,4 @@ class LSUN(DataOnDisk):
 class FFHQ(DataOnDisk):
     """FFHQ (Karras et al. 2019), LMDB at one resolution; 90/10 split of a fixed shuffle."""
 
-    image_size: int = attrs.field(default=256, validator=checks.positive)
+    image_size: int = attrs.field(default=256, validator=checks.between(1, 16_384))

@@ -12,6 +12,8 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.config.schedule import Schedule
 from ncsnx.config.variants import OUTSIDE_IDENTITY, Config
 
+MOST_STEPS = 1_000_000_000
+
 
 @attrs.frozen(kw_only=True)
 class ScoreMatching(Config):
@@ -33,9 +35,9 @@ class Ema(Config):
 class Snapshots(Config):
     """A grid of samples from the averaged weights, drawn when a checkpoint is written."""
 
-    n: int = attrs.field(default=36, validator=checks.positive)
+    n: int = attrs.field(default=36, validator=checks.between(1, 100_000))
     """Images in a grid."""
-    every: int = attrs.field(default=1, validator=checks.positive)
+    every: int = attrs.field(default=1, validator=checks.between(1, 1_000_000))
     """One grid in so many checkpoints."""
 
 
@@ -51,24 +53,26 @@ class Experiment(Config):
     sampler: Sampler = attrs.field(metadata=OUTSIDE_IDENTITY)
     loss: ScoreMatching = attrs.field(factory=ScoreMatching)
     ema: Ema | None = attrs.field(factory=Ema)
-    batch_size: int = attrs.field(default=128, validator=checks.positive)
+    batch_size: int = attrs.field(default=128, validator=checks.between(1, 1_000_000))
     """Images in one optimizer step, however many passes they take."""
-    accumulation: int = attrs.field(default=1, validator=checks.positive)
+    accumulation: int = attrs.field(default=1, validator=checks.between(1, 1_000_000))
     """Passes that share one optimizer step; divides `batch_size`."""
-    warmup_steps: int = attrs.field(default=0, validator=checks.not_negative)
+    warmup_steps: int = attrs.field(default=0, validator=checks.between(0, MOST_STEPS))
     """Steps over which the learning rate rises linearly to its value."""
     clip_norm: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
     """Largest norm of the gradient; longer ones are scaled down to it."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """'bf16' runs the body of the network under autocast; weights, loss and sampling stay in fp32."""
+    """'bf16' runs the body of the network under autocast; weights, loss and samplers' states stay in fp32."""
     seed: int = attrs.field(default=0, validator=checks.between(0, 2**32 - 1))
 
-    steps: int = attrs.field(validator=checks.positive, metadata=OUTSIDE_IDENTITY)
+    steps: int = attrs.field(validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY)
     """Optimizer steps until the run is complete."""
-    checkpoint_every: int = attrs.field(default=5_000, validator=checks.positive, metadata=OUTSIDE_IDENTITY)
-    eval_every: int = attrs.field(default=100, validator=checks.positive, metadata=OUTSIDE_IDENTITY)
+    checkpoint_every: int = attrs.field(
+        default=5_000, validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY
+    )
+    eval_every: int = attrs.field(default=100, validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY)
     """Steps between two held-out losses of the averaged weights."""
-    log_every: int = attrs.field(default=10, validator=checks.positive, metadata=OUTSIDE_IDENTITY)
+    log_every: int = attrs.field(default=10, validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY)
     """Steps that one logged training loss is the mean of."""
     snapshots: Snapshots | None = attrs.field(factory=Snapshots, metadata=OUTSIDE_IDENTITY)
     note: str = attrs.field(default="", validator=checks.one_line, metadata=OUTSIDE_IDENTITY)

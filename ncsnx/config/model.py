@@ -15,7 +15,7 @@ Activation = Literal["elu", "relu", "leaky_relu", "swish"]
 class Model(Config):
     """A score network: a RefineNet over dilated residual stages."""
 
-    width: int = attrs.field(default=128, validator=checks.positive)
+    width: int = attrs.field(default=128, validator=checks.between(1, 16_384))
     """Channels of the first stage ('ngf'); later stages have 2 or 4 times as many."""
     normalization: Normalization = "instance++"
     activation: Activation = "elu"

@@ -21,7 +21,7 @@ class AnnealedLangevin(Sampler):
 
     step_size: float = attrs.field(validator=checks.positive)
     """ε: the step at level i is α = ε·(σ_i/σ_L)². Technique 4 chooses it."""
-    steps_per_level: int = attrs.field(validator=checks.positive)
+    steps_per_level: int = attrs.field(validator=checks.between(1, 1_000_000))
     """T."""
     denoise: bool = True
     """End with x + σ_L² s(x, σ_L)."""

@@ -152,7 +152,7 @@ class Messages:
         assert self._log_file is not None
         try:
             # Opened for each message: messages are rare, and a killed run loses none in a buffer.
-            with self._log_file.open("a", encoding="utf-8") as log:
+            with open(self._log_file, "a", encoding="utf-8", opener=_no_link) as log:
                 log.write(lines)
         except OSError as error:
             path, self._log_file = self._log_file, None
@@ -182,6 +182,11 @@ def rich_console(outlet: Outlet) -> "Console":
         emoji=False,
         highlight=False,
     )
+
+
+def _no_link(path: str, flags: int) -> int:
+    """A log.txt that is a symbolic link in somebody's run leads elsewhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _inert(text: str) -> str:

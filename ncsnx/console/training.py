@@ -111,6 +111,9 @@ class _CommonView(ABC):
         for label, value in facts.items():
             self._messages.info(f"{label:<{width}}  {value}")
 
+    def warning(self, text: str) -> None:
+        self._messages.warning(text)
+
     def phase(self, name: str) -> None:
         self._phase = visible(name)
         self._sampling = None

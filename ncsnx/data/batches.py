@@ -4,6 +4,7 @@ The batch of a step is a pure function of (seed, step), so resuming needs no rep
 batch without losing an image.
 """
 
+import signal
 from collections.abc import Iterator
 
 import attrs
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapStyle
 
 from ncsnx.data.dataset import Dataset, Images
+from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 
@@ -70,8 +72,20 @@ class TrainingBatches:
             sampler=range(start, stop),
             num_workers=workers,
             generator=torch.Generator(),  # else it would draw from the global one
+            worker_init_fn=_leave_signals_alone,
         )
-        yield from loader
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise NcsnxError(f"a process that reads data has died ({error}); try fewer with --workers") from error
+
+
+def _leave_signals_alone(worker: int) -> None:
+    """Ctrl-C and batch schedulers signal the whole group, but when to stop is the parent's decision."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @attrs.frozen(eq=False)

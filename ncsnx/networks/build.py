@@ -19,6 +19,13 @@ def build_network(experiment: Experiment) -> ScoreNetwork:
     Its weights depend on the experiment alone (its seed among the rest); no global generator is read or moved.
     NcsnxError where the network can't work on images of that size, or where nobody registered the model.
     """
+    network = empty_network(experiment)
+    initialize(network, experiment.seed)
+    return network
+
+
+def empty_network(experiment: Experiment) -> ScoreNetwork:
+    """The same network with whatever the memory holds for weights, for a state to be loaded into. NcsnxError."""
     facts = Facts(
         channels=experiment.data.channels,
         image_size=experiment.data.image_size,
@@ -29,7 +36,6 @@ def build_network(experiment: Experiment) -> ScoreNetwork:
         network = construct(experiment.model, facts)
     network.to_empty(device="cpu")
     network.sigmas.copy_(torch.tensor(facts.sigmas))
-    initialize(network, experiment.seed)
     return network
 
 

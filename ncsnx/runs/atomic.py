@@ -119,7 +119,7 @@ def append_line(path: Path, line: str) -> None:
     """
     content = (line + "\n").encode("utf-8")
     with reporting(path, len(content)):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             start = _end_of_lines(descriptor)
             os.ftruncate(descriptor, start)

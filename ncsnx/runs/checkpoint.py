@@ -13,7 +13,6 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ncsnx.config import codec
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
@@ -47,14 +46,14 @@ def save(
 ) -> Path:
     """Writes the checkpoint of `step` from a copy made at once, and returns its folder.
 
-    Tensors may be on any device and in any memory format. `state` must be JSON; step and identity (that of
-    the run's experiment, unless `state` has it) are added. Equal contents give equal bytes. Raises NcsnxError
-    where the system refuses; then nothing is left behind, and earlier checkpoints are as they were.
+    Tensors may be on any device and in any memory format. `state` must be JSON; the step is added. Equal
+    contents give equal bytes. Raises NcsnxError where the system refuses; then nothing is left behind, and
+    earlier checkpoints are as they were.
     """
     parts = {"model": _copied(model), "optimizer": _copied(optimizer)}
     if ema is not None:
         parts["ema"] = _copied(ema)
-    whole_state = {"identity": codec.identity(run.experiment()), **state, "step": step}
+    whole_state = {**state, "step": step}
     state_bytes = atomic.json_bytes(dict(sorted(whole_state.items())))
 
     def files() -> Iterator[tuple[str, bytes]]:

@@ -9,7 +9,7 @@ import attrs
 from ncsnx.config import codec
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs import atomic
+from ncsnx.runs import atomic, reading
 from ncsnx.runs.names import check_run_name, near_matches
 
 _FINGERPRINT = "data_fingerprint"
@@ -148,7 +148,7 @@ class Run:
 
     def _read_config(self) -> dict[str, Any]:
         try:
-            config = json.loads(self.config_path.read_bytes())
+            config = json.loads(reading.read_bytes(self.config_path))
         except OSError as error:
             raise NcsnxError(f"can't read {self.config_path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:

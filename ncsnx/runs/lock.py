@@ -2,49 +2,58 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from textwrap import shorten
 
 from filelock import FileLock, Timeout
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs import atomic
+from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.process import this_process
+
+LOCK, HOLDER = ".lock", ".holder.json"
 
 # Long enough for a holder that has just got the lock to write its note over that of a killed one.
 _PATIENCE_S = 0.5
 
 
+def writer_lock(run: Run) -> AbstractContextManager[None]:
+    """Holds the right to write `run` during the block; see `folder_lock`."""
+    return folder_lock(run.path, f"run {run.name!r}")
+
+
 @contextmanager
-def writer_lock(run: Run) -> Iterator[None]:
-    """Holds the right to write `run` during the block.
+def folder_lock(folder: Path, what: str) -> Iterator[None]:
+    """Holds the right to write into `folder` during the block. what: its name for a person.
 
     Raises NcsnxError that names process and host if another has it. The lock is the kernel's: it is free the
     moment its holder ends, however that ends, and a note that a killed holder left is overwritten.
     """
-    lock = FileLock(run.lock_path)
-    with atomic.reporting(run.lock_path):
+    lock_path, holder_path = folder / LOCK, folder / HOLDER
+    lock = FileLock(lock_path)
+    with atomic.reporting(lock_path):
         try:
             lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
             raise NcsnxError(
-                f"run {run.name!r} is being written by {_holder(run)}; wait until it ends, or stop it"
+                f"{what} is being written by {_holder(holder_path)}; wait until it ends, or stop it"
             ) from None
     try:
         # a file of its own, because some versions of filelock truncate the lock file
-        atomic.write_json(run.holder_path, this_process())
+        atomic.write_json(holder_path, this_process())
         yield
     finally:
         with suppress(OSError):
-            run.holder_path.unlink()
+            holder_path.unlink()
         lock.release()
 
 
-def _holder(run: Run) -> str:
+def _holder(path: Path) -> str:
     try:
-        note = json.loads(run.holder_path.read_bytes())
+        note = json.loads(reading.read_bytes(path))
         command = shorten(str(note["command"]), 100, placeholder=" …")
         return f"process {note['pid']} on {note['host']} ({command}, since {note['started']})"
     except (OSError, ValueError, KeyError, TypeError):
-        return f"another process ({run.holder_path} doesn't say which)"
+        return f"another process ({path} doesn't say which)"

@@ -11,10 +11,8 @@ import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from io import BufferedReader
 from pathlib import Path
 from typing import Self
 
@@ -22,19 +20,20 @@ import attrs
 
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs import atomic
+from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, step_name, step_of
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
-_DEBRIS = re.compile(r"\.step-[0-9]+\.tmp-[0-9]+-[0-9a-f]+")
+_DEBRIS = re.compile(r"\..+\.tmp-[0-9]+-[0-9a-f]{8}")  # see atomic.temporary_sibling
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
 _FAULTS = {
     errno.ENOENT: "is missing",
     errno.ENOTDIR: "is missing",
     errno.ELOOP: "is a symbolic link, and those are not followed",
+    errno.ENODEV: "isn't a file",
     errno.EIO: "can't be read: the disk reports an error",
 }
 
@@ -143,7 +142,7 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> Manifest:
         _refuse_strangers(folder, manifest)
     for name in sorted(manifest.files) if names is None else names:
         record = _record(folder, manifest, name)
-        with _opened(folder / name) as file:
+        with _reading(folder / name), reading.opened(folder / name) as file:
             _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
             _check_hash(folder / name, record, hashlib.file_digest(file, "sha256").hexdigest())
     return manifest
@@ -161,11 +160,14 @@ def checkpoints(run: Run) -> list[int]:
 
 
 def latest_sound(run: Run) -> tuple[int | None, list[tuple[int, str]]]:
-    """The newest sound checkpoint (None: there is none), and the newer ones that aren't, with the reason."""
+    """The newest sound checkpoint (None: there is none), and the newer ones that aren't, with the reason.
+
+    A file that somebody put beside a checkpoint's own doesn't make it unsound.
+    """
     unsound: list[tuple[int, str]] = []
     for step in reversed(checkpoints(run)):
         try:
-            verify(run.checkpoints / step_name(step))
+            _verify_own(run.checkpoints / step_name(step))
         except UnsoundError as error:
             unsound.append((step, str(error)))
         else:
@@ -195,24 +197,30 @@ def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
 
 
 def remove_debris(run: Run) -> list[str]:
-    """Removes what killed writers left half written among the checkpoints; returns the names.
+    """Removes what killed writers left half written in the run; returns the names.
 
     Call it under the writer's lock only: what another process is writing looks the same.
     """
-    try:
-        entries = sorted(run.checkpoints.iterdir())
-    except FileNotFoundError:
-        return []
-    debris = [entry for entry in entries if _DEBRIS.fullmatch(entry.name) and not entry.is_symlink()]
-    for folder in debris:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [folder.name for folder in debris]
+    places = [place for place in (run.path, run.checkpoints, run.snapshots) if place.is_dir()]
+    entries = [entry for place in places for entry in sorted(place.iterdir()) if _DEBRIS.fullmatch(entry.name)]
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                entry.unlink()
+    return [entry.name for entry in entries]
+
+
+def _verify_own(folder: Path) -> None:
+    """Verifies every file that the manifest lists, whatever else somebody put there."""
+    verify(folder, read_manifest(folder).files)
 
 
 def _latest(run: Run, steps: list[int]) -> Path:
     folder = run.checkpoints / step_name(steps[-1])
     try:
-        verify(folder)
+        _verify_own(folder)
     except UnsoundError as error:
         earlier = f"--ckpt {steps[-2]} is the one before" if len(steps) > 1 else "there is no earlier one"
         raise UnsoundError(f"the latest checkpoint of run {run.name!r} is unsound: {error}; {earlier}") from error
@@ -283,19 +291,8 @@ def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
 
 
 def _read(path: Path) -> bytes:
-    with _opened(path) as file:
-        return file.read()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
     with _reading(path):
-        # without O_NONBLOCK a named pipe in the file's place would wait for ever
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UnsoundError(f"{path} isn't a file")
-            yield file
+        return reading.read_bytes(path)
 
 
 @contextmanager

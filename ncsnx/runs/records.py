@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs import atomic
+from ncsnx.runs import atomic, reading
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
@@ -21,7 +21,7 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     JSON object.
     """
     try:
-        content = path.read_bytes()
+        content = reading.read_bytes(path)
     except FileNotFoundError:
         return
     except OSError as error:

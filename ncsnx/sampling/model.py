@@ -11,7 +11,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreNetwork, build_network, prepare
+from ncsnx.networks import ScoreNetwork, empty_network, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
@@ -66,11 +66,12 @@ def load(
     if saved.state.get("identity") != identity(experiment):
         raise NcsnxError(f"{folder} doesn't belong to {place.config_path}: it was trained by another experiment")
     tensors = saved.model if weights == "raw" else saved.ema
-    network = build_network(experiment)
+    network = empty_network(experiment)
     try:
         network.load_state_dict(tensors or {})
     except RuntimeError as error:
-        raise NcsnxError(f"{folder} doesn't fit the network of {place.config_path}: {error}") from error
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise NcsnxError(f"{folder} doesn't fit the network of {place.config_path}: {first:.300}") from error
     network = network.to(runtime.device).eval().requires_grad_(False)
     return ScoreModel(
         network=prepare(network, runtime.execution(experiment)),

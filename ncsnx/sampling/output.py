@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from ncsnx.config.canonical import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, save_film, save_png, square_columns, to_uint8
+from ncsnx.runs import reading
 from ncsnx.runs.atomic import reporting, write_bytes, write_json
 from ncsnx.sampling.parts import Part, done_indices, read_parts, write_part
 
@@ -31,7 +32,8 @@ GRID_IMAGES = 100
 _OURS = re.compile(r"protocol\.json|grid\.png|film\.gif|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png")
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
 """What a killed process may leave of a file: see `atomic.temporary_sibling`."""
-_COMPLETION = ("complete", "samples_sha256")
+_BESIDE = ("made", "complete", "samples_sha256")
+"""Keys of the record that aren't the protocol's: how the samples were made, and whether they are all there."""
 
 
 class SampleFolder:
@@ -39,7 +41,8 @@ class SampleFolder:
 
     path: the folder, made by `open`. protocol: JSON values that determine the images. shape: (C, H, W) of an
     image. columns: images per index, flattened as row · columns + column. frames: how many frames each batch
-    comes with; frame_files and film: whether they are written one by one, and as a film.
+    comes with; frame_files and film: whether they are written one by one, and as a film. made: on what machine and
+    with which remark, for the record; it may differ when a sampling goes on.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SampleFolder:
         frames: int = 0,
         frame_files: bool = True,
         film: bool = True,
+        made: Mapping[str, Any] | None = None,
     ) -> None:
         layout = {
             "n": count,
@@ -63,6 +67,7 @@ class SampleFolder:
             "film": film and frames > 0,
         }
         self.path = path
+        self.made = dict(made or {})
         self.protocol: dict[str, Any] = {**protocol, **layout}
         self.count, self.columns, self.frames = count, columns, frames
         self.shape = tuple(shape)
@@ -81,6 +86,7 @@ class SampleFolder:
         changed nothing, where the folder holds something else, or, without `overwrite`, samples of another
         protocol.
         """
+        self._refuse_links()
         found = self._existing_record()
         if found is not None and overwrite:
             self._remove_ours(found)
@@ -88,7 +94,7 @@ class SampleFolder:
         if found is None:
             with reporting(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self._record_path, {**self.protocol, "complete": False})
+            write_json(self._record_path, {**self.protocol, "made": self.made, "complete": False})
         elif differences := _differences(_protocol_of(found), self.protocol):
             raise NcsnxError(
                 f"{self.path} holds samples of another protocol: {'; '.join(differences)}. "
@@ -98,7 +104,7 @@ class SampleFolder:
             self._verify(found)
             self.complete = True
             shutil.rmtree(self._parts, ignore_errors=True)
-        self._done = done_indices(self._parts, (self.columns, *self.shape))
+        self._done = self._find_done()
 
     def missing(self) -> list[int]:
         """The indices still to be made, ascending."""
@@ -121,14 +127,17 @@ class SampleFolder:
         write_part(self._parts, part)
         self._done.update(indices)
 
-    def finish(self) -> None:
+    def finish(
+        self, check_stop: Callable[[], None] = lambda: None, progress: Callable[[], None] = lambda: None
+    ) -> None:
         """Makes the files from the parts and declares the folder complete. Does nothing where it is.
 
-        Raises NcsnxError while images are missing.
+        check_stop is asked before each image, and ends it by raising; then it can be called again. progress is
+        called after each. Raises NcsnxError while images are missing.
         """
         if self.complete:
             return
-        self._done = done_indices(self._parts, (self.columns, *self.shape))
+        self._done = self._find_done()
         if missing := self.missing():
             raise NcsnxError(
                 f"{self.path} lacks {len(missing)} of {self.count} images: repeat the command to make them"
@@ -136,8 +145,11 @@ class SampleFolder:
         self._remove_torn_files()
         samples, frames = self._assembled()
         samples_sha256 = self._write_samples(samples)
-        self._write_pictures(to_uint8(samples), frames)
-        write_json(self._record_path, {**self.protocol, "complete": True, "samples_sha256": samples_sha256})
+        self._write_pictures(to_uint8(samples), frames, check_stop, progress)
+        write_json(
+            self._record_path,
+            {**self.protocol, "made": self.made, "complete": True, "samples_sha256": samples_sha256},
+        )
         shutil.rmtree(self._parts, ignore_errors=True)
         self.complete = True
 
@@ -154,6 +166,15 @@ class SampleFolder:
     def _parts(self) -> Path:
         return self.path / ".parts"
 
+    def _find_done(self) -> set[int]:
+        return done_indices(self._parts, self.count, self.shown, self.frames, (self.columns, *self.shape))
+
+    def _refuse_links(self) -> None:
+        # a folder that somebody else made must not lead our writes, or removals, out of itself
+        for path in (self._parts, self.path / "images", self.path / "frames"):
+            if path.is_symlink():
+                raise NcsnxError(f"{path} is a symbolic link, and those are not followed; choose another with --out")
+
     def _existing_record(self) -> dict[str, Any] | None:
         """The record of a folder that is ours, None for one that is empty or not there."""
         if not self.path.exists():
@@ -166,7 +187,7 @@ class SampleFolder:
                 raise NcsnxError(f"{foreign} (it holds files, but no protocol.json)")
             return None
         try:
-            record = json.loads(self._record_path.read_bytes())
+            record = json.loads(reading.read_bytes(self._record_path))
         except (OSError, ValueError, RecursionError) as error:
             raise NcsnxError(f"{foreign} (its protocol.json can't be read: {error})") from error
         if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
@@ -179,7 +200,8 @@ class SampleFolder:
         shutil.rmtree(self._parts, ignore_errors=True)
         for path in self._our_files():
             if path != self._record_path:
-                path.unlink()
+                with reporting(path):
+                    path.unlink()
         for folder in (self.path / "images", self.path / "frames"):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -217,20 +239,28 @@ class SampleFolder:
         write_bytes(self.samples_path, content)
         return hashlib.sha256(content).hexdigest()
 
-    def _write_pictures(self, images: Tensor, frames: Tensor) -> None:
-        (self.path / "images").mkdir(exist_ok=True)
+    def _write_pictures(
+        self, images: Tensor, frames: Tensor, check_stop: Callable[[], None], progress: Callable[[], None]
+    ) -> None:
+        self._make("images")
         for number, image in enumerate(images):
+            check_stop()
             save_png(self.path / "images" / f"{number:05d}.png", image)
+            progress()
         shown = self.shown * self.columns
         grid_columns = self.columns if self.columns > 1 else square_columns(shown)
         save_png(self.path / "grid.png", grid(images[:shown], grid_columns))
         grids = [grid(frame, grid_columns) for frame in frames]
         if self.protocol["frame_files"]:
-            (self.path / "frames").mkdir(exist_ok=True)
+            self._make("frames")
             for number, frame in enumerate(grids):
                 save_png(self.path / "frames" / f"{number:03d}.png", frame)
         if self.protocol["film"]:
             save_film(self.path / "film.gif", grids)
+
+    def _make(self, name: str) -> None:
+        with reporting(self.path / name):
+            (self.path / name).mkdir(exist_ok=True)
 
 
 def _is_ours(relative: Path) -> bool:
@@ -245,7 +275,7 @@ def _sha256(path: Path) -> str:
 
 
 def _protocol_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in _COMPLETION}
+    return {key: value for key, value in record.items() if key not in _BESIDE}
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,8 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, data_folder, open_data, to_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.names import step_name
+from ncsnx.runs.process import this_process
+from ncsnx.runs.segments import versions
 from ncsnx.sampling.build import build_sampler, evaluations
 from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import experiment_draws, starts_from_data
@@ -82,8 +84,13 @@ def sample(
 
 
 def default_folder(model: ScoreModel, request: SampleRequest) -> Path:
-    """Where samples go when no place is given: named by step, number and seed, and by the rest of the protocol."""
+    """Where samples go when no place is given: named by step, number and seed, and by the rest of the protocol.
+
+    Raises NcsnxError where the run's folder for samples leads elsewhere.
+    """
     mark = digest({**protocol(model, request), "n": request.n, "frames": request.frames, "film": request.film})[:8]
+    if model.run.samples.is_symlink():
+        raise NcsnxError(f"{model.run.samples} is a symbolic link, and those are not followed; say where with --out")
     kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
     return model.run.samples / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
 
@@ -106,7 +113,9 @@ def protocol(model: ScoreModel, request: SampleRequest) -> dict[str, Any]:
     }
 
 
-def open_output(folder: Path, model: ScoreModel, request: SampleRequest, *, overwrite: bool = False) -> SampleFolder:
+def open_output(
+    folder: Path, model: ScoreModel, request: SampleRequest, *, note: str = "", overwrite: bool = False
+) -> SampleFolder:
     """The folder for the samples, new or taken up where an interrupted sampling of the same protocol stopped.
 
     Raises NcsnxError for a folder that holds something else, or samples of another protocol without `overwrite`.
@@ -121,6 +130,7 @@ def open_output(folder: Path, model: ScoreModel, request: SampleRequest, *, over
         frames=len(_frame_steps(model, request)),
         frame_files=request.frames > 0,
         film=request.film,
+        made={**this_process(), "note": note, "runtime": model.runtime.facts(), "versions": versions()},
     )
     output.open(overwrite=overwrite)
     return output
@@ -135,7 +145,7 @@ def fill(
     check_stop: Callable[[], None] = never_stop,
     progress: Callable[[], None] = never_stop,
 ) -> None:
-    """Makes the samples that the folder still misses, and then its pictures.
+    """Makes the samples that the folder still misses; its `finish` then makes the pictures.
 
     data: the data folder, for samplers that start from training images. check_stop is asked before each evaluation and
     ends the sampling by raising; progress is called at each state of a batch. Raises NcsnxError.
@@ -152,7 +162,6 @@ def fill(
     draws = _draws(model, request, data)
     for batch, x in _batches(model, request, draws, output.missing(), check_stop=check_stop, on_state=on_state):
         output.add(batch, to_pixels(x), recorder.take() if steps else None)
-    output.finish()
 
 
 def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:

@@ -134,9 +134,9 @@ class _Training:
             return
         losses, self.losses = torch.stack(self.losses).tolist(), []
         step = self.state.step
-        for back, loss in enumerate(reversed(losses)):
+        for number, loss in enumerate(losses, start=step - len(losses) + 1):
             if not math.isfinite(loss):
-                raise non_finite("the loss", step - back, self.experiment)
+                raise non_finite("the loss", number, self.experiment)
         mean = sum(losses) / len(losses)
         self.recorder.training(
             step, mean, learning_rate(self.experiment.optimizer, step - 1, self.experiment.warmup_steps)
@@ -176,6 +176,6 @@ class _Training:
                 progress=self.observer.sampling,
             )
         except DivergedError as error:  # no reason to end the training: later weights may do better
-            self.observer.phase(f"no grid of samples for step {step}: {error}")
+            self.observer.warning(f"no grid of samples for step {step}: {error}")
         else:
             self.recorder.snapshot(step, path, grid)

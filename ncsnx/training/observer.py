@@ -10,6 +10,9 @@ class TrainingObserver(Protocol):
     def phase(self, name: str) -> None:
         """What the run does from now on: 'loading data', 'training', 'sampling' …"""
 
+    def warning(self, text: str) -> None:
+        """Something a person should know that doesn't end the training."""
+
     def step(self, step: int, images: int) -> None:
         """`step` is done, and took `images` images. Called at every step: costs less than a microsecond."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ncsnx.images import save_png
+from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics import MetricsLog
 from ncsnx.training.held_out import HeldOutLoss
@@ -29,7 +30,8 @@ class Recorder:
         self._run = run
         self._metrics = MetricsLog(run)
         self._metrics.truncate(start_step)
-        self._events = _events(run.tensorboard, start_step) if has_tensorboard() else None
+        self._start_step = start_step
+        self._writer: SummaryWriter | None = None
 
     def training(self, step: int, loss: float, lr: float) -> None:
         """The mean loss of the steps since the last record."""
@@ -45,29 +47,37 @@ class Recorder:
 
     def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
         """A grid of samples, (C, H, W) uint8."""
-        path.parent.mkdir(exist_ok=True)
+        with reporting(path.parent):
+            path.parent.mkdir(exist_ok=True)
         save_png(path, grid)
-        if self._events is not None:
-            self._events.add_image("samples", grid, step)
+        if (events := self._events()) is not None:
+            with reporting(self._run.tensorboard):
+                events.add_image("samples", grid, step)
         self.flush()
 
     def flush(self) -> None:
         """Brings everything to the disk: what a checkpoint follows isn't recorded again after a kill."""
-        if self._events is not None:
-            self._events.flush()
+        if self._writer is not None:
+            with reporting(self._run.tensorboard):
+                self._writer.flush()
 
     def close(self) -> None:
         """Writes out what is buffered."""
-        if self._events is not None:
-            self._events.close()
+        if self._writer is not None:
+            with reporting(self._run.tensorboard):
+                self._writer.close()
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
+        if (events := self._events()) is not None:
+            with reporting(self._run.tensorboard):
+                for name, value in values.items():
+                    events.add_scalar(name, value, step)
 
+    def _events(self) -> "SummaryWriter | None":
+        """The writer of events, made when there is a first one: a run that is complete gets no file more."""
+        if self._writer is None and has_tensorboard():
+            from torch.utils.tensorboard import SummaryWriter
 
-def _events(folder: Path, start_step: int) -> "SummaryWriter":
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=start_step + 1)
+            with reporting(self._run.tensorboard):
+                self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=self._start_step + 1)
+        return self._writer

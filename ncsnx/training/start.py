@@ -7,14 +7,14 @@ have changed, and the change is recorded.
 from typing import Any
 
 from ncsnx.config.codec import identity
-from ncsnx.config.comparison import Difference, differences
+from ncsnx.config.comparison import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import latest_sound, remove_debris
 from ncsnx.runs.names import step_name
-from ncsnx.runs.segments import append_segment, read_segments
+from ncsnx.runs.segments import append_segment, read_segments, versions
 from ncsnx.runtime import Runtime
 from ncsnx.training.state import TrainingState
 
@@ -58,7 +58,7 @@ def begin(
     warnings = [f"checkpoint of step {bad} is unsound ({why}); falling back to {where}" for bad, why in unsound]
     if step is not None:
         warnings += _runtime_warnings(run, runtime)
-    recorded = {change.path: [change.first, change.second] for change in changes}
+    recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
     append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note)
     if changes:  # the experiment last: whoever is killed before it finds the same changes again
         atomic.write_json(run.origins_path, origins)
@@ -66,12 +66,22 @@ def begin(
     return warnings
 
 
+def _as_json(value: Any) -> Any:
+    return shown(value) if value is ABSENT else value
+
+
 def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
     segments = read_segments(run)
-    before: dict[str, Any] = segments[-1].get("runtime", {}) if segments else {}
+    last = segments[-1] if segments else {}
+    before = {
+        key: value
+        for part in ("runtime", "versions")
+        if isinstance(last.get(part), dict)
+        for key, value in last[part].items()
+    }
     changed = [
         f"{key} {before[key]} → {value}"
-        for key, value in runtime.facts().items()
+        for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()
         if key != "workers" and before.get(key, value) != value
     ]
     return [f"bit-identity with an uninterrupted run ends here: {', '.join(changed)}"] if changed else []

@@ -15,6 +15,7 @@ from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
+from ncsnx.sampling import SeededNoise, build_sampler, initial_uniform
 from tests.training.tiny import CPU, Result, command, damage, files, start, training, wait_until
 
 ROOT = "runs/digits"
@@ -119,6 +120,13 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], plain) > 10
     model = ncsnx.load(workplace / ROOT)
     assert grey_levels(ncsnx.sample(model, n=3, seed=2, interpolate=4), rows) <= 1
+    # the last column is driven by the other noise alone, from the same start
+    indices = torch.arange(3)
+    other = SeededNoise(2, indices, (1, 8, 8), Purpose.INTERPOLATION_NOISE)
+    sampler = build_sampler(model.experiment.sampler)
+    first = initial_uniform(2, indices, (1, 8, 8), from_unit=lambda x: x)
+    *_, last = sampler(model.score, first, model.network.noise_levels, noise=other)
+    assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], last.x.clamp(0, 1)) <= 1
     # a cell of 34 pixels for each image, three rows of four
     with Image.open(workplace / "out/grid.png") as grid:
         assert grid.size == (4 * 34 + 2, 3 * 34 + 2)
@@ -271,5 +279,9 @@ def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, numbe
     assert result.code == 0
     assert "2 of them already there" in result.err
     assert draw(workplace, *words, out="whole").code == 0
-    assert files(workplace / "out") == files(workplace / "whole")
+    made, whole = (files(workplace / name) for name in ("out", "whole"))
+    # beside the protocol stands who made the samples, and when
+    records = [json.loads(found.pop("protocol.json")) for found in (made, whole)]
+    assert made == whole
+    assert len({json.dumps({**record, "made": None}) for record in records}) == 1
     assert not parts.exists()

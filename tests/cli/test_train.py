@@ -157,6 +157,16 @@ def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
     assert read_segments(run)[-1]["changes"] == {}
 
 
+def test_a_value_that_only_one_side_has_is_recorded_too(workplace: Path) -> None:
+    for changes in (("snapshots=none",), ()):
+        assert command(*training("steps=13", *changes), folder=workplace).code == 0
+    without, again = read_segments(Run(run_in(workplace)))[-2:]
+    assert without["changes"] == {"steps": [12, 13], "snapshots": ["—", None], "snapshots.n": [4, "—"]} | {
+        "snapshots.every": [1, "—"]
+    }
+    assert again["changes"] == {"snapshots": [None, "—"], "snapshots.n": ["—", 4], "snapshots.every": ["—", 1]}
+
+
 def test_another_identity_is_refused_with_the_difference_and_the_way_out(workplace: Path) -> None:
     before = files(workplace)
     result = command(*training("optimizer.lr=0.01", "seed=7", "steps=50"), folder=workplace)

@@ -115,6 +115,7 @@ def test_none_switches_a_part_off_and_a_field_of_it_on_again() -> None:
         (["seed=4294967296"], "seed: must be between 0 and 4294967295, not 4294967296"),
         (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 doesn't"),
         (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 isn't .*sigma_min=9"),
+        (["schedule.sigma_min=5"], "schedule.sigma_max: must be above sigma_min=5.0, which 5.0 isn't"),
         (["schedule.levels=1"], "schedule.levels: must be between 2 and 1000000, not 1"),
         (["ema.rate=1"], "ema.rate: must be at least 0 and below 1, not 1.0"),
         (["name=../x"], "name: must be 1 to 100 of the characters .*, not '../x'"),

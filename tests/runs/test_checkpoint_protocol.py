@@ -271,6 +271,16 @@ def test_the_latest_sound_checkpoint_is_found_behind_unsound_ones(run: Run) -> N
     ]
 
 
+def test_a_file_that_was_put_beside_a_checkpoint_does_not_make_it_unsound_for_use(run: Run) -> None:
+    for step in (1, 2):
+        write(run, step)
+    (run.checkpoints / step_name(2) / "notes.txt").write_text("the good one")
+    assert latest_sound(run) == (2, [])
+    assert resolve_checkpoint(run, "latest") == run.checkpoints / step_name(2)
+    with pytest.raises(UnsoundError, match=r"notes\.txt"):
+        verify(run.checkpoints / step_name(2))
+
+
 def test_a_checkpoint_is_resolved_from_what_was_typed(run: Run) -> None:
     for step in (1, 2, 500, 1000, 2000, 3000):
         write(run, step)

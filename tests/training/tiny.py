@@ -64,7 +64,7 @@ def command(*arguments: str, folder: Path) -> Result:
     return Result(code or 0, out.getvalue(), err.getvalue())
 
 
-def start(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+def start(*arguments: str, folder: Path, own_group: bool = False) -> "subprocess.Popen[str]":
     """`ncsnx ARGUMENTS` as a process of its own, its standard error on a pipe."""
     environment = {**os.environ, "PYTHONPATH": str(Path(ncsnx.__file__).parents[1])}
     return subprocess.Popen(
@@ -74,6 +74,7 @@ def start(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=own_group,
     )
 
 

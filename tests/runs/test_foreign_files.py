@@ -1,0 +1,82 @@
+"""A run's folder that somebody else had their hands in: no link is followed, nothing waits, nothing else is removed."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs import reading
+from ncsnx.runs.atomic import append_line
+from ncsnx.runs.folder import Run, list_runs
+from ncsnx.runs.lock import folder_lock
+from ncsnx.sampling.output import SampleFolder
+from ncsnx.sampling.parts import Part, done_indices, write_part
+
+
+def part(*indices: int) -> Part:
+    images = torch.zeros(len(indices), 1, 1, 2, 2)
+    return Part(torch.tensor(indices), images, torch.zeros(0, len(indices), 1, 1, 2, 2, dtype=torch.uint8))
+
+
+def test_a_named_pipe_in_the_place_of_a_configuration_makes_nobody_wait(tmp_path: Path) -> None:
+    (tmp_path / "strange").mkdir()
+    os.mkfifo(tmp_path / "strange" / "config.json")
+
+    [(name, problem)] = list_runs(tmp_path)
+
+    assert name == "strange"
+    assert "config.json" in str(problem)
+    assert not isinstance(problem, Run)
+
+
+def test_a_link_is_not_read_and_not_appended_to(tmp_path: Path) -> None:
+    target, link = tmp_path / "precious.txt", tmp_path / "metrics.jsonl"
+    target.write_text("precious, without a newline")
+    link.symlink_to(target)
+
+    with pytest.raises(OSError, match="symbolic"):
+        reading.read_bytes(link)
+    with pytest.raises(NcsnxError, match="can't write"):
+        append_line(link, "{}")
+    assert target.read_text() == "precious, without a newline"
+
+
+def test_parts_behind_a_link_are_neither_read_nor_removed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "00000000-00000001.safetensors").write_bytes(b"precious")
+    folder = SampleFolder(tmp_path / "out", {"seed": 0}, count=2, shape=(1, 2, 2))
+    folder.open()
+    (folder.path / ".parts").symlink_to(victim)
+
+    with pytest.raises(NcsnxError, match="symbolic link"):
+        SampleFolder(tmp_path / "out", {"seed": 0}, count=2, shape=(1, 2, 2)).open()
+    assert (victim / "00000000-00000001.safetensors").read_bytes() == b"precious"
+
+
+def test_files_of_another_name_among_the_parts_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(b"precious")
+
+    assert done_indices(tmp_path, 4, 4, 0, (1, 1, 2, 2)) == set()
+    assert (tmp_path / "mine.safetensors").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("indices", [(0, 1000), (-1, 0)])
+def test_a_part_with_indices_that_do_not_exist_is_not_done(tmp_path: Path, indices: tuple[int, ...]) -> None:
+    write_part(tmp_path, part(0, 1))
+    sound = next(iter(tmp_path.iterdir()))
+    write_part(tmp_path / "made", part(*indices))
+    forged = next(iter((tmp_path / "made").iterdir()))
+    forged.replace(tmp_path / "00000002-00000003.safetensors")
+
+    assert done_indices(tmp_path, 4, 4, 0, (1, 1, 2, 2)) == {0, 1}
+    assert sound.exists()
+    assert not (tmp_path / "00000002-00000003.safetensors").exists()
+
+
+def test_two_samplings_of_one_folder_exclude_each_other(tmp_path: Path) -> None:
+    refused = pytest.raises(NcsnxError, match="the folder is being written by process")
+    with folder_lock(tmp_path, "the folder"), refused, folder_lock(tmp_path, "the folder"):
+        pass
