@@ -111,7 +111,7 @@ def test_none_switches_a_part_off_and_a_field_of_it_on_again() -> None:
         (["optimizer.lr=nan"], "optimizer.lr: expected a finite number .*found 'nan'"),
         (["optimizer.lr=1e999"], "optimizer.lr: expected a finite number, found number inf"),
         (["optimizer.lr=-1"], r"optimizer.lr: must be a finite number > 0, not -1.0 \(from optimizer.lr=-1\)"),
-        (["steps=-5", "seed=3"], r"steps: must be a whole number > 0, not -5 \(from steps=-5\)$"),
+        (["steps=-5", "seed=3"], r"steps: must be between 1 and 1000000000, not -5 \(from steps=-5\)$"),
         (["seed=4294967296"], "seed: must be between 0 and 4294967295, not 4294967296"),
         (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 doesn't"),
         (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 isn't .*sigma_min=9"),

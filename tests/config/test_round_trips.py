@@ -42,7 +42,9 @@ from tests.config.examples import every_variant, minimal
 positive = st.one_of(st.floats(min_value=0, exclude_min=True, allow_infinity=False), st.integers(1, 10**9))
 not_negative = st.one_of(positive, st.sampled_from([0, 0.0, -0.0]))
 fraction = st.floats(min_value=0, max_value=1, exclude_max=True)
-count = st.integers(1, 10**12)
+count = st.integers(1, 10**6)
+steps = st.integers(1, 10**9)
+pixels = st.integers(1, 16_384)
 line = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
 word = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", fullmatch=True)
@@ -58,9 +60,9 @@ def data() -> st.SearchStrategy[Data]:
     return st.one_of(
         st.builds(Digits, **common),
         st.builds(CIFAR10, **disk),
-        st.builds(CelebA, **disk, image_size=count, crop=count),
-        st.builds(LSUN, **disk, category=word, image_size=count),
-        st.builds(FFHQ, **disk, image_size=count),
+        st.builds(CelebA, **disk, image_size=pixels, crop=st.integers(1, 178)),
+        st.builds(LSUN, **disk, category=word, image_size=pixels),
+        st.builds(FFHQ, **disk, image_size=pixels),
     )
 
 
@@ -73,7 +75,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
 
 def models() -> st.SearchStrategy[Model]:
     common = {
-        "width": count,
+        "width": st.integers(1, 16_384),
         "normalization": st.sampled_from(get_args(Normalization)),
         "activation": st.sampled_from(get_args(Activation)),
     }
@@ -117,11 +119,11 @@ def experiments(draw: st.DrawFn) -> Experiment:
         clip_norm=draw(st.none() | positive),
         precision=draw(st.sampled_from(["fp32", "bf16"])),
         seed=draw(st.integers(0, 2**32 - 1)),
-        steps=draw(count),
-        checkpoint_every=draw(count),
-        eval_every=draw(count),
-        log_every=draw(count),
-        snapshots=draw(st.none() | st.builds(Snapshots, n=count, every=count)),
+        steps=draw(steps),
+        checkpoint_every=draw(steps),
+        eval_every=draw(steps),
+        log_every=draw(steps),
+        snapshots=draw(st.none() | st.builds(Snapshots, n=st.integers(1, 10**5), every=count)),
         note=draw(line),
     )
 
