@@ -1,6 +1,6 @@
 """Handwritten digits at 8 px: trains in minutes on two CPU cores, from images that come with scikit-learn."""
 
-from ncsnx.config import Adam, AnnealedLangevin, Digits, Ema, Experiment, Geometric, NCSNv2, register
+from ncsnx.config import Adam, AnnealedLangevin, Digits, Ema, Experiment, Geometric, NCSNv2, Snapshots, register
 
 digits = register(
     Experiment(
@@ -14,6 +14,7 @@ digits = register(
         batch_size=128,
         steps=1_500,
         checkpoint_every=150,
+        snapshots=Snapshots(n=16),
         seed=1234,
     )
 )

@@ -18,10 +18,10 @@ def _wait_politely() -> None:
     """Lets idle OpenMP threads sleep soon instead of spinning, unless the user has decided on that.
 
     Where another process wants a core, threads that spin are never given precedence when they are needed, and a step of
-    a small network takes up to 60 times as long (measured with two processes on two cores).
+    a small network takes up to 15 times as long (measured with two processes on two cores).
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 __all__ = ["app", "main"]

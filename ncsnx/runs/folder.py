@@ -81,16 +81,6 @@ class Run:
         """What `ncsnx fid` measured."""
         return self.path / "fid"
 
-    @property
-    def lock_path(self) -> Path:
-        """The file whose kernel lock the writer holds."""
-        return self.path / ".lock"
-
-    @property
-    def holder_path(self) -> Path:
-        """Who holds the lock."""
-        return self.path / ".holder.json"
-
     @classmethod
     def create(
         cls,

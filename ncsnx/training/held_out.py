@@ -30,8 +30,8 @@ class HeldOutBatch:
         self._power = experiment.loss.power
         self._x = preprocessing.held_out(pixels, positions)
         self._noise = Stream(experiment.seed, Purpose.HELD_OUT_NOISE).normal(positions, dataset.shape)
-        # image j at level j mod L, or, with fewer images than levels, at evenly spaced ones
-        self._levels = positions % levels if size >= levels else positions * levels // size
+        # image j at level j mod L, or, with fewer images than levels, at evenly spaced ones from the first to the last
+        self._levels = positions % levels if size >= levels else positions * (levels - 1) // max(1, size - 1)
 
     @torch.no_grad()
     def loss(self, network: ScoreNetwork) -> HeldOutLoss:

@@ -278,6 +278,8 @@ def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, numbe
     result = draw(workplace, *words)
     assert result.code == 0
     assert "2 of them already there" in result.err
+    # the two batches that were left, of 61 evaluations each
+    assert "sampling: 124 states" in result.err
     assert draw(workplace, *words, out="whole").code == 0
     made, whole = (files(workplace / name) for name in ("out", "whole"))
     # beside the protocol stands who made the samples, and when

@@ -161,8 +161,11 @@ def test_a_value_that_only_one_side_has_is_recorded_too(workplace: Path) -> None
     for changes in (("snapshots=none",), ()):
         assert command(*training("steps=13", *changes), folder=workplace).code == 0
     without, again = read_segments(Run(run_in(workplace)))[-2:]
-    assert without["changes"] == {"steps": [12, 13], "snapshots": ["—", None], "snapshots.n": [4, "—"]} | {
-        "snapshots.every": [1, "—"]
+    assert without["changes"] == {
+        "steps": [12, 13],
+        "snapshots": ["—", None],
+        "snapshots.n": [4, "—"],
+        "snapshots.every": [1, "—"],
     }
     assert again["changes"] == {"snapshots": [None, "—"], "snapshots.n": ["—", 4], "snapshots.every": ["—", 1]}
 

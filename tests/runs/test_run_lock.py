@@ -11,7 +11,7 @@ import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import writer_lock
+from ncsnx.runs.lock import HOLDER, writer_lock
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -19,7 +19,7 @@ HOLD = """
 import os, sys, time
 from pathlib import Path
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import writer_lock
+from ncsnx.runs.lock import HOLDER, writer_lock
 with writer_lock(Run(Path(sys.argv[1]))):
     {then}
     print("held", flush=True)
@@ -49,12 +49,12 @@ def test_the_lock_is_free_at_once_when_its_holder_is_killed(run: Run, start_pyth
     pid = held_by_another(run, start_python)
     os.kill(pid, 9)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert json.loads(run.holder_path.read_bytes())["pid"] == pid
+    assert json.loads((run.path / HOLDER).read_bytes())["pid"] == pid
     begun = time.monotonic()
     with writer_lock(run):
         assert time.monotonic() - begun < LIMIT_S
-        assert json.loads(run.holder_path.read_bytes())["pid"] == os.getpid()
-    assert not run.holder_path.exists()
+        assert json.loads((run.path / HOLDER).read_bytes())["pid"] == os.getpid()
+    assert not (run.path / HOLDER).exists()
 
 
 def test_workers_forked_by_a_killed_holder_do_not_keep_the_lock(run: Run, start_python: StartPython) -> None:
@@ -81,6 +81,6 @@ def test_the_same_process_cannot_take_the_lock_twice(run: Run) -> None:
 @pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
 def test_a_damaged_note_still_gives_a_clear_refusal(run: Run, note: bytes) -> None:
     with writer_lock(run):
-        run.holder_path.write_bytes(note)
+        (run.path / HOLDER).write_bytes(note)
         with pytest.raises(NcsnxError, match="being written by another process"), writer_lock(run):
             pass

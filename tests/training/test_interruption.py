@@ -81,7 +81,8 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_wasnt(
 ) -> None:
     run = tmp_path / "runs/digits"
     for _ in range(5):
-        killed(tmp_path, lambda: half_written(run) != [])
+        # not the first checkpoint, so that there is one to go on from
+        killed(tmp_path, lambda: steps_of(run) != [] and half_written(run) != [])
         if half_written(run):  # else it was faster than the signal
             break
     assert half_written(run) != []
