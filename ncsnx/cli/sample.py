@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def sample_command(
-    run: Annotated[str, typer.Argument(help="A run: its name in the runs folder, or a path.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[sampler.FIELD=VALUE]", help="Changes to the sampler.")
+        list[str] | None, typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler.")
     ] = None,
     ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
     n: Annotated[int, typer.Option("--n", help="Number of images; of rows, with --interpolate.")] = 64,

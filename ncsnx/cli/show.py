@@ -12,7 +12,9 @@ def show_command(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="An experiment (or FILE.py, FILE.py:NAME) or a run (runs/NAME).")
     ],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
+    ] = None,
     origins: Annotated[bool, typer.Option("--origins", help="Say where each value was written.")] = False,
     runs: options.Runs = None,
     json: options.Json = False,

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 
 def train_command(
-    experiment: Annotated[str, typer.Argument(help="A name (`ncsnx list`), FILE.py or FILE.py:NAME.")],
+    experiment: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT", help="A name (`ncsnx list`), FILE.py or FILE.py:NAME.")
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]", help="Changes to the experiment.")
+        list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
     ] = None,
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="Name of the run. [the experiment's]")

@@ -36,7 +36,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown `name`: what was probably meant, or what there is."""
     names = sorted(known)
     if not names:
-        return "there are none yet"
+        return "there are none yet: `ncsnx train EXPERIMENT` makes the first"
     if near := get_close_matches(name, names, n=3, cutoff=0.5):
         return f"did you mean {' or '.join(near)}?"
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
