@@ -1,5 +1,6 @@
 """`ncsnx sample`: draws images from a run's checkpoint."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,14 +86,13 @@ def _sample(
     stop: "StopRequest",
 ) -> "SampleFolder":
     from ncsnx.runs.lock import folder_lock
-    from ncsnx.sampling import evaluations, open_output
+    from ncsnx.sampling import open_output
     from ncsnx.sampling.sample import default_folder
 
     folder = default_folder(model, request) if out is None else out
     output = open_output(folder, model, request, note=note, overwrite=overwrite)
-    count = evaluations(model.experiment.sampler, len(model.network.noise_levels))
     what = f"{request.n:,} rows of {request.columns}" if request.interpolate else f"{request.n:,} images"
-    source = f"{model.run.path}, step {model.step:,} ({model.weights}), {count:,} evaluations each"
+    source = f"{model.run.path}, step {model.step:,} ({model.weights}), {model.evaluations:,} evaluations each"
     if output.complete:
         messages.info(f"{what} from {source}: they are there already")
     else:
@@ -101,7 +101,7 @@ def _sample(
             missing = len(output.missing())
             again = f", {request.n - missing:,} of them already there" if missing < request.n else ""
             messages.info(f"{what}{again}, from {source}, on {model.runtime.device}")
-            _fill(messages, output, model, request, data, count, stop)
+            _fill(messages, output, model, request, data, stop)
     messages.info(f"images: {output.path / 'images'}")
     messages.info(f"grid:   {output.path / 'grid.png'}")
     if output.protocol["film"]:
@@ -115,15 +115,15 @@ def _fill(
     model: "ScoreModel",
     request: "SampleRequest",
     data: Path | None,
-    evaluations: int,
     stop: "StopRequest",
 ) -> None:
     """Makes what is missing, with progress."""
     from ncsnx.console.progress import progress
     from ncsnx.sampling import fill
+    from ncsnx.sampling.generate import indices_per_batch
 
-    batches = -(-len(output.missing()) // max(1, request.batch_size // request.columns))
-    with progress(messages, "sampling", total=batches * (evaluations + 1), unit="states") as advance:
+    batches = math.ceil(len(output.missing()) / indices_per_batch(request.batch_size, request.columns))
+    with progress(messages, "sampling", total=batches * (model.evaluations + 1), unit="states") as advance:
         fill(output, model, request, data=data, check_stop=stop.check, progress=advance)
     images = request.n * request.columns
     with progress(messages, "writing pictures", total=images, unit="images") as advance:

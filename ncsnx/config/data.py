@@ -33,6 +33,11 @@ class Data(Config):
         """Number of channels."""
         return 3
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return self.channels, self.image_size, self.image_size
+
 
 @attrs.frozen(kw_only=True)
 class DataOnDisk(Data):

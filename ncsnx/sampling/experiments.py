@@ -18,8 +18,7 @@ def starts_from_data(experiment: Experiment) -> bool:
 def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset | None) -> Draws:
     """Image i's start and noise under `seed`. Raises NcsnxError where it starts from data and there is none."""
     data = experiment.data
-    shape = (data.channels, data.image_size, data.image_size)
-    draws = seeded_draws(seed, shape, lambda x: from_unit(x, data))
+    draws = seeded_draws(seed, data.shape, lambda x: from_unit(x, data))
     if not starts_from_data(experiment):
         return draws
     if training_data is None:
@@ -35,7 +34,7 @@ def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset |
         return initial_from_data(
             seed,
             indices,
-            shape,
+            data.shape,
             sigma_max=experiment.schedule.sigma_max,
             data_size=len(dataset),
             data=images,

@@ -22,6 +22,11 @@ def never_stop() -> None:
     """A stop check for callers that can't be asked to stop."""
 
 
+def indices_per_batch(batch_size: int, columns: int) -> int:
+    """Indices that `generate` takes at once, where each is `columns` images: at least one, however wide its row."""
+    return max(1, batch_size // columns)
+
+
 @torch.no_grad()
 def generate(
     sampler: SamplerFunction,
@@ -47,7 +52,7 @@ def generate(
         check_stop()
         return score(x, sigma)
 
-    per_batch = max(1, batch_size // draws.columns)
+    per_batch = indices_per_batch(batch_size, draws.columns)
     for start in range(0, len(indices), per_batch):
         batch = indices[start : start + per_batch]
         positions = torch.tensor(batch, dtype=torch.int64, device=device)

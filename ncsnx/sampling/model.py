@@ -17,6 +17,7 @@ from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.names import runs_folder
 from ncsnx.runtime import Runtime
+from ncsnx.sampling.build import evaluations
 
 Weights = Literal["ema", "raw"]
 
@@ -35,6 +36,11 @@ class ScoreModel:
     weights_sha256: str
     """Of the file that they came from, in hexadecimal."""
     runtime: Runtime
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations that an image takes with the experiment's sampler."""
+        return evaluations(self.experiment.sampler, self.experiment.schedule.levels)
 
     @torch.no_grad()
     def score(self, x: Tensor, sigma: float) -> Tensor:

@@ -17,7 +17,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.process import this_process
 from ncsnx.runs.segments import versions
-from ncsnx.sampling.build import build_sampler, evaluations
+from ncsnx.sampling.build import build_sampler
 from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
@@ -106,7 +106,7 @@ def protocol(model: ScoreModel, request: SampleRequest) -> dict[str, Any]:
         "weights": model.weights,
         "weights_sha256": model.weights_sha256,
         "sampler": unstructure(experiment.sampler),
-        "evaluations": evaluations(experiment.sampler, experiment.schedule.levels),
+        "evaluations": model.evaluations,
         "seed": request.seed,
         "interpolate": request.interpolate,
         "precision": experiment.precision,
@@ -120,12 +120,11 @@ def open_output(
 
     Raises NcsnxError for a folder that holds something else, or samples of another protocol without `overwrite`.
     """
-    data = model.experiment.data
     output = SampleFolder(
         folder,
         protocol(model, request),
         count=request.n,
-        shape=(data.channels, data.image_size, data.image_size),
+        shape=model.experiment.data.shape,
         columns=request.columns,
         frames=len(_frame_steps(model, request)),
         frame_files=request.frames > 0,
@@ -165,8 +164,7 @@ def fill(
 
 
 def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:
-    count = evaluations(model.experiment.sampler, model.experiment.schedule.levels)
-    return frame_steps(count, request.frames or (FILM_FRAMES if request.film else 0))
+    return frame_steps(model.evaluations, request.frames or (FILM_FRAMES if request.film else 0))
 
 
 def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:
@@ -189,8 +187,7 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None) -> Draw
     draws = experiment_draws(config, request.seed, dataset)
     if request.interpolate is None:
         return draws
-    shape = (config.data.channels, config.data.image_size, config.data.image_size)
-    return interpolated(draws, second_noise(request.seed, shape), request.interpolate)
+    return interpolated(draws, second_noise(request.seed, config.data.shape), request.interpolate)
 
 
 def _batches(
