@@ -35,6 +35,12 @@ class Purpose(IntEnum):
     SAMPLER_NOISE = 9
     INTERPOLATION_NOISE = 10
     SAMPLE_DATA = 11
+    FEATURE_WEIGHTS = 12
+    FEATURE_ORDER = 13
+    FEATURE_AUGMENTATION = 14
+    SUBSETS = 15
+    CROP = 16
+    PAIRS = 17
 
 
 def _in_one_word(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:

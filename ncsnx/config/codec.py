@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
 from cattrs import (
@@ -26,6 +26,8 @@ from ncsnx.config.checks import FieldError, quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import NcsnxError
+
+T = TypeVar("T", bound=Config)
 
 SCHEMA_VERSION = 1
 _SAVED_KEYS = ("schema_version", "experiment")
@@ -73,7 +75,7 @@ def from_json(saved: object) -> Experiment:
         raise ConfigError([("experiment", f"expected an object, found {_found(values)}")])
     for step in range(version, SCHEMA_VERSION):
         values = MIGRATIONS[step](values)
-    return structure(values)
+    return structure(values, Experiment)
 
 
 def unstructure(config: Config) -> dict[str, Any]:
@@ -82,13 +84,13 @@ def unstructure(config: Config) -> dict[str, Any]:
     return values
 
 
-def structure(values: dict[str, Any]) -> Experiment:
-    """The experiment of plain JSON values. Raises ConfigError with every problem's path."""
+def structure(values: dict[str, Any], cls: type[T]) -> T:
+    """The configuration object of plain JSON values. Raises ConfigError with every problem's path."""
     plugin_errors()  # loads them: their variants may be among the values
     try:
-        return _converter.structure(values, Experiment)
+        return _converter.structure(values, cls)
     except (BaseValidationError, _RefusedError) as error:
-        raise ConfigError(_problems(error, Experiment, "")) from error
+        raise ConfigError(_problems(error, cls, "")) from error
 
 
 def identity(experiment: Experiment) -> str:
@@ -96,7 +98,7 @@ def identity(experiment: Experiment) -> str:
 
     Computed from the canonical JSON after a round trip, so that 1 and 1.0 count as the same float.
     """
-    return digest(_identifying(structure(unstructure(experiment))))
+    return digest(_identifying(structure(unstructure(experiment), Experiment)))
 
 
 def identifying_paths(experiment: Experiment) -> set[str]:

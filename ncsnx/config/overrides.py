@@ -1,4 +1,4 @@
-"""`optimizer=sgd optimizer.momentum=0.8 steps=50k`: changes to an experiment from the command line.
+"""`optimizer=sgd optimizer.momentum=0.8 steps=50k`: changes to a configuration from the command line.
 
 Order-free: variants first, then fields. Each text is parsed by the type that the field declares. A variant swap starts
 from the new variant's defaults; a value that has no default and that both variants share is kept (σ_1 when the
@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import attrs
 
@@ -19,6 +19,8 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import UsageError
+
+T = TypeVar("T", bound=Config)
 
 _INTEGER = re.compile(r"([+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)([kKmM]?)")
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
@@ -57,30 +59,37 @@ def parse_overrides(arguments: list[str]) -> list[Override]:
     return list(overrides.values())
 
 
-def apply_overrides(
-    experiment: Experiment, origins: dict[str, str], overrides: list[Override]
-) -> tuple[Experiment, dict[str, str]]:
-    """The experiment with the overrides applied, and the origins of its values. Raises OverrideError."""
+def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override]) -> tuple[T, dict[str, str]]:
+    """The experiment, or other configuration, with the overrides applied, and the origins of its values.
+
+    Raises OverrideError.
+    """
     plugin_errors()  # loads them: their variants may be asked for
     _refuse_contradictions(overrides)
-    values = unstructure(experiment)
+    root = type(config)
+    values = unstructure(config)
     origins = dict(origins)
-    for override in sorted(overrides, key=lambda o: (not _is_variant(o), o.path.count("."), o.path)):
-        _apply(override, values, origins)
+    for override in sorted(overrides, key=lambda o: (not _is_variant(o, root), o.path.count("."), o.path)):
+        _apply(override, root, values, origins)
     try:
-        changed = structure(values)
+        changed = structure(values, root)
     except ConfigError as error:
         raise _explained(error, overrides) from error
     rows = {path for path, _ in flatten(unstructure(changed))}
     return changed, {path: origins.get(path, DEFAULT) for path in rows}
 
 
-def apply_sampler_overrides(experiment: Experiment, arguments: list[str]) -> Experiment:
+def split_overrides(overrides: list[Override], root: str) -> tuple[list[Override], list[Override]]:
+    """Those whose path begins with `root`, and the others."""
+    under = [override for override in overrides if override.parts[0] == root]
+    return under, [override for override in overrides if override not in under]
+
+
+def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -> Experiment:
     """The experiment with another sampler, or other values of its own: all that may change once it is trained.
 
     Raises OverrideError for paths outside `sampler`.
     """
-    overrides = parse_overrides(arguments)
     for override in overrides:
         if override.parts[0] != "sampler":
             raise OverrideError(
@@ -132,9 +141,9 @@ def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str
 # ------------------------------------------------------------------------------------------- finding the field
 
 
-def _is_variant(override: Override) -> bool:
+def _is_variant(override: Override, root: type[Config]) -> bool:
     """Whether the path is that of a family, by the declared types alone."""
-    cls: Any = Experiment
+    cls: Any = root
     for part in override.parts:
         field = _field(cls, part) if isinstance(cls, type) and attrs.has(cls) else None
         if field is None:
@@ -153,13 +162,13 @@ def _class_of(declared: Any, values: dict[str, Any]) -> type[Config]:
     return variants(cls)[values[TAG]] if is_family(cls) else cls
 
 
-def _apply(override: Override, values: dict[str, Any], origins: dict[str, str]) -> None:
-    cls: type[Config] = Experiment
+def _apply(override: Override, root: type[Config], values: dict[str, Any], origins: dict[str, str]) -> None:
+    cls = root
     parts = override.parts
     for depth, part in enumerate(parts):
         field = _field(cls, part)
         if field is None:
-            raise _unknown(override, parts[:depth], cls)
+            raise _unknown(override, root, parts[:depth], cls)
         declared: Any = optional_of(field.type) or field.type
         last = depth == len(parts) - 1
         if last and is_family(declared):
@@ -244,9 +253,9 @@ def _paths(cls: type[Config], prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
-def _elsewhere(name: str, current: str | None) -> list[str]:
+def _elsewhere(name: str, root: type[Config], current: str | None) -> list[str]:
     """The other places of a field of this name; with the variants that have it, where not all do."""
-    found, places = _paths(Experiment), []
+    found, places = _paths(root), []
     for path in dict.fromkeys(path for path, _ in found if path.rpartition(".")[2] == name):
         parent = path.rpartition(".")[0]
         family = {tag for other, tag in found if other.rpartition(".")[0] == parent}
@@ -257,12 +266,12 @@ def _elsewhere(name: str, current: str | None) -> list[str]:
     return places
 
 
-def _unknown(override: Override, parents: list[str], cls: type[Config]) -> OverrideError:
+def _unknown(override: Override, root: type[Config], parents: list[str], cls: type[Config]) -> OverrideError:
     prefix = "".join(f"{parent}." for parent in parents)
     fields = [field.name for field in attrs.fields(cls)]
     part = override.parts[len(parents)]
     near = get_close_matches(part, fields, n=1)
-    elsewhere = _elsewhere(override.parts[-1], tag_of(cls))
+    elsewhere = _elsewhere(override.parts[-1], root, tag_of(cls))
     under = f"{prefix[:-1]} ({tag_of(cls) or cls.__name__})" if prefix else "an experiment"
     if elsewhere and not (near and len(near[0]) == len(part)):
         hint = f"it exists under {' and '.join(elsewhere)}"

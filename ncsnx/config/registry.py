@@ -51,7 +51,7 @@ def register(experiment: Experiment) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise ConfigError([("", f"register expects an Experiment, found {type(experiment).__name__}")], where)
     try:
-        checked = structure(unstructure(experiment))
+        checked = structure(unstructure(experiment), Experiment)
     except ConfigError as error:
         raise ConfigError(error.problems, f"{where}: experiment {experiment.name!r}") from error
     collector = collecting.get()

@@ -141,10 +141,12 @@ def test_all_that_is_wrong_with_several_overrides_is_told_with_its_own_cause() -
 
 
 def test_a_trained_run_can_change_its_sampler_only() -> None:
-    experiment = apply_sampler_overrides(minimal(), ["sampler.steps_per_level=2", "sampler.denoise=false"])
+    experiment = apply_sampler_overrides(
+        minimal(), parse_overrides(["sampler.steps_per_level=2", "sampler.denoise=false"])
+    )
     assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
     with pytest.raises(OverrideError, match="steps: a trained run can't change it; here only sampler… can"):
-        apply_sampler_overrides(minimal(), ["steps=5"])
+        apply_sampler_overrides(minimal(), parse_overrides(["steps=5"]))
 
 
 def test_a_larger_change_at_once() -> None:
