@@ -53,13 +53,14 @@ def sample_command(
     with session(verbose=verbose, quiet=quiet) as messages:
         import attrs
 
-        from ncsnx.config.overrides import apply_sampler_overrides
+        from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.scores import best_checkpoint
         from ncsnx.stopping import StopRequest
 
         place = open_run(runs_folder(runs), run)
-        changed = apply_sampler_overrides(place.experiment(), overrides or [])
+        changed = apply_sampler_overrides(place.experiment(), parse_overrides(overrides or []))
 
         from ncsnx.runtime import Runtime
         from ncsnx.sampling import SampleRequest, load
@@ -69,6 +70,8 @@ def sample_command(
                 n=n, seed=seed, batch_size=batch_size, interpolate=interpolate, frames=frames, film=film
             )
             runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+            if ckpt == "best":
+                messages.info(f"the best checkpoint: {best_checkpoint(place)}")
             model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
             output = _sample(messages, model, request, out, data, overwrite, note, stop)
         if json:

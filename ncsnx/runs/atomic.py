@@ -3,15 +3,17 @@
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ncsnx.errors import NcsnxError
 
+_TEMPORARY = re.compile(r"\..+\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
 _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
@@ -36,6 +38,23 @@ def reporting(path: Path, size: int | None = None) -> Iterator[None]:
 def temporary_sibling(path: Path) -> Path:
     """A hidden name beside `path` that no other process or thread uses: `.NAME.tmp-PID-TOKEN`."""
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def debris(folder: Path) -> list[Path]:
+    """What writers that were killed left half written in `folder`; what is being written now looks the same."""
+    return [entry for entry in sorted(folder.iterdir()) if _TEMPORARY.fullmatch(entry.name)]
+
+
+def remove_debris(folders: Iterable[Path]) -> list[str]:
+    """Removes the debris in `folders` as far as it can be removed; returns its names. Call it under a lock only."""
+    entries = [entry for folder in folders if folder.is_dir() for entry in debris(folder)]
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                entry.unlink()
+    return [entry.name for entry in entries]
 
 
 def sync_folder(folder: Path) -> None:

@@ -81,6 +81,11 @@ class Run:
         """What `ncsnx fid` measured."""
         return self.path / "fid"
 
+    @property
+    def loss(self) -> Path:
+        """What `ncsnx loss` measured."""
+        return self.path / "loss"
+
     @classmethod
     def create(
         cls,

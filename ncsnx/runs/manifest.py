@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,10 +22,10 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, step_name, step_of
+from ncsnx.runs.scores import best_checkpoint
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
-_DEBRIS = re.compile(r"\..+\.tmp-[0-9]+-[0-9a-f]{8}")  # see atomic.temporary_sibling
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
 _FAULTS = {
@@ -180,12 +179,12 @@ def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
 
     A step is only found; who loads it verifies what it reads. `latest` is verified whole. Raises UsageError
     for a step that can't be understood or isn't there, UnsoundError if the latest is unsound, NcsnxError if
-    there is none.
+    there is none, or no score yet.
     """
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     steps = checkpoints(run)
     if step == "best":
-        raise NcsnxError(f"run {run.name!r} has no best checkpoint: no scores yet, run `ncsnx fid {run.name}`")
+        return _best(run)
     if not steps:
         raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
     if step == "latest":
@@ -201,15 +200,7 @@ def remove_debris(run: Run) -> list[str]:
 
     Call it under the writer's lock only: what another process is writing looks the same.
     """
-    places = [place for place in (run.path, run.checkpoints, run.snapshots) if place.is_dir()]
-    entries = [entry for place in places for entry in sorted(place.iterdir()) if _DEBRIS.fullmatch(entry.name)]
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                entry.unlink()
-    return [entry.name for entry in entries]
+    return atomic.remove_debris((run.path, run.checkpoints, run.snapshots))
 
 
 def _verify_own(folder: Path) -> None:
@@ -224,6 +215,20 @@ def _latest(run: Run, steps: list[int]) -> Path:
     except UnsoundError as error:
         earlier = f"--ckpt {steps[-2]} is the one before" if len(steps) > 1 else "there is no earlier one"
         raise UnsoundError(f"the latest checkpoint of run {run.name!r} is unsound: {error}; {earlier}") from error
+    return folder
+
+
+def _best(run: Run) -> Path:
+    best = best_checkpoint(run)
+    if best is None:
+        raise NcsnxError(f"run {run.name!r} has no best checkpoint: no scores yet, run `ncsnx fid {run.name}`")
+    folder = run.checkpoints / step_name(best.step)
+    written = read_manifest(folder).files.values() if folder.exists() else ()
+    if all(record.sha256 != best.weights_sha256 for record in written):
+        raise NcsnxError(
+            f"the best checkpoint of run {run.name!r} is {best}, but {folder} doesn't hold those weights any more; "
+            f"name another step with --ckpt, or run `ncsnx fid {run.name}`"
+        )
     return folder
 
 

@@ -1,7 +1,7 @@
-"""The finished batches of an unfinished sampling: one safetensors file each, whole or not there at all."""
+"""The finished pieces of unfinished work: one safetensors file for each batch of indices, whole or not there at all."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -13,49 +13,46 @@ from torch import Tensor
 from ncsnx.runs.atomic import reporting, write_bytes
 
 _OURS = re.compile(r"\d{8,}-\d{8,}\.safetensors")
+_INDICES = "indices"
+
+Fits = Callable[[list[int], Mapping[str, list[int]]], bool]
+"""(indices of a part, the shape of each of its tensors by name) → whether it is a part of this work."""
 
 
 @attrs.frozen(eq=False)
 class Part:
-    """One batch."""
+    """What was made of one batch."""
 
     indices: Tensor
     """(B,) int64."""
-    images: Tensor
-    """(B, columns, C, H, W) float32 in [0, 1]."""
-    frames: Tensor
-    """(F, b, columns, C, H, W) uint8 of those b ≤ B images that the grid shows; F = 0 without frames."""
+    tensors: Mapping[str, Tensor]
 
 
 def write_part(folder: Path, part: Part) -> None:
     """Adds a part to the folder, durably and atomically. Raises NcsnxError."""
     with reporting(folder):
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     name = f"{int(part.indices[0]):08d}-{int(part.indices[-1]):08d}.safetensors"
-    tensors = {"indices": part.indices, "images": part.images, "frames": part.frames}
+    tensors = {_INDICES: part.indices, **part.tensors}
     write_bytes(folder / name, safetensors.torch.save({key: t.contiguous() for key, t in tensors.items()}))
 
 
 def read_parts(folder: Path) -> Iterator[Part]:
     """The parts of the folder, one at a time."""
     for path in _parts(folder):
-        yield Part(**safetensors.torch.load_file(path))
+        tensors = safetensors.torch.load_file(path)
+        yield Part(tensors.pop(_INDICES), tensors)
 
 
-def done_indices(folder: Path, count: int, shown: int, frames: int, image_shape: Sequence[int]) -> set[int]:
-    """The indices of all parts. A part that is torn or doesn't fit isn't done, and is removed.
-
-    count: indices must be below it; those below `shown` come with `frames` frames. image_shape: (columns, C, H, W).
-    """
+def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
+    """The indices of all parts, in 0 … count − 1. A part that is torn or doesn't fit isn't done, and is removed."""
     done: set[int] = set()
     for path in _parts(folder):
         found = _read_head(path)
-        if found is not None and found.indices and min(found.indices) >= 0 and max(found.indices) < count:
-            with_frames = sum(index < shown for index in found.indices)
-            images_fit = found.images == [len(found.indices), *image_shape]
-            if images_fit and found.frames == [frames, with_frames, *image_shape]:
-                done.update(found.indices)
-                continue
+        within = found is not None and found.indices and min(found.indices) >= 0 and max(found.indices) < count
+        if found is not None and within and fits(found.indices, found.shapes):
+            done.update(found.indices)
+            continue
         with reporting(path):
             path.unlink()
     return done
@@ -63,11 +60,10 @@ def done_indices(folder: Path, count: int, shown: int, frames: int, image_shape:
 
 @attrs.frozen
 class _Head:
-    """What a part holds: its indices, and the shapes of its images and frames."""
+    """What a part holds: its indices, and the shapes of its tensors."""
 
     indices: list[int]
-    images: list[int]
-    frames: list[int]
+    shapes: dict[str, list[int]]
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -80,9 +76,10 @@ def _read_head(path: Path) -> _Head | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:  # refuses a file whose size isn't what its header says
-            indices: Tensor = file.get_tensor("indices")
-            images, frames = (file.get_slice(name).get_shape() for name in ("images", "frames"))
+            names = set(file.keys()) - {_INDICES}
+            indices: Tensor = file.get_tensor(_INDICES)
+            shapes = {name: file.get_slice(name).get_shape() for name in names}
     except (SafetensorError, OSError):
         return None
     whole = indices.dtype == torch.int64 and indices.dim() == 1
-    return _Head(indices.tolist(), images, frames) if whole else None
+    return _Head(indices.tolist(), shapes) if whole else None

@@ -10,7 +10,7 @@ from ncsnx.sampling.langevin import annealed_langevin
 from ncsnx.sampling.model import ScoreModel, load
 from ncsnx.sampling.noise import RecordedNoise, SeededNoise, initial_from_data, initial_uniform
 from ncsnx.sampling.output import SampleFolder
-from ncsnx.sampling.sample import SampleRequest, fill, open_output, sample
+from ncsnx.sampling.sample import SampleRequest, draw, fill, open_output, sample
 from ncsnx.sampling.state import Constrain, Noise, SamplerFunction, Score, State
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "State",
     "annealed_langevin",
     "build_sampler",
+    "draw",
     "evaluations",
     "experiment_draws",
     "fill",

@@ -52,6 +52,11 @@ class ScoreModel:
         return self.network.score(x, sigma)
 
 
+def weights_of(experiment: Experiment) -> tuple[Weights, Literal["model", "ema"]]:
+    """Which weights are sampled, and the part of a checkpoint that holds them: the averaged ones where there are."""
+    return ("raw", "model") if experiment.ema is None else ("ema", "ema")
+
+
 def load(
     run: Run | Path | str, ckpt: int | str = "latest", *, runs: Path | str | None = None, runtime: Runtime | None = None
 ) -> ScoreModel:
@@ -66,8 +71,7 @@ def load(
     runtime = Runtime.choose() if runtime is None else runtime
     experiment = place.experiment()
     folder = resolve_checkpoint(place, ckpt)
-    weights: Weights = "raw" if experiment.ema is None else "ema"
-    part = "model" if weights == "raw" else "ema"
+    weights, part = weights_of(experiment)
     saved = checkpoint.load(folder, [part])
     if saved.state.get("identity") != identity(experiment):
         raise NcsnxError(f"{folder} doesn't belong to {place.config_path}: it was trained by another experiment")

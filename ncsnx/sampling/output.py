@@ -24,7 +24,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, save_film, save_png, square_columns, to_uint8
 from ncsnx.runs import reading
 from ncsnx.runs.atomic import reporting, write_bytes, write_json
-from ncsnx.sampling.parts import Part, done_indices, read_parts, write_part
+from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
 
 GRID_IMAGES = 100
 """At most this many images are shown in the grid and in frames."""
@@ -116,15 +116,14 @@ class SampleFolder:
         images: (len(indices)·columns, C, H, W) float in [0, 1]. frames: (frames, b·columns, C, H, W) uint8 of
         the b indices below `shown`, where the folder has frames.
         """
-        shown = sum(index < self.shown for index in indices)
+        shown = self._shown_of(indices)
         if frames is None:
             frames = torch.empty((0, shown * self.columns, *self.shape), dtype=torch.uint8)
-        part = Part(
-            indices=torch.tensor(indices, dtype=torch.int64),
-            images=images.float().cpu().reshape(len(indices), self.columns, *self.shape),
-            frames=frames.cpu().reshape(self.frames, shown, self.columns, *self.shape),
-        )
-        write_part(self._parts, part)
+        tensors = {
+            "images": images.float().cpu().reshape(len(indices), self.columns, *self.shape),
+            "frames": frames.cpu().reshape(self.frames, shown, self.columns, *self.shape),
+        }
+        write_part(self._parts, Part(torch.tensor(indices, dtype=torch.int64), tensors))
         self._done.update(indices)
 
     def finish(
@@ -167,7 +166,17 @@ class SampleFolder:
         return self.path / ".parts"
 
     def _find_done(self) -> set[int]:
-        return done_indices(self._parts, self.count, self.shown, self.frames, (self.columns, *self.shape))
+        image = [self.columns, *self.shape]
+
+        def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
+            frames = [self.frames, self._shown_of(indices), *image]
+            return shapes == {"images": [len(indices), *image], "frames": frames}
+
+        return done_indices(self._parts, self.count, fits)
+
+    def _shown_of(self, indices: Sequence[int]) -> int:
+        """How many of the indices are shown."""
+        return sum(index < self.shown for index in indices)
 
     def _refuse_links(self) -> None:
         # a folder that somebody else made must not lead our writes, or removals, out of itself
@@ -227,8 +236,8 @@ class SampleFolder:
         images = torch.empty((self.count, self.columns, *self.shape))
         frames = torch.empty((self.frames, self.shown, self.columns, *self.shape), dtype=torch.uint8)
         for part in read_parts(self._parts):
-            images[part.indices] = part.images
-            frames[:, part.indices[part.indices < self.shown]] = part.frames
+            images[part.indices] = part.tensors["images"]
+            frames[:, part.indices[part.indices < self.shown]] = part.tensors["frames"]
         return images.flatten(0, 1), frames.flatten(1, 2)
 
     def _write_samples(self, samples: Tensor) -> str:

@@ -25,7 +25,7 @@ from ncsnx.sampling.generate import generate, ignore_state, never_stop
 from ncsnx.sampling.interpolation import interpolated, second_noise
 from ncsnx.sampling.model import ScoreModel
 from ncsnx.sampling.output import SampleFolder
-from ncsnx.sampling.state import State
+from ncsnx.sampling.state import Score, State
 
 FILM_FRAMES = 40
 """Frames of a film whose number of frames isn't given."""
@@ -78,9 +78,37 @@ def sample(
     flattened as row · K + column. Raises NcsnxError.
     """
     request = SampleRequest(n=n, seed=seed, batch_size=batch_size, interpolate=interpolate)
-    model = _with_sampler(model, sampler)
-    batches = _batches(model, request, _draws(model, request, None), range(n))
-    return torch.cat([to_unit(x, model.experiment.data).cpu() for _, x in batches])
+    return torch.cat([images.cpu() for _, images in draw(_with_sampler(model, sampler), request, range(n))])
+
+
+def draw(
+    model: ScoreModel,
+    request: SampleRequest,
+    indices: Sequence[int],
+    *,
+    score: Score | None = None,
+    data: Path | None = None,
+    check_stop: Callable[[], None] = never_stop,
+    on_state: Callable[[Sequence[int], State], None] = ignore_state,
+) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """Yields (indices of a batch, its images: (len · columns, C, H, W) in [0, 1], on the model's device).
+
+    indices: which of the request's images (rows, with `interpolate`). score: by default the model's. data: the data
+    folder, for samplers that start from training images. check_stop and on_state as in `generate`. Raises NcsnxError.
+    """
+    batches = generate(
+        build_sampler(model.experiment.sampler),
+        model.score if score is None else score,
+        model.network.noise_levels,
+        _draws(model, request, data),
+        indices,
+        batch_size=request.batch_size,
+        device=model.runtime.device,
+        check_stop=check_stop,
+        on_state=on_state,
+    )
+    for batch, x in batches:
+        yield batch, to_unit(x, model.experiment.data)
 
 
 def default_folder(model: ScoreModel, request: SampleRequest) -> Path:
@@ -158,9 +186,9 @@ def fill(
             recorder(batch, state)
         progress()
 
-    draws = _draws(model, request, data)
-    for batch, x in _batches(model, request, draws, output.missing(), check_stop=check_stop, on_state=on_state):
-        output.add(batch, to_pixels(x), recorder.take() if steps else None)
+    images = draw(model, request, output.missing(), data=data, check_stop=check_stop, on_state=on_state)
+    for batch, made in images:
+        output.add(batch, made, recorder.take() if steps else None)
 
 
 def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:
@@ -188,25 +216,3 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None) -> Draw
     if request.interpolate is None:
         return draws
     return interpolated(draws, second_noise(request.seed, config.data.shape), request.interpolate)
-
-
-def _batches(
-    model: ScoreModel,
-    request: SampleRequest,
-    draws: Draws,
-    indices: Sequence[int],
-    *,
-    check_stop: Callable[[], None] = never_stop,
-    on_state: Callable[[Sequence[int], State], None] = ignore_state,
-) -> Iterator[tuple[Sequence[int], Tensor]]:
-    return generate(
-        build_sampler(model.experiment.sampler),
-        model.score,
-        model.network.noise_levels,
-        draws,
-        indices,
-        batch_size=request.batch_size,
-        device=model.runtime.device,
-        check_stop=check_stop,
-        on_state=on_state,
-    )

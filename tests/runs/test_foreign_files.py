@@ -1,6 +1,7 @@
 """A run's folder that somebody else had their hands in: no link is followed, nothing waits, nothing else is removed."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ from ncsnx.runs import reading
 from ncsnx.runs.atomic import append_line
 from ncsnx.runs.folder import Run, list_runs
 from ncsnx.runs.lock import folder_lock
+from ncsnx.runs.parts import Part, done_indices, write_part
 from ncsnx.sampling.output import SampleFolder
-from ncsnx.sampling.parts import Part, done_indices, write_part
 
 
 def part(*indices: int) -> Part:
-    images = torch.zeros(len(indices), 1, 1, 2, 2)
-    return Part(torch.tensor(indices), images, torch.zeros(0, len(indices), 1, 1, 2, 2, dtype=torch.uint8))
+    return Part(torch.tensor(indices), {"images": torch.zeros(len(indices), 1, 2, 2)})
+
+
+def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
+    return shapes == {"images": [len(indices), 1, 2, 2]}
 
 
 def test_a_named_pipe_in_the_place_of_a_configuration_makes_nobody_wait(tmp_path: Path) -> None:
@@ -59,7 +63,7 @@ def test_parts_behind_a_link_are_neither_read_nor_removed(tmp_path: Path) -> Non
 def test_files_of_another_name_among_the_parts_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes(b"precious")
 
-    assert done_indices(tmp_path, 4, 4, 0, (1, 1, 2, 2)) == set()
+    assert done_indices(tmp_path, 4, fits) == set()
     assert (tmp_path / "mine.safetensors").read_bytes() == b"precious"
 
 
@@ -71,7 +75,7 @@ def test_a_part_with_indices_that_do_not_exist_is_not_done(tmp_path: Path, indic
     forged = next(iter((tmp_path / "made").iterdir()))
     forged.replace(tmp_path / "00000002-00000003.safetensors")
 
-    assert done_indices(tmp_path, 4, 4, 0, (1, 1, 2, 2)) == {0, 1}
+    assert done_indices(tmp_path, 4, fits) == {0, 1}
     assert sound.exists()
     assert not (tmp_path / "00000002-00000003.safetensors").exists()
 

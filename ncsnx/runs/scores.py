@@ -1,0 +1,181 @@
+"""What sweeps measured: one folder a protocol, one row a checkpoint, and from them the best checkpoint.
+
+    fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.svg
+
+A row belongs to the sha256 of the weights that it was measured on, so that a checkpoint that was replaced has none.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs import atomic, reading
+from ncsnx.runs.folder import Run
+
+SCORES = "scores.json"
+TABLE = "scores.csv"
+SCHEMA_VERSION = 1
+
+Row = dict[str, Any]
+"""'step', 'weights_sha256', 'score' (the lower the better), and what else was measured."""
+
+
+@attrs.define
+class ScoreFile:
+    """The rows of one sweep, kept durably as they come."""
+
+    folder: Path
+    protocol: dict[str, Any]
+    """What was measured and how; with the weights' sha256 it determines a row."""
+    caption: str = ""
+    """The protocol in words."""
+    rows: list[Row] = attrs.field(factory=list)
+    """By step, ascending."""
+    changed: str = ""
+    """When the last row came: UTC, ISO 8601."""
+
+    @classmethod
+    def open(cls, folder: Path, protocol: Mapping[str, Any], caption: str = "") -> Self:
+        """The sweep of this protocol in `folder`, which need not exist. Raises NcsnxError for a damaged file."""
+        if folder.is_symlink() or folder.parent.is_symlink():
+            raise NcsnxError(f"{folder} is reached by a symbolic link, and those are not followed in a run; remove it")
+        try:
+            found = cls.read(folder)
+        except FileNotFoundError:
+            return cls(folder, dict(protocol), caption)
+        if found.protocol != json.loads(json.dumps(protocol)):
+            raise NcsnxError(f"{folder / SCORES} holds scores of another protocol; move it away and repeat the command")
+        return found
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The sweep in `folder`. Raises FileNotFoundError where there is none, NcsnxError for a damaged file."""
+        path = folder / SCORES
+        try:
+            content = json.loads(reading.read_bytes(path))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise NcsnxError(f"can't read {path}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat `ncsnx fid`") from error
+        match content:
+            case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
+                if all(map(_is_row, rows)):
+                    return cls(folder, protocol, str(content.get("caption", "")), rows, changed)
+        raise NcsnxError(f"{path} doesn't hold the scores of a sweep; move it away and repeat the command")
+
+    def reload(self) -> None:
+        """Takes over what another process has added meanwhile. Raises NcsnxError."""
+        found = self.open(self.folder, self.protocol)
+        self.rows, self.changed = found.rows, found.changed
+
+    def row(self, step: int, weights_sha256: str) -> Row | None:
+        """The row of a checkpoint with these weights."""
+        return next((row for row in self.rows if _key(row) == (step, weights_sha256)), None)
+
+    def add(self, row: Row, now: str) -> None:
+        """Keeps a row, in the place of an earlier one of that step. now: UTC, ISO 8601. Raises NcsnxError."""
+        others = [other for other in self.rows if other["step"] != row["step"]]
+        self.rows = sorted([*others, row], key=lambda row: int(row["step"]))
+        self.changed = now
+        with atomic.reporting(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "caption": self.caption,
+            "protocol": self.protocol,
+            "changed": self.changed,
+            "rows": self.rows,
+        }
+        atomic.write_json(self.folder / SCORES, content)
+        atomic.write_bytes(self.folder / TABLE, _csv(self.rows))
+
+
+@attrs.frozen
+class Best:
+    """The checkpoint with the lowest score, and the sweep that says so."""
+
+    step: int
+    weights_sha256: str
+    score: float
+    metric: str
+    images: int
+    sweep: Path
+
+    def __str__(self) -> str:
+        return f"step {self.step:,} ({self.metric} {self.score:.4g} of {self.images:,} images, {self.sweep})"
+
+
+def best_row(rows: Sequence[Row]) -> Row | None:
+    """The row with the lowest score; the earliest of equal ones."""
+    return min(rows, key=lambda row: float(row["score"]), default=None)
+
+
+def best_checkpoint(run: Run) -> Best | None:
+    """The best of the newest sweep with the most images; None before there is a score.
+
+    A sweep of ensembles says nothing about a single checkpoint, and doesn't count. Raises NcsnxError for a damaged
+    file.
+    """
+    ranked = [found for found in map(_ranked, _sweeps(run)) if found is not None]
+    return max(ranked, key=lambda found: found[0])[1] if ranked else None
+
+
+def _sweeps(run: Run) -> list[ScoreFile]:
+    if run.fid.is_symlink():
+        raise NcsnxError(f"{run.fid} is a symbolic link, and those are not followed in a run; remove it")
+    try:
+        folders = sorted(path for path in run.fid.iterdir() if path.is_dir() and not path.is_symlink())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise NcsnxError(f"can't read {run.fid}: {error.strerror}") from error
+    return [ScoreFile.read(folder) for folder in folders if (folder / SCORES).exists()]
+
+
+def _ranked(sweep: ScoreFile) -> tuple[tuple[int, str], Best] | None:
+    match sweep.protocol:
+        case {"n": int(images), "metric": str(metric), "ensemble": 1}:
+            row = best_row(sweep.rows)
+            if row is not None:
+                best = Best(row["step"], row["weights_sha256"], row["score"], metric, images, sweep.folder)
+                return (images, sweep.changed), best
+    return None
+
+
+def _key(row: Row) -> tuple[int, str]:
+    return row["step"], row["weights_sha256"]
+
+
+def _is_row(row: object) -> bool:
+    match row:
+        case {"step": int(step), "weights_sha256": str(), "score": int() | float() as score}:
+            return step >= 0 and not isinstance(step, bool) and math.isfinite(score)
+    return False
+
+
+def _cells(row: Row) -> Iterator[tuple[str, object]]:
+    for key, value in row.items():
+        if isinstance(value, list):
+            yield from ((f"{key}.{number}", item) for number, item in enumerate(value))
+        elif not isinstance(value, dict):
+            yield key, value
+
+
+def _csv(rows: Sequence[Row]) -> bytes:
+    """One line a row; the items of a list get columns of their own, numbered from 0; objects stay in the JSON."""
+    plain = [dict(_cells(row)) for row in rows]
+    columns = list(dict.fromkeys(key for row in plain for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain)
+    return text.getvalue().encode("utf-8")

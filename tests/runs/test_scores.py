@@ -1,0 +1,154 @@
+"""Scores of checkpoints: kept as they come, and read for the best."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import resolve_checkpoint, verify, write_checkpoint
+from ncsnx.runs.scores import SCORES, ScoreFile, best_checkpoint
+
+PROTOCOL = {"metric": "FD (classifier on digits)", "n": 100, "seed": 0, "ensemble": 1}
+
+
+def row(step: int, score: float, weights: str = "a") -> dict[str, Any]:
+    return {"step": step, "weights_sha256": weights, "score": score, "error": None}
+
+
+def sweep(run: Run, name: str, *rows: dict[str, Any], changed: str = "2026-01-01", **protocol: object) -> ScoreFile:
+    scores = ScoreFile.open(run.fid / name, PROTOCOL | protocol)
+    for one in rows:
+        scores.add(one, changed)
+    return scores
+
+
+def checkpoint(run: Run, step: int) -> str:
+    """Writes a checkpoint; returns the sha256 of its weights."""
+    folder = write_checkpoint(run.checkpoints, step, [("ema.safetensors", f"weights {step}".encode())])
+    return verify(folder).files["ema.safetensors"].sha256
+
+
+def test_rows_are_there_again_when_the_sweep_is_opened_again(run: Run) -> None:
+    sweep(run, "one", row(20, 5.0), row(10, 7.0))
+    again = ScoreFile.open(run.fid / "one", PROTOCOL)
+    assert [one["step"] for one in again.rows] == [10, 20]
+    assert again.row(20, "a") == row(20, 5.0)
+
+
+def test_a_row_belongs_to_its_weights(run: Run) -> None:
+    scores = sweep(run, "one", row(20, 5.0, weights="old"))
+    assert scores.row(20, "new") is None
+    scores.add(row(20, 6.0, weights="new"), "2026-01-02")
+    assert [one["score"] for one in ScoreFile.read(run.fid / "one").rows] == [6.0]
+
+
+def test_the_table_holds_the_rows_with_a_column_for_each_item_of_a_list(run: Run) -> None:
+    sweep(run, "one", {**row(10, 7.0), "levels": [1.5, None], "made": {"host": "here"}})
+    with (run.fid / "one" / "scores.csv").open() as file:
+        (read,) = csv.DictReader(file)
+    expected = {"step": "10", "weights_sha256": "a", "score": "7.0", "error": "", "levels.0": "1.5", "levels.1": ""}
+    assert read == expected
+
+
+def test_scores_of_another_protocol_are_not_mixed_in(run: Run) -> None:
+    sweep(run, "one", row(10, 7.0))
+    with pytest.raises(NcsnxError, match="another protocol; move it away"):
+        ScoreFile.open(run.fid / "one", PROTOCOL | {"n": 200})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"schema_version": 2, "protocol": {}, "rows": [], "changed": ""}',
+        *(
+            b'{"schema_version": 1, "protocol": {}, "rows": [%s], "changed": ""}' % row
+            for row in (
+                b'{"step": "10"}',
+                b'{"step": -1, "weights_sha256": "a", "score": 1}',
+                b'{"step": 1, "weights_sha256": "a", "score": NaN}',
+            )
+        ),
+        b"[" * 100_000,
+    ],
+)
+def test_a_file_that_is_none_is_refused_by_name(run: Run, content: bytes) -> None:
+    folder = run.fid / "one"
+    folder.mkdir(parents=True)
+    (folder / SCORES).write_bytes(content)
+    with pytest.raises(NcsnxError, match=r"one/scores\.json.*move it away"):
+        ScoreFile.open(folder, PROTOCOL)
+    with pytest.raises(NcsnxError, match=r"one/scores\.json"):
+        best_checkpoint(run)
+
+
+def test_links_are_not_followed(run: Run, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run.fid.mkdir()
+    (run.fid / "one").symlink_to(elsewhere)
+    with pytest.raises(NcsnxError, match="symbolic link"):
+        ScoreFile.open(run.fid / "one", PROTOCOL)
+    assert best_checkpoint(run) is None
+    (run.fid / "one").unlink()
+    run.fid.rmdir()
+    run.fid.symlink_to(elsewhere)
+    with pytest.raises(NcsnxError, match="symbolic link"):
+        best_checkpoint(run)
+
+
+def test_a_pipe_in_the_place_of_the_scores_makes_nobody_wait(run: Run) -> None:
+    (run.fid / "one").mkdir(parents=True)
+    os.mkfifo(run.fid / "one" / SCORES)
+    with pytest.raises(NcsnxError, match="regular file"):
+        best_checkpoint(run)
+
+
+def test_before_there_are_scores_best_says_how_to_get_them(run: Run) -> None:
+    checkpoint(run, 10)
+    with pytest.raises(NcsnxError, match="no scores yet, run `ncsnx fid small`"):
+        resolve_checkpoint(run, "best")
+
+
+def test_best_is_the_lowest_score_of_the_sweep_with_the_most_images(run: Run) -> None:
+    first, second, third = (checkpoint(run, step) for step in (10, 20, 30))
+    sweep(run, "few", row(10, 1.0, first), changed="2026-05-05", n=50)
+    sweep(run, "many", row(10, 9.0, first), row(20, 4.0, second), row(30, 5.0, third), n=5_000)
+    best = best_checkpoint(run)
+    assert best is not None
+    assert resolve_checkpoint(run, "best").name == "step-00000020"
+    assert str(best) == f"step 20 (FD (classifier on digits) 4 of 5,000 images, {run.fid / 'many'})"
+
+
+def test_of_equally_large_sweeps_the_newest_decides(run: Run) -> None:
+    first, second = checkpoint(run, 10), checkpoint(run, 20)
+    sweep(run, "b-old", row(10, 1.0, first), changed="2026-01-01")
+    sweep(run, "a-new", row(20, 2.0, second), changed="2026-01-02")
+    assert resolve_checkpoint(run, "best").name == "step-00000020"
+
+
+def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
+    first = checkpoint(run, 10)
+    sweep(run, "ensemble", row(10, 1.0, first), ensemble=5, n=9_999)
+    assert best_checkpoint(run) is None
+
+
+def test_best_does_not_pass_off_other_weights_as_those_that_were_scored(run: Run) -> None:
+    checkpoint(run, 10)
+    sweep(run, "one", row(10, 1.0, "other weights"))
+    with pytest.raises(NcsnxError, match="doesn't hold those weights any more"):
+        resolve_checkpoint(run, "best")
+    sweep(run, "one", row(90, 0.5, "gone"))
+    with pytest.raises(NcsnxError, match="doesn't hold those weights any more"):
+        resolve_checkpoint(run, "best")
+
+
+def test_a_folder_without_scores_is_no_sweep(run: Run) -> None:
+    (run.fid / "unfinished").mkdir(parents=True)
+    assert best_checkpoint(run) is None
