@@ -2,11 +2,25 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; threads that wait for a busy core cost seconds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of feature networks and references that all tests share, and that isn't the user's own."""
+    before = os.environ.get("NCSNX_CACHE")
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["NCSNX_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["NCSNX_CACHE"]
+    else:
+        os.environ["NCSNX_CACHE"] = before
 
 
 @pytest.fixture(scope="session")

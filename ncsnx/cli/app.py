@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import ncsnx
-from ncsnx.cli import diff, list, sample, show, train
+from ncsnx.cli import diff, fid, list, loss, reference, sample, show, train
 
 app = typer.Typer(
     name="ncsnx",
@@ -37,3 +37,6 @@ app.command("show")(show.show_command)
 app.command("diff")(diff.diff_command)
 app.command("train")(train.train_command)
 app.command("sample")(sample.sample_command)
+app.command("fid")(fid.fid_command)
+app.command("loss")(loss.loss_command)
+app.command("reference")(reference.reference_command)

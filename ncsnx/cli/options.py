@@ -11,6 +11,26 @@ Runs = Annotated[
 DataFolder = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Folder of the data sets. [NCSNX_DATA, else ./data]")
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", metavar="DIR", help="Folder of feature networks and references. [NCSNX_CACHE, else the system's]"
+    ),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="TAG[:FILE]",
+        help="inception, inception:FILE, torchscript:FILE or classifier. [digits: classifier, else inception]",
+    ),
+]
+Range = Annotated[
+    str,
+    typer.Option(
+        "--range", help="Checkpoints: all, latest, best, 150k, 50k:200k (ends included) or 50k:200k:10k (multiples)."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks of errors.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

@@ -3,11 +3,17 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.errors import NcsnxError, Stopped, UsageError
+
+if TYPE_CHECKING:
+    from ncsnx.stopping import StopRequest
+    from ncsnx.work import Work
 
 
 @contextmanager
@@ -40,6 +46,16 @@ def session(*, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]
             raise typer.Exit(1) from None
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
         raise
+
+
+def work_of(messages: Messages, stop: "StopRequest") -> "Work":
+    """The surroundings of a long job of this command: its progress and messages on the console, and its stop."""
+    from ncsnx.console.progress import progress
+    from ncsnx.work import Work
+
+    return Work(
+        progress=partial(progress, messages), check_stop=stop.check, info=messages.info, warning=messages.warning
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 LINE_INTERVAL_S = 10.0
 _LEAST_INTERVAL_S = 1.0  # a job of a few seconds doesn't need ten lines
-_WINDOW_S = 60.0
 _BAR_WIDTH = 40
 
 
 class Pace:
-    """How fast a count rises, from what it was over the last minute."""
+    """How fast a count rises, from what it was over the last minute or another `window_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: float = 60.0) -> None:
+        self._window_s = window_s
         self._marks: deque[tuple[float, int]] = deque()
 
     def mark(self, done: int) -> None:
         """Note that the count is `done` now."""
         now_s = time.monotonic()
         self._marks.append((now_s, done))
-        while len(self._marks) > 2 and now_s - self._marks[1][0] >= _WINDOW_S:
+        while len(self._marks) > 2 and now_s - self._marks[1][0] >= self._window_s:
             self._marks.popleft()
 
     def per_second(self) -> float | None:
@@ -43,6 +43,42 @@ class Pace:
         """The time that is left as h:mm:ss, empty where it isn't known."""
         per_second = self.per_second()
         return duration(max(total - done, 0) / per_second) if per_second is not None else ""
+
+
+def share(done: int, total: int, pace: Pace) -> str:
+    """How much is done in percent and, where that is known, the time that is left."""
+    percent = 100 * done // total if total > 0 else 100
+    remaining = pace.remaining(done, total)
+    return f"{percent} %  eta {remaining}" if remaining else f"{percent} %"
+
+
+def bar_line(name: str, standing: str, done: int, total: int, width: int) -> "Text":
+    """One line with a name, a bar and where the job stands; the bar has what is left of `width` columns."""
+    from rich.text import Text
+
+    bar_width = max(min(_BAR_WIDTH, width - len(name) - len(standing) - 4), 0)
+    return Text("  ", no_wrap=True, overflow="ellipsis").join(
+        [Text(name, style="bold"), bar(done, total, bar_width), Text(standing)]
+    )
+
+
+class Silence:
+    """Tells when a plain line is due: at every tenth, at most one a second, and after ten seconds of silence."""
+
+    def __init__(self) -> None:
+        self._last_line_s = time.monotonic()
+        self._next_tenth = 1
+
+    def is_due(self, done: int, total: int) -> bool:
+        """Whether `done` of `total` is to be told now; the end isn't, since other lines tell that."""
+        silence_s = time.monotonic() - self._last_line_s
+        at_tenth = 10 * done >= self._next_tenth * total and silence_s >= _LEAST_INTERVAL_S
+        return done < total and (at_tenth or silence_s >= LINE_INTERVAL_S)
+
+    def broken(self, done: int, total: int) -> None:
+        """Note that a line was written."""
+        self._last_line_s = time.monotonic()
+        self._next_tenth = 10 * done // total + 1 if total > 0 else 1
 
 
 class Advance(Protocol):
@@ -81,19 +117,11 @@ class _Job:
 
     def line(self) -> str:
         self.pace.mark(self.done)
-        percent = 100 * self.done // self.total if self.total > 0 else 100
-        remaining = self.pace.remaining(self.done, self.total)
         counted = f"{self.done}/{self.total} {self.unit}".rstrip()
-        return f"{counted}  {percent} %" + (f"  eta {remaining}" if remaining else "")
+        return f"{counted}  {share(self.done, self.total, self.pace)}"
 
     def drawn(self, width: int) -> "Text":
-        from rich.text import Text
-
-        line = self.line()
-        bar_width = max(min(_BAR_WIDTH, width - len(self.name) - len(line) - 4), 0)
-        return Text("  ", no_wrap=True, overflow="ellipsis").join(
-            [Text(self.name, style="bold"), bar(self.done, self.total, bar_width), Text(line)]
-        )
+        return bar_line(self.name, self.line(), self.done, self.total, width)
 
     def summary(self) -> str:
         taken = duration(time.monotonic() - self._started_s)
@@ -104,15 +132,11 @@ class _PlainJob:
     def __init__(self, job: _Job, messages: Messages) -> None:
         self._job = job
         self._messages = messages
-        self._last_line_s = time.monotonic()
-        self._next_tenth = 1
+        self._silence = Silence()
 
     def advance(self, count: int = 1) -> None:
-        self._job.advance(count)
-        silence_s = time.monotonic() - self._last_line_s
-        tenths = 10 * self._job.done // self._job.total if self._job.total > 0 else 10
-        at_tenth = tenths >= self._next_tenth and silence_s >= _LEAST_INTERVAL_S
-        if self._job.done < self._job.total and (at_tenth or silence_s >= LINE_INTERVAL_S):
-            self._messages.info(f"{self._job.name}  {self._job.line()}")
-            self._last_line_s += silence_s
-            self._next_tenth = tenths + 1
+        job = self._job
+        job.advance(count)
+        if self._silence.is_due(job.done, job.total):
+            self._messages.info(f"{job.name}  {job.line()}")
+            self._silence.broken(job.done, job.total)

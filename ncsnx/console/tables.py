@@ -38,7 +38,20 @@ def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence
     if messages.stdout.is_terminal:
         rich_console(messages.stdout).print(_drawn(columns, titles, cells))
     else:
-        messages.data("\n".join(_plain(columns, [titles, *cells])))
+        messages.data("\n".join(aligned(columns, [titles, *cells])))
+
+
+def aligned(columns: Sequence[Column], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of plain text whose cells stand below each other, two or more spaces apart."""
+    from rich.cells import cell_len  # East Asian characters take two columns
+
+    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
+
+    def padded(cell: str, width: int, column: Column) -> str:
+        space = " " * (width - cell_len(cell))
+        return space + cell if column.align == "right" else cell + space
+
+    return ["  ".join(map(padded, line, widths, columns)).rstrip() for line in lines]
 
 
 def _drawn(columns: Sequence[Column], titles: Sequence[str], cells: Sequence[Sequence[str]]) -> "Table":
@@ -52,15 +65,3 @@ def _drawn(columns: Sequence[Column], titles: Sequence[str], cells: Sequence[Seq
     for row in cells:
         drawn.add_row(*map(Text, row))
     return drawn
-
-
-def _plain(columns: Sequence[Column], lines: Sequence[Sequence[str]]) -> list[str]:
-    from rich.cells import cell_len  # East Asian characters take two columns
-
-    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
-
-    def padded(cell: str, width: int, column: Column) -> str:
-        space = " " * (width - cell_len(cell))
-        return space + cell if column.align == "right" else cell + space
-
-    return ["  ".join(map(padded, line, widths, columns)).rstrip() for line in lines]

@@ -10,6 +10,7 @@ from ncsnx.data.digits import read_digits
 from ncsnx.data.pending import check_celeba, check_ffhq, check_lsun
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -18,10 +19,10 @@ def data_folder(given: Path | None = None) -> Path:
 
 
 @singledispatch
-def open_data(data: Data, folder: Path) -> Splits:
+def open_data(data: Data, folder: Path, work: Work | None = None) -> Splits:
     """The images of a data set. A package registers its own reader with `@open_data.register`.
 
-    `folder` is the data folder, for sets without a root of their own. Raises DataMissingError for what isn't on the
+    `folder` is the data folder, for sets without a root of their own; `work` shows what takes long. Raises DataMissingError for what isn't on the
     disk, NcsnxError for what can't be read.
     """
     raise NcsnxError(
@@ -31,25 +32,25 @@ def open_data(data: Data, folder: Path) -> Splits:
 
 
 @open_data.register
-def _(data: Digits, folder: Path) -> Splits:
+def _(data: Digits, folder: Path, work: Work | None = None) -> Splits:
     return read_digits()
 
 
 @open_data.register
-def _(data: CIFAR10, folder: Path) -> Splits:
+def _(data: CIFAR10, folder: Path, work: Work | None = None) -> Splits:
     return read_cifar10(data, folder)
 
 
 @open_data.register
-def _(data: CelebA, folder: Path) -> Splits:
+def _(data: CelebA, folder: Path, work: Work | None = None) -> Splits:
     return check_celeba(data, folder)
 
 
 @open_data.register
-def _(data: LSUN, folder: Path) -> Splits:
+def _(data: LSUN, folder: Path, work: Work | None = None) -> Splits:
     return check_lsun(data, folder)
 
 
 @open_data.register
-def _(data: FFHQ, folder: Path) -> Splits:
+def _(data: FFHQ, folder: Path, work: Work | None = None) -> Splits:
     return check_ffhq(data, folder)

@@ -1,0 +1,209 @@
+"""`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real ones."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session, work_of
+
+if TYPE_CHECKING:
+    from ncsnx.cli.sweeps import Plan
+    from ncsnx.console.messages import Messages
+    from ncsnx.evaluation.candidates import Candidate
+    from ncsnx.evaluation.sweep import Sweep
+    from ncsnx.runs.scores import Row
+    from ncsnx.stopping import StopRequest
+
+
+def fid_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler; features.FIELD=VALUE to those."),
+    ] = None,
+    range_: options.Range = "all",
+    n: Annotated[int, typer.Option("--n", help="Images of each checkpoint.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="The same images' noise for every checkpoint.")] = 0,
+    features: options.Features = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="SET",
+            help="train, held-out, a folder of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
+        ),
+    ] = None,
+    ensemble: Annotated[
+        int,
+        typer.Option("--ensemble", metavar="K", help="Average the scores of the last K checkpoints; runs without EMA."),
+    ] = 1,
+    precision_recall: Annotated[
+        bool, typer.Option("--precision-recall", help="Show improved precision and recall.")
+    ] = False,
+    inception_score: Annotated[
+        bool, typer.Option("--inception-score", help="Show the Inception score, or that of other features' classes.")
+    ] = False,
+    keep_images: Annotated[bool, typer.Option("--keep-images", help="Write every image as a PNG.")] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
+    ] = 64,
+    runs: options.Runs = None,
+    data: options.DataFolder = None,
+    cache: options.Cache = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    compile: options.Compile = False,
+    plain: options.Plain = False,
+    note: options.Note = "",
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score checkpoints: Fréchet and kernel distance of sampled images to real ones; table, plot, and the best.
+
+    With Inception's features these are FID and KID. Scores are kept in the run's fid/ by the weights and the protocol:
+    an interrupted sweep goes on where it stopped, and a wider range computes only what is new. Afterwards `--ckpt best`
+    means the best of the newest sweep with the most images.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cache import cache_folder
+        from ncsnx.cli import sweeps
+        from ncsnx.cli.features import parse_features
+        from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, split_overrides
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.data import data_folder
+        from ncsnx.evaluation.features import build_features, default_features
+        from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.evaluation.source import DataSource
+        from ncsnx.evaluation.sweep import Sweep, SweepRequest
+        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.names import runs_folder
+        from ncsnx.runtime import Runtime
+        from ncsnx.stopping import StopRequest
+
+        place = open_run(runs_folder(runs), run)
+        settings, others = split_overrides(parse_overrides(overrides or []), "features")
+        experiment = apply_sampler_overrides(place.experiment(), others)
+        chosen = parse_features(features, default_features(experiment.data), settings)
+        request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
+        candidates, unsound = sweeps.choose(messages, place, range_, ensemble)
+        source = DataSource(data=experiment.data, folder=data_folder(data), recorded=place.data_fingerprint())
+        check_reference(reference, source)
+        load_plugins("ncsnx.runtime")
+        with StopRequest() as stop:
+            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+            kept, work = cache_folder(cache), work_of(messages, stop)
+            network = build_features(chosen, source, kept, runtime, work)
+            sweep = Sweep(
+                run=place,
+                experiment=experiment,
+                features=network,
+                reference=open_reference(reference, source, network, kept, work),
+                request=request,
+                runtime=runtime,
+                data=data,
+            )
+            columns = _Columns(sweep, precision_recall=precision_recall, inception_score=inception_score)
+            plan = _plan(sweep, candidates, columns, sweeps.made(runtime, note), stop)
+            _introduce(messages, sweep)
+            unsound += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
+        if json:
+            messages.json(sweeps.json_rows(plan, sweep.metric))
+        else:
+            sweeps.show(messages, plan)
+        _conclude(messages, sweep, plan)
+        sweeps.refuse_unsound(unsound)
+
+
+class _Columns:
+    """What the table shows of a row."""
+
+    def __init__(self, sweep: "Sweep", *, precision_recall: bool, inception_score: bool) -> None:
+        from ncsnx.errors import UsageError
+
+        if precision_recall and sweep.reference.sample is None:
+            raise UsageError(
+                f"--precision-recall compares images one by one, and {sweep.reference.name} holds mean and covariance "
+                "only; give the images with --reference"
+            )
+        if inception_score and not sweep.features.has_logits:
+            raise UsageError(f"--inception-score needs classes, and {sweep.features.name} gives none")
+        self._sweep = sweep
+        self._precision_recall, self._inception_score = precision_recall, inception_score
+
+    def titles(self) -> list[str]:
+        from ncsnx.evaluation.metrics import inception_score_name, kernel_distance_name
+
+        features = self._sweep.features.name
+        kernel = [kernel_distance_name(features)] if self._sweep.reference.sample is not None else []
+        covered = ["precision", "recall"] if self._precision_recall else []
+        score = [inception_score_name(features)] if self._inception_score else []
+        return ["step", self._sweep.metric, *kernel, *covered, *score]
+
+    def cells(self, row: "Row") -> list[str]:
+        from ncsnx.console.text import number, with_error
+
+        cells = [f"{row['step']:,}", with_error(row["score"], row["error"])]
+        if self._sweep.reference.sample is not None:
+            cells.append(with_error(row["kernel_distance"], row["kernel_distance_error"]))
+        if self._precision_recall:
+            cells += [number(row["precision"]), number(row["recall"])]
+        if self._inception_score:
+            cells.append(with_error(row["inception_score"], row["inception_score_spread"]))
+        return cells
+
+
+def _plan(
+    sweep: "Sweep",
+    candidates: "Sequence[Candidate]",
+    columns: _Columns,
+    made: dict[str, Any],
+    stop: "StopRequest",
+) -> "Plan":
+    from ncsnx.cli.sweeps import Plan
+    from ncsnx.console.tables import Column
+
+    scores = sweep.scores()
+    step, *measured = columns.titles()
+    return Plan(
+        candidates=candidates,
+        scores=scores,
+        is_done=sweep.is_done,
+        measure=lambda candidate, advance: sweep.measure(
+            candidate, scores, check_stop=stop.check, advance=lambda: advance(1)
+        ),
+        columns=[Column(step, "right"), *(Column(title, "right") for title in measured)],
+        cells=columns.cells,
+        units=sweep.units,
+        seconds=sweep.seconds,
+        shorter=(
+            "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations an image (as with "
+            "sampler.steps_per_level=1), larger batches (--batch-size), or a GPU (--device cuda)"
+        ),
+        draw=lambda: sweep.draw(scores),
+        made=made,
+    )
+
+
+def _introduce(messages: "Messages", sweep: "Sweep") -> None:
+    from ncsnx.evaluation.sweep import few_images
+
+    messages.info(f"{sweep.run.path}: {sweep.caption()}")
+    caution = few_images(sweep.request.n, sweep.features.dimensions)
+    if caution is not None:
+        messages.warning(caution)
+
+
+def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
+    from ncsnx.console.text import number, with_error
+    from ncsnx.runs.scores import best_row
+
+    best = best_row(plan.rows())
+    if best is None:
+        return
+    messages.info(f"best: step {best['step']:,}, {sweep.metric} {with_error(best['score'], best['error'])}")
+    if sweep.reference.floor is not None:
+        messages.info(f"floor: {number(sweep.reference.floor)}, the distance between two halves of the real images")
+    messages.info(f"scores: {plan.scores.folder}/scores.json, .csv; plot: scores.png, .svg")

@@ -1,0 +1,124 @@
+"""`ncsnx loss`: the held-out loss of a run's checkpoints, in the mean and at each noise level."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session
+
+if TYPE_CHECKING:
+    from ncsnx.cli.sweeps import Plan
+    from ncsnx.evaluation.candidates import Candidate
+    from ncsnx.evaluation.held_out import HeldOutSweep
+    from ncsnx.runs.scores import Row
+    from ncsnx.stopping import StopRequest
+
+_LEVELS_SHOWN = 5
+
+
+def loss_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    range_: options.Range = "all",
+    seed: Annotated[int, typer.Option("--seed", help="The same noise for every checkpoint.")] = 0,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            "--passes",
+            metavar="P",
+            help="Noise levels that each held-out image is seen at. [enough for 20,000 evaluations; at most all]",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images at once; changes the loss by rounding at most.")
+    ] = 128,
+    runs: options.Runs = None,
+    data: options.DataFolder = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    compile: options.Compile = False,
+    plain: options.Plain = False,
+    note: options.Note = "",
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure the held-out score-matching loss of checkpoints, with fixed noise: table, plot, one loss a noise level.
+
+    Losses are kept in the run's loss/ by the weights and the protocol, so that nothing is measured twice. A low loss
+    is no promise of good images: for those see `ncsnx fid`.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cli import sweeps
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.data import data_folder
+        from ncsnx.evaluation.held_out import HeldOutSweep
+        from ncsnx.evaluation.source import DataSource
+        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.scores import best_row
+        from ncsnx.runtime import Runtime
+        from ncsnx.stopping import StopRequest
+
+        place = open_run(runs_folder(runs), run)
+        experiment = place.experiment()
+        candidates, unsound = sweeps.choose(messages, place, range_)
+        load_plugins("ncsnx.runtime")
+        source = DataSource(data=experiment.data, folder=data_folder(data), recorded=place.data_fingerprint())
+        with StopRequest() as stop:
+            sweep = HeldOutSweep(
+                run=place,
+                experiment=experiment,
+                source=source,
+                runtime=Runtime.choose(device=device, threads=threads, plain=plain, compile=compile),
+                seed=seed,
+                passes=passes,
+                batch_size=batch_size,
+            )
+            plan = _plan(sweep, candidates, sweeps.made(sweep.runtime, note), stop)
+            messages.info(f"{place.path}: {sweep.caption()}")
+            unsound += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
+        if json:
+            messages.json(sweeps.json_rows(plan, plan.scores.protocol["metric"]))
+        else:
+            sweeps.show(messages, plan)
+        best = best_row(plan.rows())
+        if best is not None:
+            messages.info(f"lowest: step {best['step']:,}, {best['score']:.4g}")
+        messages.info(f"losses: {plan.scores.folder}/scores.json, .csv; plot: losses.png, .svg")
+        sweeps.refuse_unsound(unsound)
+
+
+def _plan(
+    sweep: "HeldOutSweep", candidates: "Sequence[Candidate]", made: dict[str, Any], stop: "StopRequest"
+) -> "Plan":
+    from ncsnx.cli.sweeps import Plan
+    from ncsnx.console.tables import Column
+    from ncsnx.console.text import number
+
+    scores, sigmas = sweep.scores(), sweep.sigmas
+    last = len(sigmas) - 1
+    shown = sorted({round(last * place / (_LEVELS_SHOWN - 1)) for place in range(_LEVELS_SHOWN)})
+
+    def cells(row: "Row") -> list[str]:
+        levels = [row["levels"][level] for level in shown]
+        return [f"{row['step']:,}", number(row["score"]), *("" if loss is None else number(loss) for loss in levels)]
+
+    return Plan(
+        candidates=candidates,
+        scores=scores,
+        is_done=lambda candidate, scores: scores.row(candidate.step, candidate.weights_sha256) is not None,
+        measure=lambda candidate, advance: sweep.measure(candidate, check_stop=stop.check, advance=advance),
+        columns=[
+            Column("step", "right"),
+            Column("held-out loss", "right"),
+            *(Column(f"at σ={sigmas[level]:.3g}", "right") for level in shown),
+        ],
+        cells=cells,
+        units=sweep.units,
+        seconds=sweep.seconds,
+        shorter="fewer passes (--passes 1), fewer checkpoints (a third part of --range), or a GPU (--device cuda)",
+        draw=lambda: sweep.draw(scores),
+        made=made,
+    )

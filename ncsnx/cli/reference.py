@@ -1,0 +1,180 @@
+"""`ncsnx reference`: statistics of real images, shown and built."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session, work_of
+
+if TYPE_CHECKING:
+    from ncsnx.config.features import Features
+    from ncsnx.console.messages import Messages
+    from ncsnx.evaluation.features import FeatureNetwork
+    from ncsnx.evaluation.reference import Reference
+    from ncsnx.evaluation.source import DataSource
+
+
+def reference_command(
+    of: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="An experiment or a run, a folder of images, or a .npz file."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
+    ] = None,
+    features: options.Features = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="SET",
+            help="train, held-out, a folder of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
+        ),
+    ] = None,
+    runs: options.Runs = None,
+    data: options.DataFolder = None,
+    cache: options.Cache = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show the reference that scores of a data set compare with, built first if need be; without a name, list all.
+
+    A reference holds mean and covariance of the features of real images, and their floor: the distance between two
+    halves of them. A .npz file needs the arrays mu and sigma.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cache import cache_folder
+
+        place = cache_folder(cache)
+        if of is None and reference is None:
+            _list(messages, place, json)
+            return
+
+        from ncsnx.evaluation.features import build_features
+        from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.runtime import Runtime
+        from ncsnx.stopping import StopRequest
+
+        source, wanted = _meant(of, reference, runs, data)
+        chosen = _features(features, settings or [], source)
+        with StopRequest() as stop:
+            work = work_of(messages, stop)
+            check_reference(wanted, source)
+            runtime = Runtime.choose(device=device, threads=threads)
+            network = build_features(chosen, source, place, runtime, work)
+            found = open_reference(wanted, source, network, place, work)
+        if json:
+            messages.json({"path": str(found.path), **found.facts, "floor": found.floor, "features": network.facts})
+        else:
+            _show(messages, found, network)
+
+
+def _meant(
+    of: str | None, reference: str | None, runs: Path | None, data: Path | None
+) -> "tuple[DataSource | None, str | None]":
+    """The data set that is spoken of, if one is, and which reference is wanted."""
+    from ncsnx.cli.targets import find_target
+    from ncsnx.config.variants import load_plugins
+    from ncsnx.data import data_folder
+    from ncsnx.errors import UsageError
+    from ncsnx.evaluation.source import DataSource
+    from ncsnx.runs.names import runs_folder
+
+    load_plugins("ncsnx.runtime")
+    if of is None:
+        return None, reference
+    if _is_images_or_file(of):
+        if reference is not None:
+            raise UsageError(
+                f"{of} is a reference itself; leave out --reference, or name an experiment or a run instead"
+            )
+        return None, of
+    try:
+        target = find_target(of, runs_folder(runs))
+    except UsageError as error:
+        if not Path(of).is_dir():
+            raise
+        raise UsageError(f"{error}; for the folder of images of that name, type ./{of}") from error
+    recorded = target.run.data_fingerprint() if target.run is not None else None
+    return DataSource(data=target.experiment.data, folder=data_folder(data), recorded=recorded), reference
+
+
+def _is_images_or_file(of: str) -> bool:
+    """Whether a path is meant that can't be a run; names without a slash are experiments and runs."""
+    path = Path(of).expanduser()
+    return of.endswith(".npz") or ("/" in of and path.is_dir() and not (path / "config.json").exists())
+
+
+def _features(text: str | None, settings: list[str], source: "DataSource | None") -> "Features":
+    from ncsnx.cli.features import parse_features
+    from ncsnx.config.features import Inception
+    from ncsnx.config.overrides import parse_overrides
+    from ncsnx.evaluation.features import default_features
+
+    default = Inception() if source is None else default_features(source.data)
+    return parse_features(text, default, parse_overrides(settings))
+
+
+def _list(messages: "Messages", cache: Path, json: bool) -> None:
+    import attrs
+
+    from ncsnx.console.tables import Column, table
+    from ncsnx.console.text import number
+    from ncsnx.evaluation.reference_cache import list_references
+
+    found = list_references(cache)
+    if json:
+        messages.json([{**attrs.asdict(reference), "path": str(reference.path)} for reference in found])
+        return
+    if not found:
+        messages.info(f"no reference in {cache} yet; `ncsnx reference digits` builds the first")
+        return
+    right = ("images", "dimensions", "floor", "size")
+    titles = ("reference", "images", "features", "dimensions", "floor", "size", "where")
+    rows = [
+        [
+            reference.name or "damaged: built again when it is needed",
+            _count(reference.images),
+            reference.features or "",
+            _count(reference.dimensions),
+            number(reference.floor) if reference.floor is not None else "",
+            f"{reference.size / 2**20:,.2f} MiB",
+            str(reference.path),
+        ]
+        for reference in found
+    ]
+    table(messages, [Column(title, "right" if title in right else "left") for title in titles], rows)
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _show(messages: "Messages", reference: "Reference", network: "FeatureNetwork") -> None:
+    from ncsnx.console.tables import Column, table
+
+    rows = {
+        "images": _count(reference.count) or "not said in the file",
+        "features": network.name,
+        "dimensions": _count(network.dimensions),
+        "fingerprint": reference.facts["fingerprint"],
+        "floor": _floor(reference, network.name),
+        "where": str(reference.path),
+    }
+    table(messages, [Column("reference"), Column(reference.name)], [list(row) for row in rows.items()])
+
+
+def _floor(reference: "Reference", features: str) -> str:
+    from ncsnx.console.text import number
+    from ncsnx.evaluation.metrics import distance_name
+
+    if reference.floor is None:
+        return "unknown"
+    first, second = reference.facts["floor_halves"]
+    halves = f"{first:,} images each" if first == second else f"{first:,} and {second:,} images"
+    return f"{number(reference.floor)} ({distance_name(features)} between two random halves of {halves})"

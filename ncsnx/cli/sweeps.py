@@ -1,0 +1,157 @@
+"""What `fid` and `loss` share: choosing checkpoints, measuring the missing ones while a table fills up, and the end."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from ncsnx.console.messages import Messages
+from ncsnx.console.sweep import sweep_view
+from ncsnx.console.tables import Column, table
+from ncsnx.console.text import duration
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.candidates import Candidate, find_candidates
+from ncsnx.evaluation.estimate import LONG_S
+from ncsnx.runs import atomic
+from ncsnx.runs.folder import Run
+from ncsnx.runs.lock import folder_lock
+from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.process import this_process
+from ncsnx.runs.ranges import select
+from ncsnx.runs.scores import Row, ScoreFile, best_row
+from ncsnx.runs.segments import versions
+from ncsnx.runtime import Runtime
+from ncsnx.work import Advance
+
+
+class Measure(Protocol):
+    """Measures a checkpoint; `advance` is told of its progress."""
+
+    def __call__(self, candidate: Candidate, advance: Advance) -> Row: ...
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Plan:
+    """What a sweep measures and how its rows are shown."""
+
+    candidates: Sequence[Candidate]
+    scores: ScoreFile
+    is_done: Callable[[Candidate, ScoreFile], bool]
+    measure: Measure
+    columns: Sequence[Column]
+    cells: Callable[[Row], Sequence[str]]
+    units: int
+    """Of progress, a checkpoint."""
+    seconds: Callable[[Candidate], float]
+    """How long a candidate will take, by evaluations that are timed now."""
+    shorter: str
+    """What makes a long one shorter."""
+    draw: Callable[[], object]
+    """Draws the plot of all rows that there are."""
+    made: dict[str, Any]
+    """For the record of each row: the machine and a remark."""
+
+    def missing(self) -> list[Candidate]:
+        """The candidates still to be measured."""
+        return [candidate for candidate in self.candidates if not self.is_done(candidate, self.scores)]
+
+    def rows(self) -> list[Row]:
+        """The rows of the candidates that are measured."""
+        found = [self.scores.row(candidate.step, candidate.weights_sha256) for candidate in self.candidates]
+        return [row for row in found if row is not None]
+
+
+def choose(messages: Messages, run: Run, text: str, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
+    """The candidates that --range means, and a line for each unsound checkpoint; says what isn't covered."""
+    selection = select(run, text)
+    found = find_candidates(run, run.experiment(), selection.steps, ensemble)
+    if selection.remark:
+        messages.warning(selection.remark)
+    if found.without_enough_members:
+        steps = ", ".join(f"{step:,}" for step in found.without_enough_members)
+        messages.warning(f"left out, since fewer than {ensemble} checkpoints lead up to them: {steps}")
+    for line in found.unsound:
+        messages.warning(f"left out: {line}")
+    return found.candidates, list(found.unsound)
+
+
+def made(runtime: Runtime, note: str) -> dict[str, Any]:
+    """How rows came about, for the record: not what determines them."""
+    return {**this_process(), "note": note, "runtime": runtime.facts(), "versions": versions()}
+
+
+def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
+    """Measures what is missing, keeping each row as it comes; returns a line for each checkpoint that is damaged.
+
+    what: the sweep in words, for its lock. Raises NcsnxError; what was measured until then is kept.
+    """
+    missing = plan.missing()
+    if not missing:
+        count = len(plan.candidates)
+        there = f"all {count:,} checkpoints are" if count > 1 else "the checkpoint is"
+        messages.info(f"{there} measured already")
+        return []
+    folder = plan.scores.folder
+    with atomic.reporting(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder, what):
+        plan.scores.reload()  # another process may have gone on with it meanwhile
+        atomic.remove_debris([folder])
+        missing = plan.missing()
+        _say_what_comes(messages, plan, missing)
+        return _measure(messages, plan, missing)
+
+
+def show(messages: Messages, plan: Plan) -> None:
+    """Writes the table to standard output, with the best row marked."""
+    rows = plan.rows()
+    best = best_row(rows)
+    shown = [[*plan.cells(row), "best" if row is best else ""] for row in rows]
+    table(messages, [*plan.columns, Column("")], shown)
+
+
+def refuse_unsound(unsound: Sequence[str]) -> None:
+    """Raises NcsnxError where checkpoints had to be left out."""
+    if unsound:
+        count = f"{len(unsound)} checkpoints are" if len(unsound) > 1 else "a checkpoint is"
+        raise NcsnxError(f"{count} damaged and left out: {'; '.join(unsound)}")
+
+
+def json_rows(plan: Plan, metric: str) -> list[dict[str, Any]]:
+    """The rows for scripts: step, score, metric, what else was measured, and the protocol."""
+    protocol = {"caption": plan.scores.caption, **plan.scores.protocol}
+    return [{**row, "metric": metric, "protocol": protocol} for row in plan.rows()]
+
+
+def _say_what_comes(messages: Messages, plan: Plan, missing: Sequence[Candidate]) -> None:
+    done, count = len(plan.candidates) - len(missing), len(missing)
+    what = f"{count:,} checkpoints" if count > 1 else "1 checkpoint"
+    there = f" ({done:,} more measured already)" if done else ""
+    seconds = plan.seconds(missing[0]) * count
+    messages.info(f"{what}{there}: about {duration(seconds)}, by evaluations timed just now")
+    if seconds > LONG_S:
+        messages.info(f"shorter: {plan.shorter}")
+
+
+def _measure(messages: Messages, plan: Plan, missing: Sequence[Candidate]) -> list[str]:
+    unsound: list[str] = []
+    shown: list[Row] = []
+    try:
+        with sweep_view(messages, columns=plan.columns, total=len(missing), units=plan.units * len(missing)) as view:
+            for candidate in missing:
+                view.begin(f"step {candidate.step:,}")
+                try:
+                    row = plan.measure(candidate, view.advance)
+                except UnsoundError as error:
+                    messages.warning(f"left out: {error}")
+                    unsound.append(str(error))
+                    continue
+                finished = this_process()["started"]
+                shown.append({**row, "made": {**plan.made, "finished": finished}})
+                plan.scores.add(shown[-1], finished)
+                best = best_row(plan.rows())
+                view.row(plan.cells(row), next((index for index, one in enumerate(shown) if one is best), None))
+    finally:
+        if plan.rows():
+            plan.draw()
+    return unsound

@@ -1,0 +1,1 @@
+"""Evaluation: features, distances, references, and sweeps over the checkpoints of a run."""

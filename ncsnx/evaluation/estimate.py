@@ -1,0 +1,26 @@
+"""How long a sweep will take: from evaluations that are timed on this machine, before it starts."""
+
+import time
+
+import torch
+
+from ncsnx.sampling.model import ScoreModel
+
+_TIMED = 3
+"""Evaluations that are timed, after one that warms up; the fastest counts, as other work can only slow one down."""
+LONG_S = 30 * 60
+"""From here on it is worth saying what would make it shorter."""
+
+
+@torch.no_grad()
+def seconds_per_image(model: ScoreModel, batch_size: int) -> float:
+    """Seconds that one network evaluation takes per image, in batches of `batch_size`."""
+    experiment, device = model.experiment, model.runtime.device
+    x = torch.zeros(batch_size, *experiment.data.shape, device=device)
+    sigma = model.network.noise_levels[0]
+    times = []
+    for _ in range(1 + _TIMED):
+        start = time.perf_counter()
+        _ = model.score(x, sigma).sum().item()  # the sum makes a GPU finish
+        times.append(time.perf_counter() - start)
+    return min(times[1:]) / batch_size

@@ -1,0 +1,193 @@
+"""The held-out loss of checkpoints: the whole held-out split, level by level, always with the same noise.
+
+Denoising score matching as in training (`ncsnx.training.loss`), but of all held-out images, and averaged over the noise
+levels so that each counts the same: what training minimises, without the luck of a batch.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from ncsnx.config.canonical import digest
+from ncsnx.config.experiment import Experiment
+from ncsnx.data import Preprocessing
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.estimate import seconds_per_image
+from ncsnx.evaluation.plots import LossSeries, plot_losses
+from ncsnx.evaluation.source import DataSource
+from ncsnx.networks import ScoreNetwork
+from ncsnx.noise.levels import sigmas
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs.folder import Run
+from ncsnx.runs.scores import Row, ScoreFile, best_row
+from ncsnx.runtime import Runtime
+from ncsnx.sampling import load
+from ncsnx.sampling.generate import never_stop
+from ncsnx.sampling.model import weights_of
+from ncsnx.training.loss import score_matching_loss
+
+EVALUATIONS = 20_000
+"""By default every image passes at so many levels that a checkpoint takes at least this many evaluations."""
+METRIC = "held-out loss"
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class HeldOutSweep:
+    """Measures the loss of checkpoints of one run under one protocol."""
+
+    run: Run
+    experiment: Experiment
+    source: DataSource
+    runtime: Runtime
+    seed: int = 0
+    passes: int | None = None
+    """Levels that each image is seen at; None: enough for EVALUATIONS, all levels of a small set."""
+    batch_size: int = 128
+    """Images at once; the loss depends on it by rounding at most."""
+
+    def __attrs_post_init__(self) -> None:
+        levels = self.experiment.schedule.levels
+        if self.passes is not None and not 1 <= self.passes <= levels:
+            raise UsageError(f"--passes must be between 1 and the {levels:,} levels, not {self.passes}")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed must be between 0 and {2**32 - 1}, not {self.seed}")
+        if not 1 <= self.batch_size <= 1_000_000:
+            raise UsageError(f"--batch-size must be between 1 and 1000000, not {self.batch_size}")
+        if self.images == 0:
+            raise NcsnxError("the data set has no held-out images, so there is no held-out loss")
+
+    @property
+    def images(self) -> int:
+        """Held-out images."""
+        return len(self.source.splits().held_out)
+
+    @property
+    def effective_passes(self) -> int:
+        """Passes over the held-out images, each at another level of every image."""
+        return self.passes or min(self.experiment.schedule.levels, -(-EVALUATIONS // self.images))
+
+    @property
+    def units(self) -> int:
+        """Images that a checkpoint is shown: what progress counts."""
+        return self.effective_passes * self.images
+
+    def protocol(self) -> dict[str, Any]:
+        """What determines a checkpoint's loss, beside its weights."""
+        return {
+            "measure": "loss",
+            "metric": METRIC,
+            "n": self.images,
+            "seed": self.seed,
+            "passes": self.effective_passes,
+            "levels": self.experiment.schedule.levels,
+            "power": self.experiment.loss.power,
+            "weights": weights_of(self.experiment)[0],
+            "precision": self.experiment.precision,
+            "split": "held-out",
+            "fingerprint": self.source.fingerprint,
+        }
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """The noise levels, largest first."""
+        return sigmas(self.experiment.schedule)
+
+    def caption(self) -> str:
+        """The protocol in a sentence, for people and for plots."""
+        weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
+        return (
+            f"denoising score matching, σ to the power {self.experiment.loss.power:g}: {self.images:,} held-out "
+            f"images, each at {self.effective_passes:,} of {len(self.sigmas):,} noise levels, noise from seed "
+            f"{self.seed}, {weights} weights; data {self.source.fingerprint[:8]}"
+        )
+
+    def draw(self, scores: ScoreFile) -> tuple[Path, Path]:
+        """Draws all losses that there are into losses.png and losses.svg. Raises NcsnxError."""
+        best = best_row(scores.rows)
+        return plot_losses(
+            scores.folder / "losses",
+            LossSeries(
+                steps=[row["step"] for row in scores.rows],
+                means=[row["score"] for row in scores.rows],
+                sigmas=self.sigmas,
+                by_level=[row["levels"] for row in scores.rows],
+            ),
+            title=self.run.name,
+            caption=self.caption(),
+            best=next((index for index, row in enumerate(scores.rows) if row is best), None),
+        )
+
+    def seconds(self, candidate: Candidate) -> float:
+        """How long a candidate will take, by evaluations that are timed now. Raises NcsnxError."""
+        model = load(self.run, candidate.step, runtime=self.runtime)
+        return seconds_per_image(model, min(self.batch_size, self.images)) * self.units
+
+    def scores(self) -> ScoreFile:
+        """Where this protocol's losses are kept, with those that are there. Raises NcsnxError."""
+        protocol = self.protocol()
+        name = f"n{self.images}-passes{self.effective_passes}-seed{self.seed}-{digest(protocol)[:8]}"
+        return ScoreFile.open(self.run.loss / name, protocol, self.caption())
+
+    def measure(
+        self,
+        candidate: Candidate,
+        *,
+        check_stop: Callable[[], None] = never_stop,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> Row:
+        """The row of a checkpoint: 'score' is the mean over the levels, 'levels' each level's mean, largest σ first.
+
+        check_stop is asked before each evaluation and ends it by raising; advance is told of images. Raises NcsnxError.
+        """
+        network = load(self.run, candidate.step, runtime=self.runtime).network
+        by_level = self._losses(network, check_stop, advance)
+        return {
+            "step": candidate.step,
+            "weights_sha256": candidate.weights_sha256,
+            "score": _mean([loss for loss in by_level if loss is not None]),
+            "levels": by_level,
+        }
+
+    @torch.no_grad()
+    def _losses(
+        self, network: ScoreNetwork, check_stop: Callable[[], None], advance: Callable[[int], None]
+    ) -> list[float | None]:
+        """Each level's mean loss; None where no image was seen at it."""
+        held_out, device = self.source.splits().held_out, self.runtime.device
+        levels = self.experiment.schedule.levels
+        preprocessing = Preprocessing(self.experiment.data, held_out.value_range, self.experiment.seed)
+        stream = Stream(self.seed, Purpose.HELD_OUT_NOISE)
+        sums, counts = torch.zeros(2, levels, dtype=torch.float64)
+        for start in range(0, len(held_out), self.batch_size):
+            indices = torch.arange(start, min(start + self.batch_size, len(held_out)))
+            positions = indices.to(device)
+            x = preprocessing.held_out(held_out.read(indices).pixels.to(device), positions)
+            for number in range(self.effective_passes):
+                check_stop()
+                seen = level_of(positions, number, self.effective_passes, levels)
+                # step 0 is the noise of the batch that is looked at while training
+                noise = stream.normal(positions, held_out.shape, step=number + 1)
+                loss = score_matching_loss(network, x, seen, noise, self.experiment.loss.power)
+                sums.index_add_(0, seen.cpu(), loss.cpu().double())
+                counts.index_add_(0, seen.cpu(), torch.ones(len(indices), dtype=torch.float64))
+                advance(len(indices))
+        if not bool(torch.isfinite(sums).all()):
+            raise NcsnxError("the held-out loss isn't finite: the weights of this checkpoint are of no use")
+        return [total / count if count else None for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
+
+
+def level_of(positions: torch.Tensor, number: int, passes: int, levels: int) -> torch.Tensor:
+    """The level of each image, positions (B,) int64, in pass `number` of `passes`: (B,) int64 in [0, levels).
+
+    Image j is seen at j + ⌊number · levels / passes⌋ mod levels: in each pass neighbours are at neighbouring levels,
+    and the passes of one image are spread evenly; with as many passes as levels it is seen at every one.
+    """
+    return (positions + number * levels // passes) % levels
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,463 @@
+"""Plots of a sweep over checkpoints, scores and held-out losses, as PNG and as SVG with text that stays text."""
+
+import io
+import math
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ncsnx.runs.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.colors import Colormap, Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+_DOTS_PER_INCH = 200
+_FONT = "DejaVu Sans"  # comes with matplotlib, so that pictures are alike everywhere
+_MARGIN_IN = 0.08
+_TITLE_POINTS, _LABEL_POINTS, _TICK_POINTS, _SMALL_POINTS = 9.5, 8.5, 7.5, 6.5
+_LINES_AT_HAND = {"title": 1, "caption": 3}  # more than these make the figure higher, not the axes smaller
+
+# From the palette of Okabe and Ito, which the colour-blind can tell apart; so can a black-and-white printer.
+_BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#555555"
+_FEW_LINES = 5  # as many can be told apart by a legend; more get a colour bar
+_MARKED_LEVELS = 24  # beyond, markers would run into each other
+
+_ROUND = [1, 2, 2.5, 5, 10]
+_MOST_LOG_TICKS = 8
+_LOG_FROM = 10.0  # ratio of the largest to the smallest value
+_LEAST_SHARE = 0.4  # of an axis that the values themselves must take up for the floor to be on it
+
+_STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": [_FONT, "Verdana", "Arial", "Helvetica"],  # the others for SVGs on machines that lack it
+    "font.size": _TICK_POINTS,
+    "axes.labelsize": _LABEL_POINTS,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "legend.fontsize": _TICK_POINTS,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ncsnx",
+}
+
+
+@attrs.frozen(kw_only=True)
+class ScoreSeries:
+    """The scores of checkpoints, in the order of their steps; all three of one length."""
+
+    steps: Sequence[int]
+    scores: Sequence[float]
+    """What isn't finite is left out, as a gap in the line."""
+    errors: Sequence[float | None]
+    """Standard errors; None, or what isn't finite, is drawn without a bar."""
+
+
+@attrs.frozen(kw_only=True)
+class LossSeries:
+    """Held-out losses of checkpoints, in the order of their steps."""
+
+    steps: Sequence[int]
+    means: Sequence[float]
+    """The mean over all noise levels, one a step."""
+    sigmas: Sequence[float]
+    """Noise levels, positive."""
+    by_level: Sequence[Sequence[float | None]]
+    """The loss at each noise level, one sequence a step; None is a gap."""
+
+
+def plot_scores(
+    stem: Path, series: ScoreSeries, *, metric: str, title: str, caption: str, best: int | None, floor: float | None
+) -> tuple[Path, Path]:
+    """Draw scores against training steps, with error bars, into `stem`.png and `stem`.svg.
+
+    `best` is the index of the best checkpoint, which is marked; `floor` the score that real data get, a dashed
+    line. The axis of scores is logarithmic where they span more than a factor of ten. `caption` (the protocol)
+    stands below the axes. Texts are taken literally, without mathematical notation; controls are dropped, and
+    characters that the font lacks become □. Equal arguments give equal bytes on one machine.
+
+    Raises:
+        NcsnxError: a file can't be written (the folder must exist).
+    """
+    scores = [_finite(score) for score in series.scores]
+    errors = [_finite(error) for error in series.errors]
+    with _style():
+        figure = _new_figure(5.0, 3.4, title, caption)
+        axes = figure.add_subplot()
+        bars = [0.0 if math.isnan(error) else error for error in errors]
+        axes.errorbar(series.steps, scores, bars, marker="o", color=_BLUE, ecolor=_BLUE, elinewidth=0.8, capsize=0)
+        ends = [score + sign * bar for score, bar in zip(scores, bars, strict=True) for sign in (-1, 1)]
+        has_floor_line = _value_axis(axes, scores, ends, floor)
+        _step_axis(axes, series.steps)
+        _label_values(axes, _lines_of(metric, 2.1, _LABEL_POINTS, most=3), scores, best)
+        handles = [_mark_best(axes, series.steps, scores, errors, best)] if best is not None else []
+        if floor is not None:
+            handles.append(_mark_floor(axes, floor, has_floor_line))
+        _legend_above(axes, handles, 4.2)
+        return _write(stem, figure)
+
+
+def plot_losses(stem: Path, series: LossSeries, *, title: str, caption: str, best: int | None) -> tuple[Path, Path]:
+    """Draw mean held-out losses against training steps, and beside it those of each level against σ.
+
+    Written into `stem`.png and `stem`.svg. The lines of the right panel are coloured by step, that of the best
+    checkpoint (index `best`) stands out. For the rest see `plot_scores`.
+
+    Raises:
+        NcsnxError: a file can't be written (the folder must exist).
+    """
+    means = [_finite(mean) for mean in series.means]
+    with _style():
+        figure = _new_figure(7.0, 3.2, title, caption)
+        over_steps, over_levels = figure.subplots(1, 2, width_ratios=[1, 1.15])
+        over_steps.plot(series.steps, means, marker="o", color=_BLUE)
+        _value_axis(over_steps, means, means, None)
+        _step_axis(over_steps, series.steps)
+        _label_values(over_steps, ["mean held-out loss"], means, best)
+        if best is not None:
+            nothing = [math.nan] * len(means)
+            _legend_above(over_steps, [_mark_best(over_steps, series.steps, means, nothing, best)], 2.5)
+        _draw_levels(over_levels, series, best)
+        return _write(stem, figure)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Matplotlib's own defaults with the style of these plots, whatever is set up for the person or the process."""
+    from matplotlib import style
+
+    with style.context(["default", _STYLE]):
+        yield
+
+
+def _new_figure(width_in: float, height_in: float, title: str, caption: str) -> "Figure":
+    """A figure with its title above and its caption below the space that is laid out for axes.
+
+    Lines of text beyond `_LINES_AT_HAND` add to the height.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=_DOTS_PER_INCH, layout="constrained")
+    blocks = []
+    for name, text, points in (("title", title, _TITLE_POINTS), ("caption", caption, _SMALL_POINTS)):
+        lines = _lines_of(text, width_in - 2 * _MARGIN_IN, points)
+        block = figure.text(_MARGIN_IN / width_in, 0, "\n".join(lines), fontsize=points, parse_math=False)
+        block_in = block.get_window_extent(_renderer()).height / _DOTS_PER_INCH if lines else 0.0
+        height_in += max(0.0, block_in * (1 - _LINES_AT_HAND[name] / max(len(lines), 1)))
+        blocks.append((block, block_in + _MARGIN_IN if lines else 0.0))
+
+    (title_block, above_in), (caption_block, below_in) = blocks
+    title_block.set(y=1 - _MARGIN_IN / height_in, verticalalignment="top")
+    caption_block.set(y=_MARGIN_IN / height_in, verticalalignment="bottom", color=_GREY)
+    figure.set_size_inches(width_in, height_in)
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    free = (0.0, below_in / height_in, 1.0, 1 - (above_in + below_in) / height_in)
+    layout.set(rect=free, w_pad=_MARGIN_IN, h_pad=_MARGIN_IN)  # type: ignore[call-arg]  # of the constrained layout
+    return figure
+
+
+def _write(stem: Path, figure: "Figure") -> tuple[Path, Path]:
+    files = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")
+    for path, metadata in zip(files, ({"Software": "ncsnx"}, {"Creator": "ncsnx", "Date": None}), strict=True):
+        content = io.BytesIO()
+        figure.savefig(content, format=path.suffix.removeprefix("."), metadata=metadata)
+        figure.set_layout_engine("none")  # as laid out for the first file, so that both are alike
+        write_bytes(path, content.getvalue())
+    return files
+
+
+# Axes
+
+
+def _value_axis(axes: "Axes", values: Sequence[float], ends: Sequence[float], floor: float | None) -> bool:
+    """Choose scale, limits and ticks for `values` with their error bars' `ends`; whether `floor` is within."""
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    is_log = min(finite) > 0 and max(finite) > _LOG_FROM * min(finite)
+    if is_log:
+        axes.set_yscale("log", nonpositive="clip")
+    inner = [end for end in (*finite, *ends) if math.isfinite(end) and (end > 0 or not is_log)]
+    low, high, has_floor = _span(min(inner), max(inner), floor, is_log)
+    axes.set_ylim(low, high)
+    if is_log:
+        _set_log_ticks(axes.yaxis, low, high)
+    else:
+        _set_linear_ticks(axes, low, high)
+    return has_floor
+
+
+def _span(low: float, high: float, floor: float | None, is_log: bool) -> tuple[float, float, bool]:
+    """The limits of an axis for values from `low` to `high`, and whether the floor has a place on it.
+
+    It has none where the values would be squeezed into a fraction of the axis.
+    """
+    if is_log:
+        low, high = math.log10(low), math.log10(high)
+        floor = math.log10(floor) if floor is not None and floor > 0 else None
+    has_floor = False
+    if floor is not None:
+        wider = min(low, floor), max(high, floor)
+        has_floor = high == low or high - low >= _LEAST_SHARE * (wider[1] - wider[0])
+        low, high = wider if has_floor else (low, high)
+    pad = 0.07 * (high - low)
+    if is_log:
+        return 10 ** (low - pad), 10 ** (high + pad), has_floor
+    pad = max(pad, 0.005 * max(abs(low), abs(high))) or 1.0
+    starts_at_zero = 0.02 * high <= low < 0.6 * high  # nearer to zero, a marker would be cut in half
+    return 0.0 if starts_at_zero else low - pad, high + pad, has_floor
+
+
+def _set_linear_ticks(axes: "Axes", low: float, high: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = _within(low, high, MaxNLocator(nbins=6, steps=_ROUND).tick_values(low, high))
+    axes.set_yticks(ticks, labels=_tick_labels(ticks))
+
+
+def _set_log_ticks(axis: "Axis", low: float, high: float) -> None:
+    """Label as many of 1, 2, 5, 10, 20 … as have room, and mark those between."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    thinned = decades[:: 1 + len(decades) // _MOST_LOG_TICKS]
+    choices = [
+        _within(low, high, [digit * 10.0**decade for decade in thinned for digit in digits])
+        for digits in ((1, 2, 5), (1, 3), (1,))
+    ]
+    majors = next((ticks for ticks in choices if len(ticks) <= _MOST_LOG_TICKS), choices[-1])
+    minors = _within(low, high, [digit * 10.0**decade for decade in decades for digit in range(1, 10)])
+    axis.set_ticks(majors, labels=[f"{tick:,g}" for tick in majors])
+    axis.set_ticks(minors, labels=[""] * len(minors), minor=True)
+
+
+def _step_axis(axes: "Axes", steps: Sequence[int]) -> None:
+    first, last = min(steps), max(steps)
+    pad = 0.04 * (last - first) or max(0.1 * last, 1.0)
+    axes.set_xlim(first - pad, last + pad)
+    axes.set_xlabel("training steps")
+    if len(steps) <= 2:
+        axes.set_xticks(list(steps), labels=[f"{step:,}" for step in steps])
+    else:
+        ticks = _step_ticks(max(first - pad, 0), last + pad)
+        axes.set_xticks(ticks, labels=_step_labels(ticks))
+
+
+def _step_ticks(low: float, high: float) -> list[int]:
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(nbins=6, steps=_ROUND, integer=True).tick_values(low, high)
+    return [round(tick) for tick in _within(low, high, ticks)]
+
+
+def _within(low: float, high: float, ticks: Iterable[float]) -> list[float]:
+    return [float(tick) for tick in ticks if low <= tick <= high]
+
+
+def _label_values(axes: "Axes", lines: Sequence[str], values: Sequence[float], best: int | None) -> None:
+    """Name the axis of values, and say which end of it is the good one, as the choice of the best tells."""
+    finite = [value for value in values if math.isfinite(value)]
+    better = ""
+    if best is not None and len(set(finite)) > 1:
+        better = {min(finite): "(lower is better)", max(finite): "(higher is better)"}.get(values[best], "")
+    axes.set_ylabel("\n".join([*lines, better] if better else lines), parse_math=False)
+
+
+# What is drawn on them
+
+
+def _mark_best(
+    axes: "Axes", steps: Sequence[int], values: Sequence[float], errors: Sequence[float], best: int
+) -> "Line2D":
+    label = f"best: {_quantity(values[best], errors[best])} at step {steps[best]:,}"
+    (mark,) = axes.plot(
+        [steps[best]],
+        [values[best]],
+        marker="*",
+        markersize=11,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        color=_VERMILION,
+        linestyle="none",
+        label=label,
+        zorder=5,
+    )
+    return mark
+
+
+def _mark_floor(axes: "Axes", floor: float, has_line: bool) -> "Line2D":
+    from matplotlib.lines import Line2D
+
+    label = f"floor (real against real): {_quantity(floor, math.nan)}"
+    if has_line:
+        return axes.axhline(floor, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2.5)), label=label, zorder=1)
+    return Line2D([], [], linestyle="none", label=f"{label}, off the scale")
+
+
+def _legend_above(axes: "Axes", handles: Sequence["Line2D"], width_in: float) -> None:
+    """Say above the axes what is marked in them, where no curve can come: side by side if that fits."""
+    if not handles:
+        return
+    taken_in = sum(0.35 + _width_in(str(handle.get_label()), _TICK_POINTS) for handle in handles)
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(handles) if taken_in <= width_in else 1,
+        borderaxespad=0.3,
+        borderpad=0,
+        handlelength=1.6,
+        handletextpad=0.5,
+        columnspacing=1.5,
+    )
+
+
+def _draw_levels(axes: "Axes", series: LossSeries, best: int | None) -> None:
+    curves = [[_finite(loss) for loss in losses] for losses in series.by_level]
+    colours, scale = _step_colours(series.steps)
+    marker = "o" if len(series.sigmas) <= _MARKED_LEVELS else ""
+    for index, (step, curve) in enumerate(zip(series.steps, curves, strict=True)):
+        look: dict[str, Any] = {"color": colours(scale(step)), "linewidth": 1.0, "markersize": 2.2}
+        if index == best:
+            look = {"color": _VERMILION, "linewidth": 1.8, "markersize": 3.0, "zorder": 5}
+        label = f"step {step:,} (best)" if index == best else f"step {step:,}"
+        axes.plot(series.sigmas, curve, marker=marker, label=label, **look)
+    every_loss = [loss for curve in curves for loss in curve]
+    _value_axis(axes, every_loss, every_loss, None)
+    axes.set_ylabel("held-out loss per level")
+    axes.set_xscale("log")
+    axes.set_xlabel("noise level σ")
+    low, high = min(series.sigmas) / 1.25, max(series.sigmas) * 1.25
+    axes.set_xlim(low, high)
+    _set_log_ticks(axes.xaxis, low, high)
+    if len(curves) <= _FEW_LINES:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
+    else:
+        _colour_bar(axes, series.steps)
+        _legend_above(axes, axes.lines[best : best + 1] if best is not None else [], 2.5)
+
+
+def _step_colours(steps: Sequence[int]) -> tuple["Colormap", "Normalize"]:
+    """Colours from light to dark as training goes on, even in grey; the palest of the map are left out."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, Normalize
+
+    whole = colormaps["cividis_r"]
+    return ListedColormap([whole(0.15 + 0.85 * index / 255) for index in range(256)]), Normalize(min(steps), max(steps))
+
+
+def _colour_bar(axes: "Axes", steps: Sequence[int]) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    colours, scale = _step_colours(steps)
+    colour_bar = axes.figure.colorbar(ScalarMappable(scale, colours), ax=axes, pad=0.03, aspect=25)
+    ticks = _step_ticks(min(steps), max(steps))
+    colour_bar.set_ticks(ticks, labels=_step_labels(ticks))
+    colour_bar.set_label("training steps")
+    colour_bar.outline.set_visible(False)
+
+
+# Words and numbers
+
+
+def _lines_of(text: str, width_in: float, points: float, most: int | None = None) -> list[str]:
+    """Text that can be drawn, broken into lines of a width; a word that is longer is broken too.
+
+    No more than `most` lines: the last one then ends in an ellipsis.
+    """
+    lines: list[str] = []
+    for word in _drawable(text).split():
+        if lines and _width_in(f"{lines[-1]} {word}", points) <= width_in:
+            lines[-1] += f" {word}"
+            continue
+        rest = word
+        while rest:
+            count = _characters_within(rest, width_in, points)
+            lines.append(rest[:count])
+            rest = rest[count:]
+    if most is not None and len(lines) > most:
+        return [*lines[: most - 1], lines[most - 1][:-1] + "…"]
+    return lines
+
+
+def _characters_within(word: str, width_in: float, points: float) -> int:
+    """How many of the first characters of `word` fit into a width; at least one."""
+    counts = range(2, len(word) + 1)
+    return 1 + bisect_right(counts, width_in, key=lambda count: _width_in(word[:count], points))
+
+
+def _drawable(text: str) -> str:
+    """Text without characters that can't be drawn.
+
+    Names come from other people: controls, and what reorders its neighbours, would break the picture or its
+    XML. What the font lacks becomes an empty square, since matplotlib would warn.
+    """
+    spaced = (" " if character.isspace() else character for character in unicodedata.normalize("NFC", text))
+    printed = (character for character in spaced if not unicodedata.category(character).startswith("C"))
+    return "".join(character if ord(character) in _characters() else "□" for character in printed)
+
+
+def _width_in(text: str, points: float) -> float:
+    """The width of a line of text in inches."""
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family=_FONT, size=points)
+    extent = _renderer().get_text_width_height_descent(text, font, ismath=False)  # type: ignore[no-untyped-call]
+    return float(extent[0]) / _DOTS_PER_INCH
+
+
+@cache
+def _renderer() -> "RendererAgg":
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(1, 1, _DOTS_PER_INCH)  # type: ignore[no-untyped-call]
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """What the font has, as code points."""
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(get_font(findfont(_FONT)).get_charmap())
+
+
+def _finite(value: float | None) -> float:
+    return value if value is not None and math.isfinite(value) else math.nan
+
+
+def _quantity(value: float, error: float) -> str:
+    """A value with four significant digits, or as many as its error has a meaning for."""
+    if not error > 0:
+        return f"{value:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
+
+
+def _tick_labels(ticks: Sequence[float]) -> list[str]:
+    """Ticks at equal distances in words, all with the fewest decimals that tell them exactly."""
+    if len(ticks) < 2 or not 1e-5 <= max(map(abs, ticks)) < 1e7:
+        return [f"{tick:g}" for tick in ticks]
+    apart = ticks[1] - ticks[0]
+    decimals = next(
+        (count for count in range(12) if all(abs(tick - round(tick, count)) < 1e-3 * apart for tick in ticks)), 12
+    )
+    return [f"{tick + 0.0:,.{decimals}f}".replace("-", "−") for tick in ticks]
+
+
+def _step_labels(steps: Sequence[int]) -> list[str]:
+    """Numbers of steps in thousands (k) or millions (M) where they are large."""
+    most = max(steps, default=0)
+    unit, letter = (1_000_000, "M") if most >= 1_000_000 else (1_000, "k") if most >= 10_000 else (1, "")
+    return [f"{step / unit:,g}{letter}" if step else "0" for step in steps]

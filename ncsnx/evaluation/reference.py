@@ -1,0 +1,232 @@
+"""References: mean and covariance of real images' features, by which the Fréchet distance judges generated ones.
+
+They come with a floor, the distance between two random halves of the real images: what a perfect generator of half as
+many images would score.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.cache import making
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.features import FeatureNetwork
+from ncsnx.evaluation.frechet import frechet_distance
+from ncsnx.evaluation.image_folder import ImageFolder
+from ncsnx.evaluation.moments import Moments
+from ncsnx.evaluation.real_images import RealImages, Split, SplitImages, default_split
+from ncsnx.evaluation.reference_cache import (
+    FOLDER,
+    CachedReference,
+    DamagedReferenceError,
+    Statistics,
+    list_references,
+    read_reference,
+    reference_folder,
+    write_reference,
+)
+from ncsnx.evaluation.source import DataSource
+from ncsnx.evaluation.statistics_file import SUFFIX, read_statistics
+from ncsnx.evaluation.torchscript import AS_THEY_ARE
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.work import Work
+
+__all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
+
+SAMPLE = 10_000
+"""At most this many feature vectors are kept, for the metrics that compare images one by one."""
+_HALVES, _CHOICE = 0, 1
+"""Epochs of the permutations that the halves and the sample are taken from."""
+
+
+@attrs.frozen(eq=False)
+class Reference:
+    """Statistics of real images in D features, on the CPU."""
+
+    name: str
+    """For people: 'digits, training images (1,498)', 'folder /x/y', 'file stats.npz'."""
+    count: int | None
+    """Images; None where a file of statistics doesn't say."""
+    mean: Tensor
+    """(D,) float64."""
+    covariance: Tensor
+    """(D, D) float64."""
+    sample: Tensor | None
+    """(m, D) float32: features of at most SAMPLE of the images, a seeded choice in their order; None for a file."""
+    floor: float | None
+    """Fréchet distance between two random halves of the images; None for a file, and for fewer than four images."""
+    facts: dict[str, Any]
+    """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no place in the cache."""
+    path: Path
+    """Where the statistics are."""
+
+
+def open_reference(
+    wanted: str | None,
+    source: DataSource | None,
+    features: FeatureNetwork,
+    cache: Path,
+    work: Work,
+    *,
+    batch_size: int = 64,
+) -> Reference:
+    """The reference that `wanted` means, from the cache if it is there, else built and kept.
+
+    wanted: 'train' or 'held-out' for a split of `source`, None for its default split; else a folder of images or a
+    `.npz` file with mu and sigma. batch_size: images at once; changes the statistics by rounding at most.
+    Raises UsageError where `wanted` means nothing, NcsnxError for what can't be read.
+    """
+    if wanted is not None and _is_statistics_file(wanted):
+        return _of_file(Path(wanted).expanduser(), features)
+    images = _images(wanted, source)
+    features_facts = {**features.facts, "name": features.name}
+    folder = reference_folder(cache, images.facts, features_facts)
+    try:
+        return _read(folder, images)
+    except (FileNotFoundError, DamagedReferenceError):
+        pass  # another process may be making it, or mending it
+    with making(cache / FOLDER / f".{folder.name}", f"the reference of {images.title}", work):
+        try:
+            return _read(folder, images)
+        except FileNotFoundError:
+            pass
+        except DamagedReferenceError as error:
+            work.warning(f"{error}; the reference is built again")
+        statistics = _measure(images, features, work, batch_size)
+        _clear(folder)
+        name = _name(images, statistics.count)
+        write_reference(folder, {"name": name, **images.facts, "features": features_facts}, statistics)
+        return _read(folder, images)
+
+
+def check_reference(wanted: str | None, source: DataSource | None) -> None:
+    """Raises UsageError where `wanted` means nothing that `open_reference` can open, before anything takes time."""
+    if wanted is None:
+        if source is None:
+            raise UsageError("the reference: of what? Name an experiment or a run, or a folder of images")
+    elif wanted in get_args(Split):
+        if source is None:
+            raise UsageError(f"the reference {wanted!r}: of what? Name an experiment or a run, or a folder of images")
+    elif not Path(wanted).expanduser().is_dir() and not _is_statistics_file(wanted):
+        raise UsageError(
+            f"the reference {wanted!r}: expected train, held-out, a folder of images or a file of statistics "
+            f"({SUFFIX}); there is no such folder"
+        )
+
+
+def _is_statistics_file(wanted: str) -> bool:
+    return wanted.endswith(SUFFIX) and not Path(wanted).expanduser().is_dir()
+
+
+def _of_file(path: Path, features: FeatureNetwork) -> Reference:
+    found = read_statistics(path, features.dimensions, features.name)
+    name = f"file {path.name}"
+    facts = {
+        "name": name,
+        "kind": "npz",
+        "images": None,
+        "fingerprint": found.sha256,
+        "statistics_sha256": found.sha256,
+    }
+    return Reference(name, None, found.mean, found.covariance, None, None, facts, path)
+
+
+def _images(wanted: str | None, source: DataSource | None) -> RealImages:
+    check_reference(wanted, source)
+    if source is not None and wanted is None:
+        return SplitImages(source, default_split(source.data))
+    for split in get_args(Split):
+        if source is not None and wanted == split:
+            return SplitImages(source, split)
+    return ImageFolder.open(Path(wanted or "").expanduser())
+
+
+def _name(images: RealImages, count: int) -> str:
+    return f"{images.title} ({count:,})" if images.facts["kind"] == "split" else images.title
+
+
+def _read(folder: Path, images: RealImages) -> Reference:
+    statistics, sha256 = read_reference(folder)
+    name = _name(images, statistics.count)
+    facts = {
+        "name": name,
+        **images.facts,
+        "images": statistics.count,
+        "floor_halves": list(statistics.halves),
+        "sample": len(statistics.sample),
+        "statistics_sha256": sha256,
+    }
+    return Reference(
+        name,
+        statistics.count,
+        statistics.mean,
+        statistics.covariance,
+        statistics.sample,
+        statistics.floor,
+        facts,
+        folder,
+    )
+
+
+def _clear(folder: Path) -> None:
+    """Removes a damaged reference, and what a process that was killed while it wrote has left."""
+    for left in (folder, *folder.parent.glob(f".{folder.name}.tmp-*")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_size: int) -> Statistics:
+    """The statistics, in one pass; only the sample is ever held as features."""
+    count = len(images)
+    if count < 2:
+        raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
+    stream = Stream(0, Purpose.SUBSETS)
+    in_first_half = _marked(stream.permutation(count, _HALVES)[: count // 2], count)
+    chosen = _marked(stream.permutation(count, _CHOICE)[:SAMPLE], count)
+    halves = Moments.empty(features.dimensions), Moments.empty(features.dimensions)
+    sample: list[Tensor] = []
+    done = 0
+    with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
+        for batch in _fitting(images.batches(batch_size, work.check_stop), images, features):
+            seen = features(batch).features
+            these = slice(done, done + len(seen))
+            halves[0].add(seen[in_first_half[these]])
+            halves[1].add(seen[~in_first_half[these]])
+            sample.append(seen[chosen[these]])
+            done += len(seen)
+            advance(len(seen))
+    work.check_stop()
+    whole = halves[0].merged(halves[1])
+    return Statistics(
+        count, whole.mean, whole.covariance, torch.cat(sample), _floor(*halves), (halves[0].count, halves[1].count)
+    )
+
+
+def _fitting(batches: Iterator[Tensor], images: RealImages, features: FeatureNetwork) -> Iterator[Tensor]:
+    """The batches, as long as they have one shape where features are of images as they are. Raises NcsnxError."""
+    shape: torch.Size | None = None
+    for batch in batches:
+        if shape is not None and batch.shape[1:] != shape and features.facts.get("images") == AS_THEY_ARE:
+            (_, *first), (_, *other) = shape, batch.shape[1:]
+            raise NcsnxError(
+                f"{images.title}: expected images of one size, since the features ({features.name}) take them as they "
+                f"are; found {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × width); resize them"
+            )
+        shape = batch.shape[1:]
+        yield batch
+
+
+def _marked(indices: Tensor, count: int) -> Tensor:
+    marks = torch.zeros(count, dtype=torch.bool)
+    marks[indices] = True
+    return marks
+
+
+def _floor(first: Moments, second: Moments) -> float | None:
+    if min(first.count, second.count) < 2:
+        return None
+    return frechet_distance(first.mean, first.covariance, second.mean, second.covariance)

@@ -1,0 +1,61 @@
+"""clean-fid's resizing (Parmar, Zhang & Zhu, "On Aliased Resizing", CVPR 2022, arXiv 2104.11222) without files.
+
+Bicubic with antialiasing, each channel as float32, never rounded back to 8 bits. It is clean-fid's own function, given
+arrays instead of what it would read from PNGs; the same 8-bit images give the same numbers.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+
+INCEPTION_SIZE = 299
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+
+class CleanResizer:
+    """Resizes images to a square by clean-fid's function."""
+
+    def __init__(self, size: int = INCEPTION_SIZE) -> None:
+        from cleanfid.resize import make_resizer  # its import takes a second
+
+        self.size = size
+        self._resize: Callable[[Array], Array] = make_resizer("PIL", False, "bicubic", (size, size))
+
+    @property
+    def description(self) -> str:
+        """For protocols."""
+        return f"clean-fid bicubic {self.size}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 → (B, 3, size, size) float32 in 0 … 255, on the CPU; a grey channel is repeated.
+
+        Raises NcsnxError unless C is 1 or 3.
+        """
+        count, channels, height, width = images.shape
+        if channels not in (1, 3):
+            raise NcsnxError(
+                f"expected images of 1 or 3 channels, found {channels}: features that need resizing take grey or RGB "
+                "images; use --features classifier"
+            )
+        planes = images.cpu().reshape(-1, height, width).numpy()
+        resized = torch.from_numpy(self._planes(planes)).view(count, channels, self.size, self.size)
+        return resized.expand(-1, 3, -1, -1).contiguous()
+
+    def _planes(self, planes: Array) -> Array:
+        """(N, H, W) uint8 → (N, size, size) float32.
+
+        clean-fid resizes the three channels of an array one by one, so any three planes can be the channels.
+        """
+        missing = -len(planes) % 3
+        padded = np.concatenate([planes, np.zeros((missing, *planes.shape[1:]), planes.dtype)])
+        with warnings.catch_warnings():
+            # some versions of Pillow call the way in which clean-fid names the type of its pixels deprecated
+            warnings.filterwarnings("ignore", category=DeprecationWarning, message="'mode' parameter")
+            resized = [self._resize(padded[k : k + 3].transpose(1, 2, 0)) for k in range(0, len(padded), 3)]
+        return np.concatenate(resized, axis=2).transpose(2, 0, 1)[: len(planes)]

@@ -1,0 +1,38 @@
+"""The data set that features are trained on and references are built from: opened only where it is needed."""
+
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.data import Data
+from ncsnx.data import Splits, open_data
+from ncsnx.errors import NcsnxError
+
+
+@attrs.define(kw_only=True)
+class DataSource:
+    """A data set that may not be at hand, as long as what follows from it is cached."""
+
+    data: Data
+    folder: Path
+    """The data folder (`ncsnx.data.data_folder`)."""
+    recorded: str | None = None
+    """The fingerprint that a run recorded; None takes that of the data that is there."""
+    _splits: Splits | None = attrs.field(default=None, init=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data: as recorded, else read from it. Raises NcsnxError where it has to be read and can't be."""
+        return self.recorded or self.splits().fingerprint
+
+    def splits(self) -> Splits:
+        """The images. Raises NcsnxError where they aren't at hand, or aren't those that were recorded."""
+        if self._splits is None:
+            opened = open_data(self.data, self.folder)
+            if self.recorded is not None and opened.fingerprint != self.recorded:
+                raise NcsnxError(
+                    f"the data isn't that of the run (fingerprint {opened.fingerprint[:12]} instead of "
+                    f"{self.recorded[:12]}); bring the run's data back, or name another place with --data DIR"
+                )
+            self._splits = opened
+        return self._splits

@@ -1,0 +1,319 @@
+"""The scores of a run's checkpoints: images of each, from the same seeds, compared with a reference.
+
+Image i of every checkpoint starts from the same noise, and is driven by the same, so that the curve shows the
+checkpoints and not the luck of the draw. Finished batches of features are kept until their checkpoint has its row.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.canonical import digest
+from ncsnx.config.codec import unstructure
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.variants import tag_of
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.estimate import seconds_per_image
+from ncsnx.evaluation.features import FeatureNetwork
+from ncsnx.evaluation.frechet import frechet_distance_of_images, standard_error
+from ncsnx.evaluation.inception_score import inception_score
+from ncsnx.evaluation.kernel import kernel_distance
+from ncsnx.evaluation.manifold import precision_recall
+from ncsnx.evaluation.metrics import distance_name
+from ncsnx.evaluation.plots import ScoreSeries, plot_scores
+from ncsnx.evaluation.reference import Reference
+from ncsnx.images import save_png, to_uint8
+from ncsnx.runs.atomic import reporting
+from ncsnx.runs.folder import Run
+from ncsnx.runs.names import step_name
+from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
+from ncsnx.runs.scores import Row, ScoreFile, best_row
+from ncsnx.runtime import Runtime
+from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, load
+from ncsnx.sampling.generate import never_stop
+from ncsnx.sampling.model import weights_of
+from ncsnx.sampling.state import Score
+
+LEAST_IMAGES = 10
+"""Fewer say nothing, and half of them have to have a covariance."""
+
+
+@attrs.frozen(kw_only=True)
+class SweepRequest:
+    """How each checkpoint is scored. Raises UsageError for numbers that make no sense."""
+
+    n: int = 1000
+    """Images of each checkpoint."""
+    seed: int = 0
+    batch_size: int = 64
+    """Images at once; they don't depend on it, but for rounding."""
+    ensemble: int = 1
+    """Checkpoints whose scores are averaged: the last so many up to each."""
+    keep_images: bool = False
+    """Write every image as a PNG."""
+
+    def __attrs_post_init__(self) -> None:
+        _ = self.images  # checks n, seed and batch_size
+        if self.n < LEAST_IMAGES:
+            raise UsageError(f"--n must be at least {LEAST_IMAGES}, not {self.n}: a distance needs a distribution")
+        if not 1 <= self.ensemble <= 1_000:
+            raise UsageError(f"--ensemble must be between 1 and 1000 checkpoints, not {self.ensemble}")
+
+    @property
+    def images(self) -> SampleRequest:
+        """The images of a checkpoint."""
+        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Sweep:
+    """Scores checkpoints of one run under one protocol."""
+
+    run: Run
+    experiment: Experiment
+    """The run's, with the sampler that is to be used."""
+    features: FeatureNetwork
+    reference: Reference
+    request: SweepRequest
+    runtime: Runtime
+    data: Path | None = None
+    """The data folder, for samplers that start from training images."""
+
+    @property
+    def metric(self) -> str:
+        """The name of the score."""
+        return distance_name(self.features.name)
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations that an image takes."""
+        return evaluations(self.experiment.sampler, self.experiment.schedule.levels) * self.request.ensemble
+
+    @property
+    def units(self) -> int:
+        """States of batches that a checkpoint takes: what progress counts."""
+        return len(_batch_starts(self.request)) * (self.evaluations // self.request.ensemble + 1)
+
+    def protocol(self) -> dict[str, Any]:
+        """What determines a checkpoint's scores, beside its weights."""
+        return {
+            "measure": "distance",
+            "metric": self.metric,
+            "n": self.request.n,
+            "seed": self.request.seed,
+            "sampler": unstructure(self.experiment.sampler),
+            "evaluations": self.evaluations,
+            "weights": weights_of(self.experiment)[0],
+            "ensemble": self.request.ensemble,
+            "precision": self.experiment.precision,
+            "features": _unnamed(self.features.facts),
+            "reference": _unnamed(self.reference.facts),
+        }
+
+    def caption(self) -> str:
+        """The protocol in a sentence, for people and for plots."""
+        sampler = tag_of(type(self.experiment.sampler))
+        members = f", scores of {self.request.ensemble} checkpoints averaged" if self.request.ensemble > 1 else ""
+        weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
+        return (
+            f"{self.request.n:,} images a checkpoint from seed {self.request.seed}, {weights} weights{members}, "
+            f"sampler {sampler} with {self.evaluations:,} evaluations an image; features: {self.features.name} "
+            f"({self.features.facts['sha256'][:8]}); reference: {self.reference.name} "
+            f"({self.reference.facts['fingerprint'][:8]})"
+        )
+
+    def draw(self, scores: ScoreFile) -> tuple[Path, Path]:
+        """Draws all scores that there are into scores.png and scores.svg. Raises NcsnxError."""
+        best = best_row(scores.rows)
+        return plot_scores(
+            scores.folder / "scores",
+            ScoreSeries(
+                steps=[row["step"] for row in scores.rows],
+                scores=[row["score"] for row in scores.rows],
+                errors=[row["error"] for row in scores.rows],
+            ),
+            metric=self.metric,
+            title=self.run.name,
+            caption=self.caption(),
+            best=next((index for index, row in enumerate(scores.rows) if row is best), None),
+            floor=self.reference.floor,
+        )
+
+    def seconds(self, candidate: Candidate) -> float:
+        """How long sampling a candidate's images will take, by evaluations that are timed now. Raises NcsnxError."""
+        model = self.load(candidate)[0]
+        batch_size = min(self.request.batch_size, self.request.n)
+        return seconds_per_image(model, batch_size) * self.evaluations * self.request.n
+
+    def scores(self) -> ScoreFile:
+        """Where this protocol's scores are kept, with those that are there. Raises NcsnxError."""
+        protocol = self.protocol()
+        ensemble = f"-ensemble{self.request.ensemble}" if self.request.ensemble > 1 else ""
+        kind = self.features.facts["type"]
+        name = f"n{self.request.n}-seed{self.request.seed}{ensemble}-{kind}-{digest(protocol)[:8]}"
+        return ScoreFile.open(self.run.fid / name, protocol, self.caption())
+
+    def is_done(self, candidate: Candidate, scores: ScoreFile) -> bool:
+        """Whether there is nothing left to do for a candidate."""
+        if scores.row(candidate.step, candidate.weights_sha256) is None:
+            return False
+        return not self.request.keep_images or self._images(candidate, scores).is_dir()
+
+    def load(self, candidate: Candidate) -> list[ScoreModel]:
+        """The models of a candidate. Raises UnsoundError for a damaged checkpoint."""
+        models = [load(self.run, member, runtime=self.runtime) for member in candidate.members]
+        return [attrs.evolve(model, experiment=self.experiment) for model in models]
+
+    def measure(
+        self,
+        candidate: Candidate,
+        scores: ScoreFile,
+        *,
+        check_stop: Callable[[], None] = never_stop,
+        advance: Callable[[], None] = never_stop,
+    ) -> Row:
+        """The row of a candidate. An interrupted one goes on after its last finished batch.
+
+        check_stop is asked before each evaluation and ends it by raising; advance is called at each of `units` states.
+        Raises NcsnxError.
+        """
+        models = self.load(candidate)
+        parts = scores.folder / ".parts" / _mark(candidate)
+        images = _ImageWriter(parts / "images") if self.request.keep_images else None
+        missing = self._missing(parts, advance)
+        batches = draw(
+            models[0],
+            self.request.images,
+            missing,
+            score=mean_score(models),
+            data=self.data,
+            check_stop=check_stop,
+            on_state=lambda batch, state: advance(),
+        )
+        for batch, drawn in batches:
+            pixels = to_uint8(drawn)
+            if images is not None:
+                images(batch, pixels)
+            found = self.features(pixels)
+            tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
+            write_part(parts, Part(torch.tensor(batch, dtype=torch.int64), tensors))
+        row = self._row(candidate, *_assembled(parts, self.request.n))
+        if images is not None:
+            images.finish(self._images(candidate, scores))
+        shutil.rmtree(parts, ignore_errors=True)
+        return row
+
+    def _images(self, candidate: Candidate, scores: ScoreFile) -> Path:
+        return scores.folder / "images" / _mark(candidate)
+
+    def _missing(self, parts: Path, advance: Callable[[], None]) -> list[int]:
+        """The indices that have no features yet; what is there counts as progress."""
+        _refuse_links(parts.parent, parts)
+
+        def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
+            names = {"features", "logits"} if self.features.has_logits else {"features"}
+            rows = {shape[0] for shape in shapes.values() if len(shape) == 2}
+            return (
+                shapes.keys() == names and rows == {len(indices)} and shapes["features"][-1] == self.features.dimensions
+            )
+
+        done = done_indices(parts, self.request.n, fits)
+        missing = [index for index in range(self.request.n) if index not in done]
+        for _ in range(self.units * len(done) // self.request.n):
+            advance()
+        return missing
+
+    def _row(self, candidate: Candidate, features: Tensor, logits: Tensor | None) -> Row:
+        reference, seed = self.reference, self.request.seed
+        statistics = (reference.mean, reference.covariance)
+        row: Row = {
+            "step": candidate.step,
+            "weights_sha256": candidate.weights_sha256,
+            "score": frechet_distance_of_images(features, *statistics),
+            "error": standard_error(features, *statistics, seed),
+        }
+        if reference.sample is not None:
+            kernel = kernel_distance(features, reference.sample, seed)
+            covered = precision_recall(reference.sample, features)
+            row |= {"kernel_distance": kernel.value, "kernel_distance_error": kernel.standard_error}
+            row |= {"precision": covered.precision, "recall": covered.recall}
+        if logits is not None:
+            score = inception_score(logits)
+            row |= {"inception_score": score.value, "inception_score_spread": score.spread}
+        return row
+
+
+def mean_score(models: Sequence[ScoreModel]) -> Score:
+    """The mean of the models' scores, as the published code averages checkpoints; a single model's is its own."""
+    if len(models) == 1:
+        return models[0].score
+    return lambda x, sigma: torch.stack([model.score(x, sigma) for model in models]).mean(dim=0)
+
+
+def few_images(n: int, dimensions: int) -> str | None:
+    """A caution where there are fewer images than features; None where there are enough."""
+    if n > dimensions:
+        return None
+    return (
+        f"{n:,} images for {dimensions:,} features: their covariance isn't of full rank, and the distance is too large "
+        "by an amount that depends on n. It orders checkpoints and runs at this n; it can't be compared with published "
+        "numbers (10,000 or 50,000 images). The kernel distance has no such bias"
+    )
+
+
+def _unnamed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts without the name, which may hold a place: what was measured stays the same where a folder is moved."""
+    return {key: value for key, value in facts.items() if key != "name"}
+
+
+def _mark(candidate: Candidate) -> str:
+    return f"{step_name(candidate.step)}-{candidate.weights_sha256[:8]}"
+
+
+def _refuse_links(*paths: Path) -> None:
+    for path in paths:
+        if path.is_symlink():
+            raise NcsnxError(f"{path} is a symbolic link, and those are not followed in a run; remove it")
+
+
+class _ImageWriter:
+    """Keeps the images of a candidate beside its unfinished parts, until all are there."""
+
+    def __init__(self, folder: Path) -> None:
+        _refuse_links(folder)
+        self.folder = folder
+
+    def __call__(self, batch: Sequence[int], pixels: Tensor) -> None:
+        with reporting(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        for index, image in zip(batch, pixels, strict=True):
+            save_png(self.folder / f"{index:05d}.png", image)
+
+    def finish(self, place: Path) -> None:
+        _refuse_links(place.parent, place)
+        with reporting(place):
+            place.parent.mkdir(exist_ok=True)
+            if place.exists():
+                shutil.rmtree(place)
+            self.folder.rename(place)
+
+
+def _batch_starts(request: SweepRequest) -> range:
+    return range(0, request.n, request.batch_size)
+
+
+def _assembled(parts: Path, n: int) -> tuple[Tensor, Tensor | None]:
+    """The features (n, D) and logits (n, K) of all parts, by index."""
+    found = list(read_parts(parts))
+    order = torch.cat([part.indices for part in found]).argsort()
+    if len(order) != n:
+        raise NcsnxError(f"{parts} holds {len(order)} images instead of {n}; remove it and repeat the command")
+    names = found[0].tensors.keys()
+    whole = {name: torch.cat([part.tensors[name] for part in found])[order] for name in names}
+    return whole["features"], whole.get("logits")

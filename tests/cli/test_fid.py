@@ -1,0 +1,298 @@
+"""`ncsnx fid` on a small run: scores, cache, interruption, best, and what is refused."""
+
+import csv
+import json
+import shutil
+import signal
+import xml.etree.ElementTree as ElementTree
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from ncsnx.evaluation.frechet import frechet_distance_of_images, standard_error
+from ncsnx.evaluation.kernel import kernel_distance
+from ncsnx.images import to_uint8
+from ncsnx.runs import checkpoint
+from ncsnx.runs.folder import Run
+from tests.training.tiny import CPU, Result, command, damage, start, training, wait_until
+
+RUN = "runs/digits"
+QUICK = ("features.steps=30", "features.width=8")
+"""A classifier of seconds: what it is good for isn't what these tests are about."""
+SMALL = ("--n", "40", *QUICK, *CPU)
+
+
+def fid(folder: Path, *words: str, run: str = "digits") -> Result:
+    return command("fid", run, *words, *SMALL, folder=folder)
+
+
+def rows(folder: Path, *words: str, run: str = "digits") -> list[dict[str, Any]]:
+    """The rows that --json prints."""
+    result = fid(folder, "--json", *words, run=run)
+    assert result.code == 0, result.err
+    return list(json.loads(result.out))
+
+
+def measured(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without the remarks on how they came about."""
+    return [{key: value for key, value in row.items() if key != "made"} for row in found]
+
+
+def sweeps(folder: Path, run: str = RUN) -> list[Path]:
+    return sorted((folder / run / "fid").iterdir())
+
+
+def has_parts(folder: Path, checkpoint: str) -> bool:
+    """Whether a batch of a checkpoint is finished, and the checkpoint not."""
+    return any((folder / RUN / "fid").glob(f"*/.parts/{checkpoint}/*.safetensors"))
+
+
+def error(result: Result) -> str:
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.fixture(scope="module")
+def swept(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run all of whose checkpoints are scored. Not to be changed."""
+    folder = tmp_path_factory.mktemp("swept")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    assert fid(folder, "--range", "all").code == 0
+    return folder
+
+
+@pytest.fixture
+def workplace(swept: Path, tmp_path: Path) -> Path:
+    """A copy of `swept` to work in."""
+    return Path(shutil.copytree(swept, tmp_path / "work"))
+
+
+def test_every_checkpoint_gets_a_row_in_json_csv_and_pictures(swept: Path) -> None:
+    (sweep,) = sweeps(swept)
+    found = rows(swept)
+    assert [row["step"] for row in found] == [4, 8, 12]
+    with (sweep / "scores.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [float(line["score"]) for line in table] == [row["score"] for row in found]
+    with Image.open(sweep / "scores.png") as plot:
+        assert plot.size[0] > 800
+    assert ElementTree.parse(sweep / "scores.svg").getroot().tag.endswith("svg")
+
+
+def test_a_row_says_what_was_measured_and_by_which_protocol(swept: Path) -> None:
+    row = rows(swept)[0]
+    assert row["metric"] == "FD (classifier on digits)"
+    protocol = row["protocol"]
+    assert (protocol["n"], protocol["seed"], protocol["weights"], protocol["ensemble"]) == (40, 0, "ema", 1)
+    assert protocol["sampler"]["type"] == "ald"
+    assert protocol["evaluations"] == 4 * 1 + 1
+    assert protocol["features"]["type"] == "classifier"
+    assert len(protocol["features"]["sha256"]) == 64
+    assert protocol["reference"]["images"] == 1498
+    assert len(protocol["reference"]["fingerprint"]) == 64
+
+
+def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_path: Path, cache: Path) -> None:
+    """The same seed, checkpoint and sampler through `ncsnx sample`, and the distances computed by hand."""
+    from ncsnx import load, sample
+    from ncsnx.config.features import Classifier
+    from ncsnx.evaluation.features import build_features
+    from ncsnx.evaluation.reference import open_reference
+    from ncsnx.evaluation.source import DataSource
+    from ncsnx.work import Work
+
+    model = load(swept / RUN, ckpt=8)
+    source = DataSource(data=model.experiment.data, folder=tmp_path)
+    features = build_features(Classifier(steps=30, width=8), source, cache, model.runtime, Work())
+    reference = open_reference(None, source, features, cache, Work())
+    seen = features(to_uint8(sample(model, n=40, seed=0))).features
+
+    (row,) = rows(swept, "--range", "8")
+    assert row["score"] == pytest.approx(
+        frechet_distance_of_images(seen, reference.mean, reference.covariance), rel=1e-6
+    )
+    assert row["error"] == pytest.approx(standard_error(seen, reference.mean, reference.covariance, 0), rel=1e-4)
+    assert reference.sample is not None
+    assert row["kernel_distance"] == pytest.approx(kernel_distance(seen, reference.sample, 0).value, rel=1e-5)
+
+
+def test_a_second_call_measures_nothing_and_prints_equal_numbers(workplace: Path) -> None:
+    (sweep,) = sweeps(workplace)
+    before = (sweep / "scores.json").read_bytes()
+    result = fid(workplace)
+    assert result.code == 0
+    assert "all 3 checkpoints are measured already" in result.err
+    assert (sweep / "scores.json").read_bytes() == before
+    assert "FD (classifier on digits)" in result.out
+    assert result.out.count("best") == 1
+
+
+def test_a_wider_range_measures_only_what_is_new(trained: Path, swept: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    (first,) = rows(folder, "--range", "8")
+    result = fid(folder, "--range", "all")
+    assert "2 checkpoints (1 more measured already)" in result.err
+    found = rows(folder)
+    assert found[1]["made"] == first["made"]
+    assert measured(found) == measured(rows(swept))
+
+
+def test_other_weights_at_the_same_step_are_measured_again(workplace: Path) -> None:
+    before = rows(workplace)
+    place = Run(workplace / RUN)
+    folder = place.checkpoints / "step-00000012"
+    saved = checkpoint.load(folder)
+    assert saved.ema is not None
+    shutil.rmtree(folder)
+    changed = {name: tensor + 0.05 for name, tensor in saved.ema.items()}
+    checkpoint.save(place, 12, saved.model, changed, saved.optimizer, saved.state)
+    result = fid(workplace)
+    assert "1 checkpoint (2 more measured already)" in result.err
+    after = rows(workplace)
+    assert after[:2] == before[:2]
+    assert after[2]["score"] != before[2]["score"]
+
+
+def test_another_protocol_is_another_sweep(workplace: Path) -> None:
+    assert fid(workplace, "--range", "latest", "--seed", "1").code == 0
+    assert fid(workplace, "--range", "latest", "sampler.denoise=false").code == 0
+    assert len(sweeps(workplace)) == 3
+
+
+def test_batches_of_another_size_change_scores_by_rounding_only(trained: Path, swept: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    for row, other in zip(rows(folder, "--batch-size", "7"), rows(swept), strict=True):
+        assert row["score"] == pytest.approx(other["score"], rel=1e-4)
+
+
+def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, swept: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    words = ("fid", "digits", "--batch-size", "8", *SMALL)
+    for moment in ("step-00000004*", "step-00000008*"):
+        process = start(*words, folder=folder)
+        wait_until(partial(has_parts, folder, moment), process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    killed = rows(folder, "--batch-size", "8")
+    whole = rows(Path(shutil.copytree(trained, tmp_path / "whole")), "--batch-size", "8")
+    assert measured(killed) == measured(whole)
+    assert not has_parts(folder, "*")
+    assert not [path for path in (folder / RUN / "fid").rglob("*") if ".tmp-" in path.name]
+
+
+def test_a_sweep_that_is_asked_to_stop_keeps_what_it_has(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    process = start("fid", "digits", "--n", "2000", *QUICK, *CPU, folder=folder)
+    wait_until(partial(has_parts, folder, "*"), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM; the same command goes on from here" in err
+    assert has_parts(folder, "*")
+
+
+def test_best_is_what_the_sweep_says_and_sample_names_it(swept: Path, workplace: Path) -> None:
+    best = min(rows(swept), key=lambda row: float(row["score"]))
+    result = command("sample", "digits", "--ckpt", "best", "--n", "1", "--out", "out", *CPU, folder=workplace)
+    assert result.code == 0
+    assert f"the best checkpoint: step {best['step']} (FD (classifier on digits)" in result.err
+    assert json.loads((workplace / "out" / "protocol.json").read_text())["step"] == best["step"]
+    assert [row["step"] for row in rows(workplace, "--range", "best")] == [best["step"]]
+
+
+def test_kept_images_are_the_ones_that_were_scored(workplace: Path) -> None:
+    assert fid(workplace, "--range", "12", "--keep-images").code == 0
+    (sweep,) = sweeps(workplace)
+    (folder,) = (sweep / "images").iterdir()
+    assert len(list(folder.glob("*.png"))) == 40
+    assert command("sample", "digits", "--n", "40", "--out", "out", *CPU, folder=workplace).code == 0
+    for number in range(40):
+        assert (folder / f"{number:05d}.png").read_bytes() == (workplace / f"out/images/{number:05d}.png").read_bytes()
+    assert "is measured already" in fid(workplace, "--range", "12", "--keep-images").err
+
+
+def test_precision_recall_and_class_score_are_shown_on_request_without_new_images(workplace: Path) -> None:
+    result = fid(workplace, "--precision-recall", "--inception-score")
+    assert "measured already" in result.err
+    head = result.out.splitlines()[0]
+    assert "precision" in head
+    assert "class score (classifier on digits)" in head
+    assert "FID" not in result.out + result.err.replace("--ckpt", "")
+
+
+def test_fewer_images_than_features_are_cautioned_about(workplace: Path) -> None:
+    result = command("fid", "digits", "--range", "4", "--n", "12", *QUICK, *CPU, folder=workplace)
+    assert "can't be compared with published numbers" in result.err
+
+
+def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Path) -> None:
+    result = fid(workplace, "--ensemble", "2")
+    assert result.code == 2
+    assert "--ensemble is for runs without EMA" in error(result)
+
+
+def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path) -> None:
+    from ncsnx import load
+    from ncsnx.evaluation.sweep import mean_score
+
+    assert command(*training("ema=none", "--run=plain"), folder=tmp_path).code == 0
+    models = [load(tmp_path / "runs/plain", ckpt=step) for step in (8, 12)]
+    x = torch.rand(3, 1, 8, 8)
+    expected = (models[0].score(x, 1.0) + models[1].score(x, 1.0)) / 2
+    assert torch.allclose(mean_score(models)(x, 1.0), expected, rtol=1e-6)
+
+    single = rows(tmp_path, "--range", "12", run="plain")
+    result = fid(tmp_path, "--ensemble", "2", run="plain")
+    assert "left out, since fewer than 2 checkpoints lead up to them: 4" in result.err
+    found = rows(tmp_path, "--ensemble", "2", run="plain")
+    assert [row["step"] for row in found] == [8, 12]
+    assert found[1]["protocol"]["evaluations"] == 2 * single[0]["protocol"]["evaluations"]
+    assert found[1]["score"] != single[0]["score"]
+    assert single[0]["protocol"]["weights"] == "raw"
+
+
+def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    damage(folder / RUN / "checkpoints/step-00000008/ema.safetensors")
+    result = fid(folder)
+    assert result.code == 1
+    assert "step-00000008" in error(result)
+    (sweep,) = sweeps(folder)
+    assert [row["step"] for row in json.loads((sweep / "scores.json").read_text())["rows"]] == [4, 12]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (("--range", "100:200"), 2, "holds no checkpoint of run 'digits'; it has 4, 8, 12"),
+        (("--n", "5"), 2, "--n must be at least 10"),
+        (("--seed", "-1"), 2, "--seed must be between"),
+        (("--features", "vgg"), 2, "expected inception, torchscript, classifier"),
+        (("--features", "torchscript"), 2, "name the file too"),
+        (("--features", "torchscript:none.pt"), 1, "none.pt"),
+        (("--reference", "nowhere"), 2, "nowhere"),
+        (("steps=5",), 2, "only sampler"),
+        (("features.depth=5",), 2, "features.depth"),
+        (("--ensemble", "0"), 2, "--ensemble must be between 1"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(swept: Path, words: tuple[str, ...], code: int, expected: str) -> None:
+    result = command("fid", "digits", *words, *CPU, folder=swept)
+    assert result.code == code
+    assert expected in error(result)
+
+
+def test_two_sweeps_of_one_protocol_exclude_each_other(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    words = ("fid", "digits", "--n", "3000", *QUICK, *CPU)
+    first = start(*words, folder=folder)
+    wait_until(lambda: any((folder / RUN / "fid").glob("*/.holder.json")), first)
+    second = command(*words, folder=folder)
+    first.kill()
+    first.communicate()
+    assert second.code == 1
+    assert f"is being written by process {first.pid}" in error(second)

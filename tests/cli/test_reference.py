@@ -1,0 +1,183 @@
+"""`ncsnx reference`: shows, builds and lists the statistics of real images."""
+
+import json
+import re
+import signal
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ncsnx.runs.folder import Run
+from tests.cli.command import run, run_process
+from tests.config.examples import minimal
+from tests.training.tiny import CPU, damage, files, start, wait_until
+
+FEATURES = ("--features", "torchscript:net.pt", "--cache", "cache", *CPU)
+AS_THEY_ARE = "features.image_size=none"
+D = 4
+
+
+class Corners(nn.Module):
+    """A network of one's own: the means of the four quarters of an image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(x.mean(dim=1, keepdim=True), 2).flatten(1)
+
+
+@pytest.fixture
+def place(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with net.pt in it and nothing else."""
+    monkeypatch.delenv("NCSNX_CACHE", raising=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        torch.jit.save(torch.jit.script(Corners()), here / "net.pt")
+    return here
+
+
+def rows(text: str) -> dict[str, str]:
+    """The lines of a table of two columns."""
+    return dict(re.split(" {2,}", line, maxsplit=1) for line in text.splitlines())
+
+
+def pictures(folder: Path, count: int = 5) -> Path:
+    folder.mkdir(parents=True)
+    values = np.random.default_rng(0).integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
+    for number in range(count):
+        Image.fromarray(values[number]).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_reference_is_built_once_and_shown_with_its_floor(place: Path) -> None:
+    built = run("reference", "digits", AS_THEY_ARE, *FEATURES)
+    assert built.code == 0
+    shown = rows(built.out)
+    assert shown["reference"] == "digits, training images (1,498)"
+    assert (shown["images"], shown["features"], shown["dimensions"]) == ("1,498", "TorchScript net.pt", "4")
+    assert re.fullmatch(
+        r"[0-9.]+ \(FD \(TorchScript net\.pt\) between two random halves of 749 images each\)", shown["floor"]
+    )
+    assert re.fullmatch("[0-9a-f]{64}", shown["fingerprint"])
+    assert (place / shown["where"] / "statistics.safetensors").is_file()
+    assert "digits, training images: 1498 images in" in built.err
+
+    before = files(place / "cache")
+    again = run("reference", "digits", AS_THEY_ARE, *FEATURES)
+    assert (again.out, again.err, files(place / "cache")) == (built.out, "", before)
+
+
+def test_json_holds_the_facts_the_floor_and_the_features(place: Path) -> None:
+    outcome = run("reference", "digits", AS_THEY_ARE, *FEATURES, "--reference", "held-out", "--json", "--quiet")
+    assert outcome.err == ""
+    found = json.loads(outcome.out)
+    expected = {"name": "digits, held-out images (299)", "kind": "split", "split": "held-out", "images": 299}
+    assert expected.items() <= found.items()
+    assert found["floor"] > 0
+    assert found["floor_halves"] == [149, 150]
+    assert found["features"]["dimensions"] == D
+
+
+def test_the_list_shows_what_the_cache_holds(place: Path) -> None:
+    empty = run("reference", "--cache", "cache")
+    assert (empty.code, empty.out) == (0, "")
+    assert "`ncsnx reference digits` builds the first" in empty.err
+    assert json.loads(run("reference", "--cache", "cache", "--json").out) == []
+
+    run("reference", "digits", AS_THEY_ARE, *FEATURES)
+    run("reference", "digits", AS_THEY_ARE, *FEATURES, "--reference", "held-out")
+    heads, first, second = run("reference", "--cache", "cache").out.splitlines()
+    columns = ["reference", "images", "features", "dimensions", "floor", "size", "where"]
+    assert re.split(" {2,}", heads) == columns
+    assert first.startswith("digits, held-out images (299)")
+    assert re.split(" {2,}", second)[:4] == ["digits, training images (1,498)", "1,498", "TorchScript net.pt", "4"]
+
+    listed = json.loads(run("reference", "--cache", "cache", "--json").out)
+    assert [row["images"] for row in listed] == [299, 1498]
+    damage(Path(listed[0]["path"]) / "reference.json")
+    *_, last = run("reference", "--cache", "cache").out.splitlines()
+    assert last.startswith("damaged: built again when it is needed")
+
+
+def test_the_cache_can_be_named_by_a_variable(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCSNX_CACHE", str(place / "elsewhere"))
+    options = [word for word in FEATURES if word not in ("--cache", "cache")]
+    shown = rows(run("reference", "digits", AS_THEY_ARE, *options).out)
+    assert shown["where"].startswith(str(place / "elsewhere" / "references"))
+
+
+def test_a_run_has_the_reference_of_the_data_that_it_recorded(place: Path) -> None:
+    fingerprint = rows(run("reference", "digits", AS_THEY_ARE, *FEATURES).out)["fingerprint"]
+    Run.create(place / "runs", "same", minimal(), {}, None, fingerprint)
+    Run.create(place / "runs", "other", minimal(), {}, None, "f" * 64)
+    same = run("reference", "runs/same", AS_THEY_ARE, *FEATURES)
+    assert (same.code, same.err) == (0, "")
+    other = run("reference", "other", AS_THEY_ARE, *FEATURES)
+    assert (other.code, other.out) == (1, "")
+    assert "the data isn't that of the run" in other.err
+
+
+@pytest.mark.parametrize("words", [["./pics [1].zip"], ["digits", "--reference", "pics [1].zip"]], ids=["alone", "of"])
+def test_a_folder_of_images_is_a_reference(place: Path, words: list[str]) -> None:
+    folder = pictures(place / "pics [1].zip")
+    outcome = run("reference", *words, *FEATURES)
+    shown = rows(outcome.out)
+    assert (outcome.code, shown["reference"], shown["images"]) == (0, f"folder {folder}", "5")
+    assert "halves of 2 and 3 images" in shown["floor"]
+
+
+def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
+    np.savez(place / "good.npz", mu=np.zeros(D), sigma=np.eye(D))
+    np.savez(place / "bad.npz", mu=np.zeros(D + 1), sigma=np.eye(D + 1))
+    shown = rows(run("reference", "good.npz", *FEATURES).out)
+    assert (shown["reference"], shown["images"], shown["floor"]) == ("file good.npz", "not said in the file", "unknown")
+    outcome = run("reference", "digits", *FEATURES, "--reference", "bad.npz")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "error: bad.npz: expected mu (4,) and sigma (4, 4)" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["nothing"], "no experiment is named 'nothing'"),
+        (["./nothing"], "there is no run at './nothing'"),
+        (["pics"], "for the folder of images of that name, type ./pics"),
+        (["digits", "--reference", "tain"], "the reference 'tain': expected train, held-out, a folder"),
+        (["./pics", "--reference", "train"], "./pics is a reference itself; leave out --reference"),
+        (["--reference", "train"], "the reference 'train': of what?"),
+        (["digits", "features.siz=3"], "features.siz: no such field"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complaint: str) -> None:
+    pictures(place / "pics")
+    outcome = run("reference", *words, *FEATURES)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("error: ")
+    assert complaint in line
+
+
+def test_a_stop_signal_ends_a_build_in_good_order(place: Path) -> None:
+    folder = pictures(place / "pics")
+    for number in range(6_000):
+        (folder / f"{number:04d}x.png").hardlink_to(folder / "0.png")
+    process = start("reference", "./pics", "--features", "torchscript:net.pt", "--cache", "cache", *CPU, folder=place)
+    wait_until(lambda: any((place / "cache").glob("references/.*/.lock")), process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + signal.SIGTERM, "")
+    assert "stopped by SIGTERM; the same command goes on from here" in err
+    assert files(place / "cache") == {}
+
+
+def test_the_list_imports_no_torch(place: Path) -> None:
+    run("reference", "digits", AS_THEY_ARE, *FEATURES)
+    (place / "blocked").mkdir()
+    (place / "blocked" / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    outcome = run_process(place, "reference", "--cache", "cache", python_path=(place / "blocked",))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "digits, training images (1,498)" in outcome.out

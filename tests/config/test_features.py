@@ -1,0 +1,57 @@
+"""Feature networks as configuration: what they are called, and that no saved experiment can name one."""
+
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from ncsnx.config import Config, Experiment
+from ncsnx.config.codec import ConfigError, structure, unstructure
+from ncsnx.config.features import Classifier, Features, Inception, TorchScript
+from ncsnx.config.variants import is_family, variants
+
+
+def reachable(declared: Any, seen: set[type[Config]]) -> set[type[Config]]:
+    """The configuration classes that a declared type can hold, with those that their fields can hold."""
+    for part in get_args(declared):
+        reachable(part, seen)
+    if isinstance(declared, type) and issubclass(declared, Config) and declared not in seen:
+        seen.add(declared)
+        for inner in [
+            *get_type_hints(declared).values(),
+            *(variants(declared).values() if is_family(declared) else ()),
+        ]:
+            reachable(inner, seen)
+    return seen
+
+
+def test_no_experiment_holds_features_so_that_no_saved_file_names_code_to_be_executed() -> None:
+    held = reachable(Experiment, set())
+    assert len(held) > 10
+    assert not [cls for cls in held if issubclass(cls, Features)]
+
+
+@pytest.mark.parametrize(
+    "features", [Inception(), Inception(file="a.pt"), TorchScript(file="net.pt", image_size=None), Classifier(seed=3)]
+)
+def test_features_survive_a_round_trip_through_json(features: Features) -> None:
+    assert structure(unstructure(features), Features) == features
+
+
+def test_features_have_short_tags_and_a_file_is_required_where_there_is_no_other() -> None:
+    assert list(variants(Features)) == ["inception", "torchscript", "classifier"]
+    with pytest.raises(ConfigError, match="file"):
+        structure({"type": "torchscript"}, Features)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"type": "classifier", "width": 0}, "width: must be between 1 and 1024, not 0"),
+        ({"type": "classifier", "seed": 2**32}, "seed: must be between 0 and 4294967295"),
+        ({"type": "torchscript", "file": "a\nb"}, "file: must be one line of printable text"),
+    ],
+    ids=["width", "seed", "file"],
+)
+def test_values_out_of_range_are_refused_by_their_path(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        structure(values, Features)

@@ -1,0 +1,222 @@
+"""The view of a sweep: a table that fills up on a terminal, plain lines elsewhere, the log in every case."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .programs import on_terminal, piped
+
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+SWEEP = """
+from pathlib import Path
+from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.sweep import sweep_view
+from ncsnx.console.tables import Column
+
+messages = Messages(Verbosity.{verbosity}, Path({log!r}))
+columns = [Column("step", "right"), Column("FD", "right"), Column("±", "right"), Column("note")]
+scores = {scores}
+with sweep_view(messages, columns=columns, total=len(scores) + 1, units=10 * (len(scores) + 1)) as view:
+    for index, score in enumerate(scores):
+        view.begin(f"step {{index + 1}},000: sampling")
+        view.advance(10)
+        best = scores.index(min(scores[:index + 1]))
+        view.row([f"{{index + 1}},000", f"{{score:.2f}}", "0.30", {note!r}], best)
+    view.begin("step [red]: features")
+    view.advance()
+    {end}
+messages.data("the final table")
+"""
+FALLING = [143.2, 8.21, 9.5]
+
+
+def program(
+    tmp_path: Path, scores: list[float] = FALLING, verbosity: str = "NORMAL", note: str = "", end: str = ""
+) -> str:
+    return SWEEP.format(log=str(tmp_path / "log.txt"), scores=scores, verbosity=verbosity, note=note, end=end)
+
+
+def frames(text: str) -> list[list[str]]:
+    """The lines of each drawing of the live area, from the first to the one that is erased at the end."""
+    live = text[text.index(HIDE_CURSOR) + len(HIDE_CURSOR) : text.index(SHOW_CURSOR)]
+    return [frame.strip("\r\n").split("\r\n") for frame in re.split(r"\r(?:\x1b\[2K|\x1b\[1A)+", live) if frame.strip()]
+
+
+PLAIN_LINES = [
+    "step 1,000  FD 143.20  ± 0.30  (best so far)",
+    "step 2,000  FD 8.21  ± 0.30  (best so far)",
+    "step 3,000  FD 9.50  ± 0.30",
+]
+
+
+def test_a_table_fills_up_above_a_bar_and_the_best_is_marked(tmp_path: Path) -> None:
+    *_, last = frames(on_terminal(program(tmp_path), NO_COLOR="1").text)
+    assert last[:-1] == [
+        "   step      FD     ±  note",
+        "  1,000  143.20  0.30",
+        "★ 2,000    8.21  0.30",
+        "  3,000    9.50  0.30",
+    ]
+    assert re.fullmatch(r"step \[red\]: features  ━+╌+  3/4  77 %(  eta 0:00:0\d)?", last[-1])
+
+
+def test_the_best_stands_out_by_colour_too(tmp_path: Path) -> None:
+    text = on_terminal(program(tmp_path)).text
+    assert re.search(r"\x1b\[1;32m★ 2,000 +8\.21", text)
+    assert not re.search(r"\x1b\[1;32m  3,000", text)
+
+
+def test_the_table_vanishes_and_leaves_the_terminal_to_what_comes_after(tmp_path: Path) -> None:
+    shown = on_terminal(program(tmp_path))
+    assert shown.text.count(HIDE_CURSOR) == shown.text.count(SHOW_CURSOR) == 1
+    after = shown.text[shown.text.index(SHOW_CURSOR) :]
+    assert "step" not in after
+    assert after.endswith("the final table\r\n")
+    assert after.count("\x1b[1A\x1b[2K") == len(frames(shown.text)[-1])
+    assert shown.attributes_kept
+
+
+def test_on_a_low_terminal_the_last_rows_and_the_best_stay_in_sight(tmp_path: Path) -> None:
+    scores = [9.0, 5.0, *(float(6 + index) for index in range(20))]
+    shown = on_terminal(program(tmp_path, scores), NO_COLOR="1", LINES="8").text
+    assert all(len(frame) <= 7 for frame in frames(shown))
+    *_, last = frames(shown)
+    assert [line.rstrip() for line in last[:-1]] == [
+        "    step     FD     ±  note",
+        "★  2,000   5.00  0.30",
+        "  … 18 above",
+        "  20,000  23.00  0.30",
+        "  21,000  24.00  0.30",
+        "  22,000  25.00  0.30",
+    ]
+
+
+@pytest.mark.parametrize(("lines", "used"), [("1", 1), ("3", 1), ("4", 3)])
+def test_on_the_lowest_terminals_the_bar_is_there(tmp_path: Path, lines: str, used: int) -> None:
+    shown = on_terminal(program(tmp_path), NO_COLOR="1", LINES=lines)
+    assert shown.exit_code == 0
+    *_, last = frames(shown.text)
+    assert last[-1].startswith("step [red]: features")
+    assert len(last) == used
+
+
+def test_lines_are_cut_at_the_width_of_the_terminal(tmp_path: Path) -> None:
+    *_, last = frames(on_terminal(program(tmp_path, note="x" * 50), NO_COLOR="1", COLUMNS="40").text)
+    assert last[1].endswith("x…")
+    assert all(len(line) <= 40 for line in last)
+
+
+def test_elsewhere_each_finished_checkpoint_is_a_plain_line(tmp_path: Path) -> None:
+    done = piped(program(tmp_path), FORCE_COLOR="1", TTY_INTERACTIVE="1")
+    assert done.stderr.splitlines() == PLAIN_LINES
+    assert done.stdout == "the final table\n"
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_redraw_gets_the_plain_lines(tmp_path: Path, terminal: str) -> None:
+    text = on_terminal(program(tmp_path), TERM=terminal).text
+    assert text.splitlines() == [*PLAIN_LINES, "the final table"]
+
+
+def test_the_log_of_a_live_view_has_the_plain_lines(tmp_path: Path) -> None:
+    on_terminal(program(tmp_path))
+    logged = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split(maxsplit=2)[2] for line in logged] == PLAIN_LINES
+
+
+def test_quiet_shows_nothing_and_the_log_gets_the_lines(tmp_path: Path) -> None:
+    assert on_terminal(program(tmp_path, verbosity="QUIET")).text == "the final table\r\n"
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == len(PLAIN_LINES)
+
+
+def test_long_sampling_is_told_now_and_then_between_checkpoints(tmp_path: Path) -> None:
+    done = piped("""
+import time
+from ncsnx.console.messages import Messages
+from ncsnx.console.sweep import sweep_view
+from ncsnx.console.tables import Column
+with sweep_view(Messages(), columns=[Column("step")], total=1, units=1_000) as view:
+    view.begin("step 1,000: sampling")
+    for _ in range(24):
+        time.sleep(0.1)
+        view.advance(40)
+""")
+    lines = done.stderr.splitlines()
+    assert 1 <= len(lines) <= 3  # at most one a second
+    for line in lines:
+        assert re.fullmatch(r"step 1,000: sampling  \d\d %  eta 0:00:0\d", line)
+
+
+def test_what_comes_before_the_first_checkpoint_does_not_count_for_the_time_that_is_left() -> None:
+    *_, last = frames(
+        on_terminal(
+            """
+import time
+from ncsnx.console.messages import Messages
+from ncsnx.console.sweep import sweep_view
+from ncsnx.console.tables import Column
+with sweep_view(Messages(), columns=[Column("step")], total=1, units=50) as view:
+    time.sleep(2)
+    view.begin("step 1,000: sampling")
+    for _ in range(5):
+        time.sleep(0.1)
+        view.advance()
+""",
+            NO_COLOR="1",
+        ).text
+    )
+    (left_s,) = re.findall(r"10 %  eta 0:00:(\d\d)", last[-1])
+    assert int(left_s) <= 12  # 45 units of 0.1 s; with the 2 s it would be 22 s
+
+
+def test_markup_and_controls_stay_inert(tmp_path: Path) -> None:
+    text = program(tmp_path, note="[red]\x1b[2J\n", end=r"view.begin('\x1b[2Jsampling')")
+    for shown in (on_terminal(text, NO_COLOR="1").text, piped(text).stderr):
+        assert r"[red]\x1b[2J\n" in shown
+        assert "\x1b[2J" not in shown
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('gone wrong')", "KeyboardInterrupt"])
+def test_the_terminal_is_given_back_when_an_exception_passes(tmp_path: Path, error: str) -> None:
+    shown = on_terminal(program(tmp_path, end=f"raise {error}"))
+    assert shown.exit_code != 0
+    after = shown.text[shown.text.index(SHOW_CURSOR) + len(SHOW_CURSOR) :]
+    assert "★" not in after
+    assert "Traceback" in after
+    assert shown.attributes_kept
+
+
+def test_messages_appear_above_the_table(tmp_path: Path) -> None:
+    end = "import time; time.sleep(0.6); messages.warning('look here')"  # after two refreshes
+    text = on_terminal(program(tmp_path, end=end), NO_COLOR="1").text
+    assert re.search(r"warning: look here\r\n(?:\x1b\[\d*[A-Z]|\r)*   step ", text)
+
+
+def test_a_thousand_units_a_second_redraw_at_most_four_times_a_second(tmp_path: Path) -> None:
+    shown = on_terminal(f"""
+import time
+from pathlib import Path
+from ncsnx.console.messages import Messages
+from ncsnx.console.sweep import sweep_view
+from ncsnx.console.tables import Column
+with sweep_view(Messages(), columns=[Column("step")], total=100, units=1_000) as view:
+    started = time.monotonic()
+    for unit in range(1_000):
+        view.begin("step 1,000: sampling")
+        view.advance()
+        if unit % 10 == 0:
+            view.row(["1,000"], 0)
+        time.sleep(0.001)
+    Path({str(tmp_path / "taken_s")!r}).write_text(str(time.monotonic() - started))
+""")
+    taken_s = float((tmp_path / "taken_s").read_text())
+    redraws = len(re.findall(r"/100 ", shown.text))
+    assert 2 < redraws <= 4 * taken_s + 2  # and one each at the beginning and the end
+
+
+def test_a_row_with_another_number_of_cells_is_refused(tmp_path: Path) -> None:
+    done = piped(program(tmp_path, end="view.row(['1,000'], None)"))
+    assert done.returncode == 1
+    assert "ValueError" in done.stderr

@@ -1,0 +1,199 @@
+"""A folder of pictures, as somebody else filled it."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.image_folder import ImageFolder, find_pictures
+
+
+def save(path: Path, value: int = 0, size: tuple[int, int] = (4, 3), mode: str = "RGB") -> Path:
+    """A picture of one colour; size: width, height."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).convert(mode).save(path)
+    return path
+
+
+def never_stop() -> None:
+    """Nobody asks for an end."""
+
+
+def batches(root: Path, size: int = 64) -> list[Tensor]:
+    return list(ImageFolder.open(root).batches(size, never_stop))
+
+
+def found(root: Path) -> list[str]:
+    return [str(path.relative_to(root)) for path in find_pictures(root)]
+
+
+def test_pictures_are_found_at_every_depth_in_any_case_and_sorted(tmp_path: Path) -> None:
+    names = ["b.PNG", "a/z.jpg", "a.jpeg", "a/b/c.Tiff", "c.webp", "d.bmp", "e.tif", "z.d/x.png"]
+    for name in names:
+        save(tmp_path / name)
+    for name in ("notes.txt", ".hidden.png", ".folder/x.png", "a/.DS_Store", "png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    assert found(tmp_path) == ["a/b/c.Tiff", "a/z.jpg", "a.jpeg", "b.PNG", "c.webp", "d.bmp", "e.tif", "z.d/x.png"]
+
+
+def test_names_that_look_like_patterns_or_archives_are_names(tmp_path: Path) -> None:
+    root = tmp_path / "a [1-9] *.zip"
+    save(root / "deep.npy" / "[x]?.png", 7)
+    save(root / "x.zip.png", 9)
+    (images,) = batches(root)
+    assert images[:, 0, 0, 0].tolist() == [7, 9]
+
+
+def test_a_folder_that_holds_links_to_itself_is_read_once(tmp_path: Path) -> None:
+    save(tmp_path / "data" / "inner" / "a.png")
+    save(tmp_path / "elsewhere" / "b.png")
+    (tmp_path / "data" / "inner" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "far").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "here").symlink_to(".")
+    (tmp_path / "data" / "c.png").symlink_to(tmp_path / "elsewhere" / "b.png")
+    assert found(tmp_path / "data") == ["c.png", "far/b.png", "inner/a.png"]
+
+
+def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    save(tmp_path / "good.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    with pytest.raises(NcsnxError) as error:
+        find_pictures(tmp_path)
+    assert "3 of the images can't be used" in str(error.value)
+    for name in ("pipe.png", "gone.png", "loop.png"):
+        assert f"{name}: isn't a file" in str(error.value)
+    assert "good" not in str(error.value)
+
+
+def test_a_name_that_is_not_text_is_said_to_be_renamed(tmp_path: Path) -> None:
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.png"))
+    try:
+        save(strange)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    with pytest.raises(NcsnxError, match="rename it: its name isn't UTF-8"):
+        ImageFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["empty", "missing", "a_file"])
+def test_a_folder_without_pictures_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty" / "deeper").mkdir(parents=True)
+    (tmp_path / "a_file").write_bytes(b"")
+    with pytest.raises(NcsnxError, match=f"{name}: "):
+        ImageFolder.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "L", "LA", "1"])
+def test_a_picture_is_read_as_pillow_converts_it_to_rgb(tmp_path: Path, mode: str) -> None:
+    values = np.random.default_rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.fromarray(values).convert(mode).save(path)
+    save(tmp_path / "z.png", size=(6, 5))  # a picture in colour, so that grey ones are turned into RGB too
+    with Image.open(path) as picture:
+        assert picture.mode == mode
+        expected = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    (images,) = batches(tmp_path)
+    assert images.shape == (2, 3, 5, 6)
+    assert images.dtype == torch.uint8
+    assert torch.equal(images[0], expected)
+
+
+def test_a_folder_of_grey_pictures_keeps_its_one_channel(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 17, mode="L")
+    save(tmp_path / "b.png", 255, mode="1")
+    (images,) = batches(tmp_path)
+    assert images.shape == (2, 1, 3, 4)
+    assert images[:, 0, 2, 3].tolist() == [17, 255]
+    save(tmp_path / "c.png", 200)
+    (images,) = batches(tmp_path)
+    assert images[:, :, 2, 3].tolist() == [[17] * 3, [255] * 3, [200] * 3]
+
+
+def test_batches_hold_neighbours_of_one_size_and_keep_the_order(tmp_path: Path) -> None:
+    sizes = [(4, 3), (4, 3), (4, 3), (3, 4), (4, 3)]
+    for number, size in enumerate(sizes):
+        save(tmp_path / f"{number}.png", number, size)
+    given = batches(tmp_path, size=2)
+    assert [images[:, 0, 0, 0].tolist() for images in given] == [[0, 1], [2], [3], [4]]
+    assert [tuple(images.shape[2:]) for images in given] == [(3, 4), (3, 4), (4, 3), (3, 4)]
+
+
+def test_all_pictures_that_cannot_be_read_are_named_in_one_error(tmp_path: Path) -> None:
+    for name in ("a.png", "c.jpg", "e.png", "sub/g.png"):
+        save(tmp_path / name, size=(64, 64))
+    values = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "b.png")
+    Image.fromarray(values).save(tmp_path / "d.jpg")
+    for name in ("b.png", "d.jpg"):  # their beginnings are sound
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    (tmp_path / "f.webp").write_bytes(b"<html>not found</html>")
+    (tmp_path / "sub" / "h.bmp").write_bytes(b"")
+    with pytest.raises(NcsnxError) as error:
+        batches(tmp_path, size=1)
+    message = str(error.value)
+    assert "4 of the images can't be used" in message
+    assert [name for name in "abcdefgh" if f" {name}." in message or f"/{name}." in message] == list("bdfh")
+    assert "\n" not in message
+
+
+def test_more_than_eight_bits_are_refused_rather_than_cut_off(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(NcsnxError, match=r"2 of the images.*deep\.png: it has more than 8 bits.*float\.tif"):
+        batches(tmp_path)
+
+
+def test_a_small_file_that_unpacks_to_gigapixels_is_refused(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    with pytest.raises(NcsnxError, match=r"bomb\.png: .*decompression bomb"):
+        batches(tmp_path)
+
+
+def test_a_picture_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
+    Image.new("RGB", (3, 3)).save(tmp_path / "really_a.jpg", format="PNG")
+    (tmp_path / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    with pytest.raises(NcsnxError, match=r"1 of the images.*script\.png: isn't a picture of a known kind"):
+        batches(tmp_path)
+
+
+def test_the_fingerprint_is_of_names_and_contents_and_not_of_the_place(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        save(tmp_path / place / "sub" / "a.png", 1)
+    first, second = (ImageFolder.open(tmp_path / place) for place in ("one", "two"))
+    assert first.facts == second.facts
+    save(tmp_path / "two" / "sub" / "a.png", 2)
+    assert ImageFolder.open(tmp_path / "two").fingerprint != first.fingerprint
+    (tmp_path / "one" / "sub" / "a.png").rename(tmp_path / "one" / "sub" / "b.png")
+    assert ImageFolder.open(tmp_path / "one").fingerprint != first.fingerprint
+
+
+def test_reading_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / f"{number}.png")
+    asked = 0
+
+    def stop_at_the_sixth() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 6:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        list(ImageFolder.open(tmp_path).batches(1, stop_at_the_sixth))
+    assert asked == 6

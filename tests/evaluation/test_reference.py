@@ -1,0 +1,374 @@
+"""References of real images: what they hold, where they are kept, and what becomes of damaged ones."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import ncsnx
+from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
+from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.evaluation.features import Extracted
+from ncsnx.evaluation.frechet import frechet_distance
+from ncsnx.evaluation.real_images import default_split
+from ncsnx.evaluation.reference import SAMPLE, Reference, list_references, open_reference
+from ncsnx.evaluation.source import DataSource
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.work import Advance, Work
+from tests.data.miniature import write_cifar10
+from tests.training.tiny import damage, files
+
+D = 5
+
+
+class Means:
+    """Features of an image of any shape: the means of five of its stripes, which real images make correlated."""
+
+    name = "means"
+    dimensions = D
+    has_logits = False
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts: dict[str, Any] = {"type": "means", "dimensions": D, **facts}
+        self.seen: list[Tensor] = []
+
+    def __call__(self, images: Tensor) -> Extracted:
+        self.seen.append(images)
+        flat = images.float().flatten(1)
+        return Extracted(torch.stack([part.mean(dim=1) for part in flat.tensor_split(D, dim=1)], dim=1), None)
+
+
+@attrs.define
+class Heard:
+    """What a job said, and how far it came."""
+
+    info: list[str] = attrs.field(factory=list)
+    warnings: list[str] = attrs.field(factory=list)
+    jobs: list[tuple[str, int, str]] = attrs.field(factory=list)
+    done: int = 0
+
+    def work(self, check_stop: Callable[[], None] = lambda: None) -> Work:
+        @contextmanager
+        def progress(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
+            self.jobs.append((name, total, unit))
+            yield self._advance
+
+        return Work(progress=progress, check_stop=check_stop, info=self.info.append, warning=self.warnings.append)
+
+    def _advance(self, count: int = 1) -> None:
+        self.done += count
+
+
+def digits(folder: Path, data: Data | None = None, recorded: str | None = None) -> DataSource:
+    return DataSource(data=data or Digits(), folder=folder, recorded=recorded)
+
+
+def opened(folder: Path, wanted: str | None = None, network: Means | None = None, **options: Any) -> Reference:
+    """The digits' reference, the cache in `folder`."""
+    return open_reference(wanted, digits(folder), network or Means(), folder / "cache", Work(), **options)
+
+
+def features_of(source: DataSource, wanted: str = "train") -> Tensor:
+    """(n, D) by the stored values alone: 0 … 16 are black to white."""
+    split = source.splits().train if wanted == "train" else source.splits().held_out
+    low, high = split.value_range
+    pixels = split.read(torch.arange(len(split))).pixels.numpy().astype(np.float64)
+    return Means()(torch.from_numpy(np.rint((pixels - low) / (high - low) * 255).astype(np.uint8))).features
+
+
+def pictures(folder: Path, sizes: list[int]) -> Path:
+    """Random pictures of those sides."""
+    folder.mkdir()
+    generator = np.random.default_rng(1)
+    for number, side in enumerate(sizes):
+        values = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"{number:03d}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("wanted", "count", "words"), [("train", 1498, "training"), ("held-out", 299, "held-out")])
+def test_mean_and_covariance_are_those_of_the_clean_images_of_a_split(
+    tmp_path: Path, wanted: str, count: int, words: str
+) -> None:
+    expected = features_of(digits(tmp_path), wanted).double().numpy()
+    reference = opened(tmp_path, wanted)
+    assert len(expected) == reference.count == count
+    assert reference.mean.dtype == reference.covariance.dtype == torch.float64
+    # float64 sums of 1,498 numbers below 255, in another order
+    assert np.allclose(reference.mean.numpy(), expected.mean(axis=0), rtol=1e-12)
+    assert np.allclose(reference.covariance.numpy(), np.cov(expected, rowvar=False), rtol=1e-10)
+    assert reference.name == f"digits, {words} images ({count:,})"
+
+
+def test_the_batch_size_changes_a_reference_by_rounding_only(tmp_path: Path) -> None:
+    network = Means()
+    first = opened(tmp_path / "a", "held-out", network, batch_size=7)
+    second = opened(tmp_path / "b", "held-out", batch_size=300)
+    assert [len(images) for images in network.seen] == [7] * 42 + [5]
+    assert torch.allclose(first.covariance, second.covariance, rtol=1e-10)
+    assert first.sample is not None
+    assert second.sample is not None
+    assert torch.equal(first.sample, second.sample)
+
+
+def test_how_images_reach_the_network_does_not_change_what_is_real(tmp_path: Path) -> None:
+    plain = opened(tmp_path, "held-out")
+    network = Means()
+    changed = digits(tmp_path, Digits(random_flip=True, dequantization="gaussian", transform="logit"))
+    same = open_reference("held-out", changed, network, tmp_path / "cache", Work())
+    assert same.facts == plain.facts
+    assert network.seen == []
+
+
+@pytest.mark.parametrize(
+    ("data", "split"),
+    [
+        (Digits(), "train"),
+        (CIFAR10(), "train"),
+        (CelebA(), "held-out"),
+        (LSUN(category="tower", image_size=128), "train"),
+        (FFHQ(), "train"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Data) else None,
+)
+def test_the_split_that_is_compared_with_by_default_is_the_published_one(data: Data, split: str) -> None:
+    assert default_split(data) == split
+
+
+def test_without_a_wish_the_default_split_is_taken(tmp_path: Path) -> None:
+    assert opened(tmp_path).facts["split"] == "train"
+
+
+@pytest.mark.parametrize("wanted", ["train", "held-out"])
+def test_the_floor_is_the_distance_between_two_disjoint_halves(tmp_path: Path, wanted: str) -> None:
+    features = features_of(digits(tmp_path), wanted).double()
+    reference = opened(tmp_path, wanted)
+    order = Stream(0, Purpose.SUBSETS).permutation(len(features), epoch=0)
+    half = len(features) // 2
+    first, second = features[order[:half]], features[order[half:]]
+    expected = frechet_distance(first.mean(0), first.T.cov(), second.mean(0), second.T.cov())
+    assert reference.floor is not None
+    assert reference.floor == pytest.approx(expected, rel=1e-6)
+    assert reference.facts["floor_halves"] == [half, len(features) - half]
+    inverted = 255 - features
+    others = frechet_distance(inverted.mean(0), inverted.T.cov(), reference.mean, reference.covariance)
+    assert 0 < reference.floor < others / 100
+
+
+def test_the_sample_is_a_choice_of_the_images_in_their_order(tmp_path: Path) -> None:
+    write_cifar10(tmp_path / "cifar-10-batches-bin", per_file=2_200)
+    source = digits(tmp_path, CIFAR10())
+    reference = open_reference(None, source, Means(), tmp_path / "cache", Work(), batch_size=512)
+    features = features_of(source)
+    place = {tuple(row): index for index, row in enumerate(features.tolist())}
+    assert len(place) == reference.count == 11_000
+    assert reference.sample is not None
+    assert reference.sample.dtype == torch.float32
+    indices = [place[tuple(row)] for row in reference.sample.tolist()]
+    assert len(indices) == SAMPLE == 10_000
+    assert indices == sorted(set(indices))
+    # of the first 2,200, a choice without regard to the place takes 2,000 ± 12 (hypergeometric); five times that passes
+    assert 1_940 < sum(index < 2_200 for index in indices) < 2_060
+
+
+def test_a_small_set_is_its_own_sample(tmp_path: Path) -> None:
+    reference = opened(tmp_path)
+    assert reference.sample is not None
+    assert torch.equal(reference.sample, features_of(digits(tmp_path)))
+
+
+def test_a_second_opening_reads_the_cache_and_needs_neither_network_nor_data(tmp_path: Path) -> None:
+    root = tmp_path / "cifar-10-batches-bin"
+    write_cifar10(root)
+    source = digits(tmp_path, CIFAR10())
+    first = open_reference(None, source, Means(), tmp_path / "cache", Work())
+    root.rename(tmp_path / "away")
+    network = Means()
+    recorded = digits(tmp_path / "nowhere", CIFAR10(root="gone"), recorded=source.fingerprint)
+    second = open_reference("train", recorded, network, tmp_path / "cache", Work())
+    assert network.seen == []
+    assert (second.name, second.count, second.floor, second.facts) == (
+        first.name,
+        first.count,
+        first.floor,
+        first.facts,
+    )
+    for name in ("mean", "covariance", "sample"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+
+
+def test_other_data_other_splits_and_other_features_have_references_of_their_own(tmp_path: Path) -> None:
+    write_cifar10(tmp_path / "cifar-10-batches-bin")
+    of_digits = [opened(tmp_path, split, Means(**facts)) for split in ("train", "held-out") for facts in ({}, {"x": 1})]
+    of_cifar = open_reference(None, digits(tmp_path, CIFAR10()), Means(), tmp_path / "cache", Work())
+    (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(bytes(3073))
+    of_changed = open_reference(None, digits(tmp_path, CIFAR10()), Means(), tmp_path / "cache", Work())
+    assert len({reference.path for reference in (*of_digits, of_cifar, of_changed)}) == 6
+    assert len(list_references(tmp_path / "cache")) == 6
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("name", ["statistics.safetensors", "reference.json"])
+@pytest.mark.parametrize("harm", [damage, _cut, Path.unlink], ids=["damaged", "truncated", "missing"])
+def test_a_damaged_reference_is_said_to_be_so_and_built_again(
+    tmp_path: Path, name: str, harm: Callable[[Path], None]
+) -> None:
+    first = opened(tmp_path, "held-out")
+    before = files(first.path)
+    harm(first.path / name)
+    heard, network = Heard(), Means()
+    again = open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", heard.work())
+    assert len(network.seen) > 0
+    (line,) = heard.warnings
+    assert f"{first.path / name}: " in line
+    assert line.endswith("; the reference is built again")
+    assert files(first.path) == before
+    assert again.facts == first.facts
+
+
+def test_progress_counts_images(tmp_path: Path) -> None:
+    heard = Heard()
+    open_reference("held-out", digits(tmp_path), Means(), tmp_path / "cache", heard.work())
+    assert heard.jobs == [("reference: digits, held-out images", 299, "images")]
+    assert heard.done == 299
+
+
+@pytest.mark.parametrize("polls", [1, 3, 6])
+def test_a_stop_leaves_nothing_half(tmp_path: Path, polls: int) -> None:
+    asked = 0
+
+    def check_stop() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == polls:
+            raise Stopped("stopped by SIGTERM")
+
+    cache = tmp_path / "cache"
+    with pytest.raises(Stopped):
+        open_reference("held-out", digits(tmp_path), Means(), cache, Heard().work(check_stop))
+    assert files(cache) == {}
+    assert list_references(cache) == []
+    assert opened(tmp_path, "held-out").count == 299
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    path = opened(tmp_path, "held-out").path
+    path.rename(path.with_name(f".{path.name}.tmp-123-0a1b2c3d"))
+    opened(tmp_path, "held-out")
+    assert [left.name for left in path.parent.iterdir() if not (left / ".lock").exists()] == [path.name]
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from ncsnx.evaluation.reference import open_reference
+from ncsnx.work import Work
+from tests.evaluation.test_reference import Means, digits
+class Waiting(Means):
+    def __call__(self, images):
+        Path("building").touch()
+        while not Path("go on").exists():
+            time.sleep(0.01)
+        return super().__call__(images)
+open_reference("held-out", digits(Path()), Waiting(), Path("cache"), Work())
+"""
+
+
+def test_of_two_processes_one_builds_and_the_other_waits_and_reads(tmp_path: Path) -> None:
+    path = ":".join([str(Path(ncsnx.__file__).parents[1]), *filter(None, sys.path)])
+    environment = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    builder = subprocess.Popen([sys.executable, "-c", BUILDER], cwd=tmp_path, env=environment)
+    try:
+        while not (tmp_path / "building").exists():
+            assert builder.poll() is None
+            time.sleep(0.01)
+        said: list[str] = []
+
+        def info(text: str) -> None:
+            said.append(text)
+            (tmp_path / "go on").touch()
+
+        network = Means()
+        reference = open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", Work(info=info))
+        assert builder.wait(60) == 0
+    finally:
+        builder.kill()
+    assert (reference.count, network.seen) == (299, [])
+    (line,) = said
+    assert "waiting for the reference of digits, held-out images" in line
+
+
+def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "my [1].zip", [8, 8, 9, 8, 12, 12])
+    network = Means()
+    reference = open_reference(str(root), None, network, tmp_path / "cache", Work(), batch_size=2)
+    assert [tuple(images.shape) for images in network.seen] == [
+        (2, 3, 8, 8),
+        (1, 3, 9, 9),
+        (1, 3, 8, 8),
+        (2, 3, 12, 12),
+    ]
+    assert (reference.name, reference.count) == (f"folder {root}", 6)
+    expected = torch.cat([Means()(images).features for images in network.seen]).double()
+    assert torch.allclose(reference.covariance, expected.T.cov(), rtol=1e-10)
+    moved = root.rename(tmp_path / "moved")
+    same = open_reference(str(moved), digits(tmp_path), network, tmp_path / "cache", Work())
+    assert (same.path, same.name) == (reference.path, f"folder {moved}")
+
+
+def test_features_of_images_as_they_are_refuse_a_folder_of_several_sizes(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "pictures", [8, 8, 9, 8])
+    with pytest.raises(NcsnxError, match=r"expected images of one size.*found 8×8 and 9×9 pixels"):
+        open_reference(str(root), None, Means(images="as they are"), tmp_path / "cache", Work())
+    assert list_references(tmp_path / "cache") == []
+
+
+def test_few_pictures_have_no_floor_and_one_has_no_covariance(tmp_path: Path) -> None:
+    three = open_reference(str(pictures(tmp_path / "3", [8] * 3)), None, Means(), tmp_path / "cache", Work())
+    assert (three.count, three.floor, three.facts["floor_halves"]) == (3, None, [1, 2])
+    four = open_reference(str(pictures(tmp_path / "4", [8] * 4)), None, Means(), tmp_path / "cache", Work())
+    assert four.floor is not None
+    with pytest.raises(NcsnxError, match="expected at least 2 images, for a covariance; found 1"):
+        open_reference(str(pictures(tmp_path / "1", [8])), None, Means(), tmp_path / "cache", Work())
+
+
+def test_a_wish_that_means_nothing_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'trian': expected train, held-out, a folder of images or a file"):
+        opened(tmp_path, "trian")
+    with pytest.raises(UsageError, match="'train': of what"):
+        open_reference("train", None, Means(), tmp_path / "cache", Work())
+    assert files(tmp_path) == {}
+
+
+def test_facts_are_json_without_a_place_in_the_cache(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "pictures", [8] * 4)
+    for wanted in ("train", str(root)):
+        text = json.dumps(opened(tmp_path, wanted).facts, allow_nan=False)
+        assert "cache" not in text
+        assert json.loads(text)["statistics_sha256"]
+
+
+def test_a_list_shows_what_is_there_and_what_is_damaged(tmp_path: Path) -> None:
+    assert list_references(tmp_path / "cache") == []
+    first = opened(tmp_path, "held-out")
+    second = opened(tmp_path)
+    damage(second.path / "reference.json")
+    good, damaged = list_references(tmp_path / "cache")
+    assert (good.name, good.images, good.features, good.dimensions) == (first.name, 299, "means", D)
+    assert (good.floor, good.path) == (first.floor, first.path)
+    assert good.size == sum(len(content) for content in files(first.path).values())
+    assert (damaged.name, damaged.images, damaged.path) == (None, None, second.path)

@@ -1,0 +1,169 @@
+"""Statistics that others computed, and files that only look like them."""
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.features import Extracted
+from ncsnx.evaluation.reference import open_reference
+from ncsnx.evaluation.statistics_file import StatisticsFile, read_statistics
+from ncsnx.work import Work
+
+D = 3
+MEAN = np.array([1.0, 2.0, 3.0])
+COVARIANCE = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, 0.2], [0.1, 0.2, 4.0]])
+
+
+def save(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **({"mu": MEAN, "sigma": COVARIANCE} | arrays))
+    return path
+
+
+def read(path: Path) -> StatisticsFile:
+    return read_statistics(path, D, "Inception")
+
+
+class Three:
+    """A network of three features that nothing is put into."""
+
+    name, dimensions, has_logits = "three", D, False
+    facts: dict[str, Any] = {"type": "three"}  # noqa: RUF012
+
+    def __call__(self, images: torch.Tensor) -> Extracted:
+        raise AssertionError("a file of statistics needs no features")
+
+
+def test_mu_and_sigma_are_read_as_they_are(tmp_path: Path) -> None:
+    path = save(tmp_path / "a [1].npz", other=np.arange(4))
+    found = read(path)
+    assert torch.equal(found.mean, torch.from_numpy(MEAN))
+    assert torch.equal(found.covariance, torch.from_numpy(COVARIANCE))
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_compressed_file_of_float32_is_read_in_float64(tmp_path: Path) -> None:
+    single = COVARIANCE.astype(np.float32)
+    single[0, 1] = np.nextafter(single[0, 1], 1, dtype=np.float32)  # rounded otherwise than its mirror image
+    np.savez_compressed(tmp_path / "a.npz", mu=MEAN.astype(np.float32), sigma=single)
+    found = read(tmp_path / "a.npz")
+    assert found.covariance.dtype == found.mean.dtype == torch.float64
+    assert torch.equal(found.covariance, found.covariance.T)
+    assert np.allclose(found.covariance.numpy(), COVARIANCE, rtol=1e-6)
+
+
+def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
+    path = save(tmp_path / "stats.npz")
+    reference = open_reference(str(path), None, Three(), tmp_path / "cache", Work())
+    assert (reference.name, reference.count, reference.sample, reference.floor) == ("file stats.npz", None, None, None)
+    assert reference.facts["fingerprint"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert reference.facts["kind"] == "npz"
+    assert torch.equal(reference.covariance, torch.from_numpy(COVARIANCE))
+    assert not (tmp_path / "cache").exists()
+
+
+class Payload:
+    """An object whose unpickling makes a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("name", ["mu", "sigma"])
+def test_a_pickle_in_a_file_is_refused_and_not_executed(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "executed"
+    objects = np.empty(D, dtype=object)
+    objects[:] = [Payload(target)] * D
+    path = save(tmp_path / "evil.npz", **{name: objects})
+    np.load(path, allow_pickle=True)[name]  # the payload is real
+    target.rmdir()
+    with pytest.raises(NcsnxError, match=rf"evil\.npz: expected a plain array {name}"):
+        read(path)
+    assert not target.exists()
+
+
+def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
+    target = tmp_path / "executed"
+    objects = np.empty(1, dtype=object)
+    objects[0] = Payload(target)
+    objects.dump(tmp_path / "evil.npz")
+    with pytest.raises(NcsnxError, match=r"expected a \.npz file with mu and sigma"):
+        read(tmp_path / "evil.npz")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "complaint"),
+    [
+        ({"mu": MEAN[:2]}, r"expected mu \(3,\) and sigma \(3, 3\).*Inception.*found \(2,\) and \(3, 3\)"),
+        ({"sigma": COVARIANCE[:2]}, r"found \(3,\) and \(2, 3\)"),
+        ({"mu": MEAN[:2], "sigma": COVARIANCE[:2, :2]}, r"found \(2,\) and \(2, 2\); choose the features"),
+        ({"mu": MEAN[None]}, r"found \(1, 3\)"),
+        ({"mu": np.array([1.0, np.nan, 0.0])}, "expected finite numbers"),
+        ({"sigma": COVARIANCE * np.inf}, "expected finite numbers"),
+        ({"sigma": np.triu(COVARIANCE)}, "expected a symmetric sigma, found entries that differ by 0.5"),
+        ({"sigma": -COVARIANCE}, "negative variance"),
+        ({"sigma": COVARIANCE * 1j}, "expected real numbers in sigma, found complex128"),
+        ({"mu": np.array(["a", "b", "c"])}, "expected real numbers in mu, found <U1"),
+    ],
+)
+def test_arrays_that_are_no_statistics_of_these_features_are_refused(
+    tmp_path: Path, arrays: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(NcsnxError, match=complaint) as error:
+        read(save(tmp_path / "stats.npz", **arrays))
+    assert "stats.npz: " in str(error.value)
+
+
+def _not_there(path: Path) -> None:
+    """Nothing."""
+
+
+def _one_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, MEAN)
+
+
+def _no_sigma(path: Path) -> None:
+    np.savez(path, mu=MEAN, covariance=COVARIANCE)
+
+
+def _no_array(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mu.npy", b"text")
+        archive.writestr("sigma.npy", b"text")
+
+
+def _truncated(path: Path) -> None:
+    save(path)
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def _flipped(path: Path) -> None:
+    np.savez_compressed(path, mu=np.zeros(D), sigma=COVARIANCE)
+    content = bytearray(path.read_bytes())
+    for place in range(60, 120):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "make", [_not_there, Path.mkdir, os.mkfifo, _one_array, _no_sigma, _no_array, _truncated, _flipped]
+)
+def test_what_is_no_such_file_is_one_line_that_names_it(tmp_path: Path, make: Any) -> None:
+    path = tmp_path / "stats.npz"
+    make(path)
+    with pytest.raises(NcsnxError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path}: expected ")
+    assert "\n" not in str(error.value)
+    assert "allow_pickle=True" not in str(error.value)
