@@ -143,16 +143,22 @@ class _Columns:
         return ["step", self._sweep.metric, *kernel, *covered, *score]
 
     def cells(self, row: "Row") -> list[str]:
-        from ncsnx.console.text import number, with_error
-
-        cells = [f"{row['step']:,}", with_error(row["score"], row["error"])]
+        cells = [f"{row['step']:,}", _cell(row, "score", "error")]
         if self._sweep.reference.sample is not None:
-            cells.append(with_error(row["kernel_distance"], row["kernel_distance_error"]))
+            cells.append(_cell(row, "kernel_distance", "kernel_distance_error"))
         if self._precision_recall:
-            cells += [number(row["precision"]), number(row["recall"])]
+            cells += [_cell(row, "precision"), _cell(row, "recall")]
         if self._inception_score:
-            cells.append(with_error(row["inception_score"], row["inception_score_spread"]))
+            cells.append(_cell(row, "inception_score", "inception_score_spread"))
         return cells
+
+
+def _cell(row: "Row", key: str, error: str = "") -> str:
+    from ncsnx.console.text import with_error
+    from ncsnx.runs.scores import value
+
+    measured = value(row, key)
+    return "" if measured is None else with_error(measured, value(row, error))
 
 
 def _plan(
@@ -197,13 +203,13 @@ def _introduce(messages: "Messages", sweep: "Sweep") -> None:
 
 
 def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
-    from ncsnx.console.text import number, with_error
+    from ncsnx.console.text import number
     from ncsnx.runs.scores import best_row
 
     best = best_row(plan.rows())
     if best is None:
         return
-    messages.info(f"best: step {best['step']:,}, {sweep.metric} {with_error(best['score'], best['error'])}")
+    messages.info(f"best: step {best['step']:,}, {sweep.metric} {_cell(best, 'score', 'error')}")
     if sweep.reference.floor is not None:
         messages.info(f"floor: {number(sweep.reference.floor)}, the distance between two halves of the real images")
     messages.info(f"scores: {plan.scores.folder}/scores.json, .csv; plot: scores.png, .svg")

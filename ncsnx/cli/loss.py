@@ -96,13 +96,15 @@ def _plan(
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
     from ncsnx.console.text import number
+    from ncsnx.runs.scores import values
 
     scores, sigmas = sweep.scores(), sweep.sigmas
     last = len(sigmas) - 1
     shown = sorted({round(last * place / (_LEVELS_SHOWN - 1)) for place in range(_LEVELS_SHOWN)})
 
     def cells(row: "Row") -> list[str]:
-        levels = [row["levels"][level] for level in shown]
+        losses = values(row, "levels", len(sigmas))
+        levels = [losses[level] for level in shown]
         return [f"{row['step']:,}", number(row["score"]), *("" if loss is None else number(loss) for loss in levels)]
 
     return Plan(

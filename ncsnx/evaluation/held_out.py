@@ -23,7 +23,7 @@ from ncsnx.networks import ScoreNetwork
 from ncsnx.noise.levels import sigmas
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
-from ncsnx.runs.scores import Row, ScoreFile, best_row
+from ncsnx.runs.scores import Row, ScoreFile, best_row, values
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import load
 from ncsnx.sampling.generate import never_stop
@@ -114,7 +114,7 @@ class HeldOutSweep:
                 steps=[row["step"] for row in scores.rows],
                 means=[row["score"] for row in scores.rows],
                 sigmas=self.sigmas,
-                by_level=[row["levels"] for row in scores.rows],
+                by_level=[values(row, "levels", len(self.sigmas)) for row in scores.rows],
             ),
             title=self.run.name,
             caption=self.caption(),

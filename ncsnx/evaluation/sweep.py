@@ -33,7 +33,7 @@ from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
-from ncsnx.runs.scores import Row, ScoreFile, best_row
+from ncsnx.runs.scores import Row, ScoreFile, best_row, value
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, load
 from ncsnx.sampling.generate import never_stop
@@ -136,7 +136,7 @@ class Sweep:
             ScoreSeries(
                 steps=[row["step"] for row in scores.rows],
                 scores=[row["score"] for row in scores.rows],
-                errors=[row["error"] for row in scores.rows],
+                errors=[value(row, "error") for row in scores.rows],
             ),
             metric=self.metric,
             title=self.run.name,

@@ -114,6 +114,18 @@ class Best:
         return f"step {self.step:,} ({self.metric} {self.score:.4g} of {self.images:,} images, {self.sweep})"
 
 
+def value(row: Row, key: str) -> float | None:
+    """A number of a row; None where it wasn't measured, or somebody wrote something else there."""
+    return _number(row.get(key))
+
+
+def values(row: Row, key: str, count: int) -> list[float | None]:
+    """A list of `count` numbers of a row, as `value` reads each."""
+    found = row.get(key)
+    items = found if isinstance(found, list) and len(found) == count else [None] * count
+    return [_number(item) for item in items]
+
+
 def best_row(rows: Sequence[Row]) -> Row | None:
     """The row with the lowest score; the earliest of equal ones."""
     return min(rows, key=lambda row: float(row["score"]), default=None)
@@ -151,14 +163,20 @@ def _ranked(sweep: ScoreFile) -> tuple[tuple[int, str], Best] | None:
     return None
 
 
+def _number(item: object) -> float | None:
+    if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
+        return None
+    return float(item)
+
+
 def _key(row: Row) -> tuple[int, str]:
     return row["step"], row["weights_sha256"]
 
 
 def _is_row(row: object) -> bool:
     match row:
-        case {"step": int(step), "weights_sha256": str(), "score": int() | float() as score}:
-            return step >= 0 and not isinstance(step, bool) and math.isfinite(score)
+        case {"step": int(step), "weights_sha256": str(), "score": score}:
+            return step >= 0 and not isinstance(step, bool) and _number(score) is not None
     return False
 
 

@@ -22,6 +22,7 @@ from ncsnx.sampling import SeededNoise
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import score_matching_loss
 from ncsnx.training.optimizers import build_optimizer
+from tests.benchmarks.distances import distances
 from tests.benchmarks.pairs import Pair, alternate
 
 PLAIN, DEFAULT = Execution(), Execution(memory_format="channels_last", fused=True)
@@ -105,3 +106,4 @@ if __name__ == "__main__":
     start_up()
     training()
     sampling()
+    distances()

@@ -15,6 +15,7 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.frechet import frechet_distance, frechet_distance_of_images, standard_error
 from ncsnx.evaluation.moments import Moments
+from ncsnx.randomness import Purpose, Stream
 
 SCIPY = tuple(int(part) for part in importlib.metadata.version("scipy").split(".")[:2])
 
@@ -179,9 +180,9 @@ def test_odd_numbers_of_images_are_weighted_for_the_smaller_half() -> None:
     # of 5 images, 2 are kept and 3 left out; with no shape but a mean far off, d² ≈ |mean|² is linear in the images
     features = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])[:, None] * 1e-4 + 100
     mean, sigma = torch.zeros(1), torch.zeros(1, 1)
-    found = standard_error(features, mean, sigma, seed=1, halves=2000)
+    found = standard_error(features, mean, sigma, seed=1, halves=300)
     expected = 2 * 100 * features.double().std().item() / math.sqrt(5)
-    assert found == pytest.approx(expected, rel=4 / math.sqrt(2 * 1999))
+    assert found == pytest.approx(expected, rel=4 / math.sqrt(2 * 299))
 
 
 def test_the_error_bar_is_a_function_of_the_seed() -> None:
@@ -193,14 +194,15 @@ def test_the_error_bar_is_a_function_of_the_seed() -> None:
     assert standard_error(features, mean, sigma, seed=0, halves=10) != first
 
 
-def test_the_halves_are_compared_as_sets_of_images_are() -> None:
-    # 4 images have the halves {a, b}: with every one drawn, the spread is that of the six distances themselves
-    features = normal(16, 4, 6)
-    mean, sigma = moments(normal(17, 100, 6))
-    pairs = [frechet_distance_of_images(features[[i, j]], mean, sigma) for i in range(4) for j in range(i)]
-    found = standard_error(features, mean, sigma, seed=0, halves=3000)
-    # six values, each drawn 500 times: the spread to 1/√6000 or so, where values were normal; twice that here
-    assert found == pytest.approx(statistics.pstdev(pairs), rel=4 * 2 / math.sqrt(6000))
+@pytest.mark.parametrize(("count", "dimensions"), [(12, 30), (13, 8)])
+def test_the_halves_are_compared_as_sets_of_images_are(count: int, dimensions: int) -> None:
+    features = normal(16, count, dimensions) + 3
+    mean, sigma = moments(normal(17, 100, dimensions))
+    order = Stream(5, Purpose.SUBSETS)
+    halves = [features[order.permutation(count, epoch=k)[: count // 2]] for k in range(3)]
+    spread = statistics.stdev(frechet_distance_of_images(half, mean, sigma) for half in halves)
+    expected = math.sqrt((count // 2) / (count - count // 2)) * spread
+    assert standard_error(features, mean, sigma, seed=5, halves=3) == pytest.approx(expected, rel=1e-9)
 
 
 def test_too_few_images_are_refused_with_the_number() -> None:

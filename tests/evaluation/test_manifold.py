@@ -58,14 +58,13 @@ def test_narrow_samples_are_precise_and_recall_little() -> None:
     assert found.recall < 0.2
 
 
-@pytest.mark.parametrize("offset", [0.0, 300.0])
-def test_balls_of_duplicates_are_points(offset: float) -> None:
-    # four times each: with 3 neighbours every radius is 0, so that copies count and what is merely near does not
-    real = (normal(5, 10, 64) + offset).repeat(4, 1)
-    generated = torch.cat((real[:10], real[:10] + 1e-3))
-    found = precision_recall(real, generated)
-    assert found.precision == 0.5
-    assert found.recall == 1.0
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("block", [1, 7, 1024])
+def test_balls_of_duplicates_are_points(offset: float, block: int) -> None:
+    # five times each: with 3 neighbours every radius is 0, so that copies count and what is merely near does not
+    real = (normal(5, 50, 200).double() + offset).repeat(5, 1)
+    generated = torch.cat((real[:50], real[:50] + 1e-3))
+    assert precision_recall(real, generated, block=block) == PrecisionRecall(precision=0.5, recall=1.0)
 
 
 @settings(deadline=None, max_examples=60)

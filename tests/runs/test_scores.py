@@ -10,7 +10,7 @@ import pytest
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import resolve_checkpoint, verify, write_checkpoint
-from ncsnx.runs.scores import SCORES, ScoreFile, best_checkpoint
+from ncsnx.runs.scores import SCORES, ScoreFile, best_checkpoint, value, values
 
 PROTOCOL = {"metric": "FD (classifier on digits)", "n": 100, "seed": 0, "ensemble": 1}
 
@@ -152,3 +152,12 @@ def test_best_does_not_pass_off_other_weights_as_those_that_were_scored(run: Run
 def test_a_folder_without_scores_is_no_sweep(run: Run) -> None:
     (run.fid / "unfinished").mkdir(parents=True)
     assert best_checkpoint(run) is None
+
+
+def test_what_somebody_wrote_in_the_place_of_a_number_is_no_number() -> None:
+    assert value({"error": 0.5}, "error") == 0.5
+    strange: list[object] = [True, "0.5", None, float("nan"), [1.0], {}]
+    assert [value({"error": item}, "error") for item in strange] == [None] * len(strange)
+    assert value({}, "error") is None
+    assert values({"levels": [1, "two", None]}, "levels", 3) == [1.0, None, None]
+    assert values({"levels": [1.0]}, "levels", 3) == values({"levels": 7}, "levels", 3) == [None] * 3
