@@ -39,6 +39,6 @@ def _as_overrides(text: str) -> list[Override]:
         )
     if colon and chosen not in (Inception, TorchScript):
         raise OverrideError(f"--features {quoted(text)}: {tag} takes no file; settings look like features.seed=1")
-    if chosen is TorchScript and not file:
-        raise OverrideError("--features torchscript: name the file too, as in --features torchscript:net.pt")
+    if not file and (chosen is TorchScript or colon):
+        raise OverrideError(f"--features {tag}: name the file too, as in --features {tag}:net.pt")
     return [Override("features", tag), *([Override("features.file", file)] if colon else [])]

@@ -1,8 +1,10 @@
 """`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real ones."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
 import typer
 
 from ncsnx.cli import options
@@ -10,11 +12,16 @@ from ncsnx.cli.session import session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.cli.sweeps import Plan
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.overrides import Override
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.candidates import Candidate
-    from ncsnx.evaluation.sweep import Sweep
+    from ncsnx.evaluation.sweep import Sweep, SweepRequest
+    from ncsnx.runs.folder import Run
     from ncsnx.runs.scores import Row
+    from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
+    from ncsnx.work import Work
 
 
 def fid_command(
@@ -27,14 +34,7 @@ def fid_command(
     n: Annotated[int, typer.Option("--n", help="Images of each checkpoint.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="The same images' noise for every checkpoint.")] = 0,
     features: options.Features = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            "--reference",
-            metavar="SET",
-            help="train, held-out, a folder of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
-        ),
-    ] = None,
+    reference: options.Reference = None,
     ensemble: Annotated[
         int,
         typer.Option("--ensemble", metavar="K", help="Average the scores of the last K checkpoints; runs without EMA."),
@@ -68,16 +68,9 @@ def fid_command(
     means the best of the newest sweep with the most images.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cache import cache_folder
         from ncsnx.cli import sweeps
-        from ncsnx.cli.features import parse_features
         from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, split_overrides
-        from ncsnx.config.variants import load_plugins
-        from ncsnx.data import data_folder
-        from ncsnx.evaluation.features import build_features, default_features
-        from ncsnx.evaluation.reference import check_reference, open_reference
-        from ncsnx.evaluation.source import DataSource
-        from ncsnx.evaluation.sweep import Sweep, SweepRequest
+        from ncsnx.evaluation.sweep import SweepRequest
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
         from ncsnx.runtime import Runtime
@@ -86,35 +79,68 @@ def fid_command(
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = apply_sampler_overrides(place.experiment(), others)
-        chosen = parse_features(features, default_features(experiment.data), settings)
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
-        candidates, unsound = sweeps.choose(messages, place, range_, ensemble)
-        source = DataSource(data=experiment.data, folder=data_folder(data), recorded=place.data_fingerprint())
-        check_reference(reference, source)
-        load_plugins("ncsnx.runtime")
+        candidates, problems = sweeps.choose(messages, place, range_, ensemble)
         with StopRequest() as stop:
             runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-            kept, work = cache_folder(cache), work_of(messages, stop)
-            network = build_features(chosen, source, kept, runtime, work)
-            sweep = Sweep(
-                run=place,
-                experiment=experiment,
-                features=network,
-                reference=open_reference(reference, source, network, kept, work),
-                request=request,
-                runtime=runtime,
-                data=data,
-            )
+            judge = _Judge(features, settings, reference, data, cache)
+            sweep = _sweep(place, experiment, request, runtime, judge, work_of(messages, stop))
             columns = _Columns(sweep, precision_recall=precision_recall, inception_score=inception_score)
             plan = _plan(sweep, candidates, columns, sweeps.made(runtime, note), stop)
             _introduce(messages, sweep)
-            unsound += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
-        if json:
-            messages.json(sweeps.json_rows(plan, sweep.metric))
-        else:
-            sweeps.show(messages, plan)
+            problems += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
+        sweeps.show(messages, plan, json)
         _conclude(messages, sweep, plan)
-        sweeps.refuse_unsound(unsound)
+        sweeps.draw(plan)
+        sweeps.refuse_left_out(problems)
+
+
+@attrs.frozen
+class _Judge:
+    """What images are judged by, as typed."""
+
+    features: str | None
+    settings: "list[Override]"
+    reference: str | None
+    data: Path | None
+    cache: Path | None
+
+
+def _sweep(
+    place: "Run",
+    experiment: "Experiment",
+    request: "SweepRequest",
+    runtime: "Runtime",
+    judge: _Judge,
+    work: "Work",
+) -> "Sweep":
+    """Features and reference, made where they aren't cached, and the sweep with them."""
+    from ncsnx.cache import cache_folder
+    from ncsnx.cli.features import parse_features
+    from ncsnx.config.variants import load_plugins
+    from ncsnx.data import data_folder
+    from ncsnx.evaluation.features import build_features, default_features
+    from ncsnx.evaluation.reference import check_reference, open_reference
+    from ncsnx.evaluation.source import DataSource
+    from ncsnx.evaluation.sweep import Sweep
+
+    load_plugins("ncsnx.runtime")
+    chosen = parse_features(judge.features, default_features(experiment.data), judge.settings)
+    source = DataSource(
+        data=experiment.data, folder=data_folder(judge.data), recorded=place.data_fingerprint(), work=work
+    )
+    check_reference(judge.reference, source)
+    cache = cache_folder(judge.cache)
+    features = build_features(chosen, source, cache, runtime, work)
+    return Sweep(
+        run=place,
+        experiment=experiment,
+        features=features,
+        reference=open_reference(judge.reference, source, features, cache, work),
+        request=request,
+        runtime=runtime,
+        data=judge.data,
+    )
 
 
 class _Columns:
@@ -147,18 +173,25 @@ class _Columns:
         if self._sweep.reference.sample is not None:
             cells.append(_cell(row, "kernel_distance", "kernel_distance_error"))
         if self._precision_recall:
-            cells += [_cell(row, "precision"), _cell(row, "recall")]
+            cells += [_share(row, "precision"), _share(row, "recall")]
         if self._inception_score:
             cells.append(_cell(row, "inception_score", "inception_score_spread"))
         return cells
 
 
 def _cell(row: "Row", key: str, error: str = "") -> str:
-    from ncsnx.console.text import with_error
+    from ncsnx.quantities import with_error
     from ncsnx.runs.scores import value
 
     measured = value(row, key)
     return "" if measured is None else with_error(measured, value(row, error))
+
+
+def _share(row: "Row", key: str) -> str:
+    from ncsnx.runs.scores import value
+
+    measured = value(row, key)
+    return "" if measured is None else f"{measured:.3f}"
 
 
 def _plan(
@@ -170,6 +203,7 @@ def _plan(
 ) -> "Plan":
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
+    from ncsnx.evaluation.sweep import PICTURES
 
     scores = sweep.scores()
     step, *measured = columns.titles()
@@ -188,7 +222,9 @@ def _plan(
             "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations an image (as with "
             "sampler.steps_per_level=1), larger batches (--batch-size), or a GPU (--device cuda)"
         ),
+        settle=lambda candidate: sweep.settle(candidate, scores),
         draw=lambda: sweep.draw(scores),
+        pictures=PICTURES,
         made=made,
     )
 
@@ -197,13 +233,13 @@ def _introduce(messages: "Messages", sweep: "Sweep") -> None:
     from ncsnx.evaluation.sweep import few_images
 
     messages.info(f"{sweep.run.path}: {sweep.caption()}")
-    caution = few_images(sweep.request.n, sweep.features.dimensions)
+    caution = few_images(sweep.request.n, sweep.reference.count, sweep.features.dimensions)
     if caution is not None:
         messages.warning(caution)
 
 
 def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
-    from ncsnx.console.text import number
+    from ncsnx.quantities import number
     from ncsnx.runs.scores import best_row
 
     best = best_row(plan.rows())

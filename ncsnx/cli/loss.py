@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session
+from ncsnx.cli.session import session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.cli.sweeps import Plan
@@ -27,7 +27,8 @@ def loss_command(
         typer.Option(
             "--passes",
             metavar="P",
-            help="Noise levels that each held-out image is seen at. [enough for 20,000 evaluations; at most all]",
+            help="Noise levels that each held-out image is seen at; few make each level's loss uneven. [enough for "
+            "20,000 evaluations; at most all]",
         ),
     ] = None,
     batch_size: Annotated[
@@ -63,10 +64,15 @@ def loss_command(
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()
-        candidates, unsound = sweeps.choose(messages, place, range_)
+        candidates, problems = sweeps.choose(messages, place, range_)
         load_plugins("ncsnx.runtime")
-        source = DataSource(data=experiment.data, folder=data_folder(data), recorded=place.data_fingerprint())
         with StopRequest() as stop:
+            source = DataSource(
+                data=experiment.data,
+                folder=data_folder(data),
+                recorded=place.data_fingerprint(),
+                work=work_of(messages, stop),
+            )
             sweep = HeldOutSweep(
                 run=place,
                 experiment=experiment,
@@ -78,16 +84,14 @@ def loss_command(
             )
             plan = _plan(sweep, candidates, sweeps.made(sweep.runtime, note), stop)
             messages.info(f"{place.path}: {sweep.caption()}")
-            unsound += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
-        if json:
-            messages.json(sweeps.json_rows(plan, plan.scores.protocol["metric"]))
-        else:
-            sweeps.show(messages, plan)
+            problems += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
+        sweeps.show(messages, plan, json)
         best = best_row(plan.rows())
         if best is not None:
             messages.info(f"lowest: step {best['step']:,}, {best['score']:.4g}")
         messages.info(f"losses: {plan.scores.folder}/scores.json, .csv; plot: losses.png, .svg")
-        sweeps.refuse_unsound(unsound)
+        sweeps.draw(plan)
+        sweeps.refuse_left_out(problems)
 
 
 def _plan(
@@ -95,7 +99,8 @@ def _plan(
 ) -> "Plan":
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
-    from ncsnx.console.text import number
+    from ncsnx.evaluation.held_out import PICTURES
+    from ncsnx.quantities import number
     from ncsnx.runs.scores import values
 
     scores, sigmas = sweep.scores(), sweep.sigmas
@@ -121,6 +126,8 @@ def _plan(
         units=sweep.units,
         seconds=sweep.seconds,
         shorter="fewer passes (--passes 1), fewer checkpoints (a third part of --range), or a GPU (--device cuda)",
+        settle=lambda candidate: None,
         draw=lambda: sweep.draw(scores),
+        pictures=PICTURES,
         made=made,
     )

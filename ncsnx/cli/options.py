@@ -25,6 +25,14 @@ Features = Annotated[
         help="inception, inception:FILE, torchscript:FILE or classifier. [digits: classifier, else inception]",
     ),
 ]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        "--reference",
+        metavar="SET",
+        help="train, held-out, a folder of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
+    ),
+]
 Range = Annotated[
     str,
     typer.Option(

@@ -55,8 +55,8 @@ def sample_command(
 
         from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
         from ncsnx.runs.folder import open_run
+        from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.scores import best_checkpoint
         from ncsnx.stopping import StopRequest
 
         place = open_run(runs_folder(runs), run)
@@ -71,7 +71,7 @@ def sample_command(
             )
             runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
             if ckpt == "best":
-                messages.info(f"the best checkpoint: {best_checkpoint(place)}")
+                messages.info(f"best: {require_best(place)}")
             model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
             output = _sample(messages, model, request, out, data, overwrite, note, stop)
         if json:

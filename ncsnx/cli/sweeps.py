@@ -9,18 +9,19 @@ from ncsnx.console.messages import Messages
 from ncsnx.console.sweep import sweep_view
 from ncsnx.console.tables import Column, table
 from ncsnx.console.text import duration
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, find_candidates
 from ncsnx.evaluation.estimate import LONG_S
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
 from ncsnx.runs.lock import folder_lock
-from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.manifest import UnsoundError, require_best
 from ncsnx.runs.process import this_process
 from ncsnx.runs.ranges import select
-from ncsnx.runs.scores import Row, ScoreFile, best_row
+from ncsnx.runs.scores import TABLE, Row, ScoreFile, best_row
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
+from ncsnx.sampling.generate import DivergedError
 from ncsnx.work import Advance
 
 
@@ -46,8 +47,12 @@ class Plan:
     """How long a candidate will take, by evaluations that are timed now."""
     shorter: str
     """What makes a long one shorter."""
+    settle: Callable[[Candidate], None]
+    """Called when a candidate's row is kept."""
     draw: Callable[[], object]
     """Draws the plot of all rows that there are."""
+    pictures: Sequence[str]
+    """The files that `draw` makes, in the folder of the scores."""
     made: dict[str, Any]
     """For the record of each row: the machine and a remark."""
 
@@ -63,6 +68,8 @@ class Plan:
 
 def choose(messages: Messages, run: Run, text: str, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
     """The candidates that --range means, and a line for each unsound checkpoint; says what isn't covered."""
+    if text == "best":
+        messages.info(f"best: {require_best(run)}")
     selection = select(run, text)
     found = find_candidates(run, run.experiment(), selection.steps, ensemble)
     if selection.remark:
@@ -81,9 +88,10 @@ def made(runtime: Runtime, note: str) -> dict[str, Any]:
 
 
 def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
-    """Measures what is missing, keeping each row as it comes; returns a line for each checkpoint that is damaged.
+    """Measures what is missing, keeping each row as it comes; returns a line for each checkpoint that has no score.
 
-    what: the sweep in words, for its lock. Raises NcsnxError; what was measured until then is kept.
+    what: the sweep in words, for its lock. Raises NcsnxError; what was measured until then is kept, and when it was
+    asked to stop, drawn.
     """
     missing = plan.missing()
     if not missing:
@@ -99,59 +107,83 @@ def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
         atomic.remove_debris([folder])
         missing = plan.missing()
         _say_what_comes(messages, plan, missing)
-        return _measure(messages, plan, missing)
+        try:
+            return _measure(messages, plan, missing)
+        except Stopped:
+            try:
+                draw(plan)
+            except NcsnxError as error:
+                messages.warning(str(error))
+            raise
 
 
-def show(messages: Messages, plan: Plan) -> None:
-    """Writes the table to standard output, with the best row marked."""
+def show(messages: Messages, plan: Plan, json: bool) -> None:
+    """Writes the rows to standard output: as JSON for scripts, or as a table with the best row marked."""
     rows = plan.rows()
+    if json:
+        protocol = {"caption": plan.scores.caption, **plan.scores.protocol}
+        messages.json([{**row, "metric": protocol["metric"], "protocol": protocol} for row in rows])
+        return
     best = best_row(rows)
     shown = [[*plan.cells(row), "best" if row is best else ""] for row in rows]
     table(messages, [*plan.columns, Column("")], shown)
 
 
-def refuse_unsound(unsound: Sequence[str]) -> None:
+def draw(plan: Plan) -> None:
+    """Makes the CSV and the plot of all rows, unless those that are there show them already. Raises NcsnxError."""
+    if plan.scores.rows and plan.scores.is_newer_than([TABLE, *plan.pictures]):
+        plan.scores.write_table()
+        plan.draw()
+
+
+def refuse_left_out(problems: Sequence[str]) -> None:
     """Raises NcsnxError where checkpoints had to be left out."""
-    if unsound:
-        count = f"{len(unsound)} checkpoints are" if len(unsound) > 1 else "a checkpoint is"
-        raise NcsnxError(f"{count} damaged and left out: {'; '.join(unsound)}")
-
-
-def json_rows(plan: Plan, metric: str) -> list[dict[str, Any]]:
-    """The rows for scripts: step, score, metric, what else was measured, and the protocol."""
-    protocol = {"caption": plan.scores.caption, **plan.scores.protocol}
-    return [{**row, "metric": metric, "protocol": protocol} for row in plan.rows()]
+    if problems:
+        count = f"{len(problems)} checkpoints have" if len(problems) > 1 else "a checkpoint has"
+        raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
 
 
 def _say_what_comes(messages: Messages, plan: Plan, missing: Sequence[Candidate]) -> None:
+    if not missing:
+        return
     done, count = len(plan.candidates) - len(missing), len(missing)
     what = f"{count:,} checkpoints" if count > 1 else "1 checkpoint"
     there = f" ({done:,} more measured already)" if done else ""
-    seconds = plan.seconds(missing[0]) * count
-    messages.info(f"{what}{there}: about {duration(seconds)}, by evaluations timed just now")
+    seconds = _seconds(plan, missing)
+    if seconds is None:
+        messages.info(f"{what}{there}")
+        return
+    messages.info(f"{what}{there}: about {duration(seconds)}, by what was timed just now")
     if seconds > LONG_S:
         messages.info(f"shorter: {plan.shorter}")
 
 
+def _seconds(plan: Plan, missing: Sequence[Candidate]) -> float | None:
+    """How long the missing ones will take; None where none of them can be loaded."""
+    for candidate in missing:
+        try:
+            return plan.seconds(candidate) * len(missing)
+        except UnsoundError:
+            continue  # it is left out when its turn comes
+    return None
+
+
 def _measure(messages: Messages, plan: Plan, missing: Sequence[Candidate]) -> list[str]:
-    unsound: list[str] = []
+    problems: list[str] = []
     shown: list[Row] = []
-    try:
-        with sweep_view(messages, columns=plan.columns, total=len(missing), units=plan.units * len(missing)) as view:
-            for candidate in missing:
-                view.begin(f"step {candidate.step:,}")
-                try:
-                    row = plan.measure(candidate, view.advance)
-                except UnsoundError as error:
-                    messages.warning(f"left out: {error}")
-                    unsound.append(str(error))
-                    continue
-                finished = this_process()["started"]
-                shown.append({**row, "made": {**plan.made, "finished": finished}})
-                plan.scores.add(shown[-1], finished)
-                best = best_row(plan.rows())
-                view.row(plan.cells(row), next((index for index, one in enumerate(shown) if one is best), None))
-    finally:
-        if plan.rows():
-            plan.draw()
-    return unsound
+    with sweep_view(messages, columns=plan.columns, total=len(missing), units=plan.units * len(missing)) as view:
+        for candidate in missing:
+            view.begin(f"step {candidate.step:,}")
+            try:
+                row = plan.measure(candidate, view.advance)
+            except (UnsoundError, DivergedError) as error:
+                problems.append(f"step {candidate.step:,}: {error}")
+                messages.warning(f"left out: {problems[-1]}")
+                continue
+            finished = this_process()["started"]
+            shown.append({**row, "made": {**plan.made, "finished": finished}})
+            plan.scores.add(shown[-1], finished)
+            plan.settle(candidate)
+            best = best_row(plan.rows())
+            view.row(plan.cells(row), next((index for index, one in enumerate(shown) if one is best), None))
+    return problems

@@ -4,11 +4,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ncsnx.console.live import LiveArea, bar
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.text import duration, visible
+from ncsnx.work import Advance
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -79,12 +80,6 @@ class Silence:
         """Note that a line was written."""
         self._last_line_s = time.monotonic()
         self._next_tenth = 10 * done // total + 1 if total > 0 else 1
-
-
-class Advance(Protocol):
-    """Says that `count` more units are done."""
-
-    def __call__(self, count: int = 1) -> None: ...
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """How names, numbers, sizes and durations are put into words for a person."""
 
-import math
 import re
 
 # C0 and C1 controls, line and paragraph separators, bidirectional overrides, lone surrogates: everything that
@@ -27,20 +26,6 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}"
-
-
-def number(value: float) -> str:
-    """A measured value with four significant digits, and whole from 1,000 on; nan and inf by name."""
-    return f"{value:.0f}" if 1_000 <= abs(value) < 1e7 else f"{value:#.4g}"
-
-
-def with_error(value: float, error: float | None) -> str:
-    """A measured value and its standard error, the value to the error's second digit: '8.21 ± 0.30'."""
-    if error is None or not math.isfinite(error) or error <= 0 or not math.isfinite(value):
-        return number(value)
-    decimals = 1 - math.floor(math.log10(error))
-    shown = max(decimals, 0)
-    return f"{round(value, decimals):.{shown}f} ± {round(error, decimals):.{shown}f}"
 
 
 def rate(per_second: float) -> str:

@@ -13,7 +13,8 @@ from ncsnx.console.memory import resident_bytes
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.progress import LINE_INTERVAL_S, Pace
 from ncsnx.console.sparkline import sparkline
-from ncsnx.console.text import byte_size, duration, number, rate, visible
+from ncsnx.console.text import byte_size, duration, rate, visible
+from ncsnx.quantities import number
 from ncsnx.training.observer import TrainingObserver
 
 if TYPE_CHECKING:

@@ -67,10 +67,11 @@ def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ense
 def _weights_sha256(run: Run, experiment: Experiment, step: int) -> str:
     folder = run.checkpoints / step_name(step)
     name = f"{weights_of(experiment)[1]}.safetensors"
-    files = read_manifest(folder).files
-    if name not in files:
-        raise UnsoundError(f"{folder} holds no {name}")
-    return files[name].sha256
+    manifest = read_manifest(folder)
+    if name not in manifest.files:
+        reason = "was removed on purpose, as its manifest says" if name in manifest.removed else "isn't there"
+        raise UnsoundError(f"{folder / name} {reason}")
+    return manifest.files[name].sha256
 
 
 def _refuse_none(run: Run, ensemble: int, unsound: Sequence[str], there: Sequence[int]) -> None:

@@ -4,10 +4,12 @@ import time
 
 import torch
 
+from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.sampling.model import ScoreModel
 
 _TIMED = 3
 """Evaluations that are timed, after one that warms up; the fastest counts, as other work can only slow one down."""
+_FEATURE_BATCH = 8
 LONG_S = 30 * 60
 """From here on it is worth saying what would make it shorter."""
 
@@ -24,3 +26,14 @@ def seconds_per_image(model: ScoreModel, batch_size: int) -> float:
         _ = model.score(x, sigma).sum().item()  # the sum makes a GPU finish
         times.append(time.perf_counter() - start)
     return min(times[1:]) / batch_size
+
+
+def seconds_per_features(features: FeatureNetwork, shape: tuple[int, int, int]) -> float:
+    """Seconds that the features of one image of this shape (C, H, W) take."""
+    images = torch.zeros(_FEATURE_BATCH, *shape, dtype=torch.uint8)
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        features(images)
+        times.append(time.perf_counter() - start)
+    return times[-1] / _FEATURE_BATCH

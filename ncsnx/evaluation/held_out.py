@@ -12,6 +12,7 @@ import attrs
 import torch
 
 from ncsnx.config.canonical import digest
+from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
@@ -26,13 +27,14 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.scores import Row, ScoreFile, best_row, values
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import load
-from ncsnx.sampling.generate import never_stop
+from ncsnx.sampling.generate import DivergedError, never_stop
 from ncsnx.sampling.model import weights_of
 from ncsnx.training.loss import score_matching_loss
 
 EVALUATIONS = 20_000
 """By default every image passes at so many levels that a checkpoint takes at least this many evaluations."""
 METRIC = "held-out loss"
+PICTURES = ("losses.png", "losses.svg")
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -79,6 +81,7 @@ class HeldOutSweep:
         """What determines a checkpoint's loss, beside its weights."""
         return {
             "measure": "loss",
+            "identity": identity(self.experiment),
             "metric": METRIC,
             "n": self.images,
             "seed": self.seed,
@@ -141,13 +144,14 @@ class HeldOutSweep:
     ) -> Row:
         """The row of a checkpoint: 'score' is the mean over the levels, 'levels' each level's mean, largest σ first.
 
-        check_stop is asked before each evaluation and ends it by raising; advance is told of images. Raises NcsnxError.
+        check_stop is asked before each evaluation and ends it by raising; advance is told of images. Raises NcsnxError;
+        DivergedError where the loss isn't finite.
         """
-        network = load(self.run, candidate.step, runtime=self.runtime).network
-        by_level = self._losses(network, check_stop, advance)
+        model = load(self.run, candidate.step, runtime=self.runtime)
+        by_level = self._losses(model.network, check_stop, advance)
         return {
             "step": candidate.step,
-            "weights_sha256": candidate.weights_sha256,
+            "weights_sha256": model.weights_sha256,
             "score": _mean([loss for loss in by_level if loss is not None]),
             "levels": by_level,
         }
@@ -170,13 +174,13 @@ class HeldOutSweep:
                 check_stop()
                 seen = level_of(positions, number, self.effective_passes, levels)
                 # step 0 is the noise of the batch that is looked at while training
-                noise = stream.normal(positions, held_out.shape, step=number + 1)
+                noise = stream.normal(positions, self.experiment.data.shape, step=number + 1)
                 loss = score_matching_loss(network, x, seen, noise, self.experiment.loss.power)
                 sums.index_add_(0, seen.cpu(), loss.cpu().double())
                 counts.index_add_(0, seen.cpu(), torch.ones(len(indices), dtype=torch.float64))
                 advance(len(indices))
         if not bool(torch.isfinite(sums).all()):
-            raise NcsnxError("the held-out loss isn't finite: the weights of this checkpoint are of no use")
+            raise DivergedError("its held-out loss isn't finite")
         return [total / count if count else None for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ncsnx.quantities import number, with_error
 from ncsnx.runs.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def _label_values(axes: "Axes", lines: Sequence[str], values: Sequence[float], b
 def _mark_best(
     axes: "Axes", steps: Sequence[int], values: Sequence[float], errors: Sequence[float], best: int
 ) -> "Line2D":
-    label = f"best: {_quantity(values[best], errors[best])} at step {steps[best]:,}"
+    label = f"best: {with_error(values[best], errors[best])} at step {steps[best]:,}"
     (mark,) = axes.plot(
         [steps[best]],
         [values[best]],
@@ -300,7 +301,7 @@ def _mark_best(
 def _mark_floor(axes: "Axes", floor: float, has_line: bool) -> "Line2D":
     from matplotlib.lines import Line2D
 
-    label = f"floor (real against real): {_quantity(floor, math.nan)}"
+    label = f"floor (real against real): {number(floor)}"
     if has_line:
         return axes.axhline(floor, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2.5)), label=label, zorder=1)
     return Line2D([], [], linestyle="none", label=f"{label}, off the scale")
@@ -435,14 +436,6 @@ def _characters() -> frozenset[int]:
 
 def _finite(value: float | None) -> float:
     return value if value is not None and math.isfinite(value) else math.nan
-
-
-def _quantity(value: float, error: float) -> str:
-    """A value with four significant digits, or as many as its error has a meaning for."""
-    if not error > 0:
-        return f"{value:.4g}"
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 
 
 def _tick_labels(ticks: Sequence[float]) -> list[str]:

@@ -5,7 +5,7 @@ checkpoints and not the luck of the draw. Finished batches of features are kept 
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.canonical import digest
-from ncsnx.config.codec import unstructure
+from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.estimate import seconds_per_image
+from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images, standard_error
 from ncsnx.evaluation.inception_score import inception_score
@@ -31,6 +31,7 @@ from ncsnx.evaluation.reference import Reference
 from ncsnx.images import save_png, to_uint8
 from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
 from ncsnx.runs.scores import Row, ScoreFile, best_row, value
@@ -40,6 +41,10 @@ from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
 from ncsnx.sampling.state import Score
 
+VERSION = 1
+"""Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
+version aren't taken for rows of this one."""
+PICTURES = ("scores.png", "scores.svg")
 LEAST_IMAGES = 10
 """Fewer say nothing, and half of them have to have a covariance."""
 
@@ -104,6 +109,8 @@ class Sweep:
         """What determines a checkpoint's scores, beside its weights."""
         return {
             "measure": "distance",
+            "version": VERSION,
+            "identity": identity(self.experiment),
             "metric": self.metric,
             "n": self.request.n,
             "seed": self.request.seed,
@@ -146,10 +153,11 @@ class Sweep:
         )
 
     def seconds(self, candidate: Candidate) -> float:
-        """How long sampling a candidate's images will take, by evaluations that are timed now. Raises NcsnxError."""
+        """How long a candidate's images and their features will take, by what is timed now. Raises NcsnxError."""
         model = self.load(candidate)[0]
         batch_size = min(self.request.batch_size, self.request.n)
-        return seconds_per_image(model, batch_size) * self.evaluations * self.request.n
+        sampling = seconds_per_image(model, batch_size) * self.evaluations
+        return (sampling + seconds_per_features(self.features, self.experiment.data.shape)) * self.request.n
 
     def scores(self) -> ScoreFile:
         """Where this protocol's scores are kept, with those that are there. Raises NcsnxError."""
@@ -163,7 +171,7 @@ class Sweep:
         """Whether there is nothing left to do for a candidate."""
         if scores.row(candidate.step, candidate.weights_sha256) is None:
             return False
-        return not self.request.keep_images or self._images(candidate, scores).is_dir()
+        return not self.request.keep_images or _count_images(self._images(candidate, scores)) == self.request.n
 
     def load(self, candidate: Candidate) -> list[ScoreModel]:
         """The models of a candidate. Raises UnsoundError for a damaged checkpoint."""
@@ -180,13 +188,16 @@ class Sweep:
     ) -> Row:
         """The row of a candidate. An interrupted one goes on after its last finished batch.
 
+        The batches are kept until `settle` is called, when the row is safe.
         check_stop is asked before each evaluation and ends it by raising; advance is called at each of `units` states.
         Raises NcsnxError.
         """
         models = self.load(candidate)
-        parts = scores.folder / ".parts" / _mark(candidate)
+        if len(models) == 1 and models[0].weights_sha256 != candidate.weights_sha256:
+            raise UnsoundError(f"the checkpoint of step {candidate.step:,} has been replaced meanwhile")
+        parts = self._parts(candidate, scores)
         images = _ImageWriter(parts / "images") if self.request.keep_images else None
-        missing = self._missing(parts, advance)
+        missing = self._missing(parts, images, advance)
         batches = draw(
             models[0],
             self.request.images,
@@ -203,18 +214,25 @@ class Sweep:
             found = self.features(pixels)
             tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
             write_part(parts, Part(torch.tensor(batch, dtype=torch.int64), tensors))
-        row = self._row(candidate, *_assembled(parts, self.request.n))
-        if images is not None:
-            images.finish(self._images(candidate, scores))
+        return self._row(candidate, *_assembled(parts, self.request.n))
+
+    def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
+        """Puts kept images in their place and removes the batches of a candidate whose row is kept."""
+        parts = self._parts(candidate, scores)
+        if self.request.keep_images:
+            _ImageWriter(parts / "images").finish(self._images(candidate, scores))
         shutil.rmtree(parts, ignore_errors=True)
-        return row
+
+    def _parts(self, candidate: Candidate, scores: ScoreFile) -> Path:
+        parts = scores.folder / ".parts" / _mark(candidate)
+        _refuse_links(parts.parent, parts)
+        return parts
 
     def _images(self, candidate: Candidate, scores: ScoreFile) -> Path:
         return scores.folder / "images" / _mark(candidate)
 
-    def _missing(self, parts: Path, advance: Callable[[], None]) -> list[int]:
-        """The indices that have no features yet; what is there counts as progress."""
-        _refuse_links(parts.parent, parts)
+    def _missing(self, parts: Path, images: "_ImageWriter | None", advance: Callable[[], None]) -> list[int]:
+        """The indices that have no features yet, or lack an image that is to be kept; the others count as progress."""
 
         def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
             names = {"features", "logits"} if self.features.has_logits else {"features"}
@@ -224,6 +242,9 @@ class Sweep:
             )
 
         done = done_indices(parts, self.request.n, fits)
+        if images is not None and not images.has(done):
+            shutil.rmtree(parts, ignore_errors=True)  # begun without keeping images: they have to be drawn again
+            done = set()
         missing = [index for index in range(self.request.n) if index not in done]
         for _ in range(self.units * len(done) // self.request.n):
             advance()
@@ -256,10 +277,15 @@ def mean_score(models: Sequence[ScoreModel]) -> Score:
     return lambda x, sigma: torch.stack([model.score(x, sigma) for model in models]).mean(dim=0)
 
 
-def few_images(n: int, dimensions: int) -> str | None:
-    """A caution where there are fewer images than features; None where there are enough."""
+def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
+    """A caution where there are fewer images, generated or real, than features; None where there are enough."""
     if n > dimensions:
-        return None
+        if reference is None or reference > dimensions:
+            return None
+        return (
+            f"the reference has {reference:,} images for {dimensions:,} features: its covariance isn't of full rank, "
+            "and the distance depends on which images these are. It orders checkpoints; compare it with nothing else"
+        )
     return (
         f"{n:,} images for {dimensions:,} features: their covariance isn't of full rank, and the distance is too large "
         "by an amount that depends on n. It orders checkpoints and runs at this n; it can't be compared with published "
@@ -289,11 +315,18 @@ class _ImageWriter:
         _refuse_links(folder)
         self.folder = folder
 
+    def has(self, indices: Iterable[int]) -> bool:
+        """Whether all these images are there."""
+        return all(self._place(index).is_file() for index in indices)
+
+    def _place(self, index: int) -> Path:
+        return self.folder / f"{index:05d}.png"
+
     def __call__(self, batch: Sequence[int], pixels: Tensor) -> None:
         with reporting(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         for index, image in zip(batch, pixels, strict=True):
-            save_png(self.folder / f"{index:05d}.png", image)
+            save_png(self._place(index), image)
 
     def finish(self, place: Path) -> None:
         _refuse_links(place.parent, place)
@@ -302,6 +335,10 @@ class _ImageWriter:
             if place.exists():
                 shutil.rmtree(place)
             self.folder.rename(place)
+
+
+def _count_images(folder: Path) -> int:
+    return sum(1 for _ in folder.glob("*.png"))
 
 
 def _batch_starts(request: SweepRequest) -> range:

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +23,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, step_name, step_of
-from ncsnx.runs.scores import best_checkpoint
+from ncsnx.runs.scores import Best, best_checkpoint
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -184,7 +185,7 @@ def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     steps = checkpoints(run)
     if step == "best":
-        return _best(run)
+        return run.checkpoints / step_name(require_best(run).step)
     if not steps:
         raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
     if step == "latest":
@@ -195,12 +196,32 @@ def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
     return run.checkpoints / step_name(step)
 
 
+def require_best(run: Run) -> Best:
+    """The checkpoint that `best` means, and which sweep says so. Raises NcsnxError before there is a score."""
+    best = best_checkpoint(run, partial(_holds, run))
+    if best is None:
+        raise NcsnxError(
+            f"run {run.name!r} has no best checkpoint: no scores yet, run `ncsnx fid {run.name}` (scores of ensembles, "
+            "and of weights that aren't there any more, don't count)"
+        )
+    return best
+
+
 def remove_debris(run: Run) -> list[str]:
     """Removes what killed writers left half written in the run; returns the names.
 
     Call it under the writer's lock only: what another process is writing looks the same.
     """
     return atomic.remove_debris((run.path, run.checkpoints, run.snapshots))
+
+
+def _holds(run: Run, step: int, weights_sha256: str) -> bool:
+    """Whether the checkpoint of `step` is there and holds a file with this hash, by its manifest."""
+    try:
+        files = read_manifest(run.checkpoints / step_name(step)).files
+    except UnsoundError:
+        return False
+    return any(record.sha256 == weights_sha256 for record in files.values())
 
 
 def _verify_own(folder: Path) -> None:
@@ -215,20 +236,6 @@ def _latest(run: Run, steps: list[int]) -> Path:
     except UnsoundError as error:
         earlier = f"--ckpt {steps[-2]} is the one before" if len(steps) > 1 else "there is no earlier one"
         raise UnsoundError(f"the latest checkpoint of run {run.name!r} is unsound: {error}; {earlier}") from error
-    return folder
-
-
-def _best(run: Run) -> Path:
-    best = best_checkpoint(run)
-    if best is None:
-        raise NcsnxError(f"run {run.name!r} has no best checkpoint: no scores yet, run `ncsnx fid {run.name}`")
-    folder = run.checkpoints / step_name(best.step)
-    written = read_manifest(folder).files.values() if folder.exists() else ()
-    if all(record.sha256 != best.weights_sha256 for record in written):
-        raise NcsnxError(
-            f"the best checkpoint of run {run.name!r} is {best}, but {folder} doesn't hold those weights any more; "
-            f"name another step with --ckpt, or run `ncsnx fid {run.name}`"
-        )
     return folder
 
 

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,9 +66,14 @@ class ScoreFile:
             raise NcsnxError(f"can't read {path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
             raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat `ncsnx fid`") from error
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if type(version) is int and version > SCHEMA_VERSION:
+            raise NcsnxError(
+                f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
+            )
         match content:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
-                if all(map(_is_row, rows)):
+                if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):
                     return cls(folder, protocol, str(content.get("caption", "")), rows, changed)
         raise NcsnxError(f"{path} doesn't hold the scores of a sweep; move it away and repeat the command")
 
@@ -96,7 +101,19 @@ class ScoreFile:
             "rows": self.rows,
         }
         atomic.write_json(self.folder / SCORES, content)
+
+    def write_table(self) -> Path:
+        """Writes the rows as CSV beside the scores. Raises NcsnxError."""
         atomic.write_bytes(self.folder / TABLE, _csv(self.rows))
+        return self.folder / TABLE
+
+    def is_newer_than(self, names: Sequence[str]) -> bool:
+        """Whether one of the files that follow from the rows is missing, or was made before the last row."""
+        try:
+            changed = (self.folder / SCORES).stat().st_mtime_ns
+            return any((self.folder / name).lstat().st_mtime_ns < changed for name in names)
+        except OSError:
+            return True
 
 
 @attrs.frozen
@@ -109,9 +126,17 @@ class Best:
     metric: str
     images: int
     sweep: Path
+    among: int
+    """Checkpoints that the sweep scored and that are still there."""
+    gone: int
+    """Rows with a better score whose weights aren't there any more."""
 
     def __str__(self) -> str:
-        return f"step {self.step:,} ({self.metric} {self.score:.4g} of {self.images:,} images, {self.sweep})"
+        gone = f"; {self.gone} better are gone" if self.gone else ""
+        return (
+            f"step {self.step:,}, {self.metric} {self.score:.4g} of {self.images:,} images, the best of {self.among} "
+            f"that {self.sweep} scored{gone}"
+        )
 
 
 def value(row: Row, key: str) -> float | None:
@@ -131,13 +156,13 @@ def best_row(rows: Sequence[Row]) -> Row | None:
     return min(rows, key=lambda row: float(row["score"]), default=None)
 
 
-def best_checkpoint(run: Run) -> Best | None:
+def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | None:
     """The best of the newest sweep with the most images; None before there is a score.
 
-    A sweep of ensembles says nothing about a single checkpoint, and doesn't count. Raises NcsnxError for a damaged
-    file.
+    is_there: whether a step's checkpoint holds the weights of this sha256. A sweep of ensembles says nothing about a
+    single checkpoint, and doesn't count. Raises NcsnxError for a damaged file.
     """
-    ranked = [found for found in map(_ranked, _sweeps(run)) if found is not None]
+    ranked = [found for sweep in _sweeps(run) if (found := _ranked(sweep, is_there)) is not None]
     return max(ranked, key=lambda found: found[0])[1] if ranked else None
 
 
@@ -153,20 +178,29 @@ def _sweeps(run: Run) -> list[ScoreFile]:
     return [ScoreFile.read(folder) for folder in folders if (folder / SCORES).exists()]
 
 
-def _ranked(sweep: ScoreFile) -> tuple[tuple[int, str], Best] | None:
+def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tuple[int, str], Best] | None:
     match sweep.protocol:
         case {"n": int(images), "metric": str(metric), "ensemble": 1}:
-            row = best_row(sweep.rows)
-            if row is not None:
-                best = Best(row["step"], row["weights_sha256"], row["score"], metric, images, sweep.folder)
-                return (images, sweep.changed), best
+            there = [row for row in sweep.rows if is_there(*_key(row))]
+            best = best_row(there)
+            if best is not None:
+                score = float(best["score"])
+                gone = sum(row not in there and float(row["score"]) < score for row in sweep.rows)
+                found = Best(
+                    best["step"], best["weights_sha256"], score, metric, images, sweep.folder, len(there), gone
+                )
+                return (images, sweep.changed), found
     return None
 
 
 def _number(item: object) -> float | None:
-    if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
+    if isinstance(item, bool) or not isinstance(item, int | float):
         return None
-    return float(item)
+    try:
+        found = float(item)
+    except OverflowError:  # JSON knows integers of any length
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _key(row: Row) -> tuple[int, str]:

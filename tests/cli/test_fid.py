@@ -2,9 +2,11 @@
 
 import csv
 import json
+import math
 import shutil
 import signal
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ncsnx.evaluation.frechet import frechet_distance_of_images, standard_error
 from ncsnx.evaluation.kernel import kernel_distance
@@ -143,13 +146,7 @@ def test_a_wider_range_measures_only_what_is_new(trained: Path, swept: Path, tmp
 
 def test_other_weights_at_the_same_step_are_measured_again(workplace: Path) -> None:
     before = rows(workplace)
-    place = Run(workplace / RUN)
-    folder = place.checkpoints / "step-00000012"
-    saved = checkpoint.load(folder)
-    assert saved.ema is not None
-    shutil.rmtree(folder)
-    changed = {name: tensor + 0.05 for name, tensor in saved.ema.items()}
-    checkpoint.save(place, 12, saved.model, changed, saved.optimizer, saved.state)
+    rewrite(workplace, 12, lambda tensor: tensor + 0.05)
     result = fid(workplace)
     assert "1 checkpoint (2 more measured already)" in result.err
     after = rows(workplace)
@@ -199,7 +196,7 @@ def test_best_is_what_the_sweep_says_and_sample_names_it(swept: Path, workplace:
     best = min(rows(swept), key=lambda row: float(row["score"]))
     result = command("sample", "digits", "--ckpt", "best", "--n", "1", "--out", "out", *CPU, folder=workplace)
     assert result.code == 0
-    assert f"the best checkpoint: step {best['step']} (FD (classifier on digits)" in result.err
+    assert f"best: step {best['step']}, FD (classifier on digits)" in result.err
     assert json.loads((workplace / "out" / "protocol.json").read_text())["step"] == best["step"]
     assert [row["step"] for row in rows(workplace, "--range", "best")] == [best["step"]]
 
@@ -253,6 +250,74 @@ def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path)
     assert found[1]["protocol"]["evaluations"] == 2 * single[0]["protocol"]["evaluations"]
     assert found[1]["score"] != single[0]["score"]
     assert single[0]["protocol"]["weights"] == "raw"
+
+
+def rewrite(folder: Path, step: int, change: Callable[[Tensor], Tensor]) -> None:
+    """Replaces a checkpoint by a sound one with other averaged weights."""
+    place = Run(folder / RUN)
+    path = place.checkpoints / f"step-{step:08d}"
+    saved = checkpoint.load(path)
+    assert saved.ema is not None
+    shutil.rmtree(path)
+    changed = {name: change(tensor) for name, tensor in saved.ema.items()}
+    checkpoint.save(place, step, saved.model, changed, saved.optimizer, saved.state)
+
+
+@pytest.mark.parametrize("words", [("fid", *SMALL), ("loss", *CPU)])
+def test_a_checkpoint_that_gives_no_finite_numbers_does_not_stop_the_others(
+    trained: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    rewrite(folder, 4, lambda tensor: torch.full_like(tensor, math.nan))
+    name, *options = words
+    result = command(name, "digits", "--json", *options, folder=folder)
+    assert result.code == 1
+    assert "a checkpoint has no score: step 4: " in error(result)
+    assert [row["step"] for row in json.loads(result.out)] == [8, 12]
+
+
+def test_scores_are_not_those_of_another_configuration_with_the_same_weights(workplace: Path) -> None:
+    """The data transform or σ_1 acts on the same weights: what was scored isn't what is asked for now."""
+    config = workplace / RUN / "config.json"
+    config.write_text(config.read_text().replace('"sigma_max": 5.0', '"sigma_max": 3.0'))
+    for name, options in (("fid", SMALL), ("loss", CPU)):
+        result = command(name, "digits", *options, folder=workplace)
+        assert result.code == 1
+        assert "was trained by another experiment" in error(result)
+
+
+def test_images_are_all_kept_where_a_sweep_without_them_was_begun(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    process = start("fid", "digits", "--batch-size", "8", *SMALL, folder=folder)
+    wait_until(partial(has_parts, folder, "step-00000004*"), process)
+    process.kill()
+    process.communicate()
+    assert fid(folder, "--range", "4", "--keep-images").code == 0
+    assert len(list((folder / RUN / "fid").glob("*/images/*/*.png"))) == 40
+    next((folder / RUN / "fid").glob("*/images/*/00007.png")).unlink()
+    assert fid(folder, "--range", "4", "--keep-images").code == 0
+    assert len(list((folder / RUN / "fid").glob("*/images/*/*.png"))) == 40
+
+
+def test_a_table_and_a_plot_that_are_missing_are_made_again(workplace: Path) -> None:
+    (sweep,) = sweeps(workplace)
+    for name in ("scores.csv", "scores.png", "scores.svg"):
+        (sweep / name).unlink()
+    result = fid(workplace)
+    assert "measured already" in result.err
+    assert {path.name for path in sweep.glob("scores.*")} == {"scores.json", "scores.csv", "scores.png", "scores.svg"}
+
+
+def test_a_plot_that_cannot_be_written_costs_no_result(workplace: Path) -> None:
+    (sweep,) = sweeps(workplace)
+    (sweep / "scores.png").unlink()
+    (sweep / "scores.png").mkdir()
+    (sweep / "scores.png" / "in the way").touch()
+    (sweep / "scores.csv").unlink()
+    result = fid(workplace)
+    assert result.code == 1
+    assert "scores.png" in error(result)
+    assert len(result.out.splitlines()) == 4
 
 
 def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(trained: Path, tmp_path: Path) -> None:

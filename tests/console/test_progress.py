@@ -2,7 +2,8 @@
 
 import re
 
-from ncsnx.console.text import byte_size, duration, number, rate
+from ncsnx.console.text import byte_size, duration, rate
+from ncsnx.quantities import number, with_error
 
 from .programs import on_terminal, piped
 
@@ -86,3 +87,16 @@ def test_quantities_keep_their_significant_digits() -> None:
         "100:00:00",
     ]
     assert [byte_size(value) for value in (300 * 2**20, 80 * 2**30)] == ["300 MiB", "80.0 GiB"]
+
+
+def test_a_value_is_shown_to_the_second_digit_of_its_error() -> None:
+    shown = [(217.2, 15.3), (2034.0, 251.0), (8.213, 0.3), (-0.01, 0.02), (4e18, 2.4e18), (3.0, None), (0.0, 0.0)]
+    assert [with_error(value, error) for value, error in shown] == [
+        "217 ± 15",
+        "2030 ± 250",
+        "8.21 ± 0.30",
+        "-0.010 ± 0.020",
+        "4e+18 ± 2.4e+18",
+        "3.000",
+        "0.000",
+    ]

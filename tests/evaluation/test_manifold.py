@@ -59,11 +59,13 @@ def test_narrow_samples_are_precise_and_recall_little() -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
-@pytest.mark.parametrize("block", [1, 7, 1024])
+@pytest.mark.parametrize("block", [7, 1024])
 def test_balls_of_duplicates_are_points(offset: float, block: int) -> None:
-    # five times each: with 3 neighbours every radius is 0, so that copies count and what is merely near does not
-    real = (normal(5, 50, 200).double() + offset).repeat(5, 1)
-    generated = torch.cat((real[:50], real[:50] + 1e-3))
+    # four times each: with 3 neighbours every radius is 0, so that copies count and what is merely near does not;
+    # many and in any order, since a matrix product rounds differently from place to place
+    images = normal(5, 100, 2047).double() + offset
+    real = images.repeat(4, 1)[torch.randperm(400, generator=torch.Generator().manual_seed(6))]
+    generated = torch.cat((images, images + 1e-3))
     assert precision_recall(real, generated, block=block) == PrecisionRecall(precision=0.5, recall=1.0)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import resolve_checkpoint, verify, write_checkpoint
-from ncsnx.runs.scores import SCORES, ScoreFile, best_checkpoint, value, values
+from ncsnx.runs.manifest import require_best, resolve_checkpoint, verify, write_checkpoint
+from ncsnx.runs.scores import SCORES, ScoreFile, value, values
 
 PROTOCOL = {"metric": "FD (classifier on digits)", "n": 100, "seed": 0, "ensemble": 1}
 
@@ -23,6 +23,7 @@ def sweep(run: Run, name: str, *rows: dict[str, Any], changed: str = "2026-01-01
     scores = ScoreFile.open(run.fid / name, PROTOCOL | protocol)
     for one in rows:
         scores.add(one, changed)
+    scores.write_table()
     return scores
 
 
@@ -66,13 +67,15 @@ def test_scores_of_another_protocol_are_not_mixed_in(run: Run) -> None:
         b"",
         b"{",
         b"[]",
-        b'{"schema_version": 2, "protocol": {}, "rows": [], "changed": ""}',
+        b'{"schema_version": true, "protocol": {}, "rows": [], "changed": ""}',
         *(
             b'{"schema_version": 1, "protocol": {}, "rows": [%s], "changed": ""}' % row
             for row in (
                 b'{"step": "10"}',
                 b'{"step": -1, "weights_sha256": "a", "score": 1}',
                 b'{"step": 1, "weights_sha256": "a", "score": NaN}',
+                b'{"step": 1, "weights_sha256": "a", "score": 1%s}' % (b"0" * 400),
+                b'{"step": 1, "weights_sha256": "a", "score": 1}, {"step": 1, "weights_sha256": "b", "score": 1}',
             )
         ),
         b"[" * 100_000,
@@ -85,7 +88,7 @@ def test_a_file_that_is_none_is_refused_by_name(run: Run, content: bytes) -> Non
     with pytest.raises(NcsnxError, match=r"one/scores\.json.*move it away"):
         ScoreFile.open(folder, PROTOCOL)
     with pytest.raises(NcsnxError, match=r"one/scores\.json"):
-        best_checkpoint(run)
+        require_best(run)
 
 
 def test_links_are_not_followed(run: Run, tmp_path: Path) -> None:
@@ -95,19 +98,20 @@ def test_links_are_not_followed(run: Run, tmp_path: Path) -> None:
     (run.fid / "one").symlink_to(elsewhere)
     with pytest.raises(NcsnxError, match="symbolic link"):
         ScoreFile.open(run.fid / "one", PROTOCOL)
-    assert best_checkpoint(run) is None
+    with pytest.raises(NcsnxError, match="no scores yet"):
+        require_best(run)
     (run.fid / "one").unlink()
     run.fid.rmdir()
     run.fid.symlink_to(elsewhere)
     with pytest.raises(NcsnxError, match="symbolic link"):
-        best_checkpoint(run)
+        require_best(run)
 
 
 def test_a_pipe_in_the_place_of_the_scores_makes_nobody_wait(run: Run) -> None:
     (run.fid / "one").mkdir(parents=True)
     os.mkfifo(run.fid / "one" / SCORES)
     with pytest.raises(NcsnxError, match="regular file"):
-        best_checkpoint(run)
+        require_best(run)
 
 
 def test_before_there_are_scores_best_says_how_to_get_them(run: Run) -> None:
@@ -120,10 +124,11 @@ def test_best_is_the_lowest_score_of_the_sweep_with_the_most_images(run: Run) ->
     first, second, third = (checkpoint(run, step) for step in (10, 20, 30))
     sweep(run, "few", row(10, 1.0, first), changed="2026-05-05", n=50)
     sweep(run, "many", row(10, 9.0, first), row(20, 4.0, second), row(30, 5.0, third), n=5_000)
-    best = best_checkpoint(run)
-    assert best is not None
+    best = require_best(run)
     assert resolve_checkpoint(run, "best").name == "step-00000020"
-    assert str(best) == f"step 20 (FD (classifier on digits) 4 of 5,000 images, {run.fid / 'many'})"
+    assert str(best) == (
+        f"step 20, FD (classifier on digits) 4 of 5,000 images, the best of 3 that {run.fid / 'many'} scored"
+    )
 
 
 def test_of_equally_large_sweeps_the_newest_decides(run: Run) -> None:
@@ -136,27 +141,49 @@ def test_of_equally_large_sweeps_the_newest_decides(run: Run) -> None:
 def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
     first = checkpoint(run, 10)
     sweep(run, "ensemble", row(10, 1.0, first), ensemble=5, n=9_999)
-    assert best_checkpoint(run) is None
+    with pytest.raises(NcsnxError, match=r"scores of ensembles.* don't count"):
+        require_best(run)
+
+
+def test_best_skips_weights_that_are_gone_and_says_so(run: Run) -> None:
+    first = checkpoint(run, 10)
+    sweep(run, "one", row(10, 3.0, first), row(20, 1.0, "gone"), row(30, 2.0, "gone"))
+    assert resolve_checkpoint(run, "best").name == "step-00000010"
+    assert str(require_best(run)).endswith("scored; 2 better are gone")
 
 
 def test_best_does_not_pass_off_other_weights_as_those_that_were_scored(run: Run) -> None:
     checkpoint(run, 10)
     sweep(run, "one", row(10, 1.0, "other weights"))
-    with pytest.raises(NcsnxError, match="doesn't hold those weights any more"):
-        resolve_checkpoint(run, "best")
-    sweep(run, "one", row(90, 0.5, "gone"))
-    with pytest.raises(NcsnxError, match="doesn't hold those weights any more"):
+    with pytest.raises(NcsnxError, match="of weights that aren't there any more"):
         resolve_checkpoint(run, "best")
 
 
 def test_a_folder_without_scores_is_no_sweep(run: Run) -> None:
     (run.fid / "unfinished").mkdir(parents=True)
-    assert best_checkpoint(run) is None
+    with pytest.raises(NcsnxError, match="no scores yet"):
+        require_best(run)
+
+
+def test_scores_of_a_newer_version_ask_for_a_newer_ncsnx(run: Run) -> None:
+    folder = run.fid / "one"
+    folder.mkdir(parents=True)
+    (folder / SCORES).write_text('{"schema_version": 2, "protocol": {}, "rows": [], "changed": ""}')
+    with pytest.raises(NcsnxError, match="newer than this ncsnx reads"):
+        ScoreFile.open(folder, PROTOCOL)
+
+
+def test_files_that_follow_from_the_rows_are_known_to_be_missing_or_old(run: Run) -> None:
+    scores = sweep(run, "one", row(10, 3.0))
+    assert not scores.is_newer_than(["scores.csv"])
+    assert scores.is_newer_than(["scores.csv", "scores.png"])
+    os.utime(scores.folder / "scores.csv", (0, 0))
+    assert scores.is_newer_than(["scores.csv"])
 
 
 def test_what_somebody_wrote_in_the_place_of_a_number_is_no_number() -> None:
     assert value({"error": 0.5}, "error") == 0.5
-    strange: list[object] = [True, "0.5", None, float("nan"), [1.0], {}]
+    strange: list[object] = [10**400, True, "0.5", None, float("nan"), [1.0], {}]
     assert [value({"error": item}, "error") for item in strange] == [None] * len(strange)
     assert value({}, "error") is None
     assert values({"levels": [1, "two", None]}, "levels", 3) == [1.0, None, None]
