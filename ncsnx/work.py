@@ -38,3 +38,7 @@ class Work:
     """Asked between the pieces of a job; ends it by raising."""
     info: Callable[[str], None] = unheard
     warning: Callable[[str], None] = unheard
+
+
+UNSEEN = Work()
+"""For jobs that nobody watches."""

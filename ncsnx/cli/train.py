@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session
+from ncsnx.cli.session import session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.config.discovery import Resolved
@@ -54,7 +54,7 @@ def train_command(
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
 
         from ncsnx.config.variants import load_plugins
-        from ncsnx.data import data_folder, open_data
+        from ncsnx.data import data_folder, held, open_data
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
         from ncsnx.training.state import TrainingState
@@ -62,7 +62,8 @@ def train_command(
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
             runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, workers=workers)
-            splits = open_data(found.experiment.data, data_folder(data))
+            splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
+            splits = held(splits, runtime.device)
             state = TrainingState(found.experiment, runtime)
             stop.check()
             place = _place(folder, name, found, splits.fingerprint)

@@ -1,6 +1,6 @@
 """The language of experiments: frozen classes, checked and registered. Nothing here imports torch."""
 
-from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, DataOnDisk, Digits
+from ncsnx.config.data import CIFAR10, FFHQ, LSUN, Arrays, CelebA, Data, DataOnDisk, Digits, Images, OwnData, Packed
 from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
 from ncsnx.config.model import NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.config.optimizer import SGD, Adam, Optimizer, RMSProp
@@ -17,6 +17,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AnnealedLangevin",
+    "Arrays",
     "CelebA",
     "Config",
     "Data",
@@ -25,12 +26,15 @@ __all__ = [
     "Ema",
     "Experiment",
     "Geometric",
+    "Images",
     "Model",
     "NCSNDeeper",
     "NCSNv2",
     "NCSNv2Deeper",
     "NCSNv2Deepest",
     "Optimizer",
+    "OwnData",
+    "Packed",
     "RMSProp",
     "Sampler",
     "Schedule",

@@ -67,6 +67,12 @@ def not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -
         _refuse(attribute, f"{_kind(attribute)} >= 0", value)
 
 
+def finite(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts finite numbers."""
+    if _number(value) and not math.isfinite(value):
+        _refuse(attribute, _kind(attribute), value)
+
+
 def fraction(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     """Accepts numbers in [0, 1)."""
     if _number(value) and not 0 <= value < 1:
@@ -79,6 +85,16 @@ def between(low: int, high: int) -> Check:
     def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
         if _number(value) and not low <= value <= high:
             _refuse(attribute, f"between {low} and {high}", value)
+
+    return check
+
+
+def one_of(*accepted: int) -> Check:
+    """Accepts these whole numbers."""
+
+    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if _number(value) and value not in accepted:
+            _refuse(attribute, " or ".join(map(str, accepted)), value)
 
     return check
 
@@ -104,6 +120,16 @@ def plain_word(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> 
     """Accepts words of letters, digits, _ and -, such as the name of a category."""
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
         _refuse(attribute, "1 to 64 letters, digits, _ or -", value)
+
+
+COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
+"""Colours that have a name."""
+
+
+def colour(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts a name in COLOURS, or #rrggbb."""
+    if isinstance(value, str) and value not in COLOURS and not re.fullmatch("#[0-9a-fA-F]{6}", value):
+        _refuse(attribute, f"{', '.join(COLOURS)} or #rrggbb", value)
 
 
 def when_given(check: Check) -> Check:

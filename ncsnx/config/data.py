@@ -29,6 +29,12 @@ class Data(Config):
         raise NotImplementedError(f"{type(self).__name__} doesn't say its image_size")
 
     @property
+    def stored_size(self) -> int:
+        """Height and width of what the reader gives; where it is larger than `image_size`, that is cropped from it, at
+        random in training and from the centre elsewhere."""
+        return self.image_size
+
+    @property
     def channels(self) -> int:
         """Number of channels."""
         return 3
@@ -102,3 +108,78 @@ class FFHQ(DataOnDisk):
     """FFHQ (Karras et al. 2019), LMDB at one resolution; 90/10 split of a fixed shuffle."""
 
     image_size: int = attrs.field(default=256, validator=checks.between(1, 16_384))
+
+
+@attrs.frozen(kw_only=True)
+class OwnData(Data):
+    """Square images that a person brings, of a size and a number of channels that are declared."""
+
+    image_size: int = attrs.field(validator=checks.between(1, 16_384))
+    random_crop: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 16_384)))
+    """Side of the pictures that squares of `image_size` are cropped from: in training at random."""
+
+    @property
+    def stored_size(self) -> int:
+        return self.random_crop or self.image_size
+
+    @random_crop.validator
+    def _is_large_enough(self, attribute: "attrs.Attribute[int | None]", value: int | None) -> None:
+        if (
+            value is not None
+            and checks.is_whole(value)
+            and checks.is_whole(self.image_size)
+            and value < self.image_size
+        ):
+            raise checks.FieldError("random_crop", f"must be at least image_size={self.image_size}, not {value}")
+
+
+@variant(Data, "images")
+@attrs.frozen(kw_only=True)
+class Images(OwnData):
+    """A folder or zip of pictures (PNG, JPEG, WebP, TIFF), nested or not: resized by the short side, cropped."""
+
+    root: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
+    """The folder or zip. A relative one is looked for in the current folder, then in the data folder."""
+    channels: int = attrs.field(default=3, validator=checks.one_of(1, 3))
+    """1: grey; 3: colour."""
+    background: str = attrs.field(default="white", validator=checks.colour)
+    """What shows through transparent pixels: white, black, grey or #rrggbb."""
+    held_out: float = attrs.field(default=0.1, validator=checks.fraction)
+    """Share of the pictures that is held out: chosen by a hash of each name, so that it stays when others are added."""
+    held_out_folder: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
+    """Top folder whose pictures are held out, in place of `held_out`."""
+    on_error: Literal["refuse", "skip"] = "refuse"
+    """What broken files do: 'refuse' the set and name all, or 'skip' them, counted."""
+
+
+@variant(Data, "arrays")
+@attrs.frozen(kw_only=True)
+class Arrays(OwnData):
+    """Images as numbers: `.npy`, `.npz` or safetensors, N×C×H×W or N×H×W(×C), with any number of channels."""
+
+    path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
+    """The file. A relative one is looked for in the current folder, then in the data folder."""
+    channels: int = attrs.field(default=1, validator=checks.between(1, 1_024))
+    low: float = attrs.field(default=0.0, validator=checks.finite)
+    """The value that is black: 0 for the network."""
+    high: float = attrs.field(default=255.0, validator=checks.finite)
+    """The value that is white: 1 for the network."""
+    array: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
+    """Name of the array in a file that holds several; labels are read from one that is called 'labels'."""
+    held_out: float = attrs.field(default=0.1, validator=checks.fraction)
+    """Share of the images that is held out: chosen by a hash of each place, so that it stays when others are added."""
+
+    @high.validator
+    def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
+        if isinstance(value, int | float) and not value > self.low:
+            raise checks.FieldError("high", f"must be above low={self.low}, not {value}")
+
+
+@variant(Data, "packed")
+@attrs.frozen(kw_only=True)
+class Packed(OwnData):
+    """A file that `ncsnx data pack` made: decoded once, read without decoding; it holds its own split."""
+
+    path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
+    """The file. A relative one is looked for in the current folder, then in the data folder."""
+    channels: int = attrs.field(default=3, validator=checks.between(1, 1_024))

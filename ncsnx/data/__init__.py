@@ -3,6 +3,7 @@
 from ncsnx.data.batches import TrainingBatches
 from ncsnx.data.build import data_folder, open_data
 from ncsnx.data.dataset import Dataset, Images, InMemory
+from ncsnx.data.holding import held
 from ncsnx.data.missing import DataMissingError
 from ncsnx.data.splits import Splits
 from ncsnx.data.transforms import Preprocessing, from_unit, to_unit
@@ -17,6 +18,7 @@ __all__ = [
     "TrainingBatches",
     "data_folder",
     "from_unit",
+    "held",
     "open_data",
     "to_unit",
 ]

@@ -4,17 +4,14 @@ The batch of a step is a pure function of (seed, step), so resuming needs no rep
 batch without losing an image.
 """
 
-import signal
 from collections.abc import Iterator
 
 import attrs
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as MapStyle
 
 from ncsnx.data.dataset import Dataset, Images
-from ncsnx.errors import NcsnxError
+from ncsnx.data.read_ahead import read_ahead
 from ncsnx.randomness import Purpose, Stream
 
 
@@ -63,36 +60,4 @@ class TrainingBatches:
 
     def between(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
         """The batches of steps start … stop − 1; with workers, that many processes read ahead."""
-        if workers == 0:
-            yield from (self.at(step) for step in range(start, stop))
-            return
-        loader = DataLoader(
-            _Steps(self),
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=workers,
-            generator=torch.Generator(),  # else it would draw from the global one
-            worker_init_fn=_leave_signals_alone,
-        )
-        try:
-            yield from loader
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise NcsnxError(f"a process that reads data has died ({error}); try fewer with --workers") from error
-
-
-def _leave_signals_alone(worker: int) -> None:
-    """Ctrl-C and batch schedulers signal the whole group, but when to stop is the parent's decision."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@attrs.frozen(eq=False)
-class _Steps(MapStyle[Batch]):
-    """Step → batch, for torch's DataLoader."""
-
-    batches: TrainingBatches
-
-    def __getitem__(self, step: int) -> Batch:
-        return self.batches.at(step)
+        yield from read_ahead(self.at, range(start, stop), workers)

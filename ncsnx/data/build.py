@@ -4,13 +4,18 @@ import os
 from functools import singledispatch
 from pathlib import Path
 
-from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
+from ncsnx.config.data import CIFAR10, FFHQ, LSUN, Arrays, CelebA, Data, Digits, Images, Packed
+from ncsnx.data.arrays import open_arrays
+from ncsnx.data.celeba import read_celeba
 from ncsnx.data.cifar10 import read_cifar10
 from ncsnx.data.digits import read_digits
-from ncsnx.data.pending import check_celeba, check_ffhq, check_lsun
+from ncsnx.data.ffhq import read_ffhq
+from ncsnx.data.lsun import read_lsun
+from ncsnx.data.own_images import open_images
+from ncsnx.data.packed import open_packed
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
-from ncsnx.work import Work
+from ncsnx.work import UNSEEN, Work
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -19,11 +24,11 @@ def data_folder(given: Path | None = None) -> Path:
 
 
 @singledispatch
-def open_data(data: Data, folder: Path, work: Work | None = None) -> Splits:
+def open_data(data: Data, folder: Path, work: Work = UNSEEN) -> Splits:
     """The images of a data set. A package registers its own reader with `@open_data.register`.
 
-    `folder` is the data folder, for sets without a root of their own; `work` shows what takes long. Raises DataMissingError for what isn't on the
-    disk, NcsnxError for what can't be read.
+    `folder` is the data folder, for sets without a place of their own; `work` shows what takes long, such as the first
+    scan of a folder. Raises DataMissingError for what isn't on the disk, NcsnxError for what can't be read.
     """
     raise NcsnxError(
         f"no reader is registered for {type(data).__name__}: the package that defines it must import "
@@ -32,25 +37,40 @@ def open_data(data: Data, folder: Path, work: Work | None = None) -> Splits:
 
 
 @open_data.register
-def _(data: Digits, folder: Path, work: Work | None = None) -> Splits:
+def _(data: Digits, folder: Path, work: Work = UNSEEN) -> Splits:
     return read_digits()
 
 
 @open_data.register
-def _(data: CIFAR10, folder: Path, work: Work | None = None) -> Splits:
+def _(data: CIFAR10, folder: Path, work: Work = UNSEEN) -> Splits:
     return read_cifar10(data, folder)
 
 
 @open_data.register
-def _(data: CelebA, folder: Path, work: Work | None = None) -> Splits:
-    return check_celeba(data, folder)
+def _(data: CelebA, folder: Path, work: Work = UNSEEN) -> Splits:
+    return read_celeba(data, folder)
 
 
 @open_data.register
-def _(data: LSUN, folder: Path, work: Work | None = None) -> Splits:
-    return check_lsun(data, folder)
+def _(data: LSUN, folder: Path, work: Work = UNSEEN) -> Splits:
+    return read_lsun(data, folder, work)
 
 
 @open_data.register
-def _(data: FFHQ, folder: Path, work: Work | None = None) -> Splits:
-    return check_ffhq(data, folder)
+def _(data: FFHQ, folder: Path, work: Work = UNSEEN) -> Splits:
+    return read_ffhq(data, folder)
+
+
+@open_data.register
+def _(data: Images, folder: Path, work: Work = UNSEEN) -> Splits:
+    return open_images(data, folder, work)
+
+
+@open_data.register
+def _(data: Arrays, folder: Path, work: Work = UNSEEN) -> Splits:
+    return open_arrays(data, folder, work)
+
+
+@open_data.register
+def _(data: Packed, folder: Path, work: Work = UNSEEN) -> Splits:
+    return open_packed(data, folder)

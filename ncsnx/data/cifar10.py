@@ -5,6 +5,7 @@ The Python version of the set is a pickle, and is never read.
 
 from pathlib import Path
 
+import attrs
 import numpy as np
 import torch
 
@@ -13,28 +14,67 @@ from ncsnx.data import fingerprint
 from ncsnx.data.dataset import Images, InMemory
 from ncsnx.data.missing import require, root_of
 from ncsnx.data.splits import Splits
+from ncsnx.data.transfer import download
+from ncsnx.data.unpacking import require_new, unpack_tar
 from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
 
 FOLDER = "cifar-10-batches-bin"
 TRAINING_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_FILE = "test_batch.bin"
+FILES = (*TRAINING_FILES, TEST_FILE)
 RECORD_BYTES = 1 + 3 * 32 * 32
 CLASSES = 10
-SOURCE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz (162 MB), unpack it"
+ARCHIVE = "cifar-10-binary.tar.gz"
+LARGEST_BYTES = 64 * 2**20
+"""More than any file of the set has: 30,730,000."""
+
+
+@attrs.frozen
+class Published:
+    """Where the archive is, and what is known of it."""
+
+    address: str
+    size: int
+    md5: str
+
+
+PUBLISHED = Published(f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")
+"""The address and the md5 are those of https://www.cs.toronto.edu/~kriz/cifar.html."""
 
 
 def read_cifar10(data: CIFAR10, folder: Path) -> Splits:
     """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for a damaged file."""
-    root = root_of(data, folder, FOLDER)
-    if (root / FOLDER).is_dir():  # the folder that the archive was unpacked in was named
-        root = root / FOLDER
-    names = (*TRAINING_FILES, TEST_FILE)
-    for name in names:
-        require(root, name, "CIFAR-10", SOURCE)
-    files = [root / name for name in names]
+    root = _root(data, folder)
+    source = f"{PUBLISHED.address} (162 MB; `ncsnx data download EXPERIMENT` does all of this), unpack it"
+    for name in FILES:
+        require(root, name, "CIFAR-10", source)
+    files = [root / name for name in FILES]
     records = [_records(path) for path in files]
     training, test = np.concatenate(records[:-1]), records[-1]
     return Splits(_split(training, first_id=0), _split(test, first_id=len(training)), fingerprint.of_files(root, files))
+
+
+def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Published = PUBLISHED) -> Path:
+    """Gets and unpacks the archive, unless the set is there already; returns its folder.
+
+    An archive that lies beside that folder is taken, if it is the published one. Raises NcsnxError.
+    """
+    root = _root(data, folder)
+    if all((root / name).exists() for name in FILES):
+        return root
+    require_new(root)
+    archive = root.parent / ARCHIVE
+    download(published.address, archive, work, size=published.size, md5=published.md5)
+    unpack_tar(archive, {f"{FOLDER}/{name}": name for name in FILES}, root, LARGEST_BYTES, work)
+    archive.unlink(missing_ok=True)
+    return root
+
+
+def _root(data: CIFAR10, folder: Path) -> Path:
+    root = root_of(data, folder, FOLDER)
+    # the folder that the archive was unpacked in may be named too
+    return root / FOLDER if (root / FOLDER).is_dir() else root
 
 
 def _records(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":

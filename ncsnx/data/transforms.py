@@ -1,6 +1,7 @@
 """From stored pixels to what the network sees, and back: batched, on the device.
 
-In order: to [0, 1], random flip, dequantization, then 'rescaled' or logit transform, as published.
+In order: cropped where the stored images are larger, to [0, 1], random flip, dequantization, then 'rescaled' or logit
+transform, as published.
 """
 
 import attrs
@@ -46,20 +47,41 @@ class Preprocessing:
     seed: int
 
     def training(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """(B, C, H, W) float32 for training: flipped and dequantized by the position in the training stream."""
-        x = self.unit(pixels)
+        """(B, C, H, W) float32 for training: cropped, flipped and dequantized by the position in the stream."""
+        x = self._scaled(self._cropped_at_random(pixels, positions))
         if self.data.random_flip:
             mirrored = Stream(self.seed, Purpose.FLIP).uniform(positions, (1, 1, 1)) < 0.5
             x = torch.where(mirrored, x.flip(-1), x)
         return from_unit(self._dequantized(x, positions, step=0), self.data)
 
     def held_out(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """(B, C, H, W) float32 for evaluation: as in training, but never flipped."""
+        """(B, C, H, W) float32 for evaluation: as in training, but cropped from the centre and never flipped."""
         # step 1 keeps these draws apart from those of the training stream, which has step 0
         return from_unit(self._dequantized(self.unit(pixels), positions, step=1), self.data)
 
     def unit(self, pixels: Tensor) -> Tensor:
-        """Stored pixels → float32 in [0, 1]."""
+        """Stored pixels → float32 in [0, 1], cropped from the centre where they are larger than the data's images."""
+        size, spare = self.data.image_size, self._spare
+        if spare > 0:
+            start = spare // 2
+            pixels = pixels[..., start : start + size, start : start + size]
+        return self._scaled(pixels)
+
+    @property
+    def _spare(self) -> int:
+        """Rows, and columns, of stored images that a crop leaves out."""
+        return self.data.stored_size - self.data.image_size
+
+    def _cropped_at_random(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        if self._spare == 0:
+            return pixels
+        corners = Stream(self.seed, Purpose.CROP).integers(positions, self._spare + 1, (2, 1))
+        rows, columns = (corners + torch.arange(self.data.image_size, device=positions.device)).unbind(1)
+        images = torch.arange(len(pixels), device=positions.device)
+        # indices on both sides of the channels put these last
+        return pixels[images[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def _scaled(self, pixels: Tensor) -> Tensor:
         low, high = self.value_range
         x = pixels.to(torch.float32)
         return (x - low) / (high - low)

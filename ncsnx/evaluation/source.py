@@ -7,6 +7,7 @@ import attrs
 from ncsnx.config.data import Data
 from ncsnx.data import Splits, open_data
 from ncsnx.errors import NcsnxError
+from ncsnx.work import UNSEEN, Work
 
 
 @attrs.define(kw_only=True)
@@ -18,6 +19,8 @@ class DataSource:
     """The data folder (`ncsnx.data.data_folder`)."""
     recorded: str | None = None
     """The fingerprint that a run recorded; None takes that of the data that is there."""
+    work: Work = UNSEEN
+    """What takes long when the data is opened is shown there."""
     _splits: Splits | None = attrs.field(default=None, init=False)
 
     @property
@@ -28,7 +31,7 @@ class DataSource:
     def splits(self) -> Splits:
         """The images. Raises NcsnxError where they aren't at hand, or aren't those that were recorded."""
         if self._splits is None:
-            opened = open_data(self.data, self.folder)
+            opened = open_data(self.data, self.folder, self.work)
             if self.recorded is not None and opened.fingerprint != self.recorded:
                 raise NcsnxError(
                     f"the data isn't that of the run (fingerprint {opened.fingerprint[:12]} instead of "

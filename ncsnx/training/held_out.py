@@ -20,7 +20,10 @@ class HeldOutLoss:
 
 
 class HeldOutBatch:
-    """One batch of held-out images, at levels spread evenly over all: with fewer images than levels, over some."""
+    """One batch of held-out images, at levels spread evenly over all: with fewer images than levels, over some.
+
+    The split must not be empty.
+    """
 
     def __init__(self, dataset: Dataset, experiment: Experiment, device: torch.device) -> None:
         size, levels = min(len(dataset), experiment.batch_size), experiment.schedule.levels
@@ -29,7 +32,7 @@ class HeldOutBatch:
         preprocessing = Preprocessing(experiment.data, dataset.value_range, experiment.seed)
         self._power = experiment.loss.power
         self._x = preprocessing.held_out(pixels, positions)
-        self._noise = Stream(experiment.seed, Purpose.HELD_OUT_NOISE).normal(positions, dataset.shape)
+        self._noise = Stream(experiment.seed, Purpose.HELD_OUT_NOISE).normal(positions, experiment.data.shape)
         # image j at level j mod L, or, with fewer images than levels, at evenly spaced ones from the first to the last
         self._levels = positions % levels if size >= levels else positions * (levels - 1) // max(1, size - 1)
 

@@ -59,7 +59,7 @@ class _Training:
         self.preprocessing = Preprocessing(experiment.data, data.train.value_range, experiment.seed)
         self.levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
         self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
-        self.held_out = HeldOutBatch(data.held_out, experiment, self.device)
+        self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
         self.losses: list[Tensor] = []  # of the steps since the last record, on the device
         self.saved_step = state.step
@@ -113,7 +113,7 @@ class _Training:
         """The part of the batch's mean loss that these images contribute."""
         x = self.preprocessing.training(pixels, positions)
         levels = self.levels.integers(positions, self.experiment.schedule.levels)
-        noise = self.noise.normal(positions, self.data.train.shape)
+        noise = self.noise.normal(positions, self.experiment.data.shape)
         losses = score_matching_loss(self.state.network, x, levels, noise, self.experiment.loss.power)
         return losses.sum() / self.experiment.batch_size
 
@@ -123,7 +123,7 @@ class _Training:
     def _report_if_due(self) -> None:
         if self._is_due(self.experiment.log_every):
             self._report_losses()
-        if self._is_due(self.experiment.eval_every):
+        if self.held_out is not None and self._is_due(self.experiment.eval_every):
             loss = self.held_out.loss(self.state.evaluation_network())
             self.recorder.held_out(self.state.step, loss)
             self.observer.held_out(self.state.step, loss.mean)

@@ -36,6 +36,7 @@ OUTSIDE = {
     "snapshots.every",
     "note",
     "data.root",
+    "data.path",
     "sampler",
     "sampler.step_size",
     "sampler.steps_per_level",
@@ -59,7 +60,7 @@ def _another(value: Any, declared: Any) -> Any:
     if get_origin(declared) is Literal:
         return next(option for option in get_args(declared) if option != value)
     changes = {bool: lambda v: not v, int: lambda v: v // 2 or 2 * v + 2, float: lambda v: v / 2 or 0.5}
-    changes[str] = lambda v: v + "x"
+    changes[str] = lambda v: "black" if v.startswith("#") else v + "x"
     return changes[declared](value)
 
 
@@ -72,15 +73,16 @@ def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterat
             for tag in tags:
                 yield path, values, {**_required(variants(field.type)[tag], values[field.name]), TAG: tag}
         elif not isinstance(value, Config) or optional_of(field.type) is not None:
-            yield path, values, _another(value, field.type)
+            is_grey = field.name == "channels" and value == 1  # of pictures, which have 1 or 3
+            yield path, values, 3 if is_grey else _another(value, field.type)
         if isinstance(value, Config):
             yield from _changes(value, values[field.name], f"{path}.")
 
 
 def _required(cls: type[Config], before: dict[str, Any]) -> dict[str, Any]:
-    stand_in = {"category": "bedroom", "image_size": 32}
+    stand_in = {"category": "bedroom", "image_size": 32, "root": "somewhere", "path": "somewhere"}
     needed = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
-    return {name: before.get(name, stand_in.get(name)) for name in needed}
+    return {name: before.get(name) or stand_in.get(name) for name in needed}
 
 
 CASES = [
@@ -96,7 +98,7 @@ def test_each_field_is_in_the_identity_unless_it_is_declared_outside(case: str, 
     values = unstructure(before)
     path, holder, value = list(_changes(before, values))[index]
     holder[path.rpartition(".")[2]] = value
-    after = structure(values)
+    after = structure(values, Experiment)
     assert after != before
     assert (identity(after) == identity(before)) == (path in OUTSIDE)
 

@@ -23,7 +23,8 @@ from ncsnx.config.variants import variants
 from tests.config.examples import every_variant, minimal
 
 FROZEN = json.loads((Path(__file__).parent / "saved" / "v1.json").read_text())
-"""Written by the first ncsnx. It may never be written again; another version of the form adds another file."""
+"""Written by the first ncsnx that had each variant. What is in it may never change; another version of the form adds
+another file."""
 
 
 def saved(**changes: Any) -> dict[str, Any]:

@@ -1,11 +1,30 @@
-"""CIFAR-10 in miniature: the true format, few images."""
+"""The published sets in miniature: the true format of each, few images, made without ncsnx."""
 
+import io
 import random
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+
+import lmdb
+import numpy as np
+from PIL import Image
 
 FOLDER = "cifar-10-batches-bin"
 NAMES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 PER_FILE = 3
+CELEBA_SIZES = ((178, 218), (178, 218), (181, 219), (140, 141), (178, 218), (163, 152), (178, 218), (178, 218))
+"""Width and height; the true set has the first alone."""
+CELEBA_PARTS = (0, 0, 1, 0, 2, 2, 1, 0)
+LSUN_PICTURES = (
+    ("RGB", (32, 24), "JPEG"),
+    ("L", (25, 41), "JPEG"),
+    ("RGB", (33, 33), "WEBP"),
+    ("RGB", (17, 50), "JPEG"),
+    ("CMYK", (40, 31), "JPEG"),
+    ("RGB", (16, 16), "WEBP"),
+)
+"""Mode, width and height, format; the true set has a short side of 256 and JPEGs or WebPs."""
 
 
 def write_cifar10(folder: Path, per_file: int = PER_FILE) -> list[tuple[int, bytes]]:
@@ -18,3 +37,79 @@ def write_cifar10(folder: Path, per_file: int = PER_FILE) -> list[tuple[int, byt
         (folder / f"{name}.bin").write_bytes(b"".join(bytes([label]) + pixels for label, pixels in images))
         written += images
     return written
+
+
+def encoded(mode: str, size: tuple[int, int], kind: str, seed: int) -> bytes:
+    """A picture of coarse and fine noise, as the bytes of its file."""
+    generator = np.random.default_rng(seed)
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    coarse = generator.integers(0, 256, (4, 4, bands), dtype=np.uint8)
+    layers = [Image.fromarray(coarse[..., band]).resize(size, Image.Resampling.BICUBIC) for band in range(bands)]
+    fine = generator.integers(-20, 21, (size[1], size[0], bands))
+    pixels = np.stack([np.asarray(layer) for layer in layers], axis=-1).astype(int) + fine
+    layers = [Image.fromarray(band) for band in np.moveaxis(pixels.clip(0, 255).astype(np.uint8), -1, 0)]
+    content = io.BytesIO()
+    Image.merge(mode, layers).save(content, kind)
+    return content.getvalue()
+
+
+def write_celeba(folder: Path, *, packed: bool) -> dict[str, bytes]:
+    """Writes the list and the pictures, as a zip or a folder; gives the bytes of each picture, in the list's order."""
+    pictures = {f"{n:06d}.jpg": encoded("RGB", size, "JPEG", n) for n, size in enumerate(CELEBA_SIZES, start=1)}
+    folder.mkdir(parents=True)
+    lines = [f"{name} {part}\n" for name, part in zip(pictures, CELEBA_PARTS, strict=True)]
+    (folder / "list_eval_partition.txt").write_text("".join(lines))
+    if packed:
+        with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
+            archive.writestr("img_align_celeba/", b"")
+            for name, content in pictures.items():
+                archive.writestr(f"img_align_celeba/{name}", content)
+    else:
+        (folder / "img_align_celeba").mkdir()
+        for name, content in pictures.items():
+            (folder / "img_align_celeba" / name).write_bytes(content)
+    return pictures
+
+
+def write_lmdb(folder: Path, entries: Mapping[bytes, bytes]) -> Path:
+    """Writes an LMDB, lock file and all; gives its data file."""
+    folder.mkdir(parents=True)
+    with lmdb.open(str(folder), map_size=1 << 28) as environment, environment.begin(write=True) as transaction:
+        for key, value in entries.items():
+            transaction.put(key, value)
+    return folder / "data.mdb"
+
+
+def write_lsun(root: Path, category: str = "bedroom") -> tuple[list[bytes], list[bytes]]:
+    """Writes both LMDBs of a category; gives the pictures of each in the order of their keys."""
+    written = []
+    for split, seed in (("train", 100), ("val", 200)):
+        generator = random.Random(seed)
+        count = len(LSUN_PICTURES) if split == "train" else 2
+        pictures = {
+            generator.randbytes(20).hex().encode(): encoded(*LSUN_PICTURES[n], seed=seed + n) for n in range(count)
+        }
+        write_lmdb(root / f"{category}_{split}_lmdb", pictures)
+        written.append([pictures[key] for key in sorted(pictures)])
+    return written[0], written[1]
+
+
+def write_ffhq(root: Path, count: int, sizes: tuple[int, ...] = (16,)) -> list[bytes]:
+    """Writes an LMDB with pictures at these sizes; gives those of the first size, by index."""
+    entries = {
+        f"{size}-{index:05d}".encode(): encoded("RGB", (size, size), "PNG", 1000 * size + index)
+        for size in sizes
+        for index in range(count)
+    }
+    write_lmdb(root, entries | {b"length": str(count).encode()})
+    return [entries[f"{sizes[0]}-{index:05d}".encode()] for index in range(count)]
+
+
+def write_ffhq_folder(root: Path, name: str, size: int, count: int) -> list[bytes]:
+    """Writes images as NVlabs does, a thousand a folder (here two); gives them by index."""
+    pictures = [encoded("RGB", (size, size), "PNG", index) for index in range(count)]
+    for index, content in enumerate(pictures):
+        folder = root / name / f"{index - index % 2:05d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{index:05d}.png").write_bytes(content)
+    return pictures

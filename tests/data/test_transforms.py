@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from ncsnx.config.data import Data, Dequantization, Digits, Transform
+from ncsnx.config.data import Data, Dequantization, Digits, Images, Transform
 from ncsnx.data import Preprocessing, from_unit, to_unit
 from ncsnx.data.transforms import LOGIT_MARGIN
 from ncsnx.randomness import Purpose, Stream
@@ -111,6 +111,51 @@ def test_held_out_images_are_never_flipped_and_have_draws_of_their_own() -> None
     assert torch.equal(preprocessing(random_flip=True).held_out(PIXELS, POSITIONS), PIXELS / 255)
     drawn = preprocessing(dequantization="uniform")
     assert not torch.equal(drawn.held_out(PIXELS, POSITIONS), drawn.training(PIXELS, POSITIONS))
+
+
+LARGE = torch.arange(16 * 3 * 9 * 9).view(16, 3, 9, 9) % 251
+
+
+def cropping(size: int = 4, stored: int | None = 9) -> Preprocessing:
+    """From 9×9 pixels."""
+    data = Images(root="x", image_size=size, random_crop=stored)
+    return Preprocessing(data, value_range=(0, 255), seed=5)
+
+
+def test_training_images_are_cropped_where_their_position_says() -> None:
+    cropped = cropping().training(LARGE, POSITIONS)
+    assert cropped.shape == (16, 3, 4, 4)
+    corners = Stream(5, Purpose.CROP).integers(POSITIONS, 6, (2,))
+    for image, result, (top, left) in zip(LARGE, cropped, corners.tolist(), strict=True):
+        assert torch.equal(result, image[:, top : top + 4, left : left + 4] / 255)
+
+
+def test_every_crop_is_equally_likely() -> None:
+    place = torch.arange(9, dtype=torch.uint8).view(1, 1, 3, 3).expand(4500, 3, 3, 3)
+    corners = (cropping(size=1, stored=3).training(place, torch.arange(4500))[:, 0, 0, 0] * 255).round().long()
+    # five standard deviations of a binomial
+    assert int((corners.bincount(minlength=9) - 500).abs().max()) < 5 * math.sqrt(500 * 8 / 9)
+
+
+def test_other_images_are_cropped_from_the_centre() -> None:
+    centre = LARGE[:, :, 2:6, 2:6] / 255
+    assert torch.equal(cropping().unit(LARGE), centre)
+    assert torch.equal(cropping().held_out(LARGE, POSITIONS), centre)
+
+
+def test_images_of_the_right_size_are_not_cropped() -> None:
+    for stored in (None, 9):
+        same = cropping(size=9, stored=stored)
+        assert torch.equal(same.training(LARGE, POSITIONS), LARGE / 255)
+        assert torch.equal(same.unit(LARGE), LARGE / 255)
+
+
+def test_crops_are_equal_for_any_split_of_a_batch() -> None:
+    whole = cropping().training(LARGE, POSITIONS)
+    parts = [
+        cropping().training(pixels, places) for pixels, places in zip(LARGE.split(5), POSITIONS.split(5), strict=True)
+    ]
+    assert torch.equal(torch.cat(parts), whole)
 
 
 def test_data_of_another_class_is_transformed_by_its_fields() -> None:

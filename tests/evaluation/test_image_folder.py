@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.image_folder import ImageFolder, find_pictures
+from ncsnx.evaluation.image_folder import ImageFolder
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (4, 3), mode: str = "RGB") -> Path:
@@ -31,7 +31,7 @@ def batches(root: Path, size: int = 64) -> list[Tensor]:
 
 
 def found(root: Path) -> list[str]:
-    return [str(path.relative_to(root)) for path in find_pictures(root)]
+    return list(ImageFolder.open(root).files.names)
 
 
 def test_pictures_are_found_at_every_depth_in_any_case_and_sorted(tmp_path: Path) -> None:
@@ -52,14 +52,17 @@ def test_names_that_look_like_patterns_or_archives_are_names(tmp_path: Path) -> 
     assert images[:, 0, 0, 0].tolist() == [7, 9]
 
 
-def test_a_folder_that_holds_links_to_itself_is_read_once(tmp_path: Path) -> None:
+def test_links_are_followed_and_those_that_lead_in_circles_are_refused_by_name(tmp_path: Path) -> None:
     save(tmp_path / "data" / "inner" / "a.png")
     save(tmp_path / "elsewhere" / "b.png")
-    (tmp_path / "data" / "inner" / "up").symlink_to(tmp_path / "data")
     (tmp_path / "data" / "far").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "data" / "here").symlink_to(".")
     (tmp_path / "data" / "c.png").symlink_to(tmp_path / "elsewhere" / "b.png")
     assert found(tmp_path / "data") == ["c.png", "far/b.png", "inner/a.png"]
+    (tmp_path / "data" / "inner" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "here").symlink_to(".")
+    with pytest.raises(NcsnxError, match=r"2 of its entries.*here: is a link to .*; inner/up: is a link to ") as error:
+        found(tmp_path / "data")
+    assert "far" not in str(error.value)
 
 
 def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
@@ -68,8 +71,8 @@ def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(t
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     with pytest.raises(NcsnxError) as error:
-        find_pictures(tmp_path)
-    assert "3 of the images can't be used" in str(error.value)
+        ImageFolder.open(tmp_path)
+    assert "3 of its entries can't be used" in str(error.value)
     for name in ("pipe.png", "gone.png", "loop.png"):
         assert f"{name}: isn't a file" in str(error.value)
     assert "good" not in str(error.value)
@@ -178,9 +181,9 @@ def test_the_fingerprint_is_of_names_and_contents_and_not_of_the_place(tmp_path:
     first, second = (ImageFolder.open(tmp_path / place) for place in ("one", "two"))
     assert first.facts == second.facts
     save(tmp_path / "two" / "sub" / "a.png", 2)
-    assert ImageFolder.open(tmp_path / "two").fingerprint != first.fingerprint
+    assert ImageFolder.open(tmp_path / "two").facts != first.facts
     (tmp_path / "one" / "sub" / "a.png").rename(tmp_path / "one" / "sub" / "b.png")
-    assert ImageFolder.open(tmp_path / "one").fingerprint != first.fingerprint
+    assert ImageFolder.open(tmp_path / "one").facts != first.facts
 
 
 def test_reading_ends_when_it_is_asked_to(tmp_path: Path) -> None:

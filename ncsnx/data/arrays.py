@@ -1,0 +1,348 @@
+"""Images as numbers, from `.npy`, `.npz` or safetensors: any number of channels, with a declared range of values.
+
+N×C×H×W, N×H×W×C or, for one channel, N×H×W, told apart by the declared number of channels and size. Values keep their
+type as far as torch calculates with it: 8-bit and signed integers stay, uint16 becomes int32, uint32 int64, and
+floating-point numbers float32. `.npy` and safetensors are mapped into memory and read image by image; a `.npz` is
+unpacked whole, in every process that reads it. Nothing is unpickled: arrays of Python objects are refused.
+"""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ncsnx.config.data import Arrays
+from ncsnx.data import findings, fingerprint
+from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.data.hashed_split import held_out_by_hash
+from ncsnx.data.places import own_path
+from ncsnx.data.splits import Splits
+from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
+
+LABELS = "labels"
+"""Name of the array that holds the labels, in files of several arrays."""
+Layout = Literal["N×C×H×W", "N×H×W×C", "N×H×W"]
+Kind = Literal[".npy", ".npz", "safetensors"]
+
+_FOLDER = "ranges"
+_BLOCK_VALUES = 2**22  # values that are looked at in one go
+_USED_SHARE = 0.02  # of the declared range; values that need less of it were probably declared wrongly
+_STORED = {
+    torch.bool: torch.uint8,
+    torch.uint8: torch.uint8,
+    torch.int8: torch.int8,
+    torch.int16: torch.int16,
+    torch.int32: torch.int32,
+    torch.int64: torch.int64,
+    torch.uint16: torch.int32,
+    torch.uint32: torch.int64,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float32,
+}
+"""Type in the file → type that the reader gives: one that torch calculates with on every device."""
+
+
+@attrs.define(eq=False, slots=False)
+class StoredArray:
+    """An array in a file, opened where it is first read. May be sent to another process, which opens it for itself."""
+
+    path: Path
+    kind: Kind
+    name: str | None
+    _values: Any = attrs.field(default=None, init=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """All axes, that of the images first."""
+        return tuple(self._opened.shape if self.kind != "safetensors" else self._opened.get_shape())
+
+    def rows(self, indices: list[int]) -> Tensor:
+        """(n, …): entries of the first axis, in a type of `_STORED`. Raises NcsnxError for types that aren't there."""
+        if self.kind == "safetensors":
+            return self._as_stored(
+                torch.cat([self._opened[index : index + 1] for index in indices] or [self._opened[:0]])
+            )
+        return self._from_numpy(self._opened[indices])
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """(stop − start, …): neighbours; else as `rows`."""
+        values = self._opened[start:stop]
+        return self._as_stored(values) if self.kind == "safetensors" else self._from_numpy(values)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return str(self.path) if self.name is None else f"{self.path}, array {self.name}"
+
+    @property
+    def _opened(self) -> Any:
+        if self._values is None:
+            with _reading(self.path):
+                self._values = _values(self.path, self.kind, self.name)
+        return self._values
+
+    def _from_numpy(self, values: "np.ndarray[Any, Any]") -> Tensor:
+        try:
+            # torch knows native byte order only, and may not write to what is mapped for reading
+            return self._as_stored(torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("="))))
+        except TypeError as error:
+            raise NcsnxError(_unknown_type(self.title, str(values.dtype))) from error
+
+    def _as_stored(self, values: Tensor) -> Tensor:
+        if values.dtype not in _STORED:
+            raise NcsnxError(_unknown_type(self.title, str(values.dtype).removeprefix("torch.")))
+        return values.to(_STORED[values.dtype])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_values": None}
+
+
+@attrs.frozen(eq=False)
+class ArrayImages:
+    """Some images of an array."""
+
+    array: StoredArray
+    layout: Layout
+    shape: tuple[int, int, int]
+    value_range: tuple[float, float]
+    labels: Tensor
+    """(n,) int64."""
+    ids: Tensor
+    """(n,) int64: places in the array."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, indices: Tensor) -> Images:
+        """The images at `indices`."""
+        ids = self.ids[indices]
+        values = self.array.rows(ids.tolist())
+        if self.layout == "N×H×W×C":
+            values = values.permute(0, 3, 1, 2).contiguous()
+        return Images(values.view(len(ids), *self.shape), self.labels[indices], ids)
+
+
+def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
+    """The images in `data.path`, split. folder: the data folder.
+
+    The first time every value is looked at. Raises DataMissingError where the file isn't there, NcsnxError for what
+    isn't such an array, and for values that are no number or out of the declared range.
+    """
+    path = own_path(data.path, folder)
+    with _reading(path):
+        kind = _kind_of(path)
+        names = _names(path, kind)
+    array = StoredArray(path, kind, _chosen(path, names, data.array))
+    layout = _layout(array, data, work)
+    mark = fingerprint.of_files(path.parent, [path])
+    _check_values(array, data, mark, work)
+    count = array.shape[0]
+    labels = _labels(StoredArray(path, kind, LABELS), count) if LABELS in names else torch.full((count,), NO_LABEL)
+    held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
+    if bool(held_out.all()):
+        raise NcsnxError(f"{array.title}: every one of its {count:,} images is held out; none is left to train on")
+    shape = (data.channels, data.stored_size, data.stored_size)
+
+    def split(chosen: Tensor) -> ArrayImages:
+        return ArrayImages(array, layout, shape, (data.low, data.high), labels[chosen], chosen.nonzero().flatten())
+
+    return Splits(split(~held_out), split(held_out), mark)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in reading a file that somebody else made, as one line about it."""
+    try:
+        yield
+    except OSError as error:
+        raise NcsnxError(f"{path}: can't be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise NcsnxError(f"{path}: doesn't fit in memory; save it as .npy, which is read image by image") from error
+    except (ValueError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        if "pickle" in reason or "Python objects" in reason:
+            raise NcsnxError(f"{path}: holds Python objects, which are never unpickled; save it as numbers") from error
+        raise NcsnxError(f"{path}: can't be read as images: {reason}") from error
+
+
+def _kind_of(path: Path) -> Kind:
+    with path.open("rb") as file:
+        begin = file.read(9)
+    if begin.startswith(b"\x93NUMPY"):
+        return ".npy"
+    if begin.startswith(b"PK"):
+        return ".npz"
+    if path.suffix.lower() == ".safetensors" or begin[8:] == b"{":
+        return "safetensors"
+    raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found none of them")
+
+
+def _names(path: Path, kind: Kind) -> list[str]:
+    """The arrays in a file; none for a `.npy`, whose one array has no name."""
+    if kind == ".npz":
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return list(arrays.files)
+    if kind == "safetensors":
+        with safe_open(path, framework="pt") as arrays:
+            return list(arrays.keys())
+    return []
+
+
+def _values(path: Path, kind: Kind, name: str | None) -> Any:
+    if kind == ".npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    if kind == ".npz":
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            values = arrays[name]
+        if not isinstance(values, np.ndarray):
+            raise ValueError(f"{name} isn't an array")
+        return values
+    with safe_open(path, framework="pt") as arrays:
+        return arrays.get_slice(name)
+
+
+def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
+    if wanted is not None:
+        if wanted not in names:
+            raise NcsnxError(
+                f"{path}: expected an array {wanted} (data.array), found {', '.join(names) or 'one without a name'}"
+            )
+        return wanted
+    images = [name for name in names if name != LABELS]
+    if names and len(images) != 1:
+        raise NcsnxError(
+            f"{path}: expected one array of images, found {', '.join(images) or 'none'}; choose with data.array=NAME"
+        )
+    return images[0] if images else None
+
+
+def _layout(array: StoredArray, data: Arrays, work: Work) -> Layout:
+    channels, size, shape = data.channels, data.stored_size, array.shape
+    if len(shape) == 0 or shape[0] == 0:
+        raise NcsnxError(f"{array.title}: expected images, found {_product(shape) or 'a single number'}")
+    expected: dict[Layout, tuple[int, ...]] = {"N×C×H×W": (channels, size, size), "N×H×W×C": (size, size, channels)}
+    if channels == 1:
+        expected["N×H×W"] = (size, size)
+    fitting = [layout for layout, rest in expected.items() if shape[1:] == rest]
+    if not fitting:
+        forms = " or ".join(_product(("N", *rest)) for rest in dict.fromkeys(expected.values()))
+        raise NcsnxError(f"{array.title}: expected {forms}, found {_product(shape)}{_hint(shape, data)}")
+    if len(fitting) > 1 and channels > 1:
+        work.warning(
+            f"{array.title}: {_product(shape)} is read as N×C×H×W; if it is N×H×W×C, save it as "
+            "array.transpose(0, 3, 1, 2)"
+        )
+    return fitting[0]
+
+
+def _product(factors: tuple[Any, ...]) -> str:
+    return "×".join(map(str, factors))
+
+
+def _hint(shape: tuple[int, ...], data: Arrays) -> str:
+    """What to type, or to do, for an array of another form than the declared one."""
+    fitting = dict.fromkeys(_square_forms(shape))
+    if fitting:
+        field = "image_size" if data.random_crop is None else "random_crop"
+        return "; it would fit " + " or ".join(
+            f"data.channels={channels} data.{field}={size}" for channels, size in fitting
+        )
+    return "; images must be square: crop or pad them" if len(shape) in (3, 4) else "; reshape it"
+
+
+def _square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """(channels, size) that an array of this shape could have."""
+    match shape:
+        case (_, height, width) if height == width:
+            yield 1, height
+        case (_, first, middle, last):
+            if middle == last:
+                yield first, last
+            if first == middle:
+                yield last, first
+
+
+def _labels(array: StoredArray, count: int) -> Tensor:
+    labels = array.block(0, array.shape[0]) if array.shape else torch.empty(0)
+    if labels.is_floating_point() or tuple(labels.shape) != (count,):
+        raise NcsnxError(
+            f"{array.title}: expected one whole number for each of the {count:,} images, found "
+            f"{_product(array.shape)} {str(labels.dtype).removeprefix('torch.')}"
+        )
+    return labels.to(torch.int64)
+
+
+def _unknown_type(title: str, found: str) -> str:
+    return f"{title}: expected whole or floating-point numbers of up to 64 bits, found {found}; convert it"
+
+
+def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> None:
+    """Raises NcsnxError unless every value is a number in the declared range; warns where they hardly use it."""
+    # a changed value may be outside of what the fingerprint samples
+    key = [mark, array.path.stat().st_mtime_ns, array.name, data.low, data.high]
+
+    def find() -> dict[str, Any]:
+        return attrs.asdict(_values_of(array, data, work))
+
+    found = _Found(**findings.found(findings.place_of(_FOLDER, key), find, f"a look at {array.title}", work))
+    if found.no_numbers:
+        raise NcsnxError(f"{array.title}: {found.no_numbers:,} values are NaN or infinite; replace them")
+    span = f"from {found.least:.9g} to {found.most:.9g}"
+    declare = f"data.low={found.least:.9g} data.high={found.most:.9g}"
+    if found.outside:
+        raise NcsnxError(
+            f"{array.title}: {found.outside:,} of {found.count:,} values aren't within low={data.low:.9g} and "
+            f"high={data.high:.9g}: they are {span}; declare the range with {declare}, or wider"
+        )
+    if found.most - found.least < _USED_SHARE * (data.high - data.low):
+        work.warning(
+            f"{array.title}: its values are {span}, a small part of low={data.low:.9g} to high={data.high:.9g}; "
+            f"is that the range, or is it {declare}?"
+        )
+
+
+@attrs.frozen
+class _Found:
+    count: int
+    outside: int
+    no_numbers: int
+    least: float
+    most: float
+
+
+def _values_of(array: StoredArray, data: Arrays, work: Work) -> _Found:
+    count, each = array.shape[0], math.prod(array.shape[1:])
+    outside = no_numbers = 0
+    least, most = math.inf, -math.inf
+    step = max(1, _BLOCK_VALUES // max(1, each))
+    with work.progress(f"looking at {array.path.name}", total=count, unit="images") as advance:
+        for start in range(0, count, step):
+            work.check_stop()
+            values = array.block(start, min(start + step, count))
+            # bounds are rounded as values were: float32 may be a little beyond the declared double
+            low, high = (float(torch.tensor(bound, dtype=_comparable(values.dtype))) for bound in (data.low, data.high))
+            numbers = values[torch.isfinite(values)].double()
+            no_numbers += values.numel() - len(numbers)
+            outside += int(((numbers < low) | (numbers > high)).sum())
+            if len(numbers):
+                least, most = min(least, float(numbers.min())), max(most, float(numbers.max()))
+            advance(len(values))
+    if no_numbers == count * each:
+        least = most = 0.0
+    return _Found(count * each, outside, no_numbers, least, most)
+
+
+def _comparable(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.is_floating_point else torch.float64

@@ -1,0 +1,175 @@
+"""From the bytes of a picture to square 8-bit pixels: PNG, JPEG, WebP, TIFF and BMP as people really have them.
+
+In order: decoded whole and turned as EXIF says; composited on a background and brought to grey or RGB at full size; the
+short side resized; cropped from the centre. Transparent pixels are composited before the resizing, since the colours
+that are stored under full transparency are arbitrary and would bleed into their neighbours otherwise.
+
+Pillow's warnings are silenced while it decodes, which is a setting of the whole process: decode in several processes
+where there is much to do, not in several threads.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from ncsnx.config.checks import COLOURS
+from ncsnx.errors import NcsnxError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+"""What is decoded, as Pillow names it. Formats that start other programs, such as EPS, aren't among them."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+"""Endings of the names of such pictures, in any case."""
+LONGEST = 20
+"""Times its width that a picture's length counts: what lies beyond, at both ends, is cut off before resizing."""
+
+_EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BrokenImageError(NcsnxError):
+    """A picture that can't be used: its name, and why."""
+
+    def __init__(self, name: str, reason: str = "") -> None:
+        super().__init__(f"{name}: {reason}" if reason else name)
+        self.reason = reason
+
+
+@contextmanager
+def opened(content: bytes, name: str) -> Iterator[Image.Image]:
+    """The picture in `content`, its header read. Whatever goes wrong in the block is a BrokenImageError for `name`."""
+    if not content:
+        raise BrokenImageError(name, "is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about tags and palettes, which leave the pixels as they are
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                yield picture
+    except UnidentifiedImageError as error:
+        raise BrokenImageError(name, f"isn't a picture of a known kind ({', '.join(FORMATS)})") from error
+    except BrokenImageError:
+        raise
+    except Exception as error:  # Pillow raises almost anything for a damaged file
+        raise BrokenImageError(name, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def decode(content: bytes, name: str) -> Image.Image:
+    """The picture in `content`, decoded whole and turned as its EXIF says, in the mode that it is stored in.
+
+    Of an animation the first frame. Raises BrokenImageError, with `name`, for what is empty, cut off, damaged or no
+    picture, for a decompression bomb (more pixels than Pillow's MAX_IMAGE_PIXELS), and for values that aren't 8-bit or
+    16-bit colours.
+    """
+    with opened(content, name) as picture:
+        _check_mode(picture, name)
+        picture.load()
+        turn = _TURNS.get(_orientation(picture))
+        return picture.transpose(turn) if turn is not None else picture.copy()
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether the mode of a decoded picture has no colours."""
+    return image.mode in _GREY
+
+
+def flattened(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:
+    """A decoded picture at its own size, without transparency, in mode L (channels 1) or RGB (channels 3).
+
+    Transparent pixels show the background, also those of a palette or of a transparent colour. Of 16 bits v becomes
+    v/257, rounded (16-bit PNGs in colour are cut to their upper 8 bits by Pillow). Grey of colours is 0.299 R + 0.587 G
+    + 0.114 B (ITU-R 601). CMYK is converted as Pillow does, without a colour profile, inverted where Adobe's mark says
+    so.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode in ("I", *_SIXTEEN_BITS):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, (*background, 255)), layer).convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def as_array(image: Image.Image, channels: int, background: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """A decoded picture as (H, W) uint8 (channels 1) or (H, W, 3) uint8 (channels 3): see `flattened`."""
+    return np.array(flattened(image, channels, background), dtype=np.uint8)
+
+
+def fitted(image: Image.Image, size: int) -> Image.Image:
+    """The picture as `size`×`size`: its short side resized (bilinear, antialiased), then cropped from the centre.
+
+    Pixels are those of torchvision's Resize and CenterCrop. Smaller pictures are enlarged. Flatten the picture first.
+    """
+    short = min(image.size)
+    width, height = (min(side, LONGEST * short) for side in image.size)
+    image = _centre(image, width, height)
+    if short != size:
+        resized = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
+        image = image.resize(resized, Image.Resampling.BILINEAR)
+    return _centre(image, size, size)
+
+
+def square(
+    content: bytes, name: str, *, size: int, channels: int, background: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """The picture in `content` as a reader gives it: (channels, size, size) uint8. Raises BrokenImageError."""
+    pixels = np.array(fitted(flattened(decode(content, name), channels, background), size), dtype=np.uint8)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue of a name in `COLOURS` or of #rrggbb, as a configuration holds it."""
+    if text in COLOURS:
+        return COLOURS[text]
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red, green, blue
+
+
+def _check_mode(picture: Image.Image, name: str) -> None:
+    sixteen = picture.mode in _SIXTEEN_BITS or (picture.mode == "I" and picture.format == "PNG")
+    if picture.mode not in _EIGHT_BITS and not sixteen:
+        raise BrokenImageError(
+            name,
+            f"holds neither 8-bit nor 16-bit colours (Pillow's mode {picture.mode}); read measured values from a .npy "
+            "file, with data=arrays and the range that low and high declare",
+        )
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's tag 274. Called after loading: Pillow turns TIFFs itself then, and PNGs may hold it behind the pixels."""
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # unreadable EXIF data says nothing about the pixels, and is common
+        return 1
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64).clip(0, 65_535)
+    reduced = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        opacity = np.where(values == transparent, 0, 255).astype(np.uint8)
+        reduced = Image.merge("LA", (reduced, Image.fromarray(opacity)))
+    return reduced
+
+
+def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    # rounded half to even, as torchvision's CenterCrop does
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))

@@ -1,0 +1,134 @@
+"""Holding in memory: images are decoded when they are first read and kept, on the device where it has room."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ncsnx.data.dataset import Dataset, Images, InMemory
+from ncsnx.data.packed import PackedImages
+from ncsnx.data.splits import Splits
+
+SHARE = 4
+"""Of the memory that is available, one part in so many is filled at most."""
+_HELD_ALREADY = (InMemory, PackedImages)
+"""What the CPU's memory or, for a mapped file, the system's cache holds."""
+
+
+def held(splits: Splits, device: torch.device, budget_bytes: int | None = None) -> Splits:
+    """The same images, kept in memory from the first time that they are read, as far as they fit.
+
+    device: where images are used. On a CUDA device with room `read` gives pixels that are there; labels and ids stay on
+    the CPU. budget_bytes: for each memory; by default a quarter of what is available in it. The training images come
+    first. Where neither memory has room, and for what is read without decoding and belongs on the CPU, the data set is
+    left as it is. Data workers never fill or use a device's memory, so that with them holding has no effect there.
+    """
+    budgets = {torch.device("cpu"): _given(budget_bytes, available_memory())}
+    if device.type == "cuda":
+        budgets = {device: _given(budget_bytes, torch.cuda.mem_get_info(device)[0]), **budgets}
+    return Splits(_held(splits.train, budgets), _held(splits.held_out, budgets), splits.fingerprint)
+
+
+def _given(budget_bytes: int | None, available: int) -> int:
+    return available // SHARE if budget_bytes is None else budget_bytes
+
+
+def _held(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
+    """The data set, held in the first memory that has room for it, whose budget it takes."""
+    if len(dataset) == 0:
+        return dataset
+    sample = dataset.read(torch.arange(1)).pixels
+    size = len(dataset) * sample[0].numel() * sample.element_size()
+    for device, budget in budgets.items():
+        if device.type == "cpu" and isinstance(dataset, _HELD_ALREADY):
+            break
+        if size <= budget:
+            budgets[device] -= size
+            return HeldImages(dataset, sample, device)
+    return dataset
+
+
+class HeldImages:
+    """A split whose pixels are kept on a device once they were read."""
+
+    def __init__(self, source: Dataset, sample: Tensor, device: torch.device) -> None:
+        """sample: one image of the split, (1, C, H, W), for its stored type."""
+        count = len(source)
+        self.source = source
+        self._pixels = torch.empty((count, *sample.shape[1:]), dtype=sample.dtype, device=device)
+        self._labels, self._ids = (torch.empty(count, dtype=torch.int64) for _ in range(2))
+        self._filled = torch.zeros(count, dtype=torch.bool)
+        self._process = os.getpid()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.source.shape
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The stored values that mean black and white."""
+        return self.source.value_range
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __reduce__(self) -> tuple[Callable[[Dataset], Dataset], tuple[Dataset]]:
+        # what is sent to a data worker that is spawned
+        return _unheld, (self.source,)
+
+    def read(self, indices: Tensor) -> Images:
+        """The images at `indices`, their pixels on the device."""
+        if os.getpid() != self._process:
+            # a data worker: what it kept would be lost with it, and a GPU can't be used after a fork
+            return self.source.read(indices)
+        missing = torch.unique(indices[~self._filled[indices]])
+        if len(missing):
+            self._fill(missing)
+        pixels = self._pixels[indices.to(self._pixels.device)]
+        return Images(pixels, self._labels[indices], self._ids[indices])
+
+    def _fill(self, indices: Tensor) -> None:
+        images = self.source.read(indices)
+        self._pixels[indices.to(self._pixels.device)] = images.pixels.to(self._pixels.device)
+        self._labels[indices], self._ids[indices] = images.labels, images.ids
+        self._filled[indices] = True
+
+
+def _unheld(source: Dataset) -> Dataset:
+    return source
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take without anything being swapped out, as far as the system says."""
+    return max(0, min([_left_on_machine(), *_left_in_groups()]))
+
+
+def _left_on_machine() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _left_in_groups(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """What is left of each limit that a container or a batch scheduler has set (control groups, version 2)."""
+    try:
+        group = next(line[4:] for line in own.read_text().splitlines() if line.startswith("0::/"))
+    except (OSError, StopIteration):
+        return
+    for folder in (groups / group, *(groups / group).parents):
+        if folder.is_relative_to(groups) and (limit := _limit(folder)) is not None:
+            yield limit
+
+
+def _limit(folder: Path) -> int | None:
+    try:
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        used = int((folder / "memory.current").read_text()) - int(statistics["inactive_file"])
+        return int((folder / "memory.max").read_text()) - used
+    except (OSError, KeyError, ValueError):  # no limit reads "max"
+        return None

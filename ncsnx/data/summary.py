@@ -1,0 +1,132 @@
+"""What a data set holds: counts, labels, the statistics of its channels, and a contact sheet."""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ncsnx.data.dataset import NO_LABEL, Dataset, Images
+from ncsnx.data.read_ahead import read_ahead
+from ncsnx.data.splits import Splits
+from ncsnx.errors import NcsnxError
+from ncsnx.images import grid, square_columns, to_uint8
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.work import Work
+
+_AT_ONCE_BYTES = 1 << 20
+_MOST_AT_ONCE = 64
+_CELL_PIXELS = 256
+"""Larger images are made smaller on the contact sheet."""
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """A data set in numbers; pixels are those of all images, as the reader gives them."""
+
+    train: int
+    held_out: int
+    labels: dict[int, int]
+    """Images of each label, training and held out; empty where there are none."""
+    shape: tuple[int, int, int]
+    """(C, H, W)."""
+    dtype: str
+    value_range: tuple[float, float]
+    """The stored values that mean black and white."""
+    least: float
+    """The least stored value that there is."""
+    most: float
+    mean: tuple[float, ...]
+    """Of each channel, in units in which black is 0 and white 1."""
+    standard_deviation: tuple[float, ...]
+    """Of each channel, in the same units, over all pixels."""
+    pixel_bytes: int
+    """Bytes of all images as stored."""
+    fingerprint: str
+
+
+def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
+    """Reads every image once. Raises NcsnxError for an empty set, and for an image that can't be read."""
+    tally = _Tally(splits.train)
+    count = len(splits.train) + len(splits.held_out)
+    if count == 0:
+        raise NcsnxError("the data set holds no image; look at where its files should be")
+    with work.progress("reading", total=count, unit="images") as advance:
+        for split in (splits.train, splits.held_out):
+            for images in read_all(split, workers):
+                work.check_stop()
+                tally.add(images)
+                advance(len(images.pixels))
+    mean, deviation = tally.statistics()
+    return Summary(
+        train=len(splits.train),
+        held_out=len(splits.held_out),
+        labels=dict(sorted(tally.labels.items())),
+        shape=splits.train.shape,
+        dtype=str(tally.dtype).removeprefix("torch."),
+        value_range=splits.train.value_range,
+        least=tally.least,
+        most=tally.most,
+        mean=mean,
+        standard_deviation=deviation,
+        pixel_bytes=tally.pixel_bytes,
+        fingerprint=splits.fingerprint,
+    )
+
+
+def read_all(split: Dataset, workers: int = 0) -> Iterator[Images]:
+    """The images of a split in order, some at a time."""
+    channels, height, width = split.shape
+    most = max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // (channels * height * width)))
+    pieces = [range(start, min(len(split), start + most)) for start in range(0, len(split), most)]
+    return read_ahead(partial(_read, split), pieces, workers)
+
+
+def _read(split: Dataset, piece: range) -> Images:
+    return split.read(torch.arange(piece.start, piece.stop))
+
+
+class _Tally:
+    """Sums over all pixels."""
+
+    def __init__(self, split: Dataset) -> None:
+        self._low, self._high = split.value_range
+        self._sums = torch.zeros(2, split.shape[0], dtype=torch.float64)  # of the values and of their squares
+        self._pixels = 0
+        self.dtype: torch.dtype | None = None
+        self.labels: Counter[int] = Counter()
+        self.least, self.most = float("inf"), float("-inf")
+        self.pixel_bytes = 0
+
+    def add(self, images: Images) -> None:
+        pixels = images.pixels
+        self.dtype = pixels.dtype
+        self.pixel_bytes += pixels.numel() * pixels.element_size()
+        values = pixels.to(torch.float64)
+        self.least = min(self.least, float(values.min()))
+        self.most = max(self.most, float(values.max()))
+        unit = (values - self._low) / (self._high - self._low)
+        self._sums += torch.stack([power.sum(dim=(0, 2, 3)) for power in (unit, unit * unit)])
+        self._pixels += unit[:, 0].numel()
+        self.labels.update(label for label in images.labels.tolist() if label != NO_LABEL)
+
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel."""
+        mean, mean_square = self._sums / self._pixels
+        # rounding can make the variance of one colour negative
+        deviation = (mean_square - mean * mean).clamp(min=0).sqrt()
+        return tuple(mean.tolist()), tuple(deviation.tolist())
+
+
+def contact_sheet(split: Dataset, n: int, seed: int = 0) -> Tensor:
+    """A grid of n images of a split, or of all if there are fewer, chosen by the seed: (C, H', W') uint8."""
+    count = min(n, len(split))
+    chosen = Stream(seed, Purpose.SUBSETS).permutation(len(split), epoch=0)[:count].sort().values
+    low, high = split.value_range
+    unit = (split.read(chosen).pixels.to(torch.float32) - low) / (high - low)
+    if max(unit.shape[-2:]) > _CELL_PIXELS:
+        unit = F.interpolate(unit, size=(_CELL_PIXELS, _CELL_PIXELS), mode="bilinear", antialias=True)
+    return grid(to_uint8(unit), square_columns(count))

@@ -1,0 +1,84 @@
+"""A real server on this machine, in a thread, that can do wrong what servers do wrong."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import attrs
+
+
+@attrs.define
+class Server:
+    """What a server answers, and what it was asked."""
+
+    files: dict[str, bytes]
+    etag: str | None = '"one"'
+    modified: str | None = None
+    knows_ranges: bool = True
+    """Whether it answers a Range; else it sends the whole file."""
+    minds_changes: bool = True
+    """Whether it sends the whole file where If-Range names another version."""
+    breaks_off_after: list[int] = attrs.Factory(list)
+    """Bytes after which the connection ends, for the first requests."""
+    status: int = 200
+    content_type: str = "application/octet-stream"
+    says_length: bool = True
+    before: Callable[[], None] = lambda: None
+    ranges: list[str | None] = attrs.Factory(list)
+    """The Range of each request."""
+    address: str = ""
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        asked = handler.headers.get("Range")
+        self.ranges.append(asked)
+        self.before()
+        content = self.files.get(handler.path.removeprefix("/"))
+        if self.status != 200 or content is None:
+            handler.send_error(404 if content is None else self.status)
+            return
+        version = handler.headers.get("If-Range")
+        is_current = (version is not None and version in (self.etag, self.modified)) or not self.minds_changes
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and is_current and self.knows_ranges else 0
+        if start >= len(content) > 0:
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(content)}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self._send(handler, content[start:])
+
+    def _send(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
+        handler.send_header("Content-Type", self.content_type)
+        if self.says_length:
+            handler.send_header("Content-Length", str(len(content)))
+        for name, value in (("ETag", self.etag), ("Last-Modified", self.modified)):
+            if value is not None:
+                handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(content[: self.breaks_off_after.pop(0)] if self.breaks_off_after else content)
+        handler.close_connection = True
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.answer(self)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    server.address = f"http://127.0.0.1:{http.server_port}"
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()

@@ -1,0 +1,301 @@
+"""Images as numbers in files."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
+
+from ncsnx.config.data import Arrays
+from ncsnx.data import DataMissingError, Splits, TrainingBatches
+from ncsnx.data.arrays import open_arrays
+from ncsnx.data.dataset import NO_LABEL
+from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
+from tests.data.watching import Watcher
+
+KINDS = (".npy", ".npz", ".safetensors")
+VALUES = np.random.default_rng(1).integers(0, 256, (12, 3, 5, 5), dtype=np.uint8)
+
+
+def written(path: Path, values: "NDArray[Any]", **others: "NDArray[Any]") -> Path:
+    if path.suffix == ".npy":
+        np.save(path, values)
+    elif path.suffix == ".npz":
+        np.savez_compressed(path, images=values, **others)
+    else:
+        arrays = {"images": values, **others}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    return path
+
+
+def opened(path: Path, work: Work | None = None, **fields: Any) -> Splits:
+    data = Arrays(path=str(path), **{"image_size": 5, "channels": 3, **fields})
+    return open_arrays(data, path.parent / "data", work or Work())
+
+
+def together(splits: Splits) -> torch.Tensor:
+    """All images in their order in the file."""
+    found = [split.read(torch.arange(len(split))) for split in (splits.train, splits.held_out)]
+    ids = torch.cat([images.ids for images in found])
+    assert sorted(ids.tolist()) == list(range(len(ids)))
+    return torch.cat([images.pixels for images in found])[ids.argsort()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", ["N×C×H×W", "N×H×W×C"])
+def test_every_image_is_in_one_split_with_channels_first(tmp_path: Path, kind: str, layout: str) -> None:
+    values = VALUES if layout == "N×C×H×W" else VALUES.transpose(0, 2, 3, 1)
+    splits = opened(written(tmp_path / f"x{kind}", values), held_out=0.4)
+    assert np.array_equal(together(splits).numpy(), VALUES)
+    for split in (splits.train, splits.held_out):
+        assert (split.shape, split.value_range) == ((3, 5, 5), (0, 255))
+        images = split.read(torch.arange(len(split)))
+        assert images.pixels.dtype == torch.uint8
+        assert images.pixels.is_contiguous()
+        assert (images.labels == NO_LABEL).all()
+        assert split.read(torch.arange(0)).pixels.shape == (0, 3, 5, 5)
+        assert torch.equal(split.read(torch.tensor([1, 0, 1])).pixels, images.pixels[[1, 0, 1]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_channel_needs_no_axis(tmp_path: Path, kind: str) -> None:
+    splits = opened(written(tmp_path / f"x{kind}", VALUES[:, 0]), channels=1)
+    assert np.array_equal(together(splits).numpy(), VALUES[:, :1])
+
+
+def test_order_in_memory_and_of_bytes_makes_no_difference(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.asfortranarray(VALUES.astype(">i4")))
+    pixels = together(opened(tmp_path / "x.npy"))
+    assert pixels.dtype == torch.int32
+    assert np.array_equal(pixels.numpy(), VALUES)
+
+
+TYPES = {
+    "bool": "uint8",
+    "uint8": "uint8",
+    "int8": "int8",
+    "uint16": "int32",
+    "int16": "int16",
+    "uint32": "int64",
+    "int32": "int32",
+    "int64": "int64",
+    "float16": "float32",
+    "float32": "float32",
+    "float64": "float32",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stored", TYPES)
+def test_values_keep_their_type_as_far_as_torch_calculates_with_it(tmp_path: Path, kind: str, stored: str) -> None:
+    largest = {"b": 1, "f": 2048}.get(np.dtype(stored).kind) or np.iinfo(stored).max
+    values = np.zeros((4, 1, 2, 2), dtype=stored)
+    values[1] = 1
+    values[2:] = largest
+    splits = opened(written(tmp_path / f"x{kind}", values), image_size=2, channels=1, high=float(largest))
+    pixels = together(splits)
+    assert pixels.dtype == getattr(torch, TYPES[stored])
+    assert pixels[:, 0, 1, 1].tolist() == [0, 1, largest, largest]
+
+
+def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
+    save_torch({"x": torch.full((4, 1, 2, 2), 0.5, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
+    splits = opened(tmp_path / "x.safetensors", image_size=2, channels=1, high=1.0)
+    assert splits.train.read(torch.tensor([0])).pixels.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((4, 3, 5, 5), dtype=kind) for kind in ("complex64", "uint64", "U3", "M8[s]")]
+)
+def test_what_is_no_such_number_is_refused_by_its_type(tmp_path: Path, values: "NDArray[Any]") -> None:
+    with pytest.raises(
+        NcsnxError, match=f"x.npy: expected whole or floating.*found {values.dtype}".replace("[s]", ".*")
+    ):
+        opened(written(tmp_path / "x.npy", values))
+
+
+class Payload:
+    """Pickled, it makes a folder when it is unpickled."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.place),)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    harm = tmp_path / "harm"
+    objects = np.array([Payload(harm)], dtype=object)
+    np.save(tmp_path / "x.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "x.npz", images=objects)
+    np.savez(tmp_path / "labels.npz", images=VALUES, labels=objects)
+    (tmp_path / "raw.npy").write_bytes(pickle.dumps(Payload(harm)))
+    with zipfile.ZipFile(tmp_path / "raw.npz", "w") as archive:
+        archive.writestr("images.npy", pickle.dumps(Payload(harm)))
+    for name in ("x.npy", "x.npz", "labels.npz"):
+        with pytest.raises(NcsnxError, match=f"{name}: holds Python objects, which are never unpickled"):
+            opened(tmp_path / name)
+    for name in ("raw.npy", "raw.npz"):
+        with pytest.raises(NcsnxError, match=f"{name}"):
+            opened(tmp_path / name)
+    assert not harm.exists()
+    pickle.loads((tmp_path / "raw.npy").read_bytes())  # the payload is one
+    assert harm.exists()
+
+
+@pytest.mark.parametrize("kind", [".npz", ".safetensors"])
+def test_labels_are_read_and_an_array_can_be_chosen(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path / f"x{kind}", VALUES, labels=np.arange(12, dtype=np.int16), more=VALUES[:, :1])
+    with pytest.raises(NcsnxError, match=r"found (images, more|more, images); choose with data\.array=NAME"):
+        opened(path)
+    splits = opened(path, array="images")
+    for split in (splits.train, splits.held_out):
+        images = split.read(torch.arange(len(split)))
+        assert images.labels.dtype == torch.int64
+        assert torch.equal(images.labels, images.ids)
+    assert np.array_equal(together(opened(path, array="more", channels=1)).numpy(), VALUES[:, :1])
+    with pytest.raises(NcsnxError, match="expected an array mine"):
+        opened(path, array="mine")
+
+
+@pytest.mark.parametrize("labels", [np.arange(11), np.arange(12.0), np.zeros((12, 2), dtype=int)])
+def test_labels_must_be_one_whole_number_an_image(tmp_path: Path, labels: "NDArray[Any]") -> None:
+    with pytest.raises(NcsnxError, match="array labels: expected one whole number for each of the 12 images"):
+        opened(written(tmp_path / "x.npz", VALUES, labels=labels))
+
+
+SHAPES = [
+    ((12, 3, 6, 6), {}, "expected N×3×5×5 or N×5×5×3, found 12×3×6×6; it would fit data.channels=3 data.image_size=6"),
+    ((12, 5, 5), {}, "found 12×5×5; it would fit data.channels=1 data.image_size=5"),
+    ((12, 7, 7, 4), {}, "found 12×7×7×4; it would fit data.channels=4 data.image_size=7"),
+    ((12, 3, 7, 7), {"random_crop": 6}, "N×3×6×6 .* it would fit data.channels=3 data.random_crop=7"),
+    ((12, 3, 5, 6), {}, "images must be square: crop or pad them"),
+    ((12, 75), {}, "found 12×75; reshape it"),
+    ((12, 5, 6), {"channels": 1}, "expected N×1×5×5 or N×5×5×1 or N×5×5, found 12×5×6; images must be square"),
+    ((0, 3, 5, 5), {}, "expected images, found 0×3×5×5"),
+    ((), {}, "expected images, found a single number"),
+]
+
+
+@pytest.mark.parametrize(("shape", "fields", "message"), SHAPES)
+def test_another_form_is_refused_with_what_to_type(
+    tmp_path: Path, shape: tuple[int, ...], fields: dict[str, Any], message: str
+) -> None:
+    save_file({"images": np.zeros(shape, dtype=np.uint8)}, tmp_path / "x.safetensors")
+    with pytest.raises(NcsnxError, match=message):
+        opened(tmp_path / "x.safetensors", **fields)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 5), st.integers(1, 5), st.booleans())
+def test_any_layout_that_fits_is_read_as_it_is_meant(tmp_path: Path, channels: int, size: int, last: bool) -> None:
+    values = np.random.default_rng(size).integers(0, 256, (3, channels, size, size), dtype=np.uint8)
+    path = written(tmp_path / "x.npy", values.transpose(0, 2, 3, 1) if last else values)
+    watcher = Watcher()
+    pixels = together(opened(path, watcher.work, channels=channels, image_size=size)).numpy()
+    doubtful = channels == size > 1
+    assert np.array_equal(pixels, np.load(path) if doubtful else values)
+    assert any("is read as N×C×H×W" in warning for warning in watcher.warnings) == doubtful
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_out_of_the_declared_range_are_counted_and_the_range_to_declare_is_named(
+    tmp_path: Path, kind: str
+) -> None:
+    values = np.linspace(-1, 1, 300).reshape(12, 1, 5, 5)
+    path = written(tmp_path / f"x{kind}", values)
+    message = r"150 of 300 values aren't within low=0 and high=1: they are from -1 to 1; .* data\.low=-1 data\.high=1,"
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(NcsnxError, match=message):
+            opened(path, channels=1, high=1.0)
+    assert opened(path, channels=1, low=-1.0, high=1.0).train.value_range == (-1, 1)
+
+
+def test_the_range_that_is_suggested_is_accepted(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(12, 1, 5, 5)) * 1e-3
+    path = written(tmp_path / "x.npy", values)
+    with pytest.raises(NcsnxError) as error:
+        opened(path, channels=1, high=1e-9)
+    fields = dict(part.split("=") for part in str(error.value).replace(",", "").split() if part.startswith("data."))
+    low, high = float(fields["data.low"]), float(fields["data.high"])
+    assert opened(path, channels=1, low=low, high=high).train.value_range == (low, high)
+
+
+def test_a_range_that_is_hardly_used_is_doubted(tmp_path: Path) -> None:
+    watcher = Watcher()
+    path = written(tmp_path / "x.npy", np.linspace(0, 1, 300).reshape(12, 1, 5, 5))
+    opened(path, watcher.work, channels=1)
+    assert len(watcher.warnings) == 1
+    assert "is that the range, or is it data.low=0 data.high=1?" in watcher.warnings[0]
+    opened(path, watcher.work, channels=1, high=1.0)
+    assert len(watcher.warnings) == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    values = np.zeros((12, 1, 5, 5), dtype=np.float32)
+    values[3, 0, 0, :2] = value
+    with pytest.raises(NcsnxError, match="2 values are NaN or infinite"):
+        opened(written(tmp_path / "x.npy", values), channels=1)
+
+
+def test_values_are_looked_at_once_and_again_when_the_file_changes(tmp_path: Path) -> None:
+    values = np.zeros((3, 1, 400, 400), dtype=np.uint16)
+    path = written(tmp_path / "x.npy", values)
+    first, second = Watcher(), Watcher()
+    opened(path, first.work, channels=1, image_size=400)
+    opened(path, second.work, channels=1, image_size=400)
+    assert [watcher.jobs for watcher in (first, second)] == [[("looking at x.npy", 3)], []]
+    values[0, 0, 250, 0] = 300  # between the bytes that a fingerprint samples
+    written(path, values)
+    with pytest.raises(NcsnxError, match="1 of 480,000 values"):
+        opened(path, channels=1, image_size=400)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_workers_give_the_batches_of_none(tmp_path: Path, kind: str) -> None:
+    batches = TrainingBatches(opened(written(tmp_path / f"x{kind}", VALUES)).train, batch_size=5, seed=0)
+    for step, batch in enumerate(batches.between(0, 4, workers=2)):
+        assert torch.equal(batch.images.pixels, batches.at(step).images.pixels)
+    sent = pickle.loads(pickle.dumps(batches))
+    assert torch.equal(sent.at(3).images.pixels, batches.at(3).images.pixels)
+
+
+def test_the_split_stays_when_images_are_added(tmp_path: Path) -> None:
+    few, many = (opened(written(tmp_path / "x.npy", np.resize(VALUES, (n, 3, 5, 5))), held_out=0.3) for n in (50, 80))
+    for before, after in ((few.train, many.train), (few.held_out, many.held_out)):
+        assert set(before.read(torch.arange(len(before))).ids.tolist()) < set(
+            after.read(torch.arange(len(after))).ids.tolist()
+        )
+
+
+def test_a_file_that_isnt_there_or_is_of_another_kind_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataMissingError, match=r"x\.npy: bring it there, or say where it is with data\.path=FILE"):
+        opened(tmp_path / "x.npy")
+    (tmp_path / "x.npy").write_bytes(b"text that is no array")
+    with pytest.raises(NcsnxError, match=r"x\.npy: expected a \.npy, \.npz or safetensors file, found none of them"):
+        opened(tmp_path / "x.npy")
+    with pytest.raises(NcsnxError, match="can't be read: Is a directory"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [0, 9, 60, -20])
+def test_a_file_that_was_cut_is_named(tmp_path: Path, kind: str, kept: int) -> None:
+    path = written(tmp_path / f"x{kind}", VALUES)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(NcsnxError, match=rf"x\{kind}") as error:
+        opened(path)
+    assert "\n" not in str(error.value)

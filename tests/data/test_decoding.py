@@ -1,0 +1,245 @@
+"""Pictures as people have them."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import functional
+
+from ncsnx.data.decoding import BrokenImageError, as_array, colour, decode, fitted, flattened, is_grey, square
+
+WHITE, BLUE = (255, 255, 255), (0, 0, 255)
+VALUES = np.random.default_rng(3).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+COLOURS = Image.fromarray(VALUES[..., :3])
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, bits: int, colours: int, rows: bytes, *more: bytes) -> bytes:
+    """A PNG as its specification says; rows: each with its filter byte."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def read(content: bytes, channels: int = 3, background: tuple[int, int, int] = WHITE) -> Any:
+    return as_array(decode(content, "x"), channels, background)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "WEBP"])
+def test_colours_come_back_as_they_were(kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert np.array_equal(read(saved(COLOURS, kind, **options)), VALUES[..., :3])
+
+
+def test_a_jpeg_is_decoded_as_pillow_does() -> None:
+    content = saved(COLOURS, "JPEG", quality=95)
+    with Image.open(io.BytesIO(content)) as picture:
+        assert np.array_equal(read(content), np.array(picture))
+
+
+def test_grey_becomes_three_equal_channels_and_colours_become_grey_by_itu_601() -> None:
+    grey = Image.fromarray(VALUES[..., 0])
+    assert np.array_equal(read(saved(grey)), np.repeat(VALUES[..., :1], 3, axis=2))
+    assert np.array_equal(read(saved(grey), channels=1), VALUES[..., 0])
+    exact = VALUES[..., :3] @ np.array([0.299, 0.587, 0.114])
+    # rounded, with weights of 16 bits: half a step and 255 · 3 / 2**17
+    assert np.abs(read(saved(COLOURS), channels=1) - exact).max() < 0.5 + 0.006
+
+
+@pytest.mark.parametrize("background", [WHITE, BLUE])
+def test_an_alpha_channel_is_composited_on_the_background(background: tuple[int, int, int]) -> None:
+    values = VALUES.copy()
+    values[0, 0, 3], values[0, 1, 3] = 0, 255
+    alpha = values[..., 3:] / 255
+    expected = values[..., :3] * alpha + np.array(background) * (1 - alpha)
+    found = read(saved(Image.fromarray(values)), background=background)
+    assert np.abs(found - expected).max() <= 1
+    assert tuple(found[0, 0]) == background
+    assert np.array_equal(found[0, 1], values[0, 1, :3])
+
+
+def test_grey_with_alpha_is_composited_in_one_and_in_three_channels() -> None:
+    values = np.stack([VALUES[..., 0], np.where(VALUES[..., 1] < 128, 0, 255).astype(np.uint8)], axis=-1)
+    content = saved(Image.fromarray(values, mode="LA"))
+    expected = np.where(values[..., 1] == 0, 255, values[..., 0])
+    assert np.array_equal(read(content, channels=1), expected)
+    assert np.array_equal(read(content), np.repeat(expected[..., None], 3, axis=2))
+
+
+def test_a_palette_shows_its_colours_and_the_background_where_it_is_transparent() -> None:
+    picture = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), mode="P")
+    picture.putpalette([255, 0, 0, 0, 255, 0, 9, 9, 9])
+    assert read(saved(picture)).tolist() == [[[255, 0, 0], [0, 255, 0], [9, 9, 9]]]
+    assert read(saved(picture, transparency=1), background=BLUE)[0].tolist() == [[255, 0, 0], [0, 0, 255], [9, 9, 9]]
+    partly = read(saved(picture, transparency=bytes([0, 255, 128])), background=WHITE)[0]
+    assert partly[:2].tolist() == [[255, 255, 255], [0, 255, 0]]
+    assert np.abs(partly[2].astype(int) - (9 * 128 + 255 * 127) // 255).max() <= 1
+
+
+def test_one_transparent_colour_shows_the_background() -> None:
+    picture = Image.fromarray(np.array([[[1, 2, 3], [3, 2, 1]]], dtype=np.uint8))
+    assert read(saved(picture, transparency=(1, 2, 3)), background=BLUE)[0].tolist() == [[0, 0, 255], [3, 2, 1]]
+    grey = Image.fromarray(np.array([[7, 8]], dtype=np.uint8))
+    assert read(saved(grey, transparency=7), channels=1)[0].tolist() == [255, 8]
+
+
+def test_one_bit_is_black_and_white() -> None:
+    picture = Image.fromarray(np.array([[True, False]]))
+    assert picture.mode == "1"
+    assert read(saved(picture), channels=1).tolist() == [[255, 0]]
+    assert read(saved(picture, "TIFF", compression="group4"), channels=1).tolist() == [[255, 0]]
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B")])
+def test_sixteen_bits_are_rounded_to_eight(kind: str, mode: str) -> None:
+    values = np.array([[0, 128, 129, 257, 25_700, 40_000, 65_406, 65_407, 65_535]], dtype=np.uint16)
+    order = ">u2" if mode == "I;16B" else "<u2"
+    picture = Image.frombytes(mode, (9, 1), values.astype(order).tobytes())
+    expected = [round(value / 257) for value in values[0].tolist()]
+    assert expected[:3] == [0, 0, 1]
+    assert read(saved(picture, kind), channels=1)[0].tolist() == expected
+    assert read(saved(picture, kind))[0].tolist() == [[value] * 3 for value in expected]
+    assert is_grey(decode(saved(picture, kind), "x"))
+
+
+def test_sixteen_bits_in_colour_are_cut_to_the_upper_eight() -> None:
+    rows = b"\0" + struct.pack(">6H", 0x1234, 0x00FF, 0xFFFF, 0xAB00, 0x8000, 0x7FFF)
+    assert read(png(2, 1, 16, 2, rows))[0].tolist() == [[0x12, 0x00, 0xFF], [0xAB, 0x80, 0x7F]]
+
+
+def test_a_transparent_grey_of_sixteen_bits_shows_the_background() -> None:
+    rows = b"\0" + struct.pack(">2H", 25_700, 25_701)
+    content = png(2, 1, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 25_701)))
+    assert read(content, background=BLUE)[0].tolist() == [[100, 100, 100], [0, 0, 255]]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_becomes_the_colours_that_were_meant(kind: str) -> None:
+    flat = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red: cyan none, magenta and yellow full
+    found = read(saved(flat, kind))
+    assert np.abs(found.astype(int) - np.array([255, 0, 0])).max() <= 3
+    white = read(saved(Image.new("CMYK", (16, 16), (0, 0, 0, 0)), kind), channels=1)
+    assert white.min() >= 252
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_exif_says(kind: str, orientation: int) -> None:
+    upright = np.zeros((24, 40), dtype=np.uint8)
+    upright[:8, :8], upright[:8, -8:] = 255, 128  # a mark at the top left, a weaker one at the top right
+    undo: list[Callable[[Any], Any]] = [
+        lambda a: a,
+        lambda a: a[:, ::-1],
+        lambda a: a[::-1, ::-1],
+        lambda a: a[::-1],
+        lambda a: a.T,
+        lambda a: np.rot90(a, 1),
+        lambda a: a[::-1, ::-1].T,
+        lambda a: np.rot90(a, -1),
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(undo[orientation - 1](upright))).convert("RGB")
+    options = {"lossless": True} if kind == "WEBP" else {}
+    found = read(saved(stored, kind, exif=exif, **options), channels=1)
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).max() < 16  # what JPEG may lose
+
+
+def test_unreadable_exif_data_leaves_a_picture_as_it_is() -> None:
+    content = saved(COLOURS, "PNG", exif=b"Exif\0\0MM\0*garbage")
+    assert np.array_equal(read(content), VALUES[..., :3])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
+    frames = [Image.new("RGB", (4, 4), (value, value, value)) for value in (10, 200)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert (read(content) == 10).all()
+
+
+BROKEN = {
+    "nothing": (b"", "is empty"),
+    "a page": (b"<html>not found</html>", "isn't a picture of a known kind"),
+    "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "isn't a picture"),
+    "an animation of another kind": (saved(COLOURS.convert("P"), "GIF"), "isn't a picture of a known kind"),
+    "half a PNG": (saved(Image.effect_noise((64, 64), 50))[:2000], "truncated"),
+    "half a JPEG": (saved(Image.effect_noise((64, 64), 50), "JPEG")[:1000], "truncated"),
+    "half a WebP": (saved(Image.effect_noise((64, 64), 50), "WEBP")[:700], "."),
+    "half a TIFF": (saved(Image.effect_noise((64, 64), 50), "TIFF")[:2000], "."),
+    "measured values": (saved(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF"), "mode F.*data=arrays"),
+    "wide integers": (saved(Image.fromarray(np.ones((2, 2), dtype=np.int32)), "TIFF"), "mode I.*data=arrays"),
+    "a bomb": (png(10_000, 10_000, 8, 0, bytes(100)), r"100000000 pixels.*decompression bomb"),
+    "a larger bomb": (png(30_000, 30_000, 8, 0, bytes(100)), r"900000000 pixels.*decompression bomb"),
+    "bad pixels": (saved(COLOURS).replace(b"IDAT", b"IDAT\xff\xff\xff", 1), "."),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_broken_is_named_with_the_reason_in_one_line(case: str) -> None:
+    content, reason = BROKEN[case]
+    with pytest.raises(BrokenImageError, match=reason) as error:
+        decode(content, "some/file.png")
+    assert str(error.value) == f"some/file.png: {error.value.reason}"
+    assert error.value.reason
+    assert "\n" not in str(error.value)
+
+
+def test_transparent_pixels_dont_bleed_into_what_is_resized() -> None:
+    values = np.zeros((8, 8, 4), dtype=np.uint8)
+    values[:, :4] = (255, 255, 255, 255)  # white beside transparent black, on white: white
+    assert (square(saved(Image.fromarray(values)), "x", size=4, channels=3, background=WHITE) == 255).all()
+
+
+def test_a_palette_is_resized_as_the_colours_that_it_stands_for() -> None:
+    board = Image.fromarray(np.indices((8, 8), dtype=np.uint8).sum(axis=0, dtype=np.uint8) % 2, mode="P")
+    board.putpalette([0, 0, 0, 255, 255, 255])
+    pixels = square(saved(board), "x", size=4, channels=3, background=WHITE).astype(int)
+    assert np.abs(pixels - 127.5).max() < 16  # a mean of black and white, but for the rim
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
+def test_fitting_is_torchvisions_resize_and_centre_crop(width: int, height: int, size: int) -> None:
+    if max(width, height) > 20 * min(width, height):
+        return  # cut off beforehand, see the next test
+    values = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(values)
+    expected = functional.center_crop(functional.resize(image, size, functional.InterpolationMode.BILINEAR), size)
+    assert np.array_equal(np.array(fitted(image, size)), np.array(expected))
+
+
+def test_a_thread_of_a_picture_needs_no_gigabytes() -> None:
+    image = Image.new("L", (10_000_000, 1), 77)
+    image.paste(3, (0, 0, 4_000_000, 1))
+    assert np.array(fitted(image, 64)).tolist() == [[77] * 64] * 64
+
+
+def test_a_square_has_its_channels_first() -> None:
+    content = saved(COLOURS.resize((9, 6)))
+    pixels = square(content, "x", size=4, channels=3, background=WHITE)
+    assert pixels.shape == (3, 4, 4)
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels.transpose(1, 2, 0), np.array(fitted(flattened(decode(content, "x"), 3, WHITE), 4)))
+    assert square(content, "x", size=4, channels=1, background=WHITE).shape == (1, 4, 4)
+
+
+def test_colours_are_named_or_written_in_hexadecimal() -> None:
+    assert colour("black") == (0, 0, 0)
+    assert colour("#0a80FF") == (10, 128, 255)

@@ -1,0 +1,257 @@
+"""Folders and zips as others fill them."""
+
+import os
+import pickle
+import random
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ncsnx.data import image_files
+from ncsnx.data.decoding import BrokenImageError
+from ncsnx.data.image_files import ImageFiles, unsafe
+from ncsnx.errors import NcsnxError
+from tests.data.pictures import save, zip_of, zipped
+
+NAMES = ["b.PNG", "a/z.jpg", "a.jpeg", "a/b/c.Tiff", "c.webp", "d.bmp", "e.tif", "z.d/x.png"]
+OTHERS = ["notes.txt", ".hidden.png", ".folder/x.png", "a/.DS_Store", "png", "__MACOSX/a/._z.jpg", "__MACOSX/y.png"]
+SORTED = ["a/b/c.Tiff", "a/z.jpg", "a.jpeg", "b.PNG", "c.webp", "d.bmp", "e.tif", "z.d/x.png"]
+
+
+def written(root: Path, names: list[str]) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def test_pictures_of_a_folder_and_of_a_zip_are_found_in_any_case_and_in_one_order(tmp_path: Path) -> None:
+    folder = written(tmp_path / "pictures", NAMES + OTHERS)
+    packed = zip_of(tmp_path / "a_zip_without_its_suffix", folder)
+    for path in (folder, packed):
+        files = ImageFiles.open(path)
+        assert list(files.names) == SORTED
+        assert len(files) == 8
+        assert [files.read(name) for name in files.names] == [name.encode() for name in SORTED]
+        assert files.sizes == [len(name) for name in SORTED]
+
+
+def test_a_folder_that_is_called_zip_is_a_folder(tmp_path: Path) -> None:
+    assert ImageFiles.open(written(tmp_path / "x.zip", ["a.png"])).names == ("a.png",)
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    written(tmp_path / "elsewhere", ["b.png", "deep/c.png"])
+    folder = written(tmp_path / "data", ["a.png"])
+    (folder / "far").symlink_to(tmp_path / "elsewhere")
+    (folder / "link.png").symlink_to(tmp_path / "elsewhere" / "b.png")
+    files = ImageFiles.open(folder)
+    assert files.names == ("a.png", "far/b.png", "far/deep/c.png", "link.png")
+    assert files.read("link.png") == b"b.png"
+
+
+def test_links_to_folders_that_are_in_the_set_already_are_refused_by_name(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", ["inner/a.png"])
+    (folder / "inner" / "up").symlink_to("..")
+    (folder / "alias").symlink_to("inner")
+    written(tmp_path / "ring", ["x.png"])
+    (folder / "ring").symlink_to(tmp_path / "ring")
+    (tmp_path / "ring" / "back").symlink_to(folder)
+    with pytest.raises(NcsnxError) as error:
+        ImageFiles.open(folder)
+    assert "3 of its entries can't be used" in str(error.value)
+    for name in ("inner/up", "alias", "ring/back"):
+        assert f"{name}: is a link to " in str(error.value)
+
+
+def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    written(tmp_path, ["good.png"])
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    with pytest.raises(NcsnxError) as error:
+        ImageFiles.open(tmp_path)
+    assert "good" not in str(error.value)
+    for name in ("pipe.png", "gone.png", "loop.png"):
+        assert f"{name}: isn't a file" in str(error.value)
+
+
+def test_where_there_is_no_picture_the_error_says_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+    written(tmp_path / "other", ["a.gif", "b.gif", "c.heic"])
+    with pytest.raises(NcsnxError, match=r"\.png, .*\.webp.*only other files \(2 with \.gif, 1 with \.heic\)"):
+        ImageFiles.open(tmp_path / "other")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NcsnxError, match=r"empty: expected images .* found none"):
+        ImageFiles.open(tmp_path / "empty")
+    with pytest.raises(NcsnxError, match="found nothing"):
+        ImageFiles.open(tmp_path / "missing")
+    (tmp_path / "not.zip").write_bytes(b"PK\3\4 and no more")
+    with pytest.raises(NcsnxError, match=r"not\.zip: .* neither"):
+        ImageFiles.open(tmp_path / "not.zip")
+
+
+HOSTILE = {
+    "/etc/a.png": "absolute path",
+    "../a.png": "leads out of the folder",
+    "x/../../a.png": "leads out of the folder",
+    "..\\a.png": "backslash",
+    "C:/a.png": "absolute path",
+    "../hidden/.notes.txt": "leads out of the folder",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_zip_members_that_leave_the_folder_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    path = zipped(tmp_path / "x.zip", {"good.png": b"1", name: b"2"})
+    with pytest.raises(NcsnxError, match=HOSTILE[name]) as error:
+        ImageFiles.open(path)
+    assert f"1 of its entries can't be used; mend or remove them: {name}: " in str(error.value)
+
+
+def test_a_nul_in_a_members_name_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", {"good.png": b"1", "bad.pngQ.txt": b"2"})
+    path.write_bytes(path.read_bytes().replace(b"bad.pngQ.txt", b"bad.png\0.txt"))
+    with pytest.raises(NcsnxError, match="NUL") as error:
+        ImageFiles.open(path)
+    assert "\0" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_doubled_members_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a.png", "b.png", "a.png", "./b.png"):
+            archive.writestr(name, b"1")
+    with pytest.raises(NcsnxError, match=r"2 of its entries.*a\.png: is there twice; \./b\.png: is there twice"):
+        ImageFiles.open(path)
+
+
+def test_encrypted_members_are_refused_by_name(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", {"a.png": b"1"}, zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1  # the flag in the central directory
+    path.write_bytes(content)
+    with pytest.raises(NcsnxError, match=r"a\.png: is encrypted"):
+        ImageFiles.open(path)
+
+
+def test_members_that_unpack_to_far_more_than_they_are_are_refused_by_name(tmp_path: Path) -> None:
+    bomb = zipped(tmp_path / "x.zip", {"a.png": bytes(70 * 2**20), "black.png": bytes(2**20)})
+    with pytest.raises(NcsnxError, match=r"1 of its .*a\.png: would unpack from 7\d,\d+ to 73,400,320 bytes"):
+        ImageFiles.open(bomb)
+    slow = zipped(tmp_path / "y.zip", {"a.png": b"1"}, zipfile.ZIP_LZMA)
+    with pytest.raises(NcsnxError, match=r"a\.png: is compressed by another method than deflate"):
+        ImageFiles.open(slow)
+
+
+def test_a_member_never_unpacks_to_more_than_it_declares(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", {"a.png": bytes(40 * 2**20)})
+    content = path.read_bytes()
+    lie = content.replace(struct.pack("<I", 40 * 2**20), struct.pack("<I", 100))
+    assert lie != content
+    path.write_bytes(lie)
+    files = ImageFiles.open(path)
+    tracemalloc.start()
+    with pytest.raises(BrokenImageError, match=r"a\.png: can't be read: Bad CRC"):
+        files.read("a.png")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+def test_a_damaged_member_and_a_file_that_has_gone_are_broken_pictures(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", {"a.png": b"some bytes that are stored"}, zipfile.ZIP_STORED)
+    path.write_bytes(path.read_bytes().replace(b"some", b"same"))
+    with pytest.raises(BrokenImageError, match=r"a\.png: can't be read: Bad CRC"):
+        ImageFiles.open(path).read("a.png")
+    files = ImageFiles.open(written(tmp_path / "folder", ["a.png"]))
+    (tmp_path / "folder" / "a.png").unlink()
+    with pytest.raises(BrokenImageError, match=r"a\.png: can't be read: No such file"):
+        files.read("a.png")
+
+
+def test_a_zip_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", {f"{number}.png": bytes(100) for number in range(20)})
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(NcsnxError, match=r"x\.zip: "):
+        ImageFiles.open(path)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text("ab.:/\\\0 é", min_size=1, max_size=8), min_size=1, max_size=4, unique=True))
+def test_whatever_members_are_called_what_is_taken_lies_below_the_root(tmp_path: Path, names: list[str]) -> None:
+    members = {name + ".png": name.encode() for name in names}
+    for name in members:
+        if unsafe(name) is None:
+            assert (tmp_path / name).resolve().is_relative_to(tmp_path.resolve())
+    # zipfile writes no NUL
+    path = zipped(tmp_path / "x.zip", {name: content for name, content in members.items() if "\0" not in name})
+    try:
+        files = ImageFiles.open(path)
+    except NcsnxError:
+        return
+    assert not any(unsafe(name) for name in members if "\0" not in name)
+    for name in files.names:
+        assert ".." not in name.split("/")
+        assert files.read(name) in members.values()
+
+
+def test_the_fingerprint_is_of_names_and_contents_and_not_of_the_place(tmp_path: Path) -> None:
+    def fingerprint(folder: Path) -> tuple[str, str]:
+        return ImageFiles.open(folder).fingerprint, ImageFiles.open(zip_of(tmp_path / "z", folder)).fingerprint
+
+    first = written(tmp_path / "one", NAMES)
+    second = written(tmp_path / "two", NAMES)
+    before = fingerprint(first)
+    assert fingerprint(second) == before
+    (second / "a.jpeg").write_bytes(b"A.jpeg")
+    assert all(a != b for a, b in zip(fingerprint(second), before, strict=True))
+    (first / "a.jpeg").rename(first / "aa.jpeg")
+    assert all(a != b for a, b in zip(fingerprint(first), before, strict=True))
+
+
+def test_of_many_files_every_name_and_size_counts_and_some_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_files, "SAMPLED_FILES", 5)
+    folder = written(tmp_path, [f"{number:02d}.png" for number in range(23)])
+    marks = {ImageFiles.open(folder).fingerprint}
+    for number in range(23):
+        (folder / f"{number:02d}.png").write_bytes(b"longer than it was")
+        marks.add(ImageFiles.open(folder).fingerprint)
+    assert len(marks) == 24
+
+
+def test_pictures_can_be_left_out(tmp_path: Path) -> None:
+    files = ImageFiles.open(written(tmp_path / "all", ["a.png", "b.png", "c.png"]))
+    rest = files.without({"b.png"})
+    assert rest.names == ("a.png", "c.png")
+    assert rest.read("c.png") == b"c.png"
+    assert rest.fingerprint == ImageFiles.open(written(tmp_path / "rest", ["a.png", "c.png"])).fingerprint
+
+
+def test_a_zip_is_opened_anew_by_each_process(tmp_path: Path) -> None:
+    generator = random.Random(0)
+    members = {f"{number}.png": generator.randbytes(200_000) for number in range(8)}
+    files = ImageFiles.open(zipped(tmp_path / "x.zip", members))
+    files.read("0.png")
+    sent = pickle.loads(pickle.dumps(files))
+    assert (sent.names, sent.fingerprint) == (files.names, files.fingerprint)
+    child = os.fork()
+    if child == 0:  # reads beside its parent, which would move the place in a file that both share
+        good = all(files.read(name) == content for _ in range(20) for name, content in members.items())
+        os._exit(0 if good else 1)
+    good = all(files.read(name) == content for _ in range(20) for name, content in members.items())
+    assert os.waitpid(child, 0)[1] == 0
+    assert good
+    assert sent.read("7.png") == members["7.png"]
+
+
+def test_a_real_picture_in_a_zip_is_its_bytes(tmp_path: Path) -> None:
+    path = save(tmp_path / "pictures" / "sub" / "a.png", 5)
+    assert ImageFiles.open(zip_of(tmp_path / "x.zip", tmp_path / "pictures")).read("sub/a.png") == path.read_bytes()

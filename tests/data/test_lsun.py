@@ -1,0 +1,314 @@
+import io
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from ncsnx.cache import cache_folder
+from ncsnx.config.data import LSUN
+from ncsnx.data import TrainingBatches
+from ncsnx.data.lmdb_store import LmdbStore
+from ncsnx.data.lsun import build_lsun_lmdb, read_lsun
+from ncsnx.data.missing import DataMissingError
+from ncsnx.data.splits import Splits
+from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.work import Advance, Work
+from tests.data import published
+from tests.data.miniature import LSUN_PICTURES, encoded, write_lmdb, write_lsun
+
+EVERYTHING = torch.arange(len(LSUN_PICTURES))
+BEDROOM = LSUN(category="bedroom", image_size=16)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache for every test, so that none finds another's list of keys."""
+    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Heard:
+    """Notes what a job shows and says."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, int, int]] = []
+        self.warned: list[str] = []
+        self.work = Work(progress=self._progress, warning=self.warned.append)
+
+    @contextmanager
+    def _progress(self, name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
+        done = 0
+
+        def advance(count: int = 1) -> None:
+            nonlocal done
+            done += count
+
+        yield advance
+        self.shown.append((name, total, done))
+
+
+def opened(folder: Path, data: LSUN = BEDROOM, work: Work | None = None) -> Splits:
+    return read_lsun(data, folder, work or Work())
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize("size", [16, 17, 11, 40])
+def test_pictures_of_every_kind_come_in_the_order_of_their_keys_as_torchvision_transforms_them(
+    tmp_path: Path, size: int
+) -> None:
+    train, held_out = write_lsun(tmp_path / "lsun")
+    splits = opened(tmp_path, LSUN(category="bedroom", image_size=size))
+    transform = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+    published.check(splits.train, train, range(len(train)), transform)
+    published.check(splits.held_out, held_out, [len(train), len(train) + 1], transform)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_two_workers_read_what_none_reads(tmp_path: Path) -> None:
+    write_lsun(tmp_path / "lsun")
+    batches = TrainingBatches(opened(tmp_path).train, batch_size=4, seed=0)
+    alone = [batches.at(step) for step in range(5)]  # so that the LMDB is open when the workers are forked
+    ahead = list(batches.between(0, 5, workers=2))
+    assert [batch.images.ids.tolist() for batch in ahead] == [batch.images.ids.tolist() for batch in alone]
+    assert all(torch.equal(a.images.pixels, b.images.pixels) for a, b in zip(alone, ahead, strict=True))
+
+
+def test_a_split_can_be_sent_to_a_process_that_wasnt_forked(tmp_path: Path) -> None:
+    write_lsun(tmp_path / "lsun")
+    split = opened(tmp_path).train
+    pixels = split.read(EVERYTHING).pixels
+    assert torch.equal(pickle.loads(pickle.dumps(split)).read(EVERYTHING).pixels, pixels)
+
+
+def test_one_lmdb_can_be_opened_many_times_and_read_by_many_threads(tmp_path: Path) -> None:
+    train, _ = write_lsun(tmp_path / "lsun")
+    folder = tmp_path / "lsun" / "bedroom_train_lmdb"
+    key = next(LmdbStore(folder).keys())
+    seen: list[bytes | None] = []
+    stores = [LmdbStore(folder) for _ in range(8)]
+    threads = [threading.Thread(target=lambda store=store: seen.append(store.get(key))) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [train[0]] * 8
+
+
+def test_nothing_that_the_parent_opened_is_used_after_a_fork(tmp_path: Path) -> None:
+    train, _ = write_lsun(tmp_path / "lsun")
+    folder = tmp_path / "lsun" / "bedroom_train_lmdb"
+    first, second = LmdbStore(folder), LmdbStore(folder)
+    key = next(first.keys())
+    before = first.get(key)
+    child = os.fork()
+    if child == 0:
+        is_same = False
+        try:
+            is_same = first.get(key) == second.get(key) == LmdbStore(folder).get(key) == before
+        finally:
+            os._exit(0 if is_same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert first.get(key) == before == train[0]
+
+
+def test_a_set_that_was_made_anew_at_the_same_place_is_read_anew(tmp_path: Path) -> None:
+    write_lsun(tmp_path / "lsun")
+    before = opened(tmp_path)
+    first = before.train.read(EVERYTHING).pixels
+    (tmp_path / "lsun").rename(tmp_path / "old")
+    for split in ("train", "val"):
+        write_lmdb(tmp_path / "lsun" / f"bedroom_{split}_lmdb", {b"0": encoded("RGB", (20, 20), "JPEG", 5)})
+    after = opened(tmp_path)
+    assert len(after.train) == 1
+    assert after.fingerprint != before.fingerprint
+    assert torch.equal(before.train.read(EVERYTHING).pixels, first)
+
+
+def test_the_fingerprint_is_the_same_in_another_folder(tmp_path: Path) -> None:
+    write_lsun(tmp_path / "lsun")
+    before = opened(tmp_path).fingerprint
+    (tmp_path / "lsun").rename(tmp_path / "moved")
+    assert opened(tmp_path, LSUN(category="bedroom", image_size=16, root=str(tmp_path / "moved"))).fingerprint == before
+
+
+# --------------------------------------------------------------------------------------------------- the list of keys
+
+
+def test_keys_are_listed_once_with_progress_and_then_found_in_the_cache(tmp_path: Path, own_cache: Path) -> None:
+    write_lsun(tmp_path / "lsun")
+    first, second = Heard(), Heard()
+    pixels = opened(tmp_path, work=first.work).train.read(EVERYTHING).pixels
+    assert first.shown == [("listing bedroom_train_lmdb", 6, 6), ("listing bedroom_val_lmdb", 2, 2)]
+    assert len(list((own_cache / "lmdb-keys").iterdir())) == 2
+    assert torch.equal(opened(tmp_path, work=second.work).train.read(EVERYTHING).pixels, pixels)
+    assert second.shown == []
+
+
+@pytest.mark.parametrize("place", [3, 20, 50, 60, -1])
+def test_a_damaged_list_is_made_again(tmp_path: Path, own_cache: Path, place: int) -> None:
+    train, _ = write_lsun(tmp_path / "lsun")
+    opened(tmp_path)
+    lists = sorted((own_cache / "lmdb-keys").iterdir(), key=lambda path: -path.stat().st_size)
+    sound = lists[0].read_bytes()
+    damaged = bytearray(sound)
+    damaged[place] ^= 1
+    lists[0].write_bytes(damaged)
+    heard = Heard()
+    assert len(opened(tmp_path, work=heard.work).train) == len(train)
+    assert heard.shown == [("listing bedroom_train_lmdb", 6, 6)]
+    assert lists[0].read_bytes() == sound
+
+
+@pytest.mark.parametrize("length", [0, 13, 45, 50, 100])
+def test_a_list_that_was_cut_off_is_made_again(tmp_path: Path, own_cache: Path, length: int) -> None:
+    train, _ = write_lsun(tmp_path / "lsun")
+    opened(tmp_path)
+    for path in (own_cache / "lmdb-keys").iterdir():
+        path.write_bytes(path.read_bytes()[:length])
+    assert len(opened(tmp_path).train) == len(train)
+
+
+def test_without_a_cache_that_can_be_written_the_set_is_read_with_a_warning(tmp_path: Path, own_cache: Path) -> None:
+    train, _ = write_lsun(tmp_path / "lsun")
+    own_cache.write_bytes(b"a file in the way")
+    heard = Heard()
+    assert len(opened(tmp_path, work=heard.work).train) == len(train)
+    assert len(heard.warned) == 2
+    assert str(cache_folder()) in heard.warned[0]
+
+
+# ----------------------------------------------------------------------------------------------------- damaged files
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda content: b"", "an empty file"),
+        (lambda content: b"abc", "MDB_INVALID"),
+        (lambda content: content[::-1], "MDB_INVALID"),
+        (lambda content: content[: len(content) // 2], r"[0-9,]+ of [0-9,]+ bytes"),
+        (lambda content: content[:-4096], r"[0-9,]+ of [0-9,]+ bytes"),
+    ],
+    ids=["empty", "short", "foreign", "half", "cut"],
+)
+def test_a_file_that_is_no_sound_lmdb_is_one_line_and_never_ends_the_process(
+    tmp_path: Path, change: "type[bytes]", found: str
+) -> None:
+    write_lsun(tmp_path / "lsun")
+    path = tmp_path / "lsun" / "bedroom_val_lmdb" / "data.mdb"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(NcsnxError, match=rf"data\.mdb: expected a sound LMDB file, found: .*{found}.*get it again"):
+        opened(tmp_path)
+
+
+def test_an_lmdb_without_entries_is_refused(tmp_path: Path) -> None:
+    write_lsun(tmp_path / "lsun")
+    (tmp_path / "lsun" / "bedroom_val_lmdb").rename(tmp_path / "other")
+    write_lmdb(tmp_path / "lsun" / "bedroom_val_lmdb", {})
+    with pytest.raises(NcsnxError, match="found: no entries"):
+        opened(tmp_path)
+
+
+def test_an_entry_that_is_no_picture_is_named_by_its_key_when_it_is_read(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_lmdb(
+            tmp_path / "lsun" / f"bedroom_{split}_lmdb",
+            {b"a": encoded("RGB", (20, 20), "JPEG", 5), b"b\xff": b"no picture"},
+        )
+    split = opened(tmp_path).train
+    assert split.read(torch.tensor([0])).ids.tolist() == [0]
+    with pytest.raises(NcsnxError, match=r"bedroom_train_lmdb/data\.mdb: b\\xff: isn't a picture"):
+        split.read(torch.tensor([1]))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_part_that_is_missing_is_named_with_its_address_and_place(tmp_path: Path, split: str) -> None:
+    write_lsun(tmp_path / "lsun")
+    place = tmp_path / "lsun" / f"bedroom_{split}_lmdb"
+    place.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataMissingError, match=rf"http://.*/bedroom_{split}_lmdb\.zip.*{place}/data\.mdb"):
+        opened(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------------- building
+
+
+def write_pictures(folder: Path) -> dict[str, bytes]:
+    """Pictures in nested folders, one of them turned by EXIF, one with transparency, one that is a TIFF."""
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.open(io.BytesIO(encoded("RGB", (30, 20), "JPEG", 1))).save(turned, "JPEG", exif=exif)
+    pictures = {
+        "a.jpg": encoded("RGB", (30, 20), "JPEG", 2),
+        "b/grey.jpg": encoded("L", (30, 20), "JPEG", 3),
+        "b/sheer.png": encoded("RGBA", (20, 30), "PNG", 4),
+        "b/c/scan.tiff": encoded("RGB", (20, 20), "TIFF", 5),
+        "turned.jpg": turned.getvalue(),
+    }
+    for name, content in pictures.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return pictures
+
+
+def test_a_built_lmdb_is_read_as_lsun_and_keeps_jpegs_as_they_are(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "mine")
+    heard = Heard()
+    made = build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", "train", heard.work)
+    build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", "val", Work())
+    assert made == tmp_path / "lsun" / "bedroom_train_lmdb"
+    assert heard.shown == [("writing bedroom_train_lmdb", 5, 5)]
+    assert len(opened(tmp_path).train) == 5
+    store = LmdbStore(made)
+    kept = list(map(store.get, store.keys()))
+    assert {pictures["a.jpg"], pictures["b/grey.jpg"]} <= set(kept)
+    shapes = sorted(Image.open(io.BytesIO(content or b"")).size for content in kept)
+    assert shapes == [(20, 20), (20, 30), (20, 30), (30, 20), (30, 20)]  # the turned one is upright
+    assert {path.name for path in made.iterdir()} == {"data.mdb"}
+
+
+def test_transparent_pixels_of_a_built_lmdb_are_white(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "mine" / "clear.png")
+    for split in ("train", "val"):
+        build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", split, Work())
+    assert (opened(tmp_path).train.read(torch.tensor([0])).pixels == 255).all()
+
+
+def test_broken_pictures_are_all_named_and_nothing_is_left(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "mine")
+    (tmp_path / "mine" / "b" / "x.jpg").write_bytes(b"no picture")
+    (tmp_path / "mine" / "empty.png").write_bytes(b"")
+    with pytest.raises(NcsnxError, match=r"2 pictures can't be used.*b/x\.jpg: isn't a picture.*empty\.png: is empty"):
+        build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", "train", Work())
+    assert not (tmp_path / "lsun" / "bedroom_train_lmdb").exists()
+
+
+def test_a_stop_request_leaves_nothing(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise Stopped("stopped by SIGTERM")
+
+    write_pictures(tmp_path / "mine")
+    with pytest.raises(Stopped):
+        build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", "train", Work(check_stop=stop))
+    assert not (tmp_path / "lsun" / "bedroom_train_lmdb").exists()
+
+
+def test_an_lmdb_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+    train, _ = write_lsun(tmp_path / "lsun")
+    write_pictures(tmp_path / "mine")
+    with pytest.raises(NcsnxError, match=r"bedroom_train_lmdb/data\.mdb is there already"):
+        build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", "train", Work())
+    assert len(opened(tmp_path).train) == len(train)
+    with pytest.raises(UsageError, match="'train' or 'val', found 'test'"):
+        build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", "test", Work())

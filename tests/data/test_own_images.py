@@ -1,0 +1,218 @@
+"""A person's own pictures as a data set."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ncsnx.config.data import Images
+from ncsnx.data import DataMissingError, Splits, TrainingBatches
+from ncsnx.data.dataset import NO_LABEL
+from ncsnx.data.decoding import square
+from ncsnx.data.own_images import PictureFiles, open_images
+from ncsnx.data.places import own_path
+from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
+from tests.data.pictures import mixed, save, zip_of
+from tests.data.watching import Watcher
+
+
+def opened(root: Path, work: Work | None = None, **fields: Any) -> Splits:
+    data = Images(root=str(root), **{"image_size": 4, **fields})
+    return open_images(data, root.parent / "data", work or Work())
+
+
+def pictures(splits: Splits) -> tuple[PictureFiles, PictureFiles]:
+    assert isinstance(splits.train, PictureFiles)
+    assert isinstance(splits.held_out, PictureFiles)
+    return splits.train, splits.held_out
+
+
+def names(splits: Splits) -> tuple[list[str], list[str]]:
+    train, held_out = pictures(splits)
+    return list(train.names), list(held_out.names)
+
+
+def labels(splits: Splits) -> dict[str, int]:
+    return {
+        name: int(label) for split in pictures(splits) for name, label in zip(split.names, split.labels, strict=True)
+    }
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_picture_is_in_one_split_as_it_is_decoded(tmp_path: Path, channels: int) -> None:
+    written = mixed(tmp_path / "x", 30)
+    splits = opened(tmp_path / "x", channels=channels, background="#0102ff")
+    seen = {}
+    for split in pictures(splits):
+        assert (split.shape, split.value_range) == ((channels, 4, 4), (0, 255))
+        images = split.read(torch.arange(len(split)))
+        assert (images.pixels.dtype, images.labels.dtype, images.ids.dtype) == (torch.uint8, torch.int64, torch.int64)
+        for name, pixels, number in zip(split.names, images.pixels, images.ids, strict=True):
+            content = (tmp_path / "x" / name).read_bytes()
+            expected = square(content, name, size=4, channels=channels, background=(1, 2, 255))
+            assert np.array_equal(pixels.numpy(), expected)
+            assert written[number] == name
+            seen[name] = number
+    assert sorted(seen) == written
+    assert len(pictures(splits)[1]) > 0
+
+
+def test_pictures_come_in_the_order_they_are_asked_for(tmp_path: Path) -> None:
+    mixed(tmp_path / "x", 12)
+    split = opened(tmp_path / "x").train
+    together = split.read(torch.tensor([5, 0, 5]))
+    apart = [split.read(torch.tensor([index])) for index in (5, 0, 5)]
+    assert torch.equal(together.pixels, torch.cat([images.pixels for images in apart]))
+    assert torch.equal(together.ids, torch.cat([images.ids for images in apart]))
+    assert split.read(torch.arange(0)).pixels.shape == (0, 3, 4, 4)
+
+
+def test_a_zip_has_the_split_and_the_pixels_of_its_folder(tmp_path: Path) -> None:
+    mixed(tmp_path / "x", 20)
+    folder, packed = opened(tmp_path / "x"), opened(zip_of(tmp_path / "x.zip", tmp_path / "x"))
+    assert names(folder) == names(packed)
+    for first, second in zip(pictures(folder), pictures(packed), strict=True):
+        everything = torch.arange(len(first))
+        assert torch.equal(first.read(everything).pixels, second.read(everything).pixels)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.parametrize("source", ["folder", "zip"])
+def test_two_workers_give_the_batches_of_none(tmp_path: Path, source: str) -> None:
+    mixed(tmp_path / "x", 20)
+    root = tmp_path / "x" if source == "folder" else zip_of(tmp_path / "x.zip", tmp_path / "x")
+    batches = TrainingBatches(opened(root).train, batch_size=8, seed=0)
+    batches.at(0)  # the parent has the zip open when it forks
+    for step, batch in enumerate(batches.between(0, 6, workers=2)):
+        expected = batches.at(step)
+        assert torch.equal(batch.images.pixels, expected.images.pixels)
+        assert torch.equal(batch.images.ids, expected.images.ids)
+
+
+def test_a_split_can_be_sent_to_a_process_that_wasnt_forked(tmp_path: Path) -> None:
+    mixed(tmp_path / "x", 8)
+    split = opened(zip_of(tmp_path / "x.zip", tmp_path / "x")).train
+    split.read(torch.arange(2))
+    sent = pickle.loads(pickle.dumps(split))
+    assert torch.equal(sent.read(torch.arange(4)).pixels, split.read(torch.arange(4)).pixels)
+
+
+def test_about_the_declared_share_is_held_out(tmp_path: Path) -> None:
+    save(tmp_path / "one.png")
+    content = (tmp_path / "one.png").read_bytes()
+    (tmp_path / "x").mkdir()
+    for number in range(400):
+        (tmp_path / "x" / f"{number}.png").write_bytes(content)
+    for share in (0.0, 0.1, 0.5):
+        train, held_out = pictures(opened(tmp_path / "x", held_out=share))
+        assert len(train) + len(held_out) == 400
+        # five standard deviations of a binomial
+        assert abs(len(held_out) - 400 * share) <= 5 * (400 * share * (1 - share)) ** 0.5
+
+
+def test_the_split_stays_when_pictures_are_added(tmp_path: Path) -> None:
+    mixed(tmp_path / "x", 40)
+    train, held_out = names(opened(tmp_path / "x", held_out=0.3))
+    for number in range(20):
+        save(tmp_path / "x" / f"new{number}.png")
+    more_train, more_held_out = names(opened(tmp_path / "x", held_out=0.3))
+    assert set(train) < set(more_train)
+    assert set(held_out) < set(more_held_out)
+
+
+def test_of_a_few_pictures_one_is_held_out_and_one_is_left(tmp_path: Path) -> None:
+    for name in "ab":
+        save(tmp_path / "x" / f"{name}.png")
+    assert [len(split) for split in pictures(opened(tmp_path / "x", held_out=0.01))] == [1, 1]
+    with pytest.raises(NcsnxError, match="every one of its 2 pictures is held out"):
+        opened(tmp_path / "x", held_out=0.999999999)
+
+
+def test_a_folder_can_be_held_out(tmp_path: Path) -> None:
+    for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"):
+        save(tmp_path / "x" / "data" / name)
+    splits = opened(tmp_path / "x", held_out_folder="test")
+    assert names(splits) == (["data/train/a/1.png", "data/train/b/2.png"], ["data/test/a/3.png", "data/test/b/4.png"])
+    assert list(labels(splits).values()) == [0, 1, 0, 1]
+    with pytest.raises(NcsnxError, match=r"folder valid \(data\.held_out_folder\), found the folders test, train"):
+        opened(tmp_path / "x", held_out_folder="valid")
+
+
+def test_folders_are_classes_where_every_picture_is_in_one(tmp_path: Path) -> None:
+    for name in ("all/cat/1.png", "all/cat/deep/2.png", "all/dog/3.png", "all/ape/4.png"):
+        save(tmp_path / "x" / name)
+    assert labels(opened(tmp_path / "x")) == {
+        "all/ape/4.png": 0,
+        "all/cat/1.png": 1,
+        "all/cat/deep/2.png": 1,
+        "all/dog/3.png": 2,
+    }
+    save(tmp_path / "x" / "all" / "5.png")
+    assert set(labels(opened(tmp_path / "x")).values()) == {NO_LABEL}
+
+
+def test_one_folder_is_no_class(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / "x" / "all" / f"{number}.png")
+    assert set(labels(opened(tmp_path / "x")).values()) == {NO_LABEL}
+    # and classes of training images alone are of no use
+    for name in ("cat/1.png", "dog/2.png", "test/3.png"):
+        save(tmp_path / "y" / name)
+    assert set(labels(opened(tmp_path / "y", held_out_folder="test")).values()) == {NO_LABEL}
+
+
+def test_broken_pictures_are_refused_or_left_out_and_ids_stay(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / "x" / f"{number}.png", number)
+    whole = opened(tmp_path / "x", held_out=0.5)
+    (tmp_path / "x" / "2.png").write_bytes(b"text")
+    with pytest.raises(NcsnxError, match=r"1 of 6 pictures can't be used: 2\.png: "):
+        opened(tmp_path / "x", held_out=0.5)
+    watcher = Watcher()
+    rest = opened(tmp_path / "x", watcher.work, held_out=0.5, on_error="skip")
+    assert len(watcher.warnings) == 1
+    ids = sorted(int(number) for split in pictures(rest) for number in split.ids)
+    assert ids == [0, 1, 3, 4, 5]
+    assert rest.fingerprint != whole.fingerprint
+    (tmp_path / "x" / "2.png").unlink()
+    assert opened(tmp_path / "x", held_out=0.5).fingerprint == rest.fingerprint
+
+
+def test_a_picture_that_is_damaged_later_is_named_when_it_is_read(tmp_path: Path) -> None:
+    mixed(tmp_path / "x", 8)
+    train = pictures(opened(tmp_path / "x"))[0]
+    (tmp_path / "x" / train.names[2]).write_bytes(b"text")
+    train.read(torch.tensor([0, 1]))
+    with pytest.raises(NcsnxError, match=f"{tmp_path / 'x'}: {train.names[2]}: isn't a picture"):
+        train.read(torch.tensor([1, 2]))
+
+
+def test_pictures_that_have_to_be_enlarged_are_counted(tmp_path: Path) -> None:
+    for number, side in enumerate((4, 7, 8, 9)):
+        save(tmp_path / "x" / f"{number}.png", size=(12, side))
+    watcher = Watcher()
+    splits = opened(tmp_path / "x", watcher.work, image_size=6, random_crop=8)
+    assert splits.train.shape == (3, 8, 8)
+    assert watcher.warnings == ["2 of the pictures are smaller than 8 pixels and are enlarged"]
+
+
+def test_a_path_is_looked_for_in_the_current_folder_then_in_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataMissingError) as error:
+        own_path("mine", tmp_path / "data", field="root")
+    for part in (str(tmp_path / "here" / "mine"), str(tmp_path / "data" / "mine"), "data.root=DIR"):
+        assert part in str(error.value)
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    assert own_path("mine", tmp_path / "data") == tmp_path / "data" / "mine"
+    (tmp_path / "here" / "mine").mkdir()
+    assert own_path("mine", tmp_path / "data") == tmp_path / "here" / "mine"
+    assert own_path(str(tmp_path / "data"), tmp_path / "nowhere") == tmp_path / "data"
+    with pytest.raises(DataMissingError, match=r"isn't at /nowhere/x: .*data\.path=FILE"):
+        own_path("/nowhere/x", tmp_path)

@@ -1,0 +1,62 @@
+import os
+from functools import partial
+
+import pytest
+import torch
+
+from ncsnx.data.read_ahead import processors, read_ahead
+from ncsnx.errors import NcsnxError
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def refuse(bad: int, number: int) -> int:
+    if number == bad:
+        raise NcsnxError(f"picture {number} is broken\nin two lines")
+    return number
+
+
+def fail(number: int) -> int:
+    raise ZeroDivisionError("a bug")
+
+
+def die(number: int) -> int:
+    os._exit(3)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_what_is_read_comes_in_the_order_of_the_keys(workers: int) -> None:
+    keys = [5, 0, 5, *range(40)]
+    assert list(read_ahead(square, keys, workers)) == [square(key) for key in keys]
+    assert list(read_ahead(square, [], workers)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_keeps_its_words_and_comes_after_what_was_read_before(workers: int) -> None:
+    read = read_ahead(partial(refuse, 4), range(9), workers)
+    assert [next(read) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(NcsnxError) as caught:
+        next(read)
+    assert str(caught.value) == "picture 4 is broken\nin two lines"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError, match="in fail"):
+        list(read_ahead(fail, [1], workers=1))
+
+
+def test_a_process_that_dies_is_one_line() -> None:
+    with pytest.raises(NcsnxError, match=r"a process that reads data has died .*--workers"):
+        list(read_ahead(die, [1], workers=1))
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    list(read_ahead(square, range(4), workers=1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_there_is_a_processor() -> None:
+    assert processors() >= 1

@@ -1,0 +1,153 @@
+"""The first look at a set of pictures."""
+
+from pathlib import Path
+
+import pytest
+
+from ncsnx.cache import cache_folder
+from ncsnx.data import scan
+from ncsnx.data.image_files import ImageFiles
+from ncsnx.data.scan import Scan, scan_folder, scan_of, sound_files
+from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
+from tests.data.pictures import mixed, save, zip_of
+from tests.data.watching import Watcher
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+
+
+def with_broken_ones(root: Path, broken: int, sound: int = 8) -> ImageFiles:
+    mixed(root, sound)
+    root.mkdir(exist_ok=True)
+    for number in range(broken):
+        (root / f"broken{number:02d}.png").write_bytes(b"" if number % 2 else b"text")
+    return ImageFiles.open(root)
+
+
+def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
+    mixed(tmp_path / "x", 8)
+    save(tmp_path / "x" / "long.png", size=(40, 2), mode="P")
+    save(tmp_path / "x" / "large.png", size=(30, 20), mode="L")
+    found = scan_of(ImageFiles.open(tmp_path / "x"), Work())
+    assert found == Scan(
+        broken={},
+        modes={"L": 1, "P": 1, "RGB": 6, "RGBA": 2},  # WebP keeps no grey
+        grey=1,
+        short_sides={2: 1, 5: 8, 20: 1},
+        smallest=(6, 5),
+        largest=(30, 20),
+    )
+    assert found.sound == 10
+    assert [found.smaller_than(size) for size in (2, 3, 6, 20, 21)] == [0, 1, 9, 9, 10]
+
+
+def test_the_second_look_is_from_the_cache_and_says_the_same(tmp_path: Path) -> None:
+    files = with_broken_ones(tmp_path / "x", broken=3)
+    first, second = Watcher(), Watcher()
+    found = scan_of(files, first.work)
+    assert first.jobs == [("looking at x", 11)]
+    assert list(found.broken) == ["broken00.png", "broken01.png", "broken02.png"]
+    assert scan_of(ImageFiles.open(tmp_path / "x"), second.work) == found
+    assert second.jobs == []
+    assert scan_folder(files).is_relative_to(cache_folder())
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-20], lambda text: text.replace(b"RGBA", b"RGBX"), lambda _: b"[]"]
+)
+def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: "type[bytes]") -> None:
+    files = with_broken_ones(tmp_path / "x", broken=1)
+    found = scan_of(files, Work())
+    (path,) = scan_folder(files).glob("*.json")
+    path.write_bytes(damage(path.read_bytes()))
+    watcher = Watcher()
+    assert scan_of(files, watcher.work) == found
+    assert len(watcher.jobs) == 1
+
+
+def test_a_set_that_was_mended_or_added_to_is_looked_at_again(tmp_path: Path) -> None:
+    files = with_broken_ones(tmp_path / "x", broken=1)
+    scan_of(files, Work())
+    save(tmp_path / "x" / "new.png")
+    assert scan_of(ImageFiles.open(tmp_path / "x"), Work()).sound == 9
+    # mended behind the back of the fingerprint, whose sample and sizes may not show it
+    known = ImageFiles.open(tmp_path / "x")
+    assert known.fingerprint
+    save(tmp_path / "x" / "broken00.png")
+    assert scan_of(known, Work()).broken == {}
+
+
+def test_several_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_broken_ones(tmp_path / "x", broken=9, sound=90)
+    for path in (tmp_path / "x", zip_of(tmp_path / "x.zip", tmp_path / "x")):
+        files = ImageFiles.open(path)
+        alone = scan._scan(files, Work())
+        assert len(alone.broken) == 9
+        with monkeypatch.context() as patch:
+            patch.setattr(scan, "_ALONE_BYTES", 0)
+            assert scan._scan(files, Work()) == alone
+
+
+def test_a_look_ends_when_it_is_asked_to_and_nothing_is_kept_of_it(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise InterruptedError
+
+    files = with_broken_ones(tmp_path / "x", broken=0, sound=40)
+    with pytest.raises(InterruptedError):
+        scan_of(files, Watcher(check_stop=stop).work)
+    watcher = Watcher()
+    scan_of(files, watcher.work)
+    assert watcher.jobs == [("looking at x", 40)]
+
+
+def test_all_broken_files_are_named_at_once_with_what_to_do(tmp_path: Path) -> None:
+    files = with_broken_ones(tmp_path / "x", broken=3)
+    with pytest.raises(NcsnxError) as error:
+        sound_files(files, scan_of(files, Work()), "refuse", Work())
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / 'x'}: 3 of 11 pictures can't be used: broken00.png: isn't a picture of ")
+    assert "; broken01.png: is empty; broken02.png: " in message
+    assert "remove or mend them, or leave them out with data.on_error=skip (`ncsnx new`: --on-error skip)" in message
+    assert "\n" not in message
+
+
+def test_of_many_broken_files_twenty_are_named_and_a_list_has_all(tmp_path: Path) -> None:
+    files = with_broken_ones(tmp_path / "x", broken=25)
+    with pytest.raises(NcsnxError, match=r"broken19\.png: is empty; … and 5 more, all listed in ") as error:
+        sound_files(files, scan_of(files, Work()), "refuse", Work())
+    assert "broken20" not in str(error.value)
+    listed = scan_folder(files) / "broken.txt"
+    assert f"all listed in {listed};" in str(error.value)
+    lines = listed.read_text().splitlines()
+    assert len(lines) == 25
+    assert lines[23] == "broken23.png\tis empty"
+
+
+def test_broken_files_can_be_left_out_which_is_a_warning_with_their_number(tmp_path: Path) -> None:
+    files, watcher = with_broken_ones(tmp_path / "x", broken=7), Watcher()
+    rest = sound_files(files, scan_of(files, Work()), "skip", watcher.work)
+    assert (len(rest), len(files)) == (8, 15)
+    (warning,) = watcher.warnings
+    assert "7 of 15 pictures can't be used: broken00.png" in warning
+    assert "broken04.png" in warning
+    assert "… and 2 more" in warning
+
+
+def test_a_set_in_which_nothing_is_sound_is_refused_either_way(tmp_path: Path) -> None:
+    files = with_broken_ones(tmp_path / "x", broken=2, sound=0)
+    with pytest.raises(NcsnxError, match="2 of 2 pictures can't be used") as error:
+        sound_files(files, scan_of(files, Work()), "skip", Work())
+    assert "skip" not in str(error.value)
+
+
+def test_a_name_of_two_lines_is_shown_in_one(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a\nb.png").write_bytes(b"")
+    files = ImageFiles.open(tmp_path / "x")
+    with pytest.raises(NcsnxError, match=r"'a\\nb.png': is empty"):
+        sound_files(files, scan_of(files, Work()), "refuse", Work())

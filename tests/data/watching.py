@@ -1,0 +1,33 @@
+"""What a long job says to who runs it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from ncsnx.work import Advance, Work
+
+
+@attrs.define
+class Watcher:
+    """Keeps progress and warnings."""
+
+    warnings: list[str] = attrs.Factory(list)
+    jobs: list[tuple[str, int]] = attrs.Factory(list)
+    """(name, units done) of each job."""
+    check_stop: Callable[[], None] = lambda: None
+
+    @property
+    def work(self) -> Work:
+        return Work(progress=self._progress, warning=self.warnings.append, check_stop=self.check_stop)
+
+    @contextmanager
+    def _progress(self, name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
+        done = 0
+
+        def advance(count: int = 1) -> None:
+            nonlocal done
+            done += count
+
+        yield advance
+        self.jobs.append((name, done))
