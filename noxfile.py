@@ -45,6 +45,6 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Ratios: start-up, a training step, an evaluation, randomness, the console."""
+    """Ratios: start-up, a training step, an evaluation, randomness, the console, distances, reading packed images."""
     session.install("-e", ".")
     session.run("python", "-m", "tests.benchmarks")

@@ -24,6 +24,7 @@ from ncsnx.training.loss import score_matching_loss
 from ncsnx.training.optimizers import build_optimizer
 from tests.benchmarks.distances import distances
 from tests.benchmarks.pairs import Pair, alternate
+from tests.benchmarks.reading import reading
 
 PLAIN, DEFAULT = Execution(), Execution(memory_format="channels_last", fused=True)
 
@@ -107,3 +108,4 @@ if __name__ == "__main__":
     training()
     sampling()
     distances()
+    reading()

@@ -1,0 +1,389 @@
+"""`ncsnx data`: packs, checks, shows, downloads and builds data sets."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ncsnx.cli import data_sources as sources
+from ncsnx.cli import options
+from ncsnx.cli.data_sources import Meant, Reading
+from ncsnx.cli.session import session, work_of
+
+if TYPE_CHECKING:
+    from ncsnx.config.data import Data, Images, Packed
+    from ncsnx.console.messages import Messages
+    from ncsnx.data import Splits
+    from ncsnx.data.packed import PackedFile
+    from ncsnx.data.scan import Scan
+    from ncsnx.data.summary import Summary
+    from ncsnx.work import Work
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets, pack, check and get them.")
+
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, max=256, help="Processes that decode. [one a processor]")
+]
+_WORTH_WORKERS = 256
+"""Fewer images are decoded in the time that processes need to start."""
+_MOST_NAMED = 20
+
+
+@app.command("pack")
+def pack_command(
+    source: sources.Source,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
+    changes: sources.Changes = None,
+    size: sources.Size = None,
+    channels: sources.Channels = None,
+    background: sources.Background = None,
+    held_out: sources.HeldOut = None,
+    held_out_folder: sources.HeldOutFolder = None,
+    on_error: sources.OnError = None,
+    random_crop_from: sources.RandomCropFrom = None,
+    workers: Workers = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another file.")] = False,
+    data: options.DataFolder = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Decode every image once, into one file that training reads without decoding.
+
+    An interrupted packing goes on when the command is repeated. The split into training and held-out images is kept in
+    the file.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.data import data_folder
+        from ncsnx.data.packing import pack, settings_of
+        from ncsnx.stopping import StopRequest
+
+        reading = Reading(
+            image_size=size,
+            channels=channels,
+            background=background,
+            held_out=held_out,
+            held_out_folder=held_out_folder,
+            on_error=on_error,
+            random_crop=random_crop_from,
+        )
+        with StopRequest() as stop:
+            work = work_of(messages, stop)
+            what = sources.meant(source, changes, reading, data_folder(data), work)
+            splits = _opened(what, data, work)
+            settings = settings_of(what.data)
+            count = _workers(workers, splits)
+            packed = pack(splits, out, settings=settings, work=work, workers=count, overwrite=overwrite)
+        if json:
+            messages.json(_packed_facts(packed))
+        _say_how_to_train(messages, packed, what.data)
+
+
+@app.command("check")
+def check_command(
+    source: sources.Source,
+    changes: sources.Changes = None,
+    size: Annotated[int | None, typer.Option("--size", metavar="PIXELS", help="Of arrays.")] = None,
+    channels: Annotated[int | None, typer.Option("--channels", metavar="N", help="Of arrays.")] = None,
+    workers: Workers = None,
+    data: options.DataFolder = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Read everything once: a packed file is compared with its checksums, pictures are decoded; exit 1 for damage."""
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.config.data import Images, Packed
+        from ncsnx.data import data_folder
+        from ncsnx.stopping import StopRequest
+
+        with StopRequest() as stop:
+            work, folder = work_of(messages, stop), data_folder(data)
+            what = sources.meant(source, changes, Reading(image_size=size, channels=channels), folder, work, size=64)
+            if isinstance(what.data, Packed):
+                found = _check_packed(what.data, folder, work)
+            elif isinstance(what.data, Images):
+                found = _check_pictures(what.data, folder, work)
+            else:
+                found = _check_by_reading(what, data, workers, work)
+        messages.info(f"{source}: {found}; all is well")
+
+
+@app.command("show")
+def show_command(
+    source: sources.Source,
+    changes: sources.Changes = None,
+    size: sources.Size = None,
+    channels: sources.Channels = None,
+    background: sources.Background = None,
+    held_out: sources.HeldOut = None,
+    held_out_folder: sources.HeldOutFolder = None,
+    on_error: sources.OnError = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.png", help="The contact sheet. [NAME-sheet.png]")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=1024, help="Images on the contact sheet.")] = 64,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Which images those are.")] = 0,
+    workers: Workers = None,
+    data: options.DataFolder = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show counts, shapes, labels and channel statistics of a data set, and write a contact sheet.
+
+    Pictures of one's own are shown at 64 pixels, or as --size says.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.data import data_folder
+        from ncsnx.data.summary import contact_sheet, summarize
+        from ncsnx.errors import UsageError
+        from ncsnx.images import save_png
+        from ncsnx.stopping import StopRequest
+
+        if out is not None and out.suffix.lower() != ".png":
+            raise UsageError(f"--out {out}: the contact sheet is a PNG; give a name that ends in .png")
+        reading = Reading(
+            image_size=size,
+            channels=channels,
+            background=background,
+            held_out=held_out,
+            held_out_folder=held_out_folder,
+            on_error=on_error,
+        )
+        with StopRequest() as stop:
+            work, folder = work_of(messages, stop), data_folder(data)
+            what = sources.meant(source, changes, reading, folder, work, size=64)
+            splits = _opened(what, data, work)
+            summary = summarize(splits, work, _workers(workers, splits))
+            scan = _scan(what.data, folder, work)
+            sheet = out or Path(f"{what.name}-sheet.png")
+            save_png(sheet, contact_sheet(splits.train if len(splits.train) else splits.held_out, n, seed))
+        if json:
+            messages.json(_facts(what, summary, scan, sheet))
+        else:
+            _show(messages, what, summary, scan)
+        messages.info(f"contact sheet: {sheet}")
+
+
+@app.command("download")
+def download_command(
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="An experiment, whose data set is meant.")],
+    changes: sources.Changes = None,
+    data: options.DataFolder = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Get the data set of an experiment, where it has a stable address; else say what to get and where to put it.
+
+    An interrupted download goes on when the command is repeated.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.config.discovery import resolve
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.data import data_folder
+        from ncsnx.data.download import download_data
+        from ncsnx.stopping import StopRequest
+
+        config = resolve(experiment, changes).experiment.data
+        load_plugins("ncsnx.runtime")
+        with StopRequest() as stop:
+            download_data(config, data_folder(data), work_of(messages, stop))
+        messages.info(f"to look at it: ncsnx data show {shlex.join([experiment, *(changes or [])])}")
+
+
+@app.command("build")
+def build_command(
+    kind: Annotated[str, typer.Argument(metavar="lsun|ffhq", help="Whose form the data set gets.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder or zip of pictures.")],
+    out: Annotated[Path, typer.Option("--out", metavar="ROOT", help="The data set's folder (data.root).")],
+    category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="lsun: such as bedroom.")] = None,
+    split: Annotated[str, typer.Option("--split", help="lsun: train or val.")] = "train",
+    size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="ffhq: height and width.")] = 256,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make an LMDB as LSUN or FFHQ has it from pictures."""
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.stopping import StopRequest
+
+        with StopRequest() as stop:
+            work = work_of(messages, stop)
+            made = _build(kind, source, out, category, split, size, work)
+        messages.info(f"built: {made}")
+
+
+def _build(kind: str, source: Path, out: Path, category: str | None, split: str, size: int, work: "Work") -> Path:
+    from ncsnx.config.checks import FieldError
+    from ncsnx.config.data import FFHQ, LSUN
+    from ncsnx.data.ffhq import build_ffhq_lmdb
+    from ncsnx.data.lsun import build_lsun_lmdb
+    from ncsnx.errors import UsageError
+
+    try:
+        if kind == "ffhq":
+            return build_ffhq_lmdb(source, out, FFHQ(image_size=size).image_size, work)
+        if kind != "lsun":
+            raise UsageError(f"expected lsun or ffhq, found {kind!r}")
+        if category is None:
+            raise UsageError("lsun: say which category it is to be, as in --category bedroom")
+        return build_lsun_lmdb(source, out, LSUN(category=category, image_size=size).category, split, work)
+    except FieldError as error:
+        raise UsageError(f"--{'size' if error.field == 'image_size' else error.field} {error.complaint}") from error
+
+
+def _opened(what: Meant, data: Path | None, work: "Work") -> "Splits":
+    from ncsnx.config.variants import load_plugins
+    from ncsnx.data import data_folder, open_data
+
+    load_plugins("ncsnx.runtime")
+    return open_data(what.data, data_folder(data), work)
+
+
+def _workers(given: int | None, splits: "Splits") -> int:
+    from ncsnx.data.read_ahead import processors
+
+    if given is not None:
+        return given
+    is_worth_it = len(splits.train) + len(splits.held_out) >= _WORTH_WORKERS
+    return processors() if is_worth_it and processors() > 1 else 0
+
+
+def _packed_facts(packed: "PackedFile") -> dict[str, Any]:
+    header = packed.header
+    return {
+        "path": str(packed.path),
+        "fingerprint": packed.fingerprint,
+        "train": header.train,
+        "held_out": header.count - header.train,
+        "channels": header.channels,
+        "size": header.size,
+        "bytes": packed.layout.end,
+    }
+
+
+def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") -> None:
+    header = packed.header
+    messages.info(
+        f"{packed.path}: {header.train:,} images to train on and {header.count - header.train:,} held out, of "
+        f"{header.channels}×{header.size}×{header.size}, {packed.layout.end / 2**20:,.2f} MiB"
+    )
+    messages.info(f"to train from it: ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data))}")
+
+
+def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
+    """What makes an experiment read the packed file, and treat its pixels as it did those of the source."""
+    import attrs
+
+    from ncsnx.config.data import Data
+
+    fields = {"path": packed.path, "image_size": data.image_size}
+    if data.stored_size != data.image_size:
+        fields["random_crop"] = data.stored_size
+    if packed.header.channels != 3:
+        fields["channels"] = packed.header.channels
+    for field in attrs.fields(Data):
+        value = getattr(data, field.name)
+        if value != field.default:
+            fields[field.name] = str(value).lower()
+    return ["data=packed", *(f"data.{name}={value}" for name, value in fields.items())]
+
+
+def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
+    from ncsnx.data.packed import PackedFile, damage, open_packed
+    from ncsnx.data.places import own_path
+    from ncsnx.errors import NcsnxError
+
+    open_packed(data, folder)
+    file = PackedFile.open(own_path(data.path, folder))
+    found = damage(file, work)
+    what = [f"images {images.start:,} to {images.stop - 1:,}" for images in found.images]
+    if found.padding:
+        what.append("the gaps between its parts")
+    if what:
+        raise NcsnxError(
+            f"{file.path}: {len(found.images):,} of {file.header.chunks:,} chunks are damaged (counted from 0, the "
+            f"training images first): {_listed(what)}; get the file again, or pack the images again"
+        )
+    return f"{file.header.count:,} packed images, chunks: {file.header.chunks:,}"
+
+
+def _check_pictures(data: "Images", folder: Path, work: "Work") -> str:
+    from ncsnx.data.image_files import ImageFiles
+    from ncsnx.data.places import own_path
+    from ncsnx.data.scan import scan_of, sound_files
+
+    files = ImageFiles.open(own_path(data.root, folder, field="root"))
+    sound_files(files, scan_of(files, work), "refuse", work)
+    return f"{len(files):,} pictures"
+
+
+def _check_by_reading(what: Meant, data: Path | None, workers: int | None, work: "Work") -> str:
+    from ncsnx.data.summary import read_all
+
+    splits = _opened(what, data, work)
+    count = len(splits.train) + len(splits.held_out)
+    with work.progress("reading", total=count, unit="images") as advance:
+        for split in (splits.train, splits.held_out):
+            for images in read_all(split, _workers(workers, splits)):
+                work.check_stop()
+                advance(len(images.pixels))
+    return f"{count:,} images"
+
+
+def _listed(names: list[str], separator: str = "; ") -> str:
+    more = [f"… and {len(names) - _MOST_NAMED:,} more"] if len(names) > _MOST_NAMED else []
+    return separator.join([*names[:_MOST_NAMED], *more])
+
+
+def _scan(data: "Data", folder: Path, work: "Work") -> "Scan | None":
+    """What is known of the files of a person's own pictures."""
+    from ncsnx.config.data import Images
+    from ncsnx.data.image_files import ImageFiles
+    from ncsnx.data.places import own_path
+    from ncsnx.data.scan import scan_of
+
+    if not isinstance(data, Images):
+        return None
+    return scan_of(ImageFiles.open(own_path(data.root, folder, field="root")), work)
+
+
+def _facts(what: Meant, summary: "Summary", scan: "Scan | None", sheet: Path) -> dict[str, Any]:
+    import attrs
+
+    from ncsnx.config.codec import unstructure
+
+    files = None
+    if scan is not None:
+        files = {"modes": scan.modes, "grey": scan.grey, "smallest": scan.smallest, "largest": scan.largest}
+        files["broken"] = len(scan.broken)
+    return {
+        "name": what.name,
+        "data": unstructure(what.data),
+        **attrs.asdict(summary),
+        "files": files,
+        "contact_sheet": str(sheet),
+    }
+
+
+def _show(messages: "Messages", what: Meant, summary: "Summary", scan: "Scan | None") -> None:
+    from ncsnx.console.tables import Column, table
+    from ncsnx.quantities import number
+
+    low, high = summary.value_range
+    rows = {
+        "training images": f"{summary.train:,}",
+        "held out": f"{summary.held_out:,}",
+        "labels": _listed([f"{label}: {count:,}" for label, count in summary.labels.items()], ", ") or "none",
+        "shape": "×".join(map(str, summary.shape)),
+        "values": f"{summary.dtype} from {summary.least:g} to {summary.most:g}; {low:g} is black, {high:g} white",
+        "mean": "  ".join(map(number, summary.mean)),
+        "standard deviation": "  ".join(map(number, summary.standard_deviation)),
+        "size in memory": f"{summary.pixel_bytes / 2**20:,.2f} MiB",
+        "fingerprint": summary.fingerprint,
+    }
+    if scan is not None:
+        modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
+        sizes = [f"{size[0]}×{size[1]}" for size in (scan.smallest, scan.largest) if size is not None]
+        rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} without colours"
+    table(messages, [Column("data"), Column(what.name)], [list(row) for row in rows.items()])

@@ -1,0 +1,162 @@
+"""`ncsnx new`: from a folder of images to an experiment file that says why it is as it is."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.plan import Exact, OnError, Overlap, Seed, Steps, check_choices, span_of_time
+from ncsnx.cli.session import session, work_of
+from ncsnx.errors import UsageError
+from ncsnx.noise.techniques import OVERLAP
+
+if TYPE_CHECKING:
+    from ncsnx.console.messages import Messages
+    from ncsnx.planning.survey import Survey
+    from ncsnx.work import Work
+
+
+def new_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment, and of its file.")],
+    source: Annotated[
+        Path,
+        typer.Option("--from", metavar="PATH", help="Pictures (a folder or zip), a file of arrays or a packed one."),
+    ],
+    size: Annotated[int | None, typer.Option("--size", help="Pixels a side. [the pictures', at most 64]")] = None,
+    on_error: OnError = "refuse",
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, max=1_000_000_000, help="Of training. [by the number of images and their size]"),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the file.")] = Path("experiments"),
+    overlap: Overlap = OVERLAP,
+    steps_per_level: Steps = None,
+    exact: Exact = False,
+    seed: Seed = 0,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Don't time the network.")] = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write an experiment for your own images: noise levels from the data, network and training by their size.
+
+    The file says why each value is what it is, and is yours to change. Nothing is overwritten. Then `ncsnx train NAME`.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        check_choices(overlap, seed)
+        path = _free_place(name, out)
+
+        from ncsnx.runs import atomic
+        from ncsnx.stopping import StopRequest
+
+        with StopRequest() as stop:
+            work = work_of(messages, stop)
+            found = _surveyed(name, source, size, on_error, steps, overlap, steps_per_level, exact, seed, work)
+            if not no_timing:
+                found = _timed(found, device, threads, work)
+        text = _text(found)
+        with atomic.reporting(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_new(path, text.encode())
+        _say_what_next(messages, found, path)
+
+
+def _free_place(name: str, out: Path) -> Path:
+    """Where the file is to be. Raises UsageError for a name that can't be, or that something has already."""
+    from ncsnx.config.checks import NAME
+    from ncsnx.config.discovery import discover
+
+    if not NAME.fullmatch(name) or ".." in name:
+        raise UsageError(
+            f"{name!r} can't name an experiment: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with "
+            "a letter or digit and without '..'"
+        )
+    path = out / f"{name}.py"
+    if os.path.lexists(path):
+        raise UsageError(f"{path} is there already and stays as it is: choose another name, or move it away first")
+    for found in discover():
+        registered = [one.experiment.name for one in found.file.registered] if found.file else [found.path.stem]
+        if name in registered:
+            raise UsageError(f"there is an experiment {name} already, in {found.path}: choose another name")
+    return path
+
+
+def _surveyed(
+    name: str,
+    source: Path,
+    size: int | None,
+    on_error: Literal["refuse", "skip"],
+    steps: int | None,
+    overlap: float,
+    steps_per_level: int | None,
+    exact: bool,
+    seed: int,
+    work: "Work",
+) -> "Survey":
+    """The experiment for the images, with its plan."""
+    import attrs
+
+    from ncsnx.planning.own_data import look_at
+    from ncsnx.planning.proposal import check_size, draft, propose, rounded_up
+    from ncsnx.planning.survey import survey
+
+    if not source.exists():
+        raise UsageError(f"--from {source}: there is nothing; expected pictures (a folder or zip) or a file of arrays")
+    if size is not None:
+        check_size(size)
+    found = survey(
+        draft(name, look_at(source, size=size, on_error=on_error, work=work)),
+        Path(),  # the images are there, so that no data folder is looked into
+        overlap=overlap,
+        steps_per_level=steps_per_level,
+        seed=seed,
+        exact=exact or None,
+        work=work,
+    )
+    assert found.measured is not None
+    plan = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4))
+    images = found.measured.distances.images
+    return attrs.evolve(found, experiment=propose(name, found.experiment.data, plan, images, steps=steps))
+
+
+def _timed(found: "Survey", device: str, threads: int | None, work: "Work") -> "Survey":
+    import attrs
+
+    from ncsnx.planning.timing import time_experiment
+    from ncsnx.runtime import Runtime
+
+    runtime = Runtime.choose(device=device, threads=threads)
+    return attrs.evolve(found, timing=time_experiment(found.experiment, runtime, work))
+
+
+def _text(found: "Survey") -> str:
+    from ncsnx.planning.writing import experiment_source
+
+    assert found.measured is not None
+    return experiment_source(found, found.measured)
+
+
+def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
+    from ncsnx.planning.survey import remarks
+
+    experiment, plan, measured = found.experiment, found.plan, found.measured
+    assert measured is not None
+    messages.data(str(path))
+    messages.info(
+        f"{measured.distances.images:,} training images of {'×'.join(map(str, experiment.data.shape))}, "
+        f"{measured.held_out:,} held out; σ {experiment.schedule.sigma_max:g} → {plan.sigma_min:g} in {plan.levels:,} "
+        f"levels, {plan.evaluations:,} evaluations an image; {experiment.steps:,} steps of {experiment.batch_size}"
+    )
+    for remark in remarks(measured):
+        messages.warning(remark)
+    if found.timing is not None and found.seconds_per_image is not None and found.seconds_of_training is not None:
+        messages.info(
+            f"by a network timed just now ({found.timing.timed}): training takes about "
+            f"{span_of_time(found.seconds_of_training)}, an image {span_of_time(found.seconds_per_image)}"
+        )
+    target = experiment.name if path.parent == Path("experiments") else str(path)
+    messages.info(f"next: ncsnx train {shlex.quote(target)}")

@@ -1,0 +1,251 @@
+"""`ncsnx plan`: noise levels and sampler that follow from the data, what they cost here, and what differs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session, work_of
+from ncsnx.errors import UsageError
+from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.console.messages import Messages
+    from ncsnx.planning.survey import Survey
+    from ncsnx.work import Work
+
+_MOST_STEPS = 1_000_000
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Measure every pair of images, however many. [sets of up to 20,000]")
+]
+Overlap = Annotated[
+    float, typer.Option("--overlap", metavar="C", help="Overlap of neighbouring noise levels (technique 2).")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps-per-level",
+        metavar="T",
+        min=1,
+        max=_MOST_STEPS,
+        help="Langevin steps at each level. [3 to 5, by the number of levels]",
+    ),
+]
+OnError = Annotated[
+    Literal["refuse", "skip"],
+    typer.Option("--on-error", help="What broken pictures do: refuse the set, naming all; or be skipped, counted."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the sample of images, where a set is too large for all pairs.")]
+
+
+def plan_command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT|FOLDER",
+            help="An experiment (a name, FILE.py or FILE.py:NAME), or your images: a folder, a zip, a file of arrays, "
+            "a packed file.",
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
+    ] = None,
+    overlap: Overlap = OVERLAP,
+    steps_per_level: Steps = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Pixels a side of your own images. [the pictures', at most 64]")
+    ] = None,
+    on_error: OnError = "refuse",
+    exact: Exact = False,
+    seed: Seed = 0,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Don't time the network.")] = False,
+    data: options.DataFolder = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Plan noise levels and sampler from the data (techniques 1, 2 and 4 of Song & Ermon 2020), with times measured.
+
+    Without the data at hand it takes the experiment's σ_1 and says so. For an experiment it lists what differs from the
+    experiment's own values.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        check_choices(overlap, seed)
+        import attrs
+
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.data import data_folder
+        from ncsnx.planning.comparison import differences
+        from ncsnx.planning.survey import remarks, survey
+        from ncsnx.planning.timing import time_experiment
+        from ncsnx.runtime import Runtime
+        from ncsnx.stopping import StopRequest
+
+        load_plugins("ncsnx.runtime")
+        with StopRequest() as stop:
+            work = work_of(messages, stop)
+            experiment, is_own = _experiment(what, overrides or [], size, on_error, work)
+            found = survey(
+                experiment,
+                data_folder(data),
+                overlap=overlap,
+                steps_per_level=steps_per_level,
+                seed=seed,
+                exact=exact or None,
+                work=work,
+            )
+            if is_own:
+                found = attrs.evolve(found, experiment=_proposed(found, overrides or []))
+            else:
+                found = attrs.evolve(found, differences=tuple(differences(experiment, found.plan)))
+            if not no_timing:
+                runtime = Runtime.choose(device=device, threads=threads)
+                found = attrs.evolve(found, timing=time_experiment(found.experiment, runtime, work))
+        for remark in remarks(found.measured) if found.measured else []:
+            messages.warning(remark)
+        if json:
+            messages.json(found.facts())
+        else:
+            _show(messages, found, is_own)
+
+
+def check_choices(overlap: float, seed: int) -> None:
+    """Raises UsageError for an overlap or a seed that can't be."""
+    if not 0 < overlap < MOST_OVERLAP:
+        raise UsageError(f"--overlap must be above 0 and below {MOST_OVERLAP:.4f}, not {overlap:g}")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
+
+
+def _experiment(
+    what: str, overrides: list[str], size: int | None, on_error: Literal["refuse", "skip"], work: "Work"
+) -> "tuple[Experiment, bool]":
+    """The experiment that is meant, and whether it is one made up for a person's own images."""
+    from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
+
+    path = Path(what)
+    if file_and_name(what)[0] is None and "/" in what:
+        return _for_images(path, overrides, size, on_error, work), True
+    try:
+        found = resolve(what, overrides).experiment
+    except UnknownExperimentError as error:
+        if path.exists():
+            return _for_images(path, overrides, size, on_error, work), True
+        raise UnknownExperimentError(f"{error}; nor is there a folder or file of that name") from error
+    if on_error == "skip":
+        raise UsageError(f"--on-error goes with your own images; for {what} give data.on_error=skip")
+    if size is not None:
+        raise UsageError(f"--size goes with your own images; for {what} give data.image_size={size}")
+    return found, False
+
+
+def _for_images(
+    path: Path, overrides: list[str], size: int | None, on_error: Literal["refuse", "skip"], work: "Work"
+) -> "Experiment":
+    from ncsnx.planning.own_data import look_at
+    from ncsnx.planning.proposal import check_size, draft
+
+    if not path.exists():
+        raise UsageError(f"{path}: there is nothing; expected a folder or zip of pictures, or a file of arrays")
+    if size is not None:
+        check_size(size)
+    return _changed(draft("plan", look_at(path, size=size, on_error=on_error, work=work)), overrides)
+
+
+def _proposed(found: "Survey", overrides: list[str]) -> "Experiment":
+    """What `ncsnx new` would write."""
+    from ncsnx.planning.proposal import propose
+
+    assert found.measured is not None
+    data, images = found.experiment.data, found.measured.distances.images
+    return _changed(propose(found.experiment.name, data, found.plan, images), overrides)
+
+
+def _changed(experiment: "Experiment", overrides: list[str]) -> "Experiment":
+    from ncsnx.config.overrides import apply_overrides, parse_overrides
+
+    return apply_overrides(experiment, {}, parse_overrides(overrides))[0]
+
+
+def _show(messages: "Messages", found: "Survey", is_own: bool) -> None:
+    from ncsnx.console.tables import Column, table
+
+    columns = [Column(""), Column("plan", "right"), *([] if is_own else [Column("own", "right")]), Column("")]
+    rows = [*_noise_rows(found), *_time_rows(found)]
+    table(messages, columns, [[name, value, *([] if is_own else [own]), words] for name, value, own, words in rows])
+    if not is_own and not found.differences:
+        messages.data("\nThe experiment's own values are the plan's, to rounding.")
+    for difference in found.differences:
+        own, planned = _value(difference.own), _value(difference.planned)
+        messages.data(f"\n{difference.field}: {own}, planned {planned}: {difference.meaning}")
+
+
+def _noise_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
+    """(name, plan's value, experiment's value, words) of everything about the noise."""
+    from ncsnx.config import AnnealedLangevin
+
+    plan, schedule, sampler = found.plan, found.experiment.schedule, found.experiment.sampler
+    langevin = sampler if isinstance(sampler, AnnealedLangevin) else None
+    rows = [("σ_1", _value(plan.sigma_max), _value(schedule.sigma_max), found.source)]
+    if found.measured is not None:
+        distances, (first, second) = found.measured.distances, found.measured.names
+        low, high = distances.quantile_interval
+        interval = (
+            "of all pairs" if distances.exact else f"95 %: {_value(low)} to {'?' if high is None else _value(high)}"
+        )
+        rows += [
+            ("", "", "", f"between {first} and {second}"),
+            ("99.9 % of pairs within", _value(distances.quantile), "", interval),
+        ]
+        if not distances.exact and distances.bound is not None:
+            rows.append(("no pair beyond", _value(distances.bound), "", "by the triangle inequality"))
+    return [
+        *rows,
+        ("σ_L", _value(plan.sigma_min), _value(schedule.sigma_min), ""),
+        ("γ", f"{plan.ratio:.5f}", "", f"ratio of levels that overlap by {plan.overlap:g}, D = {plan.dimensions:,}"),
+        ("L", f"{plan.levels:,}", f"{schedule.levels:,}", "levels"),
+        ("T", str(plan.steps_per_level), str(langevin.steps_per_level) if langevin else "", "steps a level"),
+        ("ε", _value(plan.step_size), _value(langevin.step_size) if langevin else "", "step size"),
+        ("variance that remains", f"{plan.remaining_variance:.4f}", "", "of a level's; technique 4 aims at 1"),
+        ("signal to noise", f"{plan.snr:.4f}", "", "√(ε/2)/σ_L, snr of the Langevin corrector of score SDEs"),
+        ("evaluations", f"{plan.evaluations:,}", _own_evaluations(found), "of the network, an image"),
+    ]
+
+
+def _own_evaluations(found: "Survey") -> str:
+    from ncsnx.sampling.build import evaluations
+
+    return f"{evaluations(found.experiment.sampler, found.experiment.schedule.levels):,}"
+
+
+def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
+    timing, per_image, training = found.timing, found.seconds_per_image, found.seconds_of_training
+    if timing is None or per_image is None or training is None:
+        return []
+    experiment = found.experiment
+    return [
+        ("an evaluation", span_of_time(timing.seconds_per_evaluation), "", timing.timed),
+        ("an image", span_of_time(per_image), "", ""),
+        ("1,000 images", span_of_time(1000 * per_image), "", "of a checkpoint"),
+        ("a training step", span_of_time(timing.seconds_per_step), "", f"of {experiment.batch_size:,} images"),
+        ("training", span_of_time(training), "", f"{experiment.steps:,} steps"),
+    ]
+
+
+def span_of_time(seconds: float) -> str:
+    """A time for people, in the unit that suits it."""
+    from ncsnx.console.text import duration
+
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
+
+
+def _value(value: float | int | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value

@@ -1,0 +1,161 @@
+"""The plan for an experiment: σ_1 from its data where that is at hand, what follows from it, and what it costs here."""
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ncsnx.config.data import Data
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.variants import tag_of
+from ncsnx.data import DataMissingError, Dataset, open_data
+from ncsnx.data.distances import Distances, measure_distances
+from ncsnx.data.own_images import PictureFiles
+from ncsnx.noise.plan import NoisePlan, plan_noise
+from ncsnx.noise.techniques import OVERLAP
+from ncsnx.planning.comparison import Difference
+from ncsnx.planning.proposal import SMALL_SET
+from ncsnx.planning.timing import Timing
+from ncsnx.work import Work
+
+OUTLIER = 1.25
+"""σ_1 beyond so many times the 99.9 % quantile is probably one image's doing."""
+
+
+@attrs.frozen(kw_only=True)
+class Measured:
+    """What the training images of a data set say."""
+
+    distances: Distances
+    names: tuple[str, str]
+    """Of the two images that are farthest apart."""
+    held_out: int
+    """Images that are held out."""
+
+
+@attrs.frozen(kw_only=True)
+class Survey:
+    """A plan, and where it comes from."""
+
+    experiment: Experiment
+    plan: NoisePlan
+    source: str
+    """Of σ_1, in words."""
+    measured: Measured | None
+    """None where the data isn't at hand."""
+    differences: tuple[Difference, ...] = ()
+    timing: Timing | None = None
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Of sampling by the plan."""
+        return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
+
+    @property
+    def seconds_of_training(self) -> float | None:
+        """For all of the experiment's steps."""
+        return None if self.timing is None else self.timing.seconds_per_step * self.experiment.steps
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        data, plan, timing = self.experiment.data, self.plan, self.timing
+        distances = self.measured.distances if self.measured else None
+        per_image = self.seconds_per_image
+        return {
+            "experiment": self.experiment.name,
+            "data": tag_of(type(data)),
+            "image_size": data.image_size,
+            "channels": data.channels,
+            "dimensions": plan.dimensions,
+            "images": distances.images if distances else None,
+            "levels": plan.levels,
+            "sigma_max": plan.sigma_max,
+            "sigma_max_source": self.source,
+            "sigma_max_exact": distances.exact if distances else None,
+            "sigma_max_bound": distances.bound if distances else None,
+            "largest_pair": list(self.measured.names) if self.measured else None,
+            "quantile_999": distances.quantile if distances else None,
+            "quantile_999_interval": list(distances.quantile_interval) if distances else None,
+            "sigma_min": plan.sigma_min,
+            "ratio": plan.ratio,
+            "overlap": plan.overlap,
+            "step_size": plan.step_size,
+            "steps_per_level": plan.steps_per_level,
+            "evaluations": plan.evaluations,
+            "snr": plan.snr,
+            "remaining_variance": plan.remaining_variance,
+            "seconds_per_evaluation": timing.seconds_per_evaluation if timing else None,
+            "seconds_per_image": per_image,
+            "seconds_per_1000_images": 1000 * per_image if per_image is not None else None,
+            "seconds_per_step": timing.seconds_per_step if timing else None,
+            "seconds_of_training": self.seconds_of_training,
+            "timed": timing.timed if timing else None,
+            "differences": [attrs.asdict(difference) for difference in self.differences],
+        }
+
+
+def measure(data: Data, folder: Path, *, seed: int, exact: bool | None, work: Work) -> Measured:
+    """The distances between a data set's training images. Raises DataMissingError where it isn't at hand."""
+    splits = open_data(data, folder, work)
+    distances = measure_distances(splits.train, data, seed=seed, exact=exact, work=work)
+    first, second = (name_of(splits.train, number) for number in distances.pair)
+    return Measured(distances=distances, names=(first, second), held_out=len(splits.held_out))
+
+
+def survey(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    overlap: float = OVERLAP,
+    steps_per_level: int | None = None,
+    seed: int = 0,
+    exact: bool | None = None,
+    work: Work,
+) -> Survey:
+    """The plan for an experiment's data; with its own σ_1, and a word to `work`, where the data isn't at hand.
+
+    folder: the data folder. exact: see `measure_distances`. Raises NcsnxError for data that can't be read and for noise
+    levels that can't be.
+    """
+    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data isn't at hand)", None
+    try:
+        measured = measure(experiment.data, folder, seed=seed, exact=exact, work=work)
+        sigma_max, source = measured.distances.largest, measured.distances.source
+    except DataMissingError as error:
+        work.warning(f"σ_1 = {sigma_max:g} is the experiment's own, since {error}")
+    dimensions = experiment.data.channels * experiment.data.image_size**2
+    plan = plan_noise(
+        dimensions,
+        sigma_max,
+        sigma_min=experiment.schedule.sigma_min,
+        overlap=overlap,
+        steps_per_level=steps_per_level,
+    )
+    return Survey(experiment=experiment, plan=plan, source=source, measured=measured)
+
+
+def name_of(dataset: Dataset, number: int) -> str:
+    """What an image is called: its file's name, else its place in the whole data set."""
+    if isinstance(dataset, PictureFiles):
+        return dataset.names[dataset.ids.tolist().index(number)]
+    return f"image {number}"
+
+
+def remarks(measured: Measured) -> list[str]:
+    """What a person should know of the data before training on it."""
+    distances, (first, second) = measured.distances, measured.names
+    found = []
+    if distances.largest > OUTLIER * distances.quantile:
+        found.append(
+            f"σ_1 = {distances.largest:.4g} is far above what 99.9 % of the pairs have, {distances.quantile:.4g}: look "
+            f"at {first} and {second}; if one of them doesn't belong, take it out, or give "
+            f"schedule.sigma_max={distances.quantile:.3g} and plan again"
+        )
+    if distances.images < SMALL_SET:
+        found.append(
+            f"{distances.images:,} training images are few: a network may memorise them. Watch the held-out loss "
+            "(`ncsnx loss RUN`) and take a checkpoint from before it rises; train fewer steps (steps=…); show more "
+            "variants (data.random_flip=true where mirror images are as good, data.random_crop=SIDE with a larger "
+            "side); compare samples with their nearest training images"
+        )
+    return found

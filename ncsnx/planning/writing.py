@@ -1,0 +1,209 @@
+"""An experiment file that explains itself, as `ncsnx new` writes it: formatted as ruff does, 120 columns."""
+
+import keyword
+import unicodedata
+from collections.abc import Sequence
+
+from ncsnx.config import Adam, Arrays, Experiment, OwnData, Packed
+from ncsnx.config.data import Images
+from ncsnx.planning.proposal import EPOCHS, SMALL_SET, network_for
+from ncsnx.planning.survey import Measured, Survey
+
+WIDTH = 120
+_INDENT = 8
+_LONGEST_LITERAL = 90
+_LONGEST_NAME = 40  # of a file, in a comment
+
+
+def experiment_source(survey: Survey, measured: Measured) -> str:
+    """The text of a file that registers the survey's experiment, with the reasons for its values.
+
+    Text that comes from outside (paths, names of pictures) only gets into string literals and, cut and made printable,
+    into comments.
+    """
+    experiment = survey.experiment
+    fields = [
+        f'name="{experiment.name}",',
+        *_data(experiment, measured),
+        *_noise(survey, measured),
+        *_network(experiment),
+        *_sampler(survey),
+        *_training(experiment, measured),
+    ]
+    variable = experiment.name if _is_free(experiment.name) else "experiment"
+    return "\n".join(
+        [
+            '"""An experiment that `ncsnx new` wrote for the images that it names. It is yours to change.',
+            "",
+            "Noise levels and sampler are those of `ncsnx plan` (techniques 1, 2 and 4 of Song & Ermon 2020, arXiv "
+            "2006.09011);",
+            "network, batch and steps follow the experiments published there.",
+            '"""',
+            "",
+            *_import(experiment),
+            "",
+            f"{variable} = register(",
+            "    Experiment(",
+            *("        " + line for line in fields),
+            "    )",
+            ")",
+            "",
+        ]
+    )
+
+
+def literal(text: str) -> str:
+    """Printable text as a Python string, in the quotes that ruff chooses."""
+    quote = "'" if text.count('"') > text.count("'") else '"'
+    return quote + text.replace("\\", "\\\\").replace(quote, "\\" + quote) + quote
+
+
+def comment(text: str) -> list[str]:
+    """Lines of comment; no word of the text may be longer than a line."""
+    lines = ["#"]
+    for word in text.split(" "):
+        if _columns(f"{lines[-1]} {word}") > WIDTH - _INDENT:
+            lines.append("#")
+        lines[-1] += f" {word}"
+    return lines
+
+
+def shown(name: str) -> str:
+    """A file's name as a comment holds it: printable, without spaces at which it could be wrapped, and not too long."""
+    printable = "".join(character if character.isprintable() else "�" for character in name)
+    return printable if len(printable) <= _LONGEST_NAME else f"…{printable[1 - _LONGEST_NAME :]}"
+
+
+def _is_free(name: str) -> bool:
+    """Whether a name can be that of a variable of the file."""
+    return name.isidentifier() and not keyword.iskeyword(name) and name != "register" and not name[0].isupper()
+
+
+def _import(experiment: Experiment) -> list[str]:
+    parts = (experiment.data, experiment.model, experiment.schedule, experiment.sampler, experiment.optimizer)
+    classes = {type(part).__name__ for part in parts} | {"Ema", "Experiment", "Snapshots"}
+    names = [*sorted(classes), "register"]
+    # one a line, which formatters leave alone whatever width they are set to
+    return ["from ncsnx.config import (", *(f"    {name}," for name in names), ")"]
+
+
+def _data(experiment: Experiment, measured: Measured) -> list[str]:
+    data, distances = experiment.data, measured.distances
+    assert isinstance(data, OwnData)
+    split = "as the file says" if isinstance(data, Packed) else "by a hash of each name, so that it stays"
+    text = f"{distances.images:,} training images; {measured.held_out:,} are held out, {split}."
+    if distances.images < SMALL_SET:
+        text += " So few can be memorised: watch the held-out loss (`ncsnx loss`), and take an earlier checkpoint."
+    text += " random_flip=True doubles them, where mirror images are as good."
+    return [*comment(text), f"data={type(data).__name__}(", *("    " + line for line in _fields(data)), "),"]
+
+
+def _fields(data: OwnData) -> list[str]:
+    if isinstance(data, Images):
+        place, path = "root", data.root
+    else:
+        assert isinstance(data, Arrays | Packed)
+        place, path = "path", data.path
+    lines = [*_text_field(place, path), f"image_size={data.image_size},"]
+    if data.random_crop is not None:
+        lines.append(f"random_crop={data.random_crop},")
+    lines.append(f"channels={data.channels},")
+    if isinstance(data, Arrays):
+        lines += [*comment("The values that are black and white."), f"low={data.low!r},", f"high={data.high!r},"]
+    if isinstance(data, Images) and data.on_error == "skip":
+        lines += [
+            *comment("Some files can't be read; they are left out, and counted at every start."),
+            'on_error="skip",',
+        ]
+    return lines
+
+
+def _text_field(field: str, text: str) -> list[str]:
+    if _columns(literal(text)) <= _LONGEST_LITERAL:
+        return [f"{field}={literal(text)},"]
+    parts = [""]
+    for character in text:
+        if _columns(literal(parts[-1] + character)) > _LONGEST_LITERAL:
+            parts.append("")
+        parts[-1] += character
+    return [f"{field}=(", *(f"    {literal(part)}" for part in parts), "),"]
+
+
+def _columns(text: str) -> int:
+    """The width of a line as ruff counts it: characters of East Asia take two columns."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _noise(survey: Survey, measured: Measured) -> list[str]:
+    plan, schedule, distances = survey.plan, survey.experiment.schedule, measured.distances
+    first, second = (shown(name) for name in measured.names)
+    found = "the largest distance" if distances.exact else "the largest distance that was found"
+    reasons = [
+        f"σ_1 (technique 1): {found} between two training images is {distances.largest:.5g}, of {first} and {second}; "
+        f"99.9% of the pairs are within {distances.quantile:.4g}.",
+        f"L (technique 2): {plan.dimensions:,} numbers in an image and neighbouring levels that overlap by "
+        f"{plan.overlap:g} make a ratio of {plan.ratio:.5g} between levels.",
+    ]
+    if not distances.exact:
+        reasons.insert(1, f"That is an {distances.source}.")
+    value = f"sigma_max={schedule.sigma_max!r}, sigma_min={schedule.sigma_min!r}, levels={schedule.levels}"
+    return [*_lines(reasons), f"schedule=Geometric({value}),"]
+
+
+def _network(experiment: Experiment) -> list[str]:
+    size, model = experiment.data.image_size, experiment.model
+    published = {"NCSNv2": "up to 64", "NCSNv2Deeper": "up to 128", "NCSNv2Deepest": "256"}
+    kind, _ = network_for(size)
+    text = f"The published network for {published[kind.__name__]} px"
+    if model.width < 128:
+        text += f", narrower: {size} px need less than its width of 128, and a CPU can train this one."
+    else:
+        text += " and its width; width=64 takes a quarter of the time, with blunter images."
+    return [*comment(text), f"model={type(model).__name__}(width={model.width}),"]
+
+
+def _sampler(survey: Survey) -> list[str]:
+    plan, sampler = survey.plan, survey.experiment.sampler
+    reasons = [
+        f"T is as large as the compute allows (technique 4): {plan.steps_per_level} for so many levels, as published; "
+        f"an image takes {plan.evaluations:,} evaluations of the network.",
+        "ε (technique 4): the variance that remains at the end of a level comes closest to 1, "
+        f"{plan.remaining_variance:.4f}.",
+    ]
+    return [*_lines(reasons), f"sampler={_call(sampler, 'step_size', 'steps_per_level')},"]
+
+
+def _training(experiment: Experiment, measured: Measured) -> list[str]:
+    batch, steps, images = experiment.batch_size, experiment.steps, measured.distances.images
+    optimizer, ema, snapshots = experiment.optimizer, experiment.ema, experiment.snapshots
+    assert isinstance(optimizer, Adam)
+    assert ema is not None
+    assert snapshots is not None
+    fields = ("lr",) if optimizer.eps == 1e-8 else ("lr", "eps")
+    rate = "As published" if optimizer.lr == 1e-4 else "Narrow networks take more than the published 1e-4"
+    window = "As published" if ema.rate == 0.999 else "The published 0.999 is for longer trainings"
+    epochs = f"Each training image is seen {batch * steps / images:,.0f} times (CIFAR-10, as published: {EPOCHS})."
+    return [
+        *comment(f"{rate}."),
+        f"optimizer={_call(optimizer, *fields)},",
+        *comment(f"{window}: the average goes back about {1 / (1 - ema.rate):,.0f} steps (technique 5)."),
+        f"ema=Ema(rate={ema.rate!r}),",
+        *comment(epochs),
+        f"batch_size={batch},",
+        f"steps={_whole(steps)},",
+        f"checkpoint_every={_whole(experiment.checkpoint_every)},",
+        *comment("Images of the grid that is drawn at each checkpoint, and at the end of a training of any length."),
+        f"snapshots=Snapshots(n={snapshots.n}),",
+    ]
+
+
+def _call(part: object, *fields: str) -> str:
+    return f"{type(part).__name__}({', '.join(f'{field}={getattr(part, field)!r}' for field in fields)})"
+
+
+def _whole(value: int) -> str:
+    return f"{value:_}" if value >= 1_000 else str(value)
+
+
+def _lines(texts: Sequence[str]) -> list[str]:
+    return [line for text in texts for line in comment(text)]

@@ -1,0 +1,429 @@
+"""`ncsnx data`: packs, checks, shows, downloads and builds data sets."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from ncsnx.config.data import Packed
+from ncsnx.data.packed import PackedFile, is_packed, open_packed
+from tests.cli.command import REPOSITORY, run, run_process
+from tests.training.tiny import command, damage, saved, start, training, wait_until
+
+COUNT = 12
+
+
+@pytest.fixture
+def place(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a cache of its own and pictures in pics/cat and pics/dog: 20×24 to 31×35 pixels."""
+    monkeypatch.setenv("NCSNX_CACHE", str(here / "cache"))
+    pictures(here / "pics")
+    return here
+
+
+def pictures(folder: Path, count: int = COUNT, mode: str = "RGB") -> Path:
+    chance = np.random.default_rng(0)
+    for number in range(count):
+        kind = folder / ("cat" if number % 2 else "dog")
+        kind.mkdir(parents=True, exist_ok=True)
+        values = chance.integers(0, 256, (20 + number, 24 + number, 3), dtype=np.uint8)
+        Image.fromarray(values).convert(mode).save(kind / f"{number:02d}.png")
+    return folder
+
+
+def table(text: str) -> dict[str, str]:
+    """The lines of a table of two columns."""
+    return dict(re.split(" {2,}", line, maxsplit=1) for line in text.splitlines())
+
+
+def facts(*arguments: str) -> Any:
+    outcome = run("data", *arguments, "--json", "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    return json.loads(outcome.out)
+
+
+# ------------------------------------------------------------------------------------------------------- pack
+
+
+def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
+    packed = run("data", "pack", "pics", "--size", "16", "--out", "p.pack", "--held-out", "0.3")
+    assert (packed.code, packed.out) == (0, "")
+    header = PackedFile.open(place / "p.pack").header
+    assert (header.count, header.channels, header.size) == (COUNT, 3, 16)
+    assert 0 < header.train < COUNT
+    assert f"p.pack: {header.train} images to train on and {COUNT - header.train} held out, of 3×16×16" in packed.err
+    assert "to train from it: ncsnx train EXPERIMENT data=packed data.path=p.pack data.image_size=16" in packed.err
+
+    checked = run("data", "check", "p.pack")
+    assert (checked.code, checked.out) == (0, "")
+    assert "p.pack: 12 packed images, chunks: 1; all is well" in checked.err
+
+    pixels = ("mean", "standard_deviation", "labels", "train", "held_out", "shape")
+    from_files = facts("show", "pics", "--size", "16", "--held-out", "0.3")
+    from_packed = facts("show", "p.pack")
+    assert {key: from_files[key] for key in pixels} == {key: from_packed[key] for key in pixels}
+
+
+def test_packing_says_in_json_what_it_made(place: Path) -> None:
+    found = facts("pack", "pics", "--size", "16", "--out", "p.pack")
+    file = PackedFile.open(place / "p.pack")
+    assert found == {
+        "path": "p.pack",
+        "fingerprint": file.fingerprint,
+        "train": file.header.train,
+        "held_out": COUNT - file.header.train,
+        "channels": 3,
+        "size": 16,
+        "bytes": (place / "p.pack").stat().st_size,
+    }
+
+
+def test_a_zip_gives_the_images_of_the_folder(place: Path) -> None:
+    with subprocess.Popen([sys.executable, "-m", "zipfile", "-c", "pics.zip", "pics/"], cwd=place) as process:
+        assert process.wait(30) == 0
+    for name in ("pics", "pics.zip"):
+        assert run("data", "pack", name, "--size", "16", "--out", f"{name}.pack", "--held-out", "0").code == 0
+    both = [open_packed(Packed(path=f"{name}.pack", image_size=16), place).train for name in ("pics", "pics.zip")]
+    first, second = (split.read(torch.arange(len(split))) for split in both)
+    assert first.pixels.equal(second.pixels)
+
+
+def test_a_set_whose_pictures_are_all_grey_gets_one_channel(place: Path) -> None:
+    pictures(place / "grey", mode="L")
+    packed = run("data", "pack", "grey", "--size", "16", "--out", "g.pack")
+    assert PackedFile.open(place / "g.pack").header.channels == 1
+    assert "data.channels=1" in packed.err
+    assert run("data", "pack", "grey", "--size", "16", "--channels", "3", "--out", "c.pack").code == 0
+    assert PackedFile.open(place / "c.pack").header.channels == 3
+
+
+def test_squares_that_are_to_be_cropped_later_are_kept_larger(place: Path) -> None:
+    packed = run("data", "pack", "pics", "--size", "16", "--random-crop-from", "18", "--out", "p.pack")
+    assert PackedFile.open(place / "p.pack").header.size == 18
+    assert "data.image_size=16 data.random_crop=18" in packed.err
+
+
+def test_training_from_a_packed_experiment_gives_the_same_weights(here: Path) -> None:
+    packed = run("data", "pack", "digits", "--out", "d [1].pack", "--workers", "2")
+    (line,) = (line for line in packed.err.splitlines() if line.startswith("to train from it: "))
+    changes = shlex.split(line.removeprefix("to train from it: ncsnx train EXPERIMENT "))
+    assert changes[:2] == ["data=packed", "data.path=d [1].pack"]
+    short = ("steps=4", "snapshots=none")
+    assert command(*training(*short), "--run", "decoded", folder=here).code == 0
+    words = training(*short)
+    assert command(*words[:2], *changes, *words[2:], "--run", "packed", folder=here).code == 0
+    decoded, from_file = (saved(here / "runs" / name, 4) for name in ("decoded", "packed"))
+    for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
+        assert decoded[name] == from_file[name]
+
+
+def test_what_an_experiment_does_to_pixels_goes_into_the_command_to_train(here: Path) -> None:
+    changes = ("data.random_flip=true", "data.dequantization=uniform")
+    packed = run("data", "pack", "digits", *changes, "--out", "d.pack")
+    words = "data=packed data.path=d.pack data.image_size=8 data.channels=1 "
+    assert f"{words}data.random_flip=true data.dequantization=uniform" in packed.err
+
+
+def test_a_packing_that_is_killed_again_and_again_ends_with_the_same_bytes(place: Path) -> None:
+    many(place / "many", 200)
+    words = ("data", "pack", "./many", "--size", "256", "--workers", "1")
+    assert run(*words, "--out", "straight.pack").code == 0
+    part = place / "killed.pack.part"
+
+    def written() -> int:
+        return 512 * part.stat().st_blocks if part.exists() else 0
+
+    for least in (17_000_000, 34_000_000):  # beyond the first, the second chunk
+        with start(*words, "--out", "killed.pack", folder=place) as process:
+            wait_until(lambda least=least: written() > least, process)
+            process.kill()
+        # the process that decodes notices in seconds, and has nothing that the next start needs
+        assert process.returncode == -signal.SIGKILL
+    assert not (place / "killed.pack").exists()
+    last = run(*words, "--out", "killed.pack")
+    assert last.code == 0
+    assert "killed.pack.part is there: what it holds is verified, then gone on with" in last.err
+    assert (place / "killed.pack").read_bytes() == (place / "straight.pack").read_bytes()
+    assert not part.exists()
+
+
+def test_a_stop_signal_keeps_what_is_packed(place: Path) -> None:
+    many(place / "many", 200)
+    words = ("data", "pack", "./many", "--size", "256", "--out", "p.pack", "--workers", "2")
+    part = place / "p.pack.part"
+    with start(*words, folder=place) as process:
+        wait_until(lambda: part.exists() and 512 * part.stat().st_blocks > 17_000_000, process)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + signal.SIGTERM, "")
+    assert err.splitlines()[-1] == "stopped by SIGTERM; the same command goes on from here"
+    again = run(*words)
+    assert again.code == 0
+    packed = re.search(r"packing: (\d+) images", again.err)
+    assert packed is not None
+    assert int(packed[1]) < 200
+    assert run("data", "check", "p.pack").code == 0
+
+
+def many(folder: Path, count: int) -> None:
+    """Pictures that are one file."""
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(values).resize((300, 300)).save(folder / "0.jpg")
+    for number in range(1, count):
+        (folder / f"{number}.jpg").hardlink_to(folder / "0.jpg")
+
+
+def test_a_disk_that_is_full_is_one_line(here: Path) -> None:
+    limited = f"ulimit -f 100; exec {shlex.quote(sys.executable)} -m ncsnx data pack digits --out d.pack"
+    finished = subprocess.run(
+        ["bash", "-c", limited],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (finished.returncode, finished.stdout) == (1, "")
+    (line,) = finished.stderr.splitlines()
+    assert re.match(r"error: can't write d\.pack\.part \(\d+,\d+ bytes\): File too large; ", line)
+    assert not (here / "d.pack").exists()
+
+
+def test_another_file_is_never_replaced_unasked(place: Path) -> None:
+    words = ("data", "pack", "pics", "--size", "16", "--out")
+    (place / "[bold]mine\x1b[31m.txt").write_text("mine")
+    outcome = run(*words, "[bold]mine\x1b[31m.txt")
+    assert outcome.code == 2
+    (*_, line) = outcome.err.splitlines()
+    assert line.startswith(r"error: [bold]mine\x1b[31m.txt is there, and isn't what would be written")
+    assert run(*words, "p.pack").code == 0
+    before = (place / "p.pack").stat().st_mtime_ns
+    assert run(*words, "p.pack").code == 0
+    assert (place / "p.pack").stat().st_mtime_ns == before
+    assert run(*words, "p.pack", "--held-out", "0.5").code == 2
+    assert run(*words, "p.pack", "--held-out", "0.5", "--overwrite").code == 0
+    assert (place / "p.pack").stat().st_mtime_ns > before
+
+
+def test_broken_pictures_refuse_the_set_or_are_skipped(place: Path) -> None:
+    (place / "pics/cat/[red]x.png").write_bytes(b"no picture")
+    words = ("data", "pack", "pics", "--size", "16", "--out", "p.pack")
+    refused = run(*words)
+    assert (refused.code, refused.out) == (1, "")
+    assert "cat/[red]x.png" in refused.err
+    assert not (place / "p.pack").exists()
+    skipped = run(*words, "--on-error", "skip")
+    assert skipped.code == 0
+    assert PackedFile.open(place / "p.pack").header.count == COUNT
+    assert "cat/[red]x.png" in skipped.err
+
+
+# ------------------------------------------------------------------------------------------------------ check
+
+
+def test_damaged_chunks_are_named_and_fail(here: Path) -> None:
+    assert run("data", "pack", "digits", "--out", "d.pack").code == 0
+    damage(here / "d.pack")
+    outcome = run("data", "check", "d.pack")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "error: " in outcome.err
+    assert re.search(r"d\.pack: 1 of 2 chunks are damaged .*: images (0 to 1,023|1,024 to 1,796);", outcome.err)
+
+
+def test_broken_pictures_are_all_named_and_fail(place: Path) -> None:
+    assert run("data", "check", "pics").code == 0
+    broken = ["cat/a.png", "dog/b.jpg", "[i]c.webp"]
+    for name in broken:
+        (place / "pics" / name).write_bytes(b"no picture")
+    outcome = run("data", "check", "pics")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert all(name in outcome.err for name in broken)
+    assert "all is well" not in outcome.err
+
+
+def test_the_data_of_an_experiment_is_read_once(here: Path) -> None:
+    outcome = run("data", "check", "digits")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "digits: 1,797 images; all is well" in outcome.err
+
+
+def test_of_many_labels_the_first_are_shown(here: Path) -> None:
+    np.savez(here / "a.npz", images=np.zeros((30, 1, 8, 8), np.uint8), labels=np.arange(30))
+    rows = table(run("data", "show", "a.npz", "--size", "8").out)
+    assert rows["labels"].endswith(", 19: 1, … and 10 more")
+
+
+def test_arrays_are_read_once(here: Path) -> None:
+    np.save(here / "a.npy", np.zeros((9, 1, 8, 8), np.uint8))
+    outcome = run("data", "check", "a.npy", "--size", "8", "--channels", "1")
+    assert outcome.code == 0
+    assert "a.npy: 9 images; all is well" in outcome.err
+
+
+# ------------------------------------------------------------------------------------------------------- show
+
+
+def test_the_numbers_of_the_digits_are_those_of_scikit_learn(here: Path) -> None:
+    shown, digits = facts("show", "digits", "--out", "sheet.png"), load_digits()
+    assert (shown["train"], shown["held_out"], shown["shape"]) == (1498, 299, [1, 8, 8])
+    assert (shown["dtype"], shown["value_range"], shown["least"], shown["most"]) == ("uint8", [0, 16], 0, 16)
+    assert shown["labels"] == {str(label): int((digits.target == label).sum()) for label in range(10)}
+    # sums of 1e5 terms in float64
+    assert shown["mean"] == [pytest.approx(digits.images.mean() / 16, rel=1e-10)]
+    assert shown["standard_deviation"] == [pytest.approx(digits.images.std() / 16, rel=1e-10)]
+    assert shown["pixel_bytes"] == 1797 * 64
+    assert shown["contact_sheet"] == "sheet.png"
+
+
+def test_a_folder_is_shown_with_its_original_sizes(place: Path) -> None:
+    outcome = run("data", "show", "pics")
+    rows = table(outcome.out)
+    assert outcome.code == 0
+    assert (rows["data"], rows["shape"]) == ("pics", "3×64×64")
+    assert rows["labels"] == "0: 6, 1: 6"
+    assert rows["values"].startswith("uint8 from ")
+    assert rows["files"] == "12 RGB; from 24×20 to 35×31 pixels; 0 without colours"
+    assert "contact sheet: pics-sheet.png" in outcome.err
+    assert facts("show", "pics")["files"] == {
+        "modes": {"RGB": 12},
+        "grey": 0,
+        "smallest": [24, 20],
+        "largest": [35, 31],
+        "broken": 0,
+    }
+
+
+def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: Path) -> None:
+    def sheet(*options: str) -> bytes:
+        assert run("data", "show", "digits", "--out", "s.png", *options).code == 0
+        return (here / "s.png").read_bytes()
+
+    nine = sheet("--n", "9")
+    with Image.open(here / "s.png") as picture:
+        assert picture.size == (3 * 34 + 2, 3 * 34 + 2)
+    assert sheet("--n", "9") == nine
+    assert sheet("--n", "9", "--seed", "1") != nine
+    sheet("--n", "1024")
+    with Image.open(here / "s.png") as picture:
+        assert picture.size == (32 * 34 + 2, 32 * 34 + 2)
+
+
+def test_a_set_with_fewer_images_is_shown_whole(place: Path) -> None:
+    assert run("data", "show", "pics", "--size", "40", "--held-out", "0", "--out", "s.png").code == 0
+    with Image.open(place / "s.png") as picture:
+        assert picture.size == (4 * 42 + 2, 3 * 42 + 2)
+
+
+def test_large_images_are_made_smaller_on_the_sheet(place: Path) -> None:
+    assert run("data", "show", "pics", "--size", "300", "--n", "4", "--out", "s.png").code == 0
+    with Image.open(place / "s.png") as picture:
+        assert picture.size == (2 * 258 + 2, 2 * 258 + 2)
+
+
+def test_arrays_of_any_depth_are_shown_in_units_of_black_and_white(here: Path) -> None:
+    values = np.random.default_rng(0).normal(100, 20, (50, 2, 8, 8)).clip(1, 254).astype(np.float32)
+    np.save(here / "a.npy", values)
+    shown = facts("show", "a.npy", "--size", "8", "--channels", "2")
+    expected = values.astype(np.float64) / 255
+    assert shown["dtype"] == "float32"
+    assert shown["mean"] == pytest.approx(expected.mean(axis=(0, 2, 3)), rel=1e-10)
+    assert shown["standard_deviation"] == pytest.approx(expected.std(axis=(0, 2, 3)), rel=1e-10)
+    assert shown["labels"] == {}
+
+
+# ------------------------------------------------------------------------------------------- download and build
+
+
+def test_what_cant_be_downloaded_says_why(here: Path) -> None:
+    outcome = run("data", "download", "digits")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "error: the digits come with scikit-learn" in outcome.err
+    outcome = run("data", "download", "celeba64", "--data", "elsewhere")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert str(Path("elsewhere") / "celeba") in outcome.err
+
+
+def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
+    for split in ("train", "val"):
+        built = run("data", "build", "lsun", "pics", "--out", "lsun", "--category", "tower", "--split", split)
+        assert (built.code, built.out) == (0, "")
+        assert f"built: {Path('lsun') / f'tower_{split}_lmdb'}" in built.err
+    shown = facts("show", "tower128", "data.root=lsun", "data.image_size=16")
+    assert (shown["train"], shown["held_out"], shown["shape"]) == (COUNT, COUNT, [3, 16, 16])
+    assert run("data", "build", "ffhq", "pics", "--out", "ffhq", "--size", "16").code == 0
+    shown = facts("show", "ffhq256", "data.root=ffhq", "data.image_size=16")
+    assert shown["train"] + shown["held_out"] == COUNT
+
+
+# ------------------------------------------------------------------------------------------------------- usage
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["pack", "pics", "--out", "p"], "say how large the images are to be, as in --size 64"),
+        (["pack", "pics", "--out", "p", "--size", "0"], "--size must be between 1 and 16384, not 0"),
+        (["pack", "pics", "--out", "p", "--size", "8", "--channels", "2"], "--channels must be 1 or 3, not 2"),
+        (["pack", "pics", "--out", "p", "--size", "8", "--held-out", "1"], "--held-out must be at least 0"),
+        (["pack", "pics", "--out", "p", "--size", "8", "--background", "mauve"], "--background must be white"),
+        (["pack", "pics", "--out", "p", "--size", "8", "--on-error", "cry"], "--on-error must be refuse or skip"),
+        (["pack", "pics", "--out", "p", "--size", "8", "--random-crop-from", "4"], "--random-crop-from must be at"),
+        (["pack", "pics", "data.random_flip=true", "--out", "p", "--size", "8"], "pics isn't an experiment"),
+        (["pack", "digits", "--out", "p", "--size", "8"], "digits is an experiment, which says how its images are"),
+        (["pack", "digits", "data.siz=3", "--out", "p"], "data.siz: no such field"),
+        (["pack", "nothing", "--out", "p", "--size", "8"], "no experiment is named 'nothing'"),
+        (["pack", "./nothing", "--out", "p", "--size", "8"], "./nothing"),
+        (["show", "digits", "--out", "sheet.jpg"], "--out sheet.jpg: the contact sheet is a PNG"),
+        (["show", "[b]x"], "no experiment is named '[b]x'"),
+        (["build", "cifar", "pics", "--out", "x"], "expected lsun or ffhq, found 'cifar'"),
+        (["build", "lsun", "pics", "--out", "x"], "say which category it is to be"),
+        (["build", "lsun", "pics", "--out", "x", "--category", "../x"], "--category must be 1 to 64 letters"),
+        (["build", "ffhq", "pics", "--out", "x", "--size", "-1"], "--size must be between 1 and 16384"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complaint: str) -> None:
+    outcome = run("data", *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    lines = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert complaint in lines[0]
+    assert outcome.err.endswith(lines[0] + "\n")
+    assert not (place / "p").exists()
+
+
+def test_an_experiment_goes_before_a_folder_of_its_name_which_can_be_typed_with_its_place(place: Path) -> None:
+    (place / "pics").rename(place / "digits")
+    assert facts("show", "digits")["train"] == 1498
+    assert facts("show", "./digits", "--size", "16")["shape"] == [3, 16, 16]
+
+
+def test_options_of_pictures_dont_go_with_arrays_or_packed_files(here: Path) -> None:
+    np.save(here / "a.npy", np.zeros((9, 1, 8, 8), np.uint8))
+    outcome = run("data", "pack", "a.npy", "--size", "8", "--background", "black", "--out", "a.pack")
+    assert (outcome.code, "a.npy holds arrays, not pictures: leave out --background" in outcome.err) == (2, True)
+    assert run("data", "pack", "a.npy", "--size", "8", "--channels", "1", "--out", "a.pack").code == 0
+    assert is_packed(here / "a.pack")
+    outcome = run("data", "show", "a.pack", "--size", "8")
+    assert (outcome.code, "a.pack is packed already, at its own size: leave out --size" in outcome.err) == (2, True)
+
+
+def test_help_and_usage_import_no_torch(here: Path) -> None:
+    (here / "blocked").mkdir()
+    (here / "blocked" / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    for words in (["data", "--help"], ["data", "pack", "--help"], ["data", "pack"]):
+        outcome = run_process(here, *words, python_path=(here / "blocked",))
+        assert "torch was imported" not in outcome.err
+        assert outcome.code in (0, 2)

@@ -1,0 +1,388 @@
+"""`ncsnx new`: a file that loads, says why, is never overwritten, and that nobody's file names can break out of."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ncsnx.config import AnnealedLangevin, Arrays, Experiment, Images, NCSNv2, NCSNv2Deeper, NCSNv2Deepest, Packed
+from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.discovery import resolve
+from ncsnx.config.loading import load_file
+from ncsnx.data.distances import Distances
+from ncsnx.noise.plan import NoisePlan, plan_noise
+from ncsnx.planning.own_data import written
+from ncsnx.planning.proposal import fitting_size, propose, rounded_up, usual_steps
+from ncsnx.planning.survey import Measured, Survey
+from ncsnx.planning.writing import experiment_source, literal
+from tests.cli.command import Outcome, run
+from tests.cli.test_plan import write_pictures
+
+
+def new(*words: str) -> Outcome:
+    return run("new", *words, "--no-timing", "--threads", "1", "--device", "cpu")
+
+
+def made(name: str, *words: str) -> Experiment:
+    """The experiment that a command writes."""
+    outcome = new(name, *words)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == f"experiments/{name}.py\n"
+    return resolve(name).experiment
+
+
+def survey(data: Images | Arrays | Packed, *, name: str = "own", images: int = 900, exact: bool = True) -> Survey:
+    """What `new` knows of a data set, made up."""
+    plan = plan_noise(data.channels * data.image_size**2, 23.456)
+    distances = Distances(
+        largest=plan.sigma_max,
+        pair=(3, 5),
+        exact=exact,
+        images=images,
+        compared=images,
+        scanned=images,
+        bound=30.0,
+        quantile=20.0,
+        quantile_interval=(20.0, 20.0),
+        seed=0,
+    )
+    measured = Measured(distances=distances, names=("a.png", "b.png"), held_out=100)
+    return Survey(experiment=propose(name, data, plan, images), plan=plan, source=distances.source, measured=measured)
+
+
+def text_of(found: Survey) -> str:
+    assert found.measured is not None
+    return experiment_source(found, found.measured)
+
+
+def loaded(text: str, folder: Path) -> Experiment:
+    """The one experiment that a text registers."""
+    path = folder / "written.py"
+    path.write_text(text, encoding="utf-8")
+    (registered,) = load_file(path).registered
+    return registered.experiment
+
+
+# --------------------------------------------------------------------------------------------- the whole way
+
+
+def test_a_folder_of_mixed_pictures_becomes_an_experiment_that_trains_and_samples(here: Path) -> None:
+    for place, mode in (("a/one", "L"), ("a/two", "RGB"), ("b", "RGBA")):
+        write_pictures(here / "photos" / place, 12, mode=mode, seed=len(place))
+    experiment = made("photos", "--from", "photos")
+    assert experiment.data == Images(root="photos", image_size=12, channels=3)
+    small = ("model.width=4", "schedule.levels=3", "sampler.steps_per_level=1", "snapshots.n=1", "batch_size=4")
+    trained = run("train", "photos", *small, "steps=2", "--threads", "1", "--device", "cpu")
+    assert trained.code == 0, trained.err
+    sampled = run("sample", "photos", "--n", "2", "--threads", "1", "--device", "cpu")
+    assert sampled.code == 0, sampled.err
+    assert len(list((here / "runs" / "photos" / "samples").rglob("*.png"))) >= 2
+
+
+def test_the_file_has_the_values_of_the_plan(here: Path) -> None:
+    write_pictures(here / "photos", 40)
+    planned = json.loads(run("plan", "photos", "--json", "--no-timing").out)
+    experiment = made("photos2", "--from", "photos")
+    schedule, sampler = experiment.schedule, experiment.sampler
+    assert isinstance(sampler, AnnealedLangevin)
+    assert schedule.levels == planned["levels"]
+    assert planned["sigma_max"] <= schedule.sigma_max <= planned["sigma_max"] * 1.001
+    assert sampler.step_size == pytest.approx(planned["step_size"], rel=5e-3)
+    assert sampler.steps_per_level == planned["steps_per_level"]
+    assert json.loads(run("plan", "photos2", "--json", "--no-timing").out)["differences"] == []
+
+
+def test_the_file_says_why_and_the_command_what_next(here: Path) -> None:
+    write_pictures(here / "photos", 20)
+    outcome = new("photos", "--from", "photos")
+    text = (here / "experiments" / "photos.py").read_text()
+    for reason in ("σ_1 (technique 1)", "99.9%", "L (technique 2)", "ε (technique 4)", "memorised"):
+        assert reason in text
+    assert "next: ncsnx train photos\n" in outcome.err
+    assert "training images are few" in outcome.err
+    assert "held-out loss" in outcome.err
+
+
+def test_times_are_estimated_from_a_measurement(here: Path) -> None:
+    write_pictures(here / "photos", 8, size=8)
+    outcome = run("new", "photos", "--from", "photos", "--threads", "1", "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert "training takes about" in outcome.err
+
+
+# --------------------------------------------------------------------------------------------- what it looks at
+
+
+def test_pictures_without_a_colour_are_grey_however_they_are_stored(here: Path) -> None:
+    write_pictures(here / "grey", 8, mode="L")
+    for path in sorted((here / "grey").iterdir())[:4]:
+        Image.open(path).convert("RGB").save(path)
+    assert made("grey", "--from", "grey").data.channels == 1
+    write_pictures(here / "grey" / "more", 1)
+    assert made("colour", "--from", "grey").data.channels == 3
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [([30] * 10, 30), ([31] * 10, 30), ([200] * 10, 64), ([200] * 19 + [20], 64), ([200] * 8 + [20] * 2, 20)],
+)
+def test_the_size_is_that_of_nearly_all_pictures_and_64_at_most(here: Path, sides: list[int], expected: int) -> None:
+    for number, side in enumerate(sides):
+        write_pictures(here / "photos" / str(number), 1, size=side, seed=number)
+    data = made("photos", "--from", "photos").data
+    assert data.image_size == expected
+
+
+def test_a_zip_and_an_absolute_path_are_named_as_they_are(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write_pictures(elsewhere / "photos", 8)
+    archive = shutil.make_archive(str(elsewhere / "photos"), "zip", elsewhere / "photos")
+    data = made("zipped", "--from", archive).data
+    assert isinstance(data, Images)
+    assert data.root == archive
+    assert here not in Path(data.root).parents
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (lambda g: g.integers(0, 256, (20, 8, 8), dtype=np.uint8), (1, 0.0, 255.0)),
+        (lambda g: g.integers(0, 2, (20, 8, 8), dtype=np.uint8), (1, 0.0, 1.0)),
+        (lambda g: g.random((20, 5, 8, 8), dtype=np.float32), (5, 0.0, 1.0)),
+        (lambda g: g.random((20, 8, 8, 2), dtype=np.float32) * 2 - 1, (2, -1.0, 1.0)),
+        (lambda g: g.integers(0, 4096, (20, 8, 8), dtype=np.uint16), (1, 0.0, 65535.0)),
+    ],
+)
+def test_arrays_get_their_channels_and_their_range(here: Path, values: object, expected: tuple[object, ...]) -> None:
+    assert callable(values)
+    np.save(here / "x.npy", values(np.random.default_rng(0)))
+    data = made("x", "--from", "x.npy").data
+    assert isinstance(data, Arrays)
+    assert (data.channels, data.low, data.high) == expected
+
+
+def test_arrays_of_an_odd_size_are_cropped_to_one_that_the_network_takes(here: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 27, 27), dtype=np.uint8)
+    np.savez(here / "x.npz", pictures=pixels, labels=np.arange(20))
+    data = made("x", "--from", "x.npz").data
+    assert isinstance(data, Arrays)
+    assert (data.image_size, data.random_crop) == (26, 27)
+
+
+def test_a_packed_file_is_named_with_its_channels(here: Path) -> None:
+    write_pictures(here / "photos", 12, size=16)
+    assert run("data", "pack", "./photos", "--size", "16", "--out", "photos.ncsnx").code == 0
+    assert made("p", "--from", "photos.ncsnx").data == Packed(path="photos.ncsnx", image_size=16)
+    assert made("q", "--from", "photos.ncsnx", "--size", "8").data == Packed(
+        path="photos.ncsnx", image_size=8, random_crop=16
+    )
+
+
+def test_broken_pictures_are_all_named_and_nothing_is_written(here: Path) -> None:
+    write_pictures(here / "photos", 12)
+    for name in ("bad.png", "empty.jpg", "cut.webp"):
+        (here / "photos" / name).write_bytes(b"" if name == "empty.jpg" else b"no picture")
+    outcome = new("photos", "--from", "photos")
+    assert outcome.code == 1
+    for name in ("bad.png", "empty.jpg", "cut.webp", "--on-error skip"):
+        assert name in outcome.err
+    assert not (here / "experiments").exists()
+    outcome = new("photos", "--from", "photos", "--on-error", "skip")
+    assert outcome.code == 0
+    assert outcome.err.count("3 of 15 pictures can't be used") == 1
+    data = resolve("photos").experiment.data
+    assert isinstance(data, Images)
+    assert data.on_error == "skip"
+
+
+# --------------------------------------------------------------------------------------------- what is refused
+
+
+def test_nothing_is_overwritten(here: Path) -> None:
+    write_pictures(here / "photos", 8)
+    (here / "experiments").mkdir()
+    (here / "experiments" / "mine.py").write_text("mine = 1\n")
+    for name in ("mine", "digits"):
+        outcome = new(name, "--from", "photos")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "already" in outcome.err
+    assert (here / "experiments" / "mine.py").read_text() == "mine = 1\n"
+    (here / "out").mkdir()
+    (here / "out" / "link.py").symlink_to("nowhere.py")
+    assert "is there already" in new("link", "--from", "photos", "--out", "out").err
+    assert not (here / "out" / "nowhere.py").exists()
+
+
+def test_another_folder_may_be_named_for_the_file(here: Path) -> None:
+    write_pictures(here / "photos", 8)
+    outcome = new("mine", "--from", "photos", "--out", "some/where")
+    assert outcome.out == "some/where/mine.py\n"
+    assert "next: ncsnx train some/where/mine.py" in outcome.err
+    assert resolve("some/where/mine.py").experiment.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("mine", "--from", "nowhere"), "--from nowhere: there is nothing"),
+        (("mine", "--from", "photos", "--size", "9"), "multiples of 2, such as 8 or 10"),
+        (("mine", "--from", "photos", "--size", "2"), "multiples of 2, such as 4"),
+        (("mine", "--from", "photos", "--size", "65"), "NCSNv2Deeper halves its images"),
+        (("mine", "--from", "photos", "--overlap", "1"), "--overlap must be"),
+        (("../mine", "--from", "photos"), "can't name an experiment"),
+        (("x\ny", "--from", "photos"), "can't name an experiment"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(here: Path, words: tuple[str, ...], expected: str) -> None:
+    write_pictures(here / "photos", 4)
+    outcome = new(*words)
+    assert outcome.code == 2
+    assert expected in outcome.err
+    assert outcome.err.count("error: ") == 1
+    assert not (here / "experiments").exists()
+
+
+def test_a_path_that_no_line_of_python_holds_is_refused(here: Path) -> None:
+    write_pictures(here / "pho\ntos", 4)
+    outcome = new("mine", "--from", "pho\ntos")
+    assert outcome.code == 1
+    assert "an experiment can't name this path" in outcome.err
+
+
+# --------------------------------------------------------------------------------------------- the text
+
+PRINTABLE = st.characters(exclude_categories=("C", "Z"), include_characters=" ")
+
+
+@settings(deadline=None)
+@given(st.text(PRINTABLE))
+def test_any_path_is_one_string(text: str) -> None:
+    assert ast.literal_eval(literal(text)) == text
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.text(PRINTABLE | st.sampled_from("\"'\\#(){}"), min_size=1, max_size=400), st.booleans())
+def test_no_name_of_a_file_changes_what_is_registered(name: str, exact: bool) -> None:
+    data = Images(root=name, image_size=28)
+    found = survey(data, exact=exact)
+    assert found.measured is not None
+    hostile = attrs.evolve(found.measured, names=(name, f"x\n)\nimport os  # {name}"))
+    text = experiment_source(found, hostile)
+    assert max(map(len, text.splitlines())) <= 120
+    with tempfile.TemporaryDirectory() as folder:
+        assert unstructure(loaded(text, Path(folder))) == unstructure(found.experiment)
+    assert [type(node).__name__ for node in ast.parse(text).body] == ["Expr", "ImportFrom", "Assign"]
+
+
+@pytest.mark.parametrize("size", [8, 28, 32, 64, 96, 128, 256, 512])
+@pytest.mark.parametrize("images", [2, 500, 60_000, 3_000_000])
+def test_what_is_written_is_what_was_proposed(size: int, images: int, tmp_path: Path) -> None:
+    for data in (
+        Images(root="photos", image_size=size, random_crop=size + 8, on_error="skip"),
+        Arrays(path="x.npy", image_size=size, channels=7, low=-1024.0, high=3071.5),
+        Packed(path="p.ncsnx", image_size=size, channels=1),
+    ):
+        found = survey(data, images=images, exact=images < 20_000)
+        text = text_of(found)
+        assert dict(flatten(unstructure(loaded(text, tmp_path)))) == dict(flatten(unstructure(found.experiment)))
+        assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", ["photos", "my-photos", "2cats", "class", "register", "Images", "a.b", "x" * 100])
+def test_any_name_of_an_experiment_makes_a_file(name: str, tmp_path: Path) -> None:
+    found = survey(Images(root="photos", image_size=28), name=name)
+    assert loaded(text_of(found), tmp_path).name == name
+
+
+def test_a_file_passes_ruff_where_it_is_installed(tmp_path: Path) -> None:
+    ruff, repository = Path(sys.executable).with_name("ruff"), Path(__file__).parents[2]
+    if not ruff.exists():
+        pytest.skip("ruff comes with the development group only")
+    folders = ("photos", 'it\'s "bad" \\ {x}', 'a "long" folder\'s name ' * 12, "\\" * 100, "写真" * 60)
+    for number, (root, size) in enumerate((root, size) for root in folders for size in (8, 68, 256)):
+        found = survey(Images(root=root, image_size=size), exact=size == 8)
+        assert found.measured is not None
+        text = experiment_source(found, attrs.evolve(found.measured, names=(root, "写真/一.png")))
+        (tmp_path / f"e{number}.py").write_text(text, encoding="utf-8")
+    config = ("--config", str(repository / "pyproject.toml"), "--no-cache", str(tmp_path))
+    for command in (("check",), ("format", "--check", "--diff")):
+        finished = subprocess.run([ruff, *command, *config], capture_output=True, text=True, check=False, timeout=60)
+        assert finished.returncode == 0, finished.stdout
+
+
+# --------------------------------------------------------------------------------------------- the choices
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "width", "batch"),
+    [
+        (8, NCSNv2, 32, 128),
+        (28, NCSNv2, 32, 128),
+        (32, NCSNv2, 128, 128),
+        (64, NCSNv2, 128, 128),
+        (68, NCSNv2Deeper, 128, 128),
+        (128, NCSNv2Deeper, 128, 128),
+        (136, NCSNv2Deepest, 128, 32),
+        (256, NCSNv2Deepest, 128, 32),
+    ],
+)
+def test_network_and_batch_follow_the_size(size: int, model: type, width: int, batch: int) -> None:
+    experiment = propose("x", Images(root="x", image_size=size), plan(size), 50_000)
+    assert (type(experiment.model), experiment.model.width, experiment.batch_size) == (model, width, batch)
+
+
+def plan(size: int) -> NoisePlan:
+    return plan_noise(3 * size**2, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "images", "batch", "steps"),
+    [
+        (32, 50_000, 128, 300_000),
+        (64, 162_770, 128, 210_000),
+        (96, 126_227, 128, 200_000),
+        (128, 3_033_042, 128, 150_000),
+        (256, 63_000, 32, 80_000),
+    ],
+)
+def test_published_sets_get_their_published_trainings(size: int, images: int, batch: int, steps: int) -> None:
+    assert usual_steps(size, images, batch) == steps
+
+
+def test_small_sets_get_fewer_steps_and_batches_that_they_fill() -> None:
+    experiment = propose("x", Images(root="x", image_size=28), plan(28), 1_800)
+    assert experiment.steps == 11_000  # 768 times 1,800 images in batches of 128: 10,800
+    assert propose("x", Images(root="x", image_size=28), plan(28), 50).batch_size == 32
+    assert propose("x", Images(root="x", image_size=28), plan(28), 50, steps=7).checkpoint_every == 1
+
+
+@given(st.floats(1e-3, 1e4))
+def test_a_rounded_sigma_is_never_below_the_distance(value: float) -> None:
+    up = rounded_up(value, 4)
+    assert value <= up <= value * 1.001
+    assert float(f"{up:.4g}") == up
+
+
+@pytest.mark.parametrize("size", range(1, 300))
+def test_a_fitting_size_is_one_that_its_network_takes(size: int) -> None:
+    fitting = fitting_size(size)
+    assert fitting == fitting_size(fitting)
+    assert size - 8 < fitting <= max(size, 4)
+
+
+def test_a_path_is_relative_within_the_current_folder_only(here: Path) -> None:
+    assert written(Path("a/../b")) == "b"
+    assert written(here / "photos") == "photos"
+    assert written(Path("..")) == str(here.parent)
+    assert written(Path("~odd")) == "./~odd"  # which isn't the home of a user `odd`
+    assert written(Path()) == "."
