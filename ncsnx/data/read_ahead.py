@@ -2,7 +2,6 @@
 
 import os
 import signal
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -33,15 +32,20 @@ def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Itera
         generator=torch.Generator(),  # else it would draw from the global one
         worker_init_fn=_leave_signals_alone,
     )
+    values = iter(loader)
     try:
-        for value in loader:
+        for value in values:
             if isinstance(value, _Failure):
-                raise NcsnxError(value.message) if value.is_ours else RuntimeError(value.message)
+                raise NcsnxError(value.message)
             yield value
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise NcsnxError(f"a process that reads data has died ({error}); try fewer with --workers") from error
+    finally:
+        # Left to the garbage collector, an exception whose traceback is kept would keep the workers too, and this
+        # process would wait for them at its end: they don't heed the signal that it sends them.
+        values._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _leave_signals_alone(worker: int) -> None:
@@ -52,11 +56,9 @@ def _leave_signals_alone(worker: int) -> None:
 
 @attrs.frozen
 class _Failure:
-    """An error of a worker, sent as a value: raised through the loader, it would keep the workers alive at the end."""
+    """An error of a worker: the loader would raise it with the worker's traceback in its message."""
 
     message: str
-    is_ours: bool
-    """Whether it is an NcsnxError, whose message is for a person; else it is a traceback."""
 
 
 @attrs.frozen(eq=False)
@@ -69,9 +71,7 @@ class _Reads(MapStyle[V | _Failure], Generic[K, V]):
         try:
             return self.read(key)
         except NcsnxError as error:
-            return _Failure(str(error), is_ours=True)
-        except Exception:
-            return _Failure(traceback.format_exc(), is_ours=False)
+            return _Failure(str(error))
 
 
 def processors() -> int:

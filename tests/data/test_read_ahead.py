@@ -1,11 +1,16 @@
 import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def square(number: int) -> int:
@@ -50,6 +55,13 @@ def test_a_bug_keeps_its_traceback() -> None:
 def test_a_process_that_dies_is_one_line() -> None:
     with pytest.raises(NcsnxError, match=r"a process that reads data has died .*--workers"):
         list(read_ahead(die, [1], workers=1))
+
+
+@pytest.mark.parametrize("read", ["fail", "die"])
+def test_a_process_ends_after_an_error_that_nobody_handles(read: str) -> None:
+    program = f"from tests.data.test_read_ahead import *\nfor _ in read_ahead({read}, range(9), workers=2): pass"
+    finished = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, timeout=60)
+    assert finished.returncode == 1
 
 
 def test_the_global_generator_is_left_alone() -> None:

@@ -1,0 +1,189 @@
+import pickle
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.data import InMemory, Splits, TrainingBatches
+from ncsnx.data.dataset import Dataset, Images
+from ncsnx.data.holding import HeldImages, _left_in_groups, available_memory, held
+from ncsnx.data.packed import splits_of
+from ncsnx.data.packing import pack
+from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
+
+CPU = torch.device("cpu")
+TRAIN, HELD_OUT, IMAGE_BYTES = 20, 6, 3 * 4 * 4
+
+
+@attrs.frozen(eq=False)
+class Decoded:
+    """A data set that isn't in memory, and notes what is read."""
+
+    inner: InMemory
+    reads: list[int] = attrs.field(factory=list)
+    broken: list[int] = attrs.field(factory=list)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.inner.shape
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        return self.inner.value_range
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def read(self, indices: Tensor) -> Images:
+        self.reads.extend(indices.tolist())
+        if set(self.broken) & set(indices.tolist()):
+            raise NcsnxError("cat.png: is broken")
+        return self.inner.read(indices)
+
+
+def images(count: int, first_id: int = 0, dtype: torch.dtype = torch.uint8) -> InMemory:
+    generator = torch.Generator().manual_seed(first_id)
+    pixels = torch.randint(0, 100, (count, 3, 4, 4), generator=generator).to(dtype)
+    return InMemory(Images(pixels, torch.arange(count) % 4, first_id + torch.arange(count)), (0, 100))
+
+
+def source(dtype: torch.dtype = torch.uint8) -> Splits:
+    return Splits(Decoded(images(TRAIN, 0, dtype)), Decoded(images(HELD_OUT, TRAIN, dtype)), "mark")
+
+
+def reads(dataset: Dataset) -> list[int]:
+    assert isinstance(dataset, Decoded)
+    return dataset.reads
+
+
+def assert_equal(first: Images, second: Images) -> None:
+    for field in attrs.fields(Images):
+        ours, theirs = getattr(first, field.name), getattr(second, field.name)
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours.cpu(), theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
+def test_held_images_are_those_of_the_source_and_each_is_read_once(dtype: torch.dtype) -> None:
+    original = source(dtype)
+    kept = held(original, CPU)
+    assert isinstance(kept.train, HeldImages)
+    assert (len(kept.train), kept.train.shape, kept.train.value_range) == (TRAIN, (3, 4, 4), (0, 100))
+    assert kept.fingerprint == "mark"
+    del reads(original.train)[:]  # one was looked at for its type
+    inner = images(TRAIN, 0, dtype)
+    for indices in ([3, 0, 3], [0, 1, 2], [19, 3], list(range(TRAIN)), [5, 5]):
+        assert_equal(kept.train.read(torch.tensor(indices)), inner.read(torch.tensor(indices)))
+    assert sorted(reads(original.train)) == list(range(TRAIN))
+    assert_equal(kept.held_out.read(torch.tensor([5, 0])), images(HELD_OUT, TRAIN, dtype).read(torch.tensor([5, 0])))
+
+
+def test_batches_have_the_same_bits_with_and_without_holding_and_with_workers() -> None:
+    def batches(splits: Splits, workers: int = 0) -> list[Images]:
+        stream = TrainingBatches(splits.train, batch_size=7, seed=3)
+        return [batch.images for batch in stream.between(0, 9, workers)]
+
+    plain, kept = batches(source()), held(source(), CPU)
+    kept.train.read(torch.arange(5))
+    for ours in (batches(kept), batches(kept, workers=2)):
+        for first, second in zip(ours, plain, strict=True):
+            assert_equal(first, second)
+
+
+def test_what_is_read_can_be_changed_without_changing_what_is_held() -> None:
+    kept = held(source(), CPU).train
+    kept.read(torch.arange(TRAIN)).pixels.fill_(0)
+    assert_equal(kept.read(torch.arange(TRAIN)), images(TRAIN).images)
+
+
+def test_an_image_that_cant_be_read_is_tried_again() -> None:
+    original = Decoded(images(TRAIN), broken=[4])
+    kept = held(Splits(original, images(1), ""), CPU).train
+    with pytest.raises(NcsnxError, match=r"cat\.png"):
+        kept.read(torch.tensor([1, 4]))
+    original.broken.clear()
+    assert_equal(kept.read(torch.tensor([1, 4])), images(TRAIN).read(torch.tensor([1, 4])))
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (0, (False, False)),
+        (IMAGE_BYTES * HELD_OUT - 1, (False, False)),
+        (IMAGE_BYTES * HELD_OUT, (False, True)),
+        (IMAGE_BYTES * TRAIN - 1, (False, True)),
+        (IMAGE_BYTES * TRAIN, (True, False)),
+        (IMAGE_BYTES * (TRAIN + HELD_OUT) - 1, (True, False)),
+        (IMAGE_BYTES * (TRAIN + HELD_OUT), (True, True)),
+    ],
+)
+def test_what_doesnt_fit_stays_as_it_is_and_the_training_images_come_first(
+    budget: int, expected: tuple[bool, bool]
+) -> None:
+    original = source()
+    kept = held(original, CPU, budget)
+    assert tuple(isinstance(split, HeldImages) for split in (kept.train, kept.held_out)) == expected
+    if not expected[0]:
+        assert kept.train is original.train
+
+
+def test_the_type_counts_for_the_size() -> None:
+    kept = held(source(torch.float32), CPU, IMAGE_BYTES * TRAIN)
+    assert not isinstance(kept.train, HeldImages)
+
+
+def test_what_is_in_memory_or_mapped_is_left_as_it_is(tmp_path: Path) -> None:
+    in_memory = Splits(images(TRAIN), images(0), "")
+    mapped = splits_of(pack(in_memory, tmp_path / "a.pack", settings={}, work=Work()))
+    for splits in (in_memory, mapped):
+        kept = held(splits, CPU)
+        assert kept.train is splits.train
+        assert kept.held_out is splits.held_out
+
+
+def test_another_process_is_sent_the_source_alone() -> None:
+    kept = held(Splits(source().train, images(0), ""), CPU).train
+    kept.read(torch.arange(TRAIN))
+    sent = pickle.loads(pickle.dumps(kept))
+    assert isinstance(sent, Decoded)
+
+
+def test_the_memory_that_is_available_is_below_that_of_the_machine() -> None:
+    whole = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
+    assert 0 < available_memory() < whole
+
+
+def test_the_limits_of_a_container_and_of_what_is_around_it_count(tmp_path: Path) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("12:memory:/old\n0::/job/step\n")
+    groups = tmp_path / "groups"
+    for folder, limit, current, inactive in (("job/step", "max", 5, 0), ("job", "1000", 400, 100), (".", "700", 0, 0)):
+        place = groups / folder
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "memory.max").write_text(f"{limit}\n")
+        (place / "memory.current").write_text(f"{current}\n")
+        (place / "memory.stat").write_text(f"anon 7\ninactive_file {inactive}\n")
+    assert list(_left_in_groups(groups, own)) == [700, 700]
+    assert list(_left_in_groups(groups, tmp_path / "nothing")) == []
+    assert list(_left_in_groups(tmp_path / "nothing", own)) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_on_a_device_with_room_pixels_are_there(in_memory: bool) -> None:
+    device = torch.device("cuda", 0)
+    original = Splits(images(TRAIN), images(HELD_OUT, TRAIN), "") if in_memory else source()
+    kept = held(original, device)
+    read = kept.train.read(torch.tensor([3, 0, 3]))
+    assert (read.pixels.device, read.labels.device, read.ids.device) == (device, CPU, CPU)
+    assert_equal(read, images(TRAIN).read(torch.tensor([3, 0, 3])))
+    stream = TrainingBatches(kept.train, batch_size=7, seed=3)
+    for ours, theirs in zip(stream.between(0, 5, workers=2), stream.between(0, 5), strict=True):
+        assert ours.images.pixels.device == CPU
+        assert torch.equal(ours.images.pixels, theirs.images.pixels.cpu())
+    small = held(source(), device, IMAGE_BYTES * TRAIN)
+    assert small.train.read(torch.tensor([0])).pixels.device == device
+    assert small.held_out.read(torch.tensor([0])).pixels.device == CPU
