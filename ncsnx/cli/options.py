@@ -30,7 +30,7 @@ Reference = Annotated[
     typer.Option(
         "--reference",
         metavar="SET",
-        help="train, held-out, a folder of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
+        help="train, held-out, a folder or zip of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
     ),
 ]
 Range = Annotated[

@@ -19,20 +19,13 @@ if TYPE_CHECKING:
 def reference_command(
     of: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="An experiment or a run, a folder of images, or a .npz file."),
+        typer.Argument(metavar="NAME", help="An experiment or a run, a folder or zip of images, or a .npz file."),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
     ] = None,
     features: options.Features = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            "--reference",
-            metavar="SET",
-            help="train, held-out, a folder of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
-        ),
-    ] = None,
+    reference: options.Reference = None,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
@@ -64,12 +57,14 @@ def reference_command(
         chosen = _features(features, settings or [], source)
         with StopRequest() as stop:
             work = work_of(messages, stop)
+            if source is not None:
+                source.work = work
             check_reference(wanted, source)
             runtime = Runtime.choose(device=device, threads=threads)
             network = build_features(chosen, source, place, runtime, work)
             found = open_reference(wanted, source, network, place, work)
         if json:
-            messages.json({"path": str(found.path), **found.facts, "floor": found.floor, "features": network.facts})
+            messages.json({"path": str(found.path), **found.facts, "features": {"name": network.name, **network.facts}})
         else:
             _show(messages, found, network)
 
@@ -99,7 +94,7 @@ def _meant(
     except UsageError as error:
         if not Path(of).is_dir():
             raise
-        raise UsageError(f"{error}; for the folder of images of that name, type ./{of}") from error
+        raise UsageError(f"{of}: for the folder of images of that name, type ./{of}; else: {error}") from error
     recorded = target.run.data_fingerprint() if target.run is not None else None
     return DataSource(data=target.experiment.data, folder=data_folder(data), recorded=recorded), reference
 
@@ -107,7 +102,9 @@ def _meant(
 def _is_images_or_file(of: str) -> bool:
     """Whether a path is meant that can't be a run; names without a slash are experiments and runs."""
     path = Path(of).expanduser()
-    return of.endswith(".npz") or ("/" in of and path.is_dir() and not (path / "config.json").exists())
+    if of.endswith((".npz", ".zip")) and not path.is_dir():
+        return True
+    return "/" in of and path.is_dir() and not (path / "config.json").exists()
 
 
 def _features(text: str | None, settings: list[str], source: "DataSource | None") -> "Features":
@@ -124,8 +121,8 @@ def _list(messages: "Messages", cache: Path, json: bool) -> None:
     import attrs
 
     from ncsnx.console.tables import Column, table
-    from ncsnx.console.text import number
     from ncsnx.evaluation.reference_cache import list_references
+    from ncsnx.quantities import number
 
     found = list_references(cache)
     if json:
@@ -170,8 +167,8 @@ def _show(messages: "Messages", reference: "Reference", network: "FeatureNetwork
 
 
 def _floor(reference: "Reference", features: str) -> str:
-    from ncsnx.console.text import number
     from ncsnx.evaluation.metrics import distance_name
+    from ncsnx.quantities import number
 
     if reference.floor is None:
         return "unknown"

@@ -121,8 +121,9 @@ def show(messages: Messages, plan: Plan, json: bool) -> None:
     """Writes the rows to standard output: as JSON for scripts, or as a table with the best row marked."""
     rows = plan.rows()
     if json:
-        protocol = {"caption": plan.scores.caption, **plan.scores.protocol}
-        messages.json([{**row, "metric": protocol["metric"], "protocol": protocol} for row in rows])
+        scores = plan.scores
+        protocol = {"caption": scores.caption, **scores.protocol}
+        messages.json([{**row, "metric": scores.metric, "protocol": protocol} for row in rows])
         return
     best = best_row(rows)
     shown = [[*plan.cells(row), "best" if row is best else ""] for row in rows]

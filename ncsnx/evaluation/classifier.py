@@ -90,10 +90,14 @@ def open_classifier(
         trained = train_classifier(config, source, device, work)
         _write(folder, config, trained, images)
         opened = _read(folder, source.data, device)
-    work.info(
-        f"{opened.name}: tells {trained.accuracy:.1%} of {trained.held_out:,} held-out images right; kept in {folder}"
-    )
+    work.info(f"{opened.name}: {_worth(trained)}; kept in {folder}")
     return opened
+
+
+def _worth(trained: Trained) -> str:
+    if trained.accuracy is None:
+        return "there are no held-out images to tell how good it is"
+    return f"tells {trained.accuracy:.1%} of {trained.held_out:,} held-out images right"
 
 
 class _DamagedError(NcsnxError):

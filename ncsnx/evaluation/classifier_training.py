@@ -86,10 +86,10 @@ class Trained:
     shape: tuple[int, int, int]
     """(C, H, W) of the images."""
     classes: int
-    accuracy: float
-    """Fraction of the held-out images that it tells right."""
+    accuracy: float | None
+    """Fraction of the held-out images that it tells right; None where there are none."""
     held_out: int
-    """How many those were."""
+    """How many those are."""
 
 
 def train_classifier(config: Classifier, source: DataSource, device: torch.device, work: Work) -> Trained:
@@ -114,7 +114,7 @@ def train_classifier(config: Classifier, source: DataSource, device: torch.devic
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         raise NcsnxError(f"the training of the classifier diverged; try another width than {config.width} or seed")
     answers = known[_classes(network.eval(), splits.held_out, images, device, work)]
-    accuracy = float((answers == held_out_labels).double().mean())
+    accuracy = float((answers == held_out_labels).double().mean()) if len(answers) else None
     return Trained(network, shape, len(known), accuracy, len(answers))
 
 
@@ -126,7 +126,7 @@ def _chunks(size: int, work: Work) -> Iterator[Tensor]:
 
 def _labels(dataset: Dataset, work: Work) -> Tensor:
     """(N,) int64. Raises NcsnxError at the first image without a label."""
-    found = []
+    found = [torch.empty(0, dtype=torch.int64)]
     with work.progress("reading labels", total=len(dataset), unit="images") as advance:
         for indices in _chunks(len(dataset), work):
             labels = dataset.read(indices).labels
@@ -142,7 +142,7 @@ def _classes(
     network: ClassifierNetwork, dataset: Dataset, images: Preprocessing, device: torch.device, work: Work
 ) -> Tensor:
     """(N,) int64 on the CPU: the class that the network sees in each image."""
-    seen = []
+    seen = [torch.empty(0, dtype=torch.int64)]
     for indices in _chunks(len(dataset), work):
         _, logits = network(to_uint8(images.unit(dataset.read(indices).pixels)).to(device))
         seen.append(logits.argmax(dim=1).cpu())

@@ -34,7 +34,7 @@ class FeatureNetwork(Protocol):
 
     @property
     def name(self) -> str:
-        """For people: 'Inception', 'classifier on digits', 'TorchScript net.pt'."""
+        """For people: 'Inception', 'classifier on digits', 'TorchScript net.pt'; no part of what identifies it."""
 
     @property
     def dimensions(self) -> int:

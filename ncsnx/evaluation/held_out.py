@@ -82,7 +82,6 @@ class HeldOutSweep:
         return {
             "measure": "loss",
             "identity": identity(self.experiment),
-            "metric": METRIC,
             "n": self.images,
             "seed": self.seed,
             "passes": self.effective_passes,
@@ -133,7 +132,7 @@ class HeldOutSweep:
         """Where this protocol's losses are kept, with those that are there. Raises NcsnxError."""
         protocol = self.protocol()
         name = f"n{self.images}-passes{self.effective_passes}-seed{self.seed}-{digest(protocol)[:8]}"
-        return ScoreFile.open(self.run.loss / name, protocol, self.caption())
+        return ScoreFile.open(self.run.loss / name, protocol, METRIC, self.caption())
 
     def measure(
         self,

@@ -4,8 +4,10 @@ Pixels are those of clean-fid (Parmar, Zhang & Zhu 2022): each picture in RGB, t
 A folder that holds nothing but grey pictures keeps its one channel.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +17,59 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ncsnx.config.canonical import digest
 from ncsnx.data.decoding import BrokenImageError, opened
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.errors import NcsnxError
+from ncsnx.work import UNSEEN, Work
 
 _GREY_MODES = ("1", "L")
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, slots=False)
 class ImageFolder:
-    """The pictures of a folder, found but not read."""
+    """The pictures of a folder or zip, found but not read."""
 
     files: ImageFiles
+    work: Work
 
     @classmethod
-    def open(cls, root: Path) -> "ImageFolder":
-        """Finds the pictures. Raises NcsnxError where there is none, and for what `ImageFiles` refuses."""
-        return cls(ImageFiles.open(root))
+    def open(cls, root: Path, work: Work = UNSEEN) -> "ImageFolder":
+        """Finds the pictures. work: where the reading for the fingerprint is shown, and what stops it.
+
+        Raises NcsnxError where there is none, and for what `ImageFiles` refuses.
+        """
+        return cls(ImageFiles.open(root), work)
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"folder {self.files.root.resolve()}"
+        root = self.files.root
+        return f"{'folder' if root.is_dir() else 'zip'} {root.resolve()}"
 
     @property
     def facts(self) -> dict[str, Any]:
         """JSON that tells these pictures from others; their place doesn't count."""
-        return {"kind": "folder", "fingerprint": self.files.fingerprint}
+        return {"kind": "pictures", "fingerprint": self.fingerprint}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hexadecimal) of names and contents, every byte of which is read for it; a zip has its folder's."""
+        name = f"fingerprint of {self.title}"
+        contents = []
+        with self.work.progress(name, total=len(self), unit="images") as advance:
+            for picture in self.files.names:
+                self.work.check_stop()
+                contents.append([picture, self._sha256(picture)])
+                advance()
+        return digest(contents)
+
+    def _sha256(self, name: str) -> str | None:
+        """Of a picture's file; None for one that can't be read, which `batches` will name together with the others."""
+        try:
+            return hashlib.sha256(self.files.read(name)).hexdigest()
+        except BrokenImageError:
+            return None
 
     def __len__(self) -> int:
         return len(self.files)

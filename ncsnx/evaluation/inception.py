@@ -4,6 +4,10 @@ The file is a TorchScript translation of the network inception-2015-12-05 that c
 takes its features from it as x → layers((x − 128)/128), and so does this module. It is downloaded once from its fixed
 address; its sha256 is recorded then and checked ever after.
 
+Only the published file, told by its sha256 wherever it comes from, is called 'Inception', so that only its scores are
+FID, KID and IS. Any other file of that structure, named or downloaded, is used with a warning under a name of its own,
+such as 'Inception file 1a2b3c4d', the beginning of its sha256.
+
 The logits follow StyleGAN2-ADA's metric for the Inception score, which calls the same file with no_output_bias=True:
 the features times the weight of the last layer, `output`, without its bias, as Salimans et al. did (arXiv 1606.03498).
 The name `layers` is from clean-fid's source, `output` from published code that takes the file apart; a file without
@@ -12,12 +16,7 @@ themselves, so that for the weights the names alone are unconfirmed; a wrong one
 """
 
 import hashlib
-import http.client
 import json
-import math
-import os
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,10 @@ from torch import Tensor
 
 from ncsnx.cache import making
 from ncsnx.config.features import Inception
+from ncsnx.data.transfer import download
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.features import Extracted
+from ncsnx.evaluation.metrics import INCEPTION, distance_name
 from ncsnx.evaluation.resizing import INCEPTION_SIZE, CleanResizer
 from ncsnx.evaluation.torchscript import first_line, load_script, read_file
 from ncsnx.runs import atomic
@@ -38,19 +39,21 @@ from ncsnx.work import Work
 FILE = "inception-2015-12-05.pt"
 SOURCE = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
 """The address in clean-fid's downloads_helper.py."""
+SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+"""Of the published file, by which k-diffusion (k_diffusion/evaluation.py) checks what comes from that address, and
+H2CEvaluator (Leoxing/H2CEvaluator on Hugging Face) its own copy."""
 RECORD = "inception-2015-12-05.json"
 DIMENSIONS = 2048
-_MIB = 2**20
-_TIMEOUT_S = 60.0
 
 
 class InceptionNetwork:
     """Features as clean-fid computes them, and logits without bias."""
 
-    name = "Inception"
     dimensions = DIMENSIONS
 
-    def __init__(self, content: bytes, path: Path, device: torch.device) -> None:
+    def __init__(self, content: bytes, path: Path, device: torch.device, published: str = SHA256) -> None:
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.name = INCEPTION if sha256 == published else f"{INCEPTION} file {sha256[:8]}"
         self._device = device
         self._resizer = CleanResizer(INCEPTION_SIZE)
         module = load_script(content, path, device)
@@ -59,7 +62,7 @@ class InceptionNetwork:
         self.has_logits = self._weight is not None
         self.facts: dict[str, Any] = {
             "type": "inception",
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": sha256,
             "dimensions": self.dimensions,
             "images": self._resizer.description,
         }
@@ -74,27 +77,47 @@ class InceptionNetwork:
 
 
 def open_inception(
-    config: Inception, cache: Path, device: torch.device, work: Work, source: str = SOURCE
+    config: Inception,
+    cache: Path,
+    device: torch.device,
+    work: Work,
+    *,
+    source: str = SOURCE,
+    published: str = SHA256,
 ) -> InceptionNetwork:
     """The network of the file that `config` names, else of the one in the cache, downloaded from `source` if need be.
 
-    Raises NcsnxError where it can't be had, isn't the file that was recorded, or is another network.
+    Warns where its sha256 isn't the published one. Raises NcsnxError where it can't be had, isn't the file that was
+    recorded, or has another structure.
     """
     if config.file is not None:
         path = Path(config.file).expanduser()
-        return InceptionNetwork(read_file(path), path, device)
-    folder = cache / "inception"
-    path = folder / FILE
+        network = InceptionNetwork(read_file(path), path, device, published)
+    else:
+        path = cache / "inception" / FILE
+        network = _cached(path, device, work, source, published)
+    if network.name != INCEPTION:
+        work.warning(
+            f"{path} isn't the published {FILE}: its sha256 is {network.facts['sha256']}, not {published}; its scores "
+            f"are called {distance_name(network.name)} and the like, not FID"
+        )
+    return network
+
+
+def _cached(path: Path, device: torch.device, work: Work, source: str, published: str) -> InceptionNetwork:
+    folder = path.parent
     with making(folder, FILE, work):
-        if not path.exists():
-            download(source, path, work)
+        downloading = not path.exists()
+        if downloading:
+            download(source, path, work, check=_contradiction, otherwise=", or name it with --features inception:FILE")
         content = read_file(path)
         recorded = _recorded_sha256(folder / RECORD)
         if recorded is not None:
             _require_same(path, recorded, hashlib.sha256(content).hexdigest())
-        network = InceptionNetwork(content, path, device)
+        network = InceptionNetwork(content, path, device, published)
         if recorded is None:  # only what turned out to be such a network is recorded
-            _record(folder / RECORD, network.facts["sha256"], len(content), source, work)
+            came_from = source if downloading else None
+            _record(folder / RECORD, network.facts["sha256"], len(content), came_from, work)
     return network
 
 
@@ -127,56 +150,8 @@ def _output_weight(module: torch.jit.ScriptModule) -> Tensor | None:
     return None
 
 
-def download(source: str, path: Path, work: Work) -> None:
-    """Gets `source` into `path`, which is there whole or not at all. Raises NcsnxError."""
-    temporary = atomic.temporary_sibling(path)
-    try:
-        try:
-            with urllib.request.urlopen(source, timeout=_TIMEOUT_S) as response:
-                expected, received = _receive(response, temporary, path, work)
-        except urllib.error.HTTPError as error:
-            with error:  # it is the answer too, and holds the connection
-                raise _unavailable(source, path, f"the server answers {error.code} {error.reason}") from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise _unavailable(source, path, str(reason) or type(error).__name__) from error
-        if expected is not None and received != expected:
-            raise _unavailable(source, path, f"it broke off after {received:,} of {expected:,} bytes")
-        if not zipfile.is_zipfile(temporary):
-            raise _unavailable(source, path, f"what came, {received:,} bytes, is no TorchScript file")
-        with atomic.reporting(path):
-            temporary.replace(path)
-            atomic.sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _receive(response: http.client.HTTPResponse, temporary: Path, path: Path, work: Work) -> tuple[int | None, int]:
-    """Writes what comes into a new file; gives the bytes that were announced and those that came."""
-    length = response.headers.get("Content-Length")
-    expected = int(length) if length and length.isdecimal() else None
-    received = 0
-    total = math.ceil((expected or 0) / _MIB)
-    with atomic.reporting(path, expected):
-        file = temporary.open("xb")
-    with file, work.progress(f"downloading {path.name}", total=total, unit="MiB") as advance:
-        while chunk := response.read(_MIB):
-            work.check_stop()
-            with atomic.reporting(path, expected):
-                file.write(chunk)
-            received += len(chunk)
-            advance()
-        with atomic.reporting(path, expected):
-            file.flush()
-            os.fsync(file.fileno())
-    return expected, received
-
-
-def _unavailable(source: str, path: Path, reason: str) -> NcsnxError:
-    return NcsnxError(
-        f"can't download {path.name} from {source}: {reason}; repeat the command, or get the file elsewhere and put it "
-        f"into {path.parent}, or name it with --features inception:FILE"
-    )
+def _contradiction(path: Path) -> str | None:
+    return None if zipfile.is_zipfile(path) else "is no TorchScript file"
 
 
 def _recorded_sha256(record: Path) -> str | None:
@@ -200,6 +175,7 @@ def _require_same(path: Path, recorded: str, found: str) -> None:
         )
 
 
-def _record(record: Path, sha256: str, size: int, source: str, work: Work) -> None:
+def _record(record: Path, sha256: str, size: int, source: str | None, work: Work) -> None:
+    """Keeps what the file in the cache is; source: None for one that a person put there."""
     atomic.write_json(record, {"file": FILE, "sha256": sha256, "bytes": size, "source": source})
     work.info(f"recorded the sha256 of {FILE} in {record}: {sha256}")

@@ -5,6 +5,7 @@ many images would score.
 """
 
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -34,6 +35,7 @@ from ncsnx.evaluation.source import DataSource
 from ncsnx.evaluation.statistics_file import SUFFIX, read_statistics
 from ncsnx.evaluation.torchscript import AS_THEY_ARE
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs import atomic
 from ncsnx.work import Work
 
 __all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
@@ -49,7 +51,7 @@ class Reference:
     """Statistics of real images in D features, on the CPU."""
 
     name: str
-    """For people: 'digits, training images (1,498)', 'folder /x/y', 'file stats.npz'."""
+    """For people: 'digits, training images (1,498)', 'folder /x/y', 'zip /x/y.zip', 'file stats.npz'."""
     count: int | None
     """Images; None where a file of statistics doesn't say."""
     mean: Tensor
@@ -61,7 +63,8 @@ class Reference:
     floor: float | None
     """Fréchet distance between two random halves of the images; None for a file, and for fewer than four images."""
     facts: dict[str, Any]
-    """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no place in the cache."""
+    """JSON for protocols: name, kind, images, fingerprint, split, floor, sha256 of the statistics …; no place in the
+    cache."""
     path: Path
     """Where the statistics are."""
 
@@ -77,15 +80,14 @@ def open_reference(
 ) -> Reference:
     """The reference that `wanted` means, from the cache if it is there, else built and kept.
 
-    wanted: 'train' or 'held-out' for a split of `source`, None for its default split; else a folder of images or a
-    `.npz` file with mu and sigma. batch_size: images at once; changes the statistics by rounding at most.
+    wanted: 'train' or 'held-out' for a split of `source`, None for its default split; else a folder or zip of images
+    or a `.npz` file with mu and sigma. batch_size: images at once; changes the statistics by rounding at most.
     Raises UsageError where `wanted` means nothing, NcsnxError for what can't be read.
     """
     if wanted is not None and _is_statistics_file(wanted):
         return _of_file(Path(wanted).expanduser(), features)
-    images = _images(wanted, source)
-    features_facts = {**features.facts, "name": features.name}
-    folder = reference_folder(cache, images.facts, features_facts)
+    images = _images(wanted, source, work)
+    folder = reference_folder(cache, images.facts, features.facts)
     try:
         return _read(folder, images)
     except (FileNotFoundError, DamagedReferenceError):
@@ -97,10 +99,10 @@ def open_reference(
             pass
         except DamagedReferenceError as error:
             work.warning(f"{error}; the reference is built again")
-        statistics = _measure(images, features, work, batch_size)
         _clear(folder)
-        name = _name(images, statistics.count)
-        write_reference(folder, {"name": name, **images.facts, "features": features_facts}, statistics)
+        statistics = _measure(images, features, work, batch_size)
+        facts = {"name": _name(images, statistics.count), **images.facts}
+        write_reference(folder, {**facts, "features": {"name": features.name, **features.facts}}, statistics)
         return _read(folder, images)
 
 
@@ -112,15 +114,19 @@ def check_reference(wanted: str | None, source: DataSource | None) -> None:
     elif wanted in get_args(Split):
         if source is None:
             raise UsageError(f"the reference {wanted!r}: of what? Name an experiment or a run, or a folder of images")
-    elif not Path(wanted).expanduser().is_dir() and not _is_statistics_file(wanted):
+    elif not _is_statistics_file(wanted) and not _holds_images(Path(wanted).expanduser()):
         raise UsageError(
-            f"the reference {wanted!r}: expected train, held-out, a folder of images or a file of statistics "
-            f"({SUFFIX}); there is no such folder"
+            f"the reference {wanted!r}: expected train, held-out, a folder or zip of images or a file of statistics "
+            f"({SUFFIX}); there is no such folder or zip"
         )
 
 
 def _is_statistics_file(wanted: str) -> bool:
     return wanted.endswith(SUFFIX) and not Path(wanted).expanduser().is_dir()
+
+
+def _holds_images(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and zipfile.is_zipfile(path))
 
 
 def _of_file(path: Path, features: FeatureNetwork) -> Reference:
@@ -131,19 +137,20 @@ def _of_file(path: Path, features: FeatureNetwork) -> Reference:
         "kind": "npz",
         "images": None,
         "fingerprint": found.sha256,
+        "floor": None,
         "statistics_sha256": found.sha256,
     }
     return Reference(name, None, found.mean, found.covariance, None, None, facts, path)
 
 
-def _images(wanted: str | None, source: DataSource | None) -> RealImages:
+def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
     check_reference(wanted, source)
     if source is not None and wanted is None:
         return SplitImages(source, default_split(source.data))
     for split in get_args(Split):
         if source is not None and wanted == split:
             return SplitImages(source, split)
-    return ImageFolder.open(Path(wanted or "").expanduser())
+    return ImageFolder.open(Path(wanted or "").expanduser(), work)
 
 
 def _name(images: RealImages, count: int) -> str:
@@ -157,6 +164,7 @@ def _read(folder: Path, images: RealImages) -> Reference:
         "name": name,
         **images.facts,
         "images": statistics.count,
+        "floor": statistics.floor,
         "floor_halves": list(statistics.halves),
         "sample": len(statistics.sample),
         "statistics_sha256": sha256,
@@ -174,9 +182,13 @@ def _read(folder: Path, images: RealImages) -> Reference:
 
 
 def _clear(folder: Path) -> None:
-    """Removes a damaged reference, and what a process that was killed while it wrote has left."""
-    for left in (folder, *folder.parent.glob(f".{folder.name}.tmp-*")):
-        shutil.rmtree(left, ignore_errors=True)
+    """Removes what is damaged or lies in the place, and what a process that was killed while it wrote has left."""
+    with atomic.reporting(folder):
+        for left in (folder, *folder.parent.glob(f".{folder.name}.tmp-*")):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_size: int) -> Statistics:

@@ -110,19 +110,27 @@ def list_references(cache: Path) -> list[CachedReference]:
     """What the cache holds, by name; damaged ones come last. Raises NcsnxError where it can't be read."""
     try:
         folders = [path for path in (cache / FOLDER).iterdir() if path.is_dir() and not path.name.startswith(".")]
-        found = [_listed(folder) for folder in folders]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise NcsnxError(f"can't read {cache / FOLDER}: {error.strerror}") from error
+    found = [reference for reference in map(_listed, folders) if reference is not None]
     return sorted(found, key=lambda reference: (reference.name is None, reference.name or "", reference.path))
 
 
-def _listed(folder: Path) -> CachedReference:
-    size = sum(path.stat().st_size for path in folder.iterdir())
+def _listed(folder: Path) -> CachedReference | None:
+    """What is in `folder`; None where it, or a part of it, is being removed right now."""
+    try:
+        size = sum(path.lstat().st_size for path in folder.iterdir())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NcsnxError(f"can't read {folder}: {error.strerror}") from error
     try:
         record = _read_record(folder)
-    except (DamagedReferenceError, FileNotFoundError):
+    except FileNotFoundError:
+        return None
+    except DamagedReferenceError:
         return CachedReference(folder, size)
     return CachedReference(
         folder,

@@ -111,7 +111,6 @@ class Sweep:
             "measure": "distance",
             "version": VERSION,
             "identity": identity(self.experiment),
-            "metric": self.metric,
             "n": self.request.n,
             "seed": self.request.seed,
             "sampler": unstructure(self.experiment.sampler),
@@ -165,7 +164,7 @@ class Sweep:
         ensemble = f"-ensemble{self.request.ensemble}" if self.request.ensemble > 1 else ""
         kind = self.features.facts["type"]
         name = f"n{self.request.n}-seed{self.request.seed}{ensemble}-{kind}-{digest(protocol)[:8]}"
-        return ScoreFile.open(self.run.fid / name, protocol, self.caption())
+        return ScoreFile.open(self.run.fid / name, protocol, self.metric, self.caption())
 
     def is_done(self, candidate: Candidate, scores: ScoreFile) -> bool:
         """Whether there is nothing left to do for a candidate."""

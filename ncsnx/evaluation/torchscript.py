@@ -6,6 +6,7 @@ they are, (B, C, H, W) float32 in 0 … 255. It returns (B, D) features, or a tu
 
 import hashlib
 import io
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from ncsnx.evaluation.features import Extracted
 from ncsnx.evaluation.resizing import CleanResizer
 
 AS_THEY_ARE = "as they are"
+ROUNDING = 1e-3
+"""Largest difference between an image's features in two batches that passes for rounding, relative to the largest
+feature: float32 sums in another order differ by 1e-5 or less, what depends on the batch by far more."""
 
 
 def read_file(path: Path) -> bytes:
@@ -55,19 +59,18 @@ class TorchScriptNetwork:
     """A person's own network, called as this module's description says."""
 
     def __init__(
-        self, content: bytes, path: Path, image_size: int | None, blank: tuple[int, int, int], device: torch.device
+        self, content: bytes, path: Path, image_size: int | None, shape: tuple[int, int, int], device: torch.device
     ) -> None:
         self.name = f"TorchScript {path.name}"
         self._path = path
         self._device = device
         self._module = load_script(content, path, device)
         self._resizer = CleanResizer(image_size) if image_size is not None else None
-        seen = self(torch.zeros(1, *blank, dtype=torch.uint8))
+        seen = self._tried(_patterns(shape))
         self.dimensions = seen.features.shape[1]
         self.has_logits = seen.logits is not None
         self.facts: dict[str, Any] = {
             "type": "torchscript",
-            "file": path.name,
             "sha256": hashlib.sha256(content).hexdigest(),
             "dimensions": self.dimensions,
             "images": self._resizer.description if self._resizer else AS_THEY_ARE,
@@ -91,8 +94,23 @@ class TorchScriptNetwork:
             self._require_rows(part, returned, len(images))
         return Extracted(features.float().cpu(), None if logits is None else logits.float().cpu())
 
+    def _tried(self, images: Tensor) -> Extracted:
+        """What it sees in one image. Raises NcsnxError where that depends on the others or is the same for all."""
+        alone, together = self(images[:1]), self(images).features
+        difference = float((alone.features - together[:1]).abs().max())
+        if not math.isfinite(difference):
+            raise NcsnxError(f"{self._path}: expected finite features, found nan or infinity for images in 0 … 255")
+        if difference > ROUNDING * float(together.abs().max()):
+            raise NcsnxError(
+                f"{self._path}: expected the same features for an image in any batch; they differ by {difference:.3g} "
+                f"between a batch of 1 and one of {len(images)} (does it normalize by its batch?)"
+            )
+        if bool((together == together[:1]).all()):
+            raise NcsnxError(f"{self._path}: expected features that differ between images; they are the same for all")
+        return alone
+
     def _require_rows(self, part: object, returned: object, count: int) -> None:
-        if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != count:
+        if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != count or part.shape[1] == 0:
             raise NcsnxError(
                 f"{self._path}: expected the network to return features of shape ({count}, D), or a tuple of them and "
                 f"logits of shape ({count}, K), for {count} images; it returned {_shape(returned)}"
@@ -105,7 +123,7 @@ def open_torchscript(
     """The network of the file that `config` names.
 
     shape: (C, H, W) of the images to come, needed where they aren't resized. Raises NcsnxError for a file that can't
-    be read, that is no TorchScript, or whose network breaks its contract on a black image.
+    be read, that is no TorchScript, or whose network breaks its contract when it is tried.
     """
     path = Path(config.file).expanduser()
     if config.image_size is not None:
@@ -113,6 +131,13 @@ def open_torchscript(
     if shape is None:
         raise NcsnxError(f"{path}: gets images as they are, and no data set says their shape; give it an image_size")
     return TorchScriptNetwork(read_file(path), path, config.image_size, shape, device)
+
+
+def _patterns(shape: tuple[int, int, int]) -> Tensor:
+    """(3, C, H, W) uint8: stripes of three widths and brightnesses."""
+    number = torch.arange(3)[:, None]
+    places = torch.arange(math.prod(shape))
+    return ((2 * number + 3) * places % 256 * (number + 1) // 3).to(torch.uint8).view(3, *shape)
 
 
 def _last_line(error: Exception) -> str:

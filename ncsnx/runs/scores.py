@@ -34,6 +34,8 @@ class ScoreFile:
     folder: Path
     protocol: dict[str, Any]
     """What was measured and how; with the weights' sha256 it determines a row."""
+    metric: str = ""
+    """What the score is called."""
     caption: str = ""
     """The protocol in words."""
     rows: list[Row] = attrs.field(factory=list)
@@ -42,14 +44,14 @@ class ScoreFile:
     """When the last row came: UTC, ISO 8601."""
 
     @classmethod
-    def open(cls, folder: Path, protocol: Mapping[str, Any], caption: str = "") -> Self:
+    def open(cls, folder: Path, protocol: Mapping[str, Any], metric: str = "", caption: str = "") -> Self:
         """The sweep of this protocol in `folder`, which need not exist. Raises NcsnxError for a damaged file."""
         if folder.is_symlink() or folder.parent.is_symlink():
             raise NcsnxError(f"{folder} is reached by a symbolic link, and those are not followed in a run; remove it")
         try:
             found = cls.read(folder)
         except FileNotFoundError:
-            return cls(folder, dict(protocol), caption)
+            return cls(folder, dict(protocol), metric, caption)
         if found.protocol != json.loads(json.dumps(protocol)):
             raise NcsnxError(f"{folder / SCORES} holds scores of another protocol; move it away and repeat the command")
         return found
@@ -74,7 +76,8 @@ class ScoreFile:
         match content:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
                 if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):
-                    return cls(folder, protocol, str(content.get("caption", "")), rows, changed)
+                    metric, caption = (str(content.get(key, "")) for key in ("metric", "caption"))
+                    return cls(folder, protocol, metric, caption, rows, changed)
         raise NcsnxError(f"{path} doesn't hold the scores of a sweep; move it away and repeat the command")
 
     def reload(self) -> None:
@@ -95,6 +98,7 @@ class ScoreFile:
             self.folder.mkdir(parents=True, exist_ok=True)
         content = {
             "schema_version": SCHEMA_VERSION,
+            "metric": self.metric,
             "caption": self.caption,
             "protocol": self.protocol,
             "changed": self.changed,
@@ -180,14 +184,21 @@ def _sweeps(run: Run) -> list[ScoreFile]:
 
 def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tuple[int, str], Best] | None:
     match sweep.protocol:
-        case {"n": int(images), "metric": str(metric), "ensemble": 1}:
+        case {"n": int(images), "ensemble": 1}:
             there = [row for row in sweep.rows if is_there(*_key(row))]
             best = best_row(there)
             if best is not None:
                 score = float(best["score"])
                 gone = sum(row not in there and float(row["score"]) < score for row in sweep.rows)
                 found = Best(
-                    best["step"], best["weights_sha256"], score, metric, images, sweep.folder, len(there), gone
+                    step=best["step"],
+                    weights_sha256=best["weights_sha256"],
+                    score=score,
+                    metric=sweep.metric,
+                    images=images,
+                    sweep=sweep.folder,
+                    among=len(there),
+                    gone=gone,
                 )
                 return (images, sweep.changed), found
     return None

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import warnings
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_json_holds_the_facts_the_floor_and_the_features(place: Path) -> None:
     assert expected.items() <= found.items()
     assert found["floor"] > 0
     assert found["floor_halves"] == [149, 150]
-    assert found["features"]["dimensions"] == D
+    assert (found["features"]["name"], found["features"]["dimensions"]) == ("TorchScript net.pt", D)
 
 
 def test_the_list_shows_what_the_cache_holds(place: Path) -> None:
@@ -129,6 +130,14 @@ def test_a_folder_of_images_is_a_reference(place: Path, words: list[str]) -> Non
     assert "halves of 2 and 3 images" in shown["floor"]
 
 
+@pytest.mark.parametrize("words", [["pics.zip"], ["digits", "--reference", "pics.zip"]], ids=["alone", "of"])
+def test_a_zip_of_images_is_a_reference(place: Path, words: list[str]) -> None:
+    archive = shutil.make_archive(str(place / "pics"), "zip", pictures(place / "pics"))
+    outcome = run("reference", *words, *FEATURES)
+    shown = rows(outcome.out)
+    assert (outcome.code, shown["reference"], shown["images"]) == (0, f"zip {archive}", "5")
+
+
 def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     np.savez(place / "good.npz", mu=np.zeros(D), sigma=np.eye(D))
     np.savez(place / "bad.npz", mu=np.zeros(D + 1), sigma=np.eye(D + 1))
@@ -144,7 +153,8 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     [
         (["nothing"], "no experiment is named 'nothing'"),
         (["./nothing"], "there is no run at './nothing'"),
-        (["pics"], "for the folder of images of that name, type ./pics"),
+        (["pics"], "pics: for the folder of images of that name, type ./pics; else: no experiment is named 'pics'"),
+        (["pics.zip"], "the reference 'pics.zip': expected train, held-out, a folder or zip of images"),
         (["digits", "--reference", "tain"], "the reference 'tain': expected train, held-out, a folder"),
         (["./pics", "--reference", "train"], "./pics is a reference itself; leave out --reference"),
         (["--reference", "train"], "the reference 'train': of what?"),

@@ -33,23 +33,28 @@ STEPS = 150
 
 @attrs.frozen(kw_only=True)
 class Stripes(Data):
-    """Upright and flat stripes of 12×10 pixels in two channels. labels: 'good', or what is wrong with them."""
+    """Upright and flat stripes of 12×12 pixels in two channels. labels: 'good', or what is wrong with them."""
 
     opened: ClassVar[int] = 0
     labels: str = attrs.field(default="good", metadata=OUTSIDE_IDENTITY)
+    held_out: int = attrs.field(default=10, metadata=OUTSIDE_IDENTITY)
     brightness: int = attrs.field(default=200, metadata=OUTSIDE_IDENTITY)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return 2, 12, 10
+    def image_size(self) -> int:
+        return 12
+
+    @property
+    def channels(self) -> int:
+        return 2
 
 
 @open_data.register
-def _(data: Stripes, folder: Path) -> Splits:
+def _(data: Stripes, folder: Path, work: Work) -> Splits:
     Stripes.opened += 1
     number = torch.arange(40)
     upright = number % 2 == 1
-    pixels = torch.zeros(40, 2, 12, 10, dtype=torch.uint8)
+    pixels = torch.zeros(40, 2, 12, 12, dtype=torch.uint8)
     pixels[upright, :, :, ::2] = data.brightness
     pixels[~upright, :, ::2] = data.brightness
     pixels += (number // 2).to(torch.uint8)[:, None, None, None]
@@ -61,7 +66,8 @@ def _(data: Stripes, folder: Path) -> Splits:
     elif data.labels == "too small":
         pixels = pixels[..., :7]
     whole = InMemory(Images(pixels, labels, number), value_range=(0, 255))
-    return Splits(whole.subset(number < 30), whole.subset(number >= 30), fingerprint(data.brightness))
+    first = 40 - data.held_out
+    return Splits(whole.subset(number < first), whole.subset(number >= first), fingerprint(data.brightness))
 
 
 def fingerprint(brightness: int) -> str:
@@ -74,12 +80,13 @@ def stripes(
     work: Work | None = None,
     *,
     labels: str = "good",
+    held_out: int = 10,
     brightness: int = 200,
     steps: int = 12,
     seed: int = 0,
 ) -> FeatureNetwork:
     """The classifier on stripes, as a command opens it."""
-    source = DataSource(data=Stripes(labels=labels, brightness=brightness), folder=cache)
+    source = DataSource(data=Stripes(labels=labels, held_out=held_out, brightness=brightness), folder=cache)
     config = Classifier(width=4, steps=steps, seed=seed)
     return build_features(config, source, cache, Runtime.choose(device="cpu", threads=1), work or Work())
 
@@ -189,7 +196,7 @@ def test_it_is_trained_once_and_then_read_from_the_cache_without_the_data(tmp_pa
     first = stripes(tmp_path, Work(info=said.append))
     assert [text.split(":")[0] for text in said] == ["classifier on Stripes"]
     assert "% of 10 held-out images" in said[0]
-    before, images = Stripes.opened, torch.zeros(2, 2, 12, 10, dtype=torch.uint8)
+    before, images = Stripes.opened, torch.zeros(2, 2, 12, 12, dtype=torch.uint8)
     config = Classifier(width=4, steps=12)
     recorded = DataSource(data=Stripes(), folder=Path("nowhere"), recorded=fingerprint(200))
     second = open_classifier(config, recorded, tmp_path, CPU, Work(info=said.append))
@@ -204,9 +211,17 @@ def test_its_facts_are_json_and_say_what_it_was_trained_on(tmp_path: Path) -> No
     assert facts["trained_on"]["fingerprint"] == fingerprint(200)
     for key, value in {"type": "classifier", "images": "as they are", "dimensions": 64, "classes": 2}.items():
         assert facts[key] == value
-    for key, value in {"width": 4, "steps": 12, "seed": 0, "shape": [2, 12, 10], "held_out_images": 10}.items():
+    for key, value in {"width": 4, "steps": 12, "seed": 0, "shape": [2, 12, 12], "held_out_images": 10}.items():
         assert facts[key] == value
     assert len(facts["sha256"]) == 64
+
+
+def test_without_held_out_images_how_good_it_is_stays_unknown(tmp_path: Path) -> None:
+    said: list[str] = []
+    facts = stripes(tmp_path, Work(info=said.append), held_out=0).facts
+    assert (facts["accuracy"], facts["held_out_images"]) == (None, 0)
+    assert ["there are no held-out images" in text for text in said] == [True]
+    assert stripes(tmp_path, held_out=0).facts == facts
 
 
 def test_labels_may_be_any_numbers(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """A folder of pictures, as somebody else filled it."""
 
 import os
+import shutil
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.image_folder import ImageFolder
+from ncsnx.work import Advance, Work
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (4, 3), mode: str = "RGB") -> Path:
@@ -184,6 +188,59 @@ def test_the_fingerprint_is_of_names_and_contents_and_not_of_the_place(tmp_path:
     assert ImageFolder.open(tmp_path / "two").facts != first.facts
     (tmp_path / "one" / "sub" / "a.png").rename(tmp_path / "one" / "sub" / "b.png")
     assert ImageFolder.open(tmp_path / "one").facts != first.facts
+
+
+def test_every_byte_of_a_picture_counts_for_the_fingerprint(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.bmp")
+    before = ImageFolder.open(tmp_path).fingerprint
+    content = bytearray((tmp_path / "a.bmp").read_bytes())
+    content[len(content) // 3] ^= 1
+    (tmp_path / "a.bmp").write_bytes(content)
+    assert ImageFolder.open(tmp_path).fingerprint != before
+
+
+def test_a_zip_of_pictures_gives_what_the_folder_gives(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / "pictures" / "sub" / f"{number}.png", 50 * number)
+    made = Path(shutil.make_archive(str(tmp_path / "pictures"), "zip", tmp_path / "pictures"))
+    folder, archive = ImageFolder.open(tmp_path / "pictures"), ImageFolder.open(made)
+    assert (archive.facts, archive.title) == (folder.facts, f"zip {made}")
+    assert torch.equal(*(torch.cat(list(each.batches(2, never_stop))) for each in (folder, archive)))
+
+
+def test_reading_for_the_fingerprint_is_shown_and_can_be_stopped(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / f"{number}.png")
+    shown: list[tuple[str, int]] = []
+    done = 0
+
+    @contextmanager
+    def progress(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
+        def advance(count: int = 1) -> None:
+            nonlocal done
+            done += count
+
+        shown.append((name, total))
+        yield advance
+
+    def stop_at_the_third() -> None:
+        if done == 2:
+            raise InterruptedError
+
+    folder = ImageFolder.open(tmp_path, Work(progress=progress, check_stop=stop_at_the_third))
+    with pytest.raises(InterruptedError):
+        folder.facts  # noqa: B018
+    assert (shown, done) == ([(f"fingerprint of folder {tmp_path}", 4)], 2)
+
+
+def test_pictures_that_cannot_be_read_have_a_fingerprint_and_are_named_by_the_reading(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    folder = ImageFolder.open(tmp_path)
+    (tmp_path / "a.png").unlink()
+    assert len(folder.fingerprint) == 64
+    with pytest.raises(NcsnxError, match=r"1 of the images can't be used.*a\.png: can't be read"):
+        list(folder.batches(1, never_stop))
 
 
 def test_reading_ends_when_it_is_asked_to(tmp_path: Path) -> None:

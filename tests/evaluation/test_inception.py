@@ -1,5 +1,6 @@
 """The Inception network: had once from a real server on this machine, kept, checked; a stand-in has its structure."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ import torch.nn.functional as F
 from ncsnx.config.features import Inception
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.evaluation.features import build_features
-from ncsnx.evaluation.inception import FILE, RECORD, InceptionNetwork, open_inception
+from ncsnx.evaluation.inception import FILE, RECORD, SHA256, InceptionNetwork, open_inception
+from ncsnx.evaluation.metrics import distance_name
 from ncsnx.evaluation.resizing import CleanResizer
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
@@ -71,7 +73,7 @@ def serving(server: Server) -> Iterator[Server]:
 
 
 def opened(cache: Path, source: str, work: Work | None = None) -> InceptionNetwork:
-    return open_inception(Inception(), cache, CPU, work or Work(), source)
+    return open_inception(Inception(), cache, CPU, work or Work(), source=source)
 
 
 def left(cache: Path) -> set[str]:
@@ -83,7 +85,7 @@ def left(cache: Path) -> set[str]:
 
 
 def test_features_are_the_layers_of_images_from_minus_1_to_1_and_logits_leave_the_bias_out(network_file: Path) -> None:
-    network = InceptionNetwork(network_file.read_bytes(), network_file, CPU)
+    network = InceptionNetwork(network_file.read_bytes(), network_file, CPU, sha256(network_file))
     images, stand_in = pictures(3, 1), StandIn()
     seen = network(images)
     features = stand_in.layers((CleanResizer()(images) - 128) / 128).flatten(1)
@@ -103,6 +105,27 @@ def test_a_local_file_is_taken_by_path_and_told_by_its_sha256(network_file: Path
         "images": "clean-fid bicubic 299",
     }
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("config", ["named", "downloaded"])
+def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_its_own_and_a_warning(
+    network_file: Path, tmp_path: Path, config: str
+) -> None:
+    warned: list[str] = []
+    features = Inception(file=str(network_file)) if config == "named" else Inception()
+    found = sha256(network_file)
+    with serving(Server(network_file.read_bytes())) as server:
+
+        def name(published: str) -> str:
+            work = Work(warning=warned.append)
+            return open_inception(features, tmp_path, CPU, work, source=server.address, published=published).name
+
+        assert (name(found), warned) == ("Inception", [])
+        other = name(SHA256)
+    assert (other, distance_name(other)) == (f"Inception file {found[:8]}", f"FD (Inception file {found[:8]})")
+    (line,) = warned
+    for part in (FILE, found, SHA256, f"FD (Inception file {found[:8]})"):
+        assert part in line
 
 
 def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: Path) -> None:
@@ -188,6 +211,7 @@ def test_a_copy_that_was_put_into_the_cache_by_hand_is_taken_and_recorded(networ
     (tmp_path / "inception").mkdir()
     (tmp_path / "inception" / FILE).write_bytes(network_file.read_bytes())
     assert opened(tmp_path, "http://127.0.0.1:9/nobody").facts["sha256"] == sha256(network_file)
+    assert json.loads((tmp_path / "inception" / RECORD).read_bytes())["source"] is None
     damage(tmp_path / "inception" / FILE)
     with pytest.raises(NcsnxError, match="recorded"):
         opened(tmp_path, "http://127.0.0.1:9/nobody")

@@ -337,12 +337,12 @@ def test_the_floor_is_a_dashed_line_at_its_value(tmp_path: Path) -> None:
     line, _ = drawing.paths("stroke-dasharray")  # the other is in the legend
     _, (_, three), (_, one) = drawing.marks(CURVE_COLOUR)
     assert line[0][1] == line[1][1] == pytest.approx((three + one) / 2, abs=1e-3)
-    assert "floor (real against real): 2" in drawing.texts()
+    assert "floor (real against real): 2.000" in drawing.texts()
 
 
 def test_a_floor_far_from_all_scores_is_told_and_squeezes_nothing(tmp_path: Path) -> None:
     drawing = scores(tmp_path, [8.3, 8.25, 8.2], floor=0.1)
-    assert "floor (real against real): 0.1, off the scale" in drawing.texts()
+    assert "floor (real against real): 0.1000, off the scale" in drawing.texts()
     assert not drawing.paths("stroke-dasharray")
 
 
@@ -359,7 +359,7 @@ def test_a_few_checkpoints_get_a_line_each_in_a_legend(tmp_path: Path) -> None:
         "step 10,000",
         "step 15,000 (best)",
     ]
-    assert "best: 0.25 at step 15,000" in drawing.texts()
+    assert "best: 0.2500 at step 15,000" in drawing.texts()
     assert collisions(drawing) == []
 
 

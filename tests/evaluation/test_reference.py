@@ -1,6 +1,8 @@
 """References of real images: what they hold, where they are kept, and what becomes of damaged ones."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -35,11 +37,11 @@ D = 5
 class Means:
     """Features of an image of any shape: the means of five of its stripes, which real images make correlated."""
 
-    name = "means"
     dimensions = D
     has_logits = False
 
     def __init__(self, **facts: Any) -> None:
+        self.name = facts.pop("name", "means")
         self.facts: dict[str, Any] = {"type": "means", "dimensions": D, **facts}
         self.seen: list[Tensor] = []
 
@@ -160,6 +162,7 @@ def test_the_floor_is_the_distance_between_two_disjoint_halves(tmp_path: Path, w
     expected = frechet_distance(first.mean(0), first.T.cov(), second.mean(0), second.T.cov())
     assert reference.floor is not None
     assert reference.floor == pytest.approx(expected, rel=1e-6)
+    assert reference.facts["floor"] == reference.floor
     assert reference.facts["floor_halves"] == [half, len(features) - half]
     inverted = 255 - features
     others = frechet_distance(inverted.mean(0), inverted.T.cov(), reference.mean, reference.covariance)
@@ -208,6 +211,13 @@ def test_a_second_opening_reads_the_cache_and_needs_neither_network_nor_data(tmp
         assert torch.equal(getattr(first, name), getattr(second, name))
 
 
+def test_the_name_of_a_network_does_not_count(tmp_path: Path) -> None:
+    first = opened(tmp_path, "held-out", Means(name="one"))
+    network = Means(name="two")
+    assert opened(tmp_path, "held-out", network).path == first.path
+    assert network.seen == []
+
+
 def test_other_data_other_splits_and_other_features_have_references_of_their_own(tmp_path: Path) -> None:
     write_cifar10(tmp_path / "cifar-10-batches-bin")
     of_digits = [opened(tmp_path, split, Means(**facts)) for split in ("train", "held-out") for facts in ({}, {"x": 1})]
@@ -238,6 +248,20 @@ def test_a_damaged_reference_is_said_to_be_so_and_built_again(
     assert line.endswith("; the reference is built again")
     assert files(first.path) == before
     assert again.facts == first.facts
+
+
+@pytest.mark.parametrize("place", ["a file", "a pipe", "a dangling link"])
+def test_what_lies_in_the_place_of_a_reference_is_replaced(tmp_path: Path, place: str) -> None:
+    path = opened(tmp_path, "held-out").path
+    path.rename(tmp_path / "away")
+    if place == "a file":
+        path.write_bytes(b"")
+    elif place == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    assert opened(tmp_path, "held-out").path == path
+    assert files(path) == files(tmp_path / "away")
 
 
 def test_progress_counts_images(tmp_path: Path) -> None:
@@ -330,6 +354,28 @@ def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path) -> Non
     assert (same.path, same.name) == (reference.path, f"folder {moved}")
 
 
+def test_a_zip_of_pictures_has_the_reference_of_its_folder(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "pictures", [8, 8, 9, 9])
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", root)
+    folder = open_reference(str(root), None, Means(), tmp_path / "cache", Work())
+    same = open_reference(archive, None, Means(), tmp_path / "cache", Work())
+    assert (same.path, same.name) == (folder.path, f"zip {archive}")
+
+
+def test_a_picture_that_was_changed_anywhere_makes_another_reference(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    values = np.random.default_rng(0).integers(0, 256, (2, 400, 400, 3), dtype=np.uint8)
+    for number, picture in enumerate(values):
+        Image.fromarray(picture).save(root / f"{number}.bmp")
+    before = open_reference(str(root), None, Means(), tmp_path / "cache", Work())
+    values[0, 250:270] = 255  # neither at the beginning, nor in the middle, nor at the end of the file
+    Image.fromarray(values[0]).save(root / "0.bmp")
+    after = open_reference(str(root), None, Means(), tmp_path / "cache", Work())
+    assert after.facts["fingerprint"] != before.facts["fingerprint"]
+    assert not torch.equal(after.mean, before.mean)
+
+
 def test_features_of_images_as_they_are_refuse_a_folder_of_several_sizes(tmp_path: Path) -> None:
     root = pictures(tmp_path / "pictures", [8, 8, 9, 8])
     with pytest.raises(NcsnxError, match=r"expected images of one size.*found 8×8 and 9×9 pixels"):
@@ -347,7 +393,7 @@ def test_few_pictures_have_no_floor_and_one_has_no_covariance(tmp_path: Path) ->
 
 
 def test_a_wish_that_means_nothing_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'trian': expected train, held-out, a folder of images or a file"):
+    with pytest.raises(UsageError, match="'trian': expected train, held-out, a folder or zip of images or a file"):
         opened(tmp_path, "trian")
     with pytest.raises(UsageError, match="'train': of what"):
         open_reference("train", None, Means(), tmp_path / "cache", Work())
@@ -372,3 +418,17 @@ def test_a_list_shows_what_is_there_and_what_is_damaged(tmp_path: Path) -> None:
     assert (good.floor, good.path) == (first.floor, first.path)
     assert good.size == sum(len(content) for content in files(first.path).values())
     assert (damaged.name, damaged.images, damaged.path) == (None, None, second.path)
+
+
+def test_a_list_shows_the_others_where_one_holds_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    first, second = opened(tmp_path, "held-out"), opened(tmp_path)
+    (second.path / "statistics.safetensors").unlink()
+    (second.path / "statistics.safetensors").symlink_to(tmp_path / "nowhere")
+    assert [reference.path for reference in list_references(tmp_path / "cache")] == [first.path, second.path]
+    (second.path / "reference.json").unlink()
+    (second.path / "reference.json").symlink_to(tmp_path / "nowhere")
+    found = list_references(tmp_path / "cache")
+    assert [(reference.path, reference.name is None) for reference in found] == [
+        (first.path, False),
+        (second.path, True),
+    ]

@@ -58,6 +58,15 @@ def test_a_compressed_file_of_float32_is_read_in_float64(tmp_path: Path) -> None
     assert np.allclose(found.covariance.numpy(), COVARIANCE, rtol=1e-6)
 
 
+def test_a_covariance_of_fewer_images_than_features_passes_after_rounding_to_float32(tmp_path: Path) -> None:
+    dimensions = 200
+    features = np.random.default_rng(0).normal(size=(20, dimensions)) * np.linspace(0.1, 10, dimensions)
+    sigma = np.cov(features, rowvar=False).astype(np.float32)
+    assert np.linalg.eigvalsh(sigma.astype(np.float64))[0] < -1e-9 * sigma.max()  # rounding shows
+    path = save(tmp_path / "few.npz", mu=features.mean(axis=0), sigma=sigma)
+    assert read_statistics(path, dimensions, "Inception").covariance.shape == (dimensions, dimensions)
+
+
 def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
     path = save(tmp_path / "stats.npz")
     reference = open_reference(str(path), None, Three(), tmp_path / "cache", Work())
@@ -111,7 +120,9 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
         ({"mu": np.array([1.0, np.nan, 0.0])}, "expected finite numbers"),
         ({"sigma": COVARIANCE * np.inf}, "expected finite numbers"),
         ({"sigma": np.triu(COVARIANCE)}, "expected a symmetric sigma, found entries that differ by 0.5"),
-        ({"sigma": -COVARIANCE}, "negative variance"),
+        ({"sigma": -COVARIANCE}, "eigenvalues aren't negative; sigma has eigenvalues from -4"),
+        ({"sigma": np.eye(D) + 5 * (1 - np.eye(D))}, "sigma has eigenvalues from -4 to 11"),
+        ({"sigma": np.zeros((D, D))}, "expected a covariance, found only zeros in sigma"),
         ({"sigma": COVARIANCE * 1j}, "expected real numbers in sigma, found complex128"),
         ({"mu": np.array(["a", "b", "c"])}, "expected real numbers in mu, found <U1"),
     ],

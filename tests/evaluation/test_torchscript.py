@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ncsnx.config import Digits
 from ncsnx.config.features import TorchScript
@@ -37,11 +37,17 @@ def test_its_facts_tell_it_from_other_networks(tmp_path: Path) -> None:
     path = scripted(PooledFeatures(features=5), tmp_path / "net.pt")
     assert opened(path, tmp_path).facts == {
         "type": "torchscript",
-        "file": "net.pt",
         "sha256": sha256(path),
         "dimensions": 5,
         "images": "clean-fid bicubic 24",
     }
+
+
+def test_a_renamed_file_is_the_same_network(tmp_path: Path) -> None:
+    path = scripted(PooledFeatures(features=5), tmp_path / "net.pt")
+    facts = opened(path, tmp_path).facts
+    renamed = opened(path.rename(tmp_path / "judge.pt"), tmp_path)
+    assert (renamed.name, renamed.facts) == ("TorchScript judge.pt", facts)
 
 
 def test_a_tuple_is_features_and_logits(tmp_path: Path) -> None:
@@ -74,6 +80,52 @@ def test_a_network_that_returns_something_else_is_refused(broken: nn.Module, ret
     path = scripted(broken, tmp_path / "net.pt")
     with pytest.raises(NcsnxError, match=rf"net\.pt: expected .* features of shape \(1, D\).* returned {returned}"):
         opened(path, tmp_path)
+
+
+class Normalized(nn.Module):
+    """Breaks the contract: subtracts the mean of the batch, a little of it or all."""
+
+    def __init__(self, part: float) -> None:
+        super().__init__()
+        self.part = part
+        self.pooled = PooledFeatures(features=5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.pooled(x)
+        return features - self.part * features.mean(dim=0)
+
+
+class Constant(nn.Module):
+    """Breaks the contract: sees nothing, or gives no numbers."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full((len(x), 5), self.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (Normalized(1.0), "the same features for an image in any batch; they differ by"),
+        (Normalized(0.01), "the same features for an image in any batch; they differ by"),
+        (Constant(3.0), "features that differ between images; they are the same for all"),
+        (Constant(math.nan), "finite features, found nan or infinity"),
+        (PooledFeatures(features=0), r"features of shape \(1, D\).* returned a tensor of shape \(1, 0\)"),
+    ],
+    ids=["normalized", "a little normalized", "constant", "nan", "none"],
+)
+def test_features_that_no_score_can_be_made_of_are_refused(broken: nn.Module, complaint: str, tmp_path: Path) -> None:
+    path = scripted(broken, tmp_path / "net.pt")
+    with pytest.raises(NcsnxError, match=rf"net\.pt: expected .*{complaint}"):
+        opened(path, tmp_path)
+
+
+def test_a_network_whose_batch_normalization_is_in_evaluation_mode_is_taken(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    assert opened(scripted(network.train(), tmp_path / "net.pt"), tmp_path).dimensions == 24
 
 
 def test_a_network_that_fails_is_named_with_the_shape_of_what_it_got(tmp_path: Path) -> None:

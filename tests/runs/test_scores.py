@@ -12,7 +12,8 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import require_best, resolve_checkpoint, verify, write_checkpoint
 from ncsnx.runs.scores import SCORES, ScoreFile, value, values
 
-PROTOCOL = {"metric": "FD (classifier on digits)", "n": 100, "seed": 0, "ensemble": 1}
+METRIC = "FD (classifier on digits)"
+PROTOCOL = {"n": 100, "seed": 0, "ensemble": 1}
 
 
 def row(step: int, score: float, weights: str = "a") -> dict[str, Any]:
@@ -20,7 +21,7 @@ def row(step: int, score: float, weights: str = "a") -> dict[str, Any]:
 
 
 def sweep(run: Run, name: str, *rows: dict[str, Any], changed: str = "2026-01-01", **protocol: object) -> ScoreFile:
-    scores = ScoreFile.open(run.fid / name, PROTOCOL | protocol)
+    scores = ScoreFile.open(run.fid / name, PROTOCOL | protocol, METRIC)
     for one in rows:
         scores.add(one, changed)
     scores.write_table()
