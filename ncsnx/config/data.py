@@ -148,7 +148,7 @@ class Images(OwnData):
     """Share of the pictures that is held out: chosen by a hash of each name, so that it stays when others are added."""
     held_out_folder: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
     """Top folder whose pictures are held out, in place of `held_out`."""
-    on_error: Literal["refuse", "skip"] = "refuse"
+    on_error: Literal["refuse", "skip"] = attrs.field(default="refuse", metadata=OUTSIDE_IDENTITY)
     """What broken files do: 'refuse' the set and name all, or 'skip' them, counted."""
 
 

@@ -89,7 +89,7 @@ class StoredArray:
     @property
     def _opened(self) -> Any:
         if self._values is None:
-            with _reading(self.path):
+            with reading(self.path):
                 self._values = _values(self.path, self.kind, self.name)
         return self._values
 
@@ -141,10 +141,10 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     isn't such an array, and for values that are no number or out of the declared range.
     """
     path = own_path(data.path, folder)
-    with _reading(path):
-        kind = _kind_of(path)
-        names = _names(path, kind)
-    array = StoredArray(path, kind, _chosen(path, names, data.array))
+    with reading(path):
+        kind = kind_of(path)
+        names = names_in(path, kind)
+    array = StoredArray(path, kind, chosen_name(path, names, data.array))
     layout = _layout(array, data, work)
     mark = fingerprint.of_files(path.parent, [path])
     _check_values(array, data, mark, work)
@@ -162,7 +162,7 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Whatever goes wrong in reading a file that somebody else made, as one line about it."""
     try:
         yield
@@ -177,7 +177,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise NcsnxError(f"{path}: can't be read as images: {reason}") from error
 
 
-def _kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> Kind:
     with path.open("rb") as file:
         begin = file.read(9)
     if begin.startswith(b"\x93NUMPY"):
@@ -189,7 +189,7 @@ def _kind_of(path: Path) -> Kind:
     raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found none of them")
 
 
-def _names(path: Path, kind: Kind) -> list[str]:
+def names_in(path: Path, kind: Kind) -> list[str]:
     """The arrays in a file; none for a `.npy`, whose one array has no name."""
     if kind == ".npz":
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -213,7 +213,7 @@ def _values(path: Path, kind: Kind, name: str | None) -> Any:
         return arrays.get_slice(name)
 
 
-def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
+def chosen_name(path: Path, names: list[str], wanted: str | None) -> str | None:
     if wanted is not None:
         if wanted not in names:
             raise NcsnxError(
@@ -253,7 +253,7 @@ def _product(factors: tuple[Any, ...]) -> str:
 
 def _hint(shape: tuple[int, ...], data: Arrays) -> str:
     """What to type, or to do, for an array of another form than the declared one."""
-    fitting = dict.fromkeys(_square_forms(shape))
+    fitting = dict.fromkeys(square_forms(shape))
     if fitting:
         field = "image_size" if data.random_crop is None else "random_crop"
         return "; it would fit " + " or ".join(
@@ -262,7 +262,7 @@ def _hint(shape: tuple[int, ...], data: Arrays) -> str:
     return "; images must be square: crop or pad them" if len(shape) in (3, 4) else "; reshape it"
 
 
-def _square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """(channels, size) that an array of this shape could have."""
     match shape:
         case (_, height, width) if height == width:
@@ -294,7 +294,7 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
     key = [mark, array.path.stat().st_mtime_ns, array.name, data.low, data.high]
 
     def find() -> dict[str, Any]:
-        return attrs.asdict(_values_of(array, data, work))
+        return attrs.asdict(values_of(array, data, work))
 
     found = _Found(**findings.found(findings.place_of(_FOLDER, key), find, f"a look at {array.title}", work))
     if found.no_numbers:
@@ -306,7 +306,7 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
             f"{array.title}: {found.outside:,} of {found.count:,} values aren't within low={data.low:.9g} and "
             f"high={data.high:.9g}: they are {span}; declare the range with {declare}, or wider"
         )
-    if found.most - found.least < _USED_SHARE * (data.high - data.low):
+    if 0 < found.most - found.least < _USED_SHARE * (data.high - data.low):
         work.warning(
             f"{array.title}: its values are {span}, a small part of low={data.low:.9g} to high={data.high:.9g}; "
             f"is that the range, or is it {declare}?"
@@ -322,7 +322,7 @@ class _Found:
     most: float
 
 
-def _values_of(array: StoredArray, data: Arrays, work: Work) -> _Found:
+def values_of(array: StoredArray, data: Arrays, work: Work) -> _Found:
     count, each = array.shape[0], math.prod(array.shape[1:])
     outside = no_numbers = 0
     least, most = math.inf, -math.inf

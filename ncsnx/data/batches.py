@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ncsnx.data.dataset import Dataset, Images
 from ncsnx.data.read_ahead import read_ahead
+from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 
@@ -27,6 +28,9 @@ class TrainingBatches:
     """The batches of a data set under one seed."""
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+        """Raises NcsnxError for a data set without an image."""
+        if len(dataset) == 0:
+            raise NcsnxError("the data set has no training image; declare a smaller share that is held out")
         self.dataset = dataset
         self.batch_size = batch_size
         self._stream = Stream(seed, Purpose.DATA_ORDER)

@@ -30,13 +30,15 @@ def found(
     what: str,
     work: Work,
     still_true: Callable[[dict[str, Any]], bool] = lambda record: True,
+    *,
+    anew: bool = False,
 ) -> dict[str, Any]:
-    """The JSON that `find` gives, from `place` where it is kept and still true.
+    """The JSON that `find` gives, from `place` where it is kept and still true, unless it is to be found anew.
 
     what: its name for a person who waits for another process. Raises NcsnxError where the cache can't be written.
     """
     with making(place, what, work):
-        known = _read(place / FILE)
+        known = None if anew else _read(place / FILE)
         if known is not None and still_true(known):
             return known
         record = find()

@@ -96,7 +96,7 @@ class ImageFiles:
         """sha256 (hexadecimal) of names, sizes and a sample of the bytes; the place isn't in it.
 
         Of a folder the sample is the beginning, middle and end of up to SAMPLED_FILES files, evenly spread; of a zip it
-        is the CRC-32 of every member. So that a folder and a zip of it differ.
+        is the CRC-32 of every member. So a folder and a zip of it have different fingerprints.
         """
         try:
             return self._source.fingerprint(self.names)
@@ -176,7 +176,9 @@ def _source(path: Path) -> tuple[_Source, list[str]]:
     if not path.exists():
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
     if not zipfile.is_zipfile(path):
-        raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found a file that is neither")
+        with path.open("rb") as file:
+            found = "a zip that is cut off; get it again" if file.read(2) == b"PK" else "a file that is neither"
+        raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found {found}")
     return _in_zip(path)
 
 

@@ -31,6 +31,19 @@ TRAINING, HELD_OUT = "train", "val"
 PAGE = "https://github.com/fyu/lsun"
 SERVER = "http://dl.yf.io/lsun/scenes"
 """As in download.py of PAGE. It has no https, and no checksums are published."""
+TRAINING_GB = {
+    "bedroom": 43,
+    "bridge": 15,
+    "church_outdoor": 2,
+    "classroom": 3,
+    "conference_room": 4,
+    "dining_room": 11,
+    "kitchen": 33,
+    "living_room": 21,
+    "restaurant": 13,
+    "tower": 11,
+}
+"""Sizes of the training sets' zips, as in the table of PAGE; those of validation hold 300 pictures."""
 KEY_LETTERS = 40
 
 
@@ -39,11 +52,20 @@ def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
     root = root_of(data, folder, FOLDER)
     names = [lmdb_name(data.category, split) for split in (TRAINING, HELD_OUT)]
     for name in names:
-        source = f"{address(name)} ({PAGE}; `ncsnx data download EXPERIMENT` does all of this), unpack it"
+        place = f"{address(name)} ({size_of(name)}; {PAGE})"
+        source = f"{place} and unpack it, or let `ncsnx data download EXPERIMENT` do it"
         require(root, f"{name}/{DATA}", f"LSUN's {name}", source)
     train, held_out = (_opened(root / name, work) for name in names)
     mark = fingerprint.of_files(root, [root / name / DATA for name in names])
     return Splits(_split(train, data, first_id=0), _split(held_out, data, first_id=len(train.keys)), mark)
+
+
+def size_of(name: str) -> str:
+    """How large the zip of an LMDB is, in words."""
+    category, _, split = name.removesuffix("_lmdb").rpartition("_")
+    if split == HELD_OUT:
+        return "a few MB"
+    return f"{TRAINING_GB[category]} GB" if category in TRAINING_GB else "its size isn't known here, up to 43 GB"
 
 
 def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) -> Path:
@@ -58,6 +80,7 @@ def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) ->
             continue
         require_new(root / name)
         archive = root / f"{name}.zip"
+        work.info(f"getting {archive.name}: {size_of(name)}, and as much again while it is unpacked")
         download(address(name, server), archive, work)
         unpack_zip(archive, {f"{name}/{DATA}": DATA}, root / name, work)
         archive.unlink(missing_ok=True)

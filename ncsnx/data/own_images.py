@@ -1,7 +1,8 @@
 """A folder or zip of a person's own pictures as a data set: decoded when they are read, square, 8 bits.
 
-What counts as a picture's folder is the topmost one below those that all pictures share, so that a zip of a folder is
-like that folder. It says which pictures `held_out_folder` holds out. It also is the class where every picture has such
+What counts as a picture's folder is the topmost one below those that all pictures share, so that a zip of a folder has
+the labels of that folder (not its split or fingerprint, which go by whole names: a run goes on with the one or the
+other). It says which pictures `held_out_folder` holds out. It also is the class where every picture has such
 a folder and there are two or more: the label is its place among the sorted folders. Of `train/cat`, `train/dog`,
 `test/cat` and so on, with 'test' held out, the classes are the folders within those two. Else there are no labels.
 """

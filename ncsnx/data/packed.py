@@ -210,7 +210,7 @@ def _parsed(path: Path, encoded: bytes) -> Header:
         raise PackedError(f"{path}: is of version {version!r}, this ncsnx reads {VERSION}; update ncsnx, or {_REPEAT}")
     whole = {
         "count": (1, _MOST_IMAGES),
-        "train": (0, _MOST_IMAGES),
+        "train": (1, _MOST_IMAGES),
         "channels": (1, 1_024),
         "size": (1, 16_384),
         "chunk_images": (1, _MOST_IMAGES),

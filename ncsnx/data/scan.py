@@ -4,7 +4,6 @@ Every picture is decoded whole, once, by several processes. What was found is ke
 the set, so that the next start is at once, with the list of all broken files (`broken.txt`) beside it.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +16,7 @@ import PIL
 from ncsnx.data import findings
 from ncsnx.data.decoding import BrokenImageError, decode, is_grey
 from ncsnx.data.image_files import ImageFiles
-from ncsnx.data.read_ahead import read_ahead
+from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.work import Work
@@ -58,10 +57,11 @@ class Scan:
         return sum(count for side, count in self.short_sides.items() if side < size)
 
 
-def scan_of(files: ImageFiles, work: Work) -> Scan:
+def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
     """What the pictures hold, from the cache where it is known. Raises NcsnxError where the cache can't be written.
 
-    Files that were broken are looked at again, so that a set that was mended is known for it.
+    Files that were broken are looked at again, so that a set that was mended is known for it. anew: look at all again:
+    what is kept is found by names, sizes and a sample of the bytes, which a damaged bit may leave as they are.
     """
 
     def find() -> dict[str, Any]:
@@ -73,7 +73,7 @@ def scan_of(files: ImageFiles, work: Work) -> Scan:
     def still_true(record: dict[str, Any]) -> bool:
         return all(_look(files, [name])[0].reason for name in record["broken"])
 
-    record = findings.found(scan_folder(files), find, f"the first look at {files.root}", work, still_true)
+    record = findings.found(scan_folder(files), find, f"the first look at {files.root}", work, still_true, anew=anew)
     smallest, largest = (tuple(record[name]) if record[name] else None for name in ("smallest", "largest"))
     short_sides = dict(record["short_sides"])
     return Scan(**record | {"short_sides": short_sides, "smallest": smallest, "largest": largest})
@@ -151,10 +151,9 @@ def _scan(files: ImageFiles, work: Work) -> Scan:
 
 
 def _processes(size: int) -> int:
-    if size < _ALONE_BYTES:
+    if size < _ALONE_BYTES or processors() == 1:
         return 0
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, _MOST_PROCESSES) if available > 1 else 0
+    return min(processors(), _MOST_PROCESSES)
 
 
 def _lines(broken: dict[str, str]) -> bytes:

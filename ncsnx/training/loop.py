@@ -5,6 +5,7 @@ then, before anything of it could be saved.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing, Splits, TrainingBatches
 from ncsnx.data.batches import Batch
+from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -69,7 +71,7 @@ class _Training:
             self._sample_if_due()  # a run that was killed while it sampled still owes this grid
             if self.state.step < self.experiment.steps:
                 self.observer.phase("training")
-            for batch in self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers):
+            for batch in self._batches():
                 if self.stop.requested:
                     break
                 self.losses.append(self._update(batch))
@@ -84,6 +86,16 @@ class _Training:
             self._sample_if_due()
         finally:
             self.recorder.close()
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches that are left. If one can't be had, weights and step are sound still, and are kept."""
+        try:
+            yield from self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers)
+        except NcsnxError as error:
+            self._checkpoint()
+            raise NcsnxError(
+                f"{error}; mend the data, then repeat the command: it goes on from step {self.state.step:,}"
+            ) from error
 
     def _update(self, batch: Batch) -> Tensor:
         """One optimizer step on one batch; gives the mean loss, on the device."""

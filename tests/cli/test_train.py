@@ -270,7 +270,8 @@ def test_missing_data_is_one_line_and_no_run(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert out == ""
     (line,) = err.splitlines()
-    assert line.startswith("error: LSUN's bedroom (train) isn't on this machine: get bedroom_train_lmdb.zip")
+    assert line.startswith("error: LSUN's bedroom_train_lmdb isn't on this machine: get http://dl.yf.io/lsun/")
+    assert "(43 GB; " in line
     assert "data/lsun/bedroom_train_lmdb/data.mdb" in line
     assert "data.root=DIR" in line
     assert list(tmp_path.iterdir()) == []

@@ -37,6 +37,7 @@ OUTSIDE = {
     "note",
     "data.root",
     "data.path",
+    "data.on_error",
     "sampler",
     "sampler.step_size",
     "sampler.steps_per_level",

@@ -5,6 +5,7 @@ import torch
 
 from ncsnx.data import Images, InMemory, TrainingBatches
 from ncsnx.data.batches import Batch
+from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 
@@ -76,3 +77,8 @@ def test_batches_can_be_sent_to_a_worker_that_wasnt_forked() -> None:
     batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
     sent = pickle.loads(pickle.dumps(batches))
     assert all(same(batches.at(step), sent.at(step)) for step in (0, 2, 7))
+
+
+def test_a_data_set_without_a_training_image_is_refused() -> None:
+    with pytest.raises(NcsnxError, match="no training image"):
+        TrainingBatches(numbered(0), batch_size=4, seed=3)

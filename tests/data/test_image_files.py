@@ -90,7 +90,10 @@ def test_where_there_is_no_picture_the_error_says_what_was_looked_for_and_what_i
         ImageFiles.open(tmp_path / "empty")
     with pytest.raises(NcsnxError, match="found nothing"):
         ImageFiles.open(tmp_path / "missing")
-    (tmp_path / "not.zip").write_bytes(b"PK\3\4 and no more")
+    (tmp_path / "cut.zip").write_bytes(b"PK\3\4 and no more")
+    with pytest.raises(NcsnxError, match=r"cut\.zip: .* a zip that is cut off"):
+        ImageFiles.open(tmp_path / "cut.zip")
+    (tmp_path / "not.zip").write_bytes(b"not a zip")
     with pytest.raises(NcsnxError, match=r"not\.zip: .* neither"):
         ImageFiles.open(tmp_path / "not.zip")
 

@@ -151,3 +151,17 @@ def test_a_name_of_two_lines_is_shown_in_one(tmp_path: Path) -> None:
     files = ImageFiles.open(tmp_path / "x")
     with pytest.raises(NcsnxError, match=r"'a\\nb.png': is empty"):
         sound_files(files, scan_of(files, Work()), "refuse", Work())
+
+
+def test_a_look_that_is_made_anew_finds_damage_that_names_sizes_and_samples_hide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ncsnx.data.image_files.SAMPLED_FILES", 1)
+    files = with_broken_ones(tmp_path / "x", broken=0)
+    assert scan_of(files, Work()).broken == {}
+    victim = tmp_path / "x" / files.names[-1]
+    victim.write_bytes(b"x" * victim.stat().st_size)
+    again = ImageFiles.open(tmp_path / "x")
+    assert scan_of(again, Work()).broken == {}
+    assert list(scan_of(again, Work(), anew=True).broken) == [files.names[-1]]
+    assert list(scan_of(again, Work()).broken) == [files.names[-1]]

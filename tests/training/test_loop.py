@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
-from ncsnx.data import open_data
+from ncsnx.data import Dataset, Images, TrainingBatches, open_data
+from ncsnx.errors import NcsnxError
 from ncsnx.networks import build_network
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
@@ -215,6 +216,36 @@ class _Steps:
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments, **named: None
+
+
+class _Vanishing:
+    """The digits, one of which is gone when it is to be read."""
+
+    def __init__(self, images: Dataset, gone: int) -> None:
+        self._images, self._gone = images, gone
+        self.shape, self.value_range = images.shape, images.value_range
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, indices: torch.Tensor) -> Images:
+        if self._gone in indices.tolist():
+            raise NcsnxError("digits: number 5 can't be read: No such file or directory")
+        return self._images.read(indices)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, workers: int) -> None:
+    config = experiment("checkpoint_every=100", "snapshots=none")
+    runtime = Runtime(device=CPU_DEVICE, threads=1, workers=workers)
+    whole = open_data(config.data, tmp_path)
+    gone = int(TrainingBatches(whole.train, config.batch_size, config.seed).indices(7)[3])
+    data = attrs.evolve(whole, train=_Vanishing(whole.train, gone))
+    run = Run.create(tmp_path, "torn", config, {}, None, whole.fingerprint)
+    with _Watch() as watch, pytest.raises(NcsnxError, match=r"number 5 can't be read.*mend the data.*from step 7$"):
+        train(TrainingState(config, runtime), data, run, runtime, _Steps(watch), StopRequest())
+    assert steps_of(run.path) == [7]
 
 
 def test_events_are_those_of_the_metrics(trained: Path) -> None:
