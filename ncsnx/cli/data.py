@@ -314,7 +314,7 @@ def _check_pictures(data: "Images", folder: Path, work: "Work") -> str:
     from ncsnx.data.scan import scan_of, sound_files
 
     files = ImageFiles.open(own_path(data.root, folder, field="root"))
-    sound_files(files, scan_of(files, work), "refuse", work)
+    sound_files(files, scan_of(files, work, anew=True), "refuse", work)
     return f"{len(files):,} pictures"
 
 

@@ -73,6 +73,8 @@ def _steps_per_level(sampler: AnnealedLangevin, plan: NoisePlan) -> Difference |
     if own == plan.steps_per_level:
         return None
     meaning = "the more the better (technique 4), at as many more evaluations"
+    if own > plan.steps_per_level:
+        meaning = "more than are needed to stay near the published number of evaluations: better, and slower"
     return Difference("steps_per_level", own, plan.steps_per_level, meaning)
 
 
