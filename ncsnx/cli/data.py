@@ -4,17 +4,21 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
 import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
-from ncsnx.cli.data_sources import Meant, Reading
 from ncsnx.cli.session import session, work_of
+from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
-    from ncsnx.config.data import Data, Images, Packed
+    from ncsnx.config.data import Data, Packed
+    from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.data import Splits
+    from ncsnx.data.from_path import Reading
+    from ncsnx.data.image_files import ImageFiles
     from ncsnx.data.packed import PackedFile
     from ncsnx.data.scan import Scan
     from ncsnx.data.summary import Summary
@@ -42,6 +46,7 @@ def pack_command(
     held_out_folder: sources.HeldOutFolder = None,
     on_error: sources.OnError = None,
     random_crop_from: sources.RandomCropFrom = None,
+    array: sources.Array = None,
     workers: Workers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another file.")] = False,
     data: options.DataFolder = None,
@@ -55,11 +60,15 @@ def pack_command(
     the file.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
+        if out.is_dir():
+            raise UsageError(f"--out {out} is a folder: name the file to write, such as {out / 'images.pack'}")
+
         from ncsnx.data import data_folder
+        from ncsnx.data.from_path import Reading
         from ncsnx.data.packing import pack, settings_of
         from ncsnx.stopping import StopRequest
 
-        reading = Reading(
+        said = Reading(
             image_size=size,
             channels=channels,
             background=background,
@@ -67,11 +76,12 @@ def pack_command(
             held_out_folder=held_out_folder,
             on_error=on_error,
             random_crop=random_crop_from,
+            array=array,
         )
         with StopRequest() as stop:
             work = work_of(messages, stop)
-            what = sources.meant(source, changes, reading, data_folder(data), work)
-            splits = _opened(what, data, work)
+            what = _meant(source, changes, said, data_folder(data), work, must_say_size=True)
+            splits = _opened(what, work)
             settings = settings_of(what.data)
             count = _workers(workers, splits)
             packed = pack(splits, out, settings=settings, work=work, workers=count, overwrite=overwrite)
@@ -84,8 +94,7 @@ def pack_command(
 def check_command(
     source: sources.Source,
     changes: sources.Changes = None,
-    size: Annotated[int | None, typer.Option("--size", metavar="PIXELS", help="Of arrays.")] = None,
-    channels: Annotated[int | None, typer.Option("--channels", metavar="N", help="Of arrays.")] = None,
+    array: sources.Array = None,
     workers: Workers = None,
     data: options.DataFolder = None,
     verbose: options.Verbose = False,
@@ -93,19 +102,22 @@ def check_command(
 ) -> None:
     """Read everything once: a packed file is compared with its checksums, pictures are decoded; exit 1 for damage."""
     with session(verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.config.data import Images, Packed
+        from ncsnx.config.data import Packed
         from ncsnx.data import data_folder
+        from ncsnx.data.from_path import Reading
         from ncsnx.stopping import StopRequest
 
         with StopRequest() as stop:
             work, folder = work_of(messages, stop), data_folder(data)
-            what = sources.meant(source, changes, Reading(image_size=size, channels=channels), folder, work, size=64)
-            if isinstance(what.data, Packed):
-                found = _check_packed(what.data, folder, work)
-            elif isinstance(what.data, Images):
-                found = _check_pictures(what.data, folder, work)
+            files = _picture_files(sources.meant(source, changes, folder), folder)
+            if files is not None:
+                found = _check_pictures(files, work)
             else:
-                found = _check_by_reading(what, data, workers, work)
+                what = _meant(source, changes, Reading(array=array), folder, work)
+                if isinstance(what.data, Packed):
+                    found = _check_packed(what.data, folder, work)
+                else:
+                    found = _check_by_reading(what, workers, work)
         messages.info(f"{source}: {found}; all is well")
 
 
@@ -119,6 +131,7 @@ def show_command(
     held_out: sources.HeldOut = None,
     held_out_folder: sources.HeldOutFolder = None,
     on_error: sources.OnError = None,
+    array: sources.Array = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.png", help="The contact sheet. [NAME-sheet.png]")
     ] = None,
@@ -130,33 +143,31 @@ def show_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show counts, shapes, labels and channel statistics of a data set, and write a contact sheet.
-
-    Pictures of one's own are shown at 64 pixels, or as --size says.
-    """
+    """Show counts, shapes, labels and channel statistics of a data set, and write a contact sheet."""
     with session(verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
+        from ncsnx.data.from_path import Reading
         from ncsnx.data.summary import contact_sheet, summarize
-        from ncsnx.errors import UsageError
         from ncsnx.images import save_png
         from ncsnx.stopping import StopRequest
 
         if out is not None and out.suffix.lower() != ".png":
             raise UsageError(f"--out {out}: the contact sheet is a PNG; give a name that ends in .png")
-        reading = Reading(
+        said = Reading(
             image_size=size,
             channels=channels,
             background=background,
             held_out=held_out,
             held_out_folder=held_out_folder,
             on_error=on_error,
+            array=array,
         )
         with StopRequest() as stop:
-            work, folder = work_of(messages, stop), data_folder(data)
-            what = sources.meant(source, changes, reading, folder, work, size=64)
-            splits = _opened(what, data, work)
+            work = work_of(messages, stop)
+            what = _meant(source, changes, said, data_folder(data), work)
+            splits = _opened(what, work)
             summary = summarize(splits, work, _workers(workers, splits))
-            scan = _scan(what.data, folder, work)
+            scan = _scan(what, work)
             sheet = out or Path(f"{what.name}-sheet.png")
             save_png(sheet, contact_sheet(splits.train if len(splits.train) else splits.held_out, n, seed))
         if json:
@@ -218,7 +229,6 @@ def _build(kind: str, source: Path, out: Path, category: str | None, split: str,
     from ncsnx.config.data import FFHQ, LSUN
     from ncsnx.data.ffhq import build_ffhq_lmdb
     from ncsnx.data.lsun import build_lsun_lmdb
-    from ncsnx.errors import UsageError
 
     try:
         if kind == "ffhq":
@@ -232,12 +242,46 @@ def _build(kind: str, source: Path, out: Path, category: str | None, split: str,
         raise UsageError(f"--{'size' if error.field == 'image_size' else error.field} {error.complaint}") from error
 
 
-def _opened(what: Meant, data: Path | None, work: "Work") -> "Splits":
+@attrs.frozen
+class _Meant:
+    """The data set that a command is about."""
+
+    name: str
+    """For a person, and for files that are made of it."""
+    data: "Data"
+    folder: Path
+    """The data folder."""
+
+
+def _meant(
+    source: str,
+    changes: list[str] | None,
+    said: "Reading",
+    folder: Path,
+    work: "Work",
+    *,
+    must_say_size: bool = False,
+) -> _Meant:
+    from ncsnx.data.from_path import holds_pictures
+
+    found = sources.meant(source, changes, folder)
+    if not isinstance(found, Path):
+        sources.refuse_options(source, said)
+        return _Meant(found.name, found.data, folder)
+    if changes:
+        raise UsageError(f"{source} isn't an experiment: {changes[0]} can't change it; give options, such as --size")
+    if must_say_size and holds_pictures(found) and said.image_size is None:
+        raise UsageError(f"{source}: say how large the images are to be, as in --size 64")
+    name = found.stem if found.is_file() else found.resolve().name
+    return _Meant(name, sources.own(found, said, work), folder)
+
+
+def _opened(what: _Meant, work: "Work") -> "Splits":
     from ncsnx.config.variants import load_plugins
-    from ncsnx.data import data_folder, open_data
+    from ncsnx.data import open_data
 
     load_plugins("ncsnx.runtime")
-    return open_data(what.data, data_folder(data), work)
+    return open_data(what.data, what.folder, work)
 
 
 def _workers(given: int | None, splits: "Splits") -> int:
@@ -273,8 +317,6 @@ def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") 
 
 def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
     """What makes an experiment read the packed file, and treat its pixels as it did those of the source."""
-    import attrs
-
     from ncsnx.config.data import Data
 
     fields = {"path": packed.path, "image_size": data.image_size}
@@ -308,20 +350,29 @@ def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
     return f"{file.header.count:,} packed images, chunks: {file.header.chunks:,}"
 
 
-def _check_pictures(data: "Images", folder: Path, work: "Work") -> str:
+def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | None":
+    """The pictures, where that is what was found."""
+    from ncsnx.config.data import Images
+    from ncsnx.data.from_path import holds_pictures
     from ncsnx.data.image_files import ImageFiles
     from ncsnx.data.places import own_path
+
+    if isinstance(found, Path):
+        return ImageFiles.open(found) if holds_pictures(found) else None
+    return ImageFiles.open(own_path(found.data.root, folder, field="root")) if isinstance(found.data, Images) else None
+
+
+def _check_pictures(files: "ImageFiles", work: "Work") -> str:
     from ncsnx.data.scan import scan_of, sound_files
 
-    files = ImageFiles.open(own_path(data.root, folder, field="root"))
     sound_files(files, scan_of(files, work, anew=True), "refuse", work)
     return f"{len(files):,} pictures"
 
 
-def _check_by_reading(what: Meant, data: Path | None, workers: int | None, work: "Work") -> str:
+def _check_by_reading(what: _Meant, workers: int | None, work: "Work") -> str:
     from ncsnx.data.summary import read_all
 
-    splits = _opened(what, data, work)
+    splits = _opened(what, work)
     count = len(splits.train) + len(splits.held_out)
     with work.progress("reading", total=count, unit="images") as advance:
         for split in (splits.train, splits.held_out):
@@ -336,21 +387,19 @@ def _listed(names: list[str], separator: str = "; ") -> str:
     return separator.join([*names[:_MOST_NAMED], *more])
 
 
-def _scan(data: "Data", folder: Path, work: "Work") -> "Scan | None":
+def _scan(what: _Meant, work: "Work") -> "Scan | None":
     """What is known of the files of a person's own pictures."""
     from ncsnx.config.data import Images
     from ncsnx.data.image_files import ImageFiles
     from ncsnx.data.places import own_path
     from ncsnx.data.scan import scan_of
 
-    if not isinstance(data, Images):
+    if not isinstance(what.data, Images):
         return None
-    return scan_of(ImageFiles.open(own_path(data.root, folder, field="root")), work)
+    return scan_of(ImageFiles.open(own_path(what.data.root, what.folder, field="root")), work)
 
 
-def _facts(what: Meant, summary: "Summary", scan: "Scan | None", sheet: Path) -> dict[str, Any]:
-    import attrs
-
+def _facts(what: _Meant, summary: "Summary", scan: "Scan | None", sheet: Path) -> dict[str, Any]:
     from ncsnx.config.codec import unstructure
 
     files = None
@@ -366,7 +415,7 @@ def _facts(what: Meant, summary: "Summary", scan: "Scan | None", sheet: Path) ->
     }
 
 
-def _show(messages: "Messages", what: Meant, summary: "Summary", scan: "Scan | None") -> None:
+def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | None") -> None:
     from ncsnx.console.tables import Column, table
     from ncsnx.quantities import number
 

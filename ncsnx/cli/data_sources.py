@@ -1,20 +1,19 @@
-"""What the `data` commands take: an experiment's data set, a packed file, a folder or zip of pictures, or arrays."""
+"""What SOURCE means to the commands that take data: an experiment, or a place where a person's own data is."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import attrs
 import typer
 
 from ncsnx.config.checks import FieldError
-from ncsnx.config.data import Arrays, Data, Images, Packed
-from ncsnx.config.discovery import UnknownExperimentError, resolve
+from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
 from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
+    from ncsnx.config.data import OwnData
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.data.from_path import Reading
     from ncsnx.work import Work
-
-ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
 
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="An experiment, a folder or zip of pictures, arrays, or a packed file.")
@@ -22,9 +21,12 @@ Source = Annotated[
 Changes = Annotated[
     list[str] | None, typer.Argument(metavar="data.FIELD=VALUE", help="Changes to an experiment's data set.")
 ]
-Size = Annotated[int | None, typer.Option("--size", metavar="PIXELS", help="Height and width of the images.")]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", metavar="PIXELS", help="Height and width of the images. [the pictures', at most 64]"),
+]
 Channels = Annotated[
-    int | None, typer.Option("--channels", metavar="N", help="1: grey, 3: colour. [as the pictures are]")
+    int | None, typer.Option("--channels", metavar="N", help="Of pictures: 1 grey, 3 colour. [as they are]")
 ]
 Background = Annotated[
     str | None, typer.Option("--background", help="Behind transparent pixels: white, black, grey or #rrggbb. [white]")
@@ -34,13 +36,17 @@ HeldOutFolder = Annotated[
     str | None, typer.Option("--held-out-folder", metavar="NAME", help="Top folder that is held out, instead.")
 ]
 OnError = Annotated[
-    str | None, typer.Option("--on-error", help="What broken pictures do: refuse the set, or skip them. [refuse]")
+    Literal["refuse", "skip"] | None,
+    typer.Option("--on-error", help="What broken pictures do: refuse the set, naming all; or be skipped, counted."),
 ]
 RandomCropFrom = Annotated[
     int | None,
     typer.Option("--random-crop-from", metavar="PIXELS", help="Keep squares of this size, to crop at random later."),
 ]
-_FIELDS = {
+Array = Annotated[
+    str | None, typer.Option("--array", metavar="NAME", help="Of the images, in a file of several arrays.")
+]
+OPTIONS = {
     "image_size": "--size",
     "channels": "--channels",
     "background": "--background",
@@ -48,59 +54,52 @@ _FIELDS = {
     "held_out_folder": "--held-out-folder",
     "on_error": "--on-error",
     "random_crop": "--random-crop-from",
+    "array": "--array",
 }
+"""Field of a data set → the option that says it."""
 
 
-@attrs.frozen(kw_only=True)
-class Reading:
-    """How a person's own images are to be read; None where nothing was said."""
-
-    image_size: int | None = None
-    channels: int | None = None
-    background: str | None = None
-    held_out: float | None = None
-    held_out_folder: str | None = None
-    on_error: str | None = None
-    random_crop: int | None = None
-
-    def given(self) -> dict[str, Any]:
-        """The fields that were given."""
-        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
-
-
-@attrs.frozen
-class Meant:
-    """What SOURCE means."""
-
-    name: str
-    """For a person, and for files that are made of it."""
-    data: Data
-    path: Path | None
-    """The folder or file; None for an experiment."""
-
-
-def meant(
-    source: str, changes: list[str] | None, reading: Reading, folder: Path, work: "Work", size: int | None = None
-) -> Meant:
-    """The data set that `source` means. folder: the data folder; size: of images where none is given.
+def meant(source: str, changes: list[str] | None, folder: Path) -> "Experiment | Path":
+    """The experiment that `source` names, changed; or the file or folder there. folder: the data folder.
 
     A name that an experiment has means the experiment, `./NAME` the folder. Raises UsageError for what is neither an
-    experiment nor there, and for options that don't go with it.
+    experiment nor there.
     """
     path = _found(source, folder)
-    if path is None or not ("/" in source or path.is_file()):
-        try:
-            return _of_experiment(source, changes, reading)
-        except UnknownExperimentError as error:
-            if path is None:
-                raise UsageError(f"{error} Nor is there a file or folder of that name here or in {folder}.") from error
-    if changes:
-        raise UsageError(f"{source} isn't an experiment: {changes[0]} can't change it; give options, such as --size")
-    name = path.stem if path.is_file() else path.resolve().name
+    if path is not None and ("/" in source or path.is_file()):
+        return path
+    if "/" in source and file_and_name(source)[0] is None:
+        raise UsageError(
+            f"{source}: there is nothing, here or in {folder}; expected a folder or zip of pictures, arrays, or a "
+            "packed file"
+        )
     try:
-        return Meant(name, _of_path(path, reading, work, size), path)
+        return resolve(source, changes).experiment
+    except UnknownExperimentError as error:
+        if path is not None:
+            return path
+        raise UnknownExperimentError(
+            f"{error}; nor is there a file or folder of that name, here or in {folder}"
+        ) from error
+
+
+def own(path: Path, said: "Reading", work: "Work") -> "OwnData":
+    """`own_data`, whose complaints name the options of the command."""
+    from ncsnx.data.from_path import own_data
+
+    try:
+        return own_data(path, said, work)
     except FieldError as error:
-        raise UsageError(f"{_FIELDS.get(error.field, error.field)} {error.complaint}") from error
+        raise UsageError(f"{OPTIONS.get(error.field, error.field)} {error.complaint}") from error
+
+
+def refuse_options(source: str, said: "Reading") -> None:
+    """Raises UsageError where an option says how an experiment's images are to be read."""
+    for field in said.given():
+        raise UsageError(
+            f"{OPTIONS[field]} goes with your own images, but {source} is an experiment, which says how its images are "
+            f"read: change it with data.{field}=VALUE; for a folder of that name, type ./{source}"
+        )
 
 
 def _found(source: str, folder: Path) -> Path | None:
@@ -108,53 +107,6 @@ def _found(source: str, folder: Path) -> Path | None:
     from ncsnx.data.places import own_path
 
     try:
-        return None if source.endswith(".py") or ".py:" in source else own_path(source, folder)
+        return None if file_and_name(source)[0] is not None else own_path(source, folder)
     except (DataMissingError, OSError, ValueError):
         return None
-
-
-def _of_experiment(source: str, changes: list[str] | None, reading: Reading) -> Meant:
-    experiment = resolve(source, changes).experiment
-    if given := reading.given():
-        field = next(iter(given))
-        raise UsageError(
-            f"{source} is an experiment, which says how its images are read: leave out {_FIELDS[field]}, or change the "
-            f"experiment with data.FIELD=VALUE; for a folder of that name, type ./{source}"
-        )
-    return Meant(experiment.name, experiment.data, None)
-
-
-def _of_path(path: Path, reading: Reading, work: "Work", size: int | None) -> Data:
-    from ncsnx.data.packed import PackedFile, is_packed
-
-    given = reading.given()
-    if path.is_file() and is_packed(path):
-        if given:
-            raise UsageError(f"{path} is packed already, at its own size: leave out {_FIELDS[next(iter(given))]}")
-        header = PackedFile.open(path).header
-        return Packed(path=str(path.absolute()), image_size=header.size, channels=header.channels)
-    given.setdefault("image_size", size)
-    if given["image_size"] is None:
-        raise UsageError(f"{path}: say how large the images are to be, as in --size 64")
-    if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
-        return _arrays(path, given)
-    if given.get("on_error", "refuse") not in ("refuse", "skip"):
-        raise UsageError(f"--on-error must be refuse or skip, not {given['on_error']!r}")
-    given.setdefault("channels", _channels(path, work))
-    return Images(root=str(path.absolute()), **given)
-
-
-def _arrays(path: Path, given: dict[str, Any]) -> Data:
-    known = {field.name for field in attrs.fields(Arrays)}
-    if unknown := [name for name in given if name not in known]:
-        raise UsageError(f"{path} holds arrays, not pictures: leave out {_FIELDS[unknown[0]]}")
-    return Arrays(path=str(path.absolute()), **given)
-
-
-def _channels(path: Path, work: "Work") -> int:
-    """1 where every picture is grey."""
-    from ncsnx.data.image_files import ImageFiles
-    from ncsnx.data.scan import scan_of
-
-    scan = scan_of(ImageFiles.open(path), work)
-    return 1 if scan.grey == scan.sound else 3

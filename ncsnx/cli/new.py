@@ -3,12 +3,13 @@
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
-from ncsnx.cli.plan import Exact, OnError, Overlap, Seed, Steps, check_choices, span_of_time
+from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for, span_of_time
 from ncsnx.cli.session import session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import OVERLAP
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 def new_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment, and of its file.")],
     source: Annotated[
-        Path,
+        str,
         typer.Option("--from", metavar="PATH", help="Pictures (a folder or zip), a file of arrays or a packed one."),
     ],
-    size: Annotated[int | None, typer.Option("--size", help="Pixels a side. [the pictures', at most 64]")] = None,
-    on_error: OnError = "refuse",
+    size: sources.Size = None,
+    on_error: sources.OnError = None,
+    array: sources.Array = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, max=1_000_000_000, help="Of training. [by the number of images and their size]"),
@@ -37,6 +39,7 @@ def new_command(
     exact: Exact = False,
     seed: Seed = 0,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Don't time the network.")] = False,
+    data: options.DataFolder = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     verbose: options.Verbose = False,
@@ -47,15 +50,20 @@ def new_command(
     The file says why each value is what it is, and is yours to change. Nothing is overwritten. Then `ncsnx train NAME`.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
-        check_choices(overlap, seed)
         path = _free_place(name, out)
 
+        from ncsnx.data import data_folder
+        from ncsnx.data.from_path import Reading
+        from ncsnx.planning.survey import Choices, survey
         from ncsnx.runs import atomic
         from ncsnx.stopping import StopRequest
 
+        choices = Choices(overlap=overlap, steps_per_level=steps_per_level, exact=exact or None, seed=seed)
+        said = Reading(image_size=size, on_error=on_error, array=array)
         with StopRequest() as stop:
-            work = work_of(messages, stop)
-            found = _surveyed(name, source, size, on_error, steps, overlap, steps_per_level, exact, seed, work)
+            work, folder = work_of(messages, stop), data_folder(data)
+            draft = experiment_for(name, _place(source, folder), said, work)
+            found = _proposed(survey(draft, folder, choices, work), steps)
             if not no_timing:
                 found = _timed(found, device, threads, work)
         text = _text(found)
@@ -85,42 +93,29 @@ def _free_place(name: str, out: Path) -> Path:
     return path
 
 
-def _surveyed(
-    name: str,
-    source: Path,
-    size: int | None,
-    on_error: Literal["refuse", "skip"],
-    steps: int | None,
-    overlap: float,
-    steps_per_level: int | None,
-    exact: bool,
-    seed: int,
-    work: "Work",
-) -> "Survey":
-    """The experiment for the images, with its plan."""
+def _place(source: str, folder: Path) -> Path:
+    from ncsnx.data import DataMissingError
+    from ncsnx.data.places import own_path
+
+    try:
+        return own_path(source, folder)
+    except DataMissingError as error:
+        raise UsageError(
+            f"--from {source}: there is nothing, here or in {folder}; expected pictures (a folder or zip), a file of "
+            "arrays or a packed one"
+        ) from error
+
+
+def _proposed(found: "Survey", steps: int | None) -> "Survey":
+    """The survey, with the experiment that its plan makes."""
     import attrs
 
-    from ncsnx.planning.own_data import look_at
-    from ncsnx.planning.proposal import check_size, draft, propose, rounded_up
-    from ncsnx.planning.survey import survey
+    from ncsnx.planning.proposal import propose, rounded_up
 
-    if not source.exists():
-        raise UsageError(f"--from {source}: there is nothing; expected pictures (a folder or zip) or a file of arrays")
-    if size is not None:
-        check_size(size)
-    found = survey(
-        draft(name, look_at(source, size=size, on_error=on_error, work=work)),
-        Path(),  # the images are there, so that no data folder is looked into
-        overlap=overlap,
-        steps_per_level=steps_per_level,
-        seed=seed,
-        exact=exact or None,
-        work=work,
-    )
     assert found.measured is not None
-    plan = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4))
+    plan, draft = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4)), found.experiment
     images = found.measured.distances.images
-    return attrs.evolve(found, experiment=propose(name, found.experiment.data, plan, images, steps=steps))
+    return attrs.evolve(found, experiment=propose(draft.name, draft.data, plan, images, steps=steps))
 
 
 def _timed(found: "Survey", device: str, threads: int | None, work: "Work") -> "Survey":

@@ -1,18 +1,19 @@
 """`ncsnx plan`: noise levels and sampler that follow from the data, what they cost here, and what differs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.session import session, work_of
-from ncsnx.errors import UsageError
-from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
+from ncsnx.noise.techniques import OVERLAP
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
+    from ncsnx.data.from_path import Reading
     from ncsnx.planning.survey import Survey
     from ncsnx.work import Work
 
@@ -33,10 +34,6 @@ Steps = Annotated[
         help="Langevin steps at each level. [3 to 5, by the number of levels]",
     ),
 ]
-OnError = Annotated[
-    Literal["refuse", "skip"],
-    typer.Option("--on-error", help="What broken pictures do: refuse the set, naming all; or be skipped, counted."),
-]
 Seed = Annotated[int, typer.Option("--seed", help="Of the sample of images, where a set is too large for all pairs.")]
 
 
@@ -54,10 +51,9 @@ def plan_command(
     ] = None,
     overlap: Overlap = OVERLAP,
     steps_per_level: Steps = None,
-    size: Annotated[
-        int | None, typer.Option("--size", help="Pixels a side of your own images. [the pictures', at most 64]")
-    ] = None,
-    on_error: OnError = "refuse",
+    size: sources.Size = None,
+    on_error: sources.OnError = None,
+    array: sources.Array = None,
     exact: Exact = False,
     seed: Seed = 0,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Don't time the network.")] = False,
@@ -74,30 +70,30 @@ def plan_command(
     experiment's own values.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
-        check_choices(overlap, seed)
         import attrs
 
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
+        from ncsnx.data.from_path import Reading
         from ncsnx.planning.comparison import differences
-        from ncsnx.planning.survey import remarks, survey
+        from ncsnx.planning.survey import Choices, remarks, survey
         from ncsnx.planning.timing import time_experiment
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
+        choices = Choices(overlap=overlap, steps_per_level=steps_per_level, exact=exact or None, seed=seed)
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
-            work = work_of(messages, stop)
-            experiment, is_own = _experiment(what, overrides or [], size, on_error, work)
-            found = survey(
-                experiment,
-                data_folder(data),
-                overlap=overlap,
-                steps_per_level=steps_per_level,
-                seed=seed,
-                exact=exact or None,
-                work=work,
-            )
+            work, folder = work_of(messages, stop), data_folder(data)
+            said = Reading(image_size=size, on_error=on_error, array=array)
+            meant = sources.meant(what, overrides, folder)
+            is_own = isinstance(meant, Path)
+            if isinstance(meant, Path):
+                experiment = _changed(experiment_for("plan", meant, said, work), overrides or [])
+            else:
+                sources.refuse_options(what, said)
+                experiment = meant
+            found = survey(experiment, folder, choices, work)
             if is_own:
                 found = attrs.evolve(found, experiment=_proposed(found, overrides or []))
             else:
@@ -113,47 +109,19 @@ def plan_command(
             _show(messages, found, is_own)
 
 
-def check_choices(overlap: float, seed: int) -> None:
-    """Raises UsageError for an overlap or a seed that can't be."""
-    if not 0 < overlap < MOST_OVERLAP:
-        raise UsageError(f"--overlap must be above 0 and below {MOST_OVERLAP:.4f}, not {overlap:g}")
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
+def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Experiment":
+    """A draft for a person's own images, at a size that the networks take."""
+    from ncsnx.planning.proposal import check_size, draft, fitted
 
-
-def _experiment(
-    what: str, overrides: list[str], size: int | None, on_error: Literal["refuse", "skip"], work: "Work"
-) -> "tuple[Experiment, bool]":
-    """The experiment that is meant, and whether it is one made up for a person's own images."""
-    from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
-
-    path = Path(what)
-    if file_and_name(what)[0] is None and "/" in what:
-        return _for_images(path, overrides, size, on_error, work), True
-    try:
-        found = resolve(what, overrides).experiment
-    except UnknownExperimentError as error:
-        if path.exists():
-            return _for_images(path, overrides, size, on_error, work), True
-        raise UnknownExperimentError(f"{error}; nor is there a folder or file of that name") from error
-    if on_error == "skip":
-        raise UsageError(f"--on-error goes with your own images; for {what} give data.on_error=skip")
-    if size is not None:
-        raise UsageError(f"--size goes with your own images; for {what} give data.image_size={size}")
-    return found, False
-
-
-def _for_images(
-    path: Path, overrides: list[str], size: int | None, on_error: Literal["refuse", "skip"], work: "Work"
-) -> "Experiment":
-    from ncsnx.planning.own_data import look_at
-    from ncsnx.planning.proposal import check_size, draft
-
-    if not path.exists():
-        raise UsageError(f"{path}: there is nothing; expected a folder or zip of pictures, or a file of arrays")
-    if size is not None:
-        check_size(size)
-    return _changed(draft("plan", look_at(path, size=size, on_error=on_error, work=work)), overrides)
+    if said.image_size is not None:
+        check_size(said.image_size)
+    data = fitted(sources.own(path, said, work))
+    if data.random_crop is not None:
+        work.info(
+            f"{path} holds images of {data.random_crop} pixels, which aren't resized: training sees squares of "
+            f"{data.image_size} that are cropped from them at random (data.random_crop={data.random_crop})"
+        )
+    return draft(name, data)
 
 
 def _proposed(found: "Survey", overrides: list[str]) -> "Experiment":

@@ -140,16 +140,16 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     The first time every value is looked at. Raises DataMissingError where the file isn't there, NcsnxError for what
     isn't such an array, and for values that are no number or out of the declared range.
     """
-    path = own_path(data.path, folder)
-    with reading(path):
-        kind = kind_of(path)
-        names = names_in(path, kind)
-    array = StoredArray(path, kind, chosen_name(path, names, data.array))
+    array, names = open_array(own_path(data.path, folder), data.array)
     layout = _layout(array, data, work)
-    mark = fingerprint.of_files(path.parent, [path])
+    mark = mark_of(array)
     _check_values(array, data, mark, work)
     count = array.shape[0]
-    labels = _labels(StoredArray(path, kind, LABELS), count) if LABELS in names else torch.full((count,), NO_LABEL)
+    labels = (
+        _labels(StoredArray(array.path, array.kind, LABELS), count)
+        if LABELS in names
+        else torch.full((count,), NO_LABEL)
+    )
     held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
     if bool(held_out.all()):
         raise NcsnxError(f"{array.title}: every one of its {count:,} images is held out; none is left to train on")
@@ -159,6 +159,26 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
         return ArrayImages(array, layout, shape, (data.low, data.high), labels[chosen], chosen.nonzero().flatten())
 
     return Splits(split(~held_out), split(held_out), mark)
+
+
+def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[str]]:
+    """The array of images in a file, and the names of all arrays there.
+
+    name: of the array, in a file of several; by default the only one that isn't the labels. Raises NcsnxError where
+    that isn't one array of numbers.
+    """
+    with reading(path):
+        kind = _kind(path)
+        names = _names(path, kind)
+    array = StoredArray(path, kind, _chosen(path, names, name))
+    if len(array.shape) == 0 or array.shape[0] == 0:
+        raise NcsnxError(f"{array.title}: expected images, found {_product(array.shape) or 'a single number'}")
+    return array, names
+
+
+def mark_of(array: StoredArray) -> str:
+    """The fingerprint of an array's file."""
+    return fingerprint.of_files(array.path.parent, [array.path])
 
 
 @contextmanager
@@ -177,7 +197,7 @@ def reading(path: Path) -> Iterator[None]:
         raise NcsnxError(f"{path}: can't be read as images: {reason}") from error
 
 
-def kind_of(path: Path) -> Kind:
+def _kind(path: Path) -> Kind:
     with path.open("rb") as file:
         begin = file.read(9)
     if begin.startswith(b"\x93NUMPY"):
@@ -189,7 +209,7 @@ def kind_of(path: Path) -> Kind:
     raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found none of them")
 
 
-def names_in(path: Path, kind: Kind) -> list[str]:
+def _names(path: Path, kind: Kind) -> list[str]:
     """The arrays in a file; none for a `.npy`, whose one array has no name."""
     if kind == ".npz":
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -213,7 +233,7 @@ def _values(path: Path, kind: Kind, name: str | None) -> Any:
         return arrays.get_slice(name)
 
 
-def chosen_name(path: Path, names: list[str], wanted: str | None) -> str | None:
+def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
     if wanted is not None:
         if wanted not in names:
             raise NcsnxError(
@@ -223,15 +243,13 @@ def chosen_name(path: Path, names: list[str], wanted: str | None) -> str | None:
     images = [name for name in names if name != LABELS]
     if names and len(images) != 1:
         raise NcsnxError(
-            f"{path}: expected one array of images, found {', '.join(images) or 'none'}; choose with data.array=NAME"
+            f"{path}: expected one array of images, found {', '.join(images) or 'none'}; choose with data.array=NAME, or --array NAME"
         )
     return images[0] if images else None
 
 
 def _layout(array: StoredArray, data: Arrays, work: Work) -> Layout:
     channels, size, shape = data.channels, data.stored_size, array.shape
-    if len(shape) == 0 or shape[0] == 0:
-        raise NcsnxError(f"{array.title}: expected images, found {_product(shape) or 'a single number'}")
     expected: dict[Layout, tuple[int, ...]] = {"N×C×H×W": (channels, size, size), "N×H×W×C": (size, size, channels)}
     if channels == 1:
         expected["N×H×W"] = (size, size)
@@ -288,61 +306,95 @@ def _unknown_type(title: str, found: str) -> str:
     return f"{title}: expected whole or floating-point numbers of up to 64 bits, found {found}; convert it"
 
 
-def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> None:
-    """Raises NcsnxError unless every value is a number in the declared range; warns where they hardly use it."""
+@attrs.frozen
+class Values:
+    """What the numbers of an array are."""
+
+    count: int
+    no_numbers: int
+    """NaN or infinite."""
+    least: float
+    """Of the numbers; 0, as `most`, where there is none."""
+    most: float
+    whole: bool
+    """Whether their type is one of whole numbers."""
+
+
+def values_of(array: StoredArray, mark: str, work: Work) -> Values:
+    """What the array's numbers are: looked at once. mark: the fingerprint of its file."""
     # a changed value may be outside of what the fingerprint samples
-    key = [mark, array.path.stat().st_mtime_ns, array.name, data.low, data.high]
+    key = [mark, array.path.stat().st_mtime_ns, array.name]
 
     def find() -> dict[str, Any]:
-        return attrs.asdict(values_of(array, data, work))
+        return attrs.asdict(_looked_at(array, work))
 
-    found = _Found(**findings.found(findings.place_of(_FOLDER, key), find, f"a look at {array.title}", work))
-    if found.no_numbers:
-        raise NcsnxError(f"{array.title}: {found.no_numbers:,} values are NaN or infinite; replace them")
-    span = f"from {found.least:.9g} to {found.most:.9g}"
-    declare = f"data.low={found.least:.9g} data.high={found.most:.9g}"
-    if found.outside:
+    return Values(**findings.found(findings.place_of(_FOLDER, key), find, f"a look at {array.title}", work))
+
+
+def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:
+    """Black and white of an array of which nobody said it: the usual range that its values lie in, or their own.
+
+    0 and 1 for masks, else 2^bits − 1 of 8, 10, 12, 14 or 16 bits for whole numbers; [0, 1], [−1, 1] or [0, 255] for
+    floating-point ones. Raises NcsnxError where a value is no number, and where all are equal.
+    """
+    _check_numbers(array, values)
+    whole = tuple((0.0, float(most)) for most in (1, 255, 1023, 4095, 16383, 65535))
+    for low, high in whole if values.whole else ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        if low <= values.least and values.most <= high:
+            return low, high
+    if values.least == values.most:
+        raise NcsnxError(f"{array.title}: expected numbers that differ, found {values.least:g} only")
+    return values.least, values.most
+
+
+def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> None:
+    """Raises NcsnxError unless every value is a number in the declared range; warns where they hardly use it."""
+    values = values_of(array, mark, work)
+    _check_numbers(array, values)
+    span = f"from {values.least:.9g} to {values.most:.9g}"
+    declare = f"data.low={values.least:.9g} data.high={values.most:.9g}"
+    # bounds are rounded as values were: float32 may be a little beyond the declared double
+    low, high = (float(np.float32(bound)) if not values.whole else bound for bound in (data.low, data.high))
+    if values.least < low or values.most > high:
+        outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, work))
         raise NcsnxError(
-            f"{array.title}: {found.outside:,} of {found.count:,} values aren't within low={data.low:.9g} and "
+            f"{array.title}: {outside:,} of {values.count:,} values aren't within low={data.low:.9g} and "
             f"high={data.high:.9g}: they are {span}; declare the range with {declare}, or wider"
         )
-    if 0 < found.most - found.least < _USED_SHARE * (data.high - data.low):
+    if 0 < values.most - values.least < _USED_SHARE * (data.high - data.low):
         work.warning(
             f"{array.title}: its values are {span}, a small part of low={data.low:.9g} to high={data.high:.9g}; "
             f"is that the range, or is it {declare}?"
         )
 
 
-@attrs.frozen
-class _Found:
-    count: int
-    outside: int
-    no_numbers: int
-    least: float
-    most: float
+def _check_numbers(array: StoredArray, values: Values) -> None:
+    if values.no_numbers:
+        raise NcsnxError(f"{array.title}: {values.no_numbers:,} values are NaN or infinite; replace them")
 
 
-def values_of(array: StoredArray, data: Arrays, work: Work) -> _Found:
+def _looked_at(array: StoredArray, work: Work) -> Values:
+    count = no_numbers = 0
+    least, most, whole = math.inf, -math.inf, False
+    for block in _blocks(array, work):
+        numbers = block[torch.isfinite(block)].double()
+        whole = not block.is_floating_point()
+        count += block.numel()
+        no_numbers += block.numel() - len(numbers)
+        if len(numbers):
+            least, most = min(least, float(numbers.min())), max(most, float(numbers.max()))
+    if no_numbers == count:
+        least = most = 0.0
+    return Values(count, no_numbers, least, most, whole)
+
+
+def _blocks(array: StoredArray, work: Work) -> Iterator[Tensor]:
+    """All of an array, some images at a time, with progress."""
     count, each = array.shape[0], math.prod(array.shape[1:])
-    outside = no_numbers = 0
-    least, most = math.inf, -math.inf
     step = max(1, _BLOCK_VALUES // max(1, each))
     with work.progress(f"looking at {array.path.name}", total=count, unit="images") as advance:
         for start in range(0, count, step):
             work.check_stop()
             values = array.block(start, min(start + step, count))
-            # bounds are rounded as values were: float32 may be a little beyond the declared double
-            low, high = (float(torch.tensor(bound, dtype=_comparable(values.dtype))) for bound in (data.low, data.high))
-            numbers = values[torch.isfinite(values)].double()
-            no_numbers += values.numel() - len(numbers)
-            outside += int(((numbers < low) | (numbers > high)).sum())
-            if len(numbers):
-                least, most = min(least, float(numbers.min())), max(most, float(numbers.max()))
+            yield values
             advance(len(values))
-    if no_numbers == count * each:
-        least = most = 0.0
-    return _Found(count * each, outside, no_numbers, least, most)
-
-
-def _comparable(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype.is_floating_point else torch.float64

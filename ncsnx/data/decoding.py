@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from ncsnx.config.checks import COLOURS
 from ncsnx.errors import NcsnxError
@@ -27,6 +27,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 LONGEST = 20
 """Times its width that a picture's length counts: what lies beyond, at both ends, is cut off before resizing."""
 
+_CODEC_NOISE = 2
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
@@ -83,8 +84,25 @@ def decode(content: bytes, name: str) -> Image.Image:
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether the mode of a decoded picture has no colours."""
-    return image.mode in _GREY
+    """Whether a decoded picture has no colours, whatever mode it is stored in. What is transparent is seen on white.
+
+    The channels of a pixel may differ by 2 of 255: WebP and JPEG bring grey pictures back with differences of 1.
+    """
+    if image.mode in _GREY:
+        return True
+    # a few pixels show the colours of most pictures, in no time
+    sample = image.resize((min(image.width, 16), min(image.height, 16)), Image.Resampling.NEAREST)
+    return all(_largest_difference(part) <= _CODEC_NOISE for part in (sample, image))
+
+
+def _largest_difference(image: Image.Image) -> int:
+    """Between the channels of a pixel."""
+    red, green, blue = flattened(image, 3, COLOURS["white"]).split()
+    lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    extremes = ImageChops.difference(lightest, darkest).getextrema()
+    assert isinstance(extremes[1], int)
+    return extremes[1]
 
 
 def flattened(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:

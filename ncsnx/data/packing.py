@@ -89,8 +89,8 @@ def pack(
 
 def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) -> Header:
     train, held_out = len(splits.train), len(splits.held_out)
-    if train + held_out == 0:
-        raise NcsnxError("there is no image to pack; look at the source with `ncsnx data show`")
+    if train == 0:
+        raise NcsnxError("there is no training image to pack; look at the source with `ncsnx data show`")
     dtype = _read(splits, range(1)).pixels.dtype
     if dtype != torch.uint8:
         raise UsageError(

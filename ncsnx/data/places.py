@@ -1,8 +1,10 @@
 """Where a person's own data is: its path as declared, looked for in the current folder, then in the data folder."""
 
+import os
 from pathlib import Path
 
 from ncsnx.data.missing import DataMissingError
+from ncsnx.errors import NcsnxError
 
 
 def own_path(path: str, folder: Path, *, field: str = "path") -> Path:
@@ -20,3 +22,16 @@ def own_path(path: str, folder: Path, *, field: str = "path") -> Path:
         f"your data isn't at {looked}: bring it there, or say where it is with data.{field}="
         f"{'DIR' if field == 'root' else 'FILE'}"
     )
+
+
+def declared(path: Path) -> str:
+    """A path as an experiment names it: relative to the current folder if it is inside, else absolute.
+
+    Raises NcsnxError for one that no experiment can name.
+    """
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 (resolve would follow links, which may change)
+    inside = str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(whole)
+    text = f"./{inside}" if inside.startswith("~") else inside  # a ~ would be taken for a home
+    if not text.isprintable():
+        raise NcsnxError(f"{text!a}: an experiment can't name this path, which isn't printable text; rename it")
+    return text

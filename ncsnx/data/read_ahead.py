@@ -43,9 +43,12 @@ def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Itera
             raise
         raise NcsnxError(f"a process that reads data has died ({error}); try fewer with --workers") from error
     finally:
-        # Left to the garbage collector, an exception whose traceback is kept would keep the workers too, and this
-        # process would wait for them at its end: they don't heed the signal that it sends them.
+        # Left to the garbage collector, an exception whose traceback is kept would keep the workers too.
         values._shutdown_workers()  # type: ignore[attr-defined]
+        # One that waits for a lock that a dead one held doesn't end, and doesn't heed the signal that it is sent: this
+        # process would wait for it for ever at its end.
+        for worker in getattr(values, "_workers", []):
+            worker.kill()
 
 
 def _leave_signals_alone(worker: int) -> None:

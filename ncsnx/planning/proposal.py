@@ -19,8 +19,8 @@ from ncsnx.config import (
     NCSNv2Deepest,
     Snapshots,
 )
-from ncsnx.config.data import Data
-from ncsnx.errors import UsageError
+from ncsnx.config.data import Data, Images, OwnData
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, Layout
 from ncsnx.noise.plan import NoisePlan
 
@@ -43,6 +43,21 @@ def fitting_size(size: int) -> int:
     """The largest size up to `size` that its network can halve as often as it does; at least the network's least."""
     _, layout = network_for(size)
     return max(2 * layout.divisor, size // layout.divisor * layout.divisor)
+
+
+def fitted(data: OwnData) -> OwnData:
+    """The data set at the largest size that the networks take: of stored images that is cropped from them.
+
+    Raises NcsnxError where the images are too small for a network.
+    """
+    size = fitting_size(data.image_size)
+    if size == data.image_size:
+        return data
+    if isinstance(data, Images):
+        return attrs.evolve(data, image_size=size)
+    if size > data.stored_size:
+        raise NcsnxError(f"images of {data.stored_size} pixels are too small: the networks take {size} or more")
+    return attrs.evolve(data, image_size=size, random_crop=data.stored_size)
 
 
 def check_size(size: int) -> None:

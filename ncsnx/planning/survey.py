@@ -11,8 +11,9 @@ from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.distances import Distances, measure_distances
 from ncsnx.data.own_images import PictureFiles
+from ncsnx.errors import UsageError
 from ncsnx.noise.plan import NoisePlan, plan_noise
-from ncsnx.noise.techniques import OVERLAP
+from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.comparison import Difference
 from ncsnx.planning.proposal import SMALL_SET
 from ncsnx.planning.timing import Timing
@@ -31,6 +32,26 @@ class Measured:
     """Of the two images that are farthest apart."""
     held_out: int
     """Images that are held out."""
+
+
+@attrs.frozen(kw_only=True)
+class Choices:
+    """What a person may choose of a plan. Raises UsageError for an overlap or a seed that can't be."""
+
+    overlap: float = OVERLAP
+    """Of neighbouring levels (technique 2)."""
+    steps_per_level: int | None = None
+    """T; by default as published for so many levels."""
+    exact: bool | None = None
+    """Whether every pair of images is measured: see `measure_distances`."""
+    seed: int = 0
+    """Of the sample of images, where not every pair is measured."""
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 < self.overlap < MOST_OVERLAP:
+            raise UsageError(f"--overlap must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed must be from 0 to {2**32 - 1}, not {self.seed}")
 
 
 @attrs.frozen(kw_only=True)
@@ -102,24 +123,14 @@ def measure(data: Data, folder: Path, *, seed: int, exact: bool | None, work: Wo
     return Measured(distances=distances, names=(first, second), held_out=len(splits.held_out))
 
 
-def survey(
-    experiment: Experiment,
-    folder: Path,
-    *,
-    overlap: float = OVERLAP,
-    steps_per_level: int | None = None,
-    seed: int = 0,
-    exact: bool | None = None,
-    work: Work,
-) -> Survey:
+def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -> Survey:
     """The plan for an experiment's data; with its own σ_1, and a word to `work`, where the data isn't at hand.
 
-    folder: the data folder. exact: see `measure_distances`. Raises NcsnxError for data that can't be read and for noise
-    levels that can't be.
+    folder: the data folder. Raises NcsnxError for data that can't be read and for noise levels that can't be.
     """
     sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data isn't at hand)", None
     try:
-        measured = measure(experiment.data, folder, seed=seed, exact=exact, work=work)
+        measured = measure(experiment.data, folder, seed=choices.seed, exact=choices.exact, work=work)
         sigma_max, source = measured.distances.largest, measured.distances.source
     except DataMissingError as error:
         work.warning(f"σ_1 = {sigma_max:g} is the experiment's own, since {error}")
@@ -128,8 +139,8 @@ def survey(
         dimensions,
         sigma_max,
         sigma_min=experiment.schedule.sigma_min,
-        overlap=overlap,
-        steps_per_level=steps_per_level,
+        overlap=choices.overlap,
+        steps_per_level=choices.steps_per_level,
     )
     return Survey(experiment=experiment, plan=plan, source=source, measured=measured)
 

@@ -90,7 +90,8 @@ def _import(experiment: Experiment) -> list[str]:
 def _data(experiment: Experiment, measured: Measured) -> list[str]:
     data, distances = experiment.data, measured.distances
     assert isinstance(data, OwnData)
-    split = "as the file says" if isinstance(data, Packed) else "by a hash of each name, so that it stays"
+    of_what = "place" if isinstance(data, Arrays) else "name"
+    split = "as the file says" if isinstance(data, Packed) else f"by a hash of each {of_what}, so that it stays"
     text = f"{distances.images:,} training images; {measured.held_out:,} are held out, {split}."
     if distances.images < SMALL_SET:
         text += " So few can be memorised: watch the held-out loss (`ncsnx loss`), and take an earlier checkpoint."
@@ -106,10 +107,17 @@ def _fields(data: OwnData) -> list[str]:
         place, path = "path", data.path
     lines = [*_text_field(place, path), f"image_size={data.image_size},"]
     if data.random_crop is not None:
+        lines += comment("Side of the stored images, from which squares are cropped: in training at random.")
         lines.append(f"random_crop={data.random_crop},")
     lines.append(f"channels={data.channels},")
+    if isinstance(data, Arrays) and data.array is not None:
+        lines += _text_field("array", data.array)
     if isinstance(data, Arrays):
-        lines += [*comment("The values that are black and white."), f"low={data.low!r},", f"high={data.high!r},"]
+        lines += [
+            *comment("The values that are black and white: the usual range that those of the file lie in."),
+            f"low={data.low!r},",
+            f"high={data.high!r},",
+        ]
     if isinstance(data, Images) and data.on_error == "skip":
         lines += [
             *comment("Some files can't be read; they are left out, and counted at every start."),

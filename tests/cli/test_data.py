@@ -261,13 +261,13 @@ def test_the_data_of_an_experiment_is_read_once(here: Path) -> None:
 
 def test_of_many_labels_the_first_are_shown(here: Path) -> None:
     np.savez(here / "a.npz", images=np.zeros((30, 1, 8, 8), np.uint8), labels=np.arange(30))
-    rows = table(run("data", "show", "a.npz", "--size", "8").out)
+    rows = table(run("data", "show", "a.npz").out)
     assert rows["labels"].endswith(", 19: 1, … and 10 more")
 
 
 def test_arrays_are_read_once(here: Path) -> None:
     np.save(here / "a.npy", np.zeros((9, 1, 8, 8), np.uint8))
-    outcome = run("data", "check", "a.npy", "--size", "8", "--channels", "1")
+    outcome = run("data", "check", "a.npy")
     assert outcome.code == 0
     assert "a.npy: 9 images; all is well" in outcome.err
 
@@ -291,7 +291,7 @@ def test_a_folder_is_shown_with_its_original_sizes(place: Path) -> None:
     outcome = run("data", "show", "pics")
     rows = table(outcome.out)
     assert outcome.code == 0
-    assert (rows["data"], rows["shape"]) == ("pics", "3×64×64")
+    assert (rows["data"], rows["shape"]) == ("pics", "3×21×21")
     assert rows["labels"] == "0: 6, 1: 6"
     assert rows["values"].startswith("uint8 from ")
     assert rows["files"] == "12 RGB; from 24×20 to 35×31 pixels; 0 without colours"
@@ -335,7 +335,7 @@ def test_large_images_are_made_smaller_on_the_sheet(place: Path) -> None:
 def test_arrays_of_any_depth_are_shown_in_units_of_black_and_white(here: Path) -> None:
     values = np.random.default_rng(0).normal(100, 20, (50, 2, 8, 8)).clip(1, 254).astype(np.float32)
     np.save(here / "a.npy", values)
-    shown = facts("show", "a.npy", "--size", "8", "--channels", "2")
+    shown = facts("show", "a.npy")
     expected = values.astype(np.float64) / 255
     assert shown["dtype"] == "float32"
     assert shown["mean"] == pytest.approx(expected.mean(axis=(0, 2, 3)), rel=1e-10)
@@ -374,11 +374,11 @@ def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
     ("words", "complaint"),
     [
         (["pack", "pics", "--out", "p"], "say how large the images are to be, as in --size 64"),
+        (["pack", "pics", "--out", "pics", "--size", "8"], "--out pics is a folder: name the file to write, such as"),
         (["pack", "pics", "--out", "p", "--size", "0"], "--size must be between 1 and 16384, not 0"),
         (["pack", "pics", "--out", "p", "--size", "8", "--channels", "2"], "--channels must be 1 or 3, not 2"),
         (["pack", "pics", "--out", "p", "--size", "8", "--held-out", "1"], "--held-out must be at least 0"),
         (["pack", "pics", "--out", "p", "--size", "8", "--background", "mauve"], "--background must be white"),
-        (["pack", "pics", "--out", "p", "--size", "8", "--on-error", "cry"], "--on-error must be refuse or skip"),
         (["pack", "pics", "--out", "p", "--size", "8", "--random-crop-from", "4"], "--random-crop-from must be at"),
         (["pack", "pics", "data.random_flip=true", "--out", "p", "--size", "8"], "pics isn't an experiment"),
         (["pack", "digits", "--out", "p", "--size", "8"], "digits is an experiment, which says how its images are"),
@@ -413,11 +413,17 @@ def test_an_experiment_goes_before_a_folder_of_its_name_which_can_be_typed_with_
 def test_options_of_pictures_dont_go_with_arrays_or_packed_files(here: Path) -> None:
     np.save(here / "a.npy", np.zeros((9, 1, 8, 8), np.uint8))
     outcome = run("data", "pack", "a.npy", "--size", "8", "--background", "black", "--out", "a.pack")
-    assert (outcome.code, "a.npy holds arrays, not pictures: leave out --background" in outcome.err) == (2, True)
+    assert (
+        outcome.code,
+        "--background doesn't go with arrays, which are no pictures: leave it out" in outcome.err,
+    ) == (2, True)
     assert run("data", "pack", "a.npy", "--size", "8", "--channels", "1", "--out", "a.pack").code == 0
     assert is_packed(here / "a.pack")
-    outcome = run("data", "show", "a.pack", "--size", "8")
-    assert (outcome.code, "a.pack is packed already, at its own size: leave out --size" in outcome.err) == (2, True)
+    outcome = run("data", "show", "a.pack", "--size", "9")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--size must be at most 8, the size of the stored images, which aren't enlarged, not 9" in outcome.err
+    outcome = run("data", "show", "a.pack", "--held-out", "0.5")
+    assert "--held-out doesn't go with a packed file" in outcome.err
 
 
 def test_help_and_usage_import_no_torch(here: Path) -> None:

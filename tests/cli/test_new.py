@@ -20,8 +20,8 @@ from ncsnx.config.codec import flatten, unstructure
 from ncsnx.config.discovery import resolve
 from ncsnx.config.loading import load_file
 from ncsnx.data.distances import Distances
+from ncsnx.data.places import declared
 from ncsnx.noise.plan import NoisePlan, plan_noise
-from ncsnx.planning.own_data import written
 from ncsnx.planning.proposal import fitting_size, propose, rounded_up, usual_steps
 from ncsnx.planning.survey import Measured, Survey
 from ncsnx.planning.writing import experiment_source, literal
@@ -160,7 +160,10 @@ def test_a_zip_and_an_absolute_path_are_named_as_they_are(here: Path, tmp_path_f
         (lambda g: g.integers(0, 2, (20, 8, 8), dtype=np.uint8), (1, 0.0, 1.0)),
         (lambda g: g.random((20, 5, 8, 8), dtype=np.float32), (5, 0.0, 1.0)),
         (lambda g: g.random((20, 8, 8, 2), dtype=np.float32) * 2 - 1, (2, -1.0, 1.0)),
-        (lambda g: g.integers(0, 4096, (20, 8, 8), dtype=np.uint16), (1, 0.0, 65535.0)),
+        (lambda g: g.integers(0, 4096, (20, 8, 8), dtype=np.uint16), (1, 0.0, 4095.0)),
+        (lambda g: g.integers(0, 1024, (20, 8, 8), dtype=np.int64), (1, 0.0, 1023.0)),
+        (lambda g: g.integers(0, 2**16, (20, 8, 8), dtype=np.uint16), (1, 0.0, 65535.0)),
+        (lambda g: np.tile(np.arange(-1000, 3200, 70, dtype=np.int16)[:, None, None], (1, 4, 4)), (1, -1000.0, 3130.0)),
     ],
 )
 def test_arrays_get_their_channels_and_their_range(here: Path, values: object, expected: tuple[object, ...]) -> None:
@@ -188,7 +191,7 @@ def test_a_packed_file_is_named_with_its_channels(here: Path) -> None:
     )
 
 
-def test_broken_pictures_are_all_named_and_nothing_is_written(here: Path) -> None:
+def test_broken_pictures_are_all_named_and_nothing_is_declared(here: Path) -> None:
     write_pictures(here / "photos", 12)
     for name in ("bad.png", "empty.jpg", "cut.webp"):
         (here / "photos" / name).write_bytes(b"" if name == "empty.jpg" else b"no picture")
@@ -208,7 +211,7 @@ def test_broken_pictures_are_all_named_and_nothing_is_written(here: Path) -> Non
 # --------------------------------------------------------------------------------------------- what is refused
 
 
-def test_nothing_is_overwritten(here: Path) -> None:
+def test_nothing_is_overdeclared(here: Path) -> None:
     write_pictures(here / "photos", 8)
     (here / "experiments").mkdir()
     (here / "experiments" / "mine.py").write_text("mine = 1\n")
@@ -381,8 +384,8 @@ def test_a_fitting_size_is_one_that_its_network_takes(size: int) -> None:
 
 
 def test_a_path_is_relative_within_the_current_folder_only(here: Path) -> None:
-    assert written(Path("a/../b")) == "b"
-    assert written(here / "photos") == "photos"
-    assert written(Path("..")) == str(here.parent)
-    assert written(Path("~odd")) == "./~odd"  # which isn't the home of a user `odd`
-    assert written(Path()) == "."
+    assert declared(Path("a/../b")) == "b"
+    assert declared(here / "photos") == "photos"
+    assert declared(Path("..")) == str(here.parent)
+    assert declared(Path("~odd")) == "./~odd"  # which isn't the home of a user `odd`
+    assert declared(Path()) == "."

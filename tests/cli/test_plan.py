@@ -167,7 +167,7 @@ def test_an_experiment_file_is_taken_as_train_takes_it(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("nowhere",), "nor is there a folder or file of that name"),
+        (("nowhere",), "nor is there a file or folder of that name, here or in data"),
         (("./nowhere",), "there is nothing"),
         (("digits", "--overlap", "1"), "--overlap must be above 0 and below 0.9973"),
         (("digits", "--overlap", "nan"), "--overlap must be above 0 and below 0.9973"),

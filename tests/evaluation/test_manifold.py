@@ -32,9 +32,9 @@ def by_brute_force(real: Tensor, generated: Tensor, neighbours: int) -> tuple[fl
 
 
 def test_images_in_a_ball_of_the_others_are_counted() -> None:
-    # radii to the first neighbour: 1, 1, 8 around 0, 1, 9 cover [−1, 2] and [1, 17];
+    # radii to the first neighbour: 1, 1, 8.5 around 0, 1, 9.5 cover [−1, 2] and [1, 18];
     # 1, 1, 18 around 10, 11, 29 cover [9, 12] and [11, 47]
-    found = precision_recall(line(0, 1, 9), line(10, 11, 29), neighbours=1)
+    found = precision_recall(line(0, 1, 9.5), line(10, 11, 29), neighbours=1)
     assert found == PrecisionRecall(precision=pytest.approx(2 / 3), recall=pytest.approx(1 / 3))
 
 

@@ -1,0 +1,170 @@
+"""What a path makes: the kind of data set, its size, its channels and the range of its values."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from ncsnx.config.checks import FieldError
+from ncsnx.config.data import Arrays, Images, OwnData, Packed
+from ncsnx.data import open_data
+from ncsnx.data.from_path import Reading, holds_pictures, own_data
+from ncsnx.data.packing import pack, settings_of
+from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
+from tests.data.pictures import mixed, save, zip_of
+
+
+def described(path: Path, **said: Any) -> OwnData:
+    return own_data(path, Reading(**said), Work())
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def save_array(path: Path, values: Any) -> Path:
+    np.save(path, values)
+    return path
+
+
+def noise(*shape: int, dtype: Any = np.uint8, most: int = 255) -> Any:
+    values = np.random.default_rng(0).integers(0, most + 1, shape).astype(dtype)
+    values.flat[:2] = 0, most
+    return values
+
+
+def test_pictures_keep_their_size_and_are_in_colour_if_one_is(here: Path) -> None:
+    mixed(here / "x", 8, size=(22, 20))
+    assert described(Path("x")) == Images(root="x", image_size=20, channels=3)
+    zip_of(here / "x.zip", here / "x")
+    assert described(here / "x.zip") == Images(root="x.zip", image_size=20, channels=3)
+    said = {"image_size": 8, "channels": 1, "held_out": 0.5, "background": "black"}
+    assert described(Path("x"), **said) == Images(root="x", **said)
+
+
+def test_pictures_are_made_no_larger_than_64_unasked(here: Path) -> None:
+    save(here / "x" / "a.png", size=(200, 100))
+    assert described(Path("x")).image_size == 64
+    assert described(Path("x"), image_size=100).image_size == 100
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("png", "RGB"), ("webp", "L"), ("png", "RGBA"), ("png", "LA")])
+def test_grey_pictures_are_grey_in_any_mode(here: Path, kind: str, mode: str) -> None:
+    for number in range(3):
+        save(here / "x" / f"{number}.png", number, (20, 20), "L")
+        with Image.open(here / "x" / f"{number}.png") as picture:
+            picture.convert(mode).save(here / "x" / f"{number}-again.{kind}")
+    assert described(Path("x")).channels == 1
+    save(here / "x" / "colour.png", 5, (20, 20), "RGB")
+    assert described(Path("x")).channels == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((9, 8, 8), (1, 8)), ((9, 5, 8, 8), (5, 8)), ((9, 8, 8, 5), (5, 8)), ((9, 3, 3, 3), (3, 3))],
+)
+def test_arrays_keep_their_size_and_channels(here: Path, shape: tuple[int, ...], expected: tuple[int, int]) -> None:
+    data = described(save_array(here / "x.npy", noise(*shape)))
+    assert (data.channels, data.image_size, data.random_crop) == (*expected, None)
+    splits = open_data(data, here, Work())
+    assert splits.train.read(torch.arange(1)).pixels.shape[1:] == data.shape
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (noise(9, 4, 4), (0, 255)),
+        (noise(9, 4, 4, most=1), (0, 1)),
+        (noise(9, 4, 4, dtype=np.int64, most=1000), (0, 1023)),
+        (noise(9, 4, 4, dtype=np.uint16, most=4000), (0, 4095)),
+        (noise(9, 4, 4, dtype=np.uint16, most=16_000), (0, 16_383)),
+        (noise(9, 4, 4, dtype=np.uint16, most=60_000), (0, 65_535)),
+        (noise(9, 4, 4, dtype=np.int32, most=70_000), (0, 70_000)),
+        (noise(9, 4, 4, dtype=np.int16, most=3000) - 1000, (-1000, 2000)),
+        (noise(9, 4, 4, dtype=np.float32, most=1), (0, 1)),
+        (noise(9, 4, 4, dtype=np.float32, most=2) - 1, (-1, 1)),
+        (noise(9, 4, 4, dtype=np.float64, most=200), (0, 255)),
+        (noise(9, 4, 4, dtype=np.float64, most=4000), (0, 4000)),
+        (noise(9, 4, 4) > 127, (0, 1)),
+    ],
+)
+def test_values_lie_in_the_usual_range_or_in_their_own(here: Path, values: Any, expected: tuple[float, float]) -> None:
+    data = described(save_array(here / "x.npy", values))
+    assert isinstance(data, Arrays)
+    assert (data.low, data.high) == expected
+    open_data(data, here, Work())  # which refuses values beyond
+
+
+def test_what_is_stored_is_cropped_where_it_is_too_large(here: Path) -> None:
+    path = save_array(here / "x.npy", noise(9, 1, 10, 10))
+    assert described(path, image_size=8) == Arrays(path="x.npy", image_size=8, random_crop=10)
+    assert described(path, image_size=8, random_crop=10, held_out=0.0).stored_size == 10
+    data = described(path)
+    packed = pack(open_data(data, here, Work()), here / "x.pack", settings=settings_of(data), work=Work())
+    assert described(packed.path) == Packed(path="x.pack", image_size=10, channels=1)
+    assert described(packed.path, image_size=8) == Packed(path="x.pack", image_size=8, random_crop=10, channels=1)
+
+
+def test_one_of_several_arrays_is_chosen_by_its_name(here: Path) -> None:
+    save_file({"a": torch.zeros(4, 8, 8), "b": torch.ones(4, 6, 6, dtype=torch.uint8)}, here / "x.safetensors")
+    with pytest.raises(NcsnxError, match="expected one array of images, found a, b"):
+        described(here / "x.safetensors")
+    data = described(here / "x.safetensors", array="b")
+    assert data == Arrays(path="x.safetensors", image_size=6, high=1.0, array="b")
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "complaint"),
+    [
+        ({"image_size": 11}, "image_size", "must be at most 10, the size of the stored images"),
+        ({"image_size": 0}, "image_size", "must be between 1 and"),
+        ({"channels": 3}, "channels", r"must be 1, as .*x\.npy holds 9×1×10×10 numbers, not 3"),
+        ({"random_crop": 9}, "random_crop", "must be 10, the size of the stored images, not 9"),
+        ({"background": "black"}, "background", "doesn't go with arrays"),
+        ({"held_out": 2.0}, "held_out", "must be at least 0"),
+    ],
+)
+def test_what_does_not_go_with_the_data_is_refused(here: Path, said: Any, field: str, complaint: str) -> None:
+    path = save_array(here / "x.npy", noise(9, 1, 10, 10))
+    with pytest.raises(FieldError, match=complaint) as caught:
+        described(path, **said)
+    assert caught.value.field == field
+
+
+def test_what_is_no_array_of_numbers_is_refused_in_words(here: Path) -> None:
+    path = here / "x.npy"
+    for content in (b"", b"garbage", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x10\x00{'descr': 'x'"):
+        path.write_bytes(content)
+        with pytest.raises(NcsnxError, match=r"x\.npy: ") as caught:
+            described(path)
+        assert "pickle" not in str(caught.value)
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(NcsnxError, match="holds Python objects, which are never unpickled"):
+        described(path)
+    for values, complaint in (
+        (np.full((4, 8, 8), np.nan), "256 values are NaN or infinite"),
+        (np.full((4, 8, 8), 3000.0), "expected numbers that differ, found 3000 only"),
+        (noise(4, 8, 9), "expected square images"),
+        (np.zeros((0, 8, 8)), "expected images, found 0×8×8"),
+        (np.float32(3), "expected images, found a single number"),
+    ):
+        with pytest.raises(NcsnxError, match=complaint):
+            described(save_array(path, values))
+
+
+def test_anything_but_arrays_and_packed_files_is_looked_into_for_pictures(here: Path) -> None:
+    (here / "x.txt").write_text("no picture")
+    assert holds_pictures(here)
+    assert holds_pictures(here / "x.txt")
+    assert not holds_pictures(here / "X.NPY")
+    with pytest.raises(NcsnxError, match=r"x\.txt"):
+        described(here / "x.txt")
