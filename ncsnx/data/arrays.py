@@ -243,7 +243,8 @@ def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
     images = [name for name in names if name != LABELS]
     if names and len(images) != 1:
         raise NcsnxError(
-            f"{path}: expected one array of images, found {', '.join(images) or 'none'}; choose with data.array=NAME, or --array NAME"
+            f"{path}: expected one array of images, found {', '.join(images) or 'none'}; choose with data.array=NAME, "
+            "or --array NAME"
         )
     return images[0] if images else None
 
