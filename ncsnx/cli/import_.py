@@ -57,7 +57,7 @@ def import_command(
         load_plugins("ncsnx.runtime")
         files = published_files(place)
         with StopRequest() as stop:
-            work = _Import(messages, found, experiment, folder, name, note, stop)
+            work = _Import(messages, found, experiment, overrides or [], folder, name, note, stop)
             work.open_existing()
             rows = work.one(files[0]) if files == [place] else work.all(files)
         if json:
@@ -72,6 +72,7 @@ class _Import:
     messages: "Messages"
     found: "Resolved"
     typed: str
+    overrides: list[str]
     runs_folder: Path
     name: str
     note: str
@@ -138,7 +139,7 @@ class _Import:
         self.messages.detail(f"reading {path}")
         published = read_published(path)
         self.stop.check()
-        require_fit(self.found.experiment, published, self.typed)
+        require_fit(self.found.experiment, published, self.typed, self.overrides)
         for remark in remarks(self.found.experiment, published):
             self.messages.warning(remark)
         run = self._opened()

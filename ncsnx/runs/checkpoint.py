@@ -68,6 +68,7 @@ def contents(
     state_bytes = atomic.json_bytes(dict(sorted({**state, "step": step}.items())))
     for part, tensors in parts:
         yield _file(part), tensor_bytes(dict(sorted(tensors.items())))
+        del tensors  # before the next part is made
     yield STATE, state_bytes
 
 

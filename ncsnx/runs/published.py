@@ -8,6 +8,7 @@ here, item by item, before anything else sees it.
 """
 
 import hashlib
+import os
 import re
 import warnings
 import zipfile
@@ -89,10 +90,10 @@ def number_in(path: Path) -> int | None:
 def read_published(path: Path) -> PublishedCheckpoint:
     """Reads a file that may have been made by anybody; nothing in it is executed.
 
-    Tensors of a file in torch's zip format stay in the file until they are looked at. Raises NcsnxError that says what
+    A link to a file is as good as the file. Tensors of a file in torch's zip format stay in the file until they are looked at. Raises NcsnxError that says what
     was found for anything that isn't the published structure, for a damaged file, and for one that asks for code.
     """
-    with _reading(path), reading.opened(path) as file:
+    with _reading(path), reading.opened(Path(os.path.realpath(path))) as file:
         head = file.peek(64)[:64]
         is_zip = head.startswith(_ZIP)
         if not is_zip and not _LEGACY.match(head):

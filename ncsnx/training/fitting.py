@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ncsnx.config import SGD, Adam, Experiment, Geometric, Optimizer, RMSProp, Uniform
 from ncsnx.config.checks import quoted
-from ncsnx.config.discovery import discover
+from ncsnx.config.discovery import discover, resolve
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError
@@ -83,13 +83,14 @@ def misfit(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | N
     return together if together.size else None
 
 
-def require_fit(experiment: Experiment, published: PublishedCheckpoint, typed: str) -> None:
-    """Raises NcsnxError with what differs and what fits. `typed` is how the experiment was named."""
+def require_fit(
+    experiment: Experiment, published: PublishedCheckpoint, typed: str, overrides: list[str] | None = None
+) -> None:
+    """Raises NcsnxError with what differs and what fits. `typed` and `overrides` are how the experiment was named."""
     found = misfit(experiment, published)
     if found is not None:
-        raise NcsnxError(
-            f"{published.path} doesn't fit {experiment.name}: {found}. {_advice(experiment, published, typed)}"
-        )
+        advice = _advice(experiment, published, typed, overrides or [])
+        raise NcsnxError(f"{published.path} doesn't fit {experiment.name}: {found}. {advice}")
 
 
 def published_parameters(network: ScoreNetwork) -> dict[str, str]:
@@ -181,22 +182,24 @@ def _listed(names: tuple[str, ...], what: str) -> str:
 # --------------------------------------------------------------------------------------------- what would fit
 
 
-def _advice(asked: Experiment, published: PublishedCheckpoint, typed: str) -> str:
-    """Which experiment fits as it is, or with values that the file itself tells; else which comes nearest."""
-    known = {asked.name: (typed, asked)}
+def _advice(asked: Experiment, published: PublishedCheckpoint, typed: str, overrides: list[str]) -> str:
+    """Which experiment fits as it is, or with values that the file itself shows; else which comes nearest."""
+    known = {typed: resolve(typed).experiment}
     for source in discover():
         for registered in source.file.registered if source.file is not None else ():
-            known.setdefault(registered.experiment.name, (registered.experiment.name, registered.experiment))
-    differ = {name: _try(experiment, published) for name, (_, experiment) in known.items()}
-    if fitting := [name for name, found in differ.items() if found is None]:
+            known.setdefault(registered.experiment.name, registered.experiment)
+    differ = {word: _try(experiment, published) for word, experiment in known.items()}
+    if fitting := [word for word, found in differ.items() if found is None]:
         also = f" (as does {' and '.join(fitting[1:4])})" if fitting[1:] else ""
-        return f"It fits {fitting[0]}{also}: {_command(published, known[fitting[0]][0])}"
-    for name, (word, experiment) in known.items():
-        words = _implied(experiment, published)
-        if words and _try(_changed(experiment, words), published) is None:
-            return f"It fits {name} with values that the file shows: {_command(published, word, *words)}"
-    nearest = min(known, key=lambda name: found.size if (found := differ[name]) is not None else 0)
-    return f"No known experiment fits; the nearest is {nearest}, where {_size(differ[nearest])} differ"
+        return f"It fits {fitting[0]}{also}: {_command(published, fitting[0])}"
+    candidates = [(typed, overrides, asked), *((word, list[str](), experiment) for word, experiment in known.items())]
+    for word, already, experiment in candidates:
+        implied = _implied(experiment, published)
+        if implied and _try(_changed(experiment, implied), published) is None:
+            fields = {text.partition("=")[0]: text for text in [*already, *implied]}
+            return f"It fits {word} with values that the file shows: {_command(published, word, *fields.values())}"
+    nearest = min(known, key=lambda word: _size(differ[word]))
+    return f"No known experiment fits; the nearest is {nearest}, where {_size(differ[nearest]):,} things differ"
 
 
 def _try(experiment: Experiment | None, published: PublishedCheckpoint) -> Misfit | None:
@@ -210,8 +213,8 @@ def _try(experiment: Experiment | None, published: PublishedCheckpoint) -> Misfi
         return nothing
 
 
-def _size(found: Misfit | None) -> str:
-    return "no things" if found is None else f"{found.size:,} thing{'' if found.size == 1 else 's'}"
+def _size(found: Misfit | None) -> int:
+    return 0 if found is None else found.size
 
 
 def _command(published: PublishedCheckpoint, *words: str) -> str:

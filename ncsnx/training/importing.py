@@ -53,7 +53,8 @@ def import_checkpoint(
 ) -> Imported:
     """Adds a checkpoint to the run, whole or not at all; the caller holds its lock, and knows that it fits.
 
-    If the step is there with the same contents, nothing is done. check_stop is asked before each part, and ends the
+    If the step is there with the same contents, nothing is done. `published` gives its weights up on the way, so that
+    they needn't be in memory twice. check_stop is asked before each part, and ends the
     work by raising. Raises NcsnxError where the step is there with other contents, for numbers that aren't finite, and
     where the system refuses.
     """
@@ -107,6 +108,7 @@ def _differing(folder: Path, files: Callable[[], Iterator[tuple[str, bytes]]]) -
         same = name in manifest.removed if record is None else record == FileRecord.of(content)
         if name != checkpoint.STATE and not same:
             names.append(name)
+        del content  # before the next is made
     return names
 
 
@@ -116,24 +118,29 @@ def _differing(folder: Path, files: Callable[[], Iterator[tuple[str, bytes]]]) -
 def _parts(
     experiment: Experiment, published: PublishedCheckpoint, check_stop: Callable[[], None]
 ) -> Iterator[tuple[str, Tensors]]:
-    """One after another, so that no more than one is in memory."""
+    """One after another; the weights of `published` are dropped once they were given."""
     network = outlined_network(experiment)
+    names = published_parameters(network)
+    order = [names[theirs] for theirs in published.network if theirs in names]
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     state = from_published(network, published.network)
     check_stop()
     yield "model", _prepared(published, state, types)
-    names = published_parameters(network)
+    published.network.clear()
+    for ours in order:
+        del state[ours]
     if published.ema is not None:
         check_stop()
         # what isn't trained, such as running statistics, isn't averaged either: it is the network's
-        averages = {ours: published.ema[theirs] for theirs, ours in names.items()}
-        yield "ema", _prepared(published, {**state, **averages}, types)
+        state |= {ours: published.ema.pop(theirs) for theirs, ours in names.items()}
+        yield "ema", _prepared(published, state, types)
+        state.clear()
     check_stop()
-    yield "optimizer", _prepared(published, _optimizer(experiment, published, names), {})
+    yield "optimizer", _prepared(published, _optimizer(experiment, published, order), {})
 
 
-def _optimizer(experiment: Experiment, published: PublishedCheckpoint, names: dict[str, str]) -> Tensors:
-    order = [names[theirs] for theirs in published.network if theirs in names]
+def _optimizer(experiment: Experiment, published: PublishedCheckpoint, order: list[str]) -> Tensors:
+    """By kind and our name; `order` are our names of the file's parameters, in the file's order."""
     if not kept_state(experiment.optimizer):
         return {f"{checkpoint.UNTOUCHED}/{name}": torch.zeros(0) for name in order}
     return {
