@@ -90,8 +90,9 @@ def number_in(path: Path) -> int | None:
 def read_published(path: Path) -> PublishedCheckpoint:
     """Reads a file that may have been made by anybody; nothing in it is executed.
 
-    A link to a file is as good as the file. Tensors of a file in torch's zip format stay in the file until they are looked at. Raises NcsnxError that says what
-    was found for anything that isn't the published structure, for a damaged file, and for one that asks for code.
+    A link to a file is as good as the file. Tensors of a file in torch's zip format stay in the file until they are
+    looked at. Raises NcsnxError that says what was found for anything that isn't the published structure, for a damaged
+    file, and for one that asks for code.
     """
     with _reading(path), reading.opened(Path(os.path.realpath(path))) as file:
         head = file.peek(64)[:64]
