@@ -103,6 +103,9 @@ def _train(
         messages.attach(place.log_path)
         for warning in begin(place, state, changes, origins, runtime, note):
             messages.warning(warning)
+        if place.data_fingerprint() is None:
+            place.adopt_data(splits.fingerprint)
+            messages.info(f"data: the run goes on with what is here, fingerprint {splits.fingerprint[:12]}…")
         view = training_view(
             messages,
             total_steps=experiment.steps,

@@ -26,6 +26,14 @@ def build_network(experiment: Experiment) -> ScoreNetwork:
 
 def empty_network(experiment: Experiment) -> ScoreNetwork:
     """The same network with whatever the memory holds for weights, for a state to be loaded into. NcsnxError."""
+    network = outlined_network(experiment)
+    network.to_empty(device="cpu")
+    network.sigmas.copy_(torch.tensor(network.noise_levels))
+    return network
+
+
+def outlined_network(experiment: Experiment) -> ScoreNetwork:
+    """The same network, but only names and shapes: on torch's meta device, where tensors take no memory. NcsnxError."""
     facts = Facts(
         channels=experiment.data.channels,
         image_size=experiment.data.image_size,
@@ -33,10 +41,7 @@ def empty_network(experiment: Experiment) -> ScoreNetwork:
         centered_input=experiment.data.transform == "none",
     )
     with torch.device("meta"):
-        network = construct(experiment.model, facts)
-    network.to_empty(device="cpu")
-    network.sigmas.copy_(torch.tensor(facts.sigmas))
-    return network
+        return construct(experiment.model, facts)
 
 
 @singledispatch

@@ -21,7 +21,8 @@ from ncsnx.runs.manifest import UnsoundError, read_manifest, read_verified, writ
 Tensors = dict[str, Tensor]
 
 STATE = "state.json"
-_UNTOUCHED = "untouched"
+UNTOUCHED = "untouched"
+"""In the place of a kind of state: the parameter has none."""
 
 
 @attrs.frozen(eq=False)
@@ -53,15 +54,22 @@ def save(
     parts = {"model": _copied(model), "optimizer": _copied(optimizer)}
     if ema is not None:
         parts["ema"] = _copied(ema)
-    whole_state = {**state, "step": step}
-    state_bytes = atomic.json_bytes(dict(sorted(whole_state.items())))
+    return write_checkpoint(run.checkpoints, step, contents(step, sorted(parts.items()), state))
 
-    def files() -> Iterator[tuple[str, bytes]]:
-        for part, tensors in sorted(parts.items()):
-            yield _file(part), tensor_bytes(tensors)
-        yield STATE, state_bytes
 
-    return write_checkpoint(run.checkpoints, step, files())
+def contents(
+    step: int, parts: Iterable[tuple[str, Mapping[str, Tensor]]], state: Mapping[str, Any]
+) -> Iterator[tuple[str, bytes]]:
+    """The files of a checkpoint, names and contents, one after another, for `write_checkpoint`.
+
+    `parts` are 'model', 'optimizer' and, if there is one, 'ema', with contiguous tensors on the CPU that share no
+    memory; it may be a generator, since only one part is held at a time. `state` is as in `save`.
+    """
+    state_bytes = atomic.json_bytes(dict(sorted({**state, "step": step}.items())))
+    for part, tensors in parts:
+        yield _file(part), tensor_bytes(dict(sorted(tensors.items())))
+        del tensors  # before the next part is made
+    yield STATE, state_bytes
 
 
 def load(folder: Path, names: Iterable[str] = ("model", "ema", "optimizer")) -> Checkpoint:
@@ -100,7 +108,7 @@ def optimizer_state(optimizer: Optimizer, network: nn.Module) -> Tensors:
         state = {key: value for key, value in optimizer.state.get(parameter, {}).items() if value is not None}
         tensors |= {f"{key}/{name}": value for key, value in state.items()}
         if not state:
-            tensors[f"{_UNTOUCHED}/{name}"] = torch.zeros(0)
+            tensors[f"{UNTOUCHED}/{name}"] = torch.zeros(0)
     return tensors
 
 
@@ -115,7 +123,7 @@ def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapp
     states: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
     for entry, value in tensors.items():
         key, name = entry.split("/", 1)
-        if key != _UNTOUCHED:
+        if key != UNTOUCHED:
             states[name][key] = _like(parameters[name], value, entry)
     # through the optimizer's own loading, which knows what must be where (fused steps on the device, say)
     numbered = {number: state for number, state in enumerate(states.values()) if state}
@@ -155,12 +163,12 @@ def _require_same_names(parameters: Mapping[str, nn.Parameter], tensors: Mapping
             keys_of[name].add(key)
         else:
             unexpected.append(entry)
-    everywhere = set().union(*keys_of.values()) - {_UNTOUCHED}
+    everywhere = set().union(*keys_of.values()) - {UNTOUCHED}
     missing = []
     for name, keys in keys_of.items():
         if not keys:
             missing.append(f"*/{name}")
-        elif _UNTOUCHED not in keys:
+        elif UNTOUCHED not in keys:
             missing += [f"{key}/{name}" for key in everywhere - keys]
     if unexpected or missing:
         raise NcsnxError(

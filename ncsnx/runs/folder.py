@@ -94,13 +94,13 @@ class Run:
         experiment: Experiment,
         origins: dict[str, str],
         source: str | None,
-        data_fingerprint: str,
+        data_fingerprint: str | None,
     ) -> Self:
         """Makes the folder of a new run, whole or not at all; `runs_folder` is made if need be.
 
         `origins` maps a value's dotted path to where it came from; `source` is the text of the experiment's
-        file. Raises UsageError for a bad name, and NcsnxError if something of that name exists or can't be
-        written.
+        file; `data_fingerprint` is None where no data is at hand. Raises UsageError for a bad name, and
+        NcsnxError if something of that name exists or can't be written.
         """
         run = cls(runs_folder / check_run_name(name))
         try:
@@ -127,10 +127,14 @@ class Run:
         except codec.ConfigError as error:
             raise codec.ConfigError(error.problems, str(self.config_path)) from error
 
-    def data_fingerprint(self) -> str:
-        """The fingerprint of the data that the run was begun with. Raises NcsnxError."""
-        fingerprint = self._read_config().get(_FINGERPRINT)
-        if not isinstance(fingerprint, str):
+    def data_fingerprint(self) -> str | None:
+        """The fingerprint of the data that the run was trained on here; None for one that was only imported.
+
+        Raises NcsnxError.
+        """
+        config = self._read_config()
+        fingerprint = config.get(_FINGERPRINT)
+        if _FINGERPRINT not in config or not isinstance(fingerprint, str | None):
             raise NcsnxError(f"{self.config_path}: expected text under {_FINGERPRINT}, found {fingerprint!r}")
         return fingerprint
 
@@ -138,7 +142,11 @@ class Run:
         """Replaces the experiment, for values that may change when a run is resumed. Raises NcsnxError."""
         self._write_config(experiment, self.data_fingerprint())
 
-    def _write_config(self, experiment: Experiment, data_fingerprint: str) -> None:
+    def adopt_data(self, fingerprint: str) -> None:
+        """Records the data of a run that has none on record; it must be this from now on. Raises NcsnxError."""
+        self._write_config(self.experiment(), fingerprint)
+
+    def _write_config(self, experiment: Experiment, data_fingerprint: str | None) -> None:
         atomic.write_json(self.config_path, {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint})
 
     def _read_config(self) -> dict[str, Any]:

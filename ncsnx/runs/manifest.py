@@ -90,6 +90,7 @@ def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes]]
         for name, content in files:
             atomic.write_new(folder / name, content, shown=final / name)
             records[name] = FileRecord.of(content)
+            del content  # before the next is made: together they may not fit in memory
         atomic.write_new(folder / MANIFEST, Manifest(step, records).to_bytes(), shown=final / MANIFEST)
     return final
 

@@ -206,7 +206,7 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None) -> Draw
     dataset: Dataset | None = None
     if starts_from_data(config):
         splits = open_data(config.data, data_folder(data))
-        if splits.fingerprint != model.run.data_fingerprint():
+        if model.run.data_fingerprint() not in (None, splits.fingerprint):
             raise NcsnxError(
                 f"the sampler starts from training images (data_init), and the data isn't that of {model.run.path}; "
                 "bring that back, or add sampler.data_init=false"

@@ -19,8 +19,12 @@ from ncsnx.runtime import Runtime
 from ncsnx.training.state import TrainingState
 
 
-def require_same_identity(run: Run, experiment: Experiment, fingerprint: str) -> list[Difference]:
-    """What else has changed, if the run may go on with `experiment`. Raises NcsnxError with the differences if not."""
+def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | None) -> list[Difference]:
+    """What else has changed, if the run may go on with `experiment`. Raises NcsnxError with the differences if not.
+
+    The fingerprint of the data counts where both have one: a run that was only imported has none yet, and None is given
+    where no data is at hand.
+    """
     recorded = run.experiment()
     changes = differences(recorded, experiment)
     if identity(recorded) != identity(experiment):
@@ -29,9 +33,10 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str) ->
             f"{run.path} is another experiment's run, since this changes what is trained: {listed}; "
             f"start a run of its own with --run NAME, such as --run {experiment.name}-2"
         )
-    if run.data_fingerprint() != fingerprint:
+    data = run.data_fingerprint()
+    if data is not None and fingerprint is not None and data != fingerprint:
         raise NcsnxError(
-            f"{run.path} was trained on other data (fingerprint {run.data_fingerprint()[:12]}…, now "
+            f"{run.path} was trained on other data (fingerprint {data[:12]}…, now "
             f"{fingerprint[:12]}…); bring the data back, or start a run of its own with --run NAME"
         )
     return [change for change in changes if not change.identity]

@@ -32,6 +32,7 @@ def without_torch(tmp_path: Path) -> Path:
         ["loss", "--help"],
         ["reference", "--help"],
         ["plan", "--help"],
+        ["import", "--help"],
         ["new", "--help"],
         ["data", "--help"],
         ["list"],
