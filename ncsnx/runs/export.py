@@ -188,6 +188,11 @@ def write_export(path: Path, config: ExportConfig, model: bytes, card: str, pict
     """
     check_target(path)
     written = config.to_bytes()
+    if len(written) > MOST_CONFIG_BYTES:
+        raise NcsnxError(
+            f"{path / CONFIG} would have {len(written):,} bytes, more than the {MOST_CONFIG_BYTES:,} that are read; "
+            "shorten the experiment's note"
+        )
     ExportConfig.from_bytes(written, path / CONFIG)
     # the configuration last, so that a folder that isn't complete is none
     files = {MODEL: model, PICTURE: picture, CARD: card.encode("utf-8"), CONFIG: written}
@@ -226,12 +231,10 @@ def export_config(
 
 
 def _portable(experiment: Experiment) -> Experiment:
-    changes: dict[str, Any] = {
-        field.name: None
-        if field.default is None
-        else Path(getattr(experiment.data, field.name)).name.lstrip("~") or "data"
-        for field in _paths(experiment)
-    }
+    changes: dict[str, Any] = {}
+    for field in _paths(experiment):
+        value = getattr(experiment.data, field.name)
+        changes[field.name] = None if field.default is None else _last_part(value)
     return attrs.evolve(experiment, data=attrs.evolve(experiment.data, **changes))
 
 
@@ -239,11 +242,14 @@ def _paths(experiment: Experiment) -> "list[attrs.Attribute[Any]]":
     """The fields of the data that lead somewhere: text outside the identity that isn't a plain name."""
     fields = attrs.fields(type(experiment.data))
     outside = [field for field in fields if not field.metadata.get("identity", True)]
-    return [field for field in outside if _leads_away(getattr(experiment.data, field.name))]
+    texts = [field for field in outside if isinstance(getattr(experiment.data, field.name), str)]
+    return [field for field in texts if (value := getattr(experiment.data, field.name)) != _last_part(value)]
 
 
-def _leads_away(value: object) -> bool:
-    return isinstance(value, str) and (value != Path(value).name or value == ".." or value.startswith("~"))
+def _last_part(path: str) -> str:
+    """The last name of a path, as a relative path that leads to something inside."""
+    name = Path(path).name.lstrip("~")
+    return "data" if name in ("", "..") else name
 
 
 def _intact(written: bytes, path: Path) -> dict[str, Any]:
