@@ -111,8 +111,8 @@ def test_any_other_value_is_refused_or_means_what_it_says(key: str, value: objec
         return  # lone surrogates can't be signed
     try:
         read = ExportConfig.from_bytes(content, Path("config.json"))
-    except NcsnxError as error:
-        assert str(error).startswith("config.json")
+    except NcsnxError:
+        assert complaint(content).startswith("config.json")
         return
     assert ExportConfig.from_bytes(read.to_bytes(), Path("config.json")) == read
     assert json.loads(read.to_bytes())[key] == value
@@ -247,7 +247,7 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
     for name in ("file", "full", "link", "dangling"):
         with pytest.raises(NcsnxError, match=rf"{name} exists already, and nothing is overwritten"):
             export_to(tmp_path / name)
-    for path in (Path("."), Path(".."), tmp_path / "full" / "..", Path("/")):
+    for path in (Path(), Path(".."), tmp_path / "full" / "..", Path("/")):
         with pytest.raises(UsageError, match="give the new folder a name"):
             check_target(path)
     assert export_to(tmp_path / "empty").config() == config_of()
@@ -349,7 +349,7 @@ def test_a_run_of_a_strange_name_passes_its_experiments_name_on() -> None:
 
 def test_an_export_is_told_from_a_run(tmp_path: Path, run: Run) -> None:
     export = export_to(tmp_path / "runs" / "model")
-    with pytest.raises(NcsnxError, match="is an exported model, not a run; `ncsnx sample .*/model` draws images"):
+    with pytest.raises(NcsnxError, match=r"is an exported model, not a run; `ncsnx sample .*/model` draws images"):
         open_run(tmp_path / "runs", "model")
     assert open_source(tmp_path / "runs", "model") == export
     assert open_source(tmp_path, export.path) == export
@@ -367,5 +367,5 @@ def test_the_name_of_an_export_is_that_of_its_folder(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path / "model" / "inner")
     assert Export(tmp_path / "model").name == "model"
     assert Export(Path("..")).name == "model"
-    assert Export(Path(".")).name == "inner"
+    assert Export(Path()).name == "inner"
     assert Export(Path("/")).name == "model"
