@@ -99,9 +99,7 @@ def export_command(
             export = write_export(out, config, content, text, picture)
         if license == "unknown":
             messages.info("the card says `license: unknown`; name the licence there, or with --license")
-        scores = (
-            f"{len(recorded.scores)} sweeps have scores of it" if recorded.scores else "no scores of it are recorded"
-        )
+        scores = f"scores of {len(recorded.scores)} sweeps" if recorded.scores else "no scores of it are recorded"
         messages.info(f"exported: {export.path} ({len(content):,} bytes of weights; {scores})")
         messages.info(f"next: ncsnx sample {export.path} --n 16")
         if json:

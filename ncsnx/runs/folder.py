@@ -160,8 +160,7 @@ def open_run(runs_folder: Path, name_or_path: str | Path) -> Run:
     Raises UsageError with near matches if there is none, NcsnxError for a folder that isn't a run.
     """
     path = locate(runs_folder, name_or_path)
-    if is_export(path):
-        raise NcsnxError(f"{path} is an exported model, not a run; `ncsnx sample {path}` draws images from it")
+    _refuse_export(path)
     return Run(path)
 
 
@@ -190,11 +189,17 @@ def list_runs(runs_folder: Path) -> list[tuple[str, Run | str]]:
     for name in _run_names(runs_folder):
         try:
             run = Run(runs_folder / name)
+            _refuse_export(run.path)
             run.experiment()
             rows.append((name, run))
         except NcsnxError as error:
             rows.append((name, str(error)))
     return rows
+
+
+def _refuse_export(path: Path) -> None:
+    if is_export(path):
+        raise NcsnxError(f"{path} is an exported model, not a run; `ncsnx sample {path}` draws images from it")
 
 
 def _run_names(runs_folder: Path) -> list[str]:

@@ -267,6 +267,22 @@ def test_an_exported_model_has_one_checkpoint_and_is_no_run(scored: Path) -> Non
         assert "is an exported model, not a run" in error(result)
 
 
+def test_its_configuration_is_shown_and_compared_like_that_of_a_run(scored: Path) -> None:
+    result = command("show", "./model", "--json", folder=scored)
+    assert (
+        json.loads(result.out)["experiment"]
+        == json.loads(command("show", "runs/digits", "--json", folder=scored).out)["experiment"]
+    )
+    assert "no value differs" in command("diff", "./model", "runs/digits", folder=scored).out
+    refused = command("show", "./model", "seed=1", folder=scored)
+    assert refused.code == 2
+    assert "model is an exported model and stays as it is" in error(refused)
+    rows = json.loads(command("list", "--json", "--runs", ".", folder=scored).out)["runs"]
+    assert [row["state"] for row in rows if row["run"] == "model"] == [
+        "broken: model is an exported model, not a run; `ncsnx sample model` draws images from it"
+    ]
+
+
 def test_samples_are_never_written_into_the_exported_folder_unasked(workplace: Path) -> None:
     model = exported(workplace, "--grid", "0")
     before = files(model.path)
