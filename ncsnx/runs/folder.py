@@ -10,6 +10,7 @@ from ncsnx.config import codec
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
+from ncsnx.runs.export import is_export
 from ncsnx.runs.names import check_run_name, near_matches
 
 _FINGERPRINT = "data_fingerprint"
@@ -166,11 +167,21 @@ def open_run(runs_folder: Path, name_or_path: str | Path) -> Run:
 
     Raises UsageError with near matches if there is none, NcsnxError for a folder that isn't a run.
     """
+    path = locate(runs_folder, name_or_path)
+    _refuse_export(path)
+    return Run(path)
+
+
+def locate(runs_folder: Path, name_or_path: str | Path) -> Path:
+    """The folder of the run, or of the exported model, of that name in `runs_folder`, or at that path.
+
+    Raises UsageError with near matches if there is none, NcsnxError for a folder that is neither.
+    """
     typed = str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
-        if _exists(path / "config.json"):
-            return Run(path)
+        if _exists(path / "config.json") or is_export(path):
+            return path
     for path in candidates:
         if _exists(path):
             raise NcsnxError(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
@@ -186,11 +197,17 @@ def list_runs(runs_folder: Path) -> list[tuple[str, Run | str]]:
     for name in _run_names(runs_folder):
         try:
             run = Run(runs_folder / name)
+            _refuse_export(run.path)
             run.experiment()
             rows.append((name, run))
         except NcsnxError as error:
             rows.append((name, str(error)))
     return rows
+
+
+def _refuse_export(path: Path) -> None:
+    if is_export(path):
+        raise NcsnxError(f"{path} is an exported model, not a run; `ncsnx sample {path}` draws images from it")
 
 
 def _run_names(runs_folder: Path) -> list[str]:

@@ -166,20 +166,22 @@ def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | No
     is_there: whether a step's checkpoint holds the weights of this sha256. A sweep of ensembles says nothing about a
     single checkpoint, and doesn't count. Raises NcsnxError for a damaged file.
     """
-    ranked = [found for sweep in _sweeps(run) if (found := _ranked(sweep, is_there)) is not None]
+    sweeps = map(ScoreFile.read, sweep_folders(run.fid))
+    ranked = [found for sweep in sweeps if (found := _ranked(sweep, is_there)) is not None]
     return max(ranked, key=lambda found: found[0])[1] if ranked else None
 
 
-def _sweeps(run: Run) -> list[ScoreFile]:
-    if run.fid.is_symlink():
-        raise NcsnxError(f"{run.fid} is a symbolic link, and those are not followed in a run; remove it")
+def sweep_folders(place: Path) -> list[Path]:
+    """The folders with scores in `place`, a run's fid/ or loss/, by name; none where it isn't there. NcsnxError."""
+    if place.is_symlink():
+        raise NcsnxError(f"{place} is a symbolic link, and those are not followed in a run; remove it")
     try:
-        folders = sorted(path for path in run.fid.iterdir() if path.is_dir() and not path.is_symlink())
+        folders = sorted(path for path in place.iterdir() if path.is_dir() and not path.is_symlink())
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NcsnxError(f"can't read {run.fid}: {error.strerror}") from error
-    return [ScoreFile.read(folder) for folder in folders if (folder / SCORES).exists()]
+        raise NcsnxError(f"can't read {place}: {error.strerror}") from error
+    return [folder for folder in folders if (folder / SCORES).exists()]
 
 
 def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tuple[int, str], Best] | None:

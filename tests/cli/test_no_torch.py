@@ -31,6 +31,7 @@ def without_torch(tmp_path: Path) -> Path:
         ["fid", "--help"],
         ["loss", "--help"],
         ["reference", "--help"],
+        ["export", "--help"],
         ["plan", "--help"],
         ["import", "--help"],
         ["new", "--help"],
