@@ -52,7 +52,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     try:
-        note = json.loads(reading.read_bytes(path))
+        note = json.loads(reading.read_bytes(path, reading.JSON_LIMIT))
         command = shorten(str(note["command"]), 100, placeholder=" …")
         return f"process {note['pid']} on {note['host']} ({command}, since {note['started']})"
     except (OSError, ValueError, KeyError, TypeError):

@@ -10,6 +10,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,7 +62,7 @@ class ScoreFile:
         """The sweep in `folder`. Raises FileNotFoundError where there is none, NcsnxError for a damaged file."""
         path = folder / SCORES
         try:
-            content = json.loads(reading.read_bytes(path))
+            content = json.loads(reading.read_bytes(path, reading.RECORDS_LIMIT))
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -174,12 +175,16 @@ def _sweeps(run: Run) -> list[ScoreFile]:
     if run.fid.is_symlink():
         raise NcsnxError(f"{run.fid} is a symbolic link, and those are not followed in a run; remove it")
     try:
-        folders = sorted(path for path in run.fid.iterdir() if path.is_dir() and not path.is_symlink())
+        folders = [entry.path for entry in reading.entries(run.fid) if entry.kind == "folder"]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise NcsnxError(f"can't read {run.fid}: {error.strerror}") from error
-    return [ScoreFile.read(folder) for folder in folders if (folder / SCORES).exists()]
+    sweeps = []
+    for folder in folders:
+        with suppress(FileNotFoundError):  # a sweep without a score yet
+            sweeps.append(ScoreFile.read(folder))
+    return sweeps
 
 
 def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tuple[int, str], Best] | None:
