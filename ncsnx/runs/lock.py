@@ -1,6 +1,9 @@
 """One writer at a time: a kernel lock that ends with its process, and a note of who holds it."""
 
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -48,6 +51,21 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
         with suppress(OSError):
             holder_path.unlink()
         lock.release()
+
+
+def writer_of(run: Run) -> str | None:
+    """Who writes the run at this moment, in words; None: nobody. Writes nothing, not even the lock's file."""
+    try:
+        descriptor = os.open(run.path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None  # nobody ever locked it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return _holder(run.path / HOLDER) if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _holder(path: Path) -> str:

@@ -178,6 +178,20 @@ class Keeper:
         """What goes now, all that is relied on verified. Raises NcsnxError where that can't be found out."""
         return self._plan()[0]
 
+    def foreseen(self, unsound: Iterable[int]) -> str | None:
+        """What goes at the next start, in words, if these steps are unsound and no others; None: nothing.
+
+        Computes no hash. Raises NcsnxError where that can't be found out.
+        """
+        if not self._rules.removes_anything:
+            return None
+        manifests, damaged = self._counting()
+        unsound = damaged.union(unsound)
+        sound = {step: manifest for step, manifest in manifests.items() if step not in unsound}
+        counting = [Standing(step, manifest.is_trainable) for step, manifest in sound.items()]
+        found = plan(self._rules, counting, unsound, self._scores(sound))
+        return _things(found.remove, found.strip) if found else None
+
     def _carry_out(self, removed: list[int], stripped: list[int], problems: list[str]) -> None:
         found, scores = self._plan()
         done: set[int] = set()
