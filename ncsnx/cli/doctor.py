@@ -56,7 +56,7 @@ def _examined(place: "Run", work: "Work", repair: bool) -> "Examination":
     from ncsnx.runs.lock import writer_lock, writer_of
 
     if not repair:
-        return doctor.examine(place, work, writer_of(place))
+        return doctor.examine(place, work, writer_of(place.path))
     with writer_lock(place):
         found = doctor.examine(place, work)
         doctor.repair(found)
@@ -86,27 +86,22 @@ def _as_json(found: "Examination") -> dict[str, object]:
 
 def _show(messages: "Messages", found: "Examination") -> None:
     """A line for each finding, what isn't sound first."""
-    from ncsnx.console.tables import Column, table
+    from ncsnx.console.text import visible
 
-    if not found.findings:
-        return
     ordered = sorted(found.findings, key=lambda finding: finding.is_note)
-    columns = [Column("finding"), Column("where"), Column("what"), Column("what can be done")]
-    rows = [
-        [_label(finding), _relative(finding.path, found.run.path), finding.what, _outcome(finding)]
-        for finding in ordered
-    ]
-    table(messages, columns, rows)
+    width = max((len(_label(finding)) for finding in ordered), default=0)
+    for finding in ordered:
+        where = _relative(finding.path, found.run.path)
+        line = f"{_label(finding):<{width}}  {where} {finding.what}; {_outcome(finding)}"
+        messages.data(visible(line))  # names in a run are anybody's
 
 
 def _label(finding: "Finding") -> str:
-    return f"{finding.kind} (note)" if finding.is_note else finding.kind
+    return f"note: {finding.kind}" if finding.is_note else finding.kind
 
 
 def _outcome(finding: "Finding") -> str:
-    if not finding.repaired:
-        return finding.advice
-    return f"repaired: {finding.advice}" if finding.kind == "unsound" else "repaired"
+    return f"repaired: {finding.advice}" if finding.repaired else finding.advice
 
 
 def _relative(path: "Path", run: "Path") -> str:
@@ -126,7 +121,7 @@ def _say_in_the_end(messages: "Messages", found: "Examination", repair: bool) ->
     messages.info(f"{found.run.path} is {'sound' if found.is_sound else 'not sound'}: {', '.join(parts)}")
     repairable = sum(finding.remedy is not None for finding in found.findings)
     if repairable and not repair:
-        messages.info(f"--repair would deal with {repairable:,} of them")
+        messages.info(f"--repair can deal with {repairable:,} of them")
 
 
 def _count(number: int, thing: str) -> str:

@@ -53,16 +53,16 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def writer_of(run: Run) -> str | None:
-    """Who writes the run at this moment, in words; None: nobody. Writes nothing, not even the lock's file."""
+def writer_of(folder: Path) -> str | None:
+    """Who holds the right to write into `folder`, in words; None: nobody. Writes nothing, not even the lock's file."""
     try:
-        descriptor = os.open(run.path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None  # nobody ever locked it
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return _holder(run.path / HOLDER) if error.errno in (errno.EAGAIN, errno.EACCES) else None
+        return _holder(folder / HOLDER) if error.errno in (errno.EAGAIN, errno.EACCES) else None
     finally:
         os.close(descriptor)
     return None

@@ -2,8 +2,9 @@
 
 A file of a checkpoint that stays is declared removed in the manifest, with what it was, before it goes; once it is
 gone, the manifest says so. A whole checkpoint is renamed to a hidden name (`.step-00000150.removed-PID-TOKEN`), its
-files go by the names that its manifest lists, the manifest last, then the folder, if nothing else is in it. Nothing
-outside the folder is touched, no link followed, no file of somebody else's removed.
+files go by the names that its manifest lists, the manifest last, then the folder, if nothing else is in it. What was
+renamed and is whole still comes back at the next start, and whoever removed it may decide anew. Nothing outside the
+folder is touched, no link followed, no file of somebody else's removed.
 """
 
 import errno
@@ -21,7 +22,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, FileRecord, Manifest, UnsoundError, read_manifest, strangers
-from ncsnx.runs.names import step_of
+from ncsnx.runs.names import step_name, step_of
 
 _REMOVED = re.compile(r"\.(step-[0-9]{8,})\.removed-[0-9]+-[0-9a-f]{8}")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -114,11 +115,19 @@ def finish_removals(run: Run) -> list[str]:
 
 
 def finish_checkpoint(gone: Path) -> str | None:
-    """Removes what is left of a checkpoint under its hidden name; see `remove_checkpoint`. Raises NcsnxError."""
+    """Removes what is left of a checkpoint under its hidden name, or gives it its own back if it is whole still.
+
+    Returns a remark where something isn't ours and stays. Raises NcsnxError.
+    """
     with _removing(gone):
         left = reading.entries(gone)
     manifest = read_manifest(gone) if left else Manifest(0, {})
     with _removing(gone), _opened(gone.parent) as parent:
+        own = step_name(manifest.step)
+        if left and _is_whole(gone, manifest) and not os.path.lexists(gone.with_name(own)):
+            os.rename(gone.name, own, src_dir_fd=parent, dst_dir_fd=parent)
+            os.fsync(parent)
+            return None
         return _empty(gone.parent, parent, gone.name, manifest)
 
 

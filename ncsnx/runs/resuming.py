@@ -24,7 +24,9 @@ class Resumption:
     unsound: tuple[tuple[int, str], ...] = ()
     """Newer checkpoints that aren't sound, and why."""
     refusal: str | None = None
-    """Why it can't go on, and what to type."""
+    """Why it can't go on."""
+    way_out: str = ""
+    """What to do about that."""
 
 
 def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumption:
@@ -42,13 +44,13 @@ def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumptio
         elif not verdict.is_trainable:
             without_optimizer.append(step)
         elif without_optimizer:
-            return Resumption(None, tuple(unsound), _refusal(run, without_optimizer, step))
+            return _without_optimizer(run, unsound, without_optimizer, step)
         else:
             return Resumption(step, tuple(unsound))
     if without_optimizer:
-        return Resumption(None, tuple(unsound), _refusal(run, without_optimizer, None))
+        return _without_optimizer(run, unsound, without_optimizer, None)
     if not unsound and (trace := _trace_of_checkpoints(run)):
-        return Resumption(None, (), _refusal_of_the_beginning(run, trace))
+        return _without_checkpoint(run, trace)
     return Resumption(None, tuple(unsound))
 
 
@@ -60,28 +62,33 @@ def _verdicts(run: Run) -> Iterator[Verdict]:
             yield step, error
 
 
-def _refusal(run: Run, without: list[int], nearest: int | None) -> str:
+def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[int], nearest: int | None) -> Resumption:
     """without: the newer checkpoints that have no optimizer's state, the newest first."""
-    start = (
+    refusal = (
         f"the newest sound checkpoint of run {run.name!r}, of step {without[0]}, holds no optimizer state, and "
         "training can't go on without"
     )
     if nearest is None:
-        return (
-            f"{start}; no other has one either: it can be sampled and scored, but to train on, start a run of its own "
-            "with --run NAME, or bring back a checkpoint that is whole"
+        refusal += "; no other has one either"
+        way_out = (
+            "it can be sampled and scored; to train on, start a run of its own with --run NAME, or bring back a copy"
         )
-    return (
-        f"{start}; the nearest that has it is of step {nearest}. To go on from there, move the newer ones away, as in "
-        f"mkdir {run.path}/aside && mv {_listed(run, without)} {run.path}/aside/, then repeat the command"
-    )
+    else:
+        way_out = (
+            f"the nearest that has it is of step {nearest}: to go on from there, move the newer ones away, as in "
+            f"`mkdir -p {run.path}/aside && mv {_listed(run, without)} {run.path}/aside/`, then `ncsnx train` again"
+        )
+    return Resumption(None, tuple(unsound), refusal, way_out)
 
 
-def _refusal_of_the_beginning(run: Run, trace: str) -> str:
-    return (
+def _without_checkpoint(run: Run, trace: str) -> Resumption:
+    return Resumption(
+        None,
+        (),
         f"run {run.name!r} has no checkpoint any more, but had some ({trace}); beginning it anew would drop what it "
-        f"has recorded. Bring a checkpoint back into {run.checkpoints}, or start a run of its own with --run NAME, "
-        f"such as --run {run.name}-2"
+        "has recorded",
+        f"bring a checkpoint back into {run.checkpoints}, or start a run of its own with --run NAME, such as --run "
+        f"{run.name}-2",
     )
 
 

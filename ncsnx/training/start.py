@@ -58,7 +58,7 @@ def begin(
     warnings = finish_removals(run)
     found = resumption(run)
     if found.refusal is not None:
-        raise NcsnxError(found.refusal)
+        raise NcsnxError(f"{found.refusal}; {found.way_out}")
     step = found.step
     if step is not None:
         state.load(run.checkpoints / step_name(step))

@@ -150,4 +150,6 @@ def _add_half_removed(found: Examination, path: Path, what: str, remedy: Callabl
     if found.writer is not None:
         found.add("busy", path, f"{what}, or is being removed now", "ask again when the writer has ended")
     else:
-        found.add("half-removed", path, what, "`ncsnx train` or --repair brings it to its end", remedy)
+        found.add(
+            "half-removed", path, what, "`ncsnx train` or --repair ends it, or brings back what is whole still", remedy
+        )

@@ -1,7 +1,5 @@
 """The order of an examination, and of a repair."""
 
-from pathlib import Path
-
 import attrs
 
 from ncsnx.errors import NcsnxError
@@ -12,7 +10,7 @@ from ncsnx.runs.doctor.records import examine_places, examine_records, examine_r
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
-from ncsnx.runs.resuming import resumption
+from ncsnx.runs.resuming import Verdict, resumption
 from ncsnx.runs.retention import Keeper
 from ncsnx.work import UNSEEN, Work, unseen
 
@@ -41,7 +39,7 @@ def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examina
     examine_places(found)
     examine_runs_folder(found)
     _examine_retention(found)
-    _examine_resumption(found)
+    _examine_resumption(found, found.verdicts)
     return found
 
 
@@ -59,16 +57,14 @@ def repair(found: Examination) -> None:
         except (NcsnxError, OSError) as error:
             found.findings[number] = attrs.evolve(finding, advice=f"can't be repaired: {error}", remedy=None)
         else:
-            found.findings[number] = attrs.evolve(finding, advice=remark or finding.advice, repaired=True)
+            found.findings[number] = attrs.evolve(finding, advice=remark or "nothing need be done", repaired=True)
     # what was moved aside isn't there to fall back to, or to begin anew beside
-    gone = {finding.path for finding in found.findings if finding.repaired}
+    gone = {finding.path for finding in found.findings if finding.repaired and finding.kind == "unsound"}
     found.findings = [finding for finding in found.findings if finding.kind != "untrainable"]
-    found.verdicts = [verdict for verdict in found.verdicts if _folder(found, verdict[0]) not in gone]
-    _examine_resumption(found)
-
-
-def _folder(found: Examination, step: int) -> Path:
-    return found.run.checkpoints / step_name(step)
+    verdicts = [verdict for verdict in found.verdicts if found.run.checkpoints / step_name(verdict[0]) not in gone]
+    # a checkpoint that came back from its interrupted removal hasn't been looked at
+    came_back = any(finding.repaired and finding.kind == "half-removed" for finding in found.findings)
+    _examine_resumption(found, None if came_back else verdicts)
 
 
 def _examine_retention(found: Examination) -> None:
@@ -90,12 +86,15 @@ def _unsound_steps(found: Examination) -> set[int]:
     return {step for step, verdict in found.verdicts if isinstance(verdict, UnsoundError)}
 
 
-def _examine_resumption(found: Examination) -> None:
-    """Whether a training can go on, by the same rule that it follows itself."""
+def _examine_resumption(found: Examination, verdicts: list[Verdict] | None) -> None:
+    """Whether a training can go on, by the same rule that it follows itself. verdicts: None: they are found now."""
     run = found.run
-    going_on = resumption(run, found.verdicts)
+    try:
+        going_on = resumption(run, verdicts)
+    except NcsnxError:
+        return  # what can't be read has a finding of its own
     if going_on.refusal is not None:
-        found.add("untrainable", run.path, f"can't be trained on: {going_on.refusal}", "see there")
+        found.add("untrainable", run.path, f"can't be trained on: {going_on.refusal}", going_on.way_out)
     elif going_on.step is None and going_on.unsound:
         found.add(
             "untrainable",

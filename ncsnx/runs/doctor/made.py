@@ -4,16 +4,19 @@ import hashlib
 import json
 import struct
 import zlib
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
-from ncsnx.runs.doctor.findings import Examination
-from ncsnx.runs.doctor.remedies import remove_leftover_of_sweep
+from ncsnx.runs.doctor.findings import Examination, without_path
+from ncsnx.runs.doctor.remedies import remove_leftover_of
+from ncsnx.runs.lock import writer_of
 from ncsnx.runs.manifest import checkpoints, holds
 from ncsnx.runs.names import step_of
+from ncsnx.runs.retention import in_words
 from ncsnx.runs.scores import SCORES, ScoreFile
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -39,7 +42,7 @@ def examine_snapshots(found: Examination) -> None:
             if step not in there:
                 without.append(step)
     if without:
-        what = f"has grids of {len(without):,} steps whose checkpoints aren't there"
+        what = f"has grids of steps whose checkpoints aren't there: {in_words(sorted(without))}"
         found.add("gone", found.run.snapshots, what, "nothing need be done; they may be deleted")
 
 
@@ -91,6 +94,8 @@ def _export_config(entry: reading.Entry) -> dict[str, Any] | None:
 
 def _examine_sampling(found: Examination, folder: Path) -> None:
     again = "the same `ncsnx sample` with --overwrite makes them again"
+    inside = [entry for place in ("", "images", "frames") for entry in found.entries(folder / place)]
+    _examine_leftovers(found, folder, inside, "the same `ncsnx sample`")
     path = folder / "protocol.json"
     try:
         record = json.loads(reading.read_bytes(path, reading.JSON_LIMIT))
@@ -141,26 +146,34 @@ def _examine_weights(found: Examination, folder: Path, record: dict[str, Any]) -
 
 def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
     inside = found.entries(folder)
-    for entry in inside:
-        if atomic.is_temporary(entry.name):
-            remedy = partial(remove_leftover_of_sweep, entry.path)
-            what = "was left half written by a killed process, unless a sweep is going on"
-            found.add("leftover", entry.path, what, f"`ncsnx {command}` or --repair removes it", remedy)
+    _examine_leftovers(found, folder, inside, f"the same `ncsnx {command}`")
     if not any(entry.name == SCORES for entry in inside):
         found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` goes on with it")
         return
     try:
         sweep = ScoreFile.read(folder)
     except (NcsnxError, FileNotFoundError) as error:
-        what = str(error).removeprefix(f"{folder / SCORES}").strip(": ")
+        what = without_path(str(error), folder / SCORES).partition("; move it away")[0]
         found.add("damaged", folder / SCORES, what, f"move it away; `ncsnx {command}` measures again")
         return
     gone = [row["step"] for row in sweep.rows if not _holds(found, row["step"], row["weights_sha256"])]
     if gone and sweep.protocol.get("ensemble", 1) == 1:
-        what = f"has {len(gone):,} rows of checkpoints whose weights aren't there any more"
+        what = f"has scores of weights that aren't there any more, of steps {in_words(sorted(gone))}"
         found.add(
             "gone", folder, what, "nothing need be done: they are kept for the plot, and --ckpt best leaves them out"
         )
+
+
+def _examine_leftovers(found: Examination, place: Path, inside: Iterable[reading.Entry], command: str) -> None:
+    """What killed writers left in the folder of a sampling or a sweep, unless one is at work there."""
+    if (writer := writer_of(place)) is not None:
+        found.add("busy", place, f"is being written by {writer}", "ask again when that has ended")
+        return
+    for entry in inside:
+        if atomic.is_temporary(entry.name):
+            remedy = partial(remove_leftover_of, place, entry.path)
+            what = "was left half written by a killed process"
+            found.add("leftover", entry.path, what, f"{command} or --repair removes it", remedy)
 
 
 def _holds(found: Examination, step: int, sha256: str) -> bool:

@@ -115,12 +115,13 @@ def _examine_metrics(found: Examination) -> None:
     bad = next((record for record in records if type(record.get("step")) is not int), None)
     if bad is not None:
         raise NcsnxError(f"{run.metrics_path}: expected a whole number under step in {json.dumps(bad):.100}")
-    last = max(_steps(run), default=0)
+    steps = _steps(run)
+    last = max(steps, default=0)
     beyond = sum(record["step"] > last for record in records)
-    if beyond and found.writer is None:
+    if beyond and steps and found.writer is None:
         what = f"goes beyond the last checkpoint, of step {last:,}, by {beyond:,} records"
         found.add("beyond", run.metrics_path, what, "nothing need be done: `ncsnx train` records those steps again")
-    if not records and _steps(run):
+    if not records and steps:
         found.add("missing", run.metrics_path, "is missing or empty", _FROM_A_COPY)
 
 

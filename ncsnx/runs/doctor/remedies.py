@@ -56,9 +56,9 @@ def remove_leftover(path: Path) -> str | None:
     return None
 
 
-def remove_leftover_of_sweep(path: Path) -> str | None:
-    """As `remove_leftover`, of a sweep, whose writer has a lock of its own. Raises NcsnxError while it is held."""
-    with folder_lock(path.parent, f"the sweep {path.parent}"):
+def remove_leftover_of(place: Path, path: Path) -> str | None:
+    """As `remove_leftover`, of a sweep or sampling, whose folder has a lock. Raises NcsnxError while it is held."""
+    with folder_lock(place, str(place)):
         return remove_leftover(path)
 
 
