@@ -69,7 +69,7 @@ def _refuse_overrides(source: Source, overrides: list[str] | None) -> None:
 def read_origins(run: Run) -> dict[str, str]:
     """Where the values of a run's experiment came from, as recorded. Raises NcsnxError for a damaged file."""
     try:
-        origins = json.loads(reading.read_bytes(run.origins_path))
+        origins = json.loads(reading.read_bytes(run.origins_path, reading.JSON_LIMIT))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

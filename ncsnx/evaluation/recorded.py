@@ -31,7 +31,9 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
     for folder in [*sweep_folders(run.fid), *sweep_folders(run.loss)]:
         try:
             sweep = ScoreFile.read(folder)
-        except (FileNotFoundError, NcsnxError) as error:
+        except FileNotFoundError:  # a sweep without a score yet
+            continue
+        except NcsnxError as error:
             unreadable.append(str(error))
             continue
         row = sweep.row(step, weights_sha256)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ncsnx.errors import NcsnxError
 
-_TEMPORARY = re.compile(r"\..+\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
+_TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
 _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
@@ -40,9 +40,15 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Whether this is the name of something half written: of whatever it may be, or of what is called `of`."""
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and of in (None, match[1])
+
+
 def debris(folder: Path) -> list[Path]:
     """What writers that were killed left half written in `folder`; what is being written now looks the same."""
-    return [entry for entry in sorted(folder.iterdir()) if _TEMPORARY.fullmatch(entry.name)]
+    return [entry for entry in sorted(folder.iterdir()) if is_temporary(entry.name)]
 
 
 def remove_debris(folders: Iterable[Path]) -> list[str]:

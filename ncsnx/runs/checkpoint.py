@@ -1,6 +1,5 @@
 """Checkpoints: network, moving average and optimizer as safetensors, the state of the loop as JSON."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from torch.optim import Optimizer
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError, read_manifest, read_verified, write_checkpoint
+from ncsnx.runs.manifest import STATE, UnsoundError, read_manifest, read_state, read_verified, write_checkpoint
+from ncsnx.runs.names import part_file
 
 Tensors = dict[str, Tensor]
 
-STATE = "state.json"
 UNTOUCHED = "untouched"
 """In the place of a kind of state: the parameter has none."""
 
@@ -67,7 +66,7 @@ def contents(
     """
     state_bytes = atomic.json_bytes(dict(sorted({**state, "step": step}.items())))
     for part, tensors in parts:
-        yield _file(part), tensor_bytes(dict(sorted(tensors.items())))
+        yield part_file(part), tensor_bytes(dict(sorted(tensors.items())))
         del tensors  # before the next part is made
     yield STATE, state_bytes
 
@@ -81,19 +80,15 @@ def load(folder: Path, names: Iterable[str] = ("model", "ema", "optimizer")) -> 
     parts: dict[str, Tensors] = {}
     for name in names:
         # a run without a moving average has no such file, and its manifest vouches for that
-        if name == "ema" and _file(name) not in (*manifest.files, *manifest.removed):
+        if name == "ema" and part_file(name) not in (*manifest.files, *manifest.removed):
             continue
-        parts[name] = _parsed(folder / _file(name), read_verified(folder, manifest, _file(name)))
-    try:
-        state = json.loads(read_verified(folder, manifest, STATE))
-    except (ValueError, RecursionError) as error:
-        raise UnsoundError(f"{folder / STATE} isn't JSON: {error}") from error
+        parts[name] = _parsed(folder / part_file(name), read_verified(folder, manifest, part_file(name)))
     return Checkpoint(
         step=manifest.step,
         model=parts.get("model", {}),
         ema=parts.get("ema"),
         optimizer=parts.get("optimizer", {}),
-        state=state,
+        state=read_state(folder, manifest),
     )
 
 
@@ -128,10 +123,6 @@ def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapp
     # through the optimizer's own loading, which knows what must be where (fused steps on the device, say)
     numbered = {number: state for number, state in enumerate(states.values()) if state}
     optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _file(part: str) -> str:
-    return f"{part}.safetensors"
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> Tensors:

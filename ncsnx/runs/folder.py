@@ -83,6 +83,11 @@ class Run:
         return self.path / "fid"
 
     @property
+    def unsound(self) -> Path:
+        """Checkpoints that `ncsnx doctor --repair` moved aside."""
+        return self.path / "unsound"
+
+    @property
     def loss(self) -> Path:
         """What `ncsnx loss` measured."""
         return self.path / "loss"
@@ -152,7 +157,7 @@ class Run:
 
     def _read_config(self) -> dict[str, Any]:
         try:
-            config = json.loads(reading.read_bytes(self.config_path))
+            config = json.loads(reading.read_bytes(self.config_path, reading.JSON_LIMIT))
         except OSError as error:
             raise NcsnxError(f"can't read {self.config_path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:

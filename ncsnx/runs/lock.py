@@ -1,6 +1,9 @@
 """One writer at a time: a kernel lock that ends with its process, and a note of who holds it."""
 
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -50,9 +53,24 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+def writer_of(folder: Path) -> str | None:
+    """Who holds the right to write into `folder`, in words; None: nobody. Writes nothing, not even the lock's file."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None  # nobody ever locked it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return _holder(folder / HOLDER) if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _holder(path: Path) -> str:
     try:
-        note = json.loads(reading.read_bytes(path))
+        note = json.loads(reading.read_bytes(path, reading.JSON_LIMIT))
         command = shorten(str(note["command"]), 100, placeholder=" …")
         return f"process {note['pid']} on {note['host']} ({command}, since {note['started']})"
     except (OSError, ValueError, KeyError, TypeError):

@@ -21,7 +21,7 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     JSON object.
     """
     try:
-        content = reading.read_bytes(path)
+        content = reading.read_bytes(path, reading.RECORDS_LIMIT)
     except FileNotFoundError:
         return
     except OSError as error:

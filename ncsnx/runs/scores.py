@@ -10,6 +10,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,7 +62,7 @@ class ScoreFile:
         """The sweep in `folder`. Raises FileNotFoundError where there is none, NcsnxError for a damaged file."""
         path = folder / SCORES
         try:
-            content = json.loads(reading.read_bytes(path))
+            content = json.loads(reading.read_bytes(path, reading.RECORDS_LIMIT))
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -166,22 +167,22 @@ def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | No
     is_there: whether a step's checkpoint holds the weights of this sha256. A sweep of ensembles says nothing about a
     single checkpoint, and doesn't count. Raises NcsnxError for a damaged file.
     """
-    sweeps = map(ScoreFile.read, sweep_folders(run.fid))
+    sweeps = []
+    for folder in sweep_folders(run.fid):
+        with suppress(FileNotFoundError):  # a sweep without a score yet
+            sweeps.append(ScoreFile.read(folder))
     ranked = [found for sweep in sweeps if (found := _ranked(sweep, is_there)) is not None]
     return max(ranked, key=lambda found: found[0])[1] if ranked else None
 
 
 def sweep_folders(place: Path) -> list[Path]:
-    """The folders with scores in `place`, a run's fid/ or loss/, by name; none where it isn't there. NcsnxError."""
-    if place.is_symlink():
-        raise NcsnxError(f"{place} is a symbolic link, and those are not followed in a run; remove it")
+    """The folders of sweeps in `place`, a run's fid/ or loss/, by name; none where it isn't there. NcsnxError."""
     try:
-        folders = sorted(path for path in place.iterdir() if path.is_dir() and not path.is_symlink())
+        return [entry.path for entry in reading.entries(place) if entry.kind == "folder"]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise NcsnxError(f"can't read {place}: {error.strerror}") from error
-    return [folder for folder in folders if (folder / SCORES).exists()]
 
 
 def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tuple[int, str], Best] | None:

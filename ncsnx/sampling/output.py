@@ -196,7 +196,7 @@ class SampleFolder:
                 raise NcsnxError(f"{foreign} (it holds files, but no protocol.json)")
             return None
         try:
-            record = json.loads(reading.read_bytes(self._record_path))
+            record = json.loads(reading.read_bytes(self._record_path, reading.JSON_LIMIT))
         except (OSError, ValueError, RecursionError) as error:
             raise NcsnxError(f"{foreign} (its protocol.json can't be read: {error})") from error
         if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):

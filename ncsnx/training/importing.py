@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.networks import from_published, outlined_network
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import FileRecord, UnsoundError, verify, write_checkpoint
+from ncsnx.runs.manifest import STATE, FileRecord, UnsoundError, verify, write_checkpoint
 from ncsnx.runs.names import step_name
 from ncsnx.runs.published import PublishedCheckpoint, number_in
 from ncsnx.training.fitting import kept_state, published_parameters
@@ -106,7 +106,7 @@ def _differing(folder: Path, files: Callable[[], Iterator[tuple[str, bytes]]]) -
     for name, content in files():
         record = manifest.files.get(name)
         same = name in manifest.removed if record is None else record == FileRecord.of(content)
-        if name != checkpoint.STATE and not same:
+        if name != STATE and not same:
             names.append(name)
         del content  # before the next is made
     return names

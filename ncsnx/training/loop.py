@@ -17,6 +17,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
+from ncsnx.runs.retention import Keeper
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import DivergedError
 from ncsnx.stopping import StopRequest
@@ -63,11 +64,13 @@ class _Training:
         self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
+        self.keeper = Keeper(run, experiment, lambda: stop.requested)
         self.losses: list[Tensor] = []  # of the steps since the last record, on the device
         self.saved_step = state.step
 
     def run(self) -> None:
         try:
+            self._announce_retention()
             self._sample_if_due()  # a run that was killed while it sampled still owes this grid
             if self.state.step < self.experiment.steps:
                 self.observer.phase("training")
@@ -167,6 +170,23 @@ class _Training:
         path = self.state.save(self.folder)
         self.saved_step = self.state.step
         self.observer.checkpoint(self.state.step, path)
+        self._retain()
+
+    def _announce_retention(self) -> None:
+        """Says what will be removed, before anything is; then removes what is due already."""
+        if self.experiment.retention.removes_anything:
+            self.observer.phase("verifying the checkpoints that retention relies on")
+        for line in self.keeper.announcement():
+            self.observer.warning(line)
+        self._retain()
+
+    def _retain(self) -> None:
+        """Removes what the experiment's retention doesn't keep. Whatever goes wrong, the training goes on."""
+        outcome = self.keeper.apply()
+        if outcome.removed or outcome.stripped:
+            self.observer.note(str(outcome))
+        for problem in outcome.problems:
+            self.observer.warning(problem)
 
     def _sample_if_due(self) -> None:
         """Draws the grid of this step's checkpoint, if one is due and it isn't there."""

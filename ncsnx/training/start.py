@@ -12,8 +12,10 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import latest_sound, remove_debris
+from ncsnx.runs.manifest import remove_debris
 from ncsnx.runs.names import step_name
+from ncsnx.runs.removal import finish_removals
+from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment, read_segments, versions
 from ncsnx.runtime import Runtime
 from ncsnx.training.state import TrainingState
@@ -52,15 +54,21 @@ def begin(
 ) -> list[str]:
     """Brings `state` to the run's newest sound checkpoint, if it has one. The caller holds the lock.
 
-    Removes what a killed writer left half written, and records the segment, and changes with where their values come
-    from. Returns warnings: unsound checkpoints, and a runtime under which bits will differ.
+    Removes what a killed process left half written or half removed, and records the segment, and changes with where
+    their values come from. Returns warnings: unsound checkpoints, and a runtime under which bits will differ. Raises
+    NcsnxError, having changed nothing else, where the newest sound checkpoint has no optimizer state, and where there
+    is none any more.
     """
     remove_debris(run)
-    step, unsound = latest_sound(run)
+    warnings = finish_removals(run)
+    found = resumption(run)
+    if found.refusal is not None:
+        raise NcsnxError(f"{found.refusal}; {found.way_out}")
+    step = found.step
     if step is not None:
         state.load(run.checkpoints / step_name(step))
     where = "the beginning" if step is None else f"step {step}"
-    warnings = [f"checkpoint of step {bad} is unsound ({why}); falling back to {where}" for bad, why in unsound]
+    warnings += [f"checkpoint of step {bad} is unsound ({why}); falling back to {where}" for bad, why in found.unsound]
     if step is not None:
         warnings += _runtime_warnings(run, runtime)
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
