@@ -52,6 +52,7 @@ def train_command(
         found = resolve(experiment, overrides)
         name, folder = check_run_name(run or found.experiment.name), runs_folder(runs)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
+        _require_unheld(folder, name)
 
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder, held, open_data
@@ -69,6 +70,16 @@ def train_command(
             place = _place(folder, name, found, splits.fingerprint)
             _train(messages, place, state, found.origins, splits, runtime, stop, note)
         _say_what_next(messages, place, runs)
+
+
+def _require_unheld(folder: Path, name: str) -> None:
+    """Refuses a run that another process writes before torch is imported and data are opened: at once, that is."""
+    from ncsnx.runs.folder import open_run
+    from ncsnx.runs.lock import writer_lock
+
+    if (folder / name).exists():
+        with writer_lock(open_run(folder, f"{folder}/{name}")):
+            pass  # what counts is the lock that is taken when the training begins
 
 
 def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run":

@@ -136,6 +136,24 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def append(path: Path, content: bytes) -> None:
+    """Appends `content`, which isn't synced; makes the file if need be. Raises OSError, leaving the file as it was."""
+    descriptor = _open_to_append(path)
+    try:
+        _extend(descriptor, os.fstat(descriptor).st_size, content)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Brings to the disk what was appended to a file. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def append_line(path: Path, line: str) -> None:
     """Appends `line` (without line breaks) and syncs it; makes the file if need be. Raises NcsnxError.
 
@@ -144,21 +162,32 @@ def append_line(path: Path, line: str) -> None:
     """
     content = (line + "\n").encode("utf-8")
     with reporting(path, len(content)):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = _open_to_append(path)
         try:
             start = _end_of_lines(descriptor)
             os.ftruncate(descriptor, start)
-            os.lseek(descriptor, start, os.SEEK_SET)
-            try:
-                _write_all(descriptor, content)
-                os.fsync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, start)
-                raise
+            _extend(descriptor, start, content, sync=True)
         finally:
             os.close(descriptor)
         if start == 0:
             sync_folder(path.parent)
+
+
+def _open_to_append(path: Path) -> int:
+    # a file that is a symbolic link in somebody's run leads elsewhere
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+
+
+def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:
+    """Writes `content` at `start`, the file's end, or nothing of it."""
+    os.lseek(descriptor, start, os.SEEK_SET)
+    try:
+        _write_all(descriptor, content)
+        if sync:
+            os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, start)
+        raise
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

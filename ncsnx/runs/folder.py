@@ -111,12 +111,16 @@ class Run:
         run = cls(runs_folder / check_run_name(name))
         try:
             with atomic.new_folder(run.path) as folder:
-                draft = cls(folder)
-                draft._write_config(experiment, data_fingerprint)
-                atomic.write_json(draft.origins_path, origins)
+                contents = {
+                    run.config_path: atomic.json_bytes(_config(experiment, data_fingerprint)),
+                    run.origins_path: atomic.json_bytes(origins),
+                }
                 if source is not None:
-                    atomic.write_bytes(draft.source_path, source.encode("utf-8"))
-                draft.checkpoints.mkdir()
+                    contents[run.source_path] = source.encode("utf-8")
+                for path, content in contents.items():
+                    atomic.write_new(folder / path.name, content, shown=path)
+                with atomic.reporting(run.checkpoints):
+                    (folder / run.checkpoints.name).mkdir()
         except NcsnxError as error:
             if run.path.exists():
                 raise NcsnxError(
@@ -146,14 +150,11 @@ class Run:
 
     def update_experiment(self, experiment: Experiment) -> None:
         """Replaces the experiment, for values that may change when a run is resumed. Raises NcsnxError."""
-        self._write_config(experiment, self.data_fingerprint())
+        atomic.write_json(self.config_path, _config(experiment, self.data_fingerprint()))
 
     def adopt_data(self, fingerprint: str) -> None:
         """Records the data of a run that has none on record; it must be this from now on. Raises NcsnxError."""
-        self._write_config(self.experiment(), fingerprint)
-
-    def _write_config(self, experiment: Experiment, data_fingerprint: str | None) -> None:
-        atomic.write_json(self.config_path, {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint})
+        atomic.write_json(self.config_path, _config(self.experiment(), fingerprint))
 
     def _read_config(self) -> dict[str, Any]:
         try:
@@ -165,6 +166,10 @@ class Run:
         if not isinstance(config, dict):
             raise NcsnxError(f"{self.config_path}: expected a JSON object, found {type(config).__name__}")
         return config
+
+
+def _config(experiment: Experiment, data_fingerprint: str | None) -> dict[str, Any]:
+    return {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint}
 
 
 def open_run(runs_folder: Path, name_or_path: str | Path) -> Run:

@@ -36,7 +36,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
     """
     lock_path, holder_path = folder / LOCK, folder / HOLDER
     lock = FileLock(lock_path)
-    with atomic.reporting(lock_path):
+    with atomic.reporting(lock_path, 0):
         try:
             lock.acquire(timeout=_PATIENCE_S)
         except Timeout:

@@ -225,22 +225,22 @@ def latest_sound(run: Run) -> tuple[int | None, list[tuple[int, str]]]:
 def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
     """The folder that --ckpt means: a step, however typed, `latest` or `best`.
 
-    A step is only found; who loads it verifies what it reads. `latest` is verified whole. Raises UsageError
-    for a step that can't be understood or isn't there, UnsoundError if the latest is unsound, NcsnxError if
-    there is none, or no score yet.
+    It is verified whole, also the files that sampling needn't read: damage to one is a reason to look at its
+    neighbours before anything is made of them. Raises UsageError for a step that can't be understood or isn't
+    there, UnsoundError if the checkpoint is unsound, NcsnxError if there is none, or no score yet.
     """
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     steps = checkpoints(run)
     if step == "best":
-        return run.checkpoints / step_name(require_best(run).step)
+        return _sound(run, steps, require_best(run).step)
     if not steps:
         raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
     if step == "latest":
-        return _latest(run, steps)
+        return _sound(run, steps, steps[-1])
     if step not in steps:
         nearest = sorted(sorted(steps, key=lambda other: abs(other - step))[:4])
         raise UsageError(f"run {run.name!r} has no checkpoint of step {step}; nearest: {', '.join(map(str, nearest))}")
-    return run.checkpoints / step_name(step)
+    return _sound(run, steps, step)
 
 
 def require_best(run: Run) -> Best:
@@ -271,13 +271,16 @@ def holds(run: Run, step: int, weights_sha256: str) -> bool:
     return any(record.sha256 == weights_sha256 for record in files.values())
 
 
-def _latest(run: Run, steps: list[int]) -> Path:
-    folder = run.checkpoints / step_name(steps[-1])
+def _sound(run: Run, steps: list[int], step: int) -> Path:
+    """The folder of this step's checkpoint, which is one of `steps`. Raises UnsoundError that names the one before."""
+    folder = run.checkpoints / step_name(step)
     try:
         verify_own(folder)
     except UnsoundError as error:
-        earlier = f"--ckpt {steps[-2]} is the one before" if len(steps) > 1 else "there is no earlier one"
-        raise UnsoundError(f"the latest checkpoint of run {run.name!r} is unsound: {error}; {earlier}") from error
+        which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step}"
+        before = [other for other in steps if other < step]
+        earlier = f"--ckpt {before[-1]} is the one before" if before else "there is no earlier one"
+        raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}; {earlier}") from error
     return folder
 
 
@@ -299,11 +302,13 @@ def _make_way(folder: Path) -> None:
 def _parsed(path: Path, written: bytes) -> Manifest:
     try:
         content = json.loads(written)
-        intact = isinstance(content, dict) and content.pop("digest", None) == digest(content)
+        # JSON can be written in many ways, and a digest of the content sees no difference; one of them is ours
+        intact = isinstance(content, dict) and atomic.json_bytes(content) == written
+        intact = intact and content.pop("digest", None) == digest(content)
     except (ValueError, RecursionError):
         content, intact = {}, False
     if not intact:
-        raise UnsoundError(f"{path} is damaged: its content doesn't have the digest that it declares")
+        raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise NcsnxError(f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx")
