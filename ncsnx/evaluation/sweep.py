@@ -6,6 +6,7 @@ checkpoints and not the luck of the draw. Finished batches of features are kept 
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -184,14 +185,16 @@ class Sweep:
         *,
         check_stop: Callable[[], None] = never_stop,
         advance: Callable[[], None] = never_stop,
+        at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Row:
         """The row of a candidate. An interrupted one goes on after its last finished batch.
 
         The batches are kept until `settle` is called, when the row is safe.
         check_stop is asked before each evaluation and ends it by raising; advance is called at each of `units` states.
-        Raises NcsnxError.
+        at_once surrounds what takes long between evaluations, and may end it anywhere. Raises NcsnxError.
         """
-        models = self.load(candidate)
+        with at_once():
+            models = self.load(candidate)
         if len(models) == 1 and models[0].weights_sha256 != candidate.weights_sha256:
             raise UnsoundError(f"the checkpoint of step {candidate.step:,} has been replaced meanwhile")
         parts = self._parts(candidate, scores)
@@ -213,7 +216,8 @@ class Sweep:
             found = self.features(pixels)
             tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
             write_part(parts, Part(torch.tensor(batch, dtype=torch.int64), tensors))
-        return self._row(candidate, *_assembled(parts, self.request.n))
+        with at_once():  # distances of 10,000 images take minutes
+            return self._row(candidate, *_assembled(parts, self.request.n))
 
     def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
         """Puts kept images in their place and removes the batches of a candidate whose row is kept."""

@@ -1,9 +1,11 @@
 """All that training changes: network, average of its weights, optimizer, step; to and from a checkpoint."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
@@ -62,6 +64,13 @@ class TrainingState:
             self.average.load(saved.ema)
         checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
         self.step = saved.step
+
+    def take_back(self, buffers: Sequence[Tensor]) -> None:
+        """Undoes the passes of a step before its update: their gradients go, and buffers are as they were before."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in zip(self.network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
 
     def require_finite(self) -> None:
         """Raises NcsnxError if a weight isn't finite: such weights must not become a checkpoint."""
