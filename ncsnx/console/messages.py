@@ -1,10 +1,12 @@
 """The one place that writes to a person: messages to standard error and log.txt, data to standard output."""
 
 import contextlib
+import errno
 import json
 import math
 import os
 import re
+import stat
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -185,8 +187,12 @@ def rich_console(outlet: Outlet) -> "Console":
 
 
 def _no_link(path: str, flags: int) -> int:
-    """A log.txt that is a symbolic link in somebody's run leads elsewhere."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    """In somebody's run log.txt may be a symbolic link, which leads elsewhere, or a pipe, which waits for a reader."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENODEV, "isn't a regular file")
+    return descriptor
 
 
 def _inert(text: str) -> str:

@@ -1,6 +1,6 @@
 """The score networks: what they are (`build_network`) and how they are run (`Execution`, `prepare`)."""
 
-from ncsnx.networks.build import build_network, construct, empty_network
+from ncsnx.networks.build import build_network, construct, empty_network, load_weights
 from ncsnx.networks.execution import Execution, prepare
 from ncsnx.networks.published import from_published, to_published
 from ncsnx.networks.score import Facts, ScoreNetwork
@@ -13,6 +13,7 @@ __all__ = [
     "construct",
     "empty_network",
     "from_published",
+    "load_weights",
     "prepare",
     "to_published",
 ]

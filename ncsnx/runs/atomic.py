@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,8 +47,12 @@ def debris(folder: Path) -> list[Path]:
 
 
 def remove_debris(folders: Iterable[Path]) -> list[str]:
-    """Removes the debris in `folders` as far as it can be removed; returns its names. Call it under a lock only."""
-    entries = [entry for folder in folders if folder.is_dir() for entry in debris(folder)]
+    """Removes the debris in `folders` as far as it can be removed; returns its names. Call it under a lock only.
+
+    A folder that is a symbolic link is left alone.
+    """
+    here = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+    entries = [entry for folder in here for entry in debris(folder)]
     for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
@@ -138,8 +143,10 @@ def append_line(path: Path, line: str) -> None:
     """
     content = (line + "\n").encode("utf-8")
     with reporting(path, len(content)):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ENODEV, "isn't a regular file")
             start = _end_of_lines(descriptor)
             os.ftruncate(descriptor, start)
             os.lseek(descriptor, start, os.SEEK_SET)

@@ -1,6 +1,5 @@
 """Checkpoints: network, moving average and optimizer as safetensors, the state of the loop as JSON."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError, read_manifest, read_verified, write_checkpoint
+from ncsnx.runs.parsing import parse_json
 
 Tensors = dict[str, Tensor]
 
@@ -77,9 +77,11 @@ def load(folder: Path, names: Iterable[str] = ("model", "ema", "optimizer")) -> 
             continue
         parts[name] = _parsed(folder / _file(name), read_verified(folder, manifest, _file(name)))
     try:
-        state = json.loads(read_verified(folder, manifest, STATE))
-    except (ValueError, RecursionError) as error:
+        state = parse_json(read_verified(folder, manifest, STATE))
+    except ValueError as error:
         raise UnsoundError(f"{folder / STATE} isn't JSON: {error}") from error
+    if not isinstance(state, dict):
+        raise UnsoundError(f"{folder / STATE} isn't the state of a training: expected an object")
     return Checkpoint(
         step=manifest.step,
         model=parts.get("model", {}),

@@ -1,6 +1,5 @@
 """One writer at a time: a kernel lock that ends with its process, and a note of who holds it."""
 
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from filelock import FileLock, Timeout
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
+from ncsnx.runs.parsing import read_json
 from ncsnx.runs.process import this_process
 
 LOCK, HOLDER = ".lock", ".holder.json"
@@ -32,6 +32,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
     moment its holder ends, however that ends, and a note that a killed holder left is overwritten.
     """
     lock_path, holder_path = folder / LOCK, folder / HOLDER
+    reading.refuse_links(lock_path)
     lock = FileLock(lock_path)
     with atomic.reporting(lock_path):
         try:
@@ -52,7 +53,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     try:
-        note = json.loads(reading.read_bytes(path))
+        note = read_json(path)
         command = shorten(str(note["command"]), 100, placeholder=" …")
         return f"process {note['pid']} on {note['host']} ({command}, since {note['started']})"
     except (OSError, ValueError, KeyError, TypeError):

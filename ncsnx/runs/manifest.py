@@ -7,7 +7,6 @@ are still those that were written, the manifest tells.
 
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, step_name, step_of
+from ncsnx.runs.parsing import parse_json
 from ncsnx.runs.scores import Best, best_checkpoint
 
 MANIFEST = "manifest.json"
@@ -34,6 +34,8 @@ _FAULTS = {
     errno.ENOTDIR: "is missing",
     errno.ELOOP: "is a symbolic link, and those are not followed",
     errno.ENODEV: "isn't a file",
+    errno.ENXIO: "isn't a file",
+    errno.EFBIG: "is larger than any such file",
     errno.EIO: "can't be read: the disk reports an error",
 }
 
@@ -83,6 +85,7 @@ def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes]]
     name is moved aside (`step-00000150.unsound-1`), a sound one refused. Raises NcsnxError where the system
     refuses.
     """
+    reading.refuse_links(parent)
     final = parent / step_name(step)
     _make_way(final)
     with atomic.new_folder(final) as folder:
@@ -113,6 +116,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
     """
+    reading.refuse_links(folder.parent)
     if folder.is_symlink():
         raise UnsoundError(f"{folder} {_FAULTS[errno.ELOOP]}")
     path = folder / MANIFEST
@@ -125,7 +129,9 @@ def read_manifest(folder: Path) -> Manifest:
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     """The content of one file, read once and compared with its record. Raises UnsoundError."""
     record = _record(folder, manifest, name)
-    content = _read(folder / name)
+    with _reading(folder / name), reading.opened(folder / name) as file:
+        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
+        content = file.read(record.size + 1)
     _check_size(folder / name, record, len(content))
     _check_hash(folder / name, record, hashlib.sha256(content).hexdigest())
     return content
@@ -150,6 +156,7 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> Manifest:
 
 def checkpoints(run: Run) -> list[int]:
     """The steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
+    reading.refuse_links(run.checkpoints)
     try:
         found = [step_of(entry.name) for entry in run.checkpoints.iterdir()]
     except FileNotFoundError:
@@ -256,15 +263,17 @@ def _make_way(folder: Path) -> None:
 
 def _parsed(path: Path, written: bytes) -> Manifest:
     try:
-        content = json.loads(written)
+        content = parse_json(written)
         intact = isinstance(content, dict) and content.pop("digest", None) == digest(content)
-    except (ValueError, RecursionError):
+    except ValueError:
         content, intact = {}, False
     if not intact:
         raise UnsoundError(f"{path} is damaged: its content doesn't have the digest that it declares")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NcsnxError(f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx")
+        raise NcsnxError(
+            f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
+        )
     match content:
         case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
             names = [*files, *removed]
@@ -304,7 +313,7 @@ def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
 
 def _read(path: Path) -> bytes:
     with _reading(path):
-        return reading.read_bytes(path)
+        return reading.read_bytes(path, reading.JSON_LIMIT)
 
 
 @contextmanager

@@ -8,6 +8,13 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
+from ncsnx.errors import NcsnxError
+
+JSON_LIMIT = 16 * 2**20
+"""Bytes that a manifest, a state, a configuration or a protocol has at the most; the largest have some 100 kB."""
+RECORDS_LIMIT = 2**30
+"""Bytes that files which grow with a run have at the most: metrics, segments, scores."""
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
@@ -20,7 +27,20 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         yield file
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole content of a regular file. Raises OSError."""
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """The whole content of a regular file. Raises OSError, EFBIG for a file of more than `limit` bytes."""
     with opened(path) as file:
-        return file.read()
+        if limit is None:
+            return file.read()
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(limit + 1) if size <= limit else b""
+        if max(size, len(content)) > limit:
+            raise OSError(errno.EFBIG, f"it has {max(size, len(content)):,} bytes, and no such file has over {limit:,}")
+        return content
+
+
+def refuse_links(*paths: Path) -> None:
+    """Raises NcsnxError if one of the paths is a symbolic link: what is written into a run stays in it."""
+    for path in paths:
+        if path.is_symlink():
+            raise NcsnxError(f"{path} is a symbolic link, and those are not followed in a run; remove it")

@@ -16,6 +16,7 @@ from ncsnx.data import Dataset, data_folder, open_data, to_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.process import this_process
+from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.segments import versions
 from ncsnx.sampling.build import build_sampler
 from ncsnx.sampling.draws import Draws
@@ -117,10 +118,10 @@ def default_folder(model: ScoreModel, request: SampleRequest) -> Path:
     Raises NcsnxError where the run's folder for samples leads elsewhere.
     """
     mark = digest({**protocol(model, request), "n": request.n, "frames": request.frames, "film": request.film})[:8]
-    if model.run.samples.is_symlink():
-        raise NcsnxError(f"{model.run.samples} is a symbolic link, and those are not followed; say where with --out")
     kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
-    return model.run.samples / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
+    folder = model.run.samples / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
+    refuse_links(model.run.samples, folder)
+    return folder
 
 
 def protocol(model: ScoreModel, request: SampleRequest) -> dict[str, Any]:

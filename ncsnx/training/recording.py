@@ -10,6 +10,7 @@ from ncsnx.images import save_png
 from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.reading import refuse_links
 from ncsnx.training.held_out import HeldOutLoss
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Recorder:
 
     def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
         """A grid of samples, (C, H, W) uint8."""
+        refuse_links(path.parent)
         with reporting(path.parent):
             path.parent.mkdir(exist_ok=True)
         save_png(path, grid)
@@ -78,6 +80,7 @@ class Recorder:
         if self._writer is None and has_tensorboard():
             from torch.utils.tensorboard import SummaryWriter
 
+            refuse_links(self._run.tensorboard)
             with reporting(self._run.tensorboard):
                 self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=self._start_step + 1)
         return self._writer

@@ -10,7 +10,7 @@ from torch import Tensor
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreNetwork, build_network, prepare
+from ncsnx.networks import ScoreNetwork, build_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
@@ -57,7 +57,7 @@ class TrainingState:
         saved = checkpoint.load(folder)
         if saved.state.get("identity") != identity(self.experiment):
             raise NcsnxError(f"{folder} is a checkpoint of another experiment: its identity isn't this run's")
-        self.network.load_state_dict(saved.model)
+        load_weights(self.network, saved.model, str(folder))
         if self.average is not None:
             if saved.ema is None:
                 raise NcsnxError(f"{folder} holds no averaged weights, which the experiment asks for (ema)")
