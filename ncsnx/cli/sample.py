@@ -82,10 +82,11 @@ def sample_command(
             request = SampleRequest(
                 n=n, seed=seed, batch_size=batch_size, interpolate=interpolate, frames=frames, film=film
             )
-            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-            if ckpt == "best" and isinstance(place, Run):
-                messages.info(f"best: {require_best(place)}")
-            model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
+            with stop.at_once():
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                if ckpt == "best" and isinstance(place, Run):
+                    messages.info(f"best: {require_best(place)}")
+                model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
             output = _sample(messages, model, request, out, data, overwrite, note, stop)
         if json:
             messages.json({"folder": str(output.path), **output.protocol})

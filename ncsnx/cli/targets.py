@@ -1,6 +1,5 @@
 """What `show` and `diff` take: an experiment, a run or an exported model."""
 
-import json
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import attrs
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs import reading
 from ncsnx.runs.folder import Run, list_runs, open_run
+from ncsnx.runs.parsing import read_json
 from ncsnx.runs.source import Source, open_source
 
 
@@ -69,10 +68,12 @@ def _refuse_overrides(source: Source, overrides: list[str] | None) -> None:
 def read_origins(run: Run) -> dict[str, str]:
     """Where the values of a run's experiment came from, as recorded. Raises NcsnxError for a damaged file."""
     try:
-        origins = json.loads(reading.read_bytes(run.origins_path, reading.JSON_LIMIT))
+        origins = read_json(run.origins_path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise NcsnxError(f"can't read {run.origins_path}: {error.strerror}; mend it or remove it") from error
+    except ValueError as error:
         raise NcsnxError(f"{run.origins_path}: expected JSON, but {error}; mend it or remove it") from error
     if not isinstance(origins, dict):
         raise NcsnxError(f"{run.origins_path}: expected an object, found {type(origins).__name__}")

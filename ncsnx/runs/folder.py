@@ -1,17 +1,18 @@
 """A run is a folder that explains itself: its places, how it comes into being, and how it is found again."""
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
 import attrs
 
 from ncsnx.config import codec
+from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs import atomic, reading
+from ncsnx.runs import atomic
 from ncsnx.runs.export import is_export
 from ncsnx.runs.names import check_run_name, near_matches
+from ncsnx.runs.parsing import read_json
 
 _FINGERPRINT = "data_fingerprint"
 
@@ -145,7 +146,7 @@ class Run:
         config = self._read_config()
         fingerprint = config.get(_FINGERPRINT)
         if _FINGERPRINT not in config or not isinstance(fingerprint, str | None):
-            raise NcsnxError(f"{self.config_path}: expected text under {_FINGERPRINT}, found {fingerprint!r}")
+            raise NcsnxError(f"{self.config_path}: expected text under {_FINGERPRINT}, found {quoted(fingerprint)}")
         return fingerprint
 
     def update_experiment(self, experiment: Experiment) -> None:
@@ -158,10 +159,10 @@ class Run:
 
     def _read_config(self) -> dict[str, Any]:
         try:
-            config = json.loads(reading.read_bytes(self.config_path, reading.JSON_LIMIT))
+            config = read_json(self.config_path)
         except OSError as error:
             raise NcsnxError(f"can't read {self.config_path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise NcsnxError(f"{self.config_path}: expected JSON, but {error}") from error
         if not isinstance(config, dict):
             raise NcsnxError(f"{self.config_path}: expected a JSON object, found {type(config).__name__}")

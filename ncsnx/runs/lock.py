@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
+from ncsnx.runs.parsing import read_json
 from ncsnx.runs.process import this_process
 
 LOCK, HOLDER = ".lock", ".holder.json"
@@ -35,6 +35,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
     moment its holder ends, however that ends, and a note that a killed holder left is overwritten.
     """
     lock_path, holder_path = folder / LOCK, folder / HOLDER
+    reading.refuse_links(lock_path)
     lock = FileLock(lock_path)
     with atomic.reporting(lock_path, 0):
         try:
@@ -70,7 +71,7 @@ def writer_of(folder: Path) -> str | None:
 
 def _holder(path: Path) -> str:
     try:
-        note = json.loads(reading.read_bytes(path, reading.JSON_LIMIT))
+        note = read_json(path)
         command = shorten(str(note["command"]), 100, placeholder=" …")
         return f"process {note['pid']} on {note['host']} ({command}, since {note['started']})"
     except (OSError, ValueError, KeyError, TypeError):

@@ -7,7 +7,6 @@ are still those that were written, the manifest tells.
 
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -19,10 +18,12 @@ from typing import Any, Self
 import attrs
 
 from ncsnx.config.canonical import digest
+from ncsnx.config.checks import quoted
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, part_file, step_name, step_of
+from ncsnx.runs.parsing import parse_json
 from ncsnx.runs.scores import Best, best_checkpoint
 
 MANIFEST = "manifest.json"
@@ -36,6 +37,7 @@ _FAULTS = {
     errno.ENOTDIR: "is missing",
     errno.ELOOP: "is a symbolic link, and those are not followed",
     errno.ENODEV: "isn't a file",
+    errno.ENXIO: "isn't a file",
     errno.EFBIG: "is larger than any such file",
     errno.EIO: "can't be read: the disk reports an error",
 }
@@ -103,6 +105,7 @@ def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes]]
     name is moved aside (`step-00000150.unsound-1`), a sound one refused. Raises NcsnxError where the system
     refuses.
     """
+    reading.refuse_links(parent)
     final = parent / step_name(step)
     _make_way(final)
     with atomic.new_folder(final) as folder:
@@ -120,6 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
     """
+    reading.refuse_links(folder.parent)
     if folder.is_symlink():
         raise UnsoundError(f"{folder} {_FAULTS[errno.ELOOP]}")
     path = folder / MANIFEST
@@ -146,8 +150,8 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
     if _record(folder, manifest, STATE).size > reading.JSON_LIMIT:
         raise UnsoundError(f"{path} {_FAULTS[errno.EFBIG]}")
     try:
-        state = json.loads(read_verified(folder, manifest, STATE))
-    except (ValueError, RecursionError) as error:
+        state = parse_json(read_verified(folder, manifest, STATE))
+    except ValueError as error:
         raise UnsoundError(f"{path} isn't JSON: {error}") from error
     if not isinstance(state, dict):
         raise UnsoundError(f"{path} isn't a JSON object")
@@ -197,6 +201,7 @@ def strangers(folder: Path, manifest: Manifest) -> list[str]:
 
 def checkpoints(run: Run) -> list[int]:
     """The steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
+    reading.refuse_links(run.checkpoints)
     try:
         found = [step_of(entry.name) for entry in run.checkpoints.iterdir()]
     except FileNotFoundError:
@@ -301,17 +306,19 @@ def _make_way(folder: Path) -> None:
 
 def _parsed(path: Path, written: bytes) -> Manifest:
     try:
-        content = json.loads(written)
+        content = parse_json(written)
         # JSON can be written in many ways, and a digest of the content sees no difference; one of them is ours
         intact = isinstance(content, dict) and atomic.json_bytes(content) == written
         intact = intact and content.pop("digest", None) == digest(content)
-    except (ValueError, RecursionError):
+    except ValueError:
         content, intact = {}, False
     if not intact:
         raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NcsnxError(f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx")
+        raise NcsnxError(
+            f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
+        )
     match content:
         case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
             with suppress(KeyError, TypeError, ValueError):

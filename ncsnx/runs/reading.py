@@ -11,6 +11,8 @@ from typing import Literal
 
 import attrs
 
+from ncsnx.errors import NcsnxError
+
 JSON_LIMIT = 16 * 2**20
 """Bytes that a manifest, a state, a configuration or a protocol has at the most; the largest have some 100 kB."""
 RECORDS_LIMIT = 2**30
@@ -52,6 +54,13 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
         if max(size, len(content)) > limit:
             raise OSError(errno.EFBIG, f"it has {max(size, len(content)):,} bytes, and no such file has over {limit:,}")
         return content
+
+
+def refuse_links(*paths: Path) -> None:
+    """Raises NcsnxError if one of the paths is a symbolic link: what is written into a run stays in it."""
+    for path in paths:
+        if path.is_symlink():
+            raise NcsnxError(f"{path} is a symbolic link, and those are not followed in a run; remove it")
 
 
 def entries(folder: Path) -> list[Entry]:

@@ -16,9 +16,12 @@ from typing import Any, Self
 
 import attrs
 
+from ncsnx.config.checks import quoted
+from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
+from ncsnx.runs.parsing import read_json
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
@@ -47,8 +50,7 @@ class ScoreFile:
     @classmethod
     def open(cls, folder: Path, protocol: Mapping[str, Any], metric: str = "", caption: str = "") -> Self:
         """The sweep of this protocol in `folder`, which need not exist. Raises NcsnxError for a damaged file."""
-        if folder.is_symlink() or folder.parent.is_symlink():
-            raise NcsnxError(f"{folder} is reached by a symbolic link, and those are not followed in a run; remove it")
+        reading.refuse_links(folder.parent, folder)
         try:
             found = cls.read(folder)
         except FileNotFoundError:
@@ -62,17 +64,17 @@ class ScoreFile:
         """The sweep in `folder`. Raises FileNotFoundError where there is none, NcsnxError for a damaged file."""
         path = folder / SCORES
         try:
-            content = json.loads(reading.read_bytes(path, reading.RECORDS_LIMIT))
+            content = read_json(path, reading.RECORDS_LIMIT)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise NcsnxError(f"can't read {path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat `ncsnx fid`") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
         if type(version) is int and version > SCHEMA_VERSION:
             raise NcsnxError(
-                f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
+                f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
             )
         match content:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
@@ -224,7 +226,7 @@ def _key(row: Row) -> tuple[int, str]:
 def _is_row(row: object) -> bool:
     match row:
         case {"step": int(step), "weights_sha256": str(), "score": score}:
-            return step >= 0 and not isinstance(step, bool) and _number(score) is not None
+            return not isinstance(step, bool) and 0 <= step <= MOST_STEPS and _number(score) is not None
     return False
 
 

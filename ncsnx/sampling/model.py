@@ -14,7 +14,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.networks import ScoreNetwork, empty_network, prepare
+from ncsnx.networks import ScoreNetwork, empty_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.export import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
@@ -115,12 +115,7 @@ def build_model(saved: SavedWeights, runtime: Runtime | None = None) -> ScoreMod
     load_plugins("ncsnx.runtime")
     runtime = Runtime.choose() if runtime is None else runtime
     network = empty_network(saved.experiment)
-    try:
-        network.load_state_dict(dict(saved.tensors))
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        config = saved.source.path / "config.json"
-        raise NcsnxError(f"{saved.where} doesn't fit the network of {config}: {first:.300}") from error
+    load_weights(network, saved.tensors, str(saved.where))
     network = network.to(runtime.device).eval().requires_grad_(False)
     return ScoreModel(
         network=prepare(network, runtime.execution(saved.experiment)),

@@ -17,6 +17,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.process import this_process
+from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.segments import versions
 from ncsnx.runs.source import Source
 from ncsnx.sampling.build import build_sampler
@@ -121,7 +122,10 @@ def default_folder(model: ScoreModel, request: SampleRequest) -> Path:
     """
     mark = digest({**protocol(model, request), "n": request.n, "frames": request.frames, "film": request.film})[:8]
     kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
-    return _samples_place(model.source) / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
+    place = _samples_place(model.source)
+    folder = place / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
+    refuse_links(place, folder)
+    return folder
 
 
 def protocol(model: ScoreModel, request: SampleRequest) -> dict[str, Any]:

@@ -6,6 +6,7 @@ have changed, and the change is recorded.
 
 from typing import Any
 
+from ncsnx.config.checks import shortened
 from ncsnx.config.codec import identity
 from ncsnx.config.comparison import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
@@ -93,7 +94,7 @@ def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
         for key, value in last[part].items()
     }
     changed = [
-        f"{key} {before[key]} → {value}"
+        f"{key} {shortened(str(before[key]))} → {value}"
         for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()
         if key != "workers" and before.get(key, value) != value
     ]
