@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 _SEED = 0
 """Of the samples in the picture: fixed, so that nobody chose them."""
 _BATCH_SIZE = 64
-_LONG_S = 60.0
-"""From here on it is worth saying how long the picture takes, and how to do without."""
+_GRID = 16
+"""Samples in the picture, where nothing else is said."""
+_LONG_S = 10 * 60.0
+"""A picture that takes longer is drawn on request only."""
 
 
 def export_command(
@@ -30,8 +32,15 @@ def export_command(
         str, typer.Option("--license", metavar="ID", help="The weights' licence, as the Hub names it, such as mit.")
     ] = "unknown",
     grid: Annotated[
-        int, typer.Option("--grid", metavar="N", min=0, max=100, help="Samples in the picture; 0 leaves it out.")
-    ] = 16,
+        int | None,
+        typer.Option(
+            "--grid",
+            metavar="N",
+            min=0,
+            max=100,
+            help="Samples in the picture; 0 leaves it out. [16, if they take ten minutes at most]",
+        ),
+    ] = None,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     device: options.Device = "auto",
@@ -73,7 +82,8 @@ def export_command(
             saved = read_weights(place, ckpt)
             _say_which(messages, place, saved)
             model = build_model(saved, runtime)
-            picture = _picture(messages, model, grid, data, stop) if grid else None
+            shown = _affordable(messages, model) if grid is None else grid
+            picture = _picture(messages, model, shown, data, stop) if shown else None
             recorded = recorded_scores(place, saved.experiment, saved.step, saved.sha256)
             for line in recorded.unreadable:
                 messages.warning(f"scores that are left out: {line}")
@@ -93,7 +103,7 @@ def export_command(
                 evaluations=model.evaluations,
                 license=license,
                 scores=recorded.scores,
-                picture=Picture(images=grid, seed=_SEED) if picture else None,
+                picture=Picture(images=shown, seed=_SEED) if picture else None,
             )
             stop.check()
             export = write_export(out, config, content, text, picture)
@@ -112,7 +122,7 @@ def export_command(
                     "model_sha256": config.model_sha256,
                     "model_bytes": config.model_bytes,
                     "license": license,
-                    "grid": grid,
+                    "grid": shown,
                     "scores": [dict(score.measured) for score in recorded.scores],
                 }
             )
@@ -123,6 +133,21 @@ def _say_which(messages: "Messages", run: "Run", saved: "SavedWeights") -> None:
     messages.info(f"{run.path}, step {saved.step:,}: {which}")
 
 
+def _affordable(messages: "Messages", model: "ScoreModel") -> int:
+    """How many samples the picture has by default, by evaluations that are timed now: none where they take long."""
+    from ncsnx.console.text import duration
+    from ncsnx.evaluation.estimate import seconds_per_image
+
+    seconds = seconds_per_image(model, 1) * model.evaluations * _GRID
+    if seconds <= _LONG_S:
+        return _GRID
+    messages.warning(
+        f"no picture: {_GRID} samples take about {duration(seconds)} on {model.runtime.device}; --grid {_GRID} draws "
+        "them all the same, --grid 4 fewer"
+    )
+    return 0
+
+
 def _picture(messages: "Messages", model: "ScoreModel", n: int, data: Path | None, stop: "StopRequest") -> bytes:
     """A PNG with the first n samples, with progress. Raises NcsnxError."""
     import math
@@ -130,15 +155,10 @@ def _picture(messages: "Messages", model: "ScoreModel", n: int, data: Path | Non
     import torch
 
     from ncsnx.console.progress import progress
-    from ncsnx.console.text import duration
     from ncsnx.errors import NcsnxError, Stopped
-    from ncsnx.evaluation.estimate import seconds_per_image
     from ncsnx.images import grid, png_bytes, square_columns, to_uint8
     from ncsnx.sampling import SampleRequest, draw
 
-    seconds = seconds_per_image(model, min(n, _BATCH_SIZE)) * model.evaluations * n
-    if seconds > _LONG_S:
-        messages.info(f"the picture takes about {duration(seconds)}; --grid 4 is shorter, --grid 0 leaves it out")
     request = SampleRequest(n=n, seed=_SEED, batch_size=_BATCH_SIZE)
     states = math.ceil(n / _BATCH_SIZE) * (model.evaluations + 1)
     try:
