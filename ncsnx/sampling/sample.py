@@ -219,7 +219,8 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
         splits = open_data(model.experiment.data, data_folder(data))
     except NcsnxError as error:
         raise NcsnxError(f"the sampler starts from training images (data_init): {error}; {advice}") from error
-    if splits.fingerprint != model.source.data_fingerprint():
+    recorded = model.source.data_fingerprint()
+    if recorded is not None and splits.fingerprint != recorded:
         raise NcsnxError(
             "the sampler starts from training images (data_init), and the data isn't that of "
             f"{model.source.path}; {advice}"

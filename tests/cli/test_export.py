@@ -316,6 +316,9 @@ def test_starting_from_training_images_needs_them(workplace: Path) -> None:
     write_export(workplace / "other", other, model.model_content(other), "# card\n")
     result = command("sample", "other", *words, folder=workplace)
     assert "the data isn't that of other" in error(result)
+    unknown = attrs.evolve(model.config(), data_fingerprint=None)
+    write_export(workplace / "unknown", unknown, model.model_content(unknown), "# card\n")
+    assert command("sample", "unknown", *words, folder=workplace).code == 0
 
 
 def test_weights_that_do_not_fit_the_network_are_one_line(workplace: Path) -> None:
