@@ -1,7 +1,7 @@
 """`ncsnx export`: a self-contained folder with one checkpoint of a run, to be passed on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,8 +58,8 @@ def export_command(
     averaged ones (EMA), or the raw ones of a run that averages none.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.runs.card import Picture, card, check_license
-        from ncsnx.runs.export import check_target, export_config, unfinished, write_export
+        from ncsnx.runs.card import check_license
+        from ncsnx.runs.export import check_target, unfinished
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
@@ -73,64 +73,76 @@ def export_command(
         if ckpt == "best":
             messages.info(f"best: {require_best(place)}")
 
-        from ncsnx.evaluation.recorded import recorded_scores
         from ncsnx.runtime import Runtime
         from ncsnx.sampling.model import build_model, read_weights
 
         with StopRequest() as stop:
             runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
             saved = read_weights(place, ckpt)
-            _say_which(messages, place, saved)
+            which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
+            messages.info(f"{place.path}, step {saved.step:,}: {which}")
             model = build_model(saved, runtime)
             shown = _affordable(messages, model) if grid is None else grid
             picture = _picture(messages, model, shown, data, stop) if shown else None
-            recorded = recorded_scores(place, saved.experiment, saved.step, saved.sha256)
-            for line in recorded.unreadable:
-                messages.warning(f"scores that are left out: {line}")
-            content = saved.to_safetensors()
-            config = export_config(
-                saved.experiment,
-                run=place.name,
-                step=saved.step,
-                weights=saved.weights,
-                checkpoint_sha256=saved.sha256,
-                model=content,
-                data_fingerprint=place.data_fingerprint(),
-            )
-            text = card(
-                config,
-                parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-                evaluations=model.evaluations,
-                license=license,
-                scores=recorded.scores,
-                picture=Picture(images=shown, seed=_SEED) if picture else None,
-            )
             stop.check()
-            export = write_export(out, config, content, text, picture)
-        if license == "unknown":
-            messages.info("the card says `license: unknown`; name the licence there, or with --license")
-        scores = f"scores of {len(recorded.scores)} sweeps" if recorded.scores else "no scores of it are recorded"
-        messages.info(f"exported: {export.path} ({len(content):,} bytes of weights; {scores})")
-        messages.info(f"next: ncsnx sample {export.path} --n 16")
+            facts = _write(messages, place, saved, model, out, license, shown, picture)
         if json:
-            messages.json(
-                {
-                    "folder": str(export.path),
-                    "run": config.run,
-                    "step": config.step,
-                    "weights": config.weights,
-                    "model_sha256": config.model_sha256,
-                    "model_bytes": config.model_bytes,
-                    "license": license,
-                    "grid": shown,
-                    "scores": [dict(score.measured) for score in recorded.scores],
-                }
-            )
+            messages.json(facts)
 
 
-def _say_which(messages: "Messages", run: "Run", saved: "SavedWeights") -> None:
-    which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
-    messages.info(f"{run.path}, step {saved.step:,}: {which}")
+def _write(
+    messages: "Messages",
+    run: "Run",
+    saved: "SavedWeights",
+    model: "ScoreModel",
+    out: Path,
+    license: str,
+    shown: int,
+    picture: bytes | None,
+) -> dict[str, Any]:
+    """Writes the folder, and says and returns what is in it. Raises NcsnxError."""
+    from ncsnx.evaluation.recorded import recorded_scores
+    from ncsnx.runs.card import UNKNOWN_LICENSE, Picture, card
+    from ncsnx.runs.export import export_config, write_export
+
+    recorded = recorded_scores(run, saved.experiment, saved.step, saved.sha256)
+    for line in recorded.unreadable:
+        messages.warning(f"scores that are left out: {line}")
+    content = saved.to_safetensors()
+    config = export_config(
+        saved.experiment,
+        run=run.name,
+        step=saved.step,
+        weights=saved.weights,
+        checkpoint_sha256=saved.sha256,
+        model=content,
+        data_fingerprint=run.data_fingerprint(),
+    )
+    text = card(
+        config,
+        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        evaluations=model.evaluations,
+        license=license,
+        scores=recorded.scores,
+        picture=Picture(images=shown, seed=_SEED) if picture else None,
+    )
+    export = write_export(out, config, content, text, picture)
+    if license == UNKNOWN_LICENSE:
+        messages.info("the card says `license: unknown`; name the licence there, or with --license")
+    scores = f"scores of {len(recorded.scores)} sweeps" if recorded.scores else "no scores of it are recorded"
+    messages.info(f"exported: {export.path} ({len(content):,} bytes of weights; {scores})")
+    messages.info(f"next: ncsnx sample {export.path} --n 16")
+    return {
+        "folder": str(export.path),
+        "run": config.run,
+        "step": config.step,
+        "weights": config.weights,
+        "model_sha256": config.model_sha256,
+        "model_bytes": config.model_bytes,
+        "license": license,
+        "grid": shown,
+        "scores": [dict(score.measured) for score in recorded.scores],
+    }
 
 
 def _affordable(messages: "Messages", model: "ScoreModel") -> int:

@@ -30,6 +30,10 @@ HOSTILE = [
     "\\",
     "\\*a\\*",
     "</details></table>",
+    "---",
+    "- item",
+    "1. item",
+    "    code",
 ]
 
 
