@@ -1,7 +1,7 @@
 """`ncsnx export`: a self-contained folder with one checkpoint of a run, to be passed on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 _SEED = 0
 """Of the samples in the picture: fixed, so that nobody chose them."""
 _BATCH_SIZE = 64
-_LONG_S = 60.0
-"""From here on it is worth saying how long the picture takes, and how to do without."""
+_GRID = 16
+"""Samples in the picture, where nothing else is said."""
+_LONG_S = 10 * 60.0
+"""A picture that takes longer is drawn on request only."""
 
 
 def export_command(
@@ -30,8 +32,15 @@ def export_command(
         str, typer.Option("--license", metavar="ID", help="The weights' licence, as the Hub names it, such as mit.")
     ] = "unknown",
     grid: Annotated[
-        int, typer.Option("--grid", metavar="N", min=0, max=100, help="Samples in the picture; 0 leaves it out.")
-    ] = 16,
+        int | None,
+        typer.Option(
+            "--grid",
+            metavar="N",
+            min=0,
+            max=100,
+            help="Samples in the picture; 0 leaves it out. [16, if they take ten minutes at most]",
+        ),
+    ] = None,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     device: options.Device = "auto",
@@ -49,8 +58,8 @@ def export_command(
     averaged ones (EMA), or the raw ones of a run that averages none.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.runs.card import Picture, card, check_license
-        from ncsnx.runs.export import check_target, export_config, unfinished, write_export
+        from ncsnx.runs.card import check_license
+        from ncsnx.runs.export import check_target, unfinished
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
@@ -64,63 +73,91 @@ def export_command(
         if ckpt == "best":
             messages.info(f"best: {require_best(place)}")
 
-        from ncsnx.evaluation.recorded import recorded_scores
         from ncsnx.runtime import Runtime
         from ncsnx.sampling.model import build_model, read_weights
 
         with StopRequest() as stop:
             runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
             saved = read_weights(place, ckpt)
-            _say_which(messages, place, saved)
+            which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
+            messages.info(f"{place.path}, step {saved.step:,}: {which}")
             model = build_model(saved, runtime)
-            picture = _picture(messages, model, grid, data, stop) if grid else None
-            recorded = recorded_scores(place, saved.experiment, saved.step, saved.sha256)
-            for line in recorded.unreadable:
-                messages.warning(f"scores that are left out: {line}")
-            content = saved.to_safetensors()
-            config = export_config(
-                saved.experiment,
-                run=place.name,
-                step=saved.step,
-                weights=saved.weights,
-                checkpoint_sha256=saved.sha256,
-                model=content,
-                data_fingerprint=place.data_fingerprint(),
-            )
-            text = card(
-                config,
-                parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-                evaluations=model.evaluations,
-                license=license,
-                scores=recorded.scores,
-                picture=Picture(images=grid, seed=_SEED) if picture else None,
-            )
+            shown = _affordable(messages, model) if grid is None else grid
+            picture = _picture(messages, model, shown, data, stop) if shown else None
             stop.check()
-            export = write_export(out, config, content, text, picture)
-        if license == "unknown":
-            messages.info("the card says `license: unknown`; name the licence there, or with --license")
-        scores = f"scores of {len(recorded.scores)} sweeps" if recorded.scores else "no scores of it are recorded"
-        messages.info(f"exported: {export.path} ({len(content):,} bytes of weights; {scores})")
-        messages.info(f"next: ncsnx sample {export.path} --n 16")
+            facts = _write(messages, place, saved, model, out, license, shown, picture)
         if json:
-            messages.json(
-                {
-                    "folder": str(export.path),
-                    "run": config.run,
-                    "step": config.step,
-                    "weights": config.weights,
-                    "model_sha256": config.model_sha256,
-                    "model_bytes": config.model_bytes,
-                    "license": license,
-                    "grid": grid,
-                    "scores": [dict(score.measured) for score in recorded.scores],
-                }
-            )
+            messages.json(facts)
 
 
-def _say_which(messages: "Messages", run: "Run", saved: "SavedWeights") -> None:
-    which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
-    messages.info(f"{run.path}, step {saved.step:,}: {which}")
+def _write(
+    messages: "Messages",
+    run: "Run",
+    saved: "SavedWeights",
+    model: "ScoreModel",
+    out: Path,
+    license: str,
+    shown: int,
+    picture: bytes | None,
+) -> dict[str, Any]:
+    """Writes the folder, and says and returns what is in it. Raises NcsnxError."""
+    from ncsnx.evaluation.recorded import recorded_scores
+    from ncsnx.runs.card import UNKNOWN_LICENSE, Picture, card
+    from ncsnx.runs.export import export_config, write_export
+
+    recorded = recorded_scores(run, saved.experiment, saved.step, saved.sha256)
+    for line in recorded.unreadable:
+        messages.warning(f"scores that are left out: {line}")
+    content = saved.to_safetensors()
+    config = export_config(
+        saved.experiment,
+        run=run.name,
+        step=saved.step,
+        weights=saved.weights,
+        checkpoint_sha256=saved.sha256,
+        model=content,
+        data_fingerprint=run.data_fingerprint(),
+    )
+    text = card(
+        config,
+        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        evaluations=model.evaluations,
+        license=license,
+        scores=recorded.scores,
+        picture=Picture(images=shown, seed=_SEED) if picture else None,
+    )
+    export = write_export(out, config, content, text, picture)
+    if license == UNKNOWN_LICENSE:
+        messages.info("the card says `license: unknown`; name the licence there, or with --license")
+    scores = f"scores of {len(recorded.scores)} sweeps" if recorded.scores else "no scores of it are recorded"
+    messages.info(f"exported: {export.path} ({len(content):,} bytes of weights; {scores})")
+    messages.info(f"next: ncsnx sample {export.path} --n 16")
+    return {
+        "folder": str(export.path),
+        "run": config.run,
+        "step": config.step,
+        "weights": config.weights,
+        "model_sha256": config.model_sha256,
+        "model_bytes": config.model_bytes,
+        "license": license,
+        "grid": shown,
+        "scores": [dict(score.measured) for score in recorded.scores],
+    }
+
+
+def _affordable(messages: "Messages", model: "ScoreModel") -> int:
+    """How many samples the picture has by default, by evaluations that are timed now: none where they take long."""
+    from ncsnx.console.text import duration
+    from ncsnx.evaluation.estimate import seconds_per_image
+
+    seconds = seconds_per_image(model, 1) * model.evaluations * _GRID
+    if seconds <= _LONG_S:
+        return _GRID
+    messages.warning(
+        f"no picture: {_GRID} samples take about {duration(seconds)} on {model.runtime.device}; --grid {_GRID} draws "
+        "them all the same, --grid 4 fewer"
+    )
+    return 0
 
 
 def _picture(messages: "Messages", model: "ScoreModel", n: int, data: Path | None, stop: "StopRequest") -> bytes:
@@ -130,15 +167,10 @@ def _picture(messages: "Messages", model: "ScoreModel", n: int, data: Path | Non
     import torch
 
     from ncsnx.console.progress import progress
-    from ncsnx.console.text import duration
     from ncsnx.errors import NcsnxError, Stopped
-    from ncsnx.evaluation.estimate import seconds_per_image
     from ncsnx.images import grid, png_bytes, square_columns, to_uint8
     from ncsnx.sampling import SampleRequest, draw
 
-    seconds = seconds_per_image(model, min(n, _BATCH_SIZE)) * model.evaluations * n
-    if seconds > _LONG_S:
-        messages.info(f"the picture takes about {duration(seconds)}; --grid 4 is shorter, --grid 0 leaves it out")
     request = SampleRequest(n=n, seed=_SEED, batch_size=_BATCH_SIZE)
     states = math.ceil(n / _BATCH_SIZE) * (model.evaluations + 1)
     try:

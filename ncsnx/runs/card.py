@@ -85,7 +85,7 @@ def card(
         *_front(experiment, check_license(license)),
         f"# {text(experiment.name)}",
         _summary(config, parameters, evaluations),
-        *([text(experiment.note)] if experiment.note else []),
+        *([f"Note: {text(experiment.note)}"] if experiment.note else []),
         *(_shown(picture) if picture else []),
         *_usage(experiment),
         *_scores(scores),

@@ -241,6 +241,15 @@ def test_a_picture_that_cannot_be_drawn_says_how_to_do_without(workplace: Path) 
     assert "samples.png" not in (model.path / "README.md").read_text()
 
 
+def test_a_picture_that_would_take_long_is_drawn_on_request_only(workplace: Path) -> None:
+    change_run(workplace, '"steps_per_level": 1', '"steps_per_level": 1000000')
+    result = export(workplace, "--json")
+    assert result.code == 0
+    assert "warning: no picture: 16 samples take about" in result.err
+    assert json.loads(result.out)["grid"] == 0
+    assert not (workplace / "model" / "samples.png").exists()
+
+
 def test_scores_that_cannot_be_read_are_left_out_with_a_warning(scored: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(scored, tmp_path / "work"))
     (sweep,) = (folder / RUN / "loss").iterdir()
@@ -307,6 +316,9 @@ def test_starting_from_training_images_needs_them(workplace: Path) -> None:
     write_export(workplace / "other", other, model.model_content(other), "# card\n")
     result = command("sample", "other", *words, folder=workplace)
     assert "the data isn't that of other" in error(result)
+    unknown = attrs.evolve(model.config(), data_fingerprint=None)
+    write_export(workplace / "unknown", unknown, model.model_content(unknown), "# card\n")
+    assert command("sample", "unknown", *words, folder=workplace).code == 0
 
 
 def test_weights_that_do_not_fit_the_network_are_one_line(workplace: Path) -> None:
@@ -336,11 +348,10 @@ def test_a_damaged_model_is_refused_by_sample(workplace: Path) -> None:
 
 def test_an_export_that_is_asked_to_stop_leaves_nothing(workplace: Path) -> None:
     change_run(workplace, '"steps_per_level": 1', '"steps_per_level": 100000')
-    words = ("export", "digits", "--out", "model", *CPU)
+    words = ("export", "digits", "--out", "model", "--grid", "16", *CPU)
     with start(*words, folder=workplace) as process:
         assert process.stderr is not None
         assert "step 12: EMA weights" in process.stderr.readline()
-        assert "the picture takes about" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 143

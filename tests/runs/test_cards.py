@@ -30,6 +30,10 @@ HOSTILE = [
     "\\",
     "\\*a\\*",
     "</details></table>",
+    "---",
+    "- item",
+    "1. item",
+    "    code",
 ]
 
 
@@ -148,6 +152,20 @@ def test_any_text_is_shown_as_it_is_and_is_nothing_but_text(words: str) -> None:
         assert structure(frame.format(text(words))) == structure(frame.format("harmless"))
     if words.isprintable() and words.strip() == words:
         assert shown(f"before {text(words)} after") == f"before {words} after"
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        ("https://evil.example", r"https\://evil\.example"),
+        ("www.evil.example", r"www\.evil\.example"),
+        (":smile: @somebody", r"\:smile: \@somebody"),
+        ("8.21 ± 0.30 (of 1,000 images); seed: 0, 1e-05", "8.21 ± 0.30 (of 1,000 images); seed: 0, 1e-05"),
+    ],
+)
+def test_addresses_are_broken_and_plain_words_stay_readable(words: str, written: str) -> None:
+    """Renderers make links of bare addresses, which Markdown's own rules don't."""
+    assert text(words) == written
 
 
 @pytest.mark.parametrize("words", HOSTILE)
