@@ -93,10 +93,11 @@ def from_published(network: ScoreNetwork, published: Mapping[str, Tensor]) -> di
 
 
 def same_levels(network: ScoreNetwork, published_sigmas: Tensor) -> bool:
-    """Whether a published state's `sigmas` are the network's noise levels, to the accuracy of float32."""
-    ours = torch.tensor(network.noise_levels)
-    theirs = published_sigmas.cpu().float()
-    return theirs.shape == ours.shape and theirs.allclose(ours, rtol=_SIGMAS_TOLERANCE, atol=0)
+    """Whether a published state's `sigmas` are the network's noise levels, to the accuracy of their own type."""
+    ours, theirs = torch.tensor(network.noise_levels), published_sigmas.cpu()
+    if not theirs.is_floating_point() or theirs.shape != ours.shape:
+        return False
+    return theirs.float().allclose(ours, rtol=max(_SIGMAS_TOLERANCE, torch.finfo(theirs.dtype).eps), atol=0)
 
 
 def _published(name: str, layout: Layout) -> str:

@@ -9,6 +9,7 @@ here, item by item, before anything else sees it.
 
 import hashlib
 import os
+import pickletools
 import re
 import warnings
 import zipfile
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 import torch
@@ -36,6 +37,8 @@ _LEGACY = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\x8a\x0al\xfc\x9cF\xf9 j\xa8
 _NUMBERED = re.compile(r"checkpoint_([0-9]{1,12})\.pth")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _CHUNK = 1 << 20
+_LEGACY_PICKLES = 5  # magic number, version, system, the object, and the names of its storages
+_MOST_REPEATED_TUPLES = 20
 
 
 @attrs.frozen(eq=False)
@@ -104,6 +107,9 @@ def read_published(path: Path) -> PublishedCheckpoint:
         file.seek(0)
         if is_zip:
             _check_archive(path, file, size)
+        else:
+            _check_pickles(path, file, _LEGACY_PICKLES)
+        file.seek(0)
         content = _unpickled(path, file, is_zip)
     return _checked(path, sha256, size, content)
 
@@ -130,6 +136,9 @@ def _check_archive(path: Path, file: BufferedReader, size: int) -> None:
             if grown > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise NcsnxError(f"{path} is a compressed zip, which torch.save doesn't write; {_FORMAT}")
             for entry in entries:
+                if entry.filename.endswith("/data.pkl"):
+                    with archive.open(entry) as data:
+                        _check_pickles(path, data, 1)
                 with archive.open(entry) as data:  # reading to the end compares with the checksum
                     while data.read(_CHUNK):
                         pass
@@ -138,7 +147,28 @@ def _check_archive(path: Path, file: BufferedReader, size: int) -> None:
     # zipfile meets damage with whatever its parts raise
     except Exception as error:
         raise NcsnxError(f"{path} is damaged: {_first_line(error)}; get it anew") from error
-    file.seek(0)
+
+
+def _check_pickles(path: Path, stream: IO[bytes], count: int) -> None:
+    """Refuses tuples that hold one tuple several times, which hold one several times …: a hundred bytes can mean more
+    items than can be counted, and who hashes such a thing can't be stopped. What torch.save writes repeats none.
+    """
+    try:
+        for _ in range(count):
+            tuples: set[Any] = set()
+            repeated, before = 0, ""
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in ("BINPUT", "LONG_BINPUT") and "TUPLE" in before:
+                    tuples.add(argument)
+                repeated += opcode.name in ("BINGET", "LONG_BINGET") and argument in tuples
+                before = opcode.name
+            if repeated > _MOST_REPEATED_TUPLES:
+                raise NcsnxError(f"{path} isn't imported: it repeats tuples, as torch.save doesn't; {_FORMAT}")
+    except (NcsnxError, OSError):
+        raise
+    # as in reading an archive: damage shows itself in many ways
+    except Exception as error:
+        raise NcsnxError(f"{path} is damaged: {_first_line(error)}; get it anew") from error
 
 
 def _unpickled(path: Path, file: BufferedReader, is_zip: bool) -> Any:

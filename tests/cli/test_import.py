@@ -131,6 +131,17 @@ def test_other_contents_of_a_step_are_refused(here: Path) -> None:
     assert "--run NAME" in outcome.err
 
 
+def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
+    assert run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL).code == 0
+    (here / "elsewhere").mkdir()
+    shutil.rmtree(here / "runs" / "cifar10" / "checkpoints")
+    (here / "runs" / "cifar10" / "checkpoints").symlink_to(here / "elsewhere")
+    outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
+    assert outcome.code == 1
+    assert "is a symbolic link, and those are not followed in a run" in outcome.err
+    assert list((here / "elsewhere").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [

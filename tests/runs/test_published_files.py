@@ -235,6 +235,22 @@ def test_lists_that_multiply_are_refused_at_once(position: int, tmp_path: Path) 
     assert time.monotonic() - started < 5
 
 
+@every_format
+def test_tuples_that_multiply_are_refused_before_they_are_hashed(legacy: bool, tmp_path: Path) -> None:
+    nested: tuple[Any, ...] = ("a",)
+    for _ in range(40):
+        nested = (nested, nested)
+    content = saved([{"a": nested}, {}, 0, 0], legacy=legacy)
+    # as the key of a dictionary, which can't be built here, since that hashes it
+    swapped = repickled(
+        content, lambda text: text.replace(b"aq\x02h\x02\x85", b"aq\x02\x85").replace(b"s}q", b"K\x00s}q")
+    )
+    for case in (content, swapped):
+        (tmp_path / "a.pth").write_bytes(case)
+        with pytest.raises(NcsnxError, match="it repeats tuples"):
+            read_published(tmp_path / "a.pth")
+
+
 DECLARATIONS = {"storage": rb"(cpuq.)K\n(tq|Ntq)", "tensor": rb"(QK\x00)K\n(\x85)"}
 """Where the pickle says how many numbers there are: 10."""
 

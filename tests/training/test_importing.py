@@ -232,9 +232,7 @@ def test_weights_in_another_format_become_float32(
     experiment, path = own
     states: list[Any] = torch.load(path, weights_only=True)
     before = states[0]["module.begin_conv.weight"]
-    states[0] = {name: value.to(kind) for name, value in states[0].items() if name != "module.sigmas"} | {
-        "module.sigmas": states[0]["module.sigmas"]
-    }
+    states[0] = {name: value.to(kind) for name, value in states[0].items()}
     path = write(tmp_path / "half.pth", states)
     told = remarks(experiment, read_published(path))
     assert [f"as {str(kind).removeprefix('torch.')}; they were converted" in text for text in told] == [True]
@@ -264,12 +262,12 @@ def test_tensors_that_share_memory_are_taken_apart(own: tuple[Experiment, Path],
     whole = torch.arange(8.0)
     states[0]["module.begin_conv.bias"] = whole[:4]
     states[0]["module.res1.0.conv1.bias"] = whole[::2]
-    states[0]["module.res1.0.conv2.bias"] = whole[:1].expand(4)
+    states[0]["module.res1.0.conv2.bias"] = whole[4:]
     _, folder = imported(tmp_path, experiment, write(tmp_path / "shared.pth", states))
     model = checkpoint.load(folder, ["model"]).model
     assert model["begin.bias"].tolist() == [0, 1, 2, 3]
     assert model["stages.0.0.conv1.bias"].tolist() == [0, 2, 4, 6]
-    assert model["stages.0.0.conv2.bias"].tolist() == [0, 0, 0, 0]
+    assert model["stages.0.0.conv2.bias"].tolist() == [4, 5, 6, 7]
 
 
 # --------------------------------------------------------------------------------------------- what fits, what doesn't
