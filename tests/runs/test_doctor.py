@@ -14,7 +14,7 @@ import pytest
 
 from ncsnx.config import Retention
 from ncsnx.config.canonical import digest
-from ncsnx.runs import doctor
+from ncsnx.runs import atomic, doctor
 from ncsnx.runs.doctor import NOTES, Examination, Finding
 from ncsnx.runs.folder import Run
 from ncsnx.runs.lock import folder_lock, writer_of
@@ -139,7 +139,7 @@ def test_a_state_that_was_tampered_with_and_hashed_again_is_found(sound: Run) ->
     content = json.loads((folder(sound, 20) / MANIFEST).read_bytes())
     del content["digest"]
     content["files"]["state.json"] = {"sha256": hashlib.sha256(written).hexdigest(), "bytes": len(written)}
-    (folder(sound, 20) / MANIFEST).write_text(json.dumps({**content, "digest": digest(content)}))
+    (folder(sound, 20) / MANIFEST).write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     finding = only(doctor.examine(sound))
     assert (finding.kind, finding.path) == ("foreign", folder(sound, 20) / "state.json")
     assert finding.remedy is None
@@ -480,6 +480,11 @@ def test_what_only_a_person_can_mend_is_named_and_left(sound: Run, change: Break
     assert not any(finding.repaired for finding in found.findings)
     assert tree(sound.path) == before
     assert all(finding.advice for finding in found.findings)
+
+
+def test_a_run_whose_checkpoints_came_from_elsewhere_lacks_no_records(run: Run) -> None:
+    write(run, 10)
+    assert doctor.examine(run).findings == []
 
 
 def test_what_another_process_writes_isnt_called_debris(sound: Run) -> None:

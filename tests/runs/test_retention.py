@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ncsnx.config import Experiment, Retention
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError
+from ncsnx.runs import atomic, reading
 from ncsnx.runs import manifest as protocol
-from ncsnx.runs import reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, checkpoints, read_manifest, verify, verify_own
 from ncsnx.runs.names import step_name
@@ -380,7 +380,7 @@ def test_a_file_whose_record_changed_is_verified_anew(run: Run) -> None:
     content = json.loads(path.read_bytes())
     del content["digest"]
     content["files"]["model.safetensors"]["sha256"] = "0" * 64
-    path.write_text(json.dumps({**content, "digest": digest(content)}))
+    path.write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     assert keeper.apply().removed == (10,)
     assert checkpoints(run) == [20, 30]
 
@@ -492,7 +492,7 @@ def test_a_manifest_that_names_files_elsewhere_removes_nothing(run: Run, tmp_pat
     del content["digest"]
     content["removed"] = content["removing"] = ["../../../precious"]
     content["removing"] = {"../../../precious": {"sha256": "0" * 64, "bytes": 8}}
-    path.write_text(json.dumps({**content, "digest": digest(content)}))
+    path.write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     Keeper(run, with_rules(run, keep_last=1)).apply()
     assert finish_removals(run) == []
     assert (tmp_path / "precious").read_text() == "precious"
