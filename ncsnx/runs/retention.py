@@ -15,7 +15,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.retention import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import Manifest, UnsoundError, checkpoints, read_manifest, verify_file
+from ncsnx.runs.manifest import MANIFEST, Manifest, UnsoundError, checkpoints, read_manifest, verify_file
 from ncsnx.runs.names import part_file, step_name
 from ncsnx.runs.removal import remove_checkpoint, remove_files
 from ncsnx.runs.scores import ScoreFile, best_checkpoint
@@ -142,6 +142,7 @@ class Keeper:
         self._experiment = experiment
         self._should_stop = should_stop
         self._verified: dict[_Signature, UnsoundError | None] = {}
+        self._manifests: dict[_Signature, Manifest] = {}
         self._said: set[str] = set()
 
     def announcement(self) -> list[str]:
@@ -236,7 +237,7 @@ class Keeper:
         for step in checkpoints(self._run):
             folder = self._run.checkpoints / step_name(step)
             try:
-                manifest = read_manifest(folder)
+                manifest = self._manifest(folder)
             except UnsoundError:
                 unsound.add(step)
                 continue
@@ -246,6 +247,15 @@ class Keeper:
             else:
                 manifests[step] = manifest
         return manifests, unsound
+
+    def _manifest(self, folder: Path) -> Manifest:
+        """A checkpoint's manifest, parsed once: they are asked for before each removal. Raises UnsoundError."""
+        signature = _signature(folder / MANIFEST, "")
+        if signature is None or folder.is_symlink():
+            return read_manifest(folder)
+        if signature not in self._manifests:
+            self._manifests[signature] = read_manifest(folder)
+        return self._manifests[signature]
 
     def _scores(self, manifests: dict[int, Manifest]) -> Judgement:
         """Raises NcsnxError for scores that can't be read: then nobody knows the best."""

@@ -19,7 +19,6 @@ from ncsnx.runs.scores import ScoreFile
 OPTIMIZER = "optimizer.safetensors"
 REPOSITORY = Path(__file__).parents[2]
 NOBODY = 65534
-_BECOME = f"os.setgid({NOBODY}), os.setuid({NOBODY})"
 
 
 def contents(experiment: Experiment, step: int) -> dict[str, bytes]:
@@ -74,14 +73,16 @@ def tree(place: Path) -> dict[str, bytes]:
 
 
 def as_nobody(code: str, *arguments: object, place: Path) -> "subprocess.CompletedProcess[str]":
-    """Runs Python code that calls `drop()` when it is to become a user whom permissions bind; `place` becomes his."""
+    """Runs Python code in `place`, which becomes that of a user whom permissions bind; `drop()` makes him of root.
+
+    Paths must be relative: he can't pass through the folders above.
+    """
     is_root = os.geteuid() == 0
     if is_root:
-        for parent in (place, *place.parents):
-            parent.chmod(parent.stat().st_mode | 0o005)
         for path in (place, *place.rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    return python(f"import os\ndrop = lambda: {is_root} and (os.setgroups([]), {_BECOME})\n{code}", *arguments)
+    become = f"(os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY}))" if is_root else "None"
+    return python(f"import os\nos.chdir({str(place)!r})\ndrop = lambda: {become}\n{code}", *arguments)
 
 
 def python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ncsnx.config import Experiment, Retention
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError
+from ncsnx.runs import atomic, reading
 from ncsnx.runs import manifest as protocol
-from ncsnx.runs import reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, checkpoints, read_manifest, verify, verify_own
 from ncsnx.runs.names import step_name
@@ -372,18 +372,25 @@ def test_what_was_verified_is_not_read_again_until_it_changes(run: Run, monkeypa
     assert checkpoints(run) == [30, 40, 50]
 
 
-def test_a_checkpoint_that_was_replaced_is_verified_anew(run: Run) -> None:
+def test_a_file_whose_record_changed_is_verified_anew(run: Run) -> None:
     write(run, 10, 20, 30)
     keeper = Keeper(run, with_rules(run, keep_last=1))
     keeper.plan()
-    shutil.rmtree(folder(run, 30))
-    write(run, 30)
-    content = json.loads((folder(run, 30) / MANIFEST).read_bytes())
-    content["files"]["model.safetensors"]["sha256"] = "0" * 64
+    path = folder(run, 30) / MANIFEST
+    content = json.loads(path.read_bytes())
     del content["digest"]
-    (folder(run, 30) / MANIFEST).write_text(json.dumps({**content, "digest": digest(content)}))
+    content["files"]["model.safetensors"]["sha256"] = "0" * 64
+    path.write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     assert keeper.apply().removed == (10,)
     assert checkpoints(run) == [20, 30]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", OPTIMIZER])
+def test_optimizer_states_are_counted_by_those_that_are_sound(run: Run, name: str) -> None:
+    write(run, 10, 20, 30, 40)
+    damage(folder(run, 30) / name)
+    assert Keeper(run, with_rules(run, optimizer_last=2)).apply().stripped == (10,)
+    assert whole(run) == [20, 30, 40]
 
 
 def test_a_stop_request_ends_the_hashing_and_nothing_goes(run: Run) -> None:
@@ -414,7 +421,7 @@ def test_what_a_person_may_not_remove_is_not_said_to_be_removed(run: Run, closed
     write(run, 10, 20, 30)
     before = tree(run.checkpoints)
     place = run.path / closed
-    result = as_nobody(APPLY, run.path, "Retention(keep_last=2)", place, "555", place=run.path)
+    result = as_nobody(APPLY, ".", "Retention(keep_last=2)", closed, "555", place=run.path)
     assert result.stderr == ""
     assert "removed () stripped ()" in result.stdout
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("problem: ")]
@@ -428,11 +435,11 @@ def test_what_a_person_may_not_remove_is_not_said_to_be_removed(run: Run, closed
 def test_an_unreadable_sweep_is_one_line_and_nothing_goes(run: Run) -> None:
     write(run, 10, 20, 30)
     sweep = score(run, {10: 1.0})
-    result = as_nobody(APPLY, run.path, "Retention(keep_last=1)", sweep, "0", place=run.path)
+    result = as_nobody(APPLY, ".", "Retention(keep_last=1)", "fid/first", "0", place=run.path)
     sweep.chmod(0o755)
     assert result.stderr == ""
     assert result.stdout.count("can't read") == 1
-    assert f"can't read {sweep}/scores.json: Permission denied" in result.stdout
+    assert "can't read fid/first/scores.json: Permission denied" in result.stdout
     assert "removed () stripped ()" in result.stdout
     assert checkpoints(run) == [10, 20, 30]
 
@@ -485,7 +492,7 @@ def test_a_manifest_that_names_files_elsewhere_removes_nothing(run: Run, tmp_pat
     del content["digest"]
     content["removed"] = content["removing"] = ["../../../precious"]
     content["removing"] = {"../../../precious": {"sha256": "0" * 64, "bytes": 8}}
-    path.write_text(json.dumps({**content, "digest": digest(content)}))
+    path.write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     Keeper(run, with_rules(run, keep_last=1)).apply()
     assert finish_removals(run) == []
     assert (tmp_path / "precious").read_text() == "precious"

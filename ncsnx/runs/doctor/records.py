@@ -27,7 +27,7 @@ def examine_records(found: Examination) -> None:
         run.data_fingerprint()
     _examine_origins(found, run.origins_path)
     with found.reading(run.segments_path, "damaged", f"{_FROM_A_COPY}, or mend that line"):
-        if not read_segments(run) and _steps(run):
+        if not read_segments(run) and _steps(run) and _was_trained(run):
             found.add("missing", run.segments_path, "is missing: nothing says how the run came about", _FROM_A_COPY)
     with found.reading(run.metrics_path, "damaged", f"{_FROM_A_COPY}, or mend that line: training refuses it"):
         _examine_metrics(found)
@@ -121,7 +121,7 @@ def _examine_metrics(found: Examination) -> None:
     if beyond and steps and found.writer is None:
         what = f"goes beyond the last checkpoint, of step {last:,}, by {beyond:,} records"
         found.add("beyond", run.metrics_path, what, "nothing need be done: `ncsnx train` records those steps again")
-    if not records and steps:
+    if not records and steps and _was_trained(run):
         found.add("missing", run.metrics_path, "is missing or empty", _FROM_A_COPY)
 
 
@@ -133,6 +133,11 @@ def _examine_end(found: Examination, path: Path) -> None:
         return  # said already
     if content and not content.endswith(b"\n") and found.writer is None:
         found.add("unfinished", path, "ends in half a line, which isn't read", "nothing need be done: it is cut off")
+
+
+def _was_trained(run: Run) -> bool:
+    """Whether a training has left its traces; a run may hold checkpoints that came from elsewhere."""
+    return any(path.exists() for path in (run.segments_path, run.metrics_path, run.log_path))
 
 
 def _steps(run: Run) -> list[int]:
