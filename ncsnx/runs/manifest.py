@@ -271,9 +271,7 @@ def _parsed(path: Path, written: bytes) -> Manifest:
         raise UnsoundError(f"{path} is damaged: its content doesn't have the digest that it declares")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NcsnxError(
-            f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
-        )
+        raise NcsnxError(f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx")
     match content:
         case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
             names = [*files, *removed]
