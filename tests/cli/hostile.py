@@ -65,7 +65,6 @@ COMMANDS = (
             "log.txt",
             ".lock",
             ".holder.json",
-            *_WEIGHTS,
             f"{LATEST}/model.safetensors",
             f"{LATEST}/optimizer.safetensors",
             "snapshots/step-00000013.png",

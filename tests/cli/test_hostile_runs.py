@@ -284,8 +284,9 @@ RECORDS: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("what", RECORDS)
-@pytest.mark.parametrize("name", ["metrics.jsonl", "segments.jsonl"])
+@pytest.mark.parametrize(
+    ("name", "what"), [*(("metrics.jsonl", what) for what in RECORDS), ("segments.jsonl", "nested")]
+)
 def test_hostile_records_stop_a_training_in_one_line(workplace: Path, name: str, what: str) -> None:
     path = workplace / RUN / name
     path.write_bytes(path.read_bytes() + RECORDS[what])
@@ -352,7 +353,7 @@ def test_the_name_of_a_folder_is_text(trained: Path, tmp_path: Path) -> None:
 
 
 def test_on_a_terminal_names_neither_colour_nor_move_anything(trained: Path, tmp_path: Path) -> None:
-    names = ["[b]x[/b]", "[link=a]y", "z\x1b]0;t\x07\x1b[2J", "w\u202e"]
+    names = ["[b]x[red]", "[link=a]y", "z\x1b]0;t\x07\x1b[2J", "w\u202e"]
     for name in names:
         shutil.copytree(trained / RUN, tmp_path / "runs" / name)
     ours, theirs = pty.openpty()
@@ -368,7 +369,7 @@ def test_on_a_terminal_names_neither_colour_nor_move_anything(trained: Path, tmp
             break
     assert process.wait() == 0
     os.close(ours)
-    for inert in (b"[b]x[/b]", b"[link=a]y", b"z\\x1b]0;t\\x07\\x1b[2J", b"w\\u202e"):
+    for inert in (b"[b]x[red]", b"[link=a]y", b"z\\x1b]0;t\\x07\\x1b[2J", b"w\\u202e"):
         assert inert in shown
     assert b"\x1b]" not in shown
     assert b"\x1b[2J" not in shown
