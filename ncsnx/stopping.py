@@ -11,7 +11,7 @@ from typing import Self
 from ncsnx.errors import Stopped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_GRACE_S = 1.0
+_GRACE_S = 0.5
 """After a second Ctrl-C, for the work to be left in the usual way; then the process ends wherever it is."""
 _NO_MORE = b"\0"
 

@@ -12,6 +12,7 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ncsnx.config.checks import shortened
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
@@ -171,7 +172,7 @@ def _require_same_names(parameters: Mapping[str, nn.Parameter], tensors: Mapping
 def _some(entries: list[str]) -> str:
     if not entries:
         return ""
-    return f" ({', '.join(sorted(entries)[:3])}{', …' if len(entries) > 3 else ''})"
+    return f" ({', '.join(map(shortened, sorted(entries)[:3]))}{', …' if len(entries) > 3 else ''})"
 
 
 def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:

@@ -316,9 +316,7 @@ def _parsed(path: Path, written: bytes) -> Manifest:
         raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NcsnxError(
-            f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
-        )
+        raise NcsnxError(f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx")
     match content:
         case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
             with suppress(KeyError, TypeError, ValueError):

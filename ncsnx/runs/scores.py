@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import attrs
 
-from ncsnx.config.checks import quoted
+from ncsnx.config.checks import quoted, shortened
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
@@ -80,7 +80,7 @@ class ScoreFile:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
                 if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):
                     metric, caption = (str(content.get(key, "")) for key in ("metric", "caption"))
-                    return cls(folder, protocol, metric, caption, rows, changed)
+                    return cls(folder, protocol, shortened(metric), caption, rows, changed)
         raise NcsnxError(f"{path} doesn't hold the scores of a sweep; move it away and repeat the command")
 
     def reload(self) -> None:
