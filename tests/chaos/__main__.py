@@ -8,12 +8,15 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; trials run side by side, and bits are compared
 
-from tests.chaos import full_disk, kills
+from tests.chaos import damage, full_disk, kills, mishaps, writers
 from tests.chaos.report import Tally, table
 
 ITEMS = {
     "kills": (kills.trials, "SIGKILL at any moment: the run ends with the bits of one that nothing disturbed"),
     "full_disk": (full_disk.trials, "a full disk in every write: one line, no debris, nothing lost, goes on"),
+    "damage": (damage.trials, "truncated files and flipped bits: detected, train falls back, sample refuses"),
+    "writers": (writers.trials, "a second trainer: refused soon, by name; the lock is free after SIGKILL"),
+    "mishaps": (mishaps.trials, "non-finite numbers, vanishing data, read-only folders, clocks: a clear end"),
 }
 
 
@@ -28,6 +31,9 @@ def main() -> int:
     tallies = []
     with tempfile.TemporaryDirectory(prefix="ncsnx-chaos-") as temporary:
         base = arguments.keep or Path(temporary)
+        os.environ["NCSNX_CACHE"] = str((base / "cache").absolute())
+        for elsewhere in ("NCSNX_RUNS", "NCSNX_DATA"):
+            os.environ.pop(elsewhere, None)
         for name in arguments.names or ITEMS:
             make, title = ITEMS[name]
             tally = Tally(name, title, arguments.seed)

@@ -13,8 +13,9 @@ from pathlib import Path
 import attrs
 
 from tests.chaos import mounts
+from tests.chaos.forks import finish
 from tests.chaos.report import Tally
-from tests.chaos.trials import debris, finish, finish_after, must, one_line, side_by_side, unlike, unsound
+from tests.chaos.trials import debris, must, one_line, side_by_side, unlike, unsound
 from tests.training.tiny import CPU, Result, files, steps_of, training
 
 TRAIN = training("steps=6", "checkpoint_every=3")
@@ -244,8 +245,7 @@ def prepared(folder: Path) -> list[Job]:
 
 def _with_little(job: Job, room: Room, place: Path) -> Result:
     if room.bytes_a_file is not None:
-        limit = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({room.bytes_a_file},) * 2)"
-        return finish_after(limit, *job.command, folder=place)
+        return finish(*job.command, folder=place, bytes_a_file=room.bytes_a_file)
     there = [path.lstat() for path in place.rglob("*")]
     pages = sum(-(-entry.st_blocks * 512 // mounts.PAGE) for entry in there)
     mounts.resize(

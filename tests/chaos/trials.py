@@ -74,14 +74,18 @@ def side_by_side(work: Callable[[T], None], pieces: Iterable[T]) -> None:
             pass
 
 
-def unlike(run: Path, expected: Path) -> list[str]:
-    """In what a run differs from one that nothing disturbed: checkpoints, averages, numbers, curves, grids, debris."""
+def unlike(run: Path, expected: Path, but_for: int | None = None) -> list[str]:
+    """In what a run differs from one that nothing disturbed: checkpoints, averages, numbers, curves, grids, debris.
+
+    but_for: a step at which the run ended in good order, and has a checkpoint that the other needn't have.
+    """
     if not (run / "metrics.jsonl").exists():
         return ["it recorded nothing"]
     problems = debris(run.parent)
-    if steps_of(run) != steps_of(expected):
-        problems.append(f"checkpoints of {steps_of(run)} instead of {steps_of(expected)}")
-    for step in sorted(set(steps_of(run)) & set(steps_of(expected))):
+    steps = [step for step in steps_of(run) if step != but_for or step in steps_of(expected)]
+    if steps != steps_of(expected):
+        problems.append(f"checkpoints of {steps} instead of {steps_of(expected)}")
+    for step in sorted(set(steps) & set(steps_of(expected))):
         here, there = saved(run, step), saved(expected, step)
         problems += [f"{name} of step {step} differs" for name in there if here.get(name) != there[name]]
     if (run / "metrics.jsonl").read_bytes() != (expected / "metrics.jsonl").read_bytes():
