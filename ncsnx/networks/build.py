@@ -56,7 +56,7 @@ def load_weights(network: ScoreNetwork, tensors: Mapping[str, Tensor], source: s
     own = network.state_dict()
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name[:80]!a} is no tensor of it" for name in tensors if name not in own]
-    for name in own.keys() & tensors.keys():
+    for name in (name for name in own if name in tensors):
         (shape, dtype), found = (tuple(own[name].shape), own[name].dtype), tensors[name]
         if (tuple(found.shape), found.dtype) != (shape, dtype):
             problems.append(f"{name} should be {shape} of {dtype}, and is {tuple(found.shape)} of {found.dtype}")

@@ -18,7 +18,6 @@ from typing import Any, Self
 import attrs
 
 from ncsnx.config.canonical import digest
-from ncsnx.config.checks import quoted
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
