@@ -1,5 +1,6 @@
 """`ncsnx export`: a self-contained folder with one checkpoint of a run, to be passed on."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,7 +117,8 @@ def _write(
         weights=saved.weights,
         checkpoint_sha256=saved.sha256,
         model=content,
-        data_fingerprint=run.data_fingerprint(),
+        # what an imported run is trained on later isn't what these weights were
+        data_fingerprint=None if saved.imported else run.data_fingerprint(),
     )
     text = card(
         config,
@@ -125,13 +127,16 @@ def _write(
         license=license,
         scores=recorded.scores,
         picture=Picture(images=shown, seed=_SEED) if picture else None,
+        imported=saved.imported,
     )
     export = write_export(out, config, content, text, picture)
     if license == UNKNOWN_LICENSE:
         messages.info("the card says `license: unknown`; name the licence there, or with --license")
     scores = f"scores of {len(recorded.scores)} sweeps" if recorded.scores else "no scores of it are recorded"
     messages.info(f"exported: {export.path} ({len(content):,} bytes of weights; {scores})")
-    messages.info(f"next: ncsnx sample {export.path} --n 16")
+    # with a slash it is a path, and not the run of that name
+    place = str(export.path) if "/" in str(export.path) else f"./{export.path}"
+    messages.info(f"next: ncsnx sample {shlex.quote(place)} --n 16")
     return {
         "folder": str(export.path),
         "run": config.run,

@@ -75,9 +75,11 @@ def card(
     license: str = UNKNOWN_LICENSE,
     scores: Sequence[Score] = (),
     picture: Picture | None = None,
+    imported: str | None = None,
 ) -> str:
     """The card, in Markdown. parameters: numbers in the network. evaluations: of the network, for an image.
 
+    imported: for weights that were imported, from which file.
     Raises UsageError as `check_license`.
     """
     experiment = config.experiment
@@ -90,7 +92,7 @@ def card(
         *_usage(experiment),
         *_scores(scores),
         *_settings(experiment),
-        *_origin(config, license),
+        *_origin(config, license, imported),
         *_CITING,
     ]
     return "\n\n".join(paragraphs) + "\n"
@@ -197,7 +199,7 @@ def _settings(experiment: Experiment) -> Iterator[str]:
         )
 
 
-def _origin(config: ExportConfig, license: str) -> Iterator[str]:
+def _origin(config: ExportConfig, license: str, imported: str | None) -> Iterator[str]:
     fingerprint = "unknown" if config.data_fingerprint is None else text(config.data_fingerprint)
     rows = [
         ("run", text(config.run)),
@@ -207,8 +209,15 @@ def _origin(config: ExportConfig, license: str) -> Iterator[str]:
         ("sha256 of the weights in the run", config.checkpoint_sha256),
         (f"sha256 of `{MODEL}`", config.model_sha256),
     ]
+    if imported is not None:
+        rows.insert(0, ("imported from", text(imported)))
     yield "## Origin"
     yield "\n".join(["| what | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    if imported is not None:
+        yield (
+            "The weights come from a checkpoint of the published implementation. Its file shows neither the data nor "
+            "how the training went: what stands above of these is the experiment that it was imported as."
+        )
     if license == UNKNOWN_LICENSE:
         yield "No licence was named for these weights; ask their authors."
 

@@ -54,9 +54,9 @@ def import_checkpoint(
     """Adds a checkpoint to the run, whole or not at all; the caller holds its lock, and knows that it fits.
 
     If the step is there with the same contents, nothing is done. `published` gives its weights up on the way, so that
-    they needn't be in memory twice. check_stop is asked before each part, and ends the
-    work by raising. Raises NcsnxError where the step is there with other contents, for numbers that aren't finite, and
-    where the system refuses.
+    they needn't be in memory twice. check_stop is asked before each part, and ends the work by raising. Raises
+    NcsnxError where the step is there with other contents, where the run was trained here (two trainings in one run
+    couldn't be told apart), for numbers that aren't finite, and where the system refuses.
     """
     folder = run.checkpoints / step_name(published.step)
     origin: dict[str, Any] = {"file": published.path.name, "sha256": published.sha256, "bytes": published.size}
@@ -76,6 +76,11 @@ def import_checkpoint(
         )
     if differing is not None:
         return Imported(published.step, "already there", folder)
+    if run.data_fingerprint() is not None:
+        raise NcsnxError(
+            f"{run.path} was trained here, and {published.path} belongs to another training; import it into a run of "
+            f"its own with --run {run.name}-published"
+        )
     return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files()))
 
 

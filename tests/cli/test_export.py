@@ -41,6 +41,11 @@ def exported(folder: Path, *words: str, run: str = "digits") -> Export:
     return Export(folder / "model")
 
 
+def test_the_command_that_comes_next_is_a_path_and_not_a_run(workplace: Path) -> None:
+    result = export(workplace, "--grid", "0")
+    assert "next: ncsnx sample ./model --n 16" in result.err
+
+
 def error(result: Result) -> str:
     (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
     return line

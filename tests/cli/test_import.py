@@ -1,5 +1,6 @@
 """`ncsnx import` as it is typed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -44,6 +45,13 @@ def test_an_imported_run_samples_without_data(here: Path) -> None:
     assert len(list((here / "runs" / "cifar10" / "samples").glob("*/images/*.png"))) == 2
     shown = run("show", "runs/cifar10", "--origins")
     assert "command line" in shown.out
+    Run(here / "runs" / "cifar10").adopt_data("1" * 64)  # as a training does that goes on with it
+    exported = run("export", "cifar10", "--out", "model", "--grid", "0", "--threads", "1")
+    assert exported.code == 0, exported.err
+    card = (here / "model" / "README.md").read_text()
+    sha256 = hashlib.sha256(golden_path("ncsnv2").read_bytes()).hexdigest()
+    assert f"sha256 {sha256}" in card
+    assert "1" * 64 not in card
 
 
 def test_a_folder_becomes_a_sweep(series: Path, here: Path) -> None:
@@ -129,6 +137,17 @@ def test_other_contents_of_a_step_are_refused(here: Path) -> None:
     assert outcome.code == 1
     assert "is there with other contents than" in outcome.err
     assert "--run NAME" in outcome.err
+
+
+def test_a_run_that_was_trained_here_takes_no_other_training_in(series: Path, trained: Path, here: Path) -> None:
+    ours = shutil.copytree(trained / "runs" / "digits", here / "runs" / "digits")
+    shutil.rmtree(ours / "checkpoints" / "step-00000012")
+    before = files(ours / "checkpoints")
+    outcome = run("import", str(series / "checkpoint_12.pth"), "digits", *overrides())
+    assert outcome.code == 1
+    assert "runs/digits was trained here" in outcome.err
+    assert "--run digits-published" in outcome.err
+    assert files(ours / "checkpoints") == before
 
 
 def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
