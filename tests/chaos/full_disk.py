@@ -47,9 +47,15 @@ SITES = {
         "snapshots/*",
     ),
     "sample": ("images", "images/images/*", "images/frames/*", "images/samples.safetensors", "images/film.gif"),
-    "fid": ("fid/*/scores.json", "fid/*/scores.csv", "fid/*/scores.png", "fid/*/scores.svg"),
-    "loss": ("loss/*/scores.json", "loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
-    "reference": ("cache/*",),
+    "fid": ("fid/*/.parts/*/*.safetensors", "fid/*/scores.json", "fid/*/scores.png", "fid/*/scores.svg"),
+    "loss": ("loss/*/scores.json", "loss/*/losses.png", "loss/*/losses.svg"),
+    "redraw": ("loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
+    "reference": (
+        "cache/classifier/*/weights.safetensors",
+        "cache/classifier/*/classifier.json",
+        "cache/references/*/statistics.safetensors",
+        "cache/references/*/reference.json",
+    ),
 }
 """What must have been hit, at the least, where small disks can be mounted."""
 _LINE = re.compile(r"(?:error|warning): can't write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)")
@@ -109,7 +115,7 @@ class Hit:
     @property
     def site(self) -> str:
         """The path, without what differs from one step, image or protocol to another."""
-        path = re.sub(r"step-[0-9]{8}|[0-9a-f]{64}|n[0-9]+-[^/]+", "*", self.path)
+        path = re.sub(r"step-[0-9]{8}(-[0-9a-f]{8})?|[0-9a-f]{64}|n[0-9]+-[^/]+", "*", self.path)
         return re.sub(r"[0-9]+(-[0-9]+)?(?=\.(png|safetensors))", "*", path)
 
     @classmethod
@@ -240,6 +246,11 @@ def prepared(folder: Path) -> list[Job]:
         shutil.copytree(trained, after)
         must(finish(*command, *CPU, folder=after))
         jobs.append(Job(name, [*command, *CPU], trained, after, made))
+    undrawn = Path(shutil.copytree(folder / "loss", folder / "undrawn"))
+    for path in undrawn.glob("runs/digits/loss/*/*"):
+        if path.name not in ("scores.json", ".lock"):  # the table comes first, and finds the space of what went before
+            path.unlink()
+    jobs.append(Job("redraw", [*losses, *CPU], undrawn, folder / "loss", ("runs/digits/loss/*/scores.csv",)))
     return jobs
 
 

@@ -30,7 +30,6 @@ plain = loop._Training._update
 loop._Training._update = lambda *given: (time.sleep(0.15), plain(*given))[1]
 """
 """Steps that leave time for something to happen between them."""
-NOBODY = 65_534
 
 
 def trials(tally: Tally, folder: Path) -> None:
@@ -179,13 +178,15 @@ def read_only(tally: Tally, folder: Path) -> None:
         _goes_on(tally, "train on that disk, writable again", place, expected)
     else:
         tally.facts.append("nothing may be mounted here: no disk was read-only")
-    if os.geteuid() != 0:
-        tally.facts.append("not the superuser: folders without permission were tried as oneself")
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        tally.facts.append("no setpriv here: as the superuser, no folder was without permission")
+        return
     place = Path(shutil.copytree(trained, folder / "forbidden"))
-    _give_away(folder, place)
     _permit(place, False)
     for name, command in commands.items():
-        result = _as_nobody(command, place)
+        with _start_unprivileged(command, place) as process:
+            out, err = process.communicate()
+        result = Result(process.returncode, out, err)
         _unchanged(tally, f"{name} in a folder without permission", result, "Permission denied", place, trained)
     _permit(place, True)
     _taken_away(tally, place, expected)
@@ -195,7 +196,7 @@ def _taken_away(tally: Tally, place: Path, expected: Path) -> None:
     """Permission goes in the middle of the training."""
     run = place / "runs/digits"
     before = (run / "metrics.jsonl").stat().st_size
-    with _start_as_nobody(LONG, place, SLOWLY) as process:
+    with _start_unprivileged(LONG, place, SLOWLY) as process:
         while (run / "metrics.jsonl").stat().st_size <= before and process.poll() is None:
             time.sleep(0.005)
         _permit(place, False)
@@ -203,7 +204,7 @@ def _taken_away(tally: Tally, place: Path, expected: Path) -> None:
     problems = [*one_line(Result(process.returncode, out, err), "Permission denied", "runs/digits"), *unsound(run)]
     _permit(place, True)
     tally.trial("permission goes while it trains", [*problems, *debris(place)])
-    _goes_on(tally, "train with permission again", place, expected, as_nobody=True)
+    _goes_on(tally, "train with permission again", place, expected)
 
 
 def _unchanged(tally: Tally, name: str, result: Result, reason: str, place: Path, before: Path) -> None:
@@ -213,19 +214,10 @@ def _unchanged(tally: Tally, name: str, result: Result, reason: str, place: Path
     tally.trial(name, [*problems, *debris(place)])
 
 
-def _goes_on(tally: Tally, name: str, place: Path, expected: Path, as_nobody: bool = False) -> None:
-    result = _as_nobody(LONG, place) if as_nobody else finish(*LONG, folder=place)
+def _goes_on(tally: Tally, name: str, place: Path, expected: Path) -> None:
+    result = finish(*LONG, folder=place)
     problems = [] if result.code == 0 else [f"it ended with {result.code}: {result.err[-1000:]}"]
     tally.trial(name, [*problems, *unlike(place / "runs/digits", expected / "runs/digits")])
-
-
-def _give_away(base: Path, place: Path) -> None:
-    """To who has no privilege, where this is the superuser, who may write anywhere."""
-    if os.geteuid() == 0:
-        for folder in (base, *base.parents[:2]):
-            folder.chmod(folder.stat().st_mode | 0o055)
-        for path in (place, *place.rglob("*")):
-            os.chown(path, NOBODY, NOBODY)
 
 
 def _permit(place: Path, permitted: bool) -> None:
@@ -234,22 +226,11 @@ def _permit(place: Path, permitted: bool) -> None:
         path.chmod(mode if permitted else mode & 0o555)
 
 
-def _as_nobody(command: list[str], place: Path) -> Result:
-    with _start_as_nobody(command, place, "") as process:
-        out, err = process.communicate()
-    return Result(process.returncode, out, err)
+def _start_unprivileged(command: list[str], place: Path, prelude: str = "") -> "subprocess.Popen[str]":
+    """A process to which permissions apply, also where this one is the superuser's."""
+    dropped = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    return start_after(prelude, *command, folder=place, through=dropped)
 
-
-def _start_as_nobody(command: list[str], place: Path, prelude: str) -> "subprocess.Popen[str]":
-    # what is imported may lie where only the superuser may look: it is imported before the privilege is given up
-    drop = f"import os\nif os.geteuid() == 0:\n    os.setgroups([])\n    os.setgid({NOBODY})\n    os.setuid({NOBODY})"
-    return start_after(f"{IMPORTS}\n{prelude}\n{drop}", *command, folder=place)
-
-
-IMPORTS = """
-import ncsnx.cli.train, ncsnx.console.training, ncsnx.training.loop, ncsnx.training.events, ncsnx.training.start
-import ncsnx.evaluation.held_out, ncsnx.evaluation.plots, ncsnx.sampling, ncsnx.data, sklearn.datasets
-"""
 
 CLOCK = """
 import datetime, time
