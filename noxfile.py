@@ -32,7 +32,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests; arguments go to pytest. They import the sources; tests/test_installed.py runs what is installed."""
     session.install(".", *GROUPS["tests"])
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--numprocesses", "auto", "--maxprocesses", "4", *session.posargs)
 
 
 @nox.session

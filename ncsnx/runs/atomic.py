@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from ncsnx.errors import NcsnxError
 
-_TEMPORARY = re.compile(r"\..+\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
+_TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
 _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
@@ -40,14 +41,24 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Whether this is the name of something half written: of whatever it may be, or of what is called `of`."""
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and of in (None, match[1])
+
+
 def debris(folder: Path) -> list[Path]:
     """What writers that were killed left half written in `folder`; what is being written now looks the same."""
-    return [entry for entry in sorted(folder.iterdir()) if _TEMPORARY.fullmatch(entry.name)]
+    return [entry for entry in sorted(folder.iterdir()) if is_temporary(entry.name)]
 
 
 def remove_debris(folders: Iterable[Path]) -> list[str]:
-    """Removes the debris in `folders` as far as it can be removed; returns its names. Call it under a lock only."""
-    entries = [entry for folder in folders if folder.is_dir() for entry in debris(folder)]
+    """Removes the debris in `folders` as far as it can be removed; returns its names. Call it under a lock only.
+
+    A folder that is a symbolic link is left alone.
+    """
+    here = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+    entries = [entry for folder in here for entry in debris(folder)]
     for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
@@ -168,8 +179,12 @@ def append_line(path: Path, line: str) -> None:
 
 
 def _open_to_append(path: Path) -> int:
-    # a file that is a symbolic link in somebody's run leads elsewhere
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    # in somebody's run, a file may be a symbolic link, which leads elsewhere, or a pipe, which waits for a reader
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENODEV, "isn't a regular file")
+    return descriptor
 
 
 def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:

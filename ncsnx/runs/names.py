@@ -56,6 +56,11 @@ def step_of(folder_name: str) -> int | None:
     return step
 
 
+def part_file(part: str) -> str:
+    """The file of a checkpoint that holds `part`: 'model', 'ema' or 'optimizer'."""
+    return f"{part}.safetensors"
+
+
 def parse_step(text: str) -> int | Literal["latest", "best"]:
     """The step that was typed: `150000`, `150_000`, `150k`, `1.5M`, `latest` or `best`. Raises UsageError."""
     if text == "latest":

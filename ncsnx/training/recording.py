@@ -10,6 +10,7 @@ from ncsnx.images import save_png
 from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.reading import refuse_links
 from ncsnx.training.held_out import HeldOutLoss
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Recorder:
 
     def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
         """A grid of samples, (C, H, W) uint8."""
+        refuse_links(path.parent)
         with reporting(path.parent):
             path.parent.mkdir(exist_ok=True)
         save_png(path, grid)
@@ -72,5 +74,6 @@ class Recorder:
         if self._file is None and has_tensorboard():
             from ncsnx.training.events import EventFile
 
+            refuse_links(self._run.tensorboard)
             self._file = EventFile(self._run.tensorboard, purge_step=self._start_step + 1)
         return self._file

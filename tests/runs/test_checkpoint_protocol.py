@@ -22,12 +22,12 @@ from ncsnx.runs.manifest import (
     read_manifest,
     read_verified,
     remove_debris,
-    remove_files,
     resolve_checkpoint,
     verify,
     write_checkpoint,
 )
 from ncsnx.runs.names import step_name
+from ncsnx.runs.removal import remove_files
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
