@@ -8,7 +8,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; trials run side by side, and bits are compared
 
-from tests.chaos import damage, full_disk, kills, mishaps, writers
+from tests.chaos import damage, full_disk, kills, mishaps, signals, writers
 from tests.chaos.report import Tally, table
 
 ITEMS = {
@@ -16,6 +16,7 @@ ITEMS = {
     "full_disk": (full_disk.trials, "a full disk in every write: one line, no debris, nothing lost, goes on"),
     "damage": (damage.trials, "truncated files and flipped bits: detected, train falls back, sample refuses"),
     "writers": (writers.trials, "a second trainer: refused soon, by name; the lock is free after SIGKILL"),
+    "signals": (signals.trials, "SIGTERM in every phase: a checkpoint or none, exit 143 soon; a second Ctrl-C at once"),
     "mishaps": (mishaps.trials, "non-finite numbers, vanishing data, read-only folders, clocks: a clear end"),
 }
 

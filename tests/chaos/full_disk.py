@@ -16,9 +16,11 @@ from tests.chaos import mounts
 from tests.chaos.forks import finish
 from tests.chaos.report import Tally
 from tests.chaos.trials import debris, must, one_line, side_by_side, unlike, unsound
+from tests.cli.command import REPOSITORY
 from tests.training.tiny import CPU, Result, files, steps_of, training
 
 TRAIN = training("steps=6", "checkpoint_every=3")
+RETAIN = training("steps=9", "checkpoint_every=3", "retention.keep_last=2", "retention.optimizer_last=1")
 CLASSIFIER = ("features.steps=30", "features.width=8")
 """One of seconds: what it is good for isn't what these trials are about."""
 ADVANCED = 8
@@ -47,9 +49,26 @@ SITES = {
         "snapshots/*",
     ),
     "sample": ("images", "images/images/*", "images/frames/*", "images/samples.safetensors", "images/film.gif"),
-    "fid": ("fid/*/scores.json", "fid/*/scores.csv", "fid/*/scores.png", "fid/*/scores.svg"),
-    "loss": ("loss/*/scores.json", "loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
-    "reference": ("cache/*",),
+    "fid": ("fid/*/.parts/*/*.safetensors", "fid/*/scores.json", "fid/*/scores.png", "fid/*/scores.svg"),
+    "loss": ("loss/*/scores.json", "loss/*/losses.png", "loss/*/losses.svg"),
+    "retain": ("checkpoints/*/manifest.json",),
+    "import": (
+        "runs/cifar10",
+        "config.json",
+        "checkpoints/*/ema.safetensors",
+        "checkpoints/*/model.safetensors",
+        "checkpoints/*/optimizer.safetensors",
+        "checkpoints/*/state.json",
+        "checkpoints/*/manifest.json",
+    ),
+    "export": ("exported", "exported/model.safetensors", "exported/config.json", "exported/README.md"),
+    "redraw": ("loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
+    "reference": (
+        "cache/classifier/*/weights.safetensors",
+        "cache/classifier/*/classifier.json",
+        "cache/references/*/statistics.safetensors",
+        "cache/references/*/reference.json",
+    ),
 }
 """What must have been hit, at the least, where small disks can be mounted."""
 _LINE = re.compile(r"(?:error|warning): can't write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)")
@@ -67,9 +86,12 @@ class Job:
     made: tuple[str, ...]
     """What it makes that is the same at every time."""
 
+    sizes: bool = True
+    """Whether room is given in pages too; else only in files."""
+
     def unlike(self, place: Path) -> list[str]:
         """What differs in `place` after the command could end."""
-        if self.name == "train":
+        if self.command[0] == "train":
             return unlike(place / "runs/digits", self.after / "runs/digits")
         problems = []
         for pattern in self.made:
@@ -109,7 +131,7 @@ class Hit:
     @property
     def site(self) -> str:
         """The path, without what differs from one step, image or protocol to another."""
-        path = re.sub(r"step-[0-9]{8}|[0-9a-f]{64}|n[0-9]+-[^/]+", "*", self.path)
+        path = re.sub(r"step-[0-9]{8}(-[0-9a-f]{8})?|[0-9a-f]{64}|n[0-9]+-[^/]+", "*", self.path)
         return re.sub(r"[0-9]+(-[0-9]+)?(?=\.(png|safetensors))", "*", path)
 
     @classmethod
@@ -117,7 +139,7 @@ class Hit:
         match = _LINE.match(line)
         if match is None:
             return cls(f"another line: {line[:200]}", False)
-        path = re.sub(r"(?<=tensorboard/).+", "*", match["path"].removeprefix("runs/digits/"))
+        path = re.sub(r"(?<=tensorboard/).+", "*", re.sub("^runs/(digits|cifar10)/", "", match["path"]))
         return cls(path, match["bytes"] is not None)
 
 
@@ -208,7 +230,9 @@ def trials(tally: Tally, folder: Path) -> None:
     mounted = mounts.can_mount()
     for job in jobs:
         if mounted:
-            every.every_size(job, every.every_file(job))
+            order = every.every_file(job)
+            if job.sizes:
+                every.every_size(job, order)
         every.every_limit(job)
     if not mounted:
         tally.facts.append("nothing may be mounted here: only the sizes of files were limited, which hits fewer writes")
@@ -225,21 +249,38 @@ def prepared(folder: Path) -> list[Job]:
     trained.mkdir()
     must(finish(*TRAIN, folder=trained))
     jobs = [Job("train", TRAIN, None, trained, ())]
+    golden = REPOSITORY / "tests/golden/ncsnv2_checkpoint_5000.pth"
+    importing = ["import", str(golden), "cifar10", "model.width=4", "schedule.levels=10"]
+    for name, command, made in (
+        ("retain", RETAIN, ()),
+        ("import", importing, ("runs/cifar10/checkpoints/*/*.safetensors",)),
+    ):
+        after = folder / name
+        after.mkdir()
+        must(finish(*command, folder=after))
+        jobs.append(Job(name, command, None, after, made, sizes=name != "retain"))
     cache = str(folder / "cache")
     sampling = ["sample", "digits", "--n", "3", "--frames", "2", "--film", "--out", "images"]
     measuring = ["fid", "digits", "--range", "latest", "--n", "20", *CLASSIFIER, "--cache", cache]
     losses = ["loss", "digits", "--range", "latest"]
     reference = ["reference", "digits", "--cache", "cache", *CLASSIFIER]
+    exporting = ["export", "digits", "--out", "exported", "--license", "mit", "--grid", "2"]
     for name, command, made in (
         ("sample", sampling, ("images/*/*", "images/samples.safetensors", "images/*.png", "images/film.gif")),
         ("fid", measuring, ("runs/digits/fid/*/scores.csv",)),
         ("loss", losses, ("runs/digits/loss/*/scores.csv",)),
         ("reference", reference, ()),
+        ("export", exporting, ("exported/*.safetensors", "exported/config.json", "exported/*.png")),
     ):
         after = folder / name
         shutil.copytree(trained, after)
         must(finish(*command, *CPU, folder=after))
         jobs.append(Job(name, [*command, *CPU], trained, after, made))
+    undrawn = Path(shutil.copytree(folder / "loss", folder / "undrawn"))
+    for path in undrawn.glob("runs/digits/loss/*/*"):
+        if path.name not in ("scores.json", ".lock"):  # the table comes first, and finds the space of what went before
+            path.unlink()
+    jobs.append(Job("redraw", [*losses, *CPU], undrawn, folder / "loss", ("runs/digits/loss/*/scores.csv",)))
     return jobs
 
 
@@ -265,13 +306,12 @@ def _problems(job: Job, room: Room, result: Result, hit: Hit, place: Path) -> li
         problems = one_line(result, room.reason)
         if not hit.has_bytes and Path(hit.path).suffix:  # a folder has none
             problems.append(f"no bytes in the line about {hit.path}")
-    run = place / "runs/digits"
-    problems += [*debris(place), *unsound(run)]
+    problems += [*debris(place), *(one for run in sorted(place.glob("runs/*")) for one in unsound(run))]
     if job.before is not None:
         kept, there = files(job.before), files(place)
         problems += [f"{name} was changed" for name in kept if there.get(name) != kept[name]]
-    elif "step-00000006/" in result.err.splitlines()[-1] and steps_of(run) != [3]:
-        problems.append(f"checkpoints of {steps_of(run)}, not of 3")
+    elif job.name == "train" and "checkpoints/step-00000006" in hit.path and steps_of(place / "runs/digits") != [3]:
+        problems.append("the checkpoint of step 3 isn't there")
     return problems
 
 

@@ -1,5 +1,6 @@
 """Item 6: numbers that leave the finite, data that vanish, folders that can't be written, clocks that jump back."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -7,7 +8,9 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import attrs
 import numpy as np
 from PIL import Image
 from safetensors.torch import load_file
@@ -22,15 +25,14 @@ from tests.training.tiny import CPU, Result, files, lines, overrides, start, ste
 
 PICTURES = 240
 STEPS = 30
-READ_LATE = range(20, 29)
-"""Steps whose pictures are taken away before they are reached."""
+READ_LATE = 24
+"""A step one of whose pictures goes before it is reached."""
 SLOWLY = """
 import time, ncsnx.training.loop as loop
 plain = loop._Training._update
 loop._Training._update = lambda *given: (time.sleep(0.15), plain(*given))[1]
 """
 """Steps that leave time for something to happen between them."""
-NOBODY = 65_534
 
 
 def trials(tally: Tally, folder: Path) -> None:
@@ -80,68 +82,122 @@ def non_finite(tally: Tally, folder: Path) -> None:
 
 def vanishing(tally: Tally, folder: Path) -> None:
     """A file of the data goes while the run trains: a checkpoint of the step, a line that names it, and on it goes."""
+    pictures = Source("pictures", ("data=images", "data.root=pictures"))
+    packed = Source("packed.bin", ("data=packed", "data.path=packed.bin"))
+    array = Source("array.npy", ("data=arrays", "data.path=array.npy"))
     expected = folder / "undisturbed"
     expected.mkdir()
-    _write_pictures(expected / "pictures", tally.seed)
-    command = _on_pictures()
-    must(finish(*command, folder=expected))
+    _write_pictures(expected / pictures.name, tally.seed)
+    must(finish("data", "pack", pictures.name, "--size", "8", "--out", packed.name, folder=expected))
+    np.save(expected / array.name, _pixels(tally.seed)[:, None])
+    for source in (pictures, packed, array):
+        must(finish(*source.command(), folder=expected))
     for workers in (0, 2):
+        name = f"a picture goes, {workers} workers"
+        _vanish(tally, folder, expected, pictures, name, _remove_picture, "--workers", str(workers))
+    _vanish(
+        tally, folder, expected, pictures, "the folder goes", lambda place: (place / "pictures").rename(place / "x")
+    )
+    _vanish(tally, folder, expected, pictures, "a picture is cut in half", _halve_picture)
+    for source in (packed, array):
+        path = source.name
         _vanish(
-            tally, folder, expected, f"a picture goes, {workers} workers", _remove_picture, "--workers", str(workers)
+            tally, folder, expected, source, f"{path} is cut in half", lambda place, path=path: _halve(place / path)
         )
-    _vanish(tally, folder, expected, "the folder goes", lambda place: (place / "pictures").rename(place / "gone"))
-    _vanish(tally, folder, expected, "a picture is cut in half", _halve_picture)
+        _removed_but_mapped(tally, folder, expected, source)
+
+
+@attrs.frozen
+class Source:
+    """A file or folder with the pictures."""
+
+    name: str
+    data: tuple[str, ...]
+
+    def command(self) -> list[str]:
+        changes = [f"steps={STEPS}", "batch_size=8", "checkpoint_every=10", "log_every=1", "eval_every=10"]
+        own = [*self.data, "data.image_size=8", "data.channels=1"]
+        return ["train", "digits", *own, *overrides(*changes), "--run", self.name.split(".")[0], *CPU]
+
+    def run(self, place: Path) -> Path:
+        return place / "runs" / self.name.split(".")[0]
+
+    def bring(self, origin: Path, place: Path) -> None:
+        """As it was, whatever is there of it."""
+        if (origin / self.name).is_dir():
+            shutil.rmtree(place / self.name, ignore_errors=True)
+            shutil.copytree(origin / self.name, place / self.name)
+        else:
+            place.mkdir(exist_ok=True)
+            shutil.copy2(origin / self.name, place / self.name)
 
 
 def _vanish(
-    tally: Tally, folder: Path, expected: Path, name: str, vanish: Callable[[Path], object], *options: str
+    tally: Tally,
+    folder: Path,
+    expected: Path,
+    source: Source,
+    name: str,
+    vanish: Callable[[Path], object],
+    *options: str,
 ) -> None:
     place = folder / name.replace(" ", "-").replace(",", "")
-    shutil.copytree(expected / "pictures", place / "pictures")
-    command = [*_on_pictures(), *options]
-    run = place / "runs/digits"
-    with start_after(SLOWLY, *command, folder=place) as process:
-        if not wait_for(run / "metrics.jsonl", process, "loss"):
-            raise SystemExit(f"the run doesn't train: {process.communicate()[1]}")
-        vanish(place)
-        out, err = process.communicate()
-    problems = one_line(Result(process.returncode, out, err), "pictures", "mend the data", "it goes on from step")
+    source.bring(expected, place)
+    command = [*source.command(), *options]
+    run = source.run(place)
+    result = _while_training(command, place, run, vanish)
+    problems = one_line(result, source.name, "mend the data", "it goes on from step")
     reached = steps_of(run)[-1] if steps_of(run) else 0
-    if f"goes on from step {reached}" not in err:
-        problems.append(f"checkpoints of {steps_of(run)}, but it said: {err[-300:]}")
+    if f"goes on from step {reached}" not in result.err:
+        problems.append(f"checkpoints of {steps_of(run)}, but it said: {result.err[-300:]}")
     problems += [*debris(place), *unsound(run)]
     gone = finish(*command, folder=place)
     if gone.code != 1 or "Traceback" in gone.err:
-        problems.append(f"started again without them it ended with {gone.code}: {gone.err[-500:]}")
-    shutil.rmtree(place / "pictures", ignore_errors=True)
-    shutil.copytree(expected / "pictures", place / "pictures")
+        problems.append(f"started again without it, it ended with {gone.code}: {gone.err[-500:]}")
+    source.bring(expected, place)
     again = finish(*command, folder=place)
     if again.code != 0:
-        problems.append(f"with them back it ended with {again.code}: {again.err[-1000:]}")
-    problems += unlike(run, expected / "runs/digits", but_for=reached)
+        problems.append(f"with it back, it ended with {again.code}: {again.err[-1000:]}")
+    problems += unlike(run, source.run(expected), but_for=reached)
     tally.trial(name, problems)
 
 
-def _on_pictures() -> list[str]:
-    data = ["data=images", "data.root=pictures", "data.image_size=8", "data.channels=1"]
-    changes = [f"steps={STEPS}", "batch_size=8", "checkpoint_every=10", "log_every=1", "eval_every=10"]
-    return ["train", "digits", *data, *overrides(*changes), *CPU]
+def _removed_but_mapped(tally: Tally, folder: Path, expected: Path, source: Source) -> None:
+    """What was removed is there for those that hold it: the run ends as if nothing had been."""
+    place = folder / f"{source.name}-goes"
+    source.bring(expected, place)
+    run = source.run(place)
+    result = _while_training(source.command(), place, run, lambda place: (place / source.name).unlink())
+    problems = [] if result.code == 0 else [f"it ended with {result.code}: {result.err[-1000:]}"]
+    tally.trial(f"{source.name} goes", [*problems, *unlike(run, source.run(expected))])
+
+
+def _while_training(command: list[str], place: Path, run: Path, happen: Callable[[Path], object]) -> Result:
+    with start_after(SLOWLY, *command, folder=place) as process:
+        if not wait_for(run / "metrics.jsonl", process, "loss"):
+            raise SystemExit(f"the run doesn't train: {process.communicate()[1]}")
+        happen(place)
+        out, err = process.communicate()
+    return Result(process.returncode, out, err)
+
+
+def _pixels(seed: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    return np.random.default_rng(seed).integers(0, 256, (PICTURES, 8, 8), dtype=np.uint8)
 
 
 def _write_pictures(folder: Path, seed: int) -> None:
     folder.mkdir()
-    pixels = np.random.default_rng(seed).integers(0, 256, (PICTURES, 8, 8), dtype=np.uint8)
-    for number, one in enumerate(pixels):
+    for number, one in enumerate(_pixels(seed)):
         Image.fromarray(one).save(folder / f"{number:03d}.png")
 
 
 def _late_picture(place: Path) -> Path:
-    """A picture that is read in one of the steps READ_LATE, and not before."""
-    experiment = Run(place / "runs/digits").experiment()
-    os.chdir(place)
-    train = open_data(experiment.data, place).train
+    """A picture that is read in step READ_LATE, and not before."""
+    experiment = Run(place / "runs/pictures").experiment()
+    with contextlib.chdir(place):
+        train = open_data(experiment.data, place).train
     batches = TrainingBatches(train, experiment.batch_size, experiment.seed)
-    index = int(batches.indices(READ_LATE[0])[0])
+    index = int(batches.indices(READ_LATE)[0])
     return place / "pictures" / train.names[index]  # type: ignore[attr-defined]
 
 
@@ -150,8 +206,11 @@ def _remove_picture(place: Path) -> None:
 
 
 def _halve_picture(place: Path) -> None:
-    path = _late_picture(place)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    _halve(_late_picture(place))
+
+
+def _halve(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
 
 
 def read_only(tally: Tally, folder: Path) -> None:
@@ -179,13 +238,15 @@ def read_only(tally: Tally, folder: Path) -> None:
         _goes_on(tally, "train on that disk, writable again", place, expected)
     else:
         tally.facts.append("nothing may be mounted here: no disk was read-only")
-    if os.geteuid() != 0:
-        tally.facts.append("not the superuser: folders without permission were tried as oneself")
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        tally.facts.append("no setpriv here: as the superuser, no folder was without permission")
+        return
     place = Path(shutil.copytree(trained, folder / "forbidden"))
-    _give_away(folder, place)
     _permit(place, False)
     for name, command in commands.items():
-        result = _as_nobody(command, place)
+        with _start_unprivileged(command, place) as process:
+            out, err = process.communicate()
+        result = Result(process.returncode, out, err)
         _unchanged(tally, f"{name} in a folder without permission", result, "Permission denied", place, trained)
     _permit(place, True)
     _taken_away(tally, place, expected)
@@ -195,7 +256,7 @@ def _taken_away(tally: Tally, place: Path, expected: Path) -> None:
     """Permission goes in the middle of the training."""
     run = place / "runs/digits"
     before = (run / "metrics.jsonl").stat().st_size
-    with _start_as_nobody(LONG, place, SLOWLY) as process:
+    with _start_unprivileged(LONG, place, SLOWLY) as process:
         while (run / "metrics.jsonl").stat().st_size <= before and process.poll() is None:
             time.sleep(0.005)
         _permit(place, False)
@@ -203,7 +264,7 @@ def _taken_away(tally: Tally, place: Path, expected: Path) -> None:
     problems = [*one_line(Result(process.returncode, out, err), "Permission denied", "runs/digits"), *unsound(run)]
     _permit(place, True)
     tally.trial("permission goes while it trains", [*problems, *debris(place)])
-    _goes_on(tally, "train with permission again", place, expected, as_nobody=True)
+    _goes_on(tally, "train with permission again", place, expected)
 
 
 def _unchanged(tally: Tally, name: str, result: Result, reason: str, place: Path, before: Path) -> None:
@@ -213,19 +274,10 @@ def _unchanged(tally: Tally, name: str, result: Result, reason: str, place: Path
     tally.trial(name, [*problems, *debris(place)])
 
 
-def _goes_on(tally: Tally, name: str, place: Path, expected: Path, as_nobody: bool = False) -> None:
-    result = _as_nobody(LONG, place) if as_nobody else finish(*LONG, folder=place)
+def _goes_on(tally: Tally, name: str, place: Path, expected: Path) -> None:
+    result = finish(*LONG, folder=place)
     problems = [] if result.code == 0 else [f"it ended with {result.code}: {result.err[-1000:]}"]
     tally.trial(name, [*problems, *unlike(place / "runs/digits", expected / "runs/digits")])
-
-
-def _give_away(base: Path, place: Path) -> None:
-    """To who has no privilege, where this is the superuser, who may write anywhere."""
-    if os.geteuid() == 0:
-        for folder in (base, *base.parents[:2]):
-            folder.chmod(folder.stat().st_mode | 0o055)
-        for path in (place, *place.rglob("*")):
-            os.chown(path, NOBODY, NOBODY)
 
 
 def _permit(place: Path, permitted: bool) -> None:
@@ -234,22 +286,11 @@ def _permit(place: Path, permitted: bool) -> None:
         path.chmod(mode if permitted else mode & 0o555)
 
 
-def _as_nobody(command: list[str], place: Path) -> Result:
-    with _start_as_nobody(command, place, "") as process:
-        out, err = process.communicate()
-    return Result(process.returncode, out, err)
+def _start_unprivileged(command: list[str], place: Path, prelude: str = "") -> "subprocess.Popen[str]":
+    """A process to which permissions apply, also where this one is the superuser's."""
+    dropped = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    return start_after(prelude, *command, folder=place, through=dropped)
 
-
-def _start_as_nobody(command: list[str], place: Path, prelude: str) -> "subprocess.Popen[str]":
-    # what is imported may lie where only the superuser may look: it is imported before the privilege is given up
-    drop = f"import os\nif os.geteuid() == 0:\n    os.setgroups([])\n    os.setgid({NOBODY})\n    os.setuid({NOBODY})"
-    return start_after(f"{IMPORTS}\n{prelude}\n{drop}", *command, folder=place)
-
-
-IMPORTS = """
-import ncsnx.cli.train, ncsnx.console.training, ncsnx.training.loop, ncsnx.training.events, ncsnx.training.start
-import ncsnx.evaluation.held_out, ncsnx.evaluation.plots, ncsnx.sampling, ncsnx.data, sklearn.datasets
-"""
 
 CLOCK = """
 import datetime, time

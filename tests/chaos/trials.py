@@ -48,11 +48,11 @@ def finish_after(prelude: str, *command: str, folder: Path) -> Result:
     return Result(process.returncode, out, err)
 
 
-def start_after(prelude: str, *command: str, folder: Path) -> "subprocess.Popen[str]":
-    """Starts what `finish_after` waits for."""
+def start_after(prelude: str, *command: str, folder: Path, through: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    """Starts what `finish_after` waits for; through: a program that starts it in its turn."""
     code = f"import sys\nsys.argv = ['ncsnx', *sys.argv[1:]]\n{prelude}\nfrom ncsnx.cli import main\nmain()"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *command],
+        [*through, sys.executable, "-c", code, *command],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
