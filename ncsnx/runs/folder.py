@@ -106,10 +106,17 @@ class Run:
         """Makes the folder of a new run, whole or not at all; `runs_folder` is made if need be.
 
         `origins` maps a value's dotted path to where it came from; `source` is the text of the experiment's
-        file; `data_fingerprint` is None where no data is at hand. Raises UsageError for a bad name, and
-        NcsnxError if something of that name exists or can't be written.
+        file; `data_fingerprint` is None where no data is at hand. Raises UsageError for a bad name, and for one that
+        differs from another run's in upper and lower case only (where files are copied to, both may be one); NcsnxError
+        if something of that name exists or can't be written.
         """
         run = cls(runs_folder / check_run_name(name))
+        for other in _run_names(runs_folder):
+            if other != name and other.lower() == name.lower():
+                raise UsageError(
+                    f"a run {name!r} and the run {other!r} couldn't both be on a disk that doesn't tell upper "
+                    "from lower case; give another name with --run NAME"
+                )
         try:
             with atomic.new_folder(run.path) as folder:
                 contents = {
