@@ -15,7 +15,7 @@ import torch
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from tests.cli.command import REPOSITORY, run
-from tests.published import GOLDEN, STEP, golden_path, golden_states, states_of, write
+from tests.published import STEP, golden_path, golden_states, states_of, write
 from tests.training.tiny import files, overrides
 
 SMALL = ("model.width=4", "schedule.levels=10")
@@ -97,7 +97,7 @@ def test_a_file_that_is_refused_makes_no_run(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", ["ncsn", "ncsnv2_deeper"])
 def test_the_command_that_is_proposed_works(name: str, here: Path) -> None:
     refused = run("import", str(golden_path(name)), "digits")
     assert refused.code == 1
@@ -219,13 +219,12 @@ main()
 """
 
 
-@pytest.mark.parametrize("write_number", [6, 9])
-def test_a_kill_leaves_no_half_checkpoint_and_the_command_goes_on(write_number: int, here: Path) -> None:
-    """Killed halfway through the averaged weights, and halfway through the manifest."""
+def test_a_kill_leaves_no_half_checkpoint_and_the_command_goes_on(here: Path) -> None:
+    """Killed halfway through the manifest, when everything else is there."""
     shutil.copy(golden_path("ncsnv2"), here / "checkpoint_5000.pth")
     words = ["import", "checkpoint_5000.pth", "cifar10", *SMALL]
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AT, str(write_number), *words],
+        [sys.executable, "-c", KILLED_AT, "9", *words],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
