@@ -1,4 +1,6 @@
-"""Sessions: `nox` runs lint, types and tests; `nox -s demo` the main job, `nox -s bench` the benchmarks."""
+"""Sessions: `nox` runs lint, types and tests; `nox -s demo` the main job, `nox -s bench` the benchmarks, `nox -s chaos`
+the trials of survival.
+"""
 
 from pathlib import Path
 
@@ -48,3 +50,10 @@ def bench(session: nox.Session) -> None:
     """Ratios: start-up, a training step, an evaluation, randomness, the console, distances, reading packed images."""
     session.install("-e", ".")
     session.run("python", "-m", "tests.benchmarks")
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Kills, full disks, damaged files, second writers, mishaps: their counts; arguments are names and --seed N."""
+    session.install("-e", ".", *GROUPS["tests"])
+    session.run("python", "-m", "tests.chaos", *session.posargs)

@@ -2,7 +2,7 @@
 
     import ncsnx
 
-    model = ncsnx.load("digits", ckpt="latest")   # a run
+    model = ncsnx.load("digits", ckpt="latest")   # a run; or an exported folder
     images = ncsnx.sample(model, n=16, seed=0)    # (16, 1, 8, 8) in [0, 1]
 
 The language of experiments (`Experiment` and its parts) is in `ncsnx.config`. torch is imported when `load`,
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ncsnx.config import Experiment, register
 from ncsnx.errors import NcsnxError
+from ncsnx.version import __version__
 
 if TYPE_CHECKING:
     from ncsnx.sampling import ScoreModel, load, sample
 
-__version__ = "0.1.0"
 __all__ = ["Experiment", "NcsnxError", "ScoreModel", "__version__", "load", "register", "sample"]
 
 _NEEDS_TORCH = ("ScoreModel", "load", "sample")

@@ -55,11 +55,16 @@ def picture(image: Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 0, 2).flatten(1).cpu().contiguous().numpy())
 
 
-def save_png(path: Path, image: Tensor) -> None:
-    """Writes (C, H, W) uint8 as a PNG, atomically; channels as in `picture`."""
+def png_bytes(image: Tensor) -> bytes:
+    """(C, H, W) uint8 as a PNG; channels as in `picture`."""
     encoded = io.BytesIO()
     picture(image).save(encoded, format="PNG")
-    write_bytes(path, encoded.getvalue())
+    return encoded.getvalue()
+
+
+def save_png(path: Path, image: Tensor) -> None:
+    """Writes (C, H, W) uint8 as a PNG, atomically; channels as in `picture`."""
+    write_bytes(path, png_bytes(image))
 
 
 def save_film(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_ms: int = 2_000) -> None:

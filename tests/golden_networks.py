@@ -87,14 +87,18 @@ def small_experiment(model: Model, data: Data | None = None, *, levels: int = 10
     )
 
 
-def _empty(config: dict[str, Any]) -> ScoreNetwork:
+def model_of(config: dict[str, Any]) -> Model:
+    """The network of a published configuration."""
     spectral = {"spectral_norm": config["spec_norm"]} if config["network"] in ("NCSN", "NCSNdeeper") else {}
-    model = _MODELS[config["network"]](
+    return _MODELS[config["network"]](
         width=config["ngf"],
         normalization=_NORMALIZATIONS[config["normalization"]],
         activation={"lrelu": "leaky_relu"}.get(config["nonlinearity"], config["nonlinearity"]),
         **spectral,
     )
+
+
+def _empty(config: dict[str, Any]) -> ScoreNetwork:
     schedule = (Geometric if config["sigma_dist"] == "geometric" else Uniform)(
         sigma_max=config["sigma_begin"], sigma_min=config["sigma_end"], levels=config["num_classes"]
     )
@@ -104,6 +108,6 @@ def _empty(config: dict[str, Any]) -> ScoreNetwork:
         sigmas=sigmas(schedule),
         centered_input=not (config["rescaled"] or config["logit_transform"]),
     )
-    network = construct(model, facts)
+    network = construct(model_of(config), facts)
     network.sigmas.copy_(torch.tensor(facts.sigmas))
     return network

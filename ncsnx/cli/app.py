@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import ncsnx
-from ncsnx.cli import data, diff, fid, list, loss, new, plan, reference, sample, show, train
+from ncsnx.cli import data, diff, doctor, export, fid, import_, list, loss, new, plan, reference, sample, show, train
 
 app = typer.Typer(
     name="ncsnx",
@@ -40,6 +40,9 @@ app.command("sample")(sample.sample_command)
 app.command("fid")(fid.fid_command)
 app.command("loss")(loss.loss_command)
 app.command("reference")(reference.reference_command)
+app.command("import")(import_.import_command)
+app.command("export")(export.export_command)
+app.command("doctor")(doctor.doctor_command)
 app.command("plan")(plan.plan_command)
 app.command("new")(new.new_command)
 app.add_typer(data.app, name="data")

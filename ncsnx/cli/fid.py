@@ -82,9 +82,10 @@ def fid_command(
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
         candidates, problems = sweeps.choose(messages, place, range_, ensemble)
         with StopRequest() as stop:
-            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-            judge = _Judge(features, settings, reference, data, cache)
-            sweep = _sweep(place, experiment, request, runtime, judge, work_of(messages, stop))
+            with stop.at_once():
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                judge = _Judge(features, settings, reference, data, cache)
+                sweep = _sweep(place, experiment, request, runtime, judge, work_of(messages, stop))
             columns = _Columns(sweep, precision_recall=precision_recall, inception_score=inception_score)
             plan = _plan(sweep, candidates, columns, sweeps.made(runtime, note), stop)
             _introduce(messages, sweep)
@@ -212,12 +213,12 @@ def _plan(
         scores=scores,
         is_done=sweep.is_done,
         measure=lambda candidate, advance: sweep.measure(
-            candidate, scores, check_stop=stop.check, advance=lambda: advance(1)
+            candidate, scores, check_stop=stop.check, advance=lambda: advance(1), at_once=stop.at_once
         ),
         columns=[Column(step, "right"), *(Column(title, "right") for title in measured)],
         cells=columns.cells,
         units=sweep.units,
-        seconds=sweep.seconds,
+        seconds=stop.at_once()(sweep.seconds),
         shorter=(
             "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations an image (as with "
             "sampler.steps_per_level=1), larger batches (--batch-size), or a GPU (--device cuda)"

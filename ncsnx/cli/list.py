@@ -75,6 +75,7 @@ def _experiments() -> list[dict[str, Any]]:
 
 
 def _runs(folder: "Path") -> list[dict[str, Any]]:
+    from ncsnx.errors import NcsnxError
     from ncsnx.runs.folder import Run, list_runs
     from ncsnx.runs.manifest import checkpoints
 
@@ -83,7 +84,11 @@ def _runs(folder: "Path") -> list[dict[str, Any]]:
         if not isinstance(run, Run):
             rows.append({"run": name, "experiment": None, "step": None, "steps": None, "state": f"broken: {run}"})
             continue
-        experiment, steps = run.experiment(), checkpoints(run)
+        try:
+            experiment, steps = run.experiment(), checkpoints(run)
+        except NcsnxError as error:
+            rows.append({"run": name, "experiment": None, "step": None, "steps": None, "state": f"broken: {error}"})
+            continue
         step = steps[-1] if steps else 0
         rows.append(
             {

@@ -73,15 +73,16 @@ def loss_command(
                 recorded=place.data_fingerprint(),
                 work=work_of(messages, stop),
             )
-            sweep = HeldOutSweep(
-                run=place,
-                experiment=experiment,
-                source=source,
-                runtime=Runtime.choose(device=device, threads=threads, plain=plain, compile=compile),
-                seed=seed,
-                passes=passes,
-                batch_size=batch_size,
-            )
+            with stop.at_once():
+                sweep = HeldOutSweep(
+                    run=place,
+                    experiment=experiment,
+                    source=source,
+                    runtime=Runtime.choose(device=device, threads=threads, plain=plain, compile=compile),
+                    seed=seed,
+                    passes=passes,
+                    batch_size=batch_size,
+                )
             plan = _plan(sweep, candidates, sweeps.made(sweep.runtime, note), stop)
             messages.info(f"{place.path}: {sweep.caption()}")
             problems += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
@@ -124,7 +125,7 @@ def _plan(
         ],
         cells=cells,
         units=sweep.units,
-        seconds=sweep.seconds,
+        seconds=stop.at_once()(sweep.seconds),
         shorter="fewer passes (--passes 1), fewer checkpoints (a third part of --range), or a GPU (--device cuda)",
         settle=lambda candidate: None,
         draw=lambda: sweep.draw(scores),

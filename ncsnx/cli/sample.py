@@ -1,4 +1,4 @@
-"""`ncsnx sample`: draws images from a run's checkpoint."""
+"""`ncsnx sample`: draws images from a run's checkpoint, or from an exported model."""
 
 import math
 from pathlib import Path
@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 
 
 def sample_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run (its name in the runs folder, or a path), or the folder of an exported model."
+        ),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler.")
     ] = None,
-    ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
+    ckpt: Annotated[
+        str | None, typer.Option("--ckpt", help="Of a run: step (150000 or 150k), latest or best. [latest]")
+    ] = None,
     n: Annotated[int, typer.Option("--n", help="Number of images; of rows, with --interpolate.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Image i depends on the seed and i alone.")] = 0,
     batch_size: Annotated[
@@ -31,7 +38,12 @@ def sample_command(
     ] = None,
     frames: Annotated[int, typer.Option("--frames", metavar="F", help="Write F pictures of the annealing.")] = 0,
     film: Annotated[bool, typer.Option("--film", help="Write the annealing as an animated GIF.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to. [in the run's samples/]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Where to. [the run's samples/; of an exported model, ./samples/NAME]"
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace samples of another protocol in DIR.")] = False,
     runs: options.Runs = None,
     data: options.DataFolder = None,
@@ -54,12 +66,13 @@ def sample_command(
         import attrs
 
         from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
-        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.folder import Run
         from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.source import open_source
         from ncsnx.stopping import StopRequest
 
-        place = open_run(runs_folder(runs), run)
+        place = open_source(runs_folder(runs), run)
         changed = apply_sampler_overrides(place.experiment(), parse_overrides(overrides or []))
 
         from ncsnx.runtime import Runtime
@@ -69,10 +82,11 @@ def sample_command(
             request = SampleRequest(
                 n=n, seed=seed, batch_size=batch_size, interpolate=interpolate, frames=frames, film=film
             )
-            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-            if ckpt == "best":
-                messages.info(f"best: {require_best(place)}")
-            model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
+            with stop.at_once():
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                if ckpt == "best" and isinstance(place, Run):
+                    messages.info(f"best: {require_best(place)}")
+                model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
             output = _sample(messages, model, request, out, data, overwrite, note, stop)
         if json:
             messages.json({"folder": str(output.path), **output.protocol})
@@ -95,7 +109,7 @@ def _sample(
     folder = default_folder(model, request) if out is None else out
     output = open_output(folder, model, request, note=note, overwrite=overwrite)
     what = f"{request.n:,} rows of {request.columns}" if request.interpolate else f"{request.n:,} images"
-    source = f"{model.run.path}, step {model.step:,} ({model.weights}), {model.evaluations:,} evaluations each"
+    source = f"{model.source.path}, step {model.step:,} ({model.weights}), {model.evaluations:,} evaluations each"
     if output.complete:
         messages.info(f"{what} from {source}: they are there already")
     else:

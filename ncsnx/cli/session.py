@@ -10,6 +10,7 @@ import typer
 
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.stopping import sigterm_raises
 
 if TYPE_CHECKING:
     from ncsnx.stopping import StopRequest
@@ -25,7 +26,8 @@ def session(*, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]
     try:
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other; give one of them")
-        yield messages
+        with sigterm_raises():
+            yield messages
     except Stopped as stopped:
         messages.info(f"{stopped}; the same command goes on from here")
         raise typer.Exit(stopped.exit_code) from None

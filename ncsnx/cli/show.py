@@ -10,7 +10,11 @@ from ncsnx.cli.session import session
 
 def show_command(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="An experiment (or FILE.py, FILE.py:NAME) or a run (runs/NAME).")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR).",
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")

@@ -1,6 +1,5 @@
-"""What `show` and `diff` take: an experiment or a run."""
+"""What `show` and `diff` take: an experiment, a run or an exported model."""
 
-import json
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import attrs
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs import reading
 from ncsnx.runs.folder import Run, list_runs, open_run
+from ncsnx.runs.parsing import read_json
+from ncsnx.runs.source import Source, open_source
 
 
 @attrs.frozen
@@ -26,14 +26,14 @@ class Target:
 def find_target(wanted: str, runs_folder: Path, overrides: list[str] | None = None) -> Target:
     """The experiment or the run that `wanted` means.
 
-    `runs/NAME` and any other path mean the run; a `.py` file and a name that is registered mean the experiment; any
-    other name means the run of that name. Raises UsageError where there is neither.
+    `runs/NAME` and any other path mean the run, or the exported model; a `.py` file and a name that is registered mean
+    the experiment; any other name means the run of that name. Raises UsageError where there is neither.
     """
     in_runs = wanted.rstrip("/").removeprefix("runs/")
     if wanted.startswith("runs/") and in_runs and "/" not in in_runs:
         return _of_run(open_run(runs_folder, in_runs), overrides)
     if "/" in wanted and file_and_name(wanted)[0] is None:
-        return _of_run(open_run(runs_folder, wanted), overrides)
+        return _of_source(open_source(runs_folder, wanted), overrides)
     try:
         found = resolve(wanted, overrides)
     except UnknownExperimentError as error:
@@ -46,20 +46,34 @@ def find_target(wanted: str, runs_folder: Path, overrides: list[str] | None = No
     return Target(found.experiment, found.origins, found.where, None)
 
 
+def _of_source(source: Source, overrides: list[str] | None) -> Target:
+    if isinstance(source, Run):
+        return _of_run(source, overrides)
+    _refuse_overrides(source, overrides)
+    return Target(source.experiment(), {}, str(source.path), None)
+
+
 def _of_run(run: Run, overrides: list[str] | None) -> Target:
-    if overrides:
-        command = f"ncsnx show {run.experiment().name} {' '.join(overrides)}"
-        raise UsageError(f"{run.path} is a run and stays as it is; overrides go with an experiment: `{command}`")
+    _refuse_overrides(run, overrides)
     return Target(run.experiment(), read_origins(run), str(run.path), run)
+
+
+def _refuse_overrides(source: Source, overrides: list[str] | None) -> None:
+    if overrides:
+        what = "a run" if isinstance(source, Run) else "an exported model"
+        command = f"ncsnx show {source.experiment().name} {' '.join(overrides)}"
+        raise UsageError(f"{source.path} is {what} and stays as it is; overrides go with an experiment: `{command}`")
 
 
 def read_origins(run: Run) -> dict[str, str]:
     """Where the values of a run's experiment came from, as recorded. Raises NcsnxError for a damaged file."""
     try:
-        origins = json.loads(reading.read_bytes(run.origins_path))
+        origins = read_json(run.origins_path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise NcsnxError(f"can't read {run.origins_path}: {error.strerror}; mend it or remove it") from error
+    except ValueError as error:
         raise NcsnxError(f"{run.origins_path}: expected JSON, but {error}; mend it or remove it") from error
     if not isinstance(origins, dict):
         raise NcsnxError(f"{run.origins_path}: expected an object, found {type(origins).__name__}")

@@ -52,6 +52,7 @@ def train_command(
         found = resolve(experiment, overrides)
         name, folder = check_run_name(run or found.experiment.name), runs_folder(runs)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
+        _require_unheld(folder, name)
 
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder, held, open_data
@@ -61,14 +62,24 @@ def train_command(
 
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
-            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, workers=workers)
-            splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
-            splits = held(splits, runtime.device)
-            state = TrainingState(found.experiment, runtime)
-            stop.check()
+            with stop.at_once():
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, workers=workers)
+                splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
+                splits = held(splits, runtime.device)
+                state = TrainingState(found.experiment, runtime)
             place = _place(folder, name, found, splits.fingerprint)
             _train(messages, place, state, found.origins, splits, runtime, stop, note)
         _say_what_next(messages, place, runs)
+
+
+def _require_unheld(folder: Path, name: str) -> None:
+    """Refuses a run that another process writes before torch is imported and data are opened: at once, that is."""
+    from ncsnx.runs.folder import open_run
+    from ncsnx.runs.lock import writer_lock
+
+    if (folder / name).exists():
+        with writer_lock(open_run(folder, f"{folder}/{name}")):
+            pass  # what counts is the lock that is taken when the training begins
 
 
 def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run":
@@ -101,8 +112,13 @@ def _train(
     with writer_lock(place):
         changes = require_same_identity(place, experiment, splits.fingerprint)
         messages.attach(place.log_path)
-        for warning in begin(place, state, changes, origins, runtime, note):
+        with stop.at_once():
+            warnings = begin(place, state, changes, origins, runtime, note)
+        for warning in warnings:
             messages.warning(warning)
+        if place.data_fingerprint() is None:
+            place.adopt_data(splits.fingerprint)
+            messages.info(f"data: the run goes on with what is here, fingerprint {splits.fingerprint[:12]}…")
         view = training_view(
             messages,
             total_steps=experiment.steps,

@@ -5,6 +5,7 @@ from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
 from ncsnx.config.model import NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.config.optimizer import SGD, Adam, Optimizer, RMSProp
 from ncsnx.config.registry import register
+from ncsnx.config.retention import Retention
 from ncsnx.config.sampler import AnnealedLangevin, Sampler
 from ncsnx.config.schedule import Geometric, Schedule, Uniform
 from ncsnx.config.variants import Config, variant
@@ -36,6 +37,7 @@ __all__ = [
     "OwnData",
     "Packed",
     "RMSProp",
+    "Retention",
     "Sampler",
     "Schedule",
     "ScoreMatching",

@@ -64,7 +64,7 @@ def from_json(saved: object) -> Experiment:
             [
                 (
                     "schema_version",
-                    f"is {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx",
+                    f"is {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx",
                 )
             ]
         )

@@ -8,6 +8,7 @@ from ncsnx.config import checks
 from ncsnx.config.data import Data
 from ncsnx.config.model import Model
 from ncsnx.config.optimizer import Adam, Optimizer
+from ncsnx.config.retention import Retention
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.schedule import Schedule
 from ncsnx.config.variants import OUTSIDE_IDENTITY, Config
@@ -75,6 +76,7 @@ class Experiment(Config):
     log_every: int = attrs.field(default=10, validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY)
     """Steps that one logged training loss is the mean of."""
     snapshots: Snapshots | None = attrs.field(factory=Snapshots, metadata=OUTSIDE_IDENTITY)
+    retention: Retention = attrs.field(factory=Retention, metadata=OUTSIDE_IDENTITY)
     note: str = attrs.field(default="", validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
 
     @accumulation.validator

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 from ncsnx.console.streams import Outlet
 from ncsnx.console.text import UNSAFE, visible
 from ncsnx.errors import NcsnxError
+from ncsnx.runs import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -150,13 +151,14 @@ class Messages:
 
     def _append(self, lines: str) -> None:
         assert self._log_file is not None
+        content = lines.encode("utf-8", "backslashreplace")
         try:
             # Opened for each message: messages are rare, and a killed run loses none in a buffer.
-            with open(self._log_file, "a", encoding="utf-8", opener=_no_link) as log:
-                log.write(lines)
+            atomic.append(self._log_file, content)
         except OSError as error:
             path, self._log_file = self._log_file, None
-            self._show("warning", f"can't write to {path} ({error.strerror}): messages are no longer kept there")
+            reason = f"{path} ({len(content):,} bytes): {error.strerror}"
+            self._show("warning", f"can't write {reason}; messages are no longer kept there")
 
     def _write_data(self, text: str) -> None:
         try:
@@ -182,11 +184,6 @@ def rich_console(outlet: Outlet) -> "Console":
         emoji=False,
         highlight=False,
     )
-
-
-def _no_link(path: str, flags: int) -> int:
-    """A log.txt that is a symbolic link in somebody's run leads elsewhere."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _inert(text: str) -> str:

@@ -115,6 +115,9 @@ class _CommonView(ABC):
     def warning(self, text: str) -> None:
         self._messages.warning(text)
 
+    def note(self, text: str) -> None:
+        self._say(text)
+
     def phase(self, name: str) -> None:
         self._phase = visible(name)
         self._sampling = None

@@ -24,6 +24,7 @@ from ncsnx.config.data import Arrays
 from ncsnx.data import findings, fingerprint
 from ncsnx.data.dataset import NO_LABEL, Images
 from ncsnx.data.hashed_split import held_out_by_hash
+from ncsnx.data.mapped import require_whole
 from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
@@ -62,6 +63,8 @@ class StoredArray:
     kind: Kind
     name: str | None
     _values: Any = attrs.field(default=None, init=False)
+    _size: int = attrs.field(default=0, init=False)
+    """Of the file, in bytes, when it was opened."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,7 +93,9 @@ class StoredArray:
     def _opened(self) -> Any:
         if self._values is None:
             with reading(self.path):
-                self._values = _values(self.path, self.kind, self.name)
+                self._values, self._size = _values(self.path, self.kind, self.name), self.path.stat().st_size
+        if self.kind != ".npz":  # that is in memory, the others are mapped
+            require_whole(self.path, self._size)
         return self._values
 
     def _from_numpy(self, values: "np.ndarray[Any, Any]") -> Tensor:

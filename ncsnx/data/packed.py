@@ -34,6 +34,7 @@ from torch import Tensor
 from ncsnx.config.canonical import canonical
 from ncsnx.config.data import Packed
 from ncsnx.data.dataset import Images
+from ncsnx.data.mapped import require_whole
 from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
@@ -246,6 +247,7 @@ class _Mapped:
         """Pixels (N, C, S, S), labels (N,) and ids (N,)."""
         if self._arrays is None:
             self._arrays = _map(self._file)
+        require_whole(self._file.path, self._file.layout.end)
         return self._arrays
 
 

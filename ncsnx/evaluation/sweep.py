@@ -6,6 +6,7 @@ checkpoints and not the luck of the draw. Finished batches of features are kept 
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
+from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, ScoreFile, best_row, value
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, load
@@ -184,14 +186,16 @@ class Sweep:
         *,
         check_stop: Callable[[], None] = never_stop,
         advance: Callable[[], None] = never_stop,
+        at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Row:
         """The row of a candidate. An interrupted one goes on after its last finished batch.
 
         The batches are kept until `settle` is called, when the row is safe.
         check_stop is asked before each evaluation and ends it by raising; advance is called at each of `units` states.
-        Raises NcsnxError.
+        at_once surrounds what takes long between evaluations, and may end it anywhere. Raises NcsnxError.
         """
-        models = self.load(candidate)
+        with at_once():
+            models = self.load(candidate)
         if len(models) == 1 and models[0].weights_sha256 != candidate.weights_sha256:
             raise UnsoundError(f"the checkpoint of step {candidate.step:,} has been replaced meanwhile")
         parts = self._parts(candidate, scores)
@@ -213,7 +217,8 @@ class Sweep:
             found = self.features(pixels)
             tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
             write_part(parts, Part(torch.tensor(batch, dtype=torch.int64), tensors))
-        return self._row(candidate, *_assembled(parts, self.request.n))
+        with at_once():  # distances of 10,000 images take minutes
+            return self._row(candidate, *_assembled(parts, self.request.n))
 
     def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
         """Puts kept images in their place and removes the batches of a candidate whose row is kept."""
@@ -224,11 +229,13 @@ class Sweep:
 
     def _parts(self, candidate: Candidate, scores: ScoreFile) -> Path:
         parts = scores.folder / ".parts" / _mark(candidate)
-        _refuse_links(parts.parent, parts)
+        refuse_links(parts.parent, parts)
         return parts
 
     def _images(self, candidate: Candidate, scores: ScoreFile) -> Path:
-        return scores.folder / "images" / _mark(candidate)
+        images = scores.folder / "images" / _mark(candidate)
+        refuse_links(images.parent, images)
+        return images
 
     def _missing(self, parts: Path, images: "_ImageWriter | None", advance: Callable[[], None]) -> list[int]:
         """The indices that have no features yet, or lack an image that is to be kept; the others count as progress."""
@@ -301,17 +308,11 @@ def _mark(candidate: Candidate) -> str:
     return f"{step_name(candidate.step)}-{candidate.weights_sha256[:8]}"
 
 
-def _refuse_links(*paths: Path) -> None:
-    for path in paths:
-        if path.is_symlink():
-            raise NcsnxError(f"{path} is a symbolic link, and those are not followed in a run; remove it")
-
-
 class _ImageWriter:
     """Keeps the images of a candidate beside its unfinished parts, until all are there."""
 
     def __init__(self, folder: Path) -> None:
-        _refuse_links(folder)
+        refuse_links(folder)
         self.folder = folder
 
     def has(self, indices: Iterable[int]) -> bool:
@@ -328,7 +329,6 @@ class _ImageWriter:
             save_png(self._place(index), image)
 
     def finish(self, place: Path) -> None:
-        _refuse_links(place.parent, place)
         with reporting(place):
             place.parent.mkdir(exist_ok=True)
             if place.exists():
@@ -351,5 +351,5 @@ def _assembled(parts: Path, n: int) -> tuple[Tensor, Tensor | None]:
     if len(order) != n:
         raise NcsnxError(f"{parts} holds {len(order)} images instead of {n}; remove it and repeat the command")
     names = found[0].tensors.keys()
-    whole = {name: torch.cat([part.tensors[name] for part in found])[order] for name in names}
+    whole = {name: torch.cat([part.tensors[name].float() for part in found])[order] for name in names}
     return whole["features"], whole.get("logits")

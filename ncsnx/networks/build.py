@@ -1,8 +1,11 @@
 """From an experiment to its network: the seam between `ncsnx.config` and this package."""
 
+import os
+from collections.abc import Mapping
 from functools import singledispatch
 
 import torch
+from torch import Tensor
 
 from ncsnx.config import NCSN, Experiment, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
@@ -26,6 +29,15 @@ def build_network(experiment: Experiment) -> ScoreNetwork:
 
 def empty_network(experiment: Experiment) -> ScoreNetwork:
     """The same network with whatever the memory holds for weights, for a state to be loaded into. NcsnxError."""
+    network = outlined_network(experiment)
+    _require_memory(network)
+    network.to_empty(device="cpu")
+    network.sigmas.copy_(torch.tensor(network.noise_levels))
+    return network
+
+
+def outlined_network(experiment: Experiment) -> ScoreNetwork:
+    """The same network, but only names and shapes: on torch's meta device, where tensors take no memory. NcsnxError."""
     facts = Facts(
         channels=experiment.data.channels,
         image_size=experiment.data.image_size,
@@ -33,10 +45,37 @@ def empty_network(experiment: Experiment) -> ScoreNetwork:
         centered_input=experiment.data.transform == "none",
     )
     with torch.device("meta"):
-        network = construct(experiment.model, facts)
-    network.to_empty(device="cpu")
-    network.sigmas.copy_(torch.tensor(facts.sigmas))
-    return network
+        return construct(experiment.model, facts)
+
+
+def load_weights(network: ScoreNetwork, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Puts a saved state into a network of the same form; source: where it came from, for a complaint.
+
+    NcsnxError, with the network unchanged, where a tensor is missing, too many, or of another shape or type.
+    """
+    own = network.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in tensors]
+    problems += [f"{name[:80]!a} is no tensor of it" for name in tensors if name not in own]
+    for name in (name for name in own if name in tensors):
+        (shape, dtype), found = (tuple(own[name].shape), own[name].dtype), tensors[name]
+        if (tuple(found.shape), found.dtype) != (shape, dtype):
+            problems.append(f"{name} should be {shape} of {dtype}, and is {tuple(found.shape)} of {found.dtype}")
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise NcsnxError(f"{source} doesn't fit the experiment's network: {'; '.join(problems[:3])}{more}")
+    network.load_state_dict(dict(tensors))
+
+
+def _require_memory(network: ScoreNetwork) -> None:
+    """Refuses a network that no memory of this machine holds before any is taken: one on the device 'meta'."""
+    tensors = network.state_dict().values()
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise NcsnxError(
+            f"the experiment's network takes {needed / 2**30:,.1f} GiB, and this machine has {there / 2**30:,.1f}; "
+            "give it a smaller model.width"
+        )
 
 
 @singledispatch

@@ -7,6 +7,7 @@ There each stage and each refine block has a name of its own. The order here is 
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
@@ -15,7 +16,8 @@ from ncsnx.networks.ncsnv2 import NCSNv2Network
 from ncsnx.networks.normalization import BatchNorm, PerLevel
 from ncsnx.networks.score import ScoreNetwork
 
-_SIGMAS = "sigmas"
+SIGMAS = "sigmas"
+"""The published name of the noise levels, a buffer of the unconditional networks."""
 _SIGMAS_TOLERANCE = 1e-5  # relative: the published levels were computed in another order and rounded to float32
 
 _STAGES: Mapping[Layout, tuple[str, ...]] = {
@@ -46,8 +48,11 @@ _RULES = (
 def to_published(network: ScoreNetwork) -> dict[str, str]:
     """For each name in the network's state, the published one; no two names share one.
 
-    The published state of an unconditional network has one tensor more, `sigmas`.
+    The published state of an unconditional network has one tensor more, `sigmas`. NcsnxError for a network that isn't
+    among the published ones.
     """
+    if network.layout not in _STAGES:
+        raise NcsnxError(f"{type(network).__name__} isn't one of the published networks, so no published state fits it")
     names = {name: _published(name, network.layout) for name in network.state_dict()}
     if isinstance(network.norm, BatchNorm):
         conditional = isinstance(network.norm.factors, PerLevel)
@@ -55,14 +60,22 @@ def to_published(network: ScoreNetwork) -> dict[str, str]:
     return names
 
 
+def published_shapes(network: ScoreNetwork) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of the published state by its published name, `sigmas` included where it is there."""
+    names = to_published(network)
+    shapes = {names[name]: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    return shapes | ({SIGMAS: (len(network.noise_levels),)} if isinstance(network, NCSNv2Network) else {})
+
+
 def from_published(network: ScoreNetwork, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network's state, made of a published one with names as in `to_published`; its tensors aren't copied.
 
     NcsnxError where names are missing or left over, where a shape differs, or where the `sigmas` in it aren't the
-    network's.
+    network's; a conditional network's state need not have any.
     """
-    names = to_published(network)
-    expected = set(names.values()) | ({_SIGMAS} if isinstance(network, NCSNv2Network) else set())
+    names, expected = to_published(network), set(published_shapes(network))
+    if SIGMAS in published:
+        expected.add(SIGMAS)
     if expected != set(published):
         raise NcsnxError(
             f"these weights aren't those of a {type(network).__name__} with this normalization: "
@@ -77,6 +90,14 @@ def from_published(network: ScoreNetwork, published: Mapping[str, Tensor]) -> di
                 f"{tuple(tensor.shape)}: give its model the width, and its schedule the levels, of the weights"
             )
     return state
+
+
+def same_levels(network: ScoreNetwork, published_sigmas: Tensor) -> bool:
+    """Whether a published state's `sigmas` are the network's noise levels, to the accuracy of their own type."""
+    ours, theirs = torch.tensor(network.noise_levels), published_sigmas.cpu()
+    if not theirs.is_floating_point() or theirs.shape != ours.shape:
+        return False
+    return theirs.float().allclose(ours, rtol=max(_SIGMAS_TOLERANCE, torch.finfo(theirs.dtype).eps), atol=0)
 
 
 def _published(name: str, layout: Layout) -> str:
@@ -94,11 +115,11 @@ def _batch_norm(name: str, conditional: bool) -> str:
 
 
 def _require_same_levels(network: ScoreNetwork, published: Mapping[str, Tensor]) -> None:
-    theirs = published.get(_SIGMAS)
+    theirs = published.get(SIGMAS)
     if theirs is None:
         return
-    ours = network.sigmas.cpu()
-    if theirs.shape != ours.shape or not theirs.cpu().allclose(ours, rtol=_SIGMAS_TOLERANCE, atol=0):
+    ours = network.noise_levels
+    if not same_levels(network, theirs):
         raise NcsnxError(
             f"these weights were trained at {len(theirs)} levels from {theirs[0]:g} to {theirs[-1]:g}, but the "
             f"schedule has {len(ours)} from {ours[0]:g} to {ours[-1]:g}: give the experiment their schedule"

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from ncsnx.errors import NcsnxError
 
-_TEMPORARY = re.compile(r"\..+\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
+_TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
 _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
@@ -40,14 +41,24 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Whether this is the name of something half written: of whatever it may be, or of what is called `of`."""
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and of in (None, match[1])
+
+
 def debris(folder: Path) -> list[Path]:
     """What writers that were killed left half written in `folder`; what is being written now looks the same."""
-    return [entry for entry in sorted(folder.iterdir()) if _TEMPORARY.fullmatch(entry.name)]
+    return [entry for entry in sorted(folder.iterdir()) if is_temporary(entry.name)]
 
 
 def remove_debris(folders: Iterable[Path]) -> list[str]:
-    """Removes the debris in `folders` as far as it can be removed; returns its names. Call it under a lock only."""
-    entries = [entry for folder in folders if folder.is_dir() for entry in debris(folder)]
+    """Removes the debris in `folders` as far as it can be removed; returns its names. Call it under a lock only.
+
+    A folder that is a symbolic link is left alone.
+    """
+    here = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+    entries = [entry for folder in here for entry in debris(folder)]
     for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
@@ -130,6 +141,24 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def append(path: Path, content: bytes) -> None:
+    """Appends `content`, which isn't synced; makes the file if need be. Raises OSError, leaving the file as it was."""
+    descriptor = _open_to_append(path)
+    try:
+        _extend(descriptor, os.fstat(descriptor).st_size, content)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Brings to the disk what was appended to a file. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def append_line(path: Path, line: str) -> None:
     """Appends `line` (without line breaks) and syncs it; makes the file if need be. Raises NcsnxError.
 
@@ -138,21 +167,36 @@ def append_line(path: Path, line: str) -> None:
     """
     content = (line + "\n").encode("utf-8")
     with reporting(path, len(content)):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = _open_to_append(path)
         try:
             start = _end_of_lines(descriptor)
             os.ftruncate(descriptor, start)
-            os.lseek(descriptor, start, os.SEEK_SET)
-            try:
-                _write_all(descriptor, content)
-                os.fsync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, start)
-                raise
+            _extend(descriptor, start, content, sync=True)
         finally:
             os.close(descriptor)
         if start == 0:
             sync_folder(path.parent)
+
+
+def _open_to_append(path: Path) -> int:
+    # in somebody's run, a file may be a symbolic link, which leads elsewhere, or a pipe, which waits for a reader
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENODEV, "isn't a regular file")
+    return descriptor
+
+
+def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:
+    """Writes `content` at `start`, the file's end, or nothing of it."""
+    os.lseek(descriptor, start, os.SEEK_SET)
+    try:
+        _write_all(descriptor, content)
+        if sync:
+            os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, start)
+        raise
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints: network, moving average and optimizer as safetensors, the state of the loop as JSON."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,17 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ncsnx.config.checks import shortened
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError, read_manifest, read_verified, write_checkpoint
+from ncsnx.runs.manifest import STATE, UnsoundError, read_manifest, read_state, read_verified, write_checkpoint
+from ncsnx.runs.names import part_file
 
 Tensors = dict[str, Tensor]
 
-STATE = "state.json"
-_UNTOUCHED = "untouched"
+UNTOUCHED = "untouched"
+"""In the place of a kind of state: the parameter has none."""
 
 
 @attrs.frozen(eq=False)
@@ -53,15 +54,22 @@ def save(
     parts = {"model": _copied(model), "optimizer": _copied(optimizer)}
     if ema is not None:
         parts["ema"] = _copied(ema)
-    whole_state = {**state, "step": step}
-    state_bytes = atomic.json_bytes(dict(sorted(whole_state.items())))
+    return write_checkpoint(run.checkpoints, step, contents(step, sorted(parts.items()), state))
 
-    def files() -> Iterator[tuple[str, bytes]]:
-        for part, tensors in sorted(parts.items()):
-            yield _file(part), tensor_bytes(tensors)
-        yield STATE, state_bytes
 
-    return write_checkpoint(run.checkpoints, step, files())
+def contents(
+    step: int, parts: Iterable[tuple[str, Mapping[str, Tensor]]], state: Mapping[str, Any]
+) -> Iterator[tuple[str, bytes]]:
+    """The files of a checkpoint, names and contents, one after another, for `write_checkpoint`.
+
+    `parts` are 'model', 'optimizer' and, if there is one, 'ema', with contiguous tensors on the CPU that share no
+    memory; it may be a generator, since only one part is held at a time. `state` is as in `save`.
+    """
+    state_bytes = atomic.json_bytes(dict(sorted({**state, "step": step}.items())))
+    for part, tensors in parts:
+        yield part_file(part), tensor_bytes(dict(sorted(tensors.items())))
+        del tensors  # before the next part is made
+    yield STATE, state_bytes
 
 
 def load(folder: Path, names: Iterable[str] = ("model", "ema", "optimizer")) -> Checkpoint:
@@ -73,19 +81,15 @@ def load(folder: Path, names: Iterable[str] = ("model", "ema", "optimizer")) -> 
     parts: dict[str, Tensors] = {}
     for name in names:
         # a run without a moving average has no such file, and its manifest vouches for that
-        if name == "ema" and _file(name) not in (*manifest.files, *manifest.removed):
+        if name == "ema" and part_file(name) not in (*manifest.files, *manifest.removed):
             continue
-        parts[name] = _parsed(folder / _file(name), read_verified(folder, manifest, _file(name)))
-    try:
-        state = json.loads(read_verified(folder, manifest, STATE))
-    except (ValueError, RecursionError) as error:
-        raise UnsoundError(f"{folder / STATE} isn't JSON: {error}") from error
+        parts[name] = _parsed(folder / part_file(name), read_verified(folder, manifest, part_file(name)))
     return Checkpoint(
         step=manifest.step,
         model=parts.get("model", {}),
         ema=parts.get("ema"),
         optimizer=parts.get("optimizer", {}),
-        state=state,
+        state=read_state(folder, manifest),
     )
 
 
@@ -100,7 +104,7 @@ def optimizer_state(optimizer: Optimizer, network: nn.Module) -> Tensors:
         state = {key: value for key, value in optimizer.state.get(parameter, {}).items() if value is not None}
         tensors |= {f"{key}/{name}": value for key, value in state.items()}
         if not state:
-            tensors[f"{_UNTOUCHED}/{name}"] = torch.zeros(0)
+            tensors[f"{UNTOUCHED}/{name}"] = torch.zeros(0)
     return tensors
 
 
@@ -115,15 +119,11 @@ def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapp
     states: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
     for entry, value in tensors.items():
         key, name = entry.split("/", 1)
-        if key != _UNTOUCHED:
+        if key != UNTOUCHED:
             states[name][key] = _like(parameters[name], value, entry)
     # through the optimizer's own loading, which knows what must be where (fused steps on the device, say)
     numbered = {number: state for number, state in enumerate(states.values()) if state}
     optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _file(part: str) -> str:
-    return f"{part}.safetensors"
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -155,12 +155,12 @@ def _require_same_names(parameters: Mapping[str, nn.Parameter], tensors: Mapping
             keys_of[name].add(key)
         else:
             unexpected.append(entry)
-    everywhere = set().union(*keys_of.values()) - {_UNTOUCHED}
+    everywhere = set().union(*keys_of.values()) - {UNTOUCHED}
     missing = []
     for name, keys in keys_of.items():
         if not keys:
             missing.append(f"*/{name}")
-        elif _UNTOUCHED not in keys:
+        elif UNTOUCHED not in keys:
             missing += [f"{key}/{name}" for key in everywhere - keys]
     if unexpected or missing:
         raise NcsnxError(
@@ -172,7 +172,7 @@ def _require_same_names(parameters: Mapping[str, nn.Parameter], tensors: Mapping
 def _some(entries: list[str]) -> str:
     if not entries:
         return ""
-    return f" ({', '.join(sorted(entries)[:3])}{', …' if len(entries) > 3 else ''})"
+    return f" ({', '.join(map(shortened, sorted(entries)[:3]))}{', …' if len(entries) > 3 else ''})"
 
 
 def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:

@@ -1,16 +1,18 @@
 """A run is a folder that explains itself: its places, how it comes into being, and how it is found again."""
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
 import attrs
 
 from ncsnx.config import codec
+from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs import atomic, reading
+from ncsnx.runs import atomic
+from ncsnx.runs.export import is_export
 from ncsnx.runs.names import check_run_name, near_matches
+from ncsnx.runs.parsing import read_json
 
 _FINGERPRINT = "data_fingerprint"
 
@@ -82,6 +84,11 @@ class Run:
         return self.path / "fid"
 
     @property
+    def unsound(self) -> Path:
+        """Checkpoints that `ncsnx doctor --repair` moved aside."""
+        return self.path / "unsound"
+
+    @property
     def loss(self) -> Path:
         """What `ncsnx loss` measured."""
         return self.path / "loss"
@@ -94,23 +101,34 @@ class Run:
         experiment: Experiment,
         origins: dict[str, str],
         source: str | None,
-        data_fingerprint: str,
+        data_fingerprint: str | None,
     ) -> Self:
         """Makes the folder of a new run, whole or not at all; `runs_folder` is made if need be.
 
         `origins` maps a value's dotted path to where it came from; `source` is the text of the experiment's
-        file. Raises UsageError for a bad name, and NcsnxError if something of that name exists or can't be
-        written.
+        file; `data_fingerprint` is None where no data is at hand. Raises UsageError for a bad name, and for one that
+        differs from another run's in upper and lower case only (where files are copied to, both may be one); NcsnxError
+        if something of that name exists or can't be written.
         """
         run = cls(runs_folder / check_run_name(name))
+        for other in _run_names(runs_folder):
+            if other != name and other.lower() == name.lower():
+                raise UsageError(
+                    f"a run {name!r} and the run {other!r} couldn't both be on a disk that doesn't tell upper "
+                    "from lower case; give another name with --run NAME"
+                )
         try:
             with atomic.new_folder(run.path) as folder:
-                draft = cls(folder)
-                draft._write_config(experiment, data_fingerprint)
-                atomic.write_json(draft.origins_path, origins)
+                contents = {
+                    run.config_path: atomic.json_bytes(_config(experiment, data_fingerprint)),
+                    run.origins_path: atomic.json_bytes(origins),
+                }
                 if source is not None:
-                    atomic.write_bytes(draft.source_path, source.encode("utf-8"))
-                draft.checkpoints.mkdir()
+                    contents[run.source_path] = source.encode("utf-8")
+                for path, content in contents.items():
+                    atomic.write_new(folder / path.name, content, shown=path)
+                with atomic.reporting(run.checkpoints):
+                    (folder / run.checkpoints.name).mkdir()
         except NcsnxError as error:
             if run.path.exists():
                 raise NcsnxError(
@@ -127,30 +145,39 @@ class Run:
         except codec.ConfigError as error:
             raise codec.ConfigError(error.problems, str(self.config_path)) from error
 
-    def data_fingerprint(self) -> str:
-        """The fingerprint of the data that the run was begun with. Raises NcsnxError."""
-        fingerprint = self._read_config().get(_FINGERPRINT)
-        if not isinstance(fingerprint, str):
-            raise NcsnxError(f"{self.config_path}: expected text under {_FINGERPRINT}, found {fingerprint!r}")
+    def data_fingerprint(self) -> str | None:
+        """The fingerprint of the data that the run was trained on here; None for one that was only imported.
+
+        Raises NcsnxError.
+        """
+        config = self._read_config()
+        fingerprint = config.get(_FINGERPRINT)
+        if _FINGERPRINT not in config or not isinstance(fingerprint, str | None):
+            raise NcsnxError(f"{self.config_path}: expected text under {_FINGERPRINT}, found {quoted(fingerprint)}")
         return fingerprint
 
     def update_experiment(self, experiment: Experiment) -> None:
         """Replaces the experiment, for values that may change when a run is resumed. Raises NcsnxError."""
-        self._write_config(experiment, self.data_fingerprint())
+        atomic.write_json(self.config_path, _config(experiment, self.data_fingerprint()))
 
-    def _write_config(self, experiment: Experiment, data_fingerprint: str) -> None:
-        atomic.write_json(self.config_path, {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint})
+    def adopt_data(self, fingerprint: str) -> None:
+        """Records the data of a run that has none on record; it must be this from now on. Raises NcsnxError."""
+        atomic.write_json(self.config_path, _config(self.experiment(), fingerprint))
 
     def _read_config(self) -> dict[str, Any]:
         try:
-            config = json.loads(reading.read_bytes(self.config_path))
+            config = read_json(self.config_path)
         except OSError as error:
             raise NcsnxError(f"can't read {self.config_path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise NcsnxError(f"{self.config_path}: expected JSON, but {error}") from error
         if not isinstance(config, dict):
             raise NcsnxError(f"{self.config_path}: expected a JSON object, found {type(config).__name__}")
         return config
+
+
+def _config(experiment: Experiment, data_fingerprint: str | None) -> dict[str, Any]:
+    return {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint}
 
 
 def open_run(runs_folder: Path, name_or_path: str | Path) -> Run:
@@ -158,11 +185,21 @@ def open_run(runs_folder: Path, name_or_path: str | Path) -> Run:
 
     Raises UsageError with near matches if there is none, NcsnxError for a folder that isn't a run.
     """
+    path = locate(runs_folder, name_or_path)
+    _refuse_export(path)
+    return Run(path)
+
+
+def locate(runs_folder: Path, name_or_path: str | Path) -> Path:
+    """The folder of the run, or of the exported model, of that name in `runs_folder`, or at that path.
+
+    Raises UsageError with near matches if there is none, NcsnxError for a folder that is neither.
+    """
     typed = str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
-        if _exists(path / "config.json"):
-            return Run(path)
+        if _exists(path / "config.json") or is_export(path):
+            return path
     for path in candidates:
         if _exists(path):
             raise NcsnxError(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
@@ -178,11 +215,17 @@ def list_runs(runs_folder: Path) -> list[tuple[str, Run | str]]:
     for name in _run_names(runs_folder):
         try:
             run = Run(runs_folder / name)
+            _refuse_export(run.path)
             run.experiment()
             rows.append((name, run))
         except NcsnxError as error:
             rows.append((name, str(error)))
     return rows
+
+
+def _refuse_export(path: Path) -> None:
+    if is_export(path):
+        raise NcsnxError(f"{path} is an exported model, not a run; `ncsnx sample {path}` draws images from it")
 
 
 def _run_names(runs_folder: Path) -> list[str]:

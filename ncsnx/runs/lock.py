@@ -1,6 +1,8 @@
 """One writer at a time: a kernel lock that ends with its process, and a note of who holds it."""
 
-import json
+import errno
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from filelock import FileLock, Timeout
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
+from ncsnx.runs.parsing import read_json
 from ncsnx.runs.process import this_process
 
 LOCK, HOLDER = ".lock", ".holder.json"
@@ -32,8 +35,9 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
     moment its holder ends, however that ends, and a note that a killed holder left is overwritten.
     """
     lock_path, holder_path = folder / LOCK, folder / HOLDER
+    reading.refuse_links(lock_path)
     lock = FileLock(lock_path)
-    with atomic.reporting(lock_path):
+    with atomic.reporting(lock_path, 0):
         try:
             lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
@@ -50,9 +54,24 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+def writer_of(folder: Path) -> str | None:
+    """Who holds the right to write into `folder`, in words; None: nobody. Writes nothing, not even the lock's file."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None  # nobody ever locked it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return _holder(folder / HOLDER) if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _holder(path: Path) -> str:
     try:
-        note = json.loads(reading.read_bytes(path))
+        note = read_json(path)
         command = shorten(str(note["command"]), 100, placeholder=" …")
         return f"process {note['pid']} on {note['host']} ({command}, since {note['started']})"
     except (OSError, ValueError, KeyError, TypeError):

@@ -7,14 +7,13 @@ are still those that were written, the manifest tells.
 
 import errno
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -22,11 +21,14 @@ from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
-from ncsnx.runs.names import parse_step, step_name, step_of
+from ncsnx.runs.names import parse_step, part_file, step_name, step_of
+from ncsnx.runs.parsing import parse_json
 from ncsnx.runs.scores import Best, best_checkpoint
 
 MANIFEST = "manifest.json"
+STATE = "state.json"
 SCHEMA_VERSION = 1
+_CHUNK = 4 * 2**20  # bytes hashed at once
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
 _FAULTS = {
@@ -34,8 +36,18 @@ _FAULTS = {
     errno.ENOTDIR: "is missing",
     errno.ELOOP: "is a symbolic link, and those are not followed",
     errno.ENODEV: "isn't a file",
+    errno.ENXIO: "isn't a file",
+    errno.EFBIG: "is larger than any such file",
     errno.EIO: "can't be read: the disk reports an error",
 }
+
+
+Watch = Callable[[int], object]
+"""Told of so many bytes more that were read; ends the reading by raising."""
+
+
+def unwatched(count: int) -> None:
+    """A reading that nobody watches."""
 
 
 class UnsoundError(NcsnxError):
@@ -61,18 +73,27 @@ class Manifest:
 
     step: int
     files: dict[str, FileRecord]
+    """By name; without the manifest itself."""
     removed: tuple[str, ...] = ()
     """Files that were there once and were removed on purpose."""
+    removing: dict[str, FileRecord] = attrs.field(factory=dict)
+    """Those of `removed` whose removal hasn't been brought to its end, and what they were."""
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether training can go on from it: whether it holds the optimizer's state."""
+        return part_file("optimizer") in self.files
 
     def to_bytes(self) -> bytes:
         """The file: readable JSON with a digest of its own canonical form."""
-        files = {name: {"sha256": file.sha256, "bytes": file.size} for name, file in sorted(self.files.items())}
-        content = {
+        content: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "step": self.step,
-            "files": files,
+            "files": _as_json(self.files),
             "removed": sorted(self.removed),
         }
+        if self.removing:
+            content["removing"] = _as_json(self.removing)
         return atomic.json_bytes({**content, "digest": digest(content)})
 
 
@@ -83,6 +104,7 @@ def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes]]
     name is moved aside (`step-00000150.unsound-1`), a sound one refused. Raises NcsnxError where the system
     refuses.
     """
+    reading.refuse_links(parent)
     final = parent / step_name(step)
     _make_way(final)
     with atomic.new_folder(final) as folder:
@@ -90,22 +112,9 @@ def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes]]
         for name, content in files:
             atomic.write_new(folder / name, content, shown=final / name)
             records[name] = FileRecord.of(content)
+            del content  # before the next is made: together they may not fit in memory
         atomic.write_new(folder / MANIFEST, Manifest(step, records).to_bytes(), shown=final / MANIFEST)
     return final
-
-
-def remove_files(folder: Path, names: Sequence[str]) -> None:
-    """Removes files of a checkpoint for good, and declares it in the manifest first. Raises NcsnxError."""
-    manifest = read_manifest(folder)
-    if unknown := sorted(set(names) - set(manifest.files)):
-        raise NcsnxError(f"{folder} has no {', '.join(unknown)}; it holds {', '.join(sorted(manifest.files))}")
-    kept = {name: record for name, record in manifest.files.items() if name not in names}
-    declared = Manifest(manifest.step, kept, (*manifest.removed, *names))
-    atomic.write_bytes(folder / MANIFEST, declared.to_bytes())
-    with atomic.reporting(folder):
-        for name in names:
-            (folder / name).unlink(missing_ok=True)
-        atomic.sync_folder(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -113,6 +122,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
     """
+    reading.refuse_links(folder.parent)
     if folder.is_symlink():
         raise UnsoundError(f"{folder} {_FAULTS[errno.ELOOP]}")
     path = folder / MANIFEST
@@ -125,31 +135,72 @@ def read_manifest(folder: Path) -> Manifest:
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     """The content of one file, read once and compared with its record. Raises UnsoundError."""
     record = _record(folder, manifest, name)
-    content = _read(folder / name)
+    with _reading(folder / name), reading.opened(folder / name) as file:
+        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
+        content = file.read(record.size + 1)
     _check_size(folder / name, record, len(content))
     _check_hash(folder / name, record, hashlib.sha256(content).hexdigest())
     return content
 
 
-def verify(folder: Path, names: Iterable[str] | None = None) -> Manifest:
+def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """The state of the loop, checked by its hash. Raises UnsoundError."""
+    path = folder / STATE
+    if _record(folder, manifest, STATE).size > reading.JSON_LIMIT:
+        raise UnsoundError(f"{path} {_FAULTS[errno.EFBIG]}")
+    try:
+        state = parse_json(read_verified(folder, manifest, STATE))
+    except ValueError as error:
+        raise UnsoundError(f"{path} isn't JSON: {error}") from error
+    if not isinstance(state, dict):
+        raise UnsoundError(f"{path} isn't a JSON object")
+    return state
+
+
+def verify(folder: Path, names: Iterable[str] | None = None, watch: Watch = unwatched) -> Manifest:
     """Reads a checkpoint's manifest and every file it lists (or only `names`), and compares.
 
-    Without `names`, files that the manifest doesn't know are refused too. Raises UnsoundError that says what
-    is wrong.
+    Without `names`, files that the manifest doesn't know are refused too. watch gets the bytes of each piece that was
+    read, and may end the reading by raising. Raises UnsoundError that says what is wrong.
     """
     manifest = read_manifest(folder)
     if names is None:
         _refuse_strangers(folder, manifest)
     for name in sorted(manifest.files) if names is None else names:
-        record = _record(folder, manifest, name)
-        with _reading(folder / name), reading.opened(folder / name) as file:
-            _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-            _check_hash(folder / name, record, hashlib.file_digest(file, "sha256").hexdigest())
+        verify_file(folder, manifest, name, watch)
     return manifest
+
+
+def verify_own(folder: Path, watch: Watch = unwatched) -> Manifest:
+    """Verifies every file that the manifest lists, whatever else somebody put there. Raises UnsoundError."""
+    return verify(folder, read_manifest(folder).files, watch)
+
+
+def verify_file(folder: Path, manifest: Manifest, name: str, watch: Watch = unwatched) -> None:
+    """Compares one file with its record; see `verify`. Raises UnsoundError."""
+    record = _record(folder, manifest, name)
+    with _reading(folder / name), reading.opened(folder / name) as file:
+        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
+        hasher = hashlib.sha256()
+        while piece := file.read(_CHUNK):
+            hasher.update(piece)
+            watch(len(piece))
+        _check_hash(folder / name, record, hasher.hexdigest())
+
+
+def strangers(folder: Path, manifest: Manifest) -> list[str]:
+    """Names in a checkpoint's folder that its manifest doesn't know. Raises UnsoundError.
+
+    Hidden files are left alone: file systems and desktops put them anywhere, and nothing here reads them.
+    """
+    with _reading(folder):
+        present = {entry.name for entry in reading.entries(folder) if not entry.name.startswith(".")}
+    return sorted(present - set(manifest.files) - set(manifest.removed) - {MANIFEST})
 
 
 def checkpoints(run: Run) -> list[int]:
     """The steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
+    reading.refuse_links(run.checkpoints)
     try:
         found = [step_of(entry.name) for entry in run.checkpoints.iterdir()]
     except FileNotFoundError:
@@ -167,7 +218,7 @@ def latest_sound(run: Run) -> tuple[int | None, list[tuple[int, str]]]:
     unsound: list[tuple[int, str]] = []
     for step in reversed(checkpoints(run)):
         try:
-            _verify_own(run.checkpoints / step_name(step))
+            verify_own(run.checkpoints / step_name(step))
         except UnsoundError as error:
             unsound.append((step, str(error)))
         else:
@@ -178,27 +229,27 @@ def latest_sound(run: Run) -> tuple[int | None, list[tuple[int, str]]]:
 def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
     """The folder that --ckpt means: a step, however typed, `latest` or `best`.
 
-    A step is only found; who loads it verifies what it reads. `latest` is verified whole. Raises UsageError
-    for a step that can't be understood or isn't there, UnsoundError if the latest is unsound, NcsnxError if
-    there is none, or no score yet.
+    It is verified whole, also the files that sampling needn't read: damage to one is a reason to look at its
+    neighbours before anything is made of them. Raises UsageError for a step that can't be understood or isn't
+    there, UnsoundError if the checkpoint is unsound, NcsnxError if there is none, or no score yet.
     """
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     steps = checkpoints(run)
     if step == "best":
-        return run.checkpoints / step_name(require_best(run).step)
+        return _sound(run, steps, require_best(run).step)
     if not steps:
         raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
     if step == "latest":
-        return _latest(run, steps)
+        return _sound(run, steps, steps[-1])
     if step not in steps:
         nearest = sorted(sorted(steps, key=lambda other: abs(other - step))[:4])
         raise UsageError(f"run {run.name!r} has no checkpoint of step {step}; nearest: {', '.join(map(str, nearest))}")
-    return run.checkpoints / step_name(step)
+    return _sound(run, steps, step)
 
 
 def require_best(run: Run) -> Best:
     """The checkpoint that `best` means, and which sweep says so. Raises NcsnxError before there is a score."""
-    best = best_checkpoint(run, partial(_holds, run))
+    best = best_checkpoint(run, partial(holds, run))
     if best is None:
         raise NcsnxError(
             f"run {run.name!r} has no best checkpoint: no scores yet, run `ncsnx fid {run.name}` (scores of ensembles, "
@@ -215,7 +266,7 @@ def remove_debris(run: Run) -> list[str]:
     return atomic.remove_debris((run.path, run.checkpoints, run.snapshots))
 
 
-def _holds(run: Run, step: int, weights_sha256: str) -> bool:
+def holds(run: Run, step: int, weights_sha256: str) -> bool:
     """Whether the checkpoint of `step` is there and holds a file with this hash, by its manifest."""
     try:
         files = read_manifest(run.checkpoints / step_name(step)).files
@@ -224,18 +275,16 @@ def _holds(run: Run, step: int, weights_sha256: str) -> bool:
     return any(record.sha256 == weights_sha256 for record in files.values())
 
 
-def _verify_own(folder: Path) -> None:
-    """Verifies every file that the manifest lists, whatever else somebody put there."""
-    verify(folder, read_manifest(folder).files)
-
-
-def _latest(run: Run, steps: list[int]) -> Path:
-    folder = run.checkpoints / step_name(steps[-1])
+def _sound(run: Run, steps: list[int], step: int) -> Path:
+    """The folder of this step's checkpoint, which is one of `steps`. Raises UnsoundError that names the one before."""
+    folder = run.checkpoints / step_name(step)
     try:
-        _verify_own(folder)
+        verify_own(folder)
     except UnsoundError as error:
-        earlier = f"--ckpt {steps[-2]} is the one before" if len(steps) > 1 else "there is no earlier one"
-        raise UnsoundError(f"the latest checkpoint of run {run.name!r} is unsound: {error}; {earlier}") from error
+        which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step}"
+        before = [other for other in steps if other < step]
+        earlier = f"--ckpt {before[-1]} is the one before" if before else "there is no earlier one"
+        raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}; {earlier}") from error
     return folder
 
 
@@ -256,23 +305,33 @@ def _make_way(folder: Path) -> None:
 
 def _parsed(path: Path, written: bytes) -> Manifest:
     try:
-        content = json.loads(written)
-        intact = isinstance(content, dict) and content.pop("digest", None) == digest(content)
-    except (ValueError, RecursionError):
+        content = parse_json(written)
+        # JSON can be written in many ways, and a digest of the content sees no difference; one of them is ours
+        intact = isinstance(content, dict) and atomic.json_bytes(content) == written
+        intact = intact and content.pop("digest", None) == digest(content)
+    except ValueError:
         content, intact = {}, False
     if not intact:
-        raise UnsoundError(f"{path} is damaged: its content doesn't have the digest that it declares")
+        raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise NcsnxError(f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx")
     match content:
         case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
-            names = [*files, *removed]
             with suppress(KeyError, TypeError, ValueError):
-                records = {name: FileRecord(file["sha256"], file["bytes"]) for name, file in files.items()}
-                if all(_PLAIN_NAME.fullmatch(name) and name != MANIFEST for name in names):
-                    return Manifest(step, records, tuple(removed))
+                removing = _records(content.get("removing", {}))
+                plain = all(_PLAIN_NAME.fullmatch(name) and name != MANIFEST for name in [*files, *removed])
+                if plain and {*removing} <= {*removed}:
+                    return Manifest(step, _records(files), tuple(removed), removing)
     raise UnsoundError(f"{path} isn't the manifest of a checkpoint")
+
+
+def _records(files: dict[str, Any]) -> dict[str, FileRecord]:
+    return {name: FileRecord(file["sha256"], file["bytes"]) for name, file in files.items()}
+
+
+def _as_json(files: dict[str, FileRecord]) -> dict[str, Any]:
+    return {name: {"sha256": file.sha256, "bytes": file.size} for name, file in sorted(files.items())}
 
 
 def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
@@ -294,17 +353,13 @@ def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:
 
 
 def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
-    # hidden files are left alone: file systems and desktops put them anywhere, and nothing here reads them
-    with _reading(folder):
-        present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-    strangers = sorted(present - set(manifest.files) - set(manifest.removed) - {MANIFEST})
-    if strangers:
-        raise UnsoundError(f"{folder} holds {', '.join(strangers)}, which its manifest doesn't know")
+    if found := strangers(folder, manifest):
+        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest doesn't know")
 
 
 def _read(path: Path) -> bytes:
     with _reading(path):
-        return reading.read_bytes(path)
+        return reading.read_bytes(path, reading.JSON_LIMIT)
 
 
 @contextmanager

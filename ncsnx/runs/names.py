@@ -14,15 +14,23 @@ from ncsnx.errors import UsageError
 RUNS_VARIABLE = "NCSNX_RUNS"
 _STEP_FOLDER = re.compile(r"step-([0-9]{8,})")
 _TYPED_STEP = re.compile(r"([0-9](?:_?[0-9]){0,11}(?:\.[0-9]{1,6})?)([kKmM]?)")
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
+def names_a_file_everywhere(name: str) -> bool:
+    """Whether a file or folder may be called so on every system: Windows drops dots at the end, and reserves a few."""
+    reserved = name.split(".")[0].lower() in _RESERVED
+    return NAME.fullmatch(name) is not None and ".." not in name and not name.endswith(".") and not reserved
+
+
 def check_run_name(name: str) -> str:
-    """`name`, if it may name a run: what may name an experiment, and no '..'. Raises UsageError."""
-    if not NAME.fullmatch(name) or ".." in name:
+    """`name`, if it may name a run. Raises UsageError."""
+    if not names_a_file_everywhere(name):
         raise UsageError(
-            f"{_typed(name)} can't name a run: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, "
-            "beginning with a letter or digit and without '..'; give another one with --run NAME"
+            f"{_typed(name)} can't name a run: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with "
+            "a letter or digit, without '..' or a dot at the end, and none of Windows' devices (con, nul, com1); "
+            "give another one with --run NAME"
         )
     return name
 
@@ -54,6 +62,11 @@ def step_of(folder_name: str) -> int | None:
     if match is None or step_name(step := int(match[1])) != folder_name:
         return None
     return step
+
+
+def part_file(part: str) -> str:
+    """The file of a checkpoint that holds `part`: 'model', 'ema' or 'optimizer'."""
+    return f"{part}.safetensors"
 
 
 def parse_step(text: str) -> int | Literal["latest", "best"]:

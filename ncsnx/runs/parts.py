@@ -11,9 +11,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ncsnx.runs.atomic import reporting, write_bytes
+from ncsnx.runs.reading import opened
 
 _OURS = re.compile(r"\d{8,}-\d{8,}\.safetensors")
 _INDICES = "indices"
+_TYPES = ("F32", "U8")
+"""Of what is kept: images, features, frames."""
 
 Fits = Callable[[list[int], Mapping[str, list[int]]], bool]
 """(indices of a part, the shape of each of its tensors by name) → whether it is a part of this work."""
@@ -72,14 +75,16 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _read_head(path: Path) -> _Head | None:
-    if path.is_symlink():
-        return None
     try:
+        with opened(path):  # no symbolic link, and no pipe, on which safetensors would wait for ever
+            pass
         with safe_open(path, framework="pt") as file:  # refuses a file whose size isn't what its header says
             names = set(file.keys()) - {_INDICES}
             indices: Tensor = file.get_tensor(_INDICES)
-            shapes = {name: file.get_slice(name).get_shape() for name in names}
+            slices = {name: file.get_slice(name) for name in names}
+            shapes = {name: found.get_shape() for name, found in slices.items()}
+            known = all(found.get_dtype() in _TYPES for found in slices.values())
     except (SafetensorError, OSError):
         return None
-    whole = indices.dtype == torch.int64 and indices.dim() == 1
+    whole = known and indices.dtype == torch.int64 and indices.dim() == 1
     return _Head(indices.tolist(), shapes) if whole else None

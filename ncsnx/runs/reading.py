@@ -7,6 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from ncsnx.errors import NcsnxError
+
+JSON_LIMIT = 16 * 2**20
+"""Bytes that a manifest, a state, a configuration or a protocol has at the most; the largest have some 100 kB."""
+RECORDS_LIMIT = 2**30
+"""Bytes that files which grow with a run have at the most: metrics, segments, scores."""
+
+
+@attrs.frozen
+class Entry:
+    """Something that lies in a folder."""
+
+    path: Path
+    kind: Literal["file", "folder", "link", "other"]
+    """Of the thing itself: what a link leads to isn't looked at."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.name
 
 
 @contextmanager
@@ -20,7 +44,40 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         yield file
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole content of a regular file. Raises OSError."""
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """The whole content of a regular file. Raises OSError, EFBIG for a file of more than `limit` bytes."""
     with opened(path) as file:
-        return file.read()
+        if limit is None:
+            return file.read()
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(limit + 1) if size <= limit else b""
+        if max(size, len(content)) > limit:
+            raise OSError(errno.EFBIG, f"it has {max(size, len(content)):,} bytes, and no such file has over {limit:,}")
+        return content
+
+
+def refuse_links(*paths: Path) -> None:
+    """Raises NcsnxError if one of the paths is a symbolic link: what is written into a run stays in it."""
+    for path in paths:
+        if path.is_symlink():
+            raise NcsnxError(f"{path} is a symbolic link, and those are not followed in a run; remove it")
+
+
+def entries(folder: Path) -> list[Entry]:
+    """What lies in `folder`, by name, hidden things included. Raises OSError; ELOOP where the folder is a link."""
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link, and those are not followed")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        with os.scandir(descriptor) as found:
+            return sorted((Entry(folder / one.name, _kind(one)) for one in found), key=lambda entry: entry.name)
+    finally:
+        os.close(descriptor)
+
+
+def _kind(one: "os.DirEntry[str]") -> Literal["file", "folder", "link", "other"]:
+    if one.is_symlink():
+        return "link"
+    if one.is_dir(follow_symlinks=False):
+        return "folder"
+    return "file" if one.is_file(follow_symlinks=False) else "other"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
+from ncsnx.runs.parsing import parse_json
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
@@ -21,7 +22,7 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     JSON object.
     """
     try:
-        content = reading.read_bytes(path)
+        content = reading.read_bytes(path, reading.RECORDS_LIMIT)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -29,8 +30,8 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     *lines, _torn = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = parse_json(line)
+        except ValueError:
             record = None
         if not isinstance(record, dict):
             raise NcsnxError(f"{path}, line {number}: expected a JSON object; mend or remove that line")

@@ -10,14 +10,18 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import attrs
 
+from ncsnx.config.checks import quoted, shortened
+from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
+from ncsnx.runs.parsing import read_json
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
@@ -46,8 +50,7 @@ class ScoreFile:
     @classmethod
     def open(cls, folder: Path, protocol: Mapping[str, Any], metric: str = "", caption: str = "") -> Self:
         """The sweep of this protocol in `folder`, which need not exist. Raises NcsnxError for a damaged file."""
-        if folder.is_symlink() or folder.parent.is_symlink():
-            raise NcsnxError(f"{folder} is reached by a symbolic link, and those are not followed in a run; remove it")
+        reading.refuse_links(folder.parent, folder)
         try:
             found = cls.read(folder)
         except FileNotFoundError:
@@ -61,23 +64,23 @@ class ScoreFile:
         """The sweep in `folder`. Raises FileNotFoundError where there is none, NcsnxError for a damaged file."""
         path = folder / SCORES
         try:
-            content = json.loads(reading.read_bytes(path))
+            content = read_json(path, reading.RECORDS_LIMIT)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise NcsnxError(f"can't read {path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat `ncsnx fid`") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
         if type(version) is int and version > SCHEMA_VERSION:
             raise NcsnxError(
-                f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
+                f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
             )
         match content:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
                 if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):
                     metric, caption = (str(content.get(key, "")) for key in ("metric", "caption"))
-                    return cls(folder, protocol, metric, caption, rows, changed)
+                    return cls(folder, protocol, shortened(metric), caption, rows, changed)
         raise NcsnxError(f"{path} doesn't hold the scores of a sweep; move it away and repeat the command")
 
     def reload(self) -> None:
@@ -166,20 +169,22 @@ def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | No
     is_there: whether a step's checkpoint holds the weights of this sha256. A sweep of ensembles says nothing about a
     single checkpoint, and doesn't count. Raises NcsnxError for a damaged file.
     """
-    ranked = [found for sweep in _sweeps(run) if (found := _ranked(sweep, is_there)) is not None]
+    sweeps = []
+    for folder in sweep_folders(run.fid):
+        with suppress(FileNotFoundError):  # a sweep without a score yet
+            sweeps.append(ScoreFile.read(folder))
+    ranked = [found for sweep in sweeps if (found := _ranked(sweep, is_there)) is not None]
     return max(ranked, key=lambda found: found[0])[1] if ranked else None
 
 
-def _sweeps(run: Run) -> list[ScoreFile]:
-    if run.fid.is_symlink():
-        raise NcsnxError(f"{run.fid} is a symbolic link, and those are not followed in a run; remove it")
+def sweep_folders(place: Path) -> list[Path]:
+    """The folders of sweeps in `place`, a run's fid/ or loss/, by name; none where it isn't there. NcsnxError."""
     try:
-        folders = sorted(path for path in run.fid.iterdir() if path.is_dir() and not path.is_symlink())
+        return [entry.path for entry in reading.entries(place) if entry.kind == "folder"]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NcsnxError(f"can't read {run.fid}: {error.strerror}") from error
-    return [ScoreFile.read(folder) for folder in folders if (folder / SCORES).exists()]
+        raise NcsnxError(f"can't read {place}: {error.strerror}") from error
 
 
 def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tuple[int, str], Best] | None:
@@ -221,7 +226,7 @@ def _key(row: Row) -> tuple[int, str]:
 def _is_row(row: object) -> bool:
     match row:
         case {"step": int(step), "weights_sha256": str(), "score": score}:
-            return step >= 0 and not isinstance(step, bool) and _number(score) is not None
+            return not isinstance(step, bool) and 0 <= step <= MOST_STEPS and _number(score) is not None
     return False
 
 

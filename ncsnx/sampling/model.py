@@ -1,25 +1,54 @@
-"""A trained network, loaded from a run: what samplers and scores are given."""
+"""A trained network, loaded from a run or from an exported folder: what samplers and scores are given."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins
-from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreNetwork, empty_network, prepare
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.networks import ScoreNetwork, empty_network, load_weights, prepare
 from ncsnx.runs import checkpoint
-from ncsnx.runs.folder import Run, open_run
+from ncsnx.runs.export import MODEL, Export, Weights
+from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.names import runs_folder
+from ncsnx.runs.source import Source, open_source
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.build import evaluations
 
-Weights = Literal["ema", "raw"]
+
+@attrs.frozen(eq=False, kw_only=True)
+class SavedWeights:
+    """The weights of a checkpoint as they are kept, and what they belong to."""
+
+    source: Source
+    experiment: Experiment
+    run_name: str
+    """Of the run that trained them."""
+    step: int
+    """Of the checkpoint."""
+    weights: Weights
+    sha256: str
+    """Of the file that they came from, in hexadecimal."""
+    tensors: Mapping[str, Tensor]
+    """By their names in the network; on the CPU."""
+    where: Path
+    """The place that they were read from, for complaints."""
+    imported: str | None = None
+    """For weights that were imported into the run: from which file, and its sha256."""
+
+    def to_safetensors(self) -> bytes:
+        """A safetensors file of them, as the Hub expects one; equal weights give equal bytes."""
+        # one metadata entry: safetensors would write several in random order
+        return safetensors.torch.save(dict(sorted(self.tensors.items())), {"format": "pt"})
 
 
 @attrs.frozen(eq=False)
@@ -28,7 +57,10 @@ class ScoreModel:
 
     network: ScoreNetwork
     experiment: Experiment
-    run: Run
+    source: Source
+    """The run or the exported folder that it was loaded from."""
+    run_name: str
+    """Of the run that trained it."""
     step: int
     """Of the checkpoint."""
     weights: Weights
@@ -58,37 +90,92 @@ def weights_of(experiment: Experiment) -> tuple[Weights, Literal["model", "ema"]
 
 
 def load(
-    run: Run | Path | str, ckpt: int | str = "latest", *, runs: Path | str | None = None, runtime: Runtime | None = None
+    source: Source | Path | str,
+    ckpt: int | str | None = None,
+    *,
+    runs: Path | str | None = None,
+    runtime: Runtime | None = None,
 ) -> ScoreModel:
-    """The model of a run's checkpoint: averaged weights, or the raw ones of an experiment without EMA.
+    """The model of a run's checkpoint, or an exported one: averaged weights, raw ones of an experiment without EMA.
 
-    run: its name in the runs folder, its path, or a Run. ckpt: a step (150000, '150k'), 'latest' or 'best'. runs: the
-    runs folder, by default NCSNX_RUNS, else ./runs. Only JSON and safetensors are read, and each file's hash is
+    source: a run's name in the runs folder, the path of a run or of an exported folder, a Run or an Export. ckpt: of a
+    run, a step (150000, '150k'), 'latest' (the default) or 'best'; an exported folder holds one, and takes none. runs:
+    the runs folder, by default NCSNX_RUNS, else ./runs. Only JSON and safetensors are read, and each file's hash is
     checked. Raises NcsnxError.
     """
-    place = run if isinstance(run, Run) else open_run(runs_folder(runs), run)
+    place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
+    return build_model(read_weights(place, ckpt), runtime)
+
+
+def read_weights(source: Source, ckpt: int | str | None = None) -> SavedWeights:
+    """The weights that `load` puts into a network, checked by hash. Raises UsageError, NcsnxError."""
+    return _of_export(source, ckpt) if isinstance(source, Export) else _of_run(source, ckpt)
+
+
+def build_model(saved: SavedWeights, runtime: Runtime | None = None) -> ScoreModel:
+    """The network with these weights, ready for evaluations. Raises NcsnxError where they don't fit it."""
     load_plugins("ncsnx.runtime")
     runtime = Runtime.choose() if runtime is None else runtime
-    experiment = place.experiment()
-    folder = resolve_checkpoint(place, ckpt)
+    network = empty_network(saved.experiment)
+    load_weights(network, saved.tensors, str(saved.where))
+    network = network.to(runtime.device).eval().requires_grad_(False)
+    return ScoreModel(
+        network=prepare(network, runtime.execution(saved.experiment)),
+        experiment=saved.experiment,
+        source=saved.source,
+        run_name=saved.run_name,
+        step=saved.step,
+        weights=saved.weights,
+        weights_sha256=saved.sha256,
+        runtime=runtime,
+    )
+
+
+def _of_run(run: Run, ckpt: int | str | None) -> SavedWeights:
+    experiment = run.experiment()
+    folder = resolve_checkpoint(run, "latest" if ckpt is None else ckpt)
     weights, part = weights_of(experiment)
     saved = checkpoint.load(folder, [part])
     if saved.state.get("identity") != identity(experiment):
-        raise NcsnxError(f"{folder} doesn't belong to {place.config_path}: it was trained by another experiment")
-    tensors = saved.model if weights == "raw" else saved.ema
-    network = empty_network(experiment)
-    try:
-        network.load_state_dict(tensors or {})
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise NcsnxError(f"{folder} doesn't fit the network of {place.config_path}: {first:.300}") from error
-    network = network.to(runtime.device).eval().requires_grad_(False)
-    return ScoreModel(
-        network=prepare(network, runtime.execution(experiment)),
+        raise NcsnxError(f"{folder} doesn't belong to {run.config_path}: it was trained by another experiment")
+    return SavedWeights(
+        source=run,
         experiment=experiment,
-        run=place,
+        run_name=run.name,
         step=saved.step,
         weights=weights,
-        weights_sha256=read_manifest(folder).files[f"{part}.safetensors"].sha256,
-        runtime=runtime,
+        sha256=read_manifest(folder).files[f"{part}.safetensors"].sha256,
+        tensors=(saved.model if weights == "raw" else saved.ema) or {},
+        where=folder,
+        imported=_imported(saved.state),
+    )
+
+
+def _imported(state: Mapping[str, Any]) -> str | None:
+    match state.get("imported"):
+        case {"file": str(file), "sha256": str(sha256)}:
+            return f"{file}, sha256 {sha256}"
+    return None
+
+
+def _of_export(export: Export, ckpt: int | str | None) -> SavedWeights:
+    config = export.config()
+    if ckpt is not None:
+        raise UsageError(
+            f"{export.path} is an exported model and holds one checkpoint, that of step {config.step}; leave --ckpt out"
+        )
+    path = export.path / MODEL
+    try:
+        tensors = safetensors.torch.load(export.model_content(config))
+    except SafetensorError as error:
+        raise NcsnxError(f"{path} isn't a safetensors file: {error}") from error
+    return SavedWeights(
+        source=export,
+        experiment=config.experiment,
+        run_name=config.run,
+        step=config.step,
+        weights=config.weights,
+        sha256=config.model_sha256,
+        tensors=tensors,
+        where=path,
     )

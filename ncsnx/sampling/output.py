@@ -8,7 +8,6 @@ and the sha256 of the samples, and the parts go.
 """
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, save_film, save_png, square_columns, to_uint8
 from ncsnx.runs import reading
 from ncsnx.runs.atomic import reporting, write_bytes, write_json
+from ncsnx.runs.parsing import read_json
 from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
 
 GRID_IMAGES = 100
@@ -196,8 +196,8 @@ class SampleFolder:
                 raise NcsnxError(f"{foreign} (it holds files, but no protocol.json)")
             return None
         try:
-            record = json.loads(reading.read_bytes(self._record_path))
-        except (OSError, ValueError, RecursionError) as error:
+            record = read_json(self._record_path)
+        except (OSError, ValueError) as error:
             raise NcsnxError(f"{foreign} (its protocol.json can't be read: {error})") from error
         if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
             raise NcsnxError(f"{foreign} (its protocol.json isn't that of a sampling)")
@@ -225,7 +225,7 @@ class SampleFolder:
                 path.unlink(missing_ok=True)
 
     def _verify(self, record: dict[str, Any]) -> None:
-        if not self.samples_path.is_file() or _sha256(self.samples_path) != record.get("samples_sha256"):
+        if _sha256(self.samples_path) != record.get("samples_sha256", ""):
             raise NcsnxError(
                 f"{self.samples_path} isn't the file that {self._record_path} recorded when it was complete; "
                 "add --overwrite to make the samples again, or choose another folder with --out"
@@ -236,8 +236,8 @@ class SampleFolder:
         images = torch.empty((self.count, self.columns, *self.shape))
         frames = torch.empty((self.frames, self.shown, self.columns, *self.shape), dtype=torch.uint8)
         for part in read_parts(self._parts):
-            images[part.indices] = part.tensors["images"]
-            frames[:, part.indices[part.indices < self.shown]] = part.tensors["frames"]
+            images[part.indices] = part.tensors["images"].float()
+            frames[:, part.indices[part.indices < self.shown]] = part.tensors["frames"].to(torch.uint8)
         return images.flatten(0, 1), frames.flatten(1, 2)
 
     def _write_samples(self, samples: Tensor) -> str:
@@ -263,6 +263,7 @@ class SampleFolder:
         if self.protocol["frame_files"]:
             self._make("frames")
             for number, frame in enumerate(grids):
+                check_stop()
                 save_png(self.path / "frames" / f"{number:03d}.png", frame)
         if self.protocol["film"]:
             save_film(self.path / "film.gif", grids)
@@ -278,9 +279,13 @@ def _is_ours(relative: Path) -> bool:
     return _OURS.fullmatch(name.as_posix()) is not None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(path: Path) -> str | None:
+    """None for what can't be read: a missing file, a symbolic link, what is no file."""
+    try:
+        with reading.opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _protocol_of(record: Mapping[str, Any]) -> dict[str, Any]:

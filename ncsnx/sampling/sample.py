@@ -12,11 +12,14 @@ from torch import Tensor
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.sampler import Sampler
-from ncsnx.data import Dataset, data_folder, open_data, to_unit
+from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.process import this_process
+from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.segments import versions
+from ncsnx.runs.source import Source
 from ncsnx.sampling.build import build_sampler
 from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import experiment_draws, starts_from_data
@@ -114,20 +117,22 @@ def draw(
 def default_folder(model: ScoreModel, request: SampleRequest) -> Path:
     """Where samples go when no place is given: named by step, number and seed, and by the rest of the protocol.
 
-    Raises NcsnxError where the run's folder for samples leads elsewhere.
+    In a run, they go into its samples/; of an exported model, which stays as it was exported, into ./samples/NAME.
+    Raises NcsnxError where the run's folder for samples leads elsewhere, or ./samples is in the exported folder.
     """
     mark = digest({**protocol(model, request), "n": request.n, "frames": request.frames, "film": request.film})[:8]
-    if model.run.samples.is_symlink():
-        raise NcsnxError(f"{model.run.samples} is a symbolic link, and those are not followed; say where with --out")
     kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
-    return model.run.samples / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
+    place = _samples_place(model.source)
+    folder = place / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
+    refuse_links(place, folder)
+    return folder
 
 
 def protocol(model: ScoreModel, request: SampleRequest) -> dict[str, Any]:
     """What determines the images, for the record."""
     experiment = model.experiment
     return {
-        "run": model.run.name,
+        "run": model.run_name,
         "experiment": experiment.name,
         "identity": identity(experiment),
         "step": model.step,
@@ -191,6 +196,17 @@ def fill(
         output.add(batch, made, recorder.take() if steps else None)
 
 
+def _samples_place(source: Source) -> Path:
+    if isinstance(source, Run):
+        if source.samples.is_symlink():
+            raise NcsnxError(f"{source.samples} is a symbolic link, and those are not followed; say where with --out")
+        return source.samples
+    place = Path("samples") / source.name
+    if place.resolve().is_relative_to(source.path.resolve()):
+        raise UsageError(f"{source.path} stays as it was exported, so samples don't go there; say where with --out DIR")
+    return place
+
+
 def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:
     return frame_steps(model.evaluations, request.frames or (FILM_FRAMES if request.film else 0))
 
@@ -201,16 +217,25 @@ def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:
     return attrs.evolve(model, experiment=attrs.evolve(model.experiment, sampler=sampler))
 
 
+def _training_data(model: ScoreModel, data: Path | None) -> Splits:
+    advice = "name its place with --data DIR, or add sampler.data_init=false"
+    try:
+        splits = open_data(model.experiment.data, data_folder(data))
+    except NcsnxError as error:
+        raise NcsnxError(f"the sampler starts from training images (data_init): {error}; {advice}") from error
+    if model.source.data_fingerprint() not in (None, splits.fingerprint):
+        raise NcsnxError(
+            "the sampler starts from training images (data_init), and the data isn't that of "
+            f"{model.source.path}; {advice}"
+        )
+    return splits
+
+
 def _draws(model: ScoreModel, request: SampleRequest, data: Path | None) -> Draws:
     config = model.experiment
     dataset: Dataset | None = None
     if starts_from_data(config):
-        splits = open_data(config.data, data_folder(data))
-        if splits.fingerprint != model.run.data_fingerprint():
-            raise NcsnxError(
-                f"the sampler starts from training images (data_init), and the data isn't that of {model.run.path}; "
-                "bring that back, or add sampler.data_init=false"
-            )
+        splits = _training_data(model, data)
         dataset = splits.train
     draws = experiment_draws(config, request.seed, dataset)
     if request.interpolate is None:

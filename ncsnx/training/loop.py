@@ -13,10 +13,12 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing, Splits, TrainingBatches
 from ncsnx.data.batches import Batch
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
+from ncsnx.runs.metrics import MetricsLog
 from ncsnx.runs.names import step_name
+from ncsnx.runs.retention import Keeper
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import DivergedError
 from ncsnx.stopping import StopRequest
@@ -37,7 +39,9 @@ def train(
     Raises Stopped after a stop request, with a checkpoint of the step it came in; NcsnxError for a loss or a weight
     that isn't finite, which is never saved, and where the system refuses a write.
     """
-    _Training(state, data, run, runtime, observer, stop).run()
+    with stop.at_once():
+        training = _Training(state, data, run, runtime, observer, stop)
+    training.run()
 
 
 class _Training:
@@ -63,18 +67,22 @@ class _Training:
         self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
+        self.keeper = Keeper(run, experiment, lambda: stop.requested)
         self.losses: list[Tensor] = []  # of the steps since the last record, on the device
         self.saved_step = state.step
 
     def run(self) -> None:
         try:
+            self._announce_retention()
+            self._evaluate_if_owed()
             self._sample_if_due()  # a run that was killed while it sampled still owes this grid
             if self.state.step < self.experiment.steps:
                 self.observer.phase("training")
             for batch in self._batches():
-                if self.stop.requested:
+                loss = self._update(batch)
+                if loss is None:
                     break
-                self.losses.append(self._update(batch))
+                self.losses.append(loss)
                 self.observer.step(self.state.step, self.experiment.batch_size)
                 self._report_if_due()
                 if self._is_due(self.experiment.checkpoint_every):
@@ -88,17 +96,28 @@ class _Training:
             self.recorder.close()
 
     def _batches(self) -> Iterator[Batch]:
-        """The batches that are left. If one can't be had, weights and step are sound still, and are kept."""
+        """The batches that are left, until a stop. If one can't be had, weights and step are sound, and are kept."""
+        batches = self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers)
         try:
-            yield from self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers)
+            while True:
+                with self.stop.at_once():  # a slow disk delays no end
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
+        except Stopped:
+            return  # the loop's end looks after it
         except NcsnxError as error:
             self._checkpoint()
             raise NcsnxError(
                 f"{error}; mend the data, then repeat the command: it goes on from step {self.state.step:,}"
             ) from error
 
-    def _update(self, batch: Batch) -> Tensor:
-        """One optimizer step on one batch; gives the mean loss, on the device."""
+    def _update(self, batch: Batch) -> Tensor | None:
+        """One optimizer step on one batch; gives the mean loss, on the device.
+
+        None where a stop came before its last pass: then nothing has changed.
+        """
         experiment, state = self.experiment, self.state
         lr = learning_rate(experiment.optimizer, state.step, experiment.warmup_steps)
         for group in state.optimizer.param_groups:
@@ -106,9 +125,13 @@ class _Training:
         total = torch.zeros((), device=self.device)
         pixels = batch.images.pixels.to(self.device, non_blocking=True)
         positions = batch.positions.to(self.device, non_blocking=True)
+        buffers = [buffer.clone() for buffer in state.network.buffers()]
         for part, places in zip(
             pixels.chunk(experiment.accumulation), positions.chunk(experiment.accumulation), strict=True
         ):
+            if self.stop.requested:
+                state.take_back(buffers)
+                return None
             loss = self._loss(part, places)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -135,10 +158,23 @@ class _Training:
     def _report_if_due(self) -> None:
         if self._is_due(self.experiment.log_every):
             self._report_losses()
-        if self.held_out is not None and self._is_due(self.experiment.eval_every):
+        if self._is_due(self.experiment.eval_every) and not self.stop.requested:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        """Records the held-out loss of this step."""
+        if self.held_out is not None:
             loss = self.held_out.loss(self.state.evaluation_network())
             self.recorder.held_out(self.state.step, loss)
             self.observer.held_out(self.state.step, loss.mean)
+
+    def _evaluate_if_owed(self) -> None:
+        """Makes up for the held-out loss of this step's checkpoint, for which a stop had no time."""
+        step = self.state.step
+        if step > 0 and self._is_due(self.experiment.eval_every) and not self.stop.requested:
+            records = MetricsLog(self.folder).read()
+            if not any(record["step"] == step and "held_out" in record for record in records):
+                self._evaluate()
 
     def _report_losses(self) -> None:
         """Records the mean loss since the last record; the one place where a step waits for the device."""
@@ -167,6 +203,23 @@ class _Training:
         path = self.state.save(self.folder)
         self.saved_step = self.state.step
         self.observer.checkpoint(self.state.step, path)
+        self._retain()
+
+    def _announce_retention(self) -> None:
+        """Says what will be removed, before anything is; then removes what is due already."""
+        if self.experiment.retention.removes_anything:
+            self.observer.phase("verifying the checkpoints that retention relies on")
+        for line in self.keeper.announcement():
+            self.observer.warning(line)
+        self._retain()
+
+    def _retain(self) -> None:
+        """Removes what the experiment's retention doesn't keep. Whatever goes wrong, the training goes on."""
+        outcome = self.keeper.apply()
+        if outcome.removed or outcome.stripped:
+            self.observer.note(str(outcome))
+        for problem in outcome.problems:
+            self.observer.warning(problem)
 
     def _sample_if_due(self) -> None:
         """Draws the grid of this step's checkpoint, if one is due and it isn't there."""

@@ -13,6 +13,9 @@ class TrainingObserver(Protocol):
     def warning(self, text: str) -> None:
         """Something a person should know that doesn't end the training."""
 
+    def note(self, text: str) -> None:
+        """Something that was done, for whoever reads the log."""
+
     def step(self, step: int, images: int) -> None:
         """`step` is done, and took `images` images. Called at every step: costs less than a microsecond."""
 

@@ -10,10 +10,11 @@ from ncsnx.images import save_png
 from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.reading import refuse_links
 from ncsnx.training.held_out import HeldOutLoss
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from ncsnx.training.events import EventFile
 
 TENSORBOARD_HINT = "no TensorBoard events: for them, pip install 'ncsnx[tensorboard]'"
 
@@ -31,7 +32,7 @@ class Recorder:
         self._metrics = MetricsLog(run)
         self._metrics.truncate(start_step)
         self._start_step = start_step
-        self._writer: SummaryWriter | None = None
+        self._file: EventFile | None = None
 
     def training(self, step: int, loss: float, lr: float) -> None:
         """The mean loss of the steps since the last record."""
@@ -47,37 +48,32 @@ class Recorder:
 
     def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
         """A grid of samples, (C, H, W) uint8."""
+        refuse_links(path.parent)
         with reporting(path.parent):
             path.parent.mkdir(exist_ok=True)
         save_png(path, grid)
         if (events := self._events()) is not None:
-            with reporting(self._run.tensorboard):
-                events.add_image("samples", grid, step)
+            events.image(step, "samples", grid)
         self.flush()
 
     def flush(self) -> None:
         """Brings everything to the disk: what a checkpoint follows isn't recorded again after a kill."""
-        if self._writer is not None:
-            with reporting(self._run.tensorboard):
-                self._writer.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
-        """Writes out what is buffered."""
-        if self._writer is not None:
-            with reporting(self._run.tensorboard):
-                self._writer.close()
+        """Ends the recording, whatever ended the training."""
+        self.flush()
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
         if (events := self._events()) is not None:
-            with reporting(self._run.tensorboard):
-                for name, value in values.items():
-                    events.add_scalar(name, value, step)
+            events.scalars(step, values)
 
-    def _events(self) -> "SummaryWriter | None":
-        """The writer of events, made when there is a first one: a run that is complete gets no file more."""
-        if self._writer is None and has_tensorboard():
-            from torch.utils.tensorboard import SummaryWriter
+    def _events(self) -> "EventFile | None":
+        """The file of events, made when there is a first one: a run that is complete gets no file more."""
+        if self._file is None and has_tensorboard():
+            from ncsnx.training.events import EventFile
 
-            with reporting(self._run.tensorboard):
-                self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=self._start_step + 1)
-        return self._writer
+            refuse_links(self._run.tensorboard)
+            self._file = EventFile(self._run.tensorboard, purge_step=self._start_step + 1)
+        return self._file

@@ -6,21 +6,28 @@ have changed, and the change is recorded.
 
 from typing import Any
 
+from ncsnx.config.checks import shortened
 from ncsnx.config.codec import identity
 from ncsnx.config.comparison import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import latest_sound, remove_debris
+from ncsnx.runs.manifest import remove_debris
 from ncsnx.runs.names import step_name
+from ncsnx.runs.removal import finish_removals
+from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment, read_segments, versions
 from ncsnx.runtime import Runtime
 from ncsnx.training.state import TrainingState
 
 
-def require_same_identity(run: Run, experiment: Experiment, fingerprint: str) -> list[Difference]:
-    """What else has changed, if the run may go on with `experiment`. Raises NcsnxError with the differences if not."""
+def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | None) -> list[Difference]:
+    """What else has changed, if the run may go on with `experiment`. Raises NcsnxError with the differences if not.
+
+    The fingerprint of the data counts where both have one: a run that was only imported has none yet, and None is given
+    where no data is at hand.
+    """
     recorded = run.experiment()
     changes = differences(recorded, experiment)
     if identity(recorded) != identity(experiment):
@@ -29,9 +36,10 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str) ->
             f"{run.path} is another experiment's run, since this changes what is trained: {listed}; "
             f"start a run of its own with --run NAME, such as --run {experiment.name}-2"
         )
-    if run.data_fingerprint() != fingerprint:
+    data = run.data_fingerprint()
+    if data is not None and fingerprint is not None and data != fingerprint:
         raise NcsnxError(
-            f"{run.path} was trained on other data (fingerprint {run.data_fingerprint()[:12]}…, now "
+            f"{run.path} was trained on other data (fingerprint {data[:12]}…, now "
             f"{fingerprint[:12]}…); bring the data back, or start a run of its own with --run NAME"
         )
     return [change for change in changes if not change.identity]
@@ -47,15 +55,21 @@ def begin(
 ) -> list[str]:
     """Brings `state` to the run's newest sound checkpoint, if it has one. The caller holds the lock.
 
-    Removes what a killed writer left half written, and records the segment, and changes with where their values come
-    from. Returns warnings: unsound checkpoints, and a runtime under which bits will differ.
+    Removes what a killed process left half written or half removed, and records the segment, and changes with where
+    their values come from. Returns warnings: unsound checkpoints, and a runtime under which bits will differ. Raises
+    NcsnxError, having changed nothing else, where the newest sound checkpoint has no optimizer state, and where there
+    is none any more.
     """
     remove_debris(run)
-    step, unsound = latest_sound(run)
+    warnings = finish_removals(run)
+    found = resumption(run)
+    if found.refusal is not None:
+        raise NcsnxError(f"{found.refusal}; {found.way_out}")
+    step = found.step
     if step is not None:
         state.load(run.checkpoints / step_name(step))
     where = "the beginning" if step is None else f"step {step}"
-    warnings = [f"checkpoint of step {bad} is unsound ({why}); falling back to {where}" for bad, why in unsound]
+    warnings += [f"checkpoint of step {bad} is unsound ({why}); falling back to {where}" for bad, why in found.unsound]
     if step is not None:
         warnings += _runtime_warnings(run, runtime)
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
@@ -80,7 +94,7 @@ def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
         for key, value in last[part].items()
     }
     changed = [
-        f"{key} {before[key]} → {value}"
+        f"{key} {shortened(str(before[key]))} → {value}"
         for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()
         if key != "workers" and before.get(key, value) != value
     ]

@@ -1,14 +1,16 @@
 """All that training changes: network, average of its weights, optimizer, step; to and from a checkpoint."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreNetwork, build_network, prepare
+from ncsnx.networks import ScoreNetwork, build_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
@@ -55,13 +57,20 @@ class TrainingState:
         saved = checkpoint.load(folder)
         if saved.state.get("identity") != identity(self.experiment):
             raise NcsnxError(f"{folder} is a checkpoint of another experiment: its identity isn't this run's")
-        self.network.load_state_dict(saved.model)
+        load_weights(self.network, saved.model, str(folder))
         if self.average is not None:
             if saved.ema is None:
                 raise NcsnxError(f"{folder} holds no averaged weights, which the experiment asks for (ema)")
             self.average.load(saved.ema)
         checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
         self.step = saved.step
+
+    def take_back(self, buffers: Sequence[Tensor]) -> None:
+        """Undoes the passes of a step before its update: their gradients go, and buffers are as they were before."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in zip(self.network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
 
     def require_finite(self) -> None:
         """Raises NcsnxError if a weight isn't finite: such weights must not become a checkpoint."""

@@ -22,6 +22,7 @@ from ncsnx.config import (
     NCSNv2Deeper,
     NCSNv2Deepest,
     Packed,
+    Retention,
     RMSProp,
     ScoreMatching,
     Snapshots,
@@ -207,5 +208,14 @@ def every_variant() -> dict[str, Experiment]:
             model=NCSNv2Deeper(),
             sampler=AnnealedLangevin(step_size=3e-6, steps_per_level=5),
             steps=10_000,
+        ),
+        "retention": Experiment(
+            name="retention",
+            data=Digits(),
+            schedule=Geometric(sigma_max=5.0, levels=24),
+            model=NCSNv2(),
+            sampler=AnnealedLangevin(step_size=2e-5, steps_per_level=5),
+            steps=1_500,
+            retention=Retention(keep_last=3, keep_every=50_000, keep_best=True, optimizer_last=2),
         ),
     }

@@ -34,6 +34,10 @@ OUTSIDE = {
     "snapshots",
     "snapshots.n",
     "snapshots.every",
+    "retention.keep_last",
+    "retention.keep_every",
+    "retention.keep_best",
+    "retention.optimizer_last",
     "note",
     "data.root",
     "data.path",
@@ -55,7 +59,7 @@ def _another(value: Any, declared: Any) -> Any:
     """An accepted value of the declared type that isn't `value`."""
     inner = optional_of(declared)
     if inner is not None and value is None:
-        return {} if issubclass(inner, Config) else _another(1.0 if inner is float else "x", inner)
+        return {} if issubclass(inner, Config) else _another({float: 1.0, int: 1}.get(inner, "x"), inner)
     if inner is not None:
         return None
     if get_origin(declared) is Literal:

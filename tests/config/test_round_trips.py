@@ -26,6 +26,7 @@ from ncsnx.config import (
     NCSNv2Deeper,
     NCSNv2Deepest,
     Optimizer,
+    Retention,
     RMSProp,
     Schedule,
     ScoreMatching,
@@ -124,6 +125,15 @@ def experiments(draw: st.DrawFn) -> Experiment:
         eval_every=draw(steps),
         log_every=draw(steps),
         snapshots=draw(st.none() | st.builds(Snapshots, n=st.integers(1, 10**5), every=count)),
+        retention=draw(
+            st.builds(
+                Retention,
+                keep_last=st.none() | count,
+                keep_every=st.none() | steps,
+                keep_best=st.booleans(),
+                optimizer_last=st.none() | count,
+            )
+        ),
         note=draw(line),
     )
 

@@ -7,7 +7,19 @@ from typing import Any
 import attrs
 import pytest
 
-from ncsnx.config import Config, Data, Ema, Experiment, Model, Optimizer, Sampler, Schedule, ScoreMatching, Snapshots
+from ncsnx.config import (
+    Config,
+    Data,
+    Ema,
+    Experiment,
+    Model,
+    Optimizer,
+    Retention,
+    Sampler,
+    Schedule,
+    ScoreMatching,
+    Snapshots,
+)
 from ncsnx.config.codec import (
     MIGRATIONS,
     SCHEMA_VERSION,
@@ -61,7 +73,8 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
     for case in FROZEN["complete"].values():
         visit(from_json(case["saved"]))
     families = [variants(family) for family in (Data, Schedule, Model, Optimizer, Sampler)]
-    for cls in [*(cls for family in families for cls in family.values()), Experiment, Snapshots, Ema, ScoreMatching]:
+    parts = [Experiment, Snapshots, Retention, Ema, ScoreMatching]
+    for cls in [*(cls for family in families for cls in family.values()), *parts]:
         assert {field.name for field in attrs.fields(cls)} == written[cls], cls
 
 

@@ -51,6 +51,24 @@ def together(splits: Splits) -> torch.Tensor:
     return torch.cat([images.pixels for images in found])[ids.argsort()]
 
 
+@pytest.mark.parametrize("kind", [".npy", ".safetensors"])
+def test_a_mapped_file_that_is_cut_off_while_it_is_read_is_refused_and_one_that_is_removed_is_kept(
+    tmp_path: Path, kind: str
+) -> None:
+    path = written(tmp_path / f"x{kind}", VALUES)
+    splits = opened(path)
+    whole = together(splits)
+    os.truncate(path, path.stat().st_size - 1)  # what is left of the page would read as zeros
+    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was cut off or replaced"):
+        together(splits)
+    path.unlink()
+    written(path, VALUES)
+    splits = opened(path)
+    together(splits)
+    path.unlink()
+    assert torch.equal(together(splits), whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", ["N×C×H×W", "N×H×W×C"])
 def test_every_image_is_in_one_split_with_channels_first(tmp_path: Path, kind: str, layout: str) -> None:

@@ -141,6 +141,14 @@ def test_a_file_that_is_replaced_after_it_was_opened_is_not_taken_for_it(tmp_pat
         opened.train.read(torch.tensor([0]))
 
 
+def test_a_file_that_is_cut_off_while_it_is_read_is_refused(tmp_path: Path, file: PackedFile) -> None:
+    splits = splits_of(file)
+    splits.train.read(torch.arange(2))
+    os.truncate(file.path, file.layout.end - 1)
+    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was cut off or replaced"):
+        splits.train.read(torch.arange(2))
+
+
 @pytest.mark.parametrize(
     ("declared", "found"),
     [

@@ -13,6 +13,7 @@ import pytest
 
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import (
     UnsoundError,
@@ -21,12 +22,12 @@ from ncsnx.runs.manifest import (
     read_manifest,
     read_verified,
     remove_debris,
-    remove_files,
     resolve_checkpoint,
     verify,
     write_checkpoint,
 )
 from ncsnx.runs.names import step_name
+from ncsnx.runs.removal import remove_files
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -105,8 +106,7 @@ def test_every_truncation_of_every_file_is_detected(run: Run) -> None:
     folder = write(run, 1)
     for name in names_in(folder):
         whole = (folder / name).read_bytes()
-        # the newline that ends the manifest is no part of its content
-        for length in range(len(whole) - (name == "manifest.json")):
+        for length in range(len(whole)):
             (folder / name).write_bytes(whole[:length])
             with pytest.raises(UnsoundError):
                 verify(folder)
@@ -127,6 +127,20 @@ def test_every_single_flipped_bit_is_detected(run: Run) -> None:
                 verify(folder)
         (folder / name).write_bytes(whole)
     verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"\n}\n", b"\n}\n\n"), (b'": ', b'":  '), (b'"step": 1', b'"step": 7,\n  "step": 1'), (b'"a', b'"\\u0061')],
+    ids=["a newline", "a space", "a key that counts twice", "an escape"],
+)
+def test_a_manifest_that_says_the_same_in_other_bytes_is_detected(run: Run, old: bytes, new: bytes) -> None:
+    folder = write(run, 1)
+    written = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").write_bytes(written.replace(old, new, 1))
+    assert json.loads((folder / "manifest.json").read_bytes()) == json.loads(written)
+    with pytest.raises(UnsoundError, match=r"manifest\.json is damaged"):
+        verify(folder)
 
 
 @pytest.mark.parametrize("name", ["a.bin", "manifest.json"])
@@ -204,7 +218,7 @@ def test_a_wrong_manifest_with_a_right_digest_is_refused(run: Run, change: dict[
     content = json.loads((folder / "manifest.json").read_bytes())
     del content["digest"]
     content |= change
-    (folder / "manifest.json").write_text(json.dumps({**content, "digest": digest(content)}))
+    (folder / "manifest.json").write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     with pytest.raises(UnsoundError, match="isn't the manifest of a checkpoint"):
         read_manifest(folder)
 
@@ -212,7 +226,7 @@ def test_a_wrong_manifest_with_a_right_digest_is_refused(run: Run, change: dict[
 def test_a_checkpoint_of_a_newer_version_is_not_called_unsound(run: Run) -> None:
     folder = write(run, 1)
     content = {"schema_version": 2, "anything": "else"}
-    (folder / "manifest.json").write_text(json.dumps({**content, "digest": digest(content)}))
+    (folder / "manifest.json").write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     with pytest.raises(NcsnxError, match="update ncsnx") as caught:
         latest_sound(run)
     assert not isinstance(caught.value, UnsoundError)
@@ -299,6 +313,17 @@ def test_an_unsound_latest_checkpoint_is_refused_with_the_one_before(run: Run) -
     damage(run.checkpoints / step_name(2))
     with pytest.raises(UnsoundError, match=r"latest checkpoint .* is unsound: .*b\.bin is damaged.*--ckpt 1 is"):
         resolve_checkpoint(run)
+
+
+def test_an_unsound_checkpoint_is_refused_by_its_step_whichever_file_is_damaged(run: Run) -> None:
+    for step in (1, 2, 3):
+        write(run, step)
+    for name in FILES:
+        with (run.checkpoints / step_name(2) / name).open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(UnsoundError, match=r"checkpoint of step 2 .* is unsound: .*bytes instead of.*--ckpt 1 is"):
+            resolve_checkpoint(run, 2)
+    assert resolve_checkpoint(run, "3") == run.checkpoints / step_name(3)
 
 
 def test_a_run_without_checkpoints_says_so(run: Run) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError, remove_files, verify
+from ncsnx.runs.manifest import UnsoundError, verify
+from ncsnx.runs.removal import remove_files
 
 
 def tensors() -> dict[str, Tensor]:

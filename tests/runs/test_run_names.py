@@ -1,5 +1,6 @@
 """Names of runs and steps, as typed by people."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from ncsnx.errors import UsageError
 from ncsnx.runs.names import check_run_name, near_matches, parse_step, runs_folder, step_name, step_of
 
 
-@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True).filter(lambda name: ".." not in name))
+def is_plain(name: str) -> bool:
+    reserved = re.fullmatch(r"(con|prn|aux|nul|(com|lpt)[1-9])(\..*)?", name.lower())
+    return ".." not in name and not name.endswith(".") and reserved is None
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True).filter(is_plain))
 def test_plain_names_are_accepted_as_they_are(name: str) -> None:
     assert check_run_name(name) == name
 

@@ -116,8 +116,8 @@ def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step(tmp_path: Path, num
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     run = tmp_path / "runs/digits"
-    # one step of minutes, in passes of half a second
-    slow = training("batch_size=65536", "accumulation=128", "steps=1", "eval_every=1", "snapshots=none")
+    # one step of one pass, which takes longer than anybody would wait
+    slow = training("batch_size=16384", "steps=1", "eval_every=1", "snapshots=none")
     with start(*slow, folder=tmp_path) as process:
         wait_until(lambda: (run / "log.txt").exists() and "training\n" in (run / "log.txt").read_text(), process)
         time.sleep(2)  # into the first step, whose beginning leaves no trace

@@ -1,0 +1,128 @@
+"""`ncsnx doctor`: what is unsound or orphaned in a run, and what can be done about it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session, work_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ncsnx.console.messages import Messages
+    from ncsnx.runs.doctor import Examination, Finding
+    from ncsnx.runs.folder import Run
+    from ncsnx.work import Work
+
+
+def doctor_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Remove debris that is certainly ncsnx's own, and move unsound checkpoints into unsound/."
+        ),
+    ] = False,
+    runs: options.Runs = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Verify every hash of a run, and say what is unsound, orphaned or unknown, and what can be done about it.
+
+    Nothing is changed without --repair, which deletes no checkpoint. Exit 0 if the run is sound, 1 if it isn't; notes,
+    such as files that ncsnx doesn't know, leave it sound.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.names import runs_folder
+        from ncsnx.stopping import StopRequest
+
+        place = open_run(runs_folder(runs), run)
+        with StopRequest() as stop:
+            found = _examined(place, work_of(messages, stop), repair)
+        if json:
+            messages.json(_as_json(found))
+        else:
+            _show(messages, found)
+        _say_in_the_end(messages, found, repair)
+        if not found.is_sound:
+            raise typer.Exit(1)
+
+
+def _examined(place: "Run", work: "Work", repair: bool) -> "Examination":
+    from ncsnx.runs import doctor
+    from ncsnx.runs.lock import writer_lock, writer_of
+
+    if not repair:
+        return doctor.examine(place, work, writer_of(place.path))
+    with writer_lock(place):
+        found = doctor.examine(place, work)
+        doctor.repair(found)
+    return found
+
+
+def _as_json(found: "Examination") -> dict[str, object]:
+    return {
+        "run": str(found.run.path),
+        "sound": found.is_sound,
+        "writer": found.writer,
+        "verified": {"checkpoints": found.checkpoints, "files": found.files, "bytes": found.bytes},
+        "findings": [
+            {
+                "kind": finding.kind,
+                "path": str(finding.path),
+                "what": finding.what,
+                "advice": finding.advice,
+                "note": finding.is_note,
+                "repairable": finding.remedy is not None and not finding.repaired,
+                "repaired": finding.repaired,
+            }
+            for finding in found.findings
+        ],
+    }
+
+
+def _show(messages: "Messages", found: "Examination") -> None:
+    """A line for each finding, what isn't sound first."""
+    from ncsnx.console.text import visible
+
+    ordered = sorted(found.findings, key=lambda finding: finding.is_note)
+    width = max((len(_label(finding)) for finding in ordered), default=0)
+    for finding in ordered:
+        where = _relative(finding.path, found.run.path)
+        line = f"{_label(finding):<{width}}  {where} {finding.what}; {_outcome(finding)}"
+        messages.data(visible(line))  # names in a run are anybody's
+
+
+def _label(finding: "Finding") -> str:
+    return f"note: {finding.kind}" if finding.is_note else finding.kind
+
+
+def _outcome(finding: "Finding") -> str:
+    return f"repaired: {finding.advice}" if finding.repaired else finding.advice
+
+
+def _relative(path: "Path", run: "Path") -> str:
+    return str(path.relative_to(run)) if path.is_relative_to(run) else str(path)
+
+
+def _say_in_the_end(messages: "Messages", found: "Examination", repair: bool) -> None:
+    messages.info(
+        f"verified {_count(found.files, 'file')} ({found.bytes / 2**20:,.1f} MiB) of "
+        f"{_count(found.checkpoints, 'checkpoint')} and what was made from them"
+    )
+    repaired = sum(finding.repaired for finding in found.findings)
+    wrong = sum(not finding.is_note and not finding.repaired for finding in found.findings)
+    notes = sum(finding.is_note for finding in found.findings)
+    parts = [f"{_count(repaired, 'finding')} repaired"] if repair else []
+    parts += [f"{_count(wrong, 'finding')} left" if repair else _count(wrong, "finding"), _count(notes, "note")]
+    messages.info(f"{found.run.path} is {'sound' if found.is_sound else 'not sound'}: {', '.join(parts)}")
+    repairable = sum(finding.remedy is not None for finding in found.findings)
+    if repairable and not repair:
+        messages.info(f"--repair can deal with {repairable:,} of them")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' if number != 1 else ''}"

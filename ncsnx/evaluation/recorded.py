@@ -1,0 +1,66 @@
+"""What a run's sweeps recorded of one checkpoint, found by the sha256 of its weights, with the protocol in words."""
+
+import attrs
+
+from ncsnx.config.codec import identity
+from ncsnx.config.experiment import Experiment
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.metrics import INCEPTION, inception_score_name, kernel_distance_name
+from ncsnx.quantities import number, with_error
+from ncsnx.runs.card import Score
+from ncsnx.runs.folder import Run
+from ncsnx.runs.scores import Row, ScoreFile, sweep_folders, value
+
+
+@attrs.frozen
+class Recorded:
+    """The scores of a checkpoint, those of the most images first, and a line for each sweep that can't be read."""
+
+    scores: tuple[Score, ...]
+    unreadable: tuple[str, ...]
+
+
+def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256: str) -> Recorded:
+    """What `ncsnx fid` and `ncsnx loss` measured of these weights under this experiment's identity.
+
+    Scores of ensembles belong to no single checkpoint. Raises NcsnxError for a run whose folders lead elsewhere.
+    """
+    wanted = identity(experiment)
+    found: list[tuple[tuple[bool, int], Score]] = []
+    unreadable: list[str] = []
+    for folder in [*sweep_folders(run.fid), *sweep_folders(run.loss)]:
+        try:
+            sweep = ScoreFile.read(folder)
+        except FileNotFoundError:  # a sweep without a score yet
+            continue
+        except NcsnxError as error:
+            unreadable.append(str(error))
+            continue
+        row = sweep.row(step, weights_sha256)
+        if row is not None and sweep.protocol.get("identity") == wanted:
+            is_loss, images = sweep.protocol.get("measure") == "loss", value(sweep.protocol, "n") or 0
+            found.append(((is_loss, -int(images)), Score(_measured(sweep, row), sweep.caption, sweep.protocol)))
+    return Recorded(tuple(score for _, score in sorted(found, key=lambda pair: pair[0])), tuple(unreadable))
+
+
+def _measured(sweep: ScoreFile, row: Row) -> tuple[tuple[str, str], ...]:
+    """(name, value with its error) of each number of a row."""
+    if sweep.protocol.get("measure") != "distance":
+        return ((sweep.metric, number(float(row["score"]))),)
+    features = _features(sweep.metric)
+    columns = (
+        (sweep.metric, "score", "error"),
+        (kernel_distance_name(features), "kernel_distance", "kernel_distance_error"),
+        ("precision", "precision", ""),
+        ("recall", "recall", ""),
+        (inception_score_name(features), "inception_score", "inception_score_spread"),
+    )
+    numbers = [(name, value(row, key), value(row, error)) for name, key, error in columns]
+    return tuple((name, with_error(measured, error)) for name, measured, error in numbers if measured is not None)
+
+
+def _features(metric: str) -> str:
+    """The name of the features by which `metrics.distance_name` made this name of a distance."""
+    if metric.startswith("FD (") and metric.endswith(")"):
+        return metric[len("FD (") : -1]
+    return INCEPTION if metric == "FID" else metric

@@ -1,0 +1,104 @@
+"""The order of an examination, and of a repair."""
+
+import attrs
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.doctor.checkpoints import examine_checkpoints, total_bytes
+from ncsnx.runs.doctor.findings import Examination
+from ncsnx.runs.doctor.made import examine_exports, examine_samples, examine_snapshots, examine_sweeps
+from ncsnx.runs.doctor.records import examine_places, examine_records, examine_runs_folder
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.names import step_name
+from ncsnx.runs.resuming import Verdict, resumption
+from ncsnx.runs.retention import Keeper
+from ncsnx.work import UNSEEN, Work, unseen
+
+WORTH_SHOWING = 64
+"""MiB from which on an examination shows how far it is: a second's work."""
+
+
+def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examination:
+    """What is to be said of the run. Changes nothing. writer: who writes it at this moment; None: nobody.
+
+    Raises Stopped.
+    """
+    found = Examination(run, work, writer)
+    if writer is not None:
+        found.add("busy", run.path, f"is being written by {writer}", "ask again when that has ended")
+    total = total_bytes(run) >> 20
+    progress = work.progress if total >= WORTH_SHOWING else unseen
+    with progress(f"verifying {run.name}", total=total, unit="MiB") as advance:
+        found.advance = advance
+        examine_records(found)
+        examine_checkpoints(found)
+        examine_samples(found)
+        examine_exports(found)
+    examine_snapshots(found)
+    examine_sweeps(found)
+    examine_places(found)
+    examine_runs_folder(found)
+    _examine_retention(found)
+    _examine_resumption(found, found.verdicts)
+    return found
+
+
+def repair(found: Examination) -> None:
+    """Carries out what the findings can be repaired by. The caller holds the writer's lock, and did before `examine`.
+
+    What can't be repaired keeps its finding, with the reason. Raises Stopped.
+    """
+    for number, finding in enumerate(found.findings):
+        if finding.remedy is None:
+            continue
+        found.work.check_stop()
+        try:
+            remark = finding.remedy()
+        except (NcsnxError, OSError) as error:
+            found.findings[number] = attrs.evolve(finding, advice=f"can't be repaired: {error}", remedy=None)
+        else:
+            found.findings[number] = attrs.evolve(finding, advice=remark or "nothing need be done", repaired=True)
+    # what was moved aside isn't there to fall back to, or to begin anew beside
+    gone = {finding.path for finding in found.findings if finding.repaired and finding.kind == "unsound"}
+    found.findings = [finding for finding in found.findings if finding.kind != "untrainable"]
+    verdicts = [verdict for verdict in found.verdicts if found.run.checkpoints / step_name(verdict[0]) not in gone]
+    # a checkpoint that came back from its interrupted removal hasn't been looked at
+    came_back = any(finding.repaired and finding.kind == "half-removed" for finding in found.findings)
+    _examine_resumption(found, None if came_back else verdicts)
+
+
+def _examine_retention(found: Examination) -> None:
+    """What the rules would have removed already: a disk was full, or the rules are new."""
+    if found.writer is not None:
+        return
+    try:
+        # what the examination verified isn't hashed again: the plan alone is wanted
+        due = Keeper(found.run, found.run.experiment()).foreseen(_unsound_steps(found))
+    except NcsnxError:
+        return  # what is wrong has a finding of its own
+    if due is not None:
+        found.add(
+            "due", found.run.checkpoints, f"holds more than retention keeps: {due}", "the next `ncsnx train` removes it"
+        )
+
+
+def _unsound_steps(found: Examination) -> set[int]:
+    return {step for step, verdict in found.verdicts if isinstance(verdict, UnsoundError)}
+
+
+def _examine_resumption(found: Examination, verdicts: list[Verdict] | None) -> None:
+    """Whether a training can go on, by the same rule that it follows itself. verdicts: None: they are found now."""
+    run = found.run
+    try:
+        going_on = resumption(run, verdicts)
+    except NcsnxError:
+        return  # what can't be read has a finding of its own
+    if going_on.refusal is not None:
+        found.add("untrainable", run.path, f"can't be trained on: {going_on.refusal}", going_on.way_out)
+    elif going_on.step is None and going_on.unsound:
+        found.add(
+            "untrainable",
+            run.path,
+            "has no sound checkpoint: `ncsnx train` would begin at step 0",
+            f"bring one back into {run.checkpoints} from a copy, or start a run of its own with --run NAME",
+        )

@@ -1,0 +1,227 @@
+"""What was made from a run's checkpoints: grids, samples, scores, exported models."""
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs import atomic, reading
+from ncsnx.runs.doctor.findings import Examination, without_path
+from ncsnx.runs.doctor.remedies import remove_leftover_of
+from ncsnx.runs.lock import writer_of
+from ncsnx.runs.manifest import checkpoints, holds
+from ncsnx.runs.names import step_of
+from ncsnx.runs.retention import in_words
+from ncsnx.runs.scores import SCORES, ScoreFile
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PICTURE_LIMIT = 2**28
+_CHUNK = 4 * 2**20
+
+
+def examine_snapshots(found: Examination) -> None:
+    """The grids drawn while training."""
+    there = _steps(found)
+    without = []
+    for entry in found.entries(found.run.snapshots):
+        step = step_of(entry.name.removesuffix(".png")) if entry.name.endswith(".png") else None
+        if atomic.is_temporary(entry.name):
+            found.add_leftover(entry.path)
+        elif step is None:
+            if not entry.name.startswith("."):
+                found.add("unknown", entry.path, "isn't a grid of samples", "ncsnx leaves it alone")
+        else:
+            if (problem := _picture_problem(entry.path)) is not None:
+                advice = "remove it: `ncsnx train` draws the last one again, `ncsnx sample` any other"
+                found.add("damaged", entry.path, problem, advice)
+            if step not in there:
+                without.append(step)
+    if without:
+        what = f"has grids of steps whose checkpoints aren't there: {in_words(sorted(without))}"
+        found.add("gone", found.run.snapshots, what, "nothing need be done; they may be deleted")
+
+
+def examine_samples(found: Examination) -> None:
+    """The folders that `ncsnx sample` made in the run."""
+    for entry in found.entries(found.run.samples):
+        if entry.kind == "folder":
+            _examine_sampling(found, entry.path)
+        elif not entry.name.startswith("."):
+            found.add("unknown", entry.path, "isn't a folder of samples", "ncsnx leaves it alone")
+
+
+def examine_sweeps(found: Examination) -> None:
+    """What `ncsnx fid` and `ncsnx loss` measured."""
+    for place, command in ((found.run.fid, "fid"), (found.run.loss, "loss")):
+        for entry in found.entries(place):
+            if entry.kind == "folder":
+                _examine_sweep(found, entry.path, command)
+            elif not entry.name.startswith("."):
+                found.add("unknown", entry.path, "isn't a sweep", "ncsnx leaves it alone")
+
+
+def examine_exports(found: Examination) -> None:
+    """Exported models that somebody put into the run's folder."""
+    for entry in found.entries(found.run.path):
+        config = _export_config(entry)
+        if config is None:
+            continue
+        model = entry.path / "model.safetensors"
+        problem = _hash_problem(found, model, config.get("model_sha256"))
+        if problem is not None:
+            found.add("damaged", model, problem, "export it again")
+
+
+def is_export(entry: reading.Entry) -> bool:
+    """Whether this is the folder of an exported model."""
+    return _export_config(entry) is not None
+
+
+def _export_config(entry: reading.Entry) -> dict[str, Any] | None:
+    if entry.kind != "folder":
+        return None
+    try:
+        config = json.loads(reading.read_bytes(entry.path / "config.json", reading.JSON_LIMIT))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) and config.get("format") == "ncsnx-export" else None
+
+
+def _examine_sampling(found: Examination, folder: Path) -> None:
+    again = "the same `ncsnx sample` with --overwrite makes them again"
+    inside = [entry for place in ("", "images", "frames") for entry in found.entries(folder / place)]
+    _examine_leftovers(found, folder, inside, "the same `ncsnx sample`")
+    path = folder / "protocol.json"
+    try:
+        record = json.loads(reading.read_bytes(path, reading.JSON_LIMIT))
+    except FileNotFoundError:
+        found.add("unknown", folder, "has no protocol.json, so it isn't a sampling's", "ncsnx leaves it alone")
+        return
+    except OSError as error:
+        found.add("damaged", path, f"can't be read: {error.strerror}", again)
+        return
+    except (ValueError, RecursionError) as error:
+        found.add("damaged", path, f"isn't JSON: {error}", again)
+        return
+    if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
+        found.add("damaged", path, "isn't the protocol of a sampling", again)
+    elif not record["complete"]:
+        advice = "the same `ncsnx sample` goes on with it; it may be deleted too"
+        found.add("unfinished", folder, "is a sampling that was interrupted, or is going on", advice)
+    else:
+        samples = folder / "samples.safetensors"
+        if (problem := _hash_problem(found, samples, record.get("samples_sha256"))) is not None:
+            found.add("damaged", samples, problem, again)
+        _examine_pictures(found, folder, record, again)
+    if isinstance(record, dict):
+        _examine_weights(found, folder, record)
+
+
+def _examine_pictures(found: Examination, folder: Path, record: dict[str, Any], again: str) -> None:
+    match record:
+        case {"n": int(count), "columns": int(columns)}:
+            expected = count * columns
+        case _:
+            return
+    there = sum(entry.kind == "file" and entry.name.endswith(".png") for entry in found.entries(folder / "images"))
+    if there < expected:
+        found.add("missing", folder / "images", f"holds {there:,} of {expected:,} images", again)
+    if (problem := _picture_problem(folder / "grid.png")) is not None:
+        found.add("damaged", folder / "grid.png", problem, again)
+
+
+def _examine_weights(found: Examination, folder: Path, record: dict[str, Any]) -> None:
+    """Whether the checkpoint that was sampled is there still."""
+    match record:
+        case {"step": int(step), "weights_sha256": str(sha256)}:
+            if not _holds(found, step, sha256):
+                what = f"was drawn from the checkpoint of step {step:,}, whose weights aren't there any more"
+                found.add("gone", folder, what, "nothing need be done: the samples are complete in themselves")
+
+
+def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
+    inside = found.entries(folder)
+    _examine_leftovers(found, folder, inside, f"the same `ncsnx {command}`")
+    if not any(entry.name == SCORES for entry in inside):
+        found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` goes on with it")
+        return
+    try:
+        sweep = ScoreFile.read(folder)
+    except (NcsnxError, FileNotFoundError) as error:
+        what = without_path(str(error), folder / SCORES).partition("; move it away")[0]
+        found.add("damaged", folder / SCORES, what, f"move it away; `ncsnx {command}` measures again")
+        return
+    gone = [row["step"] for row in sweep.rows if not _holds(found, row["step"], row["weights_sha256"])]
+    if gone and sweep.protocol.get("ensemble", 1) == 1:
+        what = f"has scores of weights that aren't there any more, of steps {in_words(sorted(gone))}"
+        found.add(
+            "gone", folder, what, "nothing need be done: they are kept for the plot, and --ckpt best leaves them out"
+        )
+
+
+def _examine_leftovers(found: Examination, place: Path, inside: Iterable[reading.Entry], command: str) -> None:
+    """What killed writers left in the folder of a sampling or a sweep, unless one is at work there."""
+    if (writer := writer_of(place)) is not None:
+        found.add("busy", place, f"is being written by {writer}", "ask again when that has ended")
+        return
+    for entry in inside:
+        if atomic.is_temporary(entry.name):
+            remedy = partial(remove_leftover_of, place, entry.path)
+            what = "was left half written by a killed process"
+            found.add("leftover", entry.path, what, f"{command} or --repair removes it", remedy)
+
+
+def _holds(found: Examination, step: int, sha256: str) -> bool:
+    try:
+        return holds(found.run, step, sha256)
+    except NcsnxError:
+        return True  # it can't be told: what is wrong with the checkpoint has a finding of its own
+
+
+def _steps(found: Examination) -> set[int]:
+    try:
+        return set(checkpoints(found.run))
+    except NcsnxError:
+        return set()
+
+
+def _hash_problem(found: Examination, path: Path, expected: object) -> str | None:
+    """What is wrong with a file that should have this sha256."""
+    hasher = hashlib.sha256()
+    try:
+        with reading.opened(path) as file:
+            while piece := file.read(_CHUNK):
+                hasher.update(piece)
+                found.watch(len(piece))
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    found.files += 1
+    return None if hasher.hexdigest() == expected else "is damaged: its sha256 isn't the one that was recorded"
+
+
+def _picture_problem(path: Path) -> str | None:
+    """What is wrong with a PNG, by the checksums that it has of its own."""
+    try:
+        content = reading.read_bytes(path, _PICTURE_LIMIT)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    place, kind = len(_PNG_SIGNATURE), b""
+    if not content.startswith(_PNG_SIGNATURE):
+        return "isn't a PNG"
+    while place + 12 <= len(content) and kind != b"IEND":
+        (length,) = struct.unpack_from(">I", content, place)
+        kind = content[place + 4 : place + 8]
+        end = place + 8 + length
+        if content[end : end + 4] != struct.pack(">I", zlib.crc32(content[place + 4 : end])):
+            return "is damaged: a checksum in it is wrong"
+        place = end + 4
+    return None if kind == b"IEND" else "is cut off"

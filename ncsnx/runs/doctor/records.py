@@ -1,0 +1,147 @@
+"""The files that explain a run, the places in its folder, and what lies beside it in the runs folder."""
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs import atomic, reading
+from ncsnx.runs.doctor.findings import Examination
+from ncsnx.runs.doctor.made import is_export
+from ncsnx.runs.doctor.remedies import is_long_gone, remove_leftover
+from ncsnx.runs.folder import Run
+from ncsnx.runs.lock import HOLDER, LOCK
+from ncsnx.runs.manifest import checkpoints
+from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.segments import read_segments
+
+_FROM_A_COPY = "bring it back from a copy"
+
+
+def examine_records(found: Examination) -> None:
+    """Reads configuration, origins, segments and metrics."""
+    run = found.run
+    with found.reading(run.config_path, "damaged", f"{_FROM_A_COPY}: without it the run can't be used"):
+        run.experiment()
+        run.data_fingerprint()
+    _examine_origins(found, run.origins_path)
+    with found.reading(run.segments_path, "damaged", f"{_FROM_A_COPY}, or mend that line"):
+        if not read_segments(run) and _steps(run) and _was_trained(run):
+            found.add("missing", run.segments_path, "is missing: nothing says how the run came about", _FROM_A_COPY)
+    with found.reading(run.metrics_path, "damaged", f"{_FROM_A_COPY}, or mend that line: training refuses it"):
+        _examine_metrics(found)
+    for path in (run.segments_path, run.metrics_path):
+        _examine_end(found, path)
+    for path in (run.log_path, run.source_path):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            found.add("link", path, "isn't a regular file", "remove it")
+
+
+def examine_places(found: Examination) -> None:
+    """What lies in the run's folder that has no place in it."""
+    run = found.run
+    known = {
+        path.name: kind
+        for kind, paths in (
+            ("file", (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path)),
+            ("file", (run.log_path, run.path / LOCK, run.path / HOLDER)),
+            ("folder", (run.tensorboard, run.checkpoints, run.snapshots, run.samples, run.fid, run.loss, run.unsound)),
+        )
+        for path in paths
+    }
+    for entry in found.entries(run.path):
+        if atomic.is_temporary(entry.name):
+            found.add_leftover(entry.path)
+        elif entry.name in known:
+            if entry.kind != known[entry.name] and entry.kind != "link":
+                found.add("damaged", entry.path, f"isn't a {known[entry.name]}, but a {entry.kind}", "move it away")
+            elif entry.kind == "link" and known[entry.name] == "folder":
+                found.add(
+                    "link", entry.path, "is a symbolic link, and those are not followed in a run", "remove the link"
+                )
+        elif not entry.name.startswith(".") and not is_export(entry):
+            found.add("unknown", entry.path, "isn't a file that ncsnx writes there", "ncsnx leaves it alone")
+    for entry in found.entries(run.unsound):
+        found.add("set-aside", entry.path, "was moved aside by --repair", "nothing reads it; it may be deleted")
+
+
+def examine_runs_folder(found: Examination) -> None:
+    """What killed processes left beside the run: the beginnings of runs that never came into being."""
+    try:
+        beside = reading.entries(found.run.path.resolve().parent)
+    except OSError:
+        return  # the folder isn't the run's, and needn't be readable
+    for entry in beside:
+        if not atomic.is_temporary(entry.name) or entry.kind != "folder" or not _is_begun_run(entry.path):
+            continue
+        what = "is the beginning of a run whose process was killed"
+        if is_long_gone(entry.path):
+            found.add("leftover", entry.path, what, "--repair removes it", partial(remove_leftover, entry.path))
+        else:
+            advice = "ask again in ten minutes: --repair removes it once nobody can be at it any more"
+            found.add("busy", entry.path, f"{what}, or is being made now", advice)
+
+
+def _is_begun_run(folder: Path) -> bool:
+    """Whether it holds what the beginning of a run holds, or nothing; other programs have hidden folders too."""
+    ours = re.compile(
+        r"config\.json|origins\.json|experiment\.py|checkpoints|\.(config|origins|experiment)\..+\.tmp-.+"
+    )
+    try:
+        return all(ours.fullmatch(entry.name) for entry in reading.entries(folder))
+    except OSError:
+        return False
+
+
+def _examine_origins(found: Examination, path: Path) -> None:
+    advice = f"{_FROM_A_COPY}, or remove it: only `ncsnx show --origins` reads it"
+    try:
+        origins = json.loads(reading.read_bytes(path, reading.JSON_LIMIT))
+    except FileNotFoundError:
+        found.add("missing", path, "is missing", f"{_FROM_A_COPY}: only `ncsnx show --origins` reads it")
+    except OSError as error:
+        found.add("damaged", path, f"can't be read: {error.strerror}", advice)
+    except (ValueError, RecursionError) as error:
+        found.add("damaged", path, f"isn't JSON: {error}", advice)
+    else:
+        if not isinstance(origins, dict):
+            found.add("damaged", path, "isn't a JSON object", advice)
+
+
+def _examine_metrics(found: Examination) -> None:
+    run = found.run
+    records = MetricsLog(run).read()
+    bad = next((record for record in records if type(record.get("step")) is not int), None)
+    if bad is not None:
+        raise NcsnxError(f"{run.metrics_path}: expected a whole number under step in {json.dumps(bad):.100}")
+    steps = _steps(run)
+    last = max(steps, default=0)
+    beyond = sum(record["step"] > last for record in records)
+    if beyond and steps and found.writer is None:
+        what = f"goes beyond the last checkpoint, of step {last:,}, by {beyond:,} records"
+        found.add("beyond", run.metrics_path, what, "nothing need be done: `ncsnx train` records those steps again")
+    if not records and steps and _was_trained(run):
+        found.add("missing", run.metrics_path, "is missing or empty", _FROM_A_COPY)
+
+
+def _examine_end(found: Examination, path: Path) -> None:
+    """A last line without its newline: what a killed process wrote of it."""
+    try:
+        content = reading.read_bytes(path, reading.RECORDS_LIMIT)
+    except OSError:
+        return  # said already
+    if content and not content.endswith(b"\n") and found.writer is None:
+        found.add("unfinished", path, "ends in half a line, which isn't read", "nothing need be done: it is cut off")
+
+
+def _was_trained(run: Run) -> bool:
+    """Whether a training has left its traces; a run may hold checkpoints that came from elsewhere."""
+    return any(path.exists() for path in (run.segments_path, run.metrics_path, run.log_path))
+
+
+def _steps(run: Run) -> list[int]:
+    try:
+        return checkpoints(run)
+    except NcsnxError:
+        return []

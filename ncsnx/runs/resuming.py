@@ -1,0 +1,112 @@
+"""Which checkpoint a training goes on from, and when it must not go on by itself."""
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs import reading
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import Manifest, UnsoundError, checkpoints, verify_own
+from ncsnx.runs.names import step_name, step_of
+from ncsnx.runs.segments import read_segments
+
+Verdict = tuple[int, Manifest | UnsoundError]
+"""A step, and its checkpoint's manifest where all of its files are sound, else what is wrong."""
+
+
+@attrs.frozen
+class Resumption:
+    """Where a training goes on."""
+
+    step: int | None
+    """None: from the beginning."""
+    unsound: tuple[tuple[int, str], ...] = ()
+    """Newer checkpoints that aren't sound, and why."""
+    refusal: str | None = None
+    """Why it can't go on."""
+    way_out: str = ""
+    """What to do about that."""
+
+
+def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumption:
+    """Where the training of `run` goes on: its newest sound checkpoint, which must hold an optimizer's state.
+
+    verdicts: of all checkpoints, the newest first; by default they are verified now, as far as need be. Raises
+    NcsnxError where a checkpoint can't be read.
+    """
+    unsound: list[tuple[int, str]] = []
+    without_optimizer: list[int] = []
+    for step, verdict in _verdicts(run) if verdicts is None else verdicts:
+        if isinstance(verdict, UnsoundError):
+            if not without_optimizer:
+                unsound.append((step, str(verdict)))
+        elif not verdict.is_trainable:
+            without_optimizer.append(step)
+        elif without_optimizer:
+            return _without_optimizer(run, unsound, without_optimizer, step)
+        else:
+            return Resumption(step, tuple(unsound))
+    if without_optimizer:
+        return _without_optimizer(run, unsound, without_optimizer, None)
+    if not unsound and (trace := _trace_of_checkpoints(run)):
+        return _without_checkpoint(run, trace)
+    return Resumption(None, tuple(unsound))
+
+
+def _verdicts(run: Run) -> Iterator[Verdict]:
+    for step in reversed(checkpoints(run)):
+        try:
+            yield step, verify_own(run.checkpoints / step_name(step))
+        except UnsoundError as error:
+            yield step, error
+
+
+def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[int], nearest: int | None) -> Resumption:
+    """without: the newer checkpoints that have no optimizer's state, the newest first."""
+    refusal = (
+        f"the newest sound checkpoint of run {run.name!r}, of step {without[0]}, holds no optimizer state, and "
+        "training can't go on without"
+    )
+    if nearest is None:
+        refusal += "; no other has one either"
+        way_out = (
+            "it can be sampled and scored; to train on, start a run of its own with --run NAME, or bring back a copy"
+        )
+    else:
+        way_out = (
+            f"the nearest that has it is of step {nearest}: to go on from there, move the newer ones away, as in "
+            f"`mkdir -p {run.path}/aside && mv {_listed(run, without)} {run.path}/aside/`, then `ncsnx train` again"
+        )
+    return Resumption(None, tuple(unsound), refusal, way_out)
+
+
+def _without_checkpoint(run: Run, trace: str) -> Resumption:
+    return Resumption(
+        None,
+        (),
+        f"run {run.name!r} has no checkpoint any more, but had some ({trace}); beginning it anew would drop what it "
+        "has recorded",
+        f"bring a checkpoint back into {run.checkpoints}, or start a run of its own with --run NAME, such as --run "
+        f"{run.name}-2",
+    )
+
+
+def _listed(run: Run, steps: list[int]) -> str:
+    return " ".join(f"{run.checkpoints}/{step_name(step)}" for step in steps)
+
+
+def _trace_of_checkpoints(run: Run) -> str | None:
+    """What shows that the run once had a checkpoint; None for one that was stopped before its first."""
+    for folder, what in ((run.unsound, "set aside in"), (run.snapshots, "with grids of samples in")):
+        try:
+            names = [entry.name.removesuffix(".png") for entry in reading.entries(folder)]
+        except OSError:
+            continue
+        if any(step_of(name[: len("step-00000000")]) for name in names):
+            return f"{what} {folder}"
+    try:
+        starts = [start for segment in read_segments(run) if (start := segment.get("from_step"))]
+    except NcsnxError:
+        return None
+    return f"it was resumed at step {starts[-1]}" if starts else None

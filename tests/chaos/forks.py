@@ -1,0 +1,72 @@
+"""Processes that begin with everything imported, forked from one that does nothing else: many in the time of one.
+
+What they do is what `python -m ncsnx` does from there on. For trials that are about writes; where the start of a
+process matters, it is started as a person would.
+"""
+
+import multiprocessing
+import os
+import resource
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tests.training.tiny import Result
+
+PATIENCE_S = 120.0
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        "ncsnx.cli",
+        "ncsnx.console.training",
+        "ncsnx.training.loop",
+        "ncsnx.training.events",
+        "ncsnx.training.start",
+        "ncsnx.sampling",
+        "ncsnx.evaluation.held_out",
+        "ncsnx.evaluation.sweep",
+        "ncsnx.evaluation.plots",
+        "sklearn.datasets",
+        "matplotlib.backends.backend_agg",
+        "torch._dynamo",  # an optimizer imports it
+        "tests.chaos.__main__",
+    ]
+)
+
+
+def finish(*command: str, folder: Path, bytes_a_file: int | None = None) -> Result:
+    """`ncsnx COMMAND` in `folder`, its messages only. bytes_a_file: no file that it writes can be longer."""
+    reader, writer = _FORKS.Pipe(duplex=False)
+    process = _FORKS.Process(target=_command, args=(command, folder, writer, bytes_a_file))
+    process.start()
+    writer.close()
+    patience = threading.Timer(PATIENCE_S, process.kill)
+    patience.start()
+    with open(reader.fileno(), "rb", closefd=False) as pipe:
+        err, _, code = pipe.read().partition(b"\0")
+    patience.cancel()
+    process.join()
+    return Result(int(code or -1), "", err.decode())
+
+
+def _command(command: tuple[str, ...], folder: Path, writer: Connection, bytes_a_file: int | None) -> None:
+    os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(writer.fileno(), 2)
+    if bytes_a_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
+    from ncsnx.cli import main
+
+    sys.argv = ["ncsnx", *command]
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os.write(2, f"\0{code or 0}".encode())

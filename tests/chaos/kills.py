@@ -1,0 +1,106 @@
+"""Item 1: SIGKILL at seeded moments of several runs, many of them while a checkpoint is being written."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import attrs
+
+from tests.chaos.report import Tally
+from tests.chaos.trials import LONG, finish, side_by_side, unlike
+from tests.chaos.watching import half_written, times_of, wait_for_write
+from tests.training.tiny import start
+
+RUNS = 10
+KILLS_A_RUN = 4
+LEAST_IN_WRITES = 15
+IN_WRITES = "kills while a checkpoint was being written (its temporary folder stayed behind)"
+OTHERS = "kills at other moments"
+MISSED = "kills meant for a write that came after it (beyond the 40)"
+
+
+@attrs.frozen
+class Moment:
+    """When a process is killed."""
+
+    in_write: bool
+    """While a checkpoint is written; else at any time."""
+    wait_for: int
+    """The so-many-th write that is seen."""
+    share: float
+    """Of the write, or of the time that an undisturbed process takes."""
+
+    def __str__(self) -> str:
+        return f"{self.share:.2f} of write {self.wait_for}" if self.in_write else f"{self.share:.2f} of the whole time"
+
+
+@attrs.frozen
+class Times:
+    """What an undisturbed process takes."""
+
+    whole_s: float
+    write_s: float
+
+
+def plan(seed: int) -> list[list[Moment]]:
+    """The moments of each run: three of four while a checkpoint is written."""
+    chance = random.Random(f"kills {seed}")
+    moments = []
+    for _ in range(RUNS):
+        kinds = [True] * 3 + [False] * (KILLS_A_RUN - 3)
+        chance.shuffle(kinds)
+        moments.append([Moment(kind, chance.randint(1, 2), chance.random()) for kind in kinds])
+    return moments
+
+
+def trials(tally: Tally, folder: Path) -> None:
+    expected = folder / "undisturbed"
+    expected.mkdir()
+    times = Times(*times_of(LONG, expected))
+    tally.facts.append(f"undisturbed: {times.whole_s:.1f} s, {1000 * times.write_s:.1f} ms a checkpoint")
+    moments = plan(tally.seed)
+
+    def one(number: int) -> None:
+        left, again = moments[number], 0
+        while left:
+            # only where kills missed their writes, and it was complete before all had been: the others strike another
+            place = folder / f"run-{number}{'-again' * again}"
+            place.mkdir()
+            done = kill_as_planned(place, left, times, tally)
+            result = finish(*LONG, folder=place)
+            problems = unlike(place / "runs/digits", expected / "runs/digits")
+            if result.code != 0:
+                problems.append(f"its last part ended with {result.code}: {result.err[-1500:]}")
+            tally.trial(f"run {number}, killed at {', '.join(map(str, left[:done]))}", problems, count=done)
+            tally.count("runs")
+            tally.count("runs with 3 kills or more", int(done >= 3))
+            left, again = left[done:], again + 1
+
+    side_by_side(one, range(RUNS))
+    tally.require("kills in writes", tally.also[IN_WRITES], LEAST_IN_WRITES)
+    tally.require("runs with 3 kills or more", tally.also["runs with 3 kills or more"], 1)
+
+
+def kill_as_planned(place: Path, moments: list[Moment], times: Times, tally: Tally) -> int:
+    """Kills the run's processes at these moments; returns how many were had before the run was complete."""
+    done = 0
+    while done < len(moments):
+        moment, before = moments[done], half_written(place)
+        with start(*LONG, folder=place) as process:
+            if moment.in_write:
+                wait_for_write(place, process, moment.wait_for, before)
+                time.sleep(moment.share * times.write_s)
+            else:
+                time.sleep(moment.share * times.whole_s)
+            process.kill()
+            process.communicate()
+        if process.returncode != -signal.SIGKILL:
+            return done
+        struck = bool(half_written(place) - before)
+        if moment.in_write and not struck:
+            tally.count(MISSED)
+            continue
+        tally.count(IN_WRITES if struck else OTHERS)
+        done += 1
+    return done

@@ -1,0 +1,305 @@
+"""`ncsnx doctor` and retention as people meet them: on runs that were really trained."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncsnx.runs.folder import Run
+from ncsnx.runs.lock import writer_lock
+from ncsnx.runs.manifest import read_manifest, verify
+from ncsnx.runs.removal import remove_files
+from tests.cli.command import REPOSITORY
+from tests.runs.kept import OPTIMIZER, as_nobody, tree
+from tests.training.tiny import (
+    command,
+    damage,
+    files,
+    lines,
+    saved,
+    start,
+    steps_of,
+    training,
+)
+
+KEEP = ("retention.keep_last=2", "retention.optimizer_last=1", "snapshots=none")
+
+KILLED_IN_RETENTION = """
+import os, signal, sys
+left = [3]  # after a renaming and two files
+def counted(function):
+    def counting(*arguments, **keywords):
+        if "dir_fd" in keywords or "src_dir_fd" in keywords:
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+        return function(*arguments, **keywords)
+    return counting
+from ncsnx.cli import app
+import ncsnx.runs.removal
+os.unlink, os.rename, os.rmdir = map(counted, (os.unlink, os.rename, os.rmdir))
+app(sys.argv[1:], standalone_mode=False)
+"""
+
+
+def run_in(workplace: Path) -> Path:
+    return workplace / "runs/digits"
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    return run / f"checkpoints/step-{step:08d}"
+
+
+def without_lock(content: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: held for name, held in content.items() if not name.endswith(".lock")}
+
+
+def test_a_trained_run_is_sound_and_nothing_is_changed(workplace: Path) -> None:
+    assert command("sample", "digits", "--n", "2", "--quiet", folder=workplace).code == 0
+    before = tree(workplace)
+    result = command("doctor", "digits", folder=workplace)
+    assert (result.code, result.out) == (0, "")
+    assert "verified 13 files" in result.err
+    assert "of 3 checkpoints" in result.err
+    assert "runs/digits is sound: 0 findings, 0 notes" in result.err
+    assert tree(workplace) == before
+    assert command("doctor", "digits", "--repair", folder=workplace).code == 0
+    assert without_lock(tree(workplace)) == without_lock(before)
+
+
+def test_json_has_kind_path_what_advice_and_whether_it_was_repaired(workplace: Path) -> None:
+    run = run_in(workplace)
+    damage(checkpoint(run, 12) / "model.safetensors")
+    (run / "checkpoints/.step-00000016.tmp-9-0a1b2c3d").mkdir()
+    result = command("doctor", "digits", "--json", folder=workplace)
+    assert result.code == 1
+    found = json.loads(result.out)
+    assert (found["sound"], found["writer"]) == (False, None)
+    assert found["verified"]["checkpoints"] == 3
+    unsound, leftover = (
+        next(finding for finding in found["findings"] if finding["kind"] == kind) for kind in ("unsound", "leftover")
+    )
+    assert unsound["path"] == "runs/digits/checkpoints/step-00000012"
+    assert unsound["what"].startswith("model.safetensors is damaged")
+    assert unsound["advice"]
+    assert (unsound["repairable"], unsound["repaired"], leftover["repaired"]) == (True, False, False)
+    again = command("doctor", "digits", "--json", "--repair", folder=workplace)
+    assert again.code == 0
+    assert {f["kind"]: f["repaired"] for f in json.loads(again.out)["findings"] if not f["note"]} == {
+        "unsound": True,
+        "leftover": True,
+    }
+
+
+def test_what_was_repaired_is_counted_and_training_goes_on_as_if_nothing_had_been(
+    workplace: Path, trained: Path
+) -> None:
+    run = run_in(workplace)
+    damage(checkpoint(run, 12) / "model.safetensors")
+    damage(checkpoint(run, 4) / "ema.safetensors")
+    result = command("doctor", "digits", "--repair", folder=workplace)
+    assert "2 findings repaired, 0 findings left" in result.err
+    assert steps_of(run) == [8]
+    assert sorted(path.name for path in (run / "unsound").iterdir()) == ["step-00000004", "step-00000012"]
+    assert command(*training(), folder=workplace).code == 0
+    assert saved(run, 12) == saved(run_in(trained), 12)
+
+
+def test_after_a_repair_took_the_only_checkpoint_training_is_refused_and_metrics_stay(workplace: Path) -> None:
+    run = run_in(workplace)
+    for step in (4, 8, 12):
+        damage(checkpoint(run, step) / "model.safetensors")
+    result = command("doctor", "digits", "--repair", folder=workplace)
+    assert result.code == 1
+    assert "untrainable" in result.out
+    before = files(run)
+    refused = command(*training(), folder=workplace)
+    assert refused.code == 1
+    (line,) = [line for line in refused.err.splitlines() if line.startswith("error: ")]
+    assert "set aside in runs/digits/unsound" in line
+    assert "--run digits-2" in line
+    after = files(run)
+    assert after.pop("log.txt").startswith(before.pop("log.txt"))
+    assert after == before
+    advice = next(line for line in result.out.splitlines() if line.startswith("untrainable"))
+    assert line.removeprefix("error: ") in advice
+
+
+def test_while_a_trainer_runs_it_is_named_and_repair_is_refused(workplace: Path) -> None:
+    (run_in(workplace) / "checkpoints/.step-00000016.tmp-9-0a1b2c3d").mkdir()
+    with writer_lock(Run(run_in(workplace))):
+        looked = command("doctor", "digits", folder=workplace)
+        repaired = command("doctor", "digits", "--repair", folder=workplace)
+    assert looked.code == 0
+    assert f"is being written by process {os.getpid()} on " in looked.out
+    assert repaired.code == 1
+    assert f"is being written by process {os.getpid()} on " in repaired.err
+    assert "Traceback" not in repaired.err
+    assert (run_in(workplace) / "checkpoints/.step-00000016.tmp-9-0a1b2c3d").is_dir()
+    assert command("doctor", "digits", folder=workplace).code == 1
+
+
+@pytest.mark.parametrize("name", ["[bold red]x", "[", "a\x1b[31mb", "two\nlines", "\udcff"])
+def test_names_in_a_run_stay_inert(workplace: Path, name: str) -> None:
+    (run_in(workplace) / name).write_text("theirs")
+    (checkpoint(run_in(workplace), 4) / name).write_text("theirs")
+    result = command("doctor", "digits", folder=workplace)
+    assert result.code == 0
+    assert len(result.out.splitlines()) == 2
+    assert "\x1b" not in result.out
+    if name.startswith("["):
+        assert result.out.count(name) == 2
+    assert len(json.loads(command("doctor", "digits", "--json", folder=workplace).out)["findings"]) == 2
+
+
+def test_on_a_terminal_names_stay_inert_too(workplace: Path) -> None:
+    (run_in(workplace) / "[bold red]x\x1b[31m").write_text("theirs")
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "ncsnx", "doctor", "digits"],
+        cwd=workplace,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(controller, 4096)
+            except OSError:
+                break
+            shown += piece
+            if not piece:
+                break
+    assert process.returncode == 0
+    assert b"[bold red]x\\x1b[31m isn't a file" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["nobody"], 2, "there is no run 'nobody'"),
+        (["runs"], 1, "runs isn't a run"),
+        ([], 2, "Missing argument"),
+    ],
+)
+def test_what_cant_be_examined_is_one_line(workplace: Path, arguments: list[str], code: int, expected: str) -> None:
+    with start("doctor", *arguments, folder=workplace) as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_may_not_be_read_is_a_line_of_the_examination(workplace: Path) -> None:
+    run = run_in(workplace)
+    for place in ("fid/first", "samples", "checkpoints/step-00000004"):
+        (run / place).mkdir(parents=True, exist_ok=True)
+    code = """
+import sys
+from ncsnx.cli import app
+app(["doctor", "./runs/digits", "--quiet"], standalone_mode=False)  # all is imported while it can be
+for place in ("fid/first", "samples", "checkpoints/step-00000004"):
+    os.chmod(f"runs/digits/{place}", 0)
+drop()
+sys.exit(app(["doctor", "./runs/digits"], standalone_mode=False))
+"""
+    result = as_nobody(code, place=workplace)
+    assert result.stdout
+    for place in ("fid/first", "samples", "checkpoints/step-00000004"):
+        (run / place).chmod(0o755)
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    rows = [re.split(r"\s+", line)[:2] for line in result.stdout.splitlines()]
+    for place in ("samples", "checkpoints/step-00000004", "fid/first"):
+        assert ["unreadable", place] in rows
+
+
+def test_retention_is_said_then_followed_and_changes_no_weight(trained: Path, tmp_path: Path) -> None:
+    result = command(*training(*KEEP, "steps=16"), folder=tmp_path)
+    assert result.code == 0
+    run = run_in(tmp_path)
+    assert steps_of(run) == [12, 16]
+    assert read_manifest(checkpoint(run, 12)).removed == (OPTIMIZER,)
+    warnings = [line for line in result.err.splitlines() if line.startswith("warning: ")]
+    assert warnings[0].startswith("warning: retention removes now: nothing; later, after each checkpoint: ")
+    assert "isn't among the last 2, and the optimizer states of all but the last" in warnings[0]
+    assert "removed by retention: the checkpoint of step 8 and the optimizer state of step 12" in result.err
+    model, ema = (saved(run, 12)[name] for name in ("model.safetensors", "ema.safetensors"))
+    expected = saved(run_in(trained), 12)
+    assert (model, ema) == (expected["model.safetensors"], expected["ema.safetensors"])
+    assert command("sample", "digits", "--ckpt", "12", "--n", "1", folder=tmp_path).code == 0
+    assert "0 findings" in command("doctor", "digits", folder=tmp_path).err
+
+
+def test_new_rules_for_a_finished_run_say_the_steps_and_remove_them(workplace: Path) -> None:
+    result = command(*training("retention.keep_last=1"), folder=workplace)
+    assert "changed since the last start: retention.keep_last: none → 1" in result.err
+    assert "warning: retention removes now: the checkpoints of steps 4, 8; later, after each checkpoint: " in result.err
+    assert steps_of(run_in(workplace)) == [12]
+    verify(checkpoint(run_in(workplace), 12))
+
+
+def test_a_run_of_before_retention_reads_as_keeping_everything(workplace: Path) -> None:
+    path = run_in(workplace) / "config.json"
+    config = json.loads(path.read_text())
+    del config["experiment"]["retention"]
+    path.write_text(json.dumps(config))
+    result = command(*training("steps=16"), folder=workplace)
+    assert result.code == 0
+    assert "retention" not in result.err
+    assert steps_of(run_in(workplace)) == [4, 8, 12, 16]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "some"])
+def test_rules_that_keep_nothing_are_refused(tmp_path: Path, text: str) -> None:
+    result = command(*training(f"retention.optimizer_last={text}"), folder=tmp_path)
+    assert result.code == 2
+    assert "retention.optimizer_last" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_on_from_a_checkpoint_without_optimizer_state_is_refused_with_what_to_type(workplace: Path) -> None:
+    run = run_in(workplace)
+    before = saved(run, 12)
+    for step in (8, 12):
+        remove_files(checkpoint(run, step), [OPTIMIZER])
+    result = command(*training(), folder=workplace)
+    assert result.code == 1
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert "the nearest that has it is of step 4" in line
+    subprocess.run(line.split("`")[1], shell=True, check=True, cwd=workplace)
+    assert command(*training(), folder=workplace).code == 0
+    assert saved(run, 12) == before
+
+
+def test_killed_in_the_middle_of_retention_a_run_ends_like_one_that_wasnt(workplace: Path) -> None:
+    expected = workplace.parent / "expected"
+    shutil.copytree(workplace, expected)
+    rules = training(*KEEP, "steps=13", "checkpoint_every=1")
+    assert command(*rules, folder=expected).code == 0
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_RETENTION, *rules],
+        cwd=workplace,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    assert len(list((run_in(workplace) / "checkpoints").glob(".step-*.removed-*"))) == 1
+    assert command("doctor", "digits", folder=workplace).code == 1
+    for step in steps_of(run_in(workplace)):
+        verify(checkpoint(run_in(workplace), step))
+    assert command(*rules, folder=workplace).code == 0
+    found, wanted = (tree(run_in(place) / "checkpoints") for place in (workplace, expected))
+    assert found == wanted
+    assert lines(run_in(workplace) / "metrics.jsonl") == lines(run_in(expected) / "metrics.jsonl")

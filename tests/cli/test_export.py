@@ -1,0 +1,372 @@
+"""`ncsnx export`, and what reads its result: in this process, and in fresh ones far from the run."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import ncsnx
+from ncsnx.config import Arrays
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.images import grid, png_bytes, to_uint8
+from ncsnx.runs.export import Export, write_export
+from ncsnx.runs.folder import Run
+from tests.cli.command import REPOSITORY, run_process
+from tests.training.tiny import CPU, Result, command, damage, files, start, training
+
+RUN = "runs/digits"
+SCORING = ("--n", "20", "--range", "4:8", "features.steps=30", "features.width=8", *CPU)
+
+
+def export(folder: Path, *words: str, run: str = "digits", out: str = "model") -> Result:
+    return command("export", run, "--out", out, *words, *CPU, folder=folder)
+
+
+def exported(folder: Path, *words: str, run: str = "digits") -> Export:
+    """The folder `model` in `folder`, made now."""
+    result = export(folder, *words, run=run)
+    assert result.code == 0, result.err
+    return Export(folder / "model")
+
+
+def test_the_command_that_comes_next_is_a_path_and_not_a_run(workplace: Path) -> None:
+    result = export(workplace, "--grid", "0")
+    assert "next: ncsnx sample ./model --n 16" in result.err
+
+
+def error(result: Result) -> str:
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def change(export: Export, **changes: object) -> Export:
+    """Another sound export beside it, of the same weights, whose experiment differs."""
+    config = export.config()
+    other = attrs.evolve(config, experiment=attrs.evolve(config.experiment, **changes))
+    return write_export(export.path.with_name("changed"), other, export.model_content(config), "# card\n")
+
+
+def change_run(folder: Path, old: str, new: str) -> None:
+    """Changes the saved experiment of the run."""
+    path = folder / RUN / "config.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def scored(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run two of whose checkpoints have scores, and the best of them exported to `model`."""
+    folder = tmp_path_factory.mktemp("scored")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    assert command("fid", "digits", *SCORING, folder=folder).code == 0
+    assert command("loss", "digits", "--range", "8", "--passes", "1", *CPU, folder=folder).code == 0
+    result = export(folder, "--ckpt", "best", "--license", "cc-by-4.0")
+    assert result.code == 0, result.err
+    return folder
+
+
+def best_row(folder: Path) -> dict[str, float]:
+    (sweep,) = (folder / RUN / "fid").iterdir()
+    rows = json.loads((sweep / "scores.json").read_text())["rows"]
+    return dict(min(rows, key=lambda row: float(row["score"])))
+
+
+def test_the_folder_holds_the_averaged_weights_as_the_hub_expects_them(scored: Path) -> None:
+    model = scored / "model"
+    assert set(files(model)) == {"README.md", "config.json", "model.safetensors", "samples.png"}
+    assert [path.name for path in model.iterdir() if path.name.startswith(".")] == []
+    step = best_row(scored)["step"]
+    averaged = load_file(scored / RUN / f"checkpoints/step-{step:08d}/ema.safetensors")
+    passed_on = load_file(model / "model.safetensors")
+    assert passed_on.keys() == averaged.keys()
+    assert all(torch.equal(passed_on[name], averaged[name]) for name in averaged)
+    with safe_open(model / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+    config = Export(model).config()
+    assert (config.run, config.step, config.weights) == ("digits", step, "ema")
+    assert config.ncsnx_version == ncsnx.__version__
+    assert config.data_fingerprint == Run(scored / RUN).data_fingerprint()
+
+
+def test_the_picture_is_drawn_by_the_run_with_a_fixed_seed(scored: Path) -> None:
+    images = ncsnx.sample(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
+    assert (scored / "model/samples.png").read_bytes() == png_bytes(grid(to_uint8(images), 4))
+
+
+def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tmp_path: Path) -> None:
+    card = (scored / "model/README.md").read_text()
+    row = best_row(scored)
+    assert "license: cc-by-4.0" in card
+    assert "| FD (classifier on digits) |" in card
+    assert "Protocol: 20 images a checkpoint from seed 0, EMA weights, sampler ald with 5 evaluations an image" in card
+    assert '"n": 20,' in card
+    assert ("held-out loss" in card) == (row["step"] == 8)
+    folder = Path(shutil.copytree(scored, tmp_path / "work"))
+    shutil.rmtree(folder / "model")
+    assert "no scores of it are recorded" in export(folder, "--ckpt", "12", "--grid", "0").err
+    assert "None were recorded for these weights." in (folder / "model/README.md").read_text()
+
+
+@pytest.mark.parametrize(("ckpt", "step"), [("latest", 12), ("8", 8), ("0.004k", 4)])
+def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path, ckpt: str, step: int) -> None:
+    exported(workplace, "--ckpt", ckpt, "--grid", "0")
+    model, original = ncsnx.load(workplace / "model"), ncsnx.load(workplace / RUN, ckpt=ckpt)
+    assert (model.step, model.weights) == (step, "ema")
+    assert torch.equal(ncsnx.sample(model, n=5, seed=3), ncsnx.sample(original, n=5, seed=3))
+    assert torch.equal(ncsnx.sample(model, n=2, interpolate=3), ncsnx.sample(original, n=2, interpolate=3))
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.score(x, 0.5), original.score(x, 0.5))
+
+
+def test_in_a_fresh_process_elsewhere_the_card_and_the_command_work_without_the_run(
+    scored: Path, tmp_path: Path
+) -> None:
+    expected = ncsnx.sample(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
+    place, elsewhere = tmp_path / "somewhere" / "copied", tmp_path / "elsewhere"
+    shutil.copytree(scored / "model", place)
+    elsewhere.mkdir()
+    before = files(place)
+    (code,) = re.findall(r"```python\n(.*?)```", (place / "README.md").read_text(), re.DOTALL)
+    assert "path/to/this/folder" in code
+    code = code.replace("path/to/this/folder", str(place)) + "import torch; torch.save((images, score), 'images.pt')"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NCSNX_")}
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=elsewhere, env={**environment, "PYTHONPATH": str(REPOSITORY)}, check=True
+    )
+    images, score = torch.load(elsewhere / "images.pt", weights_only=True)
+    assert torch.equal(images, expected)
+    assert score.shape == images.shape
+
+    outcome = run_process(elsewhere, "sample", str(place), "--n", "16", "sampler.step_size=2.4e-5", *CPU)
+    assert outcome.code == 0, outcome.err
+    (folder,) = (elsewhere / "samples" / "copied").iterdir()
+    assert torch.equal(load_file(folder / "samples.safetensors")["samples"], expected)
+    protocol = json.loads((folder / "protocol.json").read_text())
+    assert (protocol["run"], protocol["weights"]) == ("digits", "ema")
+    assert protocol["weights_sha256"] == Export(place).config().model_sha256
+    assert files(place) == before
+
+
+def test_what_the_readme_shows_works(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = (REPOSITORY / "README.md").read_text().split("\n## Passing a model on\n")[1].split("\n## ")[0]
+    folder = Path(shutil.copytree(scored, tmp_path / "work"))
+    commands = re.findall(r"^    ncsnx (.*)$", section, re.MULTILINE)
+    assert len(commands) == 2
+    for words in commands:
+        result = command(*words.split(), *CPU, folder=folder)
+        assert result.code == 0, result.err
+    assert len(list((folder / "samples" / "digits-model").glob("*/images/*.png"))) == 16
+    monkeypatch.chdir(folder)
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names: dict[str, torch.Tensor] = {}
+    exec(code, names)
+    assert torch.equal(names["images"], ncsnx.sample(ncsnx.load("digits", ckpt="best"), n=16, seed=0))
+
+
+def test_a_run_without_an_average_passes_its_raw_weights_on_and_says_so(tmp_path: Path) -> None:
+    assert command(*training("ema=none", "steps=2", "snapshots=none"), folder=tmp_path).code == 0
+    result = export(tmp_path)
+    assert "step 2: raw weights, since the run has no EMA" in result.err
+    assert Export(tmp_path / "model").config().weights == "raw"
+    raw = load_file(tmp_path / RUN / "checkpoints/step-00000002/model.safetensors")
+    passed_on = load_file(tmp_path / "model/model.safetensors")
+    assert all(torch.equal(passed_on[name], raw[name]) for name in raw)
+    assert "raw weights (the run averages none)" in (tmp_path / "model/README.md").read_text()
+    assert ncsnx.load(tmp_path / "model").weights == "raw"
+
+
+def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(scored, tmp_path / "work"))
+    result = export(folder, "--ckpt", "best", "--grid", "3", "--json", out="new/place")
+    found = json.loads(result.out)
+    config = Export(folder / "new/place").config()
+    assert (found["folder"], found["run"], found["step"]) == ("new/place", "digits", config.step)
+    assert (found["model_sha256"], found["license"], found["grid"]) == (config.model_sha256, "unknown", 3)
+    assert any("FD (classifier on digits)" in score for score in found["scores"])
+    assert "license: unknown" in result.err
+    with Image.open(folder / "new/place/samples.png") as picture:
+        assert picture.size == (2 * 34 + 2, 2 * 34 + 2)
+    assert export(folder, "--quiet", out="other").err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["--ckpt", "9"], 2, "no checkpoint of step 9; nearest: 4, 8, 12"),
+        (["--ckpt", "best"], 1, "no scores yet, run `ncsnx fid digits`"),
+        (["--license", "My own"], 2, "--license 'My own': expected an identifier"),
+        (["--out", "runs"], 1, "runs exists already, and nothing is overwritten"),
+        (["--out", "."], 2, "give the new folder a name"),
+        (["--out", "runs/digits/config.json/model"], 1, "can't write runs/digits/config.json/model"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
+    workplace: Path, words: list[str], code: int, expected: str
+) -> None:
+    before = files(workplace)
+    result = export(workplace, "--grid", "0", *words)
+    assert result.code == code
+    assert expected in error(result)
+    assert files(workplace) == before
+    assert not (workplace / "model").exists()
+
+
+def test_a_run_without_a_sound_checkpoint_is_refused(workplace: Path) -> None:
+    damage(workplace / RUN / "checkpoints/step-00000012/ema.safetensors")
+    for ckpt, expected in (("latest", "--ckpt 8 is the one before"), ("12", "ema.safetensors is damaged")):
+        result = export(workplace, "--ckpt", ckpt)
+        assert result.code == 1
+        assert expected in error(result)
+    shutil.rmtree(workplace / RUN / "checkpoints")
+    assert "has no checkpoint yet" in error(export(workplace))
+    assert not (workplace / "model").exists()
+
+
+def test_a_picture_that_cannot_be_drawn_says_how_to_do_without(workplace: Path) -> None:
+    change_run(workplace, '"step_size": 2.4e-05', '"step_size": 1e38')
+    result = export(workplace)
+    assert result.code == 1
+    assert "the sampler diverged" in error(result)
+    assert error(result).endswith("; --grid 0 exports without a picture")
+    assert not (workplace / "model").exists()
+    model = exported(workplace, "--grid", "0")
+    assert not (model.path / "samples.png").exists()
+    assert "samples.png" not in (model.path / "README.md").read_text()
+
+
+def test_a_picture_that_would_take_long_is_drawn_on_request_only(workplace: Path) -> None:
+    change_run(workplace, '"steps_per_level": 1', '"steps_per_level": 1000000')
+    result = export(workplace, "--json")
+    assert result.code == 0
+    assert "warning: no picture: 16 samples take about" in result.err
+    assert json.loads(result.out)["grid"] == 0
+    assert not (workplace / "model" / "samples.png").exists()
+
+
+def test_scores_that_cannot_be_read_are_left_out_with_a_warning(scored: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(scored, tmp_path / "work"))
+    (sweep,) = (folder / RUN / "loss").iterdir()
+    (sweep / "scores.json").write_text("{")
+    result = export(folder, "--ckpt", "8", "--grid", "0", out="other")
+    assert result.code == 0
+    assert "warning: scores that are left out: " in result.err
+    card = (folder / "other/README.md").read_text()
+    assert "FD (classifier on digits)" in card
+    assert "held-out loss" not in card
+
+
+def test_an_exported_model_has_one_checkpoint_and_is_no_run(scored: Path) -> None:
+    for ckpt in ("8", "latest", "best"):
+        result = command("sample", "model", "--ckpt", ckpt, *CPU, folder=scored)
+        assert result.code == 2
+        assert "model is an exported model and holds one checkpoint" in error(result)
+        assert "leave --ckpt out" in error(result)
+    with pytest.raises(UsageError, match="holds one checkpoint"):
+        ncsnx.load(scored / "model", ckpt=12)
+    for words in (["fid", "model"], ["loss", "./model"], ["export", "model", "--out", "again"]):
+        result = command(*words, folder=scored)
+        assert result.code == 1
+        assert "is an exported model, not a run" in error(result)
+
+
+def test_its_configuration_is_shown_and_compared_like_that_of_a_run(scored: Path) -> None:
+    result = command("show", "./model", "--json", folder=scored)
+    assert (
+        json.loads(result.out)["experiment"]
+        == json.loads(command("show", "runs/digits", "--json", folder=scored).out)["experiment"]
+    )
+    assert "no value differs" in command("diff", "./model", "runs/digits", folder=scored).out
+    refused = command("show", "./model", "seed=1", folder=scored)
+    assert refused.code == 2
+    assert "model is an exported model and stays as it is" in error(refused)
+    rows = json.loads(command("list", "--json", "--runs", ".", folder=scored).out)["runs"]
+    assert [row["state"] for row in rows if row["run"] == "model"] == [
+        "broken: model is an exported model, not a run; `ncsnx sample model` draws images from it"
+    ]
+
+
+def test_samples_are_never_written_into_the_exported_folder_unasked(workplace: Path) -> None:
+    model = exported(workplace, "--grid", "0")
+    before = files(model.path)
+    result = command("sample", ".", "--n", "1", *CPU, folder=model.path)
+    assert result.code == 2
+    assert "stays as it was exported, so samples don't go there; say where with --out" in error(result)
+    assert files(model.path) == before
+    assert command("sample", "model", "--n", "1", "--out", "mine", *CPU, folder=workplace).code == 0
+    assert (workplace / "mine/grid.png").is_file()
+
+
+def test_starting_from_training_images_needs_them(workplace: Path) -> None:
+    model = exported(workplace, "--grid", "0")
+    words = ("--n", "2", "sampler.data_init=true", *CPU)
+    assert command("sample", "model", *words, folder=workplace).code == 0
+    change(model, data=Arrays(path="gone.npy", image_size=8))
+    result = command("sample", "changed", *words, folder=workplace)
+    assert result.code == 1
+    assert "the sampler starts from training images (data_init): your data isn't at" in error(result)
+    assert "--data DIR, or add sampler.data_init=false" in error(result)
+    other = attrs.evolve(model.config(), data_fingerprint="0" * 64)
+    write_export(workplace / "other", other, model.model_content(other), "# card\n")
+    result = command("sample", "other", *words, folder=workplace)
+    assert "the data isn't that of other" in error(result)
+    unknown = attrs.evolve(model.config(), data_fingerprint=None)
+    write_export(workplace / "unknown", unknown, model.model_content(unknown), "# card\n")
+    assert command("sample", "unknown", *words, folder=workplace).code == 0
+
+
+def test_weights_that_do_not_fit_the_network_are_one_line(workplace: Path) -> None:
+    model = exported(workplace, "--grid", "0")
+    experiment = model.experiment()
+    changed = change(model, model=attrs.evolve(experiment.model, width=8))
+    with pytest.raises(NcsnxError, match=r"model\.safetensors doesn't fit the experiment's network") as caught:
+        ncsnx.load(changed.path)
+    assert "\n" not in str(caught.value)
+    config = model.config()
+    junk = b"\x08\0\0\0\0\0\0\0{}      " + bytes(64)
+    forged = attrs.evolve(config, model_bytes=len(junk), model_sha256=hashlib.sha256(junk).hexdigest())
+    write_export(workplace / "junk", forged, junk, "# card\n")
+    result = command("sample", "junk", *CPU, folder=workplace)
+    assert result.code == 1
+    assert "model.safetensors isn't a safetensors file" in error(result)
+
+
+def test_a_damaged_model_is_refused_by_sample(workplace: Path) -> None:
+    model = exported(workplace, "--grid", "0")
+    damage(model.path / "model.safetensors")
+    result = command("sample", "model", "--n", "1", *CPU, folder=workplace)
+    assert (result.code, result.out) == (1, "")
+    assert "model.safetensors is damaged" in error(result)
+    assert not (workplace / "samples").exists()
+
+
+def test_an_export_that_is_asked_to_stop_leaves_nothing(workplace: Path) -> None:
+    change_run(workplace, '"steps_per_level": 1', '"steps_per_level": 100000')
+    words = ("export", "digits", "--out", "model", "--grid", "16", *CPU)
+    with start(*words, folder=workplace) as process:
+        assert process.stderr is not None
+        assert "step 12: EMA weights" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM" in err
+    assert sorted(path.name for path in workplace.iterdir()) == ["runs"]
+
+
+def test_what_a_killed_export_left_is_named(workplace: Path) -> None:
+    (workplace / ".model.tmp-123-0123abcd").mkdir()
+    result = export(workplace, "--grid", "0")
+    assert result.code == 0
+    assert "warning: .model.tmp-123-0123abcd is what an export left that was killed" in result.err
+    assert (workplace / ".model.tmp-123-0123abcd").is_dir()

@@ -1,0 +1,375 @@
+"""Runs made by somebody hostile: no code runs, nothing outside is read or written, nothing waits, markup is text."""
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from ncsnx.config.codec import identity
+from ncsnx.runs.folder import Run
+from tests.cli.command import REPOSITORY
+from tests.cli.hostile import (
+    COMMANDS,
+    LATEST,
+    Attack,
+    moved_outside,
+    pickled,
+    replaced_by_device,
+    replaced_by_giant,
+    replaced_by_pipe,
+    reseal,
+    untouched,
+    with_header,
+    with_tensors,
+)
+from tests.training.tiny import Result
+
+RUN = "runs/digits"
+NO_FILES = (replaced_by_pipe, replaced_by_device, replaced_by_giant)
+SAMPLE, LOSS, FID, TRAIN, *_ = COMMANDS
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder that is nobody's business."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    return folder
+
+
+def assert_orderly(result: Result) -> None:
+    """It did its work, or said in one line why not."""
+    errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert (result.code, len(errors)) in ((0, 0), (1, 1)), result.err
+    assert "Traceback" not in result.err
+    assert "\x1b" not in result.out + result.err
+    assert max(map(len, result.err.splitlines()), default=0) < 2_000
+
+
+PLACES = [(one, place) for one in COMMANDS for place in (*one.files, *one.folders)]
+# loss and fid read checkpoints as sample does
+FILES = [(one, place) for one in COMMANDS if one not in (LOSS, FID) for place in one.files]
+# all three of them in each place would take a minute: one after the other
+NO_FILE_IN_PLACE = [(*used, NO_FILES[number % len(NO_FILES)]) for number, used in enumerate(FILES)]
+
+
+@pytest.mark.parametrize(("attack", "place"), PLACES, ids=[f"{one.name}-{place}" for one, place in PLACES])
+def test_a_symbolic_link_leads_nobody_out(workplace: Path, outside: Path, attack: Attack, place: str) -> None:
+    moved_outside(workplace / RUN, place, outside)
+    with untouched(outside):
+        assert_orderly(attack.on(workplace))
+
+
+@pytest.mark.parametrize(
+    ("attack", "place", "replace"), NO_FILE_IN_PLACE, ids=[f"{one.name}-{place}" for one, place in FILES]
+)
+def test_what_is_no_file_or_too_large_a_one_is_neither_waited_for_nor_read(
+    workplace: Path, attack: Attack, place: str, replace: Callable[[Path], None]
+) -> None:
+    try:
+        replace(workplace / RUN / place)
+    except PermissionError:
+        replaced_by_pipe(workplace / RUN / place)  # only the superuser makes devices
+    assert_orderly(attack.on(workplace))
+
+
+@pytest.mark.parametrize("attack", COMMANDS, ids=lambda attack: attack.name)
+def test_what_a_command_does_not_need_may_be_a_link_and_its_code_is_never_run(
+    workplace: Path, outside: Path, attack: Attack
+) -> None:
+    run = workplace / RUN
+    used = {*attack.files, *attack.folders}
+    parts = {part for place in used for part in (place, *map(str, Path(place).parents))}
+    for place in ("experiment.py", *(other for one in COMMANDS for other in (*one.files, *one.folders))):
+        if place not in parts and not (run / place).is_symlink() and not place.startswith("checkpoints"):
+            moved_outside(run, place, outside)
+    made = workplace / "executed"
+    (outside / "experiment.py").write_text(f"open({str(made)!r}, 'w')\nraise SystemExit(3)\n")
+    with untouched(outside):
+        result = attack.on(workplace)
+    assert_orderly(result)
+    assert result.code == 0
+    assert not made.exists()
+
+
+NESTED = b'{"schema_version": 1, "experiment": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+"""Deeper than Python's own reading goes."""
+SHALLOWER = b'{"schema_version": 1, "experiment": ' + b'{"a":' * 800 + b"1" + b"}" * 800 + b"}"
+"""Python reads it, and can't walk over it."""
+
+
+def changed(old: str, new: str) -> Callable[[bytes], bytes]:
+    """A configuration with another text in one place."""
+
+    def change(content: bytes) -> bytes:
+        assert old.encode() in content
+        return content.replace(old.encode(), new.encode(), 1)
+
+    return change
+
+
+CONFIGURATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "nested beyond reading": (lambda content: NESTED, "nested more than 64 deep"),
+    "nested beyond walking": (lambda content: SHALLOWER, "nested more than 64 deep"),
+    "a key that is there twice": (changed('"seed": 1234', '"seed": 1, "seed": 1234'), "the key 'seed' is there twice"),
+    "NaN": (changed('"lr": 0.001', '"lr": NaN'), "NaN is no JSON number"),
+    "beyond the floats": (changed('"lr": 0.001', '"lr": 1e999'), "expected a finite number"),
+    "beyond all digits": (changed('"seed": 1234', f'"seed": {"9" * 5000}'), "expected JSON, but"),
+    "a version beyond all digits": (
+        changed('"schema_version": 1', f'"schema_version": {"9" * 4000}'),
+        "newer than this ncsnx reads",
+    ),
+    "a billion levels": (changed('"levels": 4', '"levels": 1000000000'), "must be between 2 and 1000000"),
+    "a billion channels": (changed('"width": 4', '"width": 1000000000'), "must be between 1 and 16384"),
+    "half a character": (changed('"note": ""', '"note": "\\ud800"'), "surrogates not allowed"),
+    "another encoding": (lambda content: content.decode().encode("utf-16"), "expected JSON, but"),
+    "markup and escapes": (
+        changed('"name": "digits"', '"name": "[red]\\u001b[31m\\nerror: fake"'),
+        "name: must be 1 to 100 of the characters",
+    ),
+    "a note that moves the cursor": (changed('"note": ""', '"note": "\\u001b[2J"'), "one line of printable text"),
+    "a class path": (changed('"type": "ncsnv2"', '"type": "os.system"'), "expected one of ncsn"),
+    "a list": (lambda content: b"[]", "expected a JSON object"),
+    "a fingerprint that is none": (
+        lambda content: json.dumps({**json.loads(content), "data_fingerprint": ["[red]x" * 100_000]}).encode(),
+        "expected text under data_fingerprint",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CONFIGURATIONS)
+def test_a_hostile_configuration_is_refused_in_one_line(workplace: Path, what: str) -> None:
+    change, expected = CONFIGURATIONS[what]
+    path = workplace / RUN / "config.json"
+    path.write_bytes(change(path.read_bytes()))
+    for attack in COMMANDS:
+        result = attack.on(workplace)
+        assert_orderly(result)
+        if "fingerprint" in what and attack.name in ("sample", "show", "list"):
+            continue  # they have no use for it
+        if attack.name == "list":
+            assert expected in result.out
+        else:
+            assert result.code == 1
+            assert expected in result.err
+
+
+def test_a_network_that_no_memory_holds_is_refused_before_any_is_taken(workplace: Path) -> None:
+    path = workplace / RUN / "config.json"
+    before = path.read_text()
+    assert '"width": 4' in before
+    path.write_text(before.replace('"width": 4', '"width": 16384').replace('"levels": 4', '"levels": 1000000'))
+    for checkpoint in (workplace / RUN / "checkpoints").iterdir():
+        state = {"identity": identity(Run(path.parent).experiment())}
+        (checkpoint / "state.json").write_text(json.dumps(state))
+        reseal(checkpoint)
+    for attack in (SAMPLE, LOSS, FID):
+        result = attack.on(workplace)
+        assert_orderly(result)
+        assert "GiB, and this machine has" in result.err
+
+
+# what a file of the latest checkpoint holds instead, under a manifest that vouches for it
+CONTENTS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "an empty file": ("ema.safetensors", lambda content: b""),
+    "a header of an exabyte": ("ema.safetensors", lambda content: (2**60).to_bytes(8, "little") + content[8:]),
+    "a header of 10 MB": ("ema.safetensors", lambda content: (10**7).to_bytes(8, "little") + b" " * 10**7),
+    "a shape that lies": ("ema.safetensors", with_header(lambda header: first(header).update(shape=[2**40]))),
+    "a negative shape": ("ema.safetensors", with_header(lambda header: first(header).update(shape=[-1]))),
+    "offsets that overlap": ("ema.safetensors", with_header(lambda header: first(header).update(data_offsets=[0, 8]))),
+    "a type of its own": ("ema.safetensors", with_header(lambda header: first(header).update(dtype="os.system"))),
+    "one tensor more": ("ema.safetensors", with_tensors(lambda tensors: tensors.update({HOSTILE: torch.zeros(1)}))),
+    "one tensor less": ("ema.safetensors", with_tensors(lambda tensors: tensors.popitem())),
+    "another shape": (
+        "ema.safetensors",
+        with_tensors(lambda tensors: tensors.update({"begin_conv.weight": torch.zeros(3)})),
+    ),
+    "no number": (
+        "ema.safetensors",
+        with_tensors(lambda tensors: [tensor.fill_(torch.nan) for tensor in tensors.values()]),
+    ),
+    "a model of another shape": (
+        "model.safetensors",
+        with_tensors(lambda tensors: tensors.update({"begin_conv.weight": torch.zeros(3)})),
+    ),
+    "a model with a name of its own": (
+        "model.safetensors",
+        with_tensors(lambda tensors: tensors.update({HOSTILE: torch.zeros(1)})),
+    ),
+    "an optimizer of names of its own": (
+        "optimizer.safetensors",
+        with_tensors(lambda tensors: tensors.update({HOSTILE: torch.zeros(1)})),
+    ),
+    "a state that is a list": ("state.json", lambda content: b"[]"),
+    "a state that is nested": ("state.json", lambda content: NESTED),
+    "a state of another identity": ("state.json", lambda content: b'{"identity": "\\u001b[31m"}'),
+}
+HOSTILE = "[bold]\x1b[31m\nerror: fake\u202e" + "x" * 5_000
+
+
+def first(header: dict[str, Any]) -> dict[str, Any]:
+    """What a header says about the first of its tensors."""
+    return next(value for name, value in header.items() if name != "__metadata__")
+
+
+@pytest.mark.parametrize("what", CONTENTS)
+def test_hostile_contents_under_a_right_hash_end_in_one_line(workplace: Path, what: str) -> None:
+    name, change = CONTENTS[what]
+    path = workplace / RUN / LATEST / name
+    path.write_bytes(change(path.read_bytes()))
+    reseal(path.parent)
+    assert_orderly((SAMPLE if name == "ema.safetensors" else TRAIN).on(workplace))
+    if what == "no number":
+        assert_orderly(LOSS.on(workplace))
+
+
+@pytest.mark.parametrize("attack", COMMANDS, ids=lambda attack: attack.name)
+def test_no_pickle_is_loaded(workplace: Path, attack: Attack) -> None:
+    made = workplace / "executed"
+    run = workplace / RUN
+    for checkpoint in (run / "checkpoints").iterdir():
+        for name in ("model", "ema", "optimizer"):
+            (checkpoint / f"{name}.safetensors").write_bytes(pickled(made))
+        reseal(checkpoint)
+    result = attack.on(workplace)
+    assert_orderly(result)
+    if attack.name not in ("train", "show", "list"):  # training falls back to the beginning
+        assert result.code == 1
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("what", ["pickle", "pipe", "link", "another type"])
+def test_unfinished_work_that_was_planted_is_never_loaded(workplace: Path, outside: Path, what: str) -> None:
+    made = workplace / "executed"
+    (outside / "part").write_bytes(b"precious")
+    assert SAMPLE.on(workplace).code == 0
+    (folder,) = (workplace / RUN / "samples").iterdir()
+    record = json.loads((folder / "protocol.json").read_text())
+    (folder / "protocol.json").write_text(json.dumps({**record, "complete": False}))
+    (folder / ".parts").mkdir()
+    part = folder / ".parts/00000000-00000001.safetensors"
+    if what == "pickle":
+        part.write_bytes(pickled(made))
+    elif what == "pipe":
+        os.mkfifo(part)
+    elif what == "link":
+        part.symlink_to(outside / "part")
+    else:
+        images = torch.zeros(2, 1, 1, 8, 8, dtype=torch.complex64)
+        part.write_bytes(save({"indices": torch.arange(2), "images": images, "frames": torch.zeros(0, 2, 1, 1, 8, 8)}))
+    with untouched(outside):
+        result = SAMPLE.on(workplace)
+    assert (result.code, made.exists()) == (0, False), result.err
+
+
+RECORDS: dict[str, bytes] = {
+    "nested": NESTED + b"\n",
+    "nested less": b'{"step": 1, "loss": ' + b"[" * 800 + b"]" * 800 + b"}\n",
+    "twice": b'{"step": 99, "step": 1}\n',
+    "no number": b'{"step": NaN}\n',
+    "a step that is text": b'{"step": "[red]\\u001b[31m"}\n',
+    "a step beyond all digits": b'{"step": ' + b"9" * 5000 + b"}\n",
+    "no text": b"\xff\xfe\x00\n",
+    "a list": b"[]\n",
+    "pickle": pickled(Path("/nowhere")) + b"\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [*(("metrics.jsonl", what) for what in RECORDS), ("segments.jsonl", "nested")]
+)
+def test_hostile_records_stop_a_training_in_one_line(workplace: Path, name: str, what: str) -> None:
+    path = workplace / RUN / name
+    path.write_bytes(path.read_bytes() + RECORDS[what])
+    assert_orderly(TRAIN.on(workplace))
+
+
+def test_a_segment_that_claims_anything_is_only_quoted(workplace: Path) -> None:
+    path = workplace / RUN / "segments.jsonl"
+    segment = json.loads(path.read_text())
+    segment["runtime"]["device"] = HOSTILE
+    segment["versions"]["torch"] = [HOSTILE] * 1_000
+    path.write_text(json.dumps(segment) + "\n")
+    result = TRAIN.on(workplace)
+    assert_orderly(result)
+    assert "bit-identity" in result.err
+    assert "\nerror: fake" not in (workplace / RUN / "log.txt").read_text()
+
+
+SCORES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a step beyond all floats": lambda scores: scores["rows"][0].update(step=10**400),
+    "a score beyond all floats": lambda scores: scores["rows"][0].update(score=10**400),
+    "text for numbers": lambda scores: [
+        scores["rows"][0].update({"error": "[red]\x1b[31m", "levels": [None, "x", {}, 1e300], HOSTILE: HOSTILE}),
+        scores.update(metric=HOSTILE, caption=HOSTILE),
+    ],
+    "a row twice": lambda scores: scores["rows"].append(scores["rows"][0]),
+    "nested": lambda scores: scores.update(protocol=json.loads("[" * 500 + "]" * 500)),
+}
+
+
+@pytest.mark.parametrize("what", SCORES)
+def test_hostile_scores_are_shown_as_text_or_refused_in_one_line(swept: Path, tmp_path: Path, what: str) -> None:
+    place = Path(shutil.copytree(swept, tmp_path / "work"))
+    for attack in (LOSS, FID):
+        (path,) = (place / RUN / attack.name).glob("*/scores.json")
+        scores = json.loads(path.read_text())
+        SCORES[what](scores)
+        path.write_text(json.dumps(scores))
+        for picture in path.parent.glob("*.png"):
+            picture.unlink()  # it has to be drawn again
+        assert_orderly(attack.on(place))
+    assert_orderly(SAMPLE.on(place, "digits", "--ckpt", "best"))
+
+
+@pytest.fixture(scope="module")
+def swept(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run whose latest checkpoint has a score and a loss. Not to be changed."""
+    folder = tmp_path_factory.mktemp("swept")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    for attack in (LOSS, FID):
+        assert attack.on(folder).code == 0
+    return folder
+
+
+def test_the_name_of_a_folder_is_text(trained: Path, tmp_path: Path) -> None:
+    name = "~[bold red]x[/bold red]\x1b[31m\nerror: fake $\\frac{ \u202e\u2066 . "
+    place = tmp_path / "work"
+    shutil.copytree(trained / RUN, place / "runs" / name)
+    for attack in (SAMPLE, LOSS, FID):
+        result = attack.on(place, f"runs/{name}")
+        assert_orderly(result)
+        assert result.code == 0
+        assert not {"\u202e", "\u2066"} & set(result.err)
+
+
+def test_on_a_terminal_names_neither_colour_nor_move_anything(trained: Path, tmp_path: Path) -> None:
+    names = ["[b]x[red]", "[link=a]y", "z\x1b]0;t\x07\x1b[2J", "w\u202e"]
+    for name in names:
+        shutil.copytree(trained / RUN, tmp_path / "runs" / name)
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color"}
+    listing = [sys.executable, "-m", "ncsnx", "list"]
+    process = subprocess.Popen(listing, cwd=tmp_path, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+    assert process.wait() == 0
+    os.close(ours)
+    for inert in (b"[b]x[red]", b"[link=a]y", b"z\\x1b]0;t\\x07\\x1b[2J", b"w\\u202e"):
+        assert inert in shown
+    assert b"\x1b]" not in shown
+    assert b"\x1b[2J" not in shown

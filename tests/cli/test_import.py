@@ -1,0 +1,239 @@
+"""`ncsnx import` as it is typed."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints, verify
+from tests.cli.command import REPOSITORY, run
+from tests.published import STEP, golden_path, golden_states, states_of, write
+from tests.training.tiny import files, overrides
+
+SMALL = ("model.width=4", "schedule.levels=10")
+"""What makes cifar10 the experiment of the golden NCSNv2, but for the image size, which no weight depends on."""
+
+
+@pytest.fixture
+def series(trained: Path, here: Path) -> Path:
+    """A folder with the steps 4, 8 and 12 of the tiny experiment as published files."""
+    ours = Run(trained / "runs" / "digits")
+    folder = here / "published"
+    folder.mkdir()
+    for step in (4, 8, 12):
+        states = states_of(ours.checkpoints / f"step-{step:08d}", ours.experiment())
+        write(folder / f"checkpoint_{step}.pth", states, legacy=step == 8)
+    return folder
+
+
+def test_an_imported_run_samples_without_data(here: Path) -> None:
+    outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
+    assert outcome.code == 0, outcome.err
+    assert "step 5,000 from ncsnv2_checkpoint_5000.pth: imported (raw and averaged weights, optimizer)" in outcome.err
+    assert outcome.out == ""
+    assert outcome.err.endswith("next: ncsnx sample cifar10 --ckpt 5000 --n 16\n")
+    sampled = run("sample", "cifar10", "--ckpt", "5000", "--n", "2", "sampler.steps_per_level=1", "--threads", "1")
+    assert sampled.code == 0, sampled.err
+    assert len(list((here / "runs" / "cifar10" / "samples").glob("*/images/*.png"))) == 2
+    shown = run("show", "runs/cifar10", "--origins")
+    assert "command line" in shown.out
+    Run(here / "runs" / "cifar10").adopt_data("1" * 64)  # as a training does that goes on with it
+    exported = run("export", "cifar10", "--out", "model", "--grid", "0", "--threads", "1")
+    assert exported.code == 0, exported.err
+    card = (here / "model" / "README.md").read_text()
+    sha256 = hashlib.sha256(golden_path("ncsnv2").read_bytes()).hexdigest()
+    assert f"sha256 {sha256}" in card
+    assert "1" * 64 not in card
+
+
+def test_a_folder_becomes_a_sweep(series: Path, here: Path) -> None:
+    outcome = run("import", str(series), "digits", *overrides(), "--run", "swept", "--json", "--note", "from a friend")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert (told["run"], told["experiment"]) == ("runs/swept", "digits")
+    assert [(row["step"], row["outcome"], row["ema"]) for row in told["checkpoints"]] == [
+        (4, "imported", True),
+        (8, "imported", True),
+        (12, "imported", True),
+    ]
+    swept = Run(here / "runs" / "swept")
+    assert checkpoints(swept) == [4, 8, 12]
+    state = json.loads((swept.checkpoints / "step-00000008" / "state.json").read_text())
+    assert state["imported"]["file"] == "checkpoint_8.pth"
+    assert state["imported"]["note"] == "from a friend"
+    loss = run("loss", "swept", "--range", "all", "--json", "--threads", "1")
+    assert loss.code == 0, loss.err
+    assert [row["step"] for row in json.loads(loss.out)] == [4, 8, 12]
+
+
+def test_a_folder_is_gone_on_with_and_a_bad_file_in_it_is_named(series: Path, here: Path) -> None:
+    whole = (series / "checkpoint_8.pth").read_bytes()
+    (series / "checkpoint_8.pth").write_bytes(whole[:-1000])
+    first = run("import", str(series), "digits", *overrides())
+    assert first.code == 1
+    assert "warning: published" in first.err or f"warning: {series}" in first.err
+    assert first.err.splitlines()[-1] == "error: 1 of 3 files weren't imported, as said above: checkpoint_8.pth"
+    assert checkpoints(Run(here / "runs" / "digits")) == [4, 12]
+    (series / "checkpoint_8.pth").write_bytes(whole)
+    second = run("import", str(series), "digits", *overrides())
+    assert second.code == 0, second.err
+    assert "1 imported, 2 there already: runs/digits" in second.err
+    assert checkpoints(Run(here / "runs" / "digits")) == [4, 8, 12]
+
+
+def test_a_file_that_is_refused_makes_no_run(here: Path) -> None:
+    outcome = run("import", str(golden_path("ncsnv2")), "cifar10")
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+    assert f"`ncsnx import {golden_path('ncsnv2')} cifar10 model.width=4 schedule.levels=10`" in outcome.err
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["ncsn", "ncsnv2_deeper"])
+def test_the_command_that_is_proposed_works(name: str, here: Path) -> None:
+    refused = run("import", str(golden_path(name)), "digits")
+    assert refused.code == 1
+    proposed = refused.err.rstrip("\n").split("`ncsnx ")[1].rstrip("`").split()
+    assert run(*proposed, "--run", "proposed").code == 0
+    verify(here / "runs" / "proposed" / "checkpoints" / f"step-{STEP:08d}")
+
+
+def test_another_experiment_s_run_is_refused_before_the_file_is_read(here: Path) -> None:
+    assert run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL).code == 0
+    before = files(here / "runs" / "cifar10")
+    (here / "absent").mkdir()
+    (here / "absent" / "checkpoint_1.pth").touch()
+    outcome = run("import", "absent", "cifar10", *SMALL, "optimizer.lr=1e-3")
+    assert outcome.code == 1
+    assert (
+        "optimizer.lr: 0.0001 → 0.001; start a run of its own with --run NAME, such as --run cifar10-2" in outcome.err
+    )
+    assert files(here / "runs" / "cifar10") == before
+
+
+def test_the_same_file_again_says_so(here: Path) -> None:
+    for told in ("1 imported: runs/cifar10", "0 imported, 1 there already: runs/cifar10"):
+        outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL, "steps=7000")
+        assert outcome.code == 0
+        assert told in outcome.err
+    outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
+    assert outcome.code == 0
+    assert "the run keeps its steps: 7000 (not 300000)" in outcome.err
+
+
+def test_other_contents_of_a_step_are_refused(here: Path) -> None:
+    assert run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL).code == 0
+    states = golden_states("ncsnv2")
+    states[0]["module.end_conv.bias"] += 1
+    outcome = run("import", str(write(here / "other.pth", states)), "cifar10", *SMALL)
+    assert outcome.code == 1
+    assert "is there with other contents than" in outcome.err
+    assert "--run NAME" in outcome.err
+
+
+def test_a_run_that_was_trained_here_takes_no_other_training_in(series: Path, trained: Path, here: Path) -> None:
+    ours = shutil.copytree(trained / "runs" / "digits", here / "runs" / "digits")
+    shutil.rmtree(ours / "checkpoints" / "step-00000012")
+    before = files(ours / "checkpoints")
+    outcome = run("import", str(series / "checkpoint_12.pth"), "digits", *overrides())
+    assert outcome.code == 1
+    assert "runs/digits was trained here" in outcome.err
+    assert "--run digits-published" in outcome.err
+    assert files(ours / "checkpoints") == before
+
+
+def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
+    assert run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL).code == 0
+    (here / "elsewhere").mkdir()
+    shutil.rmtree(here / "runs" / "cifar10" / "checkpoints")
+    (here / "runs" / "cifar10" / "checkpoints").symlink_to(here / "elsewhere")
+    outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
+    assert outcome.code == 1
+    assert "is a symbolic link, and those are not followed in a run" in outcome.err
+    assert list((here / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["absent.pth", "cifar10"], 2, "there is no such file or folder"),
+        (["empty", "cifar10"], 2, "holds no checkpoint_*.pth"),
+        (["text.pth", "cifar1"], 2, "did you mean cifar10"),
+        (["text.pth", "cifar10", "model.wdith=4"], 2, "model.width"),
+        (["text.pth", "cifar10", "--run", "../out"], 2, "can't name a run"),
+        (["text.pth", "cifar10"], 1, "isn't a file that torch.save wrote"),
+        (["evil.pth", "cifar10"], 1, "asks for 'posix.system'"),
+        (["\x1b[31mred.pth", "cifar10"], 2, "there is no such file"),
+    ],
+)
+def test_mistakes_get_one_line(words: list[str], code: int, told: str, here: Path) -> None:
+    (here / "empty").mkdir()
+    (here / "text.pth").write_text("text\n")
+    write(here / "evil.pth", [Evil(), {}, 0, 0])
+    outcome = run("import", *words)
+    assert outcome.code == code
+    assert told in outcome.err
+    assert "\x1b" not in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (here / "runs").exists()
+    assert not (here / "ran").exists()
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("touch ran",)
+
+
+def test_names_in_a_file_stay_inert(here: Path) -> None:
+    states = golden_states("ncsnv2")
+    states[0]["module.\x1b[31m[bold]\nerror: " + "x" * 10_000] = torch.zeros(1)
+    outcome = run("import", str(write(here / "a.pth", states)), "cifar10", *SMALL)
+    assert outcome.code == 1
+    assert "\x1b" not in outcome.err
+    assert "1 left over (" in outcome.err
+    assert len(outcome.err) < 1_000
+    assert outcome.err.count("\n") == 1
+
+
+KILLED_AT = """
+import os, signal, sys
+from ncsnx.runs import atomic
+write, left = atomic.write_new, [int(sys.argv.pop(1))]
+def write_and_die(path, content, shown=None):
+    left[0] -= 1
+    if left[0] == 0:
+        path.write_bytes(content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, content, shown)
+atomic.write_new = write_and_die
+from ncsnx.cli import main
+main()
+"""
+
+
+def test_a_kill_leaves_no_half_checkpoint_and_the_command_goes_on(here: Path) -> None:
+    """Killed halfway through the manifest, when everything else is there."""
+    shutil.copy(golden_path("ncsnv2"), here / "checkpoint_5000.pth")
+    words = ["import", "checkpoint_5000.pth", "cifar10", *SMALL]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT, "9", *words],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    kept = here / "runs" / "cifar10"
+    assert checkpoints(Run(kept)) == []
+    assert [path.name[:14] for path in (kept / "checkpoints").iterdir()] == [".step-00005000"]
+    assert run(*words).code == 0
+    assert [path.name for path in (kept / "checkpoints").iterdir()] == ["step-00005000"]
+    verify(kept / "checkpoints" / "step-00005000")

@@ -1,0 +1,97 @@
+"""Checkpoints of a few bytes under the names of real ones, scores for them, and processes that may do little."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ncsnx.config import Experiment, Retention
+from ncsnx.config.codec import identity
+from ncsnx.runs import atomic
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import FileRecord, checkpoints, write_checkpoint
+from ncsnx.runs.names import step_name
+from ncsnx.runs.scores import ScoreFile
+
+OPTIMIZER = "optimizer.safetensors"
+REPOSITORY = Path(__file__).parents[2]
+NOBODY = 65534
+
+
+def contents(experiment: Experiment, step: int) -> dict[str, bytes]:
+    """The files of a checkpoint, by name."""
+    state = atomic.json_bytes({"identity": identity(experiment), "images": 8 * step, "step": step})
+    tensors = {f"{part}.safetensors": f"{part} of step {step}".encode() * 9 for part in ("ema", "model", "optimizer")}
+    return {**tensors, "state.json": state}
+
+
+def write(run: Run, *steps: int) -> None:
+    """Writes checkpoints of these steps."""
+    for step in steps:
+        write_checkpoint(run.checkpoints, step, contents(run.experiment(), step).items())
+
+
+def with_rules(run: Run, **rules: Any) -> Experiment:
+    """The run's experiment with this retention."""
+    return attrs.evolve(run.experiment(), checkpoint_every=10, retention=Retention(**rules))
+
+
+def folder(run: Run, step: int) -> Path:
+    """A checkpoint's folder."""
+    return run.checkpoints / step_name(step)
+
+
+def damage(path: Path) -> None:
+    """Flips a bit, and leaves size and times as far as a failing disk does."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[3] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def score(run: Run, scores: dict[int, float], images: int = 100, name: str = "first", now: str = "2030-01-01") -> Path:
+    """A sweep of these scores by step, of the averaged weights."""
+    sweep = ScoreFile(run.fid / name, {"n": images, "ensemble": 1, "name": name}, "FD")
+    for step, value in scores.items():
+        weights = FileRecord.of(contents(run.experiment(), step)["ema.safetensors"]).sha256
+        sweep.add({"step": step, "weights_sha256": weights, "score": value}, now)
+    return sweep.folder
+
+
+def whole(run: Run) -> list[int]:
+    """The steps of the checkpoints that hold their optimizer's state."""
+    return [step for step in checkpoints(run) if (folder(run, step) / OPTIMIZER).is_file()]
+
+
+def tree(place: Path) -> dict[str, bytes]:
+    """Every file under a folder, hidden ones too."""
+    return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
+
+
+def as_nobody(code: str, *arguments: object, place: Path) -> "subprocess.CompletedProcess[str]":
+    """Runs Python code in `place`, which becomes that of a user whom permissions bind; `drop()` makes him of root.
+
+    Paths must be relative: he can't pass through the folders above.
+    """
+    is_root = os.geteuid() == 0
+    if is_root:
+        for path in (place, *place.rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    become = f"(os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY}))" if is_root else "None"
+    return python(f"import os\nos.chdir({str(place)!r})\ndrop = lambda: {become}\n{code}", *arguments)
+
+
+def python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Runs Python code in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

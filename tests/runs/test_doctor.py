@@ -1,0 +1,538 @@
+"""The doctor finds what is wrong in a run, changes nothing unasked, and repairs only what is ncsnx's own."""
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ncsnx.config import Retention
+from ncsnx.config.canonical import digest
+from ncsnx.runs import atomic, doctor
+from ncsnx.runs.doctor import NOTES, Examination, Finding
+from ncsnx.runs.folder import Run
+from ncsnx.runs.lock import folder_lock, writer_of
+from ncsnx.runs.manifest import MANIFEST, checkpoints
+from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.names import step_name
+from ncsnx.runs.removal import remove_files
+from ncsnx.runs.resuming import resumption
+from ncsnx.runs.segments import append_segment
+from ncsnx.work import Work
+from tests.runs.kept import OPTIMIZER, damage, folder, score, tree, write
+
+TOKEN = "tmp-99-0a1b2c3d"
+Break = Callable[[Run], Path]
+
+
+@pytest.fixture
+def sound(run: Run) -> Run:
+    """A run with three checkpoints and something of all that a run may hold."""
+    write(run, 10, 20, 30)
+    append_segment(run, from_step=0, runtime={}, changes={})
+    for step in (10, 20, 30):
+        MetricsLog(run).append({"step": step, "loss": 1.0})
+        run.snapshots.mkdir(exist_ok=True)
+        (run.snapshots / f"{step_name(step)}.png").write_bytes(png())
+    run.log_path.write_text("log\n")
+    run.tensorboard.mkdir()
+    score(run, {10: 3.0, 20: 2.0, 30: 1.0})
+    sampling = run.samples / "step-00000030-n1-seed0"
+    (sampling / "images").mkdir(parents=True)
+    for place in ("images/00000.png", "grid.png"):
+        (sampling / place).write_bytes(png())
+    (sampling / "samples.safetensors").write_bytes(b"samples")
+    record = {
+        "n": 1,
+        "columns": 1,
+        "step": 30,
+        "weights_sha256": json.loads((folder(run, 30) / MANIFEST).read_bytes())["files"]["ema.safetensors"]["sha256"],
+        "complete": True,
+        "samples_sha256": hashlib.sha256(b"samples").hexdigest(),
+    }
+    (sampling / "protocol.json").write_text(json.dumps(record))
+    export = run.path / "exported"
+    export.mkdir()
+    (export / "model.safetensors").write_bytes(b"model")
+    config = {"format": "ncsnx-export", "model_sha256": hashlib.sha256(b"model").hexdigest()}
+    (export / "config.json").write_text(json.dumps(config))
+    return run
+
+
+def png() -> bytes:
+    """A picture of one grey pixel."""
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0\x7f")),
+        (b"IEND", b""),
+    ]
+    chunks = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def kinds(found: Examination) -> list[tuple[str, str]]:
+    """(kind, path within the run) of the findings."""
+    return sorted((finding.kind, str(finding.path.relative_to(found.run.path))) for finding in found.findings)
+
+
+def only(found: Examination) -> Finding:
+    (finding,) = found.findings
+    return finding
+
+
+def repaired(run: Run) -> Examination:
+    found = doctor.examine(run)
+    doctor.repair(found)
+    return found
+
+
+def test_a_sound_run_has_no_findings_and_every_file_with_a_hash_is_read(sound: Run) -> None:
+    before = tree(sound.path)
+    found = doctor.examine(sound)
+    assert found.findings == []
+    assert found.is_sound
+    assert (found.checkpoints, found.files) == (3, 14)
+    sizes = sum(
+        path.stat().st_size for path in sound.checkpoints.rglob("*") if path.is_file() and path.name != MANIFEST
+    )
+    assert found.bytes == sizes + len(b"samples") + len(b"model")
+    assert tree(sound.path) == before
+
+
+@pytest.mark.parametrize("name", ["ema.safetensors", "model.safetensors", OPTIMIZER, "state.json", MANIFEST])
+@pytest.mark.parametrize("how", ["damaged", "cut", "missing", "linked"])
+def test_whatever_happens_to_a_file_of_a_checkpoint_is_found(sound: Run, tmp_path: Path, name: str, how: str) -> None:
+    path = folder(sound, 20) / name
+    if how == "damaged":
+        damage(path)
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[:-2])
+    else:
+        shutil.move(path, tmp_path / name)
+        if how == "linked":
+            path.symlink_to(tmp_path / name)
+    finding = next(finding for finding in doctor.examine(sound).findings if not finding.is_note)
+    assert (finding.kind, finding.path) == ("unsound", folder(sound, 20))
+    assert name in finding.what
+
+
+def test_every_broken_file_of_a_checkpoint_is_named(sound: Run) -> None:
+    for name in ("ema.safetensors", "state.json"):
+        damage(folder(sound, 30) / name)
+    what = next(finding.what for finding in doctor.examine(sound).findings if finding.kind == "unsound")
+    assert "ema.safetensors" in what
+    assert "state.json" in what
+
+
+def test_a_state_that_was_tampered_with_and_hashed_again_is_found(sound: Run) -> None:
+    state = {**json.loads((folder(sound, 20) / "state.json").read_bytes()), "identity": "0" * 64}
+    written = json.dumps(state).encode()
+    (folder(sound, 20) / "state.json").write_bytes(written)
+    content = json.loads((folder(sound, 20) / MANIFEST).read_bytes())
+    del content["digest"]
+    content["files"]["state.json"] = {"sha256": hashlib.sha256(written).hexdigest(), "bytes": len(written)}
+    (folder(sound, 20) / MANIFEST).write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
+    finding = only(doctor.examine(sound))
+    assert (finding.kind, finding.path) == ("foreign", folder(sound, 20) / "state.json")
+    assert finding.remedy is None
+
+
+def half_written_checkpoint(run: Run) -> Path:
+    path = run.checkpoints / f".step-00000040.{TOKEN}"
+    path.mkdir()
+    (path / "model.safetensors").write_bytes(b"half")
+    return path
+
+
+def half_written_file(run: Run) -> Path:
+    path = run.path / f".config.json.{TOKEN}"
+    path.write_bytes(b"half")
+    return path
+
+
+def half_written_grid(run: Run) -> Path:
+    path = run.snapshots / f".step-00000040.png.{TOKEN}"
+    path.write_bytes(b"half")
+    return path
+
+
+def half_written_manifest(run: Run) -> Path:
+    path = folder(run, 20) / f".{MANIFEST}.{TOKEN}"
+    path.write_bytes(b"half")
+    return path
+
+
+def half_written_scores(run: Run) -> Path:
+    path = run.fid / "first" / f".scores.json.{TOKEN}"
+    path.write_bytes(b"half")
+    return path
+
+
+def half_written_image(run: Run) -> Path:
+    path = run.samples / "step-00000030-n1-seed0/images" / f".00000.png.{TOKEN}"
+    path.write_bytes(b"half")
+    return path
+
+
+def half_made_run(run: Run) -> Path:
+    path = run.path.parent / f".other.{TOKEN}"
+    (path / "checkpoints").mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    os.utime(path, (1, 1))
+    return path
+
+
+def half_removed_checkpoint(run: Run) -> Path:
+    write(run, 5)
+    path = run.checkpoints / ".step-00000005.removed-99-0a1b2c3d"
+    folder(run, 5).rename(path)
+    (path / "model.safetensors").unlink()
+    return path
+
+
+DEBRIS = [
+    half_written_checkpoint,
+    half_written_file,
+    half_written_grid,
+    half_written_manifest,
+    half_written_scores,
+    half_written_image,
+    half_made_run,
+    half_removed_checkpoint,
+]
+
+
+@pytest.mark.parametrize("leave", DEBRIS)
+def test_debris_is_named_and_removed_on_request_alone(sound: Run, leave: Break) -> None:
+    clean = tree(sound.path.parent)
+    path = leave(sound)
+    before = tree(sound.path.parent)
+    finding = only(doctor.examine(sound))
+    assert (finding.kind, finding.path) == (
+        "half-removed" if leave is half_removed_checkpoint else "leftover",
+        path,
+    )
+    assert not finding.is_note
+    assert tree(sound.path.parent) == before
+    found = repaired(sound)
+    assert only(found).repaired
+    assert found.is_sound
+    assert not path.exists()
+    after = {name: content for name, content in tree(sound.path.parent).items() if not name.endswith(".lock")}
+    assert after == clean
+    assert doctor.examine(sound).findings == []
+
+
+@pytest.mark.parametrize("leave", [half_written_checkpoint, half_made_run, half_removed_checkpoint])
+def test_a_strangers_file_in_debris_stays_and_is_named(sound: Run, leave: Break) -> None:
+    path = leave(sound)
+    (path / "mine.txt").write_text("mine")
+    os.utime(path, (1, 1))
+    found = repaired(sound)
+    assert (path / "mine.txt").read_text() == "mine"
+    if leave is half_made_run:
+        assert found.findings == [], "another program's, for all that is known"
+    else:
+        assert "mine.txt" in only(found).what + only(found).advice
+
+
+def test_a_run_that_is_being_made_this_moment_is_left_alone(sound: Run) -> None:
+    path = half_made_run(sound)
+    os.utime(path)
+    assert only(repaired(sound)).kind == "busy"
+    assert path.exists()
+
+
+def test_an_unsound_checkpoint_is_moved_aside_whole_and_never_deleted(sound: Run) -> None:
+    for number in (1, 2):
+        damage(folder(sound, 30) / "ema.safetensors")
+        content = tree(folder(sound, 30))
+        found = repaired(sound)
+        moved = sound.unsound / (step_name(30) if number == 1 else f"{step_name(30)}-2")
+        assert tree(moved) == content
+        assert checkpoints(sound) == [10, 20]
+        assert found.is_sound, "what is left is"
+        assert str(moved) in next(finding.advice for finding in found.findings if finding.kind == "unsound")
+        write(sound, 30)
+    found = doctor.examine(sound)
+    assert {finding.kind for finding in found.findings} == {"set-aside"}
+    assert found.is_sound
+
+
+def test_what_is_left_without_a_checkpoint_cant_be_trained_on_and_the_doctor_says_so_too(sound: Run) -> None:
+    for step in (10, 20, 30):
+        damage(folder(sound, step) / "state.json")
+    assert "would begin at step 0" in next(f.what for f in doctor.examine(sound).findings if f.kind == "untrainable")
+    found = repaired(sound)
+    assert checkpoints(sound) == []
+    finding = next(finding for finding in found.findings if finding.kind == "untrainable")
+    refusal = resumption(sound)
+    assert refusal.refusal is not None
+    assert refusal.refusal in finding.what
+    assert finding.advice == refusal.way_out
+    assert not found.is_sound
+
+
+def test_a_run_whose_newest_checkpoint_has_no_optimizer_state_gets_the_advice_that_train_gives(sound: Run) -> None:
+    remove_files(folder(sound, 20), [OPTIMIZER])
+    assert doctor.examine(sound).findings == []
+    remove_files(folder(sound, 30), [OPTIMIZER])
+    finding = only(doctor.examine(sound))
+    assert finding.kind == "untrainable"
+    assert finding.advice == resumption(sound).way_out
+
+
+def restored(run: Run) -> Path:
+    path = folder(run, 20) / OPTIMIZER
+    content = path.read_bytes()
+    remove_files(folder(run, 20), [OPTIMIZER])
+    path.write_bytes(content)
+    return path
+
+
+def beyond(run: Run) -> Path:
+    MetricsLog(run).append({"step": 31, "loss": 1.0})
+    return run.metrics_path
+
+
+def torn(run: Run) -> Path:
+    with run.metrics_path.open("a") as file:
+        file.write('{"step": 3')
+    return run.metrics_path
+
+
+def of_a_step_that_is_gone(run: Run) -> Path:
+    shutil.copy(run.snapshots / f"{step_name(30)}.png", run.snapshots / f"{step_name(40)}.png")
+    return run.snapshots
+
+
+def drawn_from_other_weights(run: Run) -> Path:
+    path = run.samples / "step-00000030-n1-seed0/protocol.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "weights_sha256": "0" * 64}))
+    return path.parent
+
+
+def unfinished_sampling(run: Run) -> Path:
+    path = run.samples / "step-00000030-n1-seed0/protocol.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "complete": False}))
+    return path.parent
+
+
+def scored_and_gone(run: Run) -> Path:
+    score(run, {40: 1.0})
+    return run.fid / "first"
+
+
+def unknown_file(run: Run) -> Path:
+    (run.path / "own.txt").write_text("own")
+    return run.path / "own.txt"
+
+
+def unknown_file_in_a_checkpoint(run: Run) -> Path:
+    (folder(run, 20) / "own.txt").write_text("own")
+    return folder(run, 20) / "own.txt"
+
+
+def unknown_link(run: Run) -> Path:
+    (run.checkpoints / "elsewhere").symlink_to("/etc")
+    return run.checkpoints / "elsewhere"
+
+
+def more_than_retention_keeps(run: Run) -> Path:
+    run.update_experiment(attrs.evolve(run.experiment(), retention=Retention(keep_last=2)))
+    return run.checkpoints
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        (restored, "restored", "manifest says that it was removed"),
+        (beyond, "beyond", "last checkpoint, of step 30, by 1 record"),
+        (torn, "unfinished", "half a line"),
+        (of_a_step_that_is_gone, "gone", ": 40"),
+        (drawn_from_other_weights, "gone", "step 30, whose weights aren't there any more"),
+        (unfinished_sampling, "unfinished", "interrupted"),
+        (scored_and_gone, "gone", "of steps 40"),
+        (unknown_file, "unknown", "isn't a file that ncsnx writes there"),
+        (unknown_file_in_a_checkpoint, "unknown", "isn't part of the checkpoint"),
+        (unknown_link, "unknown", "isn't a checkpoint"),
+        (more_than_retention_keeps, "due", "the checkpoint of step 10"),
+    ],
+)
+def test_what_a_person_may_want_to_know_is_a_note_and_repair_leaves_it(
+    sound: Run, change: Break, kind: str, said: str
+) -> None:
+    path = change(sound)
+    before = tree(sound.path)
+    found = repaired(sound)
+    finding = only(found)
+    assert (finding.kind, finding.path) == (kind, path)
+    assert said in finding.what
+    assert kind in NOTES
+    assert found.is_sound
+    assert tree(sound.path) == before
+
+
+def broken_config(run: Run) -> Path:
+    run.config_path.write_text("{")
+    return run.config_path
+
+
+def broken_origins(run: Run) -> Path:
+    run.origins_path.write_text("[]")
+    return run.origins_path
+
+
+def lost_origins(run: Run) -> Path:
+    run.origins_path.unlink()
+    return run.origins_path
+
+
+def broken_segments(run: Run) -> Path:
+    run.segments_path.write_text("none\n")
+    return run.segments_path
+
+
+def lost_segments(run: Run) -> Path:
+    run.segments_path.unlink()
+    return run.segments_path
+
+
+def broken_metrics(run: Run) -> Path:
+    run.metrics_path.write_text('{"step": "3"}\n')
+    return run.metrics_path
+
+
+def lost_metrics(run: Run) -> Path:
+    run.metrics_path.unlink()
+    return run.metrics_path
+
+
+def broken_scores(run: Run) -> Path:
+    (run.fid / "first/scores.json").write_text("{}")
+    return run.fid / "first/scores.json"
+
+
+def broken_grid(run: Run) -> Path:
+    damage_middle(run.snapshots / f"{step_name(20)}.png")
+    return run.snapshots / f"{step_name(20)}.png"
+
+
+def broken_samples(run: Run) -> Path:
+    (run.samples / "step-00000030-n1-seed0/samples.safetensors").write_bytes(b"others")
+    return run.samples / "step-00000030-n1-seed0/samples.safetensors"
+
+
+def lost_image(run: Run) -> Path:
+    (run.samples / "step-00000030-n1-seed0/images/00000.png").unlink()
+    return run.samples / "step-00000030-n1-seed0/images"
+
+
+def broken_export(run: Run) -> Path:
+    (run.path / "exported/model.safetensors").write_bytes(b"others")
+    return run.path / "exported/model.safetensors"
+
+
+def linked_samples(run: Run) -> Path:
+    shutil.rmtree(run.samples)
+    run.samples.symlink_to("/etc")
+    return run.samples
+
+
+def damage_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (broken_config, "damaged"),
+        (broken_origins, "damaged"),
+        (lost_origins, "missing"),
+        (broken_segments, "damaged"),
+        (lost_segments, "missing"),
+        (broken_metrics, "damaged"),
+        (lost_metrics, "missing"),
+        (broken_scores, "damaged"),
+        (broken_grid, "damaged"),
+        (broken_samples, "damaged"),
+        (lost_image, "missing"),
+        (broken_export, "damaged"),
+        (linked_samples, "link"),
+    ],
+)
+def test_what_only_a_person_can_mend_is_named_and_left(sound: Run, change: Break, kind: str) -> None:
+    path = change(sound)
+    before = tree(sound.path)
+    found = repaired(sound)
+    assert (kind, path) in {(finding.kind, finding.path) for finding in found.findings}
+    assert not found.is_sound
+    assert not any(finding.repaired for finding in found.findings)
+    assert tree(sound.path) == before
+    assert all(finding.advice for finding in found.findings)
+
+
+def test_a_run_whose_checkpoints_came_from_elsewhere_lacks_no_records(run: Run) -> None:
+    write(run, 10)
+    assert doctor.examine(run).findings == []
+
+
+def test_what_another_process_writes_isnt_called_debris(sound: Run) -> None:
+    for leave in (half_written_checkpoint, half_written_file, half_removed_checkpoint, half_written_manifest):
+        leave(sound)
+    beyond(sound)
+    found = doctor.examine(sound, writer="process 7")
+    assert {finding.kind for finding in found.findings} == {"busy"}
+    assert len(found.findings) == 5
+    assert all(finding.remedy is None for finding in found.findings)
+
+
+def test_what_a_sweep_that_is_going_on_writes_is_left_to_it(sound: Run) -> None:
+    path = half_written_scores(sound)
+    with folder_lock(path.parent, "the sweep"):
+        assert writer_of(path.parent) is not None
+        assert only(repaired(sound)).kind == "busy"
+        assert path.exists()
+    assert writer_of(path.parent) is None
+
+
+def test_a_checkpoint_that_came_back_whole_counts_again(sound: Run) -> None:
+    for step in (10, 20):
+        shutil.rmtree(folder(sound, step))
+    folder(sound, 30).rename(sound.checkpoints / ".step-00000030.removed-99-0a1b2c3d")
+    found = repaired(sound)
+    assert checkpoints(sound) == [30]
+    assert not any(finding.kind == "untrainable" for finding in found.findings)
+
+
+def test_a_link_in_the_place_of_unsound_leads_nowhere(sound: Run, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    sound.unsound.symlink_to(tmp_path / "outside")
+    damage(folder(sound, 30) / "state.json")
+    found = repaired(sound)
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert checkpoints(sound) == [10, 20, 30]
+    finding = next(finding for finding in found.findings if finding.kind == "unsound")
+    assert not finding.repaired
+    assert "symbolic link" in finding.advice
+
+
+def test_a_stop_request_ends_an_examination(sound: Run) -> None:
+    class StopError(Exception):
+        pass
+
+    def check() -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        doctor.examine(sound, Work(check_stop=check))

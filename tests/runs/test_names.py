@@ -1,0 +1,239 @@
+"""Whatever somebody calls a run, an experiment or a member of an archive: nothing is written outside of its folder."""
+
+import contextlib
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ncsnx.cli.new import _free_place
+from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2
+from ncsnx.config.codec import ConfigError, from_json, to_json
+from ncsnx.data import open_data
+from ncsnx.data.unpacking import unpack_tar, unpack_zip
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs.folder import Run, list_runs, open_run
+from ncsnx.runs.names import check_run_name
+from ncsnx.work import Work
+from tests.data.pictures import save
+
+# what leads out of a folder, or looks as if it didn't; what a system cuts off, folds, reserves, hides or reorders
+LEADING_OUT = ["..", ".", "/", "\\", "~", "C:", "\0", "%2e%2e", "\u2024\u2024", "\uff0e", "\uff0f", "\u2215", "\u29f8"]
+TRICKS = [
+    " ",
+    ".",
+    "\u200b",
+    "\u200d",
+    "\ufeff",
+    "\u00ad",
+    "\u202e",
+    "\u2066",
+    "\n",
+    "\r",
+    "\x1b[2J",
+    "\ud800",
+    "e\u0301",
+]
+PLAIN = ["run", "Run", "digits", "con", "NUL.txt", "step-00000001", ".lock", "-rf", "*", "$HOME", "`id`", "x" * 300]
+HOSTILE = st.lists(st.sampled_from(LEADING_OUT + TRICKS + PLAIN) | st.text(max_size=3), min_size=1, max_size=6).map(
+    "".join
+)
+LIKELY = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
+NAMES = HOSTILE | LIKELY
+SOME = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEWER = settings(SOME, max_examples=40)
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    return Experiment(
+        name="small",
+        data=Digits(),
+        schedule=Geometric(sigma_max=8.0, sigma_min=0.01, levels=10),
+        model=NCSNv2(width=8),
+        sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
+        steps=100,
+    )
+
+
+@contextlib.contextmanager
+def only_below(inside: str) -> Iterator[Path]:
+    """A folder of which only `inside` may change in the block."""
+    base = Path(tempfile.mkdtemp())
+    try:
+        (base / "precious.txt").write_text("precious")
+        (base / inside).mkdir()
+        (base / "other").symlink_to(base / inside)
+        yield base
+        assert sorted(path.name for path in base.iterdir()) == sorted(["precious.txt", inside, "other"])
+        assert (base / "precious.txt").read_text() == "precious"
+    finally:
+        shutil.rmtree(base)
+
+
+def assert_one_clear_line(error: Exception) -> None:
+    assert str(error).isascii() or all(character.isprintable() for character in str(error))
+    assert str(error).isprintable()
+    assert len(str(error)) < 600
+
+
+@SOME
+@given(NAMES)
+@example("a" * 100)
+@example("a" * 101)
+@example("a.")
+@example("a ")
+@example("nul")
+@example("Com1.tar")
+@example("a\u2024\u2024")
+def test_a_run_lies_directly_in_its_folder_or_its_name_is_refused(experiment: Experiment, name: str) -> None:
+    with only_below("runs") as base:
+        try:
+            run = Run.create(base / "runs", name, experiment, {}, None, "f" * 64)
+        except UsageError as error:
+            assert_one_clear_line(error)
+            assert list((base / "runs").iterdir()) == []
+        else:
+            assert run.path.resolve().parent == (base / "runs").resolve()
+            assert [path.name for path in (base / "runs").iterdir()] == [name]
+            assert open_run(base / "runs", name).path == run.path
+            assert name.isascii()
+
+
+@SOME
+@given(NAMES)
+@example("../precious.txt")
+@example("/etc")
+def test_what_is_no_run_is_never_opened_as_one(name: str) -> None:
+    with only_below("runs") as base, contextlib.chdir(base / "runs"):
+        try:
+            open_run(base / "runs", name)
+        except NcsnxError as error:
+            assert_one_clear_line(error)
+        else:
+            pytest.fail("there was one")
+
+
+@SOME
+@given(NAMES)
+def test_an_experiment_has_a_name_that_a_file_may_have_or_none(experiment: Experiment, name: str) -> None:
+    saved = to_json(experiment)
+    saved["experiment"]["name"] = name
+    refused = ""
+    try:
+        assert Path("runs", from_json(saved).name).parts == ("runs", name)
+    except ConfigError as error:
+        refused = str(error)
+    assert refused.startswith("name: ") or not refused
+
+
+@FEWER
+@given(NAMES)
+def test_a_new_experiment_is_written_into_its_folder_or_its_name_is_refused(name: str) -> None:
+    with only_below("experiments") as base, contextlib.chdir(base):
+        try:
+            place = _free_place(name, Path("experiments"))
+        except UsageError as error:
+            assert_one_clear_line(error)
+        else:
+            assert place.resolve().parent == (base / "experiments").resolve()
+            assert place.name == f"{name}.py"
+
+
+@pytest.mark.parametrize("name", ["run.", "run..", "con", "NUL", "aux.tar.gz", "com1", "LPT9.x", "run ", " run"])
+def test_names_that_another_system_changes_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="can't name a run"):
+        check_run_name(name)
+
+
+@pytest.mark.parametrize("name", ["console", "com10", "null", "lpt", "a.con", "v1.0"])
+def test_names_that_only_resemble_those_are_taken(name: str) -> None:
+    assert check_run_name(name) == name
+
+
+def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    Run.create(tmp_path, "Digits", experiment, {}, None, "f" * 64)
+    with pytest.raises(UsageError, match=r"a run 'digits' and the run 'Digits' couldn't both be .*--run NAME"):
+        Run.create(tmp_path, "digits", experiment, {}, None, "f" * 64)
+    assert [name for name, _ in list_runs(tmp_path)] == ["Digits"]
+
+
+# ---------------------------------------------------------------------------------------------------------- archives
+
+
+def tar_of(members: list[str], wanted: str) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for number, name in enumerate([*members, wanted]):
+            member = tarfile.TarInfo(name)
+            kinds = (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
+            member.type = tarfile.REGTYPE if name == wanted else kinds[number % len(kinds)]
+            member.linkname = "../precious.txt"
+            member.size = 1 if member.type == tarfile.REGTYPE else 0
+            archive.addfile(member, io.BytesIO(b"x"))
+    return content.getvalue()
+
+
+def zip_of(members: list[str], wanted: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for number, name in enumerate([*members, wanted]):
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            if name != wanted and number % 2:
+                info.external_attr = 0o120777 << 16  # a symbolic link
+            archive.writestr(info, b"../precious.txt" if info.external_attr else b"x")
+    return content.getvalue()
+
+
+def no_surrogates(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@FEWER
+@given(members=st.lists(HOSTILE.filter(no_surrogates), max_size=4))
+def test_only_what_is_expected_is_unpacked_and_only_to_its_place(kind: str, members: list[str]) -> None:
+    make: Callable[[list[str], str], bytes] = tar_of if kind == "tar" else zip_of
+    with only_below("data") as base:
+        archive = base / "data" / "set"
+        archive.write_bytes(make(members, "set/a.bin"))
+        try:
+            if kind == "tar":
+                unpack_tar(archive, {"set/a.bin": "a.bin"}, base / "data/new", 10, Work())
+            else:
+                unpack_zip(archive, {"set/a.bin": "a.bin"}, base / "data/new", Work())
+        except NcsnxError:
+            assert [path.name for path in (base / "data").iterdir()] == ["set"]
+        else:
+            assert [str(path.relative_to(base)) for path in (base / "data/new").rglob("*")] == ["data/new/a.bin"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@FEWER
+@given(members=st.lists(HOSTILE.filter(no_surrogates).map(lambda name: f"{name}.png"), min_size=1, max_size=3))
+def test_a_zip_of_pictures_is_read_or_refused_and_never_written_out(members: list[str]) -> None:
+    from ncsnx.config import Images
+
+    with only_below("data") as base:
+        save(base / "data/one.png")
+        picture = (base / "data/one.png").read_bytes()
+        with zipfile.ZipFile(base / "data/set.zip", "w") as archive:
+            for name in ["sound.png", "sound2.png", *members]:
+                info = zipfile.ZipInfo("x")
+                info.filename = name
+                archive.writestr(info, picture)
+        before = sorted(os.listdir(base / "data"))  # noqa: PTH208
+        with contextlib.suppress(NcsnxError):
+            opened = open_data(Images(root=str(base / "data/set.zip"), image_size=4, held_out=0.0), base / "data")
+            assert len(opened.train) >= 2
+        assert sorted(path.name for path in (base / "data").iterdir()) == before
