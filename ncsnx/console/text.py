@@ -2,9 +2,12 @@
 
 import re
 
-# C0 and C1 controls, line and paragraph separators, bidirectional overrides, lone surrogates: everything that
-# moves the cursor, starts a line, reorders its neighbours, or can't be encoded.
-UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0 and C1 controls, line and paragraph separators, bidirectional marks and overrides, lone surrogates, spaces without
+# width: everything that moves the cursor, starts a line, reorders its neighbours, can't be encoded, or makes two names
+# look like one. (Joiners stay: scripts and emoji need them.)
+UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def visible(text: str, keep: str = "") -> str:
