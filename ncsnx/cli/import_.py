@@ -153,13 +153,8 @@ class _Import:
 
     def _opened(self) -> "Run":
         """The run, made when the first file has proved sound."""
-        from ncsnx.errors import NcsnxError
         from ncsnx.runs.folder import Run
 
-        if self.run is not None and self.run.checkpoints.is_symlink():
-            raise NcsnxError(
-                f"{self.run.checkpoints} is a symbolic link, and those are not followed in a run; remove it"
-            )
         if self.run is None:
             self.run = Run.create(
                 self.runs_folder, self.name, self.found.experiment, self.found.origins, self.found.source, None

@@ -81,10 +81,9 @@ def _runs(folder: "Path") -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = []
     for name, run in list_runs(folder):
-        if not isinstance(run, Run):
-            rows.append({"run": name, "experiment": None, "step": None, "steps": None, "state": f"broken: {run}"})
-            continue
         try:
+            if not isinstance(run, Run):
+                raise NcsnxError(run)
             experiment, steps = run.experiment(), checkpoints(run)
         except NcsnxError as error:
             rows.append({"run": name, "experiment": None, "step": None, "steps": None, "state": f"broken: {error}"})

@@ -9,6 +9,13 @@ def distance_name(features: str) -> str:
     return "FID" if features == INCEPTION else f"FD ({features})"
 
 
+def features_of(distance: str) -> str:
+    """The features by which `distance_name` made this name; any other name as it is."""
+    if distance.startswith("FD (") and distance.endswith(")"):
+        return distance[len("FD (") : -1]
+    return INCEPTION if distance == "FID" else distance
+
+
 def kernel_distance_name(features: str) -> str:
     """The kernel distance: 'KID' with Inception's features."""
     return "KID" if features == INCEPTION else f"KD ({features})"

@@ -5,7 +5,7 @@ import attrs
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.metrics import INCEPTION, inception_score_name, kernel_distance_name
+from ncsnx.evaluation.metrics import features_of, inception_score_name, kernel_distance_name
 from ncsnx.quantities import number, with_error
 from ncsnx.runs.card import Score
 from ncsnx.runs.folder import Run
@@ -47,7 +47,7 @@ def _measured(sweep: ScoreFile, row: Row) -> tuple[tuple[str, str], ...]:
     """(name, value with its error) of each number of a row."""
     if sweep.protocol.get("measure") != "distance":
         return ((sweep.metric, number(float(row["score"]))),)
-    features = _features(sweep.metric)
+    features = features_of(sweep.metric)
     columns = (
         (sweep.metric, "score", "error"),
         (kernel_distance_name(features), "kernel_distance", "kernel_distance_error"),
@@ -57,10 +57,3 @@ def _measured(sweep: ScoreFile, row: Row) -> tuple[tuple[str, str], ...]:
     )
     numbers = [(name, value(row, key), value(row, error)) for name, key, error in columns]
     return tuple((name, with_error(measured, error)) for name, measured, error in numbers if measured is not None)
-
-
-def _features(metric: str) -> str:
-    """The name of the features by which `metrics.distance_name` made this name of a distance."""
-    if metric.startswith("FD (") and metric.endswith(")"):
-        return metric[len("FD (") : -1]
-    return INCEPTION if metric == "FID" else metric

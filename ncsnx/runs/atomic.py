@@ -43,8 +43,14 @@ def temporary_sibling(path: Path) -> Path:
 
 def is_temporary(name: str, of: str | None = None) -> bool:
     """Whether this is the name of something half written: of whatever it may be, or of what is called `of`."""
+    whole = whole_name(name)
+    return whole is not None and of in (None, whole)
+
+
+def whole_name(name: str) -> str | None:
+    """What something half written is to be called once it is whole; None for what has no such name."""
     match = _TEMPORARY.fullmatch(name)
-    return match is not None and of in (None, match[1])
+    return None if match is None else match[1]
 
 
 def debris(folder: Path) -> list[Path]:

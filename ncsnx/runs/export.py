@@ -9,7 +9,6 @@ the picture are for people, and may be edited. Nothing in the folder is executed
 
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +19,12 @@ from typing import Any, Literal, get_args
 import attrs
 
 from ncsnx.config import codec
-from ncsnx.config.canonical import digest
 from ncsnx.config.checks import NAME, quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
+from ncsnx.runs.parsing import read_json
+from ncsnx.runs.sealed import sealed, unsealed
 from ncsnx.version import __version__
 
 CONFIG, MODEL, CARD, PICTURE = "config.json", "model.safetensors", "README.md", "samples.png"
@@ -83,12 +83,17 @@ class ExportConfig:
             "data_fingerprint": self.data_fingerprint,
             **codec.to_json(self.experiment),
         }
-        return atomic.json_bytes({**content, "digest": digest(content)})
+        return sealed(content)
 
     @classmethod
     def from_bytes(cls, written: bytes, path: Path) -> "ExportConfig":
         """What `to_bytes` wrote; `path` is named in complaints. Raises NcsnxError for anything else."""
-        content = _intact(written, path)
+        content = unsealed(written)
+        if content is None:
+            raise NcsnxError(
+                f"{path} is damaged: it isn't, byte for byte, what was exported; get an unchanged copy of the exported "
+                "folder"
+            )
         version = content.get("format_version")
         if type(version) is int and version > FORMAT_VERSION:
             raise NcsnxError(
@@ -154,9 +159,8 @@ class Export:
 def is_export(path: Path) -> bool:
     """Whether the folder is an exported model, sound or not, rather than a run."""
     try:
-        with reading.opened(path / CONFIG) as file:
-            content = json.loads(file.read(MOST_CONFIG_BYTES + 1))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path / CONFIG, MOST_CONFIG_BYTES)
+    except (OSError, ValueError):
         return os.path.lexists(path / MODEL) and not os.path.lexists(path / "checkpoints")
     return isinstance(content, dict) and content.get("format") == FORMAT
 
@@ -178,7 +182,7 @@ def unfinished(path: Path) -> list[Path]:
     if not path.parent.is_dir():
         return []
     with atomic.reporting(path):
-        return [entry for entry in atomic.debris(path.parent) if entry.name.startswith(f".{path.name}.tmp-")]
+        return [entry for entry in atomic.debris(path.parent) if atomic.is_temporary(entry.name, path.name)]
 
 
 def write_export(path: Path, config: ExportConfig, model: bytes, card: str, picture: bytes | None = None) -> Export:
@@ -250,20 +254,6 @@ def _last_part(path: str) -> str:
     """The last name of a path, as a relative path that leads to something inside."""
     name = Path(path).name.lstrip("~")
     return "data" if name in ("", "..") else name
-
-
-def _intact(written: bytes, path: Path) -> dict[str, Any]:
-    """The JSON object, if the file is byte for byte what was written. The digest finds what was changed on purpose."""
-    try:
-        content = json.loads(written)
-        same = isinstance(content, dict) and atomic.json_bytes(content) == written
-        if same and content.pop("digest", None) == digest(content):
-            return dict(content)
-    except (ValueError, RecursionError):
-        pass
-    raise NcsnxError(
-        f"{path} is damaged: it isn't, byte for byte, what was exported; get an unchanged copy of the exported folder"
-    )
 
 
 def _complaint(content: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,18 +17,17 @@ from typing import Any, Self
 
 import attrs
 
-from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, part_file, step_name, step_of
 from ncsnx.runs.parsing import parse_json
 from ncsnx.runs.scores import Best, best_checkpoint
+from ncsnx.runs.sealed import sealed, unsealed
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
 SCHEMA_VERSION = 1
-_CHUNK = 4 * 2**20  # bytes hashed at once
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
 _FAULTS = {
@@ -40,14 +39,6 @@ _FAULTS = {
     errno.EFBIG: "is larger than any such file",
     errno.EIO: "can't be read: the disk reports an error",
 }
-
-
-Watch = Callable[[int], object]
-"""Told of so many bytes more that were read; ends the reading by raising."""
-
-
-def unwatched(count: int) -> None:
-    """A reading that nobody watches."""
 
 
 class UnsoundError(NcsnxError):
@@ -94,7 +85,7 @@ class Manifest:
         }
         if self.removing:
             content["removing"] = _as_json(self.removing)
-        return atomic.json_bytes({**content, "digest": digest(content)})
+        return sealed(content)
 
 
 def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes]]) -> Path:
@@ -157,7 +148,7 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
     return state
 
 
-def verify(folder: Path, names: Iterable[str] | None = None, watch: Watch = unwatched) -> Manifest:
+def verify(folder: Path, names: Iterable[str] | None = None, watch: reading.Watch = reading.unwatched) -> Manifest:
     """Reads a checkpoint's manifest and every file it lists (or only `names`), and compares.
 
     Without `names`, files that the manifest doesn't know are refused too. watch gets the bytes of each piece that was
@@ -171,21 +162,17 @@ def verify(folder: Path, names: Iterable[str] | None = None, watch: Watch = unwa
     return manifest
 
 
-def verify_own(folder: Path, watch: Watch = unwatched) -> Manifest:
+def verify_own(folder: Path, watch: reading.Watch = reading.unwatched) -> Manifest:
     """Verifies every file that the manifest lists, whatever else somebody put there. Raises UnsoundError."""
     return verify(folder, read_manifest(folder).files, watch)
 
 
-def verify_file(folder: Path, manifest: Manifest, name: str, watch: Watch = unwatched) -> None:
+def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
     """Compares one file with its record; see `verify`. Raises UnsoundError."""
     record = _record(folder, manifest, name)
     with _reading(folder / name), reading.opened(folder / name) as file:
         _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-        hasher = hashlib.sha256()
-        while piece := file.read(_CHUNK):
-            hasher.update(piece)
-            watch(len(piece))
-        _check_hash(folder / name, record, hasher.hexdigest())
+        _check_hash(folder / name, record, reading.sha256(file, watch))
 
 
 def strangers(folder: Path, manifest: Manifest) -> list[str]:
@@ -208,22 +195,6 @@ def checkpoints(run: Run) -> list[int]:
     except OSError as error:
         raise NcsnxError(f"can't read {run.checkpoints}: {error.strerror}") from error
     return sorted(step for step in found if step is not None)
-
-
-def latest_sound(run: Run) -> tuple[int | None, list[tuple[int, str]]]:
-    """The newest sound checkpoint (None: there is none), and the newer ones that aren't, with the reason.
-
-    A file that somebody put beside a checkpoint's own doesn't make it unsound.
-    """
-    unsound: list[tuple[int, str]] = []
-    for step in reversed(checkpoints(run)):
-        try:
-            verify_own(run.checkpoints / step_name(step))
-        except UnsoundError as error:
-            unsound.append((step, str(error)))
-        else:
-            return step, unsound
-    return None, unsound
 
 
 def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
@@ -304,14 +275,8 @@ def _make_way(folder: Path) -> None:
 
 
 def _parsed(path: Path, written: bytes) -> Manifest:
-    try:
-        content = parse_json(written)
-        # JSON can be written in many ways, and a digest of the content sees no difference; one of them is ours
-        intact = isinstance(content, dict) and atomic.json_bytes(content) == written
-        intact = intact and content.pop("digest", None) == digest(content)
-    except ValueError:
-        content, intact = {}, False
-    if not intact:
+    content = unsealed(written)
+    if content is None:
         raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:

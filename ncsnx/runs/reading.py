@@ -1,9 +1,10 @@
 """Reading files of a run that somebody else may have made: regular files only, no links, nothing that could wait."""
 
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -17,6 +18,10 @@ JSON_LIMIT = 16 * 2**20
 """Bytes that a manifest, a state, a configuration or a protocol has at the most; the largest have some 100 kB."""
 RECORDS_LIMIT = 2**30
 """Bytes that files which grow with a run have at the most: metrics, segments, scores."""
+_CHUNK = 4 * 2**20  # bytes hashed at once
+
+Watch = Callable[[int], object]
+"""Told of so many bytes more that were read; ends the reading by raising."""
 
 
 @attrs.frozen
@@ -54,6 +59,19 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
         if max(size, len(content)) > limit:
             raise OSError(errno.EFBIG, f"it has {max(size, len(content)):,} bytes, and no such file has over {limit:,}")
         return content
+
+
+def unwatched(count: int) -> None:
+    """A reading that nobody watches."""
+
+
+def sha256(file: BufferedReader, watch: Watch = unwatched) -> str:
+    """Of what is left of the file, in hexadecimal. Raises OSError, and what `watch` raises."""
+    hasher = hashlib.sha256()
+    while piece := file.read(_CHUNK):
+        hasher.update(piece)
+        watch(len(piece))
+    return hasher.hexdigest()
 
 
 def refuse_links(*paths: Path) -> None:

@@ -232,8 +232,6 @@ class Keeper:
         """The manifests of the checkpoints that aren't known to be unsound, ascending, and the steps of the others."""
         manifests: dict[int, Manifest] = {}
         unsound = set()
-        if self._run.checkpoints.is_symlink():
-            raise NcsnxError(f"{self._run.checkpoints} is a symbolic link, and those are not followed in a run")
         for step in checkpoints(self._run):
             folder = self._run.checkpoints / step_name(step)
             try:

@@ -10,8 +10,9 @@ import attrs
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError, latest_sound
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
+from ncsnx.runs.resuming import resumption
 from ncsnx.sampling import load
 from tests.chaos.report import Tally
 from tests.chaos.trials import finish, must, one_line, side_by_side, unlike
@@ -93,9 +94,9 @@ def in_this_process(place: Path) -> list[str]:
         )
         if not _is_refused(use)
     ]
-    step, unsound = latest_sound(run)
-    if step != BEFORE or [bad for bad, _ in unsound] != [LAST]:
-        problems.append(f"train would go on from {step}, having found {unsound}")
+    found = resumption(run)
+    if found.step != BEFORE or [bad for bad, _ in found.unsound] != [LAST]:
+        problems.append(f"train would go on from {found.step}, having found {found.unsound}")
     return problems
 
 

@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import (
     UnsoundError,
     checkpoints,
-    latest_sound,
     read_manifest,
     read_verified,
     remove_debris,
@@ -28,10 +27,12 @@ from ncsnx.runs.manifest import (
 )
 from ncsnx.runs.names import step_name
 from ncsnx.runs.removal import remove_files
+from ncsnx.runs.resuming import Resumption, resumption
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
 FILES = {"a.bin": b"first content", "b.bin": bytes(range(256)), "empty.bin": b""}
+TRAINABLE = {**FILES, "optimizer.safetensors": b"state"}
 
 WRITE_FOR_EVER = """
 import itertools, os, sys
@@ -67,8 +68,8 @@ except NcsnxError as error:
 """
 
 
-def write(run: Run, step: int) -> Path:
-    return write_checkpoint(run.checkpoints, step, FILES.items())
+def write(run: Run, step: int, files: Mapping[str, bytes] = FILES) -> Path:
+    return write_checkpoint(run.checkpoints, step, files.items())
 
 
 def damage(folder: Path, name: str = "b.bin") -> None:
@@ -228,7 +229,7 @@ def test_a_checkpoint_of_a_newer_version_is_not_called_unsound(run: Run) -> None
     content = {"schema_version": 2, "anything": "else"}
     (folder / "manifest.json").write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     with pytest.raises(NcsnxError, match="update ncsnx") as caught:
-        latest_sound(run)
+        resumption(run)
     assert not isinstance(caught.value, UnsoundError)
 
 
@@ -271,15 +272,15 @@ def test_a_sound_checkpoint_is_not_overwritten(run: Run) -> None:
 
 
 def test_the_latest_sound_checkpoint_is_found_behind_unsound_ones(run: Run) -> None:
-    assert latest_sound(run) == (None, [])
+    assert resumption(run) == Resumption(None)
     for step in (1, 2, 3):
-        write(run, step)
-    assert latest_sound(run) == (3, [])
+        write(run, step, TRAINABLE)
+    assert resumption(run) == Resumption(3)
     damage(run.checkpoints / step_name(3))
     (run.checkpoints / step_name(2) / "a.bin").unlink()
-    found, unsound = latest_sound(run)
-    assert found == 1
-    assert [(step, reason.split(" ", 1)[1]) for step, reason in unsound] == [
+    found = resumption(run)
+    assert found.step == 1
+    assert [(step, reason.split(" ", 1)[1]) for step, reason in found.unsound] == [
         (3, "is damaged: its sha256 isn't the one in the manifest"),
         (2, "is missing"),
     ]
@@ -287,9 +288,9 @@ def test_the_latest_sound_checkpoint_is_found_behind_unsound_ones(run: Run) -> N
 
 def test_a_file_that_was_put_beside_a_checkpoint_does_not_make_it_unsound_for_use(run: Run) -> None:
     for step in (1, 2):
-        write(run, step)
+        write(run, step, TRAINABLE)
     (run.checkpoints / step_name(2) / "notes.txt").write_text("the good one")
-    assert latest_sound(run) == (2, [])
+    assert resumption(run) == Resumption(2)
     assert resolve_checkpoint(run, "latest") == run.checkpoints / step_name(2)
     with pytest.raises(UnsoundError, match=r"notes\.txt"):
         verify(run.checkpoints / step_name(2))

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ncsnx.cli.new import _free_place
-from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2
+from ncsnx.config import Experiment
 from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
 from ncsnx.data.unpacking import unpack_tar, unpack_zip
@@ -50,18 +50,6 @@ LIKELY = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
 NAMES = HOSTILE | LIKELY
 SOME = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FEWER = settings(SOME, max_examples=40)
-
-
-@pytest.fixture
-def experiment() -> Experiment:
-    return Experiment(
-        name="small",
-        data=Digits(),
-        schedule=Geometric(sigma_max=8.0, sigma_min=0.01, levels=10),
-        model=NCSNv2(width=8),
-        sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
-        steps=100,
-    )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import reading
 from ncsnx.runs.doctor.remedies import remove_leftover
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.resuming import Verdict
 from ncsnx.work import Advance, Work
 
@@ -107,6 +107,13 @@ class Examination:
         if (more := self.bytes // _MEBIBYTE - before) > 0:
             self.advance(more)
         self.work.check_stop()
+
+    def steps(self) -> list[int]:
+        """The steps of the run's checkpoints, ascending; none where they can't be listed."""
+        try:
+            return checkpoints(self.run)
+        except NcsnxError:
+            return []  # has a finding of its own
 
     def entries(self, folder: Path) -> list[reading.Entry]:
         """What lies in a folder of the run; nothing, with a finding, where that can't be read."""

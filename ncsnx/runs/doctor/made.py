@@ -1,7 +1,5 @@
 """What was made from a run's checkpoints: grids, samples, scores, exported models."""
 
-import hashlib
-import json
 import struct
 import zlib
 from collections.abc import Iterable
@@ -13,20 +11,21 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination, without_path
 from ncsnx.runs.doctor.remedies import remove_leftover_of
+from ncsnx.runs.export import CONFIG, FORMAT, MODEL
 from ncsnx.runs.lock import writer_of
-from ncsnx.runs.manifest import checkpoints, holds
+from ncsnx.runs.manifest import holds
 from ncsnx.runs.names import step_of
+from ncsnx.runs.parsing import read_json
 from ncsnx.runs.retention import in_words
 from ncsnx.runs.scores import SCORES, ScoreFile
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PICTURE_LIMIT = 2**28
-_CHUNK = 4 * 2**20
 
 
 def examine_snapshots(found: Examination) -> None:
     """The grids drawn while training."""
-    there = _steps(found)
+    there = found.steps()
     without = []
     for entry in found.entries(found.run.snapshots):
         step = step_of(entry.name.removesuffix(".png")) if entry.name.endswith(".png") else None
@@ -71,7 +70,7 @@ def examine_exports(found: Examination) -> None:
         config = _export_config(entry)
         if config is None:
             continue
-        model = entry.path / "model.safetensors"
+        model = entry.path / MODEL
         problem = _hash_problem(found, model, config.get("model_sha256"))
         if problem is not None:
             found.add("damaged", model, problem, "export it again")
@@ -86,10 +85,10 @@ def _export_config(entry: reading.Entry) -> dict[str, Any] | None:
     if entry.kind != "folder":
         return None
     try:
-        config = json.loads(reading.read_bytes(entry.path / "config.json", reading.JSON_LIMIT))
-    except (OSError, ValueError, RecursionError):
+        config = read_json(entry.path / CONFIG)
+    except (OSError, ValueError):
         return None
-    return config if isinstance(config, dict) and config.get("format") == "ncsnx-export" else None
+    return config if isinstance(config, dict) and config.get("format") == FORMAT else None
 
 
 def _examine_sampling(found: Examination, folder: Path) -> None:
@@ -98,14 +97,14 @@ def _examine_sampling(found: Examination, folder: Path) -> None:
     _examine_leftovers(found, folder, inside, "the same `ncsnx sample`")
     path = folder / "protocol.json"
     try:
-        record = json.loads(reading.read_bytes(path, reading.JSON_LIMIT))
+        record = read_json(path)
     except FileNotFoundError:
         found.add("unknown", folder, "has no protocol.json, so it isn't a sampling's", "ncsnx leaves it alone")
         return
     except OSError as error:
         found.add("damaged", path, f"can't be read: {error.strerror}", again)
         return
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         found.add("damaged", path, f"isn't JSON: {error}", again)
         return
     if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
@@ -183,27 +182,17 @@ def _holds(found: Examination, step: int, sha256: str) -> bool:
         return True  # it can't be told: what is wrong with the checkpoint has a finding of its own
 
 
-def _steps(found: Examination) -> set[int]:
-    try:
-        return set(checkpoints(found.run))
-    except NcsnxError:
-        return set()
-
-
 def _hash_problem(found: Examination, path: Path, expected: object) -> str | None:
     """What is wrong with a file that should have this sha256."""
-    hasher = hashlib.sha256()
     try:
         with reading.opened(path) as file:
-            while piece := file.read(_CHUNK):
-                hasher.update(piece)
-                found.watch(len(piece))
+            sha256 = reading.sha256(file, found.watch)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"can't be read: {error.strerror}"
     found.files += 1
-    return None if hasher.hexdigest() == expected else "is damaged: its sha256 isn't the one that was recorded"
+    return None if sha256 == expected else "is damaged: its sha256 isn't the one that was recorded"
 
 
 def _picture_problem(path: Path) -> str | None:

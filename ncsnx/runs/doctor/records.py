@@ -12,8 +12,8 @@ from ncsnx.runs.doctor.made import is_export
 from ncsnx.runs.doctor.remedies import is_long_gone, remove_leftover
 from ncsnx.runs.folder import Run
 from ncsnx.runs.lock import HOLDER, LOCK
-from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.parsing import read_json
 from ncsnx.runs.segments import read_segments
 
 _FROM_A_COPY = "bring it back from a copy"
@@ -27,7 +27,7 @@ def examine_records(found: Examination) -> None:
         run.data_fingerprint()
     _examine_origins(found, run.origins_path)
     with found.reading(run.segments_path, "damaged", f"{_FROM_A_COPY}, or mend that line"):
-        if not read_segments(run) and _steps(run) and _was_trained(run):
+        if not read_segments(run) and found.steps() and _was_trained(run):
             found.add("missing", run.segments_path, "is missing: nothing says how the run came about", _FROM_A_COPY)
     with found.reading(run.metrics_path, "damaged", f"{_FROM_A_COPY}, or mend that line: training refuses it"):
         _examine_metrics(found)
@@ -97,12 +97,12 @@ def _is_begun_run(folder: Path) -> bool:
 def _examine_origins(found: Examination, path: Path) -> None:
     advice = f"{_FROM_A_COPY}, or remove it: only `ncsnx show --origins` reads it"
     try:
-        origins = json.loads(reading.read_bytes(path, reading.JSON_LIMIT))
+        origins = read_json(path)
     except FileNotFoundError:
         found.add("missing", path, "is missing", f"{_FROM_A_COPY}: only `ncsnx show --origins` reads it")
     except OSError as error:
         found.add("damaged", path, f"can't be read: {error.strerror}", advice)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         found.add("damaged", path, f"isn't JSON: {error}", advice)
     else:
         if not isinstance(origins, dict):
@@ -115,7 +115,7 @@ def _examine_metrics(found: Examination) -> None:
     bad = next((record for record in records if type(record.get("step")) is not int), None)
     if bad is not None:
         raise NcsnxError(f"{run.metrics_path}: expected a whole number under step in {json.dumps(bad):.100}")
-    steps = _steps(run)
+    steps = found.steps()
     last = max(steps, default=0)
     beyond = sum(record["step"] > last for record in records)
     if beyond and steps and found.writer is None:
@@ -138,10 +138,3 @@ def _examine_end(found: Examination, path: Path) -> None:
 def _was_trained(run: Run) -> bool:
     """Whether a training has left its traces; a run may hold checkpoints that came from elsewhere."""
     return any(path.exists() for path in (run.segments_path, run.metrics_path, run.log_path))
-
-
-def _steps(run: Run) -> list[int]:
-    try:
-        return checkpoints(run)
-    except NcsnxError:
-        return []

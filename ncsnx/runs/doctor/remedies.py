@@ -1,7 +1,6 @@
 """What `--repair` does: it removes debris that is certainly ours, and moves what isn't sound aside."""
 
 import os
-import re
 import time
 from pathlib import Path
 
@@ -22,8 +21,7 @@ _NESTED = {"checkpoints"}
 
 def move_aside(run: Run, folder: Path) -> str:
     """Moves an unsound checkpoint into the run's `unsound/`, under a name that is free. Raises NcsnxError."""
-    if run.unsound.is_symlink():
-        raise NcsnxError(f"{run.unsound} is a symbolic link, and those are not followed in a run; remove it")
+    reading.refuse_links(run.unsound)
     target, number = run.unsound / folder.name, 1
     while os.path.lexists(target):
         number += 1
@@ -75,8 +73,7 @@ def _foreign(folder: Path) -> list[str]:
         if entry.kind == "folder":
             known = entry.name in _NESTED and not reading.entries(entry.path)
         else:
-            inner = re.sub(r"^\.(.+)\.tmp-[0-9]+-[0-9a-f]{8}$", r"\1", entry.name)
-            known = entry.kind == "file" and inner in _OURS
+            known = entry.kind == "file" and (atomic.whole_name(entry.name) or entry.name) in _OURS
         if not known:
             found.append(entry.name)
     return found
