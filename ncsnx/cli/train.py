@@ -50,7 +50,7 @@ def train_command(
         from ncsnx.runs.names import check_run_name, runs_folder
 
         found = resolve(experiment, overrides)
-        name, folder = check_run_name(run or found.experiment.name), runs_folder(runs)
+        name, folder = check_run_name(found.experiment.name if run is None else run), runs_folder(runs)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
         _require_unheld(folder, name)
 

@@ -7,7 +7,7 @@ metadata.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -17,6 +17,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
 from ncsnx.runs.export import CONFIG, MODEL, PICTURE, ExportConfig
+
+if TYPE_CHECKING:
+    from ncsnx.runs.checkpoint import ImportedFrom
 
 UNKNOWN_LICENSE = "unknown"
 PLACEHOLDER = "path/to/this/folder"
@@ -75,11 +78,11 @@ def card(
     license: str = UNKNOWN_LICENSE,
     scores: Sequence[Score] = (),
     picture: Picture | None = None,
-    imported: str | None = None,
+    imported: "ImportedFrom | None" = None,
 ) -> str:
     """The card, in Markdown. parameters: numbers in the network. evaluations: of the network, for an image.
 
-    imported: for weights that were imported, from which file.
+    imported: the published checkpoint that the weights are from, or that their training began with.
     Raises UsageError as `check_license`.
     """
     experiment = config.experiment
@@ -199,7 +202,7 @@ def _settings(experiment: Experiment) -> Iterator[str]:
         )
 
 
-def _origin(config: ExportConfig, license: str, imported: str | None) -> Iterator[str]:
+def _origin(config: ExportConfig, license: str, imported: "ImportedFrom | None") -> Iterator[str]:
     fingerprint = "unknown" if config.data_fingerprint is None else text(config.data_fingerprint)
     rows = [
         ("run", text(config.run)),
@@ -210,13 +213,15 @@ def _origin(config: ExportConfig, license: str, imported: str | None) -> Iterato
         (f"sha256 of `{MODEL}`", config.model_sha256),
     ]
     if imported is not None:
-        rows.insert(0, ("imported from", text(imported)))
+        what = "imported from" if imported.step == config.step else "training began with the import of"
+        rows.insert(0, (what, text(f"{imported.file}, step {imported.step:,}, sha256 {imported.sha256}")))
     yield "## Origin"
     yield "\n".join(["| what | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     if imported is not None:
+        until = "" if imported.step == config.step else f" up to step {imported.step:,}"
         yield (
-            "The weights come from a checkpoint of the published implementation. Its file shows neither the data nor "
-            "how the training went: what stands above of these is the experiment that it was imported as."
+            f"The weights{until} come from a checkpoint of the published implementation. Its file shows neither the "
+            "data nor how the training went: what stands above of these is the experiment that it was imported as."
         )
     if license == UNKNOWN_LICENSE:
         yield "No licence was named for these weights; ask their authors."

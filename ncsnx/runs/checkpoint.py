@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import torch
@@ -23,6 +23,25 @@ Tensors = dict[str, Tensor]
 
 UNTOUCHED = "untouched"
 """In the place of a kind of state: the parameter has none."""
+
+
+@attrs.frozen
+class ImportedFrom:
+    """The published checkpoint that the weights are from, or that their training began with."""
+
+    file: str
+    """Its name."""
+    sha256: str
+    """Of the file, in hexadecimal."""
+    step: int
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Self | None:
+        """What a checkpoint's state says; None where nothing was imported."""
+        match state.get("imported"):
+            case {"file": str(file), "sha256": str(sha256), "step": int(step)}:
+                return cls(file, sha256, step)
+        return None
 
 
 @attrs.frozen(eq=False)

@@ -77,8 +77,12 @@ def published_files(place: Path) -> list[Path]:
                 raise UsageError(f"{place}: there is no such file or folder; expected a published checkpoint_….pth")
             return [place]
         found = sorted(place.glob("checkpoint_*.pth"), key=lambda path: (number_in(path) is None, number_in(path) or 0))
+        others = sorted(path.name for path in place.glob("*.pth"))
     except (OSError, ValueError) as error:
         raise UsageError(f"can't read {str(place)!a}: {error}") from error
+    if not found and others:
+        shown = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
+        raise UsageError(f"{place} holds no checkpoint_*.pth, but {shown}; name one of these files")
     if not found:
         raise UsageError(f"{place} holds no checkpoint_*.pth; name a file, or the folder that the files are in")
     return found

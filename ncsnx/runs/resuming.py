@@ -109,4 +109,4 @@ def _trace_of_checkpoints(run: Run) -> str | None:
         starts = [start for segment in read_segments(run) if (start := segment.get("from_step"))]
     except NcsnxError:
         return None
-    return f"it was resumed at step {starts[-1]}" if starts else None
+    return f"its segments tell of step {starts[-1]}" if starts else None

@@ -1,4 +1,7 @@
-"""The history of a run: one record for each start of its training, with what is needed to repeat it."""
+"""The history of a run: one record for each start of its training, with what is needed to repeat it.
+
+A published checkpoint that was imported has one too.
+"""
 
 import os
 import platform
@@ -27,12 +30,19 @@ _GIT_LIMIT_S = 2.0
 
 
 def append_segment(
-    run: Run, *, from_step: int, runtime: Mapping[str, Any], changes: Mapping[str, Any], note: str = ""
+    run: Run,
+    *,
+    from_step: int,
+    runtime: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    note: str = "",
+    imported: Mapping[str, Any] | None = None,
 ) -> None:
     """Records a start of the training at `from_step` (0 for a new run). Raises NcsnxError.
 
     `runtime` holds the choices of execution (device, threads …), `changes` the values of the experiment that
-    differ from the segment before; both must be plain JSON values.
+    differ from the segment before, `imported` the file that was imported, where nothing was trained; all must be plain
+    JSON values.
     """
     segment = {
         **this_process(),
@@ -43,6 +53,8 @@ def append_segment(
         "versions": versions(),
         "git": git_state(Path.cwd()),
     }
+    if imported is not None:
+        segment["imported"] = dict(imported)
     append_record(run.segments_path, segment)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import safetensors.torch
@@ -16,6 +16,7 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks import ScoreNetwork, empty_network, load_weights, prepare
 from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.export import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
@@ -42,8 +43,8 @@ class SavedWeights:
     """By their names in the network; on the CPU."""
     where: Path
     """The place that they were read from, for complaints."""
-    imported: str | None = None
-    """For weights that were imported into the run: from which file, and its sha256."""
+    imported: ImportedFrom | None = None
+    """What the training began with, where that was a published checkpoint."""
 
     def to_safetensors(self) -> bytes:
         """A safetensors file of them, as the Hub expects one; equal weights give equal bytes."""
@@ -147,15 +148,8 @@ def _of_run(run: Run, ckpt: int | str | None) -> SavedWeights:
         sha256=read_manifest(folder).files[f"{part}.safetensors"].sha256,
         tensors=(saved.model if weights == "raw" else saved.ema) or {},
         where=folder,
-        imported=_imported(saved.state),
+        imported=ImportedFrom.of(saved.state),
     )
-
-
-def _imported(state: Mapping[str, Any]) -> str | None:
-    match state.get("imported"):
-        case {"file": str(file), "sha256": str(sha256)}:
-            return f"{file}, sha256 {sha256}"
-    return None
 
 
 def _of_export(export: Export, ckpt: int | str | None) -> SavedWeights:

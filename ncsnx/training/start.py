@@ -85,8 +85,8 @@ def _as_json(value: Any) -> Any:
 
 
 def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
-    segments = read_segments(run)
-    last = segments[-1] if segments else {}
+    trained = [segment for segment in read_segments(run) if "imported" not in segment]
+    last = trained[-1] if trained else {}
     before = {
         key: value
         for part in ("runtime", "versions")

@@ -1,8 +1,9 @@
 """All that training changes: network, average of its weights, optimizer, step; to and from a checkpoint."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class TrainingState:
         execution = runtime.execution(experiment)
         self.experiment = experiment
         self.step = 0
+        self.imported: Mapping[str, Any] | None = None
+        """The published checkpoint that the training began with, where it did; every later one names it too."""
         network = build_network(experiment).to(runtime.device)
         self._evaluation = prepare(copy.deepcopy(network).eval().requires_grad_(False), execution)
         self.network = prepare(network.train(), execution)
@@ -49,6 +52,7 @@ class TrainingState:
             {
                 "identity": identity(self.experiment),
                 "images": self.step * self.experiment.batch_size,
+                **({} if self.imported is None else {"imported": self.imported}),
             },
         )
 
@@ -64,6 +68,7 @@ class TrainingState:
             self.average.load(saved.ema)
         checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
         self.step = saved.step
+        self.imported = saved.state.get("imported")
 
     def take_back(self, buffers: Sequence[Tensor]) -> None:
         """Undoes the passes of a step before its update: their gradients go, and buffers are as they were before."""

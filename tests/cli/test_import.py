@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import torch
 
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
+from ncsnx.runs.segments import read_segments
 from tests.cli.command import REPOSITORY, run
 from tests.published import STEP, golden_path, golden_states, states_of, write
-from tests.training.tiny import files, overrides
+from tests.training.tiny import files, overrides, training
 
 SMALL = ("model.width=4", "schedule.levels=10")
 """What makes cifar10 the experiment of the golden NCSNv2, but for the image size, which no weight depends on."""
@@ -45,13 +47,44 @@ def test_an_imported_run_samples_without_data(here: Path) -> None:
     assert len(list((here / "runs" / "cifar10" / "samples").glob("*/images/*.png"))) == 2
     shown = run("show", "runs/cifar10", "--origins")
     assert "command line" in shown.out
-    Run(here / "runs" / "cifar10").adopt_data("1" * 64)  # as a training does that goes on with it
-    exported = run("export", "cifar10", "--out", "model", "--grid", "0", "--threads", "1")
-    assert exported.code == 0, exported.err
-    card = (here / "model" / "README.md").read_text()
+
+
+def test_where_an_imported_run_comes_from_is_kept(here: Path) -> None:
+    assert run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL, "--note", "from a friend").code == 0
+    ours = Run(here / "runs" / "cifar10")
+    (segment,) = read_segments(ours)
     sha256 = hashlib.sha256(golden_path("ncsnv2").read_bytes()).hexdigest()
-    assert f"sha256 {sha256}" in card
-    assert "1" * 64 not in card
+    assert (segment["from_step"], segment["note"], segment["imported"]["sha256"]) == (5000, "from a friend", sha256)
+    assert segment["versions"]["torch"] == torch.__version__
+    examined = run("doctor", "cifar10")
+    assert (examined.code, "sound" in examined.err + examined.out) == (0, True)
+    ours.adopt_data("1" * 64)  # as a training does that goes on with it
+    card = exported_card("cifar10")
+    assert (
+        f"| imported from | {golden_path('ncsnv2').name.replace('_', chr(92) + '_')}, step 5,000, sha256 {sha256}"
+        in card
+    )
+    assert "1" * 64 not in card  # these weights didn't see those data
+
+
+def exported_card(name: str) -> str:
+    """The card of the run's newest checkpoint."""
+    exported = run("export", name, "--out", "model", "--grid", "0", "--threads", "1")
+    assert exported.code == 0, exported.err
+    return Path("model/README.md").read_text()
+
+
+def test_a_checkpoint_that_was_trained_from_an_import_names_it(series: Path, here: Path) -> None:
+    assert run("import", str(series / "checkpoint_8.pth"), "digits", *overrides()).code == 0
+    trained_on = run(*training())
+    assert trained_on.code == 0, trained_on.err
+    assert "bit-identity" not in trained_on.err
+    sha256 = hashlib.sha256((series / "checkpoint_8.pth").read_bytes()).hexdigest()
+    ours = Run(here / "runs" / "digits")
+    card = exported_card("digits")
+    assert f"training began with the import of | checkpoint\\_8.pth, step 8, sha256 {sha256}" in card
+    assert "of step 12." in card
+    assert str(ours.data_fingerprint()) in card
 
 
 def test_a_folder_becomes_a_sweep(series: Path, here: Path) -> None:
@@ -97,13 +130,28 @@ def test_a_file_that_is_refused_makes_no_run(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["ncsn", "ncsnv2_deeper"])
-def test_the_command_that_is_proposed_works(name: str, here: Path) -> None:
-    refused = run("import", str(golden_path(name)), "digits")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ncsn", ["digits"]),
+        ("ncsnv2_deeper", ["digits"]),
+        ("ncsnv2", ["cifar10", "ema=none"]),
+        ("ncsn", ["cifar10_ncsn", "ema.rate=0.5"]),
+        ("ncsnv2", ["cifar10", "optimizer=sgd", "optimizer.momentum=0.5", "steps=7k"]),
+        ("ncsnv2", ["cifar10", "schedule=uniform", "schedule.levels=10"]),
+        ("ncsnv2", ["cifar10", "schedule.levels=12", "schedule.sigma_max=7", "model.width=8"]),
+    ],
+)
+def test_the_command_that_is_proposed_works(name: str, words: list[str], here: Path) -> None:
+    refused = run("import", str(golden_path(name)), *words, "--run", "proposed", "--note", "as it was")
     assert refused.code == 1
-    proposed = refused.err.rstrip("\n").split("`ncsnx ")[1].rstrip("`").split()
-    assert run(*proposed, "--run", "proposed").code == 0
+    command = shlex.split(refused.err.split("`")[1])
+    assert run(*command[1:]).code == 0, command
     verify(here / "runs" / "proposed" / "checkpoints" / f"step-{STEP:08d}")
+    (segment,) = read_segments(Run(here / "runs" / "proposed"))
+    assert segment["note"] == "as it was"
+    kept = {word for word in words if word.startswith(("steps", "model"))} - {"model.width=8"}
+    assert kept <= set(command)
 
 
 def test_another_experiment_s_run_is_refused_before_the_file_is_read(here: Path) -> None:
@@ -165,7 +213,11 @@ def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
     ("words", "code", "told"),
     [
         (["absent.pth", "cifar10"], 2, "there is no such file or folder"),
-        (["empty", "cifar10"], 2, "holds no checkpoint_*.pth"),
+        (["empty", "cifar10"], 2, "holds no checkpoint_*.pth; name a file"),
+        ([".", "cifar10"], 2, "holds no checkpoint_*.pth, but evil.pth, text.pth; name one"),
+        (["cifar10", "evil.pth"], 2, "the file first and then the experiment, as in `ncsnx import evil.pth cifar10`"),
+        (["a.pth", "b.pth", "cifar10"], 2, "expected an experiment after a.pth, found b.pth"),
+        (["text.pth", "cifar10", "--run", ""], 2, "can't name a run"),
         (["text.pth", "cifar1"], 2, "did you mean cifar10"),
         (["text.pth", "cifar10", "model.wdith=4"], 2, "model.width"),
         (["text.pth", "cifar10", "--run", "../out"], 2, "can't name a run"),

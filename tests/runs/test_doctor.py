@@ -482,11 +482,6 @@ def test_what_only_a_person_can_mend_is_named_and_left(sound: Run, change: Break
     assert all(finding.advice for finding in found.findings)
 
 
-def test_a_run_whose_checkpoints_came_from_elsewhere_lacks_no_records(run: Run) -> None:
-    write(run, 10)
-    assert doctor.examine(run).findings == []
-
-
 def test_what_another_process_writes_isnt_called_debris(sound: Run) -> None:
     for leave in (half_written_checkpoint, half_written_file, half_removed_checkpoint, half_written_manifest):
         leave(sound)

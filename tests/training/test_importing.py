@@ -21,8 +21,10 @@ from ncsnx.runs.manifest import verify
 from ncsnx.runs.published import read_published
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import load
-from ncsnx.training.fitting import kept_state, misfit, require_fit
-from ncsnx.training.importing import import_checkpoint, remarks
+from ncsnx.training.importing.conversion import remarks
+from ncsnx.training.importing.fitting import kept_state, misfit
+from ncsnx.training.importing.proposals import Typed, require_fit
+from ncsnx.training.importing.target import import_checkpoint
 from ncsnx.training.loss import score_matching_loss
 from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.state import TrainingState
@@ -354,10 +356,12 @@ def test_another_kind_of_optimizer_is_told_with_what_to_type() -> None:
     published = read_published(golden_path("ncsnv2"))
     words = ["model.width=4", "schedule.levels=10", "optimizer=sgd"]
     with pytest.raises(NcsnxError) as refused:
-        require_fit(resolve("cifar10", words).experiment, published, "cifar10", words)
+        require_fit(
+            resolve("cifar10", words).experiment, published, Typed(str(published.path), "cifar10", tuple(words))
+        )
     told = "its optimizer keeps exp_avg, exp_avg_sq, step for a parameter, the experiment's sgd momentum_buffer"
     assert told in str(refused.value)
-    assert str(refused.value).endswith(f"{published.path} cifar10 model.width=4 schedule.levels=10 optimizer=adam`")
+    assert "(`ncsnx import a.pth cifar10 model.width=4 schedule.levels=10 optimizer=adam`)" in str(refused.value)
 
 
 @pytest.mark.parametrize("change", ["one missing", "one without", "another shape"])
@@ -416,9 +420,10 @@ def test_the_experiment_that_fits_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     published = read_published(published_like(tmp_path, "bedroom128"))
     with pytest.raises(NcsnxError) as refused:
-        require_fit(resolve("church96").experiment, published, "church96")
-    assert str(refused.value).endswith(
-        f"It fits bedroom128 (as does tower128): `ncsnx import {tmp_path}/a.pth bedroom128`"
+        require_fit(resolve("church96").experiment, published, Typed("a.pth", "church96", options=("--run", "a b")))
+    assert (
+        "It fits bedroom128 (`ncsnx import a.pth bedroom128 --run 'a b'`), and also tower128; a file shows neither data"
+        in str(refused.value)
     )
     assert misfit(resolve("bedroom128").experiment, published) is None
 
@@ -429,7 +434,7 @@ def test_where_nothing_fits_the_nearest_is_named() -> None:
     with pytest.raises(
         NcsnxError, match=r"No known experiment fits; the nearest is c\w+, where [0-9,]+ things differ$"
     ):
-        require_fit(resolve("digits").experiment, published, "digits")
+        require_fit(resolve("digits").experiment, published, Typed("a.pth", "digits"))
 
 
 def test_an_experiment_whose_network_cannot_be_built_says_so() -> None:

@@ -27,7 +27,7 @@ def examine_records(found: Examination) -> None:
         run.data_fingerprint()
     _examine_origins(found, run.origins_path)
     with found.reading(run.segments_path, "damaged", f"{_FROM_A_COPY}, or mend that line"):
-        if not read_segments(run) and found.steps() and _was_trained(run):
+        if not read_segments(run) and found.steps():
             found.add("missing", run.segments_path, "is missing: nothing says how the run came about", _FROM_A_COPY)
     with found.reading(run.metrics_path, "damaged", f"{_FROM_A_COPY}, or mend that line: training refuses it"):
         _examine_metrics(found)
@@ -136,5 +136,8 @@ def _examine_end(found: Examination, path: Path) -> None:
 
 
 def _was_trained(run: Run) -> bool:
-    """Whether a training has left its traces; a run may hold checkpoints that came from elsewhere."""
-    return any(path.exists() for path in (run.segments_path, run.metrics_path, run.log_path))
+    """Whether the run was trained here; one that was only imported has no metrics, and the data aren't known."""
+    try:
+        return run.data_fingerprint() is not None
+    except NcsnxError:  # said already
+        return False

@@ -1,10 +1,9 @@
-"""Whether a published checkpoint fits an experiment, tensor by tensor; and if it doesn't, which experiment it fits.
+"""Whether a published checkpoint fits an experiment, tensor by tensor.
 
 Networks are compared by the names and shapes of their tensors, on torch's meta device, so that nothing of their size is
 allocated. A tensor that would be left out, or made up, is a misfit: nothing is guessed.
 """
 
-import shlex
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
@@ -12,25 +11,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ncsnx.config import SGD, Adam, Experiment, Geometric, Optimizer, RMSProp, Uniform
+from ncsnx.config import Experiment, Optimizer
 from ncsnx.config.checks import quoted
-from ncsnx.config.discovery import discover, resolve
-from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreNetwork, outlined_network, published_shapes, to_published
 from ncsnx.networks.published import SIGMAS, same_levels
 from ncsnx.runs.published import PublishedCheckpoint, PublishedOptimizer
 
 _SHOWN = 4  # of the names in a list
-_OPTIMIZERS: Mapping[str, Optimizer] = {
-    "optimizer=adam": Adam(),
-    "optimizer=adam optimizer.amsgrad=true": Adam(amsgrad=True),
-    "optimizer=rmsprop": RMSProp(),
-    "optimizer=rmsprop optimizer.momentum=0.9": RMSProp(momentum=0.9),
-    "optimizer=sgd": SGD(),
-    "optimizer=sgd optimizer.momentum=0": SGD(momentum=0.0),
-}
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -81,16 +69,6 @@ def misfit(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | N
         *(tuple(item for part in parts for item in getattr(part, field.name)) for field in attrs.fields(Misfit))
     )
     return together if together.size else None
-
-
-def require_fit(
-    experiment: Experiment, published: PublishedCheckpoint, typed: str, overrides: list[str] | None = None
-) -> None:
-    """Raises NcsnxError with what differs and what fits. `typed` and `overrides` are how the experiment was named."""
-    found = misfit(experiment, published)
-    if found is not None:
-        advice = _advice(experiment, published, typed, overrides or [])
-        raise NcsnxError(f"{published.path} doesn't fit {experiment.name}: {found}. {advice}")
 
 
 def published_parameters(network: ScoreNetwork) -> dict[str, str]:
@@ -177,90 +155,3 @@ def _keys(keys: Iterable[str]) -> str:
 
 def _listed(names: tuple[str, ...], what: str) -> str:
     return f"{len(names):,} {what} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
-
-
-# --------------------------------------------------------------------------------------------- what would fit
-
-
-def _advice(asked: Experiment, published: PublishedCheckpoint, typed: str, overrides: list[str]) -> str:
-    """Which experiment fits as it is, or with values that the file itself shows; else which comes nearest."""
-    known = {typed: resolve(typed).experiment}
-    for source in discover():
-        for registered in source.file.registered if source.file is not None else ():
-            known.setdefault(registered.experiment.name, registered.experiment)
-    differ = {word: _try(experiment, published) for word, experiment in known.items()}
-    if fitting := [word for word, found in differ.items() if found is None]:
-        also = f" (as does {' and '.join(fitting[1:4])})" if fitting[1:] else ""
-        return f"It fits {fitting[0]}{also}: {_command(published, fitting[0])}"
-    candidates = [(typed, overrides, asked), *((word, list[str](), experiment) for word, experiment in known.items())]
-    for word, already, experiment in candidates:
-        implied = _implied(experiment, published)
-        if implied and _try(_changed(experiment, implied), published) is None:
-            fields = {text.partition("=")[0]: text for text in [*already, *implied]}
-            return f"It fits {word} with values that the file shows: {_command(published, word, *fields.values())}"
-    nearest = min(known, key=lambda word: _size(differ[word]))
-    return f"No known experiment fits; the nearest is {nearest}, where {_size(differ[nearest]):,} things differ"
-
-
-def _try(experiment: Experiment | None, published: PublishedCheckpoint) -> Misfit | None:
-    """As `misfit`; an experiment whose network can't be built fits nothing."""
-    nothing = Misfit(missing=tuple(published.network))
-    if experiment is None:
-        return nothing
-    try:
-        return misfit(experiment, published)
-    except NcsnxError:
-        return nothing
-
-
-def _size(found: Misfit | None) -> int:
-    return 0 if found is None else found.size
-
-
-def _command(published: PublishedCheckpoint, *words: str) -> str:
-    return f"`ncsnx import {shlex.join([str(published.path), *words])}`"
-
-
-def _implied(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
-    """Overrides that give the experiment what the file shows: width, noise levels, average, kind of optimizer."""
-    words: list[str] = []
-    first = published.network.get("begin_conv.weight")
-    if first is not None and first.dim() == 4 and first.shape[0] != experiment.model.width:
-        words.append(f"model.width={first.shape[0]}")
-    words += _implied_levels(experiment, published.network)
-    if (experiment.ema is None) != (published.ema is None):
-        words.append("ema=none" if published.ema is None else "ema.rate=0.999")
-    return words + _implied_optimizer(experiment, published.optimizer)
-
-
-def _implied_optimizer(experiment: Experiment, found: PublishedOptimizer) -> list[str]:
-    kinds = {frozenset(state) for state in found.states}
-    if kinds == {frozenset(kept_state(experiment.optimizer))}:
-        return []
-    return next((text.split() for text, other in _OPTIMIZERS.items() if kinds == {frozenset(kept_state(other))}), [])
-
-
-def _implied_levels(experiment: Experiment, network: Mapping[str, Tensor]) -> list[str]:
-    sigmas, rows = network.get(SIGMAS), network.get("normalizer.embed.weight")
-    ours = experiment.schedule
-    if sigmas is not None and sigmas.dim() == 1 and len(sigmas) > 1:
-        spacing = Uniform if _is_even(sigmas) else Geometric
-        wanted = {"sigma_max": f"{sigmas[0]:.6g}", "sigma_min": f"{sigmas[-1]:.6g}", "levels": str(len(sigmas))}
-        swap = [] if isinstance(ours, spacing) else [f"schedule={tag_of(spacing)}"]
-        return swap + [f"schedule.{key}={text}" for key, text in wanted.items() if float(text) != getattr(ours, key)]
-    if rows is not None and rows.dim() == 2 and rows.shape[0] != ours.levels:
-        return [f"schedule.levels={rows.shape[0]}"]
-    return []
-
-
-def _is_even(sigmas: Tensor) -> bool:
-    """Whether the differences of successive levels are equal, rather than their ratios."""
-    steps = sigmas.double().diff()
-    return len(steps) > 1 and bool(torch.allclose(steps, steps.mean().expand_as(steps), rtol=1e-3))
-
-
-def _changed(experiment: Experiment, words: list[str]) -> Experiment | None:
-    try:
-        return apply_overrides(experiment, {}, parse_overrides(words))[0]
-    except NcsnxError:
-        return None
