@@ -19,7 +19,7 @@ def diff_command(
     verbose: options.Verbose = False,
 ) -> None:
     """Show what differs between two experiments or runs, and whether it changes the trained weights."""
-    with session(verbose=verbose) as messages:
+    with session(verbose=verbose, goes_on=False) as messages:
         from ncsnx.cli.targets import find_target
         from ncsnx.config.comparison import differences, shown
         from ncsnx.console.tables import Column, table

@@ -34,7 +34,7 @@ def doctor_command(
     Nothing is changed without --repair, which deletes no checkpoint. Exit 0 if the run is sound, 1 if it isn't; notes,
     such as files that ncsnx doesn't know, leave it sound.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(verbose=verbose, quiet=quiet, goes_on=False) as messages:
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest

@@ -1,28 +1,16 @@
 """`ncsnx export`: a self-contained folder with one checkpoint of a run, to be passed on."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session
+from ncsnx.cli.session import session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
-    from ncsnx.runs.folder import Run
-    from ncsnx.sampling import ScoreModel
-    from ncsnx.sampling.model import SavedWeights
-    from ncsnx.stopping import StopRequest
-
-_SEED = 0
-"""Of the samples in the picture: fixed, so that nobody chose them."""
-_BATCH_SIZE = 64
-_GRID = 16
-"""Samples in the picture, where nothing else is said."""
-_LONG_S = 10 * 60.0
-"""A picture that takes longer is drawn on request only."""
+    from ncsnx.evaluation.exporting import Exported
 
 
 def export_command(
@@ -58,8 +46,8 @@ def export_command(
     has the form of a model repository on the Hugging Face Hub and can be uploaded as it is. The weights are the
     averaged ones (EMA), or the raw ones of a run that averages none.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.runs.card import check_license
+    with session(verbose=verbose, quiet=quiet, goes_on=False) as messages:
+        from ncsnx.runs.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.export import check_target, unfinished
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.manifest import require_best
@@ -74,118 +62,56 @@ def export_command(
         if ckpt == "best":
             messages.info(f"best: {require_best(place)}")
 
+        from ncsnx.evaluation.exporting import affordable_samples, draw_samples, export_checkpoint
         from ncsnx.runtime import Runtime
         from ncsnx.sampling.model import build_model, read_weights
 
         with StopRequest() as stop:
-            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-            saved = read_weights(place, ckpt)
-            which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
-            messages.info(f"{place.path}, step {saved.step:,}: {which}")
-            model = build_model(saved, runtime)
-            shown = _affordable(messages, model) if grid is None else grid
-            picture = _picture(messages, model, shown, data, stop) if shown else None
+            work = work_of(messages, stop)
+            with stop.at_once():
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                saved = read_weights(place, ckpt)
+                which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
+                messages.info(f"{place.path}, step {saved.step:,}: {which}")
+                model = build_model(saved, runtime)
+                count = affordable_samples(model, work) if grid is None else grid
+            samples = draw_samples(model, count, data, work) if count else None
             stop.check()
-            facts = _write(messages, place, saved, model, out, license, shown, picture)
+            exported = export_checkpoint(place, saved, model, out, license=license, samples=samples, work=work)
+        if license == UNKNOWN_LICENSE:
+            messages.info("the card says `license: unknown`; name the licence there, or with --license")
+        _say(messages, exported)
         if json:
-            messages.json(facts)
+            messages.json(_facts(exported, license, count))
 
 
-def _write(
-    messages: "Messages",
-    run: "Run",
-    saved: "SavedWeights",
-    model: "ScoreModel",
-    out: Path,
-    license: str,
-    shown: int,
-    picture: bytes | None,
-) -> dict[str, Any]:
-    """Writes the folder, and says and returns what is in it. Raises NcsnxError."""
-    from ncsnx.evaluation.recorded import recorded_scores
-    from ncsnx.runs.card import UNKNOWN_LICENSE, Picture, card
-    from ncsnx.runs.export import export_config, write_export
+def _say(messages: "Messages", exported: "Exported") -> None:
+    """What came out and what to type next."""
+    from ncsnx.runs.names import as_typed
 
-    recorded = recorded_scores(run, saved.experiment, saved.step, saved.sha256)
-    for line in recorded.unreadable:
-        messages.warning(f"scores that are left out: {line}")
-    content = saved.to_safetensors()
-    config = export_config(
-        saved.experiment,
-        run=run.name,
-        step=saved.step,
-        weights=saved.weights,
-        checkpoint_sha256=saved.sha256,
-        model=content,
-        # what an imported run is trained on later isn't what these weights were
-        data_fingerprint=None if saved.imported else run.data_fingerprint(),
-    )
-    text = card(
-        config,
-        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-        evaluations=model.evaluations,
-        license=license,
-        scores=recorded.scores,
-        picture=Picture(images=shown, seed=_SEED) if picture else None,
-        imported=saved.imported,
-    )
-    export = write_export(out, config, content, text, picture)
-    if license == UNKNOWN_LICENSE:
-        messages.info("the card says `license: unknown`; name the licence there, or with --license")
-    scores = f"scores of {len(recorded.scores)} sweeps" if recorded.scores else "no scores of it are recorded"
-    messages.info(f"exported: {export.path} ({len(content):,} bytes of weights; {scores})")
-    # with a slash it is a path, and not the run of that name
-    place = str(export.path) if "/" in str(export.path) else f"./{export.path}"
-    messages.info(f"next: ncsnx sample {shlex.quote(place)} --n 16")
+    path, size = exported.export.path, exported.config.model_bytes
+    sweeps = len(exported.scores)
+    scores = f"scores of {sweeps} sweep{'s' if sweeps > 1 else ''}" if sweeps else "no scores of it are recorded"
+    messages.info(f"exported: {path} ({size:,} bytes of weights; {scores})")
+    messages.info(f"next: ncsnx sample {as_typed(path)} --n 16")
+
+
+def _facts(exported: "Exported", license: str, count: int) -> dict[str, Any]:
+    config = exported.config
     return {
-        "folder": str(export.path),
+        "folder": str(exported.export.path),
         "run": config.run,
         "step": config.step,
         "weights": config.weights,
         "model_sha256": config.model_sha256,
         "model_bytes": config.model_bytes,
         "license": license,
-        "grid": shown,
-        "scores": [dict(score.measured) for score in recorded.scores],
+        "grid": count,
+        "scores": [
+            {
+                "measured": {each.name: {"value": each.value, "error": each.error} for each in score.measured},
+                "protocol": score.protocol,
+            }
+            for score in exported.scores
+        ],
     }
-
-
-def _affordable(messages: "Messages", model: "ScoreModel") -> int:
-    """How many samples the picture has by default, by evaluations that are timed now: none where they take long."""
-    from ncsnx.console.text import duration
-    from ncsnx.evaluation.estimate import seconds_per_image
-
-    seconds = seconds_per_image(model, 1) * model.evaluations * _GRID
-    if seconds <= _LONG_S:
-        return _GRID
-    messages.warning(
-        f"no picture: {_GRID} samples take about {duration(seconds)} on {model.runtime.device}; --grid {_GRID} draws "
-        "them all the same, --grid 4 fewer"
-    )
-    return 0
-
-
-def _picture(messages: "Messages", model: "ScoreModel", n: int, data: Path | None, stop: "StopRequest") -> bytes:
-    """A PNG with the first n samples, with progress. Raises NcsnxError."""
-    import math
-
-    import torch
-
-    from ncsnx.console.progress import progress
-    from ncsnx.errors import NcsnxError, Stopped
-    from ncsnx.images import grid, png_bytes, square_columns, to_uint8
-    from ncsnx.sampling import SampleRequest, draw
-
-    request = SampleRequest(n=n, seed=_SEED, batch_size=_BATCH_SIZE)
-    states = math.ceil(n / _BATCH_SIZE) * (model.evaluations + 1)
-    try:
-        with progress(messages, "sampling", total=states, unit="states") as advance:
-            batches = draw(
-                model, request, range(n), data=data, check_stop=stop.check, on_state=lambda batch, state: advance(1)
-            )
-            images = torch.cat([to_uint8(drawn).cpu() for _, drawn in batches])
-    except Stopped:
-        raise
-    except NcsnxError as error:
-        raise NcsnxError(f"{error}; --grid 0 exports without a picture") from error
-    return png_bytes(grid(images, square_columns(n)))

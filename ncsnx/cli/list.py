@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def list_command(runs: options.Runs = None, json: options.Json = False, verbose: options.Verbose = False) -> None:
     """List experiments and runs. A broken file is listed with its error."""
-    with session(verbose=verbose) as messages:
+    with session(verbose=verbose, goes_on=False) as messages:
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
 
@@ -76,26 +76,24 @@ def _experiments() -> list[dict[str, Any]]:
 
 def _runs(folder: "Path") -> list[dict[str, Any]]:
     from ncsnx.errors import NcsnxError
+    from ncsnx.runs.export import Export
     from ncsnx.runs.folder import Run, list_runs
     from ncsnx.runs.manifest import checkpoints
 
     rows: list[dict[str, Any]] = []
-    for name, run in list_runs(folder):
+    for name, found in list_runs(folder):
         try:
-            if not isinstance(run, Run):
-                raise NcsnxError(run)
-            experiment, steps = run.experiment(), checkpoints(run)
+            if isinstance(found, str):
+                raise NcsnxError(found)
+            experiment, steps = found.experiment(), checkpoints(found) if isinstance(found, Run) else []
         except NcsnxError as error:
             rows.append({"run": name, "experiment": None, "step": None, "steps": None, "state": f"broken: {error}"})
             continue
         step = steps[-1] if steps else 0
+        state = "complete" if step >= experiment.steps else "unfinished"
+        if isinstance(found, Export):
+            step, state = found.config().step, "exported model"
         rows.append(
-            {
-                "run": name,
-                "experiment": experiment.name,
-                "step": step,
-                "steps": experiment.steps,
-                "state": "complete" if step >= experiment.steps else "unfinished",
-            }
+            {"run": name, "experiment": experiment.name, "step": step, "steps": experiment.steps, "state": state}
         )
     return rows

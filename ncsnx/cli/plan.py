@@ -69,7 +69,7 @@ def plan_command(
     Without the data at hand it takes the experiment's σ_1 and says so. For an experiment it lists what differs from the
     experiment's own values.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(verbose=verbose, quiet=quiet, goes_on=False) as messages:
         import attrs
 
         from ncsnx.config.variants import load_plugins

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def session(*, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]:
+def session(*, verbose: bool = False, quiet: bool = False, goes_on: bool = True) -> Iterator[Messages]:
     """Gives the command its Messages. An NcsnxError in the block becomes one line and its exit code; --verbose adds the
     traceback. Any other exception is a bug: it is noted in the log and keeps its traceback.
+
+    goes_on: whether the command, repeated after a stop, finds what was done before.
     """
     messages = Messages(Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
     try:
@@ -29,7 +31,8 @@ def session(*, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]
         with sigterm_raises():
             yield messages
     except Stopped as stopped:
-        messages.info(f"{stopped}; the same command goes on from here")
+        then = "the same command goes on from here" if goes_on else "nothing is left half done"
+        messages.info(f"{stopped}; {then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
         messages.error(str(error))

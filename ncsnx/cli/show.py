@@ -28,7 +28,7 @@ def show_command(
 
     With FIELD=VALUE it shows what `ncsnx train` would train, such as `ncsnx show digits optimizer=sgd model.width=64`.
     """
-    with session(verbose=verbose) as messages:
+    with session(verbose=verbose, goes_on=False) as messages:
         from ncsnx.cli.targets import find_target
         from ncsnx.config.codec import flatten, identifying_paths, identity, to_json, unstructure
         from ncsnx.config.comparison import shown

@@ -6,8 +6,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.metrics import features_of, inception_score_name, kernel_distance_name
-from ncsnx.quantities import number, with_error
-from ncsnx.runs.card import Score
+from ncsnx.runs.card import Measured, Score
 from ncsnx.runs.folder import Run
 from ncsnx.runs.scores import Row, ScoreFile, sweep_folders, value
 
@@ -43,10 +42,10 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
     return Recorded(tuple(score for _, score in sorted(found, key=lambda pair: pair[0])), tuple(unreadable))
 
 
-def _measured(sweep: ScoreFile, row: Row) -> tuple[tuple[str, str], ...]:
-    """(name, value with its error) of each number of a row."""
+def _measured(sweep: ScoreFile, row: Row) -> tuple[Measured, ...]:
+    """The numbers of a row, each with what it is called."""
     if sweep.protocol.get("measure") != "distance":
-        return ((sweep.metric, number(float(row["score"]))),)
+        return (Measured(sweep.metric, float(row["score"])),)
     features = features_of(sweep.metric)
     columns = (
         (sweep.metric, "score", "error"),
@@ -56,4 +55,4 @@ def _measured(sweep: ScoreFile, row: Row) -> tuple[tuple[str, str], ...]:
         (inception_score_name(features), "inception_score", "inception_score_spread"),
     )
     numbers = [(name, value(row, key), value(row, error)) for name, key, error in columns]
-    return tuple((name, with_error(measured, error)) for name, measured, error in numbers if measured is not None)
+    return tuple(Measured(name, measured, error) for name, measured, error in numbers if measured is not None)

@@ -22,6 +22,8 @@ _ADVICE = {
     errno.EROFS: "choose a folder on a disk that can be written",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
+    errno.ENOTDIR: "choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
@@ -145,6 +147,22 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def check_place(path: Path) -> None:
+    """Whether a new file or folder could be made at `path`, as far as can be told without making it.
+
+    Raises NcsnxError as `new_folder` would: for a name that is too long, a file in the place of a folder, a folder that
+    can't be written to.
+    """
+    with reporting(path):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary_sibling(path).lstat()  # whose name is the longest
+        parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        if not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{parent} isn't a folder")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def append(path: Path, content: bytes) -> None:

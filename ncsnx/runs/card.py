@@ -16,6 +16,7 @@ from ncsnx.config.comparison import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
+from ncsnx.quantities import with_error
 from ncsnx.runs.export import CONFIG, MODEL, PICTURE, ExportConfig
 
 if TYPE_CHECKING:
@@ -42,11 +43,21 @@ _SECTIONS = (
 
 
 @attrs.frozen
+class Measured:
+    """One number of a sweep's row."""
+
+    name: str
+    """What it is called, such as FID."""
+    value: float
+    error: float | None = None
+    """Its standard error, where one was estimated."""
+
+
+@attrs.frozen
 class Score:
     """What one sweep measured of the model."""
 
-    measured: tuple[tuple[str, str], ...]
-    """(name, value) pairs."""
+    measured: tuple[Measured, ...]
     caption: str
     """The protocol in words."""
     protocol: Mapping[str, Any]
@@ -155,7 +166,8 @@ def _usage(experiment: Experiment) -> Iterator[str]:
         "import ncsnx\n\n"
         f'model = ncsnx.load("{PLACEHOLDER}")\n'
         f"images = ncsnx.sample(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), in [0, 1]\n"
-        "score = model.score(images.to(model.runtime.device), sigma=model.network.noise_levels[0])\n"
+        "x = model.to_network(images)  # the network's range, on its device\n"
+        "score = model.score(x, sigma=model.network.noise_levels[0])\n"
         "```"
     )
     yield "On the command line, PNGs, a grid and the tensors in `./samples`:"
@@ -182,7 +194,7 @@ def _scores(scores: Sequence[Score]) -> Iterator[str]:
         "protocol: number of images, features, reference, sampler."
     )
     for score in scores:
-        rows = [f"| {text(name)} | {text(value)} |" for name, value in score.measured]
+        rows = [f"| {text(each.name)} | {with_error(each.value, each.error)} |" for each in score.measured]
         yield "\n".join(["| score | value |", "|---|---|", *rows])
         if score.caption:
             yield f"Protocol: {text(score.caption)}."

@@ -166,9 +166,13 @@ def is_export(path: Path) -> bool:
 
 
 def check_target(path: Path) -> None:
-    """Whether an export may become `path`: nothing is there, or an empty folder. Raises UsageError, NcsnxError."""
+    """Whether an export may become `path`: nothing is there, or an empty folder. Raises UsageError, NcsnxError.
+
+    Asked before anything is computed, and so of the place too: whether a folder can be made there.
+    """
     if path.name in ("", ".."):
         raise UsageError(f"{str(path)!a} can't be made; give the new folder a name, as in --out digits-model")
+    atomic.check_place(path)
     with atomic.reporting(path):
         if not os.path.lexists(path):
             return

@@ -10,8 +10,8 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic
-from ncsnx.runs.export import is_export
-from ncsnx.runs.names import check_run_name, near_matches
+from ncsnx.runs.export import Export, is_export
+from ncsnx.runs.names import as_typed, check_run_name, near_matches
 from ncsnx.runs.parsing import read_json
 
 _FINGERPRINT = "data_fingerprint"
@@ -209,15 +209,15 @@ def locate(runs_folder: Path, name_or_path: str | Path) -> Path:
     raise UsageError(f"there is no run {typed!r} in {runs_folder}; {near_matches(typed, _run_names(runs_folder))}")
 
 
-def list_runs(runs_folder: Path) -> list[tuple[str, Run | str]]:
-    """Every folder in `runs_folder` by name, with its run or what is wrong with it. Raises NcsnxError."""
-    rows: list[tuple[str, Run | str]] = []
+def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:
+    """Every folder in `runs_folder` by name: a run, an exported model or what is wrong with it. Raises NcsnxError."""
+    rows: list[tuple[str, Run | Export | str]] = []
     for name in _run_names(runs_folder):
+        path = runs_folder / name
+        found = Export(path) if is_export(path) else Run(path)
         try:
-            run = Run(runs_folder / name)
-            _refuse_export(run.path)
-            run.experiment()
-            rows.append((name, run))
+            found.experiment()
+            rows.append((name, found))
         except NcsnxError as error:
             rows.append((name, str(error)))
     return rows
@@ -225,7 +225,9 @@ def list_runs(runs_folder: Path) -> list[tuple[str, Run | str]]:
 
 def _refuse_export(path: Path) -> None:
     if is_export(path):
-        raise NcsnxError(f"{path} is an exported model, not a run; `ncsnx sample {path}` draws images from it")
+        raise NcsnxError(
+            f"{path} is an exported model, not a run; `ncsnx sample {as_typed(path)}` draws images from it"
+        )
 
 
 def _run_names(runs_folder: Path) -> list[str]:

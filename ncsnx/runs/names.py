@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from decimal import Decimal
 from difflib import get_close_matches
@@ -36,8 +37,20 @@ def check_run_name(name: str) -> str:
 
 
 def runs_folder(given: Path | str | None = None) -> Path:
-    """Where runs live: `given` (the option --runs), else the environment variable NCSNX_RUNS, else ./runs."""
-    return Path(given or os.environ.get(RUNS_VARIABLE) or "runs").expanduser()
+    """Where runs live: `given` (the option --runs), else the environment variable NCSNX_RUNS, else ./runs.
+
+    It needn't be there yet. Raises UsageError for something that isn't a folder.
+    """
+    folder = Path(given or os.environ.get(RUNS_VARIABLE) or "runs").expanduser()
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; give the folder of the runs with --runs DIR")
+    return folder
+
+
+def as_typed(path: Path) -> str:
+    """A path as it is typed on a command line: quoted, and with a slash, so that it can't be taken for a run's name."""
+    text = str(path)
+    return shlex.quote(text if "/" in text else f"./{text}")
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins
+from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks import ScoreNetwork, empty_network, load_weights, prepare
 from ncsnx.runs import checkpoint
@@ -75,12 +76,16 @@ class ScoreModel:
         """Network evaluations that an image takes with the experiment's sampler."""
         return evaluations(self.experiment.sampler, self.experiment.schedule.levels)
 
+    def to_network(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] in the network's range, as `data.transform` says, on the model's device."""
+        return from_unit(images.to(self.runtime.device), self.experiment.data)
+
     @torch.no_grad()
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """s(x, σ), the gradient of the log density of the data blurred by σ; (B, C, H, W), of the shape of x.
 
-        x is in the network's range (the data's transform; [0, 1] where there is none) and on the model's device. Raises
-        NcsnxError for a σ that the network can't take (NCSN: other than its trained levels).
+        x is in the network's range and on the model's device (`to_network`). Raises NcsnxError for a σ that the network
+        can't take (NCSN: other than its trained levels).
         """
         return self.network.score(x, sigma)
 

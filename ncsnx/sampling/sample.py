@@ -74,14 +74,18 @@ def sample(
     batch_size: int = 64,
     sampler: Sampler | None = None,
     interpolate: int | None = None,
+    data: Path | str | None = None,
 ) -> Tensor:
     """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends on the model, the sampler, seed and i alone.
 
     sampler: by default the experiment's. interpolate: K columns; then n counts rows, and the result is (n·K, C, H, W),
-    flattened as row · K + column. Raises NcsnxError.
+    flattened as row · K + column. data: the folder of the data sets, for a sampler that starts from training images; by
+    default NCSNX_DATA, else ./data. Raises NcsnxError.
     """
     request = SampleRequest(n=n, seed=seed, batch_size=batch_size, interpolate=interpolate)
-    return torch.cat([images.cpu() for _, images in draw(_with_sampler(model, sampler), request, range(n))])
+    place = None if data is None else Path(data)
+    batches = draw(_with_sampler(model, sampler), request, range(n), data=place)
+    return torch.cat([images.cpu() for _, images in batches])
 
 
 def draw(

@@ -127,6 +127,9 @@ def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path, ckpt: s
     assert torch.equal(ncsnx.sample(model, n=5, seed=3), ncsnx.sample(original, n=5, seed=3))
     assert torch.equal(ncsnx.sample(model, n=2, interpolate=3), ncsnx.sample(original, n=2, interpolate=3))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.to_network(x), x)
+    rescaled = attrs.evolve(model.experiment, data=attrs.evolve(model.experiment.data, transform="rescaled"))
+    assert torch.equal(attrs.evolve(model, experiment=rescaled).to_network(x), 2 * x - 1)
     assert torch.equal(model.score(x, 0.5), original.score(x, 0.5))
 
 
@@ -194,7 +197,10 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
     config = Export(folder / "new/place").config()
     assert (found["folder"], found["run"], found["step"]) == ("new/place", "digits", config.step)
     assert (found["model_sha256"], found["license"], found["grid"]) == (config.model_sha256, "unknown", 3)
-    assert any("FD (classifier on digits)" in score for score in found["scores"])
+    (score,) = [score for score in found["scores"] if "FD (classifier on digits)" in score["measured"]]
+    row = best_row(folder)
+    assert score["measured"]["FD (classifier on digits)"] == {"value": row["score"], "error": row["error"]}
+    assert score["protocol"]["n"] == 20
     assert "license: unknown" in result.err
     with Image.open(folder / "new/place/samples.png") as picture:
         assert picture.size == (2 * 34 + 2, 2 * 34 + 2)
@@ -209,15 +215,18 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
         (["--license", "My own"], 2, "--license 'My own': expected an identifier"),
         (["--out", "runs"], 1, "runs exists already, and nothing is overwritten"),
         (["--out", "."], 2, "give the new folder a name"),
-        (["--out", "runs/digits/config.json/model"], 1, "can't write runs/digits/config.json/model"),
+        (["--out", "runs/digits/config.json/model"], 1, "config.json isn't a folder; choose another folder"),
+        (["--out", "m" * 250], 1, "File name too long; choose a shorter name"),
+        (["--runs", "runs/digits/config.json"], 2, "config.json is a file; give the folder of the runs"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     workplace: Path, words: list[str], code: int, expected: str
 ) -> None:
     before = files(workplace)
-    result = export(workplace, "--grid", "0", *words)
+    result = export(workplace, *words)
     assert result.code == code
+    assert "sampling" not in result.err  # said before minutes of work
     assert expected in error(result)
     assert files(workplace) == before
     assert not (workplace / "model").exists()
@@ -292,9 +301,8 @@ def test_its_configuration_is_shown_and_compared_like_that_of_a_run(scored: Path
     assert refused.code == 2
     assert "model is an exported model and stays as it is" in error(refused)
     rows = json.loads(command("list", "--json", "--runs", ".", folder=scored).out)["runs"]
-    assert [row["state"] for row in rows if row["run"] == "model"] == [
-        "broken: model is an exported model, not a run; `ncsnx sample model` draws images from it"
-    ]
+    step = Export(scored / "model").config().step
+    assert [(row["state"], row["step"]) for row in rows if row["run"] == "model"] == [("exported model", step)]
 
 
 def test_samples_are_never_written_into_the_exported_folder_unasked(workplace: Path) -> None:
@@ -360,7 +368,7 @@ def test_an_export_that_is_asked_to_stop_leaves_nothing(workplace: Path) -> None
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert "stopped by SIGTERM" in err
+    assert "stopped by SIGTERM; nothing is left half done" in err
     assert sorted(path.name for path in workplace.iterdir()) == ["runs"]
 
 

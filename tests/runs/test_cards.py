@@ -9,7 +9,7 @@ from markdown_it.token import Token
 
 from ncsnx.config import Experiment, Images
 from ncsnx.errors import UsageError
-from ncsnx.runs.card import Picture, Score, card, check_license, text
+from ncsnx.runs.card import Measured, Picture, Score, card, check_license, text
 from tests.config.examples import every_variant, minimal
 from tests.runs.test_exports import HASH, config_of
 
@@ -69,7 +69,7 @@ def shown(body: str) -> str:
 
 
 def hostile_score(words: str) -> Score:
-    return Score(((words, words),), words, {words: [words], "n": 5})
+    return Score((Measured(words, 1.0),), words, {words: [words], "n": 5})
 
 
 def test_the_metadata_are_those_that_the_hub_reads() -> None:
@@ -109,11 +109,12 @@ def test_the_card_says_what_the_model_is_and_where_it_comes_from() -> None:
 
 
 def test_scores_stand_with_their_protocol_in_words_and_in_full() -> None:
-    measured = (("FID", "8.21 ± 0.30"), ("KID", "0.0021 ± 0.0004"))
+    measured = (Measured("FID", 8.2061, 0.3004), Measured("KID", 0.0021, 0.0004), Measured("recall", 0.5))
     score = Score(measured, "10,000 images a checkpoint from seed 0", {"n": 10_000, "reference": {"kind": "split"}})
     written = card_of(scores=(score,))
     said = shown(front_and_body(written)[1])
     assert "FID8.21 ± 0.30" in said
+    assert "recall0.5000" in said
     assert "Protocol: 10,000 images a checkpoint from seed 0." in said
     assert '```json\n{\n  "n": 10000,\n  "reference": {\n    "kind": "split"\n  }\n}\n```' in written
 
