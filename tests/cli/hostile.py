@@ -16,9 +16,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ncsnx.runs.manifest import FileRecord, Manifest, read_manifest
-from tests.training.tiny import CPU, Result, command, training
+from tests.training.tiny import CPU, Result, command, overrides, training
 
 LATEST = "checkpoints/step-00000012"
+PUBLISHED = "checkpoint_12.pth"
+"""What is imported: the run's own latest checkpoint, in the published form."""
 LIMIT_S = 60
 """No command takes this long here, unless it waits for something that never comes."""
 
@@ -40,6 +42,13 @@ class Attack:
 
 _WEIGHTS = (f"{LATEST}/manifest.json", f"{LATEST}/ema.safetensors", f"{LATEST}/state.json")
 _SWEEP = ("--range", "latest", *CPU)
+_EVERYTHING = (
+    (
+        *("config.json", "origins.json", "experiment.py", "segments.jsonl", "metrics.jsonl", "log.txt", ".lock"),
+        *(f"{LATEST}/manifest.json", f"{LATEST}/optimizer.safetensors", "snapshots/step-00000013.png"),
+    ),
+    ("checkpoints", LATEST, "snapshots", "tensorboard", "samples", "fid", "loss", "unsound"),
+)
 COMMANDS = (
     Attack(
         "sample",
@@ -71,6 +80,19 @@ COMMANDS = (
         ),
         folders=("checkpoints", LATEST, "snapshots", "tensorboard"),
     ),
+    Attack(
+        "import",
+        ("import", PUBLISHED, "digits", *overrides(), "--run={run}"),
+        ("config.json", f"{LATEST}/model.safetensors", "log.txt", ".lock", ".holder.json"),
+        ("checkpoints", LATEST),
+    ),
+    Attack(
+        "export",
+        ("export", "{run}", "--out", "model", "--grid", "2", *CPU),
+        ("config.json",),
+        ("checkpoints", LATEST, "fid", "loss"),
+    ),
+    Attack("doctor", ("doctor", "{run}", "--repair"), *_EVERYTHING),
     Attack("show", ("show", "runs/{run}", "--origins"), ("config.json", "origins.json")),
     Attack("list", ("list",), ("config.json",), ("checkpoints",)),
 )
