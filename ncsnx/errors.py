@@ -18,8 +18,11 @@ class UsageError(NcsnxError):
     exit_code = 2
 
 
-class Stopped(NcsnxError):
-    """A signal asked the process to end, and it ended in good order. Exit code 128 + signal, as shells do."""
+class Stopped(BaseException):
+    """A signal asked the process to end, and it ends in good order. Exit code 128 + signal, as shells do.
+
+    Like KeyboardInterrupt it is no Exception: whoever makes the best of a failure isn't to take it for one.
+    """
 
     def __init__(self, message: str, signal_number: int = signal.SIGTERM) -> None:
         super().__init__(message)

@@ -39,7 +39,7 @@ def doctor_command(
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest
 
-        place = open_run(runs_folder(runs), run)
+        place = open_run(runs_folder(runs), run, needs_config=False)
         with StopRequest() as stop:
             found = _examined(place, work_of(messages, stop), repair)
         if json:
@@ -105,7 +105,7 @@ def _outcome(finding: "Finding") -> str:
 
 
 def _relative(path: "Path", run: "Path") -> str:
-    return str(path.relative_to(run)) if path.is_relative_to(run) else str(path)
+    return str(path.relative_to(run)) if path.is_relative_to(run) and path != run else str(path)
 
 
 def _say_in_the_end(messages: "Messages", found: "Examination", repair: bool) -> None:

@@ -105,14 +105,12 @@ class _Import:
     def all(self, paths: list[Path]) -> Iterator[dict[str, Any]]:
         """Every file of a folder; those that can't be imported are named, and don't keep the others out."""
         from ncsnx.console.progress import progress
-        from ncsnx.errors import NcsnxError, Stopped
+        from ncsnx.errors import NcsnxError
 
         with progress(self.messages, "importing", total=len(paths), unit="checkpoints") as advance:
             for path in paths:
                 try:
                     yield self.one(path)
-                except Stopped:
-                    raise
                 except NcsnxError as error:
                     self.messages.warning(str(error))
                     yield {"file": str(path), "outcome": "refused", "error": str(error)}

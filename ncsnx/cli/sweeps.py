@@ -14,6 +14,7 @@ from ncsnx.evaluation.candidates import Candidate, find_candidates
 from ncsnx.evaluation.estimate import LONG_S
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
+from ncsnx.runs.leftovers import remove_debris_in
 from ncsnx.runs.lock import folder_lock
 from ncsnx.runs.manifest import UnsoundError, require_best
 from ncsnx.runs.process import this_process
@@ -104,7 +105,7 @@ def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder, what):
         plan.scores.reload()  # another process may have gone on with it meanwhile
-        atomic.remove_debris([folder])
+        remove_debris_in([folder])
         missing = plan.missing()
         _say_what_comes(messages, plan, missing)
         try:

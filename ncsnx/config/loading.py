@@ -23,7 +23,7 @@ from ncsnx.config.checks import FieldError
 from ncsnx.config.codec import ConfigError, unknown_key
 from ncsnx.config.registry import Collector, Registered, collecting
 from ncsnx.config.variants import Config, plugin_errors
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, Stopped
 
 _CALL = re.compile(r"(\w+)\.__init__\(\) (.*)")
 _UNKNOWN_KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
@@ -84,7 +84,7 @@ def _execute(path: Path, source: str) -> None:
         code = compile(source, str(path), "exec", dont_inherit=True)
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
             exec(code, module.__dict__)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         raise
     except BaseException as error:
         if before is None:

@@ -10,7 +10,8 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.names import step_name
-from ncsnx.sampling.model import weights_of
+from ncsnx.runtime import Runtime
+from ncsnx.sampling.model import ScoreModel, load, weights_of
 
 
 @attrs.frozen
@@ -62,6 +63,14 @@ def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ense
     if not candidates:
         _refuse_none(run, ensemble, unsound, there)
     return Found(tuple(candidates), tuple(unsound), tuple(without))
+
+
+def load_member(run: Run, step: int, runtime: Runtime) -> ScoreModel:
+    """The model of a checkpoint that was there when the sweep began. Raises UnsoundError also if it is gone by now."""
+    try:
+        return load(run, step, runtime=runtime)
+    except UsageError as error:
+        raise UnsoundError("it was removed meanwhile, by the retention of a training perhaps") from error
 
 
 def _weights_sha256(run: Run, experiment: Experiment, step: int) -> str:

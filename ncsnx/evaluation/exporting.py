@@ -7,7 +7,7 @@ import attrs
 import torch
 
 from ncsnx.console.text import duration
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.estimate import seconds_per_image
 from ncsnx.evaluation.recorded import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
@@ -75,8 +75,6 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
                 on_state=lambda batch, state: advance(1),
             )
             images = torch.cat([to_uint8(drawn).cpu() for _, drawn in batches])
-    except Stopped:
-        raise
     except NcsnxError as error:
         raise NcsnxError(f"{error}; --grid 0 exports without a picture") from error
     return Samples(count, png_bytes(grid(images, square_columns(count))))

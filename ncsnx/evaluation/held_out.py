@@ -16,7 +16,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_image
 from ncsnx.evaluation.plots import LossSeries, plot_losses
 from ncsnx.evaluation.source import DataSource
@@ -26,7 +26,6 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runs.scores import Row, ScoreFile, best_row, values
 from ncsnx.runtime import Runtime
-from ncsnx.sampling import load
 from ncsnx.sampling.generate import DivergedError, never_stop
 from ncsnx.sampling.model import weights_of
 from ncsnx.training.loss import score_matching_loss
@@ -125,7 +124,7 @@ class HeldOutSweep:
 
     def seconds(self, candidate: Candidate) -> float:
         """How long a candidate will take, by evaluations that are timed now. Raises NcsnxError."""
-        model = load(self.run, candidate.step, runtime=self.runtime)
+        model = load_member(self.run, candidate.step, self.runtime)
         return seconds_per_image(model, min(self.batch_size, self.images)) * self.units
 
     def scores(self) -> ScoreFile:
@@ -146,7 +145,7 @@ class HeldOutSweep:
         check_stop is asked before each evaluation and ends it by raising; advance is told of images. Raises NcsnxError;
         DivergedError where the loss isn't finite.
         """
-        model = load(self.run, candidate.step, runtime=self.runtime)
+        model = load_member(self.run, candidate.step, self.runtime)
         by_level = self._losses(model.network, check_stop, advance)
         return {
             "step": candidate.step,

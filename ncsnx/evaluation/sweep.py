@@ -19,7 +19,7 @@ from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images, standard_error
@@ -38,7 +38,7 @@ from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, ScoreFile, best_row, value
 from ncsnx.runtime import Runtime
-from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, load
+from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
 from ncsnx.sampling.state import Score
@@ -175,8 +175,8 @@ class Sweep:
         return not self.request.keep_images or _count_images(self._images(candidate, scores)) == self.request.n
 
     def load(self, candidate: Candidate) -> list[ScoreModel]:
-        """The models of a candidate. Raises UnsoundError for a damaged checkpoint."""
-        models = [load(self.run, member, runtime=self.runtime) for member in candidate.members]
+        """The models of a candidate. Raises UnsoundError for a checkpoint that is damaged or gone."""
+        models = [load_member(self.run, member, self.runtime) for member in candidate.members]
         return [attrs.evolve(model, experiment=self.experiment) for model in models]
 
     def measure(

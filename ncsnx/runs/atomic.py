@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,22 +58,6 @@ def whole_name(name: str) -> str | None:
 def debris(folder: Path) -> list[Path]:
     """What writers that were killed left half written in `folder`; what is being written now looks the same."""
     return [entry for entry in sorted(folder.iterdir()) if is_temporary(entry.name)]
-
-
-def remove_debris(folders: Iterable[Path]) -> list[str]:
-    """Removes the debris in `folders` as far as it can be removed; returns its names. Call it under a lock only.
-
-    A folder that is a symbolic link is left alone.
-    """
-    here = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
-    entries = [entry for folder in here for entry in debris(folder)]
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                entry.unlink()
-    return [entry.name for entry in entries]
 
 
 def sync_folder(folder: Path) -> None:

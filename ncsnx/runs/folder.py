@@ -180,25 +180,29 @@ def _config(experiment: Experiment, data_fingerprint: str | None) -> dict[str, A
     return {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint}
 
 
-def open_run(runs_folder: Path, name_or_path: str | Path) -> Run:
+def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Run:
     """The run of that name in `runs_folder`, or at that path.
 
-    Raises UsageError with near matches if there is none, NcsnxError for a folder that isn't a run.
+    needs_config: whether what has checkpoints, but no config.json, is none. Raises UsageError with near matches if
+    there is none, NcsnxError for a folder that isn't a run.
     """
-    path = locate(runs_folder, name_or_path)
+    path = locate(runs_folder, name_or_path, needs_config=needs_config)
     _refuse_export(path)
     return Run(path)
 
 
-def locate(runs_folder: Path, name_or_path: str | Path) -> Path:
+def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Path:
     """The folder of the run, or of the exported model, of that name in `runs_folder`, or at that path.
 
-    Raises UsageError with near matches if there is none, NcsnxError for a folder that is neither.
+    needs_config as in `open_run`. Raises UsageError with near matches if there is none, NcsnxError for a folder that
+    is neither.
     """
     typed = str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
         if _exists(path / "config.json") or is_export(path):
+            return path
+        if not needs_config and _exists(Run(path).checkpoints):
             return path
     for path in candidates:
         if _exists(path):

@@ -229,14 +229,6 @@ def require_best(run: Run) -> Best:
     return best
 
 
-def remove_debris(run: Run) -> list[str]:
-    """Removes what killed writers left half written in the run; returns the names.
-
-    Call it under the writer's lock only: what another process is writing looks the same.
-    """
-    return atomic.remove_debris((run.path, run.checkpoints, run.snapshots))
-
-
 def holds(run: Run, step: int, weights_sha256: str) -> bool:
     """Whether the checkpoint of `step` is there and holds a file with this hash, by its manifest."""
     try:
@@ -252,6 +244,11 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
     try:
         verify_own(folder)
     except UnsoundError as error:
+        if not os.path.lexists(folder):
+            raise UnsoundError(
+                f"the checkpoint of step {step} was removed while it was read, by the retention of a training perhaps; "
+                "repeat the command"
+            ) from error
         which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step}"
         before = [other for other in steps if other < step]
         earlier = f"--ckpt {before[-1]} is the one before" if before else "there is no earlier one"

@@ -7,7 +7,6 @@ tensors, numbers, text and their containers, and calls nothing that the file nam
 here, item by item, before anything else sees it.
 """
 
-import hashlib
 import os
 import pickletools
 import re
@@ -106,7 +105,7 @@ def read_published(path: Path) -> PublishedCheckpoint:
         is_zip = head.startswith(_ZIP)
         if not is_zip and not _LEGACY.match(head):
             raise NcsnxError(f"{path} isn't a file that torch.save wrote; {_FORMAT}")
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = reading.sha256(file)
         size = file.tell()
         file.seek(0)
         if is_zip:

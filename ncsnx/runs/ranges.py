@@ -1,5 +1,7 @@
 """Ranges of checkpoints, as typed: `50k:200k`, `50k:200k:10k`, `all`, `150k`, `latest` or `best`."""
 
+from collections.abc import Sequence
+
 import attrs
 
 from ncsnx.errors import NcsnxError, UsageError
@@ -100,3 +102,26 @@ def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str
 def _listed(steps: list[int]) -> str:
     shown = [f"{step}" for step in steps]
     return ", ".join(shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-6:]])
+
+
+def in_words(steps: Sequence[int]) -> str:
+    """Steps, ascending, every one of them said: `4, 8, 5,000 to 45,000 by 5,000`."""
+    parts: list[str] = []
+    rest = list(steps)
+    while rest:
+        length = _evenly_spaced(rest)
+        if length >= 4:
+            parts.append(f"{rest[0]:,} to {rest[length - 1]:,} by {rest[1] - rest[0]:,}")
+        else:
+            length = 1
+            parts.append(f"{rest[0]:,}")
+        rest = rest[length:]
+    return ", ".join(parts)
+
+
+def _evenly_spaced(steps: list[int]) -> int:
+    """How many steps from the first on have one distance."""
+    length = min(2, len(steps))
+    while length < len(steps) and steps[length] - steps[length - 1] == steps[1] - steps[0]:
+        length += 1
+    return length

@@ -3,12 +3,11 @@
 A file of a checkpoint that stays is declared removed in the manifest, with what it was, before it goes; once it is
 gone, the manifest says so. A whole checkpoint is renamed to a hidden name (`.step-00000150.removed-PID-TOKEN`), its
 files go by the names that its manifest lists, the manifest last, then the folder, if nothing else is in it. What was
-renamed and is whole still comes back at the next start, and whoever removed it may decide anew. Nothing outside the
+to go and is whole still comes back at the next start, and whoever removed it may decide anew. Nothing outside the
 folder is touched, no link followed, no file of somebody else's removed.
 """
 
 import errno
-import hashlib
 import os
 import re
 import secrets
@@ -79,11 +78,6 @@ def remove_checkpoint(folder: Path) -> str | None:
             raise OSError(errno.EIO, f"part of it is left in {folder.parent / gone}") from None
 
 
-def half_removed(run: Run) -> list[Path]:
-    """The folders of checkpoints whose removal was interrupted. Raises OSError."""
-    return [entry.path for entry in reading.entries(run.checkpoints) if is_half_removed(entry)]
-
-
 def is_half_removed(entry: reading.Entry) -> bool:
     """Whether this is what an interrupted removal of a checkpoint leaves."""
     match = _REMOVED.fullmatch(entry.name)
@@ -93,8 +87,7 @@ def is_half_removed(entry: reading.Entry) -> bool:
 def finish_removals(run: Run) -> list[str]:
     """Brings removals that were interrupted to their end; returns a line for each that can't be.
 
-    Call it under the writer's lock. A file that the manifest declares removed goes only if it is the one that the
-    interrupted removal left: what somebody restored stays.
+    Call it under the writer's lock. What is whole still comes back; of a checkpoint that isn't, its own files go.
     """
     problems = []
     try:
@@ -132,14 +125,22 @@ def finish_checkpoint(gone: Path) -> str | None:
 
 
 def finish_files(folder: Path) -> None:
-    """Brings the interrupted removal of files from a checkpoint that stays to its end. Raises NcsnxError."""
+    """Ends the interrupted removal of files from a checkpoint that stays: one that is there still comes back.
+
+    Raises NcsnxError.
+    """
     manifest = read_manifest(folder)
     with _removing(folder):
         _unlink(folder, half_written(folder))
-        if manifest.removing:
-            _unlink(folder, leftovers(folder, manifest))
+        left = leftovers(folder, manifest)
     if manifest.removing:
-        atomic.write_bytes(folder / MANIFEST, attrs.evolve(manifest, removing={}).to_bytes())
+        whole = attrs.evolve(
+            manifest,
+            files={**manifest.files, **{name: manifest.removing[name] for name in left}},
+            removed=tuple(name for name in manifest.removed if name not in left),
+            removing={},
+        )
+        atomic.write_bytes(folder / MANIFEST, whole.to_bytes())
 
 
 def half_written(folder: Path) -> list[str]:
@@ -165,7 +166,7 @@ def leftovers(folder: Path, manifest: Manifest) -> list[str]:
 def _is(path: Path, record: FileRecord) -> bool:
     try:
         with reading.opened(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
+            return reading.sha256(file) == record.sha256
     except FileNotFoundError:
         raise
     except OSError as error:

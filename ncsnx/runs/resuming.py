@@ -49,9 +49,12 @@ def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumptio
             return Resumption(step, tuple(unsound))
     if without_optimizer:
         return _without_optimizer(run, unsound, without_optimizer, None)
-    if not unsound and (trace := _trace_of_checkpoints(run)):
+    if unsound:
+        step, why = unsound[0]
+        return _without_checkpoint(run, f"none of {len(unsound)} is sound; step {step}: {why}", tuple(unsound))
+    if trace := _trace_of_checkpoints(run):
         return _without_checkpoint(run, trace)
-    return Resumption(None, tuple(unsound))
+    return Resumption(None)
 
 
 def _verdicts(run: Run) -> Iterator[Verdict]:
@@ -81,14 +84,14 @@ def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[i
     return Resumption(None, tuple(unsound), refusal, way_out)
 
 
-def _without_checkpoint(run: Run, trace: str) -> Resumption:
+def _without_checkpoint(run: Run, trace: str, unsound: tuple[tuple[int, str], ...] = ()) -> Resumption:
     return Resumption(
         None,
-        (),
-        f"run {run.name!r} has no checkpoint any more, but had some ({trace}); beginning it anew would drop what it "
-        "has recorded",
-        f"bring a checkpoint back into {run.checkpoints}, or start a run of its own with --run NAME, such as --run "
-        f"{run.name}-2",
+        unsound,
+        f"run {run.name!r} has no sound checkpoint any more, but had some ({trace}); beginning it anew would drop what "
+        "it has recorded",
+        f"bring a sound one back into {run.checkpoints} from a copy, or start a run of its own with --run NAME, such "
+        f"as --run {run.name}-2",
     )
 
 

@@ -283,7 +283,7 @@ def _sha256(path: Path) -> str | None:
     """None for what can't be read: a missing file, a symbolic link, what is no file."""
     try:
         with reading.opened(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return reading.sha256(file)
     except OSError:
         return None
 

@@ -16,9 +16,9 @@ from ncsnx.data.batches import Batch
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
+from ncsnx.runs.keeper import Keeper
 from ncsnx.runs.metrics import MetricsLog
 from ncsnx.runs.names import step_name
-from ncsnx.runs.retention import Keeper
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import DivergedError
 from ncsnx.stopping import StopRequest

@@ -1,7 +1,7 @@
 """How a training begins: a new run, or an old one taken up where it stands.
 
-A run is taken up if its identity and the fingerprint of its data are the same; name, steps, cadence and sampler may
-have changed, and the change is recorded.
+A run is taken up if its identity and the fingerprint of its data are the same; name, steps, cadence, retention, sampler
+and note may have changed, and the change is recorded.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import remove_debris
+from ncsnx.runs.leftovers import remove_debris
 from ncsnx.runs.names import step_name
 from ncsnx.runs.removal import finish_removals
 from ncsnx.runs.resuming import resumption
@@ -68,9 +68,9 @@ def begin(
     step = found.step
     if step is not None:
         state.load(run.checkpoints / step_name(step))
-    where = "the beginning" if step is None else f"step {step}"
-    warnings += [f"checkpoint of step {bad} is unsound ({why}); falling back to {where}" for bad, why in found.unsound]
-    if step is not None:
+        warnings += [
+            f"checkpoint of step {bad} is unsound ({why}); falling back to step {step}" for bad, why in found.unsound
+        ]
         warnings += _runtime_warnings(run, runtime)
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
     append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note)

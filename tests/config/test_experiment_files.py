@@ -9,7 +9,7 @@ import pytest
 
 from ncsnx.config.discovery import UnknownExperimentError, discover, resolve
 from ncsnx.config.loading import ExperimentFileError, load_file
-from ncsnx.errors import UsageError
+from ncsnx.errors import Stopped, UsageError
 from tests.config.examples import FILE, line_of, write_file
 
 
@@ -159,6 +159,13 @@ def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
         resolve("zzz")
     with pytest.raises(UsageError, match=r"experiments/digits_wyde.py: there is no such experiment file; did you mean"):
         resolve("experiments/digits_wyde.py")
+
+
+def test_a_signal_while_a_file_is_executed_ends_the_search_and_isnt_the_file_s_error(folder: Path) -> None:
+    write_file(folder / "slow.py")
+    (folder / "slow.py").write_text("from ncsnx.errors import Stopped\nraise Stopped('stopped by SIGTERM')\n")
+    with pytest.raises(Stopped):
+        discover()
 
 
 def test_an_unknown_name_that_a_broken_file_bears_gets_its_error(folder: Path) -> None:

@@ -10,10 +10,11 @@ import attrs
 
 from ncsnx.config import Experiment, Retention
 from ncsnx.config.codec import identity
-from ncsnx.runs import atomic
+from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import FileRecord, checkpoints, write_checkpoint
 from ncsnx.runs.names import step_name
+from ncsnx.runs.removal import is_half_removed
 from ncsnx.runs.scores import ScoreFile
 
 OPTIMIZER = "optimizer.safetensors"
@@ -37,6 +38,11 @@ def write(run: Run, *steps: int) -> None:
 def with_rules(run: Run, **rules: Any) -> Experiment:
     """The run's experiment with this retention."""
     return attrs.evolve(run.experiment(), checkpoint_every=10, retention=Retention(**rules))
+
+
+def half_removed(run: Run) -> list[Path]:
+    """The folders of checkpoints whose removal was interrupted."""
+    return [entry.path for entry in reading.entries(run.checkpoints) if is_half_removed(entry)]
 
 
 def folder(run: Run, step: int) -> Path:

@@ -15,12 +15,12 @@ from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
+from ncsnx.runs.leftovers import remove_debris
 from ncsnx.runs.manifest import (
     UnsoundError,
     checkpoints,
     read_manifest,
     read_verified,
-    remove_debris,
     resolve_checkpoint,
     verify,
     write_checkpoint,
@@ -31,15 +31,16 @@ from ncsnx.runs.resuming import Resumption, resumption
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
-FILES = {"a.bin": b"first content", "b.bin": bytes(range(256)), "empty.bin": b""}
+FILES = {"ema.safetensors": b"first content", "model.safetensors": bytes(range(256)), "state.json": b""}
 TRAINABLE = {**FILES, "optimizer.safetensors": b"state"}
 
 WRITE_FOR_EVER = """
 import itertools, os, sys
 from pathlib import Path
 from ncsnx.runs.manifest import write_checkpoint
+NAMES = ["ema.safetensors", "model.safetensors", "optimizer.safetensors"]
 for step in itertools.count(int(sys.argv[2])):
-    write_checkpoint(Path(sys.argv[1]), step, ((name, os.urandom(300_000)) for name in "abc"))
+    write_checkpoint(Path(sys.argv[1]), step, ((name, os.urandom(300_000)) for name in NAMES))
     print(step, flush=True)
 """
 
@@ -47,8 +48,9 @@ STOP_AFTER = """
 import sys
 from pathlib import Path
 from ncsnx.runs.manifest import write_checkpoint
+NAMES = ["ema.safetensors", "model.safetensors", "optimizer.safetensors"]
 def files(count):
-    for name in "abc"[:count]:
+    for name in NAMES[:count]:
         yield name, bytes(1000)
     print("there", flush=True)
     sys.stdin.readline()
@@ -62,7 +64,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.manifest import write_checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    write_checkpoint(Path(sys.argv[1]), 2, [("a.bin", bytes(900)), ("b.bin", bytes(5000))])
+    write_checkpoint(Path(sys.argv[1]), 2, [("ema.safetensors", bytes(900)), ("model.safetensors", bytes(5000))])
 except NcsnxError as error:
     print(error)
 """
@@ -72,7 +74,7 @@ def write(run: Run, step: int, files: Mapping[str, bytes] = FILES) -> Path:
     return write_checkpoint(run.checkpoints, step, files.items())
 
 
-def damage(folder: Path, name: str = "b.bin") -> None:
+def damage(folder: Path, name: str = "model.safetensors") -> None:
     content = bytearray((folder / name).read_bytes())
     content[7] ^= 16
     (folder / name).write_bytes(content)
@@ -88,7 +90,7 @@ def test_a_checkpoint_holds_its_files_and_a_manifest_that_verifies(run: Run) -> 
     found = verify(folder)
     assert found.step == 150
     assert {name: read_verified(folder, found, name) for name in found.files} == FILES
-    assert names_in(folder) == ["a.bin", "b.bin", "empty.bin", "manifest.json"]
+    assert names_in(folder) == ["ema.safetensors", "manifest.json", "model.safetensors", "state.json"]
     assert names_in(run.checkpoints) == ["step-00000150"]
 
 
@@ -96,7 +98,7 @@ def test_the_manifest_is_the_documented_json(run: Run) -> None:
     content = json.loads((write(run, 150) / "manifest.json").read_bytes())
     declared = content.pop("digest")
     assert declared == digest(content)
-    assert content["files"]["empty.bin"] == {
+    assert content["files"]["state.json"] == {
         "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "bytes": 0,
     }
@@ -118,7 +120,7 @@ def test_every_truncation_of_every_file_is_detected(run: Run) -> None:
 def test_every_single_flipped_bit_is_detected(run: Run) -> None:
     folder = write(run, 1)
     generator = random.Random(0)
-    for name in ["a.bin", "b.bin", "manifest.json"]:
+    for name in ["ema.safetensors", "model.safetensors", "manifest.json"]:
         whole = (folder / name).read_bytes()
         for _ in range(150):
             flipped = bytearray(whole)
@@ -132,7 +134,7 @@ def test_every_single_flipped_bit_is_detected(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(b"\n}\n", b"\n}\n\n"), (b'": ', b'":  '), (b'"step": 1', b'"step": 7,\n  "step": 1'), (b'"a', b'"\\u0061')],
+    [(b"\n}\n", b"\n}\n\n"), (b'": ', b'":  '), (b'"step": 1', b'"step": 7,\n  "step": 1'), (b'"e', b'"\\u0065')],
     ids=["a newline", "a space", "a key that counts twice", "an escape"],
 )
 def test_a_manifest_that_says_the_same_in_other_bytes_is_detected(run: Run, old: bytes, new: bytes) -> None:
@@ -144,7 +146,7 @@ def test_a_manifest_that_says_the_same_in_other_bytes_is_detected(run: Run, old:
         verify(folder)
 
 
-@pytest.mark.parametrize("name", ["a.bin", "manifest.json"])
+@pytest.mark.parametrize("name", ["ema.safetensors", "manifest.json"])
 def test_a_missing_file_is_detected(run: Run, name: str) -> None:
     folder = write(run, 1)
     (folder / name).unlink()
@@ -163,15 +165,15 @@ def test_a_file_that_the_manifest_does_not_know_is_detected_but_hidden_ones_are_
 
 def test_only_the_named_files_are_looked_at_when_names_are_given(run: Run) -> None:
     folder = write(run, 1)
-    damage(folder, "b.bin")
-    verify(folder, ["a.bin"])
-    with pytest.raises(UnsoundError, match=r"b\.bin is damaged"):
-        verify(folder, ["b.bin"])
-    with pytest.raises(NcsnxError, match=r"holds no c\.bin; it holds a\.bin, b\.bin, empty\.bin"):
+    damage(folder, "model.safetensors")
+    verify(folder, ["ema.safetensors"])
+    with pytest.raises(UnsoundError, match=r"model\.safetensors is damaged"):
+        verify(folder, ["model.safetensors"])
+    with pytest.raises(NcsnxError, match=r"holds no c\.bin; it holds ema\.safetensors, model\.safetens"):
         verify(folder, ["c.bin"])
 
 
-@pytest.mark.parametrize("name", ["a.bin", "manifest.json"])
+@pytest.mark.parametrize("name", ["ema.safetensors", "manifest.json"])
 def test_symbolic_links_are_refused_also_to_equal_content(run: Run, tmp_path: Path, name: str) -> None:
     folder = write(run, 1)
     shutil.move(folder / name, tmp_path / "elsewhere")
@@ -188,8 +190,8 @@ def test_a_linked_checkpoint_is_refused(run: Run) -> None:
 
 def test_a_named_pipe_in_the_place_of_a_file_is_refused_without_waiting(run: Run) -> None:
     folder = write(run, 1)
-    (folder / "a.bin").unlink()
-    os.mkfifo(folder / "a.bin")
+    (folder / "ema.safetensors").unlink()
+    os.mkfifo(folder / "ema.safetensors")
     with pytest.raises(UnsoundError, match="isn't a file"):
         verify(folder)
 
@@ -205,9 +207,9 @@ def test_a_checkpoint_under_another_steps_name_is_refused(run: Run) -> None:
     [
         {"files": {"../config.json": {"sha256": "0" * 64, "bytes": 1}}},
         {"files": {"manifest.json": {"sha256": "0" * 64, "bytes": 1}}},
-        {"files": {"a.bin": {"sha256": "0" * 64}}},
-        {"files": {"a.bin": {"sha256": 5, "bytes": 1}}},
-        {"files": {"a.bin": []}},
+        {"files": {"ema.safetensors": {"sha256": "0" * 64}}},
+        {"files": {"ema.safetensors": {"sha256": 5, "bytes": 1}}},
+        {"files": {"ema.safetensors": []}},
         {"files": []},
         {"removed": [1]},
         {"step": "1"},
@@ -235,19 +237,19 @@ def test_a_checkpoint_of_a_newer_version_is_not_called_unsound(run: Run) -> None
 
 def test_removed_files_are_declared_and_not_missed(run: Run) -> None:
     folder = write(run, 1)
-    remove_files(folder, ["b.bin"])
-    assert names_in(folder) == ["a.bin", "empty.bin", "manifest.json"]
-    assert verify(folder).removed == ("b.bin",)
+    remove_files(folder, ["model.safetensors"])
+    assert names_in(folder) == ["ema.safetensors", "manifest.json", "state.json"]
+    assert verify(folder).removed == ("model.safetensors",)
     with pytest.raises(NcsnxError, match="removed on purpose"):
-        verify(folder, ["b.bin"])
-    with pytest.raises(NcsnxError, match=r"has no b\.bin"):
-        remove_files(folder, ["b.bin"])
+        verify(folder, ["model.safetensors"])
+    with pytest.raises(NcsnxError, match=r"has no model\.safetensors"):
+        remove_files(folder, ["model.safetensors"])
 
 
 def test_a_file_declared_removed_that_a_killed_process_left_is_tolerated(run: Run) -> None:
     folder = write(run, 1)
-    remove_files(folder, ["b.bin"])
-    (folder / "b.bin").write_bytes(FILES["b.bin"])
+    remove_files(folder, ["model.safetensors"])
+    (folder / "model.safetensors").write_bytes(FILES["model.safetensors"])
     verify(folder)
 
 
@@ -267,8 +269,8 @@ def test_an_unsound_folder_is_moved_aside_and_kept_when_its_step_is_written_agai
 def test_a_sound_checkpoint_is_not_overwritten(run: Run) -> None:
     folder = write(run, 1)
     with pytest.raises(NcsnxError, match="nothing is overwritten"):
-        write_checkpoint(run.checkpoints, 1, [("a.bin", b"other")])
-    assert (folder / "a.bin").read_bytes() == FILES["a.bin"]
+        write_checkpoint(run.checkpoints, 1, [("ema.safetensors", b"other")])
+    assert (folder / "ema.safetensors").read_bytes() == FILES["ema.safetensors"]
 
 
 def test_the_latest_sound_checkpoint_is_found_behind_unsound_ones(run: Run) -> None:
@@ -277,7 +279,7 @@ def test_the_latest_sound_checkpoint_is_found_behind_unsound_ones(run: Run) -> N
         write(run, step, TRAINABLE)
     assert resumption(run) == Resumption(3)
     damage(run.checkpoints / step_name(3))
-    (run.checkpoints / step_name(2) / "a.bin").unlink()
+    (run.checkpoints / step_name(2) / "ema.safetensors").unlink()
     found = resumption(run)
     assert found.step == 1
     assert [(step, reason.split(" ", 1)[1]) for step, reason in found.unsound] == [
@@ -312,7 +314,9 @@ def test_an_unsound_latest_checkpoint_is_refused_with_the_one_before(run: Run) -
     for step in (1, 2):
         write(run, step)
     damage(run.checkpoints / step_name(2))
-    with pytest.raises(UnsoundError, match=r"latest checkpoint .* is unsound: .*b\.bin is damaged.*--ckpt 1 is"):
+    with pytest.raises(
+        UnsoundError, match=r"latest checkpoint .* is unsound: .*model.safetensors is damaged.*--ckpt 1"
+    ):
         resolve_checkpoint(run)
 
 
@@ -338,10 +342,12 @@ def test_debris_is_removed_and_nothing_else(run: Run) -> None:
     write(run, 2)
     kept = names_in(run.checkpoints)
     (run.checkpoints / ".step-00000003.tmp-17-0a1b2c3d").mkdir()
-    (run.checkpoints / ".step-00000003.tmp-17-0a1b2c3d" / "a.bin").write_bytes(b"half")
+    (run.checkpoints / ".step-00000003.tmp-17-0a1b2c3d" / "ema.safetensors").write_bytes(b"half")
     (run.checkpoints / ".mine").mkdir()
-    assert remove_debris(run) == [".step-00000003.tmp-17-0a1b2c3d"]
-    assert names_in(run.checkpoints) == [".mine", *kept]
+    (run.checkpoints / ".step-00000004.tmp-17-0a1b2c3d").mkdir()
+    (run.checkpoints / ".step-00000004.tmp-17-0a1b2c3d" / "notes.txt").write_text("a stranger's")
+    remove_debris(run)
+    assert names_in(run.checkpoints) == [".mine", ".step-00000004.tmp-17-0a1b2c3d", *kept]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -353,7 +359,8 @@ def test_a_checkpoint_killed_half_written_is_never_seen(run: Run, start_python: 
     process.kill()
     process.wait()
     assert checkpoints(run) == [1]
-    assert len(remove_debris(run)) == 1
+    assert len(names_in(run.checkpoints)) == 2
+    remove_debris(run)
     assert names_in(run.checkpoints) == ["step-00000001"]
 
 
@@ -378,7 +385,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_debris(run: Run, start
     write(run, 1)
     out, err = start_python(ON_A_SMALL_DISK, run.checkpoints).communicate()
     assert err == ""
-    assert f"{run.checkpoints / 'step-00000002' / 'b.bin'} (5,000 bytes): File too large" in out
+    assert f"{run.checkpoints / 'step-00000002' / 'model.safetensors'} (5,000 bytes): File too large" in out
     assert out.count("\n") == 1
     assert names_in(run.checkpoints) == ["step-00000001"]
     verify(run.checkpoints / step_name(1))

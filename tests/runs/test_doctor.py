@@ -14,18 +14,19 @@ import pytest
 
 from ncsnx.config import Retention
 from ncsnx.config.canonical import digest
+from ncsnx.errors import Stopped
 from ncsnx.runs import atomic, doctor
 from ncsnx.runs.doctor import NOTES, Examination, Finding
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.lock import folder_lock, writer_of
 from ncsnx.runs.manifest import MANIFEST, checkpoints
 from ncsnx.runs.metrics import MetricsLog
 from ncsnx.runs.names import step_name
-from ncsnx.runs.removal import remove_files
+from ncsnx.runs.removal import remove_checkpoint, remove_files
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment
 from ncsnx.work import Work
-from tests.runs.kept import OPTIMIZER, damage, folder, score, tree, write
+from tests.runs.kept import OPTIMIZER, as_nobody, damage, folder, score, tree, write
 
 TOKEN = "tmp-99-0a1b2c3d"
 Break = Callable[[Run], Path]
@@ -216,11 +217,9 @@ def test_debris_is_named_and_removed_on_request_alone(sound: Run, leave: Break) 
     path = leave(sound)
     before = tree(sound.path.parent)
     finding = only(doctor.examine(sound))
-    assert (finding.kind, finding.path) == (
-        "half-removed" if leave is half_removed_checkpoint else "leftover",
-        path,
-    )
-    assert not finding.is_note
+    kind = {half_removed_checkpoint: "half-removed", half_made_run: "begun"}.get(leave, "leftover")
+    assert (finding.kind, finding.path) == (kind, path)
+    assert finding.is_note == (kind == "begun"), "what lies beside a run says nothing about it"
     assert tree(sound.path.parent) == before
     found = repaired(sound)
     assert only(found).repaired
@@ -247,7 +246,16 @@ def test_a_strangers_file_in_debris_stays_and_is_named(sound: Run, leave: Break)
 def test_a_run_that_is_being_made_this_moment_is_left_alone(sound: Run) -> None:
     path = half_made_run(sound)
     os.utime(path)
-    assert only(repaired(sound)).kind == "busy"
+    assert only(repaired(sound)).kind == "begun"
+    assert path.exists()
+
+
+def test_an_empty_folder_beside_the_run_is_named_and_left(sound: Run) -> None:
+    path = sound.path.parent / f".other.{TOKEN}"
+    path.mkdir()
+    os.utime(path, (1, 1))
+    found = repaired(sound)
+    assert (only(found).kind, only(found).path, found.is_sound) == ("begun", path, True)
     assert path.exists()
 
 
@@ -270,7 +278,8 @@ def test_an_unsound_checkpoint_is_moved_aside_whole_and_never_deleted(sound: Run
 def test_what_is_left_without_a_checkpoint_cant_be_trained_on_and_the_doctor_says_so_too(sound: Run) -> None:
     for step in (10, 20, 30):
         damage(folder(sound, step) / "state.json")
-    assert "would begin at step 0" in next(f.what for f in doctor.examine(sound).findings if f.kind == "untrainable")
+    before = next(finding.what for finding in doctor.examine(sound).findings if finding.kind == "untrainable")
+    assert "has no sound checkpoint any more, but had some (none of 3 is sound; step 30: " in before
     found = repaired(sound)
     assert checkpoints(sound) == []
     finding = next(finding for finding in found.findings if finding.kind == "untrainable")
@@ -523,11 +532,51 @@ def test_a_link_in_the_place_of_unsound_leads_nowhere(sound: Run, tmp_path: Path
 
 
 def test_a_stop_request_ends_an_examination(sound: Run) -> None:
-    class StopError(Exception):
-        pass
-
     def check() -> None:
-        raise StopError
+        raise Stopped("stopped by a test")
 
-    with pytest.raises(StopError):
+    with pytest.raises(Stopped):
         doctor.examine(sound, Work(check_stop=check))
+
+
+def test_a_hidden_file_of_somebody_elses_leaves_the_run_sound_once_its_checkpoint_is_removed(sound: Run) -> None:
+    (folder(sound, 10) / ".DS_Store").write_text("theirs")
+    remove_checkpoint(folder(sound, 10))
+    (finding,) = [finding for finding in repaired(sound).findings if finding.kind != "gone"]
+    assert (finding.kind, finding.is_note) == ("unknown", True)
+    assert "still holds .DS_Store" in finding.what
+    assert (finding.path / ".DS_Store").read_text() == "theirs"
+
+
+def test_a_run_that_is_a_link_itself_is_examined_where_it_is(sound: Run) -> None:
+    link = Run(sound.path.with_name("linked"))
+    link.path.symlink_to(sound.path)
+    found = doctor.examine(link)
+    assert found.findings == []
+    assert (found.checkpoints, found.files) == (3, 14)
+
+
+def test_a_run_without_its_configuration_is_examined_too(sound: Run) -> None:
+    sound.config_path.unlink()
+    found = doctor.examine(open_run(sound.path.parent, sound.name, needs_config=False))
+    assert ("damaged", "config.json") in kinds(found)
+    assert found.checkpoints == 3
+
+
+UNREADABLE = """
+import sys
+from pathlib import Path
+from ncsnx.runs import doctor
+from ncsnx.runs.folder import Run
+drop()
+print(*[finding.kind for finding in doctor.examine(Run(Path(sys.argv[1]))).findings])
+"""
+
+
+def test_what_cannot_be_read_is_not_called_lost(run: Run) -> None:
+    write(run, 10)
+    append_segment(run, from_step=0, runtime={}, changes={})
+    (folder(run, 10) / "ema.safetensors").chmod(0)
+    result = as_nobody(UNREADABLE, run.path.name, place=run.path.parent)
+    assert "unreadable" in result.stdout.split(), result.stderr
+    assert "untrainable" not in result.stdout

@@ -18,17 +18,20 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs import manifest as protocol
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import MANIFEST, checkpoints, read_manifest, verify, verify_own
+from ncsnx.runs.keeper import Keeper
+from ncsnx.runs.manifest import MANIFEST, checkpoints, read_manifest, verify, verify_own, write_checkpoint
 from ncsnx.runs.names import step_name
-from ncsnx.runs.removal import finish_removals, half_removed, remove_checkpoint, remove_files
+from ncsnx.runs.ranges import in_words
+from ncsnx.runs.removal import finish_removals, remove_checkpoint, remove_files
 from ncsnx.runs.resuming import resumption
-from ncsnx.runs.retention import Judgement, Keeper, Plan, Standing, in_words, plan
+from ncsnx.runs.retention import Judgement, Plan, Standing, plan
 from tests.runs.kept import (
     OPTIMIZER,
     as_nobody,
     contents,
     damage,
     folder,
+    half_removed,
     python,
     score,
     tree,
@@ -43,7 +46,8 @@ from pathlib import Path
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.names import step_name
-from ncsnx.runs.removal import finish_removals, half_removed, remove_checkpoint, remove_files
+from ncsnx.runs.removal import finish_removals, remove_checkpoint, remove_files
+from tests.runs.kept import half_removed
 
 origin, work, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 NAMES = ("open", "write", "unlink", "rename", "replace", "rmdir", "fsync")
@@ -90,7 +94,7 @@ import resource, sys
 from pathlib import Path
 from ncsnx.config import Retention
 from ncsnx.runs.folder import Run
-from ncsnx.runs.retention import Keeper
+from ncsnx.runs.keeper import Keeper
 import attrs
 run = Run(Path(sys.argv[1]))
 experiment = attrs.evolve(run.experiment(), retention=Retention(keep_last=2, optimizer_last=1))
@@ -107,7 +111,7 @@ from pathlib import Path
 import attrs
 from ncsnx.config import Retention
 from ncsnx.runs.folder import Run
-from ncsnx.runs.retention import Keeper
+from ncsnx.runs.keeper import Keeper
 run = Run(Path(sys.argv[1]))
 Path(sys.argv[3]).chmod(int(sys.argv[4], 8))
 drop()
@@ -349,7 +353,7 @@ class Hashing:
             self.files.append(f"{place.name}/{arguments[1]}")
             verify_file(place, *arguments)
 
-        monkeypatch.setattr("ncsnx.runs.retention.verify_file", counted)
+        monkeypatch.setattr("ncsnx.runs.keeper.verify_file", counted)
 
 
 def test_what_was_verified_is_not_read_again_until_it_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,13 +543,19 @@ def _stopped(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_removal_is_brought_to_its_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_removal_was_interrupted_comes_back_until_it_is_decided_anew(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(run, 10, 20)
     left = interrupted(run, monkeypatch)
+    assert not read_manifest(folder(run, 10)).is_trainable
+    damage(folder(run, 20) / OPTIMIZER)
     assert finish_removals(run) == []
-    assert not left.exists()
+    assert left.exists()
     assert read_manifest(folder(run, 10)).removing == {}
     verify(folder(run, 10))
+    assert resumption(run).step == 10
+    assert Keeper(run, with_rules(run, optimizer_last=1)).apply().stripped == ()
 
 
 def test_a_file_that_was_put_back_after_an_interrupted_removal_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -600,6 +610,18 @@ def test_a_removal_that_fails_after_its_declaration_is_taken_back(run: Run, monk
     assert tree(run.checkpoints) == before
 
 
+def test_a_checkpoint_of_another_experiment_neither_counts_nor_goes(run: Run) -> None:
+    write(run, 10, 30)
+    other = attrs.evolve(run.experiment(), seed=7)
+    write_checkpoint(run.checkpoints, 20, contents(other, 20).items())
+    write_checkpoint(run.checkpoints, 40, contents(other, 40).items())
+    experiment = with_rules(run, keep_last=2)
+    assert Keeper(run, experiment).foreseen([]) is None
+    assert Keeper(run, experiment).apply().removed == ()
+    assert Keeper(run, with_rules(run, keep_last=1)).apply().removed == (10,)
+    assert checkpoints(run) == [20, 30, 40]
+
+
 def test_a_checkpoint_whose_removal_never_got_to_a_file_comes_back(run: Run) -> None:
     write(run, 10, 20)
     folder(run, 10).rename(run.checkpoints / ".step-00000010.removed-7-0a1b2c3d")
@@ -637,11 +659,11 @@ def test_a_run_that_never_had_a_checkpoint_begins_and_one_that_lost_them_doesnt(
     run.unsound.mkdir()
     assert resumption(run).refusal is None
     (run.unsound / step_name(10)).mkdir()
-    assert "has no checkpoint any more" in str(resumption(run).refusal)
+    assert "has no sound checkpoint any more" in str(resumption(run).refusal)
     (run.unsound / step_name(10)).rmdir()
     run.snapshots.mkdir()
     (run.snapshots / f"{step_name(10)}.png").touch()
-    assert "has no checkpoint any more" in str(resumption(run).refusal)
+    assert "has no sound checkpoint any more" in str(resumption(run).refusal)
 
 
 def test_json_files_of_a_size_that_none_has_are_refused_unread(run: Run) -> None:

@@ -13,6 +13,7 @@ from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination, without_path
 from ncsnx.runs.doctor.remedies import move_aside
 from ncsnx.runs.folder import Run
+from ncsnx.runs.leftovers import OURS
 from ncsnx.runs.manifest import (
     STATE,
     Manifest,
@@ -80,12 +81,13 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, expected: s
             "unsound",
             folder,
             without_path(str(error), folder),
-            "`ncsnx train` falls back to an older one, nothing else reads it; --repair moves it into unsound/",
+            "nothing is made of it; bring it back from a copy, or let --repair move it into unsound/",
             partial(move_aside, found.run, folder) if found.writer is None else None,
         )
         return
     except NcsnxError as error:
         found.add("unreadable", folder, without_path(str(error), folder), "mend that, then ask again")
+        found.is_readable = False
         return
     found.verdicts.append((step, manifest))
     if expected is not None and (state.get("identity"), state.get("step")) != (expected, step):
@@ -101,10 +103,10 @@ def _problems(found: Examination, folder: Path, manifest: Manifest) -> list[str]
     for name in (*manifest.files, *({STATE} - set(manifest.files))):
         try:
             if name in manifest.files:
+                found.files += 1
                 verify_file(folder, manifest, name, found.watch)
             else:
                 problems.append(f"its manifest lists no {name}")
-            found.files += 1
         except UnsoundError as error:
             problems.append(without_path(str(error), folder).removeprefix(f"{folder}/"))
     return problems
@@ -126,7 +128,7 @@ def _examine_surroundings(found: Examination, folder: Path, manifest: Manifest) 
     if manifest.removing:
         names = ", ".join(left)
         what = f"has a removal that was interrupted, with {names} still there" if left else "has an unended removal"
-        _add_half_removed(found, folder, what, partial(finish_files, folder))
+        _add_half_removed(found, folder, what, partial(_end_removal_of_files, folder))
     for name in manifest.removed:
         if name not in left and os.path.lexists(folder / name):
             advice = "nothing reads it; to use it, bring back the manifest of that time too; else it may be deleted"
@@ -137,13 +139,28 @@ def _examine_half_removed(found: Examination, folder: Path) -> None:
     what = "is what an interrupted removal left of a checkpoint"
     try:
         names = {entry.name for entry in reading.entries(folder)}
+        if names and not names & OURS:
+            what = f"was a checkpoint; it still holds {', '.join(sorted(names))}, which ncsnx didn't write there"
+            found.add("unknown", folder, what, "nothing reads it: look at that, and remove the folder")
+            return
         known = read_manifest(folder) if names else None
     except (NcsnxError, OSError) as error:
         found.add("half-removed", folder, f"{what}, and can't be told by its manifest: {error}", "look and remove it")
         return
     if known is not None and (foreign := strangers(folder, known)):
         what += f", with {', '.join(foreign)}, which ncsnx didn't write"
-    _add_half_removed(found, folder, what, partial(finish_checkpoint, folder))
+    _add_half_removed(found, folder, what, partial(_end_removal, folder))
+
+
+def _end_removal(folder: Path) -> str | None:
+    remark = finish_checkpoint(folder)
+    step_folder = folder.with_name(folder.name.split(".")[1])
+    return remark or ("it was whole, and is back" if step_folder.exists() else None)
+
+
+def _end_removal_of_files(folder: Path) -> str:
+    finish_files(folder)
+    return "what was still there is back, and what was gone is declared removed"
 
 
 def _add_half_removed(found: Examination, path: Path, what: str, remedy: Callable[[], str | None]) -> None:

@@ -8,10 +8,10 @@ from ncsnx.runs.doctor.findings import Examination
 from ncsnx.runs.doctor.made import examine_exports, examine_samples, examine_snapshots, examine_sweeps
 from ncsnx.runs.doctor.records import examine_places, examine_records, examine_runs_folder
 from ncsnx.runs.folder import Run
+from ncsnx.runs.keeper import Keeper
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import Verdict, resumption
-from ncsnx.runs.retention import Keeper
 from ncsnx.work import UNSEEN, Work, unseen
 
 WORTH_SHOWING = 64
@@ -23,6 +23,8 @@ def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examina
 
     Raises Stopped.
     """
+    if run.path.is_symlink():  # the run itself may be elsewhere; what is in it may not
+        run = Run(run.path.resolve())
     found = Examination(run, work, writer)
     if writer is not None:
         found.add("busy", run.path, f"is being written by {writer}", "ask again when that has ended")
@@ -55,9 +57,10 @@ def repair(found: Examination) -> None:
         try:
             remark = finding.remedy()
         except (NcsnxError, OSError) as error:
-            found.findings[number] = attrs.evolve(finding, advice=f"can't be repaired: {error}", remedy=None)
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            found.findings[number] = attrs.evolve(finding, advice=f"can't be repaired: {why}", remedy=None)
         else:
-            found.findings[number] = attrs.evolve(finding, advice=remark or "nothing need be done", repaired=True)
+            found.findings[number] = attrs.evolve(finding, advice=remark or "it is gone", repaired=True)
     # what was moved aside isn't there to fall back to, or to begin anew beside
     gone = {finding.path for finding in found.findings if finding.repaired and finding.kind == "unsound"}
     found.findings = [finding for finding in found.findings if finding.kind != "untrainable"]
@@ -78,7 +81,10 @@ def _examine_retention(found: Examination) -> None:
         return  # what is wrong has a finding of its own
     if due is not None:
         found.add(
-            "due", found.run.checkpoints, f"holds more than retention keeps: {due}", "the next `ncsnx train` removes it"
+            "due",
+            found.run.checkpoints,
+            f"holds more than retention keeps: {due}",
+            "the next `ncsnx train` removes that, or says why not",
         )
 
 
@@ -89,16 +95,11 @@ def _unsound_steps(found: Examination) -> set[int]:
 def _examine_resumption(found: Examination, verdicts: list[Verdict] | None) -> None:
     """Whether a training can go on, by the same rule that it follows itself. verdicts: None: they are found now."""
     run = found.run
+    if not found.is_readable:
+        return
     try:
         going_on = resumption(run, verdicts)
     except NcsnxError:
         return  # what can't be read has a finding of its own
     if going_on.refusal is not None:
         found.add("untrainable", run.path, f"can't be trained on: {going_on.refusal}", going_on.way_out)
-    elif going_on.step is None and going_on.unsound:
-        found.add(
-            "untrainable",
-            run.path,
-            "has no sound checkpoint: `ncsnx train` would begin at step 0",
-            f"bring one back into {run.checkpoints} from a copy, or start a run of its own with --run NAME",
-        )

@@ -10,8 +10,8 @@ import attrs
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import reading
-from ncsnx.runs.doctor.remedies import remove_leftover
 from ncsnx.runs.folder import Run
+from ncsnx.runs.leftovers import remove_leftover
 from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.resuming import Verdict
 from ncsnx.work import Advance, Work
@@ -33,9 +33,12 @@ Kind = Literal[
     "unfinished",
     "set-aside",
     "due",
+    "begun",
     "busy",
 ]
-NOTES: frozenset[Kind] = frozenset({"restored", "unknown", "beyond", "gone", "unfinished", "set-aside", "due", "busy"})
+NOTES: frozenset[Kind] = frozenset(
+    {"restored", "unknown", "beyond", "gone", "unfinished", "set-aside", "due", "begun", "busy"}
+)
 """Kinds that a person should know of, and that leave the run sound."""
 
 _MEBIBYTE = 2**20
@@ -52,7 +55,7 @@ class Finding:
     advice: str
     """What can be done, or that nothing need be."""
     remedy: Callable[[], str | None] | None = None
-    """What --repair does. Returns a remark where something is left; raises NcsnxError where it can't be done."""
+    """What --repair does. Returns what came of it, for a person; raises NcsnxError where it can't be done."""
     repaired: bool = False
 
     @property
@@ -72,6 +75,8 @@ class Examination:
     findings: list[Finding] = attrs.field(factory=list)
     verdicts: list[Verdict] = attrs.field(factory=list)
     """Of the checkpoints, the newest first."""
+    is_readable: bool = True
+    """Whether all checkpoints could be read, sound or not: else nobody can tell where a training would go on."""
     checkpoints: int = 0
     files: int = 0
     """Files whose hash was computed."""

@@ -16,7 +16,7 @@ from ncsnx.runs.lock import writer_of
 from ncsnx.runs.manifest import holds
 from ncsnx.runs.names import step_of
 from ncsnx.runs.parsing import read_json
-from ncsnx.runs.retention import in_words
+from ncsnx.runs.ranges import in_words
 from ncsnx.runs.scores import SCORES, ScoreFile
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -1,7 +1,6 @@
 """The files that explain a run, the places in its folder, and what lies beside it in the runs folder."""
 
 import json
-import re
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +8,9 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination
 from ncsnx.runs.doctor.made import is_export
-from ncsnx.runs.doctor.remedies import is_long_gone, remove_leftover
+from ncsnx.runs.doctor.remedies import is_long_gone
 from ncsnx.runs.folder import Run
+from ncsnx.runs.leftovers import OURS, remove_leftover
 from ncsnx.runs.lock import HOLDER, LOCK
 from ncsnx.runs.metrics import MetricsLog
 from ncsnx.runs.parsing import read_json
@@ -76,20 +76,19 @@ def examine_runs_folder(found: Examination) -> None:
         if not atomic.is_temporary(entry.name) or entry.kind != "folder" or not _is_begun_run(entry.path):
             continue
         what = "is the beginning of a run whose process was killed"
-        if is_long_gone(entry.path):
-            found.add("leftover", entry.path, what, "--repair removes it", partial(remove_leftover, entry.path))
+        if not is_long_gone(entry.path):
+            found.add("begun", entry.path, f"{what}, or is being made now", "ask again in ten minutes")
+        elif reading.entries(entry.path):
+            found.add("begun", entry.path, what, "--repair removes it", partial(remove_leftover, entry.path))
         else:
-            advice = "ask again in ten minutes: --repair removes it once nobody can be at it any more"
-            found.add("busy", entry.path, f"{what}, or is being made now", advice)
+            found.add("begun", entry.path, what, "it is empty and may be removed: `rmdir` does it")
 
 
 def _is_begun_run(folder: Path) -> bool:
     """Whether it holds what the beginning of a run holds, or nothing; other programs have hidden folders too."""
-    ours = re.compile(
-        r"config\.json|origins\.json|experiment\.py|checkpoints|\.(config|origins|experiment)\..+\.tmp-.+"
-    )
+    ours = {*OURS, "checkpoints"}
     try:
-        return all(ours.fullmatch(entry.name) for entry in reading.entries(folder))
+        return all((atomic.whole_name(entry.name) or entry.name) in ours for entry in reading.entries(folder))
     except OSError:
         return False
 
@@ -119,8 +118,8 @@ def _examine_metrics(found: Examination) -> None:
     last = max(steps, default=0)
     beyond = sum(record["step"] > last for record in records)
     if beyond and steps and found.writer is None:
-        what = f"goes beyond the last checkpoint, of step {last:,}, by {beyond:,} records"
-        found.add("beyond", run.metrics_path, what, "nothing need be done: `ncsnx train` records those steps again")
+        what = f"goes beyond the last checkpoint, of step {last:,}, by {beyond:,} record{'s' if beyond > 1 else ''}"
+        found.add("beyond", run.metrics_path, what, "nothing need be done: a training that goes on records them again")
     if not records and steps and _was_trained(run):
         found.add("missing", run.metrics_path, "is missing or empty", _FROM_A_COPY)
 

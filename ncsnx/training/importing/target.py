@@ -15,8 +15,9 @@ from ncsnx.config.discovery import Resolved
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run, open_run
+from ncsnx.runs.leftovers import remove_debris
 from ncsnx.runs.lock import writer_lock
-from ncsnx.runs.manifest import STATE, FileRecord, UnsoundError, remove_debris, verify, write_checkpoint
+from ncsnx.runs.manifest import STATE, FileRecord, UnsoundError, verify, write_checkpoint
 from ncsnx.runs.names import step_name
 from ncsnx.runs.published import PublishedCheckpoint
 from ncsnx.runs.segments import append_segment
