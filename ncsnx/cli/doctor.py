@@ -93,7 +93,7 @@ def _show(messages: "Messages", found: "Examination") -> None:
     for finding in ordered:
         where = _relative(finding.path, found.run.path)
         line = f"{_label(finding):<{width}}  {where} {finding.what}; {_outcome(finding)}"
-        messages.data(visible(line))  # names in a run are anybody's
+        messages.data(visible(line))  # names in a run are anybody's, and a finding has one line
 
 
 def _label(finding: "Finding") -> str:

@@ -127,9 +127,7 @@ def _sweep(
 
     load_plugins("ncsnx.runtime")
     chosen = parse_features(judge.features, default_features(experiment.data), judge.settings)
-    source = DataSource(
-        data=experiment.data, folder=data_folder(judge.data), recorded=place.data_fingerprint(), work=work
-    )
+    source = DataSource.of_run(place, data_folder(judge.data), work)
     check_reference(judge.reference, source)
     cache = cache_folder(judge.cache)
     features = build_features(chosen, source, cache, runtime, work)

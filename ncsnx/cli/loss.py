@@ -67,12 +67,7 @@ def loss_command(
         candidates, problems = sweeps.choose(messages, place, range_)
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
-            source = DataSource(
-                data=experiment.data,
-                folder=data_folder(data),
-                recorded=place.data_fingerprint(),
-                work=work_of(messages, stop),
-            )
+            source = DataSource.of_run(place, data_folder(data), work_of(messages, stop))
             with stop.at_once():
                 sweep = HeldOutSweep(
                     run=place,

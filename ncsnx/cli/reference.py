@@ -95,8 +95,9 @@ def _meant(
         if not Path(of).is_dir():
             raise
         raise UsageError(f"{of}: for the folder of images of that name, type ./{of}; else: {error}") from error
-    recorded = target.run.data_fingerprint() if target.run is not None else None
-    return DataSource(data=target.experiment.data, folder=data_folder(data), recorded=recorded), reference
+    if target.run is not None:
+        return DataSource.of_run(target.run, data_folder(data)), reference
+    return DataSource(data=target.experiment.data, folder=data_folder(data)), reference
 
 
 def _is_images_or_file(of: str) -> bool:

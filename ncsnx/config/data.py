@@ -45,6 +45,16 @@ class Data(Config):
         return self.channels, self.image_size, self.image_size
 
 
+def place_fields(data: Data) -> list[str]:
+    """The fields that say where on a machine the data is: text outside the identity; those that are set."""
+    fields = [
+        field.name
+        for field in attrs.fields(type(data))
+        if field.type in (str, str | None) and not field.metadata.get("identity", True)
+    ]
+    return [name for name in fields if getattr(data, name) is not None]
+
+
 @attrs.frozen(kw_only=True)
 class DataOnDisk(Data):
     """A data set that a person puts on the disk."""

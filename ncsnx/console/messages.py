@@ -101,17 +101,18 @@ class Messages:
             self._append(line)
 
     def data(self, text: str) -> None:
-        """Write `text` and a line break to standard output; on a terminal, controls are made visible.
+        """Write `text` and a line break to standard output; controls but these and tabs are made visible.
+
+        Also where it isn't a terminal: at the end of a pipe there mostly is one.
 
         Raises:
             NcsnxError: standard output takes no more (a full disk).
         """
-        if not self.stdout.is_terminal:
-            self._write_data(text + "\n")
-        elif self.is_live:
-            self._print_above("", "", visible(text, keep="\n\t"), "")
+        shown = visible(text, keep="\n\t")
+        if self.stdout.is_terminal and self.is_live:
+            self._print_above("", "", shown, "")
         else:
-            self._write_data(visible(text, keep="\n\t") + "\n")
+            self._write_data(shown + "\n")
 
     def json(self, value: object) -> None:
         """Write `value` to standard output as indented JSON in UTF-8, its keys in the order given.
@@ -192,7 +193,10 @@ def _inert(text: str) -> str:
 
 def _json_escape(match: re.Match[str]) -> str:
     # Line breaks between values are layout; within strings they are escaped already.
-    return match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}"
+    if match[0] == "\n":
+        return match[0]
+    units = match[0].encode("utf-16-be", "surrogatepass").hex()  # JSON escapes units of UTF-16
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def _without_non_finite(value: object) -> object:

@@ -2,11 +2,13 @@
 
 import re
 
-# C0 and C1 controls, line and paragraph separators, bidirectional marks and overrides, lone surrogates, spaces without
-# width: everything that moves the cursor, starts a line, reorders its neighbours, can't be encoded, or makes two names
-# look like one. (Joiners stay: scripts and emoji need them.)
+# C0 and C1 controls, line and paragraph separators, bidirectional marks and overrides, lone surrogates, and whatever
+# shows nothing: spaces without width, invisible operators, fillers, tags. Everything that moves the cursor, starts a
+# line, reorders its neighbours, can't be encoded, or makes two names look like one. (Joiners stay, and selectors of
+# variants: scripts and emoji need them.)
 UNSAFE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
+    r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
 
 

@@ -28,6 +28,7 @@ from ncsnx.data.mapped import require_whole
 from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.runs.reading import opened
 from ncsnx.work import Work
 
 LABELS = "labels"
@@ -203,7 +204,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _kind(path: Path) -> Kind:
-    with path.open("rb") as file:
+    with opened(path, follows_links=True) as file:
         begin = file.read(9)
     if begin.startswith(b"\x93NUMPY"):
         return ".npy"

@@ -18,9 +18,6 @@ import hashlib
 import json
 import math
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,7 @@ from ncsnx.data.mapped import require_whole
 from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.runs.reading import opened
 from ncsnx.work import Work
 
 MAGIC = b"\x89ncsnx\r\n"
@@ -135,7 +133,7 @@ class PackedFile:
     def open(cls, path: Path) -> "PackedFile":
         """Reads the header. Raises PackedError for what isn't a packed file, is cut, or has a damaged header."""
         try:
-            with _opened(path) as file:
+            with opened(path, follows_links=True) as file:
                 return cls._read(path, file)
         except OSError as error:
             raise PackedError(f"{path}: can't be read: {error.strerror}") from error
@@ -174,7 +172,7 @@ class PackedFile:
 def is_packed(path: Path) -> bool:
     """Whether a file begins as packed ones do; False also for what can't be read."""
     try:
-        with _opened(path) as file:
+        with opened(path, follows_links=True) as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
@@ -183,15 +181,6 @@ def is_packed(path: Path) -> bool:
 def preamble(encoded: bytes, checksums: bytes) -> bytes:
     """The beginning of a file with that header and these checksums, up to the header."""
     return MAGIC + len(encoded).to_bytes(8, "little") + hashlib.sha256(encoded + checksums).digest()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
-    # without O_NONBLOCK a named pipe in the file's place would wait for ever
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "isn't a regular file")
-        yield file
 
 
 def _damaged(path: Path, why: str) -> PackedError:
@@ -331,14 +320,17 @@ class Damage:
 def damage(file: PackedFile, work: Work) -> Damage:
     """Reads everything, and compares it with the checksums."""
     found = []
-    with _opened(file.path) as opened, work.progress("checking", total=file.header.count, unit="images") as advance:
+    with (
+        opened(file.path, follows_links=True) as content,
+        work.progress("checking", total=file.header.count, unit="images") as advance,
+    ):
         for number in range(file.header.chunks):
             work.check_stop()
             images = file.header.chunk(number)
-            if chunk_checksum(opened.fileno(), file.header, file.layout, images) != file.checksum(number):
+            if chunk_checksum(content.fileno(), file.header, file.layout, images) != file.checksum(number):
                 found.append(images)
             advance(len(images))
-        padding = any(any(os.pread(opened.fileno(), end - start, start)) for start, end in _gaps(file))
+        padding = any(any(os.pread(content.fileno(), end - start, start)) for start, end in _gaps(file))
     return Damage(tuple(found), padding)
 
 

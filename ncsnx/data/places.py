@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+from ncsnx.config.checks import quoted
+from ncsnx.config.data import Data, place_fields
+from ncsnx.config.discovery import discover
 from ncsnx.data.missing import DataMissingError
 from ncsnx.errors import NcsnxError
 
@@ -22,6 +25,26 @@ def own_path(path: str, folder: Path, *, field: str = "path") -> Path:
         f"your data isn't at {looked}: bring it there, or say where it is with data.{field}="
         f"{'DIR' if field == 'root' else 'FILE'}"
     )
+
+
+def require_own(data: Data, fingerprint: str | None, where: Path) -> None:
+    """Refuses data that a run or an exported model alone names, wherever on this machine that leads.
+
+    where: the run's or model's folder; fingerprint: of the data, as recorded there. With one, nothing is made of other
+    data than those. Without, the data must be those of an experiment that is known here. Raises NcsnxError.
+    """
+    places = place_fields(data)
+    if fingerprint is not None or not places:
+        return
+    files = (source.file for source in discover())
+    known = [registered.experiment.data for file in files if file is not None for registered in file.registered]
+    if data not in known:
+        field = places[0]
+        raise NcsnxError(
+            f"{where} says that its data is at {quoted(getattr(data, field))}, and nothing shows that: it has no "
+            f"fingerprint of them, and no experiment here has these data. They are read once a file in ./experiments "
+            f"has an experiment with the same data (`ncsnx show {where}`)"
+        )
 
 
 def declared(path: Path) -> str:

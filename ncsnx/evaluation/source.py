@@ -1,12 +1,15 @@
 """The data set that features are trained on and references are built from: opened only where it is needed."""
 
 from pathlib import Path
+from typing import Self
 
 import attrs
 
 from ncsnx.config.data import Data
 from ncsnx.data import Splits, open_data
+from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError
+from ncsnx.runs.folder import Run
 from ncsnx.work import UNSEEN, Work
 
 
@@ -22,6 +25,13 @@ class DataSource:
     work: Work = UNSEEN
     """What takes long when the data is opened is shown there."""
     _splits: Splits | None = attrs.field(default=None, init=False)
+
+    @classmethod
+    def of_run(cls, run: Run, folder: Path, work: Work = UNSEEN) -> Self:
+        """The data that a run was trained on. Raises NcsnxError for data that nothing but the run names."""
+        data, recorded = run.experiment().data, run.data_fingerprint()
+        require_own(data, recorded, run.path)
+        return cls(data=data, folder=folder, recorded=recorded, work=work)
 
     @property
     def fingerprint(self) -> str:

@@ -189,10 +189,14 @@ def append_line(path: Path, line: str) -> None:
 def _open_to_append(path: Path) -> int:
     # in somebody's run, a file may be a symbolic link, which leads elsewhere, or a pipe, which waits for a reader
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.ENODEV, "isn't a regular file")
-    return descriptor
+    # it has another name, in a copy made of hard links or anywhere, and what is under that one stays as it is
+    raise OSError(errno.EMLINK, f"it has {found.st_nlink} names (hard links); make it a file of its own, by a copy")
 
 
 def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:

@@ -195,11 +195,16 @@ def _some(entries: list[str]) -> str:
 
 
 def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:
-    if value.ndim == 0:
+    if value.ndim == 0 and not value.is_complex():  # a count, which some optimizers keep
         return value.clone()
+    if value.dtype != parameter.dtype:
+        raise NcsnxError(
+            f"the optimizer's state doesn't fit the network: {shortened(entry)} holds {value.dtype}, its parameter "
+            f"{parameter.dtype}"
+        )
     if value.shape != parameter.shape:
         raise NcsnxError(
-            f"the optimizer's state doesn't fit the network: {entry} has shape {tuple(value.shape)}, "
+            f"the optimizer's state doesn't fit the network: {shortened(entry)} has shape {tuple(value.shape)}, "
             f"its parameter {tuple(parameter.shape)}"
         )
     return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

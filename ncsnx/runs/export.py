@@ -20,6 +20,7 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import NAME, quoted
+from ncsnx.config.data import place_fields
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
@@ -106,7 +107,7 @@ class ExportConfig:
         except codec.ConfigError as error:
             raise codec.ConfigError(error.problems, str(path)) from error
         if paths := _paths(experiment):
-            raise NcsnxError(f"{path}: data.{paths[0].name}: expected a plain name, not a path that leads elsewhere")
+            raise NcsnxError(f"{path}: data.{paths[0]}: expected a plain name, not a path that leads elsewhere")
         own = {field.name: content[field.name] for field in attrs.fields(cls) if field.name != "experiment"}
         return cls(experiment=experiment, **own)
 
@@ -240,18 +241,16 @@ def export_config(
 
 def _portable(experiment: Experiment) -> Experiment:
     changes: dict[str, Any] = {}
-    for field in _paths(experiment):
-        value = getattr(experiment.data, field.name)
-        changes[field.name] = None if field.default is None else _last_part(value)
+    defaults = {field.name: field.default for field in attrs.fields(type(experiment.data))}
+    for name in _paths(experiment):
+        changes[name] = None if defaults[name] is None else _last_part(getattr(experiment.data, name))
     return attrs.evolve(experiment, data=attrs.evolve(experiment.data, **changes))
 
 
-def _paths(experiment: Experiment) -> "list[attrs.Attribute[Any]]":
-    """The fields of the data that lead somewhere: text outside the identity that isn't a plain name."""
-    fields = attrs.fields(type(experiment.data))
-    outside = [field for field in fields if not field.metadata.get("identity", True)]
-    texts = [field for field in outside if isinstance(getattr(experiment.data, field.name), str)]
-    return [field for field in texts if (value := getattr(experiment.data, field.name)) != _last_part(value)]
+def _paths(experiment: Experiment) -> list[str]:
+    """The fields of the data whose value leads somewhere: it isn't a plain name."""
+    data = experiment.data
+    return [name for name in place_fields(data) if (value := getattr(data, name)) != _last_part(value)]
 
 
 def _last_part(path: str) -> str:

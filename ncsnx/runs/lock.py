@@ -10,6 +10,7 @@ from textwrap import shorten
 
 from filelock import FileLock, Timeout
 
+from ncsnx.config.checks import shortened
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
@@ -73,6 +74,7 @@ def _holder(path: Path) -> str:
     try:
         note = read_json(path)
         command = shorten(str(note["command"]), 100, placeholder=" …")
-        return f"process {note['pid']} on {note['host']} ({command}, since {note['started']})"
+        pid, host, started = (shortened(str(note[key])) for key in ("pid", "host", "started"))
+        return f"process {pid} on {host} ({command}, since {started})"
     except (OSError, ValueError, KeyError, TypeError):
         return f"another process ({path} doesn't say which)"

@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import attrs
 
+from ncsnx.config.checks import quoted
+from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
@@ -41,6 +43,11 @@ _FAULTS = {
 }
 
 
+def _is_size(instance: object, attribute: "attrs.Attribute[int]", value: object) -> None:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{attribute.name}: expected a number of bytes")
+
+
 class UnsoundError(NcsnxError):
     """A checkpoint whose files are not those that were written."""
 
@@ -50,7 +57,7 @@ class FileRecord:
     """What a file must be: its sha256 in hexadecimal and its size in bytes."""
 
     sha256: str = attrs.field(validator=attrs.validators.matches_re("[0-9a-f]{64}"))
-    size: int = attrs.field(validator=attrs.validators.ge(0))
+    size: int = attrs.field(validator=_is_size)
 
     @classmethod
     def of(cls, content: bytes) -> Self:
@@ -114,8 +121,9 @@ def read_manifest(folder: Path) -> Manifest:
     Raises UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
     """
     reading.refuse_links(folder.parent)
-    if folder.is_symlink():
-        raise UnsoundError(f"{folder} {_FAULTS[errno.ELOOP]}")
+    with _reading(folder):
+        if folder.is_symlink():
+            raise UnsoundError(f"{folder} {_FAULTS[errno.ELOOP]}")
     path = folder / MANIFEST
     manifest = _parsed(path, _read(path))
     if step_of(folder.name) not in (None, manifest.step):
@@ -231,6 +239,8 @@ def require_best(run: Run) -> Best:
 
 def holds(run: Run, step: int, weights_sha256: str) -> bool:
     """Whether the checkpoint of `step` is there and holds a file with this hash, by its manifest."""
+    if not 0 <= step <= MOST_STEPS:  # somebody wrote it into a record; no folder has such a name
+        return False
     try:
         files = read_manifest(run.checkpoints / step_name(step)).files
     except UnsoundError:
@@ -277,13 +287,15 @@ def _parsed(path: Path, written: bytes) -> Manifest:
         raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NcsnxError(f"{path} has version {version}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx")
+        raise NcsnxError(
+            f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
+        )
     match content:
         case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
             with suppress(KeyError, TypeError, ValueError):
                 removing = _records(content.get("removing", {}))
                 plain = all(_PLAIN_NAME.fullmatch(name) and name != MANIFEST for name in [*files, *removed])
-                if plain and {*removing} <= {*removed}:
+                if type(step) is int and plain and {*removing} <= {*removed}:
                     return Manifest(step, _records(files), tuple(removed), removing)
     raise UnsoundError(f"{path} isn't the manifest of a checkpoint")
 

@@ -41,7 +41,7 @@ class MetricsLog:
         kept = []
         for record, line in records_with_lines(path):
             if not isinstance(record.get("step"), int):
-                raise NcsnxError(f"{path}: expected a whole number under step in {line.decode().strip()}")
+                raise NcsnxError(f"{path}: expected a whole number under step in {line.decode().strip():.100}")
             if record["step"] <= step:
                 kept.append(line)
         atomic.write_bytes(path, b"".join(kept))

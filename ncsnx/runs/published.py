@@ -7,7 +7,6 @@ tensors, numbers, text and their containers, and calls nothing that the file nam
 here, item by item, before anything else sees it.
 """
 
-import os
 import pickletools
 import re
 import warnings
@@ -100,7 +99,7 @@ def read_published(path: Path) -> PublishedCheckpoint:
     looked at. Raises NcsnxError that says what was found for anything that isn't the published structure, for a damaged
     file, and for one that asks for code.
     """
-    with _reading(path), reading.opened(Path(os.path.realpath(path))) as file:
+    with _reading(path), reading.opened(path, follows_links=True) as file:
         head = file.peek(64)[:64]
         is_zip = head.startswith(_ZIP)
         if not is_zip and not _LEGACY.match(head):

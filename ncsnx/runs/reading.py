@@ -18,6 +18,8 @@ JSON_LIMIT = 16 * 2**20
 """Bytes that a manifest, a state, a configuration or a protocol has at the most; the largest have some 100 kB."""
 RECORDS_LIMIT = 2**30
 """Bytes that files which grow with a run have at the most: metrics, segments, scores."""
+HEADER_LIMIT = 16 * 2**20
+"""Bytes that a safetensors file of samples has beside their values, at the most."""
 _CHUNK = 4 * 2**20  # bytes hashed at once
 
 Watch = Callable[[int], object]
@@ -39,10 +41,13 @@ class Entry:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
-    """The file, open for reading. Raises OSError; ELOOP for a symbolic link, ENODEV for what isn't a regular file."""
+def opened(path: Path, *, follows_links: bool = False) -> Iterator[BufferedReader]:
+    """The file, open for reading. Raises OSError; ENODEV for what isn't a regular file, ELOOP for a symbolic link.
+
+    follows_links: for a file that a person named himself.
+    """
     # without O_NONBLOCK a named pipe in the file's place would wait for ever
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follows_links else os.O_NOFOLLOW))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.ENODEV, "isn't a regular file")
@@ -72,6 +77,15 @@ def sha256(file: BufferedReader, watch: Watch = unwatched) -> str:
         hasher.update(piece)
         watch(len(piece))
     return hasher.hexdigest()
+
+
+def sha256_of(path: Path, limit: int, watch: Watch = unwatched) -> str:
+    """Of a regular file, in hexadecimal. Raises OSError, EFBIG for a file of more than `limit` bytes."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"has {size:,} bytes, and no such file has over {limit:,}")
+        return sha256(file, watch)
 
 
 def refuse_links(*paths: Path) -> None:

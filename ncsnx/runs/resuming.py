@@ -1,5 +1,6 @@
 """Which checkpoint a training goes on from, and when it must not go on by itself."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -77,9 +78,10 @@ def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[i
             "it can be sampled and scored; to train on, start a run of its own with --run NAME, or bring back a copy"
         )
     else:
+        aside = shlex.quote(f"{run.path}/aside")
         way_out = (
             f"the nearest that has it is of step {nearest}: to go on from there, move the newer ones away, as in "
-            f"`mkdir -p {run.path}/aside && mv {_listed(run, without)} {run.path}/aside/`, then `ncsnx train` again"
+            f"`mkdir -p {aside} && mv {_listed(run, without)} {aside}/`, then `ncsnx train` again"
         )
     return Resumption(None, tuple(unsound), refusal, way_out)
 
@@ -96,7 +98,7 @@ def _without_checkpoint(run: Run, trace: str, unsound: tuple[tuple[int, str], ..
 
 
 def _listed(run: Run, steps: list[int]) -> str:
-    return " ".join(f"{run.checkpoints}/{step_name(step)}" for step in steps)
+    return " ".join(shlex.quote(f"{run.checkpoints}/{step_name(step)}") for step in steps)
 
 
 def _trace_of_checkpoints(run: Run) -> str | None:

@@ -8,7 +8,6 @@ A row belongs to the sha256 of the weights that it was measured on, so that a ch
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,9 @@ from ncsnx.runs.parsing import read_json
 SCORES = "scores.json"
 TABLE = "scores.csv"
 SCHEMA_VERSION = 1
+
+_LEAST, _MOST = 1e-30, 1e30
+"""No score, error or loss comes near: a number beyond was written by somebody else."""
 
 Row = dict[str, Any]
 """'step', 'weights_sha256', 'score' (the lower the better), and what else was measured."""
@@ -216,7 +218,8 @@ def _number(item: object) -> float | None:
         found = float(item)
     except OverflowError:  # JSON knows integers of any length
         return None
-    return found if math.isfinite(found) else None
+    # neither statistics nor axes can deal with numbers at the ends of what a float holds
+    return found if found == 0 or _LEAST <= abs(found) <= _MOST else None
 
 
 def _key(row: Row) -> tuple[int, str]:

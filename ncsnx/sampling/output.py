@@ -8,6 +8,7 @@ and the sha256 of the samples, and the parts go.
 """
 
 import hashlib
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -225,7 +226,8 @@ class SampleFolder:
                 path.unlink(missing_ok=True)
 
     def _verify(self, record: dict[str, Any]) -> None:
-        if _sha256(self.samples_path) != record.get("samples_sha256", ""):
+        most = self.count * self.columns * math.prod(self.shape) * 4 + reading.HEADER_LIMIT
+        if _sha256(self.samples_path, most) != record.get("samples_sha256", ""):
             raise NcsnxError(
                 f"{self.samples_path} isn't the file that {self._record_path} recorded when it was complete; "
                 "add --overwrite to make the samples again, or choose another folder with --out"
@@ -279,11 +281,10 @@ def _is_ours(relative: Path) -> bool:
     return _OURS.fullmatch(name.as_posix()) is not None
 
 
-def _sha256(path: Path) -> str | None:
-    """None for what can't be read: a missing file, a symbolic link, what is no file."""
+def _sha256(path: Path, most_bytes: int) -> str | None:
+    """None for what can't be read: a missing file, a symbolic link, what is no file, what is larger than it can be."""
     try:
-        with reading.opened(path) as file:
-            return reading.sha256(file)
+        return reading.sha256_of(path, most_bytes)
     except OSError:
         return None
 

@@ -13,6 +13,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
+from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -224,6 +225,7 @@ def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:
 def _training_data(model: ScoreModel, data: Path | None) -> Splits:
     advice = "name its place with --data DIR, or add sampler.data_init=false"
     try:
+        require_own(model.experiment.data, model.source.data_fingerprint(), model.source.path)
         splits = open_data(model.experiment.data, data_folder(data))
     except NcsnxError as error:
         raise NcsnxError(f"the sampler starts from training images (data_init): {error}; {advice}") from error

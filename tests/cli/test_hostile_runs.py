@@ -9,13 +9,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import attrs
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
 
-from ncsnx.config.codec import identity
+from ncsnx.config import Arrays
+from ncsnx.config.codec import identity, unstructure
 from ncsnx.runs.folder import Run
+from ncsnx.runs.sealed import sealed
 from tests.cli.command import REPOSITORY
 from tests.cli.hostile import (
     COMMANDS,
@@ -37,7 +42,9 @@ from tests.training.tiny import Result
 
 RUN = "runs/digits"
 NO_FILES = (replaced_by_pipe, replaced_by_device, replaced_by_giant)
-SAMPLE, LOSS, FID, TRAIN, *_ = COMMANDS
+BY_NAME = {attack.name: attack for attack in COMMANDS}
+SAMPLE, LOSS, FID, TRAIN = (BY_NAME[name] for name in ("sample", "loss", "fid", "train"))
+EXPORT, DOCTOR, SHOW = (BY_NAME[name] for name in ("export", "doctor", "show"))
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +82,10 @@ def assert_orderly(result: Result) -> None:
 PLACES = [(one, place) for one in COMMANDS for place in (*one.files, *one.folders)]
 # loss and fid read checkpoints as sample does
 FILES = [(one, place) for one in COMMANDS if one not in (LOSS, FID) for place in one.files]
-# all three of them in each place would take a minute: one after the other
-NO_FILE_IN_PLACE = [(*used, NO_FILES[number % len(NO_FILES)]) for number, used in enumerate(FILES)]
+# all three of them in each place would take a minute: one, chosen by the names
+NO_FILE_IN_PLACE = [
+    (one, place, NO_FILES[crc32(f"{one.name} {place}".encode()) % len(NO_FILES)]) for one, place in FILES
+]
 
 
 @pytest.mark.parametrize(("attack", "place"), PLACES, ids=[f"{one.name}-{place}" for one, place in PLACES])
@@ -223,6 +232,10 @@ CONTENTS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
         "model.safetensors",
         with_tensors(lambda tensors: tensors.update({HOSTILE: torch.zeros(1)})),
     ),
+    "an optimizer of another type": (
+        "optimizer.safetensors",
+        with_tensors(lambda tensors: tensors.update({name: value.to(torch.int8) for name, value in tensors.items()})),
+    ),
     "an optimizer of names of its own": (
         "optimizer.safetensors",
         with_tensors(lambda tensors: tensors.update({HOSTILE: torch.zeros(1)})),
@@ -248,6 +261,85 @@ def test_hostile_contents_under_a_right_hash_end_in_one_line(workplace: Path, wh
     assert_orderly((SAMPLE if name == "ema.safetensors" else TRAIN).on(workplace))
     if what == "no number":
         assert_orderly(LOSS.on(workplace))
+
+
+@pytest.mark.parametrize("size", [1.5, True, -1, "9", 2**70, None])
+def test_a_size_that_is_none_makes_a_checkpoint_unsound(workplace: Path, size: object) -> None:
+    path = workplace / RUN / LATEST / "manifest.json"
+    content = json.loads(path.read_bytes())
+    del content["digest"]
+    content["files"]["ema.safetensors"]["bytes"] = size
+    path.write_bytes(sealed(content))
+    for attack in (SAMPLE, EXPORT, DOCTOR, TRAIN):
+        assert_orderly(attack.on(workplace))
+    assert (workplace / RUN / "unsound/step-00000012").exists(), "the doctor moved it away"
+
+
+def test_data_that_only_the_run_names_are_not_read(workplace: Path, outside: Path) -> None:
+    """Wherever they are: without a fingerprint of them, anybody may have written the path."""
+    images = np.zeros((4, 1, 8, 8), np.uint8)
+    np.save(outside / "secret.npy", images)
+    path = workplace / RUN / "config.json"
+    content = json.loads(path.read_text())
+    data = Arrays(path=str(outside / "secret.npy"), image_size=8)
+    content["experiment"]["data"] = unstructure(attrs.evolve(Run(path.parent).experiment(), data=data))["data"]
+    content["experiment"]["sampler"]["data_init"] = True
+    content["data_fingerprint"] = None
+    path.write_text(json.dumps(content))
+    for checkpoint in (workplace / RUN / "checkpoints").iterdir():
+        (checkpoint / "state.json").write_text(json.dumps({"identity": identity(Run(path.parent).experiment())}))
+        reseal(checkpoint)
+    with untouched(outside):
+        for attack, options in ((SAMPLE, ()), (LOSS, ()), (FID, ("--features", "classifier")), (EXPORT, ())):
+            result = attack.on(workplace, "digits", *options)
+            assert_orderly(result)
+            assert "says that its data is at" in result.err
+            assert "nothing shows that" in result.err
+    experiments = workplace / "experiments"
+    experiments.mkdir()
+    (experiments / "mine.py").write_text(DECLARED.format(path=str(outside / "secret.npy")))
+    assert SAMPLE.on(workplace).code == 0, "now a person here says so too"
+
+
+DECLARED = """
+import attrs
+from ncsnx.config import Arrays, register
+from ncsnx.config.discovery import built_in_folder
+from ncsnx.config.loading import load_file
+
+digits = load_file(built_in_folder() / "digits.py").registered[0].experiment
+register(attrs.evolve(digits, name="mine", data=Arrays(path={path!r}, image_size=8)))
+"""
+
+
+@pytest.mark.parametrize("step", [10**300, -1, True, 10**18])
+def test_a_step_that_no_folder_has_is_not_looked_for(workplace: Path, step: int) -> None:
+    assert SAMPLE.on(workplace).code == 0
+    (path,) = (workplace / RUN / "samples").glob("*/protocol.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "step": step}))
+    assert_orderly(DOCTOR.on(workplace))
+    assert_orderly(SAMPLE.on(workplace))
+
+
+def test_samples_of_terabytes_are_not_hashed(workplace: Path) -> None:
+    assert SAMPLE.on(workplace).code == 0
+    (path,) = (workplace / RUN / "samples").glob("*/samples.safetensors")
+    replaced_by_giant(path)
+    for attack in (SAMPLE, DOCTOR):
+        result = attack.on(workplace)
+        assert_orderly(result)
+        assert result.code == 1
+
+
+@pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl", "segments.jsonl"])
+def test_what_has_another_name_elsewhere_is_not_written_to(workplace: Path, outside: Path, name: str) -> None:
+    path = workplace / RUN / name
+    shutil.copy(path, outside / name)
+    path.unlink()
+    path.hardlink_to(outside / name)
+    before = (outside / name).read_bytes()
+    assert_orderly(TRAIN.on(workplace))
+    assert (outside / name).read_bytes() == before
 
 
 @pytest.mark.parametrize("attack", COMMANDS, ids=lambda attack: attack.name)
@@ -330,6 +422,10 @@ SCORES: dict[str, Callable[[dict[str, Any]], object]] = {
         scores["rows"][0].update({"error": "[red]\x1b[31m", "levels": [None, "x", {}, 1e300], HOSTILE: HOSTILE}),
         scores.update(metric=HOSTILE, caption=HOSTILE),
     ],
+    "numbers at the ends of the floats": lambda scores: [
+        scores["rows"][0].update(levels=[5e-324, 1e308, 1, 1], error=1e308, kernel_distance=-1e308),
+    ],
+    "a score at the end of the floats": lambda scores: scores["rows"][0].update(score=1e308),
     "a row twice": lambda scores: scores["rows"].append(scores["rows"][0]),
     "nested": lambda scores: scores.update(protocol=json.loads("[" * 500 + "]" * 500)),
 }
@@ -363,11 +459,11 @@ def test_the_name_of_a_folder_is_text(trained: Path, tmp_path: Path) -> None:
     name = "~[bold red]x[/bold red]\x1b[31m\nerror: fake $\\frac{ \u202e\u2066 . "
     place = tmp_path / "work"
     shutil.copytree(trained / RUN, place / "runs" / name)
-    for attack in (SAMPLE, LOSS, FID):
-        result = attack.on(place, f"runs/{name}")
+    for words in (*(attack.words for attack in (SAMPLE, LOSS, FID)), ("show", "{run}"), ("list",), ("doctor", "{run}")):
+        result = Attack("any", words, ()).on(place, f"runs/{name}")
         assert_orderly(result)
         assert result.code == 0
-        assert not {"\u202e", "\u2066"} & set(result.err)
+        assert not {"\u202e", "\u2066", "\x1b"} & set(result.err + result.out)
 
 
 def test_on_a_terminal_names_neither_colour_nor_move_anything(trained: Path, tmp_path: Path) -> None:

@@ -137,9 +137,10 @@ messages.info("two")
     assert others == ["one", "two"]
 
 
-def test_data_in_a_pipe_is_exact() -> None:
+def test_data_in_a_pipe_has_its_controls_visible_too() -> None:
+    """At the end of it there may be a terminal."""
     program = r"from ncsnx.console.messages import Messages; Messages().data('a\t\x1b[31m[red]é')"
-    assert piped(program).stdout == "a\t\x1b[31m[red]é\n"
+    assert piped(program).stdout == "a\t\\x1b[31m[red]é\n"
 
 
 def test_data_on_a_terminal_has_its_controls_visible() -> None:

@@ -17,6 +17,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.errors import Stopped
 from ncsnx.runs import atomic, doctor
 from ncsnx.runs.doctor import NOTES, Examination, Finding
+from ncsnx.runs.export import export_config, write_export
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.lock import folder_lock, writer_of
 from ncsnx.runs.manifest import MANIFEST, checkpoints
@@ -52,17 +53,23 @@ def sound(run: Run) -> Run:
     record = {
         "n": 1,
         "columns": 1,
+        "shape": [1, 8, 8],
         "step": 30,
         "weights_sha256": json.loads((folder(run, 30) / MANIFEST).read_bytes())["files"]["ema.safetensors"]["sha256"],
         "complete": True,
         "samples_sha256": hashlib.sha256(b"samples").hexdigest(),
     }
     (sampling / "protocol.json").write_text(json.dumps(record))
-    export = run.path / "exported"
-    export.mkdir()
-    (export / "model.safetensors").write_bytes(b"model")
-    config = {"format": "ncsnx-export", "model_sha256": hashlib.sha256(b"model").hexdigest()}
-    (export / "config.json").write_text(json.dumps(config))
+    config = export_config(
+        run.experiment(),
+        run=run.name,
+        step=30,
+        weights="ema",
+        checkpoint_sha256="0" * 64,
+        model=b"model",
+        data_fingerprint=None,
+    )
+    write_export(run.path / "exported", config, b"model", "# card\n")
     return run
 
 

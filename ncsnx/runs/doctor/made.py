@@ -11,7 +11,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination, without_path
 from ncsnx.runs.doctor.remedies import remove_leftover_of
-from ncsnx.runs.export import CONFIG, FORMAT, MODEL
+from ncsnx.runs.export import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.lock import writer_of
 from ncsnx.runs.manifest import holds
 from ncsnx.runs.names import step_of
@@ -67,28 +67,19 @@ def examine_sweeps(found: Examination) -> None:
 def examine_exports(found: Examination) -> None:
     """Exported models that somebody put into the run's folder."""
     for entry in found.entries(found.run.path):
-        config = _export_config(entry)
-        if config is None:
+        if not is_exported(entry):
             continue
-        model = entry.path / MODEL
-        problem = _hash_problem(found, model, config.get("model_sha256"))
-        if problem is not None:
-            found.add("damaged", model, problem, "export it again")
+        again = "export it again"
+        with found.reading(entry.path / CONFIG, "damaged", again):
+            config = Export(entry.path).config()
+            model = entry.path / MODEL
+            if (problem := _hash_problem(found, model, config.model_sha256, config.model_bytes)) is not None:
+                found.add("damaged", model, problem, again)
 
 
-def is_export(entry: reading.Entry) -> bool:
+def is_exported(entry: reading.Entry) -> bool:
     """Whether this is the folder of an exported model."""
-    return _export_config(entry) is not None
-
-
-def _export_config(entry: reading.Entry) -> dict[str, Any] | None:
-    if entry.kind != "folder":
-        return None
-    try:
-        config = read_json(entry.path / CONFIG)
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) and config.get("format") == FORMAT else None
+    return entry.kind == "folder" and is_export(entry.path)
 
 
 def _examine_sampling(found: Examination, folder: Path) -> None:
@@ -114,7 +105,7 @@ def _examine_sampling(found: Examination, folder: Path) -> None:
         found.add("unfinished", folder, "is a sampling that was interrupted, or is going on", advice)
     else:
         samples = folder / "samples.safetensors"
-        if (problem := _hash_problem(found, samples, record.get("samples_sha256"))) is not None:
+        if (problem := _hash_problem(found, samples, record.get("samples_sha256"), _most_bytes(record))) is not None:
             found.add("damaged", samples, problem, again)
         _examine_pictures(found, folder, record, again)
     if isinstance(record, dict):
@@ -182,11 +173,20 @@ def _holds(found: Examination, step: int, sha256: str) -> bool:
         return True  # it can't be told: what is wrong with the checkpoint has a finding of its own
 
 
-def _hash_problem(found: Examination, path: Path, expected: object) -> str | None:
-    """What is wrong with a file that should have this sha256."""
+def _most_bytes(record: dict[str, Any]) -> int | None:
+    """What the samples of this protocol can have at the most."""
+    match record:
+        case {"n": int(count), "columns": int(columns), "shape": [int(channels), int(height), int(width)]}:
+            return count * columns * channels * height * width * 4 + reading.HEADER_LIMIT
+    return None
+
+
+def _hash_problem(found: Examination, path: Path, expected: object, most_bytes: object) -> str | None:
+    """What is wrong with a file that should have this sha256, and no more bytes than these."""
+    if type(most_bytes) is not int:
+        return "can't be verified: nothing says how large it may be"
     try:
-        with reading.opened(path) as file:
-            sha256 = reading.sha256(file, found.watch)
+        sha256 = reading.sha256_of(path, most_bytes, found.watch)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

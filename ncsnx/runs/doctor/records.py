@@ -7,7 +7,7 @@ from pathlib import Path
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination
-from ncsnx.runs.doctor.made import is_export
+from ncsnx.runs.doctor.made import is_exported
 from ncsnx.runs.doctor.remedies import is_long_gone
 from ncsnx.runs.folder import Run
 from ncsnx.runs.leftovers import OURS, remove_leftover
@@ -60,7 +60,7 @@ def examine_places(found: Examination) -> None:
                 found.add(
                     "link", entry.path, "is a symbolic link, and those are not followed in a run", "remove the link"
                 )
-        elif not entry.name.startswith(".") and not is_export(entry):
+        elif not entry.name.startswith(".") and not is_exported(entry):
             found.add("unknown", entry.path, "isn't a file that ncsnx writes there", "ncsnx leaves it alone")
     for entry in found.entries(run.unsound):
         found.add("set-aside", entry.path, "was moved aside by --repair", "nothing reads it; it may be deleted")
