@@ -97,6 +97,11 @@ def test_visible_leaves_ordinary_text_of_any_script_alone() -> None:
     assert visible("σ₁ = 50, ñandú, 画像, 👩‍🔬, [bold]") == "σ₁ = 50, ñandú, 画像, 👩‍🔬, [bold]"
 
 
+@pytest.mark.parametrize("unseen", ["\u2063", "\u206a", "\ufff9", "\u180e", "\u3164", "\U000e0041", "\u034f"])
+def test_visible_shows_what_shows_nothing(unseen: str) -> None:
+    assert visible(f"run{unseen}") == f"run{unseen.encode('unicode_escape').decode()}"
+
+
 def test_visible_shows_names_that_are_not_utf8() -> None:
     assert visible(os.fsdecode(b"run\xff")) == r"run\udcff"
 

@@ -85,6 +85,12 @@ def test_every_image_is_in_one_split_with_channels_first(tmp_path: Path, kind: s
         assert torch.equal(split.read(torch.tensor([1, 0, 1])).pixels, images.pixels[[1, 0, 1]])
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(NcsnxError, match="isn't a regular file"):
+        open_arrays(Arrays(path=str(tmp_path / "a.npy"), image_size=8), tmp_path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_channel_needs_no_axis(tmp_path: Path, kind: str) -> None:
     splits = opened(written(tmp_path / f"x{kind}", VALUES[:, 0]), channels=1)

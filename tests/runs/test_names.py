@@ -20,6 +20,7 @@ from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
 from ncsnx.data.unpacking import unpack_tar, unpack_zip
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.runs.export import Export
 from ncsnx.runs.folder import Run, list_runs, open_run
 from ncsnx.runs.names import check_run_name
 from ncsnx.work import Work
@@ -155,6 +156,16 @@ def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experi
 
 
 # ---------------------------------------------------------------------------------------------------------- archives
+
+
+@SOME
+@given(HOSTILE)
+def test_samples_of_an_exported_model_stay_in_the_folder_samples_whatever_its_folder_is_called(name: str) -> None:
+    for path in (Path(name), Path(name) / "..", Path("model") / name):
+        with contextlib.suppress(ValueError, OSError):  # the system has no such name
+            called = Export(path).name
+            assert (Path("samples") / called).parent == Path("samples")
+            assert called not in ("", "..")
 
 
 def tar_of(members: list[str], wanted: str) -> bytes:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from ncsnx.config.codec import SCHEMA_VERSION
+from ncsnx.runs import export, manifest, scores
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify
 from tests.cli.command import REPOSITORY
-from tests.runs.frozen.__main__ import FROZEN, IMAGES, LONGER, STEPS, expectation
-from tests.training.tiny import command
+from tests.runs.frozen.__main__ import FROZEN, IMAGES, LONGER, STEPS, expectation, grey_levels
+from tests.training.tiny import CPU, command
 
 VERSIONS = sorted(FROZEN.glob("v*"))
 
@@ -35,6 +36,11 @@ def test_there_is_a_frozen_run_of_each_version() -> None:
     assert [place.name for place in VERSIONS] == [f"v{version}" for version in range(1, SCHEMA_VERSION + 1)]
 
 
+def test_other_files_have_the_versions_that_were_frozen() -> None:
+    """Who raises one freezes what has it: a run, an exported folder, a sweep."""
+    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION, scores.SCHEMA_VERSION) == (1, 1, 1)
+
+
 def test_the_frozen_run_is_as_it_was_written(frozen: Path) -> None:
     (folder,) = (frozen / "run/checkpoints").iterdir()
     assert verify(folder).step == STEPS
@@ -48,6 +54,14 @@ def test_it_is_listed_and_shown(place: Path) -> None:
     shown = command("show", "runs/digits", "--origins", folder=place)
     assert shown.code == 0
     assert "experiments/digits.py:" in shown.out
+
+
+def test_its_export_samples_like_the_run_when_it_was_frozen(frozen: Path, tmp_path: Path) -> None:
+    expected = json.loads((frozen / "expected.json").read_text())["grey_levels"]
+    result = command("sample", str(frozen / "export"), "--n", str(IMAGES), "--out", "drawn", *CPU, folder=tmp_path)
+    assert result.code == 0, result.err
+    for image, kept in zip(grey_levels(tmp_path / "drawn"), expected, strict=True):
+        assert image == pytest.approx(kept, abs=2)
 
 
 def test_it_samples_scores_and_trains_on_as_when_it_was_frozen(frozen: Path, place: Path) -> None:

@@ -2,7 +2,8 @@
 
 It is to be called once a version, when `ncsnx.config.codec.SCHEMA_VERSION` has risen, by the program that writes that
 version: its result is committed, and never made anew. `vN/run` is what `ncsnx train` wrote, but for the names of this
-machine and its folders, and TensorBoard's events; `vN/expected.json` is what ncsnx makes of it.
+machine and its folders, and TensorBoard's events; `vN/export` is what `ncsnx export` made of it, and `vN/expected.json`
+what ncsnx makes of both.
 """
 
 import json
@@ -44,6 +45,8 @@ def main() -> int:
         place.mkdir()
         shutil.copytree(work / "runs/digits", place / "run", ignore=shutil.ignore_patterns("tensorboard", ".lock"))
         _forget_this_machine(place / "run", work)
+        _ncsnx("export", "digits", "--out", "export", "--grid", "0", *CPU, folder=work)
+        shutil.copytree(work / "export", place / "export")
         (place / "expected.json").write_text(json.dumps(expectation(work)) + "\n")
     return 0
 
