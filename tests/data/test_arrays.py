@@ -88,7 +88,7 @@ def test_every_image_is_in_one_split_with_channels_first(tmp_path: Path, kind: s
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npy")
     with pytest.raises(NcsnxError, match="isn't a regular file"):
-        open_arrays(Arrays(path=str(tmp_path / "a.npy"), image_size=8), tmp_path)
+        opened(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("kind", KINDS)
