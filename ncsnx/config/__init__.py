@@ -6,7 +6,20 @@ from ncsnx.config.model import NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NC
 from ncsnx.config.optimizer import SGD, Adam, Optimizer, RMSProp
 from ncsnx.config.registry import register
 from ncsnx.config.retention import Retention
-from ncsnx.config.sampler import AnnealedLangevin, Sampler
+from ncsnx.config.sampler import (
+    AnnealedLangevin,
+    ConsistentAnnealed,
+    DPMSolverPP,
+    DPMSolverPPSDE,
+    EulerAncestral,
+    Exponential,
+    Grid,
+    Heun,
+    Karras,
+    PredictorCorrector,
+    Sampler,
+    TrainedLevels,
+)
 from ncsnx.config.schedule import Geometric, Schedule, Uniform
 from ncsnx.config.variants import Config, variant
 
@@ -21,13 +34,21 @@ __all__ = [
     "Arrays",
     "CelebA",
     "Config",
+    "ConsistentAnnealed",
+    "DPMSolverPP",
+    "DPMSolverPPSDE",
     "Data",
     "DataOnDisk",
     "Digits",
     "Ema",
+    "EulerAncestral",
     "Experiment",
+    "Exponential",
     "Geometric",
+    "Grid",
+    "Heun",
     "Images",
+    "Karras",
     "Model",
     "NCSNDeeper",
     "NCSNv2",
@@ -36,12 +57,14 @@ __all__ = [
     "Optimizer",
     "OwnData",
     "Packed",
+    "PredictorCorrector",
     "RMSProp",
     "Retention",
     "Sampler",
     "Schedule",
     "ScoreMatching",
     "Snapshots",
+    "TrainedLevels",
     "Uniform",
     "register",
     "variant",

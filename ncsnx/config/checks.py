@@ -79,6 +79,12 @@ def fraction(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> No
         _refuse(attribute, "at least 0 and below 1", value)
 
 
+def positive_fraction(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts numbers in (0, 1]."""
+    if _number(value) and not 0 < value <= 1:
+        _refuse(attribute, "above 0 and at most 1", value)
+
+
 def between(low: int, high: int) -> Check:
     """Accepts numbers in [low, high]."""
 

@@ -1,14 +1,61 @@
 """Samplers as configuration. The algorithms are in `ncsnx.sampling`."""
 
+from typing import Literal
+
 import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.variants import Config, variant
 
+Start = Literal["uniform", "data", "noise"]
+
+
+@attrs.frozen(kw_only=True)
+class Grid(Config):
+    """The noise levels σ at which a sampler evaluates the network, as many as it makes steps."""
+
+
+@variant(Grid, "levels")
+@attrs.frozen(kw_only=True)
+class TrainedLevels(Grid):
+    """Of the trained levels as many as there are steps, evenly spread from the first to the last."""
+
+
+@attrs.frozen(kw_only=True)
+class FreeGrid(Grid):
+    """Levels between two ends, which by default are those of the schedule; for networks that take any σ (NCSNv2)."""
+
+    sigma_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
+    """The first level; None: σ_1. Few steps are better spent below the largest: blurred with a σ of some spread of the
+    data, images are noise already."""
+    sigma_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
+    """The last level, from which the result is denoised; None: σ_L."""
+
+
+@variant(Grid, "exponential")
+@attrs.frozen(kw_only=True)
+class Exponential(FreeGrid):
+    """A constant ratio."""
+
+
+@variant(Grid, "karras")
+@attrs.frozen(kw_only=True)
+class Karras(FreeGrid):
+    """Equal distances of σ^(1/ρ) (Karras et al. 2022, equation 5)."""
+
+    rho: float = attrs.field(default=7.0, validator=checks.positive)
+    """ρ: 1 is a constant difference; the larger, the more steps at small σ."""
+
 
 @attrs.frozen(kw_only=True)
 class Sampler(Config):
     """A way from noise to images along the scores of the network."""
+
+    @property
+    def start(self) -> Start:
+        """What images start from: uniform noise in the data's range, training images + σ_1 z, or normal noise of the
+        first level around the middle of the data's range."""
+        return "noise"
 
 
 @variant(Sampler, "ald")
@@ -27,3 +74,91 @@ class AnnealedLangevin(Sampler):
     """End with x + σ_L² s(x, σ_L)."""
     data_init: bool = False
     """Start from training images + σ_1 z instead of uniform noise."""
+
+    @property
+    def start(self) -> Start:
+        """Uniform noise, as published, or training images."""
+        return "data" if self.data_init else "uniform"
+
+
+@attrs.frozen(kw_only=True)
+class GridSampler(Sampler):
+    """A sampler of so many steps on a grid of σ, which ends with a step to σ = 0."""
+
+    steps: int = attrs.field(default=10, validator=checks.between(1, 1_000_000))
+    """Levels of the grid."""
+    grid: Grid = attrs.field(factory=Karras)
+    """Which levels."""
+
+
+@variant(Sampler, "cas")
+@attrs.frozen(kw_only=True)
+class ConsistentAnnealed(GridSampler):
+    """Consistent annealed sampling (Jolicoeur-Martineau et al. 2020, algorithm 2), of first or second order.
+
+    `steps` evaluations.
+    """
+
+    eta: float = attrs.field(default=1.0, validator=checks.positive_fraction)
+    """η = ε/σ_L²: the share of the noise that a step takes away. 1: each level begins with fresh noise."""
+    order: int = attrs.field(default=1, validator=checks.one_of(1, 2))
+    """1: as published; 2: towards the denoised image extrapolated to the middle of the step."""
+
+
+@variant(Sampler, "pc")
+@attrs.frozen(kw_only=True)
+class PredictorCorrector(GridSampler):
+    """Predictor-corrector sampling of the variance-exploding SDE (Song et al. 2021, algorithm 2).
+
+    steps · (corrector_steps + 1) evaluations; without a predictor steps · corrector_steps + 1.
+    """
+
+    predictor: Literal["reverse-diffusion", "ancestral", "none"] = "reverse-diffusion"
+    corrector: Literal["langevin", "ald"] = "langevin"
+    """'langevin': the step by the norms of noise and score, of each image; 'ald': by the level alone."""
+    corrector_steps: int = attrs.field(default=1, validator=checks.between(0, 1_000_000))
+    """Langevin steps a level."""
+    snr: float = attrs.field(default=0.16, validator=checks.positive)
+    """The signal-to-noise ratio r of a Langevin step."""
+
+
+@variant(Sampler, "heun")
+@attrs.frozen(kw_only=True)
+class Heun(GridSampler):
+    """Heun's rule with churn (Karras et al. 2022, algorithm 2); without churn the probability-flow ODE (algorithm 1).
+
+    2 · steps − 1 evaluations.
+    """
+
+    churn: float = attrs.field(default=0.0, validator=checks.not_negative)
+    """S_churn: fresh noise raises σ by min(S_churn/steps, √2 − 1) of it before each step."""
+    churn_min: float = attrs.field(default=0.0, validator=checks.not_negative)
+    """S_tmin: no churn below it."""
+    churn_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
+    """S_tmax: no churn above it; None: no such bound."""
+    noise_scale: float = attrs.field(default=1.0, validator=checks.positive)
+    """S_noise."""
+
+
+@variant(Sampler, "euler-ancestral")
+@attrs.frozen(kw_only=True)
+class EulerAncestral(GridSampler):
+    """Euler's rule with ancestral noise. `steps` evaluations."""
+
+    eta: float = attrs.field(default=1.0, validator=checks.not_negative)
+    """0: no noise, Euler's rule for the probability-flow ODE; 1: that of the reverse Markov chain."""
+
+
+@variant(Sampler, "dpmpp")
+@attrs.frozen(kw_only=True)
+class DPMSolverPP(GridSampler):
+    """DPM-Solver++ (2M) of the probability-flow ODE (Lu et al. 2022, algorithm 2). `steps` evaluations."""
+
+
+@variant(Sampler, "dpmpp-sde")
+@attrs.frozen(kw_only=True)
+class DPMSolverPPSDE(GridSampler):
+    """The SDE variant of DPM-Solver++ (2M) (Lu et al. 2022, equation 18). `steps` evaluations."""
+
+    eta: float = attrs.field(default=1.0, validator=checks.positive)
+    """1: as published; the larger, the more of the noise is fresh."""

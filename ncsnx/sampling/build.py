@@ -1,10 +1,28 @@
 """From a sampler's configuration to the sampler: the seam between `ncsnx.config` and this package."""
 
+import math
+from collections.abc import Sequence
 from functools import partial, singledispatch
 
-from ncsnx.config import AnnealedLangevin, Sampler
+from ncsnx.config.sampler import (
+    AnnealedLangevin,
+    ConsistentAnnealed,
+    DPMSolverPP,
+    DPMSolverPPSDE,
+    EulerAncestral,
+    GridSampler,
+    Heun,
+    PredictorCorrector,
+    Sampler,
+)
 from ncsnx.errors import NcsnxError
+from ncsnx.sampling.consistent import consistent_annealed
+from ncsnx.sampling.dpm_solver import dpm_solver_pp
+from ncsnx.sampling.euler_ancestral import euler_ancestral
+from ncsnx.sampling.grids import grid_of, on_grid
+from ncsnx.sampling.heun import stochastic_heun
 from ncsnx.sampling.langevin import annealed_langevin
+from ncsnx.sampling.predictor_corrector import predictor_corrector
 from ncsnx.sampling.state import SamplerFunction
 
 
@@ -39,6 +57,78 @@ def _(config: AnnealedLangevin) -> SamplerFunction:
 @evaluations.register
 def _(config: AnnealedLangevin, levels: int) -> int:
     return levels * config.steps_per_level + int(config.denoise)
+
+
+@build_sampler.register
+def _(config: ConsistentAnnealed) -> SamplerFunction:
+    return on_grid(partial(consistent_annealed, eta=config.eta, order=config.order), config.grid, config.steps)
+
+
+@build_sampler.register
+def _(config: PredictorCorrector) -> SamplerFunction:
+    function = partial(
+        predictor_corrector,
+        predictor=config.predictor,
+        corrector=config.corrector,
+        corrector_steps=config.corrector_steps,
+        snr=config.snr,
+    )
+    return on_grid(function, config.grid, config.steps)
+
+
+@evaluations.register
+def _(config: PredictorCorrector, levels: int) -> int:
+    predictions = 1 if config.predictor == "none" else config.steps
+    return config.steps * config.corrector_steps + predictions
+
+
+@build_sampler.register
+def _(config: Heun) -> SamplerFunction:
+    function = partial(
+        stochastic_heun,
+        churn=config.churn,
+        churn_min=config.churn_min,
+        churn_max=math.inf if config.churn_max is None else config.churn_max,
+        noise_scale=config.noise_scale,
+    )
+    return on_grid(function, config.grid, config.steps)
+
+
+@evaluations.register
+def _(config: Heun, levels: int) -> int:
+    return 2 * config.steps - 1
+
+
+@build_sampler.register
+def _(config: EulerAncestral) -> SamplerFunction:
+    return on_grid(partial(euler_ancestral, eta=config.eta), config.grid, config.steps)
+
+
+@build_sampler.register
+def _(config: DPMSolverPP) -> SamplerFunction:
+    return on_grid(partial(dpm_solver_pp, eta=0.0), config.grid, config.steps)
+
+
+@build_sampler.register
+def _(config: DPMSolverPPSDE) -> SamplerFunction:
+    return on_grid(partial(dpm_solver_pp, eta=config.eta), config.grid, config.steps)
+
+
+@evaluations.register
+def _(config: GridSampler, levels: int) -> int:
+    """One a step, where a sampler registers nothing else."""
+    return config.steps
+
+
+@singledispatch
+def first_sigma(config: Sampler, trained: Sequence[float]) -> float:
+    """σ of the noise that images start from. trained: the levels of the network."""
+    return trained[0]
+
+
+@first_sigma.register
+def _(config: GridSampler, trained: Sequence[float]) -> float:
+    return grid_of(config.grid, config.steps, trained)[0]
 
 
 def _unregistered(config: Sampler, function: str) -> str:

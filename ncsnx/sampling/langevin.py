@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ncsnx.sampling.evaluating import Evaluations
 from ncsnx.sampling.state import Constrain, Noise, Score, State
 
 
@@ -27,25 +28,17 @@ def annealed_langevin(
     x: (B, C, H, W), where to start. sigmas: σ_1 > … > σ_L. step_size: ε, the step at σ_L; that of level i is
     α = ε·(σ_i/σ_L)². Yields one state for each evaluation, then the result.
     """
-    constrain = constrain or _unconstrained
+    evaluate = Evaluations(score, constrain)
     sigma_last = sigmas[-1]
-    step = 0
     for sigma in sigmas:
         alpha = step_size * (sigma / sigma_last) ** 2
         for _ in range(steps_per_level):
-            x = constrain(x, sigma, step)
-            s = score(x, sigma)
-            yield State(step, sigma, x, denoised=x + sigma**2 * s, evaluations=step + 1)
-            x = x + alpha * s + math.sqrt(2 * alpha) * noise(step)
-            step += 1
+            state, s = evaluate(x, sigma)
+            yield state
+            x = state.x + alpha * s + math.sqrt(2 * alpha) * noise(state.step)
     if not denoise:
-        yield State(step, sigma_last, x, denoised=x, evaluations=step)
+        yield evaluate.result(x, sigma_last)
         return
-    x = constrain(x, sigma_last, step)
-    denoised = x + sigma_last**2 * score(x, sigma_last)
-    yield State(step, sigma_last, x, denoised, evaluations=step + 1)
-    yield State(step + 1, 0.0, denoised, denoised, evaluations=step + 1)
-
-
-def _unconstrained(x: Tensor, sigma: float, step: int) -> Tensor:
-    return x
+    state, _ = evaluate(x, sigma_last)
+    yield state
+    yield evaluate.result(state.denoised)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import attrs
+
 from ncsnx.config import (
     CIFAR10,
     FFHQ,
@@ -12,20 +14,30 @@ from ncsnx.config import (
     AnnealedLangevin,
     Arrays,
     CelebA,
+    ConsistentAnnealed,
     Digits,
+    DPMSolverPP,
+    DPMSolverPPSDE,
     Ema,
+    EulerAncestral,
     Experiment,
+    Exponential,
     Geometric,
+    Heun,
     Images,
+    Karras,
     NCSNDeeper,
     NCSNv2,
     NCSNv2Deeper,
     NCSNv2Deepest,
     Packed,
+    PredictorCorrector,
     Retention,
     RMSProp,
+    Sampler,
     ScoreMatching,
     Snapshots,
+    TrainedLevels,
     Uniform,
 )
 
@@ -218,4 +230,35 @@ def every_variant() -> dict[str, Experiment]:
             steps=1_500,
             retention=Retention(keep_last=3, keep_every=50_000, keep_best=True, optimizer_last=2),
         ),
+        **{f"sampler-{number}": sampled(sampler) for number, sampler in enumerate(SAMPLERS)},
     }
+
+
+SAMPLERS: tuple[Sampler, ...] = (
+    ConsistentAnnealed(steps=24, eta=0.25, order=2, grid=TrainedLevels()),
+    PredictorCorrector(
+        steps=100,
+        predictor="ancestral",
+        corrector="ald",
+        corrector_steps=2,
+        snr=0.075,
+        grid=Exponential(sigma_max=20.0, sigma_min=0.02),
+    ),
+    Heun(
+        steps=18,
+        churn=40.0,
+        churn_min=0.05,
+        churn_max=50.0,
+        noise_scale=1.003,
+        grid=Karras(rho=3.0, sigma_max=10.0, sigma_min=0.03),
+    ),
+    EulerAncestral(steps=20, eta=0.5, grid=Exponential()),
+    DPMSolverPP(steps=12, grid=Exponential()),
+    DPMSolverPPSDE(steps=8, eta=2.0, grid=TrainedLevels()),
+)
+"""Those of few steps, every field at another value than its default."""
+
+
+def sampled(sampler: Sampler) -> Experiment:
+    """A minimal experiment with this sampler."""
+    return attrs.evolve(minimal(), name="sampled", sampler=sampler)

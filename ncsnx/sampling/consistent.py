@@ -1,0 +1,63 @@
+"""Consistent annealed sampling: Jolicoeur-Martineau et al. 2020 (arXiv 2009.05475), algorithm 2.
+
+Annealed Langevin dynamics leaves more noise in x than the level names; here the noise that is added is chosen so that,
+for a perfect score, exactly that of the next level remains.
+
+With order 2 the step aims at the denoised image that the last two evaluations let expect at the middle of the step, in
+ln σ, as DPM-Solver++ does (arXiv 2211.01095, algorithm 2). With η = 1 no noise is carried over, so that a network that
+doesn't know σ can't mistake it: noise that is left from level to level is what breaks deterministic solvers there.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.sampling.evaluating import Evaluations
+from ncsnx.sampling.state import Constrain, Noise, Score, State
+
+
+@torch.no_grad()
+def consistent_annealed(
+    score: Score,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: Noise,
+    eta: float,
+    order: int = 1,
+    constrain: Constrain | None = None,
+) -> Iterator[State]:
+    """One step a level: x ← x + η (D − x) + β σ_{i+1} z with γ = σ_i/σ_{i+1} and β = √(1 − (1 − η)² γ²); then denoised.
+
+    x: (B, C, H, W) with noise of σ_1. D = x + σ_i² s is the denoised x; with order 2, of the steps after the first,
+    D + (D − D_before) h/2h_before instead, h = ln γ. eta: η = ε/σ_L², the share of the noise that a step takes away; 1
+    takes all of it, and each level begins with fresh noise. L evaluations. Raises NcsnxError where (1 − η) γ > 1: then
+    more noise remains than the next level has.
+    """
+    evaluate = Evaluations(score, constrain)
+    before: Tensor | None = None
+    h_before = 0.0
+    for sigma, sigma_next in pairwise(sigmas):
+        kept = (1 - eta) * sigma / sigma_next
+        if kept > 1 + 1e-9:
+            least = 1 - sigma_next / sigma
+            raise NcsnxError(
+                f"consistent annealed sampling can't go from σ = {sigma:g} to {sigma_next:g} with eta={eta:g}: more "
+                f"noise would remain than that; try sampler.eta={math.ceil(100 * least) / 100:g} or more levels"
+            )
+        state, s = evaluate(x, sigma)
+        yield state
+        beta = math.sqrt(max(0.0, 1 - kept**2))
+        h, taken = math.log(sigma / sigma_next), sigma**2 * s
+        if order == 2:
+            if before is not None:
+                taken = taken + (state.denoised - before) * h / (2 * h_before)
+            before, h_before = state.denoised, h
+        x = state.x + eta * taken + beta * sigma_next * noise(state.step)
+    state, _ = evaluate(x, sigmas[-1])
+    yield state
+    yield evaluate.result(state.denoised)

@@ -1,0 +1,77 @@
+"""Predictor-corrector sampling of the variance-exploding SDE dx = √(dσ²/dt) dw: Song et al. 2021 (arXiv 2011.13456).
+
+Algorithm 2 with the predictors of appendix E (reverse diffusion) and F (ancestral), and the corrector of algorithm 4.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ncsnx.sampling.evaluating import Evaluations, to_zero
+from ncsnx.sampling.state import Constrain, Noise, Score, State
+
+Predictor: TypeAlias = Literal["reverse-diffusion", "ancestral", "none"]
+Corrector: TypeAlias = Literal["langevin", "ald"]
+
+_StepSize: TypeAlias = Callable[[Tensor, Tensor, float], Tensor | float]
+
+
+@torch.no_grad()
+def predictor_corrector(
+    score: Score,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: Noise,
+    predictor: Predictor,
+    corrector: Corrector,
+    corrector_steps: int,
+    snr: float,
+    constrain: Constrain | None = None,
+) -> Iterator[State]:
+    """At each level `corrector_steps` Langevin steps, then the predictor to the next level; the last one denoises.
+
+    x: (B, C, H, W) with noise of σ_1. corrector: the step is 2(snr ‖z‖/‖s‖)² with norms of each image ('langevin'), or
+    2(snr σ)² ('ald': with snr = √(ε/2)/σ_L that is annealed Langevin dynamics' own, method 4 of the same paper).
+    L · (corrector_steps + 1) evaluations; without a predictor L · corrector_steps + 1.
+    """
+    evaluate = Evaluations(score, constrain)
+    step_size: _StepSize = _by_norms if corrector == "langevin" else _by_level
+    draws = 0
+    for sigma, sigma_next in to_zero(sigmas):
+        for _ in range(corrector_steps):
+            state, s = evaluate(x, sigma)
+            yield state
+            z = noise(draws)
+            draws += 1
+            step = 2 * step_size(s, z, sigma) * snr**2
+            x = state.x + step * s + (2 * step) ** 0.5 * z
+        if predictor == "none" and sigma_next > 0:
+            continue
+        state, s = evaluate(x, sigma)
+        yield state
+        x = state.x + (sigma**2 - sigma_next**2) * s
+        if sigma_next > 0:
+            x = x + _added(predictor, sigma, sigma_next) * noise(draws)
+            draws += 1
+    yield evaluate.result(x)
+
+
+def _added(predictor: Predictor, sigma: float, sigma_next: float) -> float:
+    """The standard deviation of the noise that a predictor adds."""
+    taken = math.sqrt(sigma**2 - sigma_next**2)
+    return taken if predictor == "reverse-diffusion" else sigma_next * taken / sigma
+
+
+def _by_norms(s: Tensor, z: Tensor, sigma: float) -> Tensor:
+    """(‖z‖/‖s‖)² of each image, (B, 1, 1, 1): what one image does must not depend on its batch."""
+    squares = [(one.double() ** 2).sum(dim=(1, 2, 3), keepdim=True) for one in (z, s)]
+    ratio = squares[0] / squares[1].clamp_min(torch.finfo(torch.float64).tiny)
+    return ratio.to(s.dtype)
+
+
+def _by_level(s: Tensor, z: Tensor, sigma: float) -> float:
+    return sigma**2

@@ -1,0 +1,222 @@
+"""Every sampler against what is known exactly: counts, limits of each other, closed forms, a mixture's moments."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import (
+    AnnealedLangevin,
+    ConsistentAnnealed,
+    DPMSolverPP,
+    DPMSolverPPSDE,
+    EulerAncestral,
+    Exponential,
+    Heun,
+    Karras,
+    PredictorCorrector,
+    Sampler,
+    TrainedLevels,
+)
+from ncsnx.errors import NcsnxError
+from ncsnx.sampling import RecordedNoise, SeededNoise, State, build_sampler, evaluations
+from ncsnx.sampling.grids import grid_of
+from ncsnx.sampling.noise import initial_normal
+from tests.sampling.toy import DEVIATION, MEAN, SHAPE, SIGMAS, gaussian_score
+
+SAMPLERS: list[Sampler] = [
+    AnnealedLangevin(step_size=1e-3, steps_per_level=3),
+    AnnealedLangevin(step_size=1e-3, steps_per_level=3, denoise=False),
+    ConsistentAnnealed(steps=8),
+    ConsistentAnnealed(steps=12, eta=0.5, order=2),
+    PredictorCorrector(steps=6),
+    PredictorCorrector(steps=6, predictor="ancestral", corrector_steps=2),
+    PredictorCorrector(steps=6, corrector_steps=0),
+    PredictorCorrector(steps=5, predictor="none", corrector="ald", grid=TrainedLevels()),
+    Heun(steps=7),
+    Heun(steps=7, churn=5.0, churn_min=0.1, churn_max=0.8, noise_scale=1.003),
+    EulerAncestral(steps=9),
+    EulerAncestral(steps=9, eta=0.0),
+    DPMSolverPP(steps=8),
+    DPMSolverPP(steps=1),
+    DPMSolverPPSDE(steps=8),
+    DPMSolverPPSDE(steps=8, eta=3.0, grid=Exponential(sigma_max=0.8, sigma_min=0.1)),
+]
+DETERMINISTIC: list[Sampler] = [Heun(), DPMSolverPP(), EulerAncestral(eta=0.0)]
+
+
+def run(
+    config: Sampler, indices: Tensor, *, sigmas: Sequence[float] = SIGMAS, seed: int = 5, shape: tuple[int, ...] = SHAPE
+) -> list[State]:
+    x = initial_normal(seed, indices, shape, mean=0.5, sigma=sigmas[0])
+    noise = SeededNoise(seed=seed, indices=indices, shape=shape)
+    return list(build_sampler(config)(gaussian_score, x, sigmas, noise=noise))
+
+
+@pytest.mark.parametrize("config", SAMPLERS, ids=repr)
+def test_a_state_comes_with_each_evaluation_and_there_are_as_many_as_said(config: Sampler) -> None:
+    states = run(config, torch.arange(3))
+    said = evaluations(config, len(SIGMAS))
+    assert [state.step for state in states] == list(range(said + 1))
+    assert [state.evaluations for state in states] == [*range(1, said + 1), said]
+    for state in states[:-1]:
+        torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
+    last = states[-1]
+    assert last.denoised is last.x
+    is_denoised = not (isinstance(config, AnnealedLangevin) and not config.denoise)
+    assert last.sigma == (0.0 if is_denoised else SIGMAS[-1])
+    assert bool(torch.isfinite(last.x).all())
+
+
+@pytest.mark.parametrize("config", SAMPLERS, ids=repr)
+def test_what_an_image_becomes_does_not_depend_on_the_others(config: Sampler) -> None:
+    together = run(config, torch.arange(6))[-1].x
+    apart = torch.cat([run(config, torch.tensor(part))[-1].x for part in ([0, 1], [2], [3, 4, 5])])
+    assert torch.equal(together, apart)
+    assert not torch.equal(together, run(config, torch.arange(6), seed=6)[-1].x)
+
+
+@pytest.mark.parametrize("config", DETERMINISTIC, ids=repr)
+def test_a_solver_of_the_ode_draws_no_noise(config: Sampler) -> None:
+    def refused(k: int) -> Tensor:
+        raise AssertionError("it drew noise")
+
+    list(build_sampler(config)(gaussian_score, torch.ones(2, *SHAPE), SIGMAS, noise=refused))
+
+
+def closed_form(x: Tensor, start: float, end: float) -> Tensor:
+    """Where the probability-flow ODE brings x from σ = start to σ = end, for the score of N(MEAN, DEVIATION²)."""
+    return MEAN + (x - MEAN) * math.sqrt((DEVIATION**2 + end**2) / (DEVIATION**2 + start**2))
+
+
+@pytest.mark.parametrize(
+    ("config", "order"), [(Heun, 2), (DPMSolverPP, 2), (lambda **k: EulerAncestral(eta=0, **k), 1)]
+)
+def test_solvers_of_the_ode_converge_to_its_solution_with_their_order(config: type[Sampler], order: int) -> None:
+    x = torch.linspace(-2, 3, 12).double().view(2, 1, 2, 3)
+    grid = Exponential()  # ends at σ = 0.01, below which the step to 0 is of first order and small
+    sigmas = (1.0, 0.1, 0.01)
+    errors = []
+    for steps in (40, 80):
+        states = list(
+            build_sampler(config(steps=steps, grid=grid))(
+                gaussian_score, x, sigmas, noise=RecordedNoise(torch.zeros(0))
+            )
+        )
+        before_last = next(state for state in reversed(states) if state.sigma > 0)
+        errors.append(float((before_last.x - closed_form(x, 1.0, before_last.sigma)).abs().max()))
+    # halving the step divides the error by 2^order; 10 % for the terms of higher order
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
+
+
+def mixture_score(x: Tensor, sigma: float) -> Tensor:
+    """Of ⅓ N(0.2, 0.05²) + ⅔ N(0.8, 0.1²) in each of the pixels, blurred with σ."""
+    variances = torch.tensor([0.05**2, 0.1**2]) + sigma**2
+    centred = x.unsqueeze(-1) - torch.tensor([0.2, 0.8])
+    logits = torch.log(torch.tensor([1 / 3, 2 / 3])) - 0.5 * torch.log(variances) - centred**2 / (2 * variances)
+    return (torch.softmax(logits, dim=-1) * -centred / variances).sum(dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("config", "bias"),
+    [
+        (AnnealedLangevin(step_size=2e-5, steps_per_level=10), 0.02),
+        (ConsistentAnnealed(steps=200, eta=0.1), 0.01),
+        (ConsistentAnnealed(steps=200, eta=0.1, order=2), 0.01),
+        (PredictorCorrector(steps=100, snr=0.08, corrector="ald"), 0.01),
+        (PredictorCorrector(steps=100, predictor="ancestral", snr=0.08), 0.01),
+        (Heun(steps=60), 0.005),
+        (Heun(steps=60, churn=20.0), 0.005),
+        (EulerAncestral(steps=200), 0.01),
+        (DPMSolverPP(steps=60), 0.005),
+        (DPMSolverPPSDE(steps=200), 0.01),
+    ],
+    ids=repr,
+)
+def test_every_sampler_converges_to_a_mixture(config: Sampler, bias: float) -> None:
+    """Share of the modes, mean and spread of each: 5 standard errors, and what so many steps leave of a bias."""
+    count, levels = 500, tuple(5.0 * (0.01 / 5.0) ** (number / 49) for number in range(50))
+    indices = torch.arange(count)
+    x = initial_normal(1, indices, SHAPE, mean=0.5, sigma=levels[0])
+    *_, last = build_sampler(config)(mixture_score, x, levels, noise=SeededNoise(seed=1, indices=indices, shape=SHAPE))
+    values = last.x.double().flatten()
+    n = values.numel()
+    low, high = values[values < 0.45], values[values >= 0.45]
+    # the share of N(0.8, 0.1²) below 0.45 is 2e-4
+    assert len(low) / n == pytest.approx(1 / 3, abs=5 * math.sqrt(2 / 9 / n) + bias)
+    for part, mean, deviation in ((low, 0.2, 0.05), (high, 0.8, 0.1)):
+        assert float(part.mean()) == pytest.approx(mean, abs=5 * deviation / math.sqrt(len(part)) + bias * deviation)
+        # denoising at σ = 0.01 narrows a mode of 0.05 by 2 %
+        assert float(part.std()) == pytest.approx(deviation, rel=5 / math.sqrt(2 * len(part)) + 0.04 + 2 * bias)
+
+
+def test_consistent_annealing_keeps_the_noise_of_each_level() -> None:
+    count, true = 400, torch.full(SHAPE, 0.3)
+
+    def perfect(x: Tensor, sigma: float) -> Tensor:
+        return -(x - true) / sigma**2
+
+    indices = torch.arange(count)
+    x = true + SIGMAS[0] * SeededNoise(2, indices, SHAPE)(99)
+    for config in (ConsistentAnnealed(steps=5, eta=0.7, grid=TrainedLevels()), ConsistentAnnealed(steps=20, eta=0.3)):
+        states = list(build_sampler(config)(perfect, x, SIGMAS, noise=SeededNoise(2, indices, SHAPE)))
+        for state in states[:-1]:
+            variance = float(((state.x - true) ** 2).double().mean())
+            # the standard error of the variance of n normal values is its √(2/n)th part
+            assert variance == pytest.approx(state.sigma**2, rel=5 * math.sqrt(2 / state.x.numel()))
+
+
+def test_annealed_langevin_is_the_corrector_of_its_own_step_without_a_predictor() -> None:
+    step_size, steps_per_level = 1e-3, 4
+    published = AnnealedLangevin(step_size=step_size, steps_per_level=steps_per_level)
+    snr = math.sqrt(step_size / 2) / SIGMAS[-1]
+    same = PredictorCorrector(
+        steps=len(SIGMAS),
+        grid=TrainedLevels(),
+        predictor="none",
+        corrector="ald",
+        corrector_steps=steps_per_level,
+        snr=snr,
+    )
+    first, second = (run(config, torch.arange(4)) for config in (published, same))
+    assert len(first) == len(second)
+    for ours, theirs in zip(first, second, strict=True):
+        torch.testing.assert_close(ours.x, theirs.x, rtol=1e-5, atol=1e-6)
+
+
+def test_consistent_annealing_of_second_order_is_the_sde_solver_with_nothing_but_fresh_noise() -> None:
+    consistent, limit = ConsistentAnnealed(steps=8, order=2), DPMSolverPPSDE(steps=8, eta=1e3)
+    first, second = (run(config, torch.arange(4))[-1].x for config in (consistent, limit))
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_grids_go_from_the_first_to_the_last_level_as_they_say() -> None:
+    assert grid_of(TrainedLevels(), 3, SIGMAS) == [1.0, 0.25, 0.05]
+    assert grid_of(TrainedLevels(), 5, SIGMAS) == list(SIGMAS)
+    exponential = grid_of(Exponential(), 9, SIGMAS)
+    assert [exponential[0], exponential[-1]] == pytest.approx([1.0, 0.05])
+    assert [a / b for a, b in pairwise(exponential)] == pytest.approx([20 ** (1 / 8)] * 8)
+    karras = grid_of(Karras(rho=3, sigma_max=8.0, sigma_min=1.0), 3, SIGMAS)
+    assert karras == pytest.approx([8.0, 1.5**3, 1.0])
+    assert grid_of(Karras(rho=1), 3, SIGMAS) == pytest.approx([1.0, 0.525, 0.05])
+    for config in (TrainedLevels(), Exponential(), Karras()):
+        assert grid_of(config, 1, SIGMAS) == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (
+            ConsistentAnnealed(steps=5, eta=0.2, grid=TrainedLevels()),
+            r"can't go from σ = 1 to 0\.5 with eta=0\.2.*eta=0\.5 or",
+        ),
+        (DPMSolverPP(steps=6, grid=TrainedLevels()), "steps=6 on the trained levels, of which there are 5"),
+        (DPMSolverPP(grid=Karras(sigma_min=2.0)), "goes from σ = 1 down to 2"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused_with_what_to_type(config: Sampler, told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        run(config, torch.arange(1))
