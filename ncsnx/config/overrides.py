@@ -171,6 +171,7 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
             raise _unknown(override, root, parts[:depth], cls)
         declared: Any = optional_of(field.type) or field.type
         last = depth == len(parts) - 1
+        _fill(values, field)
         if last and is_family(declared):
             missing = "".join(f"; {error}" for error in plugin_errors())
             tag = _one_of(override.text, list(variants(declared)), override.path, missing)
@@ -189,6 +190,14 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
             raise OverrideError(
                 f"{override.path}: {'.'.join(parts[: depth + 1])} is a single value, nothing lies under it"
             )
+
+
+def _fill(values: dict[str, Any], field: "attrs.Attribute[Any]") -> None:
+    """Writes out a part that is to be changed: a variant that was just put in its place lacks its defaults."""
+    factory = getattr(field.default, "factory", None)
+    if field.name not in values and factory is not None:
+        default = factory()
+        values[field.name] = unstructure(default) if isinstance(default, Config) else default
 
 
 def _refuse_contradictions(overrides: list[Override]) -> None:

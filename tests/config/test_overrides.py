@@ -2,7 +2,22 @@
 
 import pytest
 
-from ncsnx.config import SGD, Adam, CelebA, Digits, Ema, Experiment, Geometric, NCSNv2Deeper, Snapshots, Uniform
+from ncsnx.config import (
+    SGD,
+    Adam,
+    CelebA,
+    ConsistentAnnealed,
+    Digits,
+    Ema,
+    Experiment,
+    Exponential,
+    Geometric,
+    Heun,
+    Karras,
+    NCSNv2Deeper,
+    Snapshots,
+    Uniform,
+)
 from ncsnx.config.overrides import OverrideError, apply_overrides, apply_sampler_overrides, parse_overrides
 from tests.config.examples import every_variant, minimal
 
@@ -29,6 +44,15 @@ def test_a_swap_keeps_what_has_no_default_in_both() -> None:
     assert changed("schedule=uniform").schedule == Uniform(sigma_max=5.0, levels=24)
     with pytest.raises(OverrideError, match=r"data.category: is required by lsun, but missing .*add data.category=…"):
         changed("data=lsun")
+
+
+def test_a_variant_within_a_variant_that_was_just_put_in_its_place_can_be_changed_too() -> None:
+    experiment = changed("sampler.grid.sigma_max=3", "sampler=heun", "sampler.churn=20")
+    assert experiment.sampler == Heun(churn=20.0, grid=Karras(sigma_max=3.0))
+    experiment = changed("sampler.grid.sigma_min=0.05", "sampler.grid=exponential", "sampler=cas")
+    assert experiment.sampler == ConsistentAnnealed(grid=Exponential(sigma_min=0.05))
+    with pytest.raises(OverrideError, match=r"sampler\.grid\.rho: no such field in sampler\.grid \(exponential\)"):
+        changed("sampler=cas", "sampler.grid=exponential", "sampler.grid.rho=3")
 
 
 def test_naming_the_variant_that_is_there_changes_nothing() -> None:
