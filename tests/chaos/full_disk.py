@@ -29,7 +29,10 @@ from tests.training.tiny import CPU, Result, damage, files, steps_of, training
 
 TRAIN = training("steps=6", "checkpoint_every=3")
 RETAIN = training("steps=9", "checkpoint_every=3", "retention.keep_last=2", "retention.optimizer_last=1")
-RESUME = training("steps=9", "checkpoint_every=3", "retention.optimizer_last=1", "snapshots=none")
+RESUME = [
+    *training("steps=9", "checkpoint_every=3", "retention.optimizer_last=1", "snapshots=none"),
+    f"note={'long ' * 1_000}",  # so that config.json takes more pages than origins.json, which is written before it
+]
 """Of a run of TRAIN: more steps, and other values that may change. What is removed last is the last that is written."""
 CLASSIFIER = ("features.steps=30", "features.width=8")
 """One of seconds: what it is good for isn't what these trials are about."""
@@ -348,10 +351,11 @@ def prepared(folder: Path) -> list[Job]:
 
 
 def _resuming(folder: Path, trained: Path) -> Job:
-    """Training on, where numbers were recorded after the last checkpoint."""
+    """Training on, where numbers were recorded after the last checkpoint, and so many that they take several pages."""
     before = Path(shutil.copytree(trained, folder / "begun"))
     with (before / "runs/digits/metrics.jsonl").open("a") as metrics:
-        metrics.write(json.dumps({"step": 7, "loss": 1.0, "lr": 0.001}) + "\n")
+        for step in [6] * 300 + [7]:
+            metrics.write(json.dumps({"step": step, "loss": 1.0, "lr": 0.001}) + "\n")
     return _done(Job("resume", RESUME, before, folder / "resumed", ()))
 
 

@@ -29,22 +29,22 @@ CURVES = ("loss/training", "loss/held_out")
 def finish(*command: str, folder: Path) -> Result:
     """`ncsnx COMMAND` as a process that is left to end by itself."""
     with start(*command, folder=folder) as process:
-        try:
-            out, err = process.communicate(timeout=PATIENCE_S)
-        except BaseException:
-            process.kill()
-            raise
-    return Result(process.returncode, out, err)
+        return result_of(process)
 
 
 def finish_after(prelude: str, *command: str, folder: Path) -> Result:
     """`ncsnx COMMAND` as a process that first runs `prelude`, Python that changes its world."""
     with start_after(prelude, *command, folder=folder) as process:
-        try:
-            out, err = process.communicate(timeout=PATIENCE_S)
-        except BaseException:
-            process.kill()
-            raise
+        return result_of(process)
+
+
+def result_of(process: "subprocess.Popen[str]") -> Result:
+    """How a process ends, which it must within PATIENCE_S; else it is killed, and the trials end."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    except BaseException:
+        process.kill()
+        raise
     return Result(process.returncode, out, err)
 
 
