@@ -13,8 +13,8 @@ LOOK_AFTER_S = 180.0
 
 
 def half_written(place: Path) -> set[str]:
-    """The names of the temporary folders in which checkpoints of `place`'s run are, or were, being written."""
-    return {path.name for path in (place / "runs/digits/checkpoints").glob(".step-*.tmp-*")}
+    """The names of the temporary folders in which checkpoints of `place`'s runs are, or were, being written."""
+    return {path.name for path in place.glob("runs/*/checkpoints/.step-*.tmp-*")}
 
 
 def wait_for_write(place: Path, process: "subprocess.Popen[str]", number: int, before: set[str]) -> None:
