@@ -38,52 +38,55 @@ CLASSIFIER = ("features.steps=30", "features.width=8")
 """One of seconds: what it is good for isn't what these trials are about."""
 ADVANCED = 8
 """So many small files take a page each before the large ones begin."""
+_NEW_RUN = ("config.json", "origins.json", "experiment.py", "checkpoints", ".lock", ".holder.json", "segments.jsonl")
+_PARTS = tuple(f"checkpoints/*/{name}.safetensors" for name in ("ema", "model", "optimizer"))
+_CHECKPOINT = ("checkpoints/*", *_PARTS, "checkpoints/*/state.json", "checkpoints/*/manifest.json")
 SITES = {
     "train": (
-        "runs",
-        "runs/digits",
-        "config.json",
-        "origins.json",
-        "experiment.py",
-        ".lock",
-        ".holder.json",
-        "segments.jsonl",
-        "log.txt",
-        "metrics.jsonl",
-        "tensorboard/*",
-        "checkpoints/*/ema.safetensors",
-        "checkpoints/*/model.safetensors",
-        "checkpoints/*/optimizer.safetensors",
-        "checkpoints/*/state.json",
-        "checkpoints/*/manifest.json",
-        "checkpoints",
-        "checkpoints/*",
-        "snapshots",
-        "snapshots/*",
+        *("runs/digits", "runs/digits"),
+        *_NEW_RUN,
+        *("log.txt", "metrics.jsonl", "tensorboard", "tensorboard/*"),
+        *_CHECKPOINT,
+        *("snapshots", "snapshots/*.png"),
     ),
-    "sample": ("images", "images/images/*", "images/frames/*", "images/samples.safetensors", "images/film.gif"),
-    "fid": ("fid/*/.parts/*/*.safetensors", "fid/*/scores.json", "fid/*/scores.png", "fid/*/scores.svg"),
-    "loss": ("loss/*/scores.json", "loss/*/losses.png", "loss/*/losses.svg"),
-    "retain": ("checkpoints/*/manifest.json",),
-    "import": (
-        "runs/cifar10",
-        "config.json",
-        "checkpoints/*/ema.safetensors",
-        "checkpoints/*/model.safetensors",
-        "checkpoints/*/optimizer.safetensors",
-        "checkpoints/*/state.json",
-        "checkpoints/*/manifest.json",
+    "retain": ("retention: checkpoints/*/manifest.json", *_CHECKPOINT),
+    "resume": (
+        *(".holder.json", "log.txt", "segments.jsonl", "origins.json", "config.json", "metrics.jsonl"),
+        *_CHECKPOINT[1:],
+        "retention: checkpoints/*/manifest.json",
     ),
-    "export": ("exported", "exported/model.safetensors", "exported/config.json", "exported/README.md"),
-    "redraw": ("loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
+    "repair": (".holder.json", "repair: checkpoints/*/manifest.json", "repair: unsound/*"),
+    "import": ("runs/cifar10", "runs/cifar10", *_NEW_RUN, "log.txt", *_CHECKPOINT),
+    "sample": (
+        *("images", "images/.lock", "images/.holder.json", "images/.parts", "images/.parts/*.safetensors"),
+        *("images/protocol.json", "images/samples.safetensors", "images/images", "images/images/*.png"),
+        *("images/grid.png", "images/frames", "images/frames/*.png", "images/film.gif"),
+    ),
+    "fid": (
+        *("fid/*", "fid/*", "fid/*/.lock", "fid/*/.holder.json", "fid/*/.parts/*", "fid/*/.parts/*/*.safetensors"),
+        *("fid/*/scores.json", "fid/*/scores.png", "fid/*/scores.svg"),
+    ),
+    "loss": (
+        *("loss/*", "loss/*", "loss/*/.lock", "loss/*/.holder.json"),
+        *("loss/*/scores.json", "loss/*/losses.png", "loss/*/losses.svg"),
+    ),
+    "export": tuple(
+        f"exported{name}" for name in ("", "/model.safetensors", "/samples.png", "/README.md", "/config.json")
+    ),
+    "redraw fid": ("fid/*/scores.csv", "fid/*/scores.png", "fid/*/scores.svg"),
+    "redraw loss": ("loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
     "reference": (
+        *("cache/classifier", "cache/classifier/*", "cache/references/.*", "cache/references/*"),
         "cache/classifier/*/weights.safetensors",
         "cache/classifier/*/classifier.json",
         "cache/references/*/statistics.safetensors",
         "cache/references/*/reference.json",
     ),
 }
-"""What must have been hit, at the least, where small disks can be mounted."""
+"""What must have been hit, at the least, where small disks can be mounted.
+
+A folder that stands here twice was hit once for itself, and once for the one around it.
+"""
 _LINE = re.compile(
     r"(?P<before>.*?)can't write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)(?:;|$)"
 )
@@ -333,8 +336,8 @@ def prepared(folder: Path) -> list[Job]:
     exporting = ["export", "digits", "--out", "exported", "--license", "mit", "--grid", "2"]
     for name, command, made in (
         ("sample", sampling, ("images/*/*", "images/samples.safetensors", "images/*.png", "images/film.gif")),
-        ("fid", measuring, ("runs/digits/fid/*/scores.csv",)),
-        ("loss", losses, ("runs/digits/loss/*/scores.csv",)),
+        ("fid", measuring, _table("fid")),
+        ("loss", losses, _table("loss")),
         ("reference", reference, ()),
         ("export", exporting, ("exported/*.safetensors", "exported/config.json", "exported/*.png")),
     ):
@@ -342,12 +345,21 @@ def prepared(folder: Path) -> list[Job]:
         shutil.copytree(trained, after)
         must(finish(*command, *CPU, folder=after))
         jobs.append(Job(name, [*command, *CPU], trained, after, made))
-    undrawn = Path(shutil.copytree(folder / "loss", folder / "undrawn"))
-    for path in undrawn.glob("runs/digits/loss/*/*"):
-        if path.name not in ("scores.json", ".lock"):  # the table comes first, and finds the space of what went before
-            path.unlink()
-    jobs.append(Job("redraw", [*losses, *CPU], undrawn, folder / "loss", ("runs/digits/loss/*/scores.csv",)))
+    jobs += [_redrawing(folder, "fid", [*measuring, *CPU]), _redrawing(folder, "loss", [*losses, *CPU])]
     return jobs
+
+
+def _table(sweep: str) -> tuple[str, ...]:
+    return (f"runs/digits/{sweep}/*/scores.csv",)
+
+
+def _redrawing(folder: Path, sweep: str, command: list[str]) -> Job:
+    """A sweep that is drawn anew: in a first one the table, which comes first, finds the space of what went before."""
+    undrawn = Path(shutil.copytree(folder / sweep, folder / f"undrawn-{sweep}"))
+    for path in undrawn.glob(f"runs/digits/{sweep}/*/*"):
+        if path.is_file() and path.name not in ("scores.json", ".lock"):
+            path.unlink()
+    return Job(f"redraw {sweep}", command, undrawn, folder / sweep, _table(sweep))
 
 
 def _resuming(folder: Path, trained: Path) -> Job:

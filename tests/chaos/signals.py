@@ -27,7 +27,7 @@ from tests.training.tiny import CPU, files, lines, start, steps_of, training
 
 OVERHEAD_S = 2.5
 """What Python takes to end on a busy machine, which is no part of the work."""
-BIG_FILE_BYTES = 6 * 2**30
+BIG_FILE_BYTES = 3 * 2**30
 """Of zeros that take no room on the disk: seconds of hashing."""
 PUBLISHED = 24
 """Files that are imported from one folder."""
@@ -150,7 +150,7 @@ def phases(start_s: float) -> list[Phase]:
             command=DOCTOR,
             moment=reading(part_file("optimizer")),
             origin="padded",
-            within_s=1.0,
+            within_s=0.7,
             resumes=False,
             leaves_all=True,
         ),
