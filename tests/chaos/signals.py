@@ -31,7 +31,6 @@ PADDING_MIB = 3 * 2**10
 """Zeros at the end of a file, which take no room on the disk: seconds of hashing."""
 PUBLISHED = 24
 """Files that are imported from one folder."""
-STRUCK = "signals that struck the write of a checkpoint"
 MADE_UP = "held-out losses made up for"
 
 TRAINING = training("steps=24", "checkpoint_every=6", "eval_every=4", "log_every=1")
@@ -192,7 +191,7 @@ def trials(tally: Tally, folder: Path) -> None:
             allowed = f"of {phase.allowed_s + OVERHEAD_S:.1f} s"
             tally.facts.append(f"{phase.name}: {len(ended)} stopped, the slowest after {max(ended):.2f} s {allowed}")
     tally.require("start, stopped by ncsnx", tally.also[_by_itself("start")], 1)
-    for what in (STRUCK, MADE_UP):
+    for what in (_struck("writing a checkpoint"), MADE_UP):
         tally.require(what, tally.also[what], 1)
     for number in range(3):
         _second_interrupt(tally, number, folder)
@@ -237,6 +236,10 @@ def _by_itself(phase: str) -> str:
     return f"stopped by ncsnx, exit 143: {phase}"
 
 
+def _struck(phase: str) -> str:
+    return f"signals while a checkpoint was being written: {phase}"
+
+
 def _trial(
     tally: Tally, phase: Phase, number: int, folder: Path, chance: random.Random, straight: Path | None
 ) -> float | None:
@@ -262,7 +265,8 @@ def _trial(
     if took_s > phase.allowed_s + OVERHEAD_S:
         problems.append(f"it took {took_s:.1f} s to end")
     problems += _half_done(place, phase)
-    tally.count(STRUCK, int(struck))
+    if struck:
+        tally.count(_struck(phase.name))
     tally.count(_by_itself(phase.name) if result.code > 0 else f"stopped before ncsnx had begun: {phase.name}")
     if straight is not None:
         owed = _owes_a_loss(place)
