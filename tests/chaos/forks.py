@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.training.tiny import Result
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [

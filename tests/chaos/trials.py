@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 # long enough to be struck anywhere: 8 checkpoints, 4 grids, held-out losses between them
 LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 CURVES = ("loss/training", "loss/held_out")
 
 
