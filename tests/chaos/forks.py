@@ -10,12 +10,13 @@ import resource
 import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.training.tiny import Result
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
@@ -37,24 +38,34 @@ _FORKS.set_forkserver_preload(
 
 
 def finish(*command: str, folder: Path, bytes_a_file: int | None = None) -> Result:
-    """`ncsnx COMMAND` in `folder`, its messages only. bytes_a_file: no file that it writes can be longer."""
-    reader, writer = _FORKS.Pipe(duplex=False)
-    process = _FORKS.Process(target=_command, args=(command, folder, writer, bytes_a_file))
+    """`ncsnx COMMAND` in `folder`. bytes_a_file: no file that it writes can be longer."""
+    out_reader, out_writer = _FORKS.Pipe(duplex=False)
+    err_reader, err_writer = _FORKS.Pipe(duplex=False)
+    process = _FORKS.Process(target=_command, args=(command, folder, out_writer, err_writer, bytes_a_file))
     process.start()
-    writer.close()
+    out_writer.close()
+    err_writer.close()
     patience = threading.Timer(PATIENCE_S, process.kill)
     patience.start()
-    with open(reader.fileno(), "rb", closefd=False) as pipe:
-        err, _, code = pipe.read().partition(b"\0")
+    with ThreadPoolExecutor(1) as pool:
+        out = pool.submit(_all, out_reader)
+        err, _, code = _all(err_reader).partition(b"\0")
     patience.cancel()
     process.join()
-    return Result(int(code or -1), "", err.decode())
+    return Result(int(code or -1), out.result().decode(), err.decode())
 
 
-def _command(command: tuple[str, ...], folder: Path, writer: Connection, bytes_a_file: int | None) -> None:
+def _all(reader: Connection) -> bytes:
+    with reader, open(reader.fileno(), "rb", closefd=False) as pipe:
+        return pipe.read()
+
+
+def _command(
+    command: tuple[str, ...], folder: Path, out: Connection, err: Connection, bytes_a_file: int | None
+) -> None:
     os.chdir(folder)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(writer.fileno(), 2)
+    os.dup2(out.fileno(), 1)
+    os.dup2(err.fileno(), 2)
     if bytes_a_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
     from ncsnx.cli import main
@@ -68,5 +79,6 @@ def _command(command: tuple[str, ...], folder: Path, writer: Connection, bytes_a
     except BaseException:
         traceback.print_exc()
         code = 1
+    sys.stdout.flush()
     sys.stderr.flush()
     os.write(2, f"\0{code or 0}".encode())

@@ -5,73 +5,92 @@ Room is given in files (each command is tried with room for none, one, two … o
 byte below that of each file, does it where nothing can be mounted, and in another way where it can.
 """
 
+import fnmatch
 import itertools
+import json
+import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
+from ncsnx.runs import atomic
+from ncsnx.runs.manifest import MANIFEST, read_manifest
+from ncsnx.runs.names import part_file
 from tests.chaos import mounts
 from tests.chaos.forks import finish
 from tests.chaos.report import Tally
 from tests.chaos.trials import debris, must, one_line, side_by_side, unlike, unsound
 from tests.cli.command import REPOSITORY
-from tests.training.tiny import CPU, Result, files, steps_of, training
+from tests.training.tiny import CPU, Result, damage, files, steps_of, training
 
 TRAIN = training("steps=6", "checkpoint_every=3")
 RETAIN = training("steps=9", "checkpoint_every=3", "retention.keep_last=2", "retention.optimizer_last=1")
+RESUME = [
+    *training("steps=9", "checkpoint_every=3", "retention.optimizer_last=1", "snapshots=none"),
+    f"note={'long ' * 1_000}",  # so that config.json takes more pages than origins.json, which is written before it
+]
+"""Of a run of TRAIN: more steps, and other values that may change. What is removed last is the last that is written."""
 CLASSIFIER = ("features.steps=30", "features.width=8")
 """One of seconds: what it is good for isn't what these trials are about."""
 ADVANCED = 8
 """So many small files take a page each before the large ones begin."""
+_NEW_RUN = ("config.json", "origins.json", "experiment.py", "checkpoints", ".lock", ".holder.json", "segments.jsonl")
+_PARTS = tuple(f"checkpoints/*/{name}.safetensors" for name in ("ema", "model", "optimizer"))
+_CHECKPOINT = ("checkpoints/*", *_PARTS, "checkpoints/*/state.json", "checkpoints/*/manifest.json")
 SITES = {
     "train": (
-        "runs",
-        "runs/digits",
-        "config.json",
-        "origins.json",
-        "experiment.py",
-        ".lock",
-        ".holder.json",
-        "segments.jsonl",
-        "log.txt",
-        "metrics.jsonl",
-        "tensorboard/*",
-        "checkpoints/*/ema.safetensors",
-        "checkpoints/*/model.safetensors",
-        "checkpoints/*/optimizer.safetensors",
-        "checkpoints/*/state.json",
-        "checkpoints/*/manifest.json",
-        "checkpoints",
-        "checkpoints/*",
-        "snapshots",
-        "snapshots/*",
+        *("runs/digits", "runs/digits"),
+        *_NEW_RUN,
+        *("log.txt", "metrics.jsonl", "tensorboard", "tensorboard/*"),
+        *_CHECKPOINT,
+        *("snapshots", "snapshots/*.png"),
     ),
-    "sample": ("images", "images/images/*", "images/frames/*", "images/samples.safetensors", "images/film.gif"),
-    "fid": ("fid/*/.parts/*/*.safetensors", "fid/*/scores.json", "fid/*/scores.png", "fid/*/scores.svg"),
-    "loss": ("loss/*/scores.json", "loss/*/losses.png", "loss/*/losses.svg"),
-    "retain": ("checkpoints/*/manifest.json",),
-    "import": (
-        "runs/cifar10",
-        "config.json",
-        "checkpoints/*/ema.safetensors",
-        "checkpoints/*/model.safetensors",
-        "checkpoints/*/optimizer.safetensors",
-        "checkpoints/*/state.json",
-        "checkpoints/*/manifest.json",
+    "retain": ("retention: checkpoints/*/manifest.json", *_CHECKPOINT),
+    "resume": (
+        *(".holder.json", "log.txt", "segments.jsonl", "origins.json", "config.json", "metrics.jsonl"),
+        *_CHECKPOINT[1:],
+        "retention: checkpoints/*/manifest.json",
     ),
-    "export": ("exported", "exported/model.safetensors", "exported/config.json", "exported/README.md"),
-    "redraw": ("loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
+    "repair": (".holder.json", "repair: checkpoints/*/manifest.json", "repair: unsound/*"),
+    "import": ("runs/cifar10", "runs/cifar10", *_NEW_RUN, "log.txt", *_CHECKPOINT),
+    "sample": (
+        *("images", "images/.lock", "images/.holder.json", "images/.parts", "images/.parts/*.safetensors"),
+        *("images/protocol.json", "images/samples.safetensors", "images/images", "images/images/*.png"),
+        *("images/grid.png", "images/frames", "images/frames/*.png", "images/film.gif"),
+    ),
+    "fid": (
+        *("fid/*", "fid/*", "fid/*/.lock", "fid/*/.holder.json", "fid/*/.parts/*", "fid/*/.parts/*/*.safetensors"),
+        *("fid/*/scores.json", "fid/*/scores.png", "fid/*/scores.svg"),
+    ),
+    "loss": (
+        *("loss/*", "loss/*", "loss/*/.lock", "loss/*/.holder.json"),
+        *("loss/*/scores.json", "loss/*/losses.png", "loss/*/losses.svg"),
+    ),
+    "export": tuple(
+        f"exported{name}" for name in ("", "/model.safetensors", "/samples.png", "/README.md", "/config.json")
+    ),
+    "redraw fid": ("fid/*/scores.csv", "fid/*/scores.png", "fid/*/scores.svg"),
+    "redraw loss": ("loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
     "reference": (
+        *("cache/classifier", "cache/classifier/*", "cache/references/.*", "cache/references/*"),
         "cache/classifier/*/weights.safetensors",
         "cache/classifier/*/classifier.json",
         "cache/references/*/statistics.safetensors",
         "cache/references/*/reference.json",
     ),
 }
-"""What must have been hit, at the least, where small disks can be mounted."""
-_LINE = re.compile(r"(?:error|warning): can't write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)")
+"""What must have been hit, at the least, where small disks can be mounted.
+
+A folder that stands here twice was hit once for itself, and once for the one around it.
+"""
+_LINE = re.compile(
+    r"(?P<before>.*?)can't write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)(?:;|$)"
+)
+_PUT_OFF = "trainings that ended well, though what retention was to remove stayed"
 _number = itertools.count()
 
 
@@ -95,10 +114,33 @@ class Job:
             return unlike(place / "runs/digits", self.after / "runs/digits")
         problems = []
         for pattern in self.made:
-            for expected in sorted(self.after.glob(pattern)):
-                found = place / expected.relative_to(self.after)
-                if not found.is_file() or found.read_bytes() != expected.read_bytes():
-                    problems.append(f"{found.relative_to(place)} differs")
+            names = {path.relative_to(origin) for origin in (self.after, place) for path in origin.glob(pattern)}
+            for name in sorted(names):
+                expected, found = self.after / name, place / name
+                if not (found.is_file() and expected.is_file()) or found.read_bytes() != expected.read_bytes():
+                    problems.append(f"{name} differs")
+        return problems
+
+    def bring(self, place: Path) -> None:
+        """Puts into `place` what the command begins with."""
+        if self.before is not None:
+            shutil.copytree(self.before, place, dirs_exist_ok=True)
+            for manifest in sorted(place.rglob(MANIFEST)):
+                os.utime(manifest)  # it was written last, which tells what it declared removed from what was put back
+
+    def lost(self, place: Path) -> list[str]:
+        """What was there, and is neither as it was nor what the command makes of it."""
+        if self.before is None:
+            return []
+        there, done = files(place), files(self.after)
+        problems = []
+        for name, old in files(self.before).items():
+            new, now = done.get(name), there.get(name)
+            if now in (old, new):
+                if now is None and self.command[0] == "doctor" and old not in there.values():
+                    problems.append(f"{name} was to be moved, and is nowhere")
+            elif now is None or new is None or new == old or not _is_on_its_way(Path(name).name, old, new, now):
+                problems.append(f"{name} was changed")
         return problems
 
 
@@ -127,20 +169,43 @@ class Hit:
     path: str
     """Without what differs from one process to another."""
     has_bytes: bool
+    reason: str = ""
+    during: Literal["", "retention", "repair"] = ""
+    """What is told of beside the error that ends a command."""
+
+    def __str__(self) -> str:
+        return f"{self.during}: {self.path}" if self.during else self.path
 
     @property
     def site(self) -> str:
-        """The path, without what differs from one step, image or protocol to another."""
-        path = re.sub(r"step-[0-9]{8}(-[0-9a-f]{8})?|[0-9a-f]{64}|n[0-9]+-[^/]+", "*", self.path)
+        """The write, without what differs from one step, image or protocol to another."""
+        path = re.sub(r"step-[0-9]{8}(-[0-9a-f]{8})?|[0-9a-f]{64}|n[0-9]+-[^/]+", "*", str(self))
         return re.sub(r"[0-9]+(-[0-9]+)?(?=\.(png|safetensors))", "*", path)
+
+    @property
+    def is_borne(self) -> bool:
+        """Whether a training goes on: a lost message, or something that is removed later, is no reason to end it."""
+        return self.has_bytes and (self.site == "log.txt" or self.during == "retention")
+
+    @classmethod
+    def all_of(cls, result: Result) -> "list[Hit]":
+        """Those that a command tells of: errors, warnings of what can't be written, and what can't be repaired."""
+        err, out = result.err.splitlines(), result.out.splitlines()
+        lines = [line for line in err if line.startswith("error: ") or re.match("warning: .*can't write ", line)]
+        return [cls.of(line) for line in (*lines, *(line for line in out if "can't be repaired" in line))]
 
     @classmethod
     def of(cls, line: str) -> "Hit":
         match = _LINE.match(line)
-        if match is None:
+        during: Literal["", "retention", "repair"] = ""
+        if match is not None and match["before"].startswith("warning: retention can't remove "):
+            during = "retention"
+        elif match is not None and match["before"].endswith("can't be repaired: "):
+            during = "repair"
+        elif match is None or match["before"] not in ("error: ", "warning: "):
             return cls(f"another line: {line[:200]}", False)
         path = re.sub(r"(?<=tensorboard/).+", "*", re.sub("^runs/(digits|cifar10)/", "", match["path"]))
-        return cls(path, match["bytes"] is not None)
+        return cls(path, match["bytes"] is not None, match["reason"], during)
 
 
 @attrs.define
@@ -149,8 +214,8 @@ class Trials:
 
     tally: Tally
     folder: Path
-    gone_on: set[tuple[str, str, bool]] = attrs.Factory(set)
-    """(job, site, by size of files) after which the command was repeated with space."""
+    gone_on: set[tuple[str, tuple[str, ...], bool]] = attrs.Factory(set)
+    """(job, sites, by size of files) after which the command was repeated with space."""
 
     def every_file(self, job: Job) -> list[str]:
         """Room for 0, 1, 2 … files and folders more, until the command can end. Returns what was hit, in order."""
@@ -206,22 +271,24 @@ class Trials:
         return hit
 
     def _attempt(self, job: Job, room: Room, place: Path) -> str | None:
-        if job.before is not None:
-            shutil.copytree(job.before, place, dirs_exist_ok=True)
+        job.bring(place)
         result = _with_little(job, room, place)
-        lines = [line for line in result.err.splitlines() if line.startswith(("error: ", "warning: can't write"))]
-        if result.code == 0 and not lines:
+        hits = Hit.all_of(result)
+        if result.code == 0 and not hits:
             return None
-        hits = [Hit.of(line) for line in lines] or [Hit("no line at all", False)]
-        problems = _problems(job, room, result, hits[-1], place)
-        if (mark := (job.name, hits[-1].site, room.bytes_a_file is not None)) not in self.gone_on:
+        hits = hits or [Hit("no line at all", False)]
+        problems = _problems(job, room, result, hits, place)
+        mark = (job.name, tuple(hit.site for hit in hits), room.bytes_a_file is not None)
+        if mark not in self.gone_on:
             self.gone_on.add(mark)
             problems += _gone_on(job, room, place)
             self.tally.count("commands that were repeated with space, to their ends")
-        self.tally.trial(f"{job.name}, {room}: {hits[-1].path}", problems)
+        self.tally.trial(f"{job.name}, {room}: {hits[-1]}", problems)
         for hit in hits:
             self.tally.count(f"{job.name}: {hit.site}")
-        return hits[-1].path
+        if result.code == 0 and any(hit.during == "retention" for hit in hits):
+            self.tally.count(_PUT_OFF)
+        return str(hits[-1])
 
 
 def trials(tally: Tally, folder: Path) -> None:
@@ -238,9 +305,10 @@ def trials(tally: Tally, folder: Path) -> None:
         tally.facts.append("nothing may be mounted here: only the sizes of files were limited, which hits fewer writes")
         return
     for name, sites in SITES.items():
-        for site in sites:
-            hits = sum(number for what, number in tally.also.items() if what.startswith(f"{name}: {site}"))
-            tally.require(f"{name}: {site} hit", hits, 1)
+        for site, least in Counter(sites).items():
+            hits = sum(number for what, number in tally.also.items() if _is_at(what, f"{name}: {site}"))
+            tally.require(f"{name}: {site} hit", hits, least)
+    tally.require(_PUT_OFF, tally.also[_PUT_OFF], 1)
 
 
 def prepared(folder: Path) -> list[Job]:
@@ -259,6 +327,7 @@ def prepared(folder: Path) -> list[Job]:
         after.mkdir()
         must(finish(*command, folder=after))
         jobs.append(Job(name, command, None, after, made, sizes=name != "retain"))
+    jobs += [_resuming(folder, trained), _repairing(folder, trained)]
     cache = str(folder / "cache")
     sampling = ["sample", "digits", "--n", "3", "--frames", "2", "--film", "--out", "images"]
     measuring = ["fid", "digits", "--range", "latest", "--n", "20", *CLASSIFIER, "--cache", cache]
@@ -267,8 +336,8 @@ def prepared(folder: Path) -> list[Job]:
     exporting = ["export", "digits", "--out", "exported", "--license", "mit", "--grid", "2"]
     for name, command, made in (
         ("sample", sampling, ("images/*/*", "images/samples.safetensors", "images/*.png", "images/film.gif")),
-        ("fid", measuring, ("runs/digits/fid/*/scores.csv",)),
-        ("loss", losses, ("runs/digits/loss/*/scores.csv",)),
+        ("fid", measuring, _table("fid")),
+        ("loss", losses, _table("loss")),
         ("reference", reference, ()),
         ("export", exporting, ("exported/*.safetensors", "exported/config.json", "exported/*.png")),
     ):
@@ -276,12 +345,66 @@ def prepared(folder: Path) -> list[Job]:
         shutil.copytree(trained, after)
         must(finish(*command, *CPU, folder=after))
         jobs.append(Job(name, [*command, *CPU], trained, after, made))
-    undrawn = Path(shutil.copytree(folder / "loss", folder / "undrawn"))
-    for path in undrawn.glob("runs/digits/loss/*/*"):
-        if path.name not in ("scores.json", ".lock"):  # the table comes first, and finds the space of what went before
-            path.unlink()
-    jobs.append(Job("redraw", [*losses, *CPU], undrawn, folder / "loss", ("runs/digits/loss/*/scores.csv",)))
+    jobs += [_redrawing(folder, "fid", [*measuring, *CPU]), _redrawing(folder, "loss", [*losses, *CPU])]
     return jobs
+
+
+def _table(sweep: str) -> tuple[str, ...]:
+    return (f"runs/digits/{sweep}/*/scores.csv",)
+
+
+def _redrawing(folder: Path, sweep: str, command: list[str]) -> Job:
+    """A sweep that is drawn anew: in a first one the table, which comes first, finds the space of what went before."""
+    undrawn = Path(shutil.copytree(folder / sweep, folder / f"undrawn-{sweep}"))
+    for path in undrawn.glob(f"runs/digits/{sweep}/*/*"):
+        if path.is_file() and path.name not in ("scores.json", ".lock"):
+            path.unlink()
+    return Job(f"redraw {sweep}", command, undrawn, folder / sweep, _table(sweep))
+
+
+def _resuming(folder: Path, trained: Path) -> Job:
+    """Training on, where numbers were recorded after the last checkpoint, and so many that they take several pages."""
+    before = Path(shutil.copytree(trained, folder / "begun"))
+    with (before / "runs/digits/metrics.jsonl").open("a") as metrics:
+        for step in [6] * 300 + [7]:
+            metrics.write(json.dumps({"step": step, "loss": 1.0, "lr": 0.001}) + "\n")
+    return _done(Job("resume", RESUME, before, folder / "resumed", ()))
+
+
+def _repairing(folder: Path, trained: Path) -> Job:
+    """The doctor, where a removal was interrupted and a checkpoint is damaged."""
+    before = Path(shutil.copytree(trained, folder / "ill"))
+    first, last = sorted(before.glob("runs/digits/checkpoints/step-*"))
+    name, whole = part_file("optimizer"), read_manifest(first)
+    rest = {other: record for other, record in whole.files.items() if other != name}
+    declared = attrs.evolve(whole, files=rest, removed=(name,), removing={name: whole.files[name]})
+    atomic.write_bytes(first / MANIFEST, declared.to_bytes())
+    damage(last / part_file("model"))
+    made = ("runs/digits/checkpoints/*/*", "runs/digits/unsound/*/*")
+    return _done(Job("repair", ["doctor", "digits", "--repair"], before, folder / "repaired", made))
+
+
+def _done(job: Job) -> Job:
+    """The job, after it was done once with all the room that it wants."""
+    job.after.mkdir()
+    job.bring(job.after)
+    must(finish(*job.command, folder=job.after))
+    return job
+
+
+def _is_at(what: str, site: str) -> bool:
+    """Whether this is the site, whose * stand for no more than a part of one name."""
+    names, patterns = what.split("/"), site.split("/")
+    return len(names) == len(patterns) and all(map(fnmatch.fnmatchcase, names, patterns))
+
+
+def _is_on_its_way(name: str, old: bytes, new: bytes, now: bytes) -> bool:
+    """Whether a file that grows, or is cut off and grows again, is between what it was and what it becomes."""
+    if name == "metrics.jsonl":
+        pairs = zip(old.splitlines(keepends=True), new.splitlines(keepends=True), strict=False)
+        shared = b"".join(line for line, same in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return new.startswith(now) and now.startswith(shared)
+    return name in ("log.txt", "segments.jsonl") and now.startswith(old)  # their times are always others
 
 
 def _with_little(job: Job, room: Room, place: Path) -> Result:
@@ -297,22 +420,40 @@ def _with_little(job: Job, room: Room, place: Path) -> Result:
     return finish(*job.command, folder=place)
 
 
-def _problems(job: Job, room: Room, result: Result, hit: Hit, place: Path) -> list[str]:
+def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path) -> list[str]:
     """What is wrong with how it ended, while there is still no space."""
-    if result.code == 0:  # only messages were lost: a log is no reason to end a training
-        lost = [line for line in result.err.splitlines() if line.startswith("warning: can't write")]
-        problems = [] if len(lost) == 1 and hit.site == "log.txt" and hit.has_bytes else [f"it said: {result.err}"]
+    ended = [hit for hit in hits if not hit.is_borne]
+    if result.code == 0:
+        problems = [f"it said: {result.err}"] if ended or len({*hits}) < len(hits) else []
+    elif any(hit.during == "repair" for hit in hits):
+        problems = [] if result.code == 1 and not result.err.count("error: ") else [f"{result.code}: {result.err}"]
+        problems += [f"{hit}: {hit.reason}" for hit in hits if hit.during != "repair" or hit.reason != room.reason]
     else:
         problems = one_line(result, room.reason)
-        if not hit.has_bytes and Path(hit.path).suffix:  # a folder has none
-            problems.append(f"no bytes in the line about {hit.path}")
-    problems += [*debris(place), *(one for run in sorted(place.glob("runs/*")) for one in unsound(run))]
-    if job.before is not None:
-        kept, there = files(job.before), files(place)
-        problems += [f"{name} was changed" for name in kept if there.get(name) != kept[name]]
-    elif job.name == "train" and "checkpoints/step-00000006" in hit.path and steps_of(place / "runs/digits") != [3]:
+    # a folder has no bytes
+    problems += [f"no bytes in the line about {hit}" for hit in hits if not hit.has_bytes and Path(hit.path).suffix]
+    problems += [*debris(place), *(one for run in sorted(place.glob("runs/*")) for one in _worsened(job, run))]
+    problems += [*job.lost(place), *(one for hit in hits if hit.during == "retention" for one in _stripped(hit, place))]
+    last = hits[-1].path
+    if job.name == "train" and "checkpoints/step-00000006" in last and steps_of(place / "runs/digits") != [3]:
         problems.append("the checkpoint of step 3 isn't there")
     return problems
+
+
+def _worsened(job: Job, run: Path) -> list[str]:
+    """The run's checkpoints that are unsound, and weren't before."""
+    before = [] if job.before is None else unsound(job.before / "runs" / run.name)
+    told = {problem.partition(":")[0] for problem in before}
+    return [problem for problem in unsound(run) if problem.partition(":")[0] not in told]
+
+
+def _stripped(hit: Hit, place: Path) -> list[str]:
+    """Where retention couldn't write that it removes an optimizer's state, that must be there, and declared so."""
+    folder, name = (place / "runs/digits" / hit.path).parent, part_file("optimizer")
+    declared = json.loads((folder / MANIFEST).read_text())
+    if name in declared["files"] and name not in declared["removed"] and (folder / name).exists():
+        return []
+    return [f"{folder.name} has lost its optimizer's state"]
 
 
 def _gone_on(job: Job, room: Room, place: Path) -> list[str]:

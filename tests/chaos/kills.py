@@ -8,12 +8,14 @@ from pathlib import Path
 import attrs
 
 from tests.chaos.report import Tally
-from tests.chaos.trials import LONG, finish, side_by_side, unlike
+from tests.chaos.trials import LONG, finish, result_of, side_by_side, unlike
 from tests.chaos.watching import half_written, times_of, wait_for_write
 from tests.training.tiny import start
 
 RUNS = 10
 KILLS_A_RUN = 4
+REPETITIONS = 5
+"""Of a run that was complete before it was killed as often as planned, at the most."""
 LEAST_IN_WRITES = 15
 IN_WRITES = "kills while a checkpoint was being written (its temporary folder stayed behind)"
 OTHERS = "kills at other moments"
@@ -64,26 +66,33 @@ def trials(tally: Tally, folder: Path) -> None:
     def one(number: int) -> None:
         left, again = moments[number], 0
         while left:
+            if again > REPETITIONS:
+                tally.trial(f"run {number}", [f"{len(left)} kills never struck, in {again} runs"])
+                return
             # only where kills missed their writes, and it was complete before all had been: the others strike another
             place = folder / f"run-{number}{'-again' * again}"
             place.mkdir()
-            done = kill_as_planned(place, left, times, tally)
+            done, problems = kill_as_planned(place, left, times, tally)
             result = finish(*LONG, folder=place)
-            problems = unlike(place / "runs/digits", expected / "runs/digits")
+            problems += unlike(place / "runs/digits", expected / "runs/digits")
             if result.code != 0:
                 problems.append(f"its last part ended with {result.code}: {result.err[-1500:]}")
-            tally.trial(f"run {number}, killed at {', '.join(map(str, left[:done]))}", problems, count=done)
+            if done or problems:
+                tally.trial(f"run {number}, killed at {', '.join(map(str, left[:done]))}", problems, count=done)
             tally.count("runs")
             tally.count("runs with 3 kills or more", int(done >= 3))
-            left, again = left[done:], again + 1
+            left, again = [] if problems else left[done:], again + 1
 
     side_by_side(one, range(RUNS))
     tally.require("kills in writes", tally.also[IN_WRITES], LEAST_IN_WRITES)
     tally.require("runs with 3 kills or more", tally.also["runs with 3 kills or more"], 1)
 
 
-def kill_as_planned(place: Path, moments: list[Moment], times: Times, tally: Tally) -> int:
-    """Kills the run's processes at these moments; returns how many were had before the run was complete."""
+def kill_as_planned(place: Path, moments: list[Moment], times: Times, tally: Tally) -> tuple[int, list[str]]:
+    """Kills the run's processes at these moments: how many were had before the run was complete, and what went wrong.
+
+    A process that ends by itself has completed the run, or something is wrong with it.
+    """
     done = 0
     while done < len(moments):
         moment, before = moments[done], half_written(place)
@@ -94,13 +103,15 @@ def kill_as_planned(place: Path, moments: list[Moment], times: Times, tally: Tal
             else:
                 time.sleep(moment.share * times.whole_s)
             process.kill()
-            process.communicate()
-        if process.returncode != -signal.SIGKILL:
-            return done
+            result = result_of(process)
+        if result.code == 0:
+            return done, []
+        if result.code != -signal.SIGKILL:
+            return done, [f"before kill {done + 1} it ended by itself with {result.code}: {result.err[-1500:]}"]
         struck = bool(half_written(place) - before)
         if moment.in_write and not struck:
             tally.count(MISSED)
             continue
         tally.count(IN_WRITES if struck else OTHERS)
         done += 1
-    return done
+    return done, []

@@ -19,8 +19,19 @@ from ncsnx.data import TrainingBatches, open_data
 from ncsnx.runs.folder import Run
 from tests.chaos import mounts
 from tests.chaos.report import Tally
-from tests.chaos.trials import LONG, debris, finish, finish_after, must, one_line, start_after, unlike, unsound
-from tests.chaos.watching import wait_for
+from tests.chaos.trials import (
+    LONG,
+    debris,
+    finish,
+    finish_after,
+    must,
+    one_line,
+    result_of,
+    start_after,
+    unlike,
+    unsound,
+)
+from tests.chaos.watching import holds, wait_for
 from tests.training.tiny import CPU, Result, files, lines, overrides, start, steps_of, training
 
 PICTURES = 240
@@ -174,11 +185,10 @@ def _removed_but_mapped(tally: Tally, folder: Path, expected: Path, source: Sour
 
 def _while_training(command: list[str], place: Path, run: Path, happen: Callable[[Path], object]) -> Result:
     with start_after(SLOWLY, *command, folder=place) as process:
-        if not wait_for(run / "metrics.jsonl", process, "loss"):
+        if not wait_for(holds(run / "metrics.jsonl", "loss"), process):
             raise SystemExit(f"the run doesn't train: {process.communicate()[1]}")
         happen(place)
-        out, err = process.communicate()
-    return Result(process.returncode, out, err)
+        return result_of(process)
 
 
 def _pixels(seed: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -245,8 +255,7 @@ def read_only(tally: Tally, folder: Path) -> None:
     _permit(place, False)
     for name, command in commands.items():
         with _start_unprivileged(command, place) as process:
-            out, err = process.communicate()
-        result = Result(process.returncode, out, err)
+            result = result_of(process)
         _unchanged(tally, f"{name} in a folder without permission", result, "Permission denied", place, trained)
     _permit(place, True)
     _taken_away(tally, place, expected)
@@ -257,11 +266,10 @@ def _taken_away(tally: Tally, place: Path, expected: Path) -> None:
     run = place / "runs/digits"
     before = (run / "metrics.jsonl").stat().st_size
     with _start_unprivileged(LONG, place, SLOWLY) as process:
-        while (run / "metrics.jsonl").stat().st_size <= before and process.poll() is None:
-            time.sleep(0.005)
+        wait_for(lambda: (run / "metrics.jsonl").stat().st_size > before, process)
         _permit(place, False)
-        out, err = process.communicate()
-    problems = [*one_line(Result(process.returncode, out, err), "Permission denied", "runs/digits"), *unsound(run)]
+        result = result_of(process)
+    problems = [*one_line(result, "Permission denied", "runs/digits"), *unsound(run)]
     _permit(place, True)
     tally.trial("permission goes while it trains", [*problems, *debris(place)])
     _goes_on(tally, "train with permission again", place, expected)
@@ -320,10 +328,10 @@ def clocks(tally: Tally, folder: Path) -> None:
         place = folder / f"back-{number}"
         place.mkdir()
         with start(*LONG, folder=place) as process:
-            wait_for(place / "runs/digits/metrics.jsonl", process, '"step": 10')
+            wait_for(holds(place / "runs/digits/metrics.jsonl", '"step": 10'), process)
             time.sleep(chance.uniform(0, 0.3))
             process.kill()
-            process.communicate()
+            result_of(process)
         clock = CLOCK.format(first_s=back_s, later_s=3_600)
         result = finish_after(clock, *LONG, folder=place)
         problems = [] if result.code == 0 and "warning" not in result.err else [f"{result.code}: {result.err[-1000:]}"]

@@ -29,7 +29,8 @@ class Tally:
         return self.tried - len(self.failures)
 
     def trial(self, name: str, problems: list[str], count: int = 1) -> None:
-        """Counts a trial (or `count` that stand or fall together), which passed if it has no problem."""
+        """Counts a trial (or `count` that stand or fall together; one at the least), which passed without a problem."""
+        count = max(1, count)  # a failure that is counted nowhere would be none
         with self._lock:
             self.tried += count
             if problems:

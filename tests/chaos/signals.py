@@ -1,35 +1,37 @@
-"""SIGTERM in every phase of every command: a whole checkpoint or none, exit 143 soon, and nothing lost; two Ctrl-C.
+"""Item 5: SIGTERM in every phase of every command: a whole checkpoint or none, exit 143 soon; two Ctrl-C."""
 
-`trials` makes them; `python -m tests.chaos.signals [--seed N]` makes these alone.
-"""
-
-import argparse
+import hashlib
 import json
+import os
 import random
+import re
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import attrs
+import torch
 
-from ncsnx.errors import NcsnxError
-from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import checkpoints, verify
-from ncsnx.runs.names import step_name
-from tests.training.tiny import CPU, command, files, lines, saved, start, steps_of, training
+from ncsnx.runs import atomic
+from ncsnx.runs.manifest import MANIFEST, FileRecord, read_manifest
+from ncsnx.runs.names import part_file
+from tests.chaos.report import Tally
+from tests.chaos.trials import debris, finish, must, result_of, start_after, unlike, unsound
+from tests.chaos.watching import POLL_S, half_written, holds, wait_for
+from tests.cli.command import REPOSITORY
+from tests.training.tiny import CPU, files, lines, start, steps_of, training
 
 OVERHEAD_S = 2.5
 """What Python takes to end on a busy machine, which is no part of the work."""
-LOOK_S = 0.002
-PATIENCE_S = 180.0
+PADDING_MIB = 3 * 2**10
+"""Zeros at the end of a file, which take no room on the disk: seconds of hashing."""
+PUBLISHED = 24
+"""Files that are imported from one folder."""
+MADE_UP = "held-out losses made up for"
 
 TRAINING = training("steps=24", "checkpoint_every=6", "eval_every=4", "log_every=1")
 # a held-out loss after each step, which takes a good part of the time
@@ -43,22 +45,19 @@ SAMPLE = ["sample", "digits", "--out", "out", "--n", "64", "--batch-size", "8", 
 PICTURES = ["sample", "digits", "--out", "out", "--n", "600", "--batch-size", "600", *CPU]
 FID = ["fid", "digits", "--n", "600", "features.steps=30", "features.width=8", *CPU]
 LOSS = ["loss", "digits", "--batch-size", "8", *CPU]
+DOCTOR = ["doctor", "digits"]
+EXPORT = ["export", "digits", "--out", "exported", "--grid", "16", *CPU]
+ENDLESS = training("steps=1", "sampler.steps_per_level=1M", "snapshots=none")
+"""A run whose samples nobody would wait for."""
+IMPORT = ["import", "published", "cifar10", "model.width=4", "schedule.levels=10"]
+TELLS = """
+import ncsnx.evaluation.exporting as exporting
+plain = exporting.draw
+exporting.draw = lambda *given, **named: (open("drawing", "w").close(), plain(*given, **named))[1]
+"""
+"""An export that leaves a file when it begins to draw."""
 
-
-class Tally(Protocol):
-    """Where trials are counted: see `tests.chaos.report`."""
-
-    seed: int
-    facts: list[str]
-
-    def trial(self, name: str, problems: list[str]) -> None: ...
-
-    def count(self, what: str, number: int = 1) -> None: ...
-
-    def require(self, what: str, found: int, least: int) -> None: ...
-
-
-Moment = Callable[[Path], bool]
+Moment = Callable[[Path, "subprocess.Popen[str]"], bool]
 
 
 @attrs.frozen(kw_only=True)
@@ -69,35 +68,56 @@ class Phase:
     command: list[str]
     moment: Moment | None = None
     """Whether the phase has begun, as seen from outside; None: it begins with the process."""
+    prelude: str = ""
+    """Python that runs before the command, and makes its moment seen."""
     within_s: float = 0.0
     """The signal comes up to so much later."""
     allowed_s: float = 0.0
     """The longest network evaluation and the write."""
     times: int = 4
-    trained: bool = True
-    """Whether it begins from a finished run."""
+    origin: str | None = "trained"
+    """What it begins with: a folder; None: nothing."""
     resumes: bool = True
     """Whether it is carried to its end afterwards, and compared."""
+    leaves_all: bool = False
+    """Whether everything must be as it was, and nothing else be there."""
+
+    def bring(self, folder: Path, place: Path) -> Path:
+        """What it begins with. What must stay as it is isn't copied: it may be large."""
+        if self.origin is None:
+            place.mkdir()
+        elif self.leaves_all:
+            shutil.copytree(folder / self.origin, place, copy_function=os.link)
+        else:
+            shutil.copytree(folder / self.origin, place)
+        return place
 
 
 def logged(text: str) -> Moment:
     """The run's log has a line that ends so."""
-
-    def has_come(place: Path) -> bool:
-        log = place / "runs/digits/log.txt"
-        return log.exists() and f"{text}\n" in log.read_text(errors="replace")
-
-    return has_come
+    return lambda place, process: holds(place / "runs/digits/log.txt", f"{text}\n")()
 
 
 def there(pattern: str) -> Moment:
     """Something of this form has appeared."""
-    return lambda place: any(place.glob(pattern))
+    return lambda place, process: any(place.glob(pattern))
+
+
+def reading(name: str) -> Moment:
+    """The process has a file of this name open."""
+    return lambda place, process: any(_leads_to(name, link) for link in Path(f"/proc/{process.pid}/fd").glob("*"))
+
+
+def _leads_to(name: str, link: Path) -> bool:
+    try:
+        return link.readlink().name == name
+    except OSError:  # closed meanwhile
+        return False
 
 
 def phases(start_s: float) -> list[Phase]:
     """All of them. start_s: how long a training takes to begin."""
-    fresh = {"trained": False}
+    fresh: dict[str, None] = {"origin": None}
     write = there("runs/digits/checkpoints/.step-*")
     return [
         Phase(name="start", command=TRAINING, within_s=start_s, times=8, **fresh),
@@ -113,7 +133,7 @@ def phases(start_s: float) -> list[Phase]:
             resumes=False,
             **fresh,
         ),
-        Phase(name="writing a checkpoint", command=TRAINING, moment=write, times=5, **fresh),
+        Phase(name="writing a checkpoint", command=TRAINING, moment=write, times=8, **fresh),
         Phase(name="sampling at a checkpoint", command=SLOW_GRIDS, moment=logged("sampling"), within_s=1.0, **fresh),
         Phase(name="sample: start", command=SAMPLE, within_s=start_s),
         Phase(name="sample: drawing", command=SAMPLE, moment=there("out/.parts/*.safetensors"), within_s=2.0),
@@ -124,76 +144,136 @@ def phases(start_s: float) -> list[Phase]:
         # what was measured is drawn at a stop
         Phase(name="fid", command=FID, moment=there("runs/digits/fid/*/.parts/*/*"), within_s=3.0, allowed_s=5.0),
         Phase(name="loss", command=LOSS, moment=there("runs/digits/loss/*/.lock"), within_s=1.5, allowed_s=5.0),
+        Phase(
+            name="doctor: hashing",
+            command=DOCTOR,
+            moment=reading(part_file("optimizer")),
+            origin="padded",
+            within_s=0.7,
+            resumes=False,
+            leaves_all=True,
+        ),
+        Phase(
+            name="export: drawing",
+            command=EXPORT,
+            moment=there("drawing"),
+            prelude=TELLS,
+            origin="endless",
+            within_s=1.0,
+            resumes=False,
+            leaves_all=True,
+        ),
+        Phase(
+            name="import of a folder",
+            command=IMPORT,
+            moment=there("runs/cifar10/checkpoints/step-*"),
+            origin="to-import",
+            within_s=0.5,
+        ),
     ]
 
 
 def trials(tally: Tally, folder: Path) -> None:
     """Makes the trials of all phases, in subfolders of `folder`."""
     chance = random.Random(tally.seed)
-    trained = _made(folder / "trained", TRAINING)
-    begun_s = time.monotonic()
-    with start(*TRAINING, folder=_new(folder / "timed")) as process:
-        _wait(process, lambda: logged("training")(folder / "timed"))
-        start_s = time.monotonic() - begun_s
-        process.communicate()
+    _prepare(folder)
+    start_s = _seconds_to_begin(folder / "timed")
     straight: dict[str, Path] = {}
     for phase in phases(start_s):
         key = json.dumps(phase.command)
         if phase.resumes and key not in straight:
-            straight[key] = _made(
-                folder / f"straight-{len(straight)}", phase.command, trained if phase.trained else None
-            )
-        times = [
-            _trial(tally, phase, number, folder, chance, trained, straight.get(key)) for number in range(phase.times)
-        ]
+            straight[key] = phase.bring(folder, folder / f"straight-{len(straight)}")
+            must(finish(*phase.command, folder=straight[key]))
+        times = [_trial(tally, phase, number, folder, chance, straight.get(key)) for number in range(phase.times)]
         ended = [time_s for time_s in times if time_s is not None]
         tally.require(phase.name, len(ended), 1)
         if ended:
             allowed = f"of {phase.allowed_s + OVERHEAD_S:.1f} s"
             tally.facts.append(f"{phase.name}: {len(ended)} stopped, the slowest after {max(ended):.2f} s {allowed}")
+    tally.require("start, stopped by ncsnx", tally.also[_by_itself("start")], 1)
+    for what in (_struck("writing a checkpoint"), MADE_UP):
+        tally.require(what, tally.also[what], 1)
     for number in range(3):
         _second_interrupt(tally, number, folder)
 
 
+def _prepare(folder: Path) -> None:
+    """What the phases begin with."""
+    for name, command in (("trained", TRAINING), ("endless", ENDLESS)):
+        (folder / name).mkdir()
+        must(finish(*command, folder=folder / name))
+    padded = Path(shutil.copytree(folder / "trained", folder / "padded"))
+    last = max(padded.glob("runs/digits/checkpoints/step-*"))
+    name, manifest = part_file("optimizer"), read_manifest(last)
+    digest, zeros = hashlib.sha256((last / name).read_bytes()), bytes(2**20)
+    for _ in range(PADDING_MIB):
+        digest.update(zeros)
+    size = manifest.files[name].size + PADDING_MIB * 2**20
+    os.truncate(last / name, size)
+    declared = attrs.evolve(manifest, files={**manifest.files, name: FileRecord(digest.hexdigest(), size)})
+    atomic.write_bytes(last / MANIFEST, declared.to_bytes())
+    must(finish(*DOCTOR, folder=padded))
+    published = folder / "to-import/published"
+    published.mkdir(parents=True)
+    states = torch.load(REPOSITORY / "tests/golden/ncsnv2_checkpoint_5000.pth", weights_only=True)
+    for number in range(PUBLISHED):
+        states[3] = 5_000 + number  # network, optimizer, epoch, step, average
+        torch.save(states, published / f"checkpoint_{states[3]}.pth")
+
+
+def _seconds_to_begin(place: Path) -> float:
+    """How long a training takes to begin."""
+    place.mkdir()
+    begun_s = time.monotonic()
+    with start(*TRAINING, folder=place) as process:
+        wait_for(partial(logged("training"), place, process), process)
+        took_s = time.monotonic() - begun_s
+        result_of(process)
+    return took_s
+
+
+def _by_itself(phase: str) -> str:
+    return f"stopped by ncsnx, exit 143: {phase}"
+
+
+def _struck(phase: str) -> str:
+    return f"signals while a checkpoint was being written: {phase}"
+
+
 def _trial(
-    tally: Tally,
-    phase: Phase,
-    number: int,
-    folder: Path,
-    chance: random.Random,
-    trained: Path,
-    straight: Path | None,
+    tally: Tally, phase: Phase, number: int, folder: Path, chance: random.Random, straight: Path | None
 ) -> float | None:
     """Stops the command once; returns the seconds until it ended, None where it was done before."""
     name = f"{phase.name} {number}"
-    place = folder / name.replace(" ", "-").replace(":", "")
-    if phase.trained:
-        shutil.copytree(trained, place)
-    else:
-        place.mkdir()
-    with start(*phase.command, folder=place) as process:
+    place = phase.bring(folder, folder / name.replace(" ", "-").replace(":", ""))
+    launched = partial(start_after, phase.prelude) if phase.prelude else start
+    with launched(*phase.command, folder=place) as process:
         if phase.moment is not None:
-            _wait(process, partial(phase.moment, place))
+            wait_for(partial(phase.moment, place, process), process, POLL_S)
         time.sleep(chance.uniform(0, phase.within_s))
         sent_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=PATIENCE_S)
+        struck = bool(half_written(place))
+        result = result_of(process)
         took_s = time.monotonic() - sent_s
-    if process.returncode == 0:
+    if result.code == 0:
         tally.count("ended before the signal came")
         return None
-    problems = _unlike_a_stop(process.returncode, err, place)
+    problems = _unlike_a_stop(result.code, result.err, place)
+    if phase.leaves_all:
+        problems += _unlike_before(phase, result.out + result.err, folder, place)
     if took_s > phase.allowed_s + OVERHEAD_S:
         problems.append(f"it took {took_s:.1f} s to end")
-    problems += _unsound(place)
-    tally.count(f"stopped: {phase.name}")
-    if process.returncode == -signal.SIGTERM:
-        tally.count("of these by the signal itself, before ncsnx had begun")
+    problems += _half_done(place, phase)
+    if struck:
+        tally.count(_struck(phase.name))
+    tally.count(_by_itself(phase.name) if result.code > 0 else f"stopped before ncsnx had begun: {phase.name}")
     if straight is not None:
         owed = _owes_a_loss(place)
-        again = command(*phase.command, folder=place)
-        problems += [f"it didn't go on: {again.err[-500:]}"] if again.code != 0 else _unlike(place, straight)
-        tally.count("held-out losses made up for", owed)
+        reached = max(steps_of(place / "runs/digits"), default=None)
+        again = finish(*phase.command, folder=place)
+        problems += [f"it didn't go on: {again.err[-500:]}"] if again.code != 0 else _unlike(place, straight, reached)
+        tally.count(MADE_UP, owed)
     tally.trial(name, problems)
     shutil.rmtree(place)
     return took_s
@@ -201,50 +281,24 @@ def _trial(
 
 def _second_interrupt(tally: Tally, number: int, folder: Path) -> None:
     """Two Ctrl-C within one network evaluation: the second ends the process, not the evaluation."""
-    place = _new(folder / f"second-interrupt-{number}")
+    place = folder / f"second-interrupt-{number}"
+    place.mkdir()
     with start(*LONG_PASS, folder=place) as process:
-        _wait(process, lambda: logged("training")(place))
+        wait_for(partial(logged("training"), place, process), process)
         time.sleep(1 + number)
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         problems = [] if process.poll() is None else ["the first ended it: the evaluation was too short"]
         sent_s = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=PATIENCE_S)
+        result = result_of(process)
         took_s = time.monotonic() - sent_s
-    if process.returncode != 130 or "interrupted" not in err or "Traceback" in err:
-        problems.append(f"exit code {process.returncode}, and it said {err[-300:]!r}")
+    if result.code != 130 or "interrupted" not in result.err or "Traceback" in result.err:
+        problems.append(f"exit code {result.code}, and it said {result.err[-300:]!r}")
     if took_s > OVERHEAD_S:
         problems.append(f"it took {took_s:.1f} s")
     tally.facts.append(f"second Ctrl-C {number}: ended after {took_s:.2f} s")
-    tally.trial(f"second Ctrl-C {number}", [*problems, *_unsound(place)])
-
-
-def _made(place: Path, words: list[str], trained: Path | None = None) -> Path:
-    """A folder in which the command came to its end undisturbed."""
-    if trained is None:
-        place.mkdir()
-    else:
-        shutil.copytree(trained, place)
-    result = command(*words, folder=place)
-    if result.code != 0:
-        raise SystemExit(f"without any disturbance, ncsnx {' '.join(words)} failed: {result.err}")
-    return place
-
-
-def _new(place: Path) -> Path:
-    place.mkdir()
-    return place
-
-
-def _wait(process: "subprocess.Popen[str]", condition: Callable[[], bool]) -> None:
-    """Returns when the condition holds or the process has ended."""
-    end_s = time.monotonic() + PATIENCE_S
-    while process.poll() is None and not condition():
-        if time.monotonic() > end_s:
-            process.kill()
-            raise SystemExit(f"it never came to its phase: {process.communicate()[1]}")
-        time.sleep(LOOK_S)
+    tally.trial(f"second Ctrl-C {number}", [*problems, *debris(place), *unsound(place / "runs/digits")])
 
 
 def _unlike_a_stop(code: int, err: str, place: Path) -> list[str]:
@@ -260,16 +314,24 @@ def _unlike_a_stop(code: int, err: str, place: Path) -> list[str]:
     return [*problems, f"it said: {err[-1_000:]}"] if problems else []
 
 
-def _unsound(place: Path) -> list[str]:
-    """What is half written: checkpoints that don't verify, temporary files."""
-    problems = [f"debris: {path.relative_to(place)}" for path in place.rglob(".*.tmp-*")]
-    run = Run(place / "runs/digits")
-    for step in checkpoints(run):
-        try:
-            verify(run.checkpoints / step_name(step))
-        except NcsnxError as error:
-            problems.append(f"the checkpoint of step {step} is unsound: {error}")
+def _unlike_before(phase: Phase, said: str, folder: Path, place: Path) -> list[str]:
+    """What has changed where nothing was to change, and what is said of damage where there is none."""
+    assert phase.origin is not None
+    origin = folder / phase.origin
+    before = {path.relative_to(origin): path.lstat().st_ino for path in origin.rglob("*") if path.is_file()}
+    after = {path.relative_to(place): path.lstat().st_ino for path in place.rglob("*") if path.is_file()}
+    after.pop(Path("drawing"), None)
+    problems = [f"{name} was made or changed" for name in after if after[name] != before.get(name)]
+    problems += [f"{name} is gone" for name in before if name not in after]
+    if found := re.findall("unsound|damaged|not sound|warning|error", said):
+        problems.append(f"it told of damage ({', '.join(found)}): {said[-1_000:]}")
     return problems
+
+
+def _half_done(place: Path, phase: Phase) -> list[str]:
+    """What is half written: checkpoints that don't verify, temporary files."""
+    runs = [] if phase.leaves_all else sorted(place.glob("runs/*"))  # else they are links to what there was
+    return [*debris(place), *(problem for run in runs for problem in unsound(run))]
 
 
 def _owes_a_loss(place: Path) -> int:
@@ -282,24 +344,17 @@ def _owes_a_loss(place: Path) -> int:
     return int(steps[-1] not in held_out)
 
 
-def _unlike(place: Path, straight: Path) -> list[str]:
-    """In what the folder differs from the one in which the command wasn't stopped."""
-    run, expected = place / "runs/digits", straight / "runs/digits"
-    problems = _unsound(place)
-    for step in steps_of(expected):
-        if step not in steps_of(run):
-            problems.append(f"no checkpoint of step {step}")
-        elif saved(run, step) != saved(expected, step):
-            problems.append(f"the checkpoint of step {step} differs")
-    if (run / "metrics.jsonl").read_bytes() != (expected / "metrics.jsonl").read_bytes():
-        problems.append("metrics.jsonl differs")
-    if files(run / "snapshots") != files(expected / "snapshots"):
-        problems.append("the grids differ")
+def _unlike(place: Path, straight: Path, reached: int | None) -> list[str]:
+    """In what the folder differs from the one in which the command wasn't stopped. reached: the step of the stop."""
+    problems = []
+    for expected in sorted(straight.glob("runs/*")):
+        run = place / "runs" / expected.name
+        problems += [*unlike(run, expected, but_for=reached), *unsound(run)]
+        for kind in ("fid", "loss"):
+            if _rows(run / kind) != _rows(expected / kind):
+                problems.append(f"the rows of {kind} differ")
     if _drawn(place) != _drawn(straight):
         problems.append("the samples differ")
-    for kind in ("fid", "loss"):
-        if _rows(run / kind) != _rows(expected / kind):
-            problems.append(f"the rows of {kind} differ")
     return problems
 
 
@@ -316,43 +371,3 @@ def _rows(sweeps: Path) -> list[str]:
     """The rows of all sweeps without when and by whom."""
     found = [row for path in sorted(sweeps.glob("*/scores.json")) for row in json.loads(path.read_text())["rows"]]
     return [json.dumps({**row, "made": None}) for row in found]
-
-
-@attrs.define
-class _Printed:
-    """A tally that prints."""
-
-    seed: int
-    facts: list[str] = attrs.Factory(list)
-    tried: int = 0
-    failed: int = 0
-    counts: "Counter[str]" = attrs.Factory(Counter)
-
-    def trial(self, name: str, problems: list[str]) -> None:
-        self.tried += 1
-        self.failed += bool(problems)
-        print(f"{'FAILED' if problems else 'passed'} {name} {'; '.join(problems)}", flush=True)
-
-    def count(self, what: str, number: int = 1) -> None:
-        self.counts[what] += number
-
-    def require(self, what: str, found: int, least: int) -> None:
-        if found < least:
-            self.trial(f"enough of it ({what})", [f"{found} instead of at least {least}"])
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.signals", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
-    tally = _Printed(parser.parse_args().seed)
-    with tempfile.TemporaryDirectory(prefix="ncsnx-signals-") as folder:
-        trials(tally, Path(folder))
-    for what, number in tally.counts.items():
-        print(f"{number:>4}  {what}")
-    print("\n".join(tally.facts))
-    print(f"{tally.tried} trials, {tally.failed} failed")
-    return 1 if tally.failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
