@@ -1,19 +1,17 @@
 """`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real ones."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import attrs
 import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.session import session, work_of
 
 if TYPE_CHECKING:
+    from ncsnx.cli.judging import Judge
     from ncsnx.cli.sweeps import Plan
     from ncsnx.config.experiment import Experiment
-    from ncsnx.config.overrides import Override
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.candidates import Candidate
     from ncsnx.evaluation.sweep import Sweep, SweepRequest
@@ -69,7 +67,9 @@ def fid_command(
     """
     with session(verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli import sweeps
-        from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, split_overrides
+        from ncsnx.cli.judging import Judge
+        from ncsnx.cli.samplers import FAST, with_sampler
+        from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.sweep import SweepRequest
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
@@ -78,13 +78,13 @@ def fid_command(
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
-        experiment = apply_sampler_overrides(place.experiment(), others)
+        experiment = with_sampler(messages, place, others)
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
         candidates, problems = sweeps.choose(messages, place, range_, ensemble)
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-                judge = _Judge(features, settings, reference, data, cache)
+                judge = Judge(features, settings, reference, data, cache)
                 sweep = _sweep(place, experiment, request, runtime, judge, work_of(messages, stop))
             columns = _Columns(sweep, precision_recall=precision_recall, inception_score=inception_score)
             plan = _plan(sweep, candidates, columns, sweeps.made(runtime, note), stop)
@@ -92,19 +92,10 @@ def fid_command(
             problems += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
         sweeps.show(messages, plan, json)
         _conclude(messages, sweep, plan)
+        if FAST in others:
+            _say_agreement(messages, sweep, plan)
         sweeps.draw(plan)
         sweeps.refuse_left_out(problems)
-
-
-@attrs.frozen
-class _Judge:
-    """What images are judged by, as typed."""
-
-    features: str | None
-    settings: "list[Override]"
-    reference: str | None
-    data: Path | None
-    cache: Path | None
 
 
 def _sweep(
@@ -112,30 +103,18 @@ def _sweep(
     experiment: "Experiment",
     request: "SweepRequest",
     runtime: "Runtime",
-    judge: _Judge,
+    judge: "Judge",
     work: "Work",
 ) -> "Sweep":
     """Features and reference, made where they aren't cached, and the sweep with them."""
-    from ncsnx.cache import cache_folder
-    from ncsnx.cli.features import parse_features
-    from ncsnx.config.variants import load_plugins
-    from ncsnx.data import data_folder
-    from ncsnx.evaluation.features import build_features, default_features
-    from ncsnx.evaluation.reference import check_reference, open_reference
-    from ncsnx.evaluation.source import DataSource
     from ncsnx.evaluation.sweep import Sweep
 
-    load_plugins("ncsnx.runtime")
-    chosen = parse_features(judge.features, default_features(experiment.data), judge.settings)
-    source = DataSource.of_run(place, data_folder(judge.data), work)
-    check_reference(judge.reference, source)
-    cache = cache_folder(judge.cache)
-    features = build_features(chosen, source, cache, runtime, work)
+    _, features, reference = judge.open(place, experiment, runtime, work)
     return Sweep(
         run=place,
         experiment=experiment,
         features=features,
-        reference=open_reference(judge.reference, source, features, cache, work),
+        reference=reference,
         request=request,
         runtime=runtime,
         data=judge.data,
@@ -235,6 +214,25 @@ def _introduce(messages: "Messages", sweep: "Sweep") -> None:
     caution = few_images(sweep.request.n, sweep.reference.count, sweep.features.dimensions)
     if caution is not None:
         messages.warning(caution)
+
+
+def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
+    """How the order of the checkpoints agrees with that by the experiment's own sampler, if that was swept too."""
+    from ncsnx.evaluation.agreement import LEAST, rank_agreement, scores_of_own_sampler
+    from ncsnx.quantities import number
+
+    own = scores_of_own_sampler(sweep)
+    found = None if own is None else rank_agreement(plan.scores.rows, own.rows)
+    if found is None:
+        messages.info(
+            "made with sampler=fast; whether it orders checkpoints as the run's own sampler does shows once `ncsnx fid "
+            f"{sweep.run.name}` has scored {LEAST} or more of them too"
+        )
+        return
+    messages.info(
+        f"made with sampler=fast: its order of {found.checkpoints:,} checkpoints agrees with that of the run's own "
+        f"sampler by a rank correlation of {number(found.correlation)} (1: the same order)"
+    )
 
 
 def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:

@@ -59,13 +59,15 @@ def sample_command(
     """Draw images: single PNGs, a grid, the tensors, and the protocol that repeats them.
 
     An interrupted sampling goes on where it stopped when the command is repeated. The sampler can be changed:
-    `ncsnx sample digits sampler.steps_per_level=3`. With --interpolate, sampler.denoise=false gives the published
+    `ncsnx sample digits sampler.steps_per_level=3`; after `ncsnx compare digits`, sampler=fast is the one that it
+    recommends. With --interpolate, sampler.denoise=false gives the published
     behaviour.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
         import attrs
 
-        from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
+        from ncsnx.cli.samplers import with_sampler
+        from ncsnx.config.overrides import parse_overrides
         from ncsnx.runs.folder import Run
         from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
@@ -73,7 +75,7 @@ def sample_command(
         from ncsnx.stopping import StopRequest
 
         place = open_source(runs_folder(runs), run)
-        changed = apply_sampler_overrides(place.experiment(), parse_overrides(overrides or []))
+        changed = with_sampler(messages, place, parse_overrides(overrides or []))
 
         from ncsnx.runtime import Runtime
         from ncsnx.sampling import SampleRequest, load

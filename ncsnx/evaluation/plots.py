@@ -97,8 +97,8 @@ def plot_scores(
     """
     scores = [_finite(score) for score in series.scores]
     errors = [_finite(error) for error in series.errors]
-    with _style():
-        figure = _new_figure(5.0, 3.4, title, caption)
+    with style():
+        figure = new_figure(5.0, 3.4, title, caption)
         axes = figure.add_subplot()
         bars = [0.0 if math.isnan(error) else error for error in errors]
         axes.errorbar(series.steps, scores, bars, marker="o", color=_BLUE, ecolor=_BLUE, elinewidth=0.8, capsize=0)
@@ -110,7 +110,7 @@ def plot_scores(
         if floor is not None:
             handles.append(_mark_floor(axes, floor, has_floor_line))
         _legend_above(axes, handles, 4.2)
-        return _write(stem, figure)
+        return write(stem, figure)
 
 
 def plot_losses(stem: Path, series: LossSeries, *, title: str, caption: str, best: int | None) -> tuple[Path, Path]:
@@ -123,8 +123,8 @@ def plot_losses(stem: Path, series: LossSeries, *, title: str, caption: str, bes
         NcsnxError: a file can't be written (the folder must exist).
     """
     means = [_finite(mean) for mean in series.means]
-    with _style():
-        figure = _new_figure(7.0, 3.2, title, caption)
+    with style():
+        figure = new_figure(7.0, 3.2, title, caption)
         over_steps, over_levels = figure.subplots(1, 2, width_ratios=[1, 1.15])
         over_steps.plot(series.steps, means, marker="o", color=_BLUE)
         _value_axis(over_steps, means, means, None)
@@ -134,11 +134,11 @@ def plot_losses(stem: Path, series: LossSeries, *, title: str, caption: str, bes
             nothing = [math.nan] * len(means)
             _legend_above(over_steps, [_mark_best(over_steps, series.steps, means, nothing, best)], 2.5)
         _draw_levels(over_levels, series, best)
-        return _write(stem, figure)
+        return write(stem, figure)
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Matplotlib's own defaults with the style of these plots, whatever is set up for the person or the process."""
     from matplotlib import style
 
@@ -146,7 +146,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _new_figure(width_in: float, height_in: float, title: str, caption: str) -> "Figure":
+def new_figure(width_in: float, height_in: float, title: str, caption: str) -> "Figure":
     """A figure with its title above and its caption below the space that is laid out for axes.
 
     Lines of text beyond `_LINES_AT_HAND` add to the height.
@@ -173,7 +173,8 @@ def _new_figure(width_in: float, height_in: float, title: str, caption: str) -> 
     return figure
 
 
-def _write(stem: Path, figure: "Figure") -> tuple[Path, Path]:
+def write(stem: Path, figure: "Figure") -> tuple[Path, Path]:
+    """Writes the figure as `stem`.png and `stem`.svg. Raises NcsnxError."""
     files = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")
     for path, metadata in zip(files, ({"Software": "ncsnx"}, {"Creator": "ncsnx", "Date": None}), strict=True):
         content = io.BytesIO()
@@ -196,7 +197,7 @@ def _value_axis(axes: "Axes", values: Sequence[float], ends: Sequence[float], fl
     low, high, has_floor = _span(min(inner), max(inner), floor, is_log)
     axes.set_ylim(low, high)
     if is_log:
-        _set_log_ticks(axes.yaxis, low, high)
+        set_log_ticks(axes.yaxis, low, high)
     else:
         _set_linear_ticks(axes, low, high)
     return has_floor
@@ -230,7 +231,7 @@ def _set_linear_ticks(axes: "Axes", low: float, high: float) -> None:
     axes.set_yticks(ticks, labels=_tick_labels(ticks))
 
 
-def _set_log_ticks(axis: "Axis", low: float, high: float) -> None:
+def set_log_ticks(axis: "Axis", low: float, high: float) -> None:
     """Label as many of 1, 2, 5, 10, 20 … as have room, and mark those between."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
     thinned = decades[:: 1 + len(decades) // _MOST_LOG_TICKS]
@@ -342,7 +343,7 @@ def _draw_levels(axes: "Axes", series: LossSeries, best: int | None) -> None:
     axes.set_xlabel("noise level σ")
     low, high = min(series.sigmas) / 1.25, max(series.sigmas) * 1.25
     axes.set_xlim(low, high)
-    _set_log_ticks(axes.xaxis, low, high)
+    set_log_ticks(axes.xaxis, low, high)
     if len(curves) <= _FEW_LINES:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
     else:

@@ -84,6 +84,11 @@ class Run:
         return self.path / "fid"
 
     @property
+    def compare(self) -> Path:
+        """What `ncsnx compare` measured, and the sampler that it recommends."""
+        return self.path / "compare"
+
+    @property
     def unsound(self) -> Path:
         """Checkpoints that `ncsnx doctor --repair` moved aside."""
         return self.path / "unsound"

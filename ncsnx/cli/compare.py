@@ -1,0 +1,233 @@
+"""`ncsnx compare`: quality against evaluations for every sampler, on one checkpoint of a run."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session, work_of
+
+if TYPE_CHECKING:
+    from ncsnx.config.sampler import Sampler
+    from ncsnx.console.messages import Messages
+    from ncsnx.evaluation.comparison import Comparison, Trials
+    from ncsnx.runs.fast import FastSampler
+    from ncsnx.runs.folder import Run
+    from ncsnx.runs.scores import Row
+    from ncsnx.stopping import StopRequest
+
+
+def compare_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
+    ] = None,
+    samplers: Annotated[
+        str, typer.Option("--samplers", metavar="TAGS", help="all, or some with commas: cas,dpmpp-sde.")
+    ] = "all",
+    evaluations: Annotated[
+        str, typer.Option("--evaluations", metavar="COUNTS", help="How many evaluations each is tried with.")
+    ] = "6,10,20",
+    ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
+    n: Annotated[int, typer.Option("--n", help="Images of each trial.")] = 1000,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=100, help="Trials of each setting.")] = 3,
+    features: options.Features = None,
+    reference: options.Reference = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
+    ] = 64,
+    runs: options.Runs = None,
+    data: options.DataFolder = None,
+    cache: options.Cache = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    compile: options.Compile = False,
+    plain: options.Plain = False,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare samplers on a checkpoint: distance with its spread, broken images, evaluations and seconds an image.
+
+    Broken are images that are rougher than any real one. The run's own sampler is measured first, then settings of each
+    other. What has a twelfth of its evaluations, breaks no more images and comes nearest to the data is stored in the
+    run: `sampler=fast` means it in `sample` and `fid`. An interrupted comparison goes on where it stopped.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.config.overrides import parse_overrides, split_overrides
+        from ncsnx.errors import UsageError
+        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.lock import folder_lock
+        from ncsnx.runs.names import runs_folder
+        from ncsnx.sampling.settings import settings
+        from ncsnx.stopping import StopRequest
+
+        place = open_run(runs_folder(runs), run)
+        chosen, others = split_overrides(parse_overrides(overrides or []), "features")
+        if others:
+            raise UsageError(
+                f"{others[0].path}: only features.FIELD=VALUE can be given here; --samplers says what is tried"
+            )
+        tags = None if samplers == "all" else samplers.split(",")
+        tried = settings(place.experiment(), tags, _counts(evaluations))
+
+        from ncsnx.cli.judging import Judge
+        from ncsnx.runtime import Runtime
+
+        with StopRequest() as stop:
+            with stop.at_once():
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                judge = Judge(features, chosen, reference, data, cache)
+                comparison = _comparison(place, ckpt, judge, n, seeds, batch_size, runtime, stop, messages)
+                trials = comparison.open()
+            messages.info(f"{place.path}: {comparison.caption()}")
+            with folder_lock(trials.path.parent, f"the comparison {trials.path.parent}"):
+                _measure(messages, comparison, tried, trials, stop)
+            rows = [(sampler, comparison.row(sampler, trials)) for sampler in tried]
+            found = _conclude(messages, place, comparison, rows)
+        if json:
+            messages.json([row for _, row in rows])
+        else:
+            _show(messages, rows, found)
+        _say_what_next(messages, place, comparison, found, runs)
+
+
+def _counts(text: str) -> list[int]:
+    from ncsnx.errors import UsageError
+
+    words = text.split(",")
+    if not all(word.isdecimal() and 1 <= int(word) <= 100_000 for word in words):
+        raise UsageError(f"--evaluations {text[:80]!a}: expected whole numbers with commas, such as 6,10,20")
+    return sorted({int(word) for word in words})
+
+
+def _comparison(
+    place: "Run",
+    ckpt: str,
+    judge: Any,
+    n: int,
+    seeds: int,
+    batch_size: int,
+    runtime: Any,
+    stop: "StopRequest",
+    messages: "Messages",
+) -> "Comparison":
+    from ncsnx.evaluation.comparison import Comparison
+    from ncsnx.evaluation.real_images import SplitImages, default_split
+    from ncsnx.evaluation.roughness import roughest
+    from ncsnx.evaluation.sweep import SweepRequest
+    from ncsnx.runs.manifest import require_best
+    from ncsnx.sampling import load
+
+    if ckpt == "best":
+        messages.info(f"best: {require_best(place)}")
+    SweepRequest(n=n, batch_size=batch_size)  # checks both
+    work = work_of(messages, stop)
+    experiment = place.experiment()
+    source, network, reference = judge.open(place, experiment, runtime, work)
+    return Comparison(
+        model=load(place, ckpt, runtime=runtime),
+        folder=place.compare,
+        features=network,
+        reference=reference,
+        limit=roughest(SplitImages(source, default_split(experiment.data)), stop.check),
+        n=n,
+        seeds=seeds,
+        batch_size=batch_size,
+        data=judge.data,
+    )
+
+
+def _measure(
+    messages: "Messages", comparison: "Comparison", tried: "Sequence[Sampler]", trials: "Trials", stop: "StopRequest"
+) -> None:
+    from ncsnx.console.progress import progress
+    from ncsnx.evaluation.comparison import missing
+    from ncsnx.sampling.settings import typed
+
+    left = list(missing(comparison, tried, trials))
+    if not left:
+        messages.info("every trial is measured already")
+        return
+    there = len(tried) * comparison.seeds - len(left)
+    again = f" ({there:,} more measured already)" if there else ""
+    messages.info(f"{len(left):,} trials of {len(tried):,} settings{again}")
+    total = sum(comparison.states(sampler) for sampler, _ in left)
+    with progress(messages, "comparing", total=total, unit="states") as advance:
+        for sampler, seed in left:
+            messages.detail(f"seed {seed}: {typed(sampler)}")
+            row = comparison.measure(
+                sampler, seed, check_stop=stop.check, advance=lambda: advance(1), at_once=stop.at_once
+            )
+            trials.add(row)
+
+
+def _conclude(
+    messages: "Messages", place: "Run", comparison: "Comparison", rows: "Sequence[tuple[Sampler, Row]]"
+) -> "FastSampler | None":
+    """Writes results and plot, and stores the recommendation."""
+    from ncsnx.evaluation.comparison import recommended
+    from ncsnx.evaluation.plot_samplers import Point, plot_samplers
+    from ncsnx.runs import atomic
+    from ncsnx.runs.fast import write_fast
+
+    own = rows[0][1]
+    found = recommended(own, rows[1:], comparison.model.step)
+    if found is not None:
+        write_fast(place, found)
+    results = {"protocol": comparison.protocol(), "caption": comparison.caption(), "rows": [row for _, row in rows]}
+    atomic.write_json(comparison.place / "results.json", results)
+    drawn = [(sampler, row) for sampler, row in rows if row["distance"] is not None]
+    points = [
+        Point(row["sampler"], row["evaluations"], row["distance"], row["spread"], row["broken"] > (own["broken"] or 0))
+        for _, row in drawn
+    ]
+    best = None if found is None else [sampler for sampler, _ in drawn].index(found.sampler)
+    if points:
+        plot_samplers(
+            comparison.place / "samplers",
+            points,
+            metric=comparison.metric,
+            title=place.name,
+            caption=f"{comparison.caption()}; hollow: breaks more images than the run's own sampler",
+            best=best,
+        )
+    return found
+
+
+def _show(messages: "Messages", rows: "Sequence[tuple[Sampler, Row]]", found: "FastSampler | None") -> None:
+    from ncsnx.console.tables import Column, table
+    from ncsnx.quantities import number, with_error
+
+    def cells(sampler: "Sampler", row: "Row") -> list[str]:
+        distance = "diverged" if row["distance"] is None else with_error(row["distance"], row["spread"])
+        words = " ".join(word.removeprefix("sampler.") for word in row["words"].split()[1:])
+        mark = "fast" if found is not None and sampler == found.sampler else ""
+        broken = f"{100 * row['broken']:.2f} %"
+        return [row["sampler"], words, f"{row['evaluations']:,}", distance, broken, number(row["seconds"]), mark]
+
+    metric = rows[0][1]["metric"]
+    titles = ["sampler", "settings", "evaluations", f"{metric} ± spread", "broken", "s/image", ""]
+    right = {"evaluations", f"{metric} ± spread", "broken", "s/image"}
+    table(
+        messages,
+        [Column(title, "right" if title in right else "left") for title in titles],
+        [cells(sampler, row) for sampler, row in rows],
+    )
+
+
+def _say_what_next(
+    messages: "Messages", place: "Run", comparison: "Comparison", found: "FastSampler | None", runs: Path | None
+) -> None:
+    from ncsnx.sampling.settings import typed
+
+    messages.info(f"results: {comparison.place}/results.json; plot: samplers.png, .svg")
+    if found is None:
+        messages.info("nothing is recommended: no setting has a twelfth of the own sampler's evaluations, or less")
+        return
+    option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
+    messages.info(f"recommended, and stored as sampler=fast: {typed(found.sampler)}: {found}")
+    messages.info(f"next: ncsnx sample {place.name} sampler=fast{option}")

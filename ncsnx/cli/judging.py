@@ -1,0 +1,49 @@
+"""What images are judged by, as typed: features and a reference, for the commands that measure distances."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.overrides import Override
+    from ncsnx.evaluation.features import FeatureNetwork
+    from ncsnx.evaluation.reference import Reference
+    from ncsnx.evaluation.source import DataSource
+    from ncsnx.runs.folder import Run
+    from ncsnx.runtime import Runtime
+    from ncsnx.work import Work
+
+
+@attrs.frozen
+class Judge:
+    """The options that say by what images are judged."""
+
+    features: str | None
+    settings: "Sequence[Override]"
+    """Of the features."""
+    reference: str | None
+    data: Path | None
+    cache: Path | None
+
+    def open(
+        self, place: "Run", experiment: "Experiment", runtime: "Runtime", work: "Work"
+    ) -> "tuple[DataSource, FeatureNetwork, Reference]":
+        """The run's data, the features and the reference, made where they aren't cached. Raises NcsnxError."""
+        from ncsnx.cache import cache_folder
+        from ncsnx.cli.features import parse_features
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.data import data_folder
+        from ncsnx.evaluation.features import build_features, default_features
+        from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.evaluation.source import DataSource
+
+        load_plugins("ncsnx.runtime")
+        chosen = parse_features(self.features, default_features(experiment.data), list(self.settings))
+        source = DataSource.of_run(place, data_folder(self.data), work)
+        check_reference(self.reference, source)
+        cache = cache_folder(self.cache)
+        network = build_features(chosen, source, cache, runtime, work)
+        return source, network, open_reference(self.reference, source, network, cache, work)

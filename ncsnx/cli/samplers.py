@@ -1,0 +1,40 @@
+"""The sampler that a command is told to use: the run's own, another, or the one that `ncsnx compare` stored."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ncsnx.config.overrides import Override, apply_sampler_overrides
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.console.messages import Messages
+    from ncsnx.runs.source import Source
+
+FAST = Override("sampler", "fast")
+"""`sampler=fast`."""
+
+
+def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Override]) -> "Experiment":
+    """The experiment of a run or exported model with the sampler that was typed; says what `sampler=fast` means.
+
+    Raises NcsnxError where nothing was stored, OverrideError for what else can't be changed.
+    """
+    from ncsnx.errors import UsageError
+    from ncsnx.runs.fast import read_fast
+    from ncsnx.runs.folder import Run
+    from ncsnx.sampling.settings import typed
+
+    experiment = source.experiment()
+    others = [override for override in overrides if override != FAST]
+    if len(others) < len(overrides):
+        if not isinstance(source, Run):
+            raise UsageError(
+                f"sampler=fast is what `ncsnx compare` stored in a run, and {source.path} is an exported model; type "
+                "the sampler itself"
+            )
+        found = read_fast(source)
+        experiment = attrs.evolve(experiment, sampler=found.sampler)
+        messages.info(f"sampler=fast: {typed(found.sampler)}: {found}")
+    return apply_sampler_overrides(experiment, others)

@@ -1,0 +1,87 @@
+"""The plot of a comparison of samplers: quality against evaluations of the network."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ncsnx.evaluation import plots
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette but for its yellow, which white paper swallows
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MARKERS = "osD^vP*"
+
+
+@attrs.frozen
+class Point:
+    """A setting of a sampler."""
+
+    sampler: str
+    """Its tag."""
+    evaluations: int
+    distance: float
+    spread: float | None
+    breaks_more: bool
+    """Whether it breaks more images than the experiment's own sampler; drawn hollow."""
+
+
+def plot_samplers(
+    stem: Path, points: Sequence[Point], *, metric: str, title: str, caption: str, best: int | None
+) -> tuple[Path, Path]:
+    """Draw distances against evaluations, both logarithmic, into `stem`.png and `stem`.svg.
+
+    best: the index of the recommended point, which is ringed. Raises NcsnxError where a file can't be written.
+    """
+    with plots.style():
+        figure = plots.new_figure(6.2, 3.8, title, caption)
+        axes = figure.add_subplot()
+        tags = list(dict.fromkeys(point.sampler for point in points))
+        for number, tag in enumerate(tags):
+            _draw(axes, [point for point in points if point.sampler == tag], number)
+        if best is not None:
+            chosen = points[best]
+            axes.plot(
+                [chosen.evaluations], [chosen.distance], "o", markersize=11, fillstyle="none", color="#555555",
+                markeredgewidth=1.0, linestyle="none", label="sampler=fast",
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        _limit(axes, points)
+        axes.set_xlabel("network evaluations an image")
+        axes.set_ylabel(f"{metric} (lower is better)", parse_math=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
+        return plots.write(stem, figure)
+
+
+def _draw(axes: "Axes", points: Sequence[Point], number: int) -> None:
+    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    look: dict[str, Any] = {"color": colour, "ecolor": colour, "elinewidth": 0.7, "linestyle": "none", "marker": marker}
+    for hollow in (False, True):
+        some = [point for point in points if point.breaks_more == hollow]
+        if some:
+            label = points[0].sampler if not hollow or len(some) == len(points) else None
+            axes.errorbar(
+                [point.evaluations for point in some],
+                [point.distance for point in some],
+                [point.spread or 0.0 for point in some],
+                markerfacecolor="white" if hollow else colour,
+                label=label,
+                **look,
+            )
+
+
+def _limit(axes: "Axes", points: Sequence[Point]) -> None:
+    evaluations = [point.evaluations for point in points]
+    low, high = min(evaluations) / 1.3, max(evaluations) * 1.3
+    axes.set_xlim(low, high)
+    plots.set_log_ticks(axes.xaxis, low, high)
+    distances = [point.distance for point in points if math.isfinite(point.distance) and point.distance > 0]
+    if distances:
+        low, high = min(distances) / 1.3, max(distances) * 1.3
+        axes.set_ylim(low, high)
+        plots.set_log_ticks(axes.yaxis, low, high)

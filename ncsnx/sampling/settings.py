@@ -1,0 +1,124 @@
+"""Settings of samplers that are worth trying on a checkpoint, and how each is typed."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+
+from ncsnx.config.comparison import shown
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.model import NCSN, NCSNDeeper
+from ncsnx.config.provenance import is_default
+from ncsnx.config.sampler import (
+    AnnealedLangevin,
+    ConsistentAnnealed,
+    DPMSolverPP,
+    DPMSolverPPSDE,
+    EulerAncestral,
+    Exponential,
+    Grid,
+    GridSampler,
+    Heun,
+    Karras,
+    PredictorCorrector,
+    Sampler,
+    TrainedLevels,
+)
+from ncsnx.config.variants import Config, tag_of
+from ncsnx.errors import UsageError
+
+EVALUATIONS = (6, 10, 20)
+"""How many evaluations a sampler of few steps is tried with."""
+
+_Settings = Callable[[int, "_Grids"], list[GridSampler]]
+
+
+@attrs.frozen
+class _Grids:
+    """The grids that are tried."""
+
+    even: Grid
+    """A constant ratio from σ_1 to σ_L."""
+    whole: Grid
+    """Karras's, from σ_1 to σ_L."""
+    inner: Grid
+    """Karras's between σ_1/4 and 5 σ_L: where what images look like is decided."""
+    snr: float
+    """Of a Langevin step as in the experiment's own annealing."""
+    any_sigma: bool
+    """Whether the network takes any σ."""
+
+
+def settings(
+    experiment: Experiment, tags: Sequence[str] | None = None, counts: Sequence[int] = EVALUATIONS
+) -> list[Sampler]:
+    """The experiment's own sampler first, then for each of the tags (None: all) what is tried with so many evaluations.
+
+    Networks that are conditional on their trained levels get those levels only. Raises UsageError for a tag without
+    settings.
+    """
+    known = [*_TRIED]
+    if unknown := [tag for tag in tags or () if tag not in known]:
+        raise UsageError(f"--samplers {','.join(unknown)}: expected all, or some of {', '.join(known)}")
+    grids = _grids(experiment)
+    found: list[Sampler] = [experiment.sampler]
+    for tag in known if tags is None else tags:
+        for count in counts:
+            found += [
+                one for one in _TRIED[tag](count, grids) if one not in found and _is_possible(one, experiment, grids)
+            ]
+    return found
+
+
+def typed(sampler: Sampler) -> str:
+    """The sampler as words of a command line: its tag, and what isn't at its default."""
+    return " ".join([f"sampler={tag_of(type(sampler))}", *_changed(sampler, "sampler")])
+
+
+def _changed(config: Config, prefix: str) -> Iterator[str]:
+    for field in attrs.fields(type(config)):
+        path, value = f"{prefix}.{field.name}", getattr(config, field.name)
+        if isinstance(value, Config):
+            if type(value) is not type(field.default.factory()):
+                yield f"{path}={tag_of(type(value))}"
+            yield from _changed(value, path)
+        elif not is_default(field, value):
+            yield f"{path}={shown(value)}"
+
+
+def _grids(experiment: Experiment) -> _Grids:
+    schedule, own = experiment.schedule, experiment.sampler
+    any_sigma = not isinstance(experiment.model, NCSN | NCSNDeeper)
+    snr = math.sqrt(own.step_size / 2) / schedule.sigma_min if isinstance(own, AnnealedLangevin) else 0.16
+    high, low = schedule.sigma_max / 4, 5 * schedule.sigma_min
+    inner = Karras(sigma_max=float(f"{high:.3g}"), sigma_min=float(f"{low:.3g}")) if high > low else Karras()
+    if not any_sigma:
+        return _Grids(TrainedLevels(), TrainedLevels(), TrainedLevels(), snr, any_sigma)
+    return _Grids(Exponential(), Karras(), inner, float(f"{snr:.3g}"), any_sigma)
+
+
+def _is_possible(sampler: GridSampler, experiment: Experiment, grids: _Grids) -> bool:
+    churns = isinstance(sampler, Heun) and sampler.churn > 0
+    return grids.any_sigma or (sampler.steps <= experiment.schedule.levels and not churns)
+
+
+_TRIED: dict[str, Callable[[int, _Grids], list[GridSampler]]] = {
+    "cas": lambda count, grids: [
+        ConsistentAnnealed(steps=count, grid=grids.even),
+        ConsistentAnnealed(steps=count, order=2, grid=grids.whole),
+        ConsistentAnnealed(steps=count, order=2, grid=grids.inner),
+    ],
+    "pc": lambda count, grids: [
+        PredictorCorrector(steps=max(1, count // 2), corrector="ald", snr=grids.snr, grid=grids.even)
+    ],
+    "heun": lambda count, grids: [
+        Heun(steps=(count + 1) // 2, grid=grids.whole),
+        Heun(steps=(count + 1) // 2, churn=float(count), grid=grids.whole),
+    ],
+    "euler-ancestral": lambda count, grids: [EulerAncestral(steps=count, grid=grids.whole)],
+    "dpmpp": lambda count, grids: [DPMSolverPP(steps=count, grid=grids.whole)],
+    "dpmpp-sde": lambda count, grids: [
+        DPMSolverPPSDE(steps=count, grid=grids.whole),
+        DPMSolverPPSDE(steps=count, eta=3.0, grid=grids.inner),
+    ],
+}
