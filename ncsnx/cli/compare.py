@@ -86,8 +86,10 @@ def compare_command(
             messages.info(f"{place.path}: {comparison.caption()}")
             with folder_lock(trials.path.parent, f"the comparison {trials.path.parent}"):
                 _measure(messages, comparison, tried, trials, stop)
-            rows = [(sampler, comparison.row(sampler, trials)) for sampler in tried]
-            found = _conclude(messages, place, comparison, rows)
+            # what an earlier, wider comparison measured still stands
+            known = [*tried, *(sampler for sampler in trials.samplers() if sampler not in tried)]
+            rows = [(sampler, comparison.row(sampler, trials)) for sampler in known]
+            found = _conclude(place, comparison, rows)
         if json:
             messages.json([row for _, row in rows])
         else:
@@ -165,9 +167,7 @@ def _measure(
             trials.add(row)
 
 
-def _conclude(
-    messages: "Messages", place: "Run", comparison: "Comparison", rows: "Sequence[tuple[Sampler, Row]]"
-) -> "FastSampler | None":
+def _conclude(place: "Run", comparison: "Comparison", rows: "Sequence[tuple[Sampler, Row]]") -> "FastSampler | None":
     """Writes results and plot, and stores the recommendation."""
     from ncsnx.evaluation.comparison import recommended
     from ncsnx.evaluation.plot_samplers import Point, plot_samplers

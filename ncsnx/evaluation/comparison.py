@@ -9,7 +9,7 @@ interrupted goes on.
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import attrs
 import torch
 
 from ncsnx.config.canonical import digest
-from ncsnx.config.codec import unstructure
+from ncsnx.config.codec import structure, unstructure
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
+from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images
 from ncsnx.evaluation.metrics import distance_name
@@ -171,6 +172,15 @@ class Trials:
         """The trial of a sampler with a seed."""
         wanted = unstructure(sampler)
         return next((row for row in self.rows if row["sampler"] == wanted and row["seed"] == seed), None)
+
+    def samplers(self) -> list[Sampler]:
+        """What was measured, in the order of the first trials; without what this version has no sampler for."""
+        found: list[Sampler] = []
+        for row in self.rows:
+            with suppress(NcsnxError):
+                sampler = structure(row["sampler"], Sampler)
+                found += [] if sampler in found else [sampler]
+        return found
 
     def add(self, row: Row) -> None:
         """Keeps a trial, durably. Raises NcsnxError."""

@@ -47,7 +47,7 @@ _EVERYTHING = (
         *("config.json", "origins.json", "experiment.py", "segments.jsonl", "metrics.jsonl", "log.txt", ".lock"),
         *(f"{LATEST}/manifest.json", f"{LATEST}/optimizer.safetensors", "snapshots/step-00000013.png"),
     ),
-    ("checkpoints", LATEST, "snapshots", "tensorboard", "samples", "fid", "loss", "unsound"),
+    ("checkpoints", LATEST, "snapshots", "tensorboard", "samples", "fid", "loss", "compare", "unsound"),
 )
 COMMANDS = (
     Attack(
@@ -62,6 +62,15 @@ COMMANDS = (
         ("fid", "{run}", "--n", "40", "features.steps=30", "features.width=8", *_SWEEP),
         ("config.json",),
         ("checkpoints", "fid"),
+    ),
+    Attack(
+        "compare",
+        (
+            *("compare", "{run}", "--samplers", "dpmpp", "--evaluations", "2", "--n", "20", "--seeds", "1"),
+            *("features.steps=30", "features.width=8", *CPU),
+        ),
+        ("config.json",),
+        ("checkpoints", "compare"),
     ),
     Attack(
         "train",

@@ -1,0 +1,171 @@
+"""`ncsnx compare`, and the sampler that it stores as fast."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from ncsnx.config import ConsistentAnnealed
+from ncsnx.runs.fast import FastSampler, read_fast, write_fast
+from ncsnx.runs.folder import Run
+from tests.training.tiny import CPU, Result, command, start
+
+RUN = "runs/digits"
+JUDGE = ("features.steps=30", "features.width=8")
+SMALL = (
+    "--samplers",
+    "cas,dpmpp",
+    "--evaluations",
+    "2",
+    "--n",
+    "20",
+    "--seeds",
+    "2",
+    "--batch-size",
+    "10",
+    *JUDGE,
+    *CPU,
+)
+
+
+@pytest.fixture(scope="module")
+def compared(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run whose latest checkpoint was compared."""
+    folder = tmp_path_factory.mktemp("compared")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert result.code == 0, result.err
+    assert "10 trials of 5 settings" in result.err
+    return folder
+
+
+def error(result: Result) -> str:
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared: Path) -> None:
+    result = command("compare", "digits", *SMALL, "--json", folder=compared)
+    assert result.code == 0, result.err
+    assert "every trial is measured already" in result.err
+    rows = json.loads(result.out)
+    assert [(row["sampler"], row["steps"], row["evaluations"]) for row in rows] == [
+        ("ald", None, 5),
+        ("cas", 2, 2),
+        ("cas", 2, 2),
+        ("cas", 2, 2),
+        ("dpmpp", 2, 2),
+    ]
+    for row in rows:
+        assert row["seeds"] == 2
+        assert row["distance"] > 0
+        assert row["spread"] >= 0
+        assert 0 <= row["broken"] <= 1
+        assert row["seconds"] > 0
+    (place,) = [path for path in (compared / RUN / "compare").iterdir() if path.is_dir()]
+    assert json.loads((place / "results.json").read_text())["rows"] == rows
+    assert {path.name for path in place.iterdir()} >= {"trials.jsonl", "samplers.png", "samplers.svg"}
+
+
+def test_an_image_of_a_trial_is_that_of_sample_with_the_same_seed(compared: Path, tmp_path: Path) -> None:
+    """The distance of seed 1 is what `fid` measures with that sampler and seed."""
+    folder = Path(shutil.copytree(compared, tmp_path / "work"))
+    words = ("sampler=dpmpp", "sampler.steps=2", "--seed", "1", "--n", "20", "--range", "latest", *JUDGE, *CPU)
+    (row,) = json.loads(command("fid", "digits", *words, "--json", folder=folder).out)
+    (place,) = [path for path in (folder / RUN / "compare").iterdir() if path.is_dir()]
+    trials = [json.loads(line) for line in (place / "trials.jsonl").read_text().splitlines()]
+    (trial,) = [one for one in trials if one["sampler"]["type"] == "dpmpp" and one["seed"] == 1]
+    assert trial["distance"] == pytest.approx(row["score"], rel=1e-6)
+
+
+def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(compared, tmp_path / "work"))
+    run = Run(folder / RUN)
+    row = {"evaluations": 3, "distance": 9.5, "broken": 0.01}
+    write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=2), 12, row))
+    sampled = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=folder)
+    assert sampled.code == 0, sampled.err
+    said = "sampler=fast: sampler=cas sampler.steps=3 sampler.order=2: 3 evaluations; found on step 12, with a distance"
+    assert said in sampled.err
+    (protocol,) = run.samples.glob("*/protocol.json")
+    assert json.loads(protocol.read_text())["sampler"]["steps"] == 3
+    sweep = ("fid", "digits", "--n", "20", *JUDGE, *CPU)
+    first = command(*sweep, "sampler=fast", folder=folder)
+    assert first.code == 0, first.err
+    assert "made with sampler=fast; whether it orders" in first.err
+    assert command(*sweep, folder=folder).code == 0
+    second = command(*sweep, "sampler=fast", folder=folder)
+    assert "made with sampler=fast: its order of 3 checkpoints agrees" in second.err
+    assert command("doctor", "digits", folder=folder).code == 0
+
+
+def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
+    result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
+    assert result.code == 1
+    assert "run 'digits' has no fast sampler yet; `ncsnx compare digits` finds one" in error(result)
+    assert command("export", "digits", "--out", "model", "--grid", "0", *CPU, folder=workplace).code == 0
+    result = command("sample", "model", "sampler=fast", *CPU, folder=workplace)
+    assert result.code == 2
+    assert "model is an exported model" in error(result)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--samplers", "cas,nope"), "--samplers nope: expected all, or some of cas, pc"),
+        (("--evaluations", "6,x"), "expected whole numbers with commas"),
+        (("--n", "5"), "--n must be at least 10"),
+        (("sampler=cas",), "sampler: only features.FIELD=VALUE can be given here"),
+    ],
+)
+def test_mistakes_get_one_line(words: tuple[str, ...], told: str, workplace: Path) -> None:
+    result = command("compare", "digits", *words, *CPU, folder=workplace)
+    assert result.code == 2
+    assert told in error(result)
+    assert not (workplace / RUN / "compare").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b'{"schema_version": 1, "sampler": {"type": "os.system"}, "step": 1, "row": {}}', b"\xff", b"{}"],
+)
+def test_what_else_stands_in_the_place_of_the_recommendation_is_one_line(workplace: Path, content: bytes) -> None:
+    run = Run(workplace / RUN)
+    write_fast(run, FastSampler(ConsistentAnnealed(), 12, {}))
+    assert read_fast(run).sampler == ConsistentAnnealed()
+    (run.compare / "fast.json").write_bytes(content)
+    result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
+    assert result.code == 1
+    assert "fast.json" in error(result)
+
+
+def test_a_comparison_that_is_stopped_goes_on_where_it_was(workplace: Path) -> None:
+    words = (
+        "compare",
+        "digits",
+        "--samplers",
+        "dpmpp",
+        "--evaluations",
+        "2,3",
+        "--n",
+        "200",
+        "--seeds",
+        "40",
+        *JUDGE,
+        *CPU,
+    )
+    with start(*words, folder=workplace) as process:
+        trials = workplace / RUN / "compare"
+        while process.poll() is None and not [*trials.glob("*/trials.jsonl")]:
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    (path,) = trials.glob("*/trials.jsonl")
+    kept = path.read_text().splitlines()
+    assert kept
+    again = command(*words[:7], "200", "--seeds", "1", *JUDGE, *CPU, folder=workplace)
+    assert again.code == 0, again.err
+    assert path.read_text().splitlines()[: len(kept)] == kept

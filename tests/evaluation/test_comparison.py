@@ -1,0 +1,89 @@
+"""Broken images, the order of checkpoints, and which sampler is recommended."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ncsnx.config import ConsistentAnnealed, DPMSolverPP, Heun
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.agreement import rank_agreement
+from ncsnx.evaluation.comparison import recommended
+from ncsnx.evaluation.roughness import broken_share, roughest, roughness
+
+
+def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
+    flat = torch.full((1, 1, 4, 4), 200, dtype=torch.uint8)
+    stripes = torch.tensor([0, 255, 0, 255], dtype=torch.uint8).expand(1, 1, 4, 4)
+    board = (torch.arange(4).view(4, 1) + torch.arange(4)).remainder(2).mul(255).to(torch.uint8).view(1, 1, 4, 4)
+    assert roughness(torch.cat([flat, stripes, board])).tolist() == [0.0, 1.0, 2.0]
+    assert broken_share(torch.cat([flat, stripes, board]), 1.0) == pytest.approx(1 / 3)
+
+
+def test_a_little_noise_that_is_left_breaks_smooth_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(0, 1, 16).expand(50, 1, 16, 16)
+    noisy = ramp + 0.1 * torch.randn(ramp.shape, generator=generator)
+    real, drawn = ((255 * x.clamp(0, 1)).to(torch.uint8) for x in (ramp, noisy))
+
+    class Real:
+        title, facts = "ramps", {}
+
+        def __len__(self) -> int:
+            return len(real)
+
+        def batches(self, size: int, check_stop: Any) -> Any:
+            yield from real.split(size)  # type: ignore[no-untyped-call]
+
+    limit = roughest(Real())
+    assert broken_share(real, limit) == 0.0
+    assert broken_share(drawn, limit) == 1.0
+
+
+def rows(*scores: float) -> list[dict[str, Any]]:
+    return [{"step": step, "weights_sha256": "a" * 64, "score": score} for step, score in enumerate(scores)]
+
+
+def test_orders_that_agree_correlate_and_opposite_ones_do_the_opposite() -> None:
+    for others, correlation in (((10, 20, 30, 40), 1.0), ((4, 3, 2, 1), -1.0), ((1, 1, 1, 1), 0.0)):
+        found = rank_agreement(rows(1, 2, 3, 4), rows(*others))
+        assert found is not None
+        assert (found.correlation, found.checkpoints) == (pytest.approx(correlation), 4)
+    assert rank_agreement(rows(1, 2), rows(1, 2)) is None
+    generator = np.random.default_rng(3)
+    first, second = generator.integers(0, 6, (2, 20))
+    found = rank_agreement(rows(*first), rows(*second))
+    stats = pytest.importorskip("scipy.stats")
+    assert found is not None
+    assert found.correlation == pytest.approx(stats.spearmanr(first, second).statistic)
+
+
+def row(evaluations: int, distance: float | None, broken: float) -> dict[str, Any]:
+    return {"evaluations": evaluations, "distance": distance, "broken": broken}
+
+
+def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommended() -> None:
+    own = row(120, 14.0, 0.001)
+    good, broken, slow = ConsistentAnnealed(), DPMSolverPP(), Heun()
+    found = recommended(own, [(slow, row(19, 5.0, 0)), (broken, row(10, 6.0, 0.2)), (good, row(10, 9.0, 0.001))], 7)
+    assert found is not None
+    assert (found.sampler, found.step) == (good, 7)
+    least = recommended(own, [(slow, row(10, 5.0, 0.3)), (broken, row(10, 6.0, 0.2))], 7)
+    assert least is not None
+    assert least.sampler == broken, "where all break more, that which breaks the fewest"
+    assert recommended(own, [(slow, row(19, 5.0, 0)), (broken, row(6, None, 1.0))], 7) is None
+
+
+def test_no_real_image_is_an_error() -> None:
+    class Nothing:
+        title, facts = "nothing", {}
+
+        def __len__(self) -> int:
+            return 0
+
+        def batches(self, size: int, check_stop: Any) -> Any:
+            return iter(())
+
+    with pytest.raises(NcsnxError, match="nothing: there is no real image"):
+        roughest(Nothing())
