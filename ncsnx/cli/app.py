@@ -5,7 +5,23 @@ from typing import Annotated
 import typer
 
 import ncsnx
-from ncsnx.cli import data, diff, doctor, export, fid, import_, list, loss, new, plan, reference, sample, show, train
+from ncsnx.cli import (
+    data,
+    diff,
+    doctor,
+    export,
+    fid,
+    import_,
+    likelihood,
+    list,
+    loss,
+    new,
+    plan,
+    reference,
+    sample,
+    show,
+    train,
+)
 
 app = typer.Typer(
     name="ncsnx",
@@ -39,6 +55,7 @@ app.command("train")(train.train_command)
 app.command("sample")(sample.sample_command)
 app.command("fid")(fid.fid_command)
 app.command("loss")(loss.loss_command)
+app.command("likelihood")(likelihood.likelihood_command)
 app.command("reference")(reference.reference_command)
 app.command("import")(import_.import_command)
 app.command("export")(export.export_command)

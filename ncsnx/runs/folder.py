@@ -93,6 +93,11 @@ class Run:
         """What `ncsnx loss` measured."""
         return self.path / "loss"
 
+    @property
+    def likelihood(self) -> Path:
+        """What `ncsnx likelihood` measured."""
+        return self.path / "likelihood"
+
     @classmethod
     def create(
         cls,
