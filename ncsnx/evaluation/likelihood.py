@@ -47,6 +47,7 @@ from ncsnx.runs.scores import Row, ScoreFile, best_row, value
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
+from ncsnx.sampling.state import Score
 from ncsnx.work import Advance
 
 Estimator = Literal["hutchinson", "skilling", "exact"]
@@ -270,7 +271,16 @@ class LikelihoodSweep:
         for start in range(0, len(missing), self.request.batch_size):
             batch = torch.tensor(missing[start : start + self.request.batch_size])
             progress = _Progress(len(batch), *self.ends, check_stop, advance)
-            values = self._values(network, places[batch], progress.at)
+            values = bits_per_dimension(
+                network.score,
+                self.source.splits().held_out.read(places[batch]).pixels,
+                places[batch],
+                self._preprocessing(),
+                self._probes(places[batch]),
+                ends=self.ends,
+                tolerance=self.request.tolerance,
+                watch=progress.at,
+            )
             write_part(parts, Part(batch, {"values": values.float()}))
             progress.finish()
         table = _assembled(parts, self.images)
@@ -288,29 +298,6 @@ class LikelihoodSweep:
     def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
         """Removes the batches of a candidate whose row is kept."""
         shutil.rmtree(self._parts(candidate, scores), ignore_errors=True)
-
-    def _values(self, network: ScoreNetwork, places: Tensor, watch: Callable[[float], None]) -> Tensor:
-        """(B, 5) float64, as _COLUMNS says, of the held-out images at `places`."""
-        pixels = self.source.splits().held_out.read(places).pixels
-        data, (sigma_min, sigma_max) = self.experiment.data, self.ends
-        preprocessing = self._preprocessing()
-        unit = preprocessing.continuous(pixels, places)
-        middle = float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
-        flow = to_the_prior(
-            network.score,
-            from_unit(unit, data),
-            sigma_min,
-            sigma_max,
-            self._probes(places),
-            tolerance=self.request.tolerance,
-            watch=watch,
-        )
-        nats_to_bits = -1 / (self.dimensions * math.log(2))
-        prior = nats_to_bits * log_normal(flow.x, middle, sigma_max)
-        volume = nats_to_bits * flow.log_volume
-        scale = math.log2(preprocessing.grey_levels(pixels)) + nats_to_bits * log_slope(unit, data)
-        evaluations = torch.full_like(prior, flow.evaluations)
-        return torch.stack([prior + volume + scale, prior, volume, scale, evaluations], dim=1)
 
     def _probes(self, places: Tensor) -> Probes:
         """Those of the held-out images at `places`."""
@@ -353,6 +340,33 @@ class LikelihoodSweep:
             parts, self.images, lambda indices, shapes: shapes == {"values": [len(indices), len(_COLUMNS)]}
         )
         return [index for index in range(self.images) if index not in done]
+
+
+def bits_per_dimension(
+    score: Score,
+    pixels: Tensor,
+    positions: Tensor,
+    preprocessing: Preprocessing,
+    probes: Probes,
+    *,
+    ends: tuple[float, float],
+    tolerance: float,
+    watch: Callable[[float], None] = lambda sigma: None,
+) -> Tensor:
+    """(B, 5) float64, as _COLUMNS says, of stored pixels (B, C, H, W).
+
+    positions: (B,) int64, what their dequantization depends on. ends: σ_min and σ_max. For the rest, and what it
+    raises, see `to_the_prior`.
+    """
+    data, (sigma_min, sigma_max) = preprocessing.data, ends
+    unit = preprocessing.continuous(pixels, positions)
+    middle = float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
+    flow = to_the_prior(score, from_unit(unit, data), sigma_min, sigma_max, probes, tolerance=tolerance, watch=watch)
+    bits_of_nats = -1 / (math.prod(data.shape) * math.log(2))
+    prior = bits_of_nats * log_normal(flow.x, middle, sigma_max)
+    volume = bits_of_nats * flow.log_volume
+    scale = math.log2(preprocessing.grey_levels(pixels)) + bits_of_nats * log_slope(unit, data)
+    return torch.stack([prior + volume + scale, prior, volume, scale, torch.full_like(prior, flow.evaluations)], dim=1)
 
 
 def probe(
