@@ -59,11 +59,10 @@ PICTURES = ("scores.png", "scores.svg")
 IMAGES = 100
 """By default, or as many as are held out."""
 MEANING = (
-    "it is the likelihood of the flow that the network defines from the prior: exact for that flow but for the "
-    "estimate of its divergence and the tolerance, and neither a bound for the SDE nor what the samplers draw. A "
-    "network that is blind to σ, s(x)/σ, belongs to no family of blurred data exactly"
+    "the likelihood of the flow that this network defines, exact but for the tolerance and the noise of its divergence; "
+    "no bound for the SDE or another sampler. A network that is blind to σ, s(x)/σ, is the exact score of no blurred data"
 )
-"""Of the number, in a sentence: no output goes without it."""
+"""Of the number, for whoever reads it."""
 
 _COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
 """Of each image: the sum of the next three; the bits of the prior, of the flow's divergence, of transform and grey
@@ -389,14 +388,14 @@ class _Progress:
         self, images: int, sigma_min: float, sigma_max: float, check_stop: Callable[[], None], advance: Advance
     ) -> None:
         self._units = _UNITS * images
-        self._sigma_min, self._decades = sigma_min, math.log(sigma_max / sigma_min)
+        self._sigma_min, self._span = sigma_min, math.log(sigma_max / sigma_min)
         self._check_stop, self._advance = check_stop, advance
         self._told = 0
 
     def at(self, sigma: float) -> None:
         """To be called before each evaluation. Ends it by raising, if that was asked for."""
         self._check_stop()
-        share = math.log(sigma / self._sigma_min) / self._decades
+        share = math.log(sigma / self._sigma_min) / self._span
         self._tell(int(share * self._units))
 
     def finish(self) -> None:
@@ -420,12 +419,15 @@ def _mark(candidate: Candidate) -> str:
 
 
 def _assembled(parts: Path, n: int) -> Tensor:
-    """(n, 5) float64: the values of all images."""
+    """(n, 5) float64: the values of all images. Raises NcsnxError where somebody else wrote them."""
     found = list(read_parts(parts))
     order = torch.cat([part.indices for part in found]).argsort() if found else torch.tensor([])
     if len(order) != n:
         raise NcsnxError(f"{parts} holds {len(order)} images instead of {n}; remove it and repeat the command")
-    return torch.cat([part.tensors["values"] for part in found])[order].double()
+    table = torch.cat([part.tensors["values"] for part in found])[order].double()
+    if not bool(torch.isfinite(table).all()):
+        raise NcsnxError(f"{parts} holds values that aren't finite; remove it and repeat the command")
+    return table
 
 
 def _csv(places: Sequence[int], table: Tensor) -> bytes:

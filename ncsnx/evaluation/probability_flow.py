@@ -88,7 +88,7 @@ def to_the_prior(
         if evaluations > MOST_EVALUATIONS:
             raise DivergedError(f"after {MOST_EVALUATIONS:,} evaluations the flow has come to σ = {sigma:.3g} only")
         with torch.enable_grad():
-            at = state[:, :-1].reshape(shape).to(device, dtype).requires_grad_()
+            at = state[:, :-1].reshape(shape).to(dtype).to(device).requires_grad_()
             slope = -sigma * score(at, sigma)
             divergence = probes.divergence(slope, at)
         slopes = torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)

@@ -51,6 +51,13 @@ SITES = {
     "sample": ("images", "images/images/*", "images/frames/*", "images/samples.safetensors", "images/film.gif"),
     "fid": ("fid/*/.parts/*/*.safetensors", "fid/*/scores.json", "fid/*/scores.png", "fid/*/scores.svg"),
     "loss": ("loss/*/scores.json", "loss/*/losses.png", "loss/*/losses.svg"),
+    "likelihood": (
+        "likelihood/*/.parts/*/*.safetensors",
+        "likelihood/*/*.csv",
+        "likelihood/*/scores.json",
+        "likelihood/*/scores.png",
+        "likelihood/*/scores.svg",
+    ),
     "retain": ("checkpoints/*/manifest.json",),
     "import": (
         "runs/cifar10",
@@ -263,12 +270,14 @@ def prepared(folder: Path) -> list[Job]:
     sampling = ["sample", "digits", "--n", "3", "--frames", "2", "--film", "--out", "images"]
     measuring = ["fid", "digits", "--range", "latest", "--n", "20", *CLASSIFIER, "--cache", cache]
     losses = ["loss", "digits", "--range", "latest"]
+    likelihoods = ["likelihood", "digits", "--range", "latest", "--n", "2", "--tolerance", "0.1"]
     reference = ["reference", "digits", "--cache", "cache", *CLASSIFIER]
     exporting = ["export", "digits", "--out", "exported", "--license", "mit", "--grid", "2"]
     for name, command, made in (
         ("sample", sampling, ("images/*/*", "images/samples.safetensors", "images/*.png", "images/film.gif")),
         ("fid", measuring, ("runs/digits/fid/*/scores.csv",)),
         ("loss", losses, ("runs/digits/loss/*/scores.csv",)),
+        ("likelihood", likelihoods, ("runs/digits/likelihood/*/*.csv",)),
         ("reference", reference, ()),
         ("export", exporting, ("exported/*.safetensors", "exported/config.json", "exported/*.png")),
     ):

@@ -43,6 +43,7 @@ SAMPLE = ["sample", "digits", "--out", "out", "--n", "64", "--batch-size", "8", 
 PICTURES = ["sample", "digits", "--out", "out", "--n", "600", "--batch-size", "600", *CPU]
 FID = ["fid", "digits", "--n", "600", "features.steps=30", "features.width=8", *CPU]
 LOSS = ["loss", "digits", "--batch-size", "8", *CPU]
+LIKELIHOOD = ["likelihood", "digits", "--range", "18:24", "--n", "12", "--batch-size", "2", *CPU]
 
 
 class Tally(Protocol):
@@ -124,6 +125,13 @@ def phases(start_s: float) -> list[Phase]:
         # what was measured is drawn at a stop
         Phase(name="fid", command=FID, moment=there("runs/digits/fid/*/.parts/*/*"), within_s=3.0, allowed_s=5.0),
         Phase(name="loss", command=LOSS, moment=there("runs/digits/loss/*/.lock"), within_s=1.5, allowed_s=5.0),
+        Phase(
+            name="likelihood",
+            command=LIKELIHOOD,
+            moment=there("runs/digits/likelihood/*/.parts/*/*"),
+            within_s=2.0,
+            allowed_s=5.0,
+        ),
     ]
 
 
@@ -297,7 +305,7 @@ def _unlike(place: Path, straight: Path) -> list[str]:
         problems.append("the grids differ")
     if _drawn(place) != _drawn(straight):
         problems.append("the samples differ")
-    for kind in ("fid", "loss"):
+    for kind in ("fid", "loss", "likelihood"):
         if _rows(run / kind) != _rows(expected / kind):
             problems.append(f"the rows of {kind} differ")
     return problems
