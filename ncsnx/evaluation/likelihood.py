@@ -59,8 +59,8 @@ PICTURES = ("scores.png", "scores.svg")
 IMAGES = 100
 """By default, or as many as are held out."""
 MEANING = (
-    "the likelihood of the flow that this network defines, exact but for the tolerance and the noise of its divergence; "
-    "no bound for the SDE or another sampler. A network that is blind to σ, s(x)/σ, is the exact score of no blurred data"
+    "the likelihood of the flow that this network defines, exact but for tolerance and noise of its divergence; no "
+    "bound for the SDE or another sampler. A network that is blind to σ, s(x)/σ, is the exact score of no blurred data"
 )
 """Of the number, for whoever reads it."""
 
