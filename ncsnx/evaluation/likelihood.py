@@ -119,12 +119,13 @@ class LikelihoodSweep:
     request: LikelihoodRequest
 
     def __attrs_post_init__(self) -> None:
-        model, there = self.experiment.model, len(self.source.splits().held_out)
+        model = self.experiment.model
         if isinstance(model, ConditionalModel):
             raise NcsnxError(
                 f"{type(model).__name__} is conditional on the levels that it was trained at, and the flow goes "
                 "through every σ between them; likelihoods are for the NCSNv2 models, which take any σ"
             )
+        there = len(self.source.splits().held_out)
         if there < 2:
             raise NcsnxError(f"the data set has {there} held-out images, and a likelihood with its error takes two")
         if self.images > there:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from ncsnx.sampling.generate import DivergedError
+from ncsnx.sampling.generate import DivergedError, never_stop
 from ncsnx.sampling.state import Score
 
 METHOD = "dopri5"
@@ -36,11 +36,15 @@ class Probes:
     weight: float
     """1/K, to average; 1 where the vectors are a basis."""
 
-    def divergence(self, slope: Tensor, x: Tensor) -> Tensor:
-        """(B,): of `slope`, which was computed from `x`, a leaf with gradients. One backward pass a vector."""
+    def divergence(self, slope: Tensor, x: Tensor, between: Callable[[], None] = never_stop) -> Tensor:
+        """(B,): of `slope`, which was computed from `x`, a leaf with gradients.
+
+        One backward pass a vector; `between` is called before each, and may end it by raising.
+        """
         total = torch.zeros(len(x), dtype=torch.float64)
         last = len(self.vectors) - 1
         for number, v in enumerate(self.vectors):
+            between()
             (product,) = torch.autograd.grad(slope, x, v, retain_graph=number < last)
             total += (product * v).flatten(1).sum(dim=1).cpu().double()
         return self.weight * total
@@ -73,8 +77,9 @@ def to_the_prior(
     score must have gradients. x: (B, C, H, W) float64 on the CPU, where the state stays, in float64: its rounding would
     limit the tolerance, and not every device has float64. All images share their steps, and at each step each image
     satisfies the tolerance: the estimated errors of x, in the root mean square over its pixels, and of the divergence
-    per pixel are at most `tolerance`, absolutely or relative to the value. watch is told of σ before each evaluation,
-    and may end it by raising. Raises DivergedError where a value isn't finite, or the steps become too small.
+    per pixel are at most `tolerance`, absolutely or relative to the value. watch is told of σ before each evaluation
+    and each backward pass, and may end it by raising. Raises DivergedError where a value isn't finite, or the steps
+    become too small.
     """
     shape, dimensions = x.shape, math.prod(x.shape[1:])
     device, dtype = probes.vectors.device, probes.vectors.dtype
@@ -90,7 +95,7 @@ def to_the_prior(
         with torch.enable_grad():
             at = state[:, :-1].reshape(shape).to(dtype).to(device).requires_grad_()
             slope = -sigma * score(at, sigma)
-            divergence = probes.divergence(slope, at)
+            divergence = probes.divergence(slope, at, lambda: watch(sigma))
         slopes = torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)
         if not bool(torch.isfinite(slopes).all()):
             raise DivergedError(f"at σ = {sigma:.3g} the flow or its divergence isn't finite")
