@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     SUBSETS = 15
     CROP = 16
     PAIRS = 17
+    PROBES = 18
 
 
 def _in_one_word(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:

@@ -93,6 +93,10 @@ FROZEN = {
         [[3141618974, 2436225468], [3064720620, 2891558508], [2559115026, 4237603963]],
         [[-0.7213199, -0.3242052], [-0.3810409, -0.7278619], [1.0140461, -0.085297]],
     ),
+    Purpose.PROBES: (
+        [[2976655068, 2619195010], [3826786476, 2779495442], [4176096489, 1608433367]],
+        [[-0.6603941, -0.5451304], [-0.289315, -0.3835803], [-0.166997, 0.1680654]],
+    ),
 }
 FROZEN_POSITIONS = torch.tensor([0, 1, 2**40 + 5])
 
@@ -148,7 +152,7 @@ def test_the_first_values_of_every_purpose_are_frozen(purpose: Purpose, device: 
 
 def test_the_numbers_of_the_purposes_are_frozen() -> None:
     assert [purpose.name for purpose in Purpose] == [purpose.name for purpose in FROZEN]
-    assert [int(purpose) for purpose in Purpose] == list(range(1, 18))
+    assert [int(purpose) for purpose in Purpose] == list(range(1, 19))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -13,6 +13,7 @@ from ncsnx.cli import (
     export,
     fid,
     import_,
+    likelihood,
     list,
     loss,
     new,
@@ -55,6 +56,7 @@ app.command("train")(train.train_command)
 app.command("sample")(sample.sample_command)
 app.command("fid")(fid.fid_command)
 app.command("loss")(loss.loss_command)
+app.command("likelihood")(likelihood.likelihood_command)
 app.command("compare")(compare.compare_command)
 app.command("reference")(reference.reference_command)
 app.command("import")(import_.import_command)

@@ -1,4 +1,4 @@
-"""What `fid` and `loss` share: choosing checkpoints, measuring the missing ones while a table fills up, and the end."""
+"""What `fid`, `loss` and `likelihood` share: choosing checkpoints, measuring the missing ones, tables, and the end."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol

@@ -6,7 +6,7 @@ from ncsnx.data.dataset import Dataset, Images, InMemory
 from ncsnx.data.holding import held
 from ncsnx.data.missing import DataMissingError
 from ncsnx.data.splits import Splits
-from ncsnx.data.transforms import Preprocessing, from_unit, to_unit
+from ncsnx.data.transforms import Preprocessing, from_unit, log_slope, to_unit
 
 __all__ = [
     "DataMissingError",
@@ -19,6 +19,7 @@ __all__ = [
     "data_folder",
     "from_unit",
     "held",
+    "log_slope",
     "open_data",
     "to_unit",
 ]

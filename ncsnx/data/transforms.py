@@ -4,11 +4,14 @@ In order: cropped where the stored images are larger, to [0, 1], random flip, de
 transform, as published.
 """
 
+import math
+
 import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.config.data import Data
+from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 LOGIT_MARGIN = 1e-6
@@ -26,6 +29,17 @@ def from_unit(x: Tensor, data: Data) -> Tensor:
         u = (LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * x).clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN)
         return torch.log(u) - torch.log1p(-u)
     return x
+
+
+def log_slope(x: Tensor, data: Data) -> Tensor:
+    """(B,): ln |det ∂from_unit(x)/∂x| of images (B, …) in [0, 1]: how much the transform spreads them, in nats."""
+    if data.transform == "rescaled":
+        return torch.full_like(x, math.log(2)).flatten(1).sum(dim=1)
+    if data.transform == "logit":
+        u = LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * x
+        slopes = math.log1p(-2 * LOGIT_MARGIN) - torch.log(u) - torch.log1p(-u)
+        return slopes.flatten(1).sum(dim=1)
+    return torch.zeros_like(x).flatten(1).sum(dim=1)
 
 
 def to_unit(x: Tensor, data: Data) -> Tensor:
@@ -59,13 +73,33 @@ class Preprocessing:
         # step 1 keeps these draws apart from those of the training stream, which has step 0
         return from_unit(self._dequantized(self.unit(pixels), positions, step=1), self.data)
 
+    def continuous(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """(B, C, H, W) float64 in [0, 1): cropped from the centre and dequantized uniformly, whatever `data` says.
+
+        For densities: of q grey levels each has a cell of the width 1/q. NcsnxError for data that has no grey levels.
+        """
+        grey_levels = self.grey_levels(pixels)
+        # step 2 keeps these draws apart from those of training and of the held-out loss
+        drawn = Stream(self.seed, Purpose.DEQUANTIZATION).uniform(positions, self.data.shape, step=2)
+        return (self._cropped(pixels).double() - self.value_range[0] + drawn.double()) / grey_levels
+
+    def grey_levels(self, pixels: Tensor) -> int:
+        """How many values a stored pixel can have. NcsnxError for data whose values aren't whole numbers."""
+        low, high = self.value_range
+        if pixels.dtype.is_floating_point or not (float(low).is_integer() and float(high).is_integer()):
+            raise NcsnxError(
+                f"the data has no grey levels to count: its values, from {low:g} to {high:g}, are of type "
+                f"{str(pixels.dtype).removeprefix('torch.')}; store them as integers with a range of integers"
+            )
+        return int(high - low) + 1
+
     def unit(self, pixels: Tensor) -> Tensor:
         """Stored pixels → float32 in [0, 1], cropped from the centre where they are larger than the data's images."""
-        size, spare = self.data.image_size, self._spare
-        if spare > 0:
-            start = spare // 2
-            pixels = pixels[..., start : start + size, start : start + size]
-        return self._scaled(pixels)
+        return self._scaled(self._cropped(pixels))
+
+    def _cropped(self, pixels: Tensor) -> Tensor:
+        size, start = self.data.image_size, self._spare // 2
+        return pixels[..., start : start + size, start : start + size] if self._spare > 0 else pixels
 
     @property
     def _spare(self) -> int:

@@ -10,24 +10,27 @@ from ncsnx.runs.card import Measured, Score
 from ncsnx.runs.folder import Run
 from ncsnx.runs.scores import Row, ScoreFile, sweep_folders, value
 
+_ORDER = {"distance": 0, "likelihood": 1, "loss": 2}
+"""Measures as they come on a card."""
+
 
 @attrs.frozen
 class Recorded:
-    """The scores of a checkpoint, those of the most images first, and a line for each sweep that can't be read."""
+    """The scores of a checkpoint, of each measure those of the most images first; a line for each unreadable sweep."""
 
     scores: tuple[Score, ...]
     unreadable: tuple[str, ...]
 
 
 def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256: str) -> Recorded:
-    """What `ncsnx fid` and `ncsnx loss` measured of these weights under this experiment's identity.
+    """What `ncsnx fid`, `likelihood` and `loss` measured of these weights under this experiment's identity.
 
     Scores of ensembles belong to no single checkpoint. Raises NcsnxError for a run whose folders lead elsewhere.
     """
     wanted = identity(experiment)
-    found: list[tuple[tuple[bool, int], Score]] = []
+    found: list[tuple[tuple[int, int], Score]] = []
     unreadable: list[str] = []
-    for folder in [*sweep_folders(run.fid), *sweep_folders(run.loss)]:
+    for folder in [*sweep_folders(run.fid), *sweep_folders(run.likelihood), *sweep_folders(run.loss)]:
         try:
             sweep = ScoreFile.read(folder)
         except FileNotFoundError:  # a sweep without a score yet
@@ -37,15 +40,15 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
             continue
         row = sweep.row(step, weights_sha256)
         if row is not None and sweep.protocol.get("identity") == wanted:
-            is_loss, images = sweep.protocol.get("measure") == "loss", value(sweep.protocol, "n") or 0
-            found.append(((is_loss, -int(images)), Score(_measured(sweep, row), sweep.caption, sweep.protocol)))
+            place, images = _ORDER.get(str(sweep.protocol.get("measure")), 0), value(sweep.protocol, "n") or 0
+            found.append(((place, -int(images)), Score(_measured(sweep, row), sweep.caption, sweep.protocol)))
     return Recorded(tuple(score for _, score in sorted(found, key=lambda pair: pair[0])), tuple(unreadable))
 
 
 def _measured(sweep: ScoreFile, row: Row) -> tuple[Measured, ...]:
     """The numbers of a row, each with what it is called."""
     if sweep.protocol.get("measure") != "distance":
-        return (Measured(sweep.metric, float(row["score"])),)
+        return (Measured(sweep.metric, float(row["score"]), value(row, "error")),)
     features = features_of(sweep.metric)
     columns = (
         (sweep.metric, "score", "error"),

@@ -98,6 +98,11 @@ class Run:
         """What `ncsnx loss` measured."""
         return self.path / "loss"
 
+    @property
+    def likelihood(self) -> Path:
+        """What `ncsnx likelihood` measured."""
+        return self.path / "likelihood"
+
     @classmethod
     def create(
         cls,

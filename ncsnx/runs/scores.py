@@ -180,7 +180,7 @@ def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | No
 
 
 def sweep_folders(place: Path) -> list[Path]:
-    """The folders of sweeps in `place`, a run's fid/ or loss/, by name; none where it isn't there. NcsnxError."""
+    """The folders of sweeps in `place`, such as a run's fid/, by name; none where it isn't there. Raises NcsnxError."""
     try:
         return [entry.path for entry in reading.entries(place) if entry.kind == "folder"]
     except FileNotFoundError:

@@ -70,6 +70,13 @@ SITES = {
         *("loss/*", "loss/*", "loss/*/.lock", "loss/*/.holder.json"),
         *("loss/*/scores.json", "loss/*/losses.png", "loss/*/losses.svg"),
     ),
+    "likelihood": (
+        "likelihood/*/.parts/*/*.safetensors",
+        "likelihood/*/*.csv",
+        "likelihood/*/scores.json",
+        "likelihood/*/scores.png",
+        "likelihood/*/scores.svg",
+    ),
     "export": tuple(
         f"exported{name}" for name in ("", "/model.safetensors", "/samples.png", "/README.md", "/config.json")
     ),
@@ -332,12 +339,14 @@ def prepared(folder: Path) -> list[Job]:
     sampling = ["sample", "digits", "--n", "3", "--frames", "2", "--film", "--out", "images"]
     measuring = ["fid", "digits", "--range", "latest", "--n", "20", *CLASSIFIER, "--cache", cache]
     losses = ["loss", "digits", "--range", "latest"]
+    likelihoods = ["likelihood", "digits", "--range", "latest", "--n", "2", "--tolerance", "0.1"]
     reference = ["reference", "digits", "--cache", "cache", *CLASSIFIER]
     exporting = ["export", "digits", "--out", "exported", "--license", "mit", "--grid", "2"]
     for name, command, made in (
         ("sample", sampling, ("images/*/*", "images/samples.safetensors", "images/*.png", "images/film.gif")),
         ("fid", measuring, _table("fid")),
         ("loss", losses, _table("loss")),
+        ("likelihood", likelihoods, ("runs/digits/likelihood/*/*.csv",)),
         ("reference", reference, ()),
         ("export", exporting, ("exported/*.safetensors", "exported/config.json", "exported/*.png")),
     ):

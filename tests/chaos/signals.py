@@ -56,6 +56,7 @@ plain = exporting.draw
 exporting.draw = lambda *given, **named: (open("drawing", "w").close(), plain(*given, **named))[1]
 """
 """An export that leaves a file when it begins to draw."""
+LIKELIHOOD = ["likelihood", "digits", "--range", "18:24", "--n", "12", "--batch-size", "2", *CPU]
 
 Moment = Callable[[Path, "subprocess.Popen[str]"], bool]
 
@@ -169,6 +170,13 @@ def phases(start_s: float) -> list[Phase]:
             moment=there("runs/cifar10/checkpoints/step-*"),
             origin="to-import",
             within_s=0.5,
+        ),
+        Phase(
+            name="likelihood",
+            command=LIKELIHOOD,
+            moment=there("runs/digits/likelihood/*/.parts/*/*"),
+            within_s=2.0,
+            allowed_s=5.0,
         ),
     ]
 
@@ -350,7 +358,7 @@ def _unlike(place: Path, straight: Path, reached: int | None) -> list[str]:
     for expected in sorted(straight.glob("runs/*")):
         run = place / "runs" / expected.name
         problems += [*unlike(run, expected, but_for=reached), *unsound(run)]
-        for kind in ("fid", "loss"):
+        for kind in ("fid", "loss", "likelihood"):
             if _rows(run / kind) != _rows(expected / kind):
                 problems.append(f"the rows of {kind} differ")
     if _drawn(place) != _drawn(straight):

@@ -47,7 +47,7 @@ _EVERYTHING = (
         *("config.json", "origins.json", "experiment.py", "segments.jsonl", "metrics.jsonl", "log.txt", ".lock"),
         *(f"{LATEST}/manifest.json", f"{LATEST}/optimizer.safetensors", "snapshots/step-00000013.png"),
     ),
-    ("checkpoints", LATEST, "snapshots", "tensorboard", "samples", "fid", "loss", "compare", "unsound"),
+    ("checkpoints", LATEST, "snapshots", "tensorboard", "samples", "fid", "loss", "likelihood", "compare", "unsound"),
 )
 COMMANDS = (
     Attack(
@@ -57,6 +57,12 @@ COMMANDS = (
         folders=("checkpoints", LATEST, "samples"),
     ),
     Attack("loss", ("loss", "{run}", *_SWEEP), ("config.json",), ("checkpoints", "loss")),
+    Attack(
+        "likelihood",
+        ("likelihood", "{run}", "--n", "2", "--tolerance", "0.1", *_SWEEP),
+        ("config.json",),
+        ("checkpoints", "likelihood"),
+    ),
     Attack(
         "fid",
         ("fid", "{run}", "--n", "40", "features.steps=30", "features.width=8", *_SWEEP),
@@ -99,7 +105,7 @@ COMMANDS = (
         "export",
         ("export", "{run}", "--out", "model", "--grid", "2", *CPU),
         ("config.json",),
-        ("checkpoints", LATEST, "fid", "loss"),
+        ("checkpoints", LATEST, "fid", "loss", "likelihood"),
     ),
     Attack("doctor", ("doctor", "{run}", "--repair"), *_EVERYTHING),
     Attack("show", ("show", "runs/{run}", "--origins"), ("config.json", "origins.json")),

@@ -263,7 +263,11 @@ def rewrite(folder: Path, step: int, change: Callable[[Tensor], Tensor]) -> None
     checkpoint.save(place, step, saved.model, changed, saved.optimizer, saved.state)
 
 
-@pytest.mark.parametrize("words", [("fid", *SMALL), ("loss", *CPU)])
+@pytest.mark.parametrize(
+    "words",
+    [("fid", *SMALL), ("loss", *CPU), ("likelihood", "--n", "4", "--tolerance", "0.1", *CPU)],
+    ids=lambda words: words[0],
+)
 def test_a_checkpoint_that_gives_no_finite_numbers_does_not_stop_the_others(
     trained: Path, tmp_path: Path, words: tuple[str, ...]
 ) -> None:

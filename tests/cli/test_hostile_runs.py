@@ -43,7 +43,7 @@ from tests.training.tiny import Result
 RUN = "runs/digits"
 NO_FILES = (replaced_by_pipe, replaced_by_device, replaced_by_giant)
 BY_NAME = {attack.name: attack for attack in COMMANDS}
-SAMPLE, LOSS, FID, TRAIN = (BY_NAME[name] for name in ("sample", "loss", "fid", "train"))
+SAMPLE, LOSS, LIKELIHOOD, FID, TRAIN = (BY_NAME[name] for name in ("sample", "loss", "likelihood", "fid", "train"))
 EXPORT, DOCTOR, SHOW = (BY_NAME[name] for name in ("export", "doctor", "show"))
 
 
@@ -80,8 +80,8 @@ def assert_orderly(result: Result) -> None:
 
 
 PLACES = [(one, place) for one in COMMANDS for place in (*one.files, *one.folders)]
-# loss and fid read checkpoints as sample does
-FILES = [(one, place) for one in COMMANDS if one not in (LOSS, FID) for place in one.files]
+# sweeps read checkpoints as sample does
+FILES = [(one, place) for one in COMMANDS if one not in (LOSS, LIKELIHOOD, FID) for place in one.files]
 # all three of them in each place would take a minute: one, chosen by the names
 NO_FILE_IN_PLACE = [
     (one, place, NO_FILES[crc32(f"{one.name} {place}".encode()) % len(NO_FILES)]) for one, place in FILES
@@ -199,7 +199,7 @@ def test_a_network_that_no_memory_holds_is_refused_before_any_is_taken(workplace
         state = {"identity": identity(Run(path.parent).experiment())}
         (checkpoint / "state.json").write_text(json.dumps(state))
         reseal(checkpoint)
-    for attack in (SAMPLE, LOSS, FID):
+    for attack in (SAMPLE, LOSS, LIKELIHOOD, FID):
         result = attack.on(workplace)
         assert_orderly(result)
         assert "GiB, and this machine has" in result.err
@@ -261,6 +261,7 @@ def test_hostile_contents_under_a_right_hash_end_in_one_line(workplace: Path, wh
     assert_orderly((SAMPLE if name == "ema.safetensors" else TRAIN).on(workplace))
     if what == "no number":
         assert_orderly(LOSS.on(workplace))
+        assert_orderly(LIKELIHOOD.on(workplace))
 
 
 @pytest.mark.parametrize("size", [1.5, True, -1, "9", 2**70, None])
@@ -290,7 +291,8 @@ def test_data_that_only_the_run_names_are_not_read(workplace: Path, outside: Pat
         (checkpoint / "state.json").write_text(json.dumps({"identity": identity(Run(path.parent).experiment())}))
         reseal(checkpoint)
     with untouched(outside):
-        for attack, options in ((SAMPLE, ()), (LOSS, ()), (FID, ("--features", "classifier")), (EXPORT, ())):
+        plain = ((one, ()) for one in (SAMPLE, LOSS, LIKELIHOOD, EXPORT))
+        for attack, options in (*plain, (FID, ("--features", "classifier"))):
             result = attack.on(workplace, "digits", *options)
             assert_orderly(result)
             assert "says that its data is at" in result.err

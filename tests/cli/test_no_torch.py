@@ -16,7 +16,7 @@ def without_torch(tmp_path: Path) -> Path:
     """A folder to import from, in which torch and what comes with it end the process."""
     folder = tmp_path / "blocked"
     folder.mkdir()
-    for module in ("torch", "torchvision", "sklearn", "matplotlib"):
+    for module in ("torch", "torchvision", "torchdiffeq", "sklearn", "matplotlib"):
         (folder / f"{module}.py").write_text(f"raise SystemExit('{module} was imported')\n")
     return folder
 
@@ -30,6 +30,7 @@ def without_torch(tmp_path: Path) -> Path:
         ["sample", "--help"],
         ["fid", "--help"],
         ["loss", "--help"],
+        ["likelihood", "--help"],
         ["reference", "--help"],
         ["export", "--help"],
         ["doctor", "--help"],

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ncsnx.config.data import Data, Dequantization, Digits, Images, Transform
-from ncsnx.data import Preprocessing, from_unit, to_unit
+from ncsnx.data import Preprocessing, from_unit, log_slope, to_unit
 from ncsnx.data.transforms import LOGIT_MARGIN
+from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 TRANSFORMS: tuple[Transform, ...] = ("none", "rescaled", "logit")
@@ -41,6 +42,43 @@ def test_the_transforms_are_the_published_ones() -> None:
     for value, pixel in zip(logit, x.tolist(), strict=True):
         u = 1e-6 + (1 - 2e-6) * pixel
         assert value == pytest.approx(math.log(u) - math.log(1 - u), rel=1e-9)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_the_slope_of_a_transform_is_its_derivative(transform: Transform) -> None:
+    x = torch.linspace(0, 1, 101, dtype=torch.float64).view(101, 1, 1, 1).requires_grad_()
+    data = Digits(transform=transform)
+    (derivative,) = torch.autograd.grad(from_unit(x, data).sum(), x)
+    if transform == "logit":  # at the ends the clamp of Gaussian dequantization has half a derivative
+        x, derivative = x[1:-1], derivative[1:-1]
+    assert torch.allclose(log_slope(x, data), derivative.log().flatten(), rtol=1e-12, atol=1e-12)
+    pairs = x[:98].detach().view(49, 1, 1, 2)
+    assert torch.allclose(log_slope(pairs, data), log_slope(x[:98], data).view(49, 2).sum(dim=1))
+
+
+def test_continuous_values_fill_the_cells_of_all_grey_levels_whatever_the_data_declares() -> None:
+    digits = Preprocessing(Digits(dequantization="gaussian"), value_range=(0, 16), seed=0)
+    pixels = torch.arange(17, dtype=torch.uint8).repeat_interleave(500).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    within = digits.continuous(pixels, torch.arange(len(pixels))) * 17 - pixels
+    assert 0 <= float(within.min()) < 1e-4
+    assert 1 - 1e-4 < float(within.max()) < 1
+    # five standard deviations of the mean of so many uniform draws
+    assert abs(float(within.mean()) - 0.5) < 5 / math.sqrt(12 * within.numel())
+
+
+@pytest.mark.parametrize("value_range", [(0, 255), (-1024, 3071), (0, 2**31)])
+def test_whole_values_of_any_range_have_grey_levels(value_range: tuple[int, int]) -> None:
+    low, high = value_range
+    prepared = Preprocessing(Digits(), value_range, seed=0)
+    pixels = torch.full((1, 1, 8, 8), high)
+    assert prepared.grey_levels(pixels) == high - low + 1
+    assert (prepared.continuous(pixels, torch.tensor([0])) * (high - low + 1)).floor().unique().item() == high - low
+
+
+def test_values_that_are_not_whole_have_no_grey_levels() -> None:
+    for pixels, value_range in ((torch.rand(1, 1, 8, 8), (0, 1)), (PIXELS, (0, 255.5))):
+        with pytest.raises(NcsnxError, match="has no grey levels"):
+            Preprocessing(Digits(), value_range, seed=0).grey_levels(pixels)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -8,6 +8,7 @@ import pytest
 from ncsnx.config.codec import identity
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.recorded import recorded_scores
+from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run
 from ncsnx.runs.scores import ScoreFile
 from tests.config.examples import minimal
@@ -28,11 +29,14 @@ def sweep(place: Path, metric: str, row: dict[str, Any], **protocol: object) -> 
 
 def test_the_numbers_of_every_sweep_are_found_those_of_the_most_images_first(run: Run) -> None:
     sweep(run.loss / "one", "held-out loss", {"score": 12.5, "levels": [1.0]}, measure="loss", n=99_999)
+    sweep(run.likelihood / "one", "bits per dimension", {"score": 2.5, "error": 0.25}, measure="likelihood", n=99_999)
     sweep(run.fid / "few", "FD (classifier on digits)", {"error": 0.25, "kernel_distance": 0.5}, n=100)
     covered = {"precision": 0.5, "recall": 0.25, "inception_score": 2.0, "inception_score_spread": 0.125}
     sweep(run.fid / "many", "FID", {"error": 0.25, "kernel_distance": 0.5, **covered}, n=1_000)
     found = recorded_scores(run, minimal(), 10, OWN)
-    assert [score.measured for score in found.scores] == [
+    assert [
+        tuple((one.name, with_error(one.value, one.error)) for one in score.measured) for score in found.scores
+    ] == [
         (
             ("FID", "5.00 ± 0.25"),
             ("KID", "0.5000"),
@@ -41,9 +45,10 @@ def test_the_numbers_of_every_sweep_are_found_those_of_the_most_images_first(run
             ("IS", "2.00 ± 0.12"),
         ),
         (("FD (classifier on digits)", "5.00 ± 0.25"), ("KD (classifier on digits)", "0.5000")),
+        (("bits per dimension", "2.50 ± 0.25"),),
         (("held-out loss", "12.50"),),
     ]
-    assert [score.caption for score in found.scores] == ["1000 images", "100 images", "99999 images"]
+    assert [score.caption for score in found.scores] == ["1000 images", "100 images", "99999 images", "99999 images"]
     assert found.scores[0].protocol["n"] == 1_000
     assert found.unreadable == ()
 

@@ -55,8 +55,9 @@ def examine_samples(found: Examination) -> None:
 
 
 def examine_sweeps(found: Examination) -> None:
-    """What `ncsnx fid` and `ncsnx loss` measured."""
-    for place, command in ((found.run.fid, "fid"), (found.run.loss, "loss")):
+    """What `ncsnx fid`, `ncsnx loss` and `ncsnx likelihood` measured."""
+    run = found.run
+    for place, command in ((run.fid, "fid"), (run.loss, "loss"), (run.likelihood, "likelihood")):
         for entry in found.entries(place):
             if entry.kind == "folder":
                 _examine_sweep(found, entry.path, command)

@@ -1,0 +1,163 @@
+"""`ncsnx likelihood` on a small run."""
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+import statistics
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ncsnx.evaluation.likelihood import MEANING
+from ncsnx.runs.parts import Part, write_part
+from tests.training.tiny import CPU, Result, command, start, wait_until
+
+RUN = "runs/digits"
+N = 6
+SMALL = ("--n", str(N), "--batch-size", "2", "--tolerance", "0.1", *CPU)
+
+
+def likelihood(folder: Path, *words: str) -> Result:
+    return command("likelihood", "digits", *SMALL, *words, folder=folder)
+
+
+def rows(folder: Path, *words: str) -> list[dict[str, Any]]:
+    """The rows that --json prints, without the remarks on how they came about."""
+    result = likelihood(folder, "--json", *words)
+    assert result.code == 0, result.err
+    return [{key: item for key, item in row.items() if key != "made"} for row in json.loads(result.out)]
+
+
+def tables(folder: Path) -> dict[str, list[dict[str, float]]]:
+    """The values of images, by the name of their file."""
+    found = {}
+    for path in sorted((folder / RUN / "likelihood").glob("*/step-*.csv")):
+        with path.open() as file:
+            found[path.name] = [{key: float(item) for key, item in line.items()} for line in csv.DictReader(file)]
+    return found
+
+
+def has_parts(folder: Path, checkpoint: str) -> bool:
+    """Whether a batch of a checkpoint is finished, and the checkpoint not."""
+    return any((folder / RUN / "likelihood").glob(f"*/.parts/{checkpoint}/*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run whose likelihoods are measured. Not to be changed."""
+    folder = tmp_path_factory.mktemp("measured")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    assert likelihood(folder).code == 0
+    return folder
+
+
+def test_a_row_is_the_mean_of_its_images_with_its_standard_error(measured: Path) -> None:
+    of_images = list(tables(measured).values())
+    assert len(of_images) == 3
+    for row, images in zip(rows(measured), of_images, strict=True):
+        bits = [image["bits_per_dimension"] for image in images]
+        assert len({image["held_out_index"] for image in images}) == N
+        assert row["score"] == pytest.approx(statistics.mean(bits), abs=1e-5)
+        assert row["error"] == pytest.approx(statistics.stdev(bits) / math.sqrt(N), abs=1e-5)
+        for image in images:
+            assert image["prior"] + image["flow"] + image["scale"] == pytest.approx(bits.pop(0), abs=1e-5)
+            assert image["scale"] == pytest.approx(math.log2(17), abs=1e-5)
+
+
+def test_a_row_says_by_which_protocol(measured: Path) -> None:
+    row = rows(measured)[0]
+    protocol = row["protocol"]
+    assert row["metric"] == "bits per dimension"
+    assert len(row["weights_sha256"]) == 64
+    assert row["evaluations"] > 10
+    assert {key: protocol[key] for key in ("n", "seed", "estimator", "probes", "solver", "tolerance")} == {
+        "n": N,
+        "seed": 0,
+        "estimator": "hutchinson",
+        "probes": 1,
+        "solver": "dopri5",
+        "tolerance": 0.1,
+    }
+    assert (protocol["grey_levels"], protocol["weights"], len(protocol["fingerprint"])) == (17, "ema", 64)
+
+
+def test_the_output_says_what_the_number_means_and_measures_nothing_twice(measured: Path) -> None:
+    before = tables(measured)
+    result = likelihood(measured)
+    assert "all 3 checkpoints are measured already" in result.err
+    assert MEANING in result.err
+    assert "equally likely take 4.09" in result.err
+    assert len(result.out.splitlines()) == 4
+    assert tables(measured) == before
+    with Image.open(next((measured / RUN / "likelihood").glob("*/scores.png"))) as plot:
+        assert plot.size[0] > 800
+
+
+def test_an_image_keeps_its_value_in_other_batches_among_more_images_and_with_other_checkpoints(
+    trained: Path, measured: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    assert len(rows(folder, "--n", "9", "--batch-size", "4", "--ckpt", "8")) == 1
+    ((name, more),) = tables(folder).items()
+    for image, other in zip(tables(measured)[name], more[:N], strict=True):
+        assert image["held_out_index"] == other["held_out_index"]
+        # at the worst each step is wrong by the tolerance, in nats: in truth a few are, in either direction
+        assert image["bits_per_dimension"] == pytest.approx(other["bits_per_dimension"], abs=0.1 / math.log(2))
+
+
+def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, measured: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    process = start("likelihood", "digits", *SMALL, folder=folder)
+    wait_until(partial(has_parts, folder, "step-00000008*"), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert rows(folder) == rows(measured)
+    assert tables(folder) == tables(measured)
+    assert not has_parts(folder, "*")
+    assert not [path for path in (folder / RUN / "likelihood").rglob("*") if ".tmp-" in path.name]
+
+
+def test_a_sweep_that_is_asked_to_stop_goes_on_after_its_last_batch(
+    trained: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    written: list[list[int]] = []
+
+    def write_and_be_asked_to_stop(place: Path, part: Part) -> None:
+        write_part(place, part)
+        written.append(part.indices.tolist())
+        if len(written) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("ncsnx.evaluation.likelihood.write_part", write_and_be_asked_to_stop)
+    result = likelihood(folder, "--ckpt", "8")
+    assert result.code == 143
+    assert "stopped by SIGTERM; the same command goes on from here" in result.err
+    assert has_parts(folder, "step-00000008*")
+    assert rows(folder, "--ckpt", "8") == rows(measured, "--ckpt", "8")
+    assert written == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_checkpoint_and_a_range_of_one_are_the_same(measured: Path) -> None:
+    assert rows(measured, "--ckpt", "latest") == rows(measured, "--range", "12") == rows(measured)[2:]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--n", "1"), "--n must be at least 2"),
+        (("--n", "300"), "--n 300: the data set has 299 held-out images"),
+        (("--estimator", "best"), "--estimator must be one of"),
+        (("--range", "1:3"), "holds no checkpoint"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(measured: Path, words: tuple[str, ...], expected: str) -> None:
+    result = likelihood(measured, *words)
+    assert result.code == 2
+    assert expected in result.err

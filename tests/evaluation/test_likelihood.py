@@ -1,0 +1,146 @@
+"""Bits per dimension: scales, grey levels, and what a likelihood is refused for."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import NCSN, Digits
+from ncsnx.config.data import Data, Transform
+from ncsnx.data import Preprocessing, from_unit
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.likelihood import LikelihoodRequest, LikelihoodSweep, bits_per_dimension
+from ncsnx.evaluation.probability_flow import Probes
+from ncsnx.evaluation.source import DataSource
+from ncsnx.runs.folder import Run
+from ncsnx.runtime import Runtime
+from ncsnx.sampling.state import Score
+from tests.config.examples import minimal
+
+MEAN, DEVIATION = 0.4, 0.25
+
+
+@attrs.frozen(kw_only=True)
+class OnePixel(Data):
+    """Images of a single value."""
+
+    @property
+    def image_size(self) -> int:
+        return 1
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+
+def gaussian(mean: float, deviation: float) -> Score:
+    """The score of one value with that distribution, blurred."""
+    return lambda x, sigma: (mean - x) / (deviation**2 + sigma**2)
+
+
+def bits(
+    pixels: Tensor, levels: int, score: Score, ends: tuple[float, float], transform: Transform = "none"
+) -> tuple[Tensor, Tensor]:
+    """(bits per dimension, the images in the network's range) of single pixels (B,)."""
+    preprocessing = Preprocessing(OnePixel(transform=transform), value_range=(0, levels - 1), seed=5)
+    positions, images = torch.arange(len(pixels)), pixels.view(-1, 1, 1, 1)
+    probes = Probes(torch.ones(1, len(pixels), 1, 1, 1, dtype=torch.float64), weight=1.0)
+    found = bits_per_dimension(score, images, positions, preprocessing, probes, ends=ends, tolerance=1e-5)
+    assert found[:, 0].tolist() == pytest.approx(found[:, 1:4].sum(dim=1).tolist(), abs=1e-12)
+    return found[:, 0], from_unit(preprocessing.continuous(images, positions), preprocessing.data).flatten()
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+@pytest.mark.parametrize("transform", ["none", "rescaled", "logit"])
+def test_bits_are_those_of_the_closed_form(transform: Transform, levels: int) -> None:
+    """Grey levels of Gaussian data in the network's range, with each transform's slope written out."""
+    pixels = torch.linspace(1, levels - 2, 60).round().to(torch.uint8)
+    low, high, middle = 0.01, 20.0, 0.5 if transform == "none" else 0.0
+    found, x = bits(pixels, levels, gaussian(MEAN, DEVIATION), (low, high), transform)
+    growth = math.sqrt((DEVIATION**2 + high**2) / (DEVIATION**2 + low**2))
+    at_the_end = MEAN + growth * (x - MEAN)
+    log_density = -0.5 * ((at_the_end - middle) / high) ** 2 - math.log(high * math.sqrt(2 * math.pi) / growth)
+    if transform == "rescaled":
+        log_density += math.log(2)
+    if transform == "logit":  # dx/du = (1 − 2λ)/(v(1 − v)), and x = ln v − ln(1 − v)
+        log_density += math.log1p(-2e-6) - torch.nn.functional.logsigmoid(x) - torch.nn.functional.logsigmoid(-x)
+    exact = math.log2(levels) - log_density / math.log(2)
+    assert found.tolist() == pytest.approx(exact.tolist(), rel=1e-5, abs=5e-4)
+
+
+def test_the_same_model_in_other_units_gives_the_same_bits() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8)
+    in_unit, _ = bits(pixels, 256, gaussian(MEAN, DEVIATION), (0.01, 20.0))
+    rescaled, _ = bits(pixels, 256, gaussian(2 * MEAN - 1, 2 * DEVIATION), (0.02, 40.0), "rescaled")
+    assert rescaled.tolist() == pytest.approx(in_unit.tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+def test_the_probabilities_of_all_grey_levels_add_up_to_one(levels: int) -> None:
+    """2^−bits, averaged over the dequantization, is the mass of a level's cell."""
+    draws = 2_560 // levels
+    pixels = torch.arange(levels).repeat_interleave(draws).to(torch.uint8)
+    found, _ = bits(pixels, levels, gaussian(0.5, 0.12), (0.01, 20.0))
+    masses = torch.exp2(-found).view(levels, draws)
+    error = float((masses.var(dim=1) / draws).sum().sqrt())
+    assert float(masses.mean(dim=1).sum()) == pytest.approx(1.0, abs=5 * error + 1e-3)
+    assert error < 0.01
+
+
+def sweep(folder: Path, request: LikelihoodRequest, **changes: Any) -> LikelihoodSweep:
+    experiment = attrs.evolve(minimal(), data=Digits(), **changes)
+    return LikelihoodSweep(
+        run=Run(folder),
+        experiment=experiment,
+        source=DataSource(data=experiment.data, folder=folder),
+        runtime=Runtime.choose(device="cpu"),
+        request=request,
+    )
+
+
+def test_a_network_that_is_conditional_on_levels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NcsnxError, match="NCSN is conditional on the levels that it was trained at"):
+        sweep(tmp_path, LikelihoodRequest(), model=NCSN(width=8))
+
+
+def test_more_images_than_are_held_out_are_refused(tmp_path: Path) -> None:
+    assert sweep(tmp_path, LikelihoodRequest(n=299)).images == 299
+    with pytest.raises(UsageError, match="--n 300: the data set has 299 held-out images"):
+        sweep(tmp_path, LikelihoodRequest(n=300))
+
+
+def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -> None:
+    requests = [
+        LikelihoodRequest(),
+        LikelihoodRequest(n=99),
+        LikelihoodRequest(seed=1),
+        LikelihoodRequest(probes=2),
+        LikelihoodRequest(estimator="skilling"),
+        LikelihoodRequest(estimator="exact"),
+        LikelihoodRequest(tolerance=1e-3),
+    ]
+    folders = {sweep(tmp_path, request).scores().folder for request in requests}
+    assert len(folders) == len(requests)
+    assert sweep(tmp_path, LikelihoodRequest(batch_size=7)).scores().folder in folders
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"n": 1}, "--n must be at least 2"),
+        ({"seed": 2**32}, "--seed must be between 0 and"),
+        ({"estimator": "best"}, "--estimator must be one of hutchinson, skilling, exact"),
+        ({"estimator": "exact", "probes": 3}, "leave --probes out"),
+        ({"probes": 0}, "--probes must be between"),
+        ({"tolerance": 1e-9}, "--tolerance must be between"),
+        ({"tolerance": math.nan}, "--tolerance must be between"),
+        ({"batch_size": 0}, "--batch-size must be between"),
+    ],
+)
+def test_what_makes_no_sense_is_a_mistake_of_typing(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        LikelihoodRequest(**changes)
