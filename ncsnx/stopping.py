@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -13,7 +14,11 @@ from ncsnx.errors import Stopped
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GRACE_S = 0.5
 """After a second Ctrl-C, for the work to be left in the usual way; then the process ends wherever it is."""
+_AGAIN_S = 0.02
 _NO_MORE = b"\0"
+_IMPORTER = "<frozen importlib._bootstrap_external>"
+_NATIVE = ("torch", "numpy")
+"""Packages that run their own native code while they are imported."""
 
 # What a forked process would write into the pipe that it shares with this one would count as this one's signals.
 os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
@@ -31,6 +36,7 @@ class StopRequest:
         self._raises = False
         self._before: dict[int, object] = {}
         self._watch = _Watch()
+        self._later = _Later()
 
     @property
     def requested(self) -> bool:
@@ -68,18 +74,21 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._watch.end()
+        self._later.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        is_first = self.signal_number is None
-        if is_first:
+        if self.signal_number is None:
             self.signal_number = number
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             raise KeyboardInterrupt  # still restores the terminal on its way out
-        if is_first and self._raises:
-            self.check()
+        if self._raises:
+            if _is_loading_native_code(frame):
+                self._later.come_again()
+            else:
+                self.check()
 
 
 class _Watch:
@@ -134,10 +143,12 @@ def sigterm_raises() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _Raise())
+    handler = _Raise()
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
+        handler.later.cancel()
         signal.signal(signal.SIGTERM, before)
 
 
@@ -146,8 +157,51 @@ class _Raise:
 
     def __init__(self) -> None:
         self.has_come = False
+        self.later = _Later()
+        self._has_raised = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if not self.has_come:
-            self.has_come = True
-            raise Stopped(f"stopped by {signal.Signals(number).name}", number)
+        self.has_come = True
+        if self._has_raised:
+            return
+        if _is_loading_native_code(frame):
+            self.later.come_again()
+            return
+        self._has_raised = True
+        raise Stopped(f"stopped by {signal.Signals(number).name}", number)
+
+
+class _Later:
+    """Lets SIGTERM come again, when what it must not interrupt may be over."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def come_again(self) -> None:
+        """In a moment."""
+        self._timer = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Not any more: somebody else handles signals."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+            self._timer = None
+
+
+def _is_loading_native_code(frame: FrameType | None) -> bool:
+    """Whether an extension module, torch or NumPy is being imported.
+
+    What is raised then passes through C and C++ that are not made for it: the process aborts, or the module counts as
+    loaded and is of no use.
+    """
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == _IMPORTER and isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return True
+        if code.co_name == "<module>" and frame.f_globals.get("__name__") in _NATIVE:
+            return True
+        frame = frame.f_back
+    return False

@@ -85,6 +85,16 @@ def positive_fraction(instance: Any, attribute: "attrs.Attribute[Any]", value: A
         _refuse(attribute, "above 0 and at most 1", value)
 
 
+def within(low: float, high: float) -> Check:
+    """Accepts finite numbers in [low, high]."""
+
+    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if _number(value) and not low <= value <= high:
+            _refuse(attribute, f"between {low:g} and {high:g}", value)
+
+    return check
+
+
 def between(low: int, high: int) -> Check:
     """Accepts numbers in [low, high]."""
 

@@ -25,10 +25,10 @@ class TrainedLevels(Grid):
 class FreeGrid(Grid):
     """Levels between two ends, which by default are those of the schedule; for networks that take any σ (NCSNv2)."""
 
-    sigma_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
+    sigma_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.within(1e-6, 1e6)))
     """The first level; None: σ_1. Few steps are better spent below the largest: blurred with a σ of some spread of the
     data, images are noise already."""
-    sigma_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
+    sigma_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.within(1e-6, 1e6)))
     """The last level, from which the result is denoised; None: σ_L."""
 
 
@@ -43,7 +43,7 @@ class Exponential(FreeGrid):
 class Karras(FreeGrid):
     """Equal distances of σ^(1/ρ) (Karras et al. 2022, equation 5)."""
 
-    rho: float = attrs.field(default=7.0, validator=checks.positive)
+    rho: float = attrs.field(default=7.0, validator=checks.within(0.1, 1000))
     """ρ: 1 is a constant difference; the larger, the more steps at small σ."""
 
 
@@ -55,7 +55,7 @@ class Sampler(Config):
     def start(self) -> Start:
         """What images start from: uniform noise in the data's range, training images + σ_1 z, or normal noise of the
         first level around the middle of the data's range."""
-        return "noise"
+        return "uniform"
 
 
 @variant(Sampler, "ald")
@@ -90,6 +90,11 @@ class GridSampler(Sampler):
     grid: Grid = attrs.field(factory=Karras)
     """Which levels."""
 
+    @property
+    def start(self) -> Start:
+        """Normal noise: what the process that is reversed ends with."""
+        return "noise"
+
 
 @variant(Sampler, "cas")
 @attrs.frozen(kw_only=True)
@@ -108,7 +113,8 @@ class ConsistentAnnealed(GridSampler):
 @variant(Sampler, "pc")
 @attrs.frozen(kw_only=True)
 class PredictorCorrector(GridSampler):
-    """Predictor-corrector sampling of the variance-exploding SDE (Song et al. 2021, algorithm 2).
+    """Predictor-corrector sampling of the variance-exploding SDE (Song et al. 2021, algorithm 2), as in their code: the
+    corrector before the predictor at each level, and the last prediction without noise.
 
     steps · (corrector_steps + 1) evaluations; without a predictor steps · corrector_steps + 1.
     """
@@ -118,8 +124,13 @@ class PredictorCorrector(GridSampler):
     """'langevin': the step by the norms of noise and score, of each image; 'ald': by the level alone."""
     corrector_steps: int = attrs.field(default=1, validator=checks.between(0, 1_000_000))
     """Langevin steps a level."""
-    snr: float = attrs.field(default=0.16, validator=checks.positive)
+    snr: float = attrs.field(default=0.16, validator=checks.within(1e-6, 1000))
     """The signal-to-noise ratio r of a Langevin step."""
+
+    @corrector_steps.validator
+    def _does_something(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        if self.predictor == "none" and value == 0:
+            raise checks.FieldError("corrector_steps", "must be at least 1 where predictor is none, not 0")
 
 
 @variant(Sampler, "heun")
@@ -130,13 +141,13 @@ class Heun(GridSampler):
     2 · steps − 1 evaluations.
     """
 
-    churn: float = attrs.field(default=0.0, validator=checks.not_negative)
+    churn: float = attrs.field(default=0.0, validator=checks.within(0, 1e9))
     """S_churn: fresh noise raises σ by min(S_churn/steps, √2 − 1) of it before each step."""
     churn_min: float = attrs.field(default=0.0, validator=checks.not_negative)
     """S_tmin: no churn below it."""
     churn_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
     """S_tmax: no churn above it; None: no such bound."""
-    noise_scale: float = attrs.field(default=1.0, validator=checks.positive)
+    noise_scale: float = attrs.field(default=1.0, validator=checks.within(0, 1000))
     """S_noise."""
 
 
@@ -145,7 +156,7 @@ class Heun(GridSampler):
 class EulerAncestral(GridSampler):
     """Euler's rule with ancestral noise. `steps` evaluations."""
 
-    eta: float = attrs.field(default=1.0, validator=checks.not_negative)
+    eta: float = attrs.field(default=1.0, validator=checks.within(0, 1000))
     """0: no noise, Euler's rule for the probability-flow ODE; 1: that of the reverse Markov chain."""
 
 
@@ -160,5 +171,5 @@ class DPMSolverPP(GridSampler):
 class DPMSolverPPSDE(GridSampler):
     """The SDE variant of DPM-Solver++ (2M) (Lu et al. 2022, equation 18). `steps` evaluations."""
 
-    eta: float = attrs.field(default=1.0, validator=checks.positive)
+    eta: float = attrs.field(default=1.0, validator=checks.within(1e-6, 1000))
     """1: as published; the larger, the more of the noise is fresh."""

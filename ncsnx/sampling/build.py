@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.sampling.consistent import consistent_annealed
 from ncsnx.sampling.dpm_solver import dpm_solver_pp
 from ncsnx.sampling.euler_ancestral import euler_ancestral
-from ncsnx.sampling.grids import grid_of, on_grid
+from ncsnx.sampling.grids import levels_of, on_grid
 from ncsnx.sampling.heun import stochastic_heun
 from ncsnx.sampling.langevin import annealed_langevin
 from ncsnx.sampling.predictor_corrector import predictor_corrector
@@ -128,7 +128,7 @@ def first_sigma(config: Sampler, trained: Sequence[float]) -> float:
 
 @first_sigma.register
 def _(config: GridSampler, trained: Sequence[float]) -> float:
-    return grid_of(config.grid, config.steps, trained)[0]
+    return levels_of(config.grid, config.steps, trained)[0]
 
 
 def _unregistered(config: Sampler, function: str) -> str:

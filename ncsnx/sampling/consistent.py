@@ -38,17 +38,12 @@ def consistent_annealed(
     takes all of it, and each level begins with fresh noise. L evaluations. Raises NcsnxError where (1 − η) γ > 1: then
     more noise remains than the next level has.
     """
+    _require_enough(eta, sigmas)
     evaluate = Evaluations(score, constrain)
     before: Tensor | None = None
     h_before = 0.0
     for sigma, sigma_next in pairwise(sigmas):
         kept = (1 - eta) * sigma / sigma_next
-        if kept > 1 + 1e-9:
-            least = 1 - sigma_next / sigma
-            raise NcsnxError(
-                f"consistent annealed sampling can't go from σ = {sigma:g} to {sigma_next:g} with eta={eta:g}: more "
-                f"noise would remain than that; try sampler.eta={math.ceil(100 * least) / 100:g} or more levels"
-            )
         state, s = evaluate(x, sigma)
         yield state
         beta = math.sqrt(max(0.0, 1 - kept**2))
@@ -61,3 +56,12 @@ def consistent_annealed(
     state, _ = evaluate(x, sigmas[-1])
     yield state
     yield evaluate.result(state.denoised)
+
+
+def _require_enough(eta: float, sigmas: Sequence[float]) -> None:
+    least = max((1 - sigma_next / sigma for sigma, sigma_next in pairwise(sigmas)), default=0.0)
+    if eta < least - 1e-9:
+        raise NcsnxError(
+            f"consistent annealed sampling with eta={eta:g} would leave more noise than the next of {len(sigmas)} levels "
+            f"has; it takes sampler.eta={math.ceil(100 * least) / 100:g} or more, or more levels"
+        )

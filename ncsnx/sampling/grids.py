@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import singledispatch
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -49,13 +50,24 @@ def _(config: Karras, steps: int, trained: Sequence[float]) -> list[float]:
     return _spread(high, low, steps, lambda value: value**config.rho)
 
 
+def levels_of(config: Grid, steps: int, trained: Sequence[float]) -> list[float]:
+    """As `grid_of`, and refuses what isn't a grid: levels that aren't positive and strictly decreasing."""
+    found = grid_of(config, steps, trained)
+    if not all(0 < low < high < math.inf for high, low in pairwise(found)) or not 0 < found[-1] < math.inf:
+        raise NcsnxError(
+            f"sampler.grid gives no strictly decreasing levels for sampler.steps={steps}: they go from {found[0]:g} to "
+            f"{found[-1]:g}; try fewer steps, or another grid"
+        )
+    return found
+
+
 def on_grid(sampler: SamplerFunction, config: Grid, steps: int) -> SamplerFunction:
     """The sampler at the levels of a grid, in the place of the trained ones that it is given."""
 
     def on_levels(
         score: Score, x: Tensor, sigmas: Sequence[float], *, noise: Noise, constrain: Constrain | None = None
     ) -> Iterator[State]:
-        return sampler(score, x, grid_of(config, steps, sigmas), noise=noise, constrain=constrain)
+        return sampler(score, x, levels_of(config, steps, sigmas), noise=noise, constrain=constrain)
 
     return on_levels
 

@@ -20,6 +20,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest, sigterm_raises
 from ncsnx.training.loop import train
 from ncsnx.training.state import TrainingState
+from tests.cli.command import REPOSITORY
 from tests.training.tiny import overrides, saved, steps_of
 
 
@@ -165,3 +166,42 @@ def test_a_stop_is_heeded_after_the_pass_it_comes_in_and_costs_nothing(
     assert trained(stopped, lambda number: None) == 4 * (5 - step)
     assert saved(stopped.path, 5) == saved(straight.path, 5)
     assert stopped.metrics_path.read_bytes() == straight.metrics_path.read_bytes()
+
+
+IMPORTING = """
+import os, signal, sys
+class Strike:
+    # what native code of NumPy and torch imports while it is initialized itself
+    left = [sys.argv[1]]
+    def find_spec(self, name, path=None, target=None):
+        if name in self.left:
+            self.left.remove(name)
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000):  # the handler runs between two of Python's instructions
+                pass
+        return None
+sys.meta_path.insert(0, Strike())
+from ncsnx.console.messages import Messages
+from ncsnx.errors import Stopped
+from ncsnx.stopping import StopRequest, sigterm_raises
+try:
+    with sigterm_raises():
+        import torch
+        with StopRequest() as stop, stop.at_once():
+            print("not stopped")
+except Stopped as stopped:
+    print(stopped)
+"""
+
+
+@pytest.mark.parametrize("name", ["numpy._core.overrides", "numpy", "torch.storage", "torch._tensor"])
+def test_a_signal_while_native_code_is_loaded_waits_for_its_end(name: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", IMPORTING, name],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "stopped by SIGTERM\n", "")
