@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,12 +11,14 @@ from ncsnx.cli import options
 from ncsnx.cli.session import session, work_of
 
 if TYPE_CHECKING:
+    from ncsnx.cli.judging import Judge
     from ncsnx.config.sampler import Sampler
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.comparison import Comparison, Trials
     from ncsnx.runs.fast import FastSampler
     from ncsnx.runs.folder import Run
     from ncsnx.runs.scores import Row
+    from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
 
 
@@ -52,9 +54,9 @@ def compare_command(
 ) -> None:
     """Compare samplers on a checkpoint: distance with its spread, broken images, evaluations and seconds an image.
 
-    Broken are images that are rougher than any real one. The run's own sampler is measured first, then settings of each
-    other. What has a twelfth of its evaluations, breaks no more images and comes nearest to the data is stored in the
-    run: `sampler=fast` means it in `sample` and `fid`. An interrupted comparison goes on where it stopped.
+    Broken are images that are rougher than any real one. The run's own sampler is measured first, then settings of
+    every other sampler. What has a twelfth of its evaluations, breaks no more images and comes nearest to the data is
+    stored in the run: `sampler=fast` means it in `sample` and `fid`. An interrupted comparison goes on.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
@@ -71,10 +73,12 @@ def compare_command(
             raise UsageError(
                 f"{others[0].path}: only features.FIELD=VALUE can be given here; --samplers says what is tried"
             )
-        tags = None if samplers == "all" else samplers.split(",")
+        tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
         tried = settings(place.experiment(), tags, _counts(evaluations))
 
         from ncsnx.cli.judging import Judge
+        from ncsnx.evaluation.comparison import recommended
+        from ncsnx.runs.leftovers import remove_debris_in
         from ncsnx.runtime import Runtime
 
         with StopRequest() as stop:
@@ -82,14 +86,18 @@ def compare_command(
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
                 judge = Judge(features, chosen, reference, data, cache)
                 comparison = _comparison(place, ckpt, judge, n, seeds, batch_size, runtime, stop, messages)
-                trials = comparison.open()
+                place_of_trials = comparison.open_place()
             messages.info(f"{place.path}: {comparison.caption()}")
-            with folder_lock(trials.path.parent, f"the comparison {trials.path.parent}"):
+            with folder_lock(place_of_trials, f"the comparison {place_of_trials}"):
+                remove_debris_in([place_of_trials])
+                trials = comparison.trials()
                 _measure(messages, comparison, tried, trials, stop)
-            # what an earlier, wider comparison measured still stands
-            known = [*tried, *(sampler for sampler in trials.samplers() if sampler not in tried)]
-            rows = [(sampler, comparison.row(sampler, trials)) for sampler in known]
-            found = _conclude(place, comparison, rows)
+                # what an earlier, wider comparison measured still stands
+                known = [*tried, *(one for one in trials.samplers(seeds) if one not in tried)]
+                rows = [(sampler, comparison.row(sampler, trials)) for sampler in known]
+                found = recommended(rows[0][1], rows[1:], comparison.model.step, comparison.protocol())
+                _draw(place, comparison, rows, found)
+        _store(messages, place, found)
         if json:
             messages.json([row for _, row in rows])
         else:
@@ -100,7 +108,7 @@ def compare_command(
 def _counts(text: str) -> list[int]:
     from ncsnx.errors import UsageError
 
-    words = text.split(",")
+    words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and 1 <= int(word) <= 100_000 for word in words):
         raise UsageError(f"--evaluations {text[:80]!a}: expected whole numbers with commas, such as 6,10,20")
     return sorted({int(word) for word in words})
@@ -109,11 +117,11 @@ def _counts(text: str) -> list[int]:
 def _comparison(
     place: "Run",
     ckpt: str,
-    judge: Any,
+    judge: "Judge",
     n: int,
     seeds: int,
     batch_size: int,
-    runtime: Any,
+    runtime: "Runtime",
     stop: "StopRequest",
     messages: "Messages",
 ) -> "Comparison":
@@ -167,17 +175,39 @@ def _measure(
             trials.add(row)
 
 
-def _conclude(place: "Run", comparison: "Comparison", rows: "Sequence[tuple[Sampler, Row]]") -> "FastSampler | None":
-    """Writes results and plot, and stores the recommendation."""
-    from ncsnx.evaluation.comparison import recommended
+def _store(messages: "Messages", place: "Run", found: "FastSampler | None") -> None:
+    """Keeps the recommendation, unless there is one of the same checkpoint that rests on more images; says so."""
+    from ncsnx.errors import NcsnxError
+    from ncsnx.runs.fast import read_fast, write_fast
+    from ncsnx.sampling.settings import typed
+
+    try:
+        before = read_fast(place)
+    except NcsnxError:  # none, or none that could be used
+        before = None
+    stays = "" if before is None else f"; sampler=fast still means {typed(before.sampler)}, {before}"
+    if found is None:
+        none = "no setting with a twelfth of the own sampler's evaluations breaks no more images"
+        messages.info(f"nothing is recommended: {none}{stays}")
+    elif before is not None and before.step == found.step and before.images > found.images:
+        messages.info(f"recommended by these trials: {typed(found.sampler)}, {found}")
+        messages.info(f"not stored, since they are fewer images than before{stays}")
+    else:
+        write_fast(place, found)
+        instead = (
+            "" if before is None or before.sampler == found.sampler else f" (in the place of {typed(before.sampler)})"
+        )
+        messages.info(f"recommended, and stored as sampler=fast{instead}: {typed(found.sampler)}, {found}")
+
+
+def _draw(
+    place: "Run", comparison: "Comparison", rows: "Sequence[tuple[Sampler, Row]]", found: "FastSampler | None"
+) -> None:
+    """Writes results and plot."""
     from ncsnx.evaluation.plot_samplers import Point, plot_samplers
     from ncsnx.runs import atomic
-    from ncsnx.runs.fast import write_fast
 
     own = rows[0][1]
-    found = recommended(own, rows[1:], comparison.model.step)
-    if found is not None:
-        write_fast(place, found)
     results = {"protocol": comparison.protocol(), "caption": comparison.caption(), "rows": [row for _, row in rows]}
     atomic.write_json(comparison.place / "results.json", results)
     drawn = [(sampler, row) for sampler, row in rows if row["distance"] is not None]
@@ -195,7 +225,6 @@ def _conclude(place: "Run", comparison: "Comparison", rows: "Sequence[tuple[Samp
             caption=f"{comparison.caption()}; hollow: breaks more images than the run's own sampler",
             best=best,
         )
-    return found
 
 
 def _show(messages: "Messages", rows: "Sequence[tuple[Sampler, Row]]", found: "FastSampler | None") -> None:
@@ -222,12 +251,7 @@ def _show(messages: "Messages", rows: "Sequence[tuple[Sampler, Row]]", found: "F
 def _say_what_next(
     messages: "Messages", place: "Run", comparison: "Comparison", found: "FastSampler | None", runs: Path | None
 ) -> None:
-    from ncsnx.sampling.settings import typed
-
     messages.info(f"results: {comparison.place}/results.json; plot: samplers.png, .svg")
-    if found is None:
-        messages.info("nothing is recommended: no setting has a twelfth of the own sampler's evaluations, or less")
-        return
-    option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
-    messages.info(f"recommended, and stored as sampler=fast: {typed(found.sampler)}: {found}")
-    messages.info(f"next: ncsnx sample {place.name} sampler=fast{option}")
+    if found is not None:
+        option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
+        messages.info(f"next: ncsnx sample {place.name} sampler=fast{option}")

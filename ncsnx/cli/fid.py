@@ -197,8 +197,8 @@ def _plan(
         units=sweep.units,
         seconds=stop.at_once()(sweep.seconds),
         shorter=(
-            "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations an image (as with "
-            "sampler.steps_per_level=1), larger batches (--batch-size), or a GPU (--device cuda)"
+            "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations an image (`ncsnx "
+            "compare` finds a sampler), larger batches (--batch-size), or a GPU (--device cuda)"
         ),
         settle=lambda candidate: sweep.settle(candidate, scores),
         draw=lambda: sweep.draw(scores),
@@ -225,8 +225,8 @@ def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
     found = None if own is None else rank_agreement(plan.scores.rows, own.rows)
     if found is None:
         messages.info(
-            "made with sampler=fast; whether it orders checkpoints as the run's own sampler does shows once `ncsnx fid "
-            f"{sweep.run.name}` has scored {LEAST} or more of them too"
+            "made with sampler=fast; whether it orders checkpoints as the run's own sampler does shows once this "
+            f"command without sampler=fast has scored {LEAST} or more of them too"
         )
         return
     messages.info(

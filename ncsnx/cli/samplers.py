@@ -36,5 +36,7 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
             )
         found = read_fast(source)
         experiment = attrs.evolve(experiment, sampler=found.sampler)
-        messages.info(f"sampler=fast: {typed(found.sampler)}: {found}")
+        messages.info(f"sampler=fast: {typed(found.sampler)}, {found}")
+        if others:
+            messages.info("changed by what else was typed: nothing was measured of that")
     return apply_sampler_overrides(experiment, others)

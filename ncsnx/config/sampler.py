@@ -169,7 +169,7 @@ class DPMSolverPP(GridSampler):
 @variant(Sampler, "dpmpp-sde")
 @attrs.frozen(kw_only=True)
 class DPMSolverPPSDE(GridSampler):
-    """The SDE variant of DPM-Solver++ (2M) (Lu et al. 2022, equation 18). `steps` evaluations."""
+    """The SDE variant of DPM-Solver++ (2M) (Lu et al. 2022, section 5). `steps` evaluations."""
 
     eta: float = attrs.field(default=1.0, validator=checks.within(1e-6, 1000))
     """1: as published; the larger, the more of the noise is fresh."""

@@ -9,9 +9,9 @@ interrupted goes on.
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import torch
@@ -25,10 +25,10 @@ from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images
 from ncsnx.evaluation.metrics import distance_name
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.roughness import broken_share
+from ncsnx.evaluation.roughness import roughness
 from ncsnx.images import to_uint8
 from ncsnx.runs import atomic
-from ncsnx.runs.fast import FastSampler
+from ncsnx.runs.fast import TRIALS, FastSampler
 from ncsnx.runs.names import step_name
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.records import append_record, read_records
@@ -96,13 +96,17 @@ class Comparison:
         kind = self.features.facts["type"]
         return self.folder / f"{step_name(self.model.step)}-n{self.n}-{kind}-{digest(self.protocol())[:8]}"
 
-    def open(self) -> "Trials":
-        """The trials that there are already. Raises NcsnxError."""
+    def open_place(self) -> Path:
+        """The folder that it is kept in, made if need be. Raises NcsnxError."""
         place = self.place
         refuse_links(self.folder, place)
         with atomic.reporting(place):
             place.mkdir(parents=True, exist_ok=True)
-        return Trials(place / "trials.jsonl", [row for row in read_records(place / "trials.jsonl") if _is_trial(row)])
+        return place
+
+    def trials(self) -> "Trials":
+        """The trials that there are already. Raises NcsnxError."""
+        return Trials.read(self.place / TRIALS)
 
     def measure(
         self,
@@ -117,8 +121,14 @@ class Comparison:
         experiment = attrs.evolve(self.model.experiment, sampler=sampler)
         model = attrs.evolve(self.model, experiment=experiment)
         request = SampleRequest(n=self.n, seed=seed, batch_size=self.batch_size)
-        row: Row = {"sampler": unstructure(sampler), "seed": seed, "evaluations": _evaluations(model, sampler)}
-        begun_s = time.perf_counter()
+        row: Row = {
+            "sampler": unstructure(sampler),
+            "seed": seed,
+            "evaluations": _evaluations(model, sampler),
+            "runtime": model.runtime.facts(),
+        }
+        begun_s, judged_s, rough = time.perf_counter(), 0.0, 0
+        parts = []
         try:
             batches = draw(
                 model,
@@ -128,15 +138,18 @@ class Comparison:
                 check_stop=check_stop,
                 on_state=lambda batch, state: advance(),
             )
-            images = torch.cat([to_uint8(drawn).cpu() for _, drawn in batches])
+            for _, drawn in batches:
+                drawn_s = time.perf_counter()
+                pixels = to_uint8(drawn).cpu()
+                parts.append(self.features(pixels).features)
+                rough += int((roughness(pixels) > self.limit).sum())
+                judged_s += time.perf_counter() - drawn_s
         except DivergedError:
             return {**row, "distance": None, "broken": 1.0, "seconds": (time.perf_counter() - begun_s) / self.n}
-        seconds = (time.perf_counter() - begun_s) / self.n
+        row["seconds"] = (time.perf_counter() - begun_s - judged_s) / self.n
         with at_once():
-            parts = torch.split(images, self.batch_size)
-            features = torch.cat([self.features(part).features for part in parts])
-            distance = frechet_distance_of_images(features, self.reference.mean, self.reference.covariance)
-        return {**row, "distance": distance, "broken": broken_share(images, self.limit), "seconds": seconds}
+            distance = frechet_distance_of_images(torch.cat(parts), self.reference.mean, self.reference.covariance)
+        return {**row, "distance": distance, "broken": rough / self.n}
 
     def row(self, sampler: Sampler, trials: "Trials") -> Row:
         """The trials of a sampler together: the mean distance with its standard deviation over the seeds."""
@@ -161,31 +174,42 @@ class Comparison:
         return -(-self.n // self.batch_size) * (_evaluations(self.model, sampler) + 1)
 
 
+@attrs.frozen
+class Trial:
+    """One measurement."""
+
+    sampler: Sampler
+    seed: int
+    row: Row
+
+
 @attrs.define
 class Trials:
     """What was measured, one line a trial."""
 
     path: Path
-    rows: list[Row]
+    found: list[Trial]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Those in a file, which need not be there; lines that are no trials are left out. Raises NcsnxError."""
+        trials = [trial for row in read_records(path) if (trial := _trial(row)) is not None]
+        return cls(path, trials)
 
     def find(self, sampler: Sampler, seed: int) -> Row | None:
         """The trial of a sampler with a seed."""
-        wanted = unstructure(sampler)
-        return next((row for row in self.rows if row["sampler"] == wanted and row["seed"] == seed), None)
+        return next((one.row for one in self.found if one.sampler == sampler and one.seed == seed), None)
 
-    def samplers(self) -> list[Sampler]:
-        """What was measured, in the order of the first trials; without what this version has no sampler for."""
-        found: list[Sampler] = []
-        for row in self.rows:
-            with suppress(NcsnxError):
-                sampler = structure(row["sampler"], Sampler)
-                found += [] if sampler in found else [sampler]
-        return found
+    def samplers(self, seeds: int) -> list[Sampler]:
+        """What was measured with one of the first seeds, in the order of the trials."""
+        return list(dict.fromkeys(one.sampler for one in self.found if one.seed < seeds))
 
     def add(self, row: Row) -> None:
         """Keeps a trial, durably. Raises NcsnxError."""
         append_record(self.path, row)
-        self.rows.append(row)
+        trial = _trial(row)
+        assert trial is not None
+        self.found.append(trial)
 
 
 def missing(comparison: Comparison, samplers: Sequence[Sampler], trials: Trials) -> Iterator[tuple[Sampler, int]]:
@@ -196,33 +220,40 @@ def missing(comparison: Comparison, samplers: Sequence[Sampler], trials: Trials)
                 yield sampler, seed
 
 
-def recommended(own: Row, rows: Sequence[tuple[Sampler, Row]], step: int) -> FastSampler | None:
+def recommended(
+    own: Row, rows: Sequence[tuple[Sampler, Row]], step: int, protocol: dict[str, Any]
+) -> FastSampler | None:
     """The nearest to the data of those with a twelfth of the own sampler's evaluations that break no more images.
 
-    Where all of them break more, that which breaks the fewest. None where none has so few evaluations.
+    None where there is none.
     """
-    few = [
+    whole = [
         (sampler, row)
         for sampler, row in rows
-        if row["distance"] is not None and row["evaluations"] * LEAST_SAVING <= max(own["evaluations"], LEAST_SAVING)
+        if row["distance"] is not None
+        and row["seeds"] == own["seeds"]
+        and row["evaluations"] * LEAST_SAVING <= own["evaluations"]
+        and row["broken"] <= own["broken"]
     ]
-    most = own["broken"] or 0.0
-    whole = [(sampler, row) for sampler, row in few if row["broken"] <= most]
-    if whole:
-        sampler, row = min(whole, key=lambda pair: float(pair[1]["distance"]))
-    elif few:
-        sampler, row = min(few, key=lambda pair: (pair[1]["broken"], pair[1]["distance"]))
-    else:
+    if not whole:
         return None
-    return FastSampler(sampler, step, row)
+    sampler, row = min(whole, key=lambda pair: float(pair[1]["distance"]))
+    return FastSampler(sampler, step, row, own, protocol)
 
 
 def _evaluations(model: ScoreModel, sampler: Sampler) -> int:
     return evaluations(sampler, model.experiment.schedule.levels)
 
 
-def _is_trial(row: Row) -> bool:
-    match row:
-        case {"sampler": dict(), "seed": int(), "broken": broken, "seconds": _}:
-            return isinstance(broken, int | float)
-    return False
+def _trial(row: Row) -> Trial | None:
+    """What a line says, if it is one that was measured."""
+    seed, distance = row.get("seed"), row.get("distance")
+    broken, seconds = value(row, "broken"), value(row, "seconds")
+    if type(seed) is not int or seed < 0 or broken is None or not 0 <= broken <= 1 or seconds is None or seconds < 0:
+        return None
+    if distance is not None and ((known := value(row, "distance")) is None or known < 0):
+        return None
+    try:
+        return Trial(structure(row["sampler"], Sampler), seed, row)
+    except (NcsnxError, KeyError, TypeError):
+        return None

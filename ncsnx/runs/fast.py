@@ -5,7 +5,9 @@ from typing import Any
 
 import attrs
 
+from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ConfigError, structure, unstructure
+from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
@@ -14,7 +16,7 @@ from ncsnx.runs.parsing import read_json
 from ncsnx.runs.scores import Row, value
 
 SCHEMA_VERSION = 1
-FAST = "fast.json"
+FAST, TRIALS = "fast.json", "trials.jsonl"
 
 
 @attrs.frozen
@@ -26,15 +28,18 @@ class FastSampler:
     """Of the checkpoint that it was found on."""
     row: Row
     """What was measured with it: 'evaluations', 'distance', 'spread', 'broken', 'metric'."""
+    own: Row
+    """The same of the experiment's own sampler."""
+    protocol: dict[str, Any]
+    """What both were measured by."""
 
     def __str__(self) -> str:
-        numbers = {key: value(self.row, key) for key in ("evaluations", "distance", "broken")}
-        if None in numbers.values():
-            return f"found on step {self.step:,}"
-        return (
-            f"{numbers['evaluations']:.0f} evaluations; found on step {self.step:,}, with a distance of "
-            f"{numbers['distance']:.3g} and {100 * (numbers['broken'] or 0):.2g} % of the images broken"
-        )
+        return f"found on step {self.step:,}: {_in_words(self.row)}; the run's own sampler: {_in_words(self.own)}"
+
+    @property
+    def images(self) -> float:
+        """How many it rests on."""
+        return (value(self.protocol, "n") or 0) * (value(self.row, "seeds") or 0)
 
 
 def write_fast(run: Run, found: FastSampler) -> Path:
@@ -48,6 +53,8 @@ def write_fast(run: Run, found: FastSampler) -> Path:
         "sampler": unstructure(found.sampler),
         "step": found.step,
         "row": found.row,
+        "own": found.own,
+        "protocol": found.protocol,
     }
     atomic.write_json(path, content)
     return path
@@ -67,10 +74,24 @@ def read_fast(run: Run) -> FastSampler:
         raise NcsnxError(f"can't read {path}: {error.strerror}") from error
     except ValueError as error:
         raise NcsnxError(f"{path}: expected JSON, but {error}; repeat `ncsnx compare`") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise NcsnxError(
+            f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
+        )
     match content:
-        case {"schema_version": 1, "sampler": dict(sampler), "step": int(step), "row": dict(row)}:
-            try:
-                return FastSampler(structure(sampler, Sampler), step, row)
-            except ConfigError as error:
-                raise ConfigError(error.problems, str(path)) from error
+        case {"sampler": dict(sampler), "step": int(step), "row": dict(row), "own": dict(own), "protocol": dict(by)}:
+            if type(version) is int and type(step) is int and 0 <= step <= MOST_STEPS:
+                try:
+                    return FastSampler(structure(sampler, Sampler), step, row, own, by)
+                except ConfigError as error:
+                    raise ConfigError(error.problems, str(path)) from error
     raise NcsnxError(f"{path} doesn't hold a sampler that `ncsnx compare` stored; repeat that")
+
+
+def _in_words(row: Row) -> str:
+    numbers = [value(row, key) for key in ("distance", "broken", "evaluations")]
+    if None in numbers:
+        return "nothing is known of it"
+    distance, broken, evaluations = (number or 0.0 for number in numbers)
+    return f"distance {distance:.3g}, {100 * broken:.2g} % broken, {evaluations:.0f} evaluations"

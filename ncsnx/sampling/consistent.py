@@ -62,6 +62,6 @@ def _require_enough(eta: float, sigmas: Sequence[float]) -> None:
     least = max((1 - sigma_next / sigma for sigma, sigma_next in pairwise(sigmas)), default=0.0)
     if eta < least - 1e-9:
         raise NcsnxError(
-            f"consistent annealed sampling with eta={eta:g} would leave more noise than the next of {len(sigmas)} levels "
-            f"has; it takes sampler.eta={math.ceil(100 * least) / 100:g} or more, or more levels"
+            f"consistent annealed sampling with eta={eta:g} would leave more noise than the next of {len(sigmas)} "
+            f"levels has; it takes sampler.eta={math.ceil(100 * least) / 100:g} or more, or more levels"
         )

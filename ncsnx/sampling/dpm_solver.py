@@ -3,7 +3,7 @@
 In λ = −ln σ, for the variance-exploding process (α = 1). With D_i = x + σ² s at σ_i, h = λ_{i+1} − λ_i:
 
     2M (algorithm 2):       x ← e^{−h} x + (1 − e^{−h}) D'
-    SDE-2M (equation 18):   x ← e^{−2h} x + (1 − e^{−2h}) D' + σ_{i+1} √(1 − e^{−2h}) z
+    SDE-2M (section 5):     x ← e^{−2h} x + (1 − e^{−2h}) D' + σ_{i+1} √(1 − e^{−2h}) z
 
 with D' = D_i + (D_i − D_{i−1})/2r, r = h_{i−1}/h; the first step and the last, to σ = 0, are of first order.
 """

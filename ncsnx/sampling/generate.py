@@ -69,6 +69,6 @@ def _final(states: Iterator[State], batch: Sequence[int], on_state: Callable[[Se
     if not bool(torch.isfinite(state.x).all()):
         raise DivergedError(
             f"the sampler diverged: among images {batch[0]} to {batch[-1]} are values that aren't finite. "
-            "Try a smaller step, as in sampler.step_size=1e-6, or another checkpoint"
+            "Try smaller or more steps (sampler.step_size, sampler.steps), another sampler, or another checkpoint"
         )
     return state.x

@@ -1,6 +1,7 @@
 """Predictor-corrector sampling of the variance-exploding SDE dx = √(dσ²/dt) dw: Song et al. 2021 (arXiv 2011.13456).
 
-Algorithm 2 with the predictors of appendix E (reverse diffusion) and F (ancestral), and the corrector of algorithm 4.
+Algorithm 2 with the predictors of appendix E (reverse diffusion) and F (ancestral), and the corrector of algorithm 4;
+in the order of the authors' code, which corrects before it predicts, and leaves the noise out of the last prediction.
 """
 
 import math
@@ -35,7 +36,7 @@ def predictor_corrector(
     """At each level `corrector_steps` Langevin steps, then the predictor to the next level; the last one denoises.
 
     x: (B, C, H, W) with noise of σ_1. corrector: the step is 2(snr ‖z‖/‖s‖)² with norms of each image ('langevin'), or
-    2(snr σ)² ('ald': with snr = √(ε/2)/σ_L that is annealed Langevin dynamics' own, method 4 of the same paper).
+    2(snr σ)² ('ald': with snr = √(ε/2)/σ_L that of annealed Langevin dynamics).
     L · (corrector_steps + 1) evaluations; without a predictor L · corrector_steps + 1.
     """
     evaluate = Evaluations(score, constrain)
@@ -68,9 +69,8 @@ def _added(predictor: Predictor, sigma: float, sigma_next: float) -> float:
 
 def _by_norms(s: Tensor, z: Tensor, sigma: float) -> Tensor:
     """(‖z‖/‖s‖)² of each image, (B, 1, 1, 1): what one image does must not depend on its batch."""
-    squares = [(one.double() ** 2).sum(dim=(1, 2, 3), keepdim=True) for one in (z, s)]
-    ratio = squares[0] / squares[1].clamp_min(torch.finfo(torch.float64).tiny)
-    return ratio.to(s.dtype)
+    of_noise, of_score = ((one**2).sum(dim=(1, 2, 3), keepdim=True) for one in (z, s))
+    return of_noise / of_score.clamp_min(torch.finfo(s.dtype).tiny)
 
 
 def _by_level(s: Tensor, z: Tensor, sigma: float) -> float:

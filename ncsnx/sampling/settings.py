@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
+from ncsnx.config.checks import quoted
 from ncsnx.config.comparison import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.model import NCSN, NCSNDeeper
@@ -26,6 +27,7 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import Config, tag_of
 from ncsnx.errors import UsageError
+from ncsnx.sampling.build import evaluations
 
 EVALUATIONS = (6, 10, 20)
 """How many evaluations a sampler of few steps is tried with."""
@@ -59,14 +61,14 @@ def settings(
     """
     known = [*_TRIED]
     if unknown := [tag for tag in tags or () if tag not in known]:
-        raise UsageError(f"--samplers {','.join(unknown)}: expected all, or some of {', '.join(known)}")
+        raise UsageError(f"--samplers {quoted(','.join(unknown))}: expected all, or some of {', '.join(known)}")
     grids = _grids(experiment)
     found: list[Sampler] = [experiment.sampler]
     for tag in known if tags is None else tags:
         for count in counts:
-            found += [
-                one for one in _TRIED[tag](count, grids) if one not in found and _is_possible(one, experiment, grids)
-            ]
+            for one in _TRIED[tag](count, grids):
+                if one not in found and _is_possible(one, experiment, grids) and evaluations(one, 0) <= count:
+                    found.append(one)
     return found
 
 

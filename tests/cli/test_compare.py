@@ -83,11 +83,13 @@ def test_an_image_of_a_trial_is_that_of_sample_with_the_same_seed(compared: Path
 def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     run = Run(folder / RUN)
-    row = {"evaluations": 3, "distance": 9.5, "broken": 0.01}
-    write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=2), 12, row))
+    row, own = ({"evaluations": count, "distance": 9.5, "broken": 0.01} for count in (3, 5))
+    write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=2), 12, row, own, {"n": 20}))
     sampled = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=folder)
     assert sampled.code == 0, sampled.err
-    said = "sampler=fast: sampler=cas sampler.steps=3 sampler.order=2: 3 evaluations; found on step 12, with a distance"
+    said = (
+        "sampler=fast: sampler=cas sampler.steps=3 sampler.order=2, found on step 12: distance 9.5, 1 % broken, 3 eval"
+    )
     assert said in sampled.err
     (protocol,) = run.samples.glob("*/protocol.json")
     assert json.loads(protocol.read_text())["sampler"]["steps"] == 3
@@ -114,7 +116,7 @@ def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--samplers", "cas,nope"), "--samplers nope: expected all, or some of cas, pc"),
+        (("--samplers", "cas,nope"), "--samplers 'nope': expected all, or some of cas, pc"),
         (("--evaluations", "6,x"), "expected whole numbers with commas"),
         (("--n", "5"), "--n must be at least 10"),
         (("sampler=cas",), "sampler: only features.FIELD=VALUE can be given here"),
@@ -129,16 +131,38 @@ def test_mistakes_get_one_line(words: tuple[str, ...], told: str, workplace: Pat
 
 @pytest.mark.parametrize(
     "content",
-    [b"{", b"[]", b'{"schema_version": 1, "sampler": {"type": "os.system"}, "step": 1, "row": {}}', b"\xff", b"{}"],
+    [
+        b"{",
+        b"[]",
+        b"\xff",
+        b"{}",
+        b'{"schema_version": 9}',
+        b'{"schema_version": true, "sampler": {"type": "cas"}, "step": 1, "row": {}, "own": {}, "protocol": {}}',
+        b'{"schema_version": 1, "sampler": {"type": "cas"}, "step": true, "row": {}, "own": {}, "protocol": {}}',
+        b'{"schema_version": 1, "sampler": {"type": "os.system"}, "step": 1, "row": {}, "own": {}, "protocol": {}}',
+    ],
 )
 def test_what_else_stands_in_the_place_of_the_recommendation_is_one_line(workplace: Path, content: bytes) -> None:
     run = Run(workplace / RUN)
-    write_fast(run, FastSampler(ConsistentAnnealed(), 12, {}))
+    write_fast(run, FastSampler(ConsistentAnnealed(), 12, {}, {}, {}))
     assert read_fast(run).sampler == ConsistentAnnealed()
     (run.compare / "fast.json").write_bytes(content)
     result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
     assert result.code == 1
     assert "fast.json" in error(result)
+    examined = command("doctor", "digits", folder=workplace)
+    assert (examined.code, "compare/fast.json" in examined.out) == (1, True)
+
+
+def test_fewer_images_replace_no_recommendation_and_none_leaves_the_one_before(compared: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(compared, tmp_path / "work"))
+    run = Run(folder / RUN)
+    before = FastSampler(ConsistentAnnealed(steps=3), 12, {"seeds": 3}, {}, {"n": 1000})
+    write_fast(run, before)
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert result.code == 0, result.err
+    assert "sampler=fast still means sampler=cas sampler.steps=3, found on step 12" in result.err
+    assert read_fast(run) == before
 
 
 def test_a_comparison_that_is_stopped_goes_on_where_it_was(workplace: Path) -> None:
@@ -168,4 +192,7 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(workplace: Path) -> N
     assert kept
     again = command(*words[:7], "200", "--seeds", "1", *JUDGE, *CPU, folder=workplace)
     assert again.code == 0, again.err
-    assert path.read_text().splitlines()[: len(kept)] == kept
+    lines = path.read_text().splitlines()
+    assert lines[: len(kept)] == kept
+    trials_of = [(json.dumps(one["sampler"]), one["seed"]) for one in map(json.loads, lines)]
+    assert len(trials_of) == len(set(trials_of)), "nothing is measured twice"

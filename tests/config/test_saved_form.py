@@ -64,10 +64,11 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
     written: dict[type, set[str]] = {}
 
     def visit(config: Config) -> None:
+        written.setdefault(type(config), set())
         for field in attrs.fields(type(config)):
             value = getattr(config, field.name)
             if not is_default(field, value):
-                written.setdefault(type(config), set()).add(field.name)
+                written[type(config)].add(field.name)
             if isinstance(value, Config):
                 visit(value)
 
@@ -76,7 +77,8 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
     families = [variants(family) for family in (Data, Schedule, Model, Optimizer, Sampler, Grid)]
     parts = [Experiment, Snapshots, Retention, Ema, ScoreMatching]
     for cls in [*(cls for family in families for cls in family.values()), *parts]:
-        assert {field.name for field in attrs.fields(cls)} == written.get(cls, set()), cls
+        assert cls in written, cls
+        assert {field.name for field in attrs.fields(cls)} == written[cls], cls
 
 
 def test_every_version_but_the_newest_has_a_migration() -> None:

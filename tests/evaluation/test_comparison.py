@@ -1,5 +1,7 @@
 """Broken images, the order of checkpoints, and which sampler is recommended."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 import torch
 
 from ncsnx.config import ConsistentAnnealed, DPMSolverPP, Heun
+from ncsnx.config.codec import unstructure
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.agreement import rank_agreement
-from ncsnx.evaluation.comparison import recommended
+from ncsnx.evaluation.comparison import Trials, recommended
 from ncsnx.evaluation.roughness import broken_share, roughest, roughness
 
 
@@ -59,20 +62,53 @@ def test_orders_that_agree_correlate_and_opposite_ones_do_the_opposite() -> None
     assert found.correlation == pytest.approx(stats.spearmanr(first, second).statistic)
 
 
-def row(evaluations: int, distance: float | None, broken: float) -> dict[str, Any]:
-    return {"evaluations": evaluations, "distance": distance, "broken": broken}
+def row(evaluations: int, distance: float | None, broken: float, seeds: int = 3) -> dict[str, Any]:
+    return {"evaluations": evaluations, "distance": distance, "broken": broken, "seeds": seeds}
 
 
 def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommended() -> None:
     own = row(120, 14.0, 0.001)
     good, broken, slow = ConsistentAnnealed(), DPMSolverPP(), Heun()
-    found = recommended(own, [(slow, row(19, 5.0, 0)), (broken, row(10, 6.0, 0.2)), (good, row(10, 9.0, 0.001))], 7)
+    found = recommended(
+        own, [(slow, row(19, 5.0, 0)), (broken, row(10, 6.0, 0.2)), (good, row(10, 9.0, 0.001))], 7, {"n": 100}
+    )
     assert found is not None
-    assert (found.sampler, found.step) == (good, 7)
-    least = recommended(own, [(slow, row(10, 5.0, 0.3)), (broken, row(10, 6.0, 0.2))], 7)
-    assert least is not None
-    assert least.sampler == broken, "where all break more, that which breaks the fewest"
-    assert recommended(own, [(slow, row(19, 5.0, 0)), (broken, row(6, None, 1.0))], 7) is None
+    assert (found.sampler, found.step, found.own, found.images) == (good, 7, own, 300)
+    for others in ([(slow, row(10, 5.0, 0.3))], [(slow, row(19, 5.0, 0))], [(broken, row(6, None, 1.0))]):
+        assert recommended(own, others, 7, {}) is None
+    assert recommended(own, [(good, row(10, 1.0, 0, seeds=1))], 7, {}) is None, "measured with fewer seeds"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"distance": -2.5},
+        {"distance": "near"},
+        {"broken": -5},
+        {"broken": 2},
+        {"broken": None},
+        {"seconds": -1},
+        {"seed": True},
+        {"seed": -1},
+        {"seed": "0"},
+        {"sampler": {"type": "os.system"}},
+        {"sampler": None},
+        {"sampler": {"type": "cas", "grid": {"type": "karras", "rho": 1e300}}},
+    ],
+)
+def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
+    known = ConsistentAnnealed(steps=7)
+    sound = {"sampler": unstructure(known), "seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1}
+    path = tmp_path / "trials.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({**sound, **changes}, {}, sound)))
+    trials = Trials.read(path)
+    assert trials.samplers(1) == [known]
+    assert trials.samplers(0) == []
+    assert trials.find(known, 0) == sound
+    # a field that a later version adds has its default in what was measured before
+    older = {**sound, "sampler": {key: value for key, value in unstructure(known).items() if key != "order"}}
+    path.write_text(json.dumps(older) + "\n")
+    assert Trials.read(path).find(known, 0) == older
 
 
 def test_no_real_image_is_an_error() -> None:

@@ -22,9 +22,10 @@ from ncsnx.config import (
     TrainedLevels,
 )
 from ncsnx.errors import NcsnxError
-from ncsnx.sampling import RecordedNoise, SeededNoise, State, build_sampler, evaluations
+from ncsnx.sampling import RecordedNoise, SeededNoise, State, build_sampler, evaluations, experiment_draws
 from ncsnx.sampling.grids import grid_of
 from ncsnx.sampling.noise import initial_normal
+from tests.config.examples import minimal
 from tests.sampling.toy import DEVIATION, MEAN, SHAPE, SIGMAS, gaussian_score
 
 SAMPLERS: list[Sampler] = [
@@ -206,12 +207,52 @@ def test_grids_go_from_the_first_to_the_last_level_as_they_say() -> None:
         assert grid_of(config, 1, SIGMAS) == pytest.approx([1.0])
 
 
+Z = torch.linspace(-1, 1, 16).view(1, *SHAPE)
+
+
+def first_states(config: Sampler) -> list[State]:
+    x = torch.full((1, *SHAPE), 0.7)
+    return list(build_sampler(config)(gaussian_score, x, SIGMAS, noise=lambda k: (k + 1) * Z))
+
+
+def test_churn_raises_the_noise_by_its_share_within_its_bounds() -> None:
+    levels = TrainedLevels()
+    for churn, share in ((1.0, 0.2), (100.0, math.sqrt(2) - 1)):
+        state = first_states(Heun(steps=5, churn=churn, grid=levels, noise_scale=1.5))[0]
+        assert state.sigma == pytest.approx(1 + share)
+        torch.testing.assert_close(state.x, 0.7 + 1.5 * math.sqrt((1 + share) ** 2 - 1) * Z)
+    bounded = first_states(Heun(steps=5, churn=1.0, churn_min=0.2, churn_max=0.6, grid=levels))
+    assert [state.sigma for state in bounded[::2]] == pytest.approx([1.0, 0.6, 0.3, 0.1, 0.05])
+
+
+@pytest.mark.parametrize(("predictor", "added"), [("reverse-diffusion", 0.75**0.5), ("ancestral", 0.5 * 0.75**0.5)])
+def test_a_predictor_takes_the_difference_of_the_variances_and_adds_its_noise(
+    predictor: Literal["reverse-diffusion", "ancestral"], added: float
+) -> None:
+    config = PredictorCorrector(steps=5, predictor=predictor, corrector="ald", snr=0.2, grid=TrainedLevels())
+    start, corrected, predicted, *_ = first_states(config)
+    step = 2 * 0.2**2  # at σ = 1
+    torch.testing.assert_close(corrected.x, start.x + step * gaussian_score(start.x, 1.0) + math.sqrt(2 * step) * Z)
+    torch.testing.assert_close(predicted.x, corrected.x + 0.75 * gaussian_score(corrected.x, 1.0) + added * 2 * Z)
+
+
+def test_images_start_from_noise_of_the_first_level_around_the_middle_of_the_range() -> None:
+    for transform, middle in (("none", 0.5), ("rescaled", 0.0), ("logit", 0.0)):
+        experiment = minimal()
+        data = attrs.evolve(experiment.data, transform=transform)
+        sampler = ConsistentAnnealed(grid=Karras(sigma_max=2.0))
+        experiment = attrs.evolve(experiment, data=data, sampler=sampler)
+        x = experiment_draws(experiment, 3, None).initial(torch.arange(2_000)).double()
+        assert float(x.mean()) == pytest.approx(middle, abs=5 * 2 / math.sqrt(x.numel()))
+        assert float(x.std()) == pytest.approx(2.0, rel=5 / math.sqrt(2 * x.numel()))
+
+
 @pytest.mark.parametrize(
     ("config", "told"),
     [
         (
             ConsistentAnnealed(steps=5, eta=0.2, grid=TrainedLevels()),
-            r"can't go from σ = 1 to 0\.5 with eta=0\.2.*eta=0\.5 or",
+            r"with eta=0\.2 would leave more noise than the next of 5 levels has; it takes sampler\.eta=0\.6 or more",
         ),
         (DPMSolverPP(steps=6, grid=TrainedLevels()), "steps=6 on the trained levels, of which there are 5"),
         (DPMSolverPP(grid=Karras(sigma_min=2.0)), "goes from σ = 1 down to 2"),

@@ -16,6 +16,7 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
     experiment = resolve(name).experiment
     own, *others = settings(experiment)
     assert own == experiment.sampler
+    assert len({own, *others}) == 1 + len(others), "none is tried twice"
     for sampler in (own, *others):
         assert apply_sampler_overrides(experiment, parse_overrides(typed(sampler).split())).sampler == sampler
     assert {evaluations(sampler, experiment.schedule.levels) for sampler in others} <= set(
@@ -31,5 +32,5 @@ def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
     assert own == experiment.sampler
     assert [tag_of(type(sampler)) for sampler in others] == ["dpmpp", "heun", "heun"]
     assert {evaluations(sampler, 24) for sampler in others} == {7}
-    with pytest.raises(UsageError, match="--samplers ald: expected all, or some of cas, pc, heun"):
+    with pytest.raises(UsageError, match="--samplers 'ald': expected all, or some of cas, pc, heun"):
         settings(experiment, ["ald"])

@@ -5,7 +5,13 @@ import attrs
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.doctor.checkpoints import examine_checkpoints, total_bytes
 from ncsnx.runs.doctor.findings import Examination
-from ncsnx.runs.doctor.made import examine_exports, examine_samples, examine_snapshots, examine_sweeps
+from ncsnx.runs.doctor.made import (
+    examine_comparisons,
+    examine_exports,
+    examine_samples,
+    examine_snapshots,
+    examine_sweeps,
+)
 from ncsnx.runs.doctor.records import examine_places, examine_records, examine_runs_folder
 from ncsnx.runs.folder import Run
 from ncsnx.runs.keeper import Keeper
@@ -38,6 +44,7 @@ def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examina
         examine_exports(found)
     examine_snapshots(found)
     examine_sweeps(found)
+    examine_comparisons(found)
     examine_places(found)
     examine_runs_folder(found)
     _examine_retention(found)

@@ -12,11 +12,13 @@ from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination, without_path
 from ncsnx.runs.doctor.remedies import remove_leftover_of
 from ncsnx.runs.export import CONFIG, MODEL, Export, is_export
+from ncsnx.runs.fast import FAST, TRIALS, read_fast
 from ncsnx.runs.lock import writer_of
 from ncsnx.runs.manifest import holds
 from ncsnx.runs.names import step_of
 from ncsnx.runs.parsing import read_json
 from ncsnx.runs.ranges import in_words
+from ncsnx.runs.records import read_records
 from ncsnx.runs.scores import SCORES, ScoreFile
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -63,6 +65,20 @@ def examine_sweeps(found: Examination) -> None:
                 _examine_sweep(found, entry.path, command)
             elif not entry.name.startswith("."):
                 found.add("unknown", entry.path, "isn't a sweep", "ncsnx leaves it alone")
+
+
+def examine_comparisons(found: Examination) -> None:
+    """What `ncsnx compare` measured, and what it recommends."""
+    for entry in found.entries(found.run.compare):
+        if entry.kind == "folder":
+            _examine_leftovers(found, entry.path, found.entries(entry.path), "the same `ncsnx compare`")
+            with found.reading(entry.path / TRIALS, "damaged", "mend or remove that line"):
+                read_records(entry.path / TRIALS)
+        elif entry.name == FAST:
+            with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
+                read_fast(found.run)
+        elif not entry.name.startswith("."):
+            found.add("unknown", entry.path, "isn't a comparison", "ncsnx leaves it alone")
 
 
 def examine_exports(found: Examination) -> None:
