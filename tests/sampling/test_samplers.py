@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
