@@ -6,7 +6,7 @@ from typing import Any, Self
 import attrs
 
 from ncsnx.config import codec
-from ncsnx.config.checks import quoted
+from ncsnx.config.checks import quoted, shortened
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic
@@ -218,7 +218,7 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
         if _exists(path):
             raise NcsnxError(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
     if candidates == [Path(typed)]:
-        raise UsageError(f"there is no run at {typed!a}; `ncsnx list` shows the runs there are")
+        raise UsageError(f"there is no run at {shortened(typed)!a}; `ncsnx list` shows the runs there are")
     check_run_name(typed)
     raise UsageError(f"there is no run {typed!r} in {runs_folder}; {near_matches(typed, _run_names(runs_folder))}")
 

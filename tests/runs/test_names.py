@@ -101,6 +101,7 @@ def test_a_run_lies_directly_in_its_folder_or_its_name_is_refused(experiment: Ex
 @given(NAMES)
 @example("../precious.txt")
 @example("/etc")
+@example(f"/{'x' * 300}{'x' * 300}")
 def test_what_is_no_run_is_never_opened_as_one(name: str) -> None:
     with only_below("runs") as base, contextlib.chdir(base / "runs"):
         try:
