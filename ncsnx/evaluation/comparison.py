@@ -25,7 +25,8 @@ from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images
 from ncsnx.evaluation.metrics import distance_name
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.roughness import roughness
+from ncsnx.evaluation.roughness import count_broken
+from ncsnx.evaluation.sweep import unnamed
 from ncsnx.images import to_uint8
 from ncsnx.runs import atomic
 from ncsnx.runs.fast import TRIALS, FastSampler
@@ -76,8 +77,8 @@ class Comparison:
             "weights_sha256": model.weights_sha256,
             "n": self.n,
             "precision": model.experiment.precision,
-            "features": {key: fact for key, fact in self.features.facts.items() if key != "name"},
-            "reference": {key: fact for key, fact in self.reference.facts.items() if key != "name"},
+            "features": unnamed(self.features.facts),
+            "reference": unnamed(self.reference.facts),
             "roughest": self.limit,
         }
 
@@ -142,7 +143,7 @@ class Comparison:
                 drawn_s = time.perf_counter()
                 pixels = to_uint8(drawn).cpu()
                 parts.append(self.features(pixels).features)
-                rough += int((roughness(pixels) > self.limit).sum())
+                rough += count_broken(pixels, self.limit)
                 judged_s += time.perf_counter() - drawn_s
         except DivergedError:
             return {**row, "distance": None, "broken": 1.0, "seconds": (time.perf_counter() - begun_s) / self.n}

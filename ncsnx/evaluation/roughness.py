@@ -28,6 +28,6 @@ def roughest(real: RealImages, check_stop: Callable[[], None] = lambda: None) ->
     return max(most)
 
 
-def broken_share(images: Tensor, limit: float) -> float:
-    """The share of the images, (B, C, H, W) uint8, that are rougher than `limit`."""
-    return float((roughness(images) > limit).float().mean()) if len(images) else 0.0
+def count_broken(images: Tensor, limit: float) -> int:
+    """How many of the images, (B, C, H, W) uint8, are rougher than `limit`."""
+    return int((roughness(images) > limit).sum())

@@ -120,8 +120,8 @@ class Sweep:
             "weights": weights_of(self.experiment)[0],
             "ensemble": self.request.ensemble,
             "precision": self.experiment.precision,
-            "features": _unnamed(self.features.facts),
-            "reference": _unnamed(self.reference.facts),
+            "features": unnamed(self.features.facts),
+            "reference": unnamed(self.reference.facts),
         }
 
     def caption(self) -> str:
@@ -299,7 +299,7 @@ def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
     )
 
 
-def _unnamed(facts: Mapping[str, Any]) -> dict[str, Any]:
+def unnamed(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Facts without the name, which may hold a place: what was measured stays the same where a folder is moved."""
     return {key: value for key, value in facts.items() if key != "name"}
 

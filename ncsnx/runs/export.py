@@ -24,7 +24,7 @@ from ncsnx.config.data import place_fields
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
-from ncsnx.runs.parsing import read_json
+from ncsnx.runs.parsing import read_json, refuse_newer
 from ncsnx.runs.sealed import sealed, unsealed
 from ncsnx.version import __version__
 
@@ -95,11 +95,7 @@ class ExportConfig:
                 f"{path} is damaged: it isn't, byte for byte, what was exported; get an unchanged copy of the exported "
                 "folder"
             )
-        version = content.get("format_version")
-        if type(version) is int and version > FORMAT_VERSION:
-            raise NcsnxError(
-                f"{path} has version {version}, newer than this ncsnx reads ({FORMAT_VERSION}); update ncsnx"
-            )
+        refuse_newer(path, content.get("format_version"), FORMAT_VERSION)
         if complaint := _complaint(content):
             raise NcsnxError(f"{path}: {complaint}")
         try:

@@ -5,14 +5,13 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ConfigError, structure, unstructure
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
-from ncsnx.runs.parsing import read_json
+from ncsnx.runs.parsing import read_json, refuse_newer
 from ncsnx.runs.scores import Row, value
 
 SCHEMA_VERSION = 1
@@ -75,10 +74,7 @@ def read_fast(run: Run) -> FastSampler:
     except ValueError as error:
         raise NcsnxError(f"{path}: expected JSON, but {error}; repeat `ncsnx compare`") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if type(version) is int and version > SCHEMA_VERSION:
-        raise NcsnxError(
-            f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
-        )
+    refuse_newer(path, version, SCHEMA_VERSION)
     match content:
         case {"sampler": dict(sampler), "step": int(step), "row": dict(row), "own": dict(own), "protocol": dict(by)}:
             if type(version) is int and type(step) is int and 0 <= step <= MOST_STEPS:

@@ -17,13 +17,12 @@ from typing import Any, Self
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, part_file, step_name, step_of
-from ncsnx.runs.parsing import parse_json
+from ncsnx.runs.parsing import parse_json, refuse_newer
 from ncsnx.runs.scores import Best, best_checkpoint
 from ncsnx.runs.sealed import sealed, unsealed
 
@@ -285,11 +284,7 @@ def _parsed(path: Path, written: bytes) -> Manifest:
     content = unsealed(written)
     if content is None:
         raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
-    version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NcsnxError(
-            f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
-        )
+    refuse_newer(path, content.get("schema_version"), SCHEMA_VERSION)
     match content:
         case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
             with suppress(KeyError, TypeError, ValueError):

@@ -15,12 +15,12 @@ from typing import Any, Self
 
 import attrs
 
-from ncsnx.config.checks import quoted, shortened
+from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
-from ncsnx.runs.parsing import read_json
+from ncsnx.runs.parsing import read_json, refuse_newer
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
@@ -74,10 +74,7 @@ class ScoreFile:
         except ValueError as error:
             raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat `ncsnx fid`") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if type(version) is int and version > SCHEMA_VERSION:
-            raise NcsnxError(
-                f"{path} has version {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx"
-            )
+        refuse_newer(path, version, SCHEMA_VERSION)
         match content:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
                 if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):

@@ -13,7 +13,7 @@ from ncsnx.config.codec import unstructure
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.agreement import rank_agreement
 from ncsnx.evaluation.comparison import Trials, recommended
-from ncsnx.evaluation.roughness import broken_share, roughest, roughness
+from ncsnx.evaluation.roughness import count_broken, roughest, roughness
 
 
 def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
@@ -21,7 +21,7 @@ def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
     stripes = torch.tensor([0, 255, 0, 255], dtype=torch.uint8).expand(1, 1, 4, 4)
     board = (torch.arange(4).view(4, 1) + torch.arange(4)).remainder(2).mul(255).to(torch.uint8).view(1, 1, 4, 4)
     assert roughness(torch.cat([flat, stripes, board])).tolist() == [0.0, 1.0, 2.0]
-    assert broken_share(torch.cat([flat, stripes, board]), 1.0) == pytest.approx(1 / 3)
+    assert count_broken(torch.cat([flat, stripes, board]), 1.0) / 3 == pytest.approx(1 / 3)
 
 
 def test_a_little_noise_that_is_left_breaks_smooth_images() -> None:
@@ -40,8 +40,8 @@ def test_a_little_noise_that_is_left_breaks_smooth_images() -> None:
             yield from real.split(size)  # type: ignore[no-untyped-call]
 
     limit = roughest(Real())
-    assert broken_share(real, limit) == 0.0
-    assert broken_share(drawn, limit) == 1.0
+    assert count_broken(real, limit) / len(real) == 0.0
+    assert count_broken(drawn, limit) / len(drawn) == 1.0
 
 
 def rows(*scores: float) -> list[dict[str, Any]]:
