@@ -181,7 +181,7 @@ def _plan(
 ) -> "Plan":
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
-    from ncsnx.evaluation.sweep import PICTURES
+    from ncsnx.evaluation.score_plot import PICTURES
 
     scores = sweep.scores()
     step, *measured = columns.titles()

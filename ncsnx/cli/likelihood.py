@@ -118,7 +118,8 @@ def _plan(
 ) -> "Plan":
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
-    from ncsnx.evaluation.likelihood import METRIC, PICTURES
+    from ncsnx.evaluation.likelihood import METRIC
+    from ncsnx.evaluation.score_plot import PICTURES
 
     scores = sweep.scores()
     titles = ("step", METRIC, "prior", "flow", "scale", "evaluations")

@@ -31,8 +31,8 @@ from ncsnx.config.model import ConditionalModel
 from ncsnx.data import Preprocessing, from_unit, log_slope
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.candidates import Candidate, load_member
-from ncsnx.evaluation.plots import ScoreSeries, plot_scores
 from ncsnx.evaluation.probability_flow import METHOD, Probes, log_normal, to_the_prior
+from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.evaluation.source import DataSource
 from ncsnx.networks import ScoreNetwork, prepare
 from ncsnx.noise.levels import sigmas
@@ -43,7 +43,7 @@ from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
 from ncsnx.runs.reading import refuse_links
-from ncsnx.runs.scores import Row, ScoreFile, best_row, value
+from ncsnx.runs.scores import Row, ScoreFile
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
@@ -55,7 +55,6 @@ Estimator = Literal["hutchinson", "skilling", "exact"]
 VERSION = 1
 """Of what is measured: rises with any change of a number, so that rows of another version aren't taken for its own."""
 METRIC = "bits per dimension"
-PICTURES = ("scores.png", "scores.svg")
 IMAGES = 100
 """By default, or as many as are held out."""
 MEANING = (
@@ -207,20 +206,7 @@ class LikelihoodSweep:
 
     def draw(self, scores: ScoreFile) -> tuple[Path, Path]:
         """Draws all numbers that there are into scores.png and scores.svg. Raises NcsnxError."""
-        best = best_row(scores.rows)
-        return plot_scores(
-            scores.folder / "scores",
-            ScoreSeries(
-                steps=[row["step"] for row in scores.rows],
-                scores=[row["score"] for row in scores.rows],
-                errors=[value(row, "error") for row in scores.rows],
-            ),
-            metric=METRIC,
-            title=self.run.name,
-            caption=self.caption(),
-            best=next((index for index, row in enumerate(scores.rows) if row is best), None),
-            floor=None,
-        )
+        return draw_scores(scores, metric=METRIC, title=self.run.name, caption=self.caption())
 
     def seconds(self, candidate: Candidate) -> float:
         """How long a candidate will take: an evaluation is timed now, their number is a guess. Raises NcsnxError."""

@@ -27,8 +27,8 @@ from ncsnx.evaluation.inception_score import inception_score
 from ncsnx.evaluation.kernel import kernel_distance
 from ncsnx.evaluation.manifold import precision_recall
 from ncsnx.evaluation.metrics import distance_name
-from ncsnx.evaluation.plots import ScoreSeries, plot_scores
 from ncsnx.evaluation.reference import Reference
+from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.images import save_png, to_uint8
 from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
@@ -36,7 +36,7 @@ from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
 from ncsnx.runs.reading import refuse_links
-from ncsnx.runs.scores import Row, ScoreFile, best_row, value
+from ncsnx.runs.scores import Row, ScoreFile
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations
 from ncsnx.sampling.generate import never_stop
@@ -46,7 +46,6 @@ from ncsnx.sampling.state import Score
 VERSION = 1
 """Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
 version aren't taken for rows of this one."""
-PICTURES = ("scores.png", "scores.svg")
 LEAST_IMAGES = 10
 """Fewer say nothing, and half of them have to have a covariance."""
 
@@ -138,19 +137,8 @@ class Sweep:
 
     def draw(self, scores: ScoreFile) -> tuple[Path, Path]:
         """Draws all scores that there are into scores.png and scores.svg. Raises NcsnxError."""
-        best = best_row(scores.rows)
-        return plot_scores(
-            scores.folder / "scores",
-            ScoreSeries(
-                steps=[row["step"] for row in scores.rows],
-                scores=[row["score"] for row in scores.rows],
-                errors=[value(row, "error") for row in scores.rows],
-            ),
-            metric=self.metric,
-            title=self.run.name,
-            caption=self.caption(),
-            best=next((index for index, row in enumerate(scores.rows) if row is best), None),
-            floor=self.reference.floor,
+        return draw_scores(
+            scores, metric=self.metric, title=self.run.name, caption=self.caption(), floor=self.reference.floor
         )
 
     def seconds(self, candidate: Candidate) -> float:

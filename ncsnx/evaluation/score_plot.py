@@ -1,0 +1,28 @@
+"""The plot of a sweep that has one score with its error for each checkpoint, from the rows that are kept."""
+
+from pathlib import Path
+
+from ncsnx.evaluation.plots import ScoreSeries, plot_scores
+from ncsnx.runs.scores import ScoreFile, best_row, value
+
+PICTURES = ("scores.png", "scores.svg")
+
+
+def draw_scores(
+    scores: ScoreFile, *, metric: str, title: str, caption: str, floor: float | None = None
+) -> tuple[Path, Path]:
+    """Draws all scores that there are into `PICTURES`, in their folder; for the rest see `plot_scores`. NcsnxError."""
+    best = best_row(scores.rows)
+    return plot_scores(
+        scores.folder / "scores",
+        ScoreSeries(
+            steps=[row["step"] for row in scores.rows],
+            scores=[row["score"] for row in scores.rows],
+            errors=[value(row, "error") for row in scores.rows],
+        ),
+        metric=metric,
+        title=title,
+        caption=caption,
+        best=next((index for index, row in enumerate(scores.rows) if row is best), None),
+        floor=floor,
+    )
