@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
     from ncsnx.config.sampler import Sampler
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.comparison import Comparison, Trials
+    from ncsnx.evaluation.comparison import Comparison
+    from ncsnx.evaluation.trials import Trials
     from ncsnx.runs.fast import FastSampler
     from ncsnx.runs.folder import Run
     from ncsnx.runs.scores import Row
@@ -143,7 +144,7 @@ def _comparison(
         folder=place.compare,
         features=network,
         reference=reference,
-        limit=roughest(SplitImages(source, default_split(experiment.data)), stop.check),
+        limit=roughest(SplitImages(source, default_split(experiment.data)), judge.cache, work),
         n=n,
         seeds=seeds,
         batch_size=batch_size,
@@ -155,10 +156,12 @@ def _measure(
     messages: "Messages", comparison: "Comparison", tried: "Sequence[Sampler]", trials: "Trials", stop: "StopRequest"
 ) -> None:
     from ncsnx.console.progress import progress
-    from ncsnx.evaluation.comparison import missing
+    from ncsnx.evaluation.trials import missing
     from ncsnx.sampling.settings import typed
 
-    left = list(missing(comparison, tried, trials))
+    for one in trials.found:  # batches that a kill left beside their trial
+        comparison.settle(one.sampler, one.seed)
+    left = list(missing(tried, comparison.seeds, trials))
     if not left:
         messages.info("every trial is measured already")
         return
@@ -169,10 +172,9 @@ def _measure(
     with progress(messages, "comparing", total=total, unit="states") as advance:
         for sampler, seed in left:
             messages.detail(f"seed {seed}: {typed(sampler)}")
-            row = comparison.measure(
-                sampler, seed, check_stop=stop.check, advance=lambda: advance(1), at_once=stop.at_once
-            )
+            row = comparison.measure(sampler, seed, check_stop=stop.check, advance=advance, at_once=stop.at_once)
             trials.add(row)
+            comparison.settle(sampler, seed)
 
 
 def _store(messages: "Messages", place: "Run", found: "FastSampler | None") -> None:
@@ -236,7 +238,7 @@ def _show(messages: "Messages", rows: "Sequence[tuple[Sampler, Row]]", found: "F
         words = " ".join(word.removeprefix("sampler.") for word in row["words"].split()[1:])
         mark = "fast" if found is not None and sampler == found.sampler else ""
         broken = f"{100 * row['broken']:.2f} %"
-        return [row["sampler"], words, f"{row['evaluations']:,}", distance, broken, number(row["seconds"]), mark]
+        return [row["sampler"], words, f"{row['evaluations']:,.0f}", distance, broken, number(row["seconds"]), mark]
 
     metric = rows[0][1]["metric"]
     titles = ["sampler", "settings", "evaluations", f"{metric} ± spread", "broken", "s/image", ""]

@@ -187,7 +187,8 @@ def _noise_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
 def _own_evaluations(found: "Survey") -> str:
     from ncsnx.sampling.build import evaluations
 
-    return f"{evaluations(found.experiment.sampler, found.experiment.schedule.levels):,}"
+    count = evaluations(found.experiment.sampler, found.experiment.schedule.levels)
+    return "adaptive" if count is None else f"{count:,}"
 
 
 def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:

@@ -106,12 +106,14 @@ def _sample(
 ) -> "SampleFolder":
     from ncsnx.runs.lock import folder_lock
     from ncsnx.sampling import open_output
+    from ncsnx.sampling.build import evaluations_in_words
     from ncsnx.sampling.sample import default_folder
 
     folder = default_folder(model, request) if out is None else out
     output = open_output(folder, model, request, note=note, overwrite=overwrite)
     what = f"{request.n:,} rows of {request.columns}" if request.interpolate else f"{request.n:,} images"
-    source = f"{model.source.path}, step {model.step:,} ({model.weights}), {model.evaluations:,} evaluations each"
+    each = evaluations_in_words(model.evaluations)
+    source = f"{model.source.path}, step {model.step:,} ({model.weights}), {each} each"
     if output.complete:
         messages.info(f"{what} from {source}: they are there already")
     else:
@@ -142,8 +144,10 @@ def _fill(
     from ncsnx.sampling.generate import indices_per_batch
 
     batches = math.ceil(len(output.missing()) / indices_per_batch(request.batch_size, request.columns))
-    with progress(messages, "sampling", total=batches * (model.evaluations + 1), unit="states") as advance:
-        fill(output, model, request, data=data, check_stop=stop.check, progress=advance)
+    with progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
+        taken = fill(output, model, request, data=data, check_stop=stop.check, progress=advance)
+    if batches and model.evaluations is None:
+        messages.info(f"{taken:,.0f} evaluations each, in the mean over what was made now")
     images = request.n * request.columns
     with progress(messages, "writing pictures", total=images, unit="images") as advance:
         output.finish(stop.check, advance)

@@ -17,6 +17,7 @@ from ncsnx.config.sampler import (
     Heun,
     Karras,
     PredictorCorrector,
+    ProbabilityFlowODE,
     Sampler,
     TrainedLevels,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "OwnData",
     "Packed",
     "PredictorCorrector",
+    "ProbabilityFlowODE",
     "RMSProp",
     "Retention",
     "Sampler",

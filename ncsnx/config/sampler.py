@@ -151,6 +151,19 @@ class Heun(GridSampler):
     """S_noise."""
 
 
+@variant(Sampler, "ode")
+@attrs.frozen(kw_only=True)
+class ProbabilityFlowODE(GridSampler):
+    """The probability-flow ODE by Dormand & Prince's adaptive rule (Song et al. 2021, section 4.3).
+
+    As many evaluations as the tolerance asks for: between the levels of the grid, at which it starts anew, the solver
+    chooses its steps. Those are shared by a batch, so images depend on the batch size within the tolerance.
+    """
+
+    tolerance: float = attrs.field(default=1e-3, validator=checks.within(1e-6, 0.1))
+    """Of a step: the estimated error of an image, in the root mean square over its values, absolute or relative."""
+
+
 @variant(Sampler, "euler-ancestral")
 @attrs.frozen(kw_only=True)
 class EulerAncestral(GridSampler):

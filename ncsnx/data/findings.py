@@ -19,9 +19,9 @@ FILE = "found.json"
 SCHEMA_VERSION = 1
 
 
-def place_of(kind: str, key: Any) -> Path:
-    """The folder of the cache for what was found out about `key`, which is JSON."""
-    return cache_folder() / kind / digest({"schema_version": SCHEMA_VERSION, "key": key})
+def place_of(kind: str, key: Any, cache: Path | None = None) -> Path:
+    """The folder of the cache, by default the user's, for what was found out about `key`, which is JSON."""
+    return cache_folder(cache) / kind / digest({"schema_version": SCHEMA_VERSION, "key": key})
 
 
 def found(

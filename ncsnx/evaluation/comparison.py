@@ -6,41 +6,47 @@ A trial is one setting of a sampler with one seed; it is kept as soon as it is m
 interrupted goes on.
 """
 
+import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import attrs
 import torch
 
 from ncsnx.config.canonical import digest
-from ncsnx.config.codec import structure, unstructure
+from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images
 from ncsnx.evaluation.metrics import distance_name
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.roughness import count_broken
+from ncsnx.evaluation.roughness import is_broken
 from ncsnx.evaluation.sweep import unnamed
+from ncsnx.evaluation.trials import Trials
 from ncsnx.images import to_uint8
 from ncsnx.runs import atomic
 from ncsnx.runs.fast import TRIALS, FastSampler
 from ncsnx.runs.names import step_name
+from ncsnx.runs.parts import Part, assembled, done_indices, write_part
 from ncsnx.runs.reading import refuse_links
-from ncsnx.runs.records import append_record, read_records
 from ncsnx.runs.scores import Row, value
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
-from ncsnx.sampling.build import evaluations
+from ncsnx.sampling.build import expected_evaluations, state_count
+from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import DivergedError, never_stop
 from ncsnx.sampling.settings import typed
+from ncsnx.sampling.state import State
+from ncsnx.work import Advance
 
 VERSION = 1
 """Of what is measured: rises with any change of a number."""
+_VALUES = ("broken", "evaluations", "seconds")
+"""Of each image of a trial."""
 LEAST_SAVING = 12
 """By so much fewer evaluations than the experiment's own sampler takes, at the least, is called fast."""
 
@@ -105,7 +111,7 @@ class Comparison:
             place.mkdir(parents=True, exist_ok=True)
         return place
 
-    def trials(self) -> "Trials":
+    def trials(self) -> Trials:
         """The trials that there are already. Raises NcsnxError."""
         return Trials.read(self.place / TRIALS)
 
@@ -115,44 +121,68 @@ class Comparison:
         seed: int,
         *,
         check_stop: Callable[[], None] = never_stop,
-        advance: Callable[[], None] = never_stop,
+        advance: Advance = lambda count=1: None,
         at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Row:
-        """One trial. A sampler that leaves the finite has no distance, and all images broken. Raises NcsnxError."""
-        experiment = attrs.evolve(self.model.experiment, sampler=sampler)
-        model = attrs.evolve(self.model, experiment=experiment)
-        request = SampleRequest(n=self.n, seed=seed, batch_size=self.batch_size)
-        row: Row = {
-            "sampler": unstructure(sampler),
-            "seed": seed,
-            "evaluations": _evaluations(model, sampler),
-            "runtime": model.runtime.facts(),
-        }
-        begun_s, judged_s, rough = time.perf_counter(), 0.0, 0
-        parts = []
-        try:
-            batches = draw(
-                model,
-                request,
-                range(self.n),
-                data=self.data,
-                check_stop=check_stop,
-                on_state=lambda batch, state: advance(),
-            )
-            for _, drawn in batches:
-                drawn_s = time.perf_counter()
-                pixels = to_uint8(drawn).cpu()
-                parts.append(self.features(pixels).features)
-                rough += count_broken(pixels, self.limit)
-                judged_s += time.perf_counter() - drawn_s
-        except DivergedError:
-            return {**row, "distance": None, "broken": 1.0, "seconds": (time.perf_counter() - begun_s) / self.n}
-        row["seconds"] = (time.perf_counter() - begun_s - judged_s) / self.n
-        with at_once():
-            distance = frechet_distance_of_images(torch.cat(parts), self.reference.mean, self.reference.covariance)
-        return {**row, "distance": distance, "broken": rough / self.n}
+        """One trial; an interrupted one goes on after its last finished batch, and those are kept until `settle`.
 
-    def row(self, sampler: Sampler, trials: "Trials") -> Row:
+        A sampler that leaves the finite has no distance, and all images broken. Raises NcsnxError.
+        """
+        parts = self._parts(sampler, seed)
+        row: Row = {"sampler": unstructure(sampler), "seed": seed, "runtime": self.model.runtime.facts()}
+        try:
+            self._draw(sampler, seed, parts, check_stop, advance)
+        except DivergedError:
+            count = expected_evaluations(sampler, self.model.experiment.schedule.levels)
+            return {**row, "distance": None, "broken": 1.0, "evaluations": count, "seconds": 0.0}
+        with at_once():
+            found = assembled(parts, self.n)
+            distance = frechet_distance_of_images(found["features"], self.reference.mean, self.reference.covariance)
+        means = found["values"].double().mean(dim=0).tolist()
+        return {**row, "distance": distance, **dict(zip(_VALUES, means, strict=True))}
+
+    def settle(self, sampler: Sampler, seed: int) -> None:
+        """Removes the batches of a trial that is kept."""
+        shutil.rmtree(self._parts(sampler, seed), ignore_errors=True)
+
+    def _draw(self, sampler: Sampler, seed: int, parts: Path, check_stop: Callable[[], None], advance: Advance) -> None:
+        """Writes the parts of a trial that aren't there yet."""
+        model = attrs.evolve(self.model, experiment=attrs.evolve(self.model.experiment, sampler=sampler))
+        missing, taken = self._missing(parts), EvaluationCounter()
+        advance(self.states(sampler) * (self.n - len(missing)) // self.n)
+
+        def on_state(batch: Sequence[int], state: State) -> None:
+            taken(batch, state)
+            advance()
+
+        begun_s = time.perf_counter()
+        request = SampleRequest(n=self.n, seed=seed, batch_size=self.batch_size)
+        for batch, drawn in draw(model, request, missing, data=self.data, check_stop=check_stop, on_state=on_state):
+            pixels = to_uint8(drawn).cpu()
+            seconds = (time.perf_counter() - begun_s) / len(batch)
+            broken = is_broken(pixels, self.limit).float()
+            each = torch.tensor([taken.of(batch), seconds]).expand(len(batch), 2)
+            values = torch.cat([broken[:, None], each], dim=1)
+            tensors = {"features": self.features(pixels).features, "values": values}
+            write_part(parts, Part(torch.tensor(batch, dtype=torch.int64), tensors))
+            begun_s = time.perf_counter()
+
+    def _missing(self, parts: Path) -> list[int]:
+        """The images that nothing is known of yet."""
+
+        def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
+            count = len(indices)
+            return shapes == {"features": [count, self.features.dimensions], "values": [count, len(_VALUES)]}
+
+        done = done_indices(parts, self.n, fits)
+        return [index for index in range(self.n) if index not in done]
+
+    def _parts(self, sampler: Sampler, seed: int) -> Path:
+        parts = self.place / ".parts" / f"{digest(unstructure(sampler))[:16]}-seed{seed}"
+        refuse_links(parts.parent, parts)
+        return parts
+
+    def row(self, sampler: Sampler, trials: Trials) -> Row:
         """The trials of a sampler together: the mean distance with its standard deviation over the seeds."""
         found = [one for seed in range(self.seeds) if (one := trials.find(sampler, seed)) is not None]
         distances = [distance for one in found if (distance := value(one, "distance")) is not None]
@@ -160,11 +190,11 @@ class Comparison:
         return {
             "sampler": tag_of(type(sampler)),
             "steps": sampler.steps if isinstance(sampler, GridSampler) else None,
-            "evaluations": _evaluations(self.model, sampler),
+            "evaluations": _mean(found, "evaluations"),
             "distance": statistics.fmean(distances) if whole else None,
             "spread": statistics.stdev(distances) if whole and len(distances) > 1 else None,
-            "broken": statistics.fmean(value(one, "broken") or 0.0 for one in found) if found else None,
-            "seconds": statistics.fmean(value(one, "seconds") or 0.0 for one in found) if found else None,
+            "broken": _mean(found, "broken"),
+            "seconds": _mean(found, "seconds"),
             "seeds": len(found),
             "metric": self.metric,
             "words": typed(sampler),
@@ -172,53 +202,7 @@ class Comparison:
 
     def states(self, sampler: Sampler) -> int:
         """What progress counts of a trial."""
-        return -(-self.n // self.batch_size) * (_evaluations(self.model, sampler) + 1)
-
-
-@attrs.frozen
-class Trial:
-    """One measurement."""
-
-    sampler: Sampler
-    seed: int
-    row: Row
-
-
-@attrs.define
-class Trials:
-    """What was measured, one line a trial."""
-
-    path: Path
-    found: list[Trial]
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Those in a file, which need not be there; lines that are no trials are left out. Raises NcsnxError."""
-        trials = [trial for row in read_records(path) if (trial := _trial(row)) is not None]
-        return cls(path, trials)
-
-    def find(self, sampler: Sampler, seed: int) -> Row | None:
-        """The trial of a sampler with a seed."""
-        return next((one.row for one in self.found if one.sampler == sampler and one.seed == seed), None)
-
-    def samplers(self, seeds: int) -> list[Sampler]:
-        """What was measured with one of the first seeds, in the order of the trials."""
-        return list(dict.fromkeys(one.sampler for one in self.found if one.seed < seeds))
-
-    def add(self, row: Row) -> None:
-        """Keeps a trial, durably. Raises NcsnxError."""
-        append_record(self.path, row)
-        trial = _trial(row)
-        assert trial is not None
-        self.found.append(trial)
-
-
-def missing(comparison: Comparison, samplers: Sequence[Sampler], trials: Trials) -> Iterator[tuple[Sampler, int]]:
-    """The trials that are still to be made, seed by seed, so that every sampler has its first number soon."""
-    for seed in range(comparison.seeds):
-        for sampler in samplers:
-            if trials.find(sampler, seed) is None:
-                yield sampler, seed
+        return -(-self.n // self.batch_size) * state_count(sampler, self.model.experiment.schedule.levels)
 
 
 def recommended(
@@ -242,19 +226,5 @@ def recommended(
     return FastSampler(sampler, step, row, own, protocol)
 
 
-def _evaluations(model: ScoreModel, sampler: Sampler) -> int:
-    return evaluations(sampler, model.experiment.schedule.levels)
-
-
-def _trial(row: Row) -> Trial | None:
-    """What a line says, if it is one that was measured."""
-    seed, distance = row.get("seed"), row.get("distance")
-    broken, seconds = value(row, "broken"), value(row, "seconds")
-    if type(seed) is not int or seed < 0 or broken is None or not 0 <= broken <= 1 or seconds is None or seconds < 0:
-        return None
-    if distance is not None and ((known := value(row, "distance")) is None or known < 0):
-        return None
-    try:
-        return Trial(structure(row["sampler"], Sampler), seed, row)
-    except (NcsnxError, KeyError, TypeError):
-        return None
+def _mean(found: Sequence[Row], key: str) -> float | None:
+    return statistics.fmean(value(one, key) or 0.0 for one in found) if found else None

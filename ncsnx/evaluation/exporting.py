@@ -15,6 +15,7 @@ from ncsnx.runs.card import UNKNOWN_LICENSE, Picture, Score, card
 from ncsnx.runs.export import Export, ExportConfig, export_config, write_export
 from ncsnx.runs.folder import Run
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
+from ncsnx.sampling.build import evaluations_in_words
 from ncsnx.sampling.model import SavedWeights
 from ncsnx.work import UNSEEN, Work
 
@@ -50,7 +51,7 @@ def affordable_samples(model: ScoreModel, work: Work = UNSEEN) -> int:
     """How many samples the picture has by default, by evaluations that are timed now: none where they take long."""
     one = seconds_per_image(model, 1)
     each = one if one > _SLOW_S else seconds_per_image(model, SAMPLES)
-    seconds = each * model.evaluations * SAMPLES
+    seconds = each * model.expected_evaluations * SAMPLES
     if seconds <= _LONG_S:
         return SAMPLES
     work.warning(
@@ -63,7 +64,7 @@ def affordable_samples(model: ScoreModel, work: Work = UNSEEN) -> int:
 def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = UNSEEN) -> Samples:
     """The picture. data: the data folder, for samplers that start from training images. Raises NcsnxError."""
     request = SampleRequest(n=count, seed=_SEED, batch_size=_BATCH_SIZE)
-    states = math.ceil(count / _BATCH_SIZE) * (model.evaluations + 1)
+    states = math.ceil(count / _BATCH_SIZE) * model.states
     try:
         with work.progress("sampling", total=states, unit="states") as advance:
             batches = draw(
@@ -112,7 +113,7 @@ def export_checkpoint(
     text = card(
         config,
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-        evaluations=model.evaluations,
+        evaluations=evaluations_in_words(model.evaluations),
         license=license,
         scores=recorded.scores,
         picture=None if samples is None else Picture(images=samples.count, seed=_SEED),

@@ -31,7 +31,7 @@ from ncsnx.config.model import ConditionalModel
 from ncsnx.data import Preprocessing, from_unit, log_slope
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.candidates import Candidate, load_member
-from ncsnx.evaluation.probability_flow import METHOD, Probes, log_normal, to_the_prior
+from ncsnx.evaluation.probability_flow import Probes, log_normal, to_the_prior
 from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.evaluation.source import DataSource
 from ncsnx.networks import ScoreNetwork, prepare
@@ -45,6 +45,7 @@ from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, ScoreFile
 from ncsnx.runtime import Runtime
+from ncsnx.sampling.adaptive_ode import METHOD
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
 from ncsnx.sampling.state import Score

@@ -23,7 +23,7 @@ class Point:
 
     sampler: str
     """Its tag."""
-    evaluations: int
+    evaluations: float
     distance: float
     spread: float | None
     breaks_more: bool

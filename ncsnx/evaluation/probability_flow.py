@@ -8,20 +8,14 @@ time. Along this flow log p changes by minus its divergence (equation 39), so th
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
-from ncsnx.sampling.generate import DivergedError, never_stop
+from ncsnx.sampling.adaptive_ode import of_the_worst_image, solve
+from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.state import Score
-
-METHOD = "dopri5"
-"""Dormand & Prince's rule of order 5, with the step controlled by that of order 4."""
-MOST_EVALUATIONS = 50_000
-"""A batch that takes more than this gets nowhere."""
 
 
 @attrs.frozen(eq=False)
@@ -74,42 +68,28 @@ def to_the_prior(
 ) -> Flow:
     """Solves the ODE from x at σ_min up to σ_max, together with the integral of its divergence.
 
-    score must have gradients. x: (B, C, H, W) float64 on the CPU, where the state stays, in float64: its rounding would
-    limit the tolerance, and not every device has float64. All images share their steps, and at each step each image
-    satisfies the tolerance: the estimated errors of x, in the root mean square over its pixels, and of the divergence
-    per pixel are at most `tolerance`, absolutely or relative to the value. watch is told of σ before each evaluation
-    and each backward pass, and may end it by raising. Raises DivergedError where a value isn't finite, or the steps
-    become too small.
+    score must have gradients. x: (B, C, H, W) float64 on the CPU. All images share their steps, and at each step each
+    image satisfies the tolerance: the estimated errors of x, in the root mean square over its pixels, and of the
+    divergence per pixel are at most `tolerance`, absolutely or relative to the value. watch is told of σ before each
+    evaluation and each backward pass, and may end it by raising. Raises DivergedError, see `solve`.
     """
     shape, dimensions = x.shape, math.prod(x.shape[1:])
     device, dtype = probes.vectors.device, probes.vectors.dtype
     evaluations = 0
 
-    def slope_of(time: Tensor, state: Tensor) -> Tensor:
+    def slope_of(sigma: float, state: Tensor) -> Tensor:
         nonlocal evaluations
-        sigma = float(time)
         watch(sigma)
         evaluations += 1
-        if evaluations > MOST_EVALUATIONS:
-            raise DivergedError(f"after {MOST_EVALUATIONS:,} evaluations the flow has come to σ = {sigma:.3g} only")
         with torch.enable_grad():
             at = state[:, :-1].reshape(shape).to(dtype).to(device).requires_grad_()
             slope = -sigma * score(at, sigma)
             divergence = probes.divergence(slope, at, lambda: watch(sigma))
-        slopes = torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)
-        if not bool(torch.isfinite(slopes).all()):
-            raise DivergedError(f"at σ = {sigma:.3g} the flow or its divergence isn't finite")
-        return slopes
+        return torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)
 
     # the last column is the integral of the divergence per pixel
     start = torch.cat([x.double().flatten(1), torch.zeros(len(x), 1, dtype=torch.float64)], dim=1)
-    ends = torch.tensor([sigma_min, sigma_max], dtype=torch.float64)
-    options: dict[str, Any] = {"norm": _of_the_worst_image, "step_t": ends[1:]}  # a step ends at σ_max, none beyond
-    try:
-        with torch.no_grad():
-            state = odeint(slope_of, start, ends, rtol=tolerance, atol=tolerance, method=METHOD, options=options)[-1]
-    except AssertionError as error:  # how torchdiffeq says that its steps became too small
-        raise DivergedError(f"the tolerance of {tolerance:g} can't be kept: {error}") from error
+    state = solve(slope_of, start, sigma_min, sigma_max, tolerance=tolerance, norm=_of_the_worst_image)
     return Flow(state[:, :-1].reshape(shape), state[:, -1] * dimensions, evaluations)
 
 
@@ -121,5 +101,4 @@ def log_normal(x: Tensor, mean: float, sigma: float) -> Tensor:
 
 def _of_the_worst_image(errors: Tensor) -> Tensor:
     """Of (B, D + 1) errors relative to the tolerance: the largest of any image's, in x or in its divergence."""
-    in_x, in_divergence = errors[:, :-1].square().mean(dim=1).sqrt(), errors[:, -1].abs()
-    return torch.maximum(in_x, in_divergence).max()
+    return torch.maximum(of_the_worst_image(errors[:, :-1]), errors[:, -1].abs().max())

@@ -3,12 +3,16 @@
 A distance between distributions hardly shows a few such images in a hundred; a person sees them at once.
 """
 
-from collections.abc import Callable
+from pathlib import Path
 
 from torch import Tensor
 
+from ncsnx.data import findings
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.real_images import RealImages
+from ncsnx.work import UNSEEN, Work
+
+_BATCH_SIZE = 256
 
 
 def roughness(images: Tensor) -> Tensor:
@@ -20,14 +24,23 @@ def roughness(images: Tensor) -> Tensor:
     return sum((x.diff(dim=axis) ** 2).mean(dim=(1, 2, 3)) for axis in (2, 3))  # type: ignore[return-value]
 
 
-def roughest(real: RealImages, check_stop: Callable[[], None] = lambda: None) -> float:
-    """The roughness of the roughest real image. check_stop is asked between batches. Raises NcsnxError."""
-    most = [float(roughness(batch).max()) for batch in real.batches(256, check_stop)]
-    if not most:
+def roughest(real: RealImages, cache: Path | None = None, work: Work = UNSEEN) -> float:
+    """The roughness of the roughest real image; looked for once, and kept in the cache. Raises NcsnxError."""
+
+    def find() -> dict[str, float]:
+        most = 0.0
+        with work.progress("looking for the roughest image", total=len(real), unit="images") as advance:
+            for batch in real.batches(_BATCH_SIZE, work.check_stop):
+                most = max(most, float(roughness(batch).max()))
+                advance(len(batch))
+        return {"roughest": most}
+
+    if len(real) == 0:
         raise NcsnxError(f"{real.title}: there is no real image to compare with")
-    return max(most)
+    place = findings.place_of("roughness", real.facts, cache)
+    return float(findings.found(place, find, f"a look at {real.title}", work)["roughest"])
 
 
-def count_broken(images: Tensor, limit: float) -> int:
-    """How many of the images, (B, C, H, W) uint8, are rougher than `limit`."""
-    return int((roughness(images) > limit).sum())
+def is_broken(images: Tensor, limit: float) -> Tensor:
+    """(B,) bool: which of the images, (B, C, H, W) uint8, are rougher than `limit`."""
+    return roughness(images) > limit

@@ -18,7 +18,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import UsageError
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
 from ncsnx.evaluation.features import FeatureNetwork
@@ -34,11 +34,12 @@ from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
-from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
+from ncsnx.runs.parts import Part, assembled, done_indices, write_part
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, ScoreFile
 from ncsnx.runtime import Runtime
-from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations
+from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, state_count
+from ncsnx.sampling.build import evaluations_in_words
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
 from ncsnx.sampling.state import Score
@@ -97,14 +98,16 @@ class Sweep:
         return distance_name(self.features.name)
 
     @property
-    def evaluations(self) -> int:
-        """Network evaluations that an image takes."""
-        return evaluations(self.experiment.sampler, self.experiment.schedule.levels) * self.request.ensemble
+    def evaluations(self) -> int | None:
+        """Network evaluations that an image takes; None where only sampling shows it."""
+        count = evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+        return None if count is None else count * self.request.ensemble
 
     @property
     def units(self) -> int:
         """States of batches that a checkpoint takes: what progress counts."""
-        return len(_batch_starts(self.request)) * (self.evaluations // self.request.ensemble + 1)
+        states = state_count(self.experiment.sampler, self.experiment.schedule.levels)
+        return len(_batch_starts(self.request)) * states
 
     def protocol(self) -> dict[str, Any]:
         """What determines a checkpoint's scores, beside its weights."""
@@ -130,7 +133,7 @@ class Sweep:
         weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
         return (
             f"{self.request.n:,} images a checkpoint from seed {self.request.seed}, {weights} weights{members}, "
-            f"sampler {sampler} with {self.evaluations:,} evaluations an image; features: {self.features.name} "
+            f"sampler {sampler} with {evaluations_in_words(self.evaluations)} an image; features: {self.features.name} "
             f"({self.features.facts['sha256'][:8]}); reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]})"
         )
@@ -145,7 +148,7 @@ class Sweep:
         """How long a candidate's images and their features will take, by what is timed now. Raises NcsnxError."""
         model = self.load(candidate)[0]
         batch_size = min(self.request.batch_size, self.request.n)
-        sampling = seconds_per_image(model, batch_size) * self.evaluations
+        sampling = seconds_per_image(model, batch_size) * model.expected_evaluations * self.request.ensemble
         return (sampling + seconds_per_features(self.features, self.experiment.data.shape)) * self.request.n
 
     def scores(self) -> ScoreFile:
@@ -206,7 +209,8 @@ class Sweep:
             tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
             write_part(parts, Part(torch.tensor(batch, dtype=torch.int64), tensors))
         with at_once():  # distances of 10,000 images take minutes
-            return self._row(candidate, *_assembled(parts, self.request.n))
+            whole = assembled(parts, self.request.n)
+            return self._row(candidate, whole["features"], whole.get("logits"))
 
     def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
         """Puts kept images in their place and removes the batches of a candidate whose row is kept."""
@@ -330,14 +334,3 @@ def _count_images(folder: Path) -> int:
 
 def _batch_starts(request: SweepRequest) -> range:
     return range(0, request.n, request.batch_size)
-
-
-def _assembled(parts: Path, n: int) -> tuple[Tensor, Tensor | None]:
-    """The features (n, D) and logits (n, K) of all parts, by index."""
-    found = list(read_parts(parts))
-    order = torch.cat([part.indices for part in found]).argsort()
-    if len(order) != n:
-        raise NcsnxError(f"{parts} holds {len(order)} images instead of {n}; remove it and repeat the command")
-    names = found[0].tensors.keys()
-    whole = {name: torch.cat([part.tensors[name].float() for part in found])[order] for name in names}
-    return whole["features"], whole.get("logits")

@@ -85,13 +85,13 @@ def card(
     config: ExportConfig,
     *,
     parameters: int,
-    evaluations: int,
+    evaluations: str,
     license: str = UNKNOWN_LICENSE,
     scores: Sequence[Score] = (),
     picture: Picture | None = None,
     imported: "ImportedFrom | None" = None,
 ) -> str:
-    """The card, in Markdown. parameters: numbers in the network. evaluations: of the network, for an image.
+    """The card, in Markdown. parameters: numbers in the network. evaluations: of the network, for an image, in words.
 
     imported: the published checkpoint that the weights are from, or that their training began with.
     Raises UsageError as `check_license`.
@@ -138,7 +138,7 @@ def _front(experiment: Experiment, license: str) -> Iterator[str]:
     yield "\n".join(lines)
 
 
-def _summary(config: ExportConfig, parameters: int, evaluations: int) -> str:
+def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
     experiment = config.experiment
     channels, height, width = experiment.data.shape
     network = text(tag_of(type(experiment.model)) or type(experiment.model).__name__)
@@ -147,7 +147,7 @@ def _summary(config: ExportConfig, parameters: int, evaluations: int) -> str:
     plural = "s" if channels > 1 else ""
     return (
         f"A noise-conditional score network ({network}, {parameters:,} parameters) that generates images of {height}×"
-        f"{width} pixels with {channels} channel{plural}, unconditionally, in {evaluations:,} network evaluations an "
+        f"{width} pixels with {channels} channel{plural}, unconditionally, in {evaluations} of the network an "
         f"image. These are the {weights} of step {config.step:,}."
     )
 

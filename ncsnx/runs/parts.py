@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ncsnx.errors import NcsnxError
 from ncsnx.runs.atomic import reporting, write_bytes
 from ncsnx.runs.reading import opened
 
@@ -59,6 +60,15 @@ def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
         with reporting(path):
             path.unlink()
     return done
+
+
+def assembled(folder: Path, count: int) -> dict[str, Tensor]:
+    """The tensors of all parts together, (count, …) each, by index. Raises NcsnxError where some are missing."""
+    found = list(read_parts(folder))
+    order = torch.cat([part.indices for part in found]).argsort() if found else torch.tensor([])
+    if len(order) != count:
+        raise NcsnxError(f"{folder} holds {len(order)} images instead of {count}; remove it and repeat the command")
+    return {name: torch.cat([part.tensors[name] for part in found])[order] for name in found[0].tensors}
 
 
 @attrs.frozen

@@ -1,6 +1,6 @@
 """Sampling: from noise to images along the scores of a network, one file for each family of samplers."""
 
-from ncsnx.sampling.build import build_sampler, evaluations
+from ncsnx.sampling.build import build_sampler, evaluations, state_count
 from ncsnx.sampling.draws import Draws, seeded_draws
 from ncsnx.sampling.experiments import experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
@@ -45,4 +45,5 @@ __all__ = [
     "second_noise",
     "seeded_draws",
     "starts_from_data",
+    "state_count",
 ]

@@ -13,9 +13,11 @@ from ncsnx.config.sampler import (
     GridSampler,
     Heun,
     PredictorCorrector,
+    ProbabilityFlowODE,
     Sampler,
 )
 from ncsnx.errors import NcsnxError
+from ncsnx.sampling.adaptive_ode import adaptive_ode
 from ncsnx.sampling.consistent import consistent_annealed
 from ncsnx.sampling.dpm_solver import dpm_solver_pp
 from ncsnx.sampling.euler_ancestral import euler_ancestral
@@ -24,6 +26,8 @@ from ncsnx.sampling.heun import stochastic_heun
 from ncsnx.sampling.langevin import annealed_langevin
 from ncsnx.sampling.predictor_corrector import predictor_corrector
 from ncsnx.sampling.state import SamplerFunction
+
+_GUESSED_EVALUATIONS = 100
 
 
 @singledispatch
@@ -36,12 +40,36 @@ def build_sampler(config: Sampler) -> SamplerFunction:
 
 
 @singledispatch
-def evaluations(config: Sampler, levels: int) -> int:
+def evaluations(config: Sampler, levels: int) -> int | None:
     """The exact number of network evaluations per image (NFE) of a sampler at `levels` noise levels.
+
+    None where only the sampling shows it: a solver that chooses its steps. Raises NcsnxError for a configuration that
+    no count was registered for.
+    """
+    raise NcsnxError(_unregistered(config, "evaluations"))
+
+
+@singledispatch
+def state_count(config: Sampler, levels: int) -> int:
+    """How many states a sampler gives: one with each evaluation and the result, where nothing else is registered.
 
     Raises NcsnxError for a configuration that no count was registered for.
     """
-    raise NcsnxError(_unregistered(config, "evaluations"))
+    count = evaluations(config, levels)
+    if count is None:
+        raise NcsnxError(_unregistered(config, "state_count"))
+    return count + 1
+
+
+def expected_evaluations(config: Sampler, levels: int) -> int:
+    """`evaluations`; where those aren't known, a guess, for estimates of time."""
+    count = evaluations(config, levels)
+    return _GUESSED_EVALUATIONS if count is None else count
+
+
+def evaluations_in_words(count: int | None) -> str:
+    """Evaluations an image, for people."""
+    return "as many evaluations as the tolerance asks for" if count is None else f"{count:,} evaluations"
 
 
 @build_sampler.register
@@ -97,6 +125,22 @@ def _(config: Heun) -> SamplerFunction:
 @evaluations.register
 def _(config: Heun, levels: int) -> int:
     return 2 * config.steps - 1
+
+
+@build_sampler.register
+def _(config: ProbabilityFlowODE) -> SamplerFunction:
+    return on_grid(partial(adaptive_ode, tolerance=config.tolerance), config.grid, config.steps)
+
+
+@evaluations.register
+def _(config: ProbabilityFlowODE, levels: int) -> None:
+    return None
+
+
+@state_count.register
+def _(config: ProbabilityFlowODE, levels: int) -> int:
+    """One at each level, and the result."""
+    return config.steps + 1
 
 
 @build_sampler.register

@@ -14,20 +14,27 @@ class Evaluations:
     def __init__(self, score: Score, constrain: Constrain | None = None) -> None:
         self._score = score
         self._constrain = constrain
+        self._states = 0
         self.count = 0
 
     def __call__(self, x: Tensor, sigma: float) -> tuple[State, Tensor]:
         """The state at x, constrained, and the score there."""
+        step = self._states
         if self._constrain is not None:
-            x = self._constrain(x, sigma, self.count)
+            x = self._constrain(x, sigma, step)
+        s = self.between(x, sigma)
+        self._states += 1
+        return State(step, sigma, x, denoised=x + sigma**2 * s, evaluations=self.count), s
+
+    def between(self, x: Tensor, sigma: float) -> Tensor:
+        """The score at x, between two states: as it is, and counted."""
         s = self._score(x, sigma)
-        state = State(self.count, sigma, x, denoised=x + sigma**2 * s, evaluations=self.count + 1)
         self.count += 1
-        return state, s
+        return s
 
     def result(self, x: Tensor, sigma: float = 0.0) -> State:
         """The last state: x, with the noise of σ that is left in it."""
-        return State(self.count, sigma, x, denoised=x, evaluations=self.count)
+        return State(self._states, sigma, x, denoised=x, evaluations=self.count)
 
 
 def to_zero(sigmas: Sequence[float]) -> Iterator[tuple[float, float]]:

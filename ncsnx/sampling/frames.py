@@ -10,14 +10,15 @@ from ncsnx.images import to_uint8
 from ncsnx.sampling.state import State
 
 
-def frame_steps(evaluations: int, frames: int) -> tuple[int, ...]:
-    """The steps of `frames` states, evenly spaced from the first to the last of a sampler's evaluations + 1.
+def frame_steps(states: int, frames: int) -> tuple[int, ...]:
+    """The steps of `frames` of a sampler's states, evenly spaced from the first to the last.
 
     All of them, where there aren't as many as asked for; the last alone for one.
     """
+    last = states - 1
     if frames < 2:
-        return (evaluations,)[:frames]
-    return tuple(sorted({round(i * evaluations / (frames - 1)) for i in range(frames)}))
+        return (last,)[:frames]
+    return tuple(sorted({round(i * last / (frames - 1)) for i in range(frames)}))
 
 
 @attrs.define(eq=False)

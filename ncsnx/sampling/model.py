@@ -24,7 +24,7 @@ from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.source import Source, open_source
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.build import evaluations
+from ncsnx.sampling.build import evaluations, expected_evaluations, state_count
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -72,9 +72,19 @@ class ScoreModel:
     runtime: Runtime
 
     @property
-    def evaluations(self) -> int:
-        """Network evaluations that an image takes with the experiment's sampler."""
+    def evaluations(self) -> int | None:
+        """Network evaluations that an image takes with the experiment's sampler; None where only sampling shows it."""
         return evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+
+    @property
+    def expected_evaluations(self) -> int:
+        """`evaluations`, or a guess."""
+        return expected_evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+
+    @property
+    def states(self) -> int:
+        """States that the experiment's sampler gives."""
+        return state_count(self.experiment.sampler, self.experiment.schedule.levels)
 
     def to_network(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] in the network's range, as `data.transform` says, on the model's device."""

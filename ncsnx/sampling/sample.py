@@ -22,6 +22,7 @@ from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.segments import versions
 from ncsnx.runs.source import Source
 from ncsnx.sampling.build import build_sampler
+from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
@@ -47,7 +48,7 @@ class SampleRequest:
     interpolate: int | None = None
     """Columns of each row: from one image's noise to another's."""
     frames: int = 0
-    """Pictures of the annealing, evenly spaced over its evaluations."""
+    """Pictures of the annealing, evenly spaced over its states."""
     film: bool = False
     """Whether the annealing becomes an animated GIF."""
 
@@ -181,24 +182,28 @@ def fill(
     data: Path | None = None,
     check_stop: Callable[[], None] = never_stop,
     progress: Callable[[], None] = never_stop,
-) -> None:
+) -> float:
     """Makes the samples that the folder still misses; its `finish` then makes the pictures.
 
     data: the data folder, for samplers that start from training images. check_stop is asked before each evaluation and
-    ends the sampling by raising; progress is called at each state of a batch. Raises NcsnxError.
+    ends the sampling by raising; progress is called at each state of a batch. Gives the evaluations that an image took,
+    in the mean over what was made now. Raises NcsnxError.
     """
     steps = _frame_steps(model, request)
     to_pixels = partial(to_unit, data=model.experiment.data)
+    taken = EvaluationCounter()
     recorder = FrameRecorder(steps, output.shown, to_pixels, look=lambda state: state.x)
 
     def on_state(batch: Sequence[int], state: State) -> None:
         if steps:
             recorder(batch, state)
+        taken(batch, state)
         progress()
 
     images = draw(model, request, output.missing(), data=data, check_stop=check_stop, on_state=on_state)
     for batch, made in images:
         output.add(batch, made, recorder.take() if steps else None)
+    return taken.mean
 
 
 def _samples_place(source: Source) -> Path:
@@ -213,7 +218,7 @@ def _samples_place(source: Source) -> Path:
 
 
 def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:
-    return frame_steps(model.evaluations, request.frames or (FILM_FRAMES if request.film else 0))
+    return frame_steps(model.states, request.frames or (FILM_FRAMES if request.film else 0))
 
 
 def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:

@@ -22,6 +22,7 @@ from ncsnx.config.sampler import (
     Heun,
     Karras,
     PredictorCorrector,
+    ProbabilityFlowODE,
     Sampler,
     TrainedLevels,
 )
@@ -54,7 +55,8 @@ class _Grids:
 def settings(
     experiment: Experiment, tags: Sequence[str] | None = None, counts: Sequence[int] = EVALUATIONS
 ) -> list[Sampler]:
-    """The experiment's own sampler first, then for each of the tags (None: all) what is tried with so many evaluations.
+    """The experiment's own sampler first, then for each of the tags (None: all) what is tried with so many evaluations,
+    and the adaptive solver with two tolerances.
 
     Networks that are conditional on their trained levels get those levels only. Raises UsageError for a tag without
     settings.
@@ -67,7 +69,7 @@ def settings(
     for tag in known if tags is None else tags:
         for count in counts:
             for one in _TRIED[tag](count, grids):
-                if one not in found and _is_possible(one, experiment, grids) and evaluations(one, 0) <= count:
+                if one not in found and _is_possible(one, experiment, grids) and (evaluations(one, 0) or 0) <= count:
                     found.append(one)
     return found
 
@@ -100,8 +102,10 @@ def _grids(experiment: Experiment) -> _Grids:
 
 
 def _is_possible(sampler: GridSampler, experiment: Experiment, grids: _Grids) -> bool:
-    churns = isinstance(sampler, Heun) and sampler.churn > 0
-    return grids.any_sigma or (sampler.steps <= experiment.schedule.levels and not churns)
+    if grids.any_sigma:
+        return True
+    between = isinstance(sampler, ProbabilityFlowODE) or (isinstance(sampler, Heun) and sampler.churn > 0)
+    return sampler.steps <= experiment.schedule.levels and not between
 
 
 _TRIED: dict[str, Callable[[int, _Grids], list[GridSampler]]] = {
@@ -116,6 +120,9 @@ _TRIED: dict[str, Callable[[int, _Grids], list[GridSampler]]] = {
     "heun": lambda count, grids: [
         Heun(steps=(count + 1) // 2, grid=grids.whole),
         Heun(steps=(count + 1) // 2, churn=float(count), grid=grids.whole),
+    ],
+    "ode": lambda count, grids: [
+        ProbabilityFlowODE(steps=2, tolerance=tolerance, grid=grids.even) for tolerance in (1e-2, 1e-3)
     ],
     "euler-ancestral": lambda count, grids: [EulerAncestral(steps=count, grid=grids.whole)],
     "dpmpp": lambda count, grids: [DPMSolverPP(steps=count, grid=grids.whole)],

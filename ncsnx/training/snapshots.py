@@ -9,7 +9,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, to_unit
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.networks import ScoreNetwork
-from ncsnx.sampling import State, build_sampler, evaluations, experiment_draws, generate
+from ncsnx.sampling import State, build_sampler, experiment_draws, generate, state_count
 
 BATCH_SIZE = 64
 """Images sampled at once, at the most."""
@@ -26,16 +26,21 @@ def sample_grid(
 ) -> Tensor:
     """(C, H, W) uint8: `snapshots.n` samples of the experiment's own sampler and seed, images 0 to n − 1.
 
-    progress gets (evaluations done, in total, done), in images' batches; check_stop is asked before each.
+    progress gets (states done, in total, evaluations so far), summed over batches; check_stop is asked before each
+    evaluation.
     """
     assert experiment.snapshots is not None
     n = experiment.snapshots.n
-    per_batch = evaluations(experiment.sampler, len(network.noise_levels))
-    total = per_batch * -(-n // BATCH_SIZE)
+    total = state_count(experiment.sampler, len(network.noise_levels)) * -(-n // BATCH_SIZE)
+    done = evaluations = earlier = 0
 
     def report(batch: Sequence[int], state: State) -> None:
-        done = batch[0] // BATCH_SIZE * per_batch + state.evaluations
-        progress(done, total, done)
+        nonlocal done, evaluations, earlier
+        done += 1
+        if state.step == 0:
+            earlier = evaluations
+        evaluations = earlier + state.evaluations
+        progress(done, total, evaluations)
 
     batches = generate(
         build_sampler(experiment.sampler),

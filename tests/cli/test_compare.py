@@ -196,3 +196,34 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(workplace: Path) -> N
     assert lines[: len(kept)] == kept
     trials_of = [(json.dumps(one["sampler"]), one["seed"]) for one in map(json.loads, lines)]
     assert len(trials_of) == len(set(trials_of)), "nothing is measured twice"
+
+
+def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace: Path, tmp_path: Path) -> None:
+    untouched = Path(shutil.copytree(workplace, tmp_path / "untouched"))
+    words = ("compare", "digits", "--samplers", "dpmpp", "--evaluations", "100", "--n", "60", "--seeds", "1")
+    words = (*words, "--batch-size", "10", *JUDGE, *CPU)
+    place = workplace / RUN / "compare"
+    with start(*words, folder=workplace) as process:
+        # the own sampler's trial is kept at once; of the other one there are some batches
+        while process.poll() is None and not ([*place.glob("*/trials.jsonl")] and 0 < len(parts(place)) < 6):
+            pass
+        process.kill()
+        process.communicate()
+    begun = parts(place)
+    assert begun
+    assert len(begun) < 6
+    rows = {}
+    for folder in (workplace, untouched):
+        result = command(*words, "--json", folder=folder)
+        assert result.code == 0, result.err
+        rows[folder] = [
+            {key: row[key] for key in ("words", "evaluations", "distance", "broken")} for row in json.loads(result.out)
+        ]
+        assert not parts(folder / RUN / "compare"), "nothing of a trial is left that is kept"
+    assert rows[workplace] == rows[untouched]
+    assert command("doctor", "digits", folder=workplace).code == 0
+
+
+def parts(place: Path) -> list[Path]:
+    """The finished batches of unfinished trials."""
+    return [*place.glob("*/.parts/*/*-*.safetensors")]

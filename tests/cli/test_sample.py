@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -160,6 +161,19 @@ def test_the_sampler_can_be_changed_and_nothing_else(workplace: Path) -> None:
     assert refused.code == 2
     assert "optimizer.lr" in message(refused)
     assert not (workplace / "other").exists()
+
+
+def test_the_adaptive_solver_says_what_it_took_and_has_a_frame_of_each_level(workplace: Path) -> None:
+    result = draw(workplace, "--n", "3", "--batch-size", "2", "--frames", "9", "sampler=ode", "sampler.steps=3")
+    assert result.code == 0, result.err
+    assert "as many evaluations as the tolerance asks for each" in result.err
+    (taken,) = re.findall(r"(\d+) evaluations each, in the mean over what was made now", result.err)
+    assert int(taken) > 10
+    assert len([*(workplace / "out/frames").iterdir()]) == 4
+    assert json.loads((workplace / "out/protocol.json").read_text())["evaluations"] is None
+    again = draw(workplace, "--n", "3", "--batch-size", "2", "--frames", "9", "sampler=ode", "sampler.steps=3")
+    assert "they are there already" in again.err
+    assert "in the mean" not in again.err
 
 
 def test_images_can_start_from_training_images(workplace: Path) -> None:

@@ -32,6 +32,7 @@ from ncsnx.config import (
     NCSNv2Deepest,
     Packed,
     PredictorCorrector,
+    ProbabilityFlowODE,
     Retention,
     RMSProp,
     Sampler,
@@ -255,6 +256,7 @@ SAMPLERS: tuple[Sampler, ...] = (
     EulerAncestral(steps=20, eta=0.5, grid=Exponential()),
     DPMSolverPP(steps=12, grid=Exponential()),
     DPMSolverPPSDE(steps=8, eta=2.0, grid=TrainedLevels()),
+    ProbabilityFlowODE(steps=4, tolerance=1e-4, grid=Exponential(sigma_min=0.02)),
 )
 """Those of few steps, every field at another value than its default."""
 

@@ -12,8 +12,9 @@ from ncsnx.config import ConsistentAnnealed, DPMSolverPP, Heun
 from ncsnx.config.codec import unstructure
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.agreement import rank_agreement
-from ncsnx.evaluation.comparison import Trials, recommended
-from ncsnx.evaluation.roughness import count_broken, roughest, roughness
+from ncsnx.evaluation.comparison import recommended
+from ncsnx.evaluation.roughness import is_broken, roughest, roughness
+from ncsnx.evaluation.trials import Trials
 
 
 def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
@@ -21,14 +22,16 @@ def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
     stripes = torch.tensor([0, 255, 0, 255], dtype=torch.uint8).expand(1, 1, 4, 4)
     board = (torch.arange(4).view(4, 1) + torch.arange(4)).remainder(2).mul(255).to(torch.uint8).view(1, 1, 4, 4)
     assert roughness(torch.cat([flat, stripes, board])).tolist() == [0.0, 1.0, 2.0]
-    assert count_broken(torch.cat([flat, stripes, board]), 1.0) / 3 == pytest.approx(1 / 3)
+    assert is_broken(torch.cat([flat, stripes, board]), 1.0).tolist() == [False, False, True]
 
 
-def test_a_little_noise_that_is_left_breaks_smooth_images() -> None:
+def test_a_little_noise_that_is_left_breaks_smooth_images(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     ramp = torch.linspace(0, 1, 16).expand(50, 1, 16, 16)
     noisy = ramp + 0.1 * torch.randn(ramp.shape, generator=generator)
     real, drawn = ((255 * x.clamp(0, 1)).to(torch.uint8) for x in (ramp, noisy))
+
+    opened: list[int] = []
 
     class Real:
         title, facts = "ramps", {}
@@ -37,11 +40,15 @@ def test_a_little_noise_that_is_left_breaks_smooth_images() -> None:
             return len(real)
 
         def batches(self, size: int, check_stop: Any) -> Any:
+            opened.append(size)
             yield from real.split(size)  # type: ignore[no-untyped-call]
 
-    limit = roughest(Real())
-    assert count_broken(real, limit) / len(real) == 0.0
-    assert count_broken(drawn, limit) / len(drawn) == 1.0
+    limit = roughest(Real(), tmp_path)
+    opened.clear()
+    assert roughest(Real(), tmp_path) == limit
+    assert not opened, "it was looked for once"
+    assert not is_broken(real, limit).any()
+    assert is_broken(drawn, limit).all()
 
 
 def rows(*scores: float) -> list[dict[str, Any]]:
@@ -88,6 +95,8 @@ def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommend
         {"broken": 2},
         {"broken": None},
         {"seconds": -1},
+        {"evaluations": -1},
+        {"evaluations": None},
         {"seed": True},
         {"seed": -1},
         {"seed": "0"},
@@ -98,7 +107,7 @@ def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommend
 )
 def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     known = ConsistentAnnealed(steps=7)
-    sound = {"sampler": unstructure(known), "seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1}
+    sound = {"sampler": unstructure(known), "seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1, "evaluations": 7}
     path = tmp_path / "trials.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in ({**sound, **changes}, {}, sound)))
     trials = Trials.read(path)
@@ -111,7 +120,7 @@ def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, 
     assert Trials.read(path).find(known, 0) == older
 
 
-def test_no_real_image_is_an_error() -> None:
+def test_no_real_image_is_an_error(tmp_path: Path) -> None:
     class Nothing:
         title, facts = "nothing", {}
 
@@ -122,4 +131,4 @@ def test_no_real_image_is_an_error() -> None:
             return iter(())
 
     with pytest.raises(NcsnxError, match="nothing: there is no real image"):
-        roughest(Nothing())
+        roughest(Nothing(), tmp_path)

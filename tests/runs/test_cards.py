@@ -38,7 +38,7 @@ HOSTILE = [
 
 
 def card_of(experiment: Experiment | None = None, **changes: object) -> str:
-    given: dict[str, object] = {"parameters": 1_234, "evaluations": 121, "license": "mit"}
+    given: dict[str, object] = {"parameters": 1_234, "evaluations": "121 evaluations", "license": "mit"}
     return card(config_of(experiment), **(given | changes))  # type: ignore[arg-type]
 
 
@@ -93,7 +93,7 @@ def test_the_card_says_what_the_model_is_and_where_it_comes_from() -> None:
         "minimal",
         "ncsnv2, 1,234 parameters",
         "images of 8×8 pixels with 1 channel",
-        "in 121 network evaluations an image",
+        "in 121 evaluations of the network an image",
         "EMA weights (averaged over the steps, rate 0.999) of step 12",
         "trained for a talk",
         "schedule.sigma_max5.0",
@@ -105,7 +105,7 @@ def test_the_card_says_what_the_model_is_and_where_it_comes_from() -> None:
     ):
         assert expected in said
     raw = attrs.evolve(config_of(attrs.evolve(minimal(), ema=None)), weights="raw")
-    assert "raw weights (the run averages none)" in card(raw, parameters=1, evaluations=1)
+    assert "raw weights (the run averages none)" in card(raw, parameters=1, evaluations="1 evaluation")
 
 
 def test_scores_stand_with_their_protocol_in_words_and_in_full() -> None:
@@ -125,7 +125,7 @@ def test_the_picture_is_shown_where_there_is_one() -> None:
 
 
 def test_a_licence_that_nobody_named_is_unknown_and_said_to_be() -> None:
-    front, body = front_and_body(card(config_of(), parameters=1, evaluations=1))
+    front, body = front_and_body(card(config_of(), parameters=1, evaluations="1 evaluation"))
     assert "license: unknown" in front
     assert "No licence was named" in body
     assert "No licence was named" not in card_of(license="cc-by-nc-4.0")

@@ -2,24 +2,24 @@ import torch
 
 from ncsnx.config import AnnealedLangevin
 from ncsnx.images import to_uint8
-from ncsnx.sampling import FrameRecorder, build_sampler, evaluations, frame_steps, generate, seeded_draws
+from ncsnx.sampling import FrameRecorder, build_sampler, frame_steps, generate, seeded_draws, state_count
 from tests.sampling.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 
 def test_frames_are_evenly_spaced_and_end_with_the_result() -> None:
-    assert frame_steps(evaluations=1161, frames=5) == (0, 290, 580, 871, 1161)
-    assert frame_steps(evaluations=20, frames=2) == (0, 20)
-    assert frame_steps(evaluations=20, frames=1) == (20,)
-    assert frame_steps(evaluations=20, frames=0) == ()
+    assert frame_steps(states=1162, frames=5) == (0, 290, 580, 871, 1161)
+    assert frame_steps(states=21, frames=2) == (0, 20)
+    assert frame_steps(states=21, frames=1) == (20,)
+    assert frame_steps(states=21, frames=0) == ()
 
 
 def test_no_more_frames_than_states() -> None:
-    assert frame_steps(evaluations=3, frames=100) == (0, 1, 2, 3)
+    assert frame_steps(states=4, frames=100) == (0, 1, 2, 3)
 
 
 def test_the_frames_of_a_batch_are_those_of_the_images_shown() -> None:
     config = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
-    steps = frame_steps(evaluations(config, len(SIGMAS)), 4)
+    steps = frame_steps(state_count(config, len(SIGMAS)), 4)
     recorder = FrameRecorder(steps, shown=3, to_unit=clamped, look=lambda state: state.x)
     draws = seeded_draws(0, SHAPE, unchanged)
     made = generate(

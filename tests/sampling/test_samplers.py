@@ -20,13 +20,25 @@ from ncsnx.config import (
     Heun,
     Karras,
     PredictorCorrector,
+    ProbabilityFlowODE,
     Sampler,
     TrainedLevels,
 )
 from ncsnx.errors import NcsnxError
-from ncsnx.sampling import RecordedNoise, SeededNoise, State, build_sampler, evaluations, experiment_draws
+from ncsnx.evaluation.probability_flow import Probes, to_the_prior
+from ncsnx.sampling import (
+    RecordedNoise,
+    SeededNoise,
+    State,
+    build_sampler,
+    evaluations,
+    experiment_draws,
+    state_count,
+)
+from ncsnx.sampling.generate import DivergedError
 from ncsnx.sampling.grids import grid_of
 from ncsnx.sampling.noise import initial_normal
+from ncsnx.sampling.state import Score
 from tests.config.examples import minimal
 from tests.sampling.toy import DEVIATION, MEAN, SHAPE, SIGMAS, gaussian_score
 
@@ -48,7 +60,7 @@ SAMPLERS: list[Sampler] = [
     DPMSolverPPSDE(steps=8),
     DPMSolverPPSDE(steps=8, eta=3.0, grid=Exponential(sigma_max=0.8, sigma_min=0.1)),
 ]
-DETERMINISTIC: list[Sampler] = [Heun(), DPMSolverPP(), EulerAncestral(eta=0.0)]
+DETERMINISTIC: list[Sampler] = [Heun(), DPMSolverPP(), EulerAncestral(eta=0.0), ProbabilityFlowODE()]
 
 
 def run(
@@ -63,6 +75,8 @@ def run(
 def test_a_state_comes_with_each_evaluation_and_there_are_as_many_as_said(config: Sampler) -> None:
     states = run(config, torch.arange(3))
     said = evaluations(config, len(SIGMAS))
+    assert said is not None
+    assert len(states) == state_count(config, len(SIGMAS))
     assert [state.step for state in states] == list(range(said + 1))
     assert [state.evaluations for state in states] == [*range(1, said + 1), said]
     for state in states[:-1]:
@@ -115,6 +129,71 @@ def test_solvers_of_the_ode_converge_to_its_solution_with_their_order(config: ty
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
 
 
+def counted(seen: list[float]) -> Score:
+    def score(x: Tensor, sigma: float) -> Tensor:
+        seen.append(sigma)
+        return gaussian_score(x, sigma)
+
+    return score
+
+
+def test_the_adaptive_solver_counts_what_it_takes_and_gives_a_state_at_each_level() -> None:
+    x = torch.linspace(-2, 3, 32).view(2, *SHAPE)
+    taken = []
+    for tolerance in (1e-2, 1e-5):
+        config, seen = ProbabilityFlowODE(steps=5, tolerance=tolerance, grid=TrainedLevels()), []
+        assert evaluations(config, len(SIGMAS)) is None
+        states = list(build_sampler(config)(counted(seen), x, SIGMAS, noise=RecordedNoise(torch.zeros(0))))
+        assert [state.step for state in states] == list(range(state_count(config, len(SIGMAS))))
+        assert [state.sigma for state in states] == [*SIGMAS, 0.0]
+        assert states[-1].evaluations == len(seen)
+        # the state itself is what the solver begins with: σ is evaluated once where a segment starts
+        assert [seen.count(sigma) for sigma in SIGMAS[:1]] == [1]
+        for state in states[:-1]:
+            torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
+            # of a step the error is at most the tolerance; a segment of this smooth flow takes few
+            torch.testing.assert_close(
+                state.x, closed_form(x, 1.0, state.sigma), rtol=10 * tolerance, atol=10 * tolerance
+            )
+        taken.append(len(seen))
+    assert taken[0] < taken[1]
+
+
+def test_an_image_alone_becomes_what_it_becomes_in_a_batch_within_the_tolerance() -> None:
+    config = ProbabilityFlowODE(steps=3, tolerance=1e-4)
+    together = run(config, torch.arange(6))[-1].x
+    apart = torch.cat([run(config, torch.tensor(part))[-1].x for part in ([0, 1], [2], [3, 4, 5])])
+    torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-3)
+
+
+def test_the_flow_leads_from_images_to_noise_and_back_to_the_images() -> None:
+    """To σ_max by the flow that likelihoods follow, and back by the sampler; the exact score of a mixture."""
+    tolerance, levels = 1e-6, (5.0, 0.5, 0.05)
+    generator = torch.Generator().manual_seed(4)
+    images = 0.2 + 0.6 * torch.rand(20, *SHAPE, generator=generator, dtype=torch.float64)
+    probes = Probes(torch.ones(1, *images.shape, dtype=torch.float64), weight=1.0)
+    flow = to_the_prior(mixture_score, images, levels[-1], levels[0], probes, tolerance=tolerance)
+    assert float(flow.x.std()) > 1, "it is noise there"
+    config = ProbabilityFlowODE(steps=3, tolerance=tolerance, grid=TrainedLevels())
+    states = list(build_sampler(config)(mixture_score, flow.x, levels, noise=RecordedNoise(torch.zeros(0))))
+    returned = next(state.x for state in states if state.sigma == levels[-1])
+    # the errors of some 50 steps, each of which the way back stretches by the ratio of the densities at its two ends:
+    # tenfold at most, between the modes; their signs vary
+    torch.testing.assert_close(returned, images, rtol=0, atol=100 * tolerance)
+
+
+def test_a_flow_that_leaves_the_finite_numbers_is_said_to() -> None:
+    def broken(x: Tensor, sigma: float) -> Tensor:
+        return x / (sigma - 0.5 if sigma < 0.8 else 1.0) * math.inf
+
+    with pytest.raises(DivergedError, match="isn't finite"):
+        list(
+            build_sampler(ProbabilityFlowODE())(
+                broken, torch.ones(1, *SHAPE), SIGMAS, noise=RecordedNoise(torch.zeros(0))
+            )
+        )
+
+
 def mixture_score(x: Tensor, sigma: float) -> Tensor:
     """Of ⅓ N(0.2, 0.05²) + ⅔ N(0.8, 0.1²) in each of the pixels, blurred with σ."""
     variances = torch.tensor([0.05**2, 0.1**2]) + sigma**2
@@ -133,6 +212,7 @@ def mixture_score(x: Tensor, sigma: float) -> Tensor:
         (PredictorCorrector(steps=100, predictor="ancestral", snr=0.08), 0.01),
         (Heun(steps=60), 0.005),
         (Heun(steps=60, churn=20.0), 0.005),
+        (ProbabilityFlowODE(steps=3, tolerance=1e-3), 0.005),
         (EulerAncestral(steps=200), 0.01),
         (DPMSolverPP(steps=60), 0.005),
         (DPMSolverPPSDE(steps=200), 0.01),

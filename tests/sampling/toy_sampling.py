@@ -11,16 +11,16 @@ from ncsnx.sampling import (
     SampleFolder,
     State,
     build_sampler,
-    evaluations,
     frame_steps,
     generate,
     seeded_draws,
+    state_count,
 )
 from tests.sampling.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 CONFIG = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
 PROTOCOL = {"seed": 0, "sampler": {"type": "ald", "step_size": 2e-4}}
-STEPS = frame_steps(evaluations(CONFIG, len(SIGMAS)), 3)
+STEPS = frame_steps(state_count(CONFIG, len(SIGMAS)), 3)
 
 
 def sample_folder(path: Path, count: int) -> SampleFolder:

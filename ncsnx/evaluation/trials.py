@@ -1,0 +1,75 @@
+"""The trials of a comparison of samplers: one setting with one seed each, kept as soon as it is measured."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import attrs
+
+from ncsnx.config.codec import structure
+from ncsnx.config.sampler import Sampler
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.records import append_record, read_records
+from ncsnx.runs.scores import Row, value
+
+
+@attrs.frozen
+class Trial:
+    """One measurement."""
+
+    sampler: Sampler
+    seed: int
+    row: Row
+
+
+@attrs.define
+class Trials:
+    """What was measured, one line a trial."""
+
+    path: Path
+    found: list[Trial]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Those in a file, which need not be there; lines that are no trials are left out. Raises NcsnxError."""
+        trials = [trial for row in read_records(path) if (trial := _trial(row)) is not None]
+        return cls(path, trials)
+
+    def find(self, sampler: Sampler, seed: int) -> Row | None:
+        """The trial of a sampler with a seed."""
+        return next((one.row for one in self.found if one.sampler == sampler and one.seed == seed), None)
+
+    def samplers(self, seeds: int) -> list[Sampler]:
+        """What was measured with one of the first seeds, in the order of the trials."""
+        return list(dict.fromkeys(one.sampler for one in self.found if one.seed < seeds))
+
+    def add(self, row: Row) -> None:
+        """Keeps a trial, durably. Raises NcsnxError."""
+        append_record(self.path, row)
+        trial = _trial(row)
+        assert trial is not None
+        self.found.append(trial)
+
+
+def missing(samplers: Sequence[Sampler], seeds: int, trials: Trials) -> Iterator[tuple[Sampler, int]]:
+    """The trials that are still to be made, seed by seed, so that every sampler has its first number soon."""
+    for seed in range(seeds):
+        for sampler in samplers:
+            if trials.find(sampler, seed) is None:
+                yield sampler, seed
+
+
+def _trial(row: Row) -> Trial | None:
+    """What a line says, if it is one that was measured."""
+    seed, distance = row.get("seed"), row.get("distance")
+    broken, least = value(row, "broken"), [value(row, key) for key in ("seconds", "evaluations")]
+    if type(seed) is not int or seed < 0 or broken is None or not 0 <= broken <= 1:
+        return None
+    if any(known is None or known < 0 for known in least):
+        return None
+    if distance is not None and ((known := value(row, "distance")) is None or known < 0):
+        return None
+    try:
+        return Trial(structure(row["sampler"], Sampler), seed, row)
+    except (NcsnxError, KeyError, TypeError):
+        return None
