@@ -77,6 +77,10 @@ SITES = {
         "likelihood/*/scores.png",
         "likelihood/*/scores.svg",
     ),
+    "compare": (
+        "compare/*/.parts/*/*.safetensors",
+        *(f"compare/*/{name}" for name in ("trials.jsonl", "samplers.png", "samplers.svg")),
+    ),
     "export": tuple(
         f"exported{name}" for name in ("", "/model.safetensors", "/samples.png", "/README.md", "/config.json")
     ),
@@ -340,6 +344,8 @@ def prepared(folder: Path) -> list[Job]:
     measuring = ["fid", "digits", "--range", "latest", "--n", "20", *CLASSIFIER, "--cache", cache]
     losses = ["loss", "digits", "--range", "latest"]
     likelihoods = ["likelihood", "digits", "--range", "latest", "--n", "2", "--tolerance", "0.1"]
+    comparing = ["compare", "digits", "--samplers", "dpmpp", "--evaluations", "2", "--n", "20", "--seeds", "1"]
+    comparing += [*CLASSIFIER, "--cache", cache]
     reference = ["reference", "digits", "--cache", "cache", *CLASSIFIER]
     exporting = ["export", "digits", "--out", "exported", "--license", "mit", "--grid", "2"]
     for name, command, made in (
@@ -347,6 +353,7 @@ def prepared(folder: Path) -> list[Job]:
         ("fid", measuring, _table("fid")),
         ("loss", losses, _table("loss")),
         ("likelihood", likelihoods, ("runs/digits/likelihood/*/*.csv",)),
+        ("compare", comparing, ()),
         ("reference", reference, ()),
         ("export", exporting, ("exported/*.safetensors", "exported/config.json", "exported/*.png")),
     ):

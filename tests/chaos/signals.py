@@ -57,6 +57,8 @@ exporting.draw = lambda *given, **named: (open("drawing", "w").close(), plain(*g
 """
 """An export that leaves a file when it begins to draw."""
 LIKELIHOOD = ["likelihood", "digits", "--range", "18:24", "--n", "12", "--batch-size", "2", *CPU]
+COMPARE = ["compare", "digits", "--samplers", "dpmpp", "--evaluations", "40", "--n", "300", "--seeds", "2"]
+COMPARE += ["features.steps=30", "features.width=8", *CPU]
 
 Moment = Callable[[Path, "subprocess.Popen[str]"], bool]
 
@@ -176,6 +178,13 @@ def phases(start_s: float) -> list[Phase]:
             command=LIKELIHOOD,
             moment=there("runs/digits/likelihood/*/.parts/*/*"),
             within_s=2.0,
+            allowed_s=5.0,
+        ),
+        Phase(
+            name="comparison",
+            command=COMPARE,
+            moment=there("runs/digits/compare/*/.parts/*/*"),
+            within_s=3.0,
             allowed_s=5.0,
         ),
     ]
@@ -361,9 +370,17 @@ def _unlike(place: Path, straight: Path, reached: int | None) -> list[str]:
         for kind in ("fid", "loss", "likelihood"):
             if _rows(run / kind) != _rows(expected / kind):
                 problems.append(f"the rows of {kind} differ")
+        if _trials(run) != _trials(expected):
+            problems.append("the trials of the comparison differ")
     if _drawn(place) != _drawn(straight):
         problems.append("the samples differ")
     return problems
+
+
+def _trials(run: Path) -> list[str]:
+    """Those of all comparisons, without the time that they took."""
+    found = [trial for path in sorted(run.glob("compare/*/trials.jsonl")) for trial in lines(path)]
+    return [json.dumps({**trial, "seconds": None}) for trial in found]
 
 
 def _drawn(place: Path) -> dict[str, bytes]:
