@@ -72,7 +72,7 @@ class ScoreFile:
         except OSError as error:
             raise NcsnxError(f"can't read {path}: {error.strerror}") from error
         except ValueError as error:
-            raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat `ncsnx fid`") from error
+            raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat the command") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
         refuse_newer(path, version, SCHEMA_VERSION)
         match content:
