@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.candidates import Candidate
-    from ncsnx.evaluation.likelihood import LikelihoodSweep
+    from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
     from ncsnx.runs.scores import Row
     from ncsnx.stopping import StopRequest
 
@@ -75,7 +75,7 @@ def likelihood_command(
         from ncsnx.cli import sweeps
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.likelihood import LikelihoodRequest, LikelihoodSweep
+        from ncsnx.evaluation.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
         from ncsnx.evaluation.source import DataSource
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
