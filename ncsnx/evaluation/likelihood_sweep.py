@@ -4,6 +4,7 @@ What is measured of an image is in `ncsnx.evaluation.likelihood`.
 """
 
 import csv
+import hashlib
 import io
 import math
 import shutil
@@ -36,8 +37,8 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
-from ncsnx.runs.reading import refuse_links
-from ncsnx.runs.scores import Row, ScoreFile
+from ncsnx.runs.reading import RECORDS_LIMIT, refuse_links, sha256_of
+from ncsnx.runs.scores import TABLE_OF_IMAGES, Row, ScoreFile
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
@@ -208,9 +209,15 @@ class LikelihoodSweep:
         return ScoreFile.open(self.run.likelihood / name, protocol, METRIC, self.caption())
 
     def is_done(self, candidate: Candidate, scores: ScoreFile) -> bool:
-        """Whether there is nothing left to do for a candidate: it has its row and the values of its images."""
-        there = scores.row(candidate.step, candidate.weights_sha256) is not None
-        return there and self.table(candidate, scores).is_file()
+        """Whether there is nothing left to do for a candidate: it has its row and the values of its images, whole."""
+        row = scores.row(candidate.step, candidate.weights_sha256)
+        if row is None:
+            return False
+        table = self.table(candidate, scores)
+        match row.get(TABLE_OF_IMAGES):
+            case {"sha256": str(recorded)}:
+                return _sha256(table) == recorded
+        return table.is_file()  # a row of before tables had hashes
 
     def table(self, candidate: Candidate, scores: ScoreFile) -> Path:
         """The values of each image, as CSV."""
@@ -229,8 +236,9 @@ class LikelihoodSweep:
         """The row of a candidate; its images' values become a table. It goes on after the last finished batch.
 
         'score' is the mean over the images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the
-        score. Finished batches are kept until `settle` is called, when the row is safe. check_stop is asked before each
-        evaluation and ends it by raising. Raises NcsnxError; DivergedError where the flow can't be followed.
+        score; TABLE_OF_IMAGES holds name and sha256 of the table. Finished batches are kept until `settle` is called,
+        when the row is safe. check_stop is asked before each evaluation and ends it by raising. Raises NcsnxError;
+        DivergedError where the flow can't be followed.
         """
         network = self._network(candidate)
         parts, places = self._parts(candidate, scores), self._places()
@@ -252,7 +260,8 @@ class LikelihoodSweep:
             write_part(parts, Part(batch, {"values": values.float()}))
             progress.finish()
         table = _assembled(parts, self.images)
-        write_bytes(self.table(candidate, scores), _csv(places.tolist(), table))
+        path, content = self.table(candidate, scores), _csv(places.tolist(), table)
+        write_bytes(path, content)
         bits = table[:, 0].tolist()
         means = dict(zip(COLUMNS, table.mean(dim=0).tolist(), strict=True))
         return {
@@ -261,6 +270,7 @@ class LikelihoodSweep:
             "score": means.pop(COLUMNS[0]),
             "error": statistics.stdev(bits) / math.sqrt(len(bits)),
             **means,
+            TABLE_OF_IMAGES: {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()},
         }
 
     def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
@@ -345,6 +355,14 @@ def _typical_evaluations(tolerance: float) -> float:
 
 def _mark(candidate: Candidate) -> str:
     return f"{step_name(candidate.step)}-{candidate.weights_sha256[:8]}"
+
+
+def _sha256(path: Path) -> str | None:
+    """Of a table; None where none can be read."""
+    try:
+        return sha256_of(path, RECORDS_LIMIT)
+    except OSError:
+        return None
 
 
 def _assembled(parts: Path, n: int) -> Tensor:

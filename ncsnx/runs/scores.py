@@ -24,6 +24,8 @@ from ncsnx.runs.parsing import read_json, refuse_newer
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
+TABLE_OF_IMAGES = "images"
+"""In a row: {"file", "sha256"} of the table of what was measured of each image, where a sweep keeps one."""
 SCHEMA_VERSION = 1
 
 _LEAST, _MOST = 1e-30, 1e30
