@@ -1,6 +1,7 @@
 """Bits per dimension: scales, grey levels, closed forms."""
 
 import math
+from typing import Literal
 
 import attrs
 import pytest
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from ncsnx.config.data import Data, Transform
 from ncsnx.data import Preprocessing, from_unit
-from ncsnx.evaluation.likelihood import bits_per_dimension
+from ncsnx.evaluation.likelihood import bits_per_dimension, probe
 from ncsnx.evaluation.probability_flow import Probes
+from ncsnx.randomness import Purpose, Stream
 from ncsnx.sampling.state import Score
 
 MEAN, DEVIATION = 0.4, 0.25
@@ -81,3 +83,50 @@ def test_the_probabilities_of_all_grey_levels_add_up_to_one(levels: int) -> None
     error = float((masses.var(dim=1) / draws).sum().sqrt())
     assert float(masses.mean(dim=1).sum()) == pytest.approx(1.0, abs=5 * error + 1e-3)
     assert error < 0.01
+
+
+@attrs.frozen(kw_only=True)
+class FourPixels(Data):
+    """Images of 2 × 2 values."""
+
+    @property
+    def image_size(self) -> int:
+        return 2
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+
+COVARIANCE = 0.01 * torch.tensor([[1.0, 0.9, 0.5, 0.0], [0.9, 1.0, 0.6, 0.2], [0.5, 0.6, 1.0, 0.7], [0, 0.2, 0.7, 1.0]])
+
+
+@pytest.mark.parametrize("estimator", ["hutchinson", "skilling"])
+def test_estimated_bits_of_correlated_pixels_are_those_of_the_closed_form(
+    estimator: Literal["hutchinson", "skilling"],
+) -> None:
+    """The score is exact, its Jacobian far from diagonal, and σ_max so large that the prior is what the data become."""
+    count, probes, low, high = 2_000, 4, 0.01, 20.0
+    covariance = COVARIANCE.double()
+    identity = torch.eye(4, dtype=torch.float64)
+    draws = torch.randn(count, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    images = 0.5 + draws @ torch.linalg.cholesky(covariance).T
+    pixels = (images * 256).floor().clamp(0, 255).to(torch.uint8).view(-1, 1, 2, 2)
+
+    def score(x: Tensor, sigma: float) -> Tensor:
+        towards: Tensor = torch.linalg.solve(covariance + sigma**2 * identity, 0.5 - x.flatten(1).T)
+        return towards.T.reshape(x.shape)
+
+    preprocessing = Preprocessing(FourPixels(), value_range=(0, 255), seed=5)
+    places, stream = torch.arange(count), Stream(3, Purpose.PROBES)
+    vectors = torch.stack([probe(stream, estimator, places, (1, 2, 2), number) for number in range(probes)]).double()
+    found = bits_per_dimension(
+        score, pixels, places, preprocessing, Probes(vectors, weight=1 / probes), ends=(low, high), tolerance=1e-4
+    )[:, 0]
+    x, blurred = preprocessing.continuous(pixels, places).flatten(1) - 0.5, covariance + low**2 * identity
+    distances = (x * torch.linalg.solve(blurred, x.T).T).sum(dim=1)
+    exact = 8 + 0.5 * (distances + torch.logdet(2 * math.pi * blurred)) / (4 * math.log(2))
+    error = float((found - exact).std()) / math.sqrt(count)
+    assert abs(float((found - exact).mean())) < 5 * error + 1e-3
+    if estimator == "hutchinson":  # the diagonal is no noise to it
+        assert float(found.mean()) == pytest.approx(float(exact.mean()), rel=0.005)
