@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ncsnx.config.data import Data
 from ncsnx.data import Preprocessing, from_unit, log_slope
 from ncsnx.evaluation.probability_flow import Probes, log_normal, to_the_prior
 from ncsnx.randomness import Stream
@@ -25,7 +26,8 @@ from ncsnx.sampling.state import Score
 METRIC = "bits per dimension"
 MEANING = (
     "the likelihood of the flow that this network defines, exact but for tolerance and noise of its divergence; no "
-    "bound for the SDE or another sampler. A network that is blind to σ, s(x)/σ, is the exact score of no blurred data"
+    "bound for the SDE or another sampler. A network that is blind to σ, s(x)/σ, is the exact score of no family of "
+    "blurred data: a low number says that its flow is a good model, not that the score is right at every level"
 )
 """Of the number, for whoever reads it."""
 Estimator = Literal["hutchinson", "skilling", "exact"]
@@ -53,13 +55,17 @@ def bits_per_dimension(
     """
     data, (sigma_min, sigma_max) = preprocessing.data, ends
     unit = preprocessing.continuous(pixels, positions)
-    middle = float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
     flow = to_the_prior(score, from_unit(unit, data), sigma_min, sigma_max, probes, tolerance=tolerance, watch=watch)
     bits_of_nats = -1 / (math.prod(data.shape) * math.log(2))
-    prior = bits_of_nats * log_normal(flow.x, middle, sigma_max)
+    prior = bits_of_nats * log_normal(flow.x, prior_mean(data), sigma_max)
     volume = bits_of_nats * flow.log_volume
     scale = math.log2(preprocessing.grey_levels(pixels)) + bits_of_nats * log_slope(unit, data)
     return torch.stack([prior + volume + scale, prior, volume, scale, torch.full_like(prior, flow.evaluations)], dim=1)
+
+
+def prior_mean(data: Data) -> float:
+    """Of the prior at σ_max, whose standard deviation is σ_max: the middle of the network's range."""
+    return float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
 
 
 def probe(

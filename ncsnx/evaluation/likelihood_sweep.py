@@ -25,7 +25,7 @@ from ncsnx.config.model import ConditionalModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.candidates import Candidate, load_member
-from ncsnx.evaluation.likelihood import COLUMNS, METRIC, Estimator, bits_per_dimension, probe
+from ncsnx.evaluation.likelihood import COLUMNS, METRIC, Estimator, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.probability_flow import METHOD, Probes
 from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.evaluation.source import DataSource
@@ -182,8 +182,9 @@ class LikelihoodSweep:
         count = f"{self.probes:,} probe{'s' if self.probes > 1 else ''}"
         divergence = f"{probes}, {count}" if probes else "exact divergence"
         return (
-            f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, {METHOD} with tolerance "
-            f"{request.tolerance:g}, {divergence}: {self.images:,} held-out images of {self.grey_levels:,} grey "
+            f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
+            f"N({prior_mean(self.experiment.data):g}, {sigma_max:g}²), {METHOD} with tolerance {request.tolerance:g}, "
+            f"{divergence}: {self.images:,} held-out images of {self.grey_levels:,} grey "
             f"levels, dequantized uniformly, seed {request.seed}, {weights} weights; data {self.source.fingerprint[:8]}"
         )
 

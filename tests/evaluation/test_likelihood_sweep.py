@@ -17,7 +17,7 @@ from tests.config.examples import minimal
 
 
 def sweep(folder: Path, request: LikelihoodRequest, **changes: Any) -> LikelihoodSweep:
-    experiment = attrs.evolve(minimal(), data=Digits(), **changes)
+    experiment = attrs.evolve(minimal(), **{"data": Digits()} | changes)
     return LikelihoodSweep(
         run=Run(folder),
         experiment=experiment,
@@ -36,6 +36,13 @@ def test_more_images_than_are_held_out_are_refused(tmp_path: Path) -> None:
     assert sweep(tmp_path, LikelihoodRequest(n=299)).images == 299
     with pytest.raises(UsageError, match="--n 300: the data set has 299 held-out images"):
         sweep(tmp_path, LikelihoodRequest(n=300))
+
+
+def test_the_caption_says_which_prior_and_divergence(tmp_path: Path) -> None:
+    plain = sweep(tmp_path, LikelihoodRequest(probes=3), data=Digits())
+    assert "prior is N(0.5, " in plain.caption()
+    assert "Hutchinson's estimator, 3 probes" in plain.caption()
+    assert "prior is N(0, " in sweep(tmp_path, LikelihoodRequest(), data=Digits(transform="rescaled")).caption()
 
 
 def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -> None:
