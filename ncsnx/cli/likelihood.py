@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.candidates import Candidate
-    from ncsnx.evaluation.likelihood import LikelihoodSweep
+    from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
     from ncsnx.runs.scores import Row
     from ncsnx.stopping import StopRequest
 
@@ -28,17 +28,17 @@ def likelihood_command(
         ),
     ] = "all",
     n: Annotated[
-        int | None, typer.Option("--n", help="Held-out images, chosen by the seed. [100, or all of fewer]")
+        int | None, typer.Option("--n", help="Number of held-out images, chosen by the seed. [100, or all of fewer]")
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", help="Of the choice of images, their dequantization and the probes.")
+        int, typer.Option("--seed", help="Determines the choice of images, their dequantization and the probes.")
     ] = 0,
     estimator: Annotated[
         str,
         typer.Option(
             "--estimator",
-            help="Of divergences: hutchinson (random signs; the smaller error), skilling (Gaussian vectors), or exact "
-            "(every direction in turn; for small images).",
+            help="How the divergence is estimated: hutchinson (random signs; the smaller error), skilling (Gaussian "
+            "vectors), or exact (every direction in turn; for small images).",
         ),
     ] = "hutchinson",
     probes: Annotated[
@@ -50,7 +50,8 @@ def likelihood_command(
     tolerance: Annotated[
         float,
         typer.Option(
-            "--tolerance", help="Of the solver, absolute and relative, for each step and every image; 1e-6 to 0.1."
+            "--tolerance",
+            help="Error that the solver allows itself at each step in every image, absolute and relative; 1e-6 to 0.1.",
         ),
     ] = 1e-4,
     batch_size: Annotated[
@@ -68,6 +69,9 @@ def likelihood_command(
 ) -> None:
     """Measure the likelihood of held-out images by the probability-flow ODE: bits per dimension, the fewer the better.
 
+    The number is the sum of three columns: prior, of where the flow carries an image; flow, of how it changes volume;
+    scale, of grey levels and data transform. Evaluations are those of the network with its divergence.
+
     A table, a plot, and for each checkpoint the values of every image as CSV are kept in the run's likelihood/ by the
     weights and the protocol. What was interrupted goes on after its last finished batch of images.
     """
@@ -75,7 +79,7 @@ def likelihood_command(
         from ncsnx.cli import sweeps
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.likelihood import LikelihoodRequest, LikelihoodSweep
+        from ncsnx.evaluation.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
         from ncsnx.evaluation.source import DataSource
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder

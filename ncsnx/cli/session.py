@@ -45,7 +45,7 @@ def session(*, verbose: bool = False, quiet: bool = False, goes_on: bool = True)
         if _is_out_of_memory(error):
             messages.error(
                 "there isn't enough memory; try a smaller batch_size or model.width, more accumulation, or, in "
-                "sampling, a smaller --batch-size"
+                "sampling and measuring, a smaller --batch-size"
             )
             messages.detail(traceback.format_exc().rstrip())
             raise typer.Exit(1) from None

@@ -89,7 +89,8 @@ class Preprocessing:
         if pixels.dtype.is_floating_point or not (float(low).is_integer() and float(high).is_integer()):
             raise NcsnxError(
                 f"the data has no grey levels to count: its values, from {low:g} to {high:g}, are of type "
-                f"{str(pixels.dtype).removeprefix('torch.')}; store them as integers with a range of integers"
+                f"{str(pixels.dtype).removeprefix('torch.')}; likelihoods take a run that was trained on values stored "
+                "as integers, with a range of integers"
             )
         return int(high - low) + 1
 

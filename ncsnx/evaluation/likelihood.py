@@ -1,4 +1,4 @@
-"""The likelihood of held-out images under checkpoints, in bits per dimension (value of a pixel's channel).
+"""The likelihood of images under a score, in bits per dimension (value of a pixel's channel).
 
 The flow of the probability-flow ODE carries each image from σ_min up to σ_max, where the prior N(m, σ_max² I) says how
 likely it is; m is the middle of the network's range. With grey levels dequantized uniformly, an image of D values with
@@ -10,323 +10,31 @@ bits per dimension, x being the image in the network's range and u that in [0, 1
 that is an upper bound of what the grey levels themselves take (Theis et al. 2016, arXiv 1511.01844, section 3.1).
 """
 
-import csv
-import io
 import math
-import shutil
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Literal
 
-import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
-from ncsnx.config.codec import identity
-from ncsnx.config.experiment import Experiment
-from ncsnx.config.model import ConditionalModel
+from ncsnx.config.data import Data
 from ncsnx.data import Preprocessing, from_unit, log_slope
-from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.probability_flow import Probes, log_normal, to_the_prior
-from ncsnx.evaluation.score_plot import draw_scores
-from ncsnx.evaluation.source import DataSource
-from ncsnx.networks import ScoreNetwork, prepare
-from ncsnx.noise.levels import sigmas
-from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.atomic import write_bytes
-from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError
-from ncsnx.runs.names import step_name
-from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
-from ncsnx.runs.reading import refuse_links
-from ncsnx.runs.scores import Row, ScoreFile
-from ncsnx.runtime import Runtime
-from ncsnx.sampling.adaptive_ode import METHOD
-from ncsnx.sampling.generate import never_stop
-from ncsnx.sampling.model import weights_of
+from ncsnx.randomness import Stream
 from ncsnx.sampling.state import Score
-from ncsnx.work import Advance
 
-Estimator = Literal["hutchinson", "skilling", "exact"]
-"""Of the divergence: by vectors of signs, by Gaussian ones, or by every direction in turn."""
-VERSION = 1
-"""Of what is measured: rises with any change of a number, so that rows of another version aren't taken for its own."""
 METRIC = "bits per dimension"
-IMAGES = 100
-"""By default, or as many as are held out."""
 MEANING = (
     "the likelihood of the flow that this network defines, exact but for tolerance and noise of its divergence; no "
-    "bound for the SDE or another sampler. A network that is blind to σ, s(x)/σ, is the exact score of no blurred data"
+    "bound for the SDE or another sampler. A network that is blind to σ, s(x)/σ, is the exact score of no family of "
+    "blurred data: a low number says that its flow is a good model, not that the score is right at every level"
 )
 """Of the number, for whoever reads it."""
-
-_COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
+Estimator = Literal["hutchinson", "skilling", "exact"]
+"""Of the divergence: by vectors of signs, by Gaussian ones, or by every direction in turn."""
+COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
 """Of each image: the sum of the next three; the bits of the prior, of the flow's divergence, of transform and grey
 levels; evaluations of the network and of its divergence."""
-_MOST_EXACT = 4_096
-"""Dimensions of which every one takes a backward pass."""
-_UNITS = 100  # of progress, an image
-
-
-@attrs.frozen(kw_only=True)
-class LikelihoodRequest:
-    """How the likelihood of each checkpoint is measured. Raises UsageError for numbers that make no sense."""
-
-    n: int | None = None
-    """Held-out images, chosen by the seed; the first ones of a larger number are those of a smaller one. None: IMAGES,
-    or all where there are fewer."""
-    seed: int = 0
-    """Of the choice of images, their dequantization and the probes."""
-    estimator: Estimator = "hutchinson"
-    probes: int | None = None
-    """Random vectors for each image, the same at every σ. None: one, or every direction for 'exact'."""
-    tolerance: float = 1e-4
-    """Of the solver: see `to_the_prior`."""
-    batch_size: int = 64
-    """Images that share steps; they depend on it within the tolerance."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.n is not None and self.n < 2:
-            raise UsageError(f"--n must be at least 2, not {self.n}: one image has no standard error")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed must be between 0 and {2**32 - 1}, not {self.seed}")
-        if self.estimator not in get_args(Estimator):
-            raise UsageError(f"--estimator must be one of {', '.join(get_args(Estimator))}, not {self.estimator!a}")
-        if self.probes is not None and self.estimator == "exact":
-            raise UsageError("--estimator exact takes every direction once; leave --probes out")
-        if self.probes is not None and not 1 <= self.probes <= 10_000:
-            raise UsageError(f"--probes must be between 1 and 10000, not {self.probes}")
-        if not 1e-6 <= self.tolerance <= 0.1:
-            raise UsageError(
-                f"--tolerance must be between 1e-6 (the network calculates in float32) and 0.1, not {self.tolerance:g}"
-            )
-        if not 1 <= self.batch_size <= 1_000_000:
-            raise UsageError(f"--batch-size must be between 1 and 1000000, not {self.batch_size}")
-
-
-@attrs.frozen(eq=False, kw_only=True)
-class LikelihoodSweep:
-    """Measures the likelihood of the same images under checkpoints of one run. Raises NcsnxError where it has none."""
-
-    run: Run
-    experiment: Experiment
-    source: DataSource
-    runtime: Runtime
-    request: LikelihoodRequest
-
-    def __attrs_post_init__(self) -> None:
-        model = self.experiment.model
-        if isinstance(model, ConditionalModel):
-            raise NcsnxError(
-                f"{type(model).__name__} is conditional on the levels that it was trained at, and the flow goes "
-                "through every σ between them; likelihoods are for the NCSNv2 models, which take any σ"
-            )
-        there = len(self.source.splits().held_out)
-        if there < 2:
-            raise NcsnxError(f"the data set has {there} held-out images, and a likelihood with its error takes two")
-        if self.images > there:
-            raise UsageError(f"--n {self.images:,}: the data set has {there:,} held-out images")
-        if self.request.estimator == "exact" and self.dimensions > _MOST_EXACT:
-            raise UsageError(
-                f"--estimator exact takes a backward pass for each of {self.dimensions:,} dimensions; it is for images "
-                f"of at most {_MOST_EXACT:,}. Take hutchinson, with more --probes for a smaller error"
-            )
-        _ = self.grey_levels  # refuses data that has none
-
-    @property
-    def images(self) -> int:
-        """Of each checkpoint."""
-        return min(IMAGES, len(self.source.splits().held_out)) if self.request.n is None else self.request.n
-
-    @property
-    def dimensions(self) -> int:
-        """Values of an image."""
-        return math.prod(self.experiment.data.shape)
-
-    @property
-    def probes(self) -> int:
-        """Backward passes for each evaluation."""
-        return self.dimensions if self.request.estimator == "exact" else self.request.probes or 1
-
-    @property
-    def grey_levels(self) -> int:
-        """Values that a channel of a pixel can have. Raises NcsnxError where there are no such."""
-        pixels = self.source.splits().held_out.read(torch.tensor([0])).pixels
-        return self._preprocessing().grey_levels(pixels)
-
-    @property
-    def units(self) -> int:
-        """Of progress, a checkpoint."""
-        return _UNITS * self.images
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """σ_min and σ_max: of the trained levels."""
-        levels = sigmas(self.experiment.schedule)
-        return levels[-1], levels[0]
-
-    def protocol(self) -> dict[str, Any]:
-        """What determines a checkpoint's likelihood, beside its weights."""
-        request, (sigma_min, sigma_max) = self.request, self.ends
-        return {
-            "measure": "likelihood",
-            "version": VERSION,
-            "identity": identity(self.experiment),
-            "n": self.images,
-            "seed": request.seed,
-            "estimator": request.estimator,
-            "probes": self.probes,
-            "solver": METHOD,
-            "tolerance": request.tolerance,
-            "sigma_min": sigma_min,
-            "sigma_max": sigma_max,
-            "grey_levels": self.grey_levels,
-            "dequantization": "uniform",
-            "weights": weights_of(self.experiment)[0],
-            "precision": "fp32",
-            "split": "held-out",
-            "fingerprint": self.source.fingerprint,
-        }
-
-    def caption(self) -> str:
-        """The protocol in a sentence, for people and for plots."""
-        request, (sigma_min, sigma_max) = self.request, self.ends
-        weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
-        probes = {"hutchinson": "Hutchinson's estimator", "skilling": "Skilling's estimator"}.get(request.estimator)
-        count = f"{self.probes:,} probe{'s' if self.probes > 1 else ''}"
-        divergence = f"{probes}, {count}" if probes else "exact divergence"
-        return (
-            f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, {METHOD} with tolerance "
-            f"{request.tolerance:g}, {divergence}: {self.images:,} held-out images of {self.grey_levels:,} grey "
-            f"levels, dequantized uniformly, seed {request.seed}, {weights} weights; data {self.source.fingerprint[:8]}"
-        )
-
-    def draw(self, scores: ScoreFile) -> tuple[Path, Path]:
-        """Draws all numbers that there are into scores.png and scores.svg. Raises NcsnxError."""
-        return draw_scores(scores, metric=METRIC, title=self.run.name, caption=self.caption())
-
-    def seconds(self, candidate: Candidate) -> float:
-        """How long a candidate will take: an evaluation is timed now, their number is a guess. Raises NcsnxError."""
-        network, count = self._network(candidate), min(self.request.batch_size, self.images)
-        x = torch.zeros(count, *self.experiment.data.shape, device=self.runtime.device, requires_grad=True)
-        probes, times = self._probes(torch.arange(count)), []
-        for _ in range(2):
-            start = time.perf_counter()
-            probes.divergence(network.score(x, self.ends[1]), x)
-            times.append(time.perf_counter() - start)
-        return min(times) / count * _typical_evaluations(self.request.tolerance) * self.images
-
-    def scores(self) -> ScoreFile:
-        """Where this protocol's numbers are kept, with those that are there. Raises NcsnxError."""
-        protocol, request = self.protocol(), self.request
-        name = f"n{self.images}-{request.estimator}{self.probes}-seed{request.seed}-{digest(protocol)[:8]}"
-        return ScoreFile.open(self.run.likelihood / name, protocol, METRIC, self.caption())
-
-    def is_done(self, candidate: Candidate, scores: ScoreFile) -> bool:
-        """Whether there is nothing left to do for a candidate: it has its row and the values of its images."""
-        there = scores.row(candidate.step, candidate.weights_sha256) is not None
-        return there and self.table(candidate, scores).is_file()
-
-    def table(self, candidate: Candidate, scores: ScoreFile) -> Path:
-        """The values of each image, as CSV."""
-        path = scores.folder / f"{_mark(candidate)}.csv"
-        refuse_links(path)
-        return path
-
-    def measure(
-        self,
-        candidate: Candidate,
-        scores: ScoreFile,
-        *,
-        check_stop: Callable[[], None] = never_stop,
-        advance: Advance = lambda count=1: None,
-    ) -> Row:
-        """The row of a candidate; its images' values become a table. It goes on after the last finished batch.
-
-        'score' is the mean over the images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the
-        score. Finished batches are kept until `settle` is called, when the row is safe. check_stop is asked before each
-        evaluation and ends it by raising. Raises NcsnxError; DivergedError where the flow can't be followed.
-        """
-        network = self._network(candidate)
-        parts, places = self._parts(candidate, scores), self._places()
-        missing = self._missing(parts)
-        advance(_UNITS * (self.images - len(missing)))
-        for start in range(0, len(missing), self.request.batch_size):
-            batch = torch.tensor(missing[start : start + self.request.batch_size])
-            progress = _Progress(len(batch), *self.ends, check_stop, advance)
-            values = bits_per_dimension(
-                network.score,
-                self.source.splits().held_out.read(places[batch]).pixels,
-                places[batch],
-                self._preprocessing(),
-                self._probes(places[batch]),
-                ends=self.ends,
-                tolerance=self.request.tolerance,
-                watch=progress.at,
-            )
-            write_part(parts, Part(batch, {"values": values.float()}))
-            progress.finish()
-        table = _assembled(parts, self.images)
-        write_bytes(self.table(candidate, scores), _csv(places.tolist(), table))
-        bits = table[:, 0].tolist()
-        means = dict(zip(_COLUMNS, table.mean(dim=0).tolist(), strict=True))
-        return {
-            "step": candidate.step,
-            "weights_sha256": candidate.weights_sha256,
-            "score": means.pop(_COLUMNS[0]),
-            "error": statistics.stdev(bits) / math.sqrt(len(bits)),
-            **means,
-        }
-
-    def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
-        """Removes the batches of a candidate whose row is kept."""
-        shutil.rmtree(self._parts(candidate, scores), ignore_errors=True)
-
-    def _probes(self, places: Tensor) -> Probes:
-        """Those of the held-out images at `places`."""
-        shape, places = self.experiment.data.shape, places.to(self.runtime.device)
-        if self.request.estimator == "exact":
-            basis = torch.eye(self.dimensions, device=places.device).view(-1, 1, *shape)
-            return Probes(basis.expand(-1, len(places), *shape), weight=1.0)
-        stream = Stream(self.request.seed, Purpose.PROBES)
-        return Probes(
-            torch.stack(
-                [probe(stream, self.request.estimator, places, shape, number) for number in range(self.probes)]
-            ),
-            weight=1 / self.probes,
-        )
-
-    def _network(self, candidate: Candidate) -> ScoreNetwork:
-        """In fp32 whatever it was trained in: the solver looks at differences that bf16 would round away."""
-        model = load_member(self.run, candidate.step, self.runtime)
-        if model.weights_sha256 != candidate.weights_sha256:
-            raise UnsoundError(f"the checkpoint of step {candidate.step:,} has been replaced meanwhile")
-        return prepare(model.network, attrs.evolve(self.runtime.execution(self.experiment), precision="fp32"))
-
-    def _places(self) -> Tensor:
-        """(n,) int64: the images' places in the held-out split."""
-        there = len(self.source.splits().held_out)
-        return Stream(self.request.seed, Purpose.SUBSETS).permutation(there, 0)[: self.images]
-
-    def _preprocessing(self) -> Preprocessing:
-        held_out = self.source.splits().held_out
-        return Preprocessing(self.experiment.data, held_out.value_range, self.request.seed)
-
-    def _parts(self, candidate: Candidate, scores: ScoreFile) -> Path:
-        parts = scores.folder / ".parts" / _mark(candidate)
-        refuse_links(parts.parent, parts)
-        return parts
-
-    def _missing(self, parts: Path) -> list[int]:
-        """The images that have no values yet, by their number among the n."""
-        done = done_indices(
-            parts, self.images, lambda indices, shapes: shapes == {"values": [len(indices), len(_COLUMNS)]}
-        )
-        return [index for index in range(self.images) if index not in done]
 
 
 def bits_per_dimension(
@@ -340,20 +48,24 @@ def bits_per_dimension(
     tolerance: float,
     watch: Callable[[float], None] = lambda sigma: None,
 ) -> Tensor:
-    """(B, 5) float64, as _COLUMNS says, of stored pixels (B, C, H, W).
+    """(B, 5) float64, as COLUMNS says, of stored pixels (B, C, H, W).
 
     positions: (B,) int64, what their dequantization depends on. ends: σ_min and σ_max. For the rest, and what it
     raises, see `to_the_prior`.
     """
     data, (sigma_min, sigma_max) = preprocessing.data, ends
     unit = preprocessing.continuous(pixels, positions)
-    middle = float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
     flow = to_the_prior(score, from_unit(unit, data), sigma_min, sigma_max, probes, tolerance=tolerance, watch=watch)
     bits_of_nats = -1 / (math.prod(data.shape) * math.log(2))
-    prior = bits_of_nats * log_normal(flow.x, middle, sigma_max)
+    prior = bits_of_nats * log_normal(flow.x, prior_mean(data), sigma_max)
     volume = bits_of_nats * flow.log_volume
     scale = math.log2(preprocessing.grey_levels(pixels)) + bits_of_nats * log_slope(unit, data)
     return torch.stack([prior + volume + scale, prior, volume, scale, torch.full_like(prior, flow.evaluations)], dim=1)
+
+
+def prior_mean(data: Data) -> float:
+    """Of the prior at σ_max, whose standard deviation is σ_max: the middle of the network's range."""
+    return float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
 
 
 def probe(
@@ -367,65 +79,3 @@ def probe(
     if estimator == "skilling":
         return stream.normal(places, shape, step=number)
     return 1 - 2 * (stream.uniform(places, shape, step=number) < 0.5).float()
-
-
-class _Progress:
-    """Of a batch: how far σ has come, on a logarithmic scale."""
-
-    def __init__(
-        self, images: int, sigma_min: float, sigma_max: float, check_stop: Callable[[], None], advance: Advance
-    ) -> None:
-        self._units = _UNITS * images
-        self._sigma_min, self._span = sigma_min, math.log(sigma_max / sigma_min)
-        self._check_stop, self._advance = check_stop, advance
-        self._told = 0
-
-    def at(self, sigma: float) -> None:
-        """To be called before each evaluation. Ends it by raising, if that was asked for."""
-        self._check_stop()
-        share = math.log(sigma / self._sigma_min) / self._span
-        self._tell(int(share * self._units))
-
-    def finish(self) -> None:
-        """The batch is done."""
-        self._tell(self._units)
-
-    def _tell(self, done: int) -> None:
-        done = min(done, self._units)
-        if done > self._told:
-            self._advance(done - self._told)
-            self._told = done
-
-
-def _typical_evaluations(tolerance: float) -> float:
-    """Of a digits model; a guess for any other."""
-    return 130 * math.pow(1e-4 / tolerance, 0.28)
-
-
-def _mark(candidate: Candidate) -> str:
-    return f"{step_name(candidate.step)}-{candidate.weights_sha256[:8]}"
-
-
-def _assembled(parts: Path, n: int) -> Tensor:
-    """(n, 5) float64: the values of all images. Raises NcsnxError where somebody else wrote them."""
-    found = list(read_parts(parts))
-    order = torch.cat([part.indices for part in found]).argsort() if found else torch.tensor([])
-    if len(order) != n:
-        raise NcsnxError(f"{parts} holds {len(order)} images instead of {n}; remove it and repeat the command")
-    table = torch.cat([part.tensors["values"] for part in found])[order].double()
-    if not bool(torch.isfinite(table).all()):
-        raise NcsnxError(f"{parts} holds values that aren't finite; remove it and repeat the command")
-    return table
-
-
-def _csv(places: Sequence[int], table: Tensor) -> bytes:
-    """One line an image, with its place in the held-out split."""
-
-    def lines() -> Iterator[list[str]]:
-        yield ["held_out_index", *_COLUMNS]
-        for place, row in zip(places, table.tolist(), strict=True):
-            yield [str(place), *(f"{bits:.6f}" for bits in row[:-1]), f"{row[-1]:.0f}"]
-
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines())
-    return text.getvalue().encode("utf-8")

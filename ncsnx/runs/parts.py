@@ -63,12 +63,18 @@ def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
 
 
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:
-    """The tensors of all parts together, (count, …) each, by index. Raises NcsnxError where some are missing."""
+    """The tensors of all parts together, (count, …) each, by index.
+
+    Raises NcsnxError where some are missing, or aren't finite: somebody else wrote them.
+    """
     found = list(read_parts(folder))
     order = torch.cat([part.indices for part in found]).argsort() if found else torch.tensor([])
     if len(order) != count:
         raise NcsnxError(f"{folder} holds {len(order)} images instead of {count}; remove it and repeat the command")
-    return {name: torch.cat([part.tensors[name] for part in found])[order] for name in found[0].tensors}
+    whole = {name: torch.cat([part.tensors[name] for part in found])[order] for name in found[0].tensors}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in whole.values()):
+        raise NcsnxError(f"{folder} holds values that aren't finite; remove it and repeat the command")
+    return whole
 
 
 @attrs.frozen

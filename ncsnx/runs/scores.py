@@ -24,6 +24,8 @@ from ncsnx.runs.parsing import read_json, refuse_newer
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
+TABLE_OF_IMAGES = "images"
+"""In a row: {"file", "sha256"} of the table of what was measured of each image, where a sweep keeps one."""
 SCHEMA_VERSION = 1
 
 _LEAST, _MOST = 1e-30, 1e30
@@ -72,7 +74,7 @@ class ScoreFile:
         except OSError as error:
             raise NcsnxError(f"can't read {path}: {error.strerror}") from error
         except ValueError as error:
-            raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat `ncsnx fid`") from error
+            raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat the command") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
         refuse_newer(path, version, SCHEMA_VERSION)
         match content:

@@ -84,7 +84,10 @@ def solve(
         taken += 1
         sigma = float(time)
         if taken > MOST_EVALUATIONS:
-            raise DivergedError(f"after {MOST_EVALUATIONS:,} evaluations the flow has come to σ = {sigma:.3g} only")
+            raise DivergedError(
+                f"after {MOST_EVALUATIONS:,} evaluations the flow has come to σ = {sigma:.3g} only; a larger "
+                "tolerance may do"
+            )
         found = slope(sigma, state)
         if not bool(torch.isfinite(found).all()):
             raise DivergedError(f"at σ = {sigma:.3g} the slope of the flow isn't finite")
@@ -96,7 +99,7 @@ def solve(
         with torch.no_grad():
             states = odeint(checked, y, ends, rtol=tolerance, atol=tolerance, method=METHOD, options=options)
     except AssertionError as error:  # how torchdiffeq says that its steps became too small
-        raise DivergedError(f"the tolerance of {tolerance:g} can't be kept: {error}") from error
+        raise DivergedError(f"the tolerance of {tolerance:g} can't be kept: {error}; a larger one may do") from error
     final: Tensor = states[-1]
     return final
 

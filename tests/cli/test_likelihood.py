@@ -111,6 +111,30 @@ def test_an_image_keeps_its_value_in_other_batches_among_more_images_and_with_ot
         assert image["bits_per_dimension"] == pytest.approx(other["bits_per_dimension"], abs=0.1 / math.log(2))
 
 
+def test_a_damaged_table_of_images_is_found_by_the_doctor_and_made_again(measured: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(measured, tmp_path / "work"))
+    (table,) = (folder / RUN / "likelihood").glob("*/step-00000008*.csv")
+    whole = table.read_bytes()
+    table.write_bytes(whole[:40])
+    verdict = command("doctor", "digits", folder=folder)
+    assert verdict.code == 1
+    assert f"{table.name} is damaged: its sha256 isn't the one that was recorded" in verdict.out
+    assert "the same `ncsnx likelihood` measures this checkpoint again" in verdict.out
+    assert rows(folder) == rows(measured)
+    assert table.read_bytes() == whole
+    assert command("doctor", "digits", folder=folder).code == 0
+
+
+def test_a_row_of_before_tables_had_hashes_is_taken_for_measured(measured: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(measured, tmp_path / "work"))
+    (scores,) = (folder / RUN / "likelihood").glob("*/scores.json")
+    content = json.loads(scores.read_text())
+    for row in content["rows"]:
+        del row["images"]
+    scores.write_text(json.dumps(content))
+    assert "all 3 checkpoints are measured already" in likelihood(folder).err
+
+
 def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, measured: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     process = start("likelihood", "digits", *SMALL, folder=folder)
@@ -135,7 +159,7 @@ def test_a_sweep_that_is_asked_to_stop_goes_on_after_its_last_batch(
         if len(written) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("ncsnx.evaluation.likelihood.write_part", write_and_be_asked_to_stop)
+    monkeypatch.setattr("ncsnx.evaluation.likelihood_sweep.write_part", write_and_be_asked_to_stop)
     result = likelihood(folder, "--ckpt", "8")
     assert result.code == 143
     assert "stopped by SIGTERM; the same command goes on from here" in result.err

@@ -1,25 +1,19 @@
-"""Bits per dimension: scales, grey levels, and what a likelihood is refused for."""
+"""Bits per dimension: scales, grey levels, closed forms."""
 
 import math
-from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import attrs
 import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import NCSN, Digits
 from ncsnx.config.data import Data, Transform
 from ncsnx.data import Preprocessing, from_unit
-from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.likelihood import LikelihoodRequest, LikelihoodSweep, bits_per_dimension
+from ncsnx.evaluation.likelihood import bits_per_dimension, probe
 from ncsnx.evaluation.probability_flow import Probes
-from ncsnx.evaluation.source import DataSource
-from ncsnx.runs.folder import Run
-from ncsnx.runtime import Runtime
+from ncsnx.randomness import Purpose, Stream
 from ncsnx.sampling.state import Score
-from tests.config.examples import minimal
 
 MEAN, DEVIATION = 0.4, 0.25
 
@@ -91,56 +85,48 @@ def test_the_probabilities_of_all_grey_levels_add_up_to_one(levels: int) -> None
     assert error < 0.01
 
 
-def sweep(folder: Path, request: LikelihoodRequest, **changes: Any) -> LikelihoodSweep:
-    experiment = attrs.evolve(minimal(), data=Digits(), **changes)
-    return LikelihoodSweep(
-        run=Run(folder),
-        experiment=experiment,
-        source=DataSource(data=experiment.data, folder=folder),
-        runtime=Runtime.choose(device="cpu"),
-        request=request,
-    )
+@attrs.frozen(kw_only=True)
+class FourPixels(Data):
+    """Images of 2 × 2 values."""
+
+    @property
+    def image_size(self) -> int:
+        return 2
+
+    @property
+    def channels(self) -> int:
+        return 1
 
 
-def test_a_network_that_is_conditional_on_levels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match="NCSN is conditional on the levels that it was trained at"):
-        sweep(tmp_path, LikelihoodRequest(), model=NCSN(width=8))
+COVARIANCE = 0.01 * torch.tensor([[1.0, 0.9, 0.5, 0.0], [0.9, 1.0, 0.6, 0.2], [0.5, 0.6, 1.0, 0.7], [0, 0.2, 0.7, 1.0]])
 
 
-def test_more_images_than_are_held_out_are_refused(tmp_path: Path) -> None:
-    assert sweep(tmp_path, LikelihoodRequest(n=299)).images == 299
-    with pytest.raises(UsageError, match="--n 300: the data set has 299 held-out images"):
-        sweep(tmp_path, LikelihoodRequest(n=300))
+@pytest.mark.parametrize("estimator", ["hutchinson", "skilling"])
+def test_estimated_bits_of_correlated_pixels_are_those_of_the_closed_form(
+    estimator: Literal["hutchinson", "skilling"],
+) -> None:
+    """The score is exact, its Jacobian far from diagonal, and σ_max so large that the prior is what the data become."""
+    count, probes, low, high = 2_000, 4, 0.01, 20.0
+    covariance = COVARIANCE.double()
+    identity = torch.eye(4, dtype=torch.float64)
+    draws = torch.randn(count, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    images = 0.5 + draws @ torch.linalg.cholesky(covariance).T
+    pixels = (images * 256).floor().clamp(0, 255).to(torch.uint8).view(-1, 1, 2, 2)
 
+    def score(x: Tensor, sigma: float) -> Tensor:
+        towards: Tensor = torch.linalg.solve(covariance + sigma**2 * identity, 0.5 - x.flatten(1).T)
+        return towards.T.reshape(x.shape)
 
-def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -> None:
-    requests = [
-        LikelihoodRequest(),
-        LikelihoodRequest(n=99),
-        LikelihoodRequest(seed=1),
-        LikelihoodRequest(probes=2),
-        LikelihoodRequest(estimator="skilling"),
-        LikelihoodRequest(estimator="exact"),
-        LikelihoodRequest(tolerance=1e-3),
-    ]
-    folders = {sweep(tmp_path, request).scores().folder for request in requests}
-    assert len(folders) == len(requests)
-    assert sweep(tmp_path, LikelihoodRequest(batch_size=7)).scores().folder in folders
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"n": 1}, "--n must be at least 2"),
-        ({"seed": 2**32}, "--seed must be between 0 and"),
-        ({"estimator": "best"}, "--estimator must be one of hutchinson, skilling, exact"),
-        ({"estimator": "exact", "probes": 3}, "leave --probes out"),
-        ({"probes": 0}, "--probes must be between"),
-        ({"tolerance": 1e-9}, "--tolerance must be between"),
-        ({"tolerance": math.nan}, "--tolerance must be between"),
-        ({"batch_size": 0}, "--batch-size must be between"),
-    ],
-)
-def test_what_makes_no_sense_is_a_mistake_of_typing(changes: dict[str, Any], expected: str) -> None:
-    with pytest.raises(UsageError, match=expected):
-        LikelihoodRequest(**changes)
+    preprocessing = Preprocessing(FourPixels(), value_range=(0, 255), seed=5)
+    places, stream = torch.arange(count), Stream(3, Purpose.PROBES)
+    vectors = torch.stack([probe(stream, estimator, places, (1, 2, 2), number) for number in range(probes)]).double()
+    found = bits_per_dimension(
+        score, pixels, places, preprocessing, Probes(vectors, weight=1 / probes), ends=(low, high), tolerance=1e-4
+    )[:, 0]
+    x, blurred = preprocessing.continuous(pixels, places).flatten(1) - 0.5, covariance + low**2 * identity
+    distances = (x * torch.linalg.solve(blurred, x.T).T).sum(dim=1)
+    exact = 8 + 0.5 * (distances + torch.logdet(2 * math.pi * blurred)) / (4 * math.log(2))
+    error = float((found - exact).std()) / math.sqrt(count)
+    assert abs(float((found - exact).mean())) < 5 * error + 1e-3
+    if estimator == "hutchinson":  # the diagonal is no noise to it
+        assert float(found.mean()) == pytest.approx(float(exact.mean()), rel=0.005)

@@ -19,7 +19,7 @@ from ncsnx.runs.names import step_of
 from ncsnx.runs.parsing import read_json
 from ncsnx.runs.ranges import in_words
 from ncsnx.runs.records import read_records
-from ncsnx.runs.scores import SCORES, ScoreFile
+from ncsnx.runs.scores import SCORES, TABLE_OF_IMAGES, ScoreFile
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PICTURE_LIMIT = 2**28
@@ -163,12 +163,24 @@ def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
         what = without_path(str(error), folder / SCORES).partition("; move it away")[0]
         found.add("damaged", folder / SCORES, what, f"move it away; `ncsnx {command}` measures again")
         return
+    if writer_of(folder) is None:  # else a table may be ahead of its row
+        _examine_tables(found, sweep, command)
     gone = [row["step"] for row in sweep.rows if not _holds(found, row["step"], row["weights_sha256"])]
     if gone and sweep.protocol.get("ensemble", 1) == 1:
         what = f"has scores of weights that aren't there any more, of steps {in_words(sorted(gone))}"
         found.add(
             "gone", folder, what, "nothing need be done: they are kept for the plot, and --ckpt best leaves them out"
         )
+
+
+def _examine_tables(found: Examination, sweep: ScoreFile, command: str) -> None:
+    """The values of each image, of a sweep that keeps them."""
+    for row in sweep.rows:
+        match row.get(TABLE_OF_IMAGES):
+            case {"file": str(name), "sha256": str(sha256)} if Path(name).name == name:
+                table = sweep.folder / name
+                if (problem := _hash_problem(found, table, sha256, reading.RECORDS_LIMIT)) is not None:
+                    found.add("damaged", table, problem, f"the same `ncsnx {command}` measures this checkpoint again")
 
 
 def _examine_leftovers(found: Examination, place: Path, inside: Iterable[reading.Entry], command: str) -> None:
