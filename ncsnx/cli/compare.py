@@ -32,8 +32,13 @@ def compare_command(
         str, typer.Option("--samplers", metavar="TAGS", help="all, or some with commas: cas,dpmpp-sde.")
     ] = "all",
     evaluations: Annotated[
-        str, typer.Option("--evaluations", metavar="COUNTS", help="How many evaluations each is tried with.")
-    ] = "6,10,20",
+        str | None,
+        typer.Option(
+            "--evaluations",
+            metavar="COUNTS",
+            help="How many evaluations each is tried with. [6,8,10,20 and a twelfth of the own sampler's]",
+        ),
+    ] = None,
     ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
     n: Annotated[int, typer.Option("--n", help="Images of each trial.")] = 1000,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=100, help="Trials of each setting.")] = 3,
@@ -75,7 +80,7 @@ def compare_command(
                 f"{others[0].path}: only features.FIELD=VALUE can be given here; --samplers says what is tried"
             )
         tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
-        tried = settings(place.experiment(), tags, _counts(evaluations))
+        tried = settings(place.experiment(), tags, None if evaluations is None else _counts(evaluations))
 
         from ncsnx.cli.judging import Judge
         from ncsnx.evaluation.comparison import recommended

@@ -39,7 +39,7 @@ from ncsnx.sampling import SampleRequest, ScoreModel, draw
 from ncsnx.sampling.build import expected_evaluations, state_count
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import DivergedError, never_stop
-from ncsnx.sampling.settings import typed
+from ncsnx.sampling.settings import LEAST_SAVING, typed
 from ncsnx.sampling.state import State
 from ncsnx.work import Advance
 
@@ -47,8 +47,6 @@ VERSION = 1
 """Of what is measured: rises with any change of a number."""
 _VALUES = ("broken", "evaluations", "seconds")
 """Of each image of a trial."""
-LEAST_SAVING = 12
-"""By so much fewer evaluations than the experiment's own sampler takes, at the least, is called fast."""
 
 
 @attrs.frozen(eq=False, kw_only=True)

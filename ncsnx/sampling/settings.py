@@ -30,8 +30,10 @@ from ncsnx.config.variants import Config, tag_of
 from ncsnx.errors import UsageError
 from ncsnx.sampling.build import evaluations
 
-EVALUATIONS = (6, 10, 20)
-"""How many evaluations a sampler of few steps is tried with."""
+EVALUATIONS = (6, 8, 10, 20)
+"""How many evaluations a sampler of few steps is tried with, at the least."""
+LEAST_SAVING = 12
+"""By so much fewer evaluations than the experiment's own sampler takes, at the least, is called fast."""
 
 _Settings = Callable[[int, "_Grids"], list[GridSampler]]
 
@@ -45,7 +47,8 @@ class _Grids:
     whole: Grid
     """Karras's, from σ_1 to σ_L."""
     inner: Grid
-    """Karras's between σ_1/4 and 5 σ_L: where what images look like is decided."""
+    """Karras's between σ_1/4 and 5 σ_L: where what images look like is decided; ρ = 9, for more steps at small σ, where
+    noise may be left."""
     snr: float
     """Of a Langevin step as in the experiment's own annealing."""
     any_sigma: bool
@@ -53,10 +56,10 @@ class _Grids:
 
 
 def settings(
-    experiment: Experiment, tags: Sequence[str] | None = None, counts: Sequence[int] = EVALUATIONS
+    experiment: Experiment, tags: Sequence[str] | None = None, counts: Sequence[int] | None = None
 ) -> list[Sampler]:
     """The experiment's own sampler first, then for each of the tags (None: all) what is tried with so many evaluations,
-    and the adaptive solver with two tolerances.
+    and the adaptive solver with two tolerances. counts: None for those of `default_counts`.
 
     Networks that are conditional on their trained levels get those levels only. Raises UsageError for a tag without
     settings.
@@ -67,11 +70,17 @@ def settings(
     grids = _grids(experiment)
     found: list[Sampler] = [experiment.sampler]
     for tag in known if tags is None else tags:
-        for count in counts:
+        for count in default_counts(experiment) if counts is None else counts:
             for one in _TRIED[tag](count, grids):
                 if one not in found and _is_possible(one, experiment, grids) and (evaluations(one, 0) or 0) <= count:
                     found.append(one)
     return found
+
+
+def default_counts(experiment: Experiment) -> list[int]:
+    """Of evaluations: a few small ones, and the largest number that would be called fast."""
+    own = evaluations(experiment.sampler, experiment.schedule.levels) or 0
+    return sorted({*EVALUATIONS, max(own // LEAST_SAVING, EVALUATIONS[0])})
 
 
 def typed(sampler: Sampler) -> str:
@@ -95,7 +104,8 @@ def _grids(experiment: Experiment) -> _Grids:
     any_sigma = not isinstance(experiment.model, NCSN | NCSNDeeper)
     snr = math.sqrt(own.step_size / 2) / schedule.sigma_min if isinstance(own, AnnealedLangevin) else 0.16
     high, low = schedule.sigma_max / 4, 5 * schedule.sigma_min
-    inner = Karras(sigma_max=float(f"{high:.3g}"), sigma_min=float(f"{low:.3g}")) if high > low else Karras()
+    ends = {"sigma_max": float(f"{high:.3g}"), "sigma_min": float(f"{low:.3g}")} if high > low else {}
+    inner = Karras(rho=9.0, **ends)
     if not any_sigma:
         return _Grids(TrainedLevels(), TrainedLevels(), TrainedLevels(), snr, any_sigma)
     return _Grids(Exponential(), Karras(), inner, float(f"{snr:.3g}"), any_sigma)

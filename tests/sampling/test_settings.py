@@ -8,7 +8,7 @@ from ncsnx.config.sampler import GridSampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
 from ncsnx.sampling.build import evaluations
-from ncsnx.sampling.settings import EVALUATIONS, settings, typed
+from ncsnx.sampling.settings import default_counts, settings, typed
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "bedroom128", "cifar10_ncsn"])
@@ -20,10 +20,15 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
     for sampler in (own, *others):
         assert apply_sampler_overrides(experiment, parse_overrides(typed(sampler).split())).sampler == sampler
     counts = {evaluations(sampler, experiment.schedule.levels) for sampler in others}
-    assert counts <= {None, *range(5, max(EVALUATIONS) + 1)}
+    assert counts <= {None, *range(5, max(default_counts(experiment)) + 1)}
     assert (None in counts) == (name != "cifar10_ncsn"), "the adaptive solver goes between the trained levels"
     if name == "cifar10_ncsn":
         assert all(isinstance(one, GridSampler) and one.grid == TrainedLevels() for one in others)
+
+
+def test_a_twelfth_of_the_own_evaluations_is_tried_too() -> None:
+    counts = {name: default_counts(resolve(name).experiment) for name in ("digits", "cifar10")}
+    assert counts == {"digits": [6, 8, 10, 20], "cifar10": [6, 8, 10, 20, 1161 // 12]}
 
 
 def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
