@@ -32,7 +32,12 @@ def compare_command(
         str, typer.Option("--samplers", metavar="TAGS", help="all, or some with commas: cas,dpmpp-sde.")
     ] = "all",
     evaluations: Annotated[
-        str, typer.Option("--evaluations", metavar="COUNTS", help="How many evaluations each is tried with.")
+        str,
+        typer.Option(
+            "--evaluations",
+            metavar="COUNTS",
+            help="How many evaluations each is tried with; ode: two tolerances instead.",
+        ),
     ] = "6,10,20",
     ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
     n: Annotated[int, typer.Option("--n", help="Images of each trial.")] = 1000,
@@ -238,7 +243,9 @@ def _show(messages: "Messages", rows: "Sequence[tuple[Sampler, Row]]", found: "F
         words = " ".join(word.removeprefix("sampler.") for word in row["words"].split()[1:])
         mark = "fast" if found is not None and sampler == found.sampler else ""
         broken = f"{100 * row['broken']:.2f} %"
-        return [row["sampler"], words, f"{row['evaluations']:,.0f}", distance, broken, number(row["seconds"]), mark]
+        evaluations = "" if row["evaluations"] is None else f"{row['evaluations']:,.0f}"
+        seconds = "" if row["seconds"] is None else number(row["seconds"])
+        return [row["sampler"], words, evaluations, distance, broken, seconds, mark]
 
     metric = rows[0][1]["metric"]
     titles = ["sampler", "settings", "evaluations", f"{metric} ± spread", "broken", "s/image", ""]
