@@ -45,7 +45,8 @@ def compare_command(
     features: options.Features = None,
     reference: options.Reference = None,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
+        int,
+        typer.Option("--batch-size", help="Images at once; changes an image by rounding at most (ode: its errors)."),
     ] = 64,
     runs: options.Runs = None,
     data: options.DataFolder = None,
