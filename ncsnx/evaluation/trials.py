@@ -71,17 +71,12 @@ def _trial(row: Row) -> Trial | None:
     seed, broken = row.get("seed"), value(row, "broken")
     if type(seed) is not int or not 0 <= seed < _SEEDS or broken is None or not 0 <= broken <= 1:
         return None
-    if row.get("distance") is not None:
-        if not all(_is_amount(row, key) for key in ("distance", "evaluations", "seconds")):
+    diverged = row.get("distance") is None  # then it may lack both of the others
+    for key, least in (("distance", 0), ("evaluations", 1), ("seconds", 0)):
+        number = value(row, key)
+        if not (number is not None and number >= least) and not (diverged and row.get(key) is None):
             return None
-    elif any(row.get(key) is not None and not _is_amount(row, key) for key in ("evaluations", "seconds")):
-        return None  # a trial that diverged may lack both
     try:
         return Trial(structure(row["sampler"], Sampler), seed, row)
     except (NcsnxError, KeyError, TypeError):
         return None
-
-
-def _is_amount(row: Row, key: str) -> bool:
-    number = value(row, key)
-    return number is not None and number >= 0

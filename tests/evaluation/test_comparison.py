@@ -99,6 +99,7 @@ def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommend
         {"broken": 2},
         {"broken": None},
         {"seconds": -1},
+        {"evaluations": 0},
         {"evaluations": -1},
         {"evaluations": None},
         {"seconds": None},
