@@ -36,7 +36,8 @@ def compare_command(
         typer.Option(
             "--evaluations",
             metavar="COUNTS",
-            help="How many evaluations each is tried with. [6,8,10,20 and a twelfth of the own sampler's]",
+            help="How many evaluations each is tried with (ode: two tolerances instead). "
+            "[6,8,10,20 and a twelfth of the own sampler's]",
         ),
     ] = None,
     ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
@@ -243,7 +244,9 @@ def _show(messages: "Messages", rows: "Sequence[tuple[Sampler, Row]]", found: "F
         words = " ".join(word.removeprefix("sampler.") for word in row["words"].split()[1:])
         mark = "fast" if found is not None and sampler == found.sampler else ""
         broken = f"{100 * row['broken']:.2f} %"
-        return [row["sampler"], words, f"{row['evaluations']:,.0f}", distance, broken, number(row["seconds"]), mark]
+        evaluations = "" if row["evaluations"] is None else f"{row['evaluations']:,.0f}"
+        seconds = "" if row["seconds"] is None else number(row["seconds"])
+        return [row["sampler"], words, evaluations, distance, broken, seconds, mark]
 
     metric = rows[0][1]["metric"]
     titles = ["sampler", "settings", "evaluations", f"{metric} ± spread", "broken", "s/image", ""]

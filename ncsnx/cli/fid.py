@@ -45,7 +45,8 @@ def fid_command(
     ] = False,
     keep_images: Annotated[bool, typer.Option("--keep-images", help="Write every image as a PNG.")] = False,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
+        int,
+        typer.Option("--batch-size", help="Images at once; changes an image by rounding at most (ode: its errors)."),
     ] = 64,
     runs: options.Runs = None,
     data: options.DataFolder = None,
@@ -144,9 +145,12 @@ class _Columns:
         kernel = [kernel_distance_name(features)] if self._sweep.reference.sample is not None else []
         covered = ["precision", "recall"] if self._precision_recall else []
         score = [inception_score_name(features)] if self._inception_score else []
-        return ["step", self._sweep.metric, *kernel, *covered, *score]
+        taken = ["evaluations"] if self._sweep.evaluations is None else []
+        return ["step", self._sweep.metric, *kernel, *covered, *score, *taken]
 
     def cells(self, row: "Row") -> list[str]:
+        from ncsnx.runs.scores import value
+
         cells = [f"{row['step']:,}", _cell(row, "score", "error")]
         if self._sweep.reference.sample is not None:
             cells.append(_cell(row, "kernel_distance", "kernel_distance_error"))
@@ -154,6 +158,9 @@ class _Columns:
             cells += [_share(row, "precision"), _share(row, "recall")]
         if self._inception_score:
             cells.append(_cell(row, "inception_score", "inception_score_spread"))
+        if self._sweep.evaluations is None:  # a solver that chooses its steps
+            taken = value(row, "evaluations")
+            cells.append("" if taken is None else f"{taken:,.0f}")
         return cells
 
 

@@ -31,7 +31,8 @@ def sample_command(
     n: Annotated[int, typer.Option("--n", help="Number of images; of rows, with --interpolate.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Image i depends on the seed and i alone.")] = 0,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
+        int,
+        typer.Option("--batch-size", help="Images at once; changes an image by rounding at most (ode: its errors)."),
     ] = 64,
     interpolate: Annotated[
         int | None, typer.Option("--interpolate", metavar="K", help="Rows of K images that change from left to right.")
@@ -106,14 +107,12 @@ def _sample(
 ) -> "SampleFolder":
     from ncsnx.runs.lock import folder_lock
     from ncsnx.sampling import open_output
-    from ncsnx.sampling.build import evaluations_in_words
     from ncsnx.sampling.sample import default_folder
 
     folder = default_folder(model, request) if out is None else out
     output = open_output(folder, model, request, note=note, overwrite=overwrite)
     what = f"{request.n:,} rows of {request.columns}" if request.interpolate else f"{request.n:,} images"
-    each = evaluations_in_words(model.evaluations)
-    source = f"{model.source.path}, step {model.step:,} ({model.weights}), {each} each"
+    source = f"{model.source.path}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
     if output.complete:
         messages.info(f"{what} from {source}: they are there already")
     else:

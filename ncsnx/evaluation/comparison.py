@@ -21,13 +21,14 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
+from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images
 from ncsnx.evaluation.metrics import distance_name
 from ncsnx.evaluation.reference import Reference
 from ncsnx.evaluation.roughness import is_broken
 from ncsnx.evaluation.sweep import unnamed
-from ncsnx.evaluation.trials import Trials
+from ncsnx.evaluation.trials import Trials, is_trial
 from ncsnx.images import to_uint8
 from ncsnx.runs import atomic
 from ncsnx.runs.fast import TRIALS, FastSampler
@@ -36,7 +37,7 @@ from ncsnx.runs.parts import Part, assembled, done_indices, write_part
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, value
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
-from ncsnx.sampling.build import expected_evaluations, state_count
+from ncsnx.sampling.build import evaluations, state_count
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import DivergedError, never_stop
 from ncsnx.sampling.settings import LEAST_SAVING, typed
@@ -124,20 +125,24 @@ class Comparison:
     ) -> Row:
         """One trial; an interrupted one goes on after its last finished batch, and those are kept until `settle`.
 
-        A sampler that leaves the finite has no distance, and all images broken. Raises NcsnxError.
+        A sampler that leaves the finite has no distance, and all images broken; what it took isn't said where only a
+        sampling that ends shows it. Raises NcsnxError.
         """
         parts = self._parts(sampler, seed)
         row: Row = {"sampler": unstructure(sampler), "seed": seed, "runtime": self.model.runtime.facts()}
         try:
             self._draw(sampler, seed, parts, check_stop, advance)
         except DivergedError:
-            count = expected_evaluations(sampler, self.model.experiment.schedule.levels)
-            return {**row, "distance": None, "broken": 1.0, "evaluations": count, "seconds": 0.0}
+            count = evaluations(sampler, self.model.experiment.schedule.levels)
+            return {**row, "distance": None, "broken": 1.0, "evaluations": count, "seconds": None}
         with at_once():
             found = assembled(parts, self.n)
             distance = frechet_distance_of_images(found["features"], self.reference.mean, self.reference.covariance)
-        means = found["values"].double().mean(dim=0).tolist()
-        return {**row, "distance": distance, **dict(zip(_VALUES, means, strict=True))}
+        means = dict(zip(_VALUES, found["values"].double().mean(dim=0).tolist(), strict=True))
+        row |= {"distance": distance, **means, "evaluations": _whole(means["evaluations"])}
+        if not is_trial(row):  # somebody else wrote them
+            raise NcsnxError(f"{parts} holds numbers that no trial gives; remove it and repeat the command")
+        return row
 
     def settle(self, sampler: Sampler, seed: int) -> None:
         """Removes the batches of a trial that is kept."""
@@ -188,7 +193,7 @@ class Comparison:
         return {
             "sampler": tag_of(type(sampler)),
             "steps": sampler.steps if isinstance(sampler, GridSampler) else None,
-            "evaluations": _mean(found, "evaluations"),
+            "evaluations": _whole(_mean(found, "evaluations")),
             "distance": statistics.fmean(distances) if whole else None,
             "spread": statistics.stdev(distances) if whole and len(distances) > 1 else None,
             "broken": _mean(found, "broken"),
@@ -208,8 +213,11 @@ def recommended(
 ) -> FastSampler | None:
     """The nearest to the data of those with a twelfth of the own sampler's evaluations that break no more images.
 
-    None where there is none.
+    None where there is none, or where nobody knows how many evaluations the own sampler takes: a solver that chooses
+    its steps, and diverged.
     """
+    if own["evaluations"] is None:
+        return None
     whole = [
         (sampler, row)
         for sampler, row in rows
@@ -225,4 +233,11 @@ def recommended(
 
 
 def _mean(found: Sequence[Row], key: str) -> float | None:
-    return statistics.fmean(value(one, key) or 0.0 for one in found) if found else None
+    """Over the trials that know it."""
+    known = [number for one in found if (number := value(one, key)) is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _whole(number: float | None) -> float | None:
+    """The number, as an integer where it is one: a mean of equal counts is a count."""
+    return int(number) if number is not None and number.is_integer() else number

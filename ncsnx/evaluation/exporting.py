@@ -15,7 +15,6 @@ from ncsnx.runs.card import UNKNOWN_LICENSE, Picture, Score, card
 from ncsnx.runs.export import Export, ExportConfig, export_config, write_export
 from ncsnx.runs.folder import Run
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
-from ncsnx.sampling.build import evaluations_in_words
 from ncsnx.sampling.model import SavedWeights
 from ncsnx.work import UNSEEN, Work
 
@@ -113,7 +112,7 @@ def export_checkpoint(
     text = card(
         config,
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-        evaluations=evaluations_in_words(model.evaluations),
+        evaluations=model.evaluations_in_words,
         license=license,
         scores=recorded.scores,
         picture=None if samples is None else Picture(images=samples.count, seed=_SEED),

@@ -40,10 +40,13 @@ from ncsnx.runs.scores import Row, ScoreFile
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, state_count
 from ncsnx.sampling.build import evaluations_in_words
+from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
-from ncsnx.sampling.state import Score
+from ncsnx.sampling.state import Score, State
 
+_TAKEN = "evaluations"
+"""In parts and rows: what an image took, of a solver that chooses its steps; the protocol holds any other count."""
 VERSION = 1
 """Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
 version aren't taken for rows of this one."""
@@ -59,7 +62,7 @@ class SweepRequest:
     """Images of each checkpoint."""
     seed: int = 0
     batch_size: int = 64
-    """Images at once; they don't depend on it, but for rounding."""
+    """Images at once; they don't depend on it, but for rounding, and the error of an adaptive solver."""
     ensemble: int = 1
     """Checkpoints whose scores are averaged: the last so many up to each."""
     keep_images: bool = False
@@ -131,9 +134,12 @@ class Sweep:
         sampler = tag_of(type(self.experiment.sampler))
         members = f", scores of {self.request.ensemble} checkpoints averaged" if self.request.ensemble > 1 else ""
         weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
+        count = self.evaluations
+        each = evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
+        each = each if count is None else f"{count:,} evaluations"  # of all members
         return (
             f"{self.request.n:,} images a checkpoint from seed {self.request.seed}, {weights} weights{members}, "
-            f"sampler {sampler} with {evaluations_in_words(self.evaluations)} an image; features: {self.features.name} "
+            f"sampler {sampler} with {each} an image; features: {self.features.name} "
             f"({self.features.facts['sha256'][:8]}); reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]})"
         )
@@ -192,6 +198,12 @@ class Sweep:
         parts = self._parts(candidate, scores)
         images = _ImageWriter(parts / "images") if self.request.keep_images else None
         missing = self._missing(parts, images, advance)
+        taken = EvaluationCounter()
+
+        def on_state(batch: Sequence[int], state: State) -> None:
+            taken(batch, state)
+            advance()
+
         batches = draw(
             models[0],
             self.request.images,
@@ -199,7 +211,7 @@ class Sweep:
             score=mean_score(models),
             data=self.data,
             check_stop=check_stop,
-            on_state=lambda batch, state: advance(),
+            on_state=on_state,
         )
         for batch, drawn in batches:
             pixels = to_uint8(drawn)
@@ -207,10 +219,14 @@ class Sweep:
                 images(batch, pixels)
             found = self.features(pixels)
             tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
+            if self.evaluations is None:
+                count = taken.of(batch) * self.request.ensemble
+                tensors[_TAKEN] = torch.full((len(batch), 1), float(count))
             write_part(parts, Part(torch.tensor(batch, dtype=torch.int64), tensors))
         with at_once():  # distances of 10,000 images take minutes
             whole = assembled(parts, self.request.n)
-            return self._row(candidate, whole["features"], whole.get("logits"))
+            row = self._row(candidate, whole["features"], whole.get("logits"))
+            return row | {key: float(each.double().mean()) for key, each in whole.items() if key == _TAKEN}
 
     def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
         """Puts kept images in their place and removes the batches of a candidate whose row is kept."""
@@ -234,6 +250,7 @@ class Sweep:
 
         def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
             names = {"features", "logits"} if self.features.has_logits else {"features"}
+            names |= {_TAKEN} if self.evaluations is None else set()
             rows = {shape[0] for shape in shapes.values() if len(shape) == 2}
             return (
                 shapes.keys() == names and rows == {len(indices)} and shapes["features"][-1] == self.features.dimensions

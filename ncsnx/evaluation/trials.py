@@ -12,6 +12,8 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.records import append_record, read_records
 from ncsnx.runs.scores import Row, value
 
+_SEEDS = 2**63
+
 
 @attrs.frozen
 class Trial:
@@ -59,16 +61,21 @@ def missing(samplers: Sequence[Sampler], seeds: int, trials: Trials) -> Iterator
                 yield sampler, seed
 
 
+def is_trial(row: Row) -> bool:
+    """Whether a trial can give such numbers."""
+    return _trial(row) is not None
+
+
 def _trial(row: Row) -> Trial | None:
     """What a line says, if it is one that was measured."""
-    seed, distance = row.get("seed"), row.get("distance")
-    broken, least = value(row, "broken"), [value(row, key) for key in ("seconds", "evaluations")]
-    if type(seed) is not int or seed < 0 or broken is None or not 0 <= broken <= 1:
+    seed, broken = row.get("seed"), value(row, "broken")
+    if type(seed) is not int or not 0 <= seed < _SEEDS or broken is None or not 0 <= broken <= 1:
         return None
-    if any(known is None or known < 0 for known in least):
-        return None
-    if distance is not None and ((known := value(row, "distance")) is None or known < 0):
-        return None
+    diverged = row.get("distance") is None  # then it may lack both of the others
+    for key, least in (("distance", 0), ("evaluations", 1), ("seconds", 0)):
+        number = value(row, key)
+        if not (number is not None and number >= least) and not (diverged and row.get(key) is None):
+            return None
     try:
         return Trial(structure(row["sampler"], Sampler), seed, row)
     except (NcsnxError, KeyError, TypeError):

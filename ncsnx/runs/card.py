@@ -147,8 +147,8 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
     plural = "s" if channels > 1 else ""
     return (
         f"A noise-conditional score network ({network}, {parameters:,} parameters) that generates images of {height}×"
-        f"{width} pixels with {channels} channel{plural}, unconditionally, in {evaluations} of the network an "
-        f"image. These are the {weights} of step {config.step:,}."
+        f"{width} pixels with {channels} channel{plural}, unconditionally, in {evaluations} an image. "
+        f"These are the {weights} of step {config.step:,}."
     )
 
 

@@ -16,7 +16,7 @@ from ncsnx.sampling.state import Constrain, Noise, Score, State
 METHOD = "dopri5"
 """Dormand & Prince's rule of order 5, with the step controlled by that of order 4."""
 MOST_EVALUATIONS = 50_000
-"""A batch that takes more than this gets nowhere."""
+"""A flow that takes more than this from one end to the other gets nowhere."""
 
 
 @torch.no_grad()
@@ -32,9 +32,10 @@ def adaptive_ode(
     """A state at each of the σ, between which the solver takes the steps that the tolerance asks for; the last to 0.
 
     x: (B, C, H, W) with noise of σ_1. tolerance: of a step, on the root mean square over an image's values, absolutely
-    or relative to the value. An evaluation more than the solver takes at each σ after the first, since it starts there
-    anew: constraints and frames need the state. The images of a batch share their steps, those that the most
-    demanding one asks for; so they depend on each other, within the tolerance. Raises DivergedError.
+    or relative to the value. Two evaluations more at each σ between the first and the last than without a stop, since
+    the solver starts there anew: constraints and frames need the state. The images of a batch share their steps, those
+    that the most demanding one asks for; so they depend on each other, by the error of the whole flow, which the
+    tolerance of a step doesn't bound. Raises DivergedError.
     """
     evaluate = Evaluations(score, constrain)
     for sigma, sigma_next in pairwise(sigmas):
@@ -90,7 +91,9 @@ def solve(
             )
         found = slope(sigma, state)
         if not bool(torch.isfinite(found).all()):
-            raise DivergedError(f"at σ = {sigma:.3g} the slope of the flow isn't finite")
+            raise DivergedError(
+                f"at σ = {sigma:.3g} the slope of the flow isn't finite; try a smaller tolerance, or another checkpoint"
+            )
         return found
 
     ends = torch.tensor([start, end], dtype=torch.float64)

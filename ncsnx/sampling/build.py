@@ -67,9 +67,11 @@ def expected_evaluations(config: Sampler, levels: int) -> int:
     return _GUESSED_EVALUATIONS if count is None else count
 
 
-def evaluations_in_words(count: int | None) -> str:
+@singledispatch
+def evaluations_in_words(config: Sampler, levels: int) -> str:
     """Evaluations an image, for people."""
-    return "as many evaluations as the tolerance asks for" if count is None else f"{count:,} evaluations"
+    count = evaluations(config, levels)
+    return "an adaptive number of evaluations" if count is None else f"{count:,} evaluations"
 
 
 @build_sampler.register
@@ -135,6 +137,11 @@ def _(config: ProbabilityFlowODE) -> SamplerFunction:
 @evaluations.register
 def _(config: ProbabilityFlowODE, levels: int) -> None:
     return None
+
+
+@evaluations_in_words.register
+def _(config: ProbabilityFlowODE, levels: int) -> str:
+    return f"an adaptive number of evaluations (tolerance {config.tolerance:g})"
 
 
 @state_count.register

@@ -24,7 +24,7 @@ from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.source import Source, open_source
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.build import evaluations, expected_evaluations, state_count
+from ncsnx.sampling.build import evaluations, evaluations_in_words, expected_evaluations, state_count
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -80,6 +80,11 @@ class ScoreModel:
     def expected_evaluations(self) -> int:
         """`evaluations`, or a guess."""
         return expected_evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+
+    @property
+    def evaluations_in_words(self) -> str:
+        """`evaluations`, for people."""
+        return evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
 
     @property
     def states(self) -> int:

@@ -62,12 +62,17 @@ def settings(
     and the adaptive solver with two tolerances. counts: None for those of `default_counts`.
 
     Networks that are conditional on their trained levels get those levels only. Raises UsageError for a tag without
-    settings.
+    settings, and for the adaptive solver by its tag where the network can't take it.
     """
     known = [*_TRIED]
     if unknown := [tag for tag in tags or () if tag not in known]:
         raise UsageError(f"--samplers {quoted(','.join(unknown))}: expected all, or some of {', '.join(known)}")
     grids = _grids(experiment)
+    if "ode" in (tags or ()) and not grids.any_sigma:
+        raise UsageError(
+            f"--samplers ode: it goes between the trained levels, and {tag_of(type(experiment.model))} knows no other "
+            "σ; leave it out"
+        )
     found: list[Sampler] = [experiment.sampler]
     for tag in known if tags is None else tags:
         for count in default_counts(experiment) if counts is None else counts:

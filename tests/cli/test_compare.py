@@ -6,10 +6,15 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
-from ncsnx.config import ConsistentAnnealed
+from ncsnx.config import ConsistentAnnealed, ProbabilityFlowODE
+from ncsnx.config.canonical import digest
+from ncsnx.config.codec import unstructure
+from ncsnx.evaluation.classifier_training import DIMENSIONS
 from ncsnx.runs.fast import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run
+from ncsnx.runs.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, start
 
 RUN = "runs/digits"
@@ -58,6 +63,7 @@ def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared:
         ("cas", 2, 2),
         ("dpmpp", 2, 2),
     ]
+    assert all(type(row["evaluations"]) is int for row in rows), "a count stays one"
     for row in rows:
         assert row["seeds"] == 2
         assert row["distance"] > 0
@@ -203,15 +209,18 @@ def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace:
     words = ("compare", "digits", "--samplers", "dpmpp", "--evaluations", "100", "--n", "60", "--seeds", "1")
     words = (*words, "--batch-size", "10", *JUDGE, *CPU)
     place = workplace / RUN / "compare"
+    own = digest(unstructure(Run(workplace / RUN).experiment().sampler))[:16]
+
+    def begun() -> list[Path]:
+        """The batches of the second trial; those of the first one may be about to be removed."""
+        return [part for part in parts(place) if not part.parent.name.startswith(own)]
+
     with start(*words, folder=workplace) as process:
-        # the own sampler's trial is kept at once; of the other one there are some batches
-        while process.poll() is None and not ([*place.glob("*/trials.jsonl")] and 0 < len(parts(place)) < 6):
+        while process.poll() is None and not begun():
             pass
         process.kill()
         process.communicate()
-    begun = parts(place)
-    assert begun
-    assert len(begun) < 6
+    assert 0 < len(begun()) < 6
     rows = {}
     for folder in (workplace, untouched):
         result = command(*words, "--json", folder=folder)
@@ -222,6 +231,50 @@ def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace:
         assert not parts(folder / RUN / "compare"), "nothing of a trial is left that is kept"
     assert rows[workplace] == rows[untouched]
     assert command("doctor", "digits", folder=workplace).code == 0
+
+
+def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(compared: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(compared, tmp_path / "work"))
+    (place,) = [path for path in (folder / RUN / "compare").iterdir() if path.is_dir()]
+    diverged = {"distance": None, "broken": 1.0, "evaluations": None, "seconds": None}
+    trials = [json.loads(line) for line in (place / "trials.jsonl").read_text().splitlines()]
+    trials += [{**trials[0], **diverged, "sampler": unstructure(ProbabilityFlowODE()), "seed": seed} for seed in (0, 1)]
+    (place / "trials.jsonl").write_text("".join(json.dumps(trial) + "\n" for trial in trials))
+    result = command("compare", "digits", *SMALL, "--json", folder=folder)
+    assert result.code == 0, result.err
+    row = json.loads(result.out)[-1]
+    assert (row["sampler"], row["broken"]) == ("ode", 1.0)
+    assert [row[key] for key in ("distance", "spread", "evaluations", "seconds")] == [None] * 4
+    shown = command("compare", "digits", *SMALL, folder=folder)
+    assert shown.code == 0, shown.err
+    assert "diverged" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((-1.0, 3.0, 1.0), "holds numbers that no trial gives; remove it and repeat the command"),
+        ((7.0, 3.0, 1.0), "holds numbers that no trial gives; remove it and repeat the command"),
+        ((0.0, float("nan"), 1.0), "holds values that aren't finite; remove it and repeat the command"),
+    ],
+)
+def test_batches_that_somebody_else_wrote_become_no_trial(
+    compared: Path, tmp_path: Path, values: tuple[float, ...], words: str
+) -> None:
+    folder = Path(shutil.copytree(compared, tmp_path / "work"))
+    (place,) = [path for path in (folder / RUN / "compare").iterdir() if path.is_dir()]
+    lines = (place / "trials.jsonl").read_text().splitlines(keepends=True)
+    (place / "trials.jsonl").write_text("".join(lines[:-1]))
+    last = json.loads(lines[-1])
+    foreign = place / ".parts" / f"{digest(last['sampler'])[:16]}-seed{last['seed']}"
+    tensors = {"features": torch.rand(20, DIMENSIONS), "values": torch.tensor(values).repeat(20, 1)}
+    write_part(foreign, Part(torch.arange(20), tensors))
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert result.code == 1
+    assert words in error(result)
+    assert (place / "trials.jsonl").read_text() == "".join(lines[:-1]), "nothing is kept of them"
+    shutil.rmtree(foreign)
+    assert command("compare", "digits", *SMALL, folder=folder).code == 0
 
 
 def parts(place: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 import signal
 import xml.etree.ElementTree as ElementTree
@@ -121,6 +122,22 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     assert row["error"] == pytest.approx(standard_error(seen, reference.mean, reference.covariance, 0), rel=1e-4)
     assert reference.sample is not None
     assert row["kernel_distance"] == pytest.approx(kernel_distance(seen, reference.sample, 0).value, rel=1e-5)
+
+
+def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_tolerance_in_the_caption(
+    workplace: Path,
+) -> None:
+    solver = ("sampler=ode", "sampler.steps=2", "sampler.tolerance=0.05")
+    result = fid(workplace, "--range", "latest", "--batch-size", "20", *solver, "--json")
+    assert result.code == 0, result.err
+    (row,) = json.loads(result.out)
+    assert "an adaptive number of evaluations (tolerance 0.05) an image" in row["protocol"]["caption"]
+    assert row["protocol"]["evaluations"] is None
+    drawn = command("sample", "digits", "--n", "40", "--batch-size", "20", *solver, *CPU, folder=workplace)
+    (mean,) = re.findall(r"(\d+) evaluations each, in the mean", drawn.err)
+    assert row["evaluations"] == pytest.approx(float(mean), abs=0.5)
+    again = fid(workplace, "--range", "latest", "--batch-size", "20", *solver)
+    assert again.out.splitlines()[0].split()[-1] == "evaluations"
 
 
 def test_a_second_call_measures_nothing_and_prints_equal_numbers(workplace: Path) -> None:

@@ -84,6 +84,10 @@ def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommend
     for others in ([(slow, row(10, 5.0, 0.3))], [(slow, row(19, 5.0, 0))], [(broken, row(6, None, 1.0))]):
         assert recommended(own, others, 7, {}) is None
     assert recommended(own, [(good, row(10, 1.0, 0, seeds=1))], 7, {}) is None, "measured with fewer seeds"
+    diverged = {**row(0, None, 1.0), "evaluations": None}
+    assert recommended(own, [(slow, diverged)], 7, {}) is None
+    assert recommended(diverged, [(good, row(10, 9.0, 0.001))], 7, {}) is None, "a twelfth of what?"
+    assert recommended(own, [(good, {**row(0, 9.0, 0.001), "evaluations": 9.5})], 7, {}) is not None, "a mean"
 
 
 @pytest.mark.parametrize(
@@ -95,10 +99,15 @@ def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommend
         {"broken": 2},
         {"broken": None},
         {"seconds": -1},
+        {"evaluations": 0},
         {"evaluations": -1},
         {"evaluations": None},
+        {"seconds": None},
+        {"distance": None, "evaluations": "many"},
+        {"distance": None, "seconds": -1},
         {"seed": True},
         {"seed": -1},
+        {"seed": 10**300},
         {"seed": "0"},
         {"sampler": {"type": "os.system"}},
         {"sampler": None},

@@ -93,7 +93,7 @@ def test_the_card_says_what_the_model_is_and_where_it_comes_from() -> None:
         "minimal",
         "ncsnv2, 1,234 parameters",
         "images of 8×8 pixels with 1 channel",
-        "in 121 evaluations of the network an image",
+        "in 121 evaluations an image",
         "EMA weights (averaged over the steps, rate 0.999) of step 12",
         "trained for a talk",
         "schedule.sigma_max5.0",

@@ -159,7 +159,7 @@ def test_the_adaptive_solver_counts_what_it_takes_and_gives_a_state_at_each_leve
     assert taken[0] < taken[1]
 
 
-def test_an_image_alone_becomes_what_it_becomes_in_a_batch_within_the_tolerance() -> None:
+def test_an_image_alone_becomes_what_it_becomes_in_a_batch_to_the_error_of_the_solver() -> None:
     config = ProbabilityFlowODE(steps=3, tolerance=1e-4)
     together = run(config, torch.arange(6))[-1].x
     apart = torch.cat([run(config, torch.tensor(part))[-1].x for part in ([0, 1], [2], [3, 4, 5])])

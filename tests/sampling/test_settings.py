@@ -39,3 +39,5 @@ def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
     assert {evaluations(sampler, 24) for sampler in others} == {7}
     with pytest.raises(UsageError, match="--samplers 'ald': expected all, or some of cas, pc, heun"):
         settings(experiment, ["ald"])
+    with pytest.raises(UsageError, match="--samplers ode: it goes between the trained levels, and ncsn knows no other"):
+        settings(resolve("cifar10_ncsn").experiment, ["dpmpp", "ode"])
