@@ -32,7 +32,7 @@ def sample_command(
     seed: Annotated[int, typer.Option("--seed", help="Image i depends on the seed and i alone.")] = 0,
     batch_size: Annotated[
         int,
-        typer.Option("--batch-size", help="Images at once; changes an image by rounding at most (ode: its errors)."),
+        typer.Option("--batch-size", help="Images at once; changes an image by rounding at most."),
     ] = 64,
     interpolate: Annotated[
         int | None, typer.Option("--interpolate", metavar="K", help="Rows of K images that change from left to right.")

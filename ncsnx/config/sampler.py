@@ -157,8 +157,7 @@ class ProbabilityFlowODE(GridSampler):
     """The probability-flow ODE by Dormand & Prince's adaptive rule (Song et al. 2021, section 4.3).
 
     As many evaluations as the tolerance asks for: between the levels of the grid, at which it starts anew, the solver
-    chooses its steps. Those are shared by a batch, so an image depends on the others by the error of the whole flow:
-    of trained digits in two batch sizes, some differ by ten times the tolerance. Keep to one batch size.
+    chooses steps for each image, and evaluates it by itself: slow on a GPU.
     """
 
     tolerance: float = attrs.field(default=1e-3, validator=checks.within(1e-6, 0.1))

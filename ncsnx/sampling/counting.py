@@ -11,13 +11,13 @@ from ncsnx.sampling.state import State
 class EvaluationCounter:
     """Give it to `generate` as on_state."""
 
-    _found: dict[int, tuple[int, int]] = attrs.field(factory=dict, init=False)
+    _found: dict[int, tuple[int, float]] = attrs.field(factory=dict, init=False)
 
     def __call__(self, indices: Sequence[int], state: State) -> None:
         """Of a batch, the last state counts."""
         self._found[indices[0]] = len(indices), state.evaluations
 
-    def of(self, indices: Sequence[int]) -> int:
+    def of(self, indices: Sequence[int]) -> float:
         """Those of an image of a batch that is done."""
         return self._found[indices[0]][1]
 

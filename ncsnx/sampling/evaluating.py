@@ -15,22 +15,18 @@ class Evaluations:
         self._score = score
         self._constrain = constrain
         self._states = 0
-        self.count = 0
+        self.count: float = 0
+        """Of an image, so far; a sampler that makes more of them between two states adds those."""
 
     def __call__(self, x: Tensor, sigma: float) -> tuple[State, Tensor]:
         """The state at x, constrained, and the score there."""
         step = self._states
         if self._constrain is not None:
             x = self._constrain(x, sigma, step)
-        s = self.between(x, sigma)
-        self._states += 1
-        return State(step, sigma, x, denoised=x + sigma**2 * s, evaluations=self.count), s
-
-    def between(self, x: Tensor, sigma: float) -> Tensor:
-        """The score at x, between two states: as it is, and counted."""
         s = self._score(x, sigma)
         self.count += 1
-        return s
+        self._states += 1
+        return State(step, sigma, x, denoised=x + sigma**2 * s, evaluations=self.count), s
 
     def result(self, x: Tensor, sigma: float = 0.0) -> State:
         """The last state: x, with the noise of σ that is left in it."""

@@ -34,8 +34,8 @@ class State:
     """(B, C, H, W), in the network's range (that of the data transform). The last state's is the result."""
     denoised: Tensor
     """x + σ² s(x, σ), the mean of what could have become x (Tweedie's formula); in the last state x."""
-    evaluations: int
-    """Network evaluations per image so far."""
+    evaluations: float
+    """Network evaluations per image so far; the mean over the batch, where each image takes a number of its own."""
 
 
 class SamplerFunction(Protocol):

@@ -32,7 +32,7 @@ def sample_grid(
     assert experiment.snapshots is not None
     n = experiment.snapshots.n
     total = state_count(experiment.sampler, len(network.noise_levels)) * -(-n // BATCH_SIZE)
-    done = evaluations = earlier = 0
+    done, evaluations, earlier = 0, 0.0, 0.0
 
     def report(batch: Sequence[int], state: State) -> None:
         nonlocal done, evaluations, earlier
@@ -40,7 +40,7 @@ def sample_grid(
         if state.step == 0:
             earlier = evaluations
         evaluations = earlier + state.evaluations
-        progress(done, total, evaluations)
+        progress(done, total, round(evaluations))
 
     batches = generate(
         build_sampler(experiment.sampler),
