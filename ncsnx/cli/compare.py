@@ -36,7 +36,7 @@ def compare_command(
         typer.Option(
             "--evaluations",
             metavar="COUNTS",
-            help="How many evaluations each is tried with (ode: two tolerances instead). "
+            help="How many evaluations each is tried with (ode: as many as it takes). "
             "[6,8,10,20 and a twelfth of the own sampler's]",
         ),
     ] = None,
