@@ -212,8 +212,9 @@ def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace:
     own = digest(unstructure(Run(workplace / RUN).experiment().sampler))[:16]
 
     def begun() -> list[Path]:
-        """The batches of the second trial; those of the first one may be about to be removed."""
-        return [part for part in parts(place) if not part.parent.name.startswith(own)]
+        """The batches of the second trial; those of the first one may be being removed."""
+        seconds = [trial for trial in place.glob("*/.parts/*") if not trial.name.startswith(own)]
+        return [part for trial in seconds for part in trial.glob("*-*.safetensors")]
 
     with start(*words, folder=workplace) as process:
         while process.poll() is None and not begun():
