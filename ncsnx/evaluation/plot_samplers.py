@@ -12,9 +12,9 @@ from ncsnx.evaluation import plots
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette but for its yellow, which white paper swallows
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = "osD^vP*"
+# Okabe and Ito's palette with a grey for its yellow, which white paper swallows; one for each sampler
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#777777")
+_MARKERS = "osD^vP*X"
 
 
 @attrs.frozen

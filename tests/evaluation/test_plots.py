@@ -17,7 +17,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 from PIL import Image
 
+from ncsnx.config import Sampler
+from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
+from ncsnx.evaluation import plot_samplers
 from ncsnx.evaluation.plots import LossSeries, ScoreSeries, plot_losses, plot_scores
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -388,3 +391,8 @@ def test_any_number_of_checkpoints_and_levels_makes_a_plot(tmp_path: Path, check
 def test_levels_that_were_not_measured_are_gaps(tmp_path: Path) -> None:
     drawing = losses(tmp_path, 1, 5, best=0, by_level=[[1.0, None, 2.0, math.nan, 3.0]])
     assert len(drawing.marks(BEST_COLOUR)) == 3 + 3  # the star, its likeness and that of the line in legends
+
+
+def test_no_two_samplers_look_alike_in_the_plot_of_a_comparison() -> None:
+    looks = list(zip(plot_samplers._COLOURS, plot_samplers._MARKERS, strict=True))
+    assert len(set(looks)) == len(looks) >= len(variants(Sampler))
