@@ -1,15 +1,18 @@
 """Tensors to pictures: 8-bit values, grids, PNG files and films."""
 
+import importlib.util
 import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ncsnx.errors import UsageError
 from ncsnx.runs.atomic import write_bytes
 
 CELL_PIXELS = 32
@@ -80,3 +83,30 @@ def save_film(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_
     durations = [frame_ms] * len(others) + [last_ms]
     first.save(encoded, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
     write_bytes(path, encoded.getvalue())
+
+
+def require_mp4() -> None:
+    """Raises UsageError where films can't be written as MP4."""
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise UsageError("--mp4 takes the extra film: pip install 'ncsnx[film]'; or leave it out, for a GIF")
+
+
+def save_mp4(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
+    """Writes frames, each (C, H, W) uint8, as an MP4 (H.264), atomically; the last one stands for last_ms.
+
+    Odd widths and heights are filled up by a row of white, since the format has even ones only. Raises UsageError as
+    `require_mp4`, ValueError for no frame.
+    """
+    require_mp4()
+    import imageio.v3
+
+    if not frames:
+        raise ValueError("a film needs at least one frame")
+    shown = [np.asarray(picture(frame).convert("RGB")) for frame in frames]
+    shown += [shown[-1]] * round(last_ms / frame_ms)
+    height, width = shown[0].shape[:2]
+    filled = [np.pad(one, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255) for one in shown]
+    content = imageio.v3.imwrite(
+        "<bytes>", np.stack(filled), extension=".mp4", plugin="FFMPEG", fps=1000 / frame_ms, macro_block_size=2
+    )
+    write_bytes(path, content)

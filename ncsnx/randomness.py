@@ -42,6 +42,7 @@ class Purpose(IntEnum):
     CROP = 16
     PAIRS = 17
     PROBES = 18
+    CONDITION_NOISE = 19
 
 
 def _in_one_word(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:

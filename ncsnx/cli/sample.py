@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ncsnx.cli import options
+from ncsnx.cli import options, tasks
 from ncsnx.cli.session import session
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
+    from ncsnx.inverse.task import Task
     from ncsnx.sampling import SampleFolder, SampleRequest, ScoreModel
     from ncsnx.stopping import StopRequest
 
@@ -28,7 +29,12 @@ def sample_command(
     ckpt: Annotated[
         str | None, typer.Option("--ckpt", help="Of a run: step (150000 or 150k), latest or best. [latest]")
     ] = None,
-    n: Annotated[int, typer.Option("--n", help="Number of images; of rows, with --interpolate.")] = 64,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n", help="Number of images; of rows, with --interpolate; of a task, for each picture. [64; of a task 4]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Image i depends on the seed and i alone.")] = 0,
     batch_size: Annotated[
         int,
@@ -37,8 +43,30 @@ def sample_command(
     interpolate: Annotated[
         int | None, typer.Option("--interpolate", metavar="K", help="Rows of K images that change from left to right.")
     ] = None,
+    between: Annotated[
+        tuple[int, int] | None,
+        typer.Option("--between", metavar="A B", help="Rows from the images of seed A to those of seed B. [one row]"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="K", help="Images of a row of --between. [8]")] = None,
     frames: Annotated[int, typer.Option("--frames", metavar="F", help="Write F pictures of the annealing.")] = 0,
-    film: Annotated[bool, typer.Option("--film", help="Write the annealing as an animated GIF.")] = False,
+    film: Annotated[
+        bool, typer.Option("--film", help="An animated GIF: of the annealing; of rows, from first image to last.")
+    ] = False,
+    mp4: Annotated[bool, typer.Option("--mp4", help="The film as an MP4 (takes the extra ncsnx[film]).")] = False,
+    inpaint: tasks.Inpaint = None,
+    mask: tasks.Mask = None,
+    outpaint: tasks.Outpaint = None,
+    at: tasks.At = None,
+    super_resolve: tasks.SuperResolve = None,
+    factor: tasks.Factor = None,
+    colorize: tasks.Colorize = None,
+    deblur: tasks.Deblur = None,
+    blur: tasks.Blur = None,
+    measure: tasks.Measure = None,
+    operator: tasks.Operator = None,
+    input: tasks.Input = None,
+    noise: tasks.Noise = None,
+    truth: tasks.Truth = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -69,6 +97,7 @@ def sample_command(
 
         from ncsnx.cli.samplers import with_sampler
         from ncsnx.config.overrides import parse_overrides
+        from ncsnx.errors import UsageError
         from ncsnx.runs.folder import Run
         from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
@@ -81,24 +110,69 @@ def sample_command(
         from ncsnx.runtime import Runtime
         from ncsnx.sampling import SampleRequest, load
 
+        typed = tasks.TaskOptions(
+            inpaint=inpaint,
+            mask=mask,
+            outpaint=outpaint,
+            at=at,
+            super_resolve=super_resolve,
+            factor=factor,
+            colorize=colorize,
+            deblur=deblur,
+            blur=blur,
+            measure=measure,
+            operator=operator,
+            input=input,
+            noise=noise,
+            truth=truth,
+        )
         with StopRequest() as stop:
+            task = typed.task(changed.data)
+            if task is not None and (interpolate or between) is not None:
+                raise UsageError(f"--interpolate and --between don't go together with --{task.name}")
+            default = 1 if between is not None else 64 if task is None else 4
+            count = (default if n is None else n) * (1 if task is None else task.count)
+            columns = _columns(between, steps, interpolate, seed)
+            first, other = (seed, None) if between is None else between
             request = SampleRequest(
-                n=n, seed=seed, batch_size=batch_size, interpolate=interpolate, frames=frames, film=film
+                n=count,
+                seed=first,
+                batch_size=batch_size,
+                interpolate=columns,
+                between=other,
+                frames=frames,
+                film=film or mp4,
+                mp4=mp4,
             )
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
                 if ckpt == "best" and isinstance(place, Run):
                     messages.info(f"best: {require_best(place)}")
                 model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
-            output = _sample(messages, model, request, out, data, overwrite, note, stop)
+            output = _sample(messages, model, request, task, out, data, overwrite, note, stop)
         if json:
             messages.json({"folder": str(output.path), **output.protocol})
+
+
+def _columns(between: tuple[int, int] | None, steps: int | None, interpolate: int | None, seed: int) -> int | None:
+    """Of each row, where there are rows. Raises UsageError for options that say two things."""
+    from ncsnx.errors import UsageError
+
+    if between is None:
+        if steps is not None:
+            raise UsageError("--steps goes with --between, which isn't given; training steps are in --ckpt")
+        return interpolate
+    if interpolate is not None or seed != 0:
+        other = "--interpolate" if interpolate is not None else "--seed"
+        raise UsageError(f"--between names both seeds, and --steps the columns; leave {other} out")
+    return 8 if steps is None else steps
 
 
 def _sample(
     messages: "Messages",
     model: "ScoreModel",
     request: "SampleRequest",
+    task: "Task | None",
     out: Path | None,
     data: Path | None,
     overwrite: bool,
@@ -109,9 +183,10 @@ def _sample(
     from ncsnx.sampling import open_output
     from ncsnx.sampling.sample import default_folder
 
-    folder = default_folder(model, request) if out is None else out
-    output = open_output(folder, model, request, note=note, overwrite=overwrite)
-    what = f"{request.n:,} rows of {request.columns}" if request.interpolate else f"{request.n:,} images"
+    folder = default_folder(model, request, task) if out is None else out
+    output = open_output(folder, model, request, task=task, note=note, overwrite=overwrite)
+    alternatives = "" if task is None else f", {request.n // task.count:,} of each of {task.count:,} pictures"
+    what = f"{request.n:,} rows of {request.columns}" if request.interpolate else f"{request.n:,} images{alternatives}"
     source = f"{model.source.path}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
     if output.complete:
         messages.info(f"{what} from {source}: they are there already")
@@ -121,12 +196,30 @@ def _sample(
             missing = len(output.missing())
             again = f", {request.n - missing:,} of them already there" if missing < request.n else ""
             messages.info(f"{what}{again}, from {source}, on {model.runtime.device}")
-            _fill(messages, output, model, request, data, stop)
+            _fill(messages, output, model, request, task, data, stop)
     messages.info(f"images: {output.path / 'images'}")
     messages.info(f"grid:   {output.path / 'grid.png'}")
     if output.protocol["film"]:
-        messages.info(f"film:   {output.path / 'film.gif'}")
+        messages.info(f"film:   {output.film_path}")
+    if task is not None:
+        _show_task(messages, output, task)
     return output
+
+
+def _show_task(messages: "Messages", output: "SampleFolder", task: "Task") -> None:
+    """The grid with what was given, and how well the images agree with that and with the truth."""
+    from safetensors.torch import load_file
+
+    from ncsnx.inverse.picture import draw_task, misfit, psnr_in_words, quality
+    from ncsnx.runs.atomic import write_bytes
+
+    images = load_file(output.samples_path)["samples"]
+    write_bytes(output.path / "grid.png", draw_task(task, images))
+    messages.info(f"what was measured and is again: to {misfit(task, images):.2g} of a coefficient")
+    for row in quality(task, images):
+        mean, single = row["psnr_of_mean"], row["mean_psnr"]
+        if isinstance(mean, float) and isinstance(single, float):
+            messages.info(f"{row['picture']}: PSNR {psnr_in_words(mean)} of the mean, {psnr_in_words(single)} of one")
 
 
 def _fill(
@@ -134,6 +227,7 @@ def _fill(
     output: "SampleFolder",
     model: "ScoreModel",
     request: "SampleRequest",
+    task: "Task | None",
     data: Path | None,
     stop: "StopRequest",
 ) -> None:
@@ -144,7 +238,7 @@ def _fill(
 
     batches = math.ceil(len(output.missing()) / indices_per_batch(request.batch_size, request.columns))
     with progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
-        taken = fill(output, model, request, data=data, check_stop=stop.check, progress=advance)
+        taken = fill(output, model, request, task=task, data=data, check_stop=stop.check, progress=advance)
     if batches and model.evaluations is None:
         messages.info(f"{taken:,.0f} evaluations each, in the mean over what was made now")
     images = request.n * request.columns

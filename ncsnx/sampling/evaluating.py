@@ -29,7 +29,9 @@ class Evaluations:
         return State(step, sigma, x, denoised=x + sigma**2 * s, evaluations=self.count), s
 
     def result(self, x: Tensor, sigma: float = 0.0) -> State:
-        """The last state: x, with the noise of σ that is left in it."""
+        """The last state: x, with the noise of σ that is left in it; constrained where that is none."""
+        if self._constrain is not None and sigma == 0:
+            x = self._constrain(x, 0.0, self._states)
         return State(self._states, sigma, x, denoised=x, evaluations=self.count)
 
 

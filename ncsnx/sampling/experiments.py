@@ -10,9 +10,14 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, Preprocessing, from_unit
 from ncsnx.errors import NcsnxError
 from ncsnx.noise.levels import sigmas
+from ncsnx.randomness import Purpose, Stream
 from ncsnx.sampling.build import first_sigma
 from ncsnx.sampling.draws import Draws, seeded_draws
+from ncsnx.sampling.interpolation import interpolated, second_noise
 from ncsnx.sampling.noise import initial_from_data, initial_normal
+
+_START = 2**32 - 1
+"""The draw of noise that no sampler comes to: where the other end of a row starts."""
 
 
 def starts_from_data(experiment: Experiment) -> bool:
@@ -50,9 +55,37 @@ def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset |
     return Draws(initial=initial, noise=draws.noise)
 
 
+def between_rows(experiment: Experiment, draws: Draws, seed: int, columns: int) -> Draws:
+    """Rows from the images of `draws`, of `seed`, to others, driven by noise of their own.
+
+    Where images start from noise of the first level, that is turned too: of a sampler that draws no other, the row
+    would be one image. Uniform starts and images are kept, as published.
+    """
+    shape = experiment.data.shape
+    other = None
+    if experiment.sampler.start == "noise":
+        sigma, middle = _first_level(experiment)
+        stream = Stream(seed, Purpose.INTERPOLATION_NOISE)
+
+        def other(rows: Tensor) -> Tensor:
+            return middle + sigma * stream.normal(rows, shape, step=_START)
+
+    return interpolated(draws, second_noise(seed, shape), columns, other=other, middle=_first_level(experiment)[1])
+
+
+def between_seeds(experiment: Experiment, first: Draws, second: Draws, columns: int) -> Draws:
+    """Rows from the image of the first draws to that of the second with the same index: both ends are those images."""
+    middle = _first_level(experiment)[1]
+    return interpolated(first, second.noise, columns, other=second.initial, middle=middle)
+
+
 def _noise(experiment: Experiment, seed: int) -> Callable[[Tensor], Tensor]:
     """Normal noise of the sampler's first level around the middle of the data's range."""
-    data = experiment.data
+    sigma, middle = _first_level(experiment)
+    return lambda indices: initial_normal(seed, indices, experiment.data.shape, mean=middle, sigma=sigma)
+
+
+def _first_level(experiment: Experiment) -> tuple[float, float]:
+    """σ of the sampler's first level, and the middle of the data's range."""
     sigma = first_sigma(experiment.sampler, sigmas(experiment.schedule))
-    middle = float(from_unit(torch.tensor(0.5), data))
-    return lambda indices: initial_normal(seed, indices, data.shape, mean=middle, sigma=sigma)
+    return sigma, float(from_unit(torch.tensor(0.5), experiment.data))

@@ -56,7 +56,13 @@ def generate(
     for start in range(0, len(indices), per_batch):
         batch = indices[start : start + per_batch]
         positions = torch.tensor(batch, dtype=torch.int64, device=device)
-        states = sampler(stoppable_score, draws.initial(positions), sigmas, noise=draws.noise(positions))
+        given: Score = stoppable_score
+        condition = None
+        if draws.condition is not None:
+            condition = draws.condition(positions)
+            given = condition.score(stoppable_score)
+        noise = draws.noise(positions)
+        states = sampler(given, draws.initial(positions), sigmas, noise=noise, constrain=condition)
         yield batch, _final(states, batch, on_state)
 
 

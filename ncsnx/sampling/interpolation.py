@@ -33,18 +33,42 @@ class InterpolatedNoise:
         return (theta.cos() * p.unsqueeze(1) + theta.sin() * q.unsqueeze(1)).flatten(0, 1)
 
 
+Start = Callable[[Tensor], Tensor]
+"""(R,) int64 indices of rows → where they start, (R, C, H, W)."""
+
+
 def repeat_rows(x: Tensor, columns: int) -> Tensor:
-    """(R, C, H, W) → (R·columns, C, H, W), each row repeated: all columns of a row start from one x."""
+    """(R, C, H, W) → (R·columns, C, H, W), each row repeated: all columns of a row start from one x, as published."""
     return x.repeat_interleave(columns, dim=0)
 
 
-def interpolated(draws: Draws, q: Callable[[Tensor], Noise], columns: int) -> Draws:
+def turned_rows(x: Tensor, y: Tensor, columns: int, middle: float) -> Tensor:
+    """(R, C, H, W) both → (R·columns, C, H, W): from x to y in equal steps of angle around `middle`.
+
+    Normal noise around the middle stays such noise; the first column is x exactly.
+    """
+    angles = torch.linspace(0, math.pi / 2, columns, dtype=x.dtype, device=x.device)
+    theta = angles.view(1, -1, *[1] * (x.dim() - 1))
+    between = theta.cos() * (x - middle).unsqueeze(1) + theta.sin() * (y - middle).unsqueeze(1) + middle
+    between[:, 0] = x
+    return between.flatten(0, 1)
+
+
+def interpolated(
+    draws: Draws, q: Callable[[Tensor], Noise], columns: int, *, other: Start | None = None, middle: float = 0.0
+) -> Draws:
     """Draws whose rows are those of `draws` (column 0) turned into the noise of q, in `columns` columns.
 
-    q: (R,) int64 indices of rows → their noise.
+    q: (R,) int64 indices of rows → their noise. other: where the last column starts; None: all columns start where the
+    first does, as published. middle: of the range, around which starts are turned.
     """
+
+    def initial(rows: Tensor) -> Tensor:
+        x = draws.initial(rows)
+        return repeat_rows(x, columns) if other is None else turned_rows(x, other(rows), columns, middle)
+
     return Draws(
-        initial=lambda rows: repeat_rows(draws.initial(rows), columns),
+        initial=initial,
         noise=lambda rows: InterpolatedNoise(draws.noise(rows), q(rows), columns),
         columns=draws.columns * columns,
     )

@@ -1,6 +1,6 @@
 """The folder that a sampling writes: it survives interruption, and never mixes two protocols.
 
-    protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif  .parts/
+    protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif (or .mp4)  .parts/
 
 Batches are kept under `.parts/` as they are done. When all are there, samples.safetensors (one tensor
 `samples`, float32 in [0, 1], N×C×H×W) and the pictures are made from them, `protocol.json` gets "complete"
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ncsnx.config.canonical import canonical
 from ncsnx.errors import NcsnxError
-from ncsnx.images import grid, save_film, save_png, square_columns, to_uint8
+from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.runs import reading
 from ncsnx.runs.atomic import reporting, write_bytes, write_json
 from ncsnx.runs.parsing import read_json
@@ -30,7 +30,9 @@ from ncsnx.runs.parts import Part, done_indices, read_parts, write_part
 GRID_IMAGES = 100
 """At most this many images are shown in the grid and in frames."""
 
-_OURS = re.compile(r"protocol\.json|grid\.png|film\.gif|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png")
+_OURS = re.compile(
+    r"protocol\.json|grid\.png|film\.(gif|mp4)|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png"
+)
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
 """What a killed process may leave of a file: see `atomic.temporary_sibling`."""
 _BESIDE = ("made", "complete", "samples_sha256")
@@ -42,8 +44,9 @@ class SampleFolder:
 
     path: the folder, made by `open`. protocol: JSON values that determine the images. shape: (C, H, W) of an
     image. columns: images per index, flattened as row · columns + column. frames: how many frames each batch
-    comes with; frame_files and film: whether they are written one by one, and as a film. made: on what machine and
-    with which remark, for the record; it may differ when a sampling goes on.
+    comes with; frame_files and film: whether they are written one by one, and as a film; of rows, the film goes from
+    their first image to the last and back. mp4: the film as an MP4, not a GIF. made: on what machine and with which
+    remark, for the record; it may differ when a sampling goes on.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class SampleFolder:
         frames: int = 0,
         frame_files: bool = True,
         film: bool = True,
+        mp4: bool = False,
         made: Mapping[str, Any] | None = None,
     ) -> None:
         layout = {
@@ -65,7 +69,8 @@ class SampleFolder:
             "shape": list(shape),
             "frames": frames,
             "frame_files": frame_files and frames > 0,
-            "film": film and frames > 0,
+            "film": film and (frames > 0 or columns > 1),
+            **({"mp4": True} if mp4 else {}),
         }
         self.path = path
         self.made = dict(made or {})
@@ -157,6 +162,11 @@ class SampleFolder:
     def samples_path(self) -> Path:
         """All images, once the folder is complete."""
         return self.path / "samples.safetensors"
+
+    @property
+    def film_path(self) -> Path:
+        """The film, where there is one."""
+        return self.path / ("film.mp4" if self.protocol.get("mp4") else "film.gif")
 
     @property
     def _record_path(self) -> Path:
@@ -268,7 +278,11 @@ class SampleFolder:
                 check_stop()
                 save_png(self.path / "frames" / f"{number:03d}.png", frame)
         if self.protocol["film"]:
-            save_film(self.path / "film.gif", grids)
+            if self.columns > 1:
+                across = images.view(self.count, self.columns, *self.shape)[: self.shown].unbind(dim=1)
+                there = [grid(column, square_columns(len(column))) for column in across]
+                grids = [*there, *there[-2::-1]]
+            (save_mp4 if self.film_path.suffix == ".mp4" else save_film)(self.film_path, grids)
 
     def _make(self, name: str) -> None:
         with reporting(self.path / name):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
@@ -15,6 +15,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
 from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.images import require_mp4
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.process import this_process
@@ -24,13 +25,15 @@ from ncsnx.runs.source import Source
 from ncsnx.sampling.build import build_sampler
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.draws import Draws
-from ncsnx.sampling.experiments import experiment_draws, starts_from_data
+from ncsnx.sampling.experiments import between_rows, between_seeds, experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
 from ncsnx.sampling.generate import generate, ignore_state, never_stop
-from ncsnx.sampling.interpolation import interpolated, second_noise
 from ncsnx.sampling.model import ScoreModel
 from ncsnx.sampling.output import SampleFolder
 from ncsnx.sampling.state import Score, State
+
+if TYPE_CHECKING:
+    from ncsnx.inverse.task import Task
 
 FILM_FRAMES = 40
 """Frames of a film whose number of frames isn't given."""
@@ -47,10 +50,14 @@ class SampleRequest:
     """Images at once; they don't depend on it, but for rounding, and the error of an adaptive solver."""
     interpolate: int | None = None
     """Columns of each row: from one image's noise to another's."""
+    between: int | None = None
+    """The seed of the other ends of rows; None: noise of their own."""
     frames: int = 0
     """Pictures of the annealing, evenly spaced over its states."""
     film: bool = False
-    """Whether the annealing becomes an animated GIF."""
+    """Whether the annealing becomes a film; of rows, the way from their first image to the last and back."""
+    mp4: bool = False
+    """The film as an MP4 in the place of an animated GIF."""
 
     def __attrs_post_init__(self) -> None:
         for name, low, high in (("n", 1, 10_000_000), ("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
@@ -58,7 +65,14 @@ class SampleRequest:
             if not low <= value <= high:
                 raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, not {value}")
         if self.interpolate is not None and not 2 <= self.interpolate <= 1_000:
-            raise UsageError(f"--interpolate must be between 2 and 1000 columns, not {self.interpolate}")
+            option = "interpolate" if self.between is None else "steps"
+            raise UsageError(f"--{option} must be between 2 and 1000 columns, not {self.interpolate}")
+        if self.between is not None and not 0 <= self.between < 2**32:
+            raise UsageError(f"--between takes seeds from 0 to {2**32 - 1}, not {self.between}")
+        if self.mp4:
+            require_mp4()
+        if self.between is not None and self.interpolate is None:
+            raise UsageError("between takes interpolate, the number of columns, too")
         if not (self.frames == 0 or 2 <= self.frames <= 1_000):
             raise UsageError(f"--frames must be between 2 and 1000, not {self.frames}")
 
@@ -76,17 +90,22 @@ def sample(
     batch_size: int = 64,
     sampler: Sampler | None = None,
     interpolate: int | None = None,
+    between: int | None = None,
+    task: "Task | None" = None,
     data: Path | str | None = None,
 ) -> Tensor:
     """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends on the model, the sampler, seed and i alone.
 
     sampler: by default the experiment's. interpolate: K columns; then n counts rows, and the result is (n·K, C, H, W),
-    flattened as row · K + column. data: the folder of the data sets, for a sampler that starts from training images; by
-    default NCSNX_DATA, else ./data. Raises NcsnxError.
+    flattened as row · K + column. between: the seed of the rows' other ends. task: what was measured of P pictures;
+    then n counts alternatives of each, and the result is (P·n, C, H, W), flattened as picture · n + alternative. data:
+    the folder of the data sets, for a sampler that starts from training images; by default NCSNX_DATA, else ./data.
+    Raises NcsnxError.
     """
-    request = SampleRequest(n=n, seed=seed, batch_size=batch_size, interpolate=interpolate)
+    count = n if task is None else n * task.count
+    request = SampleRequest(n=count, seed=seed, batch_size=batch_size, interpolate=interpolate, between=between)
     place = None if data is None else Path(data)
-    batches = draw(_with_sampler(model, sampler), request, range(n), data=place)
+    batches = draw(_with_sampler(model, sampler), request, range(count), task=task, data=place)
     return torch.cat([images.cpu() for _, images in batches])
 
 
@@ -96,20 +115,22 @@ def draw(
     indices: Sequence[int],
     *,
     score: Score | None = None,
+    task: "Task | None" = None,
     data: Path | None = None,
     check_stop: Callable[[], None] = never_stop,
     on_state: Callable[[Sequence[int], State], None] = ignore_state,
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Yields (indices of a batch, its images: (len · columns, C, H, W) in [0, 1], on the model's device).
 
-    indices: which of the request's images (rows, with `interpolate`). score: by default the model's. data: the data
-    folder, for samplers that start from training images. check_stop and on_state as in `generate`. Raises NcsnxError.
+    indices: which of the request's images (rows, with `interpolate`). score: by default the model's. task: what was
+    measured, of as many pictures as divide the request's n. data: the data folder, for samplers that start from
+    training images. check_stop and on_state as in `generate`. Raises NcsnxError.
     """
     batches = generate(
         build_sampler(model.experiment.sampler),
         model.score if score is None else score,
         model.network.noise_levels,
-        _draws(model, request, data),
+        _draws(model, request, data, task),
         indices,
         batch_size=request.batch_size,
         device=model.runtime.device,
@@ -120,23 +141,36 @@ def draw(
         yield batch, to_unit(x, model.experiment.data)
 
 
-def default_folder(model: ScoreModel, request: SampleRequest) -> Path:
+def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> Path:
     """Where samples go when no place is given: named by step, number and seed, and by the rest of the protocol.
 
     In a run, they go into its samples/; of an exported model, which stays as it was exported, into ./samples/NAME.
     Raises NcsnxError where the run's folder for samples leads elsewhere, or ./samples is in the exported folder.
     """
-    mark = digest({**protocol(model, request), "n": request.n, "frames": request.frames, "film": request.film})[:8]
+    mark = digest(
+        {
+            **protocol(model, request, task),
+            "n": request.n,
+            "frames": request.frames,
+            "film": request.film,
+            **({"mp4": True} if request.mp4 else {}),
+        }
+    )[:8]
     kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
+    if task is not None:
+        kind = f"{task.name}-{kind}"
     place = _samples_place(model.source)
     folder = place / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
     refuse_links(place, folder)
     return folder
 
 
-def protocol(model: ScoreModel, request: SampleRequest) -> dict[str, Any]:
+def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> dict[str, Any]:
     """What determines the images, for the record."""
     experiment = model.experiment
+    given: dict[str, Any] = {} if request.between is None else {"between": request.between}
+    if task is not None:
+        given["task"] = task.protocol
     return {
         "run": model.run_name,
         "experiment": experiment.name,
@@ -149,11 +183,18 @@ def protocol(model: ScoreModel, request: SampleRequest) -> dict[str, Any]:
         "seed": request.seed,
         "interpolate": request.interpolate,
         "precision": experiment.precision,
+        **given,
     }
 
 
 def open_output(
-    folder: Path, model: ScoreModel, request: SampleRequest, *, note: str = "", overwrite: bool = False
+    folder: Path,
+    model: ScoreModel,
+    request: SampleRequest,
+    *,
+    task: "Task | None" = None,
+    note: str = "",
+    overwrite: bool = False,
 ) -> SampleFolder:
     """The folder for the samples, new or taken up where an interrupted sampling of the same protocol stopped.
 
@@ -161,13 +202,14 @@ def open_output(
     """
     output = SampleFolder(
         folder,
-        protocol(model, request),
+        protocol(model, request, task),
         count=request.n,
         shape=model.experiment.data.shape,
         columns=request.columns,
         frames=len(_frame_steps(model, request)),
         frame_files=request.frames > 0,
         film=request.film,
+        mp4=request.mp4,
         made={**this_process(), "note": note, "runtime": model.runtime.facts(), "versions": versions()},
     )
     output.open(overwrite=overwrite)
@@ -179,6 +221,7 @@ def fill(
     model: ScoreModel,
     request: SampleRequest,
     *,
+    task: "Task | None" = None,
     data: Path | None = None,
     check_stop: Callable[[], None] = never_stop,
     progress: Callable[[], None] = never_stop,
@@ -200,7 +243,7 @@ def fill(
         taken(batch, state)
         progress()
 
-    images = draw(model, request, output.missing(), data=data, check_stop=check_stop, on_state=on_state)
+    images = draw(model, request, output.missing(), task=task, data=data, check_stop=check_stop, on_state=on_state)
     for batch, made in images:
         output.add(batch, made, recorder.take() if steps else None)
     return taken.mean
@@ -218,7 +261,7 @@ def _samples_place(source: Source) -> Path:
 
 
 def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:
-    return frame_steps(model.states, request.frames or (FILM_FRAMES if request.film else 0))
+    return frame_steps(model.states, request.frames or (FILM_FRAMES if request.film and request.columns == 1 else 0))
 
 
 def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:
@@ -242,13 +285,20 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
     return splits
 
 
-def _draws(model: ScoreModel, request: SampleRequest, data: Path | None) -> Draws:
+def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "Task | None") -> Draws:
     config = model.experiment
     dataset: Dataset | None = None
     if starts_from_data(config):
         splits = _training_data(model, data)
         dataset = splits.train
     draws = experiment_draws(config, request.seed, dataset)
+    if task is not None:
+        if request.interpolate is not None:
+            raise UsageError(f"--interpolate and {task.name} don't go together")
+        condition = task.conditions(config.data, request.seed, request.n // task.count)
+        return attrs.evolve(draws, condition=condition)
     if request.interpolate is None:
         return draws
-    return interpolated(draws, second_noise(request.seed, config.data.shape), request.interpolate)
+    if request.between is None:
+        return between_rows(config, draws, request.seed, request.interpolate)
+    return between_seeds(config, draws, experiment_draws(config, request.between, dataset), request.interpolate)

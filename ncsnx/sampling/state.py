@@ -19,7 +19,17 @@ Noise: TypeAlias = Callable[[int], Tensor]
 """The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
 
 Constrain: TypeAlias = Callable[[Tensor, float, int], Tensor]
-"""(x, σ, step) → x, applied before each evaluation of the score."""
+"""(x, σ, step) → x, applied before each evaluation of the score, and with σ = 0 to a result without noise."""
+
+
+class Conditioning(Protocol):
+    """What is known of a batch of images: a constraint, with what it changes in the score."""
+
+    def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+        """As `Constrain`."""
+
+    def score(self, score: Score) -> Score:
+        """The score given what is known."""
 
 
 @attrs.frozen(eq=False)

@@ -1,0 +1,216 @@
+"""The tasks that `ncsnx sample` can be given, as typed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+import typer
+
+if TYPE_CHECKING:
+    from ncsnx.config.data import Data
+    from ncsnx.inverse.task import Task
+
+_PANEL = "Images that agree with a picture"
+
+Inpaint = Annotated[
+    Path | None,
+    typer.Option("--inpaint", metavar="PICTURE", help="Fill in what --mask says.", rich_help_panel=_PANEL),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option("--mask", metavar="PICTURE", help="Black: known; white: to be filled in.", rich_help_panel=_PANEL),
+]
+Outpaint = Annotated[
+    Path | None,
+    typer.Option("--outpaint", metavar="PICTURE", help="Fill in around a smaller picture.", rich_help_panel=_PANEL),
+]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="X,Y", help="Its upper left corner. [in the middle]", rich_help_panel=_PANEL),
+]
+SuperResolve = Annotated[
+    Path | None,
+    typer.Option("--super-resolve", metavar="PICTURE", help="Enlarge by --factor.", rich_help_panel=_PANEL),
+]
+Factor = Annotated[int | None, typer.Option("--factor", metavar="F", help="A whole number.", rich_help_panel=_PANEL)]
+Colorize = Annotated[
+    Path | None, typer.Option("--colorize", metavar="PICTURE", help="Colour a grey picture.", rich_help_panel=_PANEL)
+]
+Deblur = Annotated[
+    Path | None,
+    typer.Option(
+        "--deblur", metavar="PICTURE", help="Sharpen what a Gaussian of --blur pixels blurred.", rich_help_panel=_PANEL
+    ),
+]
+Blur = Annotated[float | None, typer.Option("--blur", metavar="SIGMA", help="In pixels.", rich_help_panel=_PANEL)]
+Measure = Annotated[
+    Path | None,
+    typer.Option(
+        "--measure", metavar="FILE.npz", help="Fourier measurements: kspace and mask.", rich_help_panel=_PANEL
+    ),
+]
+Operator = Annotated[
+    str | None,
+    typer.Option("--operator", metavar="TAG", help="A task that a package brings, of --input.", rich_help_panel=_PANEL),
+]
+Input = Annotated[Path | None, typer.Option("--input", metavar="FILE", help="For --operator.", rich_help_panel=_PANEL)]
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        "--noise",
+        metavar="STD",
+        help="Standard deviation of the noise in what was measured, where black is 0 and white 1. "
+        "[0; of --deblur what 8 bits round away]",
+        rich_help_panel=_PANEL,
+    ),
+]
+Truth = Annotated[
+    Path | None,
+    typer.Option("--truth", metavar="PICTURE", help="The true picture, to compare with.", rich_help_panel=_PANEL),
+]
+
+
+@attrs.frozen(kw_only=True)
+class TaskOptions:
+    """What was typed."""
+
+    inpaint: Path | None
+    mask: Path | None
+    outpaint: Path | None
+    at: str | None
+    super_resolve: Path | None
+    factor: int | None
+    colorize: Path | None
+    deblur: Path | None
+    blur: float | None
+    measure: Path | None
+    operator: str | None
+    input: Path | None
+    noise: float | None
+    truth: Path | None
+
+    def task(self, data: "Data") -> "Task | None":
+        """The task for images of this data; None where none was typed. Raises UsageError, NcsnxError."""
+        from ncsnx.errors import UsageError
+        from ncsnx.inverse.tasks import with_truth
+
+        kinds: dict[str, tuple[str, ...]] = {
+            "inpaint": ("mask",),
+            "outpaint": (),
+            "super_resolve": ("factor",),
+            "colorize": (),
+            "deblur": ("blur",),
+            "measure": (),
+            "operator": ("input",),
+        }
+        typed = {name for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
+        chosen = [kind for kind in kinds if kind in typed]
+        if len(chosen) > 1:
+            raise UsageError(f"{_option(chosen[0])} and {_option(chosen[1])}: one task at a time")
+        known = {*chosen, *(extra for kind in chosen for extra in (*kinds[kind], "noise", "truth"))}
+        known |= {"at"} if chosen == ["outpaint"] else set()
+        if stray := sorted(typed - known):
+            of = next((kind for kind, extras in kinds.items() if stray[0] in extras), "outpaint")
+            wanted = "a task, such as --inpaint" if stray[0] in ("noise", "truth") else _option(of)
+            raise UsageError(f"{_option(stray[0])} goes with {wanted}, which isn't given")
+        if not chosen:
+            return None
+        for extra in kinds[chosen[0]]:
+            if extra not in typed:
+                raise UsageError(f"{_option(chosen[0])} takes {_option(extra)} too")
+        task = _MAKERS[chosen[0]](self, data)
+        if self.noise is not None:
+            if not 0 <= self.noise <= 10:
+                raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
+            task = attrs.evolve(task, noise=self.noise)
+        return with_truth(task, self.truth)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _corner(text: str | None) -> tuple[int, int] | None:
+    from ncsnx.errors import UsageError
+
+    if text is None:
+        return None
+    words = text.split(",")
+    if len(words) != 2 or not all(word.strip().isdecimal() and len(word) < 7 for word in words):
+        raise UsageError(f"--at {text[:80]!a}: expected two whole numbers with a comma, such as 2,3")
+    return int(words[0]), int(words[1])
+
+
+def _inpaint(typed: TaskOptions, data: "Data") -> "Task":
+    from ncsnx.inverse import tasks
+
+    assert typed.inpaint is not None
+    assert typed.mask is not None
+    return tasks.inpaint(typed.inpaint, typed.mask, data.shape)
+
+
+def _outpaint(typed: TaskOptions, data: "Data") -> "Task":
+    from ncsnx.inverse import tasks
+
+    assert typed.outpaint is not None
+    return tasks.outpaint(typed.outpaint, _corner(typed.at), data.shape)
+
+
+def _super_resolve(typed: TaskOptions, data: "Data") -> "Task":
+    from ncsnx.inverse import tasks
+
+    assert typed.super_resolve is not None
+    assert typed.factor is not None
+    return tasks.super_resolve(typed.super_resolve, typed.factor, data.shape)
+
+
+def _colorize(typed: TaskOptions, data: "Data") -> "Task":
+    from ncsnx.inverse import tasks
+
+    assert typed.colorize is not None
+    return tasks.colorize(typed.colorize, data.shape)
+
+
+def _deblur(typed: TaskOptions, data: "Data") -> "Task":
+    from ncsnx.inverse import tasks
+
+    assert typed.deblur is not None
+    assert typed.blur is not None
+    return tasks.deblur(typed.deblur, typed.blur, data.shape)
+
+
+def _measure(typed: TaskOptions, data: "Data") -> "Task":
+    from ncsnx.config.data import Arrays
+    from ncsnx.inverse import tasks
+
+    assert typed.measure is not None
+    values = (data.low, data.high) if isinstance(data, Arrays) else (0.0, 1.0)
+    return tasks.measure(typed.measure, data.shape, values)
+
+
+def _of_a_package(typed: TaskOptions, data: "Data") -> "Task":
+    from ncsnx.config.variants import load_plugins
+    from ncsnx.errors import UsageError
+    from ncsnx.inverse.tasks import MAKERS
+
+    assert typed.operator is not None
+    assert typed.input is not None
+    load_plugins("ncsnx.runtime")
+    if typed.operator not in MAKERS:
+        there = ", ".join(sorted(MAKERS)) or "none: no installed package registers one"
+        raise UsageError(f"--operator {typed.operator[:80]!a}: unknown; there are {there}")
+    task = MAKERS[typed.operator](typed.input, data.shape)
+    task.operator.check()
+    return task
+
+
+_MAKERS: "dict[str, Callable[[TaskOptions, Data], Task]]" = {
+    "inpaint": _inpaint,
+    "outpaint": _outpaint,
+    "super_resolve": _super_resolve,
+    "colorize": _colorize,
+    "deblur": _deblur,
+    "measure": _measure,
+    "operator": _of_a_package,
+}

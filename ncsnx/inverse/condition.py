@@ -1,0 +1,100 @@
+"""Images that agree with a measurement: what is measured is replaced at each level, as noisy as the level is.
+
+With y = A x + γ n and A = U Σ Vᵀ, the measured coefficient i of x is known up to a deviation of τ_i = γ / s_i, which is
+0 for an exact measurement. At the level σ, following Kawar et al. 2021 (SNIPS, arXiv 2105.14951, section 4), whose
+noise of the level contains that of the measurement:
+
+    σ ≥ τ_i   the coefficient is set to its value + √(σ² − τ_i²) z, which has noise of σ in all;
+    σ < τ_i   it is drawn to its value: the score gets (value − coefficient) / (τ_i² − σ²) along it.
+
+The other directions are left to the sampler. For known pixels and γ = 0 that is the replacement of Song & Ermon 2019
+(arXiv 1907.05600, section 4 and appendix B.3); for other operators the projection of Song et al. 2022 (arXiv
+2111.08005, equation 10).
+
+What it guarantees: the result satisfies an exact measurement exactly. The others of its values are drawn from the
+posterior in the limit of many small Langevin steps at each of many levels (`ald`, or `pc` with many corrector steps).
+A sampler of few steps is nearer to the prior than the posterior is: it never goes back to make what it has drawn agree
+with what was measured (Lugmayr et al. 2022, arXiv 2201.09865).
+"""
+
+from collections.abc import Callable
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.inverse.operators import LinearOperator
+from ncsnx.sampling.state import Noise, Score
+
+_PROJECTIONS = 100
+
+
+@attrs.frozen(eq=False)
+class Measured:
+    """What was measured of each image, in the network's range."""
+
+    operator: LinearOperator
+    values: Tensor
+    """(B, M): the coefficients, Σ⁻¹ Uᵀ y."""
+    deviation: float = 0.0
+    """γ: of the noise in y."""
+
+    @property
+    def deviations(self) -> Tensor:
+        """(M,): τ."""
+        return self.deviation / self.operator.singular_values
+
+
+@attrs.frozen(eq=False)
+class Condition:
+    """Given to a sampler as `constrain`; where the measurement is noisy, its `score` in the place of the score."""
+
+    measured: Measured
+    """Of the batch."""
+    noise: Noise
+    """Apart from the sampler's."""
+    ends: tuple[float, float] | None = None
+    """Black and white in the network's range, beyond which no image goes; None: it has no ends."""
+
+    def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+        """x with the measured coefficients replaced, where the level has at least their noise.
+
+        A result (σ = 0) is brought between black and white too, by projecting on both in turn: where there are such
+        images, it becomes one (von Neumann's alternating projections).
+        """
+        tau = self.measured.deviations.to(x)
+        if sigma > 0:
+            extra = (sigma**2 - tau**2).clamp(min=0).sqrt()
+            return self._replaced(x, tau <= sigma, extra * self.measured.operator.coefficients(self.noise(step)))
+        exact = tau == 0
+        if self.ends is not None and bool(exact.any()):
+            for _ in range(_PROJECTIONS):
+                x = self._replaced(x.clamp(*self.ends), exact)
+        return self._replaced(x, exact)
+
+    def _replaced(self, x: Tensor, which: Tensor, noise: Tensor | float = 0.0) -> Tensor:
+        """x, whose coefficients `which` are the measured values + noise."""
+        operator = self.measured.operator
+        change = self.measured.values.to(x) + noise - operator.coefficients(x)
+        return x + operator.images(torch.where(which, change, 0.0))
+
+    def score(self, score: Score) -> Score:
+        """The score with what draws it to a noisy measurement.
+
+        Where τ² − σ² is less than σ², that is taken: it would be stiffer than a step at the level may be.
+        """
+        if self.measured.deviation == 0:
+            return score
+        operator = self.measured.operator
+
+        def drawn(x: Tensor, sigma: float) -> Tensor:
+            tau = self.measured.deviations.to(x)
+            variance = (tau**2 - sigma**2).clamp(min=sigma**2)
+            away = self.measured.values.to(x) - operator.coefficients(x)
+            return score(x, sigma) + operator.images(torch.where(tau > sigma, away / variance, 0.0))
+
+        return drawn
+
+
+Conditions = Callable[[Tensor], Condition]
+"""Indices of a batch → its condition."""

@@ -1,0 +1,215 @@
+"""`ncsnx sample` with pictures that its images agree with."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+
+import ncsnx
+from ncsnx.inverse import Blurring, Masking
+from ncsnx.inverse.task import Task
+from ncsnx.inverse.tasks import MAKERS, register_task
+from tests.training.tiny import CPU, Result, command, files, overrides
+
+
+@pytest.fixture
+def photos(workplace: Path) -> Path:
+    """A working folder with three digits, a mask of their right half, and what was measured of them."""
+    digits = torch.from_numpy(load_digits().images[:3] / 16)
+    save(workplace / "digits", digits)
+    save(workplace / "small", digits.view(3, 4, 2, 4, 2).mean(dim=(2, 4)))
+    save(workplace / "middles", digits[:, 1:6, 2:6])
+    save(workplace / "blurred", Blurring((1, 8, 8), 0.7).blurred(digits[:, None])[:, 0])
+    mask = torch.zeros(1, 8, 8)
+    mask[:, :, 4:] = 1
+    save(workplace / "masks", mask)
+    measured = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) < 0.5
+    kspace = torch.fft.fft2(digits, norm="ortho") * measured
+    np.savez(workplace / "kspace.npz", kspace=kspace.numpy(), mask=measured.numpy())
+    return workplace
+
+
+def save(folder: Path, pictures: Tensor) -> None:
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray((255 * picture.clamp(0, 1)).round().to(torch.uint8).numpy()).save(folder / f"{number}.png")
+
+
+def pixels(path: Path) -> Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image))
+
+
+def draw(folder: Path, *words: str, out: str = "out") -> Result:
+    return command("sample", "digits", "--out", out, *words, *CPU, folder=folder)
+
+
+def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
+    result = draw(folder, *words, out=out)
+    assert result.code == 0, result.err
+    return load_file(folder / out / "samples.safetensors")["samples"]
+
+
+def error(result: Result) -> str:
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Path) -> None:
+    words = ("--inpaint", "digits", "--mask", "masks/0.png", "--truth", "digits", "--n", "2", "--batch-size", "4")
+    images = drawn(photos, *words)
+    assert images.shape == (6, 1, 8, 8)
+    out = photos / "out"
+    assert set(files(out)) == {
+        "protocol.json",
+        "samples.safetensors",
+        "grid.png",
+        *(f"images/{number:05d}.png" for number in range(6)),
+    }
+    for number in range(6):
+        given = pixels(photos / f"digits/{number // 2}.png")
+        assert torch.equal(pixels(out / f"images/{number:05d}.png")[:, :4], given[:, :4])
+    assert not torch.equal(images[0], images[1])
+    task = json.loads((out / "protocol.json").read_text())["task"]
+    assert (task["name"], task["inputs"]) == ("inpaint", ["0.png", "1.png", "2.png"])
+    said = draw(photos, *words).err
+    assert "6 images, 2 of each of 3 pictures" in said
+    assert "2.png: PSNR" in said
+    with Image.open(out / "grid.png") as grid:
+        assert min(grid.size) > 200
+
+
+def test_an_alternative_depends_on_its_place_alone_and_other_pictures_are_another_protocol(photos: Path) -> None:
+    words = ("--inpaint", "digits", "--mask", "masks/0.png", "--n", "2")
+    whole = drawn(photos, *words)
+    parts = drawn(photos, *words, "--batch-size", "1", out="parts")
+    torch.testing.assert_close(whole, parts, atol=1e-3, rtol=0)
+    save(photos / "others", torch.rand(3, 8, 8))
+    refused = draw(photos, "--inpaint", "others", "--mask", "masks/0.png", "--n", "2")
+    assert refused.code == 1
+    assert "holds samples of another protocol: task.values_sha256 is" in error(refused)
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (("--super-resolve", "small", "--factor", "2"), 3),
+        (("--outpaint", "middles", "--at", "2,1"), 3),
+        (("--measure", "kspace.npz"), 3),
+        (("--deblur", "blurred", "--blur", "0.7"), 3),
+        (("--deblur", "blurred/1.png", "--blur", "0.7", "--noise", "0.05", "sampler=dpmpp-sde"), 1),
+    ],
+)
+def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], count: int) -> None:
+    images = drawn(photos, *words, "--n", "2").double()
+    assert len(images) == 2 * count
+    if words[0] == "--super-resolve":
+        small = torch.stack([pixels(photos / f"small/{number // 2}.png") for number in range(6)])
+        torch.testing.assert_close(
+            images.view(6, 4, 2, 4, 2).mean(dim=(2, 4)), (small / 255).double(), atol=2e-3, rtol=0
+        )
+    if words[0] == "--outpaint":
+        middles = torch.stack([pixels(photos / f"middles/{number // 2}.png") for number in range(6)])
+        torch.testing.assert_close(images[:, 0, 1:6, 2:6], (middles / 255).double(), atol=1e-6, rtol=0)
+    if words[0] == "--measure":
+        with np.load(photos / "kspace.npz") as arrays:
+            kspace, mask = torch.from_numpy(arrays["kspace"]), torch.from_numpy(arrays["mask"])
+        again = torch.fft.fft2(images[:, 0], norm="ortho")[:, mask]
+        # a hardly trained network leaves the range far behind, and comes back by so many projections
+        torch.testing.assert_close(again, kspace.repeat_interleave(2, 0)[:, mask], atol=3e-2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "code"),
+    [
+        (("--inpaint", "digits"), "--inpaint takes --mask too", 2),
+        (("--mask", "masks"), "--mask goes with --inpaint, which isn't given", 2),
+        (("--truth", "digits"), "--truth goes with a task, such as --inpaint", 2),
+        (("--at", "1,1", "--inpaint", "digits", "--mask", "masks"), "--at goes with --outpaint", 2),
+        (("--colorize", "digits", "--deblur", "digits"), "--colorize and --deblur: one task at a time", 2),
+        (("--colorize", "digits"), "--colorize takes a model of images with 3 channels; this one's have 1", 2),
+        (("--inpaint", "nothing.png", "--mask", "masks"), "can't read nothing.png: No such file", 1),
+        (("--inpaint", "small", "--mask", "masks"), "expected a picture of 8×8 pixels (height × width), found 4×4", 1),
+        (("--inpaint", "digits", "--mask", "digits/0.png"), "expected black (known) and white (to be filled in)", 1),
+        (("--inpaint", "coloured.png", "--mask", "masks"), "coloured.png: expected a picture in grey", 1),
+        (("--inpaint", "text.png", "--mask", "masks"), "text.png: isn't a picture of a known kind", 1),
+        (("--inpaint", "empty", "--mask", "masks"), "empty: expected a picture, or a folder of pictures", 1),
+        (("--super-resolve", "small", "--factor", "3"), "a factor of 3 doesn't divide images of 8×8 pixels", 1),
+        (("--super-resolve", "small", "--factor", "1"), "--factor must be at least 2", 2),
+        (("--outpaint", "digits"), "expected a picture smaller than 8×8", 1),
+        (("--outpaint", "middles", "--at", "5,5"), "--at 5,5: a picture of 5×4 pixels there leaves the 8×8", 2),
+        (("--outpaint", "middles", "--at", "5"), "expected two whole numbers with a comma", 2),
+        (("--deblur", "blurred", "--blur", "0"), "a blur of 0 pixels", 1),
+        (("--deblur", "blurred", "--blur", "1", "--noise", "-1"), "--noise must be between 0 and 10", 2),
+        (("--measure", "text.png"), "text.png: expected a .npz of arrays", 1),
+        (("--measure", "other.npz"), "expected the arrays kspace and mask", 1),
+        (("--measure", "real.npz"), "expected kspace to be complex", 1),
+        (("--measure", "nan.npz"), "kspace holds values that aren't finite", 1),
+        (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown", 2),
+        (("--inpaint", "digits", "--mask", "masks", "--truth", "masks"), "--truth masks: 1 pictures for 3 inputs", 2),
+        (("--inpaint", "digits", "--mask", "masks", "--interpolate", "4"), "don't go together", 2),
+    ],
+)
+def test_mistakes_get_one_line(photos: Path, words: tuple[str, ...], told: str, code: int) -> None:
+    (photos / "text.png").write_text("no picture")
+    (photos / "empty").mkdir()
+    Image.new("RGB", (8, 8), (200, 20, 20)).save(photos / "coloured.png")
+    ones = np.ones((8, 8))
+    np.savez(photos / "other.npz", x=ones)
+    np.savez(photos / "real.npz", kspace=ones, mask=ones)
+    np.savez(photos / "nan.npz", kspace=ones * complex("nan"), mask=ones)
+    result = draw(photos, *words, "--n", "1")
+    assert told in error(result)
+    assert result.code == code
+    assert not (photos / "out").exists()
+
+
+def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = torch.zeros(1, 8, 8, dtype=torch.bool)
+    known[:, :4] = True
+
+    def top_half(path: Path, shape: tuple[int, int, int]) -> Task:
+        operator = Masking(known)
+        return Task(name="top-half", operator=operator, values=operator.coefficients(pixels(path)[None, None] / 255))
+
+    monkeypatch.setattr("ncsnx.inverse.tasks.MAKERS", MAKERS)
+    register_task("top-half")(top_half)
+    try:
+        images = drawn(photos, "--operator", "top-half", "--input", "digits/1.png", "--n", "3")
+    finally:
+        del MAKERS["top-half"]
+    given = pixels(photos / "digits/1.png") / 255
+    torch.testing.assert_close(images[:, 0, :4], given[:4].expand(3, 4, 8), atol=1e-6, rtol=0)
+    model = ncsnx.load(photos / "runs/digits")
+    again = ncsnx.sample(model, n=3, task=top_half(photos / "digits/1.png", (1, 8, 8)))
+    torch.testing.assert_close(images, again, atol=1e-3, rtol=0)
+
+
+def test_half_erased_digits_are_recovered_far_above_chance(here: Path) -> None:
+    """By nearest neighbours among the digits that the network was trained on; the known half alone is not enough."""
+    words = ("model.width=16", "batch_size=64", "steps=400", "checkpoint_every=400", "eval_every=400", "log_every=400")
+    fields = overrides(*words, "snapshots=none", "schedule.levels=12", "sampler.steps_per_level=3", "ema.rate=0.98")
+    trained = command("train", "digits", *fields, *CPU, folder=here)
+    assert trained.code == 0, trained.err
+    data = load_digits()
+    images, labels = torch.from_numpy(data.images / 16).float(), torch.from_numpy(data.target)
+    model = ncsnx.load(here / "runs/digits")
+    held_out = torch.arange(1498, 1797)[:100]
+    known = torch.zeros(1, 8, 8, dtype=torch.bool)
+    known[:, :, :4] = True
+    operator = Masking(known)
+    task = Task(name="inpaint", operator=operator, values=operator.coefficients(images[held_out, None]))
+    filled = ncsnx.sample(model, n=2, batch_size=200, task=task)
+    classifier = KNeighborsClassifier(1).fit(images[:1498].flatten(1).numpy(), labels[:1498].numpy())
+    guessed = torch.from_numpy(classifier.predict(filled.flatten(1).numpy())).view(100, 2)
+    right = float((guessed == labels[held_out][:, None]).double().mean())
+    # chance is 0.1; 0.5 is eight standard errors of 100 digits above it
+    assert right > 0.5
+    assert float((filled[::2] - filled[1::2]).abs().amax(dim=(1, 2, 3)).min()) > 0.05, "alternatives differ"

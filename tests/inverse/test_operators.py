@@ -1,0 +1,162 @@
+"""Each operator is what it says it is: against the definition, written out."""
+
+import math
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking, MatrixOperator
+
+GENERATOR = torch.Generator().manual_seed(0)
+MASK = torch.rand(3, 6, 8, generator=GENERATOR) < 0.4
+FREQUENCIES = torch.rand(6, 8, generator=GENERATOR) < 0.4
+
+
+@attrs.frozen(eq=False)
+class TopHalf(LinearOperator):
+    """That of the documentation."""
+
+    shape: tuple[int, int, int]
+
+    @property
+    def singular_values(self) -> Tensor:
+        channels, height, width = self.shape
+        return torch.ones(channels * (height // 2) * width)
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        return x[:, :, : self.shape[1] // 2].flatten(1)
+
+    def images(self, c: Tensor) -> Tensor:
+        channels, height, width = self.shape
+        return functional.pad(c.view(-1, channels, height // 2, width), (0, 0, 0, height - height // 2))
+
+
+OPERATORS: dict[str, LinearOperator] = {
+    "mask": Masking(MASK),
+    "averaging": Averaging((3, 6, 8), 2),
+    "graying": Graying((3, 6, 8)),
+    "blurring": Blurring((3, 6, 8), 0.8),
+    "strong blurring": Blurring((1, 12, 8), 2.5),
+    "fourier, real": Fourier((1, 6, 8), FREQUENCIES),
+    "fourier, odd": Fourier((1, 5, 7), torch.rand(5, 7, generator=GENERATOR) < 0.3),
+    "fourier, complex": Fourier((2, 6, 8), FREQUENCIES),
+    "matrix": MatrixOperator((1, 3, 4), torch.randn(5, 12, generator=GENERATOR)),
+    "of a user": TopHalf((2, 5, 4)),
+}
+
+
+def pictures(operator: LinearOperator, count: int = 3) -> Tensor:
+    return torch.rand(count, *operator.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
+def test_its_directions_are_orthonormal_and_what_is_replaced_is_measured_exactly(operator: LinearOperator) -> None:
+    operator.check()
+    x, other = pictures(operator), pictures(operator).flip(0)
+    replaced = x + operator.images(operator.coefficients(other) - operator.coefficients(x))
+    torch.testing.assert_close(operator.measure(replaced), operator.measure(other))
+    # the projection on the null space keeps what isn't measured
+    torch.testing.assert_close(
+        replaced - operator.images(operator.coefficients(replaced)), x - operator.images(operator.coefficients(x))
+    )
+    torch.testing.assert_close(operator.measure(operator.pseudo_inverse(operator.measure(x))), operator.measure(x))
+
+
+def test_masking_knows_the_pixels_of_the_mask() -> None:
+    operator, x = OPERATORS["mask"], pictures(OPERATORS["mask"])
+    torch.testing.assert_close(operator.pseudo_inverse(operator.measure(x)), x * MASK)
+
+
+def test_averaging_measures_the_mean_of_each_square() -> None:
+    operator, x = Averaging((3, 6, 8), 2), pictures(OPERATORS["averaging"])
+    means = x.view(3, 3, 3, 2, 4, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(operator.measure(x), means.flatten(1))
+    torch.testing.assert_close(operator.pseudo_inverse(operator.measure(x))[:, :, ::2, 1::2], means)
+
+
+def test_graying_measures_the_luma() -> None:
+    operator, x = OPERATORS["graying"], pictures(OPERATORS["graying"])
+    luma = 0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2]
+    torch.testing.assert_close(operator.measure(x), luma.flatten(1))
+
+
+@pytest.mark.parametrize("sigma", [0.8, 2.5])
+def test_blurring_is_the_gaussian_filter_with_mirrored_edges(sigma: float) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    operator = Blurring((1, 12, 8), sigma)
+    x = pictures(operator)
+    expected = ndimage.gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="reflect", radius=math.ceil(6 * sigma))
+    torch.testing.assert_close(operator.blurred(x), torch.from_numpy(expected))
+    # what it measures is the blurred picture, but for the frequencies that are next to nothing
+    seen = operator.images(operator.measure(x))
+    torch.testing.assert_close(seen, operator.blurred(x), atol=3e-2, rtol=0)
+    assert len(operator.singular_values) < 12 * 8 or sigma < 1
+
+
+@pytest.mark.parametrize("name", ["fourier, real", "fourier, odd", "fourier, complex"])
+def test_fourier_measurements_are_those_of_the_unitary_transform(name: str) -> None:
+    operator = OPERATORS[name]
+    assert isinstance(operator, Fourier)
+    x = pictures(operator)
+    whole = torch.complex(x[:, 0], x[:, 1] if operator.shape[0] == 2 else torch.zeros_like(x[:, 0]))
+    spectrum = torch.fft.fft2(whole, norm="ortho") * operator.measured
+    torch.testing.assert_close(operator.of_spectrum(spectrum), operator.coefficients(x))
+
+
+def test_a_matrix_measures_what_it_says() -> None:
+    operator = OPERATORS["matrix"]
+    assert isinstance(operator, MatrixOperator)
+    x = pictures(operator)
+    y = x.flatten(1) @ operator.matrix.double().T
+    torch.testing.assert_close(operator.of_measurement(y), operator.measure(x))
+    torch.testing.assert_close(
+        operator.matrix.double() @ operator.pseudo_inverse(operator.measure(x)).flatten(1).T, y.T
+    )
+
+
+def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
+    class Doubled(TopHalf):
+        def coefficients(self, x: Tensor) -> Tensor:
+            return 2 * super().coefficients(x)
+
+    class Longer(TopHalf):
+        def images(self, c: Tensor) -> Tensor:
+            return super().images(c)[:, :, 1:]
+
+    class Blind(TopHalf):
+        @property
+        def singular_values(self) -> Tensor:
+            return 0 * super().singular_values
+
+    class Skewed(TopHalf):
+        def coefficients(self, x: Tensor) -> Tensor:
+            return super().coefficients(x) + x[:, :, -1:].sum()
+
+    for kind, told in (
+        (Doubled, "aren't orthonormal"),
+        (Longer, r"gave \(2, 2, 4, 4\) instead of"),
+        (Blind, "must be above 0"),
+        (Skewed, "must be the transpose"),
+    ):
+        with pytest.raises(NcsnxError, match=told):
+            kind((2, 5, 4)).check()
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Averaging((1, 8, 8), 3), "a factor of 3 doesn't divide images of 8×8"),
+        (lambda: Graying((1, 8, 8)), "3 weights of channels for images of 1"),
+        (lambda: Blurring((1, 8, 8), 0.0), "a blur of 0 pixels"),
+        (lambda: Fourier((3, 8, 8), torch.ones(8, 8, dtype=torch.bool)), "1 or 2 channels, not 3"),
+        (lambda: Fourier((1, 8, 8), torch.ones(8, 4, dtype=torch.bool)), "frequencies of"),
+        (lambda: MatrixOperator((1, 2, 2), torch.ones(3, 5)), "for images of 4 values"),
+    ],
+)
+def test_what_does_not_fit_the_images_is_refused(make: "object", told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        make()  # type: ignore[operator]
