@@ -97,6 +97,10 @@ FROZEN = {
         [[2976655068, 2619195010], [3826786476, 2779495442], [4176096489, 1608433367]],
         [[-0.6603941, -0.5451304], [-0.289315, -0.3835803], [-0.166997, 0.1680654]],
     ),
+    Purpose.CONDITION_NOISE: (
+        [[2731855734, 864295661], [193918176, 3280213044], [1326675074, 1439341274]],
+        [[0.2869343, 0.9069699], [0.2145268, -2.4798193], [-0.7812856, 1.3187604]],
+    ),
 }
 FROZEN_POSITIONS = torch.tensor([0, 1, 2**40 + 5])
 
@@ -152,7 +156,7 @@ def test_the_first_values_of_every_purpose_are_frozen(purpose: Purpose, device: 
 
 def test_the_numbers_of_the_purposes_are_frozen() -> None:
     assert [purpose.name for purpose in Purpose] == [purpose.name for purpose in FROZEN]
-    assert [int(purpose) for purpose in Purpose] == list(range(1, 19))
+    assert [int(purpose) for purpose in Purpose] == list(range(1, 20))
 
 
 @pytest.mark.parametrize("device", DEVICES)
