@@ -45,8 +45,7 @@ def fid_command(
     ] = False,
     keep_images: Annotated[bool, typer.Option("--keep-images", help="Write every image as a PNG.")] = False,
     batch_size: Annotated[
-        int,
-        typer.Option("--batch-size", help="Images at once; changes an image by rounding at most."),
+        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
     ] = 64,
     runs: options.Runs = None,
     data: options.DataFolder = None,

@@ -37,8 +37,7 @@ def sample_command(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Image i depends on the seed and i alone.")] = 0,
     batch_size: Annotated[
-        int,
-        typer.Option("--batch-size", help="Images at once; changes an image by rounding at most."),
+        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
     ] = 64,
     interpolate: Annotated[
         int | None, typer.Option("--interpolate", metavar="K", help="Rows of K images that change from left to right.")
@@ -216,10 +215,9 @@ def _show_task(messages: "Messages", output: "SampleFolder", task: "Task") -> No
     images = load_file(output.samples_path)["samples"]
     write_bytes(output.path / "grid.png", draw_task(task, images))
     messages.info(f"what was measured and is again: to {misfit(task, images):.2g} of a coefficient")
-    for row in quality(task, images):
-        mean, single = row["psnr_of_mean"], row["mean_psnr"]
-        if isinstance(mean, float) and isinstance(single, float):
-            messages.info(f"{row['picture']}: PSNR {psnr_in_words(mean)} of the mean, {psnr_in_words(single)} of one")
+    for found in quality(task, images):
+        mean, one = psnr_in_words(found.of_mean), psnr_in_words(found.of_one)
+        messages.info(f"{found.picture}: PSNR {mean} of the mean, {one} of one")
 
 
 def _fill(

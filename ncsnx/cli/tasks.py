@@ -1,6 +1,5 @@
 """The tasks that `ncsnx sample` can be given, as typed."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,7 +118,7 @@ class TaskOptions:
         for extra in kinds[chosen[0]]:
             if extra not in typed:
                 raise UsageError(f"{_option(chosen[0])} takes {_option(extra)} too")
-        task = _MAKERS[chosen[0]](self, data)
+        task = _made(self, data)
         if self.noise is not None:
             if not 0 <= self.noise <= 10:
                 raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
@@ -142,75 +141,38 @@ def _corner(text: str | None) -> tuple[int, int] | None:
     return int(words[0]), int(words[1])
 
 
-def _inpaint(typed: TaskOptions, data: "Data") -> "Task":
-    from ncsnx.inverse import tasks
-
-    assert typed.inpaint is not None
-    assert typed.mask is not None
-    return tasks.inpaint(typed.inpaint, typed.mask, data.shape)
-
-
-def _outpaint(typed: TaskOptions, data: "Data") -> "Task":
-    from ncsnx.inverse import tasks
-
-    assert typed.outpaint is not None
-    return tasks.outpaint(typed.outpaint, _corner(typed.at), data.shape)
-
-
-def _super_resolve(typed: TaskOptions, data: "Data") -> "Task":
-    from ncsnx.inverse import tasks
-
-    assert typed.super_resolve is not None
-    assert typed.factor is not None
-    return tasks.super_resolve(typed.super_resolve, typed.factor, data.shape)
-
-
-def _colorize(typed: TaskOptions, data: "Data") -> "Task":
-    from ncsnx.inverse import tasks
-
-    assert typed.colorize is not None
-    return tasks.colorize(typed.colorize, data.shape)
-
-
-def _deblur(typed: TaskOptions, data: "Data") -> "Task":
-    from ncsnx.inverse import tasks
-
-    assert typed.deblur is not None
-    assert typed.blur is not None
-    return tasks.deblur(typed.deblur, typed.blur, data.shape)
-
-
-def _measure(typed: TaskOptions, data: "Data") -> "Task":
+def _made(typed: TaskOptions, data: "Data") -> "Task":
+    """The one task that was typed, with what it takes. Raises UsageError, NcsnxError."""
     from ncsnx.config.data import Arrays
     from ncsnx.inverse import tasks
 
-    assert typed.measure is not None
-    values = (data.low, data.high) if isinstance(data, Arrays) else (0.0, 1.0)
-    return tasks.measure(typed.measure, data.shape, values)
+    match typed:
+        case TaskOptions(inpaint=Path() as picture, mask=Path() as mask):
+            return tasks.inpaint(picture, mask, data.shape)
+        case TaskOptions(outpaint=Path() as picture):
+            return tasks.outpaint(picture, _corner(typed.at), data.shape)
+        case TaskOptions(super_resolve=Path() as picture, factor=int(factor)):
+            return tasks.super_resolve(picture, factor, data.shape)
+        case TaskOptions(colorize=Path() as picture):
+            return tasks.colorize(picture, data.shape)
+        case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
+            return tasks.deblur(picture, sigma, data.shape)
+        case TaskOptions(measure=Path() as file):
+            return tasks.measure(file, data.shape, (data.low, data.high) if isinstance(data, Arrays) else (0.0, 1.0))
+        case TaskOptions(operator=str(tag), input=Path() as file):
+            return _of_a_package(tag, file, data)
+    raise AssertionError(f"no task is made of {typed}")
 
 
-def _of_a_package(typed: TaskOptions, data: "Data") -> "Task":
+def _of_a_package(tag: str, file: Path, data: "Data") -> "Task":
     from ncsnx.config.variants import load_plugins
     from ncsnx.errors import UsageError
     from ncsnx.inverse.tasks import MAKERS
 
-    assert typed.operator is not None
-    assert typed.input is not None
     load_plugins("ncsnx.runtime")
-    if typed.operator not in MAKERS:
+    if tag not in MAKERS:
         there = ", ".join(sorted(MAKERS)) or "none: no installed package registers one"
-        raise UsageError(f"--operator {typed.operator[:80]!a}: unknown; there are {there}")
-    task = MAKERS[typed.operator](typed.input, data.shape)
+        raise UsageError(f"--operator {tag[:80]!a}: unknown; there are {there}")
+    task = MAKERS[tag](file, data.shape)
     task.operator.check()
     return task
-
-
-_MAKERS: "dict[str, Callable[[TaskOptions, Data], Task]]" = {
-    "inpaint": _inpaint,
-    "outpaint": _outpaint,
-    "super_resolve": _super_resolve,
-    "colorize": _colorize,
-    "deblur": _deblur,
-    "measure": _measure,
-    "operator": _of_a_package,
-}

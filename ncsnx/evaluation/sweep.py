@@ -62,7 +62,7 @@ class SweepRequest:
     """Images of each checkpoint."""
     seed: int = 0
     batch_size: int = 64
-    """Images at once; they don't depend on it, but for rounding, and the error of an adaptive solver."""
+    """Images at once; they don't depend on it, but for rounding."""
     ensemble: int = 1
     """Checkpoints whose scores are averaged: the last so many up to each."""
     keep_images: bool = False

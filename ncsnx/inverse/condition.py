@@ -17,8 +17,6 @@ A sampler of few steps is nearer to the prior than the posterior is: it never go
 with what was measured (Lugmayr et al. 2022, arXiv 2201.09865).
 """
 
-from collections.abc import Callable
-
 import attrs
 import torch
 from torch import Tensor
@@ -94,7 +92,3 @@ class Condition:
             return score(x, sigma) + operator.images(torch.where(tau > sigma, away / variance, 0.0))
 
         return drawn
-
-
-Conditions = Callable[[Tensor], Condition]
-"""Indices of a batch → its condition."""

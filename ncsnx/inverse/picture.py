@@ -1,13 +1,13 @@
 """The picture of a task: what was given, its alternatives, their mean and spread, and the truth, with PSNR."""
 
 import io
-from collections.abc import Sequence
+import statistics
 
-import torch
+import attrs
 from torch import Tensor
 
 from ncsnx.images import picture, to_uint8
-from ncsnx.inverse.task import Task
+from ncsnx.inverse.task import Task, psnr
 
 ROWS, COLUMNS = 12, 6
 """At most so many pictures, and alternatives of each, are shown."""
@@ -24,13 +24,14 @@ def draw_task(task: Task, images: Tensor) -> bytes:
     from matplotlib.figure import Figure
 
     alternatives = images.view(task.count, -1, *images.shape[1:]).float()
-    cells = [_row(task, number, alternatives[number]) for number in range(min(task.count, ROWS))]
+    truths = [None] * task.count if task.truth is None else task.truth
+    shown = list(zip(task.shown(), alternatives, truths, strict=True))[:ROWS]
+    cells = [_row(*parts) for parts in shown]
     width, height = len(cells[0]) * (_CELL_IN + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
     figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
     places = figure.subplots(len(cells), len(cells[0]), squeeze=False).flat
     for axes, (title, image, below) in zip(places, [cell for row in cells for cell in row], strict=True):
-        shown = picture(to_uint8(image))
-        axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.imshow(picture(to_uint8(image)), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_axis_off()
         axes.set_title(title, fontsize=_POINTS, pad=2)
         axes.text(0.5, -0.03, below, transform=axes.transAxes, ha="center", va="top", fontsize=_POINTS)
@@ -40,45 +41,43 @@ def draw_task(task: Task, images: Tensor) -> bytes:
     return content.getvalue()
 
 
-def _row(task: Task, number: int, alternatives: Tensor) -> list[tuple[str, Tensor, str]]:
+def _row(given: Tensor, alternatives: Tensor, truth: Tensor | None) -> list[tuple[str, Tensor, str]]:
     """(title, image, PSNR) of each cell of a picture's row."""
-    mean = alternatives.mean(dim=0)
+
+    def cell(title: str, image: Tensor) -> tuple[str, Tensor, str]:
+        return title, image, "" if truth is None else psnr_in_words(psnr(image[None], truth[None])[0])
+
     spread = alternatives.std(dim=0, correction=0)
-    shown = alternatives[:COLUMNS]
-    truth = None if task.truth is None else task.truth[number]
-    cells = [("given", task.shown()[number], "")]
-    cells += [(str(place), image, _quality(task, number, image)) for place, image in enumerate(shown)]
     # a spread of half the range is the most that values in [0, 1] can have
-    cells += [("mean", mean, _quality(task, number, mean)), ("spread × 2", 2 * spread, "")]
-    return cells if truth is None else [*cells, ("truth", truth, "")]
+    ends = [cell("mean", alternatives.mean(dim=0)), ("spread × 2", 2 * spread, "")]
+    shown = [cell(str(place), image) for place, image in enumerate(alternatives[:COLUMNS])]
+    return [("given", given, ""), *shown, *ends, *([] if truth is None else [("truth", truth, "")])]
 
 
-def _quality(task: Task, number: int, image: Tensor) -> str:
+@attrs.frozen
+class Quality:
+    """How near to the truth the images of a picture are, as PSNR in dB."""
+
+    picture: str
+    of_mean: float
+    """Of the mean of the alternatives."""
+    of_one: float
+    """The mean of the alternatives' own."""
+
+
+def quality(task: Task, images: Tensor) -> list[Quality]:
+    """Of each picture; nothing without a truth. images: (P·n, C, H, W) in [0, 1]."""
     if task.truth is None:
-        return ""
-    alone = Task(name=task.name, operator=task.operator, values=task.values[:1], truth=task.truth[number : number + 1])
-    (decibels,) = alone.psnr(image[None]) or [0.0]
-    return psnr_in_words(decibels)
-
-
-def quality(task: Task, images: Tensor) -> Sequence[dict[str, float | str | None]]:
-    """Of each picture: its name, the PSNR of the mean and the mean PSNR of its alternatives; None without a truth."""
+        return []
     alternatives = images.view(task.count, -1, *images.shape[1:]).float()
-    means = task.psnr(alternatives.mean(dim=1))
-    single = [task.psnr(alternatives[:, place]) for place in range(alternatives.shape[1])]
     names = task.pictures or tuple(str(number) for number in range(task.count))
     return [
-        {
-            "picture": name,
-            "psnr_of_mean": None if means is None else means[number],
-            "mean_psnr": None if means is None else sum(values[number] for values in single if values) / len(single),
-        }
-        for number, name in enumerate(names)
+        Quality(name, psnr(some.mean(dim=0, keepdim=True), truth[None])[0], statistics.fmean(psnr(some, truth[None])))
+        for name, some, truth in zip(names, alternatives, task.truth, strict=True)
     ]
 
 
 def misfit(task: Task, images: Tensor) -> float:
     """The largest difference between a measured coefficient and that of its images, (P·n, C, H, W) in [0, 1]."""
-    alternatives = images.view(task.count, -1, *images.shape[1:])
-    found = [task.operator.coefficients(alternatives[:, place].double()) for place in range(alternatives.shape[1])]
-    return float(torch.stack([(one - task.values).abs() for one in found]).max())
+    wanted = task.values.repeat_interleave(len(images) // task.count, dim=0)
+    return float((task.operator.coefficients(images.double()) - wanted).abs().max())

@@ -86,12 +86,11 @@ class Task:
 
         return condition
 
-    def psnr(self, images: Tensor) -> list[float] | None:
-        """Of (P, C, H, W) images in [0, 1] against the truth: peak signal to noise in dB, of each picture."""
-        if self.truth is None:
-            return None
-        errors = (images.double() - self.truth.double()).square().flatten(1).mean(dim=1)
-        return [math.inf if error == 0 else -10 * math.log10(error) for error in errors.tolist()]
+
+def psnr(images: Tensor, truth: Tensor) -> list[float]:
+    """Peak signal to noise of each image, in dB: (B, C, H, W) both, in [0, 1]; infinite where they are equal."""
+    errors = (images.double() - truth.double()).square().flatten(1).mean(dim=1)
+    return [math.inf if error == 0 else -10 * math.log10(error) for error in errors.tolist()]
 
 
 def _size(shape: tuple[int, ...]) -> str:

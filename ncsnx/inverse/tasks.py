@@ -1,6 +1,7 @@
 """The tasks that pictures in files are given as: filling in, enlarging, colouring, sharpening, measuring less."""
 
 import hashlib
+import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from ncsnx.data.decoding import SUFFIXES, as_array, decode, is_grey
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, Masking
+from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
 from ncsnx.inverse.task import Task
 
 ROUNDING = 1 / (255 * math.sqrt(12))
@@ -97,7 +98,7 @@ def inpaint(path: Path, mask: Path, shape: tuple[int, int, int]) -> Task:
         raise NcsnxError(f"{mask}: {known}: the mask is all {'black' if hole[0, 0] == 0 else 'white'}")
     operator = Masking((hole == 0).expand(shape))
     shown = pictures.pixels * (hole == 0) + 0.5 * (hole == 1)
-    return _task("inpaint", operator, operator.coefficients(pictures.pixels), pictures, shown, mask=holes.sha256)
+    return _task("inpaint", operator, operator.coefficients(pictures.pixels), pictures.names, shown, mask=holes.sha256)
 
 
 def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int]) -> Task:
@@ -120,7 +121,7 @@ def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int]
     operator = Masking(known.expand(shape))
     whole = functional.pad(pictures.pixels, around)
     shown = whole + 0.5 * ~known
-    return _task("outpaint", operator, operator.coefficients(whole), pictures, shown, at=[left, top])
+    return _task("outpaint", operator, operator.coefficients(whole), pictures.names, shown, at=[left, top])
 
 
 def super_resolve(path: Path, factor: int, shape: tuple[int, int, int]) -> Task:
@@ -132,7 +133,7 @@ def super_resolve(path: Path, factor: int, shape: tuple[int, int, int]) -> Task:
     # y are the means, and the coefficients are the factor times those
     values = factor * pictures.pixels.flatten(1)
     shown = pictures.pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    return _task("super-resolve", operator, values, pictures, shown, factor=factor)
+    return _task("super-resolve", operator, values, pictures.names, shown, factor=factor)
 
 
 def colorize(path: Path, shape: tuple[int, int, int]) -> Task:
@@ -142,7 +143,7 @@ def colorize(path: Path, shape: tuple[int, int, int]) -> Task:
     operator = Graying(shape)
     pictures = read_pictures(path, 1, shape[1:], "a picture")
     values = pictures.pixels.flatten(1) / operator.singular_values.double()
-    return _task("colorize", operator, values, pictures, pictures.pixels.expand(-1, 3, -1, -1))
+    return _task("colorize", operator, values, pictures.names, pictures.pixels.expand(-1, 3, -1, -1))
 
 
 def deblur(path: Path, sigma: float, shape: tuple[int, int, int]) -> Task:
@@ -150,7 +151,7 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int]) -> Task:
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture")
     values = operator.coefficients(pictures.pixels) / operator.singular_values.double()
-    return _task("deblur", operator, values, pictures, pictures.pixels, noise=ROUNDING, blur=sigma)
+    return _task("deblur", operator, values, pictures.names, pictures.pixels, noise=ROUNDING, blur=sigma)
 
 
 def measure(path: Path, shape: tuple[int, int, int], values: tuple[float, float] = (0.0, 1.0)) -> Task:
@@ -159,9 +160,9 @@ def measure(path: Path, shape: tuple[int, int, int], values: tuple[float, float]
     In the order and scale of `numpy.fft.fft2(image, norm="ortho")`. values: those of the images that mean black and
     white.
     """
-    content = _read(path)
+    content = io.BytesIO(_read(path))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(content, allow_pickle=False) as arrays:
             kspace, mask = np.asarray(arrays["kspace"]), np.asarray(arrays["mask"])
     except KeyError as error:
         raise NcsnxError(f"{path}: expected the arrays kspace and mask; {' '.join(str(error).split())}") from error
@@ -179,17 +180,16 @@ def measure(path: Path, shape: tuple[int, int, int], values: tuple[float, float]
         raise NcsnxError(f"{path}: kspace holds values that aren't finite")
     operator = Fourier(shape, torch.from_numpy(mask.astype(bool)))
     names = tuple(f"{path.name}[{number}]" for number in range(len(spectrum)))
-    pictures = Pictures(names, torch.empty(0), hashlib.sha256(content).hexdigest())
     black, white = values
     middle = operator.coefficients(torch.full((1, *shape), black, dtype=torch.float64))
-    return _task("measure", operator, (operator.of_spectrum(spectrum) - middle) / (white - black), pictures, None)
+    return _task("measure", operator, (operator.of_spectrum(spectrum) - middle) / (white - black), names, None)
 
 
 def _task(
     name: str,
-    operator: "Masking | Averaging | Graying | Blurring | Fourier",
+    operator: LinearOperator,
     values: Tensor,
-    pictures: Pictures,
+    pictures: tuple[str, ...],
     shown: Tensor | None,
     *,
     noise: float = 0.0,
@@ -201,8 +201,8 @@ def _task(
         values=values,
         noise=noise,
         inputs=None if shown is None else shown.float(),
-        pictures=pictures.names,
-        facts={"inputs": list(pictures.names), **facts},
+        pictures=pictures,
+        facts={"inputs": list(pictures), **facts},
     )
 
 

@@ -61,16 +61,15 @@ def between_rows(experiment: Experiment, draws: Draws, seed: int, columns: int) 
     Where images start from noise of the first level, that is turned too: of a sampler that draws no other, the row
     would be one image. Uniform starts and images are kept, as published.
     """
-    shape = experiment.data.shape
+    shape, (sigma, middle) = experiment.data.shape, _first_level(experiment)
     other = None
     if experiment.sampler.start == "noise":
-        sigma, middle = _first_level(experiment)
         stream = Stream(seed, Purpose.INTERPOLATION_NOISE)
 
         def other(rows: Tensor) -> Tensor:
             return middle + sigma * stream.normal(rows, shape, step=_START)
 
-    return interpolated(draws, second_noise(seed, shape), columns, other=other, middle=_first_level(experiment)[1])
+    return interpolated(draws, second_noise(seed, shape), columns, other=other, middle=middle)
 
 
 def between_seeds(experiment: Experiment, first: Draws, second: Draws, columns: int) -> Draws:

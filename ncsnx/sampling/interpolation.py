@@ -27,10 +27,7 @@ class InterpolatedNoise:
 
     def __call__(self, k: int) -> Tensor:
         """(R·columns, C, H, W), flattened as row · columns + column. Column 0 is p exactly."""
-        p, q = self.p(k), self.q(k)
-        angles = torch.linspace(0, math.pi / 2, self.columns, dtype=p.dtype, device=p.device)
-        theta = angles.view(1, -1, *[1] * (p.dim() - 1))
-        return (theta.cos() * p.unsqueeze(1) + theta.sin() * q.unsqueeze(1)).flatten(0, 1)
+        return turned_rows(self.p(k), self.q(k), self.columns)
 
 
 Start = Callable[[Tensor], Tensor]
@@ -42,7 +39,7 @@ def repeat_rows(x: Tensor, columns: int) -> Tensor:
     return x.repeat_interleave(columns, dim=0)
 
 
-def turned_rows(x: Tensor, y: Tensor, columns: int, middle: float) -> Tensor:
+def turned_rows(x: Tensor, y: Tensor, columns: int, middle: float = 0.0) -> Tensor:
     """(R, C, H, W) both → (R·columns, C, H, W): from x to y in equal steps of angle around `middle`.
 
     Normal noise around the middle stays such noise; the first column is x exactly.

@@ -47,7 +47,7 @@ class SampleRequest:
     """Images; rows, with `interpolate`."""
     seed: int = 0
     batch_size: int = 64
-    """Images at once; they don't depend on it, but for rounding, and the error of an adaptive solver."""
+    """Images at once; they don't depend on it, but for rounding."""
     interpolate: int | None = None
     """Columns of each row: from one image's noise to another's."""
     between: int | None = None
