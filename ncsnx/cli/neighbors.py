@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.neighbors import Found, NeighborSearch, NeighborsRequest
+    from ncsnx.evaluation.neighbors import NeighborSearch, NeighborsRequest
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
@@ -90,12 +90,12 @@ def neighbors_command(
                 folder = search.open_place()
             messages.info(f"{place.path}: {search.caption()}")
             with folder_lock(folder, f"the search {folder}"):
-                found, results = _carry_out(messages, search, stop)
+                results = _carry_out(messages, search, stop)
         if json:
             messages.json(results)
         else:
-            _show(messages, found)
-        _conclude(messages, search, found)
+            _show(messages, results)
+        _conclude(messages, search, results)
 
 
 def _search(
@@ -132,7 +132,7 @@ def _search(
     )
 
 
-def _carry_out(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "tuple[Found, dict[str, Any]]":
+def _carry_out(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "dict[str, Any]":
     """Draws, searches and writes."""
     from ncsnx.console.progress import progress
     from ncsnx.runs.leftovers import remove_debris_in
@@ -147,40 +147,33 @@ def _carry_out(messages: "Messages", search: "NeighborSearch", stop: "StopReques
     with stop.at_once():
         search.write(found, results)
     search.settle()
-    return found, results
+    return results
 
 
-def _show(messages: "Messages", found: "Found") -> None:
+def _show(messages: "Messages", results: "dict[str, Any]") -> None:
     from ncsnx.console.tables import Column, table
-    from ncsnx.evaluation.memorising import relative_distances
     from ncsnx.quantities import number
 
+    def share(found: dict[str, float]) -> str:
+        return f"{100 * found['value']:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+
+    is_compared = results["verdict"] is not None
     rows = []
-    for name, space in found.spaces.items():
-        compared = found.nearness.get(name)
-        mine, real = space.samples.distances, space.held_out.distances
-        for what, of_samples, of_real, one in (
-            (name, mine[:, 0], real[:, 0], None if compared is None else compared.distance),
-            (
-                f"{name}, relative",
-                relative_distances(mine),
-                relative_distances(real),
-                None if compared is None else compared.relative,
-            ),
-        ):
-            row = [what, number(float(of_samples.quantile(0.5)))]
-            if one is not None:
-                row += [number(float(of_real.quantile(0.5))), str(one.nearer), str(one.near)]
+    for space, measures in results["spaces"].items():
+        for measure, one in measures.items():
+            row = [space if measure == "distance" else f"{space}, relative", number(one["median"])]
+            if is_compared:
+                row += [number(one["held_out_median"]), share(one["nearer"]), share(one["near"])]
             rows.append(row)
     titles = ["nearest, in the median", "samples"]
-    if found.nearness:
+    if is_compared:
         titles += ["held out", "nearer than a held-out image", "than all but 5 % of them"]
     table(messages, [Column(titles[0]), *(Column(title, "right") for title in titles[1:])], rows)
 
 
-def _conclude(messages: "Messages", search: "NeighborSearch", found: "Found") -> None:
-    if found.verdict is None:
+def _conclude(messages: "Messages", search: "NeighborSearch", results: "dict[str, Any]") -> None:
+    if results["verdict"] is None:
         messages.warning("the data set has no held-out images, so nothing says how near is too near: look at the grid")
     else:
-        messages.info(f"verdict: {found.verdict.words}")
+        messages.info(f"verdict: {results['verdict']['words']}")
     messages.info(f"grid: {search.place / 'grid.png'}; distances.csv; plot: distances.png, .svg; results.json")

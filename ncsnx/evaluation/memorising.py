@@ -12,7 +12,7 @@ nearest, as in Carlini et al. 2023 (arXiv 2301.13188, section 5.1).
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 from torch import Tensor
@@ -31,14 +31,11 @@ Kind = Literal["memorising", "pixels only", "features only", "no sign", "undecid
 
 @attrs.frozen
 class Share:
-    """A share with an interval of 95 %."""
+    """A share with an interval of 95 %; all in [0, 1]."""
 
     value: float
     low: float
     high: float
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
 
 @attrs.frozen
@@ -170,11 +167,6 @@ def quantile_ranks(m: int, share: float = NEAR) -> tuple[int, int]:
             high = rank
             break
     return low, high
-
-
-def as_json(found: object) -> Any:
-    """Numbers and words of what is in this module."""
-    return attrs.asdict(found)  # type: ignore[arg-type]
 
 
 def _near(samples: Tensor, held_out: Tensor) -> Share:

@@ -26,7 +26,6 @@ from ncsnx.evaluation.memorising import (
     AROUND,
     SpaceNearness,
     Verdict,
-    as_json,
     nearness,
     relative_distances,
     verdict,
@@ -94,13 +93,19 @@ class SpaceFound:
     held_out: Nearest
     """Of no images where none are held out."""
 
+    @property
+    def measures(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By measure what samples, (n,), and held-out images, (m,), have: the nearest distance, plain and relative."""
+        both = self.samples.distances, self.held_out.distances
+        return {
+            "distance": (both[0][:, 0], both[1][:, 0]),
+            "relative": (relative_distances(both[0]), relative_distances(both[1])),
+        }
+
     def nearness(self) -> SpaceNearness:
         """Of samples and held-out images, at least one of each."""
-        mine, real = self.samples.distances, self.held_out.distances
-        return SpaceNearness(
-            distance=nearness(mine[:, 0], real[:, 0]),
-            relative=nearness(relative_distances(mine), relative_distances(real)),
-        )
+        measures = self.measures
+        return SpaceNearness(distance=nearness(*measures["distance"]), relative=nearness(*measures["relative"]))
 
 
 @attrs.frozen(eq=False)
@@ -253,19 +258,21 @@ class NeighborSearch:
     def results(self, found: Found) -> dict[str, Any]:
         """What is printed and kept, as JSON."""
         judged = found.verdict
-        spaces = {}
-        for name, space in found.spaces.items():
-            first = space.samples.distances[:, 0]
-            spaces[name] = {
-                "median": float(first.quantile(0.5)),
-                "held_out_median": float(space.held_out.distances[:, 0].quantile(0.5)) if found.nearness else None,
-                **(as_json(found.nearness[name]) if found.nearness else {"distance": None, "relative": None}),
-            }
         return {
             "protocol": self.protocol(),
             "caption": self.caption(),
-            "verdict": None if judged is None else as_json(judged),
-            "spaces": spaces,
+            "verdict": None if judged is None else attrs.asdict(judged),
+            "spaces": {
+                name: {
+                    measure: {
+                        "median": _median(mine),
+                        "held_out_median": _median(real),
+                        **_shares(found, name, measure),
+                    }
+                    for measure, (mine, real) in space.measures.items()
+                }
+                for name, space in found.spaces.items()
+            },
         }
 
     def write(self, found: Found, results: Mapping[str, Any]) -> None:
@@ -275,7 +282,7 @@ class NeighborSearch:
         draw_grid(self.place / GRID, self._grid(found, neighbors))
         plot_distances(
             self.place / PLOT,
-            {name: (one.samples.distances[:, 0], one.held_out.distances[:, 0]) for name, one in found.spaces.items()},
+            {name: space.measures["distance"] for name, space in found.spaces.items()},
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),
         )
@@ -366,6 +373,16 @@ class _Pictures:
                 if index in keep:
                     images[index] = pixels.clone()
         return cls(ids, images)
+
+
+def _shares(found: Found, space: str, measure: str) -> dict[str, Any]:
+    if space not in found.nearness:
+        return {"nearer": None, "near": None}
+    return attrs.asdict(found.nearness[space])[measure]  # type: ignore[no-any-return]
+
+
+def _median(values: Tensor) -> float | None:
+    return float(values.quantile(0.5)) if len(values) else None
 
 
 def _shown(found: Found) -> Tensor:
