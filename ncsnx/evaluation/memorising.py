@@ -5,9 +5,9 @@ are compared with those of held-out images by the statistic of Mann and Whitney,
 than a held-out image. A model that copies some of its training images only shows in the lower tail: so the share of
 samples that are nearer than all but 5 % of held-out images are counts too.
 
-Near alone is no copy: smooth images, and such as lie in the midst of many, are nearer to training images than real
-ones, but to all alike. A copy is near to one. So the same is asked of the distance relative to the mean over the 50
-nearest, as in Carlini et al. 2023 (arXiv 2301.13188, section 5.1).
+Near alone is no copy: smooth images, such as means of real ones, are nearer to training images than real ones are, but
+to many of them alike. A copy is near to one. So the same is asked of the distance relative to the mean over the nearest
+ones (as Carlini et al. 2023 do, arXiv 2301.13188, with more of them).
 """
 
 import math
@@ -19,8 +19,9 @@ from torch import Tensor
 
 NEAR = 0.05
 """The share of held-out images that are as near as that."""
-AROUND = 50
-"""Nearest training images whose mean distance is the measure of how dense they lie there."""
+AROUND = 3
+"""Nearest training images whose mean distance another is relative to: with three, one that is there twice hides no
+copy; with more, means of few training images look like copies."""
 _Z = 1.959964
 _Z_HALF = 2.241403
 """Of two limits that each may be wrong in 1.25 % of cases to a side, and so 2.5 % together."""

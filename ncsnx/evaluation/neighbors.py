@@ -246,7 +246,7 @@ class NeighborSearch:
         """The neighbours of all of them, in one pass over the training images. Raises NcsnxError."""
         spaces = [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
         images, n = torch.cat([samples, held_out]), len(samples)
-        k = max(self.request.k, min(AROUND, len(self.training)))
+        k = min(max(self.request.k, AROUND), len(self.training))
         whole = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
         found = {
             space.name: SpaceFound(_rows(one, slice(n)), _rows(one, slice(n, None)))
