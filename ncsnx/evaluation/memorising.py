@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import attrs
+import torch
 from torch import Tensor
 
 NEAR = 0.05
@@ -27,7 +28,7 @@ _Z_HALF = 2.241403
 """Of two limits that each may be wrong in 1.25 % of cases to a side, and so 2.5 % together."""
 _EACH_SIDE = 0.0125
 
-Kind = Literal["memorising", "pixels only", "features only", "no sign", "undecided"]
+Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]
 
 
 @attrs.frozen
@@ -88,9 +89,9 @@ def relative_distances(distances: Tensor) -> Tensor:
 
 def nearness(samples: Tensor, held_out: Tensor) -> Nearness:
     """Of (n,) distances of samples and (m,) of held-out images, n and m from 1, each to its nearest training image."""
-    count, below = len(samples) * len(held_out), (samples[:, None] < held_out).sum().item()
-    equal = (samples[:, None] == held_out).sum().item()
-    nearer = (below + 0.5 * equal) / count
+    ordered = held_out.sort().values
+    above, from_it_on = (len(held_out) - torch.searchsorted(ordered, samples, right=right) for right in (True, False))
+    nearer = 0.5 * int(above.sum() + from_it_on.sum()) / (len(samples) * len(held_out))
     low, high = mann_whitney_interval(nearer, len(samples), len(held_out))
     return Nearness(Share(nearer, low, high), _near(samples, held_out))
 
@@ -119,6 +120,13 @@ def verdict(spaces: Mapping[str, SpaceNearness]) -> Verdict:
             "nearer to training images than held-out images are, but in features only: copies that are moved or "
             "recoloured, or features that tell images badly apart; look at the grid",
         )
+    near = [name for name, space in spaces.items() if space.distance.is_nearer]
+    if near:
+        return Verdict(
+            "near to many",
+            f"nearer to training images than held-out images are, in {' and in '.join(near)}, but to many of them "
+            "alike, as images are that are too smooth or too much like each other: no copies; look at the grid",
+        )
     if not all(space.distance.tells for space in spaces.values()):
         return Verdict(
             "undecided",
@@ -126,7 +134,7 @@ def verdict(spaces: Mapping[str, SpaceNearness]) -> Verdict:
             "more images out",
         )
     return Verdict(
-        "no sign", "no sign that it memorises: samples aren't nearer to single training images than held-out images are"
+        "no sign", "no sign that it memorises: samples aren't nearer to training images than held-out images are"
     )
 
 

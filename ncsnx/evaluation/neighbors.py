@@ -234,12 +234,10 @@ class NeighborSearch:
         return assembled(self._parts, request.n)["images"]
 
     def held_out(self) -> Tensor:
-        """(m, C, H, W) uint8: all held-out images, or a choice of many, the same one whatever is asked for."""
-        images = SplitImages(self.source, "held-out")
-        if len(images) == 0:
+        """(m, C, H, W) uint8: the held-out images that are compared with."""
+        images, chosen = SplitImages(self.source, "held-out"), self._held_out_indices()
+        if len(chosen) == 0:
             return torch.empty((0, *self.model.experiment.data.shape), dtype=torch.uint8)
-        order = Stream(0, Purpose.SUBSETS).permutation(len(images), _HELD_OUT_CHOICE)
-        chosen = order[: self.held_out_count].sort().values
         return torch.cat([images.at(some).pixels for some in chosen.split(_READ_AT_ONCE)])  # type: ignore[no-untyped-call]
 
     def find(self, samples: Tensor, held_out: Tensor, work: Work = UNSEEN) -> Found:
@@ -309,14 +307,17 @@ class NeighborSearch:
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(["set", "image", "space", "rank", "training_image", "id", "flipped", "distance", "relative"])
         for space, one in found.spaces.items():
-            for name, near, k in (("sample", one.samples, self.request.k), ("held-out", one.held_out, 1)):
+            for name, numbers, near, k in (
+                ("sample", range(self.request.n), one.samples, self.request.k),
+                ("held-out", self._held_out_indices().tolist(), one.held_out, 1),
+            ):
                 relative = relative_distances(near.distances)
-                for image in range(len(near.distances)):
+                for row, image in enumerate(numbers):
                     for rank in range(k):
-                        index = int(near.indices[image, rank])
-                        distance = f"{float(near.distances[image, rank]):.9g}"
-                        last = f"{float(relative[image]):.9g}" if rank == 0 else ""
-                        flipped = int(near.flipped[image, rank])
+                        index = int(near.indices[row, rank])
+                        distance = f"{float(near.distances[row, rank]):.9g}"
+                        last = f"{float(relative[row]):.9g}" if rank == 0 else ""
+                        flipped = int(near.flipped[row, rank])
                         lines.writerow(
                             [name, image, space, rank + 1, index, pictures.ids[index], flipped, distance, last]
                         )
@@ -336,6 +337,12 @@ class NeighborSearch:
                     for rank in range(self.request.k)
                 ]
             yield GridRow(image, found.samples[image], groups)
+
+    def _held_out_indices(self) -> Tensor:
+        """(m,) int64, ascending: of all of them, or a choice of many, always the same."""
+        count = len(SplitImages(self.source, "held-out"))
+        order = Stream(0, Purpose.SUBSETS).permutation(count, _HELD_OUT_CHOICE) if count else torch.arange(0)
+        return order[: self.held_out_count].sort().values
 
     def _missing(self) -> list[int]:
         """The samples that aren't there yet."""

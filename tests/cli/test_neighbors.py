@@ -73,7 +73,7 @@ def test_the_neighbours_are_those_of_the_samples_that_sample_draws(searched: Pat
         distances = (images[:, None] - as_pictures(train.pixels)).square().sum(dim=(2, 3, 4)).sqrt()
         expected = distances.topk(k, largest=False)
         rows = [row for row in table(searched) if (row["set"], row["space"]) == (name, "pixels")]
-        assert len(rows) == len(images) * k
+        assert [int(row["image"]) for row in rows] == [image for image in range(len(images)) for _ in range(k)]
         given = torch.tensor([float(row["distance"]) for row in rows], dtype=torch.float64).view(-1, k)
         torch.testing.assert_close(given, expected.values, rtol=1e-7, atol=1e-12)
         chosen = torch.tensor([int(row["training_image"]) for row in rows])

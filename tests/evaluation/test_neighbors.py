@@ -89,7 +89,7 @@ def test_smooth_digits_are_near_to_many_and_no_copies(digits: Digits) -> None:
         kind, spaces = judged(smooth, digits)
         assert spaces["pixels"].distance.is_nearer
         assert not spaces["pixels"].relative.is_nearer
-        assert kind.kind != "memorising"
+        assert kind.kind in ("near to many", "features only")
 
 
 def test_copies_of_what_is_there_twice_are_caught(digits: Digits) -> None:
