@@ -90,7 +90,8 @@ def relative_distances(distances: Tensor) -> Tensor:
 def nearness(samples: Tensor, held_out: Tensor) -> Nearness:
     """Of (n,) distances of samples and (m,) of held-out images, n and m from 1, each to its nearest training image."""
     ordered = held_out.sort().values
-    above, from_it_on = (len(held_out) - torch.searchsorted(ordered, samples, right=right) for right in (True, False))
+    numbers = samples.contiguous()
+    above, from_it_on = (len(held_out) - torch.searchsorted(ordered, numbers, right=right) for right in (True, False))
     nearer = 0.5 * int(above.sum() + from_it_on.sum()) / (len(samples) * len(held_out))
     low, high = mann_whitney_interval(nearer, len(samples), len(held_out))
     return Nearness(Share(nearer, low, high), _near(samples, held_out))

@@ -1,14 +1,20 @@
 """The memorising check on digits: copies are caught, all of them or a few; smooth and new images aren't."""
 
+from itertools import groupby
+from pathlib import Path
+
 import attrs
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ncsnx.data.digits import read_digits
 from ncsnx.evaluation.features import Extracted
 from ncsnx.evaluation.memorising import AROUND, SpaceNearness, Verdict, nearness, relative_distances, verdict
 from ncsnx.evaluation.nearest import feature_space, nearest, pixel_space
+from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.images import to_uint8
 from tests.evaluation.scripted import PooledFeatures
 from tests.evaluation.test_nearest import Training
@@ -102,3 +108,32 @@ def test_noise_is_far_from_everything(digits: Digits) -> None:
     found, spaces = judged(noise, digits)
     assert found.kind == "no sign"
     assert spaces["pixels"].distance.nearer.high < 0.05
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_grid_has_a_cell_for_each_picture_and_shows_the_mirror_image_that_is_near(
+    tmp_path: Path, channels: int
+) -> None:
+    left = torch.zeros((channels, 8, 8), dtype=torch.uint8)
+    left[:, :, :4] = 255
+    near = [Neighbor(left, 0.0, False), Neighbor(left, 12_345.678, True)]
+    rows = [GridRow(number, left, {"pixels": near, "features": near}) for number in range(11)]
+    draw_grid(tmp_path / "grid.png", rows)
+    draw_grid(tmp_path / "few.png", rows[:2])
+    with Image.open(tmp_path / "grid.png") as whole, Image.open(tmp_path / "few.png") as few:
+        assert whole.size[0] > 2 * few.size[0], "many rows are in two panels"
+        assert whole.size[1] > 2 * few.size[1]
+        cells = np.asarray(few.convert("L"))[20:68]
+    dark = (cells[:24] < 128).all(axis=0)
+    halves = [is_dark for is_dark, _ in groupby(dark.tolist()) if is_dark]
+    assert len(halves) >= 5, "half of each of five pictures"
+
+
+def test_a_plot_names_both_sets_and_does_without_held_out_images(tmp_path: Path) -> None:
+    samples, held_out = torch.rand(20, dtype=torch.float64), torch.rand(30, dtype=torch.float64)
+    spaces = {"pixels": (samples, held_out), "features": (samples, held_out)}
+    _, drawn = plot_distances(tmp_path / "both", spaces, title="digits $x_1$", caption="how")
+    for word in ("held out (30)", "samples (20)", "distance in features", "digits $x_1$", "how"):
+        assert word in drawn.read_text()
+    _, drawn = plot_distances(tmp_path / "one", {"pixels": (samples, held_out[:0])}, title="digits", caption="")
+    assert "held out" not in drawn.read_text()
