@@ -27,7 +27,7 @@ def test_every_command_of_the_table_exists() -> None:
     listed = [line.split()[0] for line in shown.partition("Commands:")[2].splitlines() if line.strip()]
 
     assert [name for name in listed if name.isalpha() and name.islower()][: len(commands)] == commands
-    assert len(commands) == 16
+    assert len(commands) == 17
 
 
 def test_pictures_and_files_that_it_names_exist() -> None:

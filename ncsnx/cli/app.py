@@ -16,6 +16,7 @@ from ncsnx.cli import (
     likelihood,
     list,
     loss,
+    neighbors,
     new,
     plan,
     reference,
@@ -58,6 +59,7 @@ app.command("fid")(fid.fid_command)
 app.command("loss")(loss.loss_command)
 app.command("likelihood")(likelihood.likelihood_command)
 app.command("compare")(compare.compare_command)
+app.command("neighbors")(neighbors.neighbors_command)
 app.command("reference")(reference.reference_command)
 app.command("import")(import_.import_command)
 app.command("export")(export.export_command)

@@ -33,17 +33,29 @@ class Judge:
     ) -> "tuple[DataSource, FeatureNetwork, Reference]":
         """The run's data, the features and the reference, made where they aren't cached. Raises NcsnxError."""
         from ncsnx.cache import cache_folder
-        from ncsnx.cli.features import parse_features
+        from ncsnx.evaluation.reference import check_reference, open_reference
+
+        source = self.open_data(place, work)
+        check_reference(self.reference, source)
+        network = self.open_features(source, experiment, runtime, work)
+        return source, network, open_reference(self.reference, source, network, cache_folder(self.cache), work)
+
+    def open_data(self, place: "Run", work: "Work") -> "DataSource":
+        """The run's data. Raises NcsnxError."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.features import build_features, default_features
-        from ncsnx.evaluation.reference import check_reference, open_reference
         from ncsnx.evaluation.source import DataSource
 
         load_plugins("ncsnx.runtime")
+        return DataSource.of_run(place, data_folder(self.data), work)
+
+    def open_features(
+        self, source: "DataSource", experiment: "Experiment", runtime: "Runtime", work: "Work"
+    ) -> "FeatureNetwork":
+        """The features, made where they aren't cached. Raises NcsnxError."""
+        from ncsnx.cache import cache_folder
+        from ncsnx.cli.features import parse_features
+        from ncsnx.evaluation.features import build_features, default_features
+
         chosen = parse_features(self.features, default_features(experiment.data), list(self.settings))
-        source = DataSource.of_run(place, data_folder(self.data), work)
-        check_reference(self.reference, source)
-        cache = cache_folder(self.cache)
-        network = build_features(chosen, source, cache, runtime, work)
-        return source, network, open_reference(self.reference, source, network, cache, work)
+        return build_features(chosen, source, cache_folder(self.cache), runtime, work)

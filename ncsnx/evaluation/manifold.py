@@ -43,7 +43,7 @@ def _squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
     """(n,): the squared distance of each to its k-th nearest neighbour, itself not counted (a duplicate is)."""
     radii = []
     for start in range(0, len(features), block):
-        distances = _squared_distances(features[start : start + block], features)
+        distances = squared_distances(features[start : start + block], features)
         distances.diagonal(offset=start).fill_(torch.inf)
         radii.append(distances.kthvalue(neighbours, dim=1).values)
     return torch.cat(radii)
@@ -52,13 +52,13 @@ def _squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
 def _covered(points: Tensor, centres: Tensor, squared_radii: Tensor, block: int) -> float:
     """The part of the points that lie in the ball of at least one centre."""
     inside = [
-        (_squared_distances(points[start : start + block], centres) <= squared_radii).any(dim=1)
+        (squared_distances(points[start : start + block], centres) <= squared_radii).any(dim=1)
         for start in range(0, len(points), block)
     ]
     return torch.cat(inside).double().mean().item()
 
 
-def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """(n, m): |x|² + |y|² − 2xᵀy, by one matrix product.
 
     What is below the rounding of this sum, (D + 4)·2e-16 of |x|² + |y|², counts as 0, so that duplicates are at a

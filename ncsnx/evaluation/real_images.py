@@ -14,7 +14,7 @@ from torch import Tensor
 from ncsnx.config.codec import unstructure
 from ncsnx.config.data import CelebA, Data
 from ncsnx.config.variants import tag_of
-from ncsnx.data import Dataset, Preprocessing
+from ncsnx.data import Dataset, Images, Preprocessing
 from ncsnx.evaluation.source import DataSource
 from ncsnx.images import to_uint8
 
@@ -66,12 +66,16 @@ class SplitImages:
 
     def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
         """The images in the order of the split."""
-        dataset = self._dataset
-        preprocessing = Preprocessing(self.source.data, dataset.value_range, seed=0)
-        for start in range(0, len(dataset), size):
+        for start in range(0, len(self), size):
             check_stop()
-            indices = torch.arange(start, min(start + size, len(dataset)))
-            yield to_uint8(preprocessing.unit(dataset.read(indices).pixels))
+            yield self.at(torch.arange(start, min(start + size, len(self)))).pixels
+
+    def at(self, indices: Tensor) -> Images:
+        """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8."""
+        dataset = self._dataset
+        found = dataset.read(indices)
+        preprocessing = Preprocessing(self.source.data, dataset.value_range, seed=0)
+        return attrs.evolve(found, pixels=to_uint8(preprocessing.unit(found.pixels)))
 
     @property
     def _dataset(self) -> Dataset:

@@ -89,6 +89,11 @@ class Run:
         return self.path / "compare"
 
     @property
+    def neighbors(self) -> Path:
+        """What `ncsnx neighbors` found."""
+        return self.path / "neighbors"
+
+    @property
     def unsound(self) -> Path:
         """Checkpoints that `ncsnx doctor --repair` moved aside."""
         return self.path / "unsound"

@@ -47,7 +47,19 @@ _EVERYTHING = (
         *("config.json", "origins.json", "experiment.py", "segments.jsonl", "metrics.jsonl", "log.txt", ".lock"),
         *(f"{LATEST}/manifest.json", f"{LATEST}/optimizer.safetensors", "snapshots/step-00000013.png"),
     ),
-    ("checkpoints", LATEST, "snapshots", "tensorboard", "samples", "fid", "loss", "likelihood", "compare", "unsound"),
+    (
+        "checkpoints",
+        LATEST,
+        "snapshots",
+        "tensorboard",
+        "samples",
+        "fid",
+        "loss",
+        "likelihood",
+        "compare",
+        "neighbors",
+        "unsound",
+    ),
 )
 COMMANDS = (
     Attack(
@@ -77,6 +89,12 @@ COMMANDS = (
         ),
         ("config.json",),
         ("checkpoints", "compare"),
+    ),
+    Attack(
+        "neighbors",
+        ("neighbors", "{run}", "--n", "2", "--k", "1", "features.steps=30", "features.width=8", *CPU),
+        ("config.json",),
+        ("checkpoints", "neighbors"),
     ),
     Attack(
         "train",

@@ -44,7 +44,7 @@ RUN = "runs/digits"
 NO_FILES = (replaced_by_pipe, replaced_by_device, replaced_by_giant)
 BY_NAME = {attack.name: attack for attack in COMMANDS}
 SAMPLE, LOSS, LIKELIHOOD, FID, TRAIN = (BY_NAME[name] for name in ("sample", "loss", "likelihood", "fid", "train"))
-EXPORT, DOCTOR, SHOW = (BY_NAME[name] for name in ("export", "doctor", "show"))
+EXPORT, DOCTOR, SHOW, NEIGHBORS = (BY_NAME[name] for name in ("export", "doctor", "show", "neighbors"))
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_a_network_that_no_memory_holds_is_refused_before_any_is_taken(workplace
         state = {"identity": identity(Run(path.parent).experiment())}
         (checkpoint / "state.json").write_text(json.dumps(state))
         reseal(checkpoint)
-    for attack in (SAMPLE, LOSS, LIKELIHOOD, FID):
+    for attack in (SAMPLE, LOSS, LIKELIHOOD, FID, NEIGHBORS):
         result = attack.on(workplace)
         assert_orderly(result)
         assert "GiB, and this machine has" in result.err
@@ -292,7 +292,7 @@ def test_data_that_only_the_run_names_are_not_read(workplace: Path, outside: Pat
         reseal(checkpoint)
     with untouched(outside):
         plain = ((one, ()) for one in (SAMPLE, LOSS, LIKELIHOOD, EXPORT))
-        for attack, options in (*plain, (FID, ("--features", "classifier"))):
+        for attack, options in (*plain, *((one, ("--features", "classifier")) for one in (FID, NEIGHBORS))):
             result = attack.on(workplace, "digits", *options)
             assert_orderly(result)
             assert "says that its data is at" in result.err

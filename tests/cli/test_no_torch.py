@@ -31,6 +31,8 @@ def without_torch(tmp_path: Path) -> Path:
         ["fid", "--help"],
         ["loss", "--help"],
         ["likelihood", "--help"],
+        ["compare", "--help"],
+        ["neighbors", "--help"],
         ["reference", "--help"],
         ["export", "--help"],
         ["doctor", "--help"],

@@ -8,6 +8,7 @@ from ncsnx.runs.doctor.findings import Examination
 from ncsnx.runs.doctor.made import (
     examine_comparisons,
     examine_exports,
+    examine_neighbors,
     examine_samples,
     examine_snapshots,
     examine_sweeps,
@@ -45,6 +46,7 @@ def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examina
     examine_snapshots(found)
     examine_sweeps(found)
     examine_comparisons(found)
+    examine_neighbors(found)
     examine_places(found)
     examine_runs_folder(found)
     _examine_retention(found)

@@ -81,6 +81,29 @@ def examine_comparisons(found: Examination) -> None:
             found.add("unknown", entry.path, "isn't a comparison", "ncsnx leaves it alone")
 
 
+def examine_neighbors(found: Examination) -> None:
+    """What `ncsnx neighbors` found."""
+    again = "the same `ncsnx neighbors` makes it again"
+    for entry in found.entries(found.run.neighbors):
+        if entry.kind != "folder":
+            if not entry.name.startswith("."):
+                found.add("unknown", entry.path, "isn't a search for neighbours", "ncsnx leaves it alone")
+            continue
+        inside = found.entries(entry.path)
+        _examine_leftovers(found, entry.path, inside, "the same `ncsnx neighbors`")
+        if not any(one.name == "results.json" for one in inside):
+            found.add("unfinished", entry.path, "has no results yet", "the same `ncsnx neighbors` goes on with it")
+            continue
+        try:
+            read_json(entry.path / "results.json")
+        except OSError as error:
+            found.add("damaged", entry.path / "results.json", f"can't be read: {error.strerror}", again)
+        except ValueError as error:
+            found.add("damaged", entry.path / "results.json", f"isn't JSON: {error}", again)
+        if (problem := _picture_problem(entry.path / "grid.png")) is not None:
+            found.add("damaged", entry.path / "grid.png", problem, again)
+
+
 def examine_exports(found: Examination) -> None:
     """Exported models that somebody put into the run's folder."""
     for entry in found.entries(found.run.path):

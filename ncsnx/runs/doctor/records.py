@@ -47,7 +47,7 @@ def examine_places(found: Examination) -> None:
             ("file", (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path)),
             ("file", (run.log_path, run.path / LOCK, run.path / HOLDER)),
             ("folder", (run.tensorboard, run.checkpoints, run.snapshots, run.samples, run.unsound)),
-            ("folder", (run.fid, run.loss, run.likelihood, run.compare)),
+            ("folder", (run.fid, run.loss, run.likelihood, run.compare, run.neighbors)),
         )
         for path in paths
     }

@@ -1,0 +1,179 @@
+"""`ncsnx neighbors`: the training images that samples are nearest to, and whether the samples are copies of them."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.session import session, work_of
+
+if TYPE_CHECKING:
+    from ncsnx.cli.judging import Judge
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.console.messages import Messages
+    from ncsnx.evaluation.neighbors import NeighborSearch, NeighborsRequest
+    from ncsnx.runs.folder import Run
+    from ncsnx.runtime import Runtime
+    from ncsnx.stopping import StopRequest
+
+NO_FEATURES = "none"
+
+
+def neighbors_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler; features.FIELD=VALUE to those."),
+    ] = None,
+    ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
+    n: Annotated[int, typer.Option("--n", help="Number of samples.")] = 64,
+    k: Annotated[int, typer.Option("--k", help="Neighbours of each that are shown.")] = 5,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Sample i is image i of this seed, as `ncsnx sample` draws it.")
+    ] = 0,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="TAG[:FILE]",
+            help="inception, inception:FILE, torchscript:FILE, classifier, or none: pixels alone. [digits: classifier, "
+            "else inception]",
+        ),
+    ] = None,
+    flips: Annotated[
+        bool | None,
+        typer.Option("--flips/--no-flips", help="Whether mirror images of training images count. [as it was trained]"),
+    ] = None,
+    held_out: Annotated[
+        int, typer.Option("--held-out", metavar="M", help="Held-out images that samples are compared with, at most.")
+    ] = 1000,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
+    ] = 64,
+    runs: options.Runs = None,
+    data: options.DataFolder = None,
+    cache: options.Cache = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    compile: options.Compile = False,
+    plain: options.Plain = False,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the training images that samples are nearest to, in pixels and in features; say whether they are copies.
+
+    The distances of samples to their nearest training images are set beside those of held-out images. A model that
+    reproduces training images is nearer, and to single ones of them. The run's neighbors/ gets a grid of samples with
+    their neighbours, all distances, their distributions, and the numbers.
+    """
+    with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cli.judging import Judge
+        from ncsnx.cli.samplers import with_sampler
+        from ncsnx.config.overrides import parse_overrides, split_overrides
+        from ncsnx.evaluation.neighbors import NeighborsRequest
+        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.lock import folder_lock
+        from ncsnx.runs.names import runs_folder
+        from ncsnx.runtime import Runtime
+        from ncsnx.stopping import StopRequest
+
+        place = open_run(runs_folder(runs), run)
+        settings, others = split_overrides(parse_overrides(overrides or []), "features")
+        experiment = with_sampler(messages, place, others)
+        request = NeighborsRequest(n=n, k=k, seed=seed, batch_size=batch_size, held_out=held_out, flips=flips)
+        judge = Judge(features, settings, None, data, cache)
+        with StopRequest() as stop:
+            with stop.at_once():
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                search = _search(place, experiment, ckpt, request, judge, runtime, stop, messages)
+                folder = search.open_place()
+            messages.info(f"{place.path}: {search.caption()}")
+            with folder_lock(folder, f"the search {folder}"):
+                results = _carry_out(messages, search, stop)
+        if json:
+            messages.json(results)
+        else:
+            _show(messages, results)
+        _conclude(messages, search, results)
+
+
+def _search(
+    place: "Run",
+    experiment: "Experiment",
+    ckpt: str,
+    request: "NeighborsRequest",
+    judge: "Judge",
+    runtime: "Runtime",
+    stop: "StopRequest",
+    messages: "Messages",
+) -> "NeighborSearch":
+    import attrs
+
+    from ncsnx.errors import UsageError
+    from ncsnx.evaluation.neighbors import NeighborSearch
+    from ncsnx.runs.manifest import require_best
+    from ncsnx.sampling import load
+
+    if ckpt == "best":
+        messages.info(f"best: {require_best(place)}")
+    work = work_of(messages, stop)
+    source = judge.open_data(place, work)
+    in_pixels_alone = judge.features == NO_FEATURES
+    if in_pixels_alone and judge.settings:
+        raise UsageError(f"{judge.settings[0].path}: --features none has no settings; leave one of them out")
+    return NeighborSearch(
+        model=attrs.evolve(load(place, ckpt, runtime=runtime), experiment=experiment),
+        folder=place.neighbors,
+        source=source,
+        features=None if in_pixels_alone else judge.open_features(source, experiment, runtime, work),
+        request=request,
+        data=judge.data,
+    )
+
+
+def _carry_out(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "dict[str, Any]":
+    """Draws, searches and writes."""
+    from ncsnx.console.progress import progress
+    from ncsnx.runs.leftovers import remove_debris_in
+
+    remove_debris_in([search.place])
+    with progress(messages, "sampling", total=search.states, unit="states") as advance:
+        samples = search.draw(check_stop=stop.check, on_state=lambda batch, state: advance())
+    with stop.at_once():
+        held_out = search.held_out()
+    found = search.find(samples, held_out, work_of(messages, stop))
+    results = search.results(found)
+    with stop.at_once():
+        search.write(found, results)
+    search.settle()
+    return results
+
+
+def _show(messages: "Messages", results: "dict[str, Any]") -> None:
+    from ncsnx.console.tables import Column, table
+    from ncsnx.quantities import number
+
+    def share(found: dict[str, float]) -> str:
+        return f"{100 * found['value']:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+
+    is_compared = results["verdict"] is not None
+    rows = []
+    for space, measures in results["spaces"].items():
+        for measure, one in measures.items():
+            row = [space if measure == "distance" else f"{space}, relative", number(one["median"])]
+            if is_compared:
+                row += [number(one["held_out_median"]), share(one["nearer"]), share(one["near"])]
+            rows.append(row)
+    titles = ["nearest, in the median", "samples"]
+    if is_compared:
+        titles += ["held out", "nearer than a held-out image", "than all but 5 % of them"]
+    table(messages, [Column(titles[0]), *(Column(title, "right") for title in titles[1:])], rows)
+
+
+def _conclude(messages: "Messages", search: "NeighborSearch", results: "dict[str, Any]") -> None:
+    if results["verdict"] is None:
+        messages.warning("the data set has no held-out images, so nothing says how near is too near: look at the grid")
+    else:
+        messages.info(f"verdict: {results['verdict']['words']}")
+    messages.info(f"grid: {search.place / 'grid.png'}; distances.csv; plot: distances.png, .svg; results.json")

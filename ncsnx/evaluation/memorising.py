@@ -1,0 +1,205 @@
+"""Whether a model reproduces training images: are its samples nearer to them than held-out images are?
+
+As in Meehan, Chaudhuri & Dasgupta 2020 (arXiv 2004.05675), the distances of samples to their nearest training images
+are compared with those of held-out images by the statistic of Mann and Whitney, the probability that a sample is nearer
+than a held-out image. A model that copies some of its training images only shows in the lower tail: so the share of
+samples that are nearer than all but 5 % of held-out images are counts too.
+
+Near alone is no copy: smooth images, such as means of real ones, are nearer to training images than real ones are, but
+to many of them alike. A copy is near to one. So the same is asked of the distance relative to the mean over the nearest
+ones (as Carlini et al. 2023 do, arXiv 2301.13188, with more of them).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import attrs
+import torch
+from torch import Tensor
+
+NEAR = 0.05
+"""The share of held-out images that are as near as that."""
+AROUND = 3
+"""Nearest training images whose mean distance another is relative to: with three, one that is there twice hides no
+copy; with more, means of few training images look like copies."""
+_Z = 1.959964
+_Z_HALF = 2.241403
+"""Of two limits that each may be wrong in 1.25 % of cases to a side, and so 2.5 % together."""
+_EACH_SIDE = 0.0125
+
+Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]
+
+
+@attrs.frozen
+class Share:
+    """A share with an interval of 95 %; all in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+
+@attrs.frozen
+class Nearness:
+    """How much nearer to training images samples are than held-out images, by one measure of distance."""
+
+    nearer: Share
+    """Of the pairs of a sample and a held-out image those where the sample is nearer; equal ones count half."""
+    near: Share
+    """Of the samples those that are nearer than all but 5 % of held-out images."""
+
+    @property
+    def is_nearer(self) -> bool:
+        """Whether chance doesn't explain it: more than half of the pairs, or more than 5 % of the samples."""
+        return self.nearer.low > 0.5 or self.near.low > NEAR
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are images enough to see it if half of the samples were copies."""
+        return self.is_nearer or self.near.high < 0.5 or self.nearer.high < 0.5
+
+
+@attrs.frozen
+class SpaceNearness:
+    """In one space: by the distance to the nearest training image, and by that relative to the distances around."""
+
+    distance: Nearness
+    relative: Nearness
+
+    @property
+    def is_nearer(self) -> bool:
+        """Whether samples are nearer, and to single images."""
+        return self.distance.is_nearer and self.relative.is_nearer
+
+
+@attrs.frozen
+class Verdict:
+    """What follows, for programs and for people."""
+
+    kind: Kind
+    words: str
+
+
+def relative_distances(distances: Tensor) -> Tensor:
+    """Of (Q, k) ascending distances: (Q,), the first by the mean of the first AROUND; 0 where all of them are."""
+    around = distances[:, :AROUND].mean(dim=1)
+    return (distances[:, 0] / around).nan_to_num(nan=0.0)
+
+
+def nearness(samples: Tensor, held_out: Tensor) -> Nearness:
+    """Of (n,) distances of samples and (m,) of held-out images, n and m from 1, each to its nearest training image."""
+    ordered = held_out.sort().values
+    numbers = samples.contiguous()
+    above, from_it_on = (len(held_out) - torch.searchsorted(ordered, numbers, right=right) for right in (True, False))
+    nearer = 0.5 * int(above.sum() + from_it_on.sum()) / (len(samples) * len(held_out))
+    low, high = mann_whitney_interval(nearer, len(samples), len(held_out))
+    return Nearness(Share(nearer, low, high), _near(samples, held_out))
+
+
+def verdict(spaces: Mapping[str, SpaceNearness]) -> Verdict:
+    """By the rule: memorising where samples are nearer, and to single images, in every space that was looked at."""
+    nearer = [name for name, space in spaces.items() if space.is_nearer]
+    if nearer and len(nearer) == len(spaces):
+        alone = (
+            "" if len(spaces) > 1 else ", the only measure here: smooth images can be near there too, so look at them"
+        )
+        return Verdict(
+            "memorising",
+            "it reproduces training images: samples are nearer to single ones of them than held-out images are, in "
+            f"{' and in '.join(nearer)}{alone}",
+        )
+    if nearer == ["pixels"]:
+        return Verdict(
+            "pixels only",
+            "nearer to training images than held-out images are, but in pixels only: so are images that are too "
+            "smooth; look at the grid",
+        )
+    if nearer:
+        return Verdict(
+            "features only",
+            "nearer to training images than held-out images are, but in features only: copies that are moved or "
+            "recoloured, or features that tell images badly apart; look at the grid",
+        )
+    near = [name for name, space in spaces.items() if space.distance.is_nearer]
+    if near:
+        return Verdict(
+            "near to many",
+            f"nearer to training images than held-out images are, in {' and in '.join(near)}, but to many of them "
+            "alike, as images are that are too smooth or too much like each other: no copies; look at the grid",
+        )
+    if not all(space.distance.tells for space in spaces.values()):
+        return Verdict(
+            "undecided",
+            "undecided: there are too few images to tell whether the samples are copies; give more with --n, or hold "
+            "more images out",
+        )
+    return Verdict(
+        "no sign", "no sign that it memorises: samples aren't nearer to training images than held-out images are"
+    )
+
+
+def mann_whitney_interval(nearer: float, n: int, m: int) -> tuple[float, float]:
+    """The interval of 95 % of the probability that one of n numbers is below one of m.
+
+    Newcombe 2006 (Statistics in Medicine 25, 559–573), method 5: the variance of Hanley & McNeil 1982 at the limit
+    itself, so that it works for 0 and 1 too. At one half it is that of the test of Mann and Whitney.
+    """
+    size = (n + m) / 2 - 1
+
+    def is_beyond(limit: float) -> bool:
+        spread = 1 + size * ((1 - limit) / (2 - limit) + limit / (1 + limit))
+        return (nearer - limit) ** 2 > _Z**2 * limit * (1 - limit) * spread / (n * m)
+
+    return _crossing(nearer, 0.0, is_beyond), _crossing(nearer, 1.0, is_beyond)
+
+
+def wilson_interval(count: int, n: int, z: float = _Z) -> tuple[float, float]:
+    """The interval of a share of which `count` of n were seen (Wilson 1927); z: of the normal distribution."""
+    share = count / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def quantile_ranks(m: int, share: float = NEAR) -> tuple[int, int]:
+    """The ranks, from 1, of the two of m numbers between which their distribution's quantile lies, whatever it is.
+
+    Each limit is wrong in at most 1.25 % of cases; 0 and m + 1 where m numbers are too few for one. (David & Nagaraja
+    2003, Order Statistics, section 7.1: the rank of the quantile is binomial.)
+    """
+    below, low, high = 0.0, 0, m + 1  # below: the probability that fewer than `rank` numbers lie below the quantile
+    for rank in range(1, m + 1):
+        below += _binomial(m, rank - 1, share)
+        if below <= _EACH_SIDE:
+            low = rank
+        if 1 - below <= _EACH_SIDE:
+            high = rank
+            break
+    return low, high
+
+
+def _near(samples: Tensor, held_out: Tensor) -> Share:
+    n, m = len(samples), len(held_out)
+    ordered = held_out.sort().values
+    low_rank, high_rank = quantile_ranks(m)
+    least = int((samples < ordered[low_rank - 1]).sum()) if low_rank > 0 else 0
+    most = int((samples <= ordered[high_rank - 1]).sum()) if high_rank <= m else n
+    found = int((samples < ordered[max(1, round(NEAR * m)) - 1]).sum()) / n
+    low = wilson_interval(least, n, _Z_HALF)[0] if least else 0.0
+    high = wilson_interval(most, n, _Z_HALF)[1] if most < n else 1.0
+    return Share(found, low, high)
+
+
+def _crossing(inside: float, end: float, is_beyond: Callable[[float], bool]) -> float:
+    """The limit between `inside` and `end` where `is_beyond` begins; `end` where it doesn't."""
+    near, far = inside, end
+    for _ in range(60):
+        middle = 0.5 * (near + far)
+        near, far = (near, middle) if is_beyond(middle) else (middle, far)
+    return far
+
+
+def _binomial(m: int, k: int, share: float) -> float:
+    log = math.lgamma(m + 1) - math.lgamma(k + 1) - math.lgamma(m - k + 1)
+    return math.exp(log + k * math.log(share) + (m - k) * math.log1p(-share))

@@ -1,0 +1,253 @@
+"""`ncsnx neighbors`: the samples are those of `sample`, what is written, and what is said of few images."""
+
+import csv
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ncsnx.data.digits import read_digits
+from ncsnx.images import to_uint8
+from ncsnx.runs.parts import Part, write_part
+from tests.training.tiny import CPU, Result, command, files, start, training
+
+RUN = "runs/digits"
+JUDGE = ("features.steps=30", "features.width=8")
+SMALL = ("--n", "6", "--k", "3", "--batch-size", "4", *JUDGE, *CPU)
+
+
+def neighbors(folder: Path, *words: str, run: str = "digits") -> Result:
+    return command("neighbors", run, *words, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def searched(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run whose samples' neighbours were looked for. Not to be changed."""
+    folder = tmp_path_factory.mktemp("searched")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    result = neighbors(folder, *SMALL)
+    assert result.code == 0, result.err
+    return folder
+
+
+def place(folder: Path) -> Path:
+    (found,) = (folder / RUN / "neighbors").iterdir()
+    return found
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (place(folder) / "distances.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def results(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((place(folder) / "results.json").read_text())
+    return found
+
+
+def error(result: Result) -> str:
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def as_pictures(images: Tensor) -> Tensor:
+    """Digits, 0 to 16, as 8-bit pictures with values in [0, 1]."""
+    return to_uint8(images.float() / 16).double() / 255
+
+
+def test_the_neighbours_are_those_of_the_samples_that_sample_draws(searched: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(searched, tmp_path / "work"))
+    assert command("sample", "digits", "--n", "6", "--batch-size", "4", "--out", "drawn", *CPU, folder=folder).code == 0
+    drawn = to_uint8(load_file(folder / "drawn/samples.safetensors")["samples"]).double() / 255
+    splits = read_digits()
+    train, held_out = (split.read(torch.arange(len(split))) for split in (splits.train, splits.held_out))
+    for name, images, k in (("sample", drawn, 3), ("held-out", as_pictures(held_out.pixels), 1)):
+        distances = (images[:, None] - as_pictures(train.pixels)).square().sum(dim=(2, 3, 4)).sqrt()
+        expected = distances.topk(k, largest=False)
+        rows = [row for row in table(searched) if (row["set"], row["space"]) == (name, "pixels")]
+        assert [int(row["image"]) for row in rows] == [image for image in range(len(images)) for _ in range(k)]
+        given = torch.tensor([float(row["distance"]) for row in rows], dtype=torch.float64).view(-1, k)
+        torch.testing.assert_close(given, expected.values, rtol=1e-7, atol=1e-12)
+        chosen = torch.tensor([int(row["training_image"]) for row in rows])
+        torch.testing.assert_close(distances.gather(1, chosen.view(-1, k)), expected.values, rtol=1e-12, atol=1e-12)
+        assert torch.equal(train.ids[chosen], torch.tensor([int(row["id"]) for row in rows]))
+        assert all(row["flipped"] == "0" for row in rows)
+
+
+def test_the_results_say_by_which_protocol_and_what_follows(searched: Path) -> None:
+    found = results(searched)
+    protocol = found["protocol"]
+    assert [protocol[key] for key in ("step", "n", "k", "seed", "weights", "held_out", "flips")] == [
+        12, 6, 3, 0, "ema", 299, False,
+    ]  # fmt: skip
+    assert protocol["features"]["type"] == "classifier"
+    assert (protocol["training"]["split"], protocol["training"]["images"]) == ("train", 1_498)
+    assert found["verdict"]["kind"] == "no sign"
+    assert found["spaces"].keys() == {"pixels", "features"}
+    for space in found["spaces"].values():
+        for measure in (space["distance"], space["relative"]):
+            assert measure["median"] > measure["held_out_median"] > 0, "of a network that has learned nothing yet"
+            for share in (measure["nearer"], measure["near"]):
+                assert 0 <= share["low"] <= share["value"] <= share["high"] <= 1
+
+
+def test_json_is_what_is_kept_and_the_table_what_it_says(searched: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(searched, tmp_path / "work"))
+    before = files(place(folder))
+    printed = neighbors(folder, *SMALL, "--json")
+    assert printed.code == 0, printed.err
+    assert json.loads(printed.out) == results(folder)
+    assert files(place(folder)) == before, "equal words give equal files"
+    shown = neighbors(folder, *SMALL)
+    assert [line.split("  ")[0] for line in shown.out.splitlines()[1:]] == [
+        "pixels", "pixels, relative", "features", "features, relative",
+    ]  # fmt: skip
+    assert "verdict: no sign that it memorises" in shown.err
+
+
+def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: Path) -> None:
+    assert {path.name for path in place(searched).iterdir()} >= {"grid.png", "distances.png", "distances.svg"}
+    with Image.open(place(searched) / "grid.png") as grid:
+        assert grid.size[0] > 7 * 48
+        assert grid.size[1] > 6 * 48
+    examined = command("doctor", "digits", folder=searched)
+    assert (examined.code, examined.out) == (0, "")
+    folder = Path(shutil.copytree(searched, tmp_path / "work"))
+    (place(folder) / "results.json").write_text("{")
+    (place(folder) / "grid.png").write_bytes(b"")
+    (folder / RUN / "neighbors/more.txt").write_text("x")
+    examined = command("doctor", "digits", folder=folder)
+    assert examined.code == 1
+    for line in ("results.json isn't JSON", "grid.png isn't a PNG", "isn't a search for neighbours"):
+        assert line in examined.out
+    assert neighbors(folder, *SMALL).code == 0
+    assert command("doctor", "digits", folder=folder).code == 0, "all of it is made again"
+
+
+def test_mirror_images_count_where_they_are_asked_for_and_say_so(workplace: Path) -> None:
+    result = neighbors(workplace, *SMALL, "--flips", "--seed", "3")
+    assert result.code == 0, result.err
+    assert "1,498 training images and their mirror images" in result.err
+    assert results(workplace)["protocol"]["flips"] is True
+    assert {row["flipped"] for row in table(workplace)} == {"0", "1"}
+
+
+def test_a_sampler_features_and_a_checkpoint_of_ones_choice(workplace: Path) -> None:
+    words = ("sampler=dpmpp", "sampler.steps=2", "--ckpt", "8", "--features", "none", "--n", "4", "--held-out", "20")
+    result = neighbors(workplace, *words, *CPU)
+    assert result.code == 0, result.err
+    found = results(workplace)
+    assert found["protocol"]["sampler"]["type"] == "dpmpp"
+    assert (found["protocol"]["step"], found["protocol"]["features"]) == (8, None)
+    assert found["protocol"]["held_out"] == 20
+    assert found["spaces"].keys() == {"pixels"}
+    result = neighbors(workplace, "sampler=fast", *SMALL)
+    assert result.code == 1
+    assert "has no fast sampler yet" in error(result)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--n", "0"), "--n must be between 1 and 10000000, not 0"),
+        (("--k", "0"), "--k must be between 1 and 100, not 0"),
+        (("--held-out", "0"), "--held-out must be between 1 and 1000000, not 0"),
+        (("--seed", "-1"), "--seed must be between 0"),
+        (("--features", "nope"), "--features 'nope': expected"),
+        (("--features", "none", "features.width=8"), "features.width: --features none has no settings"),
+        (("sampler.nope=1",), "sampler.nope"),
+        (("model.width=4",), "model.width"),
+        (("--ckpt", "9"), "9"),
+    ],
+)
+def test_mistakes_get_one_line(words: tuple[str, ...], told: str, workplace: Path) -> None:
+    result = neighbors(workplace, *words, *CPU)
+    assert result.code == 2
+    assert told in error(result)
+    assert not (workplace / RUN / "neighbors").exists()
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs on few images: 'none' has none held out, 'one' has one."""
+    folder = tmp_path_factory.mktemp("few")
+    np.save(folder / "digits.npy", read_digits().train.read(torch.arange(20)).pixels.numpy())
+    data = ("data=arrays", "data.path=digits.npy", "data.image_size=8", "data.high=16")
+    for name, share in (("none", "0"), ("one", "0.02")):
+        words = (*data, f"data.held_out={share}", "steps=2", "checkpoint_every=2", f"--run={name}", "snapshots=none")
+        result = command(*training(*words), folder=folder)
+        assert result.code == 0, result.err
+    return folder
+
+
+def test_without_held_out_images_the_neighbours_alone_are_shown(few: Path) -> None:
+    result = neighbors(few, "--n", "2", "--features", "none", *CPU, run="none")
+    assert result.code == 0, result.err
+    assert "the data set has no held-out images, so nothing says how near is too near" in result.err
+    assert "verdict" not in result.err
+    assert len(result.out.splitlines()) == 3
+    (found,) = (few / "runs/none/neighbors").glob("*/results.json")
+    content = json.loads(found.read_text())
+    assert content["verdict"] is None
+    assert content["spaces"]["pixels"]["distance"]["nearer"] is None
+
+
+def test_one_held_out_image_is_too_few_to_tell(few: Path) -> None:
+    result = neighbors(few, "--n", "2", "--features", "none", *CPU, run="one")
+    assert result.code == 0, result.err
+    assert "verdict: undecided: there are too few images" in result.err
+
+
+def test_more_neighbours_than_training_images_are_a_mistake(few: Path) -> None:
+    result = neighbors(few, "--k", "50", "--features", "none", *CPU, run="none")
+    assert result.code == 2
+    assert "--k 50: the data set has 20 training images" in error(result)
+
+
+def test_features_that_do_not_fit_the_data_end_in_one_line(few: Path) -> None:
+    result = neighbors(few, "--features", "classifier", *CPU, run="none")
+    assert result.code == 1
+    assert error(result)
+
+
+def test_a_search_that_is_stopped_goes_on_after_its_last_finished_batch(searched: Path, workplace: Path) -> None:
+    words = ("--n", "200", "--k", "3", "--batch-size", "4", *JUDGE, *CPU)
+    with start("neighbors", "digits", *words, folder=workplace) as process:
+        while process.poll() is None and not [*workplace.glob(f"{RUN}/neighbors/*/.parts/*.safetensors")]:
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "the same command goes on from here" in err
+    kept = [*place(workplace).glob(".parts/*.safetensors")]
+    assert 0 < len(kept) < 50
+    result = neighbors(workplace, *words)
+    assert result.code == 0, result.err
+    assert not [*place(workplace).glob(".parts")]
+    (states,) = [line for line in result.err.splitlines() if line.startswith("sampling: ")]
+    assert int(states.split()[1]) == (50 - len(kept)) * 6  # four levels, and what precedes and follows them
+    shared = [row for row in table(workplace) if row["set"] == "sample" and int(row["image"]) < 6]
+    first = [row for row in table(searched) if row["set"] == "sample"]
+    assert shared == first, "the first samples are the same among more"
+
+
+def test_batches_that_somebody_else_wrote_are_not_taken(workplace: Path) -> None:
+    assert neighbors(workplace, *SMALL).code == 0
+    before = files(place(workplace))
+    parts = place(workplace) / ".parts"
+    write_part(parts, Part(torch.arange(4), {"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8)}))
+    write_part(parts, Part(torch.arange(4, 6), {"features": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}))
+    assert neighbors(workplace, *SMALL).code == 0
+    assert files(place(workplace)) == before
+    parts.symlink_to(workplace)
+    result = neighbors(workplace, *SMALL)
+    assert result.code == 1
+    assert "is a symbolic link" in error(result)

@@ -1,0 +1,139 @@
+"""The memorising check on digits: copies are caught, all of them or a few; smooth and new images aren't."""
+
+from itertools import groupby
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ncsnx.data.digits import read_digits
+from ncsnx.evaluation.features import Extracted
+from ncsnx.evaluation.memorising import AROUND, SpaceNearness, Verdict, nearness, relative_distances, verdict
+from ncsnx.evaluation.nearest import feature_space, nearest, pixel_space
+from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
+from ncsnx.images import to_uint8
+from tests.evaluation.scripted import PooledFeatures
+from tests.evaluation.test_nearest import Training
+
+SAMPLES = 64
+
+
+class RandomFeatures:
+    """A random layer over all pixels: what is near in pixels need not be near there by as much."""
+
+    name, dimensions, has_logits = "random features", 64, False
+
+    def __init__(self) -> None:
+        self.facts = {"type": "random"}
+        self._network = PooledFeatures(channels=1, features=self.dimensions)
+
+    def __call__(self, images: Tensor) -> Extracted:
+        return Extracted(torch.relu(self._network(images.float() / 255)), None)
+
+
+@attrs.frozen(eq=False)
+class Digits:
+    """8-bit pictures."""
+
+    train: Tensor
+    held_out: Tensor
+    new: Tensor
+    """Neither trained on nor held out: what a perfect generator gives."""
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    splits = read_digits()
+    train = to_uint8(splits.train.read(torch.arange(1_400)).pixels.float() / 16)
+    others = splits.held_out.read(torch.arange(299).roll(7)).pixels
+    others = to_uint8(others.float() / 16)[torch.randperm(299, generator=torch.Generator().manual_seed(2))]
+    return Digits(train, others[SAMPLES:], others[:SAMPLES])
+
+
+def judged(samples: Tensor, digits: Digits) -> tuple[Verdict, dict[str, SpaceNearness]]:
+    spaces = [pixel_space(), feature_space(RandomFeatures())]
+    images = torch.cat([samples, digits.held_out])
+    found = {}
+    for space, one in zip(spaces, nearest(images, Training(digits.train), spaces, AROUND), strict=True):
+        mine, real = one.distances[: len(samples)], one.distances[len(samples) :]
+        relative = nearness(relative_distances(mine), relative_distances(real))
+        found[space.name] = SpaceNearness(nearness(mine[:, 0], real[:, 0]), relative)
+    return verdict(found), found
+
+
+def noisy(images: Tensor, sigma: float) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return to_uint8(images.float() / 255 + sigma * torch.randn(images.shape, generator=generator))
+
+
+def test_new_digits_are_no_copies(digits: Digits) -> None:
+    found, _ = judged(digits.new, digits)
+    assert found.kind == "no sign"
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.02, 0.05])
+def test_copies_are_caught_with_a_little_noise_too(digits: Digits, sigma: float) -> None:
+    found, _ = judged(noisy(digits.train[:SAMPLES], sigma), digits)
+    assert found.kind == "memorising"
+    assert "in pixels and in features" in found.words
+
+
+def test_a_third_of_copies_is_caught(digits: Digits) -> None:
+    mixed = torch.cat([digits.train[: SAMPLES // 3], digits.new[SAMPLES // 3 :]])
+    assert judged(mixed, digits)[0].kind == "memorising"
+
+
+def test_smooth_digits_are_near_to_many_and_no_copies(digits: Digits) -> None:
+    """Means of training images that are alike, as of a model that blurs: nearer than new digits are."""
+    (found,) = nearest(digits.new, Training(digits.train), [pixel_space()], 20)
+    for count in (10, 20):
+        smooth = to_uint8(digits.train[found.indices[:, :count]].float().mean(dim=1) / 255)
+        kind, spaces = judged(smooth, digits)
+        assert spaces["pixels"].distance.is_nearer
+        assert not spaces["pixels"].relative.is_nearer
+        assert kind.kind in ("near to many", "features only")
+
+
+def test_copies_of_what_is_there_twice_are_caught(digits: Digits) -> None:
+    twice = attrs.evolve(digits, train=torch.cat([digits.train, digits.train[:SAMPLES]]))
+    assert judged(noisy(digits.train[:SAMPLES], 0.05), twice)[0].kind == "memorising"
+
+
+def test_noise_is_far_from_everything(digits: Digits) -> None:
+    noise = torch.randint(0, 256, digits.new.shape, generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    found, spaces = judged(noise, digits)
+    assert found.kind == "no sign"
+    assert spaces["pixels"].distance.nearer.high < 0.05
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_grid_has_a_cell_for_each_picture_and_shows_the_mirror_image_that_is_near(
+    tmp_path: Path, channels: int
+) -> None:
+    left = torch.zeros((channels, 8, 8), dtype=torch.uint8)
+    left[:, :, :4] = 255
+    near = [Neighbor(left, 0.0, False), Neighbor(left, 12_345.678, True)]
+    rows = [GridRow(number, left, {"pixels": near, "features": near}) for number in range(11)]
+    draw_grid(tmp_path / "grid.png", rows)
+    draw_grid(tmp_path / "few.png", rows[:2])
+    with Image.open(tmp_path / "grid.png") as whole, Image.open(tmp_path / "few.png") as few:
+        assert whole.size[0] > 2 * few.size[0], "many rows are in two panels"
+        assert whole.size[1] > 2 * few.size[1]
+        cells = np.asarray(few.convert("L"))[20:68]
+    dark = (cells[:24] < 128).all(axis=0)
+    halves = [is_dark for is_dark, _ in groupby(dark.tolist()) if is_dark]
+    assert len(halves) >= 5, "half of each of five pictures"
+
+
+def test_a_plot_names_both_sets_and_does_without_held_out_images(tmp_path: Path) -> None:
+    samples, held_out = torch.rand(20, dtype=torch.float64), torch.rand(30, dtype=torch.float64)
+    spaces = {"pixels": (samples, held_out), "features": (samples, held_out)}
+    _, drawn = plot_distances(tmp_path / "both", spaces, title="digits $x_1$", caption="how")
+    for word in ("held out (30)", "samples (20)", "distance in features", "digits $x_1$", "how"):
+        assert word in drawn.read_text()
+    _, drawn = plot_distances(tmp_path / "one", {"pixels": (samples, held_out[:0])}, title="digits", caption="")
+    assert "held out" not in drawn.read_text()
