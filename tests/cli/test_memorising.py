@@ -14,11 +14,11 @@ from tests.training.tiny import CPU, command
 IMAGES, HELD_OUT = 416, 0.85
 """Of so many digits this share is held out by the hashes of their places, all but 50."""
 TRAINING = (
-    *("model.width=16", "batch_size=32", "optimizer.lr=4e-3", "warmup_steps=50", "ema.rate=0.95"),
+    *("model.width=16", "batch_size=32", "optimizer.lr=1e-3", "warmup_steps=50", "ema.rate=0.95"),
     *("schedule.levels=6", "schedule.sigma_max=2", "schedule.sigma_min=0.1"),
-    *("steps=700", "checkpoint_every=700", "eval_every=700", "snapshots=none"),
+    *("steps=1000", "checkpoint_every=1000", "eval_every=1000", "snapshots=none"),
 )
-"""A narrow network, few noise levels and a high rate of learning: what remembers soon."""
+"""A narrow network and few noise levels: what remembers soon."""
 SEARCH = ("sampler=cas", "sampler.steps=60", "--n", "64", "--k", "3", "features.steps=100", "features.width=8")
 
 
@@ -45,7 +45,7 @@ def test_a_model_that_was_trained_to_remember_50_digits_is_caught(folder: Path) 
     assert found["protocol"]["training"]["images"] == 50
     assert found["verdict"]["kind"] == "memorising"
     for space in found["spaces"].values():
-        assert space["distance"]["nearer"]["low"] > 0.6
+        assert space["distance"]["nearer"]["value"] > 0.8
         assert space["relative"]["nearer"]["low"] > 0.5
 
 
@@ -54,4 +54,4 @@ def test_a_model_that_was_trained_alike_on_all_digits_is_not(folder: Path) -> No
     assert found["protocol"]["training"]["images"] == 1_498
     assert found["verdict"]["kind"] == "no sign"
     for space in found["spaces"].values():
-        assert space["distance"]["nearer"]["high"] < 0.5
+        assert space["distance"]["nearer"]["value"] < 0.6
