@@ -9,7 +9,7 @@ import nox
 nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
 
-SOURCES = ("ncsnx", "experiments", "tests", "noxfile.py")
+SOURCES = ("ncsnx", "experiments", "tests", "docs", "noxfile.py")
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 
 

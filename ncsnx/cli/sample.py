@@ -214,7 +214,7 @@ def _show_task(messages: "Messages", output: "SampleFolder", task: "Task") -> No
 
     images = load_file(output.samples_path)["samples"]
     write_bytes(output.path / "grid.png", draw_task(task, images))
-    messages.info(f"what was measured and is again: to {misfit(task, images):.2g} of a coefficient")
+    messages.info(f"the images agree with what was given to {misfit(task, images):.2g}, where black is 0 and white 1")
     for found in quality(task, images):
         mean, one = psnr_in_words(found.of_mean), psnr_in_words(found.of_one)
         messages.info(f"{found.picture}: PSNR {mean} of the mean, {one} of one")

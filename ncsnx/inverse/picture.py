@@ -78,6 +78,7 @@ def quality(task: Task, images: Tensor) -> list[Quality]:
 
 
 def misfit(task: Task, images: Tensor) -> float:
-    """The largest difference between a measured coefficient and that of its images, (P·n, C, H, W) in [0, 1]."""
+    """The largest difference between Uᵀ y and that of its images, (P·n, C, H, W) in [0, 1]."""
     wanted = task.values.repeat_interleave(len(images) // task.count, dim=0)
-    return float((task.operator.coefficients(images.double()) - wanted).abs().max())
+    away = task.operator.coefficients(images.double()) - wanted
+    return float((task.operator.singular_values * away).abs().max())

@@ -158,7 +158,7 @@ def measure(path: Path, shape: tuple[int, int, int], values: tuple[float, float]
     """Frequencies in a .npz: `kspace`, complex (H, W) or (P, H, W), and `mask`, (H, W), 1 where it was measured.
 
     In the order and scale of `numpy.fft.fft2(image, norm="ortho")`. values: those of the images that mean black and
-    white.
+    white, between which kspace's images are.
     """
     content = io.BytesIO(_read(path))
     try:
@@ -178,11 +178,24 @@ def measure(path: Path, shape: tuple[int, int, int], values: tuple[float, float]
     spectrum = torch.from_numpy(kspace.reshape(-1, *shape[1:]).astype(np.complex128))
     if not bool(torch.isfinite(torch.view_as_real(spectrum)).all()):
         raise NcsnxError(f"{path}: kspace holds values that aren't finite")
+    black, white = values
+    if mask[0, 0]:
+        _check_means(path, spectrum[:, 0, 0].real / math.sqrt(mask.size), black, white)
     operator = Fourier(shape, torch.from_numpy(mask.astype(bool)))
     names = tuple(f"{path.name}[{number}]" for number in range(len(spectrum)))
-    black, white = values
     middle = operator.coefficients(torch.full((1, *shape), black, dtype=torch.float64))
     return _task("measure", operator, (operator.of_spectrum(spectrum) - middle) / (white - black), names, None)
+
+
+def _check_means(path: Path, means: Tensor, black: float, white: float) -> None:
+    """Measured means of images tell a wrong scale: they can't be far from black and white, whatever the noise."""
+    reach = white - black
+    far = means[(means < black - reach) | (means > white + reach)]
+    if len(far):
+        raise NcsnxError(
+            f'{path}: expected kspace in the scale of numpy.fft.fft2(image, norm="ortho"), of images with values from '
+            f"{black:g} to {white:g}; found an image with a mean of {far[0]:.4g}"
+        )
 
 
 def _task(

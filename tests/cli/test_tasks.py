@@ -152,6 +152,7 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--measure", "other.npz"), "expected the arrays kspace and mask", 1),
         (("--measure", "real.npz"), "expected kspace to be complex", 1),
         (("--measure", "nan.npz"), "kspace holds values that aren't finite", 1),
+        (("--measure", "large.npz"), 'expected kspace in the scale of numpy.fft.fft2(image, norm="ortho")', 1),
         (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown", 2),
         (("--inpaint", "digits", "--mask", "masks", "--truth", "masks"), "--truth masks: 1 pictures for 3 inputs", 2),
         (("--inpaint", "digits", "--mask", "masks", "--interpolate", "4"), "don't go together", 2),
@@ -165,6 +166,7 @@ def test_mistakes_get_one_line(photos: Path, words: tuple[str, ...], told: str, 
     np.savez(photos / "other.npz", x=ones)
     np.savez(photos / "real.npz", kspace=ones, mask=ones)
     np.savez(photos / "nan.npz", kspace=ones * complex("nan"), mask=ones)
+    np.savez(photos / "large.npz", kspace=ones * complex(64), mask=ones)
     result = draw(photos, *words, "--n", "1")
     assert told in error(result)
     assert result.code == code
