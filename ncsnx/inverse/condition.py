@@ -7,6 +7,7 @@ noise of the level contains that of the measurement:
     σ ≥ τ_i   the coefficient is set to its value + √(σ² − τ_i²) z, which has noise of σ in all;
     σ < τ_i   it is drawn to its value: the score gets (value − coefficient) / (τ_i² − σ²) along it.
 
+In a result (σ = 0) the coefficients whose τ_i is below the last level's σ are set to their values.
 The other directions are left to the sampler. For known pixels and γ = 0 that is the replacement of Song & Ermon 2019
 (arXiv 1907.05600, section 4 and appendix B.3); for other operators the projection of Song et al. 2022 (arXiv
 2111.08005, equation 10).
@@ -51,6 +52,8 @@ class Condition:
     """Of the batch."""
     noise: Noise
     """Apart from the sampler's."""
+    lowest: float = 0.0
+    """σ of the last level. What is measured better than that counts as exact in a result: nothing finer is drawn."""
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, beyond which no image goes; None: it has no ends."""
 
@@ -64,7 +67,7 @@ class Condition:
         if sigma > 0:
             extra = (sigma**2 - tau**2).clamp(min=0).sqrt()
             return self._replaced(x, tau <= sigma, extra * self.measured.operator.coefficients(self.noise(step)))
-        exact = tau == 0
+        exact = (tau == 0) | (tau < self.lowest)
         if self.ends is not None and bool(exact.any()):
             for _ in range(_PROJECTIONS):
                 x = self._replaced(x.clamp(*self.ends), exact)

@@ -59,10 +59,11 @@ class Task:
         given = self.operator.images(self.values) if self.inputs is None else self.inputs
         return given.float().clamp(0, 1)
 
-    def conditions(self, data: Data, seed: int, alternatives: int) -> Callable[[Tensor], Condition]:
+    def conditions(self, data: Data, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Condition]:
         """Indices → their condition, where image i is an alternative of picture i // alternatives.
 
-        Raises UsageError for images of another shape, NcsnxError for a transform that isn't linear.
+        lowest: σ of the last level. Raises UsageError for images of another shape, NcsnxError for a transform that
+        isn't linear.
         """
         operator = self.operator
         if tuple(operator.shape) != tuple(data.shape):
@@ -82,7 +83,7 @@ class Task:
         def condition(indices: Tensor) -> Condition:
             chosen = values.to(indices.device)[indices // alternatives]
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
-            return Condition(Measured(operator, chosen, scale * self.noise), noise, ends=(black, white))
+            return Condition(Measured(operator, chosen, scale * self.noise), noise, lowest, (black, white))
 
         return condition
 

@@ -16,6 +16,7 @@ from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
 from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.images import require_mp4
+from ncsnx.noise.levels import sigmas
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.process import this_process
@@ -295,7 +296,7 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "
     if task is not None:
         if request.interpolate is not None:
             raise UsageError(f"--interpolate and {task.name} don't go together")
-        condition = task.conditions(config.data, request.seed, request.n // task.count)
+        condition = task.conditions(config.data, sigmas(config.schedule)[-1], request.seed, request.n // task.count)
         return attrs.evolve(draws, condition=condition)
     if request.interpolate is None:
         return draws

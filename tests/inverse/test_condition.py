@@ -160,6 +160,13 @@ def test_a_result_is_brought_between_black_and_white_and_keeps_its_measurement()
     assert float(result.std()) > 0.01, "it isn't just the mean"
 
 
+def test_a_result_keeps_what_was_measured_better_than_the_last_level_is() -> None:
+    operator = MatrixOperator((1, 1, 3), torch.diag(torch.tensor([1.0, 0.01, 0.001])))
+    values, x = operator.coefficients(torch.full((1, 1, 1, 3), 0.5)), torch.zeros(1, 1, 1, 3)
+    condition = Condition(Measured(operator, values, 0.001), RecordedNoise(torch.zeros(0)), lowest=0.2)
+    torch.testing.assert_close(condition(x, 0.0, 0), torch.tensor([[[[0.5, 0.5, 0.0]]]]), atol=1e-6, rtol=0)
+
+
 def test_a_noisy_measurement_pulls_as_its_likelihood_does_below_its_noise() -> None:
     operator = Masking(torch.tensor([[[True, False]]]))
     condition = Condition(Measured(operator, torch.tensor([[1.0]]), 0.5), RecordedNoise(torch.zeros(1, 1, 1, 1, 2)))
