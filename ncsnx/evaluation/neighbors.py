@@ -24,6 +24,7 @@ from ncsnx.errors import UsageError
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.memorising import (
     AROUND,
+    Nearness,
     SpaceNearness,
     Verdict,
     nearness,
@@ -46,7 +47,7 @@ from ncsnx.sampling.generate import ignore_state, never_stop
 from ncsnx.sampling.state import State
 from ncsnx.work import UNSEEN, Work
 
-VERSION = 1
+VERSION = 2
 """Of what is measured: rises with any change of a number."""
 RESULTS, TABLE, GRID, PLOT = "results.json", "distances.csv", "grid.png", "distances"
 GRID_ROWS = 20
@@ -121,7 +122,10 @@ class Found:
     @property
     def verdict(self) -> Verdict | None:
         """None where no images are held out: nothing says what is near."""
-        return verdict(self.nearness) if self.nearness else None
+        if not self.nearness:
+            return None
+        held_out = next(iter(self.spaces.values())).held_out
+        return verdict(self.nearness, len(self.samples), len(held_out.distances))
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -384,7 +388,7 @@ class _Pictures:
 
 def _shares(found: Found, space: str, measure: str) -> dict[str, Any]:
     if space not in found.nearness:
-        return {"nearer": None, "near": None}
+        return dict.fromkeys(field.name for field in attrs.fields(Nearness))
     return attrs.asdict(found.nearness[space])[measure]  # type: ignore[no-any-return]
 
 
