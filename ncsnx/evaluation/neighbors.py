@@ -31,8 +31,9 @@ from ncsnx.evaluation.memorising import (
     relative_distances,
     verdict,
 )
-from ncsnx.evaluation.nearest import Nearest, feature_space, nearest, pixel_space
+from ncsnx.evaluation.nearest import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
+from ncsnx.evaluation.neighbor_results import read_results, write_results
 from ncsnx.evaluation.real_images import SplitImages
 from ncsnx.evaluation.source import DataSource
 from ncsnx.evaluation.sweep import unnamed
@@ -49,7 +50,8 @@ from ncsnx.work import UNSEEN, Work
 
 VERSION = 2
 """Of what is measured: rises with any change of a number."""
-RESULTS, TABLE, GRID, PLOT = "results.json", "distances.csv", "grid.png", "distances"
+TABLE, GRID, PLOT = "distances.csv", "grid.png", "distances"
+_FILES = (TABLE, GRID, f"{PLOT}.png", f"{PLOT}.svg")
 GRID_ROWS = 20
 """Samples that the grid shows: those that are nearest."""
 _HELD_OUT_CHOICE = 2
@@ -215,6 +217,10 @@ class NeighborSearch:
             place.mkdir(parents=True, exist_ok=True)
         return place
 
+    def known(self) -> dict[str, Any] | None:
+        """What `write` returned, if all of it is there as it was written; None: it has to be found."""
+        return read_results(self.place, self.protocol(), [space.name for space in self._spaces], _FILES)
+
     @property
     def states(self) -> int:
         """States of batches that the samples still take: what progress counts."""
@@ -246,7 +252,7 @@ class NeighborSearch:
 
     def find(self, samples: Tensor, held_out: Tensor, work: Work = UNSEEN) -> Found:
         """The neighbours of all of them, in one pass over the training images. Raises NcsnxError."""
-        spaces = [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
+        spaces = self._spaces
         images, n = torch.cat([samples, held_out]), len(samples)
         k = min(max(self.request.k, AROUND), len(self.training))
         whole = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
@@ -258,7 +264,7 @@ class NeighborSearch:
         return Found(samples, found, compared)
 
     def results(self, found: Found) -> dict[str, Any]:
-        """What is printed and kept, as JSON."""
+        """What is printed and kept."""
         judged = found.verdict
         return {
             "protocol": self.protocol(),
@@ -277,8 +283,8 @@ class NeighborSearch:
             },
         }
 
-    def write(self, found: Found, results: Mapping[str, Any]) -> None:
-        """Table, pictures, and the results last. Raises NcsnxError."""
+    def write(self, found: Found) -> dict[str, Any]:
+        """Table, pictures, and the results last; these are returned as they are kept. Raises NcsnxError."""
         neighbors = self._neighbors(found)
         atomic.write_bytes(self.place / TABLE, self._table(found, neighbors))
         draw_grid(self.place / GRID, self._grid(found, neighbors))
@@ -288,11 +294,15 @@ class NeighborSearch:
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),
         )
-        atomic.write_json(self.place / RESULTS, results)
+        return write_results(self.place, self.results(found), _FILES)
 
     def settle(self) -> None:
         """Removes the batches of samples whose results are kept."""
         shutil.rmtree(self._parts, ignore_errors=True)
+
+    @property
+    def _spaces(self) -> list[Space]:
+        return [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
 
     def _neighbors(self, found: Found) -> "_Pictures":
         """The training images that are shown, read once each."""

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ncsnx.data.digits import read_digits
+from ncsnx.evaluation.neighbors import NeighborSearch
 from ncsnx.images import to_uint8
 from ncsnx.runs.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, files, start, training
@@ -104,6 +106,7 @@ def test_the_results_say_by_which_protocol_and_what_follows(searched: Path) -> N
 def test_json_is_what_is_kept_and_the_table_what_it_says(searched: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
     before = files(place(folder))
+    shutil.rmtree(place(folder))
     printed = neighbors(folder, *SMALL, "--json")
     assert printed.code == 0, printed.err
     assert json.loads(printed.out) == results(folder)
@@ -113,6 +116,55 @@ def test_json_is_what_is_kept_and_the_table_what_it_says(searched: Path, tmp_pat
         "pixels", "pixels, relative", "features", "features, relative",
     ]  # fmt: skip
     assert f"verdict: {results(folder)['verdict']['words']}" in shown.err
+
+
+def drawn(result: Result) -> bool:
+    """Whether samples were drawn."""
+    assert result.code == 0, result.err
+    assert ("the neighbours were found already" in result.err) != ("sampling: " in result.err)
+    return "sampling: " in result.err
+
+
+def test_what_was_found_is_shown_again_without_drawing(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ((), ("--json",))
+    first = [neighbors(workplace, *SMALL), neighbors(workplace, *SMALL, "--json")]
+    before = files(place(workplace))
+    monkeypatch.setattr(NeighborSearch, "draw", None)
+    monkeypatch.setattr(NeighborSearch, "find", None)
+    again = [neighbors(workplace, *SMALL, *words) for words in options]
+    assert [result.out for result in again] == [result.out for result in first]
+    assert [drawn(result) for result in again] == [False, False]
+    (verdict,) = [line for line in first[0].err.splitlines() if line.startswith("verdict: ")]
+    assert verdict in again[0].err
+    assert files(place(workplace)) == before
+
+
+SPOILED: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "another number": ("results.json", lambda path: path.write_text(path.read_text().replace("0.", "1.", 1))),
+    "an empty grid": ("grid.png", lambda path: path.write_bytes(b"")),
+    "no plot": ("distances.svg", Path.unlink),
+    "a line less": ("distances.csv", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_what_is_damaged_is_made_anew(spoiled: str, searched: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(searched, tmp_path / "work"))
+    before = files(place(folder))
+    name, spoil = SPOILED[spoiled]
+    spoil(place(folder) / name)
+    assert files(place(folder)) != before
+    assert drawn(neighbors(folder, *SMALL))
+    assert files(place(folder)) == before
+
+
+def test_a_link_in_the_place_of_a_picture_is_not_followed(searched: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(searched, tmp_path / "work"))
+    grid = place(folder) / "grid.png"
+    grid.rename(tmp_path / "grid.png")
+    grid.symlink_to(tmp_path / "grid.png")
+    assert drawn(neighbors(folder, *SMALL))
+    assert not grid.is_symlink()
 
 
 def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: Path) -> None:
@@ -246,6 +298,7 @@ def test_a_search_that_is_stopped_goes_on_after_its_last_finished_batch(searched
 def test_batches_that_somebody_else_wrote_are_not_taken(workplace: Path) -> None:
     assert neighbors(workplace, *SMALL).code == 0
     before = files(place(workplace))
+    (place(workplace) / "results.json").unlink()
     parts = place(workplace) / ".parts"
     write_part(parts, Part(torch.arange(4), {"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8)}))
     write_part(parts, Part(torch.arange(4, 6), {"features": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}))
