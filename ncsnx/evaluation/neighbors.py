@@ -145,9 +145,12 @@ class NeighborSearch:
     """The data folder, for samplers that start from training images."""
 
     def __attrs_post_init__(self) -> None:
-        if len(self.training) < max(2, self.request.k):
-            count = len(self.training)
-            raise UsageError(f"--k {self.request.k}: the data set has {count:,} training images; at least 2 are needed")
+        count, needed = len(self.training), max(2, self.request.k)
+        if count < needed:
+            raise UsageError(
+                f"--k {self.request.k}: the data set has {count:,} training images; at least {needed} are needed"
+                f"{f', or a --k of at most {count}' if count > 1 else ''}"
+            )
 
     @property
     def training(self) -> SplitImages:

@@ -248,7 +248,7 @@ def test_without_held_out_images_the_neighbours_alone_are_shown(few: Path) -> No
     assert "the data set has no held-out images, so nothing says how near is too near" in result.err
     assert "verdict" not in result.err
     assert len(result.out.splitlines()) == 3
-    (found,) = (few / "runs/none/neighbors").glob("*/results.json")
+    (found,) = (few / "runs/none/neighbors").glob("*-n2-k5-*/results.json")
     content = json.loads(found.read_text())
     assert content["verdict"] is None
     measure = content["spaces"]["pixels"]["distance"]
@@ -265,7 +265,9 @@ def test_one_held_out_image_is_too_few_to_tell(few: Path) -> None:
 def test_more_neighbours_than_training_images_are_a_mistake(few: Path) -> None:
     result = neighbors(few, "--k", "50", "--features", "none", *CPU, run="none")
     assert result.code == 2
-    assert "--k 50: the data set has 20 training images" in error(result)
+    expected = "--k 50: the data set has 20 training images; at least 50 are needed, or a --k of at most 20"
+    assert expected in error(result)
+    assert neighbors(few, "--k", "20", "--n", "1", "--features", "none", *CPU, run="none").code == 0
 
 
 def test_features_that_do_not_fit_the_data_end_in_one_line(few: Path) -> None:
