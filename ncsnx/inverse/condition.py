@@ -36,7 +36,9 @@ from torch import Tensor
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.sampling.state import Noise
 
-_PROJECTIONS = 300
+_REFLECTIONS = 500
+_LIKELY = 4.0
+"""Deviations that hardly any noise is beyond: an image that fits noise exactly is far off, if there is one."""
 _NEAR = 1e-4
 """Of the way from black to white: so far beyond an end is none, after rounding to 8 bits."""
 
@@ -73,29 +75,40 @@ class Condition:
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         """x with the measured coefficients replaced, where the level has at least their noise.
 
-        A result (σ = 0) is brought between black and white too, by projecting on both in turn: where there are such
-        images, it comes to one (von Neumann's alternating projections, the one on the ends over-relaxed).
+        A result (σ = 0) is brought between black and white too, where there are images that agree with both.
         """
         tau = self.measured.deviations.to(x)
         if sigma > 0:
             extra = (sigma**2 - tau**2).clamp(min=0).sqrt()
             return self._replaced(x, tau <= sigma, extra * self.measured.operator.coefficients(self.noise(step)))
-        exact = tau <= self.lowest
-        x = self._replaced(x, exact)
-        if self.ends is None or not bool(exact.any()):
-            return x
-        black, white = self.ends
-        for _ in range(_PROJECTIONS):
-            beyond = x - x.clamp(black, white)
-            if float(beyond.abs().max()) <= _NEAR * (white - black):
-                break
-            x = self._replaced(x - 1.5 * beyond, exact)
-        return x
+        fine = tau <= self.lowest
+        x = self._replaced(x, fine)
+        return x if self.ends is None or not bool(fine.any()) else self._between_ends(x, fine, *self.ends)
 
-    def _replaced(self, x: Tensor, which: Tensor, noise: Tensor | float = 0.0) -> Tensor:
-        """x, whose coefficients `which` are the measured values + noise."""
+    def _between_ends(self, x: Tensor, which: Tensor, black: float, white: float) -> Tensor:
+        """x between black and white but for _NEAR, its coefficients `which` as measured, but for _LIKELY of their τ.
+
+        By averaged reflections: Douglas & Rachford's method for a point of two convex sets (Bauschke, Combettes & Luke
+        2002, JOSA A 19, 1334–1345). Each image stops by itself, so that it doesn't depend on its batch.
+        """
+        slack = _LIKELY * self.measured.deviations.to(x)
+
+        for _ in range(_REFLECTIONS):
+            inside = x.clamp(black, white)
+            found = self._replaced(inside, which, slack=slack)
+            beyond = (found - found.clamp(black, white)).abs().flatten(1).amax(dim=1)
+            going = beyond > _NEAR * (white - black)
+            if not bool(going.any()):
+                break
+            reflected = self._replaced(2 * inside - x, which, slack=slack)
+            x = torch.where(going.view(-1, 1, 1, 1), x + reflected - inside, x)
+        return self._replaced(x.clamp(black, white), which, slack=slack)
+
+    def _replaced(self, x: Tensor, which: Tensor, noise: Tensor | float = 0.0, slack: Tensor | float = 0.0) -> Tensor:
+        """x, whose coefficients `which` are the measured values + noise, or as far from those as the slack allows."""
         operator = self.measured.operator
         change = self.measured.values.to(x) + noise - operator.coefficients(x)
+        change = change.sign() * (change.abs() - slack).clamp(min=0)
         return x + operator.images(torch.where(which, change, 0.0))
 
     def pull(self, x: Tensor, sigma: float) -> Tensor | float:

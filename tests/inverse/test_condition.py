@@ -229,6 +229,27 @@ def test_a_result_is_brought_between_black_and_white_and_keeps_its_measurement()
     assert float(result.std()) > 0.01, "it isn't just the mean"
 
 
+@pytest.mark.parametrize("deviation", [0.0, 0.002])
+def test_a_third_of_the_frequencies_and_both_ends_are_kept_by_each_image_for_itself(deviation: float) -> None:
+    """Pictures with much black and white in them, for which projecting in turn takes thousands of rounds."""
+    generator = torch.Generator().manual_seed(0)
+    operator = Fourier((1, 16, 16), torch.rand(16, 16, generator=generator) < 0.3)
+    truth = (torch.rand(4, 1, 16, 16, generator=generator) * 3 - 1).clamp(0, 1)
+    values = operator.coefficients(truth)
+    values = values + deviation * torch.randn(values.shape, generator=generator)
+    x = truth + 0.1 * torch.randn(truth.shape, generator=generator)
+
+    def result(rows: slice) -> Tensor:
+        measured = Measured(operator, values[rows], deviation)
+        return Condition(measured, RecordedNoise(torch.zeros(0)), 0.01, ends=(0.0, 1.0))(x[rows], 0.0, 0)
+
+    found = result(slice(None))
+    assert float((operator.coefficients(found) - values).abs().max()) <= 4 * deviation + 1e-5
+    assert float((found - found.clamp(0, 1)).abs().max()) < 2e-4
+    for row in range(4):
+        torch.testing.assert_close(result(slice(row, row + 1)), found[row : row + 1], atol=1e-6, rtol=0)
+
+
 def test_a_result_keeps_what_was_measured_better_than_the_last_level_is() -> None:
     operator = MatrixOperator((1, 1, 3), torch.diag(torch.tensor([1.0, 0.01, 0.001])))
     values, x = operator.coefficients(torch.full((1, 1, 1, 3), 0.5)), torch.zeros(1, 1, 1, 3)
