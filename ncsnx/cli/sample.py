@@ -106,6 +106,7 @@ def sample_command(
         place = open_source(runs_folder(runs), run)
         changed = with_sampler(messages, place, parse_overrides(overrides or []))
 
+        from ncsnx.inverse.reading import range_of
         from ncsnx.runtime import Runtime
         from ncsnx.sampling import SampleRequest, load
 
@@ -126,7 +127,8 @@ def sample_command(
             truth=truth,
         )
         with StopRequest() as stop:
-            task = typed.task(changed.data)
+            with stop.at_once():
+                task = typed.task(changed.data, range_of(changed.data, data, place))
             if task is not None and (interpolate or between) is not None:
                 raise UsageError(f"--interpolate and --between don't go together with --{task.name}")
             default = 1 if between is not None else 64 if task is None else 4

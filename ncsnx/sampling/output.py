@@ -45,8 +45,8 @@ class SampleFolder:
     path: the folder, made by `open`. protocol: JSON values that determine the images. shape: (C, H, W) of an
     image. columns: images per index, flattened as row · columns + column. frames: how many frames each batch
     comes with; frame_files and film: whether they are written one by one, and as a film; of rows, the film goes from
-    their first image to the last and back. mp4: the film as an MP4, not a GIF. made: on what machine and with which
-    remark, for the record; it may differ when a sampling goes on.
+    their first image to the last and back. mp4: the film as an MP4, not a GIF. made: on what machine, with which
+    remark and of which pictures, for the record; it may differ when a sampling goes on.
     """
 
     def __init__(

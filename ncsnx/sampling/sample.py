@@ -211,7 +211,13 @@ def open_output(
         frame_files=request.frames > 0,
         film=request.film,
         mp4=request.mp4,
-        made={**this_process(), "note": note, "runtime": model.runtime.facts(), "versions": versions()},
+        made={
+            **this_process(),
+            "note": note,
+            "runtime": model.runtime.facts(),
+            "versions": versions(),
+            **({} if task is None else {"pictures": list(task.pictures)}),
+        },
     )
     output.open(overwrite=overwrite)
     return output
