@@ -78,7 +78,12 @@ Noise = Annotated[
 ]
 Truth = Annotated[
     Path | None,
-    typer.Option("--truth", metavar="PICTURE", help="The true picture, to compare with.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--truth",
+        metavar="PICTURE",
+        help="The true picture, to compare with. Folders go together by the names in them.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 
 
@@ -138,7 +143,13 @@ class TaskOptions:
             if not 0 <= self.noise <= 10:
                 raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
             task = attrs.evolve(task, noise=self.noise)
-        return with_truth(task, self.truth, values)
+        return with_truth(task, self.truth, self._inputs, values)
+
+    @property
+    def _inputs(self) -> Path | None:
+        """Where the pictures of the task are."""
+        given = (self.inpaint, self.outpaint, self.super_resolve, self.colorize, self.deblur, self.measure, self.input)
+        return next((path for path in given if path is not None), None)
 
 
 def _option(name: str) -> str:

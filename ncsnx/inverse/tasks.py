@@ -40,15 +40,38 @@ def register_task(tag: str) -> Callable[[TaskMaker], TaskMaker]:
     return register
 
 
-def with_truth(task: Task, path: Path | None, values: ValueRange = unit_range) -> Task:
-    """The task with the true pictures, as many and in the same order. Raises NcsnxError."""
+def with_truth(task: Task, path: Path | None, inputs: Path | None = None, values: ValueRange = unit_range) -> Task:
+    """The task with the true pictures in the file or folder `path`.
+
+    inputs: where the task's own pictures are. Where both are folders, a truth goes with the picture of the same name,
+    whatever their suffixes; else they are as many and in the same order. Raises NcsnxError.
+    """
     if path is None:
         return task
     channels, height, width = task.operator.shape
     truth = read_pictures(path, channels, (height, width), "a true picture", values)
-    if len(truth.names) != task.count:
-        raise UsageError(f"--truth {path}: {len(truth.names)} pictures for {task.count} inputs")
-    return attrs.evolve(task, truth=truth.pixels.float())
+    pixels = truth.pixels.float()
+    if inputs is not None and inputs.is_dir() and path.is_dir() and task.pictures:
+        pixels = pixels[_by_name(path, task.pictures, truth.names)]
+    elif len(pixels) != task.count:
+        raise UsageError(f"--truth {path}: {len(pixels)} pictures for {task.count} inputs")
+    return attrs.evolve(task, truth=pixels)
+
+
+def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> list[int]:
+    """For each picture, the place of the truth of that name."""
+    stems = [Path(name).stem for name in truths]
+    wanted = [Path(name).stem for name in pictures]
+    for names in (stems, wanted):
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise UsageError(
+                f"--truth {path}: two pictures are called {min(twice)}, so that truths can't be told apart"
+            )
+    if lacking := sorted(set(wanted) - set(stems)):
+        raise UsageError(f"--truth {path}: expected a true picture for each input, found none called {lacking[0]}")
+    if stray := sorted(set(stems) - set(wanted)):
+        raise UsageError(f"--truth {path}: expected a true picture for each input, and no input is called {stray[0]}")
+    return [stems.index(name) for name in wanted]
 
 
 def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:

@@ -1,6 +1,7 @@
 """What `ncsnx sample` takes as pictures: numbers of any number of channels, in the data's own values, and names."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -243,3 +244,63 @@ def test_what_kspace_holds_outside_of_the_mask_is_nothing(packed: Path) -> None:
     assert torch.equal(images, drawn(packed, "--measure", "undefined.npz"))
     task = json.loads((packed / "out" / "protocol.json").read_text())["task"]
     assert len(task["mask_sha256"]) == 64
+
+
+def test_truths_go_with_the_pictures_of_the_same_names(two: Path) -> None:
+    truth = given(two, 3)
+    (two / "truths").mkdir()
+    (two / "inputs").mkdir()
+    for place, name in enumerate(("b.c", "a", "z")):
+        np.save(two / "inputs" / f"{name}.npy", truth[place])
+        shutil.copy(two / "inputs" / f"{name}.npy", two / "truths" / f"{name}.NPY")
+    words = ("--inpaint", "inputs", "--mask", "mask.png", "--truth", "truths")
+    assert draw(two, *words).code == 0
+    (two / "truths" / "z.NPY").rename(two / "truths" / "y.npy")
+    refused = draw(two, *words)
+    assert "--truth truths: expected a true picture for each input, found none called z" in error(refused)
+    assert refused.code == 2
+    np.save(two / "truths" / "z.npy", truth[0])
+    assert "no input is called y" in error(draw(two, *words))
+    np.save(two / "truths" / "a.npy", truth[0])
+    assert "two pictures are called a" in error(draw(two, *words))
+    one = ("--inpaint", "inputs/a.npy", "--mask", "mask.png", "--truth", "truths/z.npy")
+    assert draw(two, *one, out="one").code == 0
+    several = ("--inpaint", "inputs", "--mask", "mask.png", "--truth", "truths/z.npy")
+    assert "--truth truths/z.npy: 1 pictures for 3 inputs" in error(draw(two, *several, out="several"))
+
+
+def test_a_renamed_picture_is_the_same_one_and_another_mask_another(two: Path) -> None:
+    words = ("--inpaint", "pictures", "--mask", "mask.png")
+    images = drawn(two, *words)
+    (two / "pictures" / "1.npy").rename(two / "pictures" / "1st.npy")
+    assert torch.equal(images, drawn(two, *words))
+    record = json.loads((two / "out" / "protocol.json").read_text())
+    assert record["made"]["pictures"] == ["0.npy", "1.npy", "2.npy"]
+    assert "0.npy" not in json.dumps({**record, "made": None})
+    with Image.open(two / "mask.png") as mask:
+        mask.rotate(180).save(two / "mask.png")
+    assert "task.mask_sha256 is" in error(draw(two, *words))
+
+
+def test_another_frequency_mask_is_another_protocol(packed: Path) -> None:
+    kspace, mask = (np.load(packed / "kspace.npz")[name] for name in ("kspace", "mask"))
+    np.savez(packed / "kspace.npz", kspace=np.zeros_like(kspace), mask=mask)
+    assert draw(packed, "--measure", "kspace.npz").code == 0
+    np.savez(packed / "kspace.npz", kspace=np.zeros_like(kspace), mask=mask.T)
+    assert "task.mask_sha256 is" in error(draw(packed, "--measure", "kspace.npz"))
+
+
+def test_names_that_are_no_utf_8_are_escaped(two: Path) -> None:
+    odd = os.fsdecode(b"b\xff")
+    try:
+        (two / "pictures" / "1.npy").rename(two / "pictures" / f"{odd}.npy")
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    shutil.copytree(two / "pictures", two / odd)
+    words = ("--mask", "mask.png", "--truth", "pictures")
+    images = drawn(two, "--inpaint", "pictures", *words)
+    assert torch.equal(images, drawn(two, "--inpaint", odd, *words))
+    made = json.loads((two / "out" / "protocol.json").read_text())["made"]
+    assert made["pictures"] == ["0.npy", "2.npy", "b\\xff.npy"]
+    np.save(two / f"{odd}.npy", np.zeros((4, 4)))
+    assert "b\\xff.npy: expected a picture" in error(draw(two, "--inpaint", f"{odd}.npy", *words[:2]))

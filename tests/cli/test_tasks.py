@@ -154,7 +154,11 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--measure", "nan.npz"), "kspace holds values that aren't finite where mask is 1", 1),
         (("--measure", "large.npz"), 'expected kspace in the scale of numpy.fft.fft2(image, norm="ortho")', 1),
         (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown", 2),
-        (("--inpaint", "digits", "--mask", "masks", "--truth", "masks"), "--truth masks: 1 pictures for 3 inputs", 2),
+        (
+            ("--inpaint", "digits", "--mask", "masks", "--truth", "masks"),
+            "--truth masks: expected a true picture for each input, found none called 1",
+            2,
+        ),
         (("--inpaint", "digits", "--mask", "masks", "--interpolate", "4"), "don't go together", 2),
     ],
 )
