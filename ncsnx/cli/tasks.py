@@ -139,6 +139,7 @@ class TaskOptions:
             if extra not in typed:
                 raise UsageError(f"{_option(chosen[0])} takes {_option(extra)} too")
         task = _made(self, data, values)
+        task.require_fit(data)
         if self.noise is not None:
             if not 0 <= self.noise <= 10:
                 raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
@@ -198,6 +199,4 @@ def _of_a_package(tag: str, file: Path, data: "Data") -> "Task":
     if tag not in MAKERS:
         there = ", ".join(sorted(MAKERS)) or "none: no installed package registers one"
         raise UsageError(f"--operator {tag[:80]!a}: unknown; there are {there}")
-    task = MAKERS[tag](file, data.shape)
-    task.operator.check()
-    return task
+    return MAKERS[tag](file, data.shape)

@@ -140,7 +140,7 @@ def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_
         raise UsageError(f"--colorize takes a model of images with 3 channels; this one's have {shape[0]}")
     operator = Graying(shape)
     pictures = read_pictures(path, 1, shape[1:], "a picture", values)
-    measured = pictures.pixels.flatten(1) / operator.singular_values.double()
+    measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
     return _task("colorize", operator, measured, pictures.names, pictures.pixels.expand(-1, 3, -1, -1))
 
 
@@ -148,7 +148,7 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     """Sharpens pictures that a Gaussian of `sigma` pixels blurred; what 8 bits round away counts as noise."""
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
-    measured = operator.coefficients(pictures.pixels) / operator.singular_values.double()
+    measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
     return _task("deblur", operator, measured, pictures.names, pictures.pixels, noise=ROUNDING, blur=sigma)
 
 
