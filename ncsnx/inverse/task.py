@@ -63,6 +63,8 @@ class Task:
         for what, images in (("inputs", self.inputs), ("truth", self.truth)):
             if images is not None and tuple(images.shape) != whole:
                 raise NcsnxError(f"{self.name}: expected {what} of {whole}, found {tuple(images.shape)}")
+            if images is not None and not bool(torch.isfinite(images).all()):
+                raise NcsnxError(f"{self.name}: expected {what} of finite numbers, and one isn't")
         if len(self.pictures) not in (0, self.count):
             raise NcsnxError(f"{self.name}: {len(self.pictures)} names for {self.count} pictures")
 
@@ -103,6 +105,11 @@ class Task:
     def count(self) -> int:
         """P."""
         return len(self.values)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the pictures, else their numbers."""
+        return self.pictures or tuple(str(number) for number in range(self.count))
 
     @property
     def protocol(self) -> dict[str, Any]:

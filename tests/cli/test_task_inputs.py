@@ -84,7 +84,7 @@ def right_half(path: Path) -> None:
 
 
 def draw(folder: Path, *words: str, out: str = "out") -> Result:
-    return command("sample", "digits", "--out", out, *words, "--n", "2", *CPU, folder=folder)
+    return command("sample", "digits", "--out", out, "--n", "2", *words, *CPU, folder=folder)
 
 
 def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:

@@ -71,6 +71,7 @@ def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Pat
         "protocol.json",
         "samples.safetensors",
         "grid.png",
+        "task.json",
         *(f"images/{number:05d}.png" for number in range(6)),
     }
     for number in range(6):
@@ -147,6 +148,8 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--outpaint", "middles", "--at", "5,5"), "--at 5,5: a picture of 5×4 pixels there leaves the 8×8", 2),
         (("--outpaint", "middles", "--at", "5"), "expected two whole numbers with a comma", 2),
         (("--deblur", "blurred", "--blur", "0"), "a blur of 0 pixels", 1),
+        (("--deblur", "blurred", "--blur", "9"), "expected more than 0 and less than 8, their shorter side", 1),
+        (("--inpaint", "digits", "--mask", "coloured.png"), "expected a mask in grey, found colours", 1),
         (("--deblur", "blurred", "--blur", "1", "--noise", "-1"), "--noise must be between 0 and 10", 2),
         (("--measure", "text.png"), "text.png: expected a .npz of arrays", 1),
         (("--measure", "other.npz"), "expected the arrays kspace and mask", 1),
