@@ -112,6 +112,7 @@ class TaskOptions:
         Raises UsageError, NcsnxError.
         """
         from ncsnx.errors import UsageError
+        from ncsnx.inverse.frequencies import range_in
         from ncsnx.inverse.tasks import with_truth
 
         kinds: dict[str, tuple[str, ...]] = {
@@ -144,7 +145,8 @@ class TaskOptions:
             if not 0 <= self.noise <= 10:
                 raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
             task = attrs.evolve(task, noise=self.noise)
-        return with_truth(task, self.truth, self._inputs, values)
+        of_truth = values if self.measure is None else range_in(self.measure, values)
+        return with_truth(task, self.truth, self._inputs, of_truth)
 
     @property
     def _inputs(self) -> Path | None:

@@ -4,6 +4,7 @@ import io
 import math
 import zipfile
 import zlib
+from functools import cache
 from pathlib import Path
 
 import attrs
@@ -60,6 +61,16 @@ def read_frequencies(path: Path, shape: tuple[int, int, int], values: ValueRange
     found = Frequencies(torch.from_numpy(whole), torch.from_numpy(mask.astype(bool)), (black, white))
     _check_scale(name, found, shape[0])
     return found
+
+
+def range_in(path: Path, values: ValueRange) -> ValueRange:
+    """That of the file's array `range`, else `values`: for what comes with its measurement. Raises NcsnxError."""
+
+    def found() -> tuple[float, float]:
+        arrays = _arrays(path, printable(path))
+        return _range(printable(path), arrays["range"]) if "range" in arrays else values()
+
+    return cache(found)
 
 
 def _arrays(path: Path, name: str) -> dict[str, NDArray[np.generic]]:

@@ -21,6 +21,8 @@ from ncsnx.sampling.noise import SeededNoise
 def _operator(given: LinearOperator) -> LinearOperator:
     if not isinstance(given, LinearOperator):
         raise NcsnxError(f"a task takes a LinearOperator, not {type(given).__name__}")
+    if not isinstance(given.singular_values, Tensor):
+        raise NcsnxError(f"{type(given).__name__}.singular_values must be a tensor (M,)")
     return in_any_precision(given)
 
 
@@ -35,13 +37,13 @@ class Task:
     """'inpaint', 'super-resolve', …"""
     operator: LinearOperator = attrs.field(converter=_operator)
     """A, whose rank is M."""
-    values: Tensor
+    values: Tensor = attrs.field(converter=torch.as_tensor)
     """(P, M): Σ⁻¹ Uᵀ y, the measured coefficients, real and finite; of_measurement makes them of y."""
     noise: float = 0.0
     """γ: the standard deviation of the noise in y, finite and not below 0."""
-    inputs: Tensor | None = None
+    inputs: Tensor | None = attrs.field(default=None, converter=attrs.converters.optional(torch.as_tensor))
     """(P, C, H, W) in [0, 1]: the measurements as people see them; None: the pseudo-inverse."""
-    truth: Tensor | None = None
+    truth: Tensor | None = attrs.field(default=None, converter=attrs.converters.optional(torch.as_tensor))
     """(P, C, H, W) in [0, 1], where it is known."""
     pictures: tuple[str, ...] = ()
     """Their P names; or none."""

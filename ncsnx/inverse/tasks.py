@@ -6,6 +6,7 @@ model's data: those of numbers in .npy and .npz files.
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,15 @@ def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> 
     stems = [Path(name).stem for name in truths]
     wanted = [Path(name).stem for name in pictures]
     for names in (stems, wanted):
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise UsageError(
-                f"--truth {path}: two pictures are called {min(twice)}, so that truths can't be told apart"
-            )
+        name, times = Counter(names).most_common(1)[0]
+        if times > 1:
+            raise UsageError(f"--truth {path}: {times} pictures are called {name}, so that truths can't be told apart")
     if lacking := sorted(set(wanted) - set(stems)):
         raise UsageError(f"--truth {path}: expected a true picture for each input, found none called {lacking[0]}")
     if stray := sorted(set(stems) - set(wanted)):
         raise UsageError(f"--truth {path}: expected a true picture for each input, and no input is called {stray[0]}")
-    return [stems.index(name) for name in wanted]
+    places = {name: place for place, name in enumerate(stems)}
+    return [places[name] for name in wanted]
 
 
 def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
