@@ -86,7 +86,8 @@ class Task:
         """The task whose y = A x, of images x in [0, 1], was measured with noise of this standard deviation.
 
         y: (P, …), as operator.of_measurement takes it: of a `MatrixOperator` (P, m), in the order of its rows; of a
-        `Blurring` blurred pictures (P, C, H, W); of others M values of each picture. Raises NcsnxError.
+        `Blurring` blurred pictures (P, C, H, W); of others M values of each picture. Complex frequencies are the values
+        that `Fourier.of_spectrum` makes of them. Raises NcsnxError.
         """
         y = torch.as_tensor(y)
         if y.is_complex():
