@@ -90,7 +90,7 @@ def neighbors_command(
                 folder = search.open_place()
             messages.info(f"{place.path}: {search.caption()}")
             with folder_lock(folder, f"the search {folder}"):
-                results = _carry_out(messages, search, stop)
+                results = _results(messages, search, stop)
         if json:
             messages.json(results)
         else:
@@ -132,22 +132,32 @@ def _search(
     )
 
 
-def _carry_out(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "dict[str, Any]":
-    """Draws, searches and writes."""
-    from ncsnx.console.progress import progress
+def _results(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "dict[str, Any]":
+    """What is kept: as it was found before, or found now."""
     from ncsnx.runs.leftovers import remove_debris_in
 
     remove_debris_in([search.place])
+    with stop.at_once():
+        results = search.known()
+    if results is None:
+        results = _carry_out(messages, search, stop)
+    else:
+        messages.info("the neighbours were found already")
+    search.settle()
+    return results
+
+
+def _carry_out(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "dict[str, Any]":
+    """Draws, searches and writes."""
+    from ncsnx.console.progress import progress
+
     with progress(messages, "sampling", total=search.states, unit="states") as advance:
         samples = search.draw(check_stop=stop.check, on_state=lambda batch, state: advance())
     with stop.at_once():
         held_out = search.held_out()
     found = search.find(samples, held_out, work_of(messages, stop))
-    results = search.results(found)
     with stop.at_once():
-        search.write(found, results)
-    search.settle()
-    return results
+        return search.write(found)
 
 
 def _show(messages: "Messages", results: "dict[str, Any]") -> None:

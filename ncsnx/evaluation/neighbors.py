@@ -24,14 +24,16 @@ from ncsnx.errors import UsageError
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.memorising import (
     AROUND,
+    Nearness,
     SpaceNearness,
     Verdict,
     nearness,
     relative_distances,
     verdict,
 )
-from ncsnx.evaluation.nearest import Nearest, feature_space, nearest, pixel_space
+from ncsnx.evaluation.nearest import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
+from ncsnx.evaluation.neighbor_results import read_results, write_results
 from ncsnx.evaluation.real_images import SplitImages
 from ncsnx.evaluation.source import DataSource
 from ncsnx.evaluation.sweep import unnamed
@@ -46,9 +48,10 @@ from ncsnx.sampling.generate import ignore_state, never_stop
 from ncsnx.sampling.state import State
 from ncsnx.work import UNSEEN, Work
 
-VERSION = 1
+VERSION = 2
 """Of what is measured: rises with any change of a number."""
-RESULTS, TABLE, GRID, PLOT = "results.json", "distances.csv", "grid.png", "distances"
+TABLE, GRID, PLOT = "distances.csv", "grid.png", "distances"
+_FILES = (TABLE, GRID, f"{PLOT}.png", f"{PLOT}.svg")
 GRID_ROWS = 20
 """Samples that the grid shows: those that are nearest."""
 _HELD_OUT_CHOICE = 2
@@ -121,7 +124,10 @@ class Found:
     @property
     def verdict(self) -> Verdict | None:
         """None where no images are held out: nothing says what is near."""
-        return verdict(self.nearness) if self.nearness else None
+        if not self.nearness:
+            return None
+        held_out = next(iter(self.spaces.values())).held_out
+        return verdict(self.nearness, len(self.samples), len(held_out.distances))
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -139,9 +145,12 @@ class NeighborSearch:
     """The data folder, for samplers that start from training images."""
 
     def __attrs_post_init__(self) -> None:
-        if len(self.training) < max(2, self.request.k):
-            count = len(self.training)
-            raise UsageError(f"--k {self.request.k}: the data set has {count:,} training images; at least 2 are needed")
+        count, needed = len(self.training), max(2, self.request.k)
+        if count < needed:
+            raise UsageError(
+                f"--k {self.request.k}: the data set has {count:,} training images; at least {needed} are needed"
+                f"{f', or a --k of at most {count}' if count > 1 else ''}"
+            )
 
     @property
     def training(self) -> SplitImages:
@@ -211,6 +220,10 @@ class NeighborSearch:
             place.mkdir(parents=True, exist_ok=True)
         return place
 
+    def known(self) -> dict[str, Any] | None:
+        """What `write` returned, if all of it is there as it was written; None: it has to be found."""
+        return read_results(self.place, self.protocol(), [space.name for space in self._spaces], _FILES)
+
     @property
     def states(self) -> int:
         """States of batches that the samples still take: what progress counts."""
@@ -242,7 +255,7 @@ class NeighborSearch:
 
     def find(self, samples: Tensor, held_out: Tensor, work: Work = UNSEEN) -> Found:
         """The neighbours of all of them, in one pass over the training images. Raises NcsnxError."""
-        spaces = [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
+        spaces = self._spaces
         images, n = torch.cat([samples, held_out]), len(samples)
         k = min(max(self.request.k, AROUND), len(self.training))
         whole = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
@@ -254,7 +267,7 @@ class NeighborSearch:
         return Found(samples, found, compared)
 
     def results(self, found: Found) -> dict[str, Any]:
-        """What is printed and kept, as JSON."""
+        """What is printed and kept."""
         judged = found.verdict
         return {
             "protocol": self.protocol(),
@@ -273,8 +286,8 @@ class NeighborSearch:
             },
         }
 
-    def write(self, found: Found, results: Mapping[str, Any]) -> None:
-        """Table, pictures, and the results last. Raises NcsnxError."""
+    def write(self, found: Found) -> dict[str, Any]:
+        """Table, pictures, and the results last; these are returned as they are kept. Raises NcsnxError."""
         neighbors = self._neighbors(found)
         atomic.write_bytes(self.place / TABLE, self._table(found, neighbors))
         draw_grid(self.place / GRID, self._grid(found, neighbors))
@@ -284,11 +297,15 @@ class NeighborSearch:
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),
         )
-        atomic.write_json(self.place / RESULTS, results)
+        return write_results(self.place, self.results(found), _FILES)
 
     def settle(self) -> None:
         """Removes the batches of samples whose results are kept."""
         shutil.rmtree(self._parts, ignore_errors=True)
+
+    @property
+    def _spaces(self) -> list[Space]:
+        return [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
 
     def _neighbors(self, found: Found) -> "_Pictures":
         """The training images that are shown, read once each."""
@@ -384,7 +401,7 @@ class _Pictures:
 
 def _shares(found: Found, space: str, measure: str) -> dict[str, Any]:
     if space not in found.nearness:
-        return {"nearer": None, "near": None}
+        return dict.fromkeys(field.name for field in attrs.fields(Nearness))
     return attrs.asdict(found.nearness[space])[measure]  # type: ignore[no-any-return]
 
 

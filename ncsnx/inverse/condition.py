@@ -5,17 +5,28 @@ With y = A x + γ n and A = U Σ Vᵀ, the measured coefficient i of x is known 
 noise of the level contains that of the measurement:
 
     σ ≥ τ_i   the coefficient is set to its value + √(σ² − τ_i²) z, which has noise of σ in all;
-    σ < τ_i   it is drawn to its value: the score gets (value − coefficient) / (τ_i² − σ²) along it.
+    σ < τ_i   Langevin steps draw it to its value: the score gets (value − coefficient) / (τ_i² − σ²) along it;
 
-In a result (σ = 0) the coefficients whose τ_i is below the last level's σ are set to their values.
+so that the value is the coefficient of the image with noise of τ_i, and that with noise of a lower level lies between.
+The reverse Markov chain from a level to the next, and to the denoised image, goes without that pull: given x, the
+noisier value says nothing new. Samplers that draw more noise afresh than that chain take a share of it
+(`langevin_share`).
+
+In a result (σ = 0) the coefficients whose τ_i is at most the last level's σ are set to their values.
+
 The other directions are left to the sampler. For known pixels and γ = 0 that is the replacement of Song & Ermon 2019
 (arXiv 1907.05600, section 4 and appendix B.3); for other operators the projection of Song et al. 2022 (arXiv
 2111.08005, equation 10).
 
-What it guarantees: the result satisfies an exact measurement exactly. The others of its values are drawn from the
-posterior in the limit of many small Langevin steps at each of many levels (`ald`, or `pc` with many corrector steps).
+What it guarantees: the result satisfies an exact measurement exactly. In the limit of many small Langevin steps at each
+of many levels (`ald`, or `pc` with many corrector steps) the last x is drawn from p(x | y) with noise of σ_L, and the
+result is its mean, denoised: its variance is too small by at most σ_L² along any direction, as that of any denoised
+sample.
+
 A sampler of few steps is nearer to the prior than the posterior is: it never goes back to make what it has drawn agree
-with what was measured (Lugmayr et al. 2022, arXiv 2201.09865).
+with what was measured (Lugmayr et al. 2022, arXiv 2201.09865), and takes a noisy measurement to be as noisy as the last
+level above τ_i. One that draws no noise (`dpmpp`, `ode`, `heun` without churn) has nothing to spread along what was
+measured with noise: its images are too much like each other there.
 """
 
 import attrs
@@ -23,9 +34,11 @@ import torch
 from torch import Tensor
 
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.sampling.state import Noise, Score
+from ncsnx.sampling.state import Noise
 
-_PROJECTIONS = 100
+_PROJECTIONS = 300
+_NEAR = 1e-4
+"""Of the way from black to white: so far beyond an end is none, after rounding to 8 bits."""
 
 
 @attrs.frozen(eq=False)
@@ -46,7 +59,7 @@ class Measured:
 
 @attrs.frozen(eq=False)
 class Condition:
-    """Given to a sampler as `constrain`; where the measurement is noisy, its `score` in the place of the score."""
+    """Given to a sampler as `constrain`."""
 
     measured: Measured
     """Of the batch."""
@@ -61,17 +74,23 @@ class Condition:
         """x with the measured coefficients replaced, where the level has at least their noise.
 
         A result (σ = 0) is brought between black and white too, by projecting on both in turn: where there are such
-        images, it becomes one (von Neumann's alternating projections).
+        images, it comes to one (von Neumann's alternating projections, the one on the ends over-relaxed).
         """
         tau = self.measured.deviations.to(x)
         if sigma > 0:
             extra = (sigma**2 - tau**2).clamp(min=0).sqrt()
             return self._replaced(x, tau <= sigma, extra * self.measured.operator.coefficients(self.noise(step)))
-        exact = (tau == 0) | (tau < self.lowest)
-        if self.ends is not None and bool(exact.any()):
-            for _ in range(_PROJECTIONS):
-                x = self._replaced(x.clamp(*self.ends), exact)
-        return self._replaced(x, exact)
+        exact = tau <= self.lowest
+        x = self._replaced(x, exact)
+        if self.ends is None or not bool(exact.any()):
+            return x
+        black, white = self.ends
+        for _ in range(_PROJECTIONS):
+            beyond = x - x.clamp(black, white)
+            if float(beyond.abs().max()) <= _NEAR * (white - black):
+                break
+            x = self._replaced(x - 1.5 * beyond, exact)
+        return x
 
     def _replaced(self, x: Tensor, which: Tensor, noise: Tensor | float = 0.0) -> Tensor:
         """x, whose coefficients `which` are the measured values + noise."""
@@ -79,19 +98,15 @@ class Condition:
         change = self.measured.values.to(x) + noise - operator.coefficients(x)
         return x + operator.images(torch.where(which, change, 0.0))
 
-    def score(self, score: Score) -> Score:
-        """The score with what draws it to a noisy measurement.
+    def pull(self, x: Tensor, sigma: float) -> Tensor | float:
+        """What draws x to a noisy measurement, below its noise.
 
         Where τ² − σ² is less than σ², that is taken: it would be stiffer than a step at the level may be.
         """
         if self.measured.deviation == 0:
-            return score
+            return 0.0
         operator = self.measured.operator
-
-        def drawn(x: Tensor, sigma: float) -> Tensor:
-            tau = self.measured.deviations.to(x)
-            variance = (tau**2 - sigma**2).clamp(min=sigma**2)
-            away = self.measured.values.to(x) - operator.coefficients(x)
-            return score(x, sigma) + operator.images(torch.where(tau > sigma, away / variance, 0.0))
-
-        return drawn
+        tau = self.measured.deviations.to(x)
+        variance = (tau**2 - sigma**2).clamp(min=sigma**2)
+        away = self.measured.values.to(x) - operator.coefficients(x)
+        return operator.images(torch.where(tau > sigma, away / variance, 0.0))

@@ -274,8 +274,13 @@ class Fourier(Selecting):
 
     @property
     def singular_values(self) -> Tensor:
-        """All 1."""
-        return torch.ones(len(self._places))
+        """1, for noise of γ in real and imaginary parts. But where only one of a frequency and its mirror is measured,
+        two coefficients of a real image follow from the sum and the difference of these parts: √½.
+        """
+        if self.shape[0] == 2:
+            return torch.ones(len(self._places))
+        alone = self.measured ^ _mirrored(self.measured)
+        return torch.where(alone.flatten()[self._places], math.sqrt(0.5), 1.0)
 
     def transform(self, x: Tensor) -> Tensor:
         """Real images: Hartley's transform, Re − Im, which is orthonormal; else real parts, then imaginary ones."""

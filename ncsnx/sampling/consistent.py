@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.sampling.evaluating import Evaluations
+from ncsnx.sampling.evaluating import Evaluations, langevin_share
 from ncsnx.sampling.state import Constrain, Noise, Score, State
 
 
@@ -52,6 +52,7 @@ def consistent_annealed(
             if before is not None:
                 taken = taken + (state.denoised - before) * h / (2 * h_before)
             before, h_before = state.denoised, h
+        taken = taken + sigma**2 * evaluate.pull(state, langevin_share(eta, sigma, sigma_next))
         x = state.x + eta * taken + beta * sigma_next * noise(state.step)
     state, _ = evaluate(x, sigmas[-1])
     yield state

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ncsnx.sampling.evaluating import Evaluations, to_zero
+from ncsnx.sampling.evaluating import Evaluations, langevin_share, to_zero
 from ncsnx.sampling.state import Constrain, Noise, Score, State
 
 
@@ -45,6 +45,7 @@ def dpm_solver_pp(
         h = math.log(sigma / sigma_next)
         estimate = denoised if before is None else denoised + (denoised - before) * h / (2 * h_before)
         decay = math.exp(-(1 + eta) * h)
+        estimate = estimate + sigma**2 * evaluate.pull(state, langevin_share(1 - decay, sigma, sigma_next))
         x = decay * state.x + (1 - decay) * estimate
         if eta > 0:
             x = x + sigma_next * math.sqrt(1 - math.exp(-2 * eta * h)) * noise(state.step)

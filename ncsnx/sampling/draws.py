@@ -6,7 +6,7 @@ import attrs
 from torch import Tensor
 
 from ncsnx.sampling.noise import SeededNoise, initial_uniform
-from ncsnx.sampling.state import Conditioning, Noise
+from ncsnx.sampling.state import Constrain, Noise
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -17,7 +17,7 @@ class Draws:
     """indices → x, (B·columns, C, H, W)."""
     noise: Callable[[Tensor], Noise]
     """indices → noise source of that shape."""
-    condition: Callable[[Tensor], Conditioning] | None = None
+    condition: Callable[[Tensor], Constrain] | None = None
     """indices → what is known of those images."""
     columns: int = 1
     """Images per index; more than one in an interpolation, where an index is a row."""

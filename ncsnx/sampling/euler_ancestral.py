@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ncsnx.sampling.evaluating import Evaluations, to_zero
+from ncsnx.sampling.evaluating import Evaluations, langevin_share, to_zero
 from ncsnx.sampling.state import Constrain, Noise, Score, State
 
 
@@ -35,7 +35,9 @@ def euler_ancestral(
         yield state
         up = min(sigma_next, eta * sigma_next * math.sqrt(sigma**2 - sigma_next**2) / sigma)
         down = math.sqrt(sigma_next**2 - up**2)
-        x = state.denoised + down / sigma * (state.x - state.denoised)
+        share = langevin_share(1 - down / sigma, sigma, sigma_next)
+        denoised = state.denoised + sigma**2 * evaluate.pull(state, share)
+        x = denoised + down / sigma * (state.x - denoised)
         if up > 0:
             x = x + up * noise(state.step)
     yield evaluate.result(x)

@@ -28,11 +28,26 @@ class Evaluations:
         self._states += 1
         return State(step, sigma, x, denoised=x + sigma**2 * s, evaluations=self.count), s
 
+    def pull(self, state: State, share: float = 1.0) -> Tensor | float:
+        """What is known adds to the score of a step, of which `share` is a Langevin step at the level."""
+        if self._constrain is None or share <= 0:
+            return 0.0
+        return share * self._constrain.pull(state.x, state.sigma)
+
     def result(self, x: Tensor, sigma: float = 0.0) -> State:
         """The last state: x, with the noise of σ that is left in it; constrained where that is none."""
         if self._constrain is not None and sigma == 0:
             x = self._constrain(x, 0.0, self._states)
         return State(self._states, sigma, x, denoised=x, evaluations=self.count)
+
+
+def langevin_share(taken: float, sigma: float, sigma_next: float) -> float:
+    """The part of a step to the next level that is a Langevin step, in [0, 1]. taken: its share of the way to D.
+
+    The reverse Markov chain goes 1 − σ'²/σ² of the way; what a step goes beyond that, it makes good with fresh noise,
+    which is what a Langevin step does (Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, equation 6).
+    """
+    return max(0.0, 1 - (1 - (sigma_next / sigma) ** 2) / taken)
 
 
 def to_zero(sigmas: Sequence[float]) -> Iterator[tuple[float, float]]:

@@ -56,13 +56,9 @@ def generate(
     for start in range(0, len(indices), per_batch):
         batch = indices[start : start + per_batch]
         positions = torch.tensor(batch, dtype=torch.int64, device=device)
-        given: Score = stoppable_score
-        condition = None
-        if draws.condition is not None:
-            condition = draws.condition(positions)
-            given = condition.score(stoppable_score)
+        constrain = None if draws.condition is None else draws.condition(positions)
         noise = draws.noise(positions)
-        states = sampler(given, draws.initial(positions), sigmas, noise=noise, constrain=condition)
+        states = sampler(stoppable_score, draws.initial(positions), sigmas, noise=noise, constrain=constrain)
         yield batch, _final(states, batch, on_state)
 
 

@@ -46,6 +46,7 @@ def predictor_corrector(
         for _ in range(corrector_steps):
             state, s = evaluate(x, sigma)
             yield state
+            s = s + evaluate.pull(state)
             z = noise(draws)
             draws += 1
             step = 2 * step_size(s, z, sigma) * snr**2

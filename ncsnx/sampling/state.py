@@ -18,18 +18,18 @@ Score: TypeAlias = Callable[[Tensor, float], Tensor]
 Noise: TypeAlias = Callable[[int], Tensor]
 """The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
 
-Constrain: TypeAlias = Callable[[Tensor, float, int], Tensor]
-"""(x, σ, step) → x, applied before each evaluation of the score, and with σ = 0 to a result without noise."""
 
-
-class Conditioning(Protocol):
-    """What is known of a batch of images: a constraint, with what it changes in the score."""
+class Constrain(Protocol):
+    """What is known of a batch of images, of which the samplers make use."""
 
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
-        """As `Constrain`."""
+        """x with what is known put in its place: before each evaluation, and with σ = 0 in a result without noise."""
 
-    def score(self, score: Score) -> Score:
-        """The score given what is known."""
+    def pull(self, x: Tensor, sigma: float) -> Tensor | float:
+        """∇ log p(what is known | x), where it isn't put in its place: what a Langevin step at σ adds to the score.
+
+        The reverse Markov chain goes without: given x, what is known with more noise than x has says nothing new.
+        """
 
 
 @attrs.frozen(eq=False)

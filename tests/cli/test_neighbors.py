@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ncsnx.data.digits import read_digits
+from ncsnx.evaluation.neighbors import NeighborSearch
 from ncsnx.images import to_uint8
 from ncsnx.runs.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, files, start, training
@@ -90,18 +92,21 @@ def test_the_results_say_by_which_protocol_and_what_follows(searched: Path) -> N
     ]  # fmt: skip
     assert protocol["features"]["type"] == "classifier"
     assert (protocol["training"]["split"], protocol["training"]["images"]) == ("train", 1_498)
-    assert found["verdict"]["kind"] == "no sign"
+    assert found["verdict"]["kind"] == "undecided", "six samples exclude little"
     assert found["spaces"].keys() == {"pixels", "features"}
     for space in found["spaces"].values():
         for measure in (space["distance"], space["relative"]):
             assert measure["median"] > measure["held_out_median"] > 0, "of a network that has learned nothing yet"
             for share in (measure["nearer"], measure["near"]):
                 assert 0 <= share["low"] <= share["value"] <= share["high"] <= 1
+            for key in ("pairs_probability", "tail_probability"):
+                assert 0.5 < measure[key] <= 1
 
 
 def test_json_is_what_is_kept_and_the_table_what_it_says(searched: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
     before = files(place(folder))
+    shutil.rmtree(place(folder))
     printed = neighbors(folder, *SMALL, "--json")
     assert printed.code == 0, printed.err
     assert json.loads(printed.out) == results(folder)
@@ -110,7 +115,56 @@ def test_json_is_what_is_kept_and_the_table_what_it_says(searched: Path, tmp_pat
     assert [line.split("  ")[0] for line in shown.out.splitlines()[1:]] == [
         "pixels", "pixels, relative", "features", "features, relative",
     ]  # fmt: skip
-    assert "verdict: no sign that it memorises" in shown.err
+    assert f"verdict: {results(folder)['verdict']['words']}" in shown.err
+
+
+def drawn(result: Result) -> bool:
+    """Whether samples were drawn."""
+    assert result.code == 0, result.err
+    assert ("the neighbours were found already" in result.err) != ("sampling: " in result.err)
+    return "sampling: " in result.err
+
+
+def test_what_was_found_is_shown_again_without_drawing(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ((), ("--json",))
+    first = [neighbors(workplace, *SMALL), neighbors(workplace, *SMALL, "--json")]
+    before = files(place(workplace))
+    monkeypatch.setattr(NeighborSearch, "draw", None)
+    monkeypatch.setattr(NeighborSearch, "find", None)
+    again = [neighbors(workplace, *SMALL, *words) for words in options]
+    assert [result.out for result in again] == [result.out for result in first]
+    assert [drawn(result) for result in again] == [False, False]
+    (verdict,) = [line for line in first[0].err.splitlines() if line.startswith("verdict: ")]
+    assert verdict in again[0].err
+    assert files(place(workplace)) == before
+
+
+SPOILED: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "another number": ("results.json", lambda path: path.write_text(path.read_text().replace("0.", "1.", 1))),
+    "an empty grid": ("grid.png", lambda path: path.write_bytes(b"")),
+    "no plot": ("distances.svg", Path.unlink),
+    "a line less": ("distances.csv", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_what_is_damaged_is_made_anew(spoiled: str, searched: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(searched, tmp_path / "work"))
+    before = files(place(folder))
+    name, spoil = SPOILED[spoiled]
+    spoil(place(folder) / name)
+    assert files(place(folder)) != before
+    assert drawn(neighbors(folder, *SMALL))
+    assert files(place(folder)) == before
+
+
+def test_a_link_in_the_place_of_a_picture_is_not_followed(searched: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(searched, tmp_path / "work"))
+    grid = place(folder) / "grid.png"
+    grid.rename(tmp_path / "grid.png")
+    grid.symlink_to(tmp_path / "grid.png")
+    assert drawn(neighbors(folder, *SMALL))
+    assert not grid.is_symlink()
 
 
 def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: Path) -> None:
@@ -194,22 +248,26 @@ def test_without_held_out_images_the_neighbours_alone_are_shown(few: Path) -> No
     assert "the data set has no held-out images, so nothing says how near is too near" in result.err
     assert "verdict" not in result.err
     assert len(result.out.splitlines()) == 3
-    (found,) = (few / "runs/none/neighbors").glob("*/results.json")
+    (found,) = (few / "runs/none/neighbors").glob("*-n2-k5-*/results.json")
     content = json.loads(found.read_text())
     assert content["verdict"] is None
-    assert content["spaces"]["pixels"]["distance"]["nearer"] is None
+    measure = content["spaces"]["pixels"]["distance"]
+    assert [measure[key] for key in ("nearer", "near", "pairs_probability", "tail_probability")] == [None] * 4
 
 
 def test_one_held_out_image_is_too_few_to_tell(few: Path) -> None:
     result = neighbors(few, "--n", "2", "--features", "none", *CPU, run="one")
     assert result.code == 0, result.err
-    assert "verdict: undecided: there are too few images" in result.err
+    assert "verdict: undecided: " in result.err
+    assert "there are too few images to tell: samples 2, held-out images 1; draw more with --n" in result.err
 
 
 def test_more_neighbours_than_training_images_are_a_mistake(few: Path) -> None:
     result = neighbors(few, "--k", "50", "--features", "none", *CPU, run="none")
     assert result.code == 2
-    assert "--k 50: the data set has 20 training images" in error(result)
+    expected = "--k 50: the data set has 20 training images; at least 50 are needed, or a --k of at most 20"
+    assert expected in error(result)
+    assert neighbors(few, "--k", "20", "--n", "1", "--features", "none", *CPU, run="none").code == 0
 
 
 def test_features_that_do_not_fit_the_data_end_in_one_line(few: Path) -> None:
@@ -242,6 +300,7 @@ def test_a_search_that_is_stopped_goes_on_after_its_last_finished_batch(searched
 def test_batches_that_somebody_else_wrote_are_not_taken(workplace: Path) -> None:
     assert neighbors(workplace, *SMALL).code == 0
     before = files(place(workplace))
+    (place(workplace) / "results.json").unlink()
     parts = place(workplace) / ".parts"
     write_part(parts, Part(torch.arange(4), {"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8)}))
     write_part(parts, Part(torch.arange(4, 6), {"features": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 import ncsnx
+from ncsnx.config import ConsistentAnnealed
 from ncsnx.inverse import Blurring, Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.tasks import MAKERS, register_task
@@ -202,23 +204,28 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
 
 
 def test_half_erased_digits_are_recovered_far_above_chance(here: Path) -> None:
-    """By nearest neighbours among the digits that the network was trained on; the known half alone is not enough."""
+    """By nearest neighbours that see the filled half alone: all that it says of the class comes through the network.
+
+    Whatever doesn't depend on the known half is right in a tenth, with a standard error of 0.03 in 100 digits. The true
+    halves are recognized in 0.85, and after half a minute of training the filled ones in 0.37.
+    """
     words = ("model.width=16", "batch_size=64", "steps=400", "checkpoint_every=400", "eval_every=400", "log_every=400")
-    fields = overrides(*words, "snapshots=none", "schedule.levels=12", "sampler.steps_per_level=3", "ema.rate=0.98")
+    fields = overrides(*words, "snapshots=none", "schedule.levels=12", "ema.rate=0.98")
     trained = command("train", "digits", *fields, *CPU, folder=here)
     assert trained.code == 0, trained.err
     data = load_digits()
     images, labels = torch.from_numpy(data.images / 16).float(), torch.from_numpy(data.target)
     model = ncsnx.load(here / "runs/digits")
+    sampler = ConsistentAnnealed(steps=120, order=2)
+    model = attrs.evolve(model, experiment=attrs.evolve(model.experiment, sampler=sampler))
     held_out = torch.arange(1498, 1797)[:100]
     known = torch.zeros(1, 8, 8, dtype=torch.bool)
     known[:, :, :4] = True
     operator = Masking(known)
     task = Task(name="inpaint", operator=operator, values=operator.coefficients(images[held_out, None]))
     filled = ncsnx.sample(model, n=2, batch_size=200, task=task)
-    classifier = KNeighborsClassifier(1).fit(images[:1498].flatten(1).numpy(), labels[:1498].numpy())
-    guessed = torch.from_numpy(classifier.predict(filled.flatten(1).numpy())).view(100, 2)
+    classifier = KNeighborsClassifier(1).fit(images[:1498, :, 4:].flatten(1).numpy(), labels[:1498].numpy())
+    guessed = torch.from_numpy(classifier.predict(filled[:, 0, :, 4:].flatten(1).numpy())).view(100, 2)
     right = float((guessed == labels[held_out][:, None]).double().mean())
-    # chance is 0.1, with a standard error of 0.03 in 100 digits; training of half a minute brings 0.4
-    assert right > 0.25
+    assert right > 0.1 + 5 * 0.03
     assert float((filled[::2] - filled[1::2]).abs().amax(dim=(1, 2, 3)).min()) > 0.05, "alternatives differ"

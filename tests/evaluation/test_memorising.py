@@ -1,21 +1,30 @@
 """The memorising check: its statistics against their definitions, the coverage of its intervals, and its verdicts."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
 
 from ncsnx.evaluation.memorising import (
+    EXCLUDED,
+    LEVEL,
     NEAR,
     Nearness,
     Share,
     SpaceNearness,
+    Verdict,
+    exceedance_probability,
     mann_whitney_interval,
+    mann_whitney_probability,
     nearness,
     quantile_ranks,
     relative_distances,
+    tail_rank,
     verdict,
     wilson_interval,
 )
@@ -76,10 +85,61 @@ def test_the_interval_of_near_samples_holds_their_share_in_95_of_100_cases(n: in
     assert covered(holds) >= LEAST
 
 
-def test_samples_like_held_out_images_are_rarely_called_nearer() -> None:
-    """Each of the two intervals errs on this side in at most 2.5 % of cases."""
-    wrong = covered(lambda generator: nearness(normal(generator, 64), normal(generator, 300)).is_nearer)
-    assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / TRIALS)
+def most(share: float) -> float:
+    """Three standard errors of the share of trials above what a probability means."""
+    return share + 3 * math.sqrt(share * (1 - share) / TRIALS)
+
+
+@pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (20, 10), (256, 50)])
+def test_samples_like_held_out_images_are_rarely_called_nearer(n: int, m: int) -> None:
+    """By two looks, of which each errs in at most 1.25 % of cases."""
+    wrong = covered(lambda generator: nearness(normal(generator, n), normal(generator, m)).is_nearer)
+    assert wrong <= most(2 * LEVEL)
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 4), (5, 3), (1, 6), (6, 1), (4, 4)])
+def test_the_probability_of_the_tail_is_that_of_all_orders_alike(n: int, m: int) -> None:
+    """Enumerated: the places that m numbers can have among n + m."""
+    orders = list(combinations(range(n + m), m))
+    for rank in range(1, m + 1):
+        for count in range(n + 1):
+            seen = sum(order[rank - 1] - (rank - 1) >= count for order in orders)
+            assert exceedance_probability(count, n, m, rank) == pytest.approx(seen / len(orders), rel=1e-10)
+
+
+def test_the_probability_of_the_tail_is_what_a_simulation_finds() -> None:
+    n, m, trials = 64, 72, 20_000
+    generator = torch.Generator().manual_seed(4)
+    rank = tail_rank(m)
+    limits = torch.rand((trials, m), generator=generator).sort(dim=1).values[:, rank - 1]
+    counts = (torch.rand((trials, n), generator=generator) < limits[:, None]).sum(dim=1)
+    for count in (1, 3, 6, 10):
+        expected = exceedance_probability(count, n, m, rank)
+        error = math.sqrt(expected * (1 - expected) / trials)
+        assert float((counts >= count).double().mean()) == pytest.approx(expected, abs=4 * error)
+
+
+def test_the_probability_of_the_tail_of_many_numbers_is_finite() -> None:
+    assert exceedance_probability(0, 50_000, 1_000_000, 50_000) == 1
+    assert 0.4 < exceedance_probability(2_500, 50_000, 1_000_000, 50_000) < 0.6
+    assert exceedance_probability(50_000, 50_000, 1_000_000, 50_000) < 1e-300
+
+
+def test_equal_distances_are_no_evidence() -> None:
+    found = nearness(torch.zeros(64), torch.zeros(50))
+    assert (found.pairs_probability, found.tail_probability) == (0.5, 1.0)
+
+
+def test_the_probability_of_pairs_is_that_of_all_orders_nearly() -> None:
+    """Of 8 and 8 numbers, by enumeration; the normal distribution is within a fifth where it decides."""
+    n = m = 8
+    shares = []
+    for order in combinations(range(n + m), m):
+        below = sum(place - rank for rank, place in enumerate(order))
+        shares.append(below / (n * m))
+    for share in (0.75, 0.8, 0.84):
+        seen = sum(one >= share for one in shares) / len(shares)
+        assert mann_whitney_probability(share, n, m) == pytest.approx(seen, rel=0.2)
 
 
 def test_a_fifth_of_copies_shows_in_the_tail_where_the_pairs_hardly_show_it() -> None:
@@ -87,9 +147,67 @@ def test_a_fifth_of_copies_shows_in_the_tail_where_the_pairs_hardly_show_it() ->
     samples = normal(generator, 200, mean=0.3)
     samples[:40] -= 20
     found = nearness(samples, normal(generator, 300))
-    assert found.nearer.low < 0.5
+    assert found.pairs_probability > LEVEL
+    assert found.tail_probability < LEVEL
     assert found.near.low > NEAR
     assert found.is_nearer
+
+
+def simulated(generator: torch.Generator, n: int, m: int, copies: float, farther: float) -> Verdict:
+    """On a model that copies each image with this probability; the others are farther by so many deviations.
+
+    What is a copy is one by both measures in both spaces; else these have nothing to do with each other, which makes
+    for the most false alarms.
+    """
+    is_copy = torch.rand(n, generator=generator) < copies
+
+    def measured() -> Nearness:
+        samples = normal(generator, n, farther)
+        samples[is_copy] -= 20
+        return nearness(samples, normal(generator, m))
+
+    spaces = {name: SpaceNearness(measured(), measured()) for name in ("pixels", "features")}
+    return verdict(spaces, n, m)
+
+
+def kinds(n: int, m: int, copies: float = 0.0, farther: float = 0.0, trials: int = TRIALS) -> Counter[str]:
+    generator = torch.Generator().manual_seed(7)
+    return Counter(simulated(generator, n, m, copies, farther).kind for _ in range(trials))
+
+
+@pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (256, 100)])
+def test_a_perfect_model_is_suspected_in_5_of_100_cases_at_most(n: int, m: int) -> None:
+    """Of anything, and in half as many of memorising."""
+    found = kinds(n, m)
+    assert TRIALS - found["no sign"] - found["undecided"] <= most(4 * LEVEL) * TRIALS
+    assert found["memorising"] <= most(2 * LEVEL) * TRIALS
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "copies", "caught"), [(64, 50, 0.2, 0.5), (256, 50, 0.3, 0.95), (64, 72, 0.3, 0.9), (64, 300, 0.3, 0.95)]
+)
+def test_copies_among_samples_that_are_farther_are_caught_or_not_denied(
+    n: int, m: int, copies: float, caught: float
+) -> None:
+    """Few held-out images don't hide them."""
+    found = kinds(n, m, copies, farther=0.3, trials=60)
+    assert found["no sign"] == 0
+    assert found["memorising"] >= caught * 60
+
+
+@pytest.mark.parametrize(("n", "m", "copies", "passed"), [(64, 50, 0.24, 0.26), (64, 300, 0.19, 0.81)])
+def test_what_is_found_of_copies_and_of_a_perfect_model_is_what_the_readme_says(
+    n: int, m: int, copies: float, passed: float
+) -> None:
+    assert kinds(n, m, copies, farther=0.3)["memorising"] / TRIALS == pytest.approx(0.9, abs=most(0.9) - 0.9)
+    assert kinds(n, m)["no sign"] / TRIALS == pytest.approx(passed, abs=most(passed) - passed)
+
+
+@pytest.mark.parametrize(("n", "m", "copies"), [(64, 10, 0.27), (20, 300, 0.27), (64, 100, 0.27), (64, 1_000, 0.27)])
+def test_no_sign_is_rarely_said_of_more_copies_than_it_excludes(n: int, m: int, copies: float) -> None:
+    """The limit of their share is wrong in at most 2.5 % of cases."""
+    assert copies > EXCLUDED
+    assert kinds(n, m, copies, farther=1.0, trials=200)["no sign"] <= most(0.025) * 200
 
 
 def test_few_held_out_images_make_wide_intervals() -> None:
@@ -101,7 +219,6 @@ def test_few_held_out_images_make_wide_intervals() -> None:
     copies = torch.zeros(64)
     assert not nearness(copies, torch.ones(1)).is_nearer, "one held-out image shows nothing"
     assert nearness(copies, torch.ones(10)).is_nearer
-    assert not nearness(far, torch.ones(1)).tells
 
 
 def test_the_interval_at_one_half_is_that_of_mann_and_whitney() -> None:
@@ -138,9 +255,9 @@ def test_relative_distances_are_small_for_what_is_near_to_one_only() -> None:
     assert relative_distances(torch.tensor([[1.0, 1.0, 1.0, 9.0]])).item() == 1, "the three nearest count"
 
 
-LOW, HALF, HIGH = Share(0.1, 0.05, 0.2), Share(0.5, 0.2, 0.9), Share(0.9, 0.8, 0.95)
-FEW, MANY = Share(0.0, 0.0, 0.1), Share(0.8, 0.7, 0.9)
-FAR, CLOSE, OPEN = Nearness(LOW, FEW), Nearness(HIGH, MANY), Nearness(HALF, Share(0.0, 0.0, 1.0))
+SOME = Share(0.5, 0.2, 0.9)
+FAR, CLOSE = Nearness(SOME, Share(0.0, 0.0, 0.123), 0.9, 0.9), Nearness(SOME, Share(0.8, 0.7, 0.9), 0.5, 0.001)
+OPEN = Nearness(SOME, Share(0.1, 0.0, 0.301), 0.5, 0.5)
 COPIES, MIDST, NONE = SpaceNearness(CLOSE, CLOSE), SpaceNearness(CLOSE, FAR), SpaceNearness(FAR, FAR)
 
 
@@ -158,11 +275,38 @@ COPIES, MIDST, NONE = SpaceNearness(CLOSE, CLOSE), SpaceNearness(CLOSE, FAR), Sp
     ],
 )
 def test_the_verdict_follows_from_both_spaces(pixels: SpaceNearness, features: SpaceNearness, kind: str) -> None:
-    assert verdict({"pixels": pixels, "features": features}).kind == kind
+    assert verdict({"pixels": pixels, "features": features}, 64, 300).kind == kind
+
+
+@pytest.mark.parametrize("probability", ["pairs_probability", "tail_probability"])
+def test_either_look_is_enough_from_its_level_on(probability: str) -> None:
+    assert attrs.evolve(FAR, **{probability: LEVEL}).is_nearer
+    assert not attrs.evolve(FAR, **{probability: LEVEL + 1e-9}).is_nearer
+
+
+def test_no_sign_names_the_share_of_copies_that_it_does_not_exclude() -> None:
+    """The largest of the spaces, rounded up."""
+    lower = SpaceNearness(attrs.evolve(FAR, near=Share(0.0, 0.0, 0.05)), FAR)
+    found = verdict({"pixels": lower, "features": NONE}, 64, 300)
+    assert found.kind == "no sign"
+    assert found.words.endswith("; still, up to 13 % of what it draws could be copies")
+
+
+def test_undecided_says_what_there_is_and_what_to_do() -> None:
+    found = verdict({"pixels": NONE, "features": SpaceNearness(OPEN, FAR)}, 1_064, 50)
+    assert found.kind == "undecided"
+    assert "up to 31 % of what it draws could be copies" in found.words
+    assert "samples 1,064, held-out images 50; draw more with --n, hold more out" in found.words
+
+
+def test_near_to_many_does_not_deny_single_copies() -> None:
+    words = verdict({"pixels": MIDST}, 64, 300).words
+    assert "no copies" not in words
+    assert "single copies among them must be looked for in the grid, where the nearest come first" in words
 
 
 def test_one_space_alone_can_say_it_with_a_caution() -> None:
-    found = verdict({"pixels": COPIES})
+    found = verdict({"pixels": COPIES}, 64, 300)
     assert found.kind == "memorising"
     assert "the only measure here: smooth images can be near there too" in found.words
-    assert verdict({"pixels": NONE}).kind == "no sign"
+    assert verdict({"pixels": NONE}, 64, 300).kind == "no sign"

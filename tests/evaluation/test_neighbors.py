@@ -62,7 +62,7 @@ def judged(samples: Tensor, digits: Digits) -> tuple[Verdict, dict[str, SpaceNea
         mine, real = one.distances[: len(samples)], one.distances[len(samples) :]
         relative = nearness(relative_distances(mine), relative_distances(real))
         found[space.name] = SpaceNearness(nearness(mine[:, 0], real[:, 0]), relative)
-    return verdict(found), found
+    return verdict(found, len(samples), len(digits.held_out)), found
 
 
 def noisy(images: Tensor, sigma: float) -> Tensor:
@@ -85,6 +85,11 @@ def test_copies_are_caught_with_a_little_noise_too(digits: Digits, sigma: float)
 def test_a_third_of_copies_is_caught(digits: Digits) -> None:
     mixed = torch.cat([digits.train[: SAMPLES // 3], digits.new[SAMPLES // 3 :]])
     assert judged(mixed, digits)[0].kind == "memorising"
+
+
+def test_a_quarter_of_copies_is_caught_with_few_held_out_images(digits: Digits) -> None:
+    mixed = torch.cat([digits.train[: SAMPLES // 4], digits.new[SAMPLES // 4 :]])
+    assert judged(mixed, attrs.evolve(digits, held_out=digits.held_out[:50]))[0].kind == "memorising"
 
 
 def test_smooth_digits_are_near_to_many_and_no_copies(digits: Digits) -> None:

@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPPSDE, Heun, PredictorCorrector, Sampler
+from ncsnx.config import (
+    AnnealedLangevin,
+    ConsistentAnnealed,
+    DPMSolverPP,
+    DPMSolverPPSDE,
+    EulerAncestral,
+    Heun,
+    Karras,
+    PredictorCorrector,
+    ProbabilityFlowODE,
+    Sampler,
+)
 from ncsnx.inverse import (
     Averaging,
     Blurring,
@@ -84,14 +95,24 @@ def sampled(operator: LinearOperator, values: Tensor, noise: float, sampler: Sam
         return -((along / (variances.to(x) + sigma**2)) @ axes.to(x).T).view_as(x)
 
     shape = (count, *operator.shape)
-    condition = Condition(Measured(operator, values.expand(count, -1).float(), noise), unit_normal(1, shape))
+    measured = Measured(operator, values.expand(count, -1).float(), noise)
+    condition = Condition(measured, unit_normal(1, shape), lowest=LEVELS[-1])
     x = 0.5 + LEVELS[0] * unit_normal(2, shape)(0)
     draws = unit_normal(3, shape)
-    *_, last = build_sampler(sampler)(condition.score(score), x, LEVELS, noise=draws, constrain=condition)
+    *_, last = build_sampler(sampler)(score, x, LEVELS, noise=draws, constrain=condition)
     return last.x.double().flatten(1)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1])
+LANGEVIN = AnnealedLangevin(step_size=0.5 * LEVELS[-1] ** 2, steps_per_level=20)
+
+
+def along(operator: LinearOperator, covariance: Tensor) -> Tensor:
+    """(M,): the variances along what is measured."""
+    directions = operator.images(torch.eye(len(operator.singular_values)).double()).flatten(1)
+    return (directions @ covariance @ directions.T).diagonal()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 def test_langevin_dynamics_draw_from_the_posterior_of_gaussian_data(operator: LinearOperator, noise: float) -> None:
     """In units of the data's deviation; a sample of n has errors of 1/√n in a mean and √(2/n) in a variance.
@@ -99,37 +120,85 @@ def test_langevin_dynamics_draw_from_the_posterior_of_gaussian_data(operator: Li
     To five of those come what 30 levels of 20 steps leave: a direction of the variance v follows a level for as long as
     its steps, of σ²/2, are together more than v + σ²: 20 · σ²/2 > v down to σ² = v/10. What it knows of the measurement
     is then as noisy as that: an error of up to σ²/(v + σ²) = 0.09 of the share that the measurement explains.
+
+    Along what is measured variances are smaller, and so are their errors; there a denoised result lacks up to σ_L².
     """
     n = 1000
     exact = posterior(operator, noise)
-    values = sampled(operator, exact.values, noise, AnnealedLangevin(step_size=0.5 * 0.05**2, steps_per_level=20), n)
-    variance = DATA_DEVIATION**2
+    values = sampled(operator, exact.values, noise, LANGEVIN, n)
+    variance, found = DATA_DEVIATION**2, torch.cov(values.T)
     assert float((values.mean(dim=0) - exact.mean).abs().max()) < (5 / n**0.5 + 0.03) * DATA_DEVIATION
-    assert float((torch.cov(values.T) - exact.covariance).abs().max()) < (5 * (2 / n) ** 0.5 * 0.5 + 0.045) * variance
+    assert float((found - exact.covariance).abs().max()) < (5 * (2 / n) ** 0.5 * 0.5 + 0.045) * variance
+    measured = along(operator, exact.covariance)
+    away = (along(operator, found) - measured).abs() - LEVELS[-1] ** 2
+    assert float((away / (measured + 1e-6)).max()) < 5 * (2 / n) ** 0.5 + 0.09
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    [
-        ConsistentAnnealed(steps=40, order=2),
-        PredictorCorrector(steps=20),
-        DPMSolverPPSDE(steps=40),
-        Heun(steps=20, churn=20.0),
-    ],
-    ids=repr,
+@pytest.mark.parametrize("noise", [1e-6, 0.4 * LEVELS[-1], LEVELS[-1], 2 * LEVELS[-1], 4 * LEVELS[-1]])
+def test_the_smaller_the_noise_the_nearer_to_the_exact_measurement_at_the_last_level_too(noise: float) -> None:
+    """A denoised result lacks σ_L² of its variance, or all of it where that is less."""
+    n, operator = 1000, OPERATORS["mask"]
+    exact = posterior(operator, noise)
+    values = sampled(operator, exact.values, noise, LANGEVIN, n)
+    measured, found = along(operator, exact.covariance), along(operator, torch.cov(values.T))
+    assert bool((found < measured * (1 + 5 * (2 / n) ** 0.5) + 1e-9).all())
+    assert bool((found > (measured - LEVELS[-1] ** 2) * (1 - 5 * (2 / n) ** 0.5) - 1e-9).all())
+    mean = operator.coefficients(values.mean(dim=0).view(1, *operator.shape))[0]
+    expected = operator.coefficients(exact.mean.view(1, *operator.shape))[0]
+    # the prior, of a variance of 0.38, moves the mean by γ²/0.38 of its distance, and less where γ is less than σ_L
+    assert float((mean - expected).abs().max()) < 5 * (noise**2 / n) ** 0.5 + 3 * LEVELS[-1] ** 2
+
+
+STOCHASTIC = (
+    ConsistentAnnealed(steps=40, order=2),
+    PredictorCorrector(steps=20),
+    DPMSolverPPSDE(steps=40),
+    DPMSolverPPSDE(steps=40, eta=3.0),
+    EulerAncestral(steps=40),
+    Heun(steps=20, churn=20.0),
 )
+DETERMINISTIC = (DPMSolverPP(steps=40), Heun(steps=20), ProbabilityFlowODE(tolerance=0.05, grid=Karras()))
+
+
+@pytest.mark.parametrize("sampler", [*STOCHASTIC, *DETERMINISTIC], ids=repr)
 def test_every_sampler_keeps_an_exact_measurement_and_comes_nearer_to_the_posterior_than_the_prior_is(
     sampler: Sampler,
 ) -> None:
     operator = OPERATORS["averaging"]
     exact = posterior(operator, 0.0)
-    values = sampled(operator, exact.values, 0.0, sampler, count=500)
+    count = 20 if isinstance(sampler, ProbabilityFlowODE) else 500
+    values = sampled(operator, exact.values, 0.0, sampler, count)
     measured = operator.coefficients(values.view(-1, *operator.shape))
     torch.testing.assert_close(measured, exact.values.expand_as(measured), atol=1e-5, rtol=0)
-    prior_mean, prior = gaussian(operator.shape)
-    error = (values.mean(dim=0) - exact.mean).norm()
-    assert error < 0.3 * (prior_mean - exact.mean).norm()
-    assert (torch.cov(values.T) - exact.covariance).norm() < 0.5 * (prior - exact.covariance).norm()
+    if count > 100:
+        prior_mean, prior = gaussian(operator.shape)
+        error = (values.mean(dim=0) - exact.mean).norm()
+        assert error < 0.3 * (prior_mean - exact.mean).norm()
+        assert (torch.cov(values.T) - exact.covariance).norm() < 0.5 * (prior - exact.covariance).norm()
+
+
+@pytest.mark.parametrize("name", ["mask", "averaging", "fourier, real"])
+@pytest.mark.parametrize("sampler", STOCHASTIC, ids=repr)
+def test_every_stochastic_sampler_weighs_a_noisy_measurement_with_what_it_knows(sampler: Sampler, name: str) -> None:
+    """The bounds are a half more than what 40 evaluations were seen to leave; without a pull `cas` forgets it all (0.97
+    of the way to the prior's mean), and with one in every step the others keep the noise (up to 1.2, and 0.04 of the
+    variance).
+    """
+    operator, noise = OPERATORS[name], 0.5
+    exact = posterior(operator, noise)
+    values = sampled(operator, exact.values, noise, sampler, count=500)
+    prior_mean, _ = gaussian(operator.shape)
+    assert (values.mean(dim=0) - exact.mean).norm() < 0.2 * (prior_mean - exact.mean).norm()
+    ratios = along(operator, torch.cov(values.T)) / along(operator, exact.covariance)
+    assert 0.8 < float(ratios.mean()) < 1.5
+
+
+def test_a_deterministic_sampler_takes_a_noisy_measurement_too() -> None:
+    operator = OPERATORS["averaging"]
+    exact = posterior(operator, 0.1)
+    for sampler in DETERMINISTIC:
+        values = sampled(operator, exact.values, 0.1, sampler, count=8)
+        assert float((values.mean(dim=0) - exact.mean).norm()) < 1.0, sampler
 
 
 def test_inpainting_is_the_published_one_when_it_is_fed_its_draws() -> None:
@@ -171,10 +240,9 @@ def test_a_noisy_measurement_pulls_as_its_likelihood_does_below_its_noise() -> N
     operator = Masking(torch.tensor([[[True, False]]]))
     condition = Condition(Measured(operator, torch.tensor([[1.0]]), 0.5), RecordedNoise(torch.zeros(1, 1, 1, 1, 2)))
     x = torch.tensor([[[[0.2, 0.3]]]])
-    given = condition.score(lambda x, sigma: torch.zeros_like(x))
     # (value − x) / (τ² − σ²), on the known pixel alone
-    torch.testing.assert_close(given(x, 0.1), torch.tensor([[[[0.8 / (0.25 - 0.01), 0.0]]]]))
-    torch.testing.assert_close(given(x, 0.49), torch.tensor([[[[0.8 / 0.49**2, 0.0]]]]))
-    torch.testing.assert_close(given(x, 0.6), torch.zeros_like(x))
+    torch.testing.assert_close(condition.pull(x, 0.1), torch.tensor([[[[0.8 / (0.25 - 0.01), 0.0]]]]))
+    torch.testing.assert_close(condition.pull(x, 0.49), torch.tensor([[[[0.8 / 0.49**2, 0.0]]]]))
+    torch.testing.assert_close(condition.pull(x, 0.6), torch.zeros_like(x))
     assert torch.equal(condition(x, 0.1, 0), x)
     torch.testing.assert_close(condition(x, 0.6, 0), torch.tensor([[[[1.0, 0.3]]]]))

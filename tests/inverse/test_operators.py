@@ -107,6 +107,16 @@ def test_fourier_measurements_are_those_of_the_unitary_transform(name: str) -> N
     torch.testing.assert_close(operator.of_spectrum(spectrum), operator.coefficients(x))
 
 
+@pytest.mark.parametrize("name", ["fourier, real", "fourier, odd", "fourier, complex"])
+def test_noise_of_fourier_measurements_is_as_large_in_the_coefficients_as_the_singular_values_say(name: str) -> None:
+    """Of n draws a standard deviation is known to 1/√(2n)."""
+    operator, n = OPERATORS[name], 4000
+    assert isinstance(operator, Fourier)
+    parts = torch.randn(2, n, *operator.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    deviations = operator.of_spectrum(torch.complex(parts[0], parts[1]) * operator.measured).std(dim=0)
+    assert float((deviations * operator.singular_values - 1).abs().max()) < 5 / (2 * n) ** 0.5
+
+
 def test_a_matrix_measures_what_it_says() -> None:
     operator = OPERATORS["matrix"]
     assert isinstance(operator, MatrixOperator)

@@ -63,25 +63,6 @@ def test_an_interpolation_is_the_published_one(golden: Golden) -> None:
     assert relative_error(last.x, tensors["interp.final"]) < TOLERANCE
 
 
-def test_a_constraint_acts_before_each_evaluation_as_in_the_published_inpainting(golden: Golden) -> None:
-    tensors, network = golden.tensors, golden.network
-    reference = tensors["inpaint.reference"].repeat_interleave(2, dim=0)
-
-    def known_left_half(x: Tensor, sigma: float, step: int) -> Tensor:
-        known = reference[..., :8] + sigma * tensors["inpaint.noise_known"][step]
-        return torch.cat((known, x[..., 8:]), dim=-1)
-
-    sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=False))
-    *_, before_last, _ = sampler(
-        network.score,
-        tensors["inpaint.init"].flatten(0, 1),
-        network.noise_levels,
-        noise=RecordedNoise(tensors["inpaint.noise"]),
-        constrain=known_left_half,
-    )
-    assert relative_error(before_last.x, tensors["inpaint.last_recorded"]) < TOLERANCE
-
-
 def test_every_state_holds_what_follows_from_the_score_at_it(golden: Golden, trajectory: list[State]) -> None:
     assert [state.step for state in trajectory] == list(range(22))
     assert [state.evaluations for state in trajectory] == [*range(1, 22), 21]

@@ -1,0 +1,122 @@
+"""What a search for neighbours keeps: it is taken as found only if all of it is as it was written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.memorising import Nearness, nearness
+from ncsnx.evaluation.neighbor_results import RESULTS, read_results, write_results
+from ncsnx.runs.sealed import sealed
+
+PROTOCOL = {"measure": "neighbors", "shape": (1, 8, 8), "n": 2}
+SPACES = ("pixels", "features")
+FILES = ("grid.png", "distances.csv")
+
+Json = dict[str, Any]
+
+
+def found(is_compared: bool) -> Json:
+    """Results of a search, with or without held-out images."""
+    measured = attrs.asdict(nearness(torch.rand(4), torch.rand(9)))
+    measure = {"median": 1.0, "held_out_median": 2.0, **measured}
+    if not is_compared:
+        nothing = dict.fromkeys(field.name for field in attrs.fields(Nearness))
+        measure = {"median": 1.0, "held_out_median": None, **nothing}
+    return {
+        "protocol": PROTOCOL,
+        "caption": "how",
+        "verdict": {"kind": "no sign", "words": "none"} if is_compared else None,
+        "spaces": {space: {"distance": measure, "relative": measure} for space in SPACES},
+    }
+
+
+@pytest.fixture(params=[True, False])
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> Json:
+    """Results that are in `tmp_path` now."""
+    for name in FILES:
+        (tmp_path / name).write_text(name)
+    return write_results(tmp_path, found(request.param), FILES)
+
+
+def read(folder: Path) -> Json | None:
+    return read_results(folder, PROTOCOL, SPACES, FILES)
+
+
+def test_what_was_written_is_read_as_it_is_in_the_file(written: Json, tmp_path: Path) -> None:
+    assert read(tmp_path) == written == json.loads((tmp_path / RESULTS).read_text())
+
+
+def test_nothing_is_read_before_it_is_written(tmp_path: Path) -> None:
+    assert read(tmp_path) is None
+    with pytest.raises(NcsnxError, match=r"grid.png|results.json"):
+        write_results(tmp_path, found(is_compared=True), FILES)
+
+
+def test_another_protocol_and_other_spaces_and_files_are_not_it(written: Json, tmp_path: Path) -> None:
+    assert read_results(tmp_path, {**PROTOCOL, "n": 3}, SPACES, FILES) is None
+    assert read_results(tmp_path, PROTOCOL, SPACES[:1], FILES) is None
+    assert read_results(tmp_path, PROTOCOL, SPACES, FILES[:1]) is None
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_gone_or_another_or_a_link_is_seen(name: str, written: Json, tmp_path: Path) -> None:
+    path = tmp_path / name
+    content = path.read_bytes()
+    path.write_bytes(content + b"x")
+    assert read(tmp_path) is None
+    path.unlink()
+    assert read(tmp_path) is None
+    (tmp_path / "elsewhere").write_bytes(content)
+    path.symlink_to(tmp_path / "elsewhere")
+    assert read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: b"",
+        lambda content: content[:200],
+        lambda content: content + b" ",
+        lambda content: content.replace(b"1.0", b"1.5", 1),
+        lambda content: b"[]",
+        lambda content: sealed({}),
+    ],
+)
+def test_results_that_are_damaged_are_seen(spoil: Callable[[bytes], bytes], written: Json, tmp_path: Path) -> None:
+    path = tmp_path / RESULTS
+    path.write_bytes(spoil(path.read_bytes()))
+    assert read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("protocol"),
+        lambda content: content.update(caption=None),
+        lambda content: content.update(verdict={"kind": "no sign", "words": None}),
+        lambda content: content.update(verdict="fine" if content["verdict"] is None else None),
+        lambda content: content.pop("files"),
+        lambda content: content["spaces"].clear(),
+        lambda content: content["spaces"].update(pixels=None),
+        lambda content: content["spaces"]["pixels"].pop("relative"),
+        lambda content: content["spaces"]["pixels"].update(relative=3),
+        lambda content: content["spaces"]["pixels"]["distance"].update(median="1"),
+        lambda content: content["spaces"]["pixels"]["distance"].update(held_out_median="x"),
+        lambda content: content["spaces"]["pixels"]["distance"].update(near={"value": 0.1, "low": "x", "high": 0.2}),
+        lambda content: content["spaces"]["pixels"]["distance"].pop("tail_probability"),
+    ],
+)
+def test_what_somebody_else_wrote_in_their_form_is_not_taken(
+    change: Callable[[Json], object], written: Json, tmp_path: Path
+) -> None:
+    """Its digest is right, and yet it isn't what can be shown."""
+    del written["digest"]
+    change(written)
+    (tmp_path / RESULTS).write_bytes(sealed(written))
+    assert read(tmp_path) is None
