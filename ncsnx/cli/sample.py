@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,8 +106,10 @@ def sample_command(
         place = open_source(runs_folder(runs), run)
         changed = with_sampler(messages, place, parse_overrides(overrides or []))
 
+        from ncsnx.inverse.reading import range_of
         from ncsnx.runtime import Runtime
         from ncsnx.sampling import SampleRequest, load
+        from ncsnx.sampling.sample import count_images
 
         typed = tasks.TaskOptions(
             inpaint=inpaint,
@@ -126,11 +128,12 @@ def sample_command(
             truth=truth,
         )
         with StopRequest() as stop:
-            task = typed.task(changed.data)
+            with stop.at_once():
+                task = typed.task(changed.data, range_of(changed.data, data, place))
             if task is not None and (interpolate or between) is not None:
                 raise UsageError(f"--interpolate and --between don't go together with --{task.name}")
             default = 1 if between is not None else 64 if task is None else 4
-            count = (default if n is None else n) * (1 if task is None else task.count)
+            count = count_images(default if n is None else n, task)
             columns = _columns(between, steps, interpolate, seed)
             first, other = (seed, None) if between is None else between
             request = SampleRequest(
@@ -148,9 +151,10 @@ def sample_command(
                 if ckpt == "best" and isinstance(place, Run):
                     messages.info(f"best: {require_best(place)}")
                 model = attrs.evolve(load(place, ckpt, runtime=runtime), experiment=changed)
-            output = _sample(messages, model, request, task, out, data, overwrite, note, stop)
+            output, agreement = _sample(messages, model, request, task, out, data, overwrite, note, stop)
         if json:
-            messages.json({"folder": str(output.path), **output.protocol})
+            found = {} if agreement is None else {"agreement": agreement}
+            messages.json({"folder": str(output.path), **output.protocol, **found})
 
 
 def _columns(between: tuple[int, int] | None, steps: int | None, interpolate: int | None, seed: int) -> int | None:
@@ -177,7 +181,9 @@ def _sample(
     overwrite: bool,
     note: str,
     stop: "StopRequest",
-) -> "SampleFolder":
+) -> "tuple[SampleFolder, dict[str, Any] | None]":
+    """The folder, and what task.json says of a task."""
+    from ncsnx.inverse.picture import shown_in_words
     from ncsnx.runs.lock import folder_lock
     from ncsnx.sampling import open_output
     from ncsnx.sampling.sample import default_folder
@@ -197,27 +203,25 @@ def _sample(
             messages.info(f"{what}{again}, from {source}, on {model.runtime.device}")
             _fill(messages, output, model, request, task, data, stop)
     messages.info(f"images: {output.path / 'images'}")
-    messages.info(f"grid:   {output.path / 'grid.png'}")
+    left_out = None if task is None else shown_in_words(task, request.n // task.count)
+    messages.info(f"grid:   {output.path / 'grid.png'}{f' ({left_out} only)' if left_out else ''}")
     if output.protocol["film"]:
         messages.info(f"film:   {output.film_path}")
-    if task is not None:
-        _show_task(messages, output, task)
-    return output
+    return output, None if task is None else _agreement(messages, output, task)
 
 
-def _show_task(messages: "Messages", output: "SampleFolder", task: "Task") -> None:
-    """The grid with what was given, and how well the images agree with that and with the truth."""
-    from safetensors.torch import load_file
+def _agreement(messages: "Messages", output: "SampleFolder", task: "Task") -> dict[str, Any]:
+    """How well the images agree with what was given and with the truth: said, shown in the grid, and recorded."""
+    from ncsnx.inverse.picture import psnr_in_words
+    from ncsnx.inverse.record import record_task
 
-    from ncsnx.inverse.picture import draw_task, misfit, psnr_in_words, quality
-    from ncsnx.runs.atomic import write_bytes
-
-    images = load_file(output.samples_path)["samples"]
-    write_bytes(output.path / "grid.png", draw_task(task, images))
-    messages.info(f"the images agree with what was given to {misfit(task, images):.2g}, where black is 0 and white 1")
-    for found in quality(task, images):
-        mean, one = psnr_in_words(found.of_mean), psnr_in_words(found.of_one)
-        messages.info(f"{found.picture}: PSNR {mean} of the mean, {one} of one")
+    record = record_task(task, output.path, output.samples_path)
+    messages.info(f"the images agree with what was given to {record['misfit']:.2g}, where black is 0 and white 1")
+    for found in record["pictures"]:
+        if "psnr_of_mean" in found:
+            mean, one = psnr_in_words(found["psnr_of_mean"]), psnr_in_words(found["psnr_of_one"])
+            messages.info(f"{found['picture']}: PSNR {mean} of the mean, {one} of one")
+    return record
 
 
 def _fill(

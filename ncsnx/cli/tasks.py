@@ -8,13 +8,20 @@ import typer
 
 if TYPE_CHECKING:
     from ncsnx.config.data import Data
+    from ncsnx.inverse.reading import ValueRange
     from ncsnx.inverse.task import Task
 
 _PANEL = "Images that agree with a picture"
 
 Inpaint = Annotated[
     Path | None,
-    typer.Option("--inpaint", metavar="PICTURE", help="Fill in what --mask says.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--inpaint",
+        metavar="PICTURE",
+        help="Fill in what --mask says. A PICTURE is a file, or a folder of some: PNGs and the like or, of any number "
+        "of channels, .npy: H×W×C numbers in the data's own values (see --measure).",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Mask = Annotated[
     Path | None,
@@ -46,7 +53,12 @@ Blur = Annotated[float | None, typer.Option("--blur", metavar="SIGMA", help="In 
 Measure = Annotated[
     Path | None,
     typer.Option(
-        "--measure", metavar="FILE.npz", help="Fourier measurements: kspace and mask.", rich_help_panel=_PANEL
+        "--measure",
+        metavar="FILE.npz",
+        help='Fourier measurements: kspace and mask, in the order and scale of numpy.fft.fft2(image, norm="ortho"), of '
+        "images in the data's own values: arrays from low to high, a packed set as it was packed, all others from 0 to "
+        "1; an array range in the file (black, white) says otherwise.",
+        rich_help_panel=_PANEL,
     ),
 ]
 Operator = Annotated[
@@ -66,7 +78,12 @@ Noise = Annotated[
 ]
 Truth = Annotated[
     Path | None,
-    typer.Option("--truth", metavar="PICTURE", help="The true picture, to compare with.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--truth",
+        metavar="PICTURE",
+        help="The true picture, to compare with. Folders go together by the names in them.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 
 
@@ -89,9 +106,13 @@ class TaskOptions:
     noise: float | None
     truth: Path | None
 
-    def task(self, data: "Data") -> "Task | None":
-        """The task for images of this data; None where none was typed. Raises UsageError, NcsnxError."""
+    def task(self, data: "Data", values: "ValueRange") -> "Task | None":
+        """The task for images of this data, in whose own values numbers are; None where none was typed.
+
+        Raises UsageError, NcsnxError.
+        """
         from ncsnx.errors import UsageError
+        from ncsnx.inverse.frequencies import range_in
         from ncsnx.inverse.tasks import with_truth
 
         kinds: dict[str, tuple[str, ...]] = {
@@ -118,12 +139,20 @@ class TaskOptions:
         for extra in kinds[chosen[0]]:
             if extra not in typed:
                 raise UsageError(f"{_option(chosen[0])} takes {_option(extra)} too")
-        task = _made(self, data)
+        task = _made(self, data, values)
+        task.require_fit(data)
         if self.noise is not None:
             if not 0 <= self.noise <= 10:
                 raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
             task = attrs.evolve(task, noise=self.noise)
-        return with_truth(task, self.truth)
+        of_truth = values if self.measure is None else range_in(self.measure, values)
+        return with_truth(task, self.truth, self._inputs, of_truth)
+
+    @property
+    def _inputs(self) -> Path | None:
+        """Where the pictures of the task are."""
+        given = (self.inpaint, self.outpaint, self.super_resolve, self.colorize, self.deblur, self.measure, self.input)
+        return next((path for path in given if path is not None), None)
 
 
 def _option(name: str) -> str:
@@ -141,24 +170,23 @@ def _corner(text: str | None) -> tuple[int, int] | None:
     return int(words[0]), int(words[1])
 
 
-def _made(typed: TaskOptions, data: "Data") -> "Task":
+def _made(typed: TaskOptions, data: "Data", values: "ValueRange") -> "Task":
     """The one task that was typed, with what it takes. Raises UsageError, NcsnxError."""
-    from ncsnx.config.data import Arrays
     from ncsnx.inverse import tasks
 
     match typed:
         case TaskOptions(inpaint=Path() as picture, mask=Path() as mask):
-            return tasks.inpaint(picture, mask, data.shape)
+            return tasks.inpaint(picture, mask, data.shape, values)
         case TaskOptions(outpaint=Path() as picture):
-            return tasks.outpaint(picture, _corner(typed.at), data.shape)
+            return tasks.outpaint(picture, _corner(typed.at), data.shape, values)
         case TaskOptions(super_resolve=Path() as picture, factor=int(factor)):
-            return tasks.super_resolve(picture, factor, data.shape)
+            return tasks.super_resolve(picture, factor, data.shape, values)
         case TaskOptions(colorize=Path() as picture):
-            return tasks.colorize(picture, data.shape)
+            return tasks.colorize(picture, data.shape, values)
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
-            return tasks.deblur(picture, sigma, data.shape)
+            return tasks.deblur(picture, sigma, data.shape, values)
         case TaskOptions(measure=Path() as file):
-            return tasks.measure(file, data.shape, (data.low, data.high) if isinstance(data, Arrays) else (0.0, 1.0))
+            return tasks.measure(file, data.shape, values)
         case TaskOptions(operator=str(tag), input=Path() as file):
             return _of_a_package(tag, file, data)
     raise AssertionError(f"no task is made of {typed}")
@@ -173,6 +201,4 @@ def _of_a_package(tag: str, file: Path, data: "Data") -> "Task":
     if tag not in MAKERS:
         there = ", ".join(sorted(MAKERS)) or "none: no installed package registers one"
         raise UsageError(f"--operator {tag[:80]!a}: unknown; there are {there}")
-    task = MAKERS[tag](file, data.shape)
-    task.operator.check()
-    return task
+    return MAKERS[tag](file, data.shape)

@@ -1,4 +1,9 @@
-"""Linear measurements of images, and sampling images that agree with them."""
+"""Linear measurements of images, and sampling images that agree with them.
+
+A task of one's own: an operator (`MatrixOperator`, one of those below, or a class of one's own, a `LinearOperator`),
+what it measured (`Task.of_measurement`), and `ncsnx.sample(model, n=4, task=task)`. The README has a whole example. A
+package makes a task for `ncsnx sample --operator` with `register_task`; `read_pictures` reads what it is given.
+"""
 
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.operators import (
@@ -9,6 +14,19 @@ from ncsnx.inverse.operators import (
     LinearOperator,
     Masking,
     MatrixOperator,
+)
+from ncsnx.inverse.reading import Pictures, read_pictures, value_range
+from ncsnx.inverse.task import Task, psnr
+from ncsnx.inverse.tasks import (
+    TaskMaker,
+    colorize,
+    deblur,
+    inpaint,
+    measure,
+    outpaint,
+    register_task,
+    super_resolve,
+    with_truth,
 )
 
 __all__ = [
@@ -21,4 +39,18 @@ __all__ = [
     "Masking",
     "MatrixOperator",
     "Measured",
+    "Pictures",
+    "Task",
+    "TaskMaker",
+    "colorize",
+    "deblur",
+    "inpaint",
+    "measure",
+    "outpaint",
+    "psnr",
+    "read_pictures",
+    "register_task",
+    "super_resolve",
+    "value_range",
+    "with_truth",
 ]

@@ -3,25 +3,8 @@
 What samplers need of A is V: the orthonormal directions of the space of images that A sees, so that the rest is its
 null space. `coefficients` is Vᵀ, `images` is V, and V Vᵀ projects on what is measured.
 
-One of your own has a shape, singular values and these two functions:
-
-    @attrs.frozen(eq=False)
-    class TopHalf(LinearOperator):
-        shape: tuple[int, int, int]
-
-        @property
-        def singular_values(self) -> Tensor:
-            channels, height, width = self.shape
-            return torch.ones(channels * (height // 2) * width)
-
-        def coefficients(self, x: Tensor) -> Tensor:
-            return x[:, :, : self.shape[1] // 2].flatten(1)
-
-        def images(self, c: Tensor) -> Tensor:
-            channels, height, width = self.shape
-            return F.pad(c.view(-1, channels, height // 2, width), (0, 0, 0, height - height // 2))
-
-or it is a matrix: `MatrixOperator`.
+One of your own has a shape, singular values and these two functions; where U isn't the identity, `of_measurement` too.
+The README has a whole one. Or it is a matrix: `MatrixOperator`.
 """
 
 import math
@@ -65,21 +48,37 @@ class LinearOperator(ABC):
         """A⁺ U y = V Σ⁻¹ y: (B, M) → (B, C, H, W)."""
         return self.images(y / self.singular_values.to(y))
 
+    def of_measurement(self, y: Tensor) -> Tensor:
+        """Uᵀ y of measurements y = A x: (B, …) → (B, M). Here U = 1, and y are M values each, in any shape.
+
+        Raises NcsnxError for measurements of another shape.
+        """
+        rank = len(self.singular_values)
+        if y.dim() < 2 or math.prod(y.shape[1:]) != rank:
+            raise NcsnxError(f"{type(self).__name__}: expected measurements (P, {rank}), found {tuple(y.shape)}")
+        return y.flatten(1)
+
     def check(self) -> None:
         """Raises NcsnxError where V isn't orthonormal, or a function gives another shape than it should."""
         name, singular = type(self).__name__, self.singular_values
+        if singular.dim() != 1 or len(singular) == 0:
+            raise NcsnxError(f"{name}.singular_values must be (M,), with M above 0, and are {tuple(singular.shape)}")
+        if not bool((singular > 0).all() and singular.isfinite().all()):
+            raise NcsnxError(f"{name}.singular_values must be above 0, and one isn't; leave out what isn't measured")
         generator = torch.Generator().manual_seed(0)
         c = torch.randn(2, len(singular), generator=generator, dtype=torch.float64)
-        x = self.images(c)
-        if tuple(x.shape) != (2, *self.shape):
-            raise NcsnxError(f"{name}.images gave {tuple(x.shape)} instead of {(2, *self.shape)}")
-        if not bool((singular > 0).all()):
-            raise NcsnxError(f"{name}.singular_values must be above 0, and one isn't; leave out what isn't measured")
-        back = self.coefficients(x)
+        other = torch.randn(2, *self.shape, generator=generator, dtype=torch.float64)
+        operator = in_any_precision(self)
+        try:
+            x = operator.images(c)
+            if tuple(x.shape) != (2, *self.shape):
+                raise NcsnxError(f"{name}.images gave {tuple(x.shape)} instead of {(2, *self.shape)}")
+            back, seen = operator.coefficients(x), operator.coefficients(other)
+        except RuntimeError as error:  # as torch has it for types and shapes that don't go together
+            raise NcsnxError(f"{name} fails on 2 images of {tuple(self.shape)}: {error}") from error
         if back.shape != c.shape or not torch.allclose(back, c, rtol=1e-4, atol=1e-4):
             raise NcsnxError(f"{name}: coefficients(images(c)) must be c, and isn't: its directions aren't orthonormal")
-        other = torch.randn(x.shape, generator=generator, dtype=torch.float64)
-        products = (self.coefficients(other) * c).sum(), (other * x).sum()
+        products = (seen * c).sum(), (other * x).sum()
         if not torch.allclose(*products, rtol=1e-4, atol=1e-4 * math.sqrt(c.numel())):
             raise NcsnxError(f"{name}: images must be the transpose of coefficients, and isn't")
 
@@ -213,7 +212,10 @@ class Blurring(Selecting):
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.sigma < min(self.shape[1:]):
-            raise NcsnxError(f"a blur of {self.sigma:g} pixels, in images of {self.shape[1]}×{self.shape[2]}")
+            raise NcsnxError(
+                f"a blur of {self.sigma:g} pixels, in images of {self.shape[1]}×{self.shape[2]}: expected more than 0 "
+                f"and less than {min(self.shape[1:])}, their shorter side"
+            )
         object.__setattr__(self, "_places", _places(self._response.expand(self.shape) >= self.cutoff))
 
     @property
@@ -230,6 +232,12 @@ class Blurring(Selecting):
         """The inverse cosine transform."""
         down, across = (_cosines(size).to(c) for size in self.shape[1:])
         return down.T @ c.view(-1, *self.shape) @ across
+
+    def of_measurement(self, y: Tensor) -> Tensor:
+        """That of blurred pictures: (B, C, H, W) → (B, M)."""
+        if tuple(y.shape[1:]) != self.shape:
+            raise NcsnxError(f"expected blurred pictures of {self.shape}, found {tuple(y.shape[1:])}")
+        return self.coefficients(y)
 
     def blurred(self, x: Tensor) -> Tensor:
         """A x as a picture: (B, C, H, W) → the same shape."""
@@ -300,16 +308,26 @@ class Fourier(Selecting):
 
 @attrs.frozen(eq=False)
 class MatrixOperator(LinearOperator):
-    """Any matrix (m, C·H·W), decomposed at once: for small images."""
+    """Any matrix (m, C·H·W), decomposed at once: for small images.
+
+    Raises NcsnxError for a matrix of another shape, without rows, of zeros, or with values that aren't finite.
+    """
 
     shape: tuple[int, int, int]
-    matrix: Tensor
+    matrix: Tensor = attrs.field(converter=torch.as_tensor)
     _decomposed: tuple[Tensor, Tensor, Tensor] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.matrix.dim() != 2 or self.matrix.shape[1] != math.prod(self.shape):
-            raise NcsnxError(f"a matrix of {tuple(self.matrix.shape)} for images of {math.prod(self.shape)} values")
-        u, s, vh = torch.linalg.svd(self.matrix.double(), full_matrices=False)
+        size = math.prod(self.shape)
+        if self.matrix.dim() != 2 or self.matrix.shape[1] != size or len(self.matrix) == 0:
+            raise NcsnxError(
+                f"a matrix of {tuple(self.matrix.shape)} for images of {size} values: expected (m, {size})"
+            )
+        if self.matrix.is_complex() or not bool(torch.isfinite(self.matrix).all()):
+            raise NcsnxError("a matrix with values that aren't finite real numbers measures nothing")
+        if not bool(self.matrix.any()):
+            raise NcsnxError("a matrix of zeros measures nothing")
+        u, s, vh = torch.linalg.svd(self.matrix.detach().double(), full_matrices=False)
         seen = s > 1e-6 * s[0]
         object.__setattr__(self, "_decomposed", (u[:, seen], s[seen], vh[seen]))
 
@@ -327,8 +345,60 @@ class MatrixOperator(LinearOperator):
         return (c @ self._decomposed[2].to(c)).view(-1, *self.shape)
 
     def of_measurement(self, y: Tensor) -> Tensor:
-        """Uᵀ y: (B, m) → (B, M)."""
+        """Uᵀ y of values in the order of the matrix' rows: (B, m) → (B, M)."""
+        if y.dim() != 2 or y.shape[1] != len(self.matrix):
+            raise NcsnxError(f"expected measurements (P, {len(self.matrix)}), a value a row, found {tuple(y.shape)}")
         return y @ self._decomposed[0].to(y)
+
+
+def in_any_precision(operator: LinearOperator) -> LinearOperator:
+    """The operator itself if it gives float32 for float32 and float64 for float64, as samplers and checks take it.
+
+    Else one around it that does: for operators which calculate with tensors of their own, in the type of these.
+    """
+    gives = {dtype: _given(operator, dtype) for dtype in (torch.float64, torch.float32)}
+    working = [dtype for dtype, given in gives.items() if given is not None]
+    if not working or all(dtype == given for dtype, given in gives.items()):
+        return operator  # where nothing works, `check` says why
+    return _Casting(operator, working[0])
+
+
+def _given(operator: LinearOperator, dtype: torch.dtype) -> torch.dtype | None:
+    """The type of what comes out for images of this one; None where nothing does."""
+    try:
+        c = operator.coefficients(torch.zeros(1, *operator.shape, dtype=dtype))
+        x = operator.images(c.to(dtype))
+    except RuntimeError:  # torch's, for types that don't go together
+        return None
+    return x.dtype if c.dtype == dtype else c.dtype
+
+
+@attrs.frozen(eq=False)
+class _Casting(LinearOperator):
+    """An operator that calculates in one type, for images of any."""
+
+    operator: LinearOperator
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
+        return self.operator.shape
+
+    @property
+    def singular_values(self) -> Tensor:
+        return self.operator.singular_values
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        return self.operator.coefficients(x.to(self.dtype)).to(x)
+
+    def images(self, c: Tensor) -> Tensor:
+        return self.operator.images(c.to(self.dtype)).to(c)
+
+    def of_measurement(self, y: Tensor) -> Tensor:
+        return self.operator.of_measurement(y.to(self.dtype)).to(y)
+
+    def check(self) -> None:
+        self.operator.check()
 
 
 def _places(seen: Tensor) -> Tensor:

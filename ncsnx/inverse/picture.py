@@ -14,9 +14,16 @@ ROWS, COLUMNS = 12, 6
 _CELL_IN, _GAP_IN, _POINTS, _DOTS_PER_INCH = 0.8, 0.2, 6.5, 200
 
 
-def psnr_in_words(decibels: float) -> str:
-    """Peak signal to noise."""
-    return "exact" if decibels == float("inf") else f"{decibels:.1f} dB"
+def psnr_in_words(decibels: float | None) -> str:
+    """Peak signal to noise; None is infinite."""
+    return "exact" if decibels in (None, float("inf")) else f"{decibels:.1f} dB"
+
+
+def shown_in_words(task: Task, alternatives: int) -> str | None:
+    """What of it the picture shows, where that isn't all."""
+    parts = [f"the first {ROWS} pictures"] if task.count > ROWS else []
+    parts += [f"the first {COLUMNS} alternatives"] if alternatives > COLUMNS else []
+    return " and ".join(parts) or None
 
 
 def draw_task(task: Task, images: Tensor) -> bytes:
@@ -70,10 +77,9 @@ def quality(task: Task, images: Tensor) -> list[Quality]:
     if task.truth is None:
         return []
     alternatives = images.view(task.count, -1, *images.shape[1:]).float()
-    names = task.pictures or tuple(str(number) for number in range(task.count))
     return [
         Quality(name, psnr(some.mean(dim=0, keepdim=True), truth[None])[0], statistics.fmean(psnr(some, truth[None])))
-        for name, some, truth in zip(names, alternatives, task.truth, strict=True)
+        for name, some, truth in zip(task.names, alternatives, task.truth, strict=True)
     ]
 
 

@@ -1,6 +1,7 @@
 """The folder that a sampling writes: it survives interruption, and never mixes two protocols.
 
     protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif (or .mp4)  .parts/
+    task.json (of images that agree with a picture: how well they do, see `ncsnx.inverse.record`)
 
 Batches are kept under `.parts/` as they are done. When all are there, samples.safetensors (one tensor
 `samples`, float32 in [0, 1], N×C×H×W) and the pictures are made from them, `protocol.json` gets "complete"
@@ -31,7 +32,7 @@ GRID_IMAGES = 100
 """At most this many images are shown in the grid and in frames."""
 
 _OURS = re.compile(
-    r"protocol\.json|grid\.png|film\.(gif|mp4)|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png"
+    r"protocol\.json|task\.json|grid\.png|film\.(gif|mp4)|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png"
 )
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
 """What a killed process may leave of a file: see `atomic.temporary_sibling`."""
@@ -45,8 +46,8 @@ class SampleFolder:
     path: the folder, made by `open`. protocol: JSON values that determine the images. shape: (C, H, W) of an
     image. columns: images per index, flattened as row · columns + column. frames: how many frames each batch
     comes with; frame_files and film: whether they are written one by one, and as a film; of rows, the film goes from
-    their first image to the last and back. mp4: the film as an MP4, not a GIF. made: on what machine and with which
-    remark, for the record; it may differ when a sampling goes on.
+    their first image to the last and back. mp4: the film as an MP4, not a GIF. made: on what machine, with which
+    remark and of which pictures, for the record; it may differ when a sampling goes on.
     """
 
     def __init__(

@@ -36,6 +36,8 @@ from ncsnx.sampling.state import Score, State
 if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
 
+MOST_IMAGES = 10_000_000
+"""Of one sampling."""
 FILM_FRAMES = 40
 """Frames of a film whose number of frames isn't given."""
 
@@ -61,7 +63,7 @@ class SampleRequest:
     """The film as an MP4 in the place of an animated GIF."""
 
     def __attrs_post_init__(self) -> None:
-        for name, low, high in (("n", 1, 10_000_000), ("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
+        for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, not {value}")
@@ -70,6 +72,10 @@ class SampleRequest:
             raise UsageError(f"--{option} must be between 2 and 1000 columns, not {self.interpolate}")
         if self.between is not None and not 0 <= self.between < 2**32:
             raise UsageError(f"--between takes seeds from 0 to {2**32 - 1}, not {self.between}")
+        if self.between == self.seed:
+            raise UsageError(
+                f"--between takes two seeds that differ, not {self.seed} twice: its rows would stand still"
+            )
         if self.mp4:
             require_mp4()
         if self.between is not None and self.interpolate is None:
@@ -103,11 +109,21 @@ def sample(
     the folder of the data sets, for a sampler that starts from training images; by default NCSNX_DATA, else ./data.
     Raises NcsnxError.
     """
-    count = n if task is None else n * task.count
+    count = count_images(n, task)
     request = SampleRequest(n=count, seed=seed, batch_size=batch_size, interpolate=interpolate, between=between)
     place = None if data is None else Path(data)
     batches = draw(_with_sampler(model, sampler), request, range(count), task=task, data=place)
     return torch.cat([images.cpu() for _, images in batches])
+
+
+def count_images(n: int, task: "Task | None") -> int:
+    """The images of a sampling: n, or n alternatives of each of the task's pictures. Raises UsageError."""
+    if task is None:
+        return n  # SampleRequest says what n may be
+    most = MOST_IMAGES // task.count
+    if not 1 <= n <= most:
+        raise UsageError(f"--n must be between 1 and {most} alternatives of each of {task.count} pictures, not {n}")
+    return n * task.count
 
 
 def draw(
@@ -211,7 +227,13 @@ def open_output(
         frame_files=request.frames > 0,
         film=request.film,
         mp4=request.mp4,
-        made={**this_process(), "note": note, "runtime": model.runtime.facts(), "versions": versions()},
+        made={
+            **this_process(),
+            "note": note,
+            "runtime": model.runtime.facts(),
+            "versions": versions(),
+            **({} if task is None else {"pictures": list(task.pictures)}),
+        },
     )
     output.open(overwrite=overwrite)
     return output

@@ -73,14 +73,15 @@ def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Pat
         "protocol.json",
         "samples.safetensors",
         "grid.png",
+        "task.json",
         *(f"images/{number:05d}.png" for number in range(6)),
     }
     for number in range(6):
         given = pixels(photos / f"digits/{number // 2}.png")
         assert torch.equal(pixels(out / f"images/{number:05d}.png")[:, :4], given[:, :4])
     assert not torch.equal(images[0], images[1])
-    task = json.loads((out / "protocol.json").read_text())["task"]
-    assert (task["name"], task["inputs"]) == ("inpaint", ["0.png", "1.png", "2.png"])
+    record = json.loads((out / "protocol.json").read_text())
+    assert (record["task"]["name"], record["made"]["pictures"]) == ("inpaint", ["0.png", "1.png", "2.png"])
     said = draw(photos, *words).err
     assert "6 images, 2 of each of 3 pictures" in said
     assert "2.png: PSNR" in said
@@ -149,14 +150,20 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--outpaint", "middles", "--at", "5,5"), "--at 5,5: a picture of 5×4 pixels there leaves the 8×8", 2),
         (("--outpaint", "middles", "--at", "5"), "expected two whole numbers with a comma", 2),
         (("--deblur", "blurred", "--blur", "0"), "a blur of 0 pixels", 1),
+        (("--deblur", "blurred", "--blur", "9"), "expected more than 0 and less than 8, their shorter side", 1),
+        (("--inpaint", "digits", "--mask", "coloured.png"), "expected a mask in grey, found colours", 1),
         (("--deblur", "blurred", "--blur", "1", "--noise", "-1"), "--noise must be between 0 and 10", 2),
         (("--measure", "text.png"), "text.png: expected a .npz of arrays", 1),
         (("--measure", "other.npz"), "expected the arrays kspace and mask", 1),
         (("--measure", "real.npz"), "expected kspace to be complex", 1),
-        (("--measure", "nan.npz"), "kspace holds values that aren't finite", 1),
+        (("--measure", "nan.npz"), "kspace holds values that aren't finite where mask is 1", 1),
         (("--measure", "large.npz"), 'expected kspace in the scale of numpy.fft.fft2(image, norm="ortho")', 1),
         (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown", 2),
-        (("--inpaint", "digits", "--mask", "masks", "--truth", "masks"), "--truth masks: 1 pictures for 3 inputs", 2),
+        (
+            ("--inpaint", "digits", "--mask", "masks", "--truth", "masks"),
+            "--truth masks: expected a true picture for each input, found none called 1",
+            2,
+        ),
         (("--inpaint", "digits", "--mask", "masks", "--interpolate", "4"), "don't go together", 2),
     ],
 )

@@ -1,0 +1,118 @@
+"""How well the images of a task agree with what was given: said, recorded, and shown."""
+
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from ncsnx.inverse import psnr
+from tests.cli.test_task_inputs import draw, drawn, error, right_half
+from tests.training.tiny import CPU, start, wait_until
+
+WORDS = ("--inpaint", "digits", "--mask", "mask.png")
+
+
+@pytest.fixture
+def place(workplace: Path) -> Path:
+    """A working folder with two digits as numbers, and a mask of their right half."""
+    (workplace / "digits").mkdir()
+    for number, digit in enumerate(digits()):
+        np.save(workplace / "digits" / f"{number}.npy", digit.numpy())
+    right_half(workplace / "mask.png")
+    return workplace
+
+
+def digits(count: int = 2) -> Tensor:
+    return torch.from_numpy(load_digits().images[:count] / 16)
+
+
+def recorded(folder: Path) -> dict[str, object]:
+    found = json.loads((folder / "out" / "task.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_psnrs_and_misfit_are_recorded_and_printed_as_json(place: Path) -> None:
+    result = draw(place, *WORDS, "--truth", "digits", "--n", "3", "--json")
+    assert result.code == 0, result.err
+    record = recorded(place)
+    assert json.loads(result.out)["agreement"] == record
+    images = drawn(place, *WORDS, "--n", "3")
+    truth = digits()[:, None].repeat_interleave(3, 0)
+    assert (record["task"], record["misfit"]) == ("inpaint", pytest.approx(0, abs=1e-6))
+    for number, picture in enumerate(recorded(place)["pictures"]):  # type: ignore[arg-type]
+        assert (picture["picture"], picture["images"]) == (f"{number}.npy", [3 * number, 3 * number + 3])
+        some = slice(3 * number, 3 * number + 3)
+        assert picture["psnr_of_one"] == pytest.approx(np.mean(psnr(images[some], truth[some])))
+        mean = images[some].mean(dim=0, keepdim=True)
+        assert picture["psnr_of_mean"] == pytest.approx(psnr(mean, truth[some][:1])[0])
+
+
+def test_a_repetition_without_the_truth_keeps_it_and_another_truth_replaces_it(place: Path) -> None:
+    assert draw(place, *WORDS).code == 0
+    without, plain = (place / "out/grid.png").read_bytes(), recorded(place)
+    assert "psnr_of_mean" not in json.dumps(plain)
+    assert draw(place, *WORDS, "--truth", "digits").code == 0
+    with_truth, record = (place / "out/grid.png").read_bytes(), recorded(place)
+    assert without != with_truth
+    again = draw(place, *WORDS)
+    assert "0.npy: PSNR" in again.err
+    assert ((place / "out/grid.png").read_bytes(), recorded(place)) == (with_truth, record)
+    (place / "others").mkdir()
+    for number in range(2):
+        np.save(place / "others" / f"{number}.npy", np.zeros((8, 8)))
+    assert draw(place, *WORDS, "--truth", "others").code == 0
+    assert recorded(place) != record
+    # other samples have no truth yet, and neither has a record that is none
+    assert draw(place, *WORDS, "--seed", "3", "--overwrite").code == 0
+    assert "psnr_of_mean" not in json.dumps(recorded(place))
+    for damaged in ("[]", "{", '{"samples_sha256": 3, "pictures": [3]}'):
+        (place / "out/task.json").write_text(damaged)
+        assert draw(place, *WORDS, "--seed", "3").code == 0
+        assert recorded(place)["task"] == "inpaint"
+
+
+def test_a_grid_that_shows_a_part_says_so(place: Path) -> None:
+    assert "grid.png\n" in draw(place, *WORDS, "--n", "6").err
+    assert "grid.png (the first 6 alternatives only)\n" in draw(place, *WORDS, "--n", "7", out="seven").err
+    for number in range(13):
+        Image.new("L", (4, 4), number).save(place / f"small{number:02d}.png")
+    (place / "small").mkdir()
+    for picture in place.glob("small*.png"):
+        picture.rename(place / "small" / picture.name)
+    words = ("--super-resolve", "small", "--factor", "2")
+    assert "grid.png (the first 12 pictures only)\n" in draw(place, *words, "--n", "1", out="small-out").err
+
+
+@pytest.mark.parametrize("n", ["5000001", "0", "-3"])
+def test_a_number_of_alternatives_is_refused_as_it_was_typed(place: Path, n: str) -> None:
+    refused = draw(place, *WORDS, "--n", n)
+    assert f"--n must be between 1 and 5000000 alternatives of each of 2 pictures, not {n}" in error(refused)
+    assert refused.code == 2
+
+
+def test_one_ctrl_c_ends_the_reading_of_pictures(place: Path) -> None:
+    os.mkfifo(place / "pipe.png")
+    words = ("--inpaint", "pipe.png", "--mask", "mask.png", "--n", "1", "--out", "out", *CPU)
+    process = start("sample", "digits", *words, folder=place)
+    writers: list[int] = []
+
+    def is_read() -> bool:
+        with contextlib.suppress(OSError):  # ENXIO while nobody reads
+            writers.append(os.open(place / "pipe.png", os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    wait_until(is_read, process)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    os.close(writers[0])
+    assert (process.returncode, "stopped by SIGINT" in told) == (130, True)
+    assert not (place / "out").exists()

@@ -1,0 +1,167 @@
+"""A task says at once what doesn't go together, and takes operators that calculate in their own type."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import ncsnx
+from ncsnx.config import Digits
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse import Averaging, Blurring, Graying, LinearOperator, Masking, MatrixOperator, Task
+from ncsnx.inverse.operators import in_any_precision
+
+SHAPE = (1, 8, 8)
+HALF = torch.arange(64).view(SHAPE) < 32
+GENERATOR = torch.Generator().manual_seed(3)
+
+
+class Basis(LinearOperator):
+    """Some orthonormal directions, in the type of their tensor."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.shape = SHAPE
+        whole = torch.linalg.qr(torch.randn(64, 64, dtype=torch.float64, generator=GENERATOR))[0]
+        self.rows = whole[:5].to(dtype)
+
+    @property
+    def singular_values(self) -> Tensor:
+        return torch.arange(1.0, 6.0)
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.rows.T
+
+    def images(self, c: Tensor) -> Tensor:
+        return (c @ self.rows).view(-1, *SHAPE)
+
+
+class Weighted(Masking):
+    """Gives float64 whatever it gets."""
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        return super().coefficients(x) * torch.ones(32, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [Basis(torch.float32), Basis(torch.float64), Weighted(HALF)],
+    ids=["float32", "float64", "float64 whatever it gets"],
+)
+def test_an_operator_calculates_in_the_type_of_its_tensors(operator: LinearOperator, workplace: Path) -> None:
+    operator.check()
+    truth = torch.rand(2, *SHAPE, dtype=torch.float64, generator=GENERATOR)
+    y = in_any_precision(operator).measure(truth)
+    task = Task.of_measurement(operator, y, noise=0.3)
+    torch.testing.assert_close(task.operator.measure(truth), y)
+    assert task.shown().shape == (2, *SHAPE)
+    model = ncsnx.load(workplace / "runs/digits")
+    assert ncsnx.sample(model, n=1, task=task).dtype == torch.float32
+    images = ncsnx.sample(model, n=1, task=Task.of_measurement(operator, y))
+    torch.testing.assert_close(task.operator.measure(images.double()), y, atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("operator", "measured"),
+    [
+        (Masking(HALF), lambda x: x.flatten(1)[:, :32]),
+        (Averaging((3, 8, 8), 2), lambda x: x.view(-1, 3, 4, 2, 4, 2).mean(dim=(3, 5))),
+        (Graying((3, 8, 8)), lambda x: 0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2]),
+        (Blurring((2, 8, 8), 1.5), Blurring((2, 8, 8), 1.5).blurred),
+        (Blurring((2, 6, 8), 0.5, cutoff=1e-3), Blurring((2, 6, 8), 0.5).blurred),
+    ],
+    ids=["mask", "averaging", "graying", "blurring", "weak blurring"],
+)
+def test_a_measurement_becomes_the_coefficients_of_the_truth(
+    operator: LinearOperator, measured: Callable[[Tensor], Tensor]
+) -> None:
+    x = torch.rand(3, *operator.shape, dtype=torch.float64, generator=GENERATOR)
+    task = Task.of_measurement(operator, measured(x), noise=0.1, name="mine", pictures=("a", "b", "c"), truth=x)
+    torch.testing.assert_close(task.values, operator.coefficients(x), atol=1e-6, rtol=1e-6)
+    assert (task.name, task.noise, task.pictures, task.count) == ("mine", 0.1, ("a", "b", "c"), 3)
+
+
+@pytest.mark.parametrize("rank", [2, 5])
+def test_a_matrix_takes_its_measurements_in_its_rows(rank: int) -> None:
+    matrix = torch.randn(5, rank, generator=GENERATOR) @ torch.randn(rank, 64, generator=GENERATOR)
+    x = torch.rand(3, *SHAPE, generator=GENERATOR)
+    task = Task.of_measurement(MatrixOperator(SHAPE, matrix), x.flatten(1) @ matrix.T)
+    assert task.values.shape == (3, rank)
+    seen = task.operator.pseudo_inverse(task.operator.measure(x.double()))
+    torch.testing.assert_close(task.shown(), seen.clamp(0, 1).float(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(task.values, task.operator.coefficients(x.double()), atol=1e-4, rtol=1e-4)
+
+
+VALUES = torch.zeros(2, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"values": torch.zeros(32)}, r"expected values \(P, 32\).*found \(32,\)"),
+        ({"values": torch.zeros(2, 31)}, r"expected values \(P, 32\).*found \(2, 31\)"),
+        ({"values": torch.zeros(0, 32)}, r"found \(0, 32\)"),
+        ({"values": VALUES + math.nan}, "finite real numbers"),
+        ({"values": VALUES + math.inf}, "finite real numbers"),
+        ({"values": VALUES + 1j}, "finite real numbers"),
+        ({"noise": -0.1}, "expected a noise from 0 on"),
+        ({"noise": math.inf}, "expected a noise from 0 on"),
+        ({"noise": math.nan}, "expected a noise from 0 on"),
+        ({"inputs": torch.zeros(1, *SHAPE)}, r"expected inputs of \(2, 1, 8, 8\), found \(1, 1, 8, 8\)"),
+        ({"truth": torch.zeros(2, 8, 8)}, r"expected truth of \(2, 1, 8, 8\), found \(2, 8, 8\)"),
+        ({"truth": torch.full((2, *SHAPE), math.nan)}, "expected truth of finite numbers"),
+        ({"pictures": ("a",)}, "1 names for 2 pictures"),
+        ({"operator": HALF}, "a task takes a LinearOperator, not Tensor"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        Task(**{"name": "mine", "operator": Masking(HALF), "values": VALUES, **change})
+
+
+@pytest.mark.parametrize(
+    ("operator", "y", "told"),
+    [
+        (Masking(HALF), torch.zeros(2, 31), r"Masking: expected measurements \(P, 32\), found \(2, 31\)"),
+        (Masking(HALF), torch.zeros(32), r"found \(32,\)"),
+        (Masking(HALF), torch.zeros(2, 32) + 1j, "found complex ones"),
+        (Blurring(SHAPE, 1.0), torch.zeros(2, 8, 8), "expected blurred pictures of"),
+        (MatrixOperator(SHAPE, torch.ones(3, 64)), torch.zeros(2, 1), r"expected measurements \(P, 3\), a value a row"),
+    ],
+)
+def test_measurements_of_another_shape_are_refused(operator: LinearOperator, y: Tensor, told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        Task.of_measurement(operator, y)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "told"),
+    [
+        (torch.zeros(3, 64), "a matrix of zeros measures nothing"),
+        (torch.zeros(0, 64), r"a matrix of \(0, 64\) for images of 64 values"),
+        (torch.full((3, 64), math.nan), "aren't finite real numbers"),
+        (torch.full((3, 64), math.inf), "aren't finite real numbers"),
+        (torch.full((3, 64), 1j), "aren't finite real numbers"),
+    ],
+)
+def test_a_matrix_that_measures_nothing_is_refused(matrix: Tensor, told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        MatrixOperator(SHAPE, matrix)
+
+
+def test_an_operator_in_python_is_checked_before_anything_is_drawn() -> None:
+    class Doubled(Masking):
+        def coefficients(self, x: Tensor) -> Tensor:
+            return 2 * super().coefficients(x)
+
+    class Broken(Masking):
+        def coefficients(self, x: Tensor) -> Tensor:
+            return super().coefficients(x) @ torch.zeros(3, 3)
+
+    for kind, told in ((Doubled, "aren't orthonormal"), (Broken, "Broken fails on 2 images of")):
+        task = Task(name="mine", operator=kind(HALF), values=VALUES)
+        with pytest.raises(NcsnxError, match=told):
+            task.conditions(Digits(), 0.01, 0, 1)

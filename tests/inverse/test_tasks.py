@@ -1,0 +1,154 @@
+"""What pictures say of a known truth is what the task holds: up to 8 bits, in the data's own values exactly."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ncsnx.inverse import Task, colorize, deblur, inpaint, measure, outpaint, super_resolve, with_truth
+
+HALF_A_STEP = 0.5 / 255 + 1e-9
+EXACT = 1e-6
+
+Range = tuple[float, float]
+Pixels = NDArray[np.float64]
+
+
+def truths(channels: int, count: int, seed: int) -> Tensor:
+    """(count, channels, 6, 8) in [0, 1]"""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, channels, 6, 8, dtype=torch.float64, generator=generator)
+
+
+@contextmanager
+def written(pictures: Tensor, values: Range | None) -> Iterator[Path]:
+    """A folder of pictures (P, C, H, W) in [0, 1]: as PNGs, or as numbers with these values of black and white."""
+    with tempfile.TemporaryDirectory() as name:
+        for number, picture in enumerate(pictures):
+            save(Path(name) / f"{number}", picture.permute(1, 2, 0).squeeze(2).numpy(), values)
+        yield Path(name)
+
+
+def save(path: Path, pixels: Pixels, values: Range | None) -> None:
+    """(H, W) or (H, W, C) in [0, 1]."""
+    if values is None:
+        Image.fromarray((255 * pixels).round().astype(np.uint8)).save(path.with_suffix(".png"))
+    else:
+        np.save(path.with_suffix(".npy"), values[0] + (values[1] - values[0]) * pixels)
+
+
+def differences(task: Task, truth: Tensor) -> Tensor:
+    """(P, M): by how much the task's values are off."""
+    return (task.values - task.operator.coefficients(truth)).abs()
+
+
+each = settings(max_examples=15, deadline=None)
+seeds = st.integers(0, 10_000)
+counts = st.integers(1, 3)
+ranges = st.sampled_from([None, (0.0, 1.0), (0.0, 16.0), (-5.0, 3.0)])
+
+
+def channels_of(values: Range | None) -> st.SearchStrategy[int]:
+    """PNGs are grey or coloured, numbers anything."""
+    return st.sampled_from([1, 3] if values is None else [1, 2, 3, 5])
+
+
+def known(values: Range | None) -> Callable[[], Range]:
+    return lambda: (0.0, 1.0) if values is None else values
+
+
+@each
+@given(st.data(), ranges, counts, seeds)
+def test_inpainting_holds_the_known_pixels(data: st.DataObject, values: Range | None, count: int, seed: int) -> None:
+    truth = truths(data.draw(channels_of(values)), count, seed)
+    hole = np.random.default_rng(seed).random((6, 8)) < 0.5
+    with written(truth, values) as folder, tempfile.TemporaryDirectory() as other:
+        mask = Path(other) / "mask"
+        save(mask, hole.astype(float), values and (0.0, 1.0))
+        suffix = ".png" if values is None else ".npy"
+        task = inpaint(folder, mask.with_suffix(suffix), tuple(truth.shape[1:]), known(values))
+        task = with_truth(task, folder, folder, known(values))
+    assert float(differences(task, truth).max()) <= (HALF_A_STEP if values is None else EXACT)
+    assert torch.equal(task.operator.images(torch.ones_like(task.values)).bool()[0, 0], torch.from_numpy(~hole))
+    assert task.truth is not None
+    torch.testing.assert_close(task.truth, truth.float(), atol=HALF_A_STEP, rtol=0)
+
+
+@each
+@given(st.data(), ranges, counts, seeds)
+def test_outpainting_holds_the_smaller_picture(
+    data: st.DataObject, values: Range | None, count: int, seed: int
+) -> None:
+    truth = truths(data.draw(channels_of(values)), count, seed)
+    left, top = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 2))
+    with written(truth[:, :, top : top + 4, left : left + 5], values) as folder:
+        task = outpaint(folder, (left, top), tuple(truth.shape[1:]), known(values))
+    assert task.values.shape == (count, truth.shape[1] * 20)
+    assert float(differences(task, truth).max()) <= (HALF_A_STEP if values is None else EXACT)
+
+
+@each
+@given(st.data(), ranges, counts, seeds)
+def test_super_resolution_holds_the_means(data: st.DataObject, values: Range | None, count: int, seed: int) -> None:
+    truth = truths(data.draw(channels_of(values)), count, seed)
+    means = truth.unflatten(3, (4, 2)).unflatten(2, (3, 2)).mean(dim=(3, 5))
+    with written(means, values) as folder:
+        task = super_resolve(folder, 2, tuple(truth.shape[1:]), known(values))
+    # the singular values are 1/2
+    assert float(differences(task, truth).max()) <= (2 * HALF_A_STEP if values is None else EXACT)
+
+
+@each
+@given(ranges, counts, seeds)
+def test_colouring_holds_the_luma(values: Range | None, count: int, seed: int) -> None:
+    truth = truths(3, count, seed)
+    grey = 0.299 * truth[:, :1] + 0.587 * truth[:, 1:2] + 0.114 * truth[:, 2:]
+    with written(grey, values) as folder:
+        task = colorize(folder, tuple(truth.shape[1:]), known(values))
+    norm = math.sqrt(0.299**2 + 0.587**2 + 0.114**2)
+    assert float(differences(task, truth).max()) <= (HALF_A_STEP / norm if values is None else EXACT)
+
+
+@each
+@given(st.data(), ranges, st.sampled_from([0.4, 0.8, 1.7]), seeds)
+def test_deblurring_holds_the_frequencies_before_the_blur(
+    data: st.DataObject, values: Range | None, sigma: float, seed: int
+) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    truth = truths(data.draw(channels_of(values)), 2, seed)
+    reach = math.ceil(6 * sigma)
+    blurred = ndimage.gaussian_filter(truth.numpy(), (0, 0, sigma, sigma), mode="reflect", radius=reach)
+    with written(torch.from_numpy(blurred), values) as folder:
+        task = deblur(folder, sigma, tuple(truth.shape[1:]), known(values))
+    # a frequency sums up the rounding of all pixels, with squares of weights that are 1 in all
+    rounding = HALF_A_STEP * math.sqrt(6 * 8) if values is None else EXACT
+    assert bool((differences(task, truth) <= rounding / task.operator.singular_values).all())
+
+
+@each
+@given(st.sampled_from([(0.0, 1.0), (0.0, 16.0), (-5.0, 3.0)]), st.sampled_from([1, 2]), counts, st.booleans(), seeds)
+def test_measuring_holds_the_frequencies(values: Range, channels: int, count: int, said: bool, seed: int) -> None:
+    truth = truths(channels, count, seed)
+    numbers = values[0] + (values[1] - values[0]) * truth.numpy()
+    images = numbers[:, 0] + 1j * numbers[:, 1] if channels == 2 else numbers[:, 0]
+    mask = np.random.default_rng(seed).random((6, 8)) < 0.4
+    mask[2, 3] = True
+    kspace = np.where(mask, np.fft.fft2(images, norm="ortho"), np.nan)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "kspace.npz"
+        more = {"range": np.array(values)} if said else {}
+        np.savez(path, kspace=kspace, mask=mask, **more)
+        task = measure(path, tuple(truth.shape[1:]), (lambda: (3.0, 4.0)) if said else lambda: values)
+    assert task.values.shape[0] == count
+    assert float(differences(task, truth).max()) <= EXACT
+    assert task.values.shape[1] >= channels * int(mask.sum())
