@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.reading import NUMPY_MAGIC, ValueRange, printable, read_file
+from ncsnx.inverse.reading import NUMPY_MAGIC, ValueRange, read_file
+from ncsnx.runs.process import in_utf8
 
 _SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
 
@@ -38,7 +39,7 @@ def read_frequencies(path: Path, shape: tuple[int, int, int], values: ValueRange
     holds outside of the mask is ignored. mask is (H, W), 1 where kspace was measured. shape: (C, H, W) of the images.
     Raises NcsnxError for anything else, and for values that no image between black and white is near to.
     """
-    name = printable(path)
+    name = in_utf8(path)
     arrays = _arrays(path, name)
     if missing := {"kspace", "mask"} - set(arrays):
         raise NcsnxError(
@@ -67,8 +68,8 @@ def range_in(path: Path, values: ValueRange) -> ValueRange:
     """That of the file's array `range`, else `values`: for what comes with its measurement. Raises NcsnxError."""
 
     def found() -> tuple[float, float]:
-        arrays = _arrays(path, printable(path))
-        return _range(printable(path), arrays["range"]) if "range" in arrays else values()
+        arrays = _arrays(path, in_utf8(path))
+        return _range(in_utf8(path), arrays["range"]) if "range" in arrays else values()
 
     return cache(found)
 

@@ -1,7 +1,6 @@
 """Pictures that tasks are given: PNGs and the like, and numbers in .npy files, of any number of channels."""
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from ncsnx.data.decoding import SUFFIXES, as_array, decode, is_grey
 from ncsnx.data.packed import PackedFile
 from ncsnx.data.places import own_path, require_own
 from ncsnx.errors import NcsnxError
+from ncsnx.runs.process import in_utf8
 from ncsnx.runs.source import Source
 
 NUMBERS = ".npy"
@@ -89,7 +89,7 @@ def read_pictures(
     names: list[str] = []
     found: list[Tensor] = []
     for file in picture_files(path):
-        content, name = read_file(file), printable(file)
+        content, name = read_file(file), in_utf8(file)
         if content.startswith(NUMPY_MAGIC) or file.suffix.lower() == NUMBERS:
             pixels = _of_numbers(content, name, channels, what, values)
         else:
@@ -100,7 +100,7 @@ def read_pictures(
                 f"{name}: expected {what} of {expected[0]}×{expected[1]} pixels (height × width), found "
                 f"{pixels.shape[1]}×{pixels.shape[2]}; resize or crop it first"
             )
-        names.append(printable(Path(file.name)))
+        names.append(in_utf8(Path(file.name)))
         found.append(pixels)
     return Pictures(tuple(names), torch.stack(found))
 
@@ -120,7 +120,7 @@ def picture_files(path: Path) -> Sequence[Path]:
         raise _unreadable(path, error) from error
     if not found:
         raise NcsnxError(
-            f"{printable(path)}: expected a picture, or a folder of pictures ({', '.join(kinds)}), found none"
+            f"{in_utf8(path)}: expected a picture, or a folder of pictures ({', '.join(kinds)}), found none"
         )
     return found
 
@@ -131,11 +131,6 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def printable(path: Path) -> str:
-    """The name of a file as text; bytes that aren't UTF-8 as backslash escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def in_range(numbers: Tensor, values: tuple[float, float], name: str) -> Tensor:
@@ -186,4 +181,4 @@ def _of_numbers(content: bytes, name: str, channels: int, what: str, values: Val
 
 
 def _unreadable(path: Path, error: OSError) -> NcsnxError:
-    return NcsnxError(f"can't read {printable(path)}: {error.strerror or error}; is that the file's name?")
+    return NcsnxError(f"can't read {in_utf8(path)}: {error.strerror or error}; is that the file's name?")

@@ -19,8 +19,9 @@ from torch.nn import functional
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.frequencies import read_frequencies
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
-from ncsnx.inverse.reading import ValueRange, printable, read_pictures, unit_range
+from ncsnx.inverse.reading import ValueRange, read_pictures, unit_range
 from ncsnx.inverse.task import Task
+from ncsnx.runs.process import in_utf8
 
 ROUNDING = 1 / (255 * math.sqrt(12))
 """The standard deviation of what 8 bits round away."""
@@ -157,7 +158,7 @@ def measure(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_r
     """Frequencies of images with one or two channels, in a .npz as `read_frequencies` reads it."""
     found = read_frequencies(path, shape, values)
     operator = Fourier(shape, found.mask)
-    names = tuple(f"{printable(Path(path.name))}[{number}]" for number in range(len(found.kspace)))
+    names = tuple(f"{in_utf8(Path(path.name))}[{number}]" for number in range(len(found.kspace)))
     black, white = found.values
     middle = operator.coefficients(torch.full((1, *shape), black, dtype=torch.float64))
     measured = (operator.of_spectrum(found.kspace) - middle) / (white - black)

@@ -9,13 +9,15 @@ from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """pid, host, command line as one could type it, and the present time (UTC, ISO 8601, seconds).
-
-    Bytes that aren't UTF-8 are in the command line as backslash escapes, since JSON has no other place for them.
-    """
+    """pid, host, command line as one could type it, and the present time (UTC, ISO 8601, seconds)."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": os.fsencode(shlex.join(sys.argv)).decode("utf-8", "backslashreplace"),
+        "command": shlex.join(sys.argv),
         "pid": os.getpid(),
         "host": socket.gethostname(),
     }
+
+
+def in_utf8(name: str | os.PathLike[str]) -> str:
+    """A name or a command line as text; its bytes that aren't UTF-8, which no JSON of ours may hold, as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -19,7 +19,7 @@ from ncsnx.images import require_mp4
 from ncsnx.noise.levels import sigmas
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.process import this_process
+from ncsnx.runs.process import in_utf8, this_process
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.segments import versions
 from ncsnx.runs.source import Source
@@ -217,6 +217,7 @@ def open_output(
 
     Raises NcsnxError for a folder that holds something else, or samples of another protocol without `overwrite`.
     """
+    process = this_process()
     output = SampleFolder(
         folder,
         protocol(model, request, task),
@@ -228,7 +229,8 @@ def open_output(
         film=request.film,
         mp4=request.mp4,
         made={
-            **this_process(),
+            **process,
+            "command": in_utf8(process["command"]),
             "note": note,
             "runtime": model.runtime.facts(),
             "versions": versions(),

@@ -291,7 +291,7 @@ def test_another_frequency_mask_is_another_protocol(packed: Path) -> None:
     assert "task.mask_sha256 is" in error(draw(packed, "--measure", "kspace.npz"))
 
 
-def test_names_that_are_no_utf_8_are_escaped(two: Path) -> None:
+def test_names_that_are_no_utf_8_are_escaped(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = os.fsdecode(b"b\xff")
     try:
         (two / "pictures" / "1.npy").rename(two / "pictures" / f"{odd}.npy")
@@ -299,9 +299,10 @@ def test_names_that_are_no_utf_8_are_escaped(two: Path) -> None:
         pytest.skip("this file system has names in UTF-8 only")
     shutil.copytree(two / "pictures", two / odd)
     words = ("--mask", "mask.png", "--truth", "pictures")
+    monkeypatch.setattr("sys.argv", ["ncsnx", "sample", odd])
     images = drawn(two, "--inpaint", "pictures", *words)
     assert torch.equal(images, drawn(two, "--inpaint", odd, *words))
     made = json.loads((two / "out" / "protocol.json").read_text())["made"]
-    assert made["pictures"] == ["0.npy", "2.npy", "b\\xff.npy"]
+    assert (made["pictures"], made["command"]) == (["0.npy", "2.npy", "b\\xff.npy"], "ncsnx sample 'b\\xff'")
     np.save(two / f"{odd}.npy", np.zeros((4, 4)))
     assert "b\\xff.npy: expected a picture" in error(draw(two, "--inpaint", f"{odd}.npy", *words[:2]))

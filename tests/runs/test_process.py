@@ -1,14 +1,14 @@
 """What a process records of itself."""
 
-import json
 import os
+from pathlib import Path
 
 import pytest
 
-from ncsnx.runs.parsing import parse_json
-from ncsnx.runs.process import this_process
+from ncsnx.runs.process import in_utf8
 
 
-def test_a_command_line_that_is_no_utf_8_can_be_written_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["ncsnx", "sample", os.fsdecode(b"b\xff.png"), "ü"])
-    assert parse_json(json.dumps(this_process()).encode())["command"] == r"ncsnx sample 'b\xff.png' 'ü'"
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_name_that_is_no_utf_8_becomes_text(kind: type[str] | type[Path]) -> None:
+    assert in_utf8(kind(os.fsdecode(b"b\xff.png"))) == r"b\xff.png"
+    assert in_utf8(kind("ü")) == "ü"
