@@ -53,9 +53,13 @@ def square_columns(n: int) -> int:
 
 def picture(image: Tensor) -> Image.Image:
     """(C, H, W) uint8 → grey for one channel, RGB for three; else the channels side by side in grey."""
-    if image.shape[0] == 3:
-        return Image.fromarray(image.permute(1, 2, 0).cpu().contiguous().numpy())
-    return Image.fromarray(image.permute(1, 0, 2).flatten(1).cpu().contiguous().numpy())
+    shown = side_by_side(image).permute(1, 2, 0).cpu().contiguous().numpy()
+    return Image.fromarray(shown if image.shape[0] == 3 else shown[:, :, 0])
+
+
+def side_by_side(image: Tensor) -> Tensor:
+    """(C, H, W) → itself where pictures have as many channels, 1 or 3; else the channels as one, (1, H, C·W)."""
+    return image if image.shape[0] in (1, 3) else image.permute(1, 0, 2).flatten(1)[None]
 
 
 def png_bytes(image: Tensor) -> bytes:

@@ -18,6 +18,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from torch import Tensor
 from torch.utils.tensorboard import summary
 
+from ncsnx.images import side_by_side
 from ncsnx.runs import atomic
 
 _FORMAT = "brain.Event:2"
@@ -48,7 +49,8 @@ class EventFile:
 
     def image(self, step: int, name: str, pixels: Tensor) -> None:
         """A picture, (C, H, W) uint8. Raises NcsnxError; then the file is as it was."""
-        self._write(Event(step=step, summary=summary.image(name, pixels, dataformats="CHW")))  # type: ignore[no-untyped-call]
+        shown = summary.image(name, side_by_side(pixels), dataformats="CHW")  # type: ignore[no-untyped-call]
+        self._write(Event(step=step, summary=shown))
 
     def flush(self) -> None:
         """Brings all events to the disk. Raises NcsnxError."""

@@ -35,17 +35,18 @@ def shown(folder: Path) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in accumulator.Scalars(CURVE)]
 
 
-def test_numbers_and_pictures_are_shown_as_they_were_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("channels", "width"), [(1, 5), (2, 10), (3, 5), (5, 25)])
+def test_numbers_and_pictures_are_shown_as_they_were_given(tmp_path: Path, channels: int, width: int) -> None:
     events = EventFile(tmp_path / "tensorboard", purge_step=1)
     events.scalars(3, {CURVE: 0.25, "lr": 1e-3})
-    events.image(4, "samples", torch.arange(60, dtype=torch.uint8).view(3, 4, 5))
+    events.image(4, "samples", torch.arange(20 * channels, dtype=torch.uint8).view(channels, 4, 5))
     events.flush()
     accumulator = EventAccumulator(str(tmp_path / "tensorboard"))
     accumulator.Reload()
     assert accumulator.Tags()["scalars"] == [CURVE, "lr"]
     assert [(event.step, event.value) for event in accumulator.Scalars("lr")] == [(3, pytest.approx(1e-3))]
     (picture,) = accumulator.Images("samples")
-    assert (picture.step, picture.height, picture.width) == (4, 4, 5)
+    assert (picture.step, picture.height, picture.width) == (4, 4, width)
 
 
 def test_a_run_that_goes_on_is_shown_once_even_where_the_clock_was_put_back(
