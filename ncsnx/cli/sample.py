@@ -157,6 +157,10 @@ def sample_command(
             messages.json({"folder": str(output.path), **output.protocol, **found})
 
 
+_FAR = 0.05
+"""Further from what was given an image isn't for what is left of a level's noise."""
+
+
 def _columns(between: tuple[int, int] | None, steps: int | None, interpolate: int | None, seed: int) -> int | None:
     """Of each row, where there are rows. Raises UsageError for options that say two things."""
     from ncsnx.errors import UsageError
@@ -216,7 +220,11 @@ def _agreement(messages: "Messages", output: "SampleFolder", task: "Task") -> di
     from ncsnx.inverse.record import record_task
 
     record = record_task(task, output.path, output.samples_path)
-    messages.info(f"the images agree with what was given to {record['misfit']:.2g}, where black is 0 and white 1")
+    agreement = f"the images agree with what was given to {record['misfit']:.2g}, where black is 0 and white 1"
+    if record["misfit"] > _FAR + 6 * task.noise:
+        messages.warning(f"{agreement}: none between those does better; are its values right, or is --noise missing?")
+    else:
+        messages.info(agreement)
     for found in record["pictures"]:
         if "psnr_of_mean" in found:
             mean, one = psnr_in_words(found["psnr_of_mean"]), psnr_in_words(found["psnr_of_one"])

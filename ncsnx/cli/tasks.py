@@ -1,5 +1,6 @@
 """The tasks that `ncsnx sample` can be given, as typed."""
 
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -194,11 +195,25 @@ def _made(typed: TaskOptions, data: "Data", values: "ValueRange") -> "Task":
 
 def _of_a_package(tag: str, file: Path, data: "Data") -> "Task":
     from ncsnx.config.variants import load_plugins
-    from ncsnx.errors import UsageError
+    from ncsnx.errors import NcsnxError, UsageError
+    from ncsnx.inverse.operators import fingerprint
+    from ncsnx.inverse.task import Task
     from ncsnx.inverse.tasks import MAKERS
 
     load_plugins("ncsnx.runtime")
     if tag not in MAKERS:
         there = ", ".join(sorted(MAKERS)) or "none: no installed package registers one"
         raise UsageError(f"--operator {tag[:80]!a}: unknown; there are {there}")
-    return MAKERS[tag](file, data.shape)
+    maker = MAKERS[tag]
+    try:
+        task = maker(file, data.shape)
+    except NcsnxError:
+        raise
+    except Exception as error:  # whatever somebody else's code raises
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise NcsnxError(f"--operator {tag}: {place.filename}:{place.lineno}: {what}") from error
+    if not isinstance(task, Task):
+        name = f"{maker.__module__}.{getattr(maker, '__qualname__', tag)}"
+        raise NcsnxError(f"--operator {tag}: expected {name} to return a Task, found {type(task).__name__}")
+    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": fingerprint(task.operator)})

@@ -18,7 +18,9 @@ The other directions are left to the sampler. For known pixels and γ = 0 that i
 (arXiv 1907.05600, section 4 and appendix B.3); for other operators the projection of Song et al. 2022 (arXiv
 2111.08005, equation 10).
 
-What it guarantees: the result satisfies an exact measurement exactly. In the limit of many small Langevin steps at each
+What it guarantees: the result satisfies an exact measurement exactly; where it is brought between black and white too,
+to a ten-thousandth of the way between them, if there is such an image, and else as nearly as some rounds bring it. In
+the limit of many small Langevin steps at each
 of many levels (`ald`, or `pc` with many corrector steps) the last x is drawn from p(x | y) with noise of σ_L, and the
 result is its mean, denoised: its variance is too small by at most σ_L² along any direction, as that of any denoised
 sample.

@@ -99,9 +99,10 @@ def _range(name: str, array: NDArray[np.generic]) -> tuple[float, float]:
 
 
 def _check_scale(name: str, found: Frequencies, channels: int) -> None:
-    """A wrong scale tells itself: no frequency of an image is larger than all of its values together.
+    """A wrong scale tells itself: frequencies have the energy of values, and these lie between black and white.
 
-    The images may go beyond black and white by as much as these are apart: for noise.
+    The images may go beyond those by as much as they are apart, in the mean as by noise: four times the energy that is
+    possible without.
     """
     low, high = found.values
     reach, count = high - low, found.mask.numel()
@@ -117,6 +118,10 @@ def _check_scale(name: str, found: Frequencies, channels: int) -> None:
         if len(far):
             raise NcsnxError(f"{expected}an image with a mean of {far[0]:.4g}")
     others = parts.flatten(1, 2)[:, 1:]  # those that the level of black isn't in
-    largest = float(others.abs().max()) if others.numel() else 0.0
-    if largest > 2 * channels * root * reach:
-        raise NcsnxError(f"{expected}a frequency of {largest:.4g}")
+    energies = others.square().sum(dim=(1, 2))
+    most = channels * count * reach**2  # values about their mean have at most a quarter
+    if bool((energies > most).any()):
+        raise NcsnxError(
+            f"{expected}frequencies whose squares sum up to {energies.max():.4g}, where those of images sum up to "
+            f"{most / 4:.4g} at most"
+        )

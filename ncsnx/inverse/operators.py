@@ -7,6 +7,7 @@ One of your own has a shape, singular values and these two functions; where U is
 The README has a whole one. Or it is a matrix: `MatrixOperator`.
 """
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import cache
@@ -349,6 +350,19 @@ class MatrixOperator(LinearOperator):
         if y.dim() != 2 or y.shape[1] != len(self.matrix):
             raise NcsnxError(f"expected measurements (P, {len(self.matrix)}), a value a row, found {tuple(y.shape)}")
         return y @ self._decomposed[0].to(y)
+
+
+def fingerprint(operator: LinearOperator) -> str:
+    """What tells an operator from others of its shape: sha256 of what it makes of a fixed image, in four digits.
+
+    So few, since machines differ in the last ones.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, *operator.shape, generator=generator, dtype=torch.float64)
+    operator = in_any_precision(operator)
+    found = torch.stack([operator.singular_values.double(), operator.coefficients(image)[0].double()])
+    digits = (1e4 * found / found.abs().amax(dim=1, keepdim=True)).round().to(torch.int32)
+    return hashlib.sha256(digits.numpy().tobytes()).hexdigest()
 
 
 def in_any_precision(operator: LinearOperator) -> LinearOperator:

@@ -16,15 +16,12 @@ import safetensors.torch
 from ncsnx.inverse.picture import draw_task, misfit, quality
 from ncsnx.inverse.task import Task
 from ncsnx.runs.atomic import write_bytes, write_json
-from ncsnx.runs.parsing import read_json
-
-_PSNRS = ("psnr_of_mean", "psnr_of_one")
 
 
 def record_task(task: Task, folder: Path, samples: Path) -> dict[str, Any]:
     """Writes task.json and the task's grid.png into the folder of the samples, and gives what task.json says.
 
-    A truth that was given before, for the same samples, stays in both where none is given now. Raises NcsnxError.
+    Both show the truth that the task has, if it has one. Raises NcsnxError.
     """
     content = samples.read_bytes()
     images = safetensors.torch.load(content)["samples"]
@@ -41,28 +38,9 @@ def record_task(task: Task, folder: Path, samples: Path) -> dict[str, Any]:
         "samples_sha256": hashlib.sha256(content).hexdigest(),
         "pictures": pictures,
     }
-    before = None if found else _psnrs_of(folder, record)
-    if before is None:
-        write_bytes(folder / "grid.png", draw_task(task, images))
-    else:
-        for picture, psnrs in zip(pictures, before, strict=True):
-            picture |= psnrs
+    write_bytes(folder / "grid.png", draw_task(task, images))
     write_json(folder / "task.json", record)
     return record
-
-
-def _psnrs_of(folder: Path, record: dict[str, Any]) -> list[dict[str, float | None]] | None:
-    """Those that were recorded of the same samples, where the grid with their truth is there; else None."""
-    if not (folder / "grid.png").is_file():
-        return None
-    try:
-        there = read_json(folder / "task.json")
-        same = there["samples_sha256"] == record["samples_sha256"] and len(there["pictures"]) == len(record["pictures"])
-        psnrs = [{name: picture[name] for name in _PSNRS} for picture in there["pictures"]]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    known = all(value is None or type(value) in (int, float) for picture in psnrs for value in picture.values())
-    return psnrs if same and known else None
 
 
 def _finite(psnr: float) -> float | None:

@@ -1,6 +1,7 @@
 """A task: pictures of which something was measured, to be sampled with what was measured kept."""
 
 import hashlib
+import json
 import math
 from collections.abc import Callable
 from typing import Any, Self
@@ -15,6 +16,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
 from ncsnx.randomness import Purpose
+from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.sampling.noise import SeededNoise
 
 
@@ -51,6 +53,14 @@ class Task:
     """JSON for the protocol: what else determines the images."""
 
     def __attrs_post_init__(self) -> None:
+        if not names_a_file_everywhere(self.name):
+            raise NcsnxError(
+                f"a task's name becomes part of a folder's; expected letters, digits, - and _: {self.name!a}"
+            )
+        try:
+            json.dumps(self.facts, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise NcsnxError(f"{self.name}: expected facts that are JSON: {error}") from error
         rank = len(self.operator.singular_values)
         if self.values.dim() != 2 or len(self.values) == 0 or self.values.shape[1] != rank:
             raise NcsnxError(

@@ -45,7 +45,8 @@ def langevin_share(taken: float, sigma: float, sigma_next: float) -> float:
     """The part of a step to the next level that is a Langevin step, in [0, 1]. taken: its share of the way to D.
 
     The reverse Markov chain goes 1 − σ'²/σ² of the way; what a step goes beyond that, it makes good with fresh noise,
-    which is what a Langevin step does (Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, equation 6).
+    which is what a Langevin step does (Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, equation 6). A solver
+    without noise goes less far, 1 − σ'/σ: its share would be below 0, a push away, and counts as 0.
     """
     return max(0.0, 1 - (1 - (sigma_next / sigma) ** 2) / taken)
 

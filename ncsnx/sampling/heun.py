@@ -38,12 +38,15 @@ def stochastic_heun(
             x = x + math.sqrt(sigma_hat**2 - sigma**2) * noise_scale * noise(number)
         state, s = evaluate(x, sigma_hat)
         yield state
+        # fresh noise beyond what the reverse Markov chain draws makes a Langevin step, with the pull of one
+        excess = max(0.0, (sigma_hat**2 - sigma**2) - (sigma**2 - sigma_next**2)) / 2
+        x = state.x + excess * evaluate.pull(state) if excess > 0 else state.x
         slope = -sigma_hat * s
-        euler = state.x + (sigma_next - sigma_hat) * slope
+        euler = x + (sigma_next - sigma_hat) * slope
         if sigma_next == 0:
             x = euler
             break
         second, s = evaluate(euler, sigma_next)
         yield second
-        x = state.x + (sigma_next - sigma_hat) * (slope - sigma_next * s) / 2
+        x = x + (sigma_next - sigma_hat) * (slope - sigma_next * s) / 2
     yield evaluate.result(x)

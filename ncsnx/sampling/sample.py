@@ -66,6 +66,8 @@ class SampleRequest:
         for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
             value = getattr(self, name)
             if not low <= value <= high:
+                if name == "seed" and self.between is not None:
+                    raise UsageError(f"--between takes seeds from {low} to {high}, not {value}")
                 raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, not {value}")
         if self.interpolate is not None and not 2 <= self.interpolate <= 1_000:
             option = "interpolate" if self.between is None else "steps"

@@ -216,7 +216,7 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
         ("cut.npz", "expected a .npz of arrays; it is damaged"),
         ("nan.npz", "kspace holds values that aren't finite where mask is 1"),
         ("huge.npz", 'expected kspace in the scale of numpy.fft.fft2(image, norm="ortho"), of images with values from'),
-        ("scale.npz", "found a frequency of"),
+        ("scale.npz", "found frequencies whose squares sum up to"),
         ("range.npz", "expected range to be two numbers, black and, above it, white"),
         ("short.npz", "expected range to be two numbers"),
         ("mask.npz", "expected mask to be 8×8"),

@@ -1,6 +1,7 @@
 """`ncsnx sample` with pictures that its images agree with."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -201,6 +202,53 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
     model = ncsnx.load(photos / "runs/digits")
     again = ncsnx.sample(model, n=3, task=top_half(photos / "digits/1.png", (1, 8, 8)))
     torch.testing.assert_close(images, again, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda task: None, "to return a Task, found NoneType"),
+        (lambda task: 1 / 0, "test_tasks.py:"),
+        (lambda task: attrs.evolve(task, facts={"mask": torch.ones(2)}), "expected facts that are JSON"),
+        (lambda task: attrs.evolve(task, name="../../x"), "a task's name becomes part of a folder's"),
+    ],
+)
+def test_what_a_package_makes_wrongly_is_told_in_one_line(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[[Task], object], told: str
+) -> None:
+    def maker(path: Path, shape: tuple[int, int, int]) -> object:
+        operator = Masking(torch.ones(shape, dtype=torch.bool))
+        return made(Task(name="all", operator=operator, values=torch.zeros(1, 64)))
+
+    monkeypatch.setitem(MAKERS, "mine", maker)
+    result = draw(photos, "--operator", "mine", "--input", "digits/1.png", "--n", "1")
+    assert told in error(result)
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    assert not (photos / "out").exists()
+
+
+def test_another_operator_of_the_same_tag_and_values_is_another_protocol(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def knows(row: int) -> None:
+        known = torch.zeros(1, 8, 8, dtype=torch.bool)
+        known[:, row] = True
+        task = Task(name="row", operator=Masking(known), values=torch.zeros(1, 8))
+        monkeypatch.setitem(MAKERS, "row", lambda path, shape: task)
+
+    words = ("--operator", "row", "--input", "digits/1.png", "--n", "1")
+    knows(0)
+    drawn(photos, *words)
+    assert "they are there already" in draw(photos, *words).err
+    knows(3)
+    assert "another protocol" in error(draw(photos, *words))
+
+
+def test_values_that_no_image_has_are_warned_of(photos: Path) -> None:
+    np.save(photos / "dark.npy", np.full((8, 8), -0.9))
+    told = draw(photos, "--inpaint", "dark.npy", "--mask", "masks/0.png", "--n", "1").err
+    assert "warning: the images agree with what was given to 0.9, where black is 0 and white 1: none between" in told
 
 
 def test_half_erased_digits_are_recovered_far_above_chance(here: Path) -> None:
