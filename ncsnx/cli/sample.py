@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ncsnx.sampling import SampleFolder, SampleRequest, ScoreModel
     from ncsnx.stopping import StopRequest
 
+_FAR = 0.05
+"""Further from what was given an image isn't for what is left of a level's noise."""
+
 
 def sample_command(
     run: Annotated[
@@ -155,10 +158,6 @@ def sample_command(
         if json:
             found = {} if agreement is None else {"agreement": agreement}
             messages.json({"folder": str(output.path), **output.protocol, **found})
-
-
-_FAR = 0.05
-"""Further from what was given an image isn't for what is left of a level's noise."""
 
 
 def _columns(between: tuple[int, int] | None, steps: int | None, interpolate: int | None, seed: int) -> int | None:

@@ -30,10 +30,10 @@ from ncsnx.evaluation.roughness import is_broken
 from ncsnx.evaluation.sweep import unnamed
 from ncsnx.evaluation.trials import Trials, is_trial
 from ncsnx.images import to_uint8
-from ncsnx.runs import atomic
 from ncsnx.runs.fast import TRIALS, FastSampler
+from ncsnx.runs.folder import open_results
 from ncsnx.runs.names import step_name
-from ncsnx.runs.parts import Part, assembled, done_indices, write_part
+from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, value
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
@@ -104,11 +104,7 @@ class Comparison:
 
     def open_place(self) -> Path:
         """The folder that it is kept in, made if need be. Raises NcsnxError."""
-        place = self.place
-        refuse_links(self.folder, place)
-        with atomic.reporting(place):
-            place.mkdir(parents=True, exist_ok=True)
-        return place
+        return open_results(self.folder, self.place)
 
     def trials(self) -> Trials:
         """The trials that there are already. Raises NcsnxError."""
@@ -177,8 +173,7 @@ class Comparison:
             count = len(indices)
             return shapes == {"features": [count, self.features.dimensions], "values": [count, len(_VALUES)]}
 
-        done = done_indices(parts, self.n, fits)
-        return [index for index in range(self.n) if index not in done]
+        return missing_indices(parts, self.n, fits)
 
     def _parts(self, sampler: Sampler, seed: int) -> Path:
         parts = self.place / ".parts" / f"{digest(unstructure(sampler))[:16]}-seed{seed}"

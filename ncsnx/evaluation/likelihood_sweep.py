@@ -36,7 +36,7 @@ from ncsnx.runs.atomic import write_bytes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
-from ncsnx.runs.parts import Part, assembled, done_indices, write_part
+from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
 from ncsnx.runs.reading import RECORDS_LIMIT, refuse_links, sha256_of
 from ncsnx.runs.scores import TABLE_OF_IMAGES, Row, ScoreFile
 from ncsnx.runtime import Runtime
@@ -316,10 +316,9 @@ class LikelihoodSweep:
 
     def _missing(self, parts: Path) -> list[int]:
         """The images that have no values yet, by their number among the n."""
-        done = done_indices(
+        return missing_indices(
             parts, self.images, lambda indices, shapes: shapes == {"values": [len(indices), len(COLUMNS)]}
         )
-        return [index for index in range(self.images) if index not in done]
 
 
 class _Progress:

@@ -40,8 +40,9 @@ from ncsnx.evaluation.sweep import unnamed
 from ncsnx.images import to_uint8
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs import atomic
+from ncsnx.runs.folder import open_results
 from ncsnx.runs.names import step_name
-from ncsnx.runs.parts import Part, assembled, done_indices, write_part
+from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
 from ncsnx.runs.reading import refuse_links
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
 from ncsnx.sampling.generate import ignore_state, never_stop
@@ -214,11 +215,7 @@ class NeighborSearch:
 
     def open_place(self) -> Path:
         """The folder that it is kept in, made if need be. Raises NcsnxError."""
-        place = self.place
-        refuse_links(self.folder, place)
-        with atomic.reporting(place):
-            place.mkdir(parents=True, exist_ok=True)
-        return place
+        return open_results(self.folder, self.place)
 
     def known(self) -> dict[str, Any] | None:
         """What `write` returned, if all of it is there as it was written; None: it has to be found."""
@@ -367,8 +364,7 @@ class NeighborSearch:
         def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
             return shapes == {"images": [len(indices), *self.model.experiment.data.shape]}
 
-        done = done_indices(self._parts, self.request.n, fits)
-        return [index for index in range(self.request.n) if index not in done]
+        return missing_indices(self._parts, self.request.n, fits)
 
     @property
     def _parts(self) -> Path:

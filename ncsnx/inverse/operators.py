@@ -355,11 +355,10 @@ class MatrixOperator(LinearOperator):
 def fingerprint(operator: LinearOperator) -> str:
     """What tells an operator from others of its shape: sha256 of what it makes of a fixed image, in four digits.
 
-    So few, since machines differ in the last ones.
+    So few, since machines differ in the last ones. operator: one for images in float64, as `in_any_precision` gives.
     """
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, *operator.shape, generator=generator, dtype=torch.float64)
-    operator = in_any_precision(operator)
     found = torch.stack([operator.singular_values.double(), operator.coefficients(image)[0].double()])
     digits = (1e4 * found / found.abs().amax(dim=1, keepdim=True)).round().to(torch.int32)
     return hashlib.sha256(digits.numpy().tobytes()).hexdigest()

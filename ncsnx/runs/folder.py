@@ -13,6 +13,7 @@ from ncsnx.runs import atomic
 from ncsnx.runs.export import Export, is_export
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
 from ncsnx.runs.parsing import read_json
+from ncsnx.runs.reading import refuse_links
 
 _FINGERPRINT = "data_fingerprint"
 
@@ -240,6 +241,14 @@ def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:
         except NcsnxError as error:
             rows.append((name, str(error)))
     return rows
+
+
+def open_results(folder: Path, place: Path) -> Path:
+    """The place of results in one of a run's folders, made if need be; links aren't followed. Raises NcsnxError."""
+    refuse_links(folder, place)
+    with atomic.reporting(place):
+        place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _refuse_export(path: Path) -> None:

@@ -52,7 +52,7 @@ def consistent_annealed(
             if before is not None:
                 taken = taken + (state.denoised - before) * h / (2 * h_before)
             before, h_before = state.denoised, h
-        taken = taken + sigma**2 * evaluate.pull(state, langevin_share(eta, sigma, sigma_next))
+        taken = evaluate.pulled(taken, state, sigma**2 * langevin_share(eta, sigma, sigma_next))
         x = state.x + eta * taken + beta * sigma_next * noise(state.step)
     state, _ = evaluate(x, sigmas[-1])
     yield state

@@ -45,7 +45,7 @@ def dpm_solver_pp(
         h = math.log(sigma / sigma_next)
         estimate = denoised if before is None else denoised + (denoised - before) * h / (2 * h_before)
         decay = math.exp(-(1 + eta) * h)
-        estimate = estimate + sigma**2 * evaluate.pull(state, langevin_share(1 - decay, sigma, sigma_next))
+        estimate = evaluate.pulled(estimate, state, sigma**2 * langevin_share(1 - decay, sigma, sigma_next))
         x = decay * state.x + (1 - decay) * estimate
         if eta > 0:
             x = x + sigma_next * math.sqrt(1 - math.exp(-2 * eta * h)) * noise(state.step)

@@ -36,7 +36,7 @@ def euler_ancestral(
         up = min(sigma_next, eta * sigma_next * math.sqrt(sigma**2 - sigma_next**2) / sigma)
         down = math.sqrt(sigma_next**2 - up**2)
         share = langevin_share(1 - down / sigma, sigma, sigma_next)
-        denoised = state.denoised + sigma**2 * evaluate.pull(state, share)
+        denoised = evaluate.pulled(state.denoised, state, sigma**2 * share)
         x = denoised + down / sigma * (state.x - denoised)
         if up > 0:
             x = x + up * noise(state.step)

@@ -28,11 +28,14 @@ class Evaluations:
         self._states += 1
         return State(step, sigma, x, denoised=x + sigma**2 * s, evaluations=self.count), s
 
-    def pull(self, state: State, share: float = 1.0) -> Tensor | float:
-        """What is known adds to the score of a step, of which `share` is a Langevin step at the level."""
-        if self._constrain is None or share <= 0:
-            return 0.0
-        return share * self._constrain.pull(state.x, state.sigma)
+    def pulled(self, value: Tensor, state: State, weight: float = 1.0) -> Tensor:
+        """value + weight · the pull of what is known at the state; the value itself where nothing is known.
+
+        weight: 1 for a score, else what the step multiplies the score of its Langevin share with.
+        """
+        if self._constrain is None or weight <= 0:
+            return value
+        return value + weight * self._constrain.pull(state.x, state.sigma)
 
     def result(self, x: Tensor, sigma: float = 0.0) -> State:
         """The last state: x, with the noise of σ that is left in it; constrained where that is none."""

@@ -39,8 +39,8 @@ def stochastic_heun(
         state, s = evaluate(x, sigma_hat)
         yield state
         # fresh noise beyond what the reverse Markov chain draws makes a Langevin step, with the pull of one
-        excess = max(0.0, (sigma_hat**2 - sigma**2) - (sigma**2 - sigma_next**2)) / 2
-        x = state.x + excess * evaluate.pull(state) if excess > 0 else state.x
+        excess = ((sigma_hat**2 - sigma**2) - (sigma**2 - sigma_next**2)) / 2
+        x = evaluate.pulled(state.x, state, excess)
         slope = -sigma_hat * s
         euler = x + (sigma_next - sigma_hat) * slope
         if sigma_next == 0:

@@ -35,7 +35,7 @@ def annealed_langevin(
         for _ in range(steps_per_level):
             state, s = evaluate(x, sigma)
             yield state
-            s = s + evaluate.pull(state)
+            s = evaluate.pulled(s, state)
             x = state.x + alpha * s + math.sqrt(2 * alpha) * noise(state.step)
     if not denoise:
         yield evaluate.result(x, sigma_last)

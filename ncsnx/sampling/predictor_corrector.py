@@ -46,7 +46,7 @@ def predictor_corrector(
         for _ in range(corrector_steps):
             state, s = evaluate(x, sigma)
             yield state
-            s = s + evaluate.pull(state)
+            s = evaluate.pulled(s, state)
             z = noise(draws)
             draws += 1
             step = 2 * step_size(s, z, sigma) * snr**2

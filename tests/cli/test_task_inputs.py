@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ncsnx.inverse import Blurring
-from tests.training.tiny import CPU, Result, command, training
+from tests.cli import drawing
+from tests.cli.drawing import error
+from tests.training.tiny import Result, command, training
 
 LOW, HIGH = -5.0, 3.0
 
@@ -84,18 +85,11 @@ def right_half(path: Path) -> None:
 
 
 def draw(folder: Path, *words: str, out: str = "out") -> Result:
-    return command("sample", "digits", "--out", out, "--n", "2", *words, *CPU, folder=folder)
+    return drawing.draw(folder, "--n", "2", *words, out=out)
 
 
 def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
-    result = draw(folder, *words, out=out)
-    assert result.code == 0, result.err
-    return load_file(folder / out / "samples.safetensors")["samples"]
-
-
-def error(result: Result) -> str:
-    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    return line
+    return drawing.drawn(folder, "--n", "2", *words, out=out)
 
 
 def unit(numbers: Tensor) -> Tensor:

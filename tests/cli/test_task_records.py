@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ncsnx.inverse import psnr
-from tests.cli.test_task_inputs import draw, drawn, error, right_half
+from tests.cli.drawing import error
+from tests.cli.test_task_inputs import draw, drawn, right_half
 from tests.training.tiny import CPU, start, wait_until
 
 WORDS = ("--inpaint", "digits", "--mask", "mask.png")

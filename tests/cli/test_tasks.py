@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
@@ -19,7 +18,8 @@ from ncsnx.config import ConsistentAnnealed
 from ncsnx.inverse import Blurring, Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.tasks import MAKERS, register_task
-from tests.training.tiny import CPU, Result, command, files, overrides
+from tests.cli.drawing import draw, drawn, error
+from tests.training.tiny import CPU, command, files, overrides
 
 
 @pytest.fixture
@@ -48,21 +48,6 @@ def save(folder: Path, pictures: Tensor) -> None:
 def pixels(path: Path) -> Tensor:
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image))
-
-
-def draw(folder: Path, *words: str, out: str = "out") -> Result:
-    return command("sample", "digits", "--out", out, *words, *CPU, folder=folder)
-
-
-def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
-    result = draw(folder, *words, out=out)
-    assert result.code == 0, result.err
-    return load_file(folder / out / "samples.safetensors")["samples"]
-
-
-def error(result: Result) -> str:
-    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    return line
 
 
 def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Path) -> None:

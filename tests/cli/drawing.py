@@ -1,0 +1,23 @@
+"""`ncsnx sample` of a working folder's run `digits`, and what came of it."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.training.tiny import CPU, Result, command
+
+
+def draw(folder: Path, *words: str, out: str = "out") -> Result:
+    return command("sample", "digits", "--out", out, *words, *CPU, folder=folder)
+
+
+def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
+    result = draw(folder, *words, out=out)
+    assert result.code == 0, result.err
+    return load_file(folder / out / "samples.safetensors")["samples"]
+
+
+def error(result: Result) -> str:
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    return line
