@@ -298,7 +298,10 @@ def test_an_export_that_is_killed_leaves_no_folder_that_isnt_whole(tmp_path: Pat
             """Files that this process has begun to write; many once its folder is there."""
             if path.exists():
                 return 99
-            return sum(1 for entry in tmp_path.iterdir() if entry.name not in before for _ in entry.iterdir())
+            try:
+                return sum(1 for entry in tmp_path.iterdir() if entry.name not in before for _ in entry.iterdir())
+            except FileNotFoundError:  # renamed meanwhile: it is there
+                return 99
 
         while files() < number % 5 and process.poll() is None:
             time.sleep(0.0005)
