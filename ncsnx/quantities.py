@@ -1,11 +1,29 @@
-"""How measured values are put into words, for consoles and plots."""
+"""How counts, shares and measured values are put into words, for consoles, plots and cards."""
 
 import math
+import re
+
+_HISSING = re.compile("(s|x|ch|sh)$")
+_CONSONANT_Y = re.compile("(?<![aeiou])y$")
+
+
+def counted(count: float, noun: str) -> str:
+    """A count with its noun, in the plural unless it is one: '1 image', '1,498 training images', '0 entries'."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,.0f} {plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """The regular plural of a noun, or of a phrase that ends in one: 'images', 'batches', 'entries'."""
+    if _CONSONANT_Y.search(noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if _HISSING.search(noun) else f"{noun}s"
 
 
 def number(value: float) -> str:
     """A measured value with four significant digits, and whole from 1,000 on; nan and inf by name."""
-    return f"{value:.0f}" if 1_000 <= abs(value) < 1e7 else f"{value:#.4g}"
+    return f"{value:,.0f}" if 999.95 <= abs(value) < 1e7 else f"{value:#.4g}"
 
 
 def with_error(value: float, error: float | None) -> str:
@@ -16,4 +34,21 @@ def with_error(value: float, error: float | None) -> str:
         return f"{value:.4g} ± {error:.2g}"
     decimals = 1 - math.floor(math.log10(error))
     shown = max(decimals, 0)
-    return f"{round(value, decimals):.{shown}f} ± {round(error, decimals):.{shown}f}"
+    return f"{round(value, decimals):,.{shown}f} ± {round(error, decimals):,.{shown}f}"
+
+
+def percent(share: float) -> str:
+    """A share of a whole as a percentage with two significant digits: '100 %', '22 %', '3.4 %', '0.1 %', '0.033 %'.
+
+    Above 50 % the digits are those of what is missing, so that a share that is nearly all never reads '100 %': '99.96
+    %'. What is nearer than 0.001 % to nothing or all is told by that limit.
+    """
+    least = 1e-5
+    if not 0 < share < 1:
+        return f"{100 * share:.0f} %"
+    rest = min(share, 1 - share)
+    if rest < least:
+        return "< 0.001 %" if share < 0.5 else "> 99.999 %"
+    decimals = max(0, 1 - math.floor(math.log10(100 * rest)))
+    text = f"{100 * share:.{decimals}f}"
+    return f"{text.rstrip('0').rstrip('.') if decimals else text} %"

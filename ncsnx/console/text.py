@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
 
 def rate(per_second: float) -> str:
     """A rate with three significant digits, and whole from 100 on."""
-    return f"{per_second:.0f}" if per_second >= 100 else f"{per_second:.3g}"
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
 def byte_size(count: int) -> str:

@@ -76,11 +76,11 @@ def test_quantities_keep_their_significant_digits() -> None:
         "0.1235",
         "1.000",
         "999.9",
-        "1536",
+        "1,536",
         "3.000e+08",
         "nan",
     ]
-    assert [rate(value) for value in (1840.2, 12.345, 0.0123)] == ["1840", "12.3", "0.0123"]
+    assert [rate(value) for value in (1840.2, 12.345, 0.0123)] == ["1,840", "12.3", "0.0123"]
     assert [duration(value) for value in (69.6, 3 * 3600 + 5, 100 * 3600)] == [
         "0:01:10",
         "3:00:05",
@@ -93,7 +93,7 @@ def test_a_value_is_shown_to_the_second_digit_of_its_error() -> None:
     shown = [(217.2, 15.3), (2034.0, 251.0), (8.213, 0.3), (-0.01, 0.02), (4e18, 2.4e18), (3.0, None), (0.0, 0.0)]
     assert [with_error(value, error) for value, error in shown] == [
         "217 ± 15",
-        "2030 ± 250",
+        "2,030 ± 250",
         "8.21 ± 0.30",
         "-0.010 ± 0.020",
         "4e+18 ± 2.4e+18",
