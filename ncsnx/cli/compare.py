@@ -2,8 +2,9 @@
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
     from ncsnx.config.sampler import Sampler
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.comparison import Comparison
+    from ncsnx.evaluation.comparison import Comparison, Verdict
     from ncsnx.evaluation.trials import Trials
-    from ncsnx.runs.fast import FastSampler
     from ncsnx.runs.folder import Run
     from ncsnx.runs.scores import Row
     from ncsnx.runtime import Runtime
@@ -62,8 +62,10 @@ def compare_command(
     """Compare samplers on a checkpoint: distance with its spread, broken images, evaluations and seconds an image.
 
     Broken are images that are rougher than any real one. The run's own sampler is measured first, then settings of
-    every other sampler. What has a twelfth of its evaluations, breaks no more images and comes nearest to the data is
-    stored in the run: `sampler=fast` means it in `sample` and `fid`. An interrupted comparison goes on.
+    every other sampler. The nearest to the data of those with at most a twelfth of its evaluations that don't break
+    more images is measured again with fresh seeds, since the least of many measurements is too small, and stored in the
+    run: `sampler=fast` means it in `sample` and `fid`. Where none is usable, nothing is stored, and the exit code is 0
+    all the same. An interrupted comparison goes on.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
@@ -84,7 +86,7 @@ def compare_command(
         tried = settings(place.experiment(), tags, None if evaluations is None else _counts(evaluations))
 
         from ncsnx.cli.judging import Judge
-        from ncsnx.evaluation.comparison import recommended
+        from ncsnx.evaluation.comparison import recommend
         from ncsnx.runs.leftovers import remove_debris_in
         from ncsnx.runtime import Runtime
 
@@ -98,18 +100,26 @@ def compare_command(
             with folder_lock(place_of_trials, f"the comparison {place_of_trials}"):
                 remove_debris_in([place_of_trials])
                 trials = comparison.trials()
-                _measure(messages, comparison, tried, trials, stop)
+                _measure_all(messages, comparison, tried, trials, stop)
                 # what an earlier, wider comparison measured still stands
-                known = [*tried, *(one for one in trials.samplers(seeds) if one not in tried)]
-                rows = [(sampler, comparison.row(sampler, trials)) for sampler in known]
-                found = recommended(rows[0][1], rows[1:], comparison.model.step, comparison.protocol())
-                _draw(place, comparison, rows, found)
-        _store(messages, place, found)
+                seeds_of_all = comparison.first_seeds
+                known = [*tried, *(one for one in trials.samplers(seeds_of_all) if one not in tried)]
+                rows = [(sampler, comparison.row(sampler, trials, seeds_of_all)) for sampler in known]
+                verdict = recommend(
+                    rows[0][1],
+                    rows[1:],
+                    comparison.model.step,
+                    comparison.protocol(),
+                    partial(_measured_again, messages, comparison, trials, stop),
+                )
+                results = _results(rows, verdict)
+                _draw(place, comparison, rows, results, verdict)
+        _store(messages, place, rows[0][1], verdict)
         if json:
-            messages.json([row for _, row in rows])
+            messages.json(results)
         else:
-            _show(messages, rows, found)
-        _say_what_next(messages, place, comparison, found, runs)
+            _show(messages, rows, verdict)
+        _say_what_next(messages, place, comparison, verdict, runs)
 
 
 def _counts(text: str) -> list[int]:
@@ -158,22 +168,51 @@ def _comparison(
     )
 
 
-def _measure(
+def _measure_all(
     messages: "Messages", comparison: "Comparison", tried: "Sequence[Sampler]", trials: "Trials", stop: "StopRequest"
 ) -> None:
-    from ncsnx.console.progress import progress
+    """The trials that are still to be made with the seeds by which one is chosen."""
     from ncsnx.evaluation.trials import missing
-    from ncsnx.sampling.settings import typed
+    from ncsnx.quantities import counted
 
     for one in trials.found:  # batches that a kill left beside their trial
         comparison.settle(one.sampler, one.seed)
-    left = list(missing(tried, comparison.seeds, trials))
+    left = list(missing(tried, comparison.first_seeds, trials))
     if not left:
         messages.info("every trial is measured already")
         return
     there = len(tried) * comparison.seeds - len(left)
     again = f" ({there:,} more measured already)" if there else ""
-    messages.info(f"{len(left):,} trials of {len(tried):,} settings{again}")
+    messages.info(f"{counted(len(left), 'trial')} of {counted(len(tried), 'setting')}{again}")
+    _measure(messages, comparison, left, trials, stop)
+
+
+def _measured_again(
+    messages: "Messages", comparison: "Comparison", trials: "Trials", stop: "StopRequest", sampler: "Sampler"
+) -> "Row":
+    """The row of a setting from fresh seeds; what is there already isn't measured twice."""
+    from ncsnx.config.words import typed
+    from ncsnx.evaluation.trials import missing
+    from ncsnx.quantities import counted
+
+    left = list(missing([sampler], comparison.fresh_seeds, trials))
+    if left:
+        messages.info(f"the nearest is measured again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
+        _measure(messages, comparison, left, trials, stop)
+    return comparison.row(sampler, trials, comparison.fresh_seeds)
+
+
+def _measure(
+    messages: "Messages",
+    comparison: "Comparison",
+    left: "Sequence[tuple[Sampler, int]]",
+    trials: "Trials",
+    stop: "StopRequest",
+) -> None:
+    """Makes trials with progress, each kept as it is done."""
+    from ncsnx.config.words import typed
+    from ncsnx.console.progress import progress
+
     total = sum(comparison.states(sampler) for sampler, _ in left)
     with progress(messages, "comparing", total=total, unit="states") as advance:
         for sampler, seed in left:
@@ -183,85 +222,120 @@ def _measure(
             comparison.settle(sampler, seed)
 
 
-def _store(messages: "Messages", place: "Run", found: "FastSampler | None") -> None:
-    """Keeps the recommendation, unless there is one of the same checkpoint that rests on more images; says so."""
-    from ncsnx.errors import NcsnxError
-    from ncsnx.runs.fast import read_fast, write_fast
-    from ncsnx.sampling.settings import typed
+def _results(rows: "Sequence[tuple[Sampler, Row]]", verdict: "Verdict") -> list[dict[str, Any]]:
+    """The rows as they are written: each with its numbers from fresh seeds, where it was measured again."""
+    keys = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
+    recommended = None if verdict.found is None else verdict.found.sampler
+    return [
+        {
+            **row,
+            "recommended": sampler == recommended,
+            "measured_again": {key: again[key] for key in keys} if (again := verdict.again.get(sampler)) else None,
+        }
+        for sampler, row in rows
+    ]
 
+
+def _store(messages: "Messages", place: "Run", own: "Row", verdict: "Verdict") -> None:
+    """Keeps the recommendation, unless there is one of the same checkpoint that rests on more images; says so."""
+    from ncsnx.config.words import typed
+    from ncsnx.errors import NcsnxError
+    from ncsnx.quantities import number
+    from ncsnx.runs.fast import MOST_BROKEN, read_fast, write_fast
+
+    found = verdict.found
     try:
         before = read_fast(place)
     except NcsnxError:  # none, or none that could be used
         before = None
     stays = "" if before is None else f"; sampler=fast still means {typed(before.sampler)}, {before}"
     if found is None:
-        none = "no setting with a twelfth of the own sampler's evaluations breaks no more images"
-        messages.info(f"nothing is recommended: {none}{stays}")
-    elif before is not None and before.step == found.step and before.images > found.images:
-        messages.info(f"recommended by these trials: {typed(found.sampler)}, {found}")
+        messages.info(f"nothing is recommended, and nothing stored: {verdict.reason}{stays}")
+        if own["broken"] > MOST_BROKEN:
+            messages.info("the run's own sampler breaks too many images too: train longer, then compare again")
+        return
+    assert found.chosen_by is not None
+    chosen = f" (chosen by {number(found.chosen_by['distance'])}, the least of all)"
+    if before is not None and before.step == found.step and before.images > found.images:
+        messages.info(f"recommended by these trials: {typed(found.sampler)}, {found}{chosen}")
         messages.info(f"not stored, since they are fewer images than before{stays}")
     else:
         write_fast(place, found)
         instead = (
             "" if before is None or before.sampler == found.sampler else f" (in the place of {typed(before.sampler)})"
         )
-        messages.info(f"recommended, and stored as sampler=fast{instead}: {typed(found.sampler)}, {found}")
+        messages.info(f"recommended, and stored as sampler=fast{instead}: {typed(found.sampler)}, {found}{chosen}")
 
 
 def _draw(
-    place: "Run", comparison: "Comparison", rows: "Sequence[tuple[Sampler, Row]]", found: "FastSampler | None"
+    place: "Run",
+    comparison: "Comparison",
+    rows: "Sequence[tuple[Sampler, Row]]",
+    results: list[dict[str, Any]],
+    verdict: "Verdict",
 ) -> None:
-    """Writes results and plot."""
+    """Writes results and plot; what was measured again is drawn by its numbers from fresh seeds."""
     from ncsnx.evaluation.plot_samplers import Point, plot_samplers
     from ncsnx.runs import atomic
+    from ncsnx.runs.fast import is_usable
 
     own = rows[0][1]
-    results = {"protocol": comparison.protocol(), "caption": comparison.caption(), "rows": [row for _, row in rows]}
-    atomic.write_json(comparison.place / "results.json", results)
-    drawn = [(sampler, row) for sampler, row in rows if row["distance"] is not None]
+    protocol, caption = comparison.protocol(), comparison.caption()
+    atomic.write_json(comparison.place / "results.json", {"protocol": protocol, "caption": caption, "rows": results})
+    shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in rows]
+    drawn = [(sampler, row) for sampler, row in shown if row["distance"] is not None]
     points = [
-        Point(row["sampler"], row["evaluations"], row["distance"], row["spread"], row["broken"] > (own["broken"] or 0))
+        Point(
+            row["sampler"],
+            row["evaluations"],
+            row["distance"],
+            row["spread"],
+            breaks_more=not is_usable(row, own, comparison.n),
+        )
         for _, row in drawn
     ]
-    best = None if found is None else [sampler for sampler, _ in drawn].index(found.sampler)
+    best = None if verdict.found is None else [sampler for sampler, _ in drawn].index(verdict.found.sampler)
+    ringed = "" if best is None else "; ringed: measured again with fresh seeds"
     if points:
         plot_samplers(
             comparison.place / "samplers",
             points,
             metric=comparison.metric,
             title=place.name,
-            caption=f"{comparison.caption()}; hollow: breaks more images than the run's own sampler",
+            caption=f"{caption}; hollow: breaks too many images{ringed}",
             best=best,
         )
 
 
-def _show(messages: "Messages", rows: "Sequence[tuple[Sampler, Row]]", found: "FastSampler | None") -> None:
+def _show(messages: "Messages", rows: "Sequence[tuple[Sampler, Row]]", verdict: "Verdict") -> None:
+    """The table; what was measured again stands under what it was chosen by."""
     from ncsnx.console.tables import Column, table
-    from ncsnx.quantities import number, with_error
+    from ncsnx.quantities import number, percent, with_error
 
-    def cells(sampler: "Sampler", row: "Row") -> list[str]:
+    def cells(row: "Row", mark: str) -> list[str]:
         distance = "diverged" if row["distance"] is None else with_error(row["distance"], row["spread"])
         words = " ".join(word.removeprefix("sampler.") for word in row["words"].split()[1:])
-        mark = "fast" if found is not None and sampler == found.sampler else ""
-        broken = f"{100 * row['broken']:.2f} %"
         evaluations = "" if row["evaluations"] is None else f"{row['evaluations']:,.0f}"
         seconds = "" if row["seconds"] is None else number(row["seconds"])
-        return [row["sampler"], words, evaluations, distance, broken, seconds, mark]
+        return [row["sampler"], words, evaluations, distance, percent(row["broken"]), seconds, mark]
 
+    lines = []
+    for sampler, row in rows:
+        again = verdict.again.get(sampler)
+        lines.append(cells(row, "" if again is None else "chosen by"))
+        if again is not None:
+            is_fast = verdict.found is not None and sampler == verdict.found.sampler
+            lines.append(cells(again, f"measured again: {'fast' if is_fast else 'not usable'}"))
     metric = rows[0][1]["metric"]
     titles = ["sampler", "settings", "evaluations", f"{metric} ± spread", "broken", "s/image", ""]
     right = {"evaluations", f"{metric} ± spread", "broken", "s/image"}
-    table(
-        messages,
-        [Column(title, "right" if title in right else "left") for title in titles],
-        [cells(sampler, row) for sampler, row in rows],
-    )
+    table(messages, [Column(title, "right" if title in right else "left") for title in titles], lines)
 
 
 def _say_what_next(
-    messages: "Messages", place: "Run", comparison: "Comparison", found: "FastSampler | None", runs: Path | None
+    messages: "Messages", place: "Run", comparison: "Comparison", verdict: "Verdict", runs: Path | None
 ) -> None:
     messages.info(f"results: {comparison.place}/results.json; plot: samplers.png, .svg")
-    if found is not None:
+    if verdict.found is not None:
         option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
         messages.info(f"next: ncsnx sample {place.name} sampler=fast{option}")

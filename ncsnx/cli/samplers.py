@@ -21,10 +21,11 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
 
     Raises NcsnxError where nothing was stored, OverrideError for what else can't be changed.
     """
+    from ncsnx.config.words import typed
     from ncsnx.errors import UsageError
-    from ncsnx.runs.fast import read_fast
+    from ncsnx.quantities import percent
+    from ncsnx.runs.fast import MOST_BROKEN, read_fast
     from ncsnx.runs.folder import Run
-    from ncsnx.sampling.settings import typed
 
     experiment = source.experiment()
     others = [override for override in overrides if override != FAST]
@@ -37,6 +38,11 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
         found = read_fast(source)
         experiment = attrs.evolve(experiment, sampler=found.sampler)
         messages.info(f"sampler=fast: {typed(found.sampler)}, {found}")
+        if found.is_useless:
+            messages.warning(
+                f"this sampler breaks more than {percent(MOST_BROKEN)} of its images; "
+                f"`ncsnx compare {source.name}` looks for a better one"
+            )
         if others:
             messages.info("changed by what else was typed: nothing was measured of that")
     return apply_sampler_overrides(experiment, others)

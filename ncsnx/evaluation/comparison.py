@@ -3,13 +3,14 @@
     compare/step-00001500-n1000-classifier-1a2b3c4d/trials.jsonl  results.json  samplers.png  samplers.svg
 
 A trial is one setting of a sampler with one seed; it is kept as soon as it is measured, so that a comparison that was
-interrupted goes on.
+interrupted goes on. The least of many measurements is less than what its setting would give another time, so the
+setting that is chosen is measured again, with seeds that nothing is chosen by.
 """
 
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
+from ncsnx.config.words import typed
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images
@@ -30,7 +32,8 @@ from ncsnx.evaluation.roughness import is_broken
 from ncsnx.evaluation.sweep import unnamed
 from ncsnx.evaluation.trials import Trials, is_trial
 from ncsnx.images import to_uint8
-from ncsnx.runs.fast import TRIALS, FastSampler
+from ncsnx.quantities import counted, percent
+from ncsnx.runs.fast import MOST_BROKEN, TRIALS, FastSampler, is_usable
 from ncsnx.runs.folder import open_results
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
@@ -40,12 +43,16 @@ from ncsnx.sampling import SampleRequest, ScoreModel, draw
 from ncsnx.sampling.build import evaluations, state_count
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import DivergedError, never_stop
-from ncsnx.sampling.settings import LEAST_SAVING, typed
+from ncsnx.sampling.settings import LEAST_SAVING
 from ncsnx.sampling.state import State
 from ncsnx.work import Advance
 
 VERSION = 1
 """Of what is measured: rises with any change of a number."""
+MOST_SEEDS = 100
+"""That are compared by."""
+_FRESH = 1_000
+"""The first of the seeds with which the chosen setting is measured again: beyond all that are compared by."""
 _VALUES = ("broken", "evaluations", "seconds")
 """Of each image of a trial."""
 
@@ -65,6 +72,16 @@ class Comparison:
     seeds: int
     batch_size: int
     data: Path | None = None
+
+    @property
+    def first_seeds(self) -> range:
+        """Those of every setting, by which one is chosen."""
+        return range(self.seeds)
+
+    @property
+    def fresh_seeds(self) -> range:
+        """Those with which the chosen one is measured again, as many."""
+        return range(_FRESH, _FRESH + self.seeds)
 
     @property
     def metric(self) -> str:
@@ -91,7 +108,8 @@ class Comparison:
         """The protocol in a sentence."""
         weights = "EMA" if self.model.weights == "ema" else "raw"
         return (
-            f"step {self.model.step:,}, {weights} weights, {self.n:,} images from each of {self.seeds} seeds; "
+            f"step {self.model.step:,}, {weights} weights, {counted(self.n, 'image')} from each of "
+            f"{counted(self.seeds, 'seed')}; "
             f"features: {self.features.name} ({self.features.facts['sha256'][:8]}); reference: {self.reference.name}; "
             "broken: rougher than any real image"
         )
@@ -180,9 +198,9 @@ class Comparison:
         refuse_links(parts.parent, parts)
         return parts
 
-    def row(self, sampler: Sampler, trials: Trials) -> Row:
+    def row(self, sampler: Sampler, trials: Trials, seeds: Iterable[int]) -> Row:
         """The trials of a sampler together: the mean distance with its standard deviation over the seeds."""
-        found = [one for seed in range(self.seeds) if (one := trials.find(sampler, seed)) is not None]
+        found = [one for seed in seeds if (one := trials.find(sampler, seed)) is not None]
         distances = [distance for one in found if (distance := value(one, "distance")) is not None]
         whole = len(distances) == len(found) > 0
         return {
@@ -203,28 +221,58 @@ class Comparison:
         return -(-self.n // self.batch_size) * state_count(sampler, self.model.experiment.schedule.levels)
 
 
-def recommended(
-    own: Row, rows: Sequence[tuple[Sampler, Row]], step: int, protocol: dict[str, Any]
-) -> FastSampler | None:
-    """The nearest to the data of those with a twelfth of the own sampler's evaluations that break no more images.
+@attrs.frozen
+class Verdict:
+    """What a comparison recommends."""
 
-    None where there is none, or where nobody knows how many evaluations the own sampler takes: a solver that chooses
-    its steps, and diverged.
+    found: FastSampler | None
+    again: Mapping[Sampler, Row]
+    """What was measured again: first the settings that turned out to be unusable, then the recommended one."""
+    reason: str = ""
+    """Why nothing is recommended, where nothing is."""
+
+
+def recommend(
+    own: Row,
+    rows: Sequence[tuple[Sampler, Row]],
+    step: int,
+    protocol: dict[str, Any],
+    measured_again: Callable[[Sampler], Row],
+) -> Verdict:
+    """The nearest to the data of the usable settings with at most a twelfth of the own sampler's evaluations.
+
+    measured_again: gives the row of a setting from fresh seeds. Its numbers are those of the recommendation, and where
+    they make the setting unusable, the next one is taken. The own sampler isn't measured again: it wasn't chosen for
+    its numbers, so they are as good as fresh ones.
     """
+    n, again = protocol["n"], dict[Sampler, Row]()
     if own["evaluations"] is None:
-        return None
-    whole = [
+        return Verdict(None, again, "the run's own sampler diverged, and how many evaluations it takes isn't known")
+    fast = [
         (sampler, row)
         for sampler, row in rows
-        if row["distance"] is not None
-        and row["seeds"] == own["seeds"]
+        if row["seeds"] == own["seeds"]
+        and row["evaluations"] is not None
         and row["evaluations"] * LEAST_SAVING <= own["evaluations"]
-        and row["broken"] <= own["broken"]
     ]
-    if not whole:
-        return None
-    sampler, row = min(whole, key=lambda pair: float(pair[1]["distance"]))
-    return FastSampler(sampler, step, row, own, protocol)
+    usable = [(sampler, row) for sampler, row in fast if is_usable(row, own, n)]
+    for sampler, row in sorted(usable, key=lambda pair: float(pair[1]["distance"])):
+        again[sampler] = measured_again(sampler)
+        if is_usable(again[sampler], own, n):
+            return Verdict(FastSampler(sampler, step, again[sampler], own, protocol, chosen_by=row), again)
+    return Verdict(None, again, _why_nothing(own, fast, again))
+
+
+def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
+    few = f"at most a twelfth of the own sampler's {counted(own['evaluations'], 'evaluation')}"
+    if not fast:
+        return f"no setting that was measured takes {few}"
+    shares = [again.get(sampler, row)["broken"] for sampler, row in fast]
+    return (
+        f"no setting with {few} is usable: the best of {len(fast):,} breaks {percent(min(shares))} of its images, and "
+        f"the run's own sampler {percent(own['broken'])} (usable: at most {percent(MOST_BROKEN)}, and not clearly more "
+        "than the own sampler)"
+    )
 
 
 def _mean(found: Sequence[Row], key: str) -> float | None:

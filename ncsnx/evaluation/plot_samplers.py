@@ -27,7 +27,7 @@ class Point:
     distance: float
     spread: float | None
     breaks_more: bool
-    """Whether it breaks more images than the experiment's own sampler; drawn hollow."""
+    """Whether it breaks so many images that it isn't usable; drawn hollow."""
 
 
 def plot_samplers(

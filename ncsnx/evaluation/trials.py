@@ -1,6 +1,6 @@
 """The trials of a comparison of samplers: one setting with one seed each, kept as soon as it is measured."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -41,9 +41,9 @@ class Trials:
         """The trial of a sampler with a seed."""
         return next((one.row for one in self.found if one.sampler == sampler and one.seed == seed), None)
 
-    def samplers(self, seeds: int) -> list[Sampler]:
-        """What was measured with one of the first seeds, in the order of the trials."""
-        return list(dict.fromkeys(one.sampler for one in self.found if one.seed < seeds))
+    def samplers(self, seeds: range) -> list[Sampler]:
+        """What was measured with one of the seeds, in the order of the trials."""
+        return list(dict.fromkeys(one.sampler for one in self.found if one.seed in seeds))
 
     def add(self, row: Row) -> None:
         """Keeps a trial, durably. Raises NcsnxError."""
@@ -53,9 +53,9 @@ class Trials:
         self.found.append(trial)
 
 
-def missing(samplers: Sequence[Sampler], seeds: int, trials: Trials) -> Iterator[tuple[Sampler, int]]:
+def missing(samplers: Sequence[Sampler], seeds: Iterable[int], trials: Trials) -> Iterator[tuple[Sampler, int]]:
     """The trials that are still to be made, seed by seed, so that every sampler has its first number soon."""
-    for seed in range(seeds):
+    for seed in seeds:
         for sampler in samplers:
             if trials.find(sampler, seed) is None:
                 yield sampler, seed

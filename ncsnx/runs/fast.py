@@ -1,5 +1,6 @@
 """The sampler that `sampler=fast` means for a run: what `ncsnx compare` found, and for which checkpoint."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ncsnx.config.codec import ConfigError, structure, unstructure
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted, percent, with_error
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.parsing import read_json, refuse_newer
@@ -16,6 +18,10 @@ from ncsnx.runs.scores import Row, value
 
 SCHEMA_VERSION = 1
 FAST, TRIALS = "fast.json", "trials.jsonl"
+MOST_BROKEN = 0.1
+"""A sampler that breaks a larger share of its images is of no use, whatever the others do."""
+_ERRORS = 2
+"""By so many standard errors a share of broken images must be larger than another to count as larger."""
 
 
 @attrs.frozen
@@ -26,19 +32,46 @@ class FastSampler:
     step: int
     """Of the checkpoint that it was found on."""
     row: Row
-    """What was measured with it: 'evaluations', 'distance', 'spread', 'broken', 'metric'."""
+    """What was measured with it: 'evaluations', 'distance', 'spread', 'broken', 'metric'; with seeds that it wasn't
+    chosen by, where there is `chosen_by`."""
     own: Row
     """The same of the experiment's own sampler."""
     protocol: dict[str, Any]
     """What both were measured by."""
+    chosen_by: Row | None = None
+    """The same as `row`, from the seeds by which it was chosen: the least of many measurements, so too small. None: it
+    was stored before winners were measured again."""
 
     def __str__(self) -> str:
-        return f"found on step {self.step:,}: {_in_words(self.row)}; the run's own sampler: {_in_words(self.own)}"
+        again = "" if self.chosen_by is None else ", measured again with fresh seeds"
+        return (
+            f"found on step {self.step:,}: {_in_words(self.row)}{again}; the run's own sampler: {_in_words(self.own)}"
+        )
+
+    @property
+    def is_useless(self) -> bool:
+        """Whether it breaks too many images, as earlier versions didn't look at."""
+        return (value(self.row, "broken") or 0) > MOST_BROKEN
 
     @property
     def images(self) -> float:
         """How many it rests on."""
         return (value(self.protocol, "n") or 0) * (value(self.row, "seeds") or 0)
+
+
+def is_usable(row: Row, own: Row, n: int) -> bool:
+    """Whether a sampler draws images that are worth having, n of each seed.
+
+    It has a distance, and breaks at most MOST_BROKEN of its images and, by two standard errors, no more than the run's
+    own sampler.
+    """
+    broken, own_broken = value(row, "broken"), value(own, "broken")
+    if broken is None or own_broken is None or row["distance"] is None:
+        return False
+    images, own_images = n * row["seeds"], n * own["seeds"]
+    both = (broken * images + own_broken * own_images) / (images + own_images)
+    error = math.sqrt(both * (1 - both) * (1 / images + 1 / own_images))
+    return broken <= min(MOST_BROKEN, own_broken + _ERRORS * error)
 
 
 def write_fast(run: Run, found: FastSampler) -> Path:
@@ -53,6 +86,7 @@ def write_fast(run: Run, found: FastSampler) -> Path:
         "step": found.step,
         "row": found.row,
         "own": found.own,
+        "chosen_by": found.chosen_by,
         "protocol": found.protocol,
     }
     atomic.write_json(path, content)
@@ -77,9 +111,11 @@ def read_fast(run: Run) -> FastSampler:
     refuse_newer(path, version, SCHEMA_VERSION)
     match content:
         case {"sampler": dict(sampler), "step": int(step), "row": dict(row), "own": dict(own), "protocol": dict(by)}:
-            if type(version) is int and type(step) is int and 0 <= step <= MOST_STEPS:
+            chosen_by = content.get("chosen_by")
+            is_row = chosen_by is None or isinstance(chosen_by, dict)
+            if type(version) is int and type(step) is int and 0 <= step <= MOST_STEPS and is_row:
                 try:
-                    return FastSampler(structure(sampler, Sampler), step, row, own, by)
+                    return FastSampler(structure(sampler, Sampler), step, row, own, by, chosen_by)
                 except ConfigError as error:
                     raise ConfigError(error.problems, str(path)) from error
     raise NcsnxError(f"{path} doesn't hold a sampler that `ncsnx compare` stored; repeat that")
@@ -90,4 +126,5 @@ def _in_words(row: Row) -> str:
     if None in numbers:
         return "nothing is known of it"
     distance, broken, evaluations = (number or 0.0 for number in numbers)
-    return f"distance {distance:.3g}, {100 * broken:.2g} % broken, {evaluations:.0f} evaluations"
+    shown = with_error(distance, value(row, "spread"))
+    return f"distance {shown}, {percent(broken)} broken, {counted(evaluations, 'evaluation')}"

@@ -1,15 +1,13 @@
-"""Settings of samplers that are worth trying on a checkpoint, and how each is typed."""
+"""Settings of samplers that are worth trying on a checkpoint."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.comparison import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.model import NCSN, NCSNDeeper
-from ncsnx.config.provenance import is_default
 from ncsnx.config.sampler import (
     AnnealedLangevin,
     ConsistentAnnealed,
@@ -26,7 +24,7 @@ from ncsnx.config.sampler import (
     Sampler,
     TrainedLevels,
 )
-from ncsnx.config.variants import Config, tag_of
+from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
 from ncsnx.sampling.build import evaluations
 
@@ -86,22 +84,6 @@ def default_counts(experiment: Experiment) -> list[int]:
     """Of evaluations: a few small ones, and the largest number that would be called fast."""
     own = evaluations(experiment.sampler, experiment.schedule.levels) or 0
     return sorted({*EVALUATIONS, max(own // LEAST_SAVING, EVALUATIONS[0])})
-
-
-def typed(sampler: Sampler) -> str:
-    """The sampler as words of a command line: its tag, and what isn't at its default."""
-    return " ".join([f"sampler={tag_of(type(sampler))}", *_changed(sampler, "sampler")])
-
-
-def _changed(config: Config, prefix: str) -> Iterator[str]:
-    for field in attrs.fields(type(config)):
-        path, value = f"{prefix}.{field.name}", getattr(config, field.name)
-        if isinstance(value, Config):
-            if type(value) is not type(field.default.factory()):
-                yield f"{path}={tag_of(type(value))}"
-            yield from _changed(value, path)
-        elif not is_default(field, value):
-            yield f"{path}={shown(value)}"
 
 
 def _grids(experiment: Experiment) -> _Grids:

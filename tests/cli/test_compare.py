@@ -3,8 +3,11 @@
 import json
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 import torch
 
@@ -94,7 +97,7 @@ def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path,
     sampled = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=folder)
     assert sampled.code == 0, sampled.err
     said = (
-        "sampler=fast: sampler=cas sampler.steps=3 sampler.order=2, found on step 12: distance 9.5, 1 % broken, 3 eval"
+        "sampler=fast: sampler=cas sampler.steps=3 sampler.order=2, found on step 12: distance 9.500, 1 % broken, 3 ev"
     )
     assert said in sampled.err
     (protocol,) = run.samples.glob("*/protocol.json")
@@ -107,6 +110,102 @@ def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path,
     second = command(*sweep, "sampler=fast", folder=folder)
     assert "made with sampler=fast: its order of 3 checkpoints agrees" in second.err
     assert command("doctor", "digits", folder=folder).code == 0
+
+
+@pytest.fixture(scope="module")
+def hopeless(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A run of which every sampler breaks every image, and whose own takes 25 evaluations; and what comparing says."""
+    folder = tmp_path_factory.mktemp("hopeless")
+    shutil.copytree(compared, folder, dirs_exist_ok=True)
+    shutil.rmtree(folder / RUN / "compare")
+    run = Run(folder / RUN)
+    experiment = run.experiment()
+    run.update_experiment(attrs.evolve(experiment, sampler=attrs.evolve(experiment.sampler, steps_per_level=6)))
+    return folder, command("compare", "digits", *SMALL, folder=folder)
+
+
+def script(folder: Path, changes: Callable[[dict[str, Any]], dict[str, Any]], fresh: bool = False) -> None:
+    """Rewrites the trials of a comparison; the same with fresh seeds beside them."""
+    (path,) = (folder / RUN / "compare").glob("*/trials.jsonl")
+    rows = [{**row, **changes(row)} for row in map(json.loads, path.read_text().splitlines()) if row["seed"] < 2]
+    again = [{**row, "seed": 1_000 + row["seed"], "distance": row["distance"] + 5} for row in rows] if fresh else []
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *again]))
+
+
+def sound(row: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of a trial that breaks nothing; the solver is the nearest."""
+    return {"broken": 0.0, "distance": {"ald": 14.0, "dpmpp": 7.0}.get(row["sampler"]["type"], 9.0) + row["seed"] / 10}
+
+
+def test_where_every_sampler_breaks_its_images_it_says_so_and_stores_nothing(hopeless: tuple[Path, Result]) -> None:
+    folder, result = hopeless
+    assert result.code == 0, result.err
+    said = (
+        "nothing is recommended, and nothing stored: no setting with at most a twelfth of the own sampler's 25 "
+        "evaluations is usable: the best of 4 breaks 100 % of its images, and the run's own sampler 100 %"
+    )
+    assert said in result.err
+    assert "train longer, then compare again" in result.err
+    assert "sampler=fast" not in result.err
+    assert not (folder / RUN / "compare" / "fast.json").exists()
+    assert " 100 % " in result.out
+    assert "e+" not in result.out
+
+
+def test_a_winner_is_measured_again_with_seeds_that_chose_nothing(
+    hopeless: tuple[Path, Result], tmp_path: Path
+) -> None:
+    """Scripted trials make dpmpp the nearest; what the network really draws with fresh seeds is broken."""
+    folder = Path(shutil.copytree(hopeless[0], tmp_path / "work"))
+    script(folder, sound)
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert result.code == 0, result.err
+    assert "the nearest is measured again with 2 fresh seeds: sampler=dpmpp" in result.err
+    assert "nothing is recommended" in result.err
+    assert "measured again: not usable" in result.out
+    (path,) = (folder / RUN / "compare").glob("*/trials.jsonl")
+    assert {row["seed"] for row in map(json.loads, path.read_text().splitlines())} == {0, 1, 1_000, 1_001}
+    again = command("compare", "digits", *SMALL, folder=folder)
+    assert "is measured again with" not in again.err, "nothing is measured twice"
+
+
+def test_the_stored_numbers_are_those_that_were_measured_again(hopeless: tuple[Path, Result], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(hopeless[0], tmp_path / "work"))
+    script(folder, sound, fresh=True)
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert result.code == 0, result.err
+    assert "stored as sampler=fast: sampler=dpmpp sampler.steps=2" in result.err
+    assert "distance 12.050 ± 0.071, 0 % broken, 2 evaluations, measured again with fresh seeds" in result.err
+    assert "(chosen by 7.050, the least of all)" in result.err
+    lines = [line.split() for line in result.out.splitlines() if line.lstrip().startswith("dpmpp")]
+    assert [("7.050" in line, "12.050" in line, line[-1]) for line in lines] == [
+        (True, False, "by"),
+        (False, True, "fast"),
+    ]
+    stored = read_fast(Run(folder / RUN))
+    assert stored.chosen_by is not None
+    assert (stored.chosen_by["distance"], stored.row["distance"]) == (pytest.approx(7.05), pytest.approx(12.05))
+    rows = json.loads(command("compare", "digits", *SMALL, "--json", folder=folder).out)
+    assert [row["sampler"] for row in rows if row["recommended"]] == ["dpmpp"]
+    assert [row["measured_again"] and row["measured_again"]["distance"] for row in rows] == [
+        *[None] * 4,
+        pytest.approx(12.05),
+    ]
+    assert command("doctor", "digits", folder=folder).code == 0
+
+
+def test_a_recommendation_of_an_earlier_version_opens_and_one_that_breaks_images_is_warned_of(workplace: Path) -> None:
+    run = Run(workplace / RUN)
+    row, own = ({"evaluations": count, "distance": 99.5, "broken": 1.0, "seeds": 3} for count in (3, 40))
+    path = write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=2), 12, row, own, {"n": 20}))
+    content = json.loads(path.read_text())
+    del content["chosen_by"]
+    path.write_text(json.dumps(content))
+    assert read_fast(run).chosen_by is None
+    result = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=workplace)
+    assert result.code == 0, result.err
+    assert "distance 99.50, 100 % broken, 3 evaluations; the run's own" in result.err
+    assert "warning: this sampler breaks more than 10 % of its images; `ncsnx compare digits`" in result.err
 
 
 def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:

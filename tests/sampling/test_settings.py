@@ -6,9 +6,10 @@ from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import GridSampler, TrainedLevels
 from ncsnx.config.variants import tag_of
+from ncsnx.config.words import typed
 from ncsnx.errors import UsageError
 from ncsnx.sampling.build import evaluations
-from ncsnx.sampling.settings import default_counts, settings, typed
+from ncsnx.sampling.settings import default_counts, settings
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "bedroom128", "cifar10_ncsn"])
