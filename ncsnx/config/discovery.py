@@ -50,6 +50,11 @@ class Resolved:
     where: str
     """FILE:LINE of its registration."""
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it comes with ncsnx."""
+        return Path(self.where.rpartition(":")[0]).resolve().is_relative_to(built_in_folder().resolve())
+
 
 def built_in_folder() -> Path:
     """The folder of the experiments that come with ncsnx: inside the package, or beside it in a source checkout."""

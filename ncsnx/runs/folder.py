@@ -1,5 +1,6 @@
 """A run is a folder that explains itself: its places, how it comes into being, and how it is found again."""
 
+import shlex
 from pathlib import Path
 from typing import Any, Self
 
@@ -7,11 +8,14 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import quoted, shortened
+from ncsnx.config.data import Digits
+from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs import atomic
 from ncsnx.runs.export import Export, is_export
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
+from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.parsing import read_json
 from ncsnx.runs.reading import refuse_links
 
@@ -226,7 +230,25 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}; `ncsnx list` shows the runs there are")
     check_run_name(typed)
-    raise UsageError(f"there is no run {typed!r} in {runs_folder}; {near_matches(typed, _run_names(runs_folder))}")
+    raise UsageError(f"there is no run {typed!r} in {runs_folder}{_how_to_get_one(typed, runs_folder)}")
+
+
+def _how_to_get_one(name: str, runs_folder: Path) -> str:
+    """The end of a sentence about a run that isn't there: what makes it, where an experiment has its name."""
+    try:
+        if file_and_name(name)[0] is not None:  # no file is executed for the name of a run
+            raise UnknownExperimentError
+        found = resolve(name)
+    except NcsnxError:
+        return f"; {near_matches(name, _run_names(runs_folder))}"
+    where = "" if runs_folder == default_folder() else f" --runs {shlex.quote(str(runs_folder))}"
+    lines = [
+        ", but there is an experiment of that name.",
+        f"train it:                          ncsnx train {name}{where}",
+    ]
+    if found.is_built_in and not isinstance(found.experiment.data, Digits):
+        lines.append(f"or import a published checkpoint:  ncsnx import FILE.pth {name}{where}")
+    return "\n".join(lines)
 
 
 def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:

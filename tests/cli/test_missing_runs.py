@@ -1,0 +1,63 @@
+"""A run that isn't there, for every command that takes one: how to get it."""
+
+import inspect
+import typing
+from pathlib import Path
+
+import pytest
+from typer.models import ArgumentInfo
+
+from ncsnx.cli import app
+from tests.cli.command import run
+from tests.config.examples import write_file
+
+
+def commands_that_take_a_run() -> list[str]:
+    """Those of the app whose first argument is a RUN."""
+    found = []
+    for command in app.registered_commands:
+        assert command.callback is not None
+        first, *_ = [*inspect.signature(command.callback).parameters.values(), None]
+        notes = typing.get_args(first.annotation)[1:] if first is not None else ()
+        if any(isinstance(note, ArgumentInfo) and note.metavar == "RUN" for note in notes):
+            assert command.name is not None
+            found.append(command.name)
+    return found
+
+
+COMMANDS = commands_that_take_a_run()
+
+
+def test_the_commands_that_take_a_run_are_found() -> None:
+    assert set(COMMANDS) >= {"sample", "fid", "loss", "likelihood", "compare", "neighbors", "export", "doctor"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_where_an_experiment_has_the_name_it_is_told_how_to_get_a_run(command: str, here: Path) -> None:
+    more = ["--out", "out"] if command == "export" else []
+    outcome = run(command, "bedroom128", *more)
+    assert outcome.code == 2
+    assert outcome.err.splitlines() == [
+        "error: there is no run 'bedroom128' in runs, but there is an experiment of that name.",
+        "  train it:                          ncsnx train bedroom128",
+        "  or import a published checkpoint:  ncsnx import FILE.pth bedroom128",
+    ]
+    assert not (here / "runs").exists()
+
+
+def test_only_what_was_published_can_be_imported_and_the_folder_of_the_runs_is_typed_again(here: Path) -> None:
+    write_file(here / "experiments" / "own.py")
+    for name in ("digits", "own"):
+        outcome = run("sample", name, "--runs", "my runs")
+        assert outcome.err.splitlines() == [
+            f"error: there is no run '{name}' in my runs, but there is an experiment of that name.",
+            f"  train it:                          ncsnx train {name} --runs 'my runs'",
+        ]
+
+
+def test_a_file_that_is_named_as_a_run_is_never_executed(here: Path) -> None:
+    (here / "trap.py").write_text("raise SystemExit(7)\n")
+    outcome = run("sample", "trap.py")
+    assert outcome.code == 1
+    assert "isn't a run" in outcome.err
+    assert "there is no run 'other.py' in runs; there are none yet" in run("sample", "other.py").err
