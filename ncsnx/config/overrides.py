@@ -74,7 +74,7 @@ def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override
     try:
         changed = structure(values, root)
     except ConfigError as error:
-        raise _explained(error, overrides) from error
+        raise _explained(error, overrides, root) from error
     rows = {path for path, _ in flatten(unstructure(changed))}
     return changed, {path: origins.get(path, DEFAULT) for path in rows}
 
@@ -291,7 +291,7 @@ def _unknown(override: Override, root: type[Config], parents: list[str], cls: ty
     return OverrideError(f"{override.path}: no such field in {under}; {hint}")
 
 
-def _explained(error: ConfigError, overrides: list[Override]) -> OverrideError:
+def _explained(error: ConfigError, overrides: list[Override], root: type[Config]) -> OverrideError:
     """The complaint about the changed experiment, with the override that its path comes from."""
     given = {override.path: override.text for override in overrides}
     lines = []
@@ -299,5 +299,23 @@ def _explained(error: ConfigError, overrides: list[Override]) -> OverrideError:
         causes = [p for p in given if path == p or path.startswith(p + ".") or (path and p.startswith(path + "."))]
         cause = ", ".join(shortened(f"{p}={given[p]}") for p in causes or given)
         add = f"; add {path}=…" if "but missing" in complaint else ""
-        lines.append(f"{path or cause}: {complaint} (from {cause}){add}")
+        off = _switched_off(path, root) if given.get(path) in ("0", "0.0") else None
+        none = f"; to have none: {off}=none" if off else ""
+        lines.append(f"{path or cause}: {complaint} (from {cause}){add}{none}")
     return OverrideError("; ".join(lines))
+
+
+def _switched_off(path: str, root: type[Config]) -> str | None:
+    """The part of the path, or the whole, that may be none: what somebody wants who types 0."""
+    found: str | None = None
+    parts, classes = path.split("."), [root]
+    for depth, part in enumerate(parts):
+        field = next((field for cls in classes if (field := _field(cls, part))), None)
+        if field is None:
+            return None
+        declared: Any = optional_of(field.type) or field.type
+        if declared is not field.type:
+            found = ".".join(parts[: depth + 1])
+        is_config = isinstance(declared, type) and issubclass(declared, Config)
+        classes = [*variants(declared).values()] if is_family(declared) else [declared] if is_config else []
+    return found

@@ -164,6 +164,25 @@ def test_all_that_is_wrong_with_several_overrides_is_told_with_its_own_cause() -
     assert "batch_size" not in message
 
 
+@pytest.mark.parametrize(
+    ("word", "off"),
+    [
+        ("snapshots.n=0", "snapshots=none"),
+        ("snapshots.every=0", "snapshots=none"),
+        ("retention.keep_last=0", "retention.keep_last=none"),
+        ("clip_norm=0", "clip_norm=none"),
+    ],
+)
+def test_nothing_of_what_can_be_left_out_points_to_none(word: str, off: str) -> None:
+    with pytest.raises(OverrideError, match=rf"\(from {word}\); to have none: {off}$"):
+        changed(word)
+    changed(off)
+    for other in ("snapshots.n=-1", "steps=0", "data.image_size=0"):
+        with pytest.raises(OverrideError) as raised:
+            changed(other)
+        assert "to have none" not in str(raised.value)
+
+
 def test_a_trained_run_can_change_its_sampler_only() -> None:
     experiment = apply_sampler_overrides(
         minimal(), parse_overrides(["sampler.steps_per_level=2", "sampler.denoise=false"])
