@@ -78,6 +78,7 @@ def _runs(folder: "Path") -> list[dict[str, Any]]:
     from ncsnx.errors import NcsnxError
     from ncsnx.runs.export import Export
     from ncsnx.runs.folder import Run, list_runs
+    from ncsnx.runs.lock import writer_of
     from ncsnx.runs.manifest import checkpoints
 
     rows: list[dict[str, Any]] = []
@@ -90,9 +91,12 @@ def _runs(folder: "Path") -> list[dict[str, Any]]:
             rows.append({"run": name, "experiment": None, "step": None, "steps": None, "state": f"broken: {error}"})
             continue
         step = steps[-1] if steps else 0
-        state = "complete" if step >= experiment.steps else "unfinished"
         if isinstance(found, Export):
             step, state = found.config().step, "exported model"
+        elif writer_of(found.path) is not None:  # a training, or an import
+            state = "running"
+        else:
+            state = "complete" if step >= experiment.steps else "unfinished"
         rows.append(
             {"run": name, "experiment": experiment.name, "step": step, "steps": experiment.steps, "state": state}
         )

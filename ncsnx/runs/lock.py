@@ -19,7 +19,8 @@ from ncsnx.runs.process import this_process
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
-# Long enough for a holder that has just got the lock to write its note over that of a killed one.
+# Long enough for a holder that has just got the lock to write its note over that of a killed one, and for the tries of
+# one that comes while others look whether there is one.
 _PATIENCE_S = 0.5
 
 
@@ -56,7 +57,10 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
 
 
 def writer_of(folder: Path) -> str | None:
-    """Who holds the right to write into `folder`, in words; None: nobody. Writes nothing, not even the lock's file."""
+    """Who holds the right to write into `folder`, in words; None: nobody. Writes nothing, not even the lock's file.
+
+    Looking takes the lock for a moment, with all others who look: a writer that starts just then waits for longer.
+    """
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

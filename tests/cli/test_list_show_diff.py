@@ -10,6 +10,7 @@ from ncsnx.config import SGD
 from ncsnx.config.codec import from_json, identity
 from ncsnx.config.discovery import resolve
 from ncsnx.runs.folder import Run
+from ncsnx.runs.lock import HOLDER, writer_lock
 from tests.cli.command import run, run_process
 from tests.config.examples import line_of, minimal, write_file
 
@@ -74,6 +75,14 @@ def test_list_reads_the_runs_folder_that_is_named(here: Path, monkeypatch: pytes
     monkeypatch.setenv("NCSNX_RUNS", "variable")
     assert [row["run"] for row in shown("list")["runs"]] == ["by-variable"]
     assert [row["run"] for row in shown("list", "--runs", "option")["runs"]] == ["by-option"]
+
+
+def test_list_says_running_while_a_writer_holds_the_lock_and_no_longer(unfinished: Run) -> None:
+    with writer_lock(unfinished):
+        assert shown("list")["runs"][0]["state"] == "running"
+        assert "running" in run("list").out
+    (unfinished.path / HOLDER).write_text('{"pid": 1, "host": "here", "command": "ncsnx train", "started": "now"}')
+    assert shown("list")["runs"][0]["state"] == "unfinished", "the note of a killed one is no lock"
 
 
 def test_list_tells_a_complete_run(unfinished: Run) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import HOLDER, writer_lock
+from ncsnx.runs.lock import HOLDER, LOCK, writer_lock, writer_of
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -76,6 +76,39 @@ def test_the_lock_is_free_after_an_error_in_its_block(run: Run) -> None:
 def test_the_same_process_cannot_take_the_lock_twice(run: Run) -> None:
     with writer_lock(run), pytest.raises(NcsnxError, match=f"process {os.getpid()} "), writer_lock(run):
         pass
+
+
+def test_who_looks_for_a_writer_sees_it_and_leaves_nothing(run: Run, start_python: StartPython) -> None:
+    before = sorted(path.name for path in run.path.iterdir())
+    assert writer_of(run.path) is None
+    assert sorted(path.name for path in run.path.iterdir()) == before, "not even the lock's file"
+    pid = held_by_another(run, start_python)
+    assert f"process {pid} on" in (writer_of(run.path) or "")
+    os.kill(pid, 9)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert writer_of(run.path) is None, "a killed one holds nothing, whatever its note says"
+
+
+def test_a_writer_starts_while_others_look(run: Run, start_python: StartPython) -> None:
+    look = """
+import sys, time
+from pathlib import Path
+from ncsnx.runs.lock import LOCK, writer_of
+folder = Path(sys.argv[1])
+print("looking", flush=True)
+while not (folder / "enough").exists():
+    writer_of(folder)
+    time.sleep(0.001)
+"""
+    (run.path / LOCK).touch()
+    process = start_python(look, run.path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "looking\n"
+    for _ in range(20):
+        with writer_lock(run):
+            pass
+    (run.path / "enough").touch()
+    assert process.wait(LIMIT_S * 5) == 0
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
