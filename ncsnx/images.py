@@ -1,6 +1,5 @@
 """Tensors to pictures: 8-bit values, grids, PNG files and films."""
 
-import importlib.util
 import io
 import math
 from collections.abc import Sequence
@@ -12,8 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.errors import UsageError
 from ncsnx.runs.atomic import write_bytes
+from ncsnx.sample_request import require_mp4
 
 CELL_PIXELS = 32
 """A grid enlarges smaller images to at least this side, so that 8×8 digits can be seen."""
@@ -87,12 +86,6 @@ def save_film(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_
     durations = [frame_ms] * len(others) + [last_ms]
     first.save(encoded, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
     write_bytes(path, encoded.getvalue())
-
-
-def require_mp4() -> None:
-    """Raises UsageError where films can't be written as MP4."""
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UsageError("--mp4 takes the extra film: pip install 'ncsnx[film]'; or leave it out, for a GIF")
 
 
 def save_mp4(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_ms: int = 2_000) -> None:

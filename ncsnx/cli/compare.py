@@ -68,13 +68,12 @@ def compare_command(
     all the same. An interrupted comparison goes on.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import UsageError
         from ncsnx.runs.folder import open_run
-        from ncsnx.runs.lock import folder_lock
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.settings import settings
-        from ncsnx.stopping import StopRequest
+        from ncsnx.runs.source import check_checkpoint
 
         place = open_run(runs_folder(runs), run)
         chosen, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -83,13 +82,19 @@ def compare_command(
                 f"{others[0].path}: only features.FIELD=VALUE can be given here; --samplers says what is tried"
             )
         tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
-        tried = settings(place.experiment(), tags, None if evaluations is None else _counts(evaluations))
+        counts = None if evaluations is None else _counts(evaluations)
+        refuse_typos(device, n=n, batch_size=batch_size)
+        check_checkpoint(place, ckpt)
 
         from ncsnx.cli.judging import Judge
         from ncsnx.evaluation.comparison import recommend
         from ncsnx.runs.leftovers import remove_debris_in
+        from ncsnx.runs.lock import folder_lock
         from ncsnx.runtime import Runtime
+        from ncsnx.sampling.settings import settings
+        from ncsnx.stopping import StopRequest
 
+        tried = settings(place.experiment(), tags, counts)
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)

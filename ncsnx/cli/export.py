@@ -47,14 +47,18 @@ def export_command(
     averaged ones (EMA), or the raw ones of a run that averages none.
     """
     with session(verbose=verbose, quiet=quiet, goes_on=False) as messages:
+        from ncsnx.cli.typos import refuse_typos
         from ncsnx.runs.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.export import check_target, unfinished
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.source import check_checkpoint
         from ncsnx.stopping import StopRequest
 
         place = open_run(runs_folder(runs), run)
+        refuse_typos(device)
+        check_checkpoint(place, ckpt)
         check_license(license)
         check_target(out)
         for entry in unfinished(out):

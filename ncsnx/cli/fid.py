@@ -66,21 +66,27 @@ def fid_command(
     means the best of the newest sweep with the most images.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli import sweeps
-        from ncsnx.cli.judging import Judge
         from ncsnx.cli.samplers import FAST, with_sampler
+        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.evaluation.sweep import SweepRequest
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runtime import Runtime
-        from ncsnx.stopping import StopRequest
+        from ncsnx.runs.ranges import select
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
+        refuse_typos(device, n=n, seed=seed, batch_size=batch_size)
+        selection = select(place, range_)
+
+        from ncsnx.cli import sweeps
+        from ncsnx.cli.judging import Judge
+        from ncsnx.evaluation.sweep import SweepRequest
+        from ncsnx.runtime import Runtime
+        from ncsnx.stopping import StopRequest
+
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
-        candidates, problems = sweeps.choose(messages, place, range_, ensemble)
+        candidates, problems = sweeps.choose(messages, place, selection, ensemble)
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)

@@ -76,13 +76,21 @@ def likelihood_command(
     weights and the protocol. What was interrupted goes on after its last finished batch of images.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cli.typos import refuse_typos
+        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.ranges import select
+
+        place = open_run(runs_folder(runs), run)
+        experiment = place.experiment()
+        refuse_typos(device)
+        selection = select(place, range_)
+
         from ncsnx.cli import sweeps
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.evaluation.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
         from ncsnx.evaluation.source import DataSource
-        from ncsnx.runs.folder import open_run
-        from ncsnx.runs.names import runs_folder
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
@@ -94,9 +102,7 @@ def likelihood_command(
             tolerance=tolerance,
             batch_size=batch_size,
         )
-        place = open_run(runs_folder(runs), run)
-        experiment = place.experiment()
-        candidates, problems = sweeps.choose(messages, place, range_)
+        candidates, problems = sweeps.choose(messages, place, selection)
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
             source = DataSource.of_run(place, data_folder(data), work_of(messages, stop))

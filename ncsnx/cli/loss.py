@@ -51,20 +51,26 @@ def loss_command(
     is no promise of good images: for those see `ncsnx fid`.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cli.typos import refuse_typos
+        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.ranges import select
+
+        place = open_run(runs_folder(runs), run)
+        experiment = place.experiment()
+        refuse_typos(device)
+        selection = select(place, range_)
+
         from ncsnx.cli import sweeps
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.evaluation.held_out import HeldOutSweep
         from ncsnx.evaluation.source import DataSource
-        from ncsnx.runs.folder import open_run
-        from ncsnx.runs.names import runs_folder
         from ncsnx.runs.scores import best_row
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
-        place = open_run(runs_folder(runs), run)
-        experiment = place.experiment()
-        candidates, problems = sweeps.choose(messages, place, range_)
+        candidates, problems = sweeps.choose(messages, place, selection)
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
             source = DataSource.of_run(place, data_folder(data), work_of(messages, stop))

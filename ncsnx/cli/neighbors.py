@@ -68,19 +68,25 @@ def neighbors_command(
     their neighbours, all distances, their distributions, and the numbers.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.judging import Judge
         from ncsnx.cli.samplers import with_sampler
+        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.evaluation.neighbors import NeighborsRequest
         from ncsnx.runs.folder import open_run
-        from ncsnx.runs.lock import folder_lock
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runtime import Runtime
-        from ncsnx.stopping import StopRequest
+        from ncsnx.runs.source import check_checkpoint
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
+        refuse_typos(device, n=n, seed=seed, batch_size=batch_size)
+        check_checkpoint(place, ckpt)
+
+        from ncsnx.cli.judging import Judge
+        from ncsnx.evaluation.neighbors import NeighborsRequest
+        from ncsnx.runs.lock import folder_lock
+        from ncsnx.runtime import Runtime
+        from ncsnx.stopping import StopRequest
+
         request = NeighborsRequest(n=n, k=k, seed=seed, batch_size=batch_size, held_out=held_out, flips=flips)
         judge = Judge(features, settings, None, data, cache)
         with StopRequest() as stop:

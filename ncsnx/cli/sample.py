@@ -98,22 +98,17 @@ def sample_command(
         import attrs
 
         from ncsnx.cli.samplers import with_sampler
+        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.errors import UsageError
         from ncsnx.runs.folder import Run
         from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.source import open_source
-        from ncsnx.stopping import StopRequest
+        from ncsnx.runs.source import check_checkpoint, open_source
+        from ncsnx.sample_request import SampleRequest
 
         place = open_source(runs_folder(runs), run)
         changed = with_sampler(messages, place, parse_overrides(overrides or []))
-
-        from ncsnx.inverse.reading import range_of
-        from ncsnx.runtime import Runtime
-        from ncsnx.sampling import SampleRequest, load
-        from ncsnx.sampling.sample import count_images
-
         typed = tasks.TaskOptions(
             inpaint=inpaint,
             mask=mask,
@@ -130,25 +125,35 @@ def sample_command(
             noise=noise,
             truth=truth,
         )
+        kind = typed.check()
+        if kind is not None and (interpolate or between) is not None:
+            raise UsageError(f"--interpolate and --between don't go together with {kind}")
+        refuse_typos(device)
+        default = 1 if between is not None else 64 if kind is None else 4
+        images = default if n is None else n
+        first, other = (seed, None) if between is None else between
+        request = SampleRequest(
+            n=images if kind is None else 1,  # of a task as many as its pictures make
+            seed=first,
+            batch_size=batch_size,
+            interpolate=_columns(between, steps, interpolate, seed),
+            between=other,
+            frames=frames,
+            film=film or mp4,
+            mp4=mp4,
+        )
+        check_checkpoint(place, ckpt)
+
+        from ncsnx.inverse.reading import range_of
+        from ncsnx.runtime import Runtime
+        from ncsnx.sampling import load
+        from ncsnx.sampling.sample import count_images
+        from ncsnx.stopping import StopRequest
+
         with StopRequest() as stop:
             with stop.at_once():
                 task = typed.task(changed.data, range_of(changed.data, data, place))
-            if task is not None and (interpolate or between) is not None:
-                raise UsageError(f"--interpolate and --between don't go together with --{task.name}")
-            default = 1 if between is not None else 64 if task is None else 4
-            count = count_images(default if n is None else n, task)
-            columns = _columns(between, steps, interpolate, seed)
-            first, other = (seed, None) if between is None else between
-            request = SampleRequest(
-                n=count,
-                seed=first,
-                batch_size=batch_size,
-                interpolate=columns,
-                between=other,
-                frames=frames,
-                film=film or mp4,
-                mp4=mp4,
-            )
+            request = attrs.evolve(request, n=count_images(images, task))
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
                 if ckpt == "best" and isinstance(place, Run):

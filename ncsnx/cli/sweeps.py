@@ -18,7 +18,7 @@ from ncsnx.runs.leftovers import remove_debris_in
 from ncsnx.runs.lock import folder_lock
 from ncsnx.runs.manifest import UnsoundError, require_best
 from ncsnx.runs.process import this_process
-from ncsnx.runs.ranges import select
+from ncsnx.runs.ranges import Selection
 from ncsnx.runs.scores import TABLE, Row, ScoreFile, best_row
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
@@ -67,11 +67,12 @@ class Plan:
         return [row for row in found if row is not None]
 
 
-def choose(messages: Messages, run: Run, text: str, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
-    """The candidates that --range means, and a line for each unsound checkpoint; says what isn't covered."""
-    if text == "best":
+def choose(
+    messages: Messages, run: Run, selection: Selection, ensemble: int = 1
+) -> tuple[tuple[Candidate, ...], list[str]]:
+    """The candidates that --range selected, and a line for each unsound checkpoint; says what isn't covered."""
+    if selection.text == "best":
         messages.info(f"best: {require_best(run)}")
-    selection = select(run, text)
     found = find_candidates(run, run.experiment(), selection.steps, ensemble)
     if selection.remark:
         messages.warning(selection.remark)

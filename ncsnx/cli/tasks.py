@@ -107,14 +107,12 @@ class TaskOptions:
     noise: float | None
     truth: Path | None
 
-    def task(self, data: "Data", values: "ValueRange") -> "Task | None":
-        """The task for images of this data, in whose own values numbers are; None where none was typed.
+    def check(self) -> str | None:
+        """The option of the task that was typed, None without one; sees that the options go together.
 
-        Raises UsageError, NcsnxError.
+        Raises UsageError.
         """
         from ncsnx.errors import UsageError
-        from ncsnx.inverse.frequencies import range_in
-        from ncsnx.inverse.tasks import with_truth
 
         kinds: dict[str, tuple[str, ...]] = {
             "inpaint": ("mask",),
@@ -140,11 +138,24 @@ class TaskOptions:
         for extra in kinds[chosen[0]]:
             if extra not in typed:
                 raise UsageError(f"{_option(chosen[0])} takes {_option(extra)} too")
+        if self.noise is not None and not 0 <= self.noise <= 10:
+            raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
+        _corner(self.at)
+        return _option(chosen[0])
+
+    def task(self, data: "Data", values: "ValueRange") -> "Task | None":
+        """The task for images of this data, in whose own values numbers are; None where none was typed.
+
+        Raises UsageError, NcsnxError.
+        """
+        from ncsnx.inverse.frequencies import range_in
+        from ncsnx.inverse.tasks import with_truth
+
+        if self.check() is None:
+            return None
         task = _made(self, data, values)
         task.require_fit(data)
         if self.noise is not None:
-            if not 0 <= self.noise <= 10:
-                raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
             task = attrs.evolve(task, noise=self.noise)
         of_truth = values if self.measure is None else range_in(self.measure, values)
         return with_truth(task, self.truth, self._inputs, of_truth)

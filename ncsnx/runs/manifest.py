@@ -211,18 +211,23 @@ def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
     neighbours before anything is made of them. Raises UsageError for a step that can't be understood or isn't
     there, UnsoundError if the checkpoint is unsound, NcsnxError if there is none, or no score yet.
     """
+    return _sound(run, checkpoints(run), wanted_step(run, wanted))
+
+
+def wanted_step(run: Run, wanted: int | str) -> int:
+    """The step that --ckpt means, whose checkpoint is there, sound or not. Raises as `resolve_checkpoint`."""
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     steps = checkpoints(run)
     if step == "best":
-        return _sound(run, steps, require_best(run).step)
+        return require_best(run).step
     if not steps:
         raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
     if step == "latest":
-        return _sound(run, steps, steps[-1])
+        return steps[-1]
     if step not in steps:
         nearest = sorted(sorted(steps, key=lambda other: abs(other - step))[:4])
         raise UsageError(f"run {run.name!r} has no checkpoint of step {step}; nearest: {', '.join(map(str, nearest))}")
-    return _sound(run, steps, step)
+    return step
 
 
 def require_best(run: Run) -> Best:

@@ -16,6 +16,8 @@ _EXPECTED = "expected all, latest, best, a step such as 150k, FIRST:LAST or FIRS
 class Selection:
     """The checkpoints that a range means."""
 
+    text: str
+    """As typed."""
     steps: tuple[int, ...]
     """Ascending; at least one."""
     remark: str | None
@@ -43,14 +45,14 @@ def select(run: Run, text: str) -> Selection:
     if not steps:
         raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
     if text == "all":
-        return Selection(tuple(steps), None)
+        return Selection(text, tuple(steps), None)
     if ":" not in text:
-        return Selection((_single(run, text),), None)
+        return Selection(text, (_single(run, text),), None)
     wanted = _parsed(text)
     chosen = tuple(step for step in steps if step in wanted)
     if not chosen:
         raise UsageError(f"--range {text} holds no checkpoint of run {run.name!r}; it has {_listed(steps)}")
-    return Selection(chosen, _remark(run, text, wanted, chosen))
+    return Selection(text, chosen, _remark(run, text, wanted, chosen))
 
 
 def _single(run: Run, text: str) -> int:

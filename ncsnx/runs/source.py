@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import TypeAlias
 
+from ncsnx.errors import UsageError
 from ncsnx.runs.export import Export, is_export
 from ncsnx.runs.folder import Run, locate
+from ncsnx.runs.manifest import wanted_step
 
 Source: TypeAlias = Run | Export
 """Both have a path, a name, an experiment and the fingerprint of its data."""
@@ -14,3 +16,14 @@ def open_source(runs: Path, name_or_path: Path | str) -> Source:
     """The run of that name in the runs folder, or the run or exported model at that path. UsageError, NcsnxError."""
     path = locate(runs, name_or_path)
     return Export(path) if is_export(path) else Run(path)
+
+
+def check_checkpoint(source: Source, ckpt: int | str | None) -> None:
+    """Sees that the checkpoint is there, without reading its files. Raises UsageError, NcsnxError."""
+    if isinstance(source, Run):
+        wanted_step(source, "latest" if ckpt is None else ckpt)
+    elif ckpt is not None:
+        raise UsageError(
+            f"{source.path} is an exported model and holds one checkpoint, that of step {source.config().step}; leave "
+            "--ckpt out"
+        )

@@ -1,5 +1,6 @@
 """Sampling: from noise to images along the scores of a network, one file for each family of samplers."""
 
+from ncsnx.sample_request import SampleRequest
 from ncsnx.sampling.build import build_sampler, evaluations, state_count
 from ncsnx.sampling.draws import Draws, seeded_draws
 from ncsnx.sampling.experiments import experiment_draws, starts_from_data
@@ -10,7 +11,7 @@ from ncsnx.sampling.langevin import annealed_langevin
 from ncsnx.sampling.model import ScoreModel, load
 from ncsnx.sampling.noise import RecordedNoise, SeededNoise, initial_from_data, initial_uniform
 from ncsnx.sampling.output import SampleFolder
-from ncsnx.sampling.sample import SampleRequest, draw, fill, open_output, sample
+from ncsnx.sampling.sample import draw, fill, open_output, sample
 from ncsnx.sampling.state import Constrain, Noise, SamplerFunction, Score, State
 
 __all__ = [

@@ -14,7 +14,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins
 from ncsnx.data import from_unit
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreNetwork, empty_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import ImportedFrom
@@ -22,7 +22,7 @@ from ncsnx.runs.export import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.names import runs_folder
-from ncsnx.runs.source import Source, open_source
+from ncsnx.runs.source import Source, check_checkpoint, open_source
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.build import evaluations, evaluations_in_words, expected_evaluations, state_count
 
@@ -173,11 +173,8 @@ def _of_run(run: Run, ckpt: int | str | None) -> SavedWeights:
 
 
 def _of_export(export: Export, ckpt: int | str | None) -> SavedWeights:
+    check_checkpoint(export, ckpt)
     config = export.config()
-    if ckpt is not None:
-        raise UsageError(
-            f"{export.path} is an exported model and holds one checkpoint, that of step {config.step}; leave --ckpt out"
-        )
     path = export.path / MODEL
     try:
         tensors = safetensors.torch.load(export.model_content(config))

@@ -15,7 +15,6 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
 from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.images import require_mp4
 from ncsnx.noise.levels import sigmas
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -23,6 +22,7 @@ from ncsnx.runs.process import in_utf8, this_process
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.segments import versions
 from ncsnx.runs.source import Source
+from ncsnx.sample_request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.build import build_sampler
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.draws import Draws
@@ -36,59 +36,8 @@ from ncsnx.sampling.state import Score, State
 if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
 
-MOST_IMAGES = 10_000_000
-"""Of one sampling."""
 FILM_FRAMES = 40
 """Frames of a film whose number of frames isn't given."""
-
-
-@attrs.frozen(kw_only=True)
-class SampleRequest:
-    """What is to be sampled. Raises UsageError for numbers that make no sense."""
-
-    n: int = 64
-    """Images; rows, with `interpolate`."""
-    seed: int = 0
-    batch_size: int = 64
-    """Images at once; they don't depend on it, but for rounding."""
-    interpolate: int | None = None
-    """Columns of each row: from one image's noise to another's."""
-    between: int | None = None
-    """The seed of the other ends of rows; None: noise of their own."""
-    frames: int = 0
-    """Pictures of the annealing, evenly spaced over its states."""
-    film: bool = False
-    """Whether the annealing becomes a film; of rows, the way from their first image to the last and back."""
-    mp4: bool = False
-    """The film as an MP4 in the place of an animated GIF."""
-
-    def __attrs_post_init__(self) -> None:
-        for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                if name == "seed" and self.between is not None:
-                    raise UsageError(f"--between takes seeds from {low} to {high}, not {value}")
-                raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, not {value}")
-        if self.interpolate is not None and not 2 <= self.interpolate <= 1_000:
-            option = "interpolate" if self.between is None else "steps"
-            raise UsageError(f"--{option} must be between 2 and 1000 columns, not {self.interpolate}")
-        if self.between is not None and not 0 <= self.between < 2**32:
-            raise UsageError(f"--between takes seeds from 0 to {2**32 - 1}, not {self.between}")
-        if self.between == self.seed:
-            raise UsageError(
-                f"--between takes two seeds that differ, not {self.seed} twice: its rows would stand still"
-            )
-        if self.mp4:
-            require_mp4()
-        if self.between is not None and self.interpolate is None:
-            raise UsageError("between takes interpolate, the number of columns, too")
-        if not (self.frames == 0 or 2 <= self.frames <= 1_000):
-            raise UsageError(f"--frames must be between 2 and 1000, not {self.frames}")
-
-    @property
-    def columns(self) -> int:
-        """Images an index."""
-        return self.interpolate or 1
 
 
 def sample(

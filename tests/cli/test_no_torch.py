@@ -1,5 +1,6 @@
 """Looking at experiments never imports torch: it is there at once, also where torch is broken."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,72 @@ def test_a_command_that_only_looks_imports_no_torch(arguments: list[str], here: 
     outcome = run_process(here, *arguments, python_path=(without_torch,))
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out
+
+
+TYPOS = [
+    (["sample", "frist"], "there is no run 'frist' in runs; did you mean first?"),
+    (["sample", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field in sampler (ald)"),
+    (["sample", "first", "sampler=alb"], "sampler: expected one of ald,"),
+    (["sample", "first", "smapler.eta=1"], "smapler.eta: a trained run can't change it"),
+    (["sample", "first", "sampler=fast"], "run 'first' has no fast sampler yet"),
+    (["sample", "first", "--ckpt", "70"], "run 'first' has no checkpoint of step 70; nearest: 500"),
+    (["sample", "first", "--ckpt", "lastest"], "'lastest' is no step"),
+    (["sample", "first", "--ckpt", "best"], "run 'first' has no best checkpoint"),
+    (["sample", "first", "--n", "0"], "--n must be between 1 and"),
+    (["sample", "first", "--seed", "-1"], "--seed must be between 0 and"),
+    (["sample", "first", "--between", "3", "3"], "--between takes two seeds that differ"),
+    (["sample", "first", "--interpolate", "1"], "--interpolate must be between 2 and"),
+    (["sample", "first", "--steps", "5"], "--steps goes with --between"),
+    (["sample", "first", "--frames", "1"], "--frames must be between 2 and"),
+    (["sample", "first", "--device", "abacus"], "--device 'abacus': expected auto, cpu, cuda, cuda:N or mps"),
+    (["sample", "first", "--mask", "m.png"], "--mask goes with --inpaint, which isn't given"),
+    (["sample", "first", "--inpaint", "p.png"], "--inpaint takes --mask too"),
+    (["sample", "first", "--outpaint", "p.png", "--at", "x"], "--at 'x': expected two whole numbers"),
+    (["sample", "first", "--colorize", "p.png", "--noise", "11"], "--noise must be between 0 and 10, not 11"),
+    (["sample", "first", "--colorize", "p.png", "--interpolate", "3"], "don't go together with --colorize"),
+    (["fid", "frist"], "did you mean first?"),
+    (["fid", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field"),
+    (["fid", "first", "--range", "600:700"], "--range 600:700 holds no checkpoint"),
+    (["fid", "first", "--n", "0"], "--n must be between 1 and"),
+    (["loss", "first", "--range", "70"], "no checkpoint of step 70"),
+    (["likelihood", "first", "--range", "2:1"], "--range 2:1 runs backwards"),
+    (["compare", "first", "--ckpt", "70"], "no checkpoint of step 70"),
+    (["compare", "first", "--evaluations", "6,x"], "expected whole numbers with commas"),
+    (["neighbors", "first", "--ckpt", "70"], "no checkpoint of step 70"),
+    (["neighbors", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field"),
+    (["export", "first", "--out", "out", "--ckpt", "70"], "no checkpoint of step 70"),
+]
+
+
+RUN_ALL = """
+import json, sys
+from typer.testing import CliRunner
+from ncsnx.cli import app
+outcomes = [CliRunner().invoke(app, arguments) for arguments in json.load(sys.stdin)]
+assert "torch" not in sys.modules
+print(json.dumps([[outcome.exit_code, outcome.stdout, outcome.stderr] for outcome in outcomes]))
+"""
+
+
+def test_a_typo_is_refused_before_torch_is_imported(here: Path, without_torch: Path) -> None:
+    """All in one process, whose first import of torch ends it."""
+    run = Run.create(here / "runs", "first", minimal(), {}, None, "f" * 64)
+    (run.checkpoints / "step-00000500").mkdir(parents=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", RUN_ALL],
+        cwd=here,
+        env={"PYTHONPATH": f"{without_torch}:{REPOSITORY}"},
+        input=json.dumps([arguments for arguments, _ in TYPOS]),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    for (arguments, told), (code, out, err) in zip(TYPOS, json.loads(finished.stdout), strict=True):
+        assert told in err, arguments
+        assert code in (1, 2), arguments
+        assert (len(err.splitlines()), out) == (1, ""), arguments
 
 
 def test_the_language_and_the_package_import_no_torch(without_torch: Path) -> None:
