@@ -151,8 +151,11 @@ def max_pool(x: Tensor) -> Tensor:
 
 
 def mean_pool(x: Tensor) -> Tensor:
-    """5×5 mean, stride 1; the zeros outside the image count."""
-    return F.avg_pool2d(x, 5, stride=1, padding=2)
+    """5×5 mean, stride 1; the zeros outside the image count.
+
+    Padded here, since on CUDA the gradient of a pool that pads is silently wrong in channels_last (pytorch #188344).
+    """
+    return F.avg_pool2d(F.pad(x, (2, 2, 2, 2)), 5, stride=1)
 
 
 def resized(x: Tensor, size: Sequence[int]) -> Tensor:
