@@ -34,7 +34,9 @@ Steps = Annotated[
         help="Langevin steps at each level. [3 to 5, by the number of levels]",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of the sample of images, where a set is too large for all pairs.")]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Of dequantization, and of the sample where a set is too large for all pairs.")
+]
 
 
 def plan_command(

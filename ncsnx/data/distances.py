@@ -1,9 +1,10 @@
 """Technique 1 of Song & Ermon 2020 (arXiv 2006.09011, section 3.1): σ_1 is the largest Euclidean distance between two
 training images.
 
-Images count as the network gets them, without flips and dequantization. Small sets are measured whole, in blocks whose
-memory doesn't grow with the number of pairs. In large ones all pairs of a seeded sample are; the images that are
-farthest out are then compared with the rest. That gives a lower bound, which is nearly always the maximum.
+Images count as the network gets them: dequantized, once each, and transformed, but never flipped. Small sets are
+measured whole, in blocks whose memory doesn't grow with the number of pairs. In large ones all pairs of a seeded sample
+are; the images that are farthest out are then compared with the rest. That gives a lower bound, which is nearly always
+the maximum.
 """
 
 import math
@@ -27,6 +28,8 @@ SCANNED_IMAGES = 50_000
 """Images of a larger set that are compared with those farthest out."""
 COST = 5e12
 """Images² times numbers in an image that are worth computing: one to two minutes on two cores."""
+DRAWN_NUMBERS = 2**28
+"""Numbers in images that are worth dequantizing in one pass: about a minute on two cores."""
 TAIL = 0.001
 """Pairs beyond the quantile that is given beside the maximum, which a single outlier can set."""
 CONFIDENCE = 0.95
@@ -36,7 +39,9 @@ _BINS = 2**15
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_IMAGES = 2_048
 _HELD_BYTES = 2**30
-"""Pixels in their stored type that are kept while pairs are measured; beyond it they are read again."""
+"""Images that are kept while pairs are measured, in their stored type or dequantized; beyond it they are made again."""
+_DRAWN_AT_ONCE = 2**20
+"""Numbers that are dequantized at once: their generator takes about a hundred bytes for each."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,17 +65,21 @@ class Distances:
     """The distance that 99.9 % of all pairs don't exceed, to 1e-4 of `bound`; of a sample where not `exact`."""
     quantile_interval: tuple[float, float | None]
     """Holds that of the whole set with 95 % confidence (Hoeffding 1963); no upper end where nothing gives one."""
+    dequantized: bool = False
+    """Whether the images were measured with one draw of their dequantization each."""
     seed: int
-    """Of the sample."""
+    """Of the sample and of the dequantization."""
 
     @property
     def source(self) -> str:
         """Where `largest` comes from, in words."""
+        drawn = "dequantized " if self.dequantized else ""
+        images = f"{self.images:,} {drawn}images"
         if self.exact:
-            return f"largest of {self.images:,} images"
+            return f"largest of {images}" + (f", seed {self.seed}" if self.dequantized else "")
         scanned = "all" if self.scanned == self.images else f"{self.scanned:,}"
         return (
-            f"estimate (a lower bound) from {self.images:,} images: all pairs of {self.compared:,}, and those farthest "
+            f"estimate (a lower bound) from {images}: all pairs of {self.compared:,}, and those farthest "
             f"out against {scanned}, seed {self.seed}"
         )
 
@@ -80,28 +89,31 @@ def measure_distances(
 ) -> Distances:
     """The distances between the images of a training split.
 
-    exact: True measures all pairs, whatever it takes; False takes a sample; None decides by the size. Raises NcsnxError
-    where there are fewer than two images, or where all are equal.
+    exact: True measures all pairs, whatever it takes; False takes a sample; None decides by the size. seed: of the
+    sample and of the dequantization. Raises NcsnxError where there are fewer than two images, or where all are equal.
     """
     work = work or Work()
     images, dimensions = len(dataset), data.channels * data.image_size**2
     if images < 2:
         raise NcsnxError(f"a distance takes two training images, but there is {'one' if images else 'none'}")
-    affordable = math.isqrt(int(COST / dimensions))
+    is_drawn = data.dequantization != "none"
+    affordable, in_a_pass = math.isqrt(int(COST / dimensions)), SCANNED_IMAGES
+    if is_drawn:
+        affordable, in_a_pass = (min(count, DRAWN_NUMBERS // dimensions) for count in (affordable, in_a_pass))
     if exact is None:
         exact = images <= min(EXACT_IMAGES, affordable)
     order = Stream(seed, Purpose.PAIRS).permutation(images, epoch=0)
     compared = torch.arange(images) if exact else order[: max(2, min(SAMPLED_IMAGES, affordable))].sort().values
-    points = _Points(dataset, data, compared, work)
+    points = _Points(dataset, data, compared, seed, work)
     pairs = _all_pairs(points, work)
     if exact:
         found, reach, scanned = pairs.found, points.reach, images
     else:
-        others = order[:SCANNED_IMAGES].sort().values
+        others = order[: max(2, in_a_pass)].sort().values
         found, reach = _scan(points, pairs, others, work)
         scanned = len(others)
     largest = points.distance(*found)
-    if largest == 0:
+    if largest == 0 or not points.differ:  # dequantization would make equal images differ
         raise NcsnxError(f"the {scanned:,} training images that were looked at are all equal: they have no distances")
     bound = reach * (1 + 1e-6) if scanned == images else None  # of float32's rounding, on the safe side
     low, high = (TAIL, TAIL) if exact else tail_interval(TAIL, len(compared) // 2)
@@ -116,6 +128,7 @@ def measure_distances(
         bound=bound,
         quantile=pairs.beyond(TAIL),
         quantile_interval=(pairs.beyond(high), pairs.beyond(low) if low > 0 else bound),
+        dequantized=is_drawn,
         seed=seed,
     )
 
@@ -150,14 +163,18 @@ def _crossing(tail: float, end: float, divergence: float) -> float:
 class _Points:
     """Images as points: float32 rows, less a centre, which takes from the rounding where contrasts are low."""
 
-    def __init__(self, dataset: Dataset, data: Data, compared: Tensor, work: Work) -> None:
+    def __init__(self, dataset: Dataset, data: Data, compared: Tensor, seed: int, work: Work) -> None:
         self.dataset = dataset
         self.compared = compared
         self.work = work
-        plain = attrs.evolve(data, random_flip=False, dequantization="none")
-        self._preprocessing = Preprocessing(plain, dataset.value_range, seed=0)
+        self.differ = False
+        """Whether two of the images that were looked at are different."""
+        self._first = dataset.read(compared[:1]).pixels
+        self._preprocessing = Preprocessing(data, dataset.value_range, seed)
+        self._is_drawn = data.dequantization != "none"
         dimensions = data.channels * data.image_size**2
         self.block = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (4 * dimensions)))
+        self._drawn_at_once = max(1, _DRAWN_AT_ONCE // dimensions)
         self._held: dict[int, Tensor] = {}
         self.centre = torch.zeros(dimensions)
         self.centre = self._flat(compared[: self.block]).mean(dim=0)
@@ -165,24 +182,30 @@ class _Points:
         self.reach = float(self.squares.sqrt().topk(2).values.sum())
 
     def _first_look(self) -> Tensor:
-        """(n,) float64: the squared norms of the compared images, whose pixels are kept where there is room."""
+        """(n,) float64: the squared norms of the compared images, which are kept where there is room.
+
+        Dequantized ones are kept as points, since drawing them takes longer than their distances.
+        """
         squares = []
         with self.work.progress("reading images", total=len(self.compared), unit="images") as advance:
             for start in range(0, len(self.compared), self.block):
                 self.work.check_stop()
                 indices = self.compared[start : start + self.block]
                 pixels = self.dataset.read(indices).pixels
-                if pixels.nbytes * len(self.compared) <= _HELD_BYTES * len(indices):
-                    self._held[start] = pixels
-                squares.append(square_norms(self._prepared(pixels) - self.centre))
+                points = self._prepared(pixels, indices) - self.centre
+                kept = points if self._is_drawn else pixels
+                if kept.nbytes * len(self.compared) <= _HELD_BYTES * len(indices):
+                    self._held[start] = kept
+                squares.append(square_norms(points))
                 advance(len(indices))
         return torch.cat(squares)
 
     def compared_block(self, start: int) -> Tensor:
         """(m, D) float32: the compared images from `start` on."""
-        if start in self._held:
-            return self._prepared(self._held[start]) - self.centre
-        return self._flat(self.compared[start : start + self.block])
+        indices, held = self.compared[start : start + self.block], self._held.get(start)
+        if held is None:
+            return self._flat(indices)
+        return held if self._is_drawn else self._prepared(held, indices) - self.centre
 
     def read(self, indices: Tensor) -> Tensor:
         """(m, D) float32 of any images."""
@@ -190,15 +213,19 @@ class _Points:
 
     def distance(self, first: int, second: int) -> float:
         """Between two images, in float64."""
-        one, other = self._prepared(self.dataset.read(torch.tensor([first, second])).pixels).double()
+        indices = torch.tensor([first, second])
+        one, other = self._prepared(self.dataset.read(indices).pixels, indices).double()
         return float(torch.linalg.vector_norm(one - other))
 
     def _flat(self, indices: Tensor) -> Tensor:
-        return self._prepared(self.dataset.read(indices).pixels) - self.centre
+        return self._prepared(self.dataset.read(indices).pixels, indices) - self.centre
 
-    def _prepared(self, pixels: Tensor) -> Tensor:
-        positions = torch.zeros(len(pixels), dtype=torch.int64)
-        return self._preprocessing.held_out(pixels, positions).flatten(1)
+    def _prepared(self, pixels: Tensor, indices: Tensor) -> Tensor:
+        """(m, D) float32: the network's input. The draws of an image depend on its place in the set alone."""
+        self.differ = self.differ or bool((pixels != self._first).any())
+        size = self._drawn_at_once if self._is_drawn else len(pixels)
+        parts = zip(torch.split(pixels, size), torch.split(indices, size), strict=True)
+        return torch.cat([self._preprocessing.measured(part, places).flatten(1) for part, places in parts])
 
 
 def square_norms(points: Tensor) -> Tensor:

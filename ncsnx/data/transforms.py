@@ -73,6 +73,14 @@ class Preprocessing:
         # step 1 keeps these draws apart from those of the training stream, which has step 0
         return from_unit(self._dequantized(self.unit(pixels), positions, step=1), self.data)
 
+    def measured(self, pixels: Tensor, places: Tensor) -> Tensor:
+        """(B, C, H, W) float32: as held-out images, but dequantized by an image's place in its data set.
+
+        For what is said of a data set as the network gets it, such as its largest distance.
+        """
+        # step 3 keeps these draws apart from those of training, of the held-out loss and of densities
+        return from_unit(self._dequantized(self.unit(pixels), places, step=3), self.data)
+
     def continuous(self, pixels: Tensor, positions: Tensor) -> Tensor:
         """(B, C, H, W) float64 in [0, 1): cropped from the centre and dequantized uniformly, whatever `data` says.
 

@@ -45,7 +45,7 @@ class Choices:
     exact: bool | None = None
     """Whether every pair of images is measured: see `measure_distances`."""
     seed: int = 0
-    """Of the sample of images, where not every pair is measured."""
+    """Of the sample of images, where not every pair is measured, and of their dequantization."""
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.overlap < MOST_OVERLAP:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config.data import CIFAR10, Arrays, Data, Digits
+from ncsnx.config.data import CIFAR10, Arrays, Data, Dequantization, Digits
 from ncsnx.data import Images, InMemory, Preprocessing
 from ncsnx.data import distances as module
 from ncsnx.data.distances import Distances, measure_distances, tail_interval
@@ -31,11 +31,11 @@ def declared(size: int = 6, channels: int = 2, **fields: Any) -> Data:
     return Arrays(path="x.npy", image_size=size, channels=channels, **fields)
 
 
-def brute(data_set: InMemory, data: Data) -> Tensor:
+def brute(data_set: InMemory, data: Data, seed: int = 0) -> Tensor:
     """(n, n) distances in float64, as the network gets the images."""
-    data = attrs.evolve(data, dequantization="none")
     pixels = data_set.images.pixels
-    x = Preprocessing(data, data_set.value_range, 0).held_out(pixels, torch.arange(len(pixels))).double().flatten(1)
+    x = Preprocessing(data, data_set.value_range, seed).measured(pixels, torch.arange(len(pixels)))
+    x = x.double().flatten(1)
     return (x[:, None] - x).square().sum(-1).sqrt()
 
 
@@ -47,7 +47,15 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"transform": "rescaled"}, {"transform": "logit"}, {"dequantization": "uniform", "random_flip": True}],
+    [
+        {},
+        {"transform": "rescaled"},
+        {"transform": "logit"},
+        {"dequantization": "uniform", "random_flip": True},
+        {"dequantization": "gaussian"},
+        {"dequantization": "uniform", "transform": "logit"},
+        {"dequantization": "gaussian", "transform": "logit"},
+    ],
     ids=str,
 )
 @pytest.mark.usefixtures("small_blocks")
@@ -59,7 +67,51 @@ def test_the_largest_of_all_pairs_is_found_in_the_range_of_the_network(fields: d
     assert found.largest == pytest.approx(float(expected.max()), rel=1e-12)
     first, second = (number // 10 for number in found.pair)
     assert expected[first, second] == expected.max()
-    assert found.source == "largest of 100 images"
+    is_drawn = "dequantization" in fields
+    assert found.source == f"largest of 100 {'dequantized images, seed 0' if is_drawn else 'images'}"
+
+
+def test_white_and_black_are_as_far_apart_as_dequantization_brings_them() -> None:
+    """A logit without it is 13.8 at both ends; with it the pixels of 256 levels are u/256 and 1 − u/256."""
+    pixels = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
+    pixels[1] = 255
+    data_set = InMemory(Images(pixels, torch.full((2,), -1), torch.arange(2)), (0, 255))
+    data = declared(size=32, channels=1, transform="logit")
+    assert measure_distances(data_set, data).largest == pytest.approx(32 * 2 * math.log(1e6), rel=1e-3)
+    drawn = measure_distances(data_set, attrs.evolve(data, dequantization="uniform")).largest
+    # A pixel's difference is a + b, two times −ln(u/256) + ln(1 − u/256): mean m = ln 256 + 1 but for the second term,
+    # a part in 500, and variance 1. So its square has the mean 4m² + 2, and about the variance (2·2m)²·2 + 100.
+    mean = math.log(256) + 1
+    squares, spread = 4 * mean**2 + 2, math.sqrt(32 * mean**2 + 100)
+    assert abs(drawn**2 / 1024 - squares) < 5 * spread / 32 + 0.01 * squares
+
+
+DRAWN = {"dequantization": "uniform", "transform": "logit"}
+
+
+def test_a_seed_gives_one_draw_of_the_dequantization() -> None:
+    data_set, data = dataset(60), declared(**DRAWN)
+    for seed in (0, 7):
+        found = measure_distances(data_set, data, seed=seed)
+        assert found == measure_distances(data_set, data, seed=seed)
+        assert found.largest == pytest.approx(float(brute(data_set, data, seed).max()), rel=1e-12)
+    assert measure_distances(data_set, data, seed=1).largest != found.largest
+
+
+def test_images_too_large_to_be_dequantized_whole_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DRAWN_NUMBERS", 99 * 72)
+    found = measure_distances(dataset(100), declared(**DRAWN))
+    assert (found.exact, found.compared, found.scanned) == (False, 99, 99)
+    assert measure_distances(dataset(100), declared(transform="logit")).exact
+    assert measure_distances(dataset(100), declared(**DRAWN), exact=True).exact
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_dequantization_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data_set, data = dataset(100), declared(dequantization="uniform")  # a logarithm may round otherwise in a tail
+    expected = measure_distances(data_set, data)
+    monkeypatch.setattr(module, "_DRAWN_AT_ONCE", 5 * 72)
+    assert measure_distances(data_set, data) == expected
 
 
 def test_rescaling_doubles_every_distance() -> None:
@@ -204,12 +256,13 @@ def test_fewer_than_two_images_have_no_distance(images: int) -> None:
         measure_distances(dataset(images), declared())
 
 
+@pytest.mark.parametrize("dequantization", ["none", "uniform"])
 @pytest.mark.parametrize("exact", [True, False])
-def test_equal_images_are_refused(exact: bool) -> None:
+def test_equal_images_are_refused(exact: bool, dequantization: Dequantization) -> None:
     pixels = torch.full((30, 1, 8, 8), 3, dtype=torch.uint8)
     data_set = InMemory(Images(pixels, torch.zeros(30, dtype=torch.int64), torch.arange(30)), (0, 16))
     with pytest.raises(NcsnxError, match="the 30 training images that were looked at are all equal"):
-        measure_distances(data_set, Digits(), exact=exact)
+        measure_distances(data_set, Digits(dequantization=dequantization), exact=exact)
 
 
 def test_two_images_are_enough() -> None:
@@ -243,8 +296,9 @@ def test_a_stop_ends_it_between_blocks(asked: int, job: str) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_pixels_that_do_not_fit_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    data_set, data = dataset(100), declared()
+@pytest.mark.parametrize("dequantization", ["none", "uniform"])
+def test_images_that_do_not_fit_are_made_again(dequantization: Dequantization, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_set, data = dataset(100), declared(dequantization=dequantization)
     expected = measure_distances(data_set, data)
     monkeypatch.setattr(module, "_HELD_BYTES", 0)
     assert measure_distances(data_set, data) == expected

@@ -133,7 +133,7 @@ def test_the_logit_of_a_gaussian_dequantization_is_finite() -> None:
 @pytest.mark.parametrize("dequantization", DEQUANTIZATIONS)
 def test_images_are_equal_for_any_split_of_a_batch(transform: Transform, dequantization: Dequantization) -> None:
     prepared = preprocessing(random_flip=True, transform=transform, dequantization=dequantization)
-    for prepare in (prepared.training, prepared.held_out):
+    for prepare in (prepared.training, prepared.held_out, prepared.measured):
         whole = prepare(PIXELS, POSITIONS)
         assert whole.dtype == torch.float32
         for size in (1, 3, 7):
@@ -149,6 +149,13 @@ def test_held_out_images_are_never_flipped_and_have_draws_of_their_own() -> None
     assert torch.equal(preprocessing(random_flip=True).held_out(PIXELS, POSITIONS), PIXELS / 255)
     drawn = preprocessing(dequantization="uniform")
     assert not torch.equal(drawn.held_out(PIXELS, POSITIONS), drawn.training(PIXELS, POSITIONS))
+
+
+def test_measured_images_are_dequantized_by_draws_of_their_own() -> None:
+    assert torch.equal(preprocessing(random_flip=True).measured(PIXELS, POSITIONS), PIXELS / 255)
+    drawn = preprocessing(dequantization="uniform")
+    u = Stream(5, Purpose.DEQUANTIZATION).uniform(POSITIONS, (1, 4, 4), step=3)
+    assert float((drawn.measured(PIXELS, POSITIONS) - (PIXELS + u) / 256).abs().max()) < 2**-23
 
 
 LARGE = torch.arange(16 * 3 * 9 * 9).view(16, 3, 9, 9) % 251
