@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ncsnx.data.packed import PackedFile
     from ncsnx.data.scan import Scan
     from ncsnx.data.summary import Summary
+    from ncsnx.data.unread import Unread
     from ncsnx.work import Work
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets, pack, check and get them.")
@@ -150,6 +151,7 @@ def show_command(
         from ncsnx.data.summary import contact_sheet, summarize
         from ncsnx.images import save_png
         from ncsnx.stopping import StopRequest
+        from ncsnx.work import unheard
 
         if out is not None and out.suffix.lower() != ".png":
             raise UsageError(f"--out {out}: the contact sheet is a PNG; give a name that ends in .png")
@@ -165,15 +167,15 @@ def show_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             what = _meant(source, changes, said, data_folder(data), work)
-            splits = _opened(what, work)
+            splits = _opened(what, attrs.evolve(work, info=unheard))  # what isn't read is in the table
             summary = summarize(splits, work, _workers(workers, splits))
-            scan = _scan(what, work)
+            scan, unread = _scan(what, work), _unread(what, work)
             sheet = out or Path(f"{what.name}-sheet.png")
             save_png(sheet, contact_sheet(splits.train if len(splits.train) else splits.held_out, n, seed))
         if json:
-            messages.json(_facts(what, summary, scan, sheet))
+            messages.json(_facts(what, summary, scan, unread, sheet))
         else:
-            _show(messages, what, summary, scan)
+            _show(messages, what, summary, scan, unread)
         messages.info(f"contact sheet: {sheet}")
 
 
@@ -353,13 +355,14 @@ def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
 def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | None":
     """The pictures, where that is what was found."""
     from ncsnx.config.data import Images
-    from ncsnx.data.from_path import holds_pictures
-    from ncsnx.data.image_files import ImageFiles
+    from ncsnx.data.from_path import draft_of_pictures, holds_pictures
+    from ncsnx.data.own_images import picture_files
     from ncsnx.data.places import own_path
 
     if isinstance(found, Path):
-        return ImageFiles.open(found) if holds_pictures(found) else None
-    return ImageFiles.open(own_path(found.data.root, folder, field="root")) if isinstance(found.data, Images) else None
+        return picture_files(draft_of_pictures(found), found) if holds_pictures(found) else None
+    data = found.data
+    return picture_files(data, own_path(data.root, folder, field="root")) if isinstance(data, Images) else None
 
 
 def _check_pictures(files: "ImageFiles", work: "Work") -> str:
@@ -390,22 +393,33 @@ def _listed(names: list[str], separator: str = "; ") -> str:
 def _scan(what: _Meant, work: "Work") -> "Scan | None":
     """What is known of the files of a person's own pictures."""
     from ncsnx.config.data import Images
-    from ncsnx.data.image_files import ImageFiles
+    from ncsnx.data.own_images import picture_files
     from ncsnx.data.places import own_path
     from ncsnx.data.scan import scan_of
 
     if not isinstance(what.data, Images):
         return None
-    return scan_of(ImageFiles.open(own_path(what.data.root, what.folder, field="root")), work)
+    return scan_of(picture_files(what.data, own_path(what.data.root, what.folder, field="root")), work)
 
 
-def _facts(what: _Meant, summary: "Summary", scan: "Scan | None", sheet: Path) -> dict[str, Any]:
+def _unread(what: _Meant, work: "Work") -> "list[Unread]":
+    """What lies beside the pictures of a data set, or in them, and isn't read."""
+    from ncsnx.config.data import Images
+    from ncsnx.data.own_images import unread_by
+
+    return unread_by(what.data, what.folder, work) if isinstance(what.data, Images) else []
+
+
+def _facts(
+    what: _Meant, summary: "Summary", scan: "Scan | None", unread: "list[Unread]", sheet: Path
+) -> dict[str, Any]:
     from ncsnx.config.codec import unstructure
 
     files = None
     if scan is not None:
         files = {"modes": scan.modes, "grey": scan.grey, "smallest": scan.smallest, "largest": scan.largest}
         files["broken"] = len(scan.broken)
+        files["not_read"] = [attrs.asdict(kind) for kind in unread]
     return {
         "name": what.name,
         "data": unstructure(what.data),
@@ -415,7 +429,7 @@ def _facts(what: _Meant, summary: "Summary", scan: "Scan | None", sheet: Path) -
     }
 
 
-def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | None") -> None:
+def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | None", unread: "list[Unread]") -> None:
     from ncsnx.console.tables import Column, table
     from ncsnx.quantities import number
 
@@ -435,4 +449,6 @@ def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | 
         modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
         sizes = [f"{size[0]}×{size[1]}" for size in (scan.smallest, scan.largest) if size is not None]
         rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} without colours"
-    table(messages, [Column("data"), Column(what.name)], [list(row) for row in rows.items()])
+    listed = [list(row) for row in rows.items()]
+    listed += [["" if number else "not read", str(kind)] for number, kind in enumerate(unread)]
+    table(messages, [Column("data"), Column(what.name)], listed)

@@ -146,7 +146,7 @@ class OwnData(Data):
 @variant(Data, "images")
 @attrs.frozen(kw_only=True)
 class Images(OwnData):
-    """A folder or zip of pictures (PNG, JPEG, WebP, TIFF), nested or not: resized by the short side, cropped."""
+    """A folder or zip of pictures (PNG, JPEG, WebP, TIFF, BMP), nested or not: resized by the short side, cropped."""
 
     root: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """The folder or zip. A relative one is looked for in the current folder, then in the data folder."""
@@ -160,6 +160,13 @@ class Images(OwnData):
     """Top folder whose pictures are held out, in place of `held_out`."""
     on_error: Literal["refuse", "skip"] = attrs.field(default="refuse", metadata=OUTSIDE_IDENTITY)
     """What broken files do: 'refuse' the set and name all, or 'skip' them, counted."""
+    # Off by default, as before there were these fields: the fingerprint of a set, which a run is held to, must not
+    # change because its folder also holds such files. That it covers the files read is why the fields needn't be in the
+    # identity.
+    gif: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY)
+    """Read GIFs too: of each the first frame."""
+    heic: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY)
+    """Read HEIC and HEIF too, which takes the extra `heic`."""
 
 
 @variant(Data, "arrays")

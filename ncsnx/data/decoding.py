@@ -1,4 +1,4 @@
-"""From the bytes of a picture to square 8-bit pixels: PNG, JPEG, WebP, TIFF and BMP as people really have them.
+"""From the bytes of a picture to square 8-bit pixels: PNG, JPEG, WebP, TIFF, BMP, GIF and HEIC as people have them.
 
 In order: decoded whole and turned as EXIF says; composited on a background and brought to grey or RGB at full size; the
 short side resized; cropped from the centre. Transparent pixels are composited before the resizing, since the colours
@@ -8,6 +8,7 @@ Pillow's warnings are silenced while it decodes, which is a setting of the whole
 where there is much to do, not in several threads.
 """
 
+import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
@@ -24,10 +25,17 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 """What is decoded, as Pillow names it. Formats that start other programs, such as EPS, aren't among them."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Endings of the names of such pictures, in any case."""
+GIF_SUFFIXES, HEIC_SUFFIXES = (".gif",), (".heic", ".heif", ".hif")
+"""Endings of pictures that a data set reads where its configuration says so. Only under these names are these formats
+decoded: a GIF that is called .png has always counted as broken, and the files of a data set must stay the same."""
+HEIC_EXTRA = "pip install 'ncsnx[heic]'"
+"""What HEIC needs where `decodes_heic` says no."""
 LONGEST = 20
 """Times its width that a picture's length counts: what lies beyond, at both ends, is cut off before resizing."""
 
 _CODEC_NOISE = 2
+_WITH_FRAMES = ("TIFF", "GIF", "PNG", "WEBP", "HEIF")
+_SUBFILE_TYPE, _SMALLER_OR_MASK = 254, 0b101
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
@@ -50,6 +58,11 @@ class BrokenImageError(NcsnxError):
         self.reason = reason
 
 
+def decodes_heic() -> bool:
+    """Whether the extra that decodes HEIC is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
 @contextmanager
 def opened(content: bytes, name: str) -> Iterator[Image.Image]:
     """The picture in `content`, its header read. Whatever goes wrong in the block is a BrokenImageError for `name`."""
@@ -59,22 +72,59 @@ def opened(content: bytes, name: str) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about tags and palettes, which leave the pixels as they are
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            with Image.open(io.BytesIO(content), formats=_formats(name)) as picture:
                 yield picture
     except UnidentifiedImageError as error:
-        raise BrokenImageError(name, f"isn't a picture of a known kind ({', '.join(FORMATS)})") from error
+        raise BrokenImageError(name, f"isn't a picture of a known kind ({', '.join(_formats(name))})") from error
     except BrokenImageError:
         raise
     except Exception as error:  # Pillow raises almost anything for a damaged file
         raise BrokenImageError(name, " ".join(str(error).split()) or type(error).__name__) from error
 
 
+def _formats(name: str) -> tuple[str, ...]:
+    """What a file of this name may hold, as Pillow names it."""
+    ending = name.lower()
+    if ending.endswith(GIF_SUFFIXES):
+        return (*FORMATS, "GIF")
+    if ending.endswith(HEIC_SUFFIXES) and decodes_heic():
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        return (*FORMATS, "HEIF")
+    return FORMATS
+
+
+def further_frames(content: bytes, name: str) -> tuple[str, int]:
+    """(format, pages or frames after the first, which is all that is decoded) of a sound picture.
+
+    The smaller versions of a page that a TIFF may hold, and its masks, aren't counted; nor are the previews in a
+    camera's JPEG. Pages that can't be reached count as not there.
+    """
+    with opened(content, name) as picture:
+        kind = str(picture.format)
+        if kind not in _WITH_FRAMES:
+            return kind, 0
+        count = 0
+        try:
+            frames = int(getattr(picture, "n_frames", 1))
+            for number in range(1, frames):
+                if kind == "TIFF":
+                    picture.seek(number)
+                    if picture.tag_v2.get(_SUBFILE_TYPE, 0) & _SMALLER_OR_MASK:  # type: ignore[attr-defined]
+                        continue
+                count += 1
+        except Exception:  # Pillow raises almost anything for a damaged page, and the first one is sound
+            pass
+        return kind, count
+
+
 def decode(content: bytes, name: str) -> Image.Image:
     """The picture in `content`, decoded whole and turned as its EXIF says, in the mode that it is stored in.
 
-    Of an animation the first frame. Raises BrokenImageError, with `name`, for what is empty, cut off, damaged or no
-    picture, for a decompression bomb (more pixels than Pillow's MAX_IMAGE_PIXELS), and for values that aren't 8-bit or
-    16-bit colours.
+    Of an animation the first frame, of a TIFF the first page. Raises BrokenImageError, with `name`, for what is empty,
+    cut off, damaged or no picture, for a decompression bomb (more pixels than Pillow's MAX_IMAGE_PIXELS), and for
+    values that aren't 8-bit or 16-bit colours.
     """
     with opened(content, name) as picture:
         _check_mode(picture, name)

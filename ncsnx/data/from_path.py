@@ -11,7 +11,9 @@ import attrs
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data import Arrays, Images, OwnData, Packed
 from ncsnx.data.arrays import mark_of, open_array, square_forms, usual_range, values_of
+from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.image_files import ImageFiles
+from ncsnx.data.own_images import picture_files
 from ncsnx.data.packed import PackedFile, is_packed
 from ncsnx.data.places import declared
 from ncsnx.data.scan import Scan, scan_of, sound_files
@@ -45,10 +47,10 @@ class Reading:
 def own_data(path: Path, said: Reading, work: Work) -> OwnData:
     """The data set at `path`, which is there.
 
-    Of pictures, the size is by default that of nine in ten of them, at most 64, and one channel is read where none has
-    a colour. Arrays and packed files aren't resized: of a smaller `image_size` they get a `random_crop`. Raises
-    FieldError for what was said and doesn't go with the data; NcsnxError for what can't be read, and naming every
-    broken picture unless they are to be skipped.
+    Of pictures, the size is by default that of nine in ten of them, at most 64; one channel is read where none has a
+    colour; GIFs and HEIC are read where there are some, HEIC if it can be decoded. Arrays and packed files aren't
+    resized: of a smaller `image_size` they get a `random_crop`. Raises FieldError for what was said and doesn't go with
+    the data; NcsnxError for what can't be read, and naming every broken picture unless they are to be skipped.
     """
     if holds_pictures(path):
         return _pictures(path, said, work)
@@ -109,7 +111,8 @@ def _within(stored: int, said: Reading) -> tuple[int, int | None]:
 
 def _pictures(path: Path, said: Reading, work: Work) -> Images:
     _expect(said, Images, "pictures")
-    files = ImageFiles.open(path)
+    data = draft_of_pictures(path)
+    files = picture_files(data, path)
     scan = scan_of(files, work)
     quiet = attrs.evolve(work, warning=unheard)  # those that are skipped are told of when the set is opened
     sound_files(files, scan, said.on_error or "refuse", quiet)
@@ -117,7 +120,26 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     if not scan.broken:
         fields.pop("on_error", None)
     fields.setdefault("image_size", min(LARGEST_UNASKED, _usual_side(scan)))
-    return Images(root=declared(path), **fields)
+    return attrs.evolve(data, **fields)
+
+
+def draft_of_pictures(path: Path) -> Images:
+    """The data set of a folder or zip that reads every format in it that can be decoded here.
+
+    Its size is a placeholder. Raises NcsnxError for what `ImageFiles` refuses, and where all is HEIC and can't be
+    decoded.
+    """
+    root = declared(path)
+    names = [name.lower() for name in ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names]
+    heic = sum(name.endswith(HEIC_SUFFIXES) for name in names)
+    if heic == len(names) and not decodes_heic():
+        raise NcsnxError(f"{path}: all of its {heic:,} pictures are HEIC, which needs an extra: {HEIC_EXTRA}")
+    return Images(
+        root=root,
+        image_size=LARGEST_UNASKED,
+        gif=any(name.endswith(GIF_SUFFIXES) for name in names),
+        heic=heic > 0 and decodes_heic(),
+    )
 
 
 def _usual_side(scan: Scan) -> int:

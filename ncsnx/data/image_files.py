@@ -51,22 +51,25 @@ class ImageFiles:
     root: Path
     names: tuple[str, ...]
     """Paths below the root, with '/' between folders, sorted so that what a folder holds stays together."""
+    others: tuple[str, ...]
+    """Files that aren't read, by their suffixes, sorted; hidden ones aren't among them."""
     _source: _Source
 
     @classmethod
-    def open(cls, path: Path) -> "ImageFiles":
+    def open(cls, path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> "ImageFiles":
         """Finds the pictures by their suffixes, in any case; hidden files and folders and __MACOSX are passed over.
 
         Raises NcsnxError where there is none, and for a folder or zip that can't be read or holds what is refused.
         """
         try:
-            source, found = _source(path)
+            source, found = _source(path, suffixes)
         except OSError as error:
             raise NcsnxError(f"{error.filename or path}: can't be read: {error.strerror or error}") from error
-        names = sorted(filter(_is_picture, found), key=lambda name: name.split("/"))
+        ordered = sorted(found, key=lambda name: name.split("/"))
+        names = tuple(name for name in ordered if _is_picture(name, suffixes))
         if not names:
-            raise NcsnxError(_nothing(path, found))
-        return cls(path, tuple(names), source)
+            raise NcsnxError(_nothing(path, found, suffixes))
+        return cls(path, names, tuple(name for name in ordered if not _is_picture(name, suffixes)), source)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,7 +84,8 @@ class ImageFiles:
     def without(self, names: Collection[str]) -> "ImageFiles":
         """The same pictures but those."""
         left_out = frozenset(names)
-        return ImageFiles(self.root, tuple(name for name in self.names if name not in left_out), self._source)
+        rest = tuple(name for name in self.names if name not in left_out)
+        return ImageFiles(self.root, rest, self.others, self._source)
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -169,20 +173,20 @@ class _Zip:
         self._opened = None
 
 
-def _source(path: Path) -> tuple[_Source, list[str]]:
+def _source(path: Path, suffixes: tuple[str, ...]) -> tuple[_Source, list[str]]:
     """What reads the files of a folder or a zip, and the names of all that aren't hidden."""
     if path.is_dir():
-        return _in_folder(path)
+        return _in_folder(path, suffixes)
     if not path.exists():
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             found = "a zip that is cut off; get it again" if file.read(2) == b"PK" else "a file that is neither"
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found {found}")
-    return _in_zip(path)
+    return _in_zip(path, suffixes)
 
 
-def _in_folder(root: Path) -> tuple[_Folder, list[str]]:
+def _in_folder(root: Path, suffixes: tuple[str, ...]) -> tuple[_Folder, list[str]]:
     """Folders that are really there come first, then what links lead to, so that it is the link that is refused."""
     seen: set[tuple[int, int]] = set()
     links: list[str] = []
@@ -197,7 +201,7 @@ def _in_folder(root: Path) -> tuple[_Folder, list[str]]:
     for name, is_file in found:
         if not _is_text(name):
             refused[ascii(name)] = "rename it: its name isn't UTF-8"
-        elif not is_file and _is_picture(name):
+        elif not is_file and _is_picture(name, suffixes):
             refused[name] = "isn't a file"
     _refuse(root, refused)
     return _Folder(root), [name for name, _ in found]
@@ -232,7 +236,7 @@ def _place(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _in_zip(path: Path) -> tuple[_Zip, list[str]]:
+def _in_zip(path: Path, suffixes: tuple[str, ...]) -> tuple[_Zip, list[str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             listed = archive.infolist()
@@ -248,7 +252,8 @@ def _in_zip(path: Path) -> tuple[_Zip, list[str]]:
             name = PurePosixPath(stored).as_posix()
             if info.is_dir() or any(_is_hidden(part) for part in name.split("/")):
                 continue
-            reason = "is there twice" if name in members else _unreadable(info) if _is_picture(name) else None
+            is_picture = _is_picture(name, suffixes)
+            reason = "is there twice" if name in members else _unreadable(info) if is_picture else None
             members[name] = _Member(info.filename, info.file_size, info.CRC)
         if reason is not None:
             refused[stored if stored.isprintable() else ascii(stored)] = reason
@@ -285,15 +290,15 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
+def _is_picture(name: str, suffixes: tuple[str, ...]) -> bool:
+    return name.lower().endswith(suffixes)
 
 
-def _nothing(root: Path, others: Collection[str]) -> str:
+def _nothing(root: Path, others: Collection[str], suffixes: tuple[str, ...]) -> str:
     counts = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
     found = ", ".join(f"{count:,} with {suffix}" for suffix, count in counts.most_common(5))
     return (
-        f"{root}: expected images ({', '.join(SUFFIXES)}) in it or in folders below it, found "
+        f"{root}: expected images ({', '.join(suffixes)}) in it or in folders below it, found "
         f"{f'only other files ({found})' if found else 'none'}"
     )
 

@@ -19,12 +19,22 @@ from torch import Tensor
 
 from ncsnx.config.data import Images as OwnImages
 from ncsnx.data.dataset import NO_LABEL, Images
-from ncsnx.data.decoding import BrokenImageError, colour, square
+from ncsnx.data.decoding import (
+    GIF_SUFFIXES,
+    HEIC_EXTRA,
+    HEIC_SUFFIXES,
+    SUFFIXES,
+    BrokenImageError,
+    colour,
+    decodes_heic,
+    square,
+)
 from ncsnx.data.hashed_split import held_out_by_hash
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import own_path
 from ncsnx.data.scan import scan_of, sound_files
 from ncsnx.data.splits import Splits
+from ncsnx.data.unread import Unread, listed, unread_in
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 
@@ -74,8 +84,10 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     broken ones too. Raises DataMissingError where nothing is there, NcsnxError for broken pictures (unless they are to
     be skipped) and where no picture would be left to train on.
     """
-    files = ImageFiles.open(own_path(data.root, folder, field="root"))
+    files = picture_files(data, own_path(data.root, folder, field="root"))
     scan = scan_of(files, work)
+    if unread := unread_in(files.others, scan):
+        work.info(f"{files.root} holds more than is read:\n{listed(unread)}")
     sound = sound_files(files, scan, data.on_error, work)
     if smaller := scan.smaller_than(data.stored_size):
         work.warning(f"{smaller:,} of the pictures are smaller than {data.stored_size} pixels and are enlarged")
@@ -93,6 +105,30 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
         return PictureFiles(sound, data, names, labels[chosen], ids[chosen])
 
     return Splits(split(~held_out), split(held_out), sound.fingerprint)
+
+
+def picture_files(data: OwnImages, path: Path) -> ImageFiles:
+    """The files that a data set reads of the folder or zip at `path`.
+
+    Raises NcsnxError for what `ImageFiles` refuses, and where HEIC is to be read and can't be: which files a set has
+    must not depend on what is installed.
+    """
+    wanted = (*SUFFIXES, *(GIF_SUFFIXES if data.gif else ()), *(HEIC_SUFFIXES if data.heic else ()))
+    files = ImageFiles.open(path, wanted)
+    count = sum(name.lower().endswith(HEIC_SUFFIXES) for name in files.names)
+    if count and not decodes_heic():
+        raise NcsnxError(
+            f"{files.root}: HEIC ({count:,} of {len(files):,} pictures) needs an extra that isn't installed.\n"
+            f"install it:         {HEIC_EXTRA}\n"
+            "or leave them out:  data.heic=false"
+        )
+    return files
+
+
+def unread_by(data: OwnImages, folder: Path, work: Work) -> list[Unread]:
+    """What a data set's folder or zip holds that isn't read. folder: the data folder."""
+    files = picture_files(data, own_path(data.root, folder, field="root"))
+    return unread_in(files.others, scan_of(files, work))
 
 
 def _held_out(data: OwnImages, files: ImageFiles) -> Tensor:

@@ -14,7 +14,7 @@ import attrs
 import PIL
 
 from ncsnx.data import findings
-from ncsnx.data.decoding import BrokenImageError, decode, is_grey
+from ncsnx.data.decoding import BrokenImageError, decode, further_frames, is_grey
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
@@ -25,6 +25,8 @@ FOLDER, LIST = "scans", "broken.txt"
 MOST_NAMED = 20
 """Broken files that an error names; the list in the cache has all."""
 
+_VERSION = 2
+"""Rises when a scan finds out more than it did: what the cache keeps of earlier ones is then looked for again."""
 _PIECE = 32  # pictures that a process looks at in one go
 _ALONE_BYTES = 32 * 2**20  # what one process decodes in the time that others need to start
 _MOST_PROCESSES = 8
@@ -46,6 +48,9 @@ class Scan:
     """(width, height) with the fewest pixels; None where no picture is sound."""
     largest: tuple[int, int] | None
     """(width, height) with the most pixels."""
+    further: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    """Format, as Pillow names it → sound files with pages or frames after the first, and how many such pages there
+    are: of each file the first alone is an image of the set."""
 
     @property
     def sound(self) -> int:
@@ -76,12 +81,13 @@ def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
     record = findings.found(scan_folder(files), find, f"the first look at {files.root}", work, still_true, anew=anew)
     smallest, largest = (tuple(record[name]) if record[name] else None for name in ("smallest", "largest"))
     short_sides = dict(record["short_sides"])
-    return Scan(**record | {"short_sides": short_sides, "smallest": smallest, "largest": largest})
+    further = {kind: (files_of_it, pages) for kind, (files_of_it, pages) in record["further"].items()}
+    return Scan(**record | {"short_sides": short_sides, "smallest": smallest, "largest": largest, "further": further})
 
 
 def scan_folder(files: ImageFiles) -> Path:
     """Where the cache keeps what was found in these pictures by this version of Pillow."""
-    return findings.place_of(FOLDER, {"pillow": PIL.__version__, "files": files.fingerprint})
+    return findings.place_of(FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
 
 
 def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip"], work: Work) -> ImageFiles:
@@ -116,17 +122,21 @@ class _Look:
     mode: str = ""
     grey: bool = False
     size: tuple[int, int] = (0, 0)
+    kind: str = ""
+    further: int = 0
 
 
 def _look(files: ImageFiles, names: Sequence[str]) -> list[_Look]:
     looks = []
     for name in names:
         try:
-            picture = decode(files.read(name), name)
+            content = files.read(name)
+            picture = decode(content, name)
+            kind, further = further_frames(content, name)
         except BrokenImageError as error:
             looks.append(_Look(name, error.reason))
         else:
-            looks.append(_Look(name, None, picture.mode, is_grey(picture), picture.size))
+            looks.append(_Look(name, None, picture.mode, is_grey(picture), picture.size, kind, further))
     return looks
 
 
@@ -140,6 +150,10 @@ def _scan(files: ImageFiles, work: Work) -> Scan:
             advance(len(piece))
     sound = [look for look in looks if look.reason is None]
     sizes = sorted((look.size for look in sound), key=lambda size: (size[0] * size[1], size))
+    files_with_more = Counter(look.kind for look in sound if look.further)
+    more: Counter[str] = Counter()
+    for look in sound:
+        more[look.kind] += look.further
     return Scan(
         broken={look.name: look.reason for look in looks if look.reason is not None},
         modes=dict(sorted(Counter(look.mode for look in sound).items())),
@@ -147,6 +161,7 @@ def _scan(files: ImageFiles, work: Work) -> Scan:
         short_sides=dict(sorted(Counter(min(size) for size in sizes).items())),
         smallest=sizes[0] if sizes else None,
         largest=sizes[-1] if sizes else None,
+        further={kind: (count, more[kind]) for kind, count in sorted(files_with_more.items())},
     )
 
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.data import Data
+from ncsnx.config.data import Data, Images
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.distances import Distances, measure_distances
-from ncsnx.data.own_images import PictureFiles
+from ncsnx.data.own_images import PictureFiles, unread_by
+from ncsnx.data.unread import Unread
 from ncsnx.errors import UsageError
 from ncsnx.noise.plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
@@ -32,6 +33,8 @@ class Measured:
     """Of the two images that are farthest apart."""
     held_out: int
     """Images that are held out."""
+    unread: tuple[Unread, ...] = ()
+    """What lies beside the pictures of a folder or zip, or in them, and isn't read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -120,7 +123,8 @@ def measure(data: Data, folder: Path, *, seed: int, exact: bool | None, work: Wo
     splits = open_data(data, folder, work)
     distances = measure_distances(splits.train, data, seed=seed, exact=exact, work=work)
     first, second = (name_of(splits.train, number) for number in distances.pair)
-    return Measured(distances=distances, names=(first, second), held_out=len(splits.held_out))
+    unread = tuple(unread_by(data, folder, work)) if isinstance(data, Images) else ()
+    return Measured(distances=distances, names=(first, second), held_out=len(splits.held_out), unread=unread)
 
 
 def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -> Survey:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ncsnx.config import Adam, Arrays, Experiment, OwnData, Packed
 from ncsnx.config.data import Images
+from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.proposal import EPOCHS, SMALL_SET, network_for
 from ncsnx.planning.survey import Measured, Survey
 
@@ -68,9 +69,14 @@ def comment(text: str) -> list[str]:
     return lines
 
 
+def shown_text(text: str) -> str:
+    """Text as a comment holds it: printable."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def shown(name: str) -> str:
     """A file's name as a comment holds it: printable, without spaces at which it could be wrapped, and not too long."""
-    printable = "".join(character if character.isprintable() else "�" for character in name)
+    printable = shown_text(name)
     return printable if len(printable) <= _LONGEST_NAME else f"…{printable[1 - _LONGEST_NAME :]}"
 
 
@@ -96,7 +102,11 @@ def _data(experiment: Experiment, measured: Measured) -> list[str]:
     if distances.images < SMALL_SET:
         text += " So few can be memorised: watch the held-out loss (`ncsnx loss`), and take an earlier checkpoint."
     text += " random_flip=True doubles them, where mirror images are as good."
-    return [*comment(text), f"data={type(data).__name__}(", *("    " + line for line in _fields(data)), "),"]
+    lines = comment(text)
+    if measured.unread:
+        lines += comment("Not read, of what lies in the folder or zip:")
+        lines += [line for kind in measured.unread for line in comment(f"- {shown_text(str(kind))}")]
+    return [*lines, f"data={type(data).__name__}(", *("    " + line for line in _fields(data)), "),"]
 
 
 def _fields(data: OwnData) -> list[str]:
@@ -118,6 +128,10 @@ def _fields(data: OwnData) -> list[str]:
             f"low={data.low!r},",
             f"high={data.high!r},",
         ]
+    if isinstance(data, Images) and data.gif:
+        lines += [*comment("Of each GIF the first frame is an image."), "gif=True,"]
+    if isinstance(data, Images) and data.heic:
+        lines += [*comment(f"Takes an extra: {HEIC_EXTRA}"), "heic=True,"]
     if isinstance(data, Images) and data.on_error == "skip":
         lines += [
             *comment("Some files can't be read; they are left out, and counted at every start."),

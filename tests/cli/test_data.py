@@ -302,7 +302,19 @@ def test_a_folder_is_shown_with_its_original_sizes(place: Path) -> None:
         "smallest": [24, 20],
         "largest": [35, 31],
         "broken": 0,
+        "not_read": [],
     }
+
+
+def test_what_is_not_read_of_a_folder_is_shown_with_the_reason(place: Path) -> None:
+    (place / "pics" / "logo.svg").write_bytes(b"<svg/>")
+    (place / "pics" / "more.zip").write_bytes(b"PK")
+    rows = [line.split("  ") for line in run("data", "show", "pics").out.splitlines()]
+    assert ["not read", "1 .svg: not a raster image; export it as PNG"] in [[row[0], row[-1].strip()] for row in rows]
+    assert facts("show", "pics")["files"]["not_read"] == [
+        {"count": 1, "kind": ".svg", "reason": "not a raster image; export it as PNG"},
+        {"count": 1, "kind": ".zip", "reason": "an archive, not opened; unpack it"},
+    ]
 
 
 def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: Path) -> None:

@@ -208,6 +208,23 @@ def test_broken_pictures_are_all_named_and_nothing_is_declared(here: Path) -> No
     assert data.on_error == "skip"
 
 
+def test_what_is_not_read_is_said_and_written_down(here: Path) -> None:
+    write_pictures(here / "photos", 12)
+    Image.new("P", (12, 12)).save(here / "photos" / "a.gif")
+    (here / "photos" / "logo.svg").write_bytes(b"<svg/>")
+    (here / "photos" / "more.zip").write_bytes(b"PK")
+    outcome = new("photos", "--from", "photos")
+    assert outcome.code == 0, outcome.err
+    text = (here / "experiments" / "photos.py").read_text()
+    for line in ("1 .svg: not a raster image; export it as PNG", "1 .zip: an archive, not opened; unpack it"):
+        assert outcome.err.count(line) == 1
+        assert f"# - {line}\n" in text
+    data = resolve("photos").experiment.data
+    assert isinstance(data, Images)
+    assert (data.gif, data.heic) == (True, False)
+    assert "1 .svg: not a raster image" in run("data", "show", "photos").out
+
+
 # --------------------------------------------------------------------------------------------- what is refused
 
 

@@ -186,6 +186,22 @@ def every_variant() -> dict[str, Experiment]:
             sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
             steps=10_000,
         ),
+        "formats": Experiment(
+            name="formats",
+            data=Images(
+                root="photographs",
+                image_size=64,
+                random_crop=72,
+                channels=1,
+                background="#102030",
+                gif=True,
+                heic=True,
+            ),
+            schedule=Geometric(sigma_max=30.0, levels=200),
+            model=NCSNv2(),
+            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
+            steps=10_000,
+        ),
         "arrays": Experiment(
             name="arrays",
             data=Arrays(

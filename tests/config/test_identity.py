@@ -42,6 +42,8 @@ OUTSIDE = {
     "data.root",
     "data.path",
     "data.on_error",
+    "data.gif",
+    "data.heic",
     "sampler",
 }
 

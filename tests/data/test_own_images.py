@@ -1,12 +1,14 @@
 """A person's own pictures as a data set."""
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ncsnx.config.data import Images
 from ncsnx.data import DataMissingError, Splits, TrainingBatches
@@ -216,3 +218,59 @@ def test_a_path_is_looked_for_in_the_current_folder_then_in_the_data_folder(
     assert own_path(str(tmp_path / "data"), tmp_path / "nowhere") == tmp_path / "data"
     with pytest.raises(DataMissingError, match=r"isn't at /nowhere/x: .*data\.path=FILE"):
         own_path("/nowhere/x", tmp_path)
+
+
+def test_a_set_without_the_new_formats_has_the_files_and_the_fingerprint_that_it_always_had(tmp_path: Path) -> None:
+    mixed(tmp_path / "x", 12)
+    before = opened(tmp_path / "x")
+    assert before.fingerprint == opened(tmp_path / "x", gif=True, heic=True).fingerprint
+    save(tmp_path / "x" / "a" / "0" / "000a.gif", mode="P")
+    (tmp_path / "x" / "photo.heic").write_bytes(b"whatever it holds")
+    watcher = Watcher()
+    after = opened(tmp_path / "x", watcher.work)
+    assert (after.fingerprint, names(after)) == (before.fingerprint, names(before))
+    assert ".gif: data.gif=true reads" in "".join(watcher.infos)
+    assert opened(tmp_path / "x", gif=True).fingerprint != before.fingerprint
+
+
+def test_of_a_gif_the_first_frame_is_read(tmp_path: Path) -> None:
+    shades = [Image.new("P", (6, 6)) for _ in range(3)]
+    for shade, frame in enumerate(shades):
+        frame.putpalette([60 + 60 * shade] * 3)
+    for name in ("one.gif", "two.GIF"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        shades[0].save(tmp_path / "x" / name, format="GIF", save_all=True, append_images=shades[1:])
+    splits = opened(tmp_path / "x", gif=True)
+    for split in pictures(splits):
+        assert (split.read(torch.arange(1)).pixels == 60).all()
+
+
+def test_a_gif_under_the_name_of_a_png_stays_broken(tmp_path: Path) -> None:
+    save(tmp_path / "x" / "a.png")
+    save(tmp_path / "x" / "b.gif").rename(tmp_path / "x" / "b.png")
+    with pytest.raises(NcsnxError, match=r"1 of 2 pictures can't be used: b\.png: isn't a picture of a known kind"):
+        opened(tmp_path / "x", gif=True)
+
+
+def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="the extra heic isn't installed")
+    heif.register_heif_opener()
+    for name in ("one.heic", "two.HEIF"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48), (200, 40, 90)).save(tmp_path / "x" / name, format="HEIF", quality=95)
+    for split in pictures(opened(tmp_path / "x", heic=True)):
+        pixels = split.read(torch.arange(1)).pixels[0].int()
+        # lossy, and through YCbCr of 8 bits: a few grey levels
+        assert (pixels - torch.tensor([200, 40, 90])[:, None, None]).abs().max() <= 6
+
+
+def test_heic_that_cannot_be_decoded_is_refused_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it isn't installed
+    save(tmp_path / "x" / "a.png")
+    (tmp_path / "x" / "b.heic").write_bytes(b"?")
+    with pytest.raises(NcsnxError, match=r"HEIC \(1 of 2 pictures\) needs an extra") as error:
+        opened(tmp_path / "x", heic=True)
+    assert "pip install 'ncsnx[heic]'" in str(error.value)
+    assert "data.heic=false" in str(error.value)

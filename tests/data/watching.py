@@ -10,16 +10,19 @@ from ncsnx.work import Advance, Work
 
 @attrs.define
 class Watcher:
-    """Keeps progress and warnings."""
+    """Keeps progress, warnings and other messages."""
 
     warnings: list[str] = attrs.Factory(list)
+    infos: list[str] = attrs.Factory(list)
     jobs: list[tuple[str, int]] = attrs.Factory(list)
     """(name, units done) of each job."""
     check_stop: Callable[[], None] = lambda: None
 
     @property
     def work(self) -> Work:
-        return Work(progress=self._progress, warning=self.warnings.append, check_stop=self.check_stop)
+        return Work(
+            progress=self._progress, info=self.infos.append, warning=self.warnings.append, check_stop=self.check_stop
+        )
 
     @contextmanager
     def _progress(self, name: str, *, total: int, unit: str = "") -> Iterator[Advance]:

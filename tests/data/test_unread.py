@@ -1,0 +1,106 @@
+"""What isn't read of a folder or zip, and why."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from ncsnx.config.data import Images
+from ncsnx.data.decoding import decode, further_frames
+from ncsnx.data.own_images import unread_by
+from ncsnx.work import Work
+from tests.data.pictures import save, zip_of, zipped
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+
+
+def frames(count: int, kind: str, **options: object) -> bytes:
+    """A picture of so many frames or pages."""
+    noise = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    first, *others = map(Image.fromarray, noise)
+    stream = io.BytesIO()
+    first.save(stream, format=kind, save_all=True, append_images=others, **options)
+    return stream.getvalue()
+
+
+def unread(root: Path, **fields: bool) -> list[str]:
+    data = Images(root=str(root), image_size=4, gif=fields.get("gif", False), heic=fields.get("heic", False))
+    return [str(kind) for kind in unread_by(data, root.parent / "data", Work())]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_everything_that_is_not_read_is_told_by_kind_and_number_with_the_reason(
+    tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it isn't installed
+    root = tmp_path / "x"
+    save(root / "a.png")
+    (root / "stack.tif").write_bytes(frames(5, "TIFF"))
+    (root / "two.tif").write_bytes(frames(2, "TIFF"))
+    (root / "sub").mkdir()
+    for name in ("a.svg", "sub/b.SVG", "c.heic", "d.gif", "labels.csv", "e.avif", "film.mp4", "photo.jfif", "LICENSE"):
+        (root / name).write_bytes(b"?")
+    zipped(root / "inner.zip", {"z.png": b"?"})
+    assert unread(zip_of(tmp_path / "x.zip", root) if packed else root) == [
+        "2 .svg: not a raster image; export it as PNG",
+        "1 .avif: a format that isn't read; convert it to PNG",
+        "1 .gif: data.gif=true reads the first frame of each",
+        "1 .heic: needs pip install 'ncsnx[heic]', then data.heic=true",
+        "1 .jfif: a JPEG under another name; rename it to .jpg",
+        "1 .mp4: a film; save its frames as PNG",
+        "1 .zip: an archive, not opened; unpack it",
+        "1 file without a suffix: not a picture",
+        "1 .csv: not a picture",
+        "5 further pages of 2 TIFFs: the first page of a file is its image; save the others as files of their own",
+    ]
+
+
+def test_what_systems_leave_in_every_folder_needs_no_line(tmp_path: Path) -> None:
+    save(tmp_path / "x" / "a.png")
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", "__MACOSX/b.svg", ".git/c.svg"):
+        (tmp_path / "x" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "x" / name).write_bytes(b"?")
+    assert unread(tmp_path / "x") == []
+    assert unread(zip_of(tmp_path / "x.zip", tmp_path / "x")) == []
+
+
+def test_kinds_without_end_are_summed_up(tmp_path: Path) -> None:
+    save(tmp_path / "x" / "a.png")
+    for number in range(30):
+        (tmp_path / "x" / f"a.{number:02d}\n{'y' * 100}").write_bytes(b"?")
+    found = unread(tmp_path / "x")
+    assert len(found) == 11
+    assert found[-1] == "20 files of other kinds: not read"
+    assert all(line.isprintable() and len(line) < 80 for line in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "count"), [("TIFF", "x.tiff", 3), ("GIF", "x.gif", 3), ("PNG", "x.png", 3), ("WEBP", "x.webp", 3)]
+)
+def test_pages_and_frames_after_the_first_are_counted(kind: str, name: str, count: int) -> None:
+    assert further_frames(frames(count + 1, kind), name) == (kind, count)
+    assert further_frames(frames(1, kind), name) == (kind, 0)
+
+
+def test_smaller_versions_and_masks_in_a_tiff_are_no_further_pages() -> None:
+    stream = io.BytesIO()
+    pages = [Image.new("L", (size, size), size) for size in (32, 16, 8, 32)]
+    with TiffImagePlugin.AppendingTiffWriter(stream, True) as writer:
+        for page, kind in zip(pages, (0, 1, 4, 2), strict=True):
+            page.save(writer, format="TIFF", tiffinfo={254: kind})
+            writer.newFrame()
+    assert further_frames(stream.getvalue(), "x.tif") == ("TIFF", 1)
+
+
+def test_a_damaged_page_leaves_the_first_as_it_is() -> None:
+    whole = frames(3, "TIFF")
+    kind, count = further_frames(whole[: len(whole) // 2], "x.tif")
+    assert kind == "TIFF"
+    assert count < 2
+    assert decode(whole[: len(whole) // 2], "x.tif").size == (8, 8)
