@@ -14,8 +14,10 @@ from torch import Tensor
 from ncsnx.runs.atomic import write_bytes
 from ncsnx.sample_request import require_mp4
 
-CELL_PIXELS = 32
-"""A grid enlarges smaller images to at least this side, so that 8×8 digits can be seen."""
+CELL_PIXELS = 64
+"""Pictures of several images enlarge smaller ones to at least this side, so that 8×8 digits can be seen."""
+MOST_PIXELS = 8_192
+"""No enlargement makes a picture wider or higher than this."""
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -26,17 +28,23 @@ def to_uint8(images: Tensor) -> Tensor:
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def enlargement(height: int, width: int, *, rows: int = 1, columns: int = 1) -> int:
+    """The whole factor by which images are enlarged in a picture that shows rows and columns of them."""
+    wanted = math.ceil(CELL_PIXELS / min(height, width))
+    return max(1, min(wanted, MOST_PIXELS // max(height * rows, width * columns)))
+
+
 def grid(images: Tensor, columns: int, *, padding: int = 2, scale: int | None = None) -> Tensor:
     """(N, C, H, W) uint8 → one white-ruled picture (C, H', W'), row by row.
 
-    padding: pixels between and around the cells. scale: whole factor by which each pixel is enlarged; by
-    default the least that makes a cell CELL_PIXELS high and wide. Raises ValueError for no image.
+    padding: pixels between and around the cells. scale: whole factor by which each pixel is enlarged; by default that
+    of `enlargement`. Raises ValueError for no image.
     """
     n, channels, height, width = images.shape
     if n == 0 or columns < 1:
         raise ValueError(f"a grid needs an image and a column, not {n} images in {columns} columns")
-    factor = scale or math.ceil(CELL_PIXELS / min(height, width))
     rows = math.ceil(n / columns)
+    factor = scale or enlargement(height, width, rows=rows, columns=columns)
     cell = (height * factor + padding, width * factor + padding)
     cells = images.new_full((rows * columns, channels, *cell), 255)
     cells[:n, :, padding:, padding:] = images.repeat_interleave(factor, -2).repeat_interleave(factor, -1)

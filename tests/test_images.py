@@ -5,9 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from ncsnx.images import grid, picture, save_film, save_png, square_columns, to_uint8
+from ncsnx.images import (
+    CELL_PIXELS,
+    MOST_PIXELS,
+    enlargement,
+    grid,
+    picture,
+    save_film,
+    save_png,
+    square_columns,
+    to_uint8,
+)
 
 
 def test_eight_bit_values_are_clamped_and_rounded_to_the_nearest() -> None:
@@ -33,11 +45,24 @@ def test_a_grid_lays_images_out_row_by_row_between_white_rules() -> None:
 def test_small_images_are_enlarged_by_a_whole_factor_until_they_can_be_seen() -> None:
     image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
     table = grid(image, 1, padding=0)
-    assert table.shape == (1, 32, 32)
-    assert torch.equal(table[:, ::4, ::4], image[0])
-    assert torch.equal(table[:, 3::4, 3::4], image[0])
-    assert grid(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), 1, padding=0).shape == (1, 32, 32)
+    assert table.shape == (1, 64, 64)
+    assert torch.equal(table[:, ::8, ::8], image[0])
+    assert torch.equal(table[:, 7::8, 7::8], image[0])
+    assert grid(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), 1, padding=0).shape == (1, 84, 84)
+    assert grid(torch.zeros(1, 1, 64, 64, dtype=torch.uint8), 1, padding=0).shape == (1, 64, 64)
     assert grid(image, 1, padding=0, scale=1).shape == (1, 8, 8)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 50), st.integers(1, 1_000))
+def test_an_enlargement_is_the_least_that_shows_an_image_unless_the_picture_grows_too_large(
+    height: int, width: int, rows: int, columns: int
+) -> None:
+    factor = enlargement(height, width, rows=rows, columns=columns)
+    largest = max(height * rows, width * columns)
+    assert factor >= 1
+    assert factor == 1 or (factor - 1) * min(height, width) < CELL_PIXELS, "no larger than need be"
+    assert factor == 1 or factor * largest <= MOST_PIXELS
+    assert factor * min(height, width) >= CELL_PIXELS or (factor + 1) * largest > MOST_PIXELS
 
 
 def test_a_grid_of_nothing_is_refused() -> None:

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from ncsnx.evaluation import plots
 from ncsnx.evaluation.memorising import NEAR
-from ncsnx.images import picture
+from ncsnx.images import enlargement, picture
 from ncsnx.runs.atomic import write_bytes
 
-_CELL_PIXELS = 48
-"""Smaller images are enlarged to at least this side, so that a distance has room below."""
 _GAP, _TEXT_PIXELS, _FONT_PIXELS = 4, 14, 11
 _ROWS_OF_A_PANEL = 8
 """More are shown in two panels side by side."""
@@ -67,9 +65,9 @@ def draw_grid(path: Path, rows: Iterable[GridRow]) -> None:
 
 def _panel(rows: Sequence[GridRow]) -> Image.Image:
     first = picture(rows[0].sample)
-    factor = max(1, math.ceil(_CELL_PIXELS / min(first.size)))
-    width, height = first.width * factor + _GAP, first.height * factor + _TEXT_PIXELS + _GAP
     columns = 1 + sum(len(group) for group in rows[0].neighbors.values())
+    factor = enlargement(first.height, first.width, rows=len(rows), columns=columns)
+    width, height = first.width * factor + _GAP, first.height * factor + _TEXT_PIXELS + _GAP
     groups = len(rows[0].neighbors)
     panel = Image.new("RGB", (columns * width + groups * 2 * _GAP + _GAP, len(rows) * height + 20), "white")
     pen = ImageDraw.Draw(panel)

@@ -324,18 +324,18 @@ def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: 
 
     nine = sheet("--n", "9")
     with Image.open(here / "s.png") as picture:
-        assert picture.size == (3 * 34 + 2, 3 * 34 + 2)
+        assert picture.size == (3 * 66 + 2, 3 * 66 + 2)
     assert sheet("--n", "9") == nine
     assert sheet("--n", "9", "--seed", "1") != nine
     sheet("--n", "1024")
     with Image.open(here / "s.png") as picture:
-        assert picture.size == (32 * 34 + 2, 32 * 34 + 2)
+        assert picture.size == (32 * 66 + 2, 32 * 66 + 2)
 
 
 def test_a_set_with_fewer_images_is_shown_whole(place: Path) -> None:
     assert run("data", "show", "pics", "--size", "40", "--held-out", "0", "--out", "s.png").code == 0
     with Image.open(place / "s.png") as picture:
-        assert picture.size == (4 * 42 + 2, 3 * 42 + 2)
+        assert picture.size == (4 * 82 + 2, 3 * 82 + 2)
 
 
 def test_large_images_are_made_smaller_on_the_sheet(place: Path) -> None:

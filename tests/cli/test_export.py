@@ -203,7 +203,7 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
     assert score["protocol"]["n"] == 20
     assert "license: unknown" in result.err
     with Image.open(folder / "new/place/samples.png") as picture:
-        assert picture.size == (2 * 34 + 2, 2 * 34 + 2)
+        assert picture.size == (2 * 66 + 2, 2 * 66 + 2)
     assert export(folder, "--quiet", out="other").err == ""
 
 

@@ -128,9 +128,9 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     first = initial_uniform(2, indices, (1, 8, 8), from_unit=lambda x: x)
     *_, last = sampler(model.score, first, model.network.noise_levels, noise=other)
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], last.x.clamp(0, 1)) <= 1
-    # a cell of 34 pixels for each image, three rows of four
+    # a cell of 66 pixels for each image, three rows of four
     with Image.open(workplace / "out/grid.png") as grid:
-        assert grid.size == (4 * 34 + 2, 3 * 34 + 2)
+        assert grid.size == (4 * 66 + 2, 3 * 66 + 2)
 
 
 @pytest.mark.parametrize("sampler", ["sampler.denoise=true", "sampler=dpmpp", "sampler=cas"])
@@ -190,11 +190,12 @@ def test_frames_go_from_noise_to_the_final_grid(workplace: Path) -> None:
     out = workplace / "out"
     assert sorted(path.name for path in (out / "frames").iterdir()) == ["000.png", "001.png", "002.png"]
     assert torch.equal(picture(out / "frames/002.png"), picture(out / "grid.png"))
-    # enlarged fourfold behind a rule of two pixels: the start of image 0, uniform noise
+    # enlarged eightfold behind a rule of two pixels: the start of image 0, uniform noise
     start_of_0 = Stream(0, Purpose.INITIAL_SAMPLE).uniform(torch.tensor([0]), (1, 8, 8))[0, 0]
-    assert torch.equal(picture(out / "frames/000.png")[2:34:4, 2:34:4], (start_of_0 * 255).round().to(torch.uint8))
+    assert torch.equal(picture(out / "frames/000.png")[2:66:8, 2:66:8], (start_of_0 * 255).round().to(torch.uint8))
     with Image.open(out / "film.gif") as film:
-        assert film.n_frames == 3
+        assert (film.n_frames, film.size) == (3, (2 * 66 + 2, 66 + 2))
+    assert picture(out / "images/00000.png").shape == (8, 8), "the images keep their size"
     assert draw(workplace, "--n", "2", "--film", out="film").code == 0
     assert "frames" not in {path.name for path in (workplace / "film").iterdir()}
     assert (workplace / "film/film.gif").is_file()

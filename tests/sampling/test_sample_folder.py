@@ -214,8 +214,8 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
     samples: Tensor = load_file(tmp_path / "samples.safetensors")["samples"]
     assert torch.equal(samples, images)
     with Image.open(tmp_path / "grid.png") as read:
-        assert read.size == (4 * 34 + 2, 3 * 34 + 2)
-        middles = [read.getpixel((18 + 34 * column, 18 + 34 * row)) for row in range(3) for column in range(4)]
+        assert read.size == (4 * 66 + 2, 3 * 66 + 2)
+        middles = [read.getpixel((34 + 66 * column, 34 + 66 * row)) for row in range(3) for column in range(4)]
     assert middles == [tuple(image[:, 0, 0].tolist()) for image in to_uint8(images)]
 
 
@@ -226,5 +226,5 @@ def test_the_grid_of_many_images_shows_the_first_hundred(tmp_path: Path) -> None
     folder.add(range(103), torch.zeros(103, 1, 32, 32))
     folder.finish()
     with Image.open(tmp_path / "grid.png") as read:
-        assert read.size == (342, 342)
+        assert read.size == (662, 662)
     assert len(list((tmp_path / "images").iterdir())) == 103
