@@ -12,6 +12,7 @@ from torch import Tensor
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.sampler import Sampler
+from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
 from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError, UsageError
@@ -110,10 +111,11 @@ def draw(
 
 
 def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> Path:
-    """Where samples go when no place is given: named by step, number and seed, and by the rest of the protocol.
+    """Where samples go when no place is given: named by step, number, seed, sampler, and the rest of the protocol.
 
-    In a run, they go into its samples/; of an exported model, which stays as it was exported, into ./samples/NAME.
-    Raises NcsnxError where the run's folder for samples leads elsewhere, or ./samples is in the exported folder.
+    In a run, they go into its samples/; of an exported model, which stays as it was exported, into ./samples/NAME. A
+    folder of an earlier version, which left the sampler out of the name, is taken where it is there. Raises NcsnxError
+    where the run's folder for samples leads elsewhere, or ./samples is in the exported folder.
     """
     mark = digest(
         {
@@ -128,7 +130,9 @@ def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None
     if task is not None:
         kind = f"{task.name}-{kind}"
     place = _samples_place(model.source)
-    folder = place / f"{step_name(model.step)}-{kind}-seed{request.seed}-{mark}"
+    begins, sampler = f"{step_name(model.step)}-{kind}-seed{request.seed}", tag_of(type(model.experiment.sampler))
+    earlier = place / f"{begins}-{mark}"
+    folder = earlier if earlier.is_dir() else place / f"{begins}-{sampler}-{mark}"
     refuse_links(place, folder)
     return folder
 

@@ -268,7 +268,25 @@ def test_without_a_place_each_protocol_has_a_folder_of_its_own_in_the_run(workpl
         assert command("sample", "digits", "--n", "1", *words, *CPU, folder=workplace).code == 0
     made = sorted((workplace / ROOT / "samples").iterdir())
     assert len(made) == 5
-    assert made[0].name.startswith("step-00000008-n1-seed0-")
+    assert made[0].name.startswith("step-00000008-n1-seed0-ald-")
+    other = command("sample", "digits", "--n", "1", "sampler=dpmpp", "sampler.steps=2", *CPU, folder=workplace)
+    assert "samples/step-00000012-n1-seed0-dpmpp-" in other.err
+
+
+def test_a_folder_of_an_earlier_version_without_the_sampler_in_its_name_is_found_and_resumed(workplace: Path) -> None:
+    words = ("sample", "digits", "--n", "2", *CPU)
+    assert command(*words, folder=workplace).code == 0
+    (new,) = (workplace / ROOT / "samples").iterdir()
+    old = new.rename(new.with_name(new.name.replace("-ald-", "-")))
+    again = command(*words, folder=workplace)
+    assert (again.code, "they are there already" in again.err) == (0, True)
+    record = json.loads((old / "protocol.json").read_text())
+    (old / "protocol.json").write_text(json.dumps({**record, "complete": False}))  # as a killed one left it
+    before = (old / "samples.safetensors").read_bytes()
+    assert command(*words, folder=workplace).code == 0
+    assert (old / "samples.safetensors").read_bytes() == before
+    assert json.loads((old / "protocol.json").read_text())["complete"]
+    assert [*(workplace / ROOT / "samples").iterdir()] == [old]
 
 
 @pytest.mark.parametrize(
