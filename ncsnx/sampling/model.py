@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.variants import load_plugins
+from ncsnx.config.variants import load_plugins, tag_of
+from ncsnx.config.words import typed
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreNetwork, empty_network, load_weights, prepare
+from ncsnx.quantities import counted
 from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.export import MODEL, Export, Weights
@@ -53,7 +55,7 @@ class SavedWeights:
         return safetensors.torch.save(dict(sorted(self.tensors.items())), {"format": "pt"})
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class ScoreModel:
     """A score network with the experiment that trained it."""
 
@@ -70,6 +72,19 @@ class ScoreModel:
     weights_sha256: str
     """Of the file that they came from, in hexadecimal."""
     runtime: Runtime
+
+    def __repr__(self) -> str:
+        experiment, weights = self.experiment, "EMA" if self.weights == "ema" else "raw"
+        channels, height, width = experiment.data.shape
+        schedule, parameters = experiment.schedule, sum(tensor.numel() for tensor in self.network.parameters())
+        network = f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}"
+        return (
+            f"ScoreModel of {self.source.path}, step {self.step:,}, {weights} weights {self.weights_sha256[:8]}\n"
+            f"  {network}; {channels}×{height}×{width} images; "
+            f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}\n"
+            f"  {typed(experiment.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
+            f"{counted(self.runtime.threads, 'thread')}"
+        )
 
     @property
     def evaluations(self) -> int | None:

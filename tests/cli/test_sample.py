@@ -100,6 +100,18 @@ def test_python_makes_the_images_of_the_command(workplace: Path, ckpt: str) -> N
     assert grey_levels(ncsnx.sample(by_path, n=5, seed=4), images) > 10
 
 
+def test_a_loaded_model_says_what_it_is_in_three_lines(trained: Path) -> None:
+    model = ncsnx.load(trained / ROOT)
+    shown = repr(model)
+    first, second, third = shown.splitlines()
+    assert first == f"ScoreModel of {trained / ROOT}, step 12, EMA weights {model.weights_sha256[:8]}"
+    parameters = sum(tensor.numel() for tensor in model.network.parameters())
+    assert second == f"  ncsnv2, {parameters:,} parameters; 1×8×8 images; σ 5 → 0.01 in 4 levels"
+    assert third.startswith("  sampler=ald ")
+    assert "5 evaluations; on cpu, " in third
+    assert max(map(len, shown.splitlines()[1:])) < 120
+
+
 def test_the_model_gives_the_score_of_its_averaged_weights(trained: Path) -> None:
     model = ncsnx.load(trained / ROOT)
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
