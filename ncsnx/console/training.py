@@ -20,9 +20,13 @@ from ncsnx.training.observer import TrainingObserver
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from ncsnx.runs.export import Weights
+
 _LOSSES_KEPT = 40
 _BAR_WIDTH = 40
-_LABEL_WIDTH = 12
+_LABEL_WIDTH = 16
+_WEIGHTS = {"raw": "raw", "ema": "EMA"}
+"""How weights are called beside their loss: the training loss is of the raw ones, and no measure for the others."""
 
 
 class TrainingView(TrainingObserver, Protocol):
@@ -85,7 +89,7 @@ class _CommonView(ABC):
         self._losses: deque[float] = deque(maxlen=_LOSSES_KEPT)
         self._images_per_second: float | None = None
         self._device_memory_bytes: int | None = None
-        self._held_out: tuple[int, float] | None = None
+        self._held_out: tuple[int, float, str] | None = None
         self._checkpoint: tuple[int, Path] | None = None
         self._sampling: tuple[int, int, int] | None = None
         self._pace = Pace()
@@ -141,8 +145,8 @@ class _CommonView(ABC):
         if is_first or time.monotonic() >= self._next_line_s:
             self._say_progress()
 
-    def held_out(self, step: int, loss: float) -> None:
-        self._held_out = (step, loss)
+    def held_out(self, step: int, loss: float, weights: "Weights") -> None:
+        self._held_out = (step, loss, _WEIGHTS[weights])
 
     def checkpoint(self, step: int, path: Path) -> None:
         self._checkpoint = (step, path)
@@ -183,8 +187,11 @@ class _CommonView(ABC):
             self._pace.mark(self._step)
 
     def _losses_in_words(self) -> list[str]:
-        losses = [f"loss {number(self._losses[-1])}"] if self._losses else []
-        return losses if self._held_out is None else [*losses, f"held-out {number(self._held_out[1])}"]
+        losses = [f"loss {number(self._losses[-1])} ({_WEIGHTS['raw']})"] if self._losses else []
+        if self._held_out is not None:
+            _, loss, weights = self._held_out
+            losses.append(f"held-out {number(loss)} ({weights})")
+        return losses
 
     def _speed(self) -> float | None:
         """Images a second: as logged, else from the pace."""
@@ -276,9 +283,10 @@ class LiveTrainingView(_CommonView):
         checkpoint, sampling = self._checkpoint, self._sampling
         if losses:
             course = sparkline(losses, min(_LOSSES_KEPT, width - 10))
-            rows.append(("loss", f"{number(losses[-1]):<9} {course}"))
+            rows.append((f"loss ({_WEIGHTS['raw']})", f"{number(losses[-1]):<9} {course}"))
         if held_out is not None:
-            rows.append(("held-out", f"{number(held_out[1]):<9} at step {held_out[0]}"))
+            step, loss, weights = held_out
+            rows.append((f"held-out ({weights})", f"{number(loss):<9} at step {step}"))
         if (speed := self._speed()) is not None:
             rows.append(("speed", f"{rate(speed)} images/s, {self._images} images so far"))
         if sampling is not None:

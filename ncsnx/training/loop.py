@@ -21,6 +21,7 @@ from ncsnx.runs.metrics import MetricsLog
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import DivergedError
+from ncsnx.sampling.model import weights_of
 from ncsnx.stopping import StopRequest
 from ncsnx.training.held_out import HeldOutBatch
 from ncsnx.training.loss import score_matching_loss
@@ -162,11 +163,12 @@ class _Training:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        """Records the held-out loss of this step."""
+        """Records the held-out loss of this step, of the averaged weights where there are any."""
         if self.held_out is not None:
             loss = self.held_out.loss(self.state.evaluation_network())
-            self.recorder.held_out(self.state.step, loss)
-            self.observer.held_out(self.state.step, loss.mean)
+            weights, _ = weights_of(self.experiment)
+            self.recorder.held_out(self.state.step, loss, weights)
+            self.observer.held_out(self.state.step, loss.mean, weights)
 
     def _evaluate_if_owed(self) -> None:
         """Makes up for the held-out loss of this step's checkpoint, for which a stop had no time."""

@@ -1,7 +1,10 @@
 """What the training loop tells whoever watches it."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ncsnx.runs.export import Weights
 
 
 class TrainingObserver(Protocol):
@@ -26,10 +29,10 @@ class TrainingObserver(Protocol):
         images_per_second: float | None = None,
         device_memory_bytes: int | None = None,
     ) -> None:
-        """The training loss at `step`, as in the metrics; the rate is estimated where it isn't given."""
+        """The training loss at `step`, of the raw weights, as in the metrics; the rate is estimated if not given."""
 
-    def held_out(self, step: int, loss: float) -> None:
-        """The loss on held-out images at `step`."""
+    def held_out(self, step: int, loss: float, weights: "Weights") -> None:
+        """The loss of `weights` on held-out images at `step`."""
 
     def checkpoint(self, step: int, path: Path) -> None:
         """A checkpoint of `step` is complete in `path`."""

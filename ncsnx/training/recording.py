@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ncsnx.images import save_png
 from ncsnx.runs.atomic import reporting
+from ncsnx.runs.export import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics import MetricsLog
 from ncsnx.runs.reading import refuse_links
@@ -35,16 +36,16 @@ class Recorder:
         self._file: EventFile | None = None
 
     def training(self, step: int, loss: float, lr: float) -> None:
-        """The mean loss of the steps since the last record."""
-        self._metrics.append({"step": step, "loss": loss, "lr": lr})
-        self._scalars(step, {"loss/training": loss, "lr": lr})
+        """The mean loss of the steps since the last record, each by the raw weights that it began with."""
+        self._metrics.append({"step": step, "loss": loss, "weights": "raw", "lr": lr})
+        self._scalars(step, {"loss/training_raw": loss, "lr": lr})
 
-    def held_out(self, step: int, loss: HeldOutLoss) -> None:
-        """The held-out loss, with that of each level."""
+    def held_out(self, step: int, loss: HeldOutLoss, weights: Weights) -> None:
+        """The held-out loss of `weights`, with that of each level."""
         levels = {str(level): value for level, value in loss.levels.items()}
-        self._metrics.append({"step": step, "held_out": loss.mean, "held_out_levels": levels})
-        self._scalars(step, {"loss/held_out": loss.mean})
-        self._scalars(step, {f"held_out_level/{level}": value for level, value in levels.items()})
+        self._metrics.append({"step": step, "held_out": loss.mean, "weights": weights, "held_out_levels": levels})
+        self._scalars(step, {f"loss/held_out_{weights}": loss.mean})
+        self._scalars(step, {f"held_out_level_{weights}/{level}": value for level, value in levels.items()})
 
     def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
         """A grid of samples, (C, H, W) uint8."""

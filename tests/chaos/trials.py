@@ -23,7 +23,7 @@ T = TypeVar("T")
 # long enough to be struck anywhere: 8 checkpoints, 4 grids, held-out losses between them
 LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
 PATIENCE_S = 300.0
-CURVES = ("loss/training", "loss/held_out")
+CURVES = ("loss/training_raw", "loss/held_out_ema")
 
 
 def finish(*command: str, folder: Path) -> Result:

@@ -130,7 +130,7 @@ def test_an_extended_run_ends_like_one_of_that_length(workplace: Path, tmp_path:
     for step in steps_of(straight):
         assert saved(extended, step) == saved(straight, step)
     assert (extended / "metrics.jsonl").read_bytes() == (straight / "metrics.jsonl").read_bytes()
-    assert events(extended, "loss/training") == events(straight, "loss/training")
+    assert events(extended, "loss/training_raw") == events(straight, "loss/training_raw")
     assert files(extended / "snapshots") == files(straight / "snapshots")
 
 
@@ -200,7 +200,7 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_an_unsound_newest_checkpoint_is_named_set_aside_and_made_again(workplace: Path) -> None:
     run = run_in(workplace)
-    before, metrics, shown = saved(run, 12), (run / "metrics.jsonl").read_bytes(), events(run, "loss/training")
+    before, metrics, shown = saved(run, 12), (run / "metrics.jsonl").read_bytes(), events(run, "loss/training_raw")
     damage(checkpoint_folder(run, 12) / "ema.safetensors")
     wait_for_the_next_second()
     result = command(*training(), folder=workplace)
@@ -212,7 +212,7 @@ def test_an_unsound_newest_checkpoint_is_named_set_aside_and_made_again(workplac
     assert saved(run, 12) == before
     assert (run / "checkpoints/step-00000012.unsound-1/ema.safetensors").is_file()
     assert (run / "metrics.jsonl").read_bytes() == metrics
-    assert events(run, "loss/training") == shown
+    assert events(run, "loss/training_raw") == shown
     assert line.removeprefix("warning: ") in (run / "log.txt").read_text()
 
 

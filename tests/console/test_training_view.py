@@ -23,7 +23,7 @@ with training_view(messages, total_steps=1500, start_step=100, batch_size=8, fol
     for step in range(101, 301):
         view.step(step, 8)
         if step % 100 == 0:
-            view.held_out(step, 0.1301)
+            view.held_out(step, 0.1301, "ema")
             view.logged(step, 0.1234, 1840.2, 3 * 2**30)
     view.checkpoint(300, Path("runs/x/checkpoints/step-00000300"))
     view.sampling(2, 10, 6)
@@ -44,11 +44,11 @@ PLAIN_LINES = [
     r"experiment  digits \[red\]",
     r"device      cpu",
     r"training",
-    r"step 200/1500  loss 0\.1234  held-out 0\.1301  1840 images/s",
+    r"step 200/1500  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)  1840 images/s",
     r"step 300  checkpoint runs/x/checkpoints/step-00000300",
     r"warning: a message above",
     r"stray output",
-    r"stopped by SIGTERM at step 300/1500 after 0:00:0\d  loss 0\.1234  held-out 0\.1301",
+    r"stopped by SIGTERM at step 300/1500 after 0:00:0\d  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)",
     r"everything is in runs/x",
 ]
 
@@ -70,8 +70,8 @@ def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Pa
     assert shown.exit_code == 0
     for expected in (
         r"training +━+╌+  300/1500  20 %",
-        r"loss +0\.1234 +▅▅",
-        r"held-out +0\.1301 +at step 300",
+        r"loss \(raw\) +0\.1234 +▅▅",
+        r"held-out \(EMA\) +0\.1301 +at step 300",
         r"speed +1840 images/s, 2400 images so far",
         r"sampling +2/10, 6 evaluations",
         r"checkpoint +step 300 in step-00000300",
@@ -191,8 +191,8 @@ with training_view(Messages(), total_steps=1000, start_step=0, batch_size=8) as 
         time.sleep(0.3)
 """)
     first, second = done.stderr.splitlines()
-    assert first == "step 1/1000  loss 1.000"
-    assert re.fullmatch(r"step \d\d/1000  loss 0\.0\d+  [\d.]+ images/s  eta \d:\d\d:\d\d", second)
+    assert first == "step 1/1000  loss 1.000 (raw)"
+    assert re.fullmatch(r"step \d\d/1000  loss 0\.0\d+ \(raw\)  [\d.]+ images/s  eta \d:\d\d:\d\d", second)
 
 
 def test_a_long_snapshot_is_told_by_the_next_line() -> None:
@@ -220,5 +220,5 @@ with training_view(Messages(), total_steps=10, start_step=0, batch_size=8) as vi
     view.logged(3, float("inf"))
     view.finish()
 """
-    assert piped(text).stderr.startswith("step 1/10  loss nan\nfinished at step 3/10")
-    assert re.search("loss +inf +×▅×", on_terminal(text, NO_COLOR="1").text)
+    assert piped(text).stderr.startswith("step 1/10  loss nan (raw)\nfinished at step 3/10")
+    assert re.search(r"loss \(raw\) +inf +×▅×", on_terminal(text, NO_COLOR="1").text)

@@ -77,4 +77,8 @@ def test_it_samples_scores_and_trains_on_as_when_it_was_frozen(frozen: Path, pla
     # that the losses go on where they stood says that network, average, optimizer and order of the data were taken up
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-3)
     assert Run(place / "runs/digits").experiment().steps == LONGER
+    old, new = ((folder / "metrics.jsonl").read_text() for folder in (frozen / "run", place / "runs/digits"))
+    assert new.startswith(old)
+    assert all("weights" in json.loads(line) for line in new.removeprefix(old).splitlines())
+    assert command("doctor", "digits", folder=place).code == 0
     assert before.steps == STEPS

@@ -52,7 +52,7 @@ def assert_equal_runs(run: Path, expected: Path) -> None:
     for step in steps_of(expected):
         assert saved(run, step) == saved(expected, step)
     assert (run / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
-    for name in ("loss/training", "loss/held_out"):
+    for name in ("loss/training_raw", "loss/held_out_ema"):
         assert events(run, name) == events(expected, name)
     for path in (expected / "snapshots").iterdir():
         assert (run / "snapshots" / path.name).read_bytes() == path.read_bytes()

@@ -1,4 +1,5 @@
 import random
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,16 @@ def test_without_an_average_the_present_weights_are_judged_and_saved_alone(tmp_p
     network.load_state_dict(load(saved(run, 12)["model.safetensors"]))
     loss = HeldOutBatch(open_data(config.data, run).held_out, config, CPU_DEVICE).loss(network.eval())
     assert lines(run / "metrics.jsonl")[-1]["held_out"] == pytest.approx(loss.mean, rel=1e-5)
+    assert {record["weights"] for record in lines(run / "metrics.jsonl")} == {"raw"}
+    assert [step for step, _ in events(run, "loss/held_out_raw")] == [3, 6, 9, 12]
+
+
+def test_every_loss_says_of_which_weights_it_is(tmp_path: Path) -> None:
+    result = command(*training("steps=3", "snapshots=none"), folder=tmp_path)
+    assert re.search(r"step 3/3 after 0:00:\d\d  loss [\d.]+ \(raw\)  held-out [\d.]+ \(EMA\)$", result.err, re.M)
+    records = lines(tmp_path / "runs/digits/metrics.jsonl")
+    labelled = {(kind, record["weights"]) for record in records for kind in ("loss", "held_out") if kind in record}
+    assert labelled == {("loss", "raw"), ("held_out", "ema")}
 
 
 def test_no_global_generator_is_read_or_moved(tmp_path: Path) -> None:
@@ -251,10 +262,10 @@ def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, work
 def test_events_are_those_of_the_metrics(trained: Path) -> None:
     run = trained / "runs/digits"
     records = lines(run / "metrics.jsonl")
-    for key, name in (("loss", "loss/training"), ("lr", "lr"), ("held_out", "loss/held_out")):
+    for key, name in (("loss", "loss/training_raw"), ("lr", "lr"), ("held_out", "loss/held_out_ema")):
         expected = [(record["step"], pytest.approx(record[key], rel=1e-6)) for record in records if key in record]
         assert events(run, name) == expected
-    assert len(events(run, "held_out_level/3")) == 4
+    assert len(events(run, "held_out_level_ema/3")) == 4
 
 
 @pytest.mark.parametrize(
