@@ -40,6 +40,8 @@ class Snapshots(Config):
     """Images in a grid."""
     every: int = attrs.field(default=1, validator=checks.between(1, 1_000_000))
     """One grid in so many checkpoints."""
+    sampler: Sampler | None = None
+    """What draws the grid, such as one of few steps; None: the experiment's own sampler."""
 
 
 @attrs.frozen(kw_only=True)

@@ -172,16 +172,21 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
         declared: Any = optional_of(field.type) or field.type
         last = depth == len(parts) - 1
         _fill(values, field)
-        if last and is_family(declared):
+        if last and is_family(declared) and not _is_off(override, field):
             missing = "".join(f"; {error}" for error in plugin_errors())
             tag = _one_of(override.text, list(variants(declared)), override.path, missing)
-            if tag != values[part][TAG]:
+            if values[part] is None or tag != values[part][TAG]:
                 values[part] = _swapped(declared, tag, values[part])
                 _forget(origins, override.path, kept=values[part])
             origins[override.path] = COMMAND_LINE
         elif last:
             _set(override, field, values, part, origins)
         elif isinstance(declared, type) and issubclass(declared, Config):
+            if values[part] is None and is_family(declared):
+                raise OverrideError(
+                    f"{override.path}: there is no {'.'.join(parts[: depth + 1])} yet; say which, as in "
+                    f"{'.'.join(parts[: depth + 1])}={next(iter(variants(declared)))}"
+                )
             if values[part] is None:  # a part that was switched off comes back with its defaults
                 values[part] = {}
                 _forget(origins, ".".join(parts[: depth + 1]))
@@ -190,6 +195,11 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
             raise OverrideError(
                 f"{override.path}: {'.'.join(parts[: depth + 1])} is a single value, nothing lies under it"
             )
+
+
+def _is_off(override: Override, field: "attrs.Attribute[Any]") -> bool:
+    """Whether the override leaves out a part that may be missing."""
+    return optional_of(field.type) is not None and override.text.lower() == "none"
 
 
 def _fill(values: dict[str, Any], field: "attrs.Attribute[Any]") -> None:
@@ -217,7 +227,7 @@ def _set(
 ) -> None:
     declared = optional_of(field.type) or field.type
     if isinstance(declared, type) and issubclass(declared, Config):
-        if optional_of(field.type) is None or override.text.lower() != "none":
+        if not _is_off(override, field):
             accepted = ", ".join(f"{override.path}.{inner.name}=…" for inner in attrs.fields(declared))
             off = f", or {override.path}=none" if optional_of(field.type) is not None else ""
             raise OverrideError(f"{override.path}: is a group of values; set {accepted}{off}")
@@ -228,7 +238,9 @@ def _set(
     origins[override.path] = COMMAND_LINE
 
 
-def _swapped(family: type[Config], tag: str, before: dict[str, Any]) -> dict[str, Any]:
+def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    if before is None:
+        return {TAG: tag}
     old, new = variants(family)[before[TAG]], variants(family)[tag]
     kept = {
         field.name: before[field.name]

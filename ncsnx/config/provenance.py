@@ -33,14 +33,20 @@ class Provenance:
 
     def add(self, instance: Any, frame: FrameType | None) -> None:
         """Notes the origins of `instance`, which the code of `frame` (or of a caller) is constructing."""
-        base = None
+        base, is_written = None, True
         while frame is not None and _is_machinery(frame.f_code):
             if frame.f_code.co_name == "evolve":
                 base = frame.f_locals.get("inst")
+            if frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is not instance:
+                is_written = False  # a default of another object, whose keywords say nothing of this one
             frame = frame.f_back
         if frame is None:
             return
-        file, inherited, lines = frame.f_code.co_filename, self.of(base), self._keyword_lines(frame)
+        file, inherited, lines = (
+            frame.f_code.co_filename,
+            self.of(base),
+            self._keyword_lines(frame) if is_written else {},
+        )
         where = f"{file}:{frame.f_lineno}"
         origins: dict[str, str] = {}
         for field in attrs.fields(type(instance)):

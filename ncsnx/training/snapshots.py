@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, to_unit
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.networks import ScoreNetwork
@@ -13,6 +15,12 @@ from ncsnx.sampling import State, build_sampler, experiment_draws, generate, sta
 
 BATCH_SIZE = 64
 """Images sampled at once, at the most."""
+
+
+def snapshot_sampler(experiment: Experiment) -> Sampler:
+    """What draws the grids of an experiment: a sampler of their own, else the experiment's."""
+    own = None if experiment.snapshots is None else experiment.snapshots.sampler
+    return experiment.sampler if own is None else own
 
 
 def sample_grid(
@@ -24,13 +32,14 @@ def sample_grid(
     check_stop: Callable[[], None],
     progress: Callable[[int, int, int], None],
 ) -> Tensor:
-    """(C, H, W) uint8: `snapshots.n` samples of the experiment's own sampler and seed, images 0 to n − 1.
+    """(C, H, W) uint8: `snapshots.n` samples by `snapshot_sampler` from the experiment's seed, images 0 to n − 1.
 
     progress gets (states done, in total, evaluations so far), summed over batches; check_stop is asked before each
     evaluation.
     """
     assert experiment.snapshots is not None
     n = experiment.snapshots.n
+    experiment = attrs.evolve(experiment, sampler=snapshot_sampler(experiment))
     total = state_count(experiment.sampler, len(network.noise_levels)) * -(-n // BATCH_SIZE)
     done, evaluations, earlier = 0, 0.0, 0.0
 

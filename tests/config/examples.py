@@ -247,6 +247,15 @@ def every_variant() -> dict[str, Experiment]:
             steps=1_500,
             retention=Retention(keep_last=3, keep_every=50_000, keep_best=True, optimizer_last=2),
         ),
+        "quick-snapshots": Experiment(
+            name="quick-snapshots",
+            data=Digits(),
+            schedule=Geometric(sigma_max=5.0, levels=24),
+            model=NCSNv2(),
+            sampler=AnnealedLangevin(step_size=2e-5, steps_per_level=5),
+            steps=1_500,
+            snapshots=Snapshots(n=9, sampler=ConsistentAnnealed(steps=20, order=2, grid=TrainedLevels())),
+        ),
         **{f"sampler-{number}": sampled(sampler) for number, sampler in enumerate(SAMPLERS)},
     }
 

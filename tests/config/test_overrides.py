@@ -105,6 +105,19 @@ def test_none_switches_a_part_off_and_a_field_of_it_on_again() -> None:
     assert (experiment.ema, experiment.snapshots) == (Ema(rate=0.9), Snapshots(n=4))
 
 
+def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None:
+    words = ("snapshots.sampler.steps=7", "snapshots.sampler=cas", "snapshots.n=4")
+    experiment = changed(*words)
+    assert experiment.snapshots == Snapshots(n=4, sampler=ConsistentAnnealed(steps=7))
+    swapped = changed("snapshots.sampler=heun", experiment=experiment)
+    assert swapped.snapshots == Snapshots(n=4, sampler=Heun())
+    assert changed("snapshots.sampler=none", experiment=experiment).snapshots == Snapshots(n=4)
+    with pytest.raises(OverrideError, match=r"there is no snapshots.sampler yet; say which, as in snapshots.sampler="):
+        changed("snapshots.sampler.steps=7")
+    with pytest.raises(OverrideError, match=r"snapshots.sampler: expected one of ald, cas.* did you mean 'cas'"):
+        changed("snapshots.sampler=cass")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

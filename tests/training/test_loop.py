@@ -339,3 +339,30 @@ def test_optimizers_have_the_settings_they_are_given() -> None:
         if isinstance(config, Adam):
             settings["betas"] = (settings.pop("beta1"), settings.pop("beta2"))
         assert settings.items() <= optimizer.param_groups[0].items()
+
+
+def test_a_sampler_of_their_own_draws_the_grids_and_changes_nothing_else(tmp_path: Path) -> None:
+    quick = ("snapshots.sampler=cas", "snapshots.sampler.steps=3", "snapshots.sampler.order=2")
+    cases = {
+        "own": training("steps=4"),
+        "quick": training("steps=4", *quick),
+        "as_quick": training("steps=4", "sampler=cas", "sampler.steps=3", "sampler.order=2"),
+    }
+    cases["as_quick"].remove("sampler.steps_per_level=1")
+    grids, weights = {}, set()
+    for name, words in cases.items():
+        (tmp_path / name).mkdir()
+        result = command(*words, folder=tmp_path / name)
+        assert result.code == 0, result.err
+        run = tmp_path / name / "runs/digits"
+        grids[name] = (run / "snapshots/step-00000004.png").read_bytes()
+        weights.add((run / "checkpoints/step-00000004/ema.safetensors").read_bytes())
+    assert grids["quick"] == grids["as_quick"] != grids["own"]
+    assert len(weights) == 1
+
+
+def test_a_run_goes_on_with_another_sampler_of_its_grids(tmp_path: Path) -> None:
+    assert command(*training("steps=4"), folder=tmp_path).code == 0
+    result = command(*training("steps=8", "snapshots.sampler=cas", "snapshots.sampler.steps=2"), folder=tmp_path)
+    assert result.code == 0, result.err
+    assert (tmp_path / "runs/digits/snapshots/step-00000008.png").is_file()
