@@ -49,7 +49,7 @@ from ncsnx.sampling.generate import ignore_state, never_stop
 from ncsnx.sampling.state import State
 from ncsnx.work import UNSEEN, Work
 
-VERSION = 2
+VERSION = 3
 """Of what is measured: rises with any change of a number."""
 TABLE, GRID, PLOT = "distances.csv", "grid.png", "distances"
 _FILES = (TABLE, GRID, f"{PLOT}.png", f"{PLOT}.svg")

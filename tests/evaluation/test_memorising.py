@@ -1,6 +1,7 @@
 """The memorising check: its statistics against their definitions, the coverage of its intervals, and its verdicts."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
@@ -14,6 +15,7 @@ from ncsnx.evaluation.memorising import (
     EXCLUDED,
     LEVEL,
     NEAR,
+    WRONG,
     Nearness,
     Share,
     SpaceNearness,
@@ -21,12 +23,12 @@ from ncsnx.evaluation.memorising import (
     exceedance_probability,
     mann_whitney_interval,
     mann_whitney_probability,
+    near_lower_limit,
+    near_upper_limit,
     nearness,
-    quantile_ranks,
     relative_distances,
     tail_rank,
     verdict,
-    wilson_interval,
 )
 
 TRIALS = 400
@@ -72,7 +74,9 @@ def test_the_interval_of_pairs_holds_the_probability_in_95_of_100_cases(n: int, 
 
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 80), (300, 1_000), (64, 10)])
 @pytest.mark.parametrize("copies", [0.0, 0.3])
-def test_the_interval_of_near_samples_holds_their_share_in_95_of_100_cases(n: int, m: int, copies: float) -> None:
+def test_the_interval_of_near_samples_holds_their_share_in_95_of_100_cases_at_least(
+    n: int, m: int, copies: float
+) -> None:
     """Of samples that are like held-out images 5 % are near; of copies all are."""
     true = NEAR + copies * (1 - NEAR)
 
@@ -83,6 +87,65 @@ def test_the_interval_of_near_samples_holds_their_share_in_95_of_100_cases(n: in
         return found.low <= true <= found.high
 
     assert covered(holds) >= LEAST
+
+
+def binomial(count: int, share: float) -> list[float]:
+    return [math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(count + 1)]
+
+
+Limit = Callable[[Tensor, Tensor], float]
+
+
+def wrong(limit: Limit, n: int, m: int, shares: list[float]) -> list[float]:
+    """How often a limit is wrong for each share where it is hardest, exactly: over all arrangements that there can be.
+
+    Each held-out image is at 0 with a probability of 5 %, else at 2, so that the quantile is between. A share of the
+    samples is near. For the upper limit near ones are as far as that allows, at 1, and the others beyond everything;
+    for the lower one near ones are at −1, and the others just beyond the quantile.
+    """
+    is_upper = limit is near_upper_limit
+    near, others = (1.0, 3.0) if is_upper else (-1.0, 1.0)
+    of_samples = [binomial(n, share) for share in shares]
+    totals = [0.0] * len(shares)
+    for below, of_held_out in enumerate(binomial(m, NEAR)):
+        if of_held_out < 1e-7:  # those left out add up to less than 1e-5
+            continue
+        held_out = torch.tensor([0.0] * below + [2.0] * (m - below))
+        for count in range(n + 1):
+            found = limit(torch.tensor([near] * count + [others] * (n - count)), held_out)
+            for number, share in enumerate(shares):
+                if (found < share) if is_upper else (found > share):
+                    totals[number] += of_held_out * of_samples[number][count]
+    return totals
+
+
+@pytest.mark.parametrize(
+    ("limit", "n", "m"), [(near_upper_limit, 64, 50), (near_upper_limit, 30, 80), (near_lower_limit, 20, 100)]
+)
+def test_each_limit_of_near_samples_is_wrong_in_2_5_of_100_cases_at_most_and_hardly_less_where_it_is_hardest(
+    limit: Limit, n: int, m: int
+) -> None:
+    found = wrong(limit, n, m, [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.8])
+    assert max(found) <= WRONG
+    assert max(found) > 0.9 * WRONG, "counts are whole numbers, so no limit is exact for every share"
+
+
+def test_a_nearer_sample_lowers_no_limit() -> None:
+    """What makes the arrangement above the hardest."""
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(100):
+        samples, ordered = normal(generator, 20), normal(generator, 80).sort().values
+        nearer = samples - (torch.rand(20, generator=generator) < 0.3) * torch.rand(20, generator=generator)
+        assert near_upper_limit(nearer, ordered) >= near_upper_limit(samples, ordered)
+        assert near_lower_limit(nearer, ordered) >= near_lower_limit(samples, ordered)
+
+
+def test_limits_of_many_images_are_finite_and_close() -> None:
+    generator = torch.Generator().manual_seed(3)
+    found = nearness(normal(generator, 50_000), normal(generator, 100_000)).near
+    # three standard errors of a share of 5 % of 50,000 samples, and of the quantile of 100,000 held-out images
+    error = 3 * (math.sqrt(NEAR * (1 - NEAR) / 50_000) + math.sqrt(NEAR * (1 - NEAR) / 100_000))
+    assert NEAR - 2 * error < found.low < found.value < found.high < NEAR + 2 * error
 
 
 def most(share: float) -> float:
@@ -189,13 +252,15 @@ def test_a_perfect_model_is_suspected_in_5_of_100_cases_at_most(n: int, m: int) 
 def test_copies_among_samples_that_are_farther_are_caught_or_not_denied(
     n: int, m: int, copies: float, caught: float
 ) -> None:
-    """Few held-out images don't hide them."""
-    found = kinds(n, m, copies, farther=0.3, trials=60)
-    assert found["no sign"] == 0
-    assert found["memorising"] >= caught * 60
+    """Few held-out images don't hide them: where there is no sign of them, so many aren't excluded."""
+    generator = torch.Generator().manual_seed(7)
+    found = [simulated(generator, n, m, copies, farther=0.3) for _ in range(60)]
+    stated = [int(re.findall(r"up to (\d+) %", one.words)[0]) for one in found if one.kind == "no sign"]
+    assert all(share >= 100 * copies for share in stated)
+    assert sum(one.kind == "memorising" for one in found) >= caught * 60
 
 
-@pytest.mark.parametrize(("n", "m", "copies", "passed"), [(64, 50, 0.24, 0.26), (64, 300, 0.19, 0.81)])
+@pytest.mark.parametrize(("n", "m", "copies", "passed"), [(64, 50, 0.24, 0.46), (64, 300, 0.19, 0.89)])
 def test_what_is_found_of_copies_and_of_a_perfect_model_is_what_the_readme_says(
     n: int, m: int, copies: float, passed: float
 ) -> None:
@@ -229,24 +294,6 @@ def test_the_interval_at_one_half_is_that_of_mann_and_whitney() -> None:
         assert mann_whitney_interval(0.5 - away, n, m)[1] == pytest.approx(0.5)
     assert mann_whitney_interval(0.0, 64, 300)[0] == 0
     assert mann_whitney_interval(1.0, 64, 300)[1] == 1
-
-
-def test_wilson_interval_of_known_counts() -> None:
-    """Newcombe 1998 (Statistics in Medicine 17, 857–872), table I, method 3."""
-    for count, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
-        assert wilson_interval(count, n) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_the_quantile_lies_between_its_ranks() -> None:
-    """P(the r-th of m numbers is above the quantile) is that of fewer than r successes in m trials."""
-    for m in (10, 85, 300, 1_000):
-        low, high = quantile_ranks(m)
-        tail = [math.comb(m, k) * NEAR**k * (1 - NEAR) ** (m - k) for k in range(m + 1)]
-        assert sum(tail[:low]) <= 0.0125 < sum(tail[: low + 1])
-        if high <= m:
-            assert 1 - sum(tail[:high]) <= 0.0125 < 1 - sum(tail[: high - 1])
-    assert quantile_ranks(10)[0] == 0
-    assert quantile_ranks(1) == (0, 2)
 
 
 def test_relative_distances_are_small_for_what_is_near_to_one_only() -> None:
