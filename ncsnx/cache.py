@@ -1,6 +1,5 @@
 """The cache folder: what is dear to make or to download and can be made or downloaded again."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from ncsnx.paths import folder_of
 from ncsnx.runs import atomic
 from ncsnx.work import Work
 
@@ -16,9 +16,11 @@ _POLL_S = 0.2
 
 
 def cache_folder(given: Path | None = None) -> Path:
-    """Where the cache is: `given` (the option --cache), else the variable NCSNX_CACHE, else the system's place."""
-    chosen = given or os.environ.get("NCSNX_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("ncsnx", appauthor=False)
+    """Where the cache is: `given` (the option --cache), else the variable NCSNX_CACHE, else the system's place.
+
+    Raises UsageError for something that isn't a folder.
+    """
+    return folder_of(given, "NCSNX_CACHE", user_cache_path("ncsnx", appauthor=False))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def compare_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    run: options.RunName,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
     ] = None,

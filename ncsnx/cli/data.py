@@ -9,6 +9,7 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_folder, a_name_or_path, a_path
 from ncsnx.cli.session import session, work_of
 from ncsnx.errors import UsageError
 
@@ -38,7 +39,7 @@ _MOST_NAMED = 20
 @app.command("pack")
 def pack_command(
     source: sources.Source,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", parser=a_path, help="The file to write.")],
     changes: sources.Changes = None,
     size: sources.Size = None,
     channels: sources.Channels = None,
@@ -134,7 +135,8 @@ def show_command(
     on_error: sources.OnError = None,
     array: sources.Array = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.png", help="The contact sheet. [NAME-sheet.png]")
+        Path | None,
+        typer.Option("--out", metavar="FILE.png", parser=a_path, help="The contact sheet. [NAME-sheet.png]"),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=1024, help="Images on the contact sheet.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Which images those are.")] = 0,
@@ -181,7 +183,9 @@ def show_command(
 
 @app.command("download")
 def download_command(
-    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="An experiment, whose data set is meant.")],
+    experiment: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT", parser=a_name_or_path, help="An experiment, whose data set is meant.")
+    ],
     changes: sources.Changes = None,
     data: options.DataFolder = None,
     verbose: options.Verbose = False,
@@ -208,8 +212,10 @@ def download_command(
 @app.command("build")
 def build_command(
     kind: Annotated[str, typer.Argument(metavar="lsun|ffhq", help="Whose form the data set gets.")],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder or zip of pictures.")],
-    out: Annotated[Path, typer.Option("--out", metavar="ROOT", help="The data set's folder (data.root).")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", parser=a_path, help="A folder or zip of pictures.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="ROOT", parser=a_folder, help="The data set's folder (data.root).")
+    ],
     category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="lsun: such as bedroom.")] = None,
     split: Annotated[str, typer.Option("--split", help="lsun: train or val.")] = "train",
     size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="ffhq: height and width.")] = 256,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ncsnx.cli.paths import a_name_or_path
 from ncsnx.config.checks import FieldError
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
 from ncsnx.errors import UsageError
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="An experiment, a folder or zip of pictures, arrays, or a packed file.")
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        parser=a_name_or_path,
+        help="An experiment, a folder or zip of pictures, arrays, or a packed file.",
+    ),
 ]
 Changes = Annotated[
     list[str] | None, typer.Argument(metavar="data.FIELD=VALUE", help="Changes to an experiment's data set.")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_name_or_path
 from ncsnx.cli.session import session
 
 if TYPE_CHECKING:
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
 
 
 def diff_command(
-    first: Annotated[str, typer.Argument(metavar="A", help="An experiment or a run (runs/NAME).")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", parser=a_name_or_path, help="An experiment or a run (runs/NAME).")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", parser=a_name_or_path, help="Another one.")],
     runs: options.Runs = None,
     json: options.Json = False,
     verbose: options.Verbose = False,

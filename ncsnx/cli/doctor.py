@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def doctor_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    run: options.RunName,
     repair: Annotated[
         bool,
         typer.Option(

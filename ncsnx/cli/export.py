@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_path
 from ncsnx.cli.session import session, work_of
 
 if TYPE_CHECKING:
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
 
 
 def export_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make; it must not be there yet.")],
+    run: options.RunName,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", parser=a_path, help="The folder to make; it must not be there yet."),
+    ],
     ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
     license: Annotated[
         str, typer.Option("--license", metavar="ID", help="The weights' licence, as the Hub names it, such as mit.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def fid_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    run: options.RunName,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler; features.FIELD=VALUE to those."),

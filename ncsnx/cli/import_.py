@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_path
 from ncsnx.cli.session import session
 
 if TYPE_CHECKING:
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
 
 def import_command(
     place: Annotated[
-        Path, typer.Argument(metavar="FILE|FOLDER", help="A published checkpoint_….pth, or a folder of them.")
+        Path,
+        typer.Argument(metavar="FILE|FOLDER", parser=a_path, help="A published checkpoint_….pth, or a folder of them."),
     ],
-    experiment: Annotated[
-        str, typer.Argument(metavar="EXPERIMENT", help="A name (`ncsnx list`), FILE.py or FILE.py:NAME.")
-    ],
+    experiment: options.ExperimentName,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
     ] = None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def likelihood_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    run: options.RunName,
     range_: Annotated[
         str,
         typer.Option(

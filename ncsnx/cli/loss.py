@@ -19,7 +19,7 @@ _LEVELS_SHOWN = 5
 
 
 def loss_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    run: options.RunName,
     range_: options.Range = "all",
     seed: Annotated[int, typer.Option("--seed", help="The same noise for every checkpoint.")] = 0,
     passes: Annotated[

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_file_behind_tag
 from ncsnx.cli.session import session, work_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ NO_FEATURES = "none"
 
 
 def neighbors_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name in the runs folder, or a path.")],
+    run: options.RunName,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler; features.FIELD=VALUE to those."),
@@ -36,6 +37,7 @@ def neighbors_command(
         typer.Option(
             "--features",
             metavar="TAG[:FILE]",
+            parser=a_file_behind_tag,
             help="inception, inception:FILE, torchscript:FILE, classifier, or none: pixels alone. [digits: classifier, "
             "else inception]",
         ),

@@ -9,6 +9,7 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_folder, a_name_or_path
 from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for, span_of_time
 from ncsnx.cli.session import session, work_of
 from ncsnx.errors import UsageError
@@ -24,7 +25,12 @@ def new_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment, and of its file.")],
     source: Annotated[
         str,
-        typer.Option("--from", metavar="PATH", help="Pictures (a folder or zip), a file of arrays or a packed one."),
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            parser=a_name_or_path,
+            help="Pictures (a folder or zip), a file of arrays or a packed one.",
+        ),
     ],
     size: sources.Size = None,
     on_error: sources.OnError = None,
@@ -33,7 +39,9 @@ def new_command(
         int | None,
         typer.Option("--steps", min=1, max=1_000_000_000, help="Of training. [by the number of images and their size]"),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the file.")] = Path("experiments"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", parser=a_folder, help="Folder of the file.")] = Path(
+        "experiments"
+    ),
     overlap: Overlap = OVERLAP,
     steps_per_level: Steps = None,
     exact: Exact = False,

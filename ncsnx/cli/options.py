@@ -5,16 +5,30 @@ from typing import Annotated
 
 import typer
 
+from ncsnx.cli.paths import a_file_behind_tag, a_folder, a_name_or_path
+
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", parser=a_name_or_path, help="A run: its name in the runs folder, or a path.")
+]
+ExperimentName = Annotated[
+    str,
+    typer.Argument(metavar="EXPERIMENT", parser=a_name_or_path, help="A name (`ncsnx list`), FILE.py or FILE.py:NAME."),
+]
 Runs = Annotated[
-    Path | None, typer.Option("--runs", metavar="DIR", help="Folder of the runs. [NCSNX_RUNS, else ./runs]")
+    Path | None,
+    typer.Option("--runs", metavar="DIR", parser=a_folder, help="Folder of the runs. [NCSNX_RUNS, else ./runs]"),
 ]
 DataFolder = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Folder of the data sets. [NCSNX_DATA, else ./data]")
+    Path | None,
+    typer.Option("--data", metavar="DIR", parser=a_folder, help="Folder of the data sets. [NCSNX_DATA, else ./data]"),
 ]
 Cache = Annotated[
     Path | None,
     typer.Option(
-        "--cache", metavar="DIR", help="Folder of feature networks and references. [NCSNX_CACHE, else the system's]"
+        "--cache",
+        metavar="DIR",
+        parser=a_folder,
+        help="Folder of feature networks and references. [NCSNX_CACHE, else the system's]",
     ),
 ]
 Features = Annotated[
@@ -22,6 +36,7 @@ Features = Annotated[
     typer.Option(
         "--features",
         metavar="TAG[:FILE]",
+        parser=a_file_behind_tag,
         help="inception, inception:FILE, torchscript:FILE or classifier. [digits: classifier, else inception]",
     ),
 ]
@@ -30,6 +45,7 @@ Reference = Annotated[
     typer.Option(
         "--reference",
         metavar="SET",
+        parser=a_name_or_path,
         help="train, held-out, a folder or zip of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
     ),
 ]

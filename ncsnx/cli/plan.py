@@ -7,6 +7,7 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_name_or_path
 from ncsnx.cli.session import session, work_of
 from ncsnx.noise.techniques import OVERLAP
 
@@ -44,6 +45,7 @@ def plan_command(
         str,
         typer.Argument(
             metavar="EXPERIMENT|FOLDER",
+            parser=a_name_or_path,
             help="An experiment (a name, FILE.py or FILE.py:NAME), or your images: a folder, a zip, a file of arrays, "
             "a packed file.",
         ),

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_name_or_path
 from ncsnx.cli.session import session, work_of
+from ncsnx.paths import exists
 
 if TYPE_CHECKING:
     from ncsnx.config.features import Features
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
 def reference_command(
     of: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="An experiment or a run, a folder or zip of images, or a .npz file."),
+        typer.Argument(
+            metavar="NAME",
+            parser=a_name_or_path,
+            help="An experiment or a run, a folder or zip of images, or a .npz file.",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
@@ -102,10 +108,10 @@ def _meant(
 
 def _is_images_or_file(of: str) -> bool:
     """Whether a path is meant that can't be a run; names without a slash are experiments and runs."""
-    path = Path(of).expanduser()
+    path = Path(of)
     if of.endswith((".npz", ".zip")) and not path.is_dir():
         return True
-    return "/" in of and path.is_dir() and not (path / "config.json").exists()
+    return "/" in of and path.is_dir() and not exists(path / "config.json")
 
 
 def _features(text: str | None, settings: list[str], source: "DataSource | None") -> "Features":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options, tasks
+from ncsnx.cli.paths import a_folder, a_name_or_path
 from ncsnx.cli.session import session
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def sample_command(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="A run (its name in the runs folder, or a path), or the folder of an exported model."
+            metavar="RUN",
+            parser=a_name_or_path,
+            help="A run (its name in the runs folder, or a path), or the folder of an exported model.",
         ),
     ],
     overrides: Annotated[
@@ -72,7 +75,10 @@ def sample_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="Where to. [the run's samples/; of an exported model, ./samples/NAME]"
+            "--out",
+            metavar="DIR",
+            parser=a_folder,
+            help="Where to. [the run's samples/; of an exported model, ./samples/NAME]",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace samples of another protocol in DIR.")] = False,

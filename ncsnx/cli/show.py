@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.paths import a_name_or_path
 from ncsnx.cli.session import session
 
 
@@ -13,6 +14,7 @@ def show_command(
         str,
         typer.Argument(
             metavar="NAME",
+            parser=a_name_or_path,
             help="An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR).",
         ),
     ],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 import typer
 
+from ncsnx.cli.paths import a_path
+
 if TYPE_CHECKING:
     from ncsnx.config.data import Data
     from ncsnx.inverse.reading import ValueRange
@@ -19,6 +21,7 @@ Inpaint = Annotated[
     typer.Option(
         "--inpaint",
         metavar="PICTURE",
+        parser=a_path,
         help="Fill in what --mask says. A PICTURE is a file, or a folder of some: PNGs and the like or, of any number "
         "of channels, .npy: H×W×C numbers in the data's own values (see --measure).",
         rich_help_panel=_PANEL,
@@ -26,11 +29,15 @@ Inpaint = Annotated[
 ]
 Mask = Annotated[
     Path | None,
-    typer.Option("--mask", metavar="PICTURE", help="Black: known; white: to be filled in.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--mask", metavar="PICTURE", parser=a_path, help="Black: known; white: to be filled in.", rich_help_panel=_PANEL
+    ),
 ]
 Outpaint = Annotated[
     Path | None,
-    typer.Option("--outpaint", metavar="PICTURE", help="Fill in around a smaller picture.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--outpaint", metavar="PICTURE", parser=a_path, help="Fill in around a smaller picture.", rich_help_panel=_PANEL
+    ),
 ]
 At = Annotated[
     str | None,
@@ -38,16 +45,23 @@ At = Annotated[
 ]
 SuperResolve = Annotated[
     Path | None,
-    typer.Option("--super-resolve", metavar="PICTURE", help="Enlarge by --factor.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--super-resolve", metavar="PICTURE", parser=a_path, help="Enlarge by --factor.", rich_help_panel=_PANEL
+    ),
 ]
 Factor = Annotated[int | None, typer.Option("--factor", metavar="F", help="A whole number.", rich_help_panel=_PANEL)]
 Colorize = Annotated[
-    Path | None, typer.Option("--colorize", metavar="PICTURE", help="Colour a grey picture.", rich_help_panel=_PANEL)
+    Path | None,
+    typer.Option("--colorize", metavar="PICTURE", parser=a_path, help="Colour a grey picture.", rich_help_panel=_PANEL),
 ]
 Deblur = Annotated[
     Path | None,
     typer.Option(
-        "--deblur", metavar="PICTURE", help="Sharpen what a Gaussian of --blur pixels blurred.", rich_help_panel=_PANEL
+        "--deblur",
+        metavar="PICTURE",
+        parser=a_path,
+        help="Sharpen what a Gaussian of --blur pixels blurred.",
+        rich_help_panel=_PANEL,
     ),
 ]
 Blur = Annotated[float | None, typer.Option("--blur", metavar="SIGMA", help="In pixels.", rich_help_panel=_PANEL)]
@@ -56,6 +70,7 @@ Measure = Annotated[
     typer.Option(
         "--measure",
         metavar="FILE.npz",
+        parser=a_path,
         help='Fourier measurements: kspace and mask, in the order and scale of numpy.fft.fft2(image, norm="ortho"), of '
         "images in the data's own values: arrays from low to high, a packed set as it was packed, all others from 0 to "
         "1; an array range in the file (black, white) says otherwise.",
@@ -66,7 +81,9 @@ Operator = Annotated[
     str | None,
     typer.Option("--operator", metavar="TAG", help="A task that a package brings, of --input.", rich_help_panel=_PANEL),
 ]
-Input = Annotated[Path | None, typer.Option("--input", metavar="FILE", help="For --operator.", rich_help_panel=_PANEL)]
+Input = Annotated[
+    Path | None, typer.Option("--input", metavar="FILE", parser=a_path, help="For --operator.", rich_help_panel=_PANEL)
+]
 Noise = Annotated[
     float | None,
     typer.Option(
@@ -82,6 +99,7 @@ Truth = Annotated[
     typer.Option(
         "--truth",
         metavar="PICTURE",
+        parser=a_path,
         help="The true picture, to compare with. Folders go together by the names in them.",
         rich_help_panel=_PANEL,
     ),

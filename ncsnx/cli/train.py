@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 
 def train_command(
-    experiment: Annotated[
-        str, typer.Argument(metavar="EXPERIMENT", help="A name (`ncsnx list`), FILE.py or FILE.py:NAME.")
-    ],
+    experiment: options.ExperimentName,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
     ] = None,

@@ -38,6 +38,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:80]}… ({len(text):,} characters)"
 
 
+def printable(text: str) -> str:
+    """Text whose control characters and the like have become escapes."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def is_whole(value: object) -> bool:
     """Whether a value is an integer, which a constructor doesn't see to."""
     return isinstance(value, int) and not isinstance(value, bool)

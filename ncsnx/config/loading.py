@@ -8,6 +8,7 @@ not put on the import path.
 import contextlib
 import hashlib
 import io
+import os
 import re
 import sys
 import tokenize
@@ -75,7 +76,7 @@ def _read(path: Path) -> str:
 
 
 def _execute(path: Path, source: str) -> None:
-    name = "ncsnx_experiment_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    name = "ncsnx_experiment_" + hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     module = ModuleType(name)
     module.__file__ = str(path)
     before = sys.modules.get(name)

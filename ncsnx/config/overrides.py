@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import attrs
 
-from ncsnx.config.checks import quoted, shortened
+from ncsnx.config.checks import printable, quoted, shortened
 from ncsnx.config.codec import ConfigError, flatten, optional_of, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
@@ -309,7 +309,7 @@ def _explained(error: ConfigError, overrides: list[Override], root: type[Config]
     lines = []
     for path, complaint in error.problems:
         causes = [p for p in given if path == p or path.startswith(p + ".") or (path and p.startswith(path + "."))]
-        cause = ", ".join(shortened(f"{p}={given[p]}") for p in causes or given)
+        cause = ", ".join(shortened(printable(f"{p}={given[p]}")) for p in causes or given)
         add = f"; add {path}=…" if "but missing" in complaint else ""
         off = _switched_off(path, root) if given.get(path) in ("0", "0.0") else None
         none = f"; to have none: {off}=none" if off else ""

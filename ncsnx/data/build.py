@@ -1,6 +1,5 @@
 """From a data set's configuration to its images: the seam between `ncsnx.config` and this package."""
 
-import os
 from functools import singledispatch
 from pathlib import Path
 
@@ -15,12 +14,16 @@ from ncsnx.data.own_images import open_images
 from ncsnx.data.packed import open_packed
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.paths import folder_of
 from ncsnx.work import UNSEEN, Work
 
 
 def data_folder(given: Path | None = None) -> Path:
-    """Where data sets live: `given` (the option --data), else the variable NCSNX_DATA, else ./data."""
-    return Path(given or os.environ.get("NCSNX_DATA") or "data").expanduser()
+    """Where data sets live: `given` (the option --data), else the variable NCSNX_DATA, else ./data.
+
+    Raises UsageError for something that isn't a folder.
+    """
+    return folder_of(given, "NCSNX_DATA", "data")
 
 
 @singledispatch

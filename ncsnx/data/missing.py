@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ncsnx.config.data import DataOnDisk
 from ncsnx.errors import NcsnxError
+from ncsnx.paths import typed_folder
 
 
 class DataMissingError(NcsnxError):
@@ -11,8 +12,8 @@ class DataMissingError(NcsnxError):
 
 
 def root_of(data: DataOnDisk, folder: Path, default: str) -> Path:
-    """Where the data set is expected: its declared root, else `default` in the data folder."""
-    return Path(data.root).expanduser() if data.root is not None else folder / default
+    """Where the data set is expected: its declared root, else `default` in the data folder. Raises UsageError."""
+    return typed_folder(data.root, of="data.root") if data.root is not None else folder / default
 
 
 def require(root: Path, name: str, data_set: str, source: str) -> None:

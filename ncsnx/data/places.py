@@ -8,17 +8,19 @@ from ncsnx.config.data import Data, place_fields
 from ncsnx.config.discovery import discover
 from ncsnx.data.missing import DataMissingError
 from ncsnx.errors import NcsnxError
+from ncsnx.paths import exists, typed_path
 
 
 def own_path(path: str, folder: Path, *, field: str = "path") -> Path:
     """The file or folder that `path` names: absolute as it is, else in the current folder, else in the data folder.
 
-    folder: the data folder; field: the field of the data set that names it, for the error. Raises DataMissingError.
+    folder: the data folder; field: the field of the data set that names it, for the error. Raises DataMissingError,
+    and UsageError for what can't be a path.
     """
-    declared = Path(path).expanduser()
+    declared = typed_path(path, of=f"data.{field}")
     places = [declared] if declared.is_absolute() else [Path.cwd() / declared, folder.absolute() / declared]
     for place in dict.fromkeys(places):
-        if place.exists():
+        if exists(place):
             return place
     looked = " nor at ".join(map(str, dict.fromkeys(places)))
     raise DataMissingError(

@@ -33,6 +33,7 @@ from ncsnx.evaluation.features import Extracted
 from ncsnx.evaluation.metrics import INCEPTION, distance_name
 from ncsnx.evaluation.resizing import INCEPTION_SIZE, CleanResizer
 from ncsnx.evaluation.torchscript import first_line, load_script, read_file
+from ncsnx.paths import typed_path
 from ncsnx.runs import atomic
 from ncsnx.work import Work
 
@@ -91,7 +92,7 @@ def open_inception(
     recorded, or has another structure.
     """
     if config.file is not None:
-        path = Path(config.file).expanduser()
+        path = typed_path(config.file, of="features.file")
         network = InceptionNetwork(read_file(path), path, device, published)
     else:
         path = cache / "inception" / FILE

@@ -34,6 +34,7 @@ from ncsnx.evaluation.reference_cache import (
 from ncsnx.evaluation.source import DataSource
 from ncsnx.evaluation.statistics_file import SUFFIX, read_statistics
 from ncsnx.evaluation.torchscript import AS_THEY_ARE
+from ncsnx.paths import typed_path
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs import atomic
 from ncsnx.work import Work
@@ -85,7 +86,7 @@ def open_reference(
     Raises UsageError where `wanted` means nothing, NcsnxError for what can't be read.
     """
     if wanted is not None and _is_statistics_file(wanted):
-        return _of_file(Path(wanted).expanduser(), features)
+        return _of_file(typed_path(wanted), features)
     images = _images(wanted, source, work)
     folder = reference_folder(cache, images.facts, features.facts)
     try:
@@ -114,7 +115,7 @@ def check_reference(wanted: str | None, source: DataSource | None) -> None:
     elif wanted in get_args(Split):
         if source is None:
             raise UsageError(f"the reference {wanted!r}: of what? Name an experiment or a run, or a folder of images")
-    elif not _is_statistics_file(wanted) and not _holds_images(Path(wanted).expanduser()):
+    elif not _is_statistics_file(wanted) and not _holds_images(typed_path(wanted)):
         raise UsageError(
             f"the reference {wanted!r}: expected train, held-out, a folder or zip of images or a file of statistics "
             f"({SUFFIX}); there is no such folder or zip"
@@ -122,7 +123,7 @@ def check_reference(wanted: str | None, source: DataSource | None) -> None:
 
 
 def _is_statistics_file(wanted: str) -> bool:
-    return wanted.endswith(SUFFIX) and not Path(wanted).expanduser().is_dir()
+    return wanted.endswith(SUFFIX) and not typed_path(wanted).is_dir()
 
 
 def _holds_images(path: Path) -> bool:
@@ -150,7 +151,7 @@ def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealIm
     for split in get_args(Split):
         if source is not None and wanted == split:
             return SplitImages(source, split)
-    return ImageFolder.open(Path(wanted or "").expanduser(), work)
+    return ImageFolder.open(typed_path(wanted or ""), work)
 
 
 def _name(images: RealImages, count: int) -> str:

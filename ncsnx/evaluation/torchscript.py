@@ -18,6 +18,7 @@ from ncsnx.config.features import TorchScript
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.features import Extracted
 from ncsnx.evaluation.resizing import CleanResizer
+from ncsnx.paths import typed_path
 
 AS_THEY_ARE = "as they are"
 ROUNDING = 1e-3
@@ -125,7 +126,7 @@ def open_torchscript(
     shape: (C, H, W) of the images to come, needed where they aren't resized. Raises NcsnxError for a file that can't
     be read, that is no TorchScript, or whose network breaks its contract when it is tried.
     """
-    path = Path(config.file).expanduser()
+    path = typed_path(config.file, of="features.file")
     if config.image_size is not None:
         shape = (3, config.image_size, config.image_size)
     if shape is None:

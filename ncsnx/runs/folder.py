@@ -12,6 +12,7 @@ from ncsnx.config.data import Digits
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.runs import atomic
 from ncsnx.runs.export import Export, is_export
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
@@ -217,15 +218,15 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     needs_config as in `open_run`. Raises UsageError with near matches if there is none, NcsnxError for a folder that
     is neither.
     """
-    typed = str(name_or_path)
+    typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
-        if _exists(path / "config.json") or is_export(path):
+        if exists(path / "config.json") or is_export(path):
             return path
-        if not needs_config and _exists(Run(path).checkpoints):
+        if not needs_config and exists(Run(path).checkpoints):
             return path
     for path in candidates:
-        if _exists(path):
+        if exists(path):
             raise NcsnxError(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}; `ncsnx list` shows the runs there are")
@@ -287,10 +288,3 @@ def _run_names(runs_folder: Path) -> list[str]:
         return []
     except OSError as error:
         raise NcsnxError(f"can't read the runs folder {runs_folder}: {error.strerror}") from error
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is too long, a folder that may not be read
-        return False

@@ -1,6 +1,5 @@
 """What things in the runs folder are called: runs, steps, and how a person may type them."""
 
-import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from typing import Literal
 
 from ncsnx.config.checks import NAME
 from ncsnx.errors import UsageError
+from ncsnx.paths import folder_of
 
 RUNS_VARIABLE = "NCSNX_RUNS"
 _STEP_FOLDER = re.compile(r"step-([0-9]{8,})")
@@ -41,10 +41,7 @@ def runs_folder(given: Path | str | None = None) -> Path:
 
     It needn't be there yet. Raises UsageError for something that isn't a folder.
     """
-    folder = Path(given or os.environ.get(RUNS_VARIABLE) or "runs").expanduser()
-    if folder.is_file():
-        raise UsageError(f"{folder} is a file; give the folder of the runs with --runs DIR")
-    return folder
+    return folder_of(given, RUNS_VARIABLE, "runs")
 
 
 def as_typed(path: Path) -> str:

@@ -198,13 +198,16 @@ def test_all_bad_files_together_are_rows_and_break_nothing(here: Path) -> None:
 TYPED: dict[str, tuple[list[str], str]] = {
     "a name that is mistyped": (["show", "digitz"], "no experiment is named 'digitz'; did you mean digits?"),
     "a name like no other": (["show", "zzz"], "no experiment is named 'zzz'; there are own, two-a, two-b, bedroom128"),
-    "an empty name": (["show", ""], "no experiment is named ''; there are own"),
-    "a name that is too long": (["show", "x" * 5000], "no experiment is named 'xxxx"),
+    "an empty name": (["show", ""], "NAME: '' is empty: expected a name or a path"),
+    "a name that is too long": (["show", "x" * 5000], "xx… (5,002 characters) is too long for a name or a path"),
     "a file that isn't there": (
         ["show", "experiments/owm.py"],
         "no such experiment file; did you mean experiments/own.py?",
     ),
-    "a file whose name is too long": (["show", "x" * 5000 + ".py"], "there is no such experiment file"),
+    "a file whose name is too long": (
+        ["show", "x" * 5000 + ".py"],
+        "xx… (5,005 characters) is too long for a name or a path",
+    ),
     "a file with several": (
         ["show", "experiments/two.py"],
         "registers two-a, two-b; pick one with experiments/two.py:NAME",

@@ -203,11 +203,11 @@ def test_a_disk_that_is_full_is_one_line(here: Path) -> None:
 
 def test_another_file_is_never_replaced_unasked(place: Path) -> None:
     words = ("data", "pack", "pics", "--size", "16", "--out")
-    (place / "[bold]mine\x1b[31m.txt").write_text("mine")
-    outcome = run(*words, "[bold]mine\x1b[31m.txt")
+    (place / "[bold]mine\u202e.txt").write_text("mine")
+    outcome = run(*words, "[bold]mine\u202e.txt")
     assert outcome.code == 2
     (*_, line) = outcome.err.splitlines()
-    assert line.startswith(r"error: [bold]mine\x1b[31m.txt is there, and isn't what would be written")
+    assert line.startswith(r"error: [bold]mine\u202e.txt is there, and isn't what would be written")
     assert run(*words, "p.pack").code == 0
     before = (place / "p.pack").stat().st_mtime_ns
     assert run(*words, "p.pack").code == 0

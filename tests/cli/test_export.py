@@ -215,9 +215,9 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
         (["--license", "My own"], 2, "--license 'My own': expected an identifier"),
         (["--out", "runs"], 1, "runs exists already, and nothing is overwritten"),
         (["--out", "."], 2, "give the new folder a name"),
-        (["--out", "runs/digits/config.json/model"], 1, "config.json isn't a folder; choose another folder"),
+        (["--out", "runs/digits/config.json/model"], 2, "config.json' is a file, not a folder"),
         (["--out", "m" * 250], 1, "File name too long; choose a shorter name"),
-        (["--runs", "runs/digits/config.json"], 2, "config.json is a file; give the folder of the runs"),
+        (["--runs", "runs/digits/config.json"], 2, "config.json' is a file; give a folder"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(

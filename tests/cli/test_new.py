@@ -273,8 +273,8 @@ def test_what_cannot_be_is_one_clear_line(here: Path, words: tuple[str, ...], ex
 
 
 def test_a_path_that_no_line_of_python_holds_is_refused(here: Path) -> None:
-    write_pictures(here / "pho\ntos", 4)
-    outcome = new("mine", "--from", "pho\ntos")
+    write_pictures(here / "pho\u200btos", 4)
+    outcome = new("mine", "--from", "pho\u200btos")
     assert outcome.code == 1
     assert "an experiment can't name this path" in outcome.err
 

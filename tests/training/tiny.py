@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import typer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ncsnx
@@ -60,7 +61,11 @@ def command(*arguments: str, folder: Path) -> Result:
     """`ncsnx ARGUMENTS` in this process, with `folder` as the working folder."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = app(list(arguments), standalone_mode=False)
+        try:
+            code = app(list(arguments), standalone_mode=False)
+        except typer.BadParameter as refused:
+            refused.show()
+            code = refused.exit_code
     return Result(code or 0, out.getvalue(), err.getvalue())
 
 

@@ -1,0 +1,250 @@
+"""Parameters that name a file or a folder, found from the app: what no path can be gets one line and exit code 2."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import attrs
+import pytest
+import typer
+
+from ncsnx.cli import app
+from ncsnx.cli.paths import PARSERS, a_file_behind_tag
+from ncsnx.config.data import Data
+from ncsnx.config.features import Features
+from ncsnx.config.variants import Config, variants
+from ncsnx.runs.folder import Run
+from tests.cli.command import Outcome, run, run_process
+from tests.config.examples import minimal, write_file
+
+ODD = {
+    "a name that is too long": "x" * 300,
+    "a path that is too long": "x/" * 3_000,
+    "the home of nobody": "~nobody-of-this-name/x",
+    "half of a character": "a\ud800b",
+    "bytes that are no UTF-8": os.fsdecode(b"a\xffb"),
+    "a NUL": "a\0b",
+    "nothing": "",
+    "a line break": "a\nb",
+    "a carriage return": "a\rb",
+    "a colour": "a\x1b[31mb",
+    "a C1 control": "a\x9bb",
+    "a paragraph's end": "a\u2029b",
+    "a loop of links": "./loop",
+    "below a loop of links": "loop/x.py",
+    "below a file": "./file/x",
+}
+OF_EVERY_KIND = ("a name that is too long", "the home of nobody", "a line break", "a loop of links", "below a file")
+"""One of each reason."""
+_SPEAKS_OF_A_PLACE = re.compile(r"\b(DIR|FILE|FOLDER|PATH|ROOT|PICTURE|SOURCE|SET|RUN|EXPERIMENT)\b")
+
+
+@attrs.frozen
+class Parameter:
+    """One parameter of one command."""
+
+    command: tuple[str, ...]
+    name: str
+    """As it is typed or, of an argument, as the usage calls it."""
+    kind: Any
+    """The declared type without `None`."""
+    parser: Callable[[str], object] | None
+    required: bool
+    is_option: bool
+
+    def typed(self, text: str) -> list[str]:
+        """The words that give it the value."""
+        value = f"torchscript:{text}" if self.parser is a_file_behind_tag else text
+        return [f"{self.name}={value}"] if self.is_option else [value]
+
+
+def _commands(of: typer.Typer, built: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """The words of every command, its function, and what Typer built of it."""
+    for command in of.registered_commands:
+        assert command.name
+        yield (*before, command.name), command.callback, built.commands[command.name]
+    for group in of.registered_groups:
+        assert group.name
+        assert group.typer_instance
+        yield from _commands(group.typer_instance, built.commands[group.name], (*before, group.name))
+
+
+def _parameters(command: tuple[str, ...], function: Callable[..., Any], built: Any) -> Iterator[Parameter]:
+    hints = get_type_hints(function, include_extras=True)
+    for one in built.params:
+        if one.name not in hints:  # --help
+            continue
+        assert get_origin(hints[one.name]) is Annotated, f"{command}: {one.name}"
+        declared, info = get_args(hints[one.name])
+        kind = next((inner for inner in get_args(declared) if inner is not type(None)), declared)
+        is_option = one.opts[0].startswith("-")
+        name = one.opts[0] if is_option else one.metavar
+        yield Parameter(command, name, kind, info.parser, one.required, is_option)
+
+
+BUILT: Any = typer.main.get_command(app)  # once: it takes longer than all that is tried below
+COMMANDS = {command: list(_parameters(command, *found)) for command, *found in _commands(app, BUILT)}
+PATHS = [one for parameters in COMMANDS.values() for one in parameters if one.parser in PARSERS]
+
+
+def words(parameter: Parameter, text: str) -> list[str]:
+    """A command line with `text` for the parameter, and some word for what must be given besides."""
+    given = list(parameter.command)
+    for other in COMMANDS[parameter.command]:
+        if other == parameter:
+            given += other.typed(text)
+        elif other.required:
+            given += other.typed("digits")
+    return given
+
+
+def quick(capsys: pytest.CaptureFixture[str], *typed: str) -> Outcome:
+    """The command in this process, of an app that isn't built anew."""
+    with pytest.raises(SystemExit) as ended:
+        BUILT(list(typed))
+    return Outcome(int(str(ended.value.code)), *capsys.readouterr())
+
+
+@pytest.fixture
+def place(here: Path) -> Path:
+    """A folder with a loop of links and a file."""
+    (here / "loop").symlink_to("loop")
+    (here / "file").write_text("")
+    return here
+
+
+def require_refused(outcome: Outcome, folder: Path) -> None:
+    """One short line without control characters, exit code 2, and nothing made."""
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.endswith("\n")
+    assert outcome.err[:-1].isprintable()
+    assert len(outcome.err) < 300
+    assert {path.name for path in folder.iterdir()} == {"file", "loop"}
+
+
+def test_parameters_are_found() -> None:
+    assert len(COMMANDS) > 15
+    assert len(PATHS) > 60
+    assert {one.name for one in PATHS} >= {"--runs", "--data", "--cache", "--out", "--features", "RUN", "EXPERIMENT"}
+
+
+def test_whatever_names_a_place_is_of_the_path_type() -> None:
+    others = [one for parameters in COMMANDS.values() for one in parameters if one.parser not in PARSERS]
+    infos = {one.name for one in others if one.kind is Path}
+    assert infos == set()
+    arguments = {one.name for one in others if not one.is_option and _SPEAKS_OF_A_PLACE.search(one.name)}
+    assert arguments == set()
+
+
+@pytest.mark.parametrize("parameter", PATHS, ids=lambda one: " ".join((*one.command, one.name)))
+def test_what_no_path_can_be_is_refused_in_one_line(
+    parameter: Parameter, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for what, text in ODD.items():
+        outcome = quick(capsys, *words(parameter, text))
+        try:
+            require_refused(outcome, place)
+            assert f"{parameter.name}: " in outcome.err
+        except AssertionError as error:
+            raise AssertionError(f"{what}: {outcome}") from error
+
+
+@pytest.mark.parametrize("variable", ["NCSNX_RUNS", "NCSNX_DATA", "NCSNX_CACHE"])
+def test_variables_of_the_environment_are_read_in_the_same_way(
+    variable: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = {"NCSNX_RUNS": ["list"], "NCSNX_DATA": ["data", "check", "cifar10"], "NCSNX_CACHE": ["reference"]}[
+        variable
+    ]
+    for what in OF_EVERY_KIND:
+        monkeypatch.setenv(variable, ODD[what])
+        outcome = quick(capsys, *command)
+        require_refused(outcome, place)
+        assert f"{variable}: " in outcome.err
+    monkeypatch.setenv(variable, "file")
+    assert f"error: {variable}: 'file' is a file; give a folder" in run(*command).err
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(place: Path) -> None:
+    for command, option in (("list", "--runs"), ("reference", "--cache")):
+        outcome = run(command, option, "file")
+        require_refused(outcome, place)
+        assert outcome.err == f"error: {option}: 'file' is a file; give a folder\n"
+
+
+def _place_fields(family: type[Config], root: str) -> Iterator[tuple[str, list[str]]]:
+    """Each field of a variant that says where on a machine something is, and the overrides that the variant takes."""
+    sample = {"image_size": "8", "category": "bedroom"}
+    for tag, cls in variants(family).items():
+        fields = attrs.fields_dict(cls)
+        more = [
+            f"{root}.{name}={text}"
+            for name, text in sample.items()
+            if name in fields and cls in variants(Data).values()
+        ]
+        for name in ("root", "path", "file"):
+            if name in fields:
+                yield f"{root}.{name}", [f"{root}={tag}", *more]
+
+
+@pytest.mark.parametrize(("field", "overrides"), [*_place_fields(Data, "data"), *_place_fields(Features, "features")])
+def test_places_in_overrides_are_read_in_the_same_way(
+    field: str, overrides: list[str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "check", "digits"] if field.startswith("data") else ["reference", "digits"]
+    for what in OF_EVERY_KIND:
+        text = ODD[what]
+        outcome = quick(capsys, *command, *overrides, f"{field}={text}")
+        require_refused(outcome, place)
+        assert field in outcome.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may enter every folder")
+def test_a_folder_that_may_not_be_entered_is_told(place: Path) -> None:
+    (place / "closed").mkdir(mode=0)
+    assert "permission denied for a folder on the way" in run("doctor", "closed/run").err
+
+
+def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = place / "home"
+    monkeypatch.setenv("HOME", str(home))
+    file = write_file(home / "mine.py")
+    assert run("show", "~/mine.py").code == 0
+    assert run("show", "~/mine.py:mine").code == 0
+    Run.create(home / "runs", "one", minimal(), {}, None, "f" * 64)
+    assert "one" in run("list", "--runs=~/runs").out
+    assert "from     home/runs/one" in run("show", "~/runs/one").out
+    assert run("diff", "~/mine.py", "~/runs/one").code == 0
+    assert run("data", "pack", "digits", "--out=~/digits.pack", "--quiet").code == 0
+    assert run("data", "check", "~/digits.pack").code == 0
+    assert (
+        run(
+            "data", "check", str(file), "data=packed", "data.path=~/digits.pack", "data.image_size=8", "data.channels=1"
+        ).code
+        == 0
+    )
+    assert not (place / "~").exists()
+
+
+def test_a_name_that_begins_with_a_tilde_is_typed_with_a_dot(place: Path) -> None:
+    assert run("data", "pack", "digits", "--out", "./~digits.pack", "--quiet").code == 0
+    assert (place / "~digits.pack").is_file()
+    assert run("data", "check", "./~digits.pack").code == 0
+
+
+def test_a_link_gives_a_name_to_what_can_not_be_typed(place: Path) -> None:
+    try:
+        write_file(place / os.fsdecode(b"a\xffb") / "line\nbreak.py", name="mine")
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    (place / "plain.py").symlink_to(place / os.fsdecode(b"a\xffb") / "line\nbreak.py")
+    assert run("show", "plain.py").code == 0
+
+
+def test_a_process_refuses_bytes_that_are_no_text(place: Path) -> None:
+    outcome = run_process(place, "sample", "digits", "--out", os.fsdecode(b"a\xffb"))
+    require_refused(outcome, place)
+    assert outcome.err == "error: --out: 'a\\udcffb' is not UTF-8; rename it, or name it by a symbolic link\n"
