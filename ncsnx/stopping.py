@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ExtensionFileLoader
 from types import FrameType, TracebackType
@@ -150,6 +150,31 @@ def sigterm_raises() -> Iterator[None]:
     finally:
         handler.later.cancel()
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def noticing_signals() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether a signal to stop has come in the block, besides what it does otherwise.
+
+    For blocks that run other people's code: where none has come, that code has raised KeyboardInterrupt or Stopped.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # signals are handled, and raise, there alone
+        yield lambda: False
+        return
+    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        before[signal.Signals(number)](number, frame)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Raise:

@@ -3,8 +3,7 @@
 A broken file is an entry with its error and never breaks another.
 """
 
-import contextlib
-import sys
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -13,13 +12,15 @@ from pathlib import Path
 
 import attrs
 
-from ncsnx.config.checks import quoted
+from ncsnx.config.checks import printable, quoted
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.foreign import ForeignError, foreign_code, in_words
 from ncsnx.config.loading import ExperimentFile, load_file
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.registry import Registered
 from ncsnx.config.variants import plugin_errors
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.paths import exists
 
 RANKS = ("./experiments", "installed packages", "built in")
 
@@ -66,12 +67,12 @@ def built_in_folder() -> Path:
 def discover() -> list[Source]:
     """Executes every experiment file in all places; each real file once, in the first place that has it."""
     sources: list[Source] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for rank, paths in enumerate((_files_in(Path("experiments")), _installed(), _files_in(built_in_folder()))):
         for path in paths:
             if isinstance(path, Source):
                 sources.append(path)
-            elif (real := path.resolve()) not in seen:
+            elif (real := os.path.realpath(path)) not in seen:  # which says nothing of loops of links
                 seen.add(real)
                 sources.append(_load(path, rank))
     return sources
@@ -119,10 +120,10 @@ def _installed() -> list[Path | Source]:
     for entry in entry_points(group="ncsnx.experiments"):
         module, reason = entry.value.partition(":")[0], "there is no such Python file"
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # finding a module in a package imports the package
+            with foreign_code():  # finding a module in a package imports the package
                 spec = find_spec(module)
-        except (Exception, SystemExit) as error:
-            spec, reason = None, " ".join(f"{type(error).__name__}: {error}".split())
+        except ForeignError as raised:
+            spec, reason = None, in_words(raised.error)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
             found.append(Path(spec.origin))
         else:
@@ -136,11 +137,11 @@ def _load(path: Path, rank: int) -> Source:
     try:
         return Source(path, rank, load_file(path), None)
     except NcsnxError as error:
-        return Source(path, rank, None, str(error))
+        return Source(path, rank, None, printable(str(error)))
 
 
 def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile]:
-    if not is_file(path):
+    if not exists(path):
         beside = [str(other) for other in _files_in(path.parent) if isinstance(other, Path)]
         raise UsageError(f"{path}: there is no such experiment file{_meant(str(path), beside)}")
     file = load_file(path)

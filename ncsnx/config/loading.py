@@ -5,7 +5,6 @@ module's name comes from the file's real path: two files with one stem never sha
 not put on the import path.
 """
 
-import contextlib
 import hashlib
 import io
 import os
@@ -22,10 +21,14 @@ import attrs
 from ncsnx.config import provenance
 from ncsnx.config.checks import FieldError
 from ncsnx.config.codec import ConfigError, unknown_key
+from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
 from ncsnx.config.registry import Collector, Registered, collecting
 from ncsnx.config.variants import Config, plugin_errors
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import NcsnxError
+from ncsnx.runs import reading
 
+LARGEST = 2**20
+"""Bytes that an experiment file has at the most."""
 _CALL = re.compile(r"(\w+)\.__init__\(\) (.*)")
 _UNKNOWN_KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
@@ -44,7 +47,7 @@ class ExperimentFile:
 
 
 def load_file(path: Path) -> ExperimentFile:
-    """Executes the file and returns what it registered, in order.
+    """Executes the file, a regular one of at most LARGEST bytes, and returns what it registered, in order.
 
     Raises ExperimentFileError for a file that can't be read or executed, or that registers nothing.
     """
@@ -64,15 +67,16 @@ def load_file(path: Path) -> ExperimentFile:
 
 def _read(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = reading.read_bytes(path, LARGEST, follows_links=True)
     except OSError as error:
         raise ExperimentFileError(f"{path}: can't be read: {error.strerror}") from error
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
         return content.decode(encoding)
-    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+    except (SyntaxError, UnicodeError, LookupError) as error:
         line = content.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else 1
-        raise ExperimentFileError(f"{path}:{line}: is no Python source ({error}); save it as UTF-8 text") from error
+        what = f"is no Python source ({message_of(error)}); save it as UTF-8 text"
+        raise ExperimentFileError(f"{path}:{line}: {what}") from error
 
 
 def _execute(path: Path, source: str) -> None:
@@ -82,26 +86,27 @@ def _execute(path: Path, source: str) -> None:
     before = sys.modules.get(name)
     sys.modules[name] = module  # attrs looks up the module of a class while it makes it
     try:
-        code = compile(source, str(path), "exec", dont_inherit=True)
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
-            exec(code, module.__dict__)
-    except (KeyboardInterrupt, Stopped):
-        raise
-    except BaseException as error:
+        with foreign_code():
+            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except ForeignError as raised:
         if before is None:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
         else:
             sys.modules[name] = before
-        raise ExperimentFileError(_describe(path, error)) from error
+        raise ExperimentFileError(_describe(path, raised.error)) from raised.error
 
 
 def _describe(path: Path, error: BaseException) -> str:
     """FILE:LINE and the exception, in one line."""
-    if isinstance(error, ConfigError) and str(error).startswith(f"{path}:"):
-        return str(error)
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    line = (error.lineno if isinstance(error, SyntaxError) else None) or (lines[-1] if lines else None)
-    message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    message = message_of(error)
+    if isinstance(error, ConfigError) and message.startswith(f"{path}:"):
+        return message
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [number for frame, number in frames if frame.f_code.co_filename == str(path)]
+    line = lines[-1] if lines else None
+    if isinstance(error, SyntaxError) and type(error.msg) is str:
+        message = message_of(Exception(error.msg))  # without the place, which is said before it
+        line = error.lineno if type(error.lineno) is int else line
     if isinstance(error, SystemExit):
         message = f"the file calls exit ({message or 'no message'}); an experiment file only declares"
     elif isinstance(error, attrs.exceptions.FrozenInstanceError):
@@ -109,8 +114,9 @@ def _describe(path: Path, error: BaseException) -> str:
     elif isinstance(error, TypeError):
         message = _advised(message)
     where = f"{path}:{line}" if line else str(path)
-    kind = "" if isinstance(error, FieldError | NcsnxError) else f"{type(error).__name__}: "
-    return f"{where}: {kind}{message}" if message else f"{where}: {type(error).__name__}"
+    name = kind_of(error)
+    kind = "" if isinstance(error, FieldError | NcsnxError) else f"{name}: "
+    return f"{where}: {kind}{message}" if message else f"{where}: {name}"
 
 
 def _advised(message: str) -> str:

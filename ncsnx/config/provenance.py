@@ -17,9 +17,12 @@ from typing import Any
 
 import attrs
 
+from ncsnx.runs import reading
+
 DEFAULT = "default"
 COMMAND_LINE = "command line"
 
+_LARGEST = 2**20  # bytes of a source file; those of a larger one aren't looked at
 _CONFIG_FOLDER = f"{Path(__file__).parent}{os.sep}"
 _ATTRS_FOLDER = f"{Path(attrs.__file__).parent.parent / 'attr'}{os.sep}"
 
@@ -75,7 +78,7 @@ class Provenance:
     def _calls_of(self, filename: str) -> dict[tuple[int, int, int, int], ast.Call]:
         if filename not in self._calls:
             try:
-                tree = ast.parse(Path(filename).read_bytes())
+                tree = ast.parse(reading.read_bytes(Path(filename), _LARGEST, follows_links=True))
             except (OSError, SyntaxError, ValueError):
                 tree = ast.Module([], [])
             self._calls[filename] = {

@@ -5,14 +5,13 @@ path, is what is saved, so that a class may be renamed or moved. Installed packa
 module that their `ncsnx.config` entry point names.
 """
 
-import contextlib
-import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TypeVar
 
 import attrs
 
+from ncsnx.config.foreign import ForeignError, foreign_code, in_words
 from ncsnx.config.provenance import is_recording, record
 from ncsnx.errors import NcsnxError
 
@@ -86,14 +85,13 @@ def plugin_errors(group: str = "ncsnx.config") -> list[str]:
         errors = _plugin_errors[group] = []
         for entry in entry_points(group=group):
             try:
-                with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
+                with foreign_code():
                     entry.load()
-            except (Exception, SystemExit) as error:
+            except ForeignError as raised:
                 package = entry.dist.name if entry.dist is not None else "an installed package"
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
                 errors.append(
-                    f"the plug-in {entry.name!r} of {package} ({entry.value}) can't be loaded: {reason}; repair or "
-                    f"uninstall {package}"
+                    f"the plug-in {entry.name!r} of {package} ({entry.value}) can't be loaded: "
+                    f"{in_words(raised.error)}; repair or uninstall {package}"
                 )
     return _plugin_errors[group]
 

@@ -54,9 +54,12 @@ def opened(path: Path, *, follows_links: bool = False) -> Iterator[BufferedReade
         yield file
 
 
-def read_bytes(path: Path, limit: int | None = None) -> bytes:
-    """The whole content of a regular file. Raises OSError, EFBIG for a file of more than `limit` bytes."""
-    with opened(path) as file:
+def read_bytes(path: Path, limit: int | None = None, *, follows_links: bool = False) -> bytes:
+    """The whole content of a regular file. Raises OSError, EFBIG for a file of more than `limit` bytes.
+
+    follows_links: as of `opened`.
+    """
+    with opened(path, follows_links=follows_links) as file:
         if limit is None:
             return file.read()
         size = os.fstat(file.fileno()).st_size

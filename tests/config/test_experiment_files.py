@@ -2,7 +2,9 @@
 
 import os
 import py_compile
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from ncsnx.config.discovery import UnknownExperimentError, discover, resolve
 from ncsnx.config.loading import ExperimentFileError, load_file
 from ncsnx.errors import Stopped, UsageError
+from ncsnx.stopping import sigterm_raises
 from tests.config.examples import FILE, line_of, write_file
 
 
@@ -161,11 +164,90 @@ def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
         resolve("experiments/digits_wyde.py")
 
 
-def test_a_signal_while_a_file_is_executed_ends_the_search_and_isnt_the_file_s_error(folder: Path) -> None:
+@pytest.mark.parametrize(("number", "raised"), [("SIGTERM", Stopped), ("SIGINT", KeyboardInterrupt)])
+def test_a_signal_while_a_file_is_executed_ends_the_search_and_isnt_the_file_s_error(
+    number: str, raised: type[BaseException], folder: Path
+) -> None:
     write_file(folder / "slow.py")
-    (folder / "slow.py").write_text("from ncsnx.errors import Stopped\nraise Stopped('stopped by SIGTERM')\n")
-    with pytest.raises(Stopped):
+    (folder / "slow.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{number})\n")
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(raised), sigterm_raises():
         discover()
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+LEAVING = {
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    "raise GeneratorExit": "GeneratorExit",
+    "raise StopIteration": "StopIteration",
+    "raise BaseException('no luck')": "BaseException: no luck",
+    "from ncsnx.errors import Stopped; raise Stopped('stopped by SIGTERM')": "Stopped: stopped by SIGTERM",
+    "raise BaseExceptionGroup('all', [KeyboardInterrupt()])": "BaseExceptionGroup: all (1 sub-exception)",
+}
+
+
+@pytest.mark.parametrize("code", LEAVING)
+@pytest.mark.parametrize("in_a_thread", [False, True])
+def test_what_a_file_itself_raises_is_its_error_whatever_it_is(code: str, in_a_thread: bool, folder: Path) -> None:
+    write_file(folder / "good.py")
+    (folder / "leaving.py").write_text(f"{code}\n")
+    if in_a_thread:
+        with ThreadPoolExecutor() as pool:
+            found = pool.submit(found_in, 0).result()
+    else:
+        found = found_in(0)
+    assert found == {"good.py": None, "leaving.py": f"experiments/leaving.py:1: {LEAVING[code]}"}
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise ValueError('x' * 10**7)", f"ValueError: {'x' * 400}… (10,000,000 characters)"),
+        ("raise ValueError('a\\x1b[2Jb\\0\\u202e')", r"ValueError: a\x1b[2Jb\x00\u202e"),
+        ("raise type('E' * 10**6, (Exception,), {})", f"{'E' * 80}… (1,000,000 characters)"),
+        ("class E(Exception):\n  def __str__(self): raise E\nraise E", "E: its message can't be shown"),
+        ("raise SyntaxError('x' * 10**6, ('a', 'b', 3, 'c'))", f"SyntaxError: {'x' * 400}… (1,000,000 characters)"),
+        ("from ncsnx.errors import NcsnxError\nraise NcsnxError('x' * 10**6)", f"{'x' * 400}… (1,000,000 characters)"),
+    ],
+)
+def test_a_message_is_one_printable_line_of_limited_length(code: str, told: str, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "loud.py").write_text(code)
+    error = str(found_in(0)["loud.py"])
+    assert error.startswith("experiments/loud.py:")
+    assert error.endswith(told)
+    assert error.isprintable()
+    assert len(error) < 600
+
+
+def test_a_pipe_a_device_and_a_giant_are_errors_and_keep_nobody_waiting(folder: Path) -> None:
+    write_file(folder / "good.py")
+    os.mkfifo(folder / "pipe.py")
+    (folder / "zeros.py").symlink_to("/dev/zero")
+    (folder / "loop.py").symlink_to("loop.py")
+    with (folder / "giant.py").open("wb") as file:
+        file.truncate(2**43)
+    found = found_in(0)
+    assert found["good.py"] is None
+    for name in ("pipe.py", "zeros.py"):
+        assert found[name] == f"experiments/{name}: can't be read: isn't a regular file"
+    assert "8,796,093,022,208 bytes, and no such file has over 1,048,576" in str(found["giant.py"])
+    assert "Too many levels of symbolic links" in str(found["loop.py"])
+    with pytest.raises(ExperimentFileError, match="isn't a regular file"):
+        resolve("experiments/pipe.py")
+
+
+def test_code_that_claims_to_come_from_a_device_keeps_nobody_waiting(folder: Path) -> None:
+    file = write_file(folder / "sly.py")
+    text = file.read_text()
+    file.write_text(f"exec(compile({text!r}, '/dev/zero', 'exec'))\nexec(compile('1 / 0', '/dev/zero', 'exec'))\n")
+    assert found_in(0) == {"sly.py": "experiments/sly.py:2: ZeroDivisionError: division by zero"}
+
+
+def test_a_codec_that_decodes_nothing_is_told(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "odd.py").write_text("# coding: undefined\n")
+    assert "experiments/odd.py:1: is no Python source (" in str(found_in(0)["odd.py"])
 
 
 def test_an_unknown_name_that_a_broken_file_bears_gets_its_error(folder: Path) -> None:
