@@ -8,6 +8,8 @@ from ncsnx.cli.session import session
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ncsnx.console.messages import Messages
+
 
 def list_command(runs: options.Runs = None, json: options.Json = False, verbose: options.Verbose = False) -> None:
     """List experiments and runs. A broken file is listed with its error."""
@@ -15,7 +17,7 @@ def list_command(runs: options.Runs = None, json: options.Json = False, verbose:
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
 
-        experiments, known_runs = _experiments(), _runs(runs_folder(runs))
+        experiments, known_runs = _experiments(messages), _runs(runs_folder(runs))
         if json:
             messages.json({"experiments": experiments, "runs": known_runs})
             return
@@ -27,9 +29,8 @@ def list_command(runs: options.Runs = None, json: options.Json = False, verbose:
             [Column(title, "right" if title in right else "left") for title in columns],
             [[_text(row[_KEYS.get(title, title)]) for title in columns] for row in good],
         )
-        for row in experiments:
-            if row["error"] is not None:
-                messages.data(f"broken: {row['error']}")
+        for error in dict.fromkeys(row["error"] for row in experiments if row["error"] is not None):
+            messages.data(f"broken: {error}")
         if known_runs:
             messages.data("")
             table(
@@ -46,32 +47,33 @@ def _text(value: object) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _experiments() -> list[dict[str, Any]]:
-    from ncsnx.config.discovery import RANKS, discover
+def _experiments(messages: "Messages") -> list[dict[str, Any]]:
+    from ncsnx.config.discovery import RANKS, discover, known_names
     from ncsnx.config.registry import relative
     from ncsnx.config.variants import tag_of
 
-    rows: list[dict[str, Any]] = []
-    for source in discover():
-        if source.file is None:
-            rows.append({"name": None, "where": relative(str(source.path)), "error": source.error})
-            continue
-        for registered in source.file.registered:
-            experiment = registered.experiment
-            rows.append(
-                {
-                    "name": experiment.name,
-                    "data": tag_of(type(experiment.data)),
-                    "image_size": experiment.data.image_size,
-                    "network": tag_of(type(experiment.model)),
-                    "levels": experiment.schedule.levels,
-                    "batch_size": experiment.batch_size,
-                    "steps": experiment.steps,
-                    "where": RANKS[source.rank] if source.rank == 2 else relative(registered.where),
-                    "error": None,
-                }
-            )
-    return rows
+    sources, rows = discover(), []
+    for known in known_names(sources):
+        experiment = known.registered.experiment
+        where = relative(known.registered.where)
+        rows.append(
+            {
+                "name": experiment.name,
+                "data": tag_of(type(experiment.data)),
+                "image_size": experiment.data.image_size,
+                "network": tag_of(type(experiment.model)),
+                "levels": experiment.schedule.levels,
+                "batch_size": experiment.batch_size,
+                "steps": experiment.steps,
+                "where": RANKS[known.rank] if known.rank == 2 else where,
+                "error": known.error,
+            }
+        )
+        for other in known.shadowed:
+            if other.experiment != experiment:
+                messages.info(f"{experiment.name} is {where}; {other.where} registers another one, which is not used")
+    broken = [source for source in sources if source.file is None]
+    return rows + [{"name": None, "where": relative(str(one.path)), "error": one.error} for one in broken]
 
 
 def _runs(folder: "Path") -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, foreign_code, in_words
 from ncsnx.config.loading import ExperimentFile, load_file
 from ncsnx.config.overrides import apply_overrides, parse_overrides
-from ncsnx.config.registry import Registered
+from ncsnx.config.registry import Registered, relative
 from ncsnx.config.variants import plugin_errors
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.paths import exists
@@ -38,6 +38,20 @@ class Source:
     """Index into RANKS."""
     file: ExperimentFile | None
     error: str | None
+
+
+@attrs.frozen
+class Known:
+    """A name under which an experiment is found: in the first of RANKS that has it."""
+
+    registered: Registered
+    file: ExperimentFile
+    rank: int
+    """Index into RANKS."""
+    error: str | None
+    """Why the name can't be used, where two files of one rank have it."""
+    shadowed: tuple[Registered, ...]
+    """What lower ranks have under this name."""
 
 
 @attrs.frozen
@@ -76,6 +90,23 @@ def discover() -> list[Source]:
                 seen.add(real)
                 sources.append(_load(path, rank))
     return sources
+
+
+def known_names(sources: Iterable[Source]) -> list[Known]:
+    """Every name that is registered, in the order of the sources; several times where its files contradict."""
+    by_name: dict[str, list[tuple[int, Registered, ExperimentFile]]] = {}
+    for source in sources:
+        if source.file is not None:
+            for registered in source.file.registered:
+                by_name.setdefault(registered.experiment.name, []).append((source.rank, registered, source.file))
+    known: list[Known] = []
+    for name, found in by_name.items():
+        first = min(rank for rank, _, _ in found)
+        own = [(registered, file) for rank, registered, file in found if rank == first]
+        shadowed = tuple(registered for rank, registered, _ in found if rank != first)
+        error = _contradiction(name, first, [registered for registered, _ in own]) if len(own) > 1 else None
+        known += [Known(registered, file, first, error, shadowed) for registered, file in own]
+    return known
 
 
 def resolve(wanted: str, arguments: list[str] | None = None) -> Resolved:
@@ -162,29 +193,27 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 def _by_name(name: str) -> tuple[Registered, ExperimentFile]:
     sources = discover()
-    for rank in range(len(RANKS)):
-        found = [
-            (registered, source.file)
-            for source in sources
-            if source.rank == rank and source.file is not None
-            for registered in source.file.registered
-            if registered.experiment.name == name
-        ]
-        if len(found) > 1:
-            places = " and ".join(registered.where for registered, _ in found)
-            raise UsageError(f"{name!r} is registered twice in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
-        if found:
-            return found[0]
-    raise _not_found(name, sources)
+    found = next((known for known in known_names(sources) if known.registered.experiment.name == name), None)
+    if found is None:
+        raise _not_found(name, sources)
+    if found.error is not None:
+        raise UsageError(found.error)
+    return found.registered, found.file
+
+
+def _contradiction(name: str, rank: int, found: list[Registered]) -> str:
+    places = " and ".join(relative(registered.where) for registered in found)
+    count = "twice" if len(found) == 2 else f"{len(found)} times"
+    return printable(f"{name!r} is registered {count} in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
 
 
 def _not_found(name: str, sources: list[Source]) -> UnknownExperimentError:
     broken = [source.error for source in sources if source.error and source.path.stem == name]
     if broken:
         return UnknownExperimentError(f"no experiment {name!r}, and the file of that name is broken: {broken[0]}")
-    names = [r.experiment.name for source in sources if source.file for r in source.file.registered]
+    names = list(dict.fromkeys(known.registered.experiment.name for known in known_names(sources)))
     near = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(dict.fromkeys(names)) or 'none'}"
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}"
     count = sum(source.error is not None for source in sources)
     more = f" ({count} broken file{'s' if count > 1 else ''}: see `ncsnx list`)" if count else ""
     return UnknownExperimentError(f"no experiment is named {quoted(name)}; {hint}{more}")

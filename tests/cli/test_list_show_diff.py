@@ -1,6 +1,7 @@
 """`list`, `show` and `diff`, on experiments and on runs, for people and as JSON."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from ncsnx.config import SGD
 from ncsnx.config.codec import from_json, identity
-from ncsnx.config.discovery import resolve
+from ncsnx.config.discovery import built_in_folder, resolve
 from ncsnx.runs.folder import Run
 from ncsnx.runs.lock import HOLDER, writer_lock
 from tests.cli.command import run, run_process
@@ -67,6 +68,30 @@ def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
     assert listed["runs"] == [
         {"run": "first", "experiment": "minimal", "step": 500, "steps": 1500, "state": "unfinished"}
     ]
+
+
+def test_a_name_of_a_higher_rank_is_listed_once_and_what_it_hides_is_told_where_it_differs(here: Path) -> None:
+    """As in a clone of the repository, whose files are those of the installed package, copied."""
+    folder = here / "experiments"
+    shutil.copytree(built_in_folder(), folder)
+    names = [row["name"] for row in shown("list")["experiments"]]
+    assert sorted(names) == sorted(set(names))
+    assert len(names) == 8
+    write_file(folder / "digits.py")
+    outcome = run("list")
+    assert outcome.out.count("digits ") == 2  # a name, and its kind of data
+    assert outcome.err.startswith("digits is experiments/digits.py:3; ")
+    assert outcome.err.endswith("experiments/digits.py:5 registers another one, which is not used\n")
+
+
+def test_two_files_with_one_name_are_listed_as_a_contradiction_with_both_places(own: Path) -> None:
+    places = [line_of(write_file(own.with_name(f"{name}.py"), name="twin"), "= register(") for name in ("a", "b")]
+    error = f"'twin' is registered twice in ./experiments, at {' and '.join(places)}; name one as FILE.py:twin"
+    rows = [row for row in shown("list")["experiments"] if row["name"] == "twin"]
+    assert [(row["where"], row["error"]) for row in rows] == [(place, error) for place in places]
+    assert f"broken: {error}\n" in run("list").out
+    assert run("show", "twin").err == f"error: {error}\n"
+    assert shown("show", "experiments/b.py:twin")["experiment"]["name"] == "twin"
 
 
 def test_list_reads_the_runs_folder_that_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,9 @@ def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
         resolve("zzz")
     with pytest.raises(UsageError, match=r"experiments/digits_wyde.py: there is no such experiment file; did you mean"):
         resolve("experiments/digits_wyde.py")
+    write_file(folder / "mine.py", name="digits")
+    with pytest.raises(UnknownExperimentError, match=r"did you mean digits, digits_wide\?"):
+        resolve("digitz")
 
 
 @pytest.mark.parametrize(("number", "raised"), [("SIGTERM", Stopped), ("SIGINT", KeyboardInterrupt)])

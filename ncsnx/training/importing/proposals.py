@@ -7,7 +7,7 @@ import attrs
 from torch import Tensor, allclose
 
 from ncsnx.config import SGD, Adam, Experiment, Geometric, Optimizer, RMSProp, Uniform
-from ncsnx.config.discovery import discover, resolve
+from ncsnx.config.discovery import discover, known_names, resolve
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError
@@ -63,10 +63,11 @@ def require_fit(experiment: Experiment, published: PublishedCheckpoint, typed: T
 def _advice(asked: Experiment, published: PublishedCheckpoint, typed: Typed) -> str:
     """The experiments that fit as they are, or with values that the file itself shows; else which comes nearest."""
     known = {typed.experiment: resolve(typed.experiment).experiment}
-    for source in discover():
-        for registered in source.file.registered if source.file is not None else ():
-            if registered.experiment.name != known[typed.experiment].name:  # typed as a file's path, maybe
-                known.setdefault(registered.experiment.name, registered.experiment)
+    for found in known_names(discover()):
+        experiment = found.registered.experiment
+        # the one that was asked for may have been typed as a file's path
+        if found.error is None and experiment.name != known[typed.experiment].name:
+            known[experiment.name] = experiment
     differ = {word: _try(experiment, published) for word, experiment in known.items()}
     if fitting := [_Fitting(word) for word, found in differ.items() if found is None]:
         return f"It fits {_listed(fitting, typed)}"
