@@ -9,22 +9,36 @@ The language of experiments (`Experiment` and its parts) is in `ncsnx.config`. t
 `sample` or `ScoreModel` is first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from ncsnx.config import Experiment, register
-from ncsnx.errors import NcsnxError
 from ncsnx.version import __version__
 
+# Nothing is imported before it is used: this file runs before the command line can heed Ctrl-C.
+TYPE_CHECKING = False  # as in typing, whose import takes longer than Python's start
 if TYPE_CHECKING:
+    from ncsnx.config import Experiment, register
+    from ncsnx.errors import NcsnxError
     from ncsnx.sampling import ScoreModel, load, sample
 
 __all__ = ["Experiment", "NcsnxError", "ScoreModel", "__version__", "load", "register", "sample"]
 
-_NEEDS_TORCH = ("ScoreModel", "load", "sample")
+_MODULES = {
+    "Experiment": "ncsnx.config",
+    "register": "ncsnx.config",
+    "NcsnxError": "ncsnx.errors",
+    "ScoreModel": "ncsnx.sampling",
+    "load": "ncsnx.sampling",
+    "sample": "ncsnx.sampling",
+}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _NEEDS_TORCH:
-        return getattr(importlib.import_module("ncsnx.sampling"), name)
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    if name in ("config", "errors"):
+        return importlib.import_module(f"ncsnx.{name}")
     raise AttributeError(f"module 'ncsnx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,17 +1,34 @@
 """The command line: one file a command, thin over the library. What a command needs is imported when it runs."""
 
+import _signal  # type: ignore[import-not-found]  # `signal` without its imports, which take as long as Python's start
 import os
 import sys
 
-from ncsnx.cli.app import app
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from ncsnx.cli.application import app
+
+__all__ = ["app", "main"]
 
 
 def main() -> None:
     """Entry point of `ncsnx`."""
+    _end_quietly_on_interrupt()  # first of all: what follows imports modules for a good part of a second
     if sys.platform == "win32":
         sys.exit("error: ncsnx runs on Linux and macOS; on Windows, use it inside WSL 2")
     _wait_politely()
+    from ncsnx.cli.application import app
+
     app()
+
+
+def _end_quietly_on_interrupt() -> None:
+    """Lets Ctrl-C end the process as the system does, without a traceback, until a command begins and after it.
+
+    A shell shows exit code 130. Where Ctrl-C is ignored, as in a background job of a script, it stays ignored.
+    """
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def _wait_politely() -> None:
@@ -24,4 +41,9 @@ def _wait_politely() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
-__all__ = ["app", "main"]
+def __getattr__(name: str) -> object:
+    if name == "app":
+        from ncsnx.cli.application import app
+
+        return app
+    raise AttributeError(f"module 'ncsnx.cli' has no attribute {name!r}")

@@ -1,0 +1,121 @@
+"""Ctrl-C while Python imports modules, before a command begins: the end, without a traceback."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import REPOSITORY
+
+LATER_FILES = re.compile(re.escape(f"{REPOSITORY}/ncsnx/") + r"(?!(cli/)?__init__\.py|__main__\.py|version\.py)")
+ENTRIES = {
+    "console script": "from ncsnx.cli import main\nmain()",
+    "python -m ncsnx": "import runpy\nrunpy.run_module('ncsnx', run_name='__main__', alter_sys=True)",
+}
+
+INTERRUPTED = """
+import os, signal, sys
+class Strike:
+    def find_spec(self, name, path=None, target=None):
+        if name in self.left:
+            self.left.remove(name)
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):  # the handler runs between two of Python's instructions
+                pass
+        return None
+    left = [sys.argv[1]]
+sys.meta_path.insert(0, Strike())
+sys.argv = ["ncsnx", "show", "digits"]
+"""
+
+
+def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
+    """Starts Python on `code`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("module", ["ncsnx.cli.application", "typer", "ncsnx.config.experiment", "ncsnx.cli.train"])
+def test_ctrl_c_while_modules_are_imported_ends_without_a_word(entry: str, module: str) -> None:
+    with start(INTERRUPTED + ENTRIES[entry], module) as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGINT, "", ""), "a shell shows 130"
+
+
+def test_nothing_but_ncsnx_itself_is_imported_before_ctrl_c_is_heeded() -> None:
+    code = "import sys; before = set(sys.modules); import ncsnx.cli; print(*sorted(set(sys.modules) - before))"
+    with start(code) as process:
+        out, _ = process.communicate(timeout=60)
+    assert out.split() == ["ncsnx", "ncsnx.cli", "ncsnx.version"]
+
+
+# tells when Ctrl-C is heeded: what comes before is Python's own start
+TELLS = """
+import _signal, os, sys
+sys.argv = ["ncsnx", "show", "digits"]
+plain = _signal.signal
+def telling(*given):
+    _signal.signal = plain
+    before = plain(*given)
+    os.write(1, b"begun\\n")
+    return before
+_signal.signal = telling
+"""
+
+
+def test_ctrl_c_at_any_moment_prints_no_traceback() -> None:
+    problems = []
+    for moment in range(12):
+        with start(TELLS + ENTRIES["console script"]) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            time.sleep(moment * 0.03)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        if process.returncode not in (0, 130, -signal.SIGINT) or len(err.splitlines()) > 1:
+            problems.append((moment, process.returncode, err))
+    assert problems == []
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_ctrl_c_in_the_first_moments_of_the_real_commands_shows_no_line_of_ncsnx(entry: str) -> None:
+    """But for the first three files: until they are read, it is Python's own start, with a traceback of its own."""
+    script = Path(sys.executable).with_name("ncsnx")
+    if entry == "console script" and not script.exists():
+        pytest.skip("the console script is not installed")
+    command = [str(script)] if entry == "console script" else [sys.executable, "-m", "ncsnx"]
+    for moment in range(8):
+        with subprocess.Popen(
+            [*command, "list"],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            time.sleep(0.01 + moment * 0.04)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        assert not LATER_FILES.search(err), err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_is_ignored_when_the_process_starts_stays_ignored_while_modules_are_imported(
+    number: signal.Signals,
+) -> None:
+    struck = INTERRUPTED.replace("signal.SIGINT", f"signal.{number.name}")
+    ignored = f"import signal\nsignal.signal(signal.{number.name}, signal.SIG_IGN)\n"
+    with start(ignored + struck + ENTRIES["console script"], "typer") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert "digits" in out
