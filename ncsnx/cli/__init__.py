@@ -16,10 +16,15 @@ def main() -> None:
     _end_quietly_on_interrupt()  # first of all: what follows imports modules for a good part of a second
     if sys.platform == "win32":
         sys.exit("error: ncsnx runs on Linux and macOS; on Windows, use it inside WSL 2")
+    _open_standard_streams()
     _wait_politely()
     from ncsnx.cli.application import app
 
-    app()
+    try:
+        app()
+    except OSError:
+        _end_if_output_is_lost()
+        raise
 
 
 def _end_quietly_on_interrupt() -> None:
@@ -29,6 +34,29 @@ def _end_quietly_on_interrupt() -> None:
     """
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
+def _open_standard_streams() -> None:
+    """Opens /dev/null in the place of each standard stream that is closed.
+
+    Else the next file to be opened would take its number, and what native code says to standard error would be
+    written into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+
+
+def _end_if_output_is_lost() -> None:
+    """Ends with one line if standard output takes no more: help, which no command writes, on a full disk."""
+    from ncsnx.console.streams import Outlet, takes_no_more
+
+    try:
+        Outlet(sys.stdout).write("")  # flushes what is left, and else gives it up
+    except OSError as error:
+        sys.exit(f"error: {takes_no_more(error)}")
 
 
 def _wait_politely() -> None:

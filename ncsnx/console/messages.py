@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
 
-from ncsnx.console.streams import Outlet
+from ncsnx.console.streams import Outlet, takes_no_more
 from ncsnx.console.text import UNSAFE, visible
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
@@ -165,7 +165,7 @@ class Messages:
         try:
             self.stdout.write(text)
         except OSError as error:
-            raise NcsnxError(f"standard output takes no more ({error.strerror}): free space and run again") from error
+            raise NcsnxError(takes_no_more(error)) from error
 
 
 def rich_console(outlet: Outlet) -> "Console":

@@ -10,6 +10,11 @@ from typing import TextIO
 _READER_HAS_LEFT = (errno.EPIPE, errno.EIO)
 
 
+def takes_no_more(error: OSError) -> str:
+    """The message for standard output on a full disk."""
+    return f"standard output takes no more ({error.strerror}): free space and run again"
+
+
 class Outlet(io.TextIOBase):
     """Standard output or standard error, as it was when this object was made.
 
