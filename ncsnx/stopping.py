@@ -1,17 +1,20 @@
 """Ending in good order: a signal sets a flag, which is read between network evaluations."""
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ExtensionFileLoader
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
-from ncsnx.errors import Stopped
+from ncsnx.errors import NcsnxError, Stopped
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""SIGTERM of kill and of batch schedulers, SIGHUP of a terminal that is closed, SIGINT of Ctrl-C."""
 _GRACE_S = 0.5
 """After a second Ctrl-C, for the work to be left in the usual way; then the process ends wherever it is."""
 _AGAIN_S = 0.02
@@ -25,18 +28,20 @@ os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 class StopRequest:
-    """While it is entered, SIGTERM and the first Ctrl-C ask the work to end; a second Ctrl-C ends it at once.
+    """While it is entered, SIGTERM, SIGHUP and the first Ctrl-C ask the work to end; a second Ctrl-C ends it at once.
 
-    A SIGTERM that came before, within `sigterm_raises`, counts as one that comes now.
+    A signal that came before, within `signals_raise`, counts as one that comes now. A SIGHUP that was ignored when the
+    process started, as under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._interrupts = 0
-        self._raises = False
-        self._before: dict[int, object] = {}
-        self._watch = _Watch()
-        self._later = _Later()
+        self._handler = _Handler()
+        self._entered = contextlib.ExitStack()
+
+    @property
+    def signal_number(self) -> int | None:
+        """The first signal that has come."""
+        return self._handler.signal_number
 
     @property
     def requested(self) -> bool:
@@ -45,8 +50,7 @@ class StopRequest:
 
     def check(self) -> None:
         """Raises Stopped if a signal has come."""
-        if self.signal_number is not None:
-            raise Stopped(f"stopped by {signal.Signals(self.signal_number).name}", self.signal_number)
+        self._handler.check()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -54,41 +58,159 @@ class StopRequest:
 
         For what takes long without asking, and loses nothing by being left: every write of ours is whole or not there.
         """
-        self._raises = True
+        self._handler.raises = True
         try:
             self.check()
             yield
+        except Exception as error:
+            _raise_what_is_behind(error)
+            raise
         finally:
-            self._raises = False
+            self._handler.raises = False
         self.check()  # who catches everything may have caught it
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        early = self._before[signal.SIGTERM]
-        if isinstance(early, _Raise) and early.has_come:
-            self.signal_number = signal.SIGTERM
-        self._watch.start()
+        with contextlib.ExitStack() as entered:
+            before = entered.enter_context(_handled_by(self._handler))
+            early = before[signal.SIGTERM]
+            if isinstance(early, _Handler):
+                self._handler.adopt(early)
+            entered.callback(self._handler.later.cancel)
+            watch = _Watch()
+            watch.start()
+            entered.callback(watch.end)
+            self._entered = entered.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._watch.end()
-        self._later.cancel()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._entered.close()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """In the block SIGTERM, SIGHUP and Ctrl-C raise Stopped: for what precedes, or needs, no request.
+
+    Without it SIGTERM would end the process without a word, and without leaving its blocks. Does nothing outside of the
+    main thread, which alone may handle signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = _Handler(raises=True)
+    with _handled_by(handler):
+        try:
+            yield
+        except Exception as error:
+            _raise_what_is_behind(error)
+            raise
+        finally:
+            handler.raises = False  # what comes from here on finds all done
+            handler.later.cancel()
+
+
+@contextmanager
+def noticing_signals() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether a signal to stop has come in the block, besides what it does otherwise.
+
+    For blocks that run other people's code: where none has come, that code has raised KeyboardInterrupt or Stopped.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # signals are handled, and raise, there alone
+        yield lambda: False
+        return
+    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        before[signal.Signals(number)](number, frame)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _handled_by(handler: "_Handler") -> Iterator[Mapping[int, Any]]:
+    """In the block the handler is called for signals that ask to end; yields the handlers of before.
+
+    A SIGHUP that is ignored stays ignored: nohup wants the work to outlive its terminal.
+    """
+    before: dict[int, Any] = {}
+    try:
+        for number in _SIGNALS:
+            earlier = signal.getsignal(number)
+            if number != signal.SIGHUP or earlier is not signal.SIG_IGN:
+                before[number] = earlier
+                signal.signal(number, handler)
+        yield before
+    finally:
+        for taken, earlier in before.items():
+            signal.signal(taken, earlier)
+
+
+def _raise_what_is_behind(error: Exception) -> None:
+    """Raises the Stopped that led to the error: Python 3.11 wraps whatever is raised while a class is made.
+
+    An NcsnxError stays what it is: it says what went wrong while the work was ended in good order.
+    """
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(error, NcsnxError):
+        if isinstance(behind, Stopped):
+            raise behind from None
+        behind = behind.__cause__ or behind.__context__
+
+
+class _Handler:
+    """Notes the first signal, and raises Stopped for it where that is wanted.
+
+    While that Stopped is on its way, others aren't raised: they would keep the blocks that are left from removing what
+    they had half written. It may be caught, since an import that tries several ways takes it for a failure of one.
+    """
+
+    def __init__(self, *, raises: bool = False) -> None:
+        self.raises = raises
+        self.signal_number: int | None = None
+        self.interrupts = 0
+        self.later = _Later()
+        self._raised: Callable[[], Stopped | None] = lambda: None
+        """The Stopped that is on its way, or was kept."""
+
+    def adopt(self, other: "_Handler") -> None:
+        """Counts what came to another handler as its own."""
+        self.signal_number = other.signal_number
+        self.interrupts = other.interrupts
+
+    def check(self) -> None:
+        """Raises Stopped if a signal has come."""
+        if self.signal_number is not None:
+            error = Stopped(f"stopped by {signal.Signals(self.signal_number).name}", self.signal_number)
+            self._raised = weakref.ref(error)
+            try:
+                raise error
+            finally:
+                del error  # else its traceback would keep it, through this frame
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is None:
             self.signal_number = number
-        self._interrupts += number == signal.SIGINT
-        if self._interrupts > 1:
+        self.interrupts += number == signal.SIGINT
+        is_second = number == signal.SIGINT and self.interrupts > 1
+        if not is_second and (self._raised() is not None or not self.raises):
+            return
+        if _is_loading_native_code(frame):
+            if is_second:
+                _end_now()
+            self.later.come_again()
+        elif is_second:
             raise KeyboardInterrupt  # still restores the terminal on its way out
-        if self._raises:
-            if _is_loading_native_code(frame):
-                self._later.come_again()
-            else:
-                self.check()
+        else:
+            self.check()
 
 
 class _Watch:
@@ -129,82 +251,24 @@ def _end_now() -> None:
     shown = "error: interrupted\n"
     if os.isatty(2):
         shown = f"\x1b[?25h\n{shown}"  # a live view hides the cursor
-    os.write(2, shown.encode())
+    with contextlib.suppress(OSError):  # the terminal was closed, or the pipe's reader has left
+        os.write(2, shown.encode())
     os._exit(128 + signal.SIGINT)
 
 
-@contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """In the block SIGTERM raises Stopped, as Ctrl-C raises KeyboardInterrupt: for what precedes, or needs, no request.
-
-    Without it the process would end without a word, and without leaving its blocks. Does nothing outside of the main
-    thread, which alone may handle signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = _Raise()
-    before = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        handler.later.cancel()
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def noticing_signals() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether a signal to stop has come in the block, besides what it does otherwise.
-
-    For blocks that run other people's code: where none has come, that code has raised KeyboardInterrupt or Stopped.
-    """
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals are handled, and raise, there alone
-        yield lambda: False
-        return
-    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        before[signal.Signals(number)](number, frame)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Raise:
-    """A handler that remembers: an import that tries several ways may take what it raises for a failure of one."""
-
-    def __init__(self) -> None:
-        self.has_come = False
-        self.later = _Later()
-        self._has_raised = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.has_come = True
-        if self._has_raised:
-            return
-        if _is_loading_native_code(frame):
-            self.later.come_again()
-            return
-        self._has_raised = True
-        raise Stopped(f"stopped by {signal.Signals(number).name}", number)
-
-
 class _Later:
-    """Lets SIGTERM come again, when what it must not interrupt may be over."""
+    """Sends SIGTERM when what a signal must not interrupt may be over: it raises for the signal that came first."""
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
+        self._is_pending = False
 
     def come_again(self) -> None:
-        """In a moment."""
-        self._timer = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        """In a moment. Called by a handler, and so perhaps within a call of itself."""
+        if self._is_pending:
+            return
+        self._is_pending = True
+        self._timer = threading.Timer(_AGAIN_S, self._send)
         self._timer.daemon = True
         self._timer.start()
 
@@ -214,6 +278,10 @@ class _Later:
             self._timer.cancel()
             self._timer.join()
             self._timer = None
+
+    def _send(self) -> None:
+        self._is_pending = False
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _is_loading_native_code(frame: FrameType | None) -> bool:

@@ -10,7 +10,7 @@ import typer
 
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.stopping import sigterm_raises
+from ncsnx.stopping import signals_raise
 
 if TYPE_CHECKING:
     from ncsnx.stopping import StopRequest
@@ -28,7 +28,7 @@ def session(*, verbose: bool = False, quiet: bool = False, goes_on: bool = True)
     try:
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other; give one of them")
-        with sigterm_raises():
+        with signals_raise():
             yield messages
     except Stopped as stopped:
         then = "the same command goes on from here" if goes_on else "nothing is left half done"

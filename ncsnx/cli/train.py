@@ -40,8 +40,9 @@ def train_command(
 ) -> None:
     """Train an experiment; a run that is there already goes on from its newest sound checkpoint.
 
-    FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. Ctrl-C
-    writes a checkpoint and ends (exit 130; SIGTERM: 143); the same command goes on from there.
+    FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. Ctrl-C,
+    SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or 129; the
+    same command goes on from there.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.discovery import resolve

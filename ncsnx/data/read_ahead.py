@@ -52,8 +52,8 @@ def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Itera
 
 
 def _leave_signals_alone(worker: int) -> None:
-    """Ctrl-C and batch schedulers signal the whole group, but when to stop is the parent's decision."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Terminals and batch schedulers signal the whole group, but when to stop is the parent's decision."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -355,7 +355,7 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
         model.score(images, 0.123)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)])
 def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, number: int, code: int) -> None:
     # three batches of a second, with frames
     words = ["--n", "5", "--batch-size", "2", "--frames", "2", "sampler.steps_per_level=15"]

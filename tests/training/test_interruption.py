@@ -1,12 +1,18 @@
+import contextlib
+import os
+import pty
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.cli.command import REPOSITORY
 from tests.training.tiny import (
     command,
     events,
@@ -91,7 +97,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_wasnt(
     assert_equal_runs(run, uninterrupted)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step(tmp_path: Path, number: int, code: int) -> None:
     run = tmp_path / "runs/digits"
     with start(*training(*FOR_EVER), folder=tmp_path) as process:
@@ -112,6 +118,67 @@ def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step(tmp_path: Path, num
     assert command(*training(*FOR_EVER[1:], ahead, "snapshots=none"), folder=straight).code == 0
     assert saved(run, step + 5) == saved(straight / "runs/digits", step + 5)
     assert (run / "metrics.jsonl").read_bytes() == (straight / "runs/digits/metrics.jsonl").read_bytes()
+
+
+# a process that has the terminal on its standard input for its own, as a shell's job has
+ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "ncsnx", *sys.argv[1:]])
+"""
+
+
+def test_a_terminal_that_is_closed_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "runs/digits"
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", ON_TERMINAL, *training(*FOR_EVER, "--workers=1")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        with contextlib.suppress(OSError):
+            while not (run / "metrics.jsonl").exists():
+                assert os.read(controller, 4096), "it has ended"
+        os.close(controller)
+        process.wait(timeout=30)
+    assert process.returncode == 129
+    (step,) = steps_of(run)
+    assert f"stopped by SIGHUP at step {step}/" in (run / "log.txt").read_text()
+    assert "Traceback" not in (run / "log.txt").read_text()
+
+
+@pytest.mark.skipif(shutil.which("nohup") is None, reason="needs nohup")
+def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> None:
+    run = tmp_path / "runs/digits"
+
+    def steps() -> int:
+        return len(lines(run / "metrics.jsonl")) if (run / "metrics.jsonl").exists() else 0
+
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-m", "ncsnx", *training(*FOR_EVER, "--workers=1")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_until(lambda: steps() > 0, process)
+        os.killpg(process.pid, signal.SIGHUP)
+        reached = steps()
+        wait_until(lambda: steps() > reached + 10, process)
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM" in err
+    assert "SIGHUP" not in err
+    assert len(steps_of(run)) == 1
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:

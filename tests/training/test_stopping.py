@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,29 @@ import pytest
 
 from ncsnx.config.discovery import resolve
 from ncsnx.data import open_data
-from ncsnx.errors import Stopped
+from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.networks.convolution import Convolution
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import resolve_checkpoint
 from ncsnx.runtime import Runtime
-from ncsnx.stopping import StopRequest, sigterm_raises
+from ncsnx.stopping import StopRequest, signals_raise
 from ncsnx.training.loop import train
 from ncsnx.training.state import TrainingState
 from tests.cli.command import REPOSITORY
 from tests.training.tiny import overrides, saved, steps_of
 
+Handling = Callable[[], contextlib.AbstractContextManager[Any]]
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
+
 
 def test_handlers_are_given_back() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(number) for number in CODES]
     with StopRequest():
-        assert signal.getsignal(signal.SIGTERM) not in before
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+        assert all(signal.getsignal(number) not in before for number in CODES)
+    assert [signal.getsignal(number) for number in CODES] == before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), CODES.items())
 def test_a_signal_is_noted_and_raised_when_asked(number: signal.Signals, code: int) -> None:
     with StopRequest() as stop:
         stop.check()
@@ -78,14 +81,104 @@ def test_who_catches_everything_only_puts_the_end_off() -> None:
         work()
 
 
-def test_a_sigterm_before_the_request_is_raised_and_not_forgotten() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with sigterm_raises():
-        with pytest.raises(Stopped, match="stopped by SIGTERM"):
-            os.kill(os.getpid(), signal.SIGTERM)
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_before_the_request_is_raised_and_not_forgotten(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with signals_raise():
+        with pytest.raises(Stopped, match=f"stopped by {number.name}"):
+            os.kill(os.getpid(), number)
         with StopRequest() as stop:
-            assert stop.signal_number == signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) == before
+            assert stop.signal_number == number
+    assert signal.getsignal(number) == before
+
+
+@contextlib.contextmanager
+def request_at_once() -> Iterator[None]:
+    with StopRequest() as stop, stop.at_once():
+        yield
+
+
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("handles", [signals_raise, request_at_once])
+def test_a_second_signal_doesnt_disturb_the_blocks_that_the_first_one_leaves(
+    number: signal.Signals, second: signal.Signals, handles: Handling
+) -> None:
+    """A closed terminal sends SIGHUP, and so does its shell; batch schedulers signal again and again."""
+    left = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            os.kill(os.getpid(), second)
+            left.append("removed what was half written")
+
+    with pytest.raises(Stopped, match=f"stopped by {number.name}"), handles():
+        work()
+    assert left
+
+
+@pytest.mark.parametrize("handles", [signals_raise, request_at_once])
+def test_a_stop_that_was_dropped_is_raised_again_at_the_next_signal(handles: Handling) -> None:
+    done = []
+
+    def work() -> None:
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        done.append("went on")
+
+    with pytest.raises(Stopped, match="stopped by SIGTERM"), handles():
+        work()
+    assert done == []
+
+
+@pytest.mark.parametrize("handles", [signals_raise, request_at_once])
+def test_a_stop_in_the_disguise_of_another_error_is_a_stop(handles: Handling) -> None:
+    """As Python 3.11 disguises it when a class is made, which torch does while it is imported."""
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        except BaseException as error:
+            raise RuntimeError("Error calling __set_name__") from error
+
+    with pytest.raises(Stopped, match="stopped by SIGHUP"), handles():
+        work()
+
+
+@pytest.mark.parametrize("handles", [signals_raise, request_at_once])
+def test_what_went_wrong_while_the_work_was_ended_is_told(handles: Handling) -> None:
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            raise NcsnxError("no space for the checkpoint") from None
+
+    with pytest.raises(NcsnxError, match="no space"), handles():
+        work()
+
+
+def test_a_second_ctrl_c_interrupts_what_has_no_request() -> None:
+    with signals_raise():
+        with pytest.raises(Stopped, match="stopped by SIGINT"):
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("handles", [signals_raise, StopRequest])
+def test_a_sighup_that_is_ignored_stays_ignored(handles: Handling) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with handles() as stop:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop is None or not stop.requested
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # one instruction of Python, in which no handler can run, and which lets other threads do
@@ -176,16 +269,16 @@ class Strike:
     def find_spec(self, name, path=None, target=None):
         if name in self.left:
             self.left.remove(name)
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), int(sys.argv[2]))
             for _ in range(1000):  # the handler runs between two of Python's instructions
                 pass
         return None
 sys.meta_path.insert(0, Strike())
 from ncsnx.console.messages import Messages
 from ncsnx.errors import Stopped
-from ncsnx.stopping import StopRequest, sigterm_raises
+from ncsnx.stopping import StopRequest, signals_raise
 try:
-    with sigterm_raises():
+    with signals_raise():
         import torch
         with StopRequest() as stop, stop.at_once():
             print("not stopped")
@@ -194,14 +287,22 @@ except Stopped as stopped:
 """
 
 
-@pytest.mark.parametrize("name", ["numpy._core.overrides", "numpy", "torch.storage", "torch._tensor"])
-def test_a_signal_while_native_code_is_loaded_waits_for_its_end(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("numpy._core.overrides", signal.SIGTERM),
+        ("numpy", signal.SIGINT),
+        ("torch.storage", signal.SIGHUP),
+        ("torch._tensor", signal.SIGTERM),
+    ],
+)
+def test_a_signal_while_native_code_is_loaded_waits_for_its_end(name: str, number: signal.Signals) -> None:
     finished = subprocess.run(
-        [sys.executable, "-c", IMPORTING, name],
+        [sys.executable, "-c", IMPORTING, name, str(int(number))],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "stopped by SIGTERM\n", "")
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, f"stopped by {number.name}\n", "")
