@@ -171,6 +171,6 @@ def remarks(measured: Measured) -> list[str]:
             f"{distances.images:,} training images are few: a network may memorise them. Watch the held-out loss "
             "(`ncsnx loss RUN`) and take a checkpoint from before it rises; train fewer steps (steps=…); show more "
             "variants (data.random_flip=true where mirror images are as good, data.random_crop=SIDE with a larger "
-            "side); compare samples with their nearest training images"
+            "side); compare samples with their nearest training images (`ncsnx neighbors RUN`)"
         )
     return found

@@ -93,7 +93,9 @@ def test_a_table_shows_plan_and_experiment_side_by_side() -> None:
     out = plan("digits", "--no-timing").out
     assert [line.split()[1:3] for line in out.splitlines() if line.startswith("L ")] == [["22", "24"]]
     assert "\nlevels: 24, planned 22: its levels overlap by" in out
-    assert "1,498 training images are few" in plan("digits", "--no-timing").err
+    warning = plan("digits", "--no-timing").err
+    assert "1,498 training images are few" in warning
+    assert "compare samples with their nearest training images (`ncsnx neighbors RUN`)" in warning
 
 
 @pytest.mark.usefixtures("here")
