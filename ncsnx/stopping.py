@@ -189,7 +189,7 @@ class _Handler:
     def check(self) -> None:
         """Raises Stopped if a signal has come."""
         if self.signal_number is not None:
-            error = Stopped(f"stopped by {signal.Signals(self.signal_number).name}", self.signal_number)
+            error = Stopped(f"stopped by {_name(self.signal_number)}", self.signal_number)
             self._raised = weakref.ref(error)
             try:
                 raise error
@@ -282,6 +282,11 @@ class _Later:
     def _send(self) -> None:
         self._is_pending = False
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _name(number: int) -> str:
+    """What people call a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def _is_loading_native_code(frame: FrameType | None) -> bool:

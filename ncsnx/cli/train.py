@@ -135,8 +135,8 @@ def _train(
                 messages.info(TENSORBOARD_HINT)
             try:
                 train(state, splits, place, runtime, view, stop)
-            except Stopped as stopped:
-                view.finish(str(stopped))
+            except Stopped:
+                view.finish("ended")  # by what, the session says
                 raise
             view.finish()
 

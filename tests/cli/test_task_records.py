@@ -107,5 +107,5 @@ def test_one_ctrl_c_ends_the_reading_of_pictures(place: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     os.close(writers[0])
-    assert (process.returncode, "stopped by SIGINT" in told) == (130, True)
+    assert (process.returncode, "stopped by Ctrl-C" in told) == (130, True)
     assert not (place / "out").exists()
