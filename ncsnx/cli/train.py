@@ -104,6 +104,7 @@ def _train(
     from ncsnx.errors import Stopped
     from ncsnx.runs.lock import writer_lock
     from ncsnx.training.loop import train
+    from ncsnx.training.pauses import pauses_of
     from ncsnx.training.recording import TENSORBOARD_HINT, has_tensorboard
     from ncsnx.training.start import begin, require_same_identity
 
@@ -124,6 +125,7 @@ def _train(
             start_step=state.step,
             batch_size=experiment.batch_size,
             folder=place.path,
+            pauses=pauses_of(experiment, held_out=len(splits.held_out) > 0),
         )
         with view:
             view.start(_facts(place, state, splits, runtime))

@@ -1,13 +1,13 @@
 """Progress of a long job: live on a terminal, sparse plain lines elsewhere."""
 
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ncsnx.console.live import LiveArea, bar
 from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.pace import Pace
 from ncsnx.console.text import duration, visible
 from ncsnx.work import Advance
 
@@ -19,38 +19,11 @@ _LEAST_INTERVAL_S = 1.0  # a job of a few seconds doesn't need ten lines
 _BAR_WIDTH = 40
 
 
-class Pace:
-    """How fast a count rises, from what it was over the last minute or another `window_s`."""
-
-    def __init__(self, window_s: float = 60.0) -> None:
-        self._window_s = window_s
-        self._marks: deque[tuple[float, int]] = deque()
-
-    def mark(self, done: int) -> None:
-        """Note that the count is `done` now."""
-        now_s = time.monotonic()
-        self._marks.append((now_s, done))
-        while len(self._marks) > 2 and now_s - self._marks[1][0] >= self._window_s:
-            self._marks.popleft()
-
-    def per_second(self) -> float | None:
-        """The rate over the window, or None as long as nothing has moved."""
-        if len(self._marks) < 2:
-            return None
-        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
-        return (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
-
-    def remaining(self, done: int, total: int) -> str:
-        """The time that is left as h:mm:ss, empty where it isn't known."""
-        per_second = self.per_second()
-        return duration(max(total - done, 0) / per_second) if per_second is not None else ""
-
-
 def share(done: int, total: int, pace: Pace) -> str:
     """How much is done in percent and, where that is known, the time that is left."""
     percent = 100 * done // total if total > 0 else 100
-    remaining = pace.remaining(done, total)
-    return f"{percent} %  eta {remaining}" if remaining else f"{percent} %"
+    remaining_s = pace.remaining_s(done, total)
+    return f"{percent} %" if remaining_s is None else f"{percent} %  eta {duration(remaining_s)}"
 
 
 def bar_line(name: str, standing: str, done: int, total: int, width: int) -> "Text":

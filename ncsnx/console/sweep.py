@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ncsnx.console.live import LiveArea, lines_of
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.console.progress import Pace, Silence, bar_line, share
+from ncsnx.console.pace import Pace
+from ncsnx.console.progress import Silence, bar_line, share
 from ncsnx.console.tables import Column, aligned
 from ncsnx.console.text import visible
 

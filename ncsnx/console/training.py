@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol, Self
 from ncsnx.console.live import LiveArea, bar, lines_of
 from ncsnx.console.memory import resident_bytes
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.console.progress import LINE_INTERVAL_S, Pace
+from ncsnx.console.pace import Clock, TrainingPace
+from ncsnx.console.progress import LINE_INTERVAL_S
 from ncsnx.console.sparkline import sparkline
 from ncsnx.console.text import byte_size, duration, rate, visible
 from ncsnx.quantities import number
-from ncsnx.training.observer import TrainingObserver
+from ncsnx.training.observer import Pause, TrainingObserver
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -36,7 +37,7 @@ class TrainingView(TrainingObserver, Protocol):
         """Show what is about to be trained, and where: a label and a value for each line."""
 
     def finish(self, outcome: str = "finished") -> None:
-        """Close the view with a summary that begins with `outcome`, such as 'stopped by SIGTERM'."""
+        """Close the view with a summary that begins with `outcome`, such as 'ended'."""
 
     def __enter__(self) -> Self: ...
 
@@ -55,6 +56,8 @@ def training_view(
     start_step: int,
     batch_size: int,
     folder: Path | None = None,
+    pauses: Sequence[Pause] = (),
+    clock: Clock = time.monotonic,
 ) -> TrainingView:
     """The view that suits standard error and the verbosity: live on a terminal, plain lines elsewhere.
 
@@ -63,7 +66,15 @@ def training_view(
     """
     is_live = messages.can_redraw and messages.verbosity > Verbosity.QUIET
     view = LiveTrainingView if is_live else PlainTrainingView
-    return view(messages, total_steps=total_steps, start_step=start_step, batch_size=batch_size, folder=folder)
+    return view(
+        messages,
+        total_steps=total_steps,
+        start_step=start_step,
+        batch_size=batch_size,
+        folder=folder,
+        pauses=pauses,
+        clock=clock,
+    )
 
 
 class _CommonView(ABC):
@@ -76,24 +87,26 @@ class _CommonView(ABC):
         total_steps: int,
         start_step: int,
         batch_size: int,
-        folder: Path | None = None,
+        folder: Path | None,
+        pauses: Sequence[Pause],
+        clock: Clock,
     ) -> None:
         self._messages = messages
         self._total_steps = total_steps
         self._batch_size = batch_size
         self._folder = folder
-        self._start_step = self._step = start_step
+        self._step = start_step
         self._images = start_step * batch_size
         self._phase = ""
         self._announced_phases: set[str] = set()
         self._losses: deque[float] = deque(maxlen=_LOSSES_KEPT)
-        self._images_per_second: float | None = None
         self._device_memory_bytes: int | None = None
         self._held_out: tuple[int, float, str] | None = None
         self._checkpoint: tuple[int, Path] | None = None
         self._sampling: tuple[int, int, int] | None = None
-        self._pace = Pace()
-        self._started_s = time.monotonic()
+        self._clock = clock
+        self._pace = TrainingPace(start_step, total_steps, pauses, clock)
+        self._started_s = clock()
         self._next_line_s = self._started_s + LINE_INTERVAL_S
 
     @abstractmethod
@@ -124,25 +137,24 @@ class _CommonView(ABC):
 
     def phase(self, name: str) -> None:
         self._phase = visible(name)
+        self._pace.phase(name)
         self._sampling = None
         # Snapshots and checkpoints come again and again: a phase is news once.
         if name not in self._announced_phases:
             self._announced_phases.add(name)
             self._say(name)
 
-    def logged(
-        self,
-        step: int,
-        loss: float,
-        images_per_second: float | None = None,
-        device_memory_bytes: int | None = None,
-    ) -> None:
+    def step(self, step: int, images: int) -> None:
+        self._step = step
+        self._images += images
+        self._pace.step(step)
+
+    def logged(self, step: int, loss: float, device_memory_bytes: int | None = None) -> None:
         is_first = not self._losses
         self._step = step
         self._losses.append(loss)
-        self._images_per_second = images_per_second
         self._device_memory_bytes = device_memory_bytes
-        if is_first or time.monotonic() >= self._next_line_s:
+        if is_first or self._clock() >= self._next_line_s:
             self._say_progress()
 
     def held_out(self, step: int, loss: float, weights: "Weights") -> None:
@@ -154,11 +166,12 @@ class _CommonView(ABC):
 
     def sampling(self, done: int, total: int, evaluations: int) -> None:
         self._sampling = (done, total, evaluations) if done < total else None
-        if time.monotonic() >= self._next_line_s:
+        self._pace.progress(done, total)
+        if self._clock() >= self._next_line_s:
             self._say_progress()
 
     def finish(self, outcome: str = "finished") -> None:
-        taken = duration(time.monotonic() - self._started_s)
+        taken = duration(self._clock() - self._started_s)
         parts = [
             f"{outcome} at step {self._step}/{self._total_steps} after {taken}",
             *self._losses_in_words(),
@@ -168,23 +181,23 @@ class _CommonView(ABC):
             self._messages.info(f"everything is in {self._folder}")
 
     def _say_progress(self) -> None:
-        self._next_line_s = time.monotonic() + LINE_INTERVAL_S
-        self._mark_pace()
+        self._next_line_s = self._clock() + LINE_INTERVAL_S
+        parts = [f"step {self._step}/{self._total_steps}"]
         if self._sampling is not None:
-            done, total, evaluations = self._sampling
-            self._say(f"step {self._step}  sampling {done}/{total}  {evaluations} evaluations")
-            return
-        parts = [f"step {self._step}/{self._total_steps}", *self._losses_in_words()]
-        if (speed := self._speed()) is not None:
-            parts.append(f"{rate(speed)} images/s")
-        if remaining := self._pace.remaining(self._step, self._total_steps):
-            parts.append(f"eta {remaining}")
+            parts.append(f"sampling {self._sampling_in_words(self._sampling)}")
+        else:
+            parts += self._losses_in_words()
+            if (speed := self._speed()) is not None:
+                parts.append(f"{rate(speed)} images/s")
+        if (remaining_s := self._pace.remaining_s()) is not None:
+            parts.append(f"eta {duration(remaining_s)}")
         self._say("  ".join(parts))
 
-    def _mark_pace(self) -> None:
-        # Loading and compiling, before the end of the first step, say nothing about the steps to come.
-        if self._step > self._start_step:
-            self._pace.mark(self._step)
+    def _sampling_in_words(self, sampling: tuple[int, int, int]) -> str:
+        done, total, evaluations = sampling
+        words = f"{done}/{total}, {evaluations} {'evaluation' if evaluations == 1 else 'evaluations'}"
+        left_s = self._pace.phase_remaining_s()
+        return words if left_s is None else f"{words}, {duration(left_s)} left"
 
     def _losses_in_words(self) -> list[str]:
         losses = [f"loss {number(self._losses[-1])} ({_WEIGHTS['raw']})"] if self._losses else []
@@ -194,10 +207,8 @@ class _CommonView(ABC):
         return losses
 
     def _speed(self) -> float | None:
-        """Images a second: as logged, else from the pace."""
-        if self._images_per_second is not None:
-            return self._images_per_second
-        steps_per_second = self._pace.per_second()
+        """Images per second of training, without pauses."""
+        steps_per_second = self._pace.steps_per_second()
         return None if steps_per_second is None else steps_per_second * self._batch_size
 
 
@@ -205,10 +216,9 @@ class PlainTrainingView(_CommonView):
     """Lines for a file: one every ten seconds at most, and one for each checkpoint and each new phase."""
 
     def step(self, step: int, images: int) -> None:
-        self._step = step
-        self._images += images
+        super().step(step, images)
         # The clock costs 50 ns; without it, a run of slow steps would be silent between its log steps.
-        if time.monotonic() >= self._next_line_s:
+        if self._clock() >= self._next_line_s:
             self._say_progress()
 
     def _say(self, text: str) -> None:
@@ -219,6 +229,7 @@ class LiveTrainingView(_CommonView):
     """A block that a thread of its own redraws a few times a second; its log lines go to log.txt only."""
 
     _area: LiveArea | None = None
+    _is_over = False
 
     def __enter__(self) -> Self:
         self._area = LiveArea(self._messages, self._drawn).__enter__()
@@ -232,30 +243,22 @@ class LiveTrainingView(_CommonView):
     ) -> None:
         self._close_area()
 
-    def step(self, step: int, images: int) -> None:
-        self._step = step
-        self._images += images
-
     def finish(self, outcome: str = "finished") -> None:
         self._phase = visible(outcome)
         self._close_area()
         super().finish(outcome)
 
     def _close_area(self) -> None:
-        self._pace = Pace()  # what is drawn last gives no time of arrival
+        self._is_over = True  # what is drawn last gives no time of arrival
         if self._area is not None:
             self._area.close()
 
     def _say(self, text: str) -> None:
         self._messages.record("info", text)
 
-    def _mark_pace(self) -> None:
-        """Left to the drawing thread, since marks must come from one thread."""
-
     def _drawn(self, width: int) -> "Text":
         from rich.text import Text
 
-        super()._mark_pace()
         rows = [
             Text.assemble((f"{label:<{_LABEL_WIDTH}}", "dim"), value)
             for label, value in self._rows(width - _LABEL_WIDTH)
@@ -265,11 +268,10 @@ class LiveTrainingView(_CommonView):
     def _headline(self, width: int) -> "Text":
         from rich.text import Text
 
-        remaining = self._pace.remaining(self._step, self._total_steps)
         percent = 100 * self._step // max(self._total_steps, 1)
         counted = f"{self._step}/{self._total_steps}  {percent} %"
-        if remaining:
-            counted += f"  eta {remaining}"
+        if not self._is_over and (remaining_s := self._pace.remaining_s()) is not None:
+            counted += f"  eta {duration(remaining_s)}"
         name = f"{self._phase or 'starting':<{_LABEL_WIDTH - 1}} "
         bar_width = max(min(_BAR_WIDTH, width - len(name) - len(counted) - 2), 0)
         filled = bar(self._step, self._total_steps, bar_width)
@@ -290,7 +292,7 @@ class LiveTrainingView(_CommonView):
         if (speed := self._speed()) is not None:
             rows.append(("speed", f"{rate(speed)} images/s, {self._images} images so far"))
         if sampling is not None:
-            rows.append(("sampling", f"{sampling[0]}/{sampling[1]}, {sampling[2]} evaluations"))
+            rows.append(("sampling", self._sampling_in_words(sampling)))
         if checkpoint is not None:
             rows.append(("checkpoint", f"step {checkpoint[0]} in {visible(checkpoint[1].name)}"))
         rows.append(("memory", self._memory_in_words()))

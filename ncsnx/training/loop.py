@@ -25,7 +25,7 @@ from ncsnx.sampling.model import weights_of
 from ncsnx.stopping import StopRequest
 from ncsnx.training.held_out import HeldOutBatch
 from ncsnx.training.loss import score_matching_loss
-from ncsnx.training.observer import TrainingObserver
+from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.recording import Recorder
 from ncsnx.training.snapshots import sample_grid
@@ -78,7 +78,7 @@ class _Training:
             self._evaluate_if_owed()
             self._sample_if_due()  # a run that was killed while it sampled still owes this grid
             if self.state.step < self.experiment.steps:
-                self.observer.phase("training")
+                self.observer.phase(TRAINING)
             for batch in self._batches():
                 loss = self._update(batch)
                 if loss is None:
@@ -89,7 +89,7 @@ class _Training:
                 if self._is_due(self.experiment.checkpoint_every):
                     self._checkpoint()
                     self._sample_if_due()
-                    self.observer.phase("training")
+                    self.observer.phase(TRAINING)
             self._checkpoint()
             self.stop.check()
             self._sample_if_due()
@@ -161,10 +161,12 @@ class _Training:
             self._report_losses()
         if self._is_due(self.experiment.eval_every) and not self.stop.requested:
             self._evaluate()
+            self.observer.phase(TRAINING)
 
     def _evaluate(self) -> None:
         """Records the held-out loss of this step, of the averaged weights where there are any."""
         if self.held_out is not None:
+            self.observer.phase(EVALUATING)
             loss = self.held_out.loss(self.state.evaluation_network())
             weights, _ = weights_of(self.experiment)
             self.recorder.held_out(self.state.step, loss, weights)
@@ -201,7 +203,7 @@ class _Training:
         self._report_losses()
         self.recorder.flush()
         self.state.require_finite()
-        self.observer.phase("writing a checkpoint")
+        self.observer.phase(CHECKPOINT)
         path = self.state.save(self.folder)
         self.saved_step = self.state.step
         self.observer.checkpoint(self.state.step, path)
@@ -232,7 +234,7 @@ class _Training:
         is_last = step == self.experiment.steps
         if not is_last and step % (snapshots.every * self.experiment.checkpoint_every):
             return
-        self.observer.phase("sampling")
+        self.observer.phase(SAMPLING)
         try:
             grid = sample_grid(
                 self.state.evaluation_network(),

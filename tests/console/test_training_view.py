@@ -15,23 +15,27 @@ from pathlib import Path
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.training import training_view
 
+now_s = 0.0
 messages = Messages(Verbosity.{verbosity})
 messages.attach(Path({log!r}))
-with training_view(messages, total_steps=1500, start_step=100, batch_size=8, folder=Path("runs/x")) as view:
+with training_view(
+    messages, total_steps=1500, start_step=100, batch_size=8, folder=Path("runs/x"), clock=lambda: now_s
+) as view:
     view.start({{"experiment": "digits [red]", "device": "cpu"}})
     view.phase("training")
     for step in range(101, 301):
+        now_s += 8 / 1840
         view.step(step, 8)
         if step % 100 == 0:
             view.held_out(step, 0.1301, "ema")
-            view.logged(step, 0.1234, 1840.2, 3 * 2**30)
+            view.logged(step, 0.1234, 3 * 2**30)
     view.checkpoint(300, Path("runs/x/checkpoints/step-00000300"))
     view.sampling(2, 10, 6)
     time.sleep(0.6)  # two refreshes
     messages.warning("a message above")
     sys.stderr.write("stray output\\n")
     {end}
-    view.finish("stopped by SIGTERM")
+    view.finish("ended")
 assert sys.stderr is sys.__stderr__
 """
 
@@ -44,11 +48,11 @@ PLAIN_LINES = [
     r"experiment  digits \[red\]",
     r"device      cpu",
     r"training",
-    r"step 200/1500  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)  1840 images/s",
+    r"step 200/1500  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)  1840 images/s  eta 0:00:06",
     r"step 300  checkpoint runs/x/checkpoints/step-00000300",
     r"warning: a message above",
     r"stray output",
-    r"stopped by SIGTERM at step 300/1500 after 0:00:0\d  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)",
+    r"ended at step 300/1500 after 0:00:01  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)",
     r"everything is in runs/x",
 ]
 
@@ -69,7 +73,7 @@ def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Pa
     shown = on_terminal(program(tmp_path), NO_COLOR="1")
     assert shown.exit_code == 0
     for expected in (
-        r"training +━+╌+  300/1500  20 %",
+        r"training +━+╌+  300/1500  20 %  eta 0:00:05",
         r"loss \(raw\) +0\.1234 +▅▅",
         r"held-out \(EMA\) +0\.1301 +at step 300",
         r"speed +1840 images/s, 2400 images so far",
@@ -181,32 +185,64 @@ with training_view(Messages(), total_steps=10_000, start_step=0, batch_size=8) a
 
 def test_plain_lines_come_at_most_once_in_ten_seconds() -> None:
     done = piped("""
-import time
 from ncsnx.console.messages import Messages
 from ncsnx.console.training import training_view
-with training_view(Messages(), total_steps=1000, start_step=0, batch_size=8) as view:
+now_s = 0.0
+with training_view(Messages(), total_steps=1000, start_step=0, batch_size=8, clock=lambda: now_s) as view:
     for step in range(1, 41):
         view.step(step, 8)
         view.logged(step, 1 / step)
-        time.sleep(0.3)
+        now_s += 0.3
 """)
     first, second = done.stderr.splitlines()
     assert first == "step 1/1000  loss 1.000 (raw)"
-    assert re.fullmatch(r"step \d\d/1000  loss 0\.0\d+ \(raw\)  [\d.]+ images/s  eta \d:\d\d:\d\d", second)
+    assert second == "step 35/1000  loss 0.02941 (raw)  26.7 images/s  eta 0:04:50"
 
 
-def test_a_long_snapshot_is_told_by_the_next_line() -> None:
-    done = piped("""
-import time
-from ncsnx.console import training
+PAUSES = """
 from ncsnx.console.messages import Messages
-training.LINE_INTERVAL_S = 1.0
-with training.training_view(Messages(), total_steps=1000, start_step=300, batch_size=8) as view:
-    time.sleep(1.1)
-    view.sampling(5, 232, 25)
-    view.sampling(6, 232, 30)
-""")
-    assert done.stderr == "step 300  sampling 5/232  25 evaluations\n"
+from ncsnx.console.training import training_view
+from ncsnx.training.observer import SAMPLING, TRAINING, Pause
+now_s = 0.0
+pauses = [Pause(phase=SAMPLING, every=300, at_end=True)]
+with training_view(
+    Messages(), total_steps=600, start_step=0, batch_size=21, pauses=pauses, clock=lambda: now_s
+) as view:
+    view.phase(TRAINING)
+    for step in range(1, 601):
+        now_s += 1.0
+        view.step(step, 21)
+        if step % 300 == 0:
+            view.phase(SAMPLING)
+            for state in range(1, 31):
+                now_s += 6.0
+                view.sampling(state, 30, 5 * state)
+                {grid}
+            view.phase(TRAINING)
+"""
+
+
+def test_a_line_after_a_long_pause_tells_the_same_speed_and_what_is_to_come() -> None:
+    lines = piped(PAUSES.format(grid="")).stderr.splitlines()
+    training = [line for line in lines if "images/s" in line]
+    assert len(training) > 40
+    assert {line.split("  ")[1] for line in training} == {"21 images/s"}
+    assert "step 310/600  21 images/s  eta 0:07:50" in training  # 290 steps, and three minutes of a grid
+
+
+def test_while_a_grid_is_drawn_its_own_end_and_that_of_the_run_are_told() -> None:
+    lines = [line for line in piped(PAUSES.format(grid="")).stderr.splitlines() if "sampling " in line]
+    assert "step 300/600  sampling 10/30, 50 evaluations, 0:02:00 left  eta 0:10:00" in lines
+    assert "step 600/600  sampling 10/30, 50 evaluations, 0:02:00 left  eta 0:02:00" in lines
+    assert not any(line.endswith("eta 0:00:00") for line in lines)
+
+
+def test_a_terminal_shows_how_long_the_last_grid_takes_beside_a_full_bar() -> None:
+    pause = "if step == 600 and state == 15: import time; time.sleep(0.6)"
+    text = on_terminal(PAUSES.format(grid=pause), NO_COLOR="1").text
+    assert re.search(r"sampling +━+  600/600  100 %  eta 0:01:30", text)
+    assert re.search(r"sampling +15/30, 75 evaluations, 0:01:30 left", text)
+    assert re.search(r"speed +21 images/s", text)
 
 
 def test_losses_that_are_not_finite_are_shown_by_name() -> None:

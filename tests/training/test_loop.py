@@ -1,5 +1,6 @@
 import random
 import re
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.training.held_out import HeldOutBatch
 from ncsnx.training.loop import train
+from ncsnx.training.observer import TRAINING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
+from ncsnx.training.pauses import pauses_of
 from ncsnx.training.state import TrainingState
 from tests.training.reference import reference_training
 from tests.training.tiny import command, events, lines, overrides, saved, steps_of, training
@@ -213,6 +216,47 @@ def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) ->
     assert len(steps.waited) == 6
     assert steps.waited[0] == steps.waited[-1]
     assert watch.waited[len(steps.waited[-1]) :] != []  # for the checkpoint it does
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("steps=12", "eval_every=3", "checkpoint_every=4"),
+        ("steps=11", "eval_every=5", "checkpoint_every=3", "snapshots.every=2"),
+        ("steps=5", "eval_every=9", "checkpoint_every=9"),
+        ("steps=6", "eval_every=2", "checkpoint_every=6", "snapshots=none"),
+    ],
+)
+def test_the_pauses_that_are_foreseen_are_those_that_come(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    config = experiment(*changes)
+    runtime, data = Runtime(device=CPU_DEVICE, threads=1), open_data(config.data, tmp_path)
+    run = Run.create(tmp_path, "paused", config, {}, None, data.fingerprint)
+    phases = _Phases()
+    train(TrainingState(config, runtime), data, run, runtime, phases, StopRequest())
+    pauses = pauses_of(config, held_out=True)
+    assert Counter(name for _, name in phases.begun) == {
+        pause.phase: count for pause in pauses if (count := pause.count(0, config.steps))
+    }
+    order = [pause.phase for pause in pauses]
+    assert phases.begun == sorted(phases.begun, key=lambda begun: (begun[0], order.index(begun[1])))
+
+
+class _Phases:
+    """An observer that notes each pause with the steps that were done before it."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, str]] = []
+        self._step = 0
+
+    def step(self, step: int, images: int) -> None:
+        self._step = step
+
+    def phase(self, name: str) -> None:
+        if name != TRAINING:
+            self.begun.append((self._step, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **named: None
 
 
 class _Steps:

@@ -1,0 +1,20 @@
+"""What interrupts the steps of a training again and again, and what it is taken to cost before one was timed."""
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.sampling.build import expected_evaluations
+from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, Pause
+
+_EVALUATION_OF_A_STEP = 1 / 3
+"""The share of a training step's time that goes into evaluating the network; its gradients take twice as long."""
+
+
+def pauses_of(experiment: Experiment, *, held_out: bool) -> list[Pause]:
+    """The pauses of a training, in the order of its loop. held_out: whether there are held-out images."""
+    pauses = [Pause(phase=EVALUATING, every=experiment.eval_every)] if held_out else []
+    pauses.append(Pause(phase=CHECKPOINT, every=experiment.checkpoint_every, at_end=True))
+    if (snapshots := experiment.snapshots) is not None:
+        evaluations = snapshots.n * expected_evaluations(experiment.sampler, experiment.schedule.levels)
+        every = snapshots.every * experiment.checkpoint_every
+        in_steps = _EVALUATION_OF_A_STEP * evaluations / experiment.batch_size
+        pauses.append(Pause(phase=SAMPLING, every=every, at_end=True, in_steps=in_steps))
+    return pauses
