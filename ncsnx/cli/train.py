@@ -1,5 +1,6 @@
 """`ncsnx train`: trains an experiment, or goes on with its run."""
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -126,6 +127,7 @@ def _train(
             batch_size=experiment.batch_size,
             folder=place.path,
             pauses=pauses_of(experiment, held_out=len(splits.held_out) > 0),
+            losses=_earlier_losses(place, state.step),
         )
         with view:
             view.start(_facts(place, state, splits, runtime))
@@ -141,6 +143,15 @@ def _train(
                 view.finish("ended")  # by what, the session says
                 raise
             view.finish()
+
+
+def _earlier_losses(place: "Run", step: int) -> list[float]:
+    """The training losses that were logged up to a step; NaN for what isn't a number."""
+    from ncsnx.runs.metrics import MetricsLog
+
+    records = [record for record in MetricsLog(place).read() if isinstance(record.get("step"), int)]
+    losses = [record["loss"] for record in records if "loss" in record and record["step"] <= step]
+    return [loss if isinstance(loss, float) else math.nan for loss in losses]
 
 
 def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Runtime") -> dict[str, str]:

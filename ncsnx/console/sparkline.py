@@ -1,19 +1,54 @@
 """A row of small bars that shows the course of a value in one line of text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 BARS = "▁▂▃▄▅▆▇█"
 NOT_FINITE = "×"
+_MOST_MEANS = 512
+
+
+class Course:
+    """A value's course over any number of records in little room: means of equally many records, the last of fewer."""
+
+    def __init__(self, values: Iterable[float] = ()) -> None:
+        self._means: list[float] = []
+        self._each = 1
+        self._latest = (0.0, 0)  # sum and number of the records since the last mean
+        for value in values:
+            self.add(value)
+
+    def add(self, value: float) -> None:
+        """Add a record's value."""
+        total, count = self._latest[0] + value, self._latest[1] + 1
+        if count < self._each:
+            self._latest = total, count
+            return
+        self._means, self._latest = [*self._means, total / count], (0.0, 0)
+        if len(self._means) == _MOST_MEANS:
+            self._means = [_mean(self._means[start : start + 2]) for start in range(0, _MOST_MEANS, 2)]
+            self._each *= 2
+
+    def means(self) -> list[float]:
+        """The means from the first record to the last; may be asked by another thread."""
+        means, (total, count) = self._means, self._latest
+        return [*means, total / count] if count else means
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """One character for each of the last `width` values, scaled linearly from their least to their greatest.
+    """At most `width` bars for all values, each for the mean of as many as there are for a bar.
 
-    Values that are not finite are shown as × and don't take part in the scale.
+    Scaled from the least to the greatest: by their logarithms where all are positive, so that the rest of a course is
+    seen beside a high beginning, else linearly. Means that aren't finite are shown as × and leave the scale alone.
     """
-    shown = values[-width:] if width > 0 else ()
+    count = min(len(values), max(width, 0))
+    ends = [len(values) * number // count for number in range(count + 1)] if count else []
+    shown = [_mean(values[start:end]) for start, end in pairwise(ends)]
     finite = [value for value in shown if math.isfinite(value)]
+    if finite and min(finite) > 0:
+        shown = [math.log(value) if math.isfinite(value) else value for value in shown]
+        finite = [value for value in shown if math.isfinite(value)]
     least, greatest = (min(finite), max(finite)) if finite else (0.0, 0.0)
 
     def bar(value: float) -> str:
@@ -24,3 +59,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return BARS[round((value - least) / (greatest - least) * (len(BARS) - 1))]
 
     return "".join(map(bar, shown))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

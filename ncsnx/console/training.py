@@ -2,8 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -13,7 +12,7 @@ from ncsnx.console.memory import resident_bytes
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.pace import Clock, TrainingPace
 from ncsnx.console.progress import LINE_INTERVAL_S
-from ncsnx.console.sparkline import sparkline
+from ncsnx.console.sparkline import Course, sparkline
 from ncsnx.console.text import byte_size, duration, rate, visible
 from ncsnx.quantities import number
 from ncsnx.training.observer import Pause, TrainingObserver
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from ncsnx.runs.export import Weights
 
-_LOSSES_KEPT = 40
+_SPARKLINE_WIDTH = 40
 _BAR_WIDTH = 40
 _LABEL_WIDTH = 16
 _WEIGHTS = {"raw": "raw", "ema": "EMA"}
@@ -57,12 +56,13 @@ def training_view(
     batch_size: int,
     folder: Path | None = None,
     pauses: Sequence[Pause] = (),
+    losses: Iterable[float] = (),
     clock: Clock = time.monotonic,
 ) -> TrainingView:
     """The view that suits standard error and the verbosity: live on a terminal, plain lines elsewhere.
 
     When quiet, nothing but errors is shown. log.txt gets the plain lines in every case. `batch_size` is the
-    effective one; `folder` is where the run's files go.
+    effective one; `folder` is where the run's files go; `losses` are those that were logged before `start_step`.
     """
     is_live = messages.can_redraw and messages.verbosity > Verbosity.QUIET
     view = LiveTrainingView if is_live else PlainTrainingView
@@ -73,6 +73,7 @@ def training_view(
         batch_size=batch_size,
         folder=folder,
         pauses=pauses,
+        losses=losses,
         clock=clock,
     )
 
@@ -89,6 +90,7 @@ class _CommonView(ABC):
         batch_size: int,
         folder: Path | None,
         pauses: Sequence[Pause],
+        losses: Iterable[float],
         clock: Clock,
     ) -> None:
         self._messages = messages
@@ -99,7 +101,8 @@ class _CommonView(ABC):
         self._images = start_step * batch_size
         self._phase = ""
         self._announced_phases: set[str] = set()
-        self._losses: deque[float] = deque(maxlen=_LOSSES_KEPT)
+        self._loss: float | None = None
+        self._losses = Course(losses)
         self._device_memory_bytes: int | None = None
         self._held_out: tuple[int, float, str] | None = None
         self._checkpoint: tuple[int, Path] | None = None
@@ -150,9 +153,10 @@ class _CommonView(ABC):
         self._pace.step(step)
 
     def logged(self, step: int, loss: float, device_memory_bytes: int | None = None) -> None:
-        is_first = not self._losses
+        is_first = self._loss is None
         self._step = step
-        self._losses.append(loss)
+        self._loss = loss
+        self._losses.add(loss)
         self._device_memory_bytes = device_memory_bytes
         if is_first or self._clock() >= self._next_line_s:
             self._say_progress()
@@ -200,7 +204,7 @@ class _CommonView(ABC):
         return words if left_s is None else f"{words}, {duration(left_s)} left"
 
     def _losses_in_words(self) -> list[str]:
-        losses = [f"loss {number(self._losses[-1])} ({_WEIGHTS['raw']})"] if self._losses else []
+        losses = [] if self._loss is None else [f"loss {number(self._loss)} ({_WEIGHTS['raw']})"]
         if self._held_out is not None:
             _, loss, weights = self._held_out
             losses.append(f"held-out {number(loss)} ({weights})")
@@ -281,11 +285,11 @@ class LiveTrainingView(_CommonView):
         """Labels and values of the lines below the progress bar; each appears with its first value."""
         rows: list[tuple[str, str]] = []
         # Each is read once: the training thread may replace it meanwhile.
-        losses, held_out = tuple(self._losses), self._held_out
+        loss, held_out = self._loss, self._held_out
         checkpoint, sampling = self._checkpoint, self._sampling
-        if losses:
-            course = sparkline(losses, min(_LOSSES_KEPT, width - 10))
-            rows.append((f"loss ({_WEIGHTS['raw']})", f"{number(losses[-1]):<9} {course}"))
+        if loss is not None:
+            course = sparkline(self._losses.means(), min(_SPARKLINE_WIDTH, width - 10))
+            rows.append((f"loss ({_WEIGHTS['raw']})", f"{number(loss):<9} {course}"))
         if held_out is not None:
             step, loss, weights = held_out
             rows.append((f"held-out ({weights})", f"{number(loss):<9} at step {step}"))

@@ -2,15 +2,23 @@
 
 import math
 
-from ncsnx.console.sparkline import sparkline
+import pytest
+
+from ncsnx.console.sparkline import Course, sparkline
 
 
 def test_bars_rise_from_the_least_to_the_greatest_value() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
 
 
-def test_only_the_last_values_are_shown_and_set_the_scale() -> None:
-    assert sparkline([1000, 0, 1], 2) == "▁█"
+def test_more_values_than_there_is_room_for_are_averaged_from_the_first_to_the_last() -> None:
+    assert sparkline([0, 0, 1, 1, 6, 8], 3) == "▁▂█"
+    assert sparkline([0, 0, 0, 7, 0, 0, 0], 7) == "▁▁▁█▁▁▁"
+    assert len(sparkline(list(range(1000)), 37)) == 37
+
+
+def test_positive_values_are_scaled_by_their_logarithms() -> None:
+    assert sparkline([1e7, 1e6, 1e5, 1e4, 1e3, 100, 10, 1], 8) == "█▇▆▅▄▃▂▁"
 
 
 def test_a_constant_is_a_level_line() -> None:
@@ -24,3 +32,19 @@ def test_values_that_are_not_finite_are_marked_and_leave_the_scale_alone() -> No
 def test_no_values_and_no_room_give_no_bars() -> None:
     assert sparkline([], 10) == ""
     assert sparkline([1.0, 2.0], 0) == ""
+
+
+@pytest.mark.parametrize("count", [1, 511, 512, 513, 100_000])
+def test_a_course_keeps_means_of_all_values_in_little_room(count: int) -> None:
+    means = Course(float(value) for value in range(count)).means()
+    assert len(means) <= 512
+    assert means == sorted(means)
+    each = 2 ** max(0, math.ceil(math.log2((count + 1) / 512)))  # each mean but the last is of so many
+    assert means[0] == pytest.approx((each - 1) / 2)
+    assert count - 1 - each < means[-1] <= count - 1
+
+
+def test_a_course_of_few_values_is_they_themselves() -> None:
+    course = Course([3.0, 2.0])
+    course.add(1.0)
+    assert course.means() == [3.0, 2.0, 1.0]

@@ -245,6 +245,23 @@ def test_a_terminal_shows_how_long_the_last_grid_takes_beside_a_full_bar() -> No
     assert re.search(r"speed +21 images/s", text)
 
 
+def test_the_course_of_the_loss_is_that_of_the_whole_run_also_after_a_resumption() -> None:
+    text = on_terminal(
+        """
+from ncsnx.console.messages import Messages
+from ncsnx.console.training import training_view
+earlier = [2.0 ** -(number // 100) for number in range(600)]
+with training_view(Messages(), total_steps=10, start_step=6, batch_size=8, losses=earlier) as view:
+    view.logged(7, 2.0 ** -6)
+    for _ in range(199):
+        view.logged(8, 2.0 ** -7)
+    view.finish()
+""",
+        NO_COLOR="1",
+    ).text
+    assert re.search(r"loss \(raw\) +0\.007812 +█{5}▇{5}▆{5}▅{5}▄{5}▃{5}▁{10}\s", text)
+
+
 def test_losses_that_are_not_finite_are_shown_by_name() -> None:
     text = """
 import time
