@@ -39,7 +39,7 @@ def neighbors_command(
             metavar="TAG[:FILE]",
             parser=a_file_behind_tag,
             help="inception, inception:FILE, torchscript:FILE, classifier, or none: pixels alone. [digits: classifier, "
-            "else inception]",
+            f"else inception] {options.FILES_RUN_CODE}",
         ),
     ] = None,
     flips: Annotated[

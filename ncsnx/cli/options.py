@@ -31,13 +31,15 @@ Cache = Annotated[
         help="Folder of feature networks and references. [NCSNX_CACHE, else the system's]",
     ),
 ]
+FILES_RUN_CODE = "A FILE is TorchScript, which runs code: name only files that you trust."
 Features = Annotated[
     str | None,
     typer.Option(
         "--features",
         metavar="TAG[:FILE]",
         parser=a_file_behind_tag,
-        help="inception, inception:FILE, torchscript:FILE or classifier. [digits: classifier, else inception]",
+        help="inception, inception:FILE, torchscript:FILE or classifier. [digits: classifier, else inception] "
+        f"{FILES_RUN_CODE}",
     ),
 ]
 Reference = Annotated[

@@ -21,7 +21,8 @@ class Inception(Features):
     """The Inception network of 2015-12-05 as TorchScript, with clean-fid's resizing (Parmar et al. 2022): for FID."""
 
     file: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
-    """A local copy of inception-2015-12-05.pt. By default it is downloaded once, into the cache folder."""
+    """A local copy of inception-2015-12-05.pt, which runs code: name only a file that you trust. By default the
+    network is downloaded once, into the cache folder."""
 
 
 @variant(Features, "torchscript")
