@@ -75,8 +75,7 @@ def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override
         changed = structure(values, root)
     except ConfigError as error:
         raise _explained(error, overrides, root) from error
-    rows = {path for path, _ in flatten(unstructure(changed))}
-    return changed, {path: origins.get(path, DEFAULT) for path in rows}
+    return changed, {path: origins.get(path, DEFAULT) for path, _ in flatten(unstructure(changed))}
 
 
 def split_overrides(overrides: list[Override], root: str) -> tuple[list[Override], list[Override]]:
