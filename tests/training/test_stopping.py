@@ -163,7 +163,7 @@ def test_what_went_wrong_while_the_work_was_ended_is_told(handles: Handling) -> 
 
 def test_a_second_ctrl_c_interrupts_what_has_no_request() -> None:
     with signals_raise():
-        with pytest.raises(Stopped, match="stopped by SIGINT"):
+        with pytest.raises(Stopped, match="stopped by Ctrl-C"):
             os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -306,4 +306,4 @@ def test_a_signal_while_native_code_is_loaded_waits_for_its_end(name: str, numbe
         timeout=60,
         check=False,
     )
-    assert (finished.returncode, finished.stdout, finished.stderr) == (0, f"stopped by {number.name}\n", "")
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, f"stopped by {NAMES[number]}\n", "")
