@@ -21,7 +21,9 @@ def doctor_command(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Remove debris that is certainly ncsnx's own, and move unsound checkpoints into unsound/."
+            "--repair",
+            help="Remove debris that is certainly ncsnx's own, move unsound checkpoints into unsound/, and separate "
+            "hard-linked logs from their other names.",
         ),
     ] = False,
     runs: options.Runs = None,

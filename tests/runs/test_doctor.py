@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from ncsnx.config import Retention
 from ncsnx.config.canonical import digest
-from ncsnx.errors import Stopped
+from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.runs import atomic, doctor
 from ncsnx.runs.doctor import NOTES, Examination, Finding
 from ncsnx.runs.export import export_config, write_export
@@ -395,6 +396,68 @@ def test_what_a_person_may_want_to_know_is_a_note_and_repair_leaves_it(
     assert kind in NOTES
     assert found.is_sound
     assert tree(sound.path) == before
+
+
+FILES_OF_A_RUN = [
+    "config.json",
+    "origins.json",
+    "log.txt",
+    "segments.jsonl",
+    "metrics.jsonl",
+    ".lock",
+    "tensorboard/events",
+    "snapshots/step-00000010.png",
+    "checkpoints/step-00000020/ema.safetensors",
+    "checkpoints/step-00000020/manifest.json",
+    "fid/first/scores.json",
+    "samples/step-00000030-n1-seed0/images/00000.png",
+    "samples/step-00000030-n1-seed0/protocol.json",
+    "compare/first/trials.jsonl",
+    "exported/model.safetensors",
+    "own/deep/inside.txt",
+]
+APPENDED = ("log.txt", "segments.jsonl", "metrics.jsonl", "compare/first/trials.jsonl")
+
+
+@pytest.mark.parametrize("name", FILES_OF_A_RUN)
+def test_a_hard_link_to_any_file_of_a_run_is_found_and_leaves_it_sound(sound: Run, tmp_path: Path, name: str) -> None:
+    path = sound.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.link(path, tmp_path / "elsewhere")
+    content = path.read_bytes()
+    (finding,) = [finding for finding in doctor.examine(sound).findings if finding.kind == "hard-link"]
+    assert (finding.path, finding.is_note) == (path, True)
+    assert (finding.remedy is not None) == (name in APPENDED)
+    found = repaired(sound)
+    assert found.is_sound
+    assert path.read_bytes() == (tmp_path / "elsewhere").read_bytes() == content
+    assert path.stat().st_nlink == (1 if name in APPENDED else 2)
+
+
+def test_what_has_another_name_can_be_written_again_once_it_is_repaired(sound: Run, tmp_path: Path) -> None:
+    os.link(sound.segments_path, tmp_path / "elsewhere")
+    with pytest.raises(NcsnxError, match="hard links"):
+        append_segment(sound, from_step=30, runtime={}, changes={})
+    before = (tmp_path / "elsewhere").read_bytes()
+    repaired(sound)
+    append_segment(sound, from_step=30, runtime={}, changes={})
+    assert (tmp_path / "elsewhere").read_bytes() == before
+    assert sound.segments_path.read_bytes().startswith(before)
+
+
+def test_a_run_whose_every_file_a_backup_shares_is_sound_with_one_note_for_what_needs_nothing(
+    sound: Run, tmp_path: Path
+) -> None:
+    copy = Run(Path(shutil.copytree(sound.path, tmp_path / "copy of the run", copy_function=os.link)))
+    found = doctor.examine(copy)
+    assert found.is_sound
+    *appended, others = found.findings
+    assert [finding.path for finding in appended] == [copy.log_path, copy.metrics_path, copy.segments_path]
+    total = sum(path.is_file() for path in copy.path.rglob("*"))
+    assert f"has {total - 3} files with other names (hard links)" in others.what
+    subprocess.run(others.advice.partition(": ")[2], shell=True, check=True, cwd=tmp_path)
+    assert doctor.examine(Run(tmp_path / "COPY")).findings == []
 
 
 def broken_config(run: Run) -> Path:

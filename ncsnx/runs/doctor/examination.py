@@ -5,6 +5,7 @@ import attrs
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.doctor.checkpoints import examine_checkpoints, total_bytes
 from ncsnx.runs.doctor.findings import Examination
+from ncsnx.runs.doctor.links import examine_hard_links
 from ncsnx.runs.doctor.made import (
     examine_comparisons,
     examine_exports,
@@ -48,6 +49,7 @@ def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examina
     examine_comparisons(found)
     examine_neighbors(found)
     examine_places(found)
+    examine_hard_links(found)
     examine_runs_folder(found)
     _examine_retention(found)
     _examine_resumption(found, found.verdicts)

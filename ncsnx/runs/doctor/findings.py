@@ -34,10 +34,11 @@ Kind = Literal[
     "set-aside",
     "due",
     "begun",
+    "hard-link",
     "busy",
 ]
 NOTES: frozenset[Kind] = frozenset(
-    {"restored", "unknown", "beyond", "gone", "unfinished", "set-aside", "due", "begun", "busy"}
+    {"restored", "unknown", "beyond", "gone", "unfinished", "set-aside", "due", "begun", "hard-link", "busy"}
 )
 """Kinds that a person should know of, and that leave the run sound."""
 
