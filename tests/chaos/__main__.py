@@ -16,7 +16,7 @@ ITEMS = {
     "full_disk": (full_disk.trials, "a full disk in every write: one line, no debris, nothing lost, goes on"),
     "damage": (damage.trials, "truncated files and flipped bits: detected, train falls back, sample refuses"),
     "writers": (writers.trials, "a second trainer: refused soon, by name; the lock is free after SIGKILL"),
-    "signals": (signals.trials, "SIGTERM in every phase: a checkpoint or none, exit 143 soon; a second Ctrl-C at once"),
+    "signals": (signals.trials, "SIGTERM, SIGHUP in every phase: a checkpoint or none, an end soon; two Ctrl-C; nohup"),
     "mishaps": (mishaps.trials, "non-finite numbers, vanishing data, read-only folders, clocks: a clear end"),
 }
 

@@ -1,4 +1,6 @@
-"""Item 5: SIGTERM in every phase of every command: a whole checkpoint or none, exit 143 soon; two Ctrl-C."""
+"""Item 5: SIGTERM and SIGHUP in every phase of every command: a whole checkpoint or none, an end soon, with exit 143 or
+129; a SIGHUP under nohup; two Ctrl-C.
+"""
 
 import hashlib
 import json
@@ -29,6 +31,8 @@ OVERHEAD_S = 2.5
 """What Python takes to end on a busy machine, which is no part of the work."""
 PADDING_MIB = 3 * 2**10
 """Zeros at the end of a file, which take no room on the disk: seconds of hashing."""
+SIGNALS = {signal.SIGTERM: 1.0, signal.SIGHUP: 0.5}
+"""What is sent, and the share of a phase's trials that get it: they have the same handler."""
 PUBLISHED = 24
 """Files that are imported from one folder."""
 MADE_UP = "held-out losses made up for"
@@ -201,17 +205,23 @@ def trials(tally: Tally, folder: Path) -> None:
         if phase.resumes and key not in straight:
             straight[key] = phase.bring(folder, folder / f"straight-{len(straight)}")
             must(finish(*phase.command, folder=straight[key]))
-        times = [_trial(tally, phase, number, folder, chance, straight.get(key)) for number in range(phase.times)]
+        times = [
+            _trial(tally, phase, number, sent, folder, chance, straight.get(key))
+            for sent, share in SIGNALS.items()
+            for number in range(round(share * phase.times))
+        ]
         ended = [time_s for time_s in times if time_s is not None]
         tally.require(phase.name, len(ended), 1)
         if ended:
             allowed = f"of {phase.allowed_s + OVERHEAD_S:.1f} s"
             tally.facts.append(f"{phase.name}: {len(ended)} stopped, the slowest after {max(ended):.2f} s {allowed}")
-    tally.require("start, stopped by ncsnx", tally.also[_by_itself("start")], 1)
+    for sent in SIGNALS:
+        tally.require(f"start, stopped by ncsnx, {sent.name}", tally.also[_by_itself("start", sent)], 1)
     for what in (_struck("writing a checkpoint"), MADE_UP):
         tally.require(what, tally.also[what], 1)
     for number in range(3):
         _second_interrupt(tally, number, folder)
+        _ignored_hangup(tally, number, folder, chance)
 
 
 def _prepare(folder: Path) -> None:
@@ -249,8 +259,8 @@ def _seconds_to_begin(place: Path) -> float:
     return took_s
 
 
-def _by_itself(phase: str) -> str:
-    return f"stopped by ncsnx, exit 143: {phase}"
+def _by_itself(phase: str, sent: signal.Signals) -> str:
+    return f"stopped by ncsnx, exit {128 + sent}: {phase}"
 
 
 def _struck(phase: str) -> str:
@@ -258,10 +268,16 @@ def _struck(phase: str) -> str:
 
 
 def _trial(
-    tally: Tally, phase: Phase, number: int, folder: Path, chance: random.Random, straight: Path | None
+    tally: Tally,
+    phase: Phase,
+    number: int,
+    sent: signal.Signals,
+    folder: Path,
+    chance: random.Random,
+    straight: Path | None,
 ) -> float | None:
     """Stops the command once; returns the seconds until it ended, None where it was done before."""
-    name = f"{phase.name} {number}"
+    name = f"{phase.name} {sent.name} {number}"
     place = phase.bring(folder, folder / name.replace(" ", "-").replace(":", ""))
     launched = partial(start_after, phase.prelude) if phase.prelude else start
     with launched(*phase.command, folder=place) as process:
@@ -269,14 +285,14 @@ def _trial(
             wait_for(partial(phase.moment, place, process), process, POLL_S)
         time.sleep(chance.uniform(0, phase.within_s))
         sent_s = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(sent)
         struck = bool(half_written(place))
         result = result_of(process)
         took_s = time.monotonic() - sent_s
     if result.code == 0:
         tally.count("ended before the signal came")
         return None
-    problems = _unlike_a_stop(result.code, result.err, place)
+    problems = _unlike_a_stop(result.code, result.err, place, sent)
     if phase.leaves_all:
         problems += _unlike_before(phase, result.out + result.err, folder, place)
     if took_s > phase.allowed_s + OVERHEAD_S:
@@ -284,7 +300,7 @@ def _trial(
     problems += _half_done(place, phase)
     if struck:
         tally.count(_struck(phase.name))
-    tally.count(_by_itself(phase.name) if result.code > 0 else f"stopped before ncsnx had begun: {phase.name}")
+    tally.count(_by_itself(phase.name, sent) if result.code > 0 else f"stopped before ncsnx had begun: {phase.name}")
     if straight is not None:
         owed = _owes_a_loss(place)
         reached = max(steps_of(place / "runs/digits"), default=None)
@@ -318,13 +334,29 @@ def _second_interrupt(tally: Tally, number: int, folder: Path) -> None:
     tally.trial(f"second Ctrl-C {number}", [*problems, *debris(place), *unsound(place / "runs/digits")])
 
 
-def _unlike_a_stop(code: int, err: str, place: Path) -> list[str]:
+def _ignored_hangup(tally: Tally, number: int, folder: Path, chance: random.Random) -> None:
+    """A SIGHUP under nohup at any moment changes nothing: the training ends as one that got none."""
+    place = folder / f"nohup-{number}"
+    place.mkdir()
+    with start_after("", *TRAINING, folder=place, through=("nohup",)) as process:
+        if number:
+            wait_for(partial(logged("training"), place, process), process)
+        time.sleep(chance.uniform(0, 1.0))
+        process.send_signal(signal.SIGHUP)
+        result = result_of(process)
+    problems = [] if result.code == 0 else [f"exit code {result.code}, and it said {result.err[-500:]!r}"]
+    steps = steps_of(place / "runs/digits")
+    problems += [] if steps and steps[-1] == 24 else [f"checkpoints of {steps}"]
+    tally.trial(f"SIGHUP under nohup {number}", [*problems, *debris(place), *unsound(place / "runs/digits")])
+
+
+def _unlike_a_stop(code: int, err: str, place: Path, sent: signal.Signals) -> list[str]:
     """In what an end differs from one in good order."""
-    if code == -signal.SIGTERM:  # Python was still loading ncsnx: a shell shows 143 too
+    if code == -sent:  # Python was still loading ncsnx: a shell shows 143 or 129 too
         begun = (place / "runs/digits").exists() and not any(place.glob("runs/digits/checkpoints/*"))
         return ["it ended by the signal after it had begun"] if begun or err else []
-    problems = [] if code == 128 + signal.SIGTERM else [f"exit code {code}"]
-    if "stopped by SIGTERM" not in err:
+    problems = [] if code == 128 + sent else [f"exit code {code}"]
+    if f"stopped by {sent.name}" not in err:
         problems.append("it didn't say why it ended")
     if "Traceback" in err or "Exception ignored" in err:
         problems.append("a traceback")
