@@ -31,6 +31,11 @@ class Moments:
         mean = torch.zeros(dimensions, dtype=torch.float64)
         return cls(0, mean, torch.zeros(dimensions, dimensions, dtype=torch.float64))
 
+    @classmethod
+    def of(cls, count: int, mean: Tensor, covariance: Tensor) -> Self:
+        """Moments of `count` images, at least 2, with this mean (D,) and unbiased covariance (D, D), both float64."""
+        return cls(count, mean, covariance * (count - 1))
+
     def add(self, features: Tensor) -> None:
         """Take in (B, D) features of any float type and device, B from 0. NcsnxError where they don't fit."""
         batch = usable(features)
@@ -58,6 +63,23 @@ class Moments:
             mean=self.mean + shift * (other.count / total),
             scatter=self.scatter + other.scatter + between,
         )
+
+    def without(self, part: "Moments") -> "Moments":
+        """The moments of the images that aren't in `part`, which holds some of these; neither is changed.
+
+        The inverse of `merged`, with errors of a few roundings of this scatter, however few images are left. ValueError
+        where `part` has more images, NcsnxError where the dimensions differ.
+        """
+        require_dimensions(len(part.mean), len(self.mean), "those before")
+        left = self.count - part.count
+        if left < 0:
+            raise ValueError(f"{part.count} images can't be a part of {self.count}")
+        if left == 0:
+            return Moments.empty(len(self.mean))
+        mean = self.mean + (self.mean - part.mean) * (part.count / left)
+        shift = mean - part.mean
+        between = torch.outer(shift, shift) * (part.count * left / self.count)
+        return Moments(count=left, mean=mean, scatter=self.scatter - part.scatter - between)
 
     @property
     def covariance(self) -> Tensor:

@@ -60,6 +60,50 @@ def test_merging_gives_the_moments_of_both_sets_in_either_order(cut: int, batch:
     assert right.count == 20 - cut
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    part=st.integers(0, 20),
+    batch=st.integers(1, 20),
+    offset=st.sampled_from([0.0, 10.0, 1e4]),
+    seed=st.integers(0, 2**31),
+)
+def test_what_is_left_of_a_set_without_a_part_has_its_own_moments(
+    part: int, batch: int, offset: float, seed: int
+) -> None:
+    features = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + offset
+    whole = gathered(features, [20])
+    removed = Moments.empty(3)
+    for piece in features[:part].split(batch):
+        removed.add(piece)
+    left = whole.without(removed)
+    assert (left.count, whole.count, removed.count) == (20 - part, 20, part)
+    expected = features[part:]
+    # means are off by roundings of the offset, scatters by roundings of the scatter, a few for each image
+    unit = 20 * 4 * np.finfo(np.float64).eps
+    if len(expected):
+        mean_error = unit * (offset + 5) * 20  # divided by as little as one image left
+        np.testing.assert_allclose(left.mean, expected.mean(dim=0), rtol=0, atol=mean_error)
+        centred = expected - expected.mean(dim=0)
+        scatter_error = unit * float(whole.scatter.abs().max()) + 20 * 10 * mean_error
+        np.testing.assert_allclose(left.scatter, centred.T @ centred, rtol=0, atol=scatter_error)
+    else:
+        assert not left.scatter.any()
+
+
+def test_moments_follow_from_mean_and_covariance() -> None:
+    features = torch.randn(30, 4, dtype=torch.float64)
+    whole = gathered(features, [30])
+    check(Moments.of(30, whole.mean, whole.covariance), features)
+
+
+def test_more_than_all_cannot_be_taken_away() -> None:
+    whole, more = gathered(torch.randn(5, 2), [5]), gathered(torch.randn(6, 2), [6])
+    with pytest.raises(ValueError, match="6 images can't be a part of 5"):
+        whole.without(more)
+    with pytest.raises(NcsnxError, match="3 numbers an image"):
+        whole.without(Moments.empty(3))
+
+
 def test_a_large_mean_costs_no_digits_of_the_covariance() -> None:
     # multiples of 2**-10 around 2**20 are exact in float64, and their squares summed without centring are not
     steps = torch.arange(1000, dtype=torch.float64)[:, None] * 2.0**-10
