@@ -280,13 +280,14 @@ def _draw(
     verdict: "Verdict",
 ) -> None:
     """Writes results and plot; what was measured again is drawn by its numbers from fresh seeds."""
+    from ncsnx.evaluation.comparison import RESULTS
     from ncsnx.evaluation.plot_samplers import Point, plot_samplers
     from ncsnx.runs import atomic
     from ncsnx.runs.fast import is_usable
 
     own = rows[0][1]
     protocol, caption = comparison.protocol(), comparison.caption()
-    atomic.write_json(comparison.place / "results.json", {"protocol": protocol, "caption": caption, "rows": results})
+    atomic.write_json(comparison.place / RESULTS, {"protocol": protocol, "caption": caption, "rows": results})
     shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in rows]
     drawn = [(sampler, row) for sampler, row in shown if row["distance"] is not None]
     points = [

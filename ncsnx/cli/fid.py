@@ -61,6 +61,7 @@ def fid_command(
 ) -> None:
     """Score checkpoints: Fréchet and kernel distance of sampled images to real ones; table, plot, and the best.
 
+    Beside them stands what a perfect model would score: real images in the place of sampled ones.
     With Inception's features these are FID and KID. Scores are kept in the run's fid/ by the weights and the protocol:
     an interrupted sweep goes on where it stopped, and a wider range computes only what is new. Afterwards `--ckpt best`
     means the best of the newest sweep with the most images.
@@ -116,11 +117,13 @@ def _sweep(
     from ncsnx.evaluation.sweep import Sweep
 
     _, features, reference = judge.open(place, experiment, runtime, work)
+    perfect_model = reference.perfect_model(request.n, work)
     return Sweep(
         run=place,
         experiment=experiment,
         features=features,
         reference=reference,
+        perfect_model=perfect_model,
         request=request,
         runtime=runtime,
         data=judge.data,
@@ -168,6 +171,17 @@ class _Columns:
             cells.append("" if taken is None else f"{taken:,.0f}")
         return cells
 
+    def perfect_model(self) -> list[str] | None:
+        """The same of a perfect model, where it is known; None where it isn't."""
+        from ncsnx.quantities import with_error
+
+        perfect = self._sweep.perfect_model
+        if perfect is None:
+            return None
+        known = ["perfect model", with_error(perfect.score, perfect.spread)]
+        known += ["0"] if self._sweep.reference.sample is not None else []  # in the mean, for any number of images
+        return known + [""] * (len(self.titles()) - len(known))
+
 
 def _cell(row: "Row", key: str, error: str = "") -> str:
     from ncsnx.quantities import with_error
@@ -196,6 +210,7 @@ def _plan(
     from ncsnx.evaluation.score_plot import PICTURES
 
     scores = sweep.scores()
+    is_outdated = sweep.describe(scores)
     step, *measured = columns.titles()
     return Plan(
         candidates=candidates,
@@ -216,6 +231,8 @@ def _plan(
         draw=lambda: sweep.draw(scores),
         pictures=PICTURES,
         made=made,
+        perfect_model=columns.perfect_model(),
+        is_outdated=is_outdated,
     )
 
 
@@ -248,13 +265,12 @@ def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
 
 
 def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
-    from ncsnx.quantities import number
     from ncsnx.runs.scores import best_row
 
     best = best_row(plan.rows())
     if best is None:
         return
     messages.info(f"best: step {best['step']:,}, {sweep.metric} {_cell(best, 'score', 'error')}")
-    if sweep.reference.floor is not None:
-        messages.info(f"floor: {number(sweep.reference.floor)}, the distance between two halves of the real images")
+    perfect = sweep.perfect_model
+    messages.info(f"perfect model: {sweep.reference.why_unknown if perfect is None else f'{sweep.metric} {perfect}'}")
     messages.info(f"scores: {plan.scores.folder}/scores.json, .csv; plot: scores.png, .svg")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ncsnx.config.features import Features
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.features import FeatureNetwork
+    from ncsnx.evaluation.perfect_model import PerfectModel
     from ncsnx.evaluation.reference import Reference
     from ncsnx.evaluation.source import DataSource
 
@@ -32,6 +33,7 @@ def reference_command(
     ] = None,
     features: options.Features = None,
     reference: options.Reference = None,
+    n: Annotated[int, typer.Option("--n", help="Images of a score, for what a perfect model would get.")] = 1000,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
@@ -43,8 +45,8 @@ def reference_command(
 ) -> None:
     """Show the reference that scores of a data set compare with, built first if need be; without a name, list all.
 
-    A reference holds mean and covariance of the features of real images, and their floor: the distance between two
-    halves of them. A .npz file needs the arrays mu and sigma.
+    A reference holds mean and covariance of the features of real images. Beside it stands what a perfect model would
+    score: the distance of --n real images to the rest. A .npz file needs the arrays mu and sigma.
     """
     with session(verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cache import cache_folder
@@ -56,9 +58,11 @@ def reference_command(
 
         from ncsnx.evaluation.features import build_features
         from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.evaluation.sweep import SweepRequest
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
+        SweepRequest(n=n)  # checks it
         source, wanted = _meant(of, reference, runs, data)
         chosen = _features(features, settings or [], source)
         with StopRequest() as stop:
@@ -69,10 +73,13 @@ def reference_command(
             runtime = Runtime.choose(device=device, threads=threads)
             network = build_features(chosen, source, place, runtime, work)
             found = open_reference(wanted, source, network, place, work)
+            with stop.at_once():
+                perfect = found.perfect_model(n, work)
         if json:
-            messages.json({"path": str(found.path), **found.facts, "features": {"name": network.name, **network.facts}})
+            shown = {"path": str(found.path), **found.facts, "features": {"name": network.name, **network.facts}}
+            messages.json({**shown, "perfect_model": None if perfect is None else perfect.to_json()})
         else:
-            _show(messages, found, network)
+            _show(messages, found, network, perfect)
 
 
 def _meant(
@@ -129,24 +136,33 @@ def _list(messages: "Messages", cache: Path, json: bool) -> None:
 
     from ncsnx.console.tables import Column, table
     from ncsnx.evaluation.reference_cache import list_references
-    from ncsnx.quantities import number
+    from ncsnx.quantities import with_error
 
     found = list_references(cache)
     if json:
-        messages.json([{**attrs.asdict(reference), "path": str(reference.path)} for reference in found])
+        messages.json(
+            [
+                {
+                    **attrs.asdict(reference),
+                    "path": str(reference.path),
+                    "perfect_models": [perfect.to_json() for perfect in reference.perfect_models],
+                }
+                for reference in found
+            ]
+        )
         return
     if not found:
         messages.info(f"no reference in {cache} yet; `ncsnx reference digits` builds the first")
         return
-    right = ("images", "dimensions", "floor", "size")
-    titles = ("reference", "images", "features", "dimensions", "floor", "size", "where")
+    right = ("images", "dimensions", "size")
+    titles = ("reference", "images", "features", "dimensions", "perfect model", "size", "where")
     rows = [
         [
             reference.name or "damaged: built again when it is needed",
             _count(reference.images),
             reference.features or "",
             _count(reference.dimensions),
-            number(reference.floor) if reference.floor is not None else "",
+            ", ".join(f"{with_error(one.score, one.spread)} (n = {one.n:,})" for one in reference.perfect_models),
             f"{reference.size / 2**20:,.2f} MiB",
             str(reference.path),
         ]
@@ -159,26 +175,19 @@ def _count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def _show(messages: "Messages", reference: "Reference", network: "FeatureNetwork") -> None:
+def _show(
+    messages: "Messages", reference: "Reference", network: "FeatureNetwork", perfect: "PerfectModel | None"
+) -> None:
     from ncsnx.console.tables import Column, table
+    from ncsnx.evaluation.metrics import distance_name
 
+    score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
     rows = {
         "images": _count(reference.count) or "not said in the file",
         "features": network.name,
         "dimensions": _count(network.dimensions),
         "fingerprint": reference.facts["fingerprint"],
-        "floor": _floor(reference, network.name),
+        "perfect model": score,
         "where": str(reference.path),
     }
     table(messages, [Column("reference"), Column(reference.name)], [list(row) for row in rows.items()])
-
-
-def _floor(reference: "Reference", features: str) -> str:
-    from ncsnx.evaluation.metrics import distance_name
-    from ncsnx.quantities import number
-
-    if reference.floor is None:
-        return "unknown"
-    first, second = reference.facts["floor_halves"]
-    halves = f"{first:,} images each" if first == second else f"{first:,} and {second:,} images"
-    return f"{number(reference.floor)} ({distance_name(features)} between two random halves of {halves})"

@@ -15,7 +15,7 @@ from ncsnx.evaluation.estimate import LONG_S
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
 from ncsnx.runs.leftovers import remove_debris_in
-from ncsnx.runs.lock import folder_lock
+from ncsnx.runs.lock import folder_lock, writer_of
 from ncsnx.runs.manifest import UnsoundError, require_best
 from ncsnx.runs.process import this_process
 from ncsnx.runs.ranges import Selection
@@ -56,6 +56,10 @@ class Plan:
     """The files that `draw` makes, in the folder of the scores."""
     made: dict[str, Any]
     """For the record of each row: the machine and a remark."""
+    perfect_model: Sequence[str] | None = None
+    """The cells of a last row of the table, for what a perfect model would score."""
+    is_outdated: bool = False
+    """Whether the file of the scores lacks what `scores` says beside its rows."""
 
     def missing(self) -> list[Candidate]:
         """The candidates still to be measured."""
@@ -100,6 +104,10 @@ def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
         count = len(plan.candidates)
         there = f"all {count:,} checkpoints are" if count > 1 else "the checkpoint is"
         messages.info(f"{there} measured already")
+        if plan.is_outdated and writer_of(plan.scores.folder) is None:  # a writer puts it into the file itself
+            with folder_lock(plan.scores.folder, what):
+                plan.scores.reload()
+                plan.scores.write()
         return []
     folder = plan.scores.folder
     with atomic.reporting(folder):
@@ -124,11 +132,15 @@ def show(messages: Messages, plan: Plan, json: bool) -> None:
     rows = plan.rows()
     if json:
         scores = plan.scores
-        protocol = {"caption": scores.caption, **scores.protocol}
-        messages.json([{**row, "metric": scores.metric, "protocol": protocol} for row in rows])
+        context: dict[str, Any] = {"metric": scores.metric, "protocol": {"caption": scores.caption, **scores.protocol}}
+        if scores.protocol.get("measure") == "distance":
+            context["perfect_model"] = scores.perfect_model
+        messages.json([{**row, **context} for row in rows])
         return
     best = best_row(rows)
     shown = [[*plan.cells(row), "best" if row is best else ""] for row in rows]
+    if plan.perfect_model is not None:
+        shown.append([*plan.perfect_model, ""])
     table(messages, [*plan.columns, Column("")], shown)
 
 

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from ncsnx.runs.fast import MOST_BROKEN, TRIALS, FastSampler, is_usable
 from ncsnx.runs.folder import open_results
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
+from ncsnx.runs.protocols import place_of
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, value
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
@@ -49,6 +51,7 @@ from ncsnx.work import Advance
 
 VERSION = 1
 """Of what is measured: rises with any change of a number."""
+RESULTS = "results.json"
 MOST_SEEDS = 100
 """That are compared by."""
 _FRESH = 1_000
@@ -114,11 +117,12 @@ class Comparison:
             "broken: rougher than any real image"
         )
 
-    @property
+    @cached_property
     def place(self) -> Path:
         """Where it is kept."""
-        kind = self.features.facts["type"]
-        return self.folder / f"{step_name(self.model.step)}-n{self.n}-{kind}-{digest(self.protocol())[:8]}"
+        protocol = self.protocol()
+        name = f"{step_name(self.model.step)}-n{self.n}-{self.features.facts['type']}-{digest(protocol)[:8]}"
+        return place_of(self.folder, name, protocol, RESULTS)
 
     def open_place(self) -> Path:
         """The folder that it is kept in, made if need be. Raises NcsnxError."""

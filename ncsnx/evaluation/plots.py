@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ncsnx.quantities import number, with_error
+from ncsnx.quantities import with_error
 from ncsnx.runs.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MARKED_LEVELS = 24  # beyond, markers would run into each other
 _ROUND = [1, 2, 2.5, 5, 10]
 _MOST_LOG_TICKS = 8
 _LOG_FROM = 10.0  # ratio of the largest to the smallest value
-_LEAST_SHARE = 0.4  # of an axis that the values themselves must take up for the floor to be on it
+_LEAST_SHARE = 0.4  # of an axis that the values themselves must take up for a perfect model to be on it
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -83,14 +83,22 @@ class LossSeries:
 
 
 def plot_scores(
-    stem: Path, series: ScoreSeries, *, metric: str, title: str, caption: str, best: int | None, floor: float | None
+    stem: Path,
+    series: ScoreSeries,
+    *,
+    metric: str,
+    title: str,
+    caption: str,
+    best: int | None,
+    perfect: tuple[float, float] | None,
 ) -> tuple[Path, Path]:
     """Draw scores against training steps, with error bars, into `stem`.png and `stem`.svg.
 
-    `best` is the index of the best checkpoint, which is marked; `floor` the score that real data get, a dashed
-    line. The axis of scores is logarithmic where they span more than a factor of ten. `caption` (the protocol)
-    stands below the axes. Texts are taken literally, without mathematical notation; controls are dropped, and
-    characters that the font lacks become □. Equal arguments give equal bytes on one machine.
+    `best` is the index of the best checkpoint, which is marked; `perfect` the score of a perfect model and its spread,
+    a dashed line in a band of one spread on each side. The axis of scores is logarithmic where they span more than a
+    factor of ten. `caption` (the protocol) stands below the axes. Texts are taken literally, without mathematical
+    notation; controls are dropped, and characters that the font lacks become □. Equal arguments give equal bytes on one
+    machine.
 
     Raises:
         NcsnxError: a file can't be written (the folder must exist).
@@ -103,12 +111,12 @@ def plot_scores(
         bars = [0.0 if math.isnan(error) else error for error in errors]
         axes.errorbar(series.steps, scores, bars, marker="o", color=_BLUE, ecolor=_BLUE, elinewidth=0.8, capsize=0)
         ends = [score + sign * bar for score, bar in zip(scores, bars, strict=True) for sign in (-1, 1)]
-        has_floor_line = _value_axis(axes, scores, ends, floor)
+        shows_perfect = _value_axis(axes, scores, ends, perfect)
         _step_axis(axes, series.steps)
         _label_values(axes, _lines_of(metric, 2.1, _LABEL_POINTS, most=3), scores, best)
         handles = [_mark_best(axes, series.steps, scores, errors, best)] if best is not None else []
-        if floor is not None:
-            handles.append(_mark_floor(axes, floor, has_floor_line))
+        if perfect is not None:
+            handles.append(_mark_perfect(axes, perfect, shows_perfect))
         _legend_above(axes, handles, 4.2)
         return write(stem, figure)
 
@@ -187,41 +195,44 @@ def write(stem: Path, figure: "Figure") -> tuple[Path, Path]:
 # Axes
 
 
-def _value_axis(axes: "Axes", values: Sequence[float], ends: Sequence[float], floor: float | None) -> bool:
-    """Choose scale, limits and ticks for `values` with their error bars' `ends`; whether `floor` is within."""
+def _value_axis(
+    axes: "Axes", values: Sequence[float], ends: Sequence[float], perfect: tuple[float, float] | None
+) -> bool:
+    """Choose scale, limits and ticks for `values` with their error bars' `ends`; whether `perfect` is within."""
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     is_log = min(finite) > 0 and max(finite) > _LOG_FROM * min(finite)
     if is_log:
         axes.set_yscale("log", nonpositive="clip")
     inner = [end for end in (*finite, *ends) if math.isfinite(end) and (end > 0 or not is_log)]
-    low, high, has_floor = _span(min(inner), max(inner), floor, is_log)
+    band = () if perfect is None else tuple(perfect[0] + sign * perfect[1] for sign in (-1, 0, 1))
+    low, high, shows_band = _span(min(inner), max(inner), band, is_log)
     axes.set_ylim(low, high)
     if is_log:
         set_log_ticks(axes.yaxis, low, high)
     else:
         _set_linear_ticks(axes, low, high)
-    return has_floor
+    return shows_band
 
 
-def _span(low: float, high: float, floor: float | None, is_log: bool) -> tuple[float, float, bool]:
-    """The limits of an axis for values from `low` to `high`, and whether the floor has a place on it.
+def _span(low: float, high: float, band: Sequence[float], is_log: bool) -> tuple[float, float, bool]:
+    """The limits of an axis for values from `low` to `high`, and whether the band has a place on it.
 
     It has none where the values would be squeezed into a fraction of the axis.
     """
     if is_log:
         low, high = math.log10(low), math.log10(high)
-        floor = math.log10(floor) if floor is not None and floor > 0 else None
-    has_floor = False
-    if floor is not None:
-        wider = min(low, floor), max(high, floor)
-        has_floor = high == low or high - low >= _LEAST_SHARE * (wider[1] - wider[0])
-        low, high = wider if has_floor else (low, high)
+        band = [math.log10(value) for value in band if value > 0]
+    shows_band = False
+    if band:
+        wider = min(low, *band), max(high, *band)
+        shows_band = high == low or high - low >= _LEAST_SHARE * (wider[1] - wider[0])
+        low, high = wider if shows_band else (low, high)
     pad = 0.07 * (high - low)
     if is_log:
-        return 10 ** (low - pad), 10 ** (high + pad), has_floor
+        return 10 ** (low - pad), 10 ** (high + pad), shows_band
     pad = max(pad, 0.005 * max(abs(low), abs(high))) or 1.0
     starts_at_zero = 0.02 * high <= low < 0.6 * high  # nearer to zero, a marker would be cut in half
-    return 0.0 if starts_at_zero else low - pad, high + pad, has_floor
+    return 0.0 if starts_at_zero else low - pad, high + pad, shows_band
 
 
 def _set_linear_ticks(axes: "Axes", low: float, high: float) -> None:
@@ -299,12 +310,14 @@ def _mark_best(
     return mark
 
 
-def _mark_floor(axes: "Axes", floor: float, has_line: bool) -> "Line2D":
+def _mark_perfect(axes: "Axes", perfect: tuple[float, float], is_shown: bool) -> "Line2D":
     from matplotlib.lines import Line2D
 
-    label = f"floor (real against real): {number(floor)}"
-    if has_line:
-        return axes.axhline(floor, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2.5)), label=label, zorder=1)
+    score, spread = perfect
+    label = f"perfect model: {with_error(score, spread)}"
+    if is_shown:
+        axes.axhspan(score - spread, score + spread, color=_GREY, alpha=0.2, linewidth=0, zorder=0)
+        return axes.axhline(score, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2.5)), label=label, zorder=1)
     return Line2D([], [], linestyle="none", label=f"{label}, off the scale")
 
 

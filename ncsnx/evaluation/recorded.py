@@ -6,6 +6,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.metrics import features_of, inception_score_name, kernel_distance_name
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.runs.card import Measured, Score
 from ncsnx.runs.folder import Run
 from ncsnx.runs.scores import Row, ScoreFile, sweep_folders, value
@@ -58,4 +59,8 @@ def _measured(sweep: ScoreFile, row: Row) -> tuple[Measured, ...]:
         (inception_score_name(features), "inception_score", "inception_score_spread"),
     )
     numbers = [(name, value(row, key), value(row, error)) for name, key, error in columns]
-    return tuple(Measured(name, measured, error) for name, measured, error in numbers if measured is not None)
+    found = [Measured(name, measured, error) for name, measured, error in numbers if measured is not None]
+    perfect = PerfectModel.from_json(sweep.perfect_model)
+    if perfect is not None:
+        found.insert(1, Measured(f"{sweep.metric} of a perfect model ({perfect.words})", perfect.score, perfect.spread))
+    return tuple(found)

@@ -1,8 +1,4 @@
-"""References: mean and covariance of real images' features, by which the Fréchet distance judges generated ones.
-
-They come with a floor, the distance between two random halves of the real images: what a perfect generator of half as
-many images would score.
-"""
+"""References: mean and covariance of real images' features, by which the Fréchet distance judges generated ones."""
 
 import shutil
 import zipfile
@@ -17,9 +13,9 @@ from torch import Tensor
 from ncsnx.cache import making
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.features import FeatureNetwork
-from ncsnx.evaluation.frechet import frechet_distance
 from ncsnx.evaluation.image_folder import ImageFolder
 from ncsnx.evaluation.moments import Moments
+from ncsnx.evaluation.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
 from ncsnx.evaluation.real_images import RealImages, Split, SplitImages, default_split
 from ncsnx.evaluation.reference_cache import (
     FOLDER,
@@ -27,8 +23,10 @@ from ncsnx.evaluation.reference_cache import (
     DamagedReferenceError,
     Statistics,
     list_references,
+    read_perfect_model,
     read_reference,
     reference_folder,
+    write_perfect_model,
     write_reference,
 )
 from ncsnx.evaluation.source import DataSource
@@ -43,8 +41,8 @@ __all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
 
 SAMPLE = 10_000
 """At most this many feature vectors are kept, for the metrics that compare images one by one."""
-_HALVES, _CHOICE = 0, 1
-"""Epochs of the permutations that the halves and the sample are taken from."""
+_PARTS, _CHOICE = 0, 1
+"""Epochs of the permutations that the two parts of the images and the sample are taken from."""
 
 
 @attrs.frozen(eq=False)
@@ -61,13 +59,31 @@ class Reference:
     """(D, D) float64."""
     sample: Tensor | None
     """(m, D) float32: features of at most SAMPLE of the images, a seeded choice in their order; None for a file."""
-    floor: float | None
-    """Fréchet distance between two random halves of the images; None for a file, and for fewer than four images."""
     facts: dict[str, Any]
-    """JSON for protocols: name, kind, images, fingerprint, split, floor, sha256 of the statistics …; no place in the
-    cache."""
+    """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no place in the cache."""
     path: Path
     """Where the statistics are."""
+
+    def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
+        """What n images of a perfect model would score: measured once for each n, and kept beside the statistics.
+
+        None for a file of statistics, which has no single images, and for fewer than four images. Raises NcsnxError.
+        """
+        if self.sample is None or self.count is None or self.count < LEAST_IMAGES:
+            return None
+        sha256 = self.facts["statistics_sha256"]
+        found = read_perfect_model(self.path, n, sha256)
+        if found is None:
+            found = measure_perfect_model(n, self.count, self.mean, self.covariance, self.sample, work)
+            write_perfect_model(self.path, found, sha256)
+        return found
+
+    @property
+    def why_unknown(self) -> str:
+        """Where there is no `perfect_model`: the reason, for people."""
+        if self.sample is None:
+            return f"unknown, since {self.name} holds mean and covariance only"
+        return f"unknown, since it takes at least {LEAST_IMAGES} real images"
 
 
 def open_reference(
@@ -138,10 +154,9 @@ def _of_file(path: Path, features: FeatureNetwork) -> Reference:
         "kind": "npz",
         "images": None,
         "fingerprint": found.sha256,
-        "floor": None,
         "statistics_sha256": found.sha256,
     }
-    return Reference(name, None, found.mean, found.covariance, None, None, facts, path)
+    return Reference(name, None, found.mean, found.covariance, None, facts, path)
 
 
 def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
@@ -165,8 +180,6 @@ def _read(folder: Path, images: RealImages) -> Reference:
         "name": name,
         **images.facts,
         "images": statistics.count,
-        "floor": statistics.floor,
-        "floor_halves": list(statistics.halves),
         "sample": len(statistics.sample),
         "statistics_sha256": sha256,
     }
@@ -176,7 +189,6 @@ def _read(folder: Path, images: RealImages) -> Reference:
         statistics.mean,
         statistics.covariance,
         statistics.sample,
-        statistics.floor,
         facts,
         folder,
     )
@@ -198,25 +210,25 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_siz
     if count < 2:
         raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
     stream = Stream(0, Purpose.SUBSETS)
-    in_first_half = _marked(stream.permutation(count, _HALVES)[: count // 2], count)
+    # added up in two parts, as in earlier versions: the bits of the sums, and with them the sha256 of the statistics in
+    # protocols of sweeps, depend on the order
+    in_first = _marked(stream.permutation(count, _PARTS)[: count // 2], count)
+    first, second = Moments.empty(features.dimensions), Moments.empty(features.dimensions)
     chosen = _marked(stream.permutation(count, _CHOICE)[:SAMPLE], count)
-    halves = Moments.empty(features.dimensions), Moments.empty(features.dimensions)
     sample: list[Tensor] = []
     done = 0
     with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
         for batch in _fitting(images.batches(batch_size, work.check_stop), images, features):
             seen = features(batch).features
             these = slice(done, done + len(seen))
-            halves[0].add(seen[in_first_half[these]])
-            halves[1].add(seen[~in_first_half[these]])
+            first.add(seen[in_first[these]])
+            second.add(seen[~in_first[these]])
             sample.append(seen[chosen[these]])
             done += len(seen)
             advance(len(seen))
     work.check_stop()
-    whole = halves[0].merged(halves[1])
-    return Statistics(
-        count, whole.mean, whole.covariance, torch.cat(sample), _floor(*halves), (halves[0].count, halves[1].count)
-    )
+    whole = first.merged(second)
+    return Statistics(count, whole.mean, whole.covariance, torch.cat(sample))
 
 
 def _fitting(batches: Iterator[Tensor], images: RealImages, features: FeatureNetwork) -> Iterator[Tensor]:
@@ -237,9 +249,3 @@ def _marked(indices: Tensor, count: int) -> Tensor:
     marks = torch.zeros(count, dtype=torch.bool)
     marks[indices] = True
     return marks
-
-
-def _floor(first: Moments, second: Moments) -> float | None:
-    if min(first.count, second.count) < 2:
-        return None
-    return frechet_distance(first.mean, first.covariance, second.mean, second.covariance)

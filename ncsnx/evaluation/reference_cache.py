@@ -1,12 +1,13 @@
 """Statistics of real images, kept in the cache: what is measured once a data set and feature network.
 
-    references/DIGEST/statistics.safetensors  reference.json
+    references/DIGEST/statistics.safetensors  reference.json  perfect-model-n1000.json
 
 The JSON holds the sha256 of the tensors and a digest of itself, so that what is damaged is known for it.
 """
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ import attrs
 
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.runs import atomic, reading
+from ncsnx.runs.sealed import sealed, unsealed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = "references"
 STATISTICS, FACTS = "statistics.safetensors", "reference.json"
+_PERFECT_MODEL = "perfect-model-n"
 SCHEMA_VERSION = 1
 
 
@@ -39,10 +43,6 @@ class Statistics:
     """(D, D) float64, unbiased, on the CPU."""
     sample: "Tensor"
     """(m, D) float32, on the CPU: features of a random choice of the images, in their order."""
-    floor: float | None
-    """Fréchet distance between two random halves; None where they are too small to have a covariance."""
-    halves: tuple[int, int]
-    """Images in each half."""
 
 
 @attrs.frozen
@@ -56,7 +56,8 @@ class CachedReference:
     images: int | None = None
     features: str | None = None
     dimensions: int | None = None
-    floor: float | None = None
+    perfect_models: tuple[PerfectModel, ...] = ()
+    """What was measured of a perfect model, by the number of images."""
 
 
 def reference_folder(cache: Path, images: dict[str, Any], features: dict[str, Any]) -> Path:
@@ -75,8 +76,6 @@ def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics)
         "schema_version": SCHEMA_VERSION,
         "images": statistics.count,
         "dimensions": len(statistics.mean),
-        "floor": statistics.floor,
-        "halves": list(statistics.halves),
         "statistics_sha256": hashlib.sha256(content).hexdigest(),
     }
     with atomic.new_folder(folder) as draft:
@@ -102,8 +101,39 @@ def read_reference(folder: Path) -> tuple[Statistics, str]:
     if found != record["statistics_sha256"]:
         raise DamagedReferenceError(f"{path}: its bytes aren't those that were written")
     tensors = load(content)
-    statistics = Statistics(record["images"], **tensors, floor=record["floor"], halves=tuple(record["halves"]))
-    return statistics, found
+    return Statistics(record["images"], **tensors), found
+
+
+def write_perfect_model(folder: Path, found: PerfectModel, statistics_sha256: str) -> None:
+    """Keeps what was measured beside a reference; not where nobody may write, as in a cache that people share.
+
+    Raises NcsnxError.
+    """
+    if os.access(folder, os.W_OK | os.X_OK):
+        content = sealed({"statistics_sha256": statistics_sha256, **found.to_json()})
+        atomic.write_bytes(_perfect_model_path(folder, found.n), content)
+
+
+def read_perfect_model(folder: Path, n: int, statistics_sha256: str) -> PerfectModel | None:
+    """What `write_perfect_model` kept for n images and these statistics; None where it isn't there or is damaged."""
+    try:
+        content = unsealed(reading.read_bytes(_perfect_model_path(folder, n), reading.JSON_LIMIT))
+    except OSError:
+        return None
+    if content is None or content.get("statistics_sha256") != statistics_sha256:
+        return None
+    found = PerfectModel.from_json(content)
+    return found if found is not None and found.n == n else None
+
+
+def _perfect_model_path(folder: Path, n: int) -> Path:
+    return folder / f"{_PERFECT_MODEL}{n}.json"
+
+
+def _perfect_models(folder: Path, statistics_sha256: str) -> tuple[PerfectModel, ...]:
+    counts = [path.stem.removeprefix(_PERFECT_MODEL) for path in folder.glob(f"{_PERFECT_MODEL}*.json")]
+    found = [read_perfect_model(folder, int(n), statistics_sha256) for n in counts if n.isdecimal()]
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.n))
 
 
 def list_references(cache: Path) -> list[CachedReference]:
@@ -139,7 +169,7 @@ def _listed(folder: Path) -> CachedReference | None:
         images=record["images"],
         features=record["features"]["name"],
         dimensions=record["dimensions"],
-        floor=record["floor"],
+        perfect_models=_perfect_models(folder, record["statistics_sha256"]),
     )
 
 

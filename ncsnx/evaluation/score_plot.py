@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import ScoreSeries, plot_scores
 from ncsnx.runs.scores import ScoreFile, best_row, value
 
@@ -9,7 +10,7 @@ PICTURES = ("scores.png", "scores.svg")
 
 
 def draw_scores(
-    scores: ScoreFile, *, metric: str, title: str, caption: str, floor: float | None = None
+    scores: ScoreFile, *, metric: str, title: str, caption: str, perfect_model: PerfectModel | None = None
 ) -> tuple[Path, Path]:
     """Draws all scores that there are into `PICTURES`, in their folder; for the rest see `plot_scores`. NcsnxError."""
     best = best_row(scores.rows)
@@ -24,5 +25,5 @@ def draw_scores(
         title=title,
         caption=caption,
         best=next((index for index, row in enumerate(scores.rows) if row is best), None),
-        floor=floor,
+        perfect=None if perfect_model is None else (perfect_model.score, perfect_model.spread),
     )

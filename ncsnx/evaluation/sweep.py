@@ -27,6 +27,7 @@ from ncsnx.evaluation.inception_score import inception_score
 from ncsnx.evaluation.kernel import kernel_distance
 from ncsnx.evaluation.manifold import precision_recall
 from ncsnx.evaluation.metrics import distance_name
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.reference import Reference
 from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.images import save_png, to_uint8
@@ -35,8 +36,9 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, assembled, done_indices, write_part
+from ncsnx.runs.protocols import place_of
 from ncsnx.runs.reading import refuse_links
-from ncsnx.runs.scores import Row, ScoreFile
+from ncsnx.runs.scores import SCORES, Row, ScoreFile
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, state_count
 from ncsnx.sampling.build import evaluations_in_words
@@ -90,6 +92,8 @@ class Sweep:
     """The run's, with the sampler that is to be used."""
     features: FeatureNetwork
     reference: Reference
+    perfect_model: PerfectModel | None
+    """What a perfect model would score; None where it is unknown."""
     request: SweepRequest
     runtime: Runtime
     data: Path | None = None
@@ -137,17 +141,18 @@ class Sweep:
         count = self.evaluations
         each = evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
         each = each if count is None else f"{count:,} evaluations"  # of all members
+        perfect = self.reference.why_unknown if self.perfect_model is None else self.perfect_model.words
         return (
             f"{self.request.n:,} images a checkpoint from seed {self.request.seed}, {weights} weights{members}, "
             f"sampler {sampler} with {each} an image; features: {self.features.name} "
             f"({self.features.facts['sha256'][:8]}); reference: {self.reference.name} "
-            f"({self.reference.facts['fingerprint'][:8]})"
+            f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
         )
 
     def draw(self, scores: ScoreFile) -> tuple[Path, Path]:
         """Draws all scores that there are into scores.png and scores.svg. Raises NcsnxError."""
         return draw_scores(
-            scores, metric=self.metric, title=self.run.name, caption=self.caption(), floor=self.reference.floor
+            scores, metric=self.metric, title=self.run.name, caption=self.caption(), perfect_model=self.perfect_model
         )
 
     def seconds(self, candidate: Candidate) -> float:
@@ -158,12 +163,23 @@ class Sweep:
         return (sampling + seconds_per_features(self.features, self.experiment.data.shape)) * self.request.n
 
     def scores(self) -> ScoreFile:
-        """Where this protocol's scores are kept, with those that are there. Raises NcsnxError."""
+        """Where this protocol's scores are kept, with those that are there. Raises NcsnxError.
+
+        The perfect model is that of the file until `describe` is called.
+        """
         protocol = self.protocol()
         ensemble = f"-ensemble{self.request.ensemble}" if self.request.ensemble > 1 else ""
         kind = self.features.facts["type"]
         name = f"n{self.request.n}-seed{self.request.seed}{ensemble}-{kind}-{digest(protocol)[:8]}"
-        return ScoreFile.open(self.run.fid / name, protocol, self.metric, self.caption())
+        place = place_of(self.run.fid, name, protocol, SCORES)
+        return ScoreFile.open(place, protocol, self.metric, self.caption())
+
+    def describe(self, scores: ScoreFile) -> bool:
+        """Sets what a perfect model would score, and the caption, without writing; whether that changes `scores`."""
+        found = None if self.perfect_model is None else self.perfect_model.to_json()
+        changes = (scores.perfect_model, scores.caption) != (found, self.caption())
+        scores.perfect_model, scores.caption = found, self.caption()
+        return changes
 
     def is_done(self, candidate: Candidate, scores: ScoreFile) -> bool:
         """Whether there is nothing left to do for a candidate."""

@@ -50,7 +50,7 @@ class Measured:
     """What it is called, such as FID."""
     value: float
     error: float | None = None
-    """Its standard error, where one was estimated."""
+    """Its standard error, where one was estimated; the spread over draws for a perfect model."""
 
 
 @attrs.frozen
@@ -190,8 +190,9 @@ def _scores(scores: Sequence[Score]) -> Iterator[str]:
         yield "None were recorded for these weights."
         return
     yield (
-        "Measured on these very weights. Errors are standard errors. Compare a score only with scores of the same "
-        "protocol: number of images, features, reference, sampler."
+        "Measured on these very weights. Errors are standard errors; that of a perfect model is the standard deviation "
+        "over draws of real images. Compare a score only with scores of the same protocol: number of images, features, "
+        "reference, sampler."
     )
     for score in scores:
         rows = [f"| {text(each.name)} | {with_error(each.value, each.error)} |" for each in score.measured]

@@ -21,6 +21,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.parsing import read_json, refuse_newer
+from ncsnx.runs.protocols import current
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
@@ -50,6 +51,8 @@ class ScoreFile:
     """By step, ascending."""
     changed: str = ""
     """When the last row came: UTC, ISO 8601."""
+    perfect_model: dict[str, Any] | None = None
+    """What a perfect model would score, as JSON; None where it is unknown, and for other measures than distances."""
 
     @classmethod
     def open(cls, folder: Path, protocol: Mapping[str, Any], metric: str = "", caption: str = "") -> Self:
@@ -81,7 +84,9 @@ class ScoreFile:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
                 if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):
                     metric, caption = (str(content.get(key, "")) for key in ("metric", "caption"))
-                    return cls(folder, protocol, shortened(metric), caption, rows, changed)
+                    perfect = content.get("perfect_model")
+                    perfect = perfect if isinstance(perfect, dict) else None
+                    return cls(folder, current(protocol), shortened(metric), caption, rows, changed, perfect)
         raise NcsnxError(f"{path} doesn't hold the scores of a sweep; move it away and repeat the command")
 
     def reload(self) -> None:
@@ -98,6 +103,10 @@ class ScoreFile:
         others = [other for other in self.rows if other["step"] != row["step"]]
         self.rows = sorted([*others, row], key=lambda row: int(row["step"]))
         self.changed = now
+        self.write()
+
+    def write(self) -> None:
+        """Replaces the file of the scores. Raises NcsnxError."""
         with atomic.reporting(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -105,6 +114,7 @@ class ScoreFile:
             "metric": self.metric,
             "caption": self.caption,
             "protocol": self.protocol,
+            **({} if self.perfect_model is None else {"perfect_model": self.perfect_model}),
             "changed": self.changed,
             "rows": self.rows,
         }

@@ -92,6 +92,7 @@ SITES = {
         "cache/classifier/*/classifier.json",
         "cache/references/*/statistics.safetensors",
         "cache/references/*/reference.json",
+        "cache/references/*/perfect-model-n1000.json",
     ),
 }
 """What must have been hit, at the least, where small disks can be mounted.

@@ -78,6 +78,19 @@ def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared:
     assert {path.name for path in place.iterdir()} >= {"trials.jsonl", "samplers.png", "samplers.svg"}
 
 
+def test_a_comparison_of_an_earlier_version_is_not_made_again(compared: Path, tmp_path: Path) -> None:
+    """Its protocol held the distance between halves of the reference, and its folder's name the digest of that."""
+    folder = Path(shutil.copytree(compared, tmp_path / "work"))
+    (place,) = [path for path in (folder / RUN / "compare").iterdir() if path.is_dir()]
+    results = json.loads((place / "results.json").read_text())
+    results["protocol"]["reference"] |= {"floor": 1.5, "floor_halves": [749, 749]}
+    (place / "results.json").write_text(json.dumps(results))
+    place.rename(place.with_name(f"{place.name.rpartition('-')[0]}-{digest(results['protocol'])[:8]}"))
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert result.code == 0, result.err
+    assert "every trial is measured already" in result.err
+
+
 def test_an_image_of_a_trial_is_that_of_sample_with_the_same_seed(compared: Path, tmp_path: Path) -> None:
     """The distance of seed 1 is what `fid` measures with that sampler and seed."""
     folder = Path(shutil.copytree(compared, tmp_path / "work"))

@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ncsnx.config.canonical import digest
 from ncsnx.evaluation.frechet import frechet_distance_of_images, standard_error
 from ncsnx.evaluation.kernel import kernel_distance
 from ncsnx.images import to_uint8
@@ -122,6 +124,59 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     assert row["error"] == pytest.approx(standard_error(seen, reference.mean, reference.covariance, 0), rel=1e-4)
     assert reference.sample is not None
     assert row["kernel_distance"] == pytest.approx(kernel_distance(seen, reference.sample, 0).value, rel=1e-5)
+
+
+def test_a_perfect_model_stands_beside_the_scores_wherever_they_are_shown(workplace: Path) -> None:
+    (sweep,) = sweeps(workplace)
+    perfect = rows(workplace)[0]["perfect_model"]
+    assert (perfect["n"], perfect["drawn"], perfect["reference_images"]) == (40, 40, 1498)
+    assert json.loads((sweep / "scores.json").read_text())["perfect_model"] == perfect
+    words = "40 real images against the rest"
+    assert words == perfect["words"]
+    result = fid(workplace)
+    (told,) = [line for line in result.err.splitlines() if line.startswith("perfect model: ")]
+    number = told.removeprefix("perfect model: FD (classifier on digits) ").removesuffix(f" ({words})")
+    assert re.fullmatch(r"[0-9.]+ ± [0-9.]+", number)
+    assert re.split(" {2,}", result.out.splitlines()[-1].strip()) == ["perfect model", number, "0"]
+    assert f"perfect model: {words}" in rows(workplace)[0]["protocol"]["caption"]
+    plot = (sweep / "scores.svg").read_text()
+    assert f"perfect model: {number}" in plot
+    assert f"perfect model: {words}" in " ".join(re.findall(">([^<>]+)</text>", plot))
+    assert "floor" not in json.dumps(rows(workplace)) + result.out + result.err + plot
+
+    assert command("export", "digits", "--out", "exported", "--grid", "0", *CPU, folder=workplace).code == 0
+    card = (workplace / "exported/README.md").read_text()
+    assert f"| FD (classifier on digits) of a perfect model ({words}) | {number} |" in card
+
+
+def test_of_a_reference_without_images_a_perfect_model_is_said_to_be_unknown(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    np.savez(folder / "stats.npz", mu=np.zeros(64), sigma=np.eye(64))
+    result = fid(folder, "--range", "12", "--reference", "stats.npz")
+    assert "perfect model: unknown, since file stats.npz holds mean and covariance only" in result.err.splitlines()
+    assert len(result.out.splitlines()) == 2
+    (row,) = rows(folder, "--range", "12", "--reference", "stats.npz")
+    assert row["perfect_model"] is None
+
+
+def test_a_sweep_of_an_earlier_version_goes_on_and_is_told_of_a_perfect_model(workplace: Path) -> None:
+    """Its protocol held the distance between halves of the reference, and its folder's name the digest of that."""
+    (sweep,) = sweeps(workplace)
+    expected = rows(workplace)
+    content = json.loads((sweep / "scores.json").read_text())
+    del content["perfect_model"]
+    content["protocol"]["reference"] |= {"floor": 1.5, "floor_halves": [749, 749]}
+    content["rows"] = content["rows"][:2]
+    (sweep / "scores.json").write_text(json.dumps(content, indent=2))
+    former = sweep.rename(sweep.with_name(f"{sweep.name.rpartition('-')[0]}-{digest(content['protocol'])[:8]}"))
+    assert former.name != sweep.name
+
+    seen = fid(workplace, "--range", "4:8")
+    assert "all 2 checkpoints are measured already" in seen.err
+    assert json.loads((former / "scores.json").read_text())["perfect_model"] == expected[0]["perfect_model"]
+    assert fid(workplace).code == 0
+    assert sweeps(workplace) == [former]
+    assert measured(rows(workplace)) == measured(expected)
 
 
 def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_tolerance_in_the_caption(
@@ -338,7 +393,7 @@ def test_a_plot_that_cannot_be_written_costs_no_result(workplace: Path) -> None:
     result = fid(workplace)
     assert result.code == 1
     assert "scores.png" in error(result)
-    assert len(result.out.splitlines()) == 4
+    assert len(result.out.splitlines()) == 1 + 3 + 1
 
 
 def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(trained: Path, tmp_path: Path) -> None:

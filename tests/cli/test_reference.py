@@ -53,14 +53,16 @@ def pictures(folder: Path, count: int = 5) -> Path:
     return folder
 
 
-def test_a_reference_is_built_once_and_shown_with_its_floor(place: Path) -> None:
+def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_score(place: Path) -> None:
     built = run("reference", "digits", AS_THEY_ARE, *FEATURES)
     assert built.code == 0
     shown = rows(built.out)
     assert shown["reference"] == "digits, training images (1,498)"
     assert (shown["images"], shown["features"], shown["dimensions"]) == ("1,498", "TorchScript net.pt", "4")
     assert re.fullmatch(
-        r"[0-9.]+ \(FD \(TorchScript net\.pt\) between two random halves of 749 images each\)", shown["floor"]
+        r"FD \(TorchScript net\.pt\) [0-9.e-]+ ± [0-9.e-]+ \(600 real images against the rest, "
+        r"scaled to 1,000 against 1,498 images\)",
+        shown["perfect model"],
     )
     assert re.fullmatch("[0-9a-f]{64}", shown["fingerprint"])
     assert (place / shown["where"] / "statistics.safetensors").is_file()
@@ -71,14 +73,17 @@ def test_a_reference_is_built_once_and_shown_with_its_floor(place: Path) -> None
     assert (again.out, again.err, files(place / "cache")) == (built.out, "", before)
 
 
-def test_json_holds_the_facts_the_floor_and_the_features(place: Path) -> None:
-    outcome = run("reference", "digits", AS_THEY_ARE, *FEATURES, "--reference", "held-out", "--json", "--quiet")
+def test_json_holds_the_facts_the_perfect_model_and_the_features(place: Path) -> None:
+    held_out = ("--reference", "held-out", "--n", "50")
+    outcome = run("reference", "digits", AS_THEY_ARE, *FEATURES, *held_out, "--json", "--quiet")
     assert outcome.err == ""
     found = json.loads(outcome.out)
     expected = {"name": "digits, held-out images (299)", "kind": "split", "split": "held-out", "images": 299}
     assert expected.items() <= found.items()
-    assert found["floor"] > 0
-    assert found["floor_halves"] == [149, 150]
+    perfect = found["perfect_model"]
+    assert 0 < perfect["spread"] < perfect["score"]
+    assert (perfect["n"], perfect["drawn"], perfect["reference_images"]) == (50, 50, 299)
+    assert perfect["words"] == "50 real images against the rest"
     assert (found["features"]["name"], found["features"]["dimensions"]) == ("TorchScript net.pt", D)
 
 
@@ -91,13 +96,15 @@ def test_the_list_shows_what_the_cache_holds(place: Path) -> None:
     run("reference", "digits", AS_THEY_ARE, *FEATURES)
     run("reference", "digits", AS_THEY_ARE, *FEATURES, "--reference", "held-out")
     heads, first, second = run("reference", "--cache", "cache").out.splitlines()
-    columns = ["reference", "images", "features", "dimensions", "floor", "size", "where"]
+    columns = ["reference", "images", "features", "dimensions", "perfect model", "size", "where"]
     assert re.split(" {2,}", heads) == columns
     assert first.startswith("digits, held-out images (299)")
     assert re.split(" {2,}", second)[:4] == ["digits, training images (1,498)", "1,498", "TorchScript net.pt", "4"]
+    assert re.fullmatch(r"[0-9.e-]+ ± [0-9.e-]+ \(n = 1,000\)", re.split(" {2,}", second)[4])
 
     listed = json.loads(run("reference", "--cache", "cache", "--json").out)
     assert [row["images"] for row in listed] == [299, 1498]
+    assert [perfect["n"] for row in listed for perfect in row["perfect_models"]] == [1_000, 1_000]
     damage(Path(listed[0]["path"]) / "reference.json")
     *_, last = run("reference", "--cache", "cache").out.splitlines()
     assert last.startswith("damaged: built again when it is needed")
@@ -127,7 +134,7 @@ def test_a_folder_of_images_is_a_reference(place: Path, words: list[str]) -> Non
     outcome = run("reference", *words, *FEATURES)
     shown = rows(outcome.out)
     assert (outcome.code, shown["reference"], shown["images"]) == (0, f"folder {folder}", "5")
-    assert "halves of 2 and 3 images" in shown["floor"]
+    assert "(2 real images against the rest, scaled to 1,000 against 5 images)" in shown["perfect model"]
 
 
 @pytest.mark.parametrize("words", [["pics.zip"], ["digits", "--reference", "pics.zip"]], ids=["alone", "of"])
@@ -142,7 +149,9 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     np.savez(place / "good.npz", mu=np.zeros(D), sigma=np.eye(D))
     np.savez(place / "bad.npz", mu=np.zeros(D + 1), sigma=np.eye(D + 1))
     shown = rows(run("reference", "good.npz", *FEATURES).out)
-    assert (shown["reference"], shown["images"], shown["floor"]) == ("file good.npz", "not said in the file", "unknown")
+    assert (shown["reference"], shown["images"]) == ("file good.npz", "not said in the file")
+    assert shown["perfect model"] == "unknown, since file good.npz holds mean and covariance only"
+    assert json.loads(run("reference", "good.npz", *FEATURES, "--json").out)["perfect_model"] is None
     outcome = run("reference", "digits", *FEATURES, "--reference", "bad.npz")
     assert (outcome.code, outcome.out) == (1, "")
     assert "error: bad.npz: expected mu (4,) and sigma (4, 4)" in outcome.err
@@ -159,6 +168,7 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
         (["./pics", "--reference", "train"], "./pics is a reference itself; leave out --reference"),
         (["--reference", "train"], "the reference 'train': of what?"),
         (["digits", "features.siz=3"], "features.siz: no such field"),
+        (["digits", "--n", "9"], "--n must be at least 10, not 9"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -101,7 +101,13 @@ def word(element: ET.Element) -> Word:
 def scores(folder: Path, values: list[float], **given: Any) -> Drawing:
     steps = given.pop("steps", [500 * (index + 1) for index in range(len(values))])
     series = ScoreSeries(steps=steps, scores=values, errors=given.pop("errors", [None] * len(values)))
-    usual = {"metric": "FD (classifier on digits)", "title": "digits", "caption": CAPTION, "best": None, "floor": None}
+    usual = {
+        "metric": "FD (classifier on digits)",
+        "title": "digits",
+        "caption": CAPTION,
+        "best": None,
+        "perfect": None,
+    }
     _, svg = plot_scores(folder / "scores", series, **(usual | given))
     return Drawing(ET.parse(svg).getroot())
 
@@ -146,13 +152,13 @@ def test_a_plot_is_a_png_for_the_screen_and_an_svg_with_text_as_text(tmp_path: P
 
 def test_dots_in_a_stem_are_kept(tmp_path: Path) -> None:
     series = ScoreSeries(steps=[1], scores=[1.0], errors=[None])
-    files = plot_scores(tmp_path / "v1.5", series, metric="FID", title="", caption="", best=None, floor=None)
+    files = plot_scores(tmp_path / "v1.5", series, metric="FID", title="", caption="", best=None, perfect=None)
     assert files == (tmp_path / "v1.5.png", tmp_path / "v1.5.svg")
 
 
 def test_equal_arguments_give_equal_bytes_whatever_style_a_person_has_set(tmp_path: Path) -> None:
     def files() -> list[bytes]:
-        scores(tmp_path, FALLING, errors=[0.3] * 5, best=3, floor=0.4)
+        scores(tmp_path, FALLING, errors=[0.3] * 5, best=3, perfect=(0.4, 0.03))
         losses(tmp_path, 7, 10, best=3)
         return [path.read_bytes() for path in sorted(tmp_path.iterdir())]
 
@@ -169,7 +175,7 @@ from pathlib import Path
 from ncsnx.evaluation.plots import ScoreSeries, plot_scores
 assert "matplotlib" not in sys.modules
 series = ScoreSeries(steps=[1], scores=[1.0], errors=[None])
-plot_scores(Path({str(tmp_path / "x")!r}), series, metric="FID", title="t", caption="c", best=0, floor=None)
+plot_scores(Path({str(tmp_path / "x")!r}), series, metric="FID", title="t", caption="c", best=0, perfect=None)
 assert "matplotlib.pyplot" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
@@ -197,7 +203,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_any_kind_are_drawn_whole_and_nothing_runs_into_them(tmp_path: Path, name: str) -> None:
     drawing = scores(
-        tmp_path, FALLING, title=name, metric=f"FD ({name[:150]})", caption=CAPTION + name, best=3, floor=0.4
+        tmp_path, FALLING, title=name, metric=f"FD ({name[:150]})", caption=CAPTION + name, best=3, perfect=(0.4, 0.03)
     )
     assert collisions(drawing) == []
     kept = "".join(c for c in normalize("NFC", name) if "!" <= c <= "~")
@@ -292,7 +298,7 @@ def test_steps_are_labelled_in_thousands_and_millions(tmp_path: Path, steps: lis
 )
 def test_any_scores_make_a_plot_without_overlaps(tmp_path: Path, values: list[float]) -> None:
     errors = [0.1, math.nan, math.inf, None, 0.0, 0.2][: len(values)] + [0.3] * (len(values) - 6)
-    drawing = scores(tmp_path, values, errors=errors, best=len(values) - 1, floor=0.41)
+    drawing = scores(tmp_path, values, errors=errors, best=len(values) - 1, perfect=(0.41, 0.02))
     assert collisions(drawing) == []
     width, height = drawing.size
     assert len(drawing.marks(CURVE_COLOUR)) == sum(map(math.isfinite, values))
@@ -335,18 +341,34 @@ def test_error_bars_span_one_standard_error_on_each_side(tmp_path: Path) -> None
         assert end == pytest.approx(first_y + sign * (second_y - first_y) / 2, abs=1e-3)
 
 
-def test_the_floor_is_a_dashed_line_at_its_value(tmp_path: Path) -> None:
-    drawing = scores(tmp_path, [9.0, 3.0, 1.0], floor=2.0)
+def test_a_perfect_model_is_a_dashed_line_in_a_band_of_its_spread(tmp_path: Path) -> None:
+    drawing = scores(tmp_path, [9.0, 3.0, 1.0], perfect=(2.0, 0.25))
     line, _ = drawing.paths("stroke-dasharray")  # the other is in the legend
     _, (_, three), (_, one) = drawing.marks(CURVE_COLOUR)
     assert line[0][1] == line[1][1] == pytest.approx((three + one) / 2, abs=1e-3)
-    assert "floor (real against real): 2.000" in drawing.texts()
+    (band,) = drawing.paths("opacity: 0.2")
+    heights = sorted({y for _, y in band})
+    assert [heights[0], heights[-1]] == pytest.approx([line[0][1] - (one - three) / 8, line[0][1] + (one - three) / 8])
+    assert "perfect model: 2.00 ± 0.25" in drawing.texts()
 
 
-def test_a_floor_far_from_all_scores_is_told_and_squeezes_nothing(tmp_path: Path) -> None:
-    drawing = scores(tmp_path, [8.3, 8.25, 8.2], floor=0.1)
-    assert "floor (real against real): 0.1000, off the scale" in drawing.texts()
+def test_a_band_below_every_score_has_a_place_on_the_axis(tmp_path: Path) -> None:
+    drawing = scores(tmp_path, [9.0, 3.0, 1.0], perfect=(0.5, 0.1))
+    (band,) = drawing.paths("opacity: 0.2")
+    assert all(0 < y < drawing.size[1] for _, y in band)
+
+
+@pytest.mark.parametrize("perfect", [(0.01, 0.02), (0.0, 0.0)])
+def test_a_band_that_reaches_below_zero_fits_a_logarithmic_axis(tmp_path: Path, perfect: tuple[float, float]) -> None:
+    drawing = scores(tmp_path, [900.0, 3.0, 1.0], perfect=perfect)
+    assert collisions(drawing) == []
+
+
+def test_a_perfect_model_far_from_all_scores_is_told_and_squeezes_nothing(tmp_path: Path) -> None:
+    drawing = scores(tmp_path, [8.3, 8.25, 8.2], perfect=(0.1, 0.01))
+    assert "perfect model: 0.100 ± 0.010, off the scale" in drawing.texts()
     assert not drawing.paths("stroke-dasharray")
+    assert not drawing.paths("opacity: 0.2")
 
 
 # Losses

@@ -1,5 +1,6 @@
 """Scores that belong to a checkpoint: of its weights and its experiment, and of nothing else."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from ncsnx.config.codec import identity
 from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.recorded import recorded_scores
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run
@@ -51,6 +53,30 @@ def test_the_numbers_of_every_sweep_are_found_those_of_the_most_images_first(run
     assert [score.caption for score in found.scores] == ["1000 images", "100 images", "99999 images", "99999 images"]
     assert found.scores[0].protocol["n"] == 1_000
     assert found.unreadable == ()
+
+
+def test_a_perfect_model_comes_after_the_score_that_it_is_held_beside(run: Run) -> None:
+    sweep(run.fid / "one", "FID", {"error": 0.25, "kernel_distance": 0.5})
+    scores = ScoreFile.read(run.fid / "one")
+    perfect = PerfectModel(score=1.25, spread=0.125, n=100, reference_images=1_000, drawn=100, draws=5)
+    scores.perfect_model = perfect.to_json()
+    scores.write()
+    (score,) = recorded_scores(run, minimal(), 10, OWN).scores
+    assert [one.name for one in score.measured] == [
+        "FID",
+        "FID of a perfect model (100 real images against the rest)",
+        "KID",
+    ]
+    assert (score.measured[1].value, score.measured[1].error) == (1.25, 0.125)
+
+
+@pytest.mark.parametrize("content", [{}, {"version": 1, "score": "9"}, [], "9.7", None])
+def test_a_perfect_model_that_somebody_else_wrote_is_left_out(run: Run, content: object) -> None:
+    sweep(run.fid / "one", "FID", {})
+    path = run.fid / "one" / "scores.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "perfect_model": content}))
+    (score,) = recorded_scores(run, minimal(), 10, OWN).scores
+    assert [one.name for one in score.measured] == ["FID"]
 
 
 def test_scores_of_other_weights_another_step_or_another_experiment_are_not_its_own(run: Run) -> None:

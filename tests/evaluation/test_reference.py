@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import ncsnx
+from ncsnx.config.canonical import digest
 from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.evaluation.features import Extracted
@@ -26,7 +27,7 @@ from ncsnx.evaluation.frechet import frechet_distance
 from ncsnx.evaluation.real_images import default_split
 from ncsnx.evaluation.reference import SAMPLE, Reference, list_references, open_reference
 from ncsnx.evaluation.source import DataSource
-from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs import atomic
 from ncsnx.work import Advance, Work
 from tests.data.miniature import write_cifar10
 from tests.training.tiny import damage, files
@@ -99,6 +100,10 @@ def pictures(folder: Path, sizes: list[int]) -> Path:
     return folder
 
 
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
 @pytest.mark.parametrize(("wanted", "count", "words"), [("train", 1498, "training"), ("held-out", 299, "held-out")])
 def test_mean_and_covariance_are_those_of_the_clean_images_of_a_split(
     tmp_path: Path, wanted: str, count: int, words: str
@@ -152,21 +157,61 @@ def test_without_a_wish_the_default_split_is_taken(tmp_path: Path) -> None:
     assert opened(tmp_path).facts["split"] == "train"
 
 
-@pytest.mark.parametrize("wanted", ["train", "held-out"])
-def test_the_floor_is_the_distance_between_two_disjoint_halves(tmp_path: Path, wanted: str) -> None:
-    features = features_of(digits(tmp_path), wanted).double()
-    reference = opened(tmp_path, wanted)
-    order = Stream(0, Purpose.SUBSETS).permutation(len(features), epoch=0)
-    half = len(features) // 2
-    first, second = features[order[:half]], features[order[half:]]
-    expected = frechet_distance(first.mean(0), first.T.cov(), second.mean(0), second.T.cov())
-    assert reference.floor is not None
-    assert reference.floor == pytest.approx(expected, rel=1e-6)
-    assert reference.facts["floor"] == reference.floor
-    assert reference.facts["floor_halves"] == [half, len(features) - half]
-    inverted = 255 - features
+def test_what_a_perfect_model_would_score_is_measured_once_for_each_number_of_images(tmp_path: Path) -> None:
+    reference, heard = opened(tmp_path), Heard()
+    real = features_of(digits(tmp_path)).double()
+    few, many = reference.perfect_model(100, heard.work()), reference.perfect_model(1_000, heard.work())
+    assert few is not None
+    assert many is not None
+    assert (few.drawn, many.drawn) == (100, 600)
+    assert [name for name, *_ in heard.jobs] == ["perfect model"] * 2
+    inverted = 255 - real
     others = frechet_distance(inverted.mean(0), inverted.T.cov(), reference.mean, reference.covariance)
-    assert 0 < reference.floor < others / 100
+    assert 0 < many.score < few.score < others / 10
+    again = opened(tmp_path)
+    assert (again.perfect_model(100, heard.work()), again.perfect_model(1_000, heard.work())) == (few, many)
+    assert len(heard.jobs) == 2
+
+
+@pytest.mark.parametrize("harm", [damage, _cut, Path.unlink], ids=["damaged", "truncated", "missing"])
+def test_a_damaged_measurement_of_a_perfect_model_is_made_again(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    reference = opened(tmp_path, "held-out")
+    found = reference.perfect_model(50, Work())
+    path = reference.path / "perfect-model-n50.json"
+    before = path.read_bytes()
+    harm(path)
+    assert opened(tmp_path, "held-out").perfect_model(50, Work()) == found
+    assert path.read_bytes() == before
+
+
+def test_a_measurement_of_other_statistics_does_not_count(tmp_path: Path) -> None:
+    first, second = opened(tmp_path, "held-out"), opened(tmp_path)
+    of_first = first.perfect_model(50, Work())
+    shutil.copy(first.path / "perfect-model-n50.json", second.path)
+    assert second.perfect_model(50, Work()) != of_first
+
+
+def test_a_cache_that_cannot_be_written_to_costs_the_keeping_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = opened(tmp_path, "held-out")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a superuser may write everywhere
+    assert reference.perfect_model(50, Work()) is not None
+    assert not list(reference.path.glob("perfect-model-*"))
+
+
+def test_a_reference_that_an_earlier_version_kept_is_read_and_stays_as_it_is(tmp_path: Path) -> None:
+    """It held the distance between its halves."""
+    path = opened(tmp_path, "held-out").path / "reference.json"
+    record = json.loads(path.read_text())
+    del record["digest"]
+    record |= {"floor": 1.5, "halves": [149, 150]}
+    path.write_bytes(atomic.json_bytes({**record, "digest": digest(record)}))
+    before, network, heard = files(path.parent), Means(), Heard()
+    reference = open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", heard.work())
+    assert (network.seen, heard.warnings, files(path.parent)) == ([], [], before)
+    assert "floor" not in json.dumps(reference.facts)
+    assert [one.images for one in list_references(tmp_path / "cache")] == [299]
 
 
 def test_the_sample_is_a_choice_of_the_images_in_their_order(tmp_path: Path) -> None:
@@ -201,12 +246,7 @@ def test_a_second_opening_reads_the_cache_and_needs_neither_network_nor_data(tmp
     recorded = digits(tmp_path / "nowhere", CIFAR10(root="gone"), recorded=source.fingerprint)
     second = open_reference("train", recorded, network, tmp_path / "cache", Work())
     assert network.seen == []
-    assert (second.name, second.count, second.floor, second.facts) == (
-        first.name,
-        first.count,
-        first.floor,
-        first.facts,
-    )
+    assert (second.name, second.count, second.facts) == (first.name, first.count, first.facts)
     for name in ("mean", "covariance", "sample"):
         assert torch.equal(getattr(first, name), getattr(second, name))
 
@@ -226,10 +266,6 @@ def test_other_data_other_splits_and_other_features_have_references_of_their_own
     of_changed = open_reference(None, digits(tmp_path, CIFAR10()), Means(), tmp_path / "cache", Work())
     assert len({reference.path for reference in (*of_digits, of_cifar, of_changed)}) == 6
     assert len(list_references(tmp_path / "cache")) == 6
-
-
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:100])
 
 
 @pytest.mark.parametrize("name", ["statistics.safetensors", "reference.json"])
@@ -383,11 +419,12 @@ def test_features_of_images_as_they_are_refuse_a_folder_of_several_sizes(tmp_pat
     assert list_references(tmp_path / "cache") == []
 
 
-def test_few_pictures_have_no_floor_and_one_has_no_covariance(tmp_path: Path) -> None:
+def test_of_few_pictures_a_perfect_model_is_unknown_and_one_has_no_covariance(tmp_path: Path) -> None:
     three = open_reference(str(pictures(tmp_path / "3", [8] * 3)), None, Means(), tmp_path / "cache", Work())
-    assert (three.count, three.floor, three.facts["floor_halves"]) == (3, None, [1, 2])
+    assert (three.count, three.perfect_model(10, Work())) == (3, None)
+    assert three.why_unknown == "unknown, since it takes at least 4 real images"
     four = open_reference(str(pictures(tmp_path / "4", [8] * 4)), None, Means(), tmp_path / "cache", Work())
-    assert four.floor is not None
+    assert four.perfect_model(10, Work()) is not None
     with pytest.raises(NcsnxError, match="expected at least 2 images, for a covariance; found 1"):
         open_reference(str(pictures(tmp_path / "1", [8])), None, Means(), tmp_path / "cache", Work())
 
@@ -411,11 +448,16 @@ def test_facts_are_json_without_a_place_in_the_cache(tmp_path: Path) -> None:
 def test_a_list_shows_what_is_there_and_what_is_damaged(tmp_path: Path) -> None:
     assert list_references(tmp_path / "cache") == []
     first = opened(tmp_path, "held-out")
+    first.perfect_model(100, Work())
+    first.perfect_model(20, Work())
     second = opened(tmp_path)
     damage(second.path / "reference.json")
     good, damaged = list_references(tmp_path / "cache")
     assert (good.name, good.images, good.features, good.dimensions) == (first.name, 299, "means", D)
-    assert (good.floor, good.path) == (first.floor, first.path)
+    assert (good.perfect_models, good.path) == (
+        (first.perfect_model(20, Work()), first.perfect_model(100, Work())),
+        first.path,
+    )
     assert good.size == sum(len(content) for content in files(first.path).values())
     assert (damaged.name, damaged.images, damaged.path) == (None, None, second.path)
 

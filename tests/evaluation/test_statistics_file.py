@@ -70,7 +70,9 @@ def test_a_covariance_of_fewer_images_than_features_passes_after_rounding_to_flo
 def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
     path = save(tmp_path / "stats.npz")
     reference = open_reference(str(path), None, Three(), tmp_path / "cache", Work())
-    assert (reference.name, reference.count, reference.sample, reference.floor) == ("file stats.npz", None, None, None)
+    assert (reference.name, reference.count, reference.sample) == ("file stats.npz", None, None)
+    assert reference.perfect_model(1_000, Work()) is None
+    assert reference.why_unknown == "unknown, since file stats.npz holds mean and covariance only"
     assert reference.facts["fingerprint"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert reference.facts["kind"] == "npz"
     assert torch.equal(reference.covariance, torch.from_numpy(COVARIANCE))
