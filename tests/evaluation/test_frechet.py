@@ -161,14 +161,18 @@ def test_the_type_and_order_of_features_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "count", "expected"),
-    # linear in the moments: the truth; fewer images than features: up to 1.2 of it, measured and documented
-    [(4, 200, 1.0), (64, 40, 1.15)],
+    ("dimensions", "count", "differs", "expected"),
+    # linear in the moments: the truth; fewer images than features: up to 1.2 of it; a perfect model: 1.4 to 1.7;
+    # measured and documented
+    [(4, 200, True, 1.0), (64, 40, True, 1.15), (16, 200, False, 1.6)],
 )
-def test_the_standard_error_is_the_spread_over_other_images(dimensions: int, count: int, expected: float) -> None:
+def test_the_standard_error_is_the_spread_over_other_images_or_conservative(
+    dimensions: int, count: int, differs: bool, expected: float
+) -> None:
     sets = 100
     mean, sigma = torch.zeros(dimensions), torch.eye(dimensions)
-    draws = torch.randn(sets, count, dimensions, generator=generator(13)) * 1.3 + 0.5
+    draws = torch.randn(sets, count, dimensions, generator=generator(13))
+    draws = draws * 1.3 + 0.5 if differs else draws
     distances = [frechet_distance_of_images(features, mean, sigma) for features in draws]
     errors = [standard_error(features, mean, sigma, seed=k, halves=10) for k, features in enumerate(draws)]
     # the spread of 100 distances is known to 1/√(2·99) = 7 %, the mean of the errors (25 % each) to 2.5 %;
