@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ncsnx.quantities import counted
 from ncsnx.runs.atomic import write_bytes
 from ncsnx.sample_request import require_mp4
 
@@ -42,7 +43,9 @@ def grid(images: Tensor, columns: int, *, padding: int = 2, scale: int | None = 
     """
     n, channels, height, width = images.shape
     if n == 0 or columns < 1:
-        raise ValueError(f"a grid needs an image and a column, not {n} images in {columns} columns")
+        raise ValueError(
+            f"a grid needs an image and a column, not {counted(n, 'image')} in {counted(columns, 'column')}"
+        )
     rows = math.ceil(n / columns)
     factor = scale or enlargement(height, width, rows=rows, columns=columns)
     cell = (height * factor + padding, width * factor + padding)

@@ -15,7 +15,9 @@ def counted(count: float, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """The regular plural of a noun, or of a phrase that ends in one: 'images', 'batches', 'entries'."""
+    """The regular plural of a noun, or of a phrase that ends in one: 'images', 'entries'. Units stay: 'MiB'."""
+    if noun[-1:].isupper():
+        return noun
     if _CONSONANT_Y.search(noun):
         return f"{noun[:-1]}ies"
     return f"{noun}es" if _HISSING.search(noun) else f"{noun}s"
@@ -52,3 +54,13 @@ def percent(share: float) -> str:
     decimals = max(0, 1 - math.floor(math.log10(100 * rest)))
     text = f"{100 * share:.{decimals}f}"
     return f"{text.rstrip('0').rstrip('.') if decimals else text} %"
+
+
+def byte_size(count: int) -> str:
+    """Bytes in KiB, MiB or GiB: '482 KiB', '1.3 MiB', '300 MiB', '80.0 GiB'."""
+    kibibytes, mebibytes = count / 2**10, count / 2**20
+    if mebibytes < 1:
+        return f"{kibibytes:.0f} KiB"
+    if mebibytes < 10:
+        return f"{mebibytes:.1f} MiB"
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1_000 else f"{mebibytes / 1_024:,.1f} GiB"

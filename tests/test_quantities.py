@@ -20,6 +20,7 @@ from ncsnx.quantities import counted, number, percent, with_error
         (1, "pass", "1 pass"),
         (12, "pass", "12 passes"),
         (2, "batch", "2 batches"),
+        (2, "MiB", "2 MiB"),
         (1.0, "evaluation", "1 evaluation"),
         (3_258.6, "evaluation", "3,259 evaluations"),
     ],

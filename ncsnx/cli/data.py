@@ -12,6 +12,7 @@ from ncsnx.cli import options
 from ncsnx.cli.paths import a_folder, a_name_or_path, a_path
 from ncsnx.cli.session import session, work_of
 from ncsnx.errors import UsageError
+from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:
     from ncsnx.config.data import Data, Packed
@@ -317,8 +318,8 @@ def _packed_facts(packed: "PackedFile") -> dict[str, Any]:
 def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") -> None:
     header = packed.header
     messages.info(
-        f"{packed.path}: {header.train:,} images to train on and {header.count - header.train:,} held out, of "
-        f"{header.channels}×{header.size}×{header.size}, {packed.layout.end / 2**20:,.2f} MiB"
+        f"{packed.path}: {counted(header.train, 'image')} to train on and {header.count - header.train:,} held out, of "
+        f"{header.channels}×{header.size}×{header.size}, {byte_size(packed.layout.end)}"
     )
     messages.info(f"to train from it: ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data))}")
 
@@ -355,7 +356,7 @@ def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
             f"{file.path}: {len(found.images):,} of {file.header.chunks:,} chunks are damaged (counted from 0, the "
             f"training images first): {_listed(what)}; get the file again, or pack the images again"
         )
-    return f"{file.header.count:,} packed images, chunks: {file.header.chunks:,}"
+    return f"{counted(file.header.count, 'packed image')}, chunks: {file.header.chunks:,}"
 
 
 def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | None":
@@ -375,7 +376,7 @@ def _check_pictures(files: "ImageFiles", work: "Work") -> str:
     from ncsnx.data.scan import scan_of, sound_files
 
     sound_files(files, scan_of(files, work, anew=True), "refuse", work)
-    return f"{len(files):,} pictures"
+    return counted(len(files), "picture")
 
 
 def _check_by_reading(what: _Meant, workers: int | None, work: "Work") -> str:
@@ -388,7 +389,7 @@ def _check_by_reading(what: _Meant, workers: int | None, work: "Work") -> str:
             for images in read_all(split, _workers(workers, splits)):
                 work.check_stop()
                 advance(len(images.pixels))
-    return f"{count:,} images"
+    return counted(count, "image")
 
 
 def _listed(names: list[str], separator: str = "; ") -> str:
@@ -448,7 +449,7 @@ def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | 
         "values": f"{summary.dtype} from {summary.least:g} to {summary.most:g}; {low:g} is black, {high:g} white",
         "mean": "  ".join(map(number, summary.mean)),
         "standard deviation": "  ".join(map(number, summary.standard_deviation)),
-        "size in memory": f"{summary.pixel_bytes / 2**20:,.2f} MiB",
+        "size in memory": byte_size(summary.pixel_bytes),
         "fingerprint": summary.fingerprint,
     }
     if scan is not None:

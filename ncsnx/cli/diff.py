@@ -7,6 +7,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_name_or_path
 from ncsnx.cli.session import session
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.config.comparison import Difference
@@ -40,7 +41,7 @@ def diff_command(
                 [[row.path, shown(row.first), shown(row.second), "yes" if row.identity else ""] for row in rows],
             )
             messages.data("")
-        count = f"{len(rows)} values differ" if len(rows) > 1 else "1 value differs" if rows else "no value differs"
+        count = f"{counted(len(rows), 'value')} differ{'s' if len(rows) == 1 else ''}" if rows else "no value differs"
         verdict = "would differ" if any(row.identity for row in rows) else "would be the same"
         messages.data(f"{count}; the trained weights {verdict}")
 

@@ -6,6 +6,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.session import session, work_of
+from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,19 +113,15 @@ def _relative(path: "Path", run: "Path") -> str:
 
 def _say_in_the_end(messages: "Messages", found: "Examination", repair: bool) -> None:
     messages.info(
-        f"verified {_count(found.files, 'file')} ({found.bytes / 2**20:,.1f} MiB) of "
-        f"{_count(found.checkpoints, 'checkpoint')} and what was made from them"
+        f"verified {counted(found.files, 'file')} ({byte_size(found.bytes)}) of "
+        f"{counted(found.checkpoints, 'checkpoint')} and what was made from them"
     )
     repaired = sum(finding.repaired for finding in found.findings)
     wrong = sum(not finding.is_note and not finding.repaired for finding in found.findings)
     notes = sum(finding.is_note for finding in found.findings)
-    parts = [f"{_count(repaired, 'finding')} repaired"] if repair else []
-    parts += [f"{_count(wrong, 'finding')} left" if repair else _count(wrong, "finding"), _count(notes, "note")]
+    parts = [f"{counted(repaired, 'finding')} repaired"] if repair else []
+    parts += [f"{counted(wrong, 'finding')} left" if repair else counted(wrong, "finding"), counted(notes, "note")]
     messages.info(f"{found.run.path} is {'sound' if found.is_sound else 'not sound'}: {', '.join(parts)}")
     repairable = sum(finding.remedy is not None for finding in found.findings)
     if repairable and not repair:
         messages.info(f"--repair can deal with {repairable:,} of them")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' if number != 1 else ''}"

@@ -8,6 +8,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_path
 from ncsnx.cli.session import session, work_of
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
@@ -99,8 +100,8 @@ def _say(messages: "Messages", exported: "Exported") -> None:
 
     path, size = exported.export.path, exported.config.model_bytes
     sweeps = len(exported.scores)
-    scores = f"scores of {sweeps} sweep{'s' if sweeps > 1 else ''}" if sweeps else "no scores of it are recorded"
-    messages.info(f"exported: {path} ({size:,} bytes of weights; {scores})")
+    scores = f"scores of {counted(sweeps, 'sweep')}" if sweeps else "no scores of it are recorded"
+    messages.info(f"exported: {path} ({counted(size, 'byte')} of weights; {scores})")
     messages.info(f"next: ncsnx sample {as_typed(path)} --n 16")
 
 

@@ -7,6 +7,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.session import session, work_of
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
@@ -259,8 +260,8 @@ def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
         )
         return
     messages.info(
-        f"made with sampler=fast: its order of {found.checkpoints:,} checkpoints agrees with that of the run's own "
-        f"sampler by a rank correlation of {number(found.correlation)} (1: the same order)"
+        f"made with sampler=fast: its order of {counted(found.checkpoints, 'checkpoint')} agrees with that of the "
+        f"run's own sampler by a rank correlation of {number(found.correlation)} (1: the same order)"
     )
 
 

@@ -10,6 +10,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_path
 from ncsnx.cli.session import session
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -167,4 +168,4 @@ def _finish(messages: "Messages", path: Path, rows: list[dict[str, Any]], runs: 
         messages.info(f"next: ncsnx sample {path.name} --ckpt {newest} --n 16{option}")
     if refused := [Path(row["file"]).name for row in rows if "step" not in row]:
         names = ", ".join(refused[:8]) + (", …" if len(refused) > 8 else "")
-        raise NcsnxError(f"{len(refused)} of {len(rows)} files weren't imported, as said above: {names}")
+        raise NcsnxError(f"{len(refused)} of {counted(len(rows), 'file')} weren't imported, as said above: {names}")

@@ -7,6 +7,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.session import session, work_of
+from ncsnx.quantities import number
 
 if TYPE_CHECKING:
     from ncsnx.cli.sweeps import Plan
@@ -90,7 +91,7 @@ def loss_command(
         sweeps.show(messages, plan, json)
         best = best_row(plan.rows())
         if best is not None:
-            messages.info(f"lowest: step {best['step']:,}, {best['score']:.4g}")
+            messages.info(f"lowest: step {best['step']:,}, {number(best['score'])}")
         messages.info(f"losses: {plan.scores.folder}/scores.json, .csv; plot: losses.png, .svg")
         sweeps.draw(plan)
         sweeps.refuse_left_out(problems)

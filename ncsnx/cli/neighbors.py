@@ -170,10 +170,10 @@ def _carry_out(messages: "Messages", search: "NeighborSearch", stop: "StopReques
 
 def _show(messages: "Messages", results: "dict[str, Any]") -> None:
     from ncsnx.console.tables import Column, table
-    from ncsnx.quantities import number
+    from ncsnx.quantities import number, percent
 
     def share(found: dict[str, float]) -> str:
-        return f"{100 * found['value']:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+        return f"{percent(found['value'])} ({percent(found['low'])} to {percent(found['high'])})"
 
     is_compared = results["verdict"] is not None
     rows = []

@@ -14,6 +14,7 @@ from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for, span_of_
 from ncsnx.cli.session import session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import OVERLAP
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
@@ -150,9 +151,10 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
     assert measured is not None
     messages.data(str(path))
     messages.info(
-        f"{measured.distances.images:,} training images of {'×'.join(map(str, experiment.data.shape))}, "
-        f"{measured.held_out:,} held out; σ {experiment.schedule.sigma_max:g} → {plan.sigma_min:g} in {plan.levels:,} "
-        f"levels, {plan.evaluations:,} evaluations an image; {experiment.steps:,} steps of {experiment.batch_size}"
+        f"{counted(measured.distances.images, 'training image')} of {'×'.join(map(str, experiment.data.shape))}, "
+        f"{measured.held_out:,} held out; σ {experiment.schedule.sigma_max:g} → {plan.sigma_min:g} in "
+        f"{counted(plan.levels, 'level')}, {counted(plan.evaluations, 'evaluation')} an image; "
+        f"{counted(experiment.steps, 'step')} of {experiment.batch_size}"
     )
     for remark in remarks(measured):
         messages.warning(remark)

@@ -10,6 +10,7 @@ from ncsnx.cli import options
 from ncsnx.cli.paths import a_name_or_path
 from ncsnx.cli.session import session, work_of
 from ncsnx.noise.techniques import OVERLAP
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -204,8 +205,8 @@ def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
         ("an evaluation", span_of_time(timing.seconds_per_evaluation), "", timing.timed),
         ("an image", span_of_time(per_image), "", ""),
         ("1,000 images", span_of_time(1000 * per_image), "", "of a checkpoint"),
-        ("a training step", span_of_time(timing.seconds_per_step), "", f"of {experiment.batch_size:,} images"),
-        ("training", span_of_time(training), "", f"{experiment.steps:,} steps"),
+        ("a training step", span_of_time(timing.seconds_per_step), "", f"of {counted(experiment.batch_size, 'image')}"),
+        ("training", span_of_time(training), "", counted(experiment.steps, "step")),
     ]
 
 

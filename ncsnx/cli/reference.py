@@ -9,6 +9,7 @@ from ncsnx.cli import options
 from ncsnx.cli.paths import a_name_or_path
 from ncsnx.cli.session import session, work_of
 from ncsnx.paths import exists
+from ncsnx.quantities import byte_size
 
 if TYPE_CHECKING:
     from ncsnx.config.features import Features
@@ -163,7 +164,7 @@ def _list(messages: "Messages", cache: Path, json: bool) -> None:
             reference.features or "",
             _count(reference.dimensions),
             ", ".join(f"{with_error(one.score, one.spread)} (n = {one.n:,})" for one in reference.perfect_models),
-            f"{reference.size / 2**20:,.2f} MiB",
+            byte_size(reference.size),
             str(reference.path),
         ]
         for reference in found

@@ -9,6 +9,7 @@ import typer
 from ncsnx.cli import options, tasks
 from ncsnx.cli.paths import a_folder, a_name_or_path
 from ncsnx.cli.session import session
+from ncsnx.quantities import counted, number
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
@@ -204,8 +205,12 @@ def _sample(
 
     folder = default_folder(model, request, task) if out is None else out
     output = open_output(folder, model, request, task=task, note=note, overwrite=overwrite)
-    alternatives = "" if task is None else f", {request.n // task.count:,} of each of {task.count:,} pictures"
-    what = f"{request.n:,} rows of {request.columns}" if request.interpolate else f"{request.n:,} images{alternatives}"
+    alternatives = "" if task is None else f", {request.n // task.count:,} of each of {counted(task.count, 'picture')}"
+    what = (
+        f"{counted(request.n, 'row')} of {request.columns}"
+        if request.interpolate
+        else f"{counted(request.n, 'image')}{alternatives}"
+    )
     source = f"{model.source.path}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
     if output.complete:
         messages.info(f"{what} from {source}: they are there already")
@@ -230,7 +235,7 @@ def _agreement(messages: "Messages", output: "SampleFolder", task: "Task") -> di
     from ncsnx.inverse.record import record_task
 
     record = record_task(task, output.path, output.samples_path)
-    agreement = f"the images agree with what was given to {record['misfit']:.2g}, where black is 0 and white 1"
+    agreement = f"the images agree with what was given to {number(record['misfit'])}, where black is 0 and white 1"
     if record["misfit"] > _FAR + 6 * task.noise:
         messages.warning(f"{agreement}: none between those does better; are its values right, or is --noise missing?")
     else:
@@ -260,7 +265,7 @@ def _fill(
     with progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
         taken = fill(output, model, request, task=task, data=data, check_stop=stop.check, progress=advance)
     if batches and model.evaluations is None:
-        messages.info(f"{taken:,.0f} evaluations each, in the mean over what was made now")
+        messages.info(f"{counted(taken, 'evaluation')} each, in the mean over what was made now")
     images = request.n * request.columns
     with progress(messages, "writing pictures", total=images, unit="images") as advance:
         output.finish(stop.check, advance)

@@ -12,6 +12,7 @@ from ncsnx.console.text import duration
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, find_candidates
 from ncsnx.evaluation.estimate import LONG_S
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
 from ncsnx.runs.leftovers import remove_debris_in
@@ -82,7 +83,7 @@ def choose(
         messages.warning(selection.remark)
     if found.without_enough_members:
         steps = ", ".join(f"{step:,}" for step in found.without_enough_members)
-        messages.warning(f"left out, since fewer than {ensemble} checkpoints lead up to them: {steps}")
+        messages.warning(f"left out, since fewer than {counted(ensemble, 'checkpoint')} lead up to them: {steps}")
     for line in found.unsound:
         messages.warning(f"left out: {line}")
     return found.candidates, list(found.unsound)
@@ -102,7 +103,7 @@ def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
     missing = plan.missing()
     if not missing:
         count = len(plan.candidates)
-        there = f"all {count:,} checkpoints are" if count > 1 else "the checkpoint is"
+        there = f"all {counted(count, 'checkpoint')} are" if count > 1 else "the checkpoint is"
         messages.info(f"{there} measured already")
         if plan.is_outdated and writer_of(plan.scores.folder) is None:  # a writer puts it into the file itself
             with folder_lock(plan.scores.folder, what):
@@ -154,7 +155,7 @@ def draw(plan: Plan) -> None:
 def refuse_left_out(problems: Sequence[str]) -> None:
     """Raises NcsnxError where checkpoints had to be left out."""
     if problems:
-        count = f"{len(problems)} checkpoints have" if len(problems) > 1 else "a checkpoint has"
+        count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
         raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
 
 
@@ -162,7 +163,7 @@ def _say_what_comes(messages: Messages, plan: Plan, missing: Sequence[Candidate]
     if not missing:
         return
     done, count = len(plan.candidates) - len(missing), len(missing)
-    what = f"{count:,} checkpoints" if count > 1 else "1 checkpoint"
+    what = counted(count, "checkpoint")
     there = f" ({done:,} more measured already)" if done else ""
     seconds = _seconds(plan, missing)
     if seconds is None:

@@ -9,6 +9,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.session import session, work_of
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.config.discovery import Resolved
@@ -164,13 +165,13 @@ def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Run
     channels, height, width = splits.train.shape
     facts = {
         "experiment": experiment.name,
-        "data": f"{tag_of(type(experiment.data))}: {len(splits.train):,} images of {channels}×{height}×{width}, "
-        f"{len(splits.held_out):,} held out",
-        "network": f"{tag_of(type(experiment.model))}, {parameters:,} parameters",
-        "noise": f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {schedule.levels:,} levels",
-        "training": f"{experiment.steps:,} steps of {experiment.batch_size} images, "
+        "data": f"{tag_of(type(experiment.data))}: {counted(len(splits.train), 'image')} of "
+        f"{channels}×{height}×{width}, {len(splits.held_out):,} held out",
+        "network": f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}",
+        "noise": f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}",
+        "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
         f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
-        "device": f"{runtime.device} ({device_name(runtime.device)}), {runtime.threads} threads",
+        "device": f"{runtime.device} ({device_name(runtime.device)}), {counted(runtime.threads, 'thread')}",
         "files": str(place.path),
     }
     if state.step:
@@ -186,5 +187,5 @@ def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> Non
     steps = checkpoints(place)
     if place.snapshots.is_dir():
         messages.info(f"grids of samples: {place.snapshots}")
-    messages.info(f"checkpoints: {len(steps)}, the newest of step {steps[-1]:,}" if steps else "no checkpoint")
+    messages.info(f"checkpoints: {len(steps):,}, the newest of step {steps[-1]:,}" if steps else "no checkpoint")
     messages.info(f"next: ncsnx sample {place.name} --ckpt latest --n 64{option}")

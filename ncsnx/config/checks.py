@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from ncsnx.quantities import counted
+
 
 class Check(Protocol):
     """A validator as attrs calls it."""
@@ -35,7 +37,7 @@ def quoted(value: object) -> str:
 
 def shortened(text: str) -> str:
     """Text that is cut where it is too long for a message."""
-    return text if len(text) <= 100 else f"{text[:80]}… ({len(text):,} characters)"
+    return text if len(text) <= 100 else f"{text[:80]}… ({counted(len(text), 'character')})"
 
 
 def printable(text: str) -> str:

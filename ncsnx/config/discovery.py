@@ -21,6 +21,7 @@ from ncsnx.config.registry import Registered, relative
 from ncsnx.config.variants import plugin_errors
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.paths import exists
+from ncsnx.quantities import counted
 
 RANKS = ("./experiments", "installed packages", "built in")
 
@@ -215,5 +216,5 @@ def _not_found(name: str, sources: list[Source]) -> UnknownExperimentError:
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}"
     count = sum(source.error is not None for source in sources)
-    more = f" ({count} broken file{'s' if count > 1 else ''}: see `ncsnx list`)" if count else ""
+    more = f" ({counted(count, 'broken file')}: see `ncsnx list`)" if count else ""
     return UnknownExperimentError(f"no experiment is named {quoted(name)}; {hint}{more}")

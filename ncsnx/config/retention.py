@@ -6,6 +6,7 @@ import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.variants import Config
+from ncsnx.quantities import counted
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +42,7 @@ class Retention(Config):
             if common > steps:
                 found.append(
                     f"retention.keep_every={self.keep_every} keeps nothing: no checkpoint of every "
-                    f"{checkpoint_every:,} steps up to {steps:,} is a multiple of it"
+                    f"{counted(checkpoint_every, 'step')} up to {steps:,} is a multiple of it"
                 )
             elif common != self.keep_every and common != checkpoint_every:
                 found.append(

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 from ncsnx.console.streams import Outlet, takes_no_more
 from ncsnx.console.text import UNSAFE, visible
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Messages:
             atomic.append(self._log_file, content)
         except OSError as error:
             path, self._log_file = self._log_file, None
-            reason = f"{path} ({len(content):,} bytes): {error.strerror}"
+            reason = f"{path} ({counted(len(content), 'byte')}): {error.strerror}"
             self._show("warning", f"can't write {reason}; messages are no longer kept there")
 
     def _write_data(self, text: str) -> None:

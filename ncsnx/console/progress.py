@@ -9,6 +9,7 @@ from ncsnx.console.live import LiveArea, bar
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.pace import Pace
 from ncsnx.console.text import duration, visible
+from ncsnx.quantities import counted
 from ncsnx.work import Advance
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def progress(messages: Messages, name: str, *, total: int, unit: str = "") -> It
 
     Live on a terminal. Elsewhere, and inside something that is live already, a line at every tenth (at most
     one a second) and after ten seconds of silence. A last line says how long it took, unless an exception
-    passed.
+    passed. unit: what is counted, as a plural in s or a symbol: images, MiB.
     """
     job = _Job(name, total, unit)
     if messages.can_redraw and not messages.is_live and messages.verbosity > Verbosity.QUIET:
@@ -85,15 +86,17 @@ class _Job:
 
     def line(self) -> str:
         self.pace.mark(self.done)
-        counted = f"{self.done}/{self.total} {self.unit}".rstrip()
-        return f"{counted}  {share(self.done, self.total, self.pace)}"
+        return f"{self.done:,}/{self._of(self.total)}  {share(self.done, self.total, self.pace)}"
 
     def drawn(self, width: int) -> "Text":
         return bar_line(self.name, self.line(), self.done, self.total, width)
 
     def summary(self) -> str:
         taken = duration(time.monotonic() - self._started_s)
-        return f"{self.name}: {self.done} {self.unit}".rstrip() + f" in {taken}"
+        return f"{self.name}: {self._of(self.done)} in {taken}"
+
+    def _of(self, count: int) -> str:
+        return counted(count, self.unit.removesuffix("s")) if self.unit else f"{count:,}"
 
 
 class _PlainJob:

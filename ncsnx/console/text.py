@@ -36,9 +36,3 @@ def duration(seconds: float) -> str:
 def rate(per_second: float) -> str:
     """A rate with three significant digits, and whole from 100 on."""
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
-
-
-def byte_size(count: int) -> str:
-    """Bytes in MiB, from 1,000 MiB on in GiB."""
-    mebibytes = count / 2**20
-    return f"{mebibytes:.0f} MiB" if mebibytes < 1_000 else f"{mebibytes / 1_024:.1f} GiB"

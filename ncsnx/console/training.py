@@ -13,8 +13,8 @@ from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.pace import Clock, TrainingPace
 from ncsnx.console.progress import LINE_INTERVAL_S
 from ncsnx.console.sparkline import Course, sparkline
-from ncsnx.console.text import byte_size, duration, rate, visible
-from ncsnx.quantities import number
+from ncsnx.console.text import duration, rate, visible
+from ncsnx.quantities import byte_size, counted, number
 from ncsnx.training.observer import Pause, TrainingObserver
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class _CommonView(ABC):
 
     def _sampling_in_words(self, sampling: tuple[int, int, int]) -> str:
         done, total, evaluations = sampling
-        words = f"{done}/{total}, {evaluations} {'evaluation' if evaluations == 1 else 'evaluations'}"
+        words = f"{done}/{total}, {counted(evaluations, 'evaluation')}"
         left_s = self._pace.phase_remaining_s()
         return words if left_s is None else f"{words}, {duration(left_s)} left"
 
@@ -294,7 +294,7 @@ class LiveTrainingView(_CommonView):
             step, loss, weights = held_out
             rows.append((f"held-out ({weights})", f"{number(loss):<9} at step {step}"))
         if (speed := self._speed()) is not None:
-            rows.append(("speed", f"{rate(speed)} images/s, {self._images} images so far"))
+            rows.append(("speed", f"{rate(speed)} images/s, {counted(self._images, 'image')} so far"))
         if sampling is not None:
             rows.append(("sampling", self._sampling_in_words(sampling)))
         if checkpoint is not None:

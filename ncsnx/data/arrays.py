@@ -28,6 +28,7 @@ from ncsnx.data.mapped import require_whole
 from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs.reading import opened
 from ncsnx.work import Work
 
@@ -158,7 +159,9 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     )
     held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
     if bool(held_out.all()):
-        raise NcsnxError(f"{array.title}: every one of its {count:,} images is held out; none is left to train on")
+        raise NcsnxError(
+            f"{array.title}: every one of its {counted(count, 'image')} is held out; none is left to train on"
+        )
     shape = (data.channels, data.stored_size, data.stored_size)
 
     def split(chosen: Tensor) -> ArrayImages:
@@ -303,7 +306,7 @@ def _labels(array: StoredArray, count: int) -> Tensor:
     labels = array.block(0, array.shape[0]) if array.shape else torch.empty(0)
     if labels.is_floating_point() or tuple(labels.shape) != (count,):
         raise NcsnxError(
-            f"{array.title}: expected one whole number for each of the {count:,} images, found "
+            f"{array.title}: expected one whole number for each of the {counted(count, 'image')}, found "
             f"{_product(array.shape)} {str(labels.dtype).removeprefix('torch.')}"
         )
     return labels.to(torch.int64)
@@ -365,7 +368,7 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
     if values.least < low or values.most > high:
         outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, work))
         raise NcsnxError(
-            f"{array.title}: {outside:,} of {values.count:,} values aren't within low={data.low:.9g} and "
+            f"{array.title}: {outside:,} of {counted(values.count, 'value')} aren't within low={data.low:.9g} and "
             f"high={data.high:.9g}: they are {span}; declare the range with {declare}, or wider"
         )
     if 0 < values.most - values.least < _USED_SHARE * (data.high - data.low):
@@ -377,7 +380,7 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
 
 def _check_numbers(array: StoredArray, values: Values) -> None:
     if values.no_numbers:
-        raise NcsnxError(f"{array.title}: {values.no_numbers:,} values are NaN or infinite; replace them")
+        raise NcsnxError(f"{array.title}: NaN or infinity in {counted(values.no_numbers, 'value')}; replace them")
 
 
 def _looked_at(array: StoredArray, work: Work) -> Values:

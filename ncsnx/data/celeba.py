@@ -18,6 +18,7 @@ from ncsnx.data.missing import require, root_of
 from ncsnx.data.published import Pictures
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs import reading
 
 FOLDER = "celeba"
@@ -98,13 +99,14 @@ def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
     if wrong:
         raise NcsnxError(
             f"{path}: expected lines such as '000001.jpg 0', with 0, 1 or 2 for training, validation and test; "
-            f"{len(wrong):,} of {len(lines):,} lines aren't: {_first(wrong)}; get it again"
+            f"{len(wrong):,} of {counted(len(lines), 'line')} aren't: {_first(wrong)}; get it again"
         )
     names, parts = tuple(name for name, _ in rows), [int(part) for _, part in rows]
     if len(set(names)) < len(names) or not {TRAINING, TEST} <= set(parts):
         raise NcsnxError(
-            f"{path}: expected a line a picture, some for training (0) and some for testing (2); found {len(names):,} "
-            f"lines, {len(set(names)):,} names, {parts.count(TRAINING):,} and {parts.count(TEST):,}; get it again"
+            f"{path}: expected a line a picture, some for training (0) and some for testing (2); found "
+            f"{counted(len(names), 'line')}, {counted(len(set(names)), 'name')}, {parts.count(TRAINING):,} and "
+            f"{parts.count(TEST):,}; get it again"
         )
     return names, parts
 
@@ -114,8 +116,8 @@ def _require_all(files: _NamedFiles, partition: Path, pictures: Path) -> None:
     missing = [name for name in files.names if files.prefix + name not in there]
     if missing:
         raise NcsnxError(
-            f"{pictures}: {len(missing):,} of the {len(files.names):,} pictures that {partition.name} lists aren't in "
-            f"it: {_first(missing)}; get it again"
+            f"{pictures}: {len(missing):,} of the {counted(len(files.names), 'picture')} that {partition.name} lists "
+            f"aren't in it: {_first(missing)}; get it again"
         )
 
 

@@ -17,6 +17,7 @@ from ncsnx.data.splits import Splits
 from ncsnx.data.transfer import download
 from ncsnx.data.unpacking import require_new, unpack_tar
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.work import Work
 
 FOLDER = "cifar-10-batches-bin"
@@ -84,7 +85,8 @@ def _records(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
         raise NcsnxError(f"{path}: can't be read: {error.strerror}") from error
     if len(content) == 0 or len(content) % RECORD_BYTES:
         raise NcsnxError(
-            f"{path}: expected whole records of {RECORD_BYTES} bytes, found {len(content):,} bytes; get it again"
+            f"{path}: expected whole records of {counted(RECORD_BYTES, 'byte')}, found "
+            f"{counted(len(content), 'byte')}; get it again"
         )
     records = content.reshape(-1, RECORD_BYTES)
     if int(records[:, 0].max()) >= CLASSES:

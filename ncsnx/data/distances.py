@@ -17,6 +17,7 @@ from ncsnx.config.data import Data
 from ncsnx.data.dataset import Dataset
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
 
@@ -74,7 +75,7 @@ class Distances:
     def source(self) -> str:
         """Where `largest` comes from, in words."""
         drawn = "dequantized " if self.dequantized else ""
-        images = f"{self.images:,} {drawn}images"
+        images = counted(self.images, f"{drawn}image")
         if self.exact:
             return f"largest of {images}" + (f", seed {self.seed}" if self.dequantized else "")
         scanned = "all" if self.scanned == self.images else f"{self.scanned:,}"
@@ -114,7 +115,9 @@ def measure_distances(
         scanned = len(others)
     largest = points.distance(*found)
     if largest == 0 or not points.differ:  # dequantization would make equal images differ
-        raise NcsnxError(f"the {scanned:,} training images that were looked at are all equal: they have no distances")
+        raise NcsnxError(
+            f"the {counted(scanned, 'training image')} that were looked at are all equal: they have no distances"
+        )
     bound = reach * (1 + 1e-6) if scanned == images else None  # of float32's rounding, on the safe side
     low, high = (TAIL, TAIL) if exact else tail_interval(TAIL, len(compared) // 2)
     first, second = dataset.read(torch.tensor(found)).ids.tolist()

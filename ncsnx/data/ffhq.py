@@ -23,6 +23,7 @@ from ncsnx.data.missing import require, root_of
 from ncsnx.data.published import Encoded, Pictures, Transform
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.work import Work
 
 FOLDER = "ffhq"
@@ -142,7 +143,7 @@ def _length(store: LmdbStore, size: int) -> int:
     declared = store.get(LENGTH)
     if declared is None or not declared.isdigit() or not 2 <= int(declared) < len(store):
         found = "none" if declared is None else repr(declared[:20])
-        raise damaged(store.path, f"{len(store):,} entries, and as their 'length' {found}")
+        raise damaged(store.path, f"{counted(len(store), 'entry')}, and as their 'length' {found}")
     for place in (0, int(declared) - 1):
         if store.get(_key(size, place)) is None:
             sizes = ", ".join(map(str, _sizes(store))) or "none"

@@ -21,6 +21,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.data import fingerprint
 from ncsnx.data.decoding import SUFFIXES, BrokenImageError
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 
 LARGEST_BYTES = 2**30
 """A larger file isn't read: no picture within Pillow's limit of pixels needs as much."""
@@ -130,7 +131,7 @@ class _Folder:
         path = self.root / name
         size = path.stat().st_size
         if size > LARGEST_BYTES:
-            raise BrokenImageError(name, f"has {size:,} bytes, more than any picture that can be read")
+            raise BrokenImageError(name, f"has {counted(size, 'byte')}, more than any picture that can be read")
         return path.read_bytes()
 
 
@@ -282,7 +283,7 @@ def _unreadable(info: zipfile.ZipInfo) -> str | None:
     if info.file_size > LARGEST_BYTES or (
         info.file_size > _UNPACKED_BYTES and info.file_size > _UNPACKED_RATIO * info.compress_size
     ):
-        return f"would unpack from {info.compress_size:,} to {info.file_size:,} bytes"
+        return f"would unpack from {info.compress_size:,} to {counted(info.file_size, 'byte')}"
     return None
 
 

@@ -12,6 +12,7 @@ from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.lmdb_store import new_lmdb
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.work import Work
 
 WHITE = (255, 255, 255)
@@ -87,7 +88,7 @@ def _encoded(files: ImageFiles, encode: Encode, name: str) -> tuple[bytes, str |
 def _all_named(source: Path, broken: list[str]) -> NcsnxError:
     more = f"; … and {len(broken) - _MOST_NAMED:,} more" if len(broken) > _MOST_NAMED else ""
     return NcsnxError(
-        f"{source}: {len(broken):,} pictures can't be used; mend or remove them: "
+        f"{source}: {counted(len(broken), 'picture')} can't be used; mend or remove them: "
         f"{'; '.join(broken[:_MOST_NAMED])}{more}"
     )
 

@@ -18,6 +18,7 @@ import attrs
 import lmdb
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic
 
 DATA = "data.mdb"
@@ -122,7 +123,7 @@ def _environment(folder: Path, size: int) -> lmdb.Environment:
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if size < needed:
         environment.close()
-        raise damaged(folder / DATA, f"{size:,} of {needed:,} bytes")
+        raise damaged(folder / DATA, f"{size:,} of {counted(needed, 'byte')}")
     return environment
 
 

@@ -6,6 +6,7 @@ So what is mapped is looked at before it is read. A file that was removed is no 
 from pathlib import Path
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 
 
 def require_whole(path: Path, size: int) -> None:
@@ -17,4 +18,6 @@ def require_whole(path: Path, size: int) -> None:
     except OSError as error:
         raise NcsnxError(f"{path}: can't be read any more: {error.strerror}") from error
     if found < size:
-        raise NcsnxError(f"{path}: has {found:,} bytes instead of {size:,}: it was cut off or replaced while in use")
+        raise NcsnxError(
+            f"{path}: has {counted(found, 'byte')} instead of {size:,}: it was cut off or replaced while in use"
+        )

@@ -36,6 +36,7 @@ from ncsnx.data.scan import scan_of, sound_files
 from ncsnx.data.splits import Splits
 from ncsnx.data.unread import Unread, listed, unread_in
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.work import Work
 
 
@@ -94,7 +95,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     held_out = _held_out(data, sound)
     if bool(held_out.all()):
         raise NcsnxError(
-            f"{sound.root}: every one of its {len(sound):,} pictures is held out; none is left to train on"
+            f"{sound.root}: every one of its {counted(len(sound), 'picture')} is held out; none is left to train on"
         )
     labels = _labels(sound.names, held_out, apart=data.held_out_folder is not None)
     places = {name: place for place, name in enumerate(files.names)}

@@ -35,6 +35,7 @@ from ncsnx.data.mapped import require_whole
 from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs.reading import opened
 from ncsnx.work import Work
 
@@ -149,14 +150,14 @@ class PackedFile:
             )
         length = int.from_bytes(preamble[8:16], "little")
         if length > min(size, _MOST_HEADER_BYTES):
-            raise _damaged(path, f"its header can't have {length:,} bytes")
+            raise _damaged(path, f"its header can't have {counted(length, 'byte')}")
         encoded = file.read(length)
         header = _parsed(path, encoded)
         layout = Layout.of(header, length)
         if layout.end != size:
             raise PackedError(
-                f"{path}: expected {layout.end:,} bytes for {header.count:,} images, found {size:,}: it was cut or "
-                f"added to; {_REPEAT}"
+                f"{path}: expected {counted(layout.end, 'byte')} for {counted(header.count, 'image')}, found {size:,}: "
+                f"it was cut or added to; {_REPEAT}"
             )
         checksums = file.read(header.chunks * CHECKSUM_BYTES)
         digest = preamble[16:]

@@ -34,6 +34,7 @@ from ncsnx.data.packed import (
 from ncsnx.data.read_ahead import read_ahead
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic
 from ncsnx.work import Work
 
@@ -193,8 +194,8 @@ class _Part:
         free = shutil.disk_usage(self._path.parent).free
         if missing > free:
             raise NcsnxError(
-                f"can't write {self._out}: it needs {missing:,} bytes more, and {free:,} are free; free some space, "
-                "then repeat the command"
+                f"can't write {self._out}: it needs {counted(missing, 'byte')} more, and {free:,} are free; free some "
+                "space, then repeat the command"
             )
 
     def missing_chunks(self, work: Work) -> list[int]:

@@ -18,6 +18,7 @@ from ncsnx.data.decoding import BrokenImageError, decode, further_frames, is_gre
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic
 from ncsnx.work import Work
 
@@ -107,7 +108,7 @@ def _broken(files: ImageFiles, scan: Scan, most: int) -> str:
     named = "; ".join(f"{shown(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
     rest = len(scan.broken) - most
     more = f"; … and {rest:,} more, all listed in {scan_folder(files) / LIST}" if rest > 0 else ""
-    return f"{files.root}: {len(scan.broken):,} of {len(files):,} pictures can't be used: {named}{more}"
+    return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} can't be used: {named}{more}"
 
 
 def shown(name: str) -> str:

@@ -24,6 +24,7 @@ from typing import BinaryIO
 import attrs
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic, reading
 from ncsnx.work import Work
 
@@ -106,12 +107,12 @@ class _Known:
         """What is wrong with a file; None where nothing is."""
         size = path.stat().st_size
         if self.size is not None and size != self.size:
-            return f"{size:,} bytes, isn't the published file, which has {self.size:,}"
+            return f"{counted(size, 'byte')}, isn't the published file, which has {self.size:,}"
         for name, published in self.digests.items():
             if published is not None and (found := _digest(path, name, work)) != published:
-                return f"{size:,} bytes, has the {name} {found}, not the published {published}"
+                return f"{counted(size, 'byte')}, has the {name} {found}, not the published {published}"
         reason = self.check(path)
-        return None if reason is None else f"{size:,} bytes, {reason}"
+        return None if reason is None else f"{counted(size, 'byte')}, {reason}"
 
 
 def download(
@@ -145,7 +146,7 @@ def download(
             _transfer(part, file, work, size)
             _accept(part, known, work)
     except _Failure as failure:
-        known_size = "" if size is None else f" ({size:,} bytes)"
+        known_size = "" if size is None else f" ({counted(size, 'byte')})"
         going_on = ", which goes on where it stopped" if part.path.exists() else ""
         raise DownloadError(
             f"can't download {path.name}{known_size} from {address}: {failure}; repeat the command{going_on}, or get "
@@ -222,8 +223,8 @@ def _attempt(part: Part, file: BinaryIO, work: Work, size: int | None) -> None:
             if answer.headers.get_content_type() == "text/html":
                 raise _Failure("a web page came in place of the file, such as a login")
             have, total = _beginning(part, file, answer, mark)
-            if None not in (total, size) and total != size:
-                raise _Failure(f"the server has {total:,} bytes, which is another file")
+            if total is not None and size is not None and total != size:
+                raise _Failure(f"the server has {counted(total, 'byte')}, which is another file")
             _receive(part, file, answer, have, size if total is None else total, work)
     except urllib.error.HTTPError as error:
         with error:  # it is the answer too, and holds the connection
@@ -267,7 +268,7 @@ def _room(part: Part, have: int, total: int | None) -> int:
     """The bytes that the part may come to have. Raises _Failure where the disk is too full."""
     room = have + shutil.disk_usage(part.path.parent).free
     if total is not None and total > room:
-        raise _Failure(f"it has {total:,} bytes, and there is room for {room:,} in {part.path.parent}")
+        raise _Failure(f"it has {counted(total, 'byte')}, and there is room for {room:,} in {part.path.parent}")
     return room if total is None else total
 
 
@@ -283,7 +284,7 @@ def _receive(
             work.check_stop()
             if have + len(chunk) > most:
                 part.discard()
-                raise _Failure(f"more than {most:,} bytes came")
+                raise _Failure(f"more than {counted(most, 'byte')} came")
             with atomic.reporting(part.target, total):
                 file.write(chunk)
                 file.flush()
@@ -303,7 +304,8 @@ def _next(answer: http.client.HTTPResponse, have: int, total: int | None) -> byt
 
 
 def _broke_off(have: int, total: int | None, why: str = "") -> _BrokeOff:
-    return _BrokeOff(f"it broke off after {have:,} of {'unknown' if total is None else f'{total:,}'} bytes{why}")
+    whole = "an unknown number of bytes" if total is None else counted(total, "byte")
+    return _BrokeOff(f"it broke off after {have:,} of {whole}{why}")
 
 
 def _reason(error: Exception) -> str:

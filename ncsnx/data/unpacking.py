@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic
 from ncsnx.work import Work
 
@@ -42,7 +43,9 @@ def unpack_tar(archive: Path, members: Mapping[str, str], folder: Path, most_byt
                     continue
                 source = tar.extractfile(member) if member.isreg() else None
                 if source is None or member.size > most_bytes:
-                    raise NcsnxError(f"{archive}: expected a file of at most {most_bytes:,} bytes as {member.name}")
+                    raise NcsnxError(
+                        f"{archive}: expected a file of at most {counted(most_bytes, 'byte')} as {member.name}"
+                    )
                 _copy(source, new / name, member.size, work)
         _require_none(archive, missing)
         while stream.read(_MIB):  # only at its end gzip checks what came before

@@ -30,6 +30,7 @@ from ncsnx.evaluation.features import Extracted
 from ncsnx.evaluation.real_images import SplitImages
 from ncsnx.evaluation.source import DataSource
 from ncsnx.evaluation.torchscript import AS_THEY_ARE
+from ncsnx.quantities import counted, percent
 from ncsnx.runs import atomic
 from ncsnx.work import Work
 
@@ -97,7 +98,7 @@ def open_classifier(
 def _worth(trained: Trained) -> str:
     if trained.accuracy is None:
         return "there are no held-out images to tell how good it is"
-    return f"tells {trained.accuracy:.1%} of {trained.held_out:,} held-out images right"
+    return f"tells {percent(trained.accuracy)} of {counted(trained.held_out, 'held-out image')} right"
 
 
 class _DamagedError(NcsnxError):

@@ -11,6 +11,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.estimate import seconds_per_image
 from ncsnx.evaluation.recorded import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
+from ncsnx.quantities import counted
 from ncsnx.runs.card import UNKNOWN_LICENSE, Picture, Score, card
 from ncsnx.runs.export import Export, ExportConfig, export_config, write_export
 from ncsnx.runs.folder import Run
@@ -54,8 +55,8 @@ def affordable_samples(model: ScoreModel, work: Work = UNSEEN) -> int:
     if seconds <= _LONG_S:
         return SAMPLES
     work.warning(
-        f"no picture: {SAMPLES} samples take about {duration(seconds)} on {model.runtime.device}; --grid {SAMPLES} "
-        "draws them all the same, --grid 4 fewer"
+        f"no picture: {counted(SAMPLES, 'sample')} take about {duration(seconds)} on {model.runtime.device}; --grid "
+        f"{SAMPLES} draws them all the same, --grid 4 fewer"
     )
     return 0
 

@@ -22,6 +22,7 @@ from ncsnx.evaluation.plots import LossSeries, plot_losses
 from ncsnx.evaluation.source import DataSource
 from ncsnx.networks import ScoreNetwork
 from ncsnx.noise.levels import sigmas
+from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runs.scores import Row, ScoreFile, best_row, values
@@ -53,7 +54,7 @@ class HeldOutSweep:
     def __attrs_post_init__(self) -> None:
         levels = self.experiment.schedule.levels
         if self.passes is not None and not 1 <= self.passes <= levels:
-            raise UsageError(f"--passes must be between 1 and the {levels:,} levels, not {self.passes}")
+            raise UsageError(f"--passes must be between 1 and the {counted(levels, 'level')}, not {self.passes}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed must be between 0 and {2**32 - 1}, not {self.seed}")
         if not 1 <= self.batch_size <= 1_000_000:
@@ -101,9 +102,10 @@ class HeldOutSweep:
         """The protocol in a sentence, for people and for plots."""
         weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
         return (
-            f"denoising score matching, σ to the power {self.experiment.loss.power:g}: {self.images:,} held-out "
-            f"images, each at {self.effective_passes:,} of {len(self.sigmas):,} noise levels, noise from seed "
-            f"{self.seed}, {weights} weights; data {self.source.fingerprint[:8]}"
+            f"denoising score matching, σ to the power {self.experiment.loss.power:g}: "
+            f"{counted(self.images, 'held-out image')}, each at {self.effective_passes:,} of "
+            f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, {weights} weights; data "
+            f"{self.source.fingerprint[:8]}"
         )
 
     def draw(self, scores: ScoreFile) -> tuple[Path, Path]:

@@ -34,6 +34,7 @@ from ncsnx.evaluation.metrics import INCEPTION, distance_name
 from ncsnx.evaluation.resizing import INCEPTION_SIZE, CleanResizer
 from ncsnx.evaluation.torchscript import first_line, load_script, read_file
 from ncsnx.paths import typed_path
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic
 from ncsnx.work import Work
 
@@ -138,8 +139,8 @@ def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) ->
             if features.numel() == DIMENSIONS:
                 return layers  # type: ignore[no-any-return]
     raise NcsnxError(
-        f"{path}: expected the Inception network {FILE}, whose layers give {DIMENSIONS:,} features an image; this one "
-        f"{found}; for another network use --features torchscript:{path}"
+        f"{path}: expected the Inception network {FILE}, whose layers give {counted(DIMENSIONS, 'feature')} an image; "
+        f"this one {found}; for another network use --features torchscript:{path}"
     )
 
 

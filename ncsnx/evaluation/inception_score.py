@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.evaluation.moments import require_images, usable
+from ncsnx.quantities import counted
 
 
 @attrs.frozen
@@ -26,7 +27,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
     if splits < 1:
         raise ValueError(f"splits must be from 1, not {splits}")
     rows = usable(logits)
-    require_images(len(rows), splits, f"an Inception Score over {splits} splits")
+    require_images(len(rows), splits, f"an Inception Score over {counted(splits, 'split')}")
     scores = torch.stack([_score(part) for part in rows.tensor_split(splits)])
     return InceptionScore(scores.mean().item(), scores.std(correction=0).item() if splits > 1 else None)
 

@@ -31,6 +31,7 @@ from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.evaluation.source import DataSource
 from ncsnx.networks import ScoreNetwork, prepare
 from ncsnx.noise.levels import sigmas
+from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.atomic import write_bytes
 from ncsnx.runs.folder import Run
@@ -110,13 +111,15 @@ class LikelihoodSweep:
             )
         there = len(self.source.splits().held_out)
         if there < 2:
-            raise NcsnxError(f"the data set has {there} held-out images, and a likelihood with its error takes two")
+            raise NcsnxError(
+                f"the data set has {counted(there, 'held-out image')}, and a likelihood with its error takes two"
+            )
         if self.images > there:
-            raise UsageError(f"--n {self.images:,}: the data set has {there:,} held-out images")
+            raise UsageError(f"--n {self.images:,}: the data set has {counted(there, 'held-out image')}")
         if self.request.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
-                f"--estimator exact takes a backward pass for each of {self.dimensions:,} dimensions; it is for images "
-                f"of at most {_MOST_EXACT:,}. Take hutchinson, with more --probes for a smaller error"
+                f"--estimator exact takes a backward pass for each of {counted(self.dimensions, 'dimension')}; it is "
+                f"for images of at most {_MOST_EXACT:,}. Take hutchinson, with more --probes for a smaller error"
             )
         _ = self.grey_levels  # refuses data that has none
 
@@ -180,13 +183,14 @@ class LikelihoodSweep:
         request, (sigma_min, sigma_max) = self.request, self.ends
         weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
         probes = {"hutchinson": "Hutchinson's estimator", "skilling": "Skilling's estimator"}.get(request.estimator)
-        count = f"{self.probes:,} probe{'s' if self.probes > 1 else ''}"
+        count = counted(self.probes, "probe")
         divergence = f"{probes}, {count}" if probes else "exact divergence"
         return (
             f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
             f"N({prior_mean(self.experiment.data):g}, {sigma_max:g}²), {METHOD} with tolerance {request.tolerance:g}, "
-            f"{divergence}: {self.images:,} held-out images of {self.grey_levels:,} grey "
-            f"levels, dequantized uniformly, seed {request.seed}, {weights} weights; data {self.source.fingerprint[:8]}"
+            f"{divergence}: {counted(self.images, 'held-out image')} of "
+            f"{counted(self.grey_levels, 'grey level')}, dequantized uniformly, seed {request.seed}, {weights} "
+            f"weights; data {self.source.fingerprint[:8]}"
         )
 
     def draw(self, scores: ScoreFile) -> tuple[Path, Path]:

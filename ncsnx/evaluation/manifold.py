@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.evaluation.moments import require_dimensions, require_images, usable
+from ncsnx.quantities import counted
 
 
 @attrs.frozen
@@ -30,7 +31,7 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block
         raise ValueError(f"neighbours and block must be from 1, not {neighbours} and {block}")
     real, generated = usable(real), usable(generated)
     require_dimensions(generated.shape[1], real.shape[1], "the real ones")
-    require_images(min(len(real), len(generated)), neighbours + 1, f"precision with {neighbours} neighbours")
+    require_images(min(len(real), len(generated)), neighbours + 1, f"precision with {counted(neighbours, 'neighbour')}")
     centre = real.mean(dim=0)  # a common offset would cost digits of the distances
     real, generated = real - centre, generated - centre
     return PrecisionRecall(

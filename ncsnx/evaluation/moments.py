@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 
 
 @attrs.define(eq=False)
@@ -99,8 +100,8 @@ def usable(features: Tensor) -> Tensor:
     bad = int((~rows.isfinite()).any(dim=1).sum())
     if bad:
         raise NcsnxError(
-            f"{bad} of {len(rows)} images have features that aren't finite numbers: check the network that computes "
-            "them, or name another with --features"
+            f"{bad:,} of {counted(len(rows), 'image')} have features that aren't finite numbers: check the network "
+            "that computes them, or name another with --features"
         )
     return rows
 
@@ -108,13 +109,15 @@ def usable(features: Tensor) -> Tensor:
 def require_images(found: int, least: int, what: str) -> None:
     """NcsnxError where there are fewer than `least` images for `what`."""
     if found < least:
-        raise NcsnxError(f"{what} needs at least {least} images, and there are {found}: ask for more with --n")
+        raise NcsnxError(
+            f"{what} needs at least {counted(least, 'image')}, and there are {found:,}: ask for more with --n"
+        )
 
 
 def require_dimensions(found: int, expected: int, whose: str) -> None:
     """NcsnxError where features don't have the dimensions of those that they are to be compared with."""
     if found != expected:
         raise NcsnxError(
-            f"these features have {found} numbers an image, and {whose} have {expected}: both must come from the same "
-            "network; name it with --features, or another reference with --reference"
+            f"these features have {counted(found, 'number')} an image, and {whose} have {expected:,}: both must come "
+            "from the same network; name it with --features, or another reference with --reference"
         )

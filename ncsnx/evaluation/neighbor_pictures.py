@@ -13,6 +13,7 @@ from torch import Tensor
 from ncsnx.evaluation import plots
 from ncsnx.evaluation.memorising import NEAR
 from ncsnx.images import enlargement, picture
+from ncsnx.quantities import percent
 from ncsnx.runs.atomic import write_bytes
 
 _GAP, _TEXT_PIXELS, _FONT_PIXELS = 4, 14, 11
@@ -112,7 +113,7 @@ def plot_distances(
                 )
                 limit = float(held_out.quantile(NEAR))
                 axes.axvline(limit, color="#555555", linewidth=0.7, linestyle=":", zorder=1)
-                axes.text(limit, 1.01, f"{100 * NEAR:.0f} %", ha="center", va="bottom", fontsize=6.5, color="#555555")
+                axes.text(limit, 1.01, percent(NEAR), ha="center", va="bottom", fontsize=6.5, color="#555555")
             axes.ecdf(samples.numpy(), color="#D55E00", label=f"samples ({len(samples):,})")
             axes.set_xlim(left=0)
             axes.set_ylim(0, 1)

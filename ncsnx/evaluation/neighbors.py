@@ -38,6 +38,7 @@ from ncsnx.evaluation.real_images import SplitImages
 from ncsnx.evaluation.source import DataSource
 from ncsnx.evaluation.sweep import unnamed
 from ncsnx.images import to_uint8
+from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import open_results
@@ -149,8 +150,8 @@ class NeighborSearch:
         count, needed = len(self.training), max(2, self.request.k)
         if count < needed:
             raise UsageError(
-                f"--k {self.request.k}: the data set has {count:,} training images; at least {needed} are needed"
-                f"{f', or a --k of at most {count}' if count > 1 else ''}"
+                f"--k {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
+                f"needed{f', or a --k of at most {count}' if count > 1 else ''}"
             )
 
     @property
@@ -201,9 +202,10 @@ class NeighborSearch:
             seen = f"pixels and features: {self.features.name} ({self.features.facts['sha256'][:8]})"
         mirrored = " and their mirror images" if self.flips else ""
         return (
-            f"step {model.step:,}, {weights} weights, {request.n:,} samples from seed {request.seed}, sampler "
-            f"{sampler} with {model.evaluations_in_words} an image; {len(self.training):,} training images{mirrored}, "
-            f"{self.held_out_count:,} held-out ones; {seen}; data {self.source.fingerprint[:8]}"
+            f"step {model.step:,}, {weights} weights, {counted(request.n, 'sample')} from seed {request.seed}, sampler "
+            f"{sampler} with {model.evaluations_in_words} an image; "
+            f"{counted(len(self.training), 'training image')}{mirrored}, {self.held_out_count:,} held-out ones; "
+            f"{seen}; data {self.source.fingerprint[:8]}"
         )
 
     @property

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import number
 
 SUFFIX = ".npz"
 ROUNDING = 1e-5
@@ -80,7 +81,7 @@ def _check(path: Path, mean: Tensor, covariance: Tensor, dimensions: int, featur
         raise NcsnxError(f"{path}: expected finite numbers, found nan or infinity")
     asymmetry = float((covariance - covariance.T).abs().max())
     if asymmetry > ROUNDING * float(covariance.abs().max()):
-        raise NcsnxError(f"{path}: expected a symmetric sigma, found entries that differ by {asymmetry:.3g}")
+        raise NcsnxError(f"{path}: expected a symmetric sigma, found entries that differ by {number(asymmetry)}")
     if not covariance.any():
         raise NcsnxError(f"{path}: expected a covariance, found only zeros in sigma")
     eigenvalues = torch.linalg.eigvalsh((covariance + covariance.T) / 2)
@@ -88,5 +89,5 @@ def _check(path: Path, mean: Tensor, covariance: Tensor, dimensions: int, featur
     if smallest < -ROUNDING * largest:
         raise NcsnxError(
             f"{path}: expected a covariance, whose eigenvalues aren't negative; sigma has eigenvalues from "
-            f"{smallest:.3g} to {largest:.3g}, which no images give"
+            f"{number(smallest)} to {number(largest)}, which no images give"
         )

@@ -31,6 +31,7 @@ from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.reference import Reference
 from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.images import save_png, to_uint8
+from ncsnx.quantities import counted
 from ncsnx.runs.atomic import reporting
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
@@ -136,15 +137,17 @@ class Sweep:
     def caption(self) -> str:
         """The protocol in a sentence, for people and for plots."""
         sampler = tag_of(type(self.experiment.sampler))
-        members = f", scores of {self.request.ensemble} checkpoints averaged" if self.request.ensemble > 1 else ""
+        members = (
+            f", scores of {counted(self.request.ensemble, 'checkpoint')} averaged" if self.request.ensemble > 1 else ""
+        )
         weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
         count = self.evaluations
         each = evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
-        each = each if count is None else f"{count:,} evaluations"  # of all members
+        each = each if count is None else counted(count, "evaluation")  # of all members
         perfect = self.reference.why_unknown if self.perfect_model is None else self.perfect_model.words
         return (
-            f"{self.request.n:,} images a checkpoint from seed {self.request.seed}, {weights} weights{members}, "
-            f"sampler {sampler} with {each} an image; features: {self.features.name} "
+            f"{counted(self.request.n, 'image')} a checkpoint from seed {self.request.seed}, {weights} "
+            f"weights{members}, sampler {sampler} with {each} an image; features: {self.features.name} "
             f"({self.features.facts['sha256'][:8]}); reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
         )
@@ -314,13 +317,14 @@ def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
         if reference is None or reference > dimensions:
             return None
         return (
-            f"the reference has {reference:,} images for {dimensions:,} features: its covariance isn't of full rank, "
-            "and the distance depends on which images these are. It orders checkpoints; compare it with nothing else"
+            f"the reference has {counted(reference, 'image')} for {counted(dimensions, 'feature')}: its covariance "
+            "isn't of full rank, and the distance depends on which images these are. It orders checkpoints; compare it "
+            "with nothing else"
         )
     return (
-        f"{n:,} images for {dimensions:,} features: their covariance isn't of full rank, and the distance is too large "
-        "by an amount that depends on n. It orders checkpoints and runs at this n; it can't be compared with published "
-        "numbers (10,000 or 50,000 images). The kernel distance has no such bias"
+        f"{counted(n, 'image')} for {counted(dimensions, 'feature')}: their covariance isn't of full rank, and the "
+        "distance is too large by an amount that depends on n. It orders checkpoints and runs at this n; it can't be "
+        "compared with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
     )
 
 

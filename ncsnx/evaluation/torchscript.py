@@ -19,6 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.features import Extracted
 from ncsnx.evaluation.resizing import CleanResizer
 from ncsnx.paths import typed_path
+from ncsnx.quantities import counted, number
 
 AS_THEY_ARE = "as they are"
 ROUNDING = 1e-3
@@ -44,8 +45,8 @@ def load_script(content: bytes, path: Path, device: torch.device) -> torch.jit.S
             )
         except Exception as error:
             raise NcsnxError(
-                f"{path}: expected a TorchScript file, as torch.jit.save writes it, found {len(content):,} bytes that "
-                f"torch can't load as one ({first_line(error)})"
+                f"{path}: expected a TorchScript file, as torch.jit.save writes it, found "
+                f"{counted(len(content), 'byte')} that torch can't load as one ({first_line(error)})"
             ) from error
     return loaded.eval()
 
@@ -103,8 +104,8 @@ class TorchScriptNetwork:
             raise NcsnxError(f"{self._path}: expected finite features, found nan or infinity for images in 0 … 255")
         if difference > ROUNDING * float(together.abs().max()):
             raise NcsnxError(
-                f"{self._path}: expected the same features for an image in any batch; they differ by {difference:.3g} "
-                f"between a batch of 1 and one of {len(images)} (does it normalize by its batch?)"
+                f"{self._path}: expected the same features for an image in any batch; they differ by "
+                f"{number(difference)} between a batch of 1 and one of {len(images)} (does it normalize by its batch?)"
             )
         if bool((together == together[:1]).all()):
             raise NcsnxError(f"{self._path}: expected features that differ between images; they are the same for all")
@@ -114,7 +115,7 @@ class TorchScriptNetwork:
         if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != count or part.shape[1] == 0:
             raise NcsnxError(
                 f"{self._path}: expected the network to return features of shape ({count}, D), or a tuple of them and "
-                f"logits of shape ({count}, K), for {count} images; it returned {_shape(returned)}"
+                f"logits of shape ({count}, K), for {counted(count, 'image')}; it returned {_shape(returned)}"
             )
 
 

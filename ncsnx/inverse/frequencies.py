@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.reading import NUMPY_MAGIC, ValueRange, read_file
+from ncsnx.quantities import number
 from ncsnx.runs.process import in_utf8
 
 _SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
@@ -116,12 +117,12 @@ def _check_scale(name: str, found: Frequencies, channels: int) -> None:
         means = parts[:, 0, 0, :channels] / root
         far = means[(means < low - reach) | (means > high + reach)]
         if len(far):
-            raise NcsnxError(f"{expected}an image with a mean of {far[0]:.4g}")
+            raise NcsnxError(f"{expected}an image with a mean of {number(float(far[0]))}")
     others = parts.flatten(1, 2)[:, 1:]  # those that the level of black isn't in
     energies = others.square().sum(dim=(1, 2))
     most = channels * count * reach**2  # values about their mean have at most a quarter
     if bool((energies > most).any()):
         raise NcsnxError(
-            f"{expected}frequencies whose squares sum up to {energies.max():.4g}, where those of images sum up to "
-            f"{most / 4:.4g} at most"
+            f"{expected}frequencies whose squares sum up to {number(float(energies.max()))}, where those of images sum "
+            f"up to {number(float(most) / 4)} at most"
         )

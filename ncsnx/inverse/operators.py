@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey picture: ITU-R BT.601, as Pillow and most other programs take them."""
@@ -177,7 +178,7 @@ class Graying(LinearOperator):
 
     def __attrs_post_init__(self) -> None:
         if len(self.weights) != self.shape[0]:
-            raise NcsnxError(f"{len(self.weights)} weights of channels for images of {self.shape[0]}")
+            raise NcsnxError(f"{counted(len(self.weights), 'weight')} of channels for images of {self.shape[0]}")
 
     @property
     def singular_values(self) -> Tensor:
@@ -322,7 +323,7 @@ class MatrixOperator(LinearOperator):
         size = math.prod(self.shape)
         if self.matrix.dim() != 2 or self.matrix.shape[1] != size or len(self.matrix) == 0:
             raise NcsnxError(
-                f"a matrix of {tuple(self.matrix.shape)} for images of {size} values: expected (m, {size})"
+                f"a matrix of {tuple(self.matrix.shape)} for images of {counted(size, 'value')}: expected (m, {size})"
             )
         if self.matrix.is_complex() or not bool(torch.isfinite(self.matrix).all()):
             raise NcsnxError("a matrix with values that aren't finite real numbers measures nothing")

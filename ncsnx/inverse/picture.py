@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ncsnx.images import picture, to_uint8
 from ncsnx.inverse.task import Task, psnr
+from ncsnx.quantities import counted
 
 ROWS, COLUMNS = 12, 6
 """At most so many pictures, and alternatives of each, are shown."""
@@ -21,8 +22,8 @@ def psnr_in_words(decibels: float | None) -> str:
 
 def shown_in_words(task: Task, alternatives: int) -> str | None:
     """What of it the picture shows, where that isn't all."""
-    parts = [f"the first {ROWS} pictures"] if task.count > ROWS else []
-    parts += [f"the first {COLUMNS} alternatives"] if alternatives > COLUMNS else []
+    parts = [f"the first {counted(ROWS, 'picture')}"] if task.count > ROWS else []
+    parts += [f"the first {counted(COLUMNS, 'alternative')}"] if alternatives > COLUMNS else []
     return " and ".join(parts) or None
 
 

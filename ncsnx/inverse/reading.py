@@ -16,6 +16,7 @@ from ncsnx.data.decoding import SUFFIXES, as_array, decode, is_grey
 from ncsnx.data.packed import PackedFile
 from ncsnx.data.places import own_path, require_own
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs.process import in_utf8
 from ncsnx.runs.source import Source
 
@@ -153,8 +154,8 @@ def _of_picture(content: bytes, name: str, channels: int, what: str) -> Tensor:
     image = decode(content, name)
     if channels not in (1, 3):
         raise NcsnxError(
-            f"{name}: expected {what} of {channels} channels, and a picture file is read as grey or as colours; give a "
-            f"{NUMBERS} of H×W×{channels} numbers"
+            f"{name}: expected {what} of {counted(channels, 'channel')}, and a picture file is read as grey or as "
+            f"colours; give a {NUMBERS} of H×W×{channels} numbers"
         )
     if channels == 1 and not is_grey(image):
         raise NcsnxError(f"{name}: expected {what} in grey, found colours")

@@ -15,6 +15,7 @@ from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
+from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.sampling.noise import SeededNoise
@@ -78,7 +79,7 @@ class Task:
             if images is not None and not bool(torch.isfinite(images).all()):
                 raise NcsnxError(f"{self.name}: expected {what} of finite numbers, and one isn't")
         if len(self.pictures) not in (0, self.count):
-            raise NcsnxError(f"{self.name}: {len(self.pictures)} names for {self.count} pictures")
+            raise NcsnxError(f"{self.name}: {counted(len(self.pictures), 'name')} for {counted(self.count, 'picture')}")
 
     @classmethod
     def of_measurement(
@@ -184,4 +185,4 @@ def psnr(images: Tensor, truth: Tensor) -> list[float]:
 
 def _size(shape: tuple[int, ...]) -> str:
     channels, height, width = shape
-    return f"{height}×{width} pixels with {channels} channel{'s' if channels > 1 else ''}"
+    return f"{height}×{width} pixels with {counted(channels, 'channel')}"

@@ -21,6 +21,7 @@ from ncsnx.inverse.frequencies import read_frequencies
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
 from ncsnx.inverse.reading import ValueRange, read_pictures, unit_range
 from ncsnx.inverse.task import Task
+from ncsnx.quantities import counted, percent
 from ncsnx.runs.process import in_utf8
 
 ROUNDING = 1 / (255 * math.sqrt(12))
@@ -56,7 +57,7 @@ def with_truth(task: Task, path: Path | None, inputs: Path | None = None, values
     if inputs is not None and inputs.is_dir() and path.is_dir() and task.pictures:
         pixels = pixels[_by_name(path, task.pictures, truth.names)]
     elif len(pixels) != task.count:
-        raise UsageError(f"--truth {path}: {len(pixels)} pictures for {task.count} inputs")
+        raise UsageError(f"--truth {path}: {counted(len(pixels), 'picture')} for {counted(task.count, 'input')}")
     return attrs.evolve(task, truth=pixels)
 
 
@@ -67,7 +68,9 @@ def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> 
     for names in (stems, wanted):
         name, times = Counter(names).most_common(1)[0]
         if times > 1:
-            raise UsageError(f"--truth {path}: {times} pictures are called {name}, so that truths can't be told apart")
+            raise UsageError(
+                f"--truth {path}: {counted(times, 'picture')} are called {name}, so that truths can't be told apart"
+            )
     if lacking := sorted(set(wanted) - set(stems)):
         raise UsageError(f"--truth {path}: expected a true picture for each input, found none called {lacking[0]}")
     if stray := sorted(set(stems) - set(wanted)):
@@ -87,7 +90,7 @@ def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRa
     if grey > 0:
         raise NcsnxError(
             f"{mask}: expected black (known) and white (to be filled in) only, found other values in "
-            f"{100 * grey:.3g} % of the pixels"
+            f"{percent(grey)} of the pixels"
         )
     if bool((hole == 0).all()) or bool((hole == 1).all()):
         known = "nothing is to be filled in" if bool((hole == 0).all()) else "nothing is known"

@@ -14,6 +14,7 @@ from ncsnx.networks.ncsn import NCSNDeeperNetwork, NCSNNetwork
 from ncsnx.networks.ncsnv2 import NCSNv2DeeperNetwork, NCSNv2DeepestNetwork, NCSNv2Network
 from ncsnx.networks.score import Facts, ScoreNetwork
 from ncsnx.noise.levels import sigmas
+from ncsnx.quantities import byte_size
 
 
 def build_network(experiment: Experiment) -> ScoreNetwork:
@@ -73,7 +74,7 @@ def _require_memory(network: ScoreNetwork) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise NcsnxError(
-            f"the experiment's network takes {needed / 2**30:,.1f} GiB, and this machine has {there / 2**30:,.1f}; "
+            f"the experiment's network takes {byte_size(needed)}, and this machine has {byte_size(there)}; "
             "give it a smaller model.width"
         )
 

@@ -15,6 +15,7 @@ from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, Layout
 from ncsnx.networks.ncsnv2 import NCSNv2Network
 from ncsnx.networks.normalization import BatchNorm, PerLevel
 from ncsnx.networks.score import ScoreNetwork
+from ncsnx.quantities import counted
 
 SIGMAS = "sigmas"
 """The published name of the noise levels, a buffer of the unconditional networks."""
@@ -121,10 +122,14 @@ def _require_same_levels(network: ScoreNetwork, published: Mapping[str, Tensor])
     ours = network.noise_levels
     if not same_levels(network, theirs):
         raise NcsnxError(
-            f"these weights were trained at {len(theirs)} levels from {theirs[0]:g} to {theirs[-1]:g}, but the "
-            f"schedule has {len(ours)} from {ours[0]:g} to {ours[-1]:g}: give the experiment their schedule"
+            f"these weights were trained at {counted(len(theirs), 'level')} from {theirs[0]:g} to {theirs[-1]:g}, but "
+            f"the schedule has {len(ours):,} from {ours[0]:g} to {ours[-1]:g}: give the experiment their schedule"
         )
 
 
 def _some(names: set[str]) -> str:
-    return f"{len(names)} names ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})" if names else "none"
+    return (
+        f"{counted(len(names), 'name')} ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
+        if names
+        else "none"
+    )

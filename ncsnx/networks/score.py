@@ -17,6 +17,7 @@ from ncsnx.networks.blocks import Recipe, RefineBlock, ResidualBlock
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import Layout
 from ncsnx.networks.normalization import Normalization, widened
+from ncsnx.quantities import counted
 
 
 @attrs.frozen(kw_only=True)
@@ -131,7 +132,7 @@ def _require_fitting(image_size: int, network: str, layout: Layout) -> None:
         below = image_size // layout.divisor * layout.divisor
         raise NcsnxError(
             f"{network} needs an image size that is a multiple of {layout.divisor} and at least {smallest}, since its "
-            f"stages halve the image {sum(stage.pool for stage in layout.stages)} times, but the data's is "
+            f"stages halve the image {counted(sum(stage.pool for stage in layout.stages), 'time')}, but the data's is "
             f"{image_size}: choose {max(smallest, below)} or {max(smallest, below) + layout.divisor}, or a model "
             "with fewer stages"
         )

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 
 OVERLAP = 0.567
 """C: the paper says about 0.5, and its numbers of levels (232, 500, 788, 1086, 2311) are those of 0.567."""
@@ -39,8 +40,8 @@ def level_ratio(dimensions: int, overlap: float = OVERLAP) -> float:
         widest *= 2
     if not excess(0.0) > 0 > excess(widest):
         raise NcsnxError(
-            f"no ratio of noise levels has the overlap {overlap:g} for images of {dimensions:,} numbers: an overlap "
-            f"lies between 0 and {MOST_OVERLAP:.4f}, {OVERLAP} by default, and images have 5 numbers or more"
+            f"no ratio of noise levels has the overlap {overlap:g} for images of {counted(dimensions, 'number')}: an "
+            f"overlap lies between 0 and {MOST_OVERLAP:.4f}, {OVERLAP} by default, and images have 5 numbers or more"
         )
     return 1 + _sign_change(excess, 0.0, widest)
 

@@ -8,6 +8,7 @@ from ncsnx.config.schedule import Geometric
 from ncsnx.config.variants import tag_of
 from ncsnx.noise import techniques
 from ncsnx.noise.plan import NoisePlan
+from ncsnx.quantities import counted
 
 SIGMA_TOLERANCE = 0.01
 """Relative difference of σ_1, and of L beyond one level, that is none."""
@@ -94,8 +95,8 @@ def _step_size(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePla
     reached, reachable = (techniques.remaining_variance(step, schedule.sigma_min, ratio, steps) for step in (own, best))
     published = "the published value " if (schedule.levels, steps, own) == _CHURCH else ""
     meaning = (
-        f"{published}isn't the optimum of technique 4, which for {schedule.levels:,} levels and T = {steps} is "
-        f"{best:.3g}: the variance that remains is {reached:.4f} of a level's, not {reachable:.4f} (ideally 1)"
+        f"{published}isn't the optimum of technique 4, which for {counted(schedule.levels, 'level')} and T = {steps} "
+        f"is {best:.3g}: the variance that remains is {reached:.4f} of a level's, not {reachable:.4f} (ideally 1)"
     )
     if (reached - 1) / (reachable - 1) <= 1 + STEP_TOLERANCE:
         meaning += ", which matters little"

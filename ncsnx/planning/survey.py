@@ -18,6 +18,7 @@ from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.comparison import Difference
 from ncsnx.planning.proposal import SMALL_SET
 from ncsnx.planning.timing import Timing
+from ncsnx.quantities import counted
 from ncsnx.work import Work
 
 OUTLIER = 1.25
@@ -168,9 +169,9 @@ def remarks(measured: Measured) -> list[str]:
         )
     if distances.images < SMALL_SET:
         found.append(
-            f"{distances.images:,} training images are few: a network may memorise them. Watch the held-out loss "
-            "(`ncsnx loss RUN`) and take a checkpoint from before it rises; train fewer steps (steps=…); show more "
-            "variants (data.random_flip=true where mirror images are as good, data.random_crop=SIDE with a larger "
+            f"{counted(distances.images, 'training image')} are few: a network may memorise them. Watch the held-out "
+            "loss (`ncsnx loss RUN`) and take a checkpoint from before it rises; train fewer steps (steps=…); show "
+            "more variants (data.random_flip=true where mirror images are as good, data.random_crop=SIDE with a larger "
             "side); compare samples with their nearest training images (`ncsnx neighbors RUN`)"
         )
     return found

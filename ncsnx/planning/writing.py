@@ -9,6 +9,7 @@ from ncsnx.config.data import Images
 from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.proposal import EPOCHS, SMALL_SET, network_for
 from ncsnx.planning.survey import Measured, Survey
+from ncsnx.quantities import counted
 
 WIDTH = 120
 _INDENT = 8
@@ -98,7 +99,7 @@ def _data(experiment: Experiment, measured: Measured) -> list[str]:
     assert isinstance(data, OwnData)
     of_what = "place" if isinstance(data, Arrays) else "name"
     split = "as the file says" if isinstance(data, Packed) else f"by a hash of each {of_what}, so that it stays"
-    text = f"{distances.images:,} training images; {measured.held_out:,} are held out, {split}."
+    text = f"{counted(distances.images, 'training image')}; {measured.held_out:,} are held out, {split}."
     if distances.images < SMALL_SET:
         text += " So few can be memorised: watch the held-out loss (`ncsnx loss`), and take an earlier checkpoint."
     text += " random_flip=True doubles them, where mirror images are as good."
@@ -162,8 +163,8 @@ def _noise(survey: Survey, measured: Measured) -> list[str]:
     found = "the largest distance" if distances.exact else "the largest distance that was found"
     reasons = [
         f"σ_1 (technique 1): {found} between two training images is {distances.largest:.5g}, of {first} and {second}; "
-        f"99.9% of the pairs are within {distances.quantile:.4g}.",
-        f"L (technique 2): {plan.dimensions:,} numbers in an image and neighbouring levels that overlap by "
+        f"99.9 % of the pairs are within {distances.quantile:.4g}.",
+        f"L (technique 2): {counted(plan.dimensions, 'number')} in an image and neighbouring levels that overlap by "
         f"{plan.overlap:g} make a ratio of {plan.ratio:.5g} between levels.",
     ]
     if not distances.exact:
@@ -188,7 +189,7 @@ def _sampler(survey: Survey) -> list[str]:
     plan, sampler = survey.plan, survey.experiment.sampler
     reasons = [
         f"T is as large as the compute allows (technique 4): {plan.steps_per_level} for so many levels, as published; "
-        f"an image takes {plan.evaluations:,} evaluations of the network.",
+        f"an image takes {counted(plan.evaluations, 'evaluation')} of the network.",
         "ε (technique 4): the variance that remains at the end of a level comes closest to 1, "
         f"{plan.remaining_variance:.4f}.",
     ]
@@ -204,11 +205,13 @@ def _training(experiment: Experiment, measured: Measured) -> list[str]:
     fields = ("lr",) if optimizer.eps == 1e-8 else ("lr", "eps")
     rate = "As published" if optimizer.lr == 1e-4 else "Narrow networks take more than the published 1e-4"
     window = "As published" if ema.rate == 0.999 else "The published 0.999 is for longer trainings"
-    epochs = f"Each training image is seen {batch * steps / images:,.0f} times (CIFAR-10, as published: {EPOCHS})."
+    epochs = (
+        f"Each training image is seen {counted(batch * steps / images, 'time')} (CIFAR-10, as published: {EPOCHS})."
+    )
     return [
         *comment(f"{rate}."),
         f"optimizer={_call(optimizer, *fields)},",
-        *comment(f"{window}: the average goes back about {1 / (1 - ema.rate):,.0f} steps (technique 5)."),
+        *comment(f"{window}: the average goes back about {counted(1 / (1 - ema.rate), 'step')} (technique 5)."),
         f"ema=Ema(rate={ema.rate!r}),",
         *comment(epochs),
         f"batch_size={batch},",

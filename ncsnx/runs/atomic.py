@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 
 _TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
 _ADVICE = {
@@ -33,7 +34,7 @@ def reporting(path: Path, size: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = str(path) if size is None else f"{path} ({size:,} bytes)"
+        what = str(path) if size is None else f"{path} ({counted(size, 'byte')})"
         advice = _ADVICE.get(error.errno or 0, "look into that")
         raise NcsnxError(f"can't write {what}: {error.strerror or error}; {advice}, then repeat the command") from error
 
@@ -196,7 +197,9 @@ def _open_to_append(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.ENODEV, "isn't a regular file")
     # it has another name, in a copy made of hard links or anywhere, and what is under that one stays as it is
-    raise OSError(errno.EMLINK, f"it has {found.st_nlink} names (hard links); make it a file of its own, by a copy")
+    raise OSError(
+        errno.EMLINK, f"it has {counted(found.st_nlink, 'name')} (hard links); make it a file of its own, by a copy"
+    )
 
 
 def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:

@@ -16,7 +16,7 @@ from ncsnx.config.comparison import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.quantities import with_error
+from ncsnx.quantities import counted, with_error
 from ncsnx.runs.export import CONFIG, MODEL, PICTURE, ExportConfig
 
 if TYPE_CHECKING:
@@ -144,16 +144,15 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
     network = text(tag_of(type(experiment.model)) or type(experiment.model).__name__)
     rate = "" if experiment.ema is None else f" (averaged over the steps, rate {experiment.ema.rate})"
     weights = f"EMA weights{rate}" if config.weights == "ema" else "raw weights (the run averages none)"
-    plural = "s" if channels > 1 else ""
     return (
-        f"A noise-conditional score network ({network}, {parameters:,} parameters) that generates images of {height}×"
-        f"{width} pixels with {channels} channel{plural}, unconditionally, in {evaluations} an image. "
+        f"A noise-conditional score network ({network}, {counted(parameters, 'parameter')}) that generates images of "
+        f"{height}×{width} pixels with {counted(channels, 'channel')}, unconditionally, in {evaluations} an image. "
         f"These are the {weights} of step {config.step:,}."
     )
 
 
 def _shown(picture: Picture) -> Iterator[str]:
-    yield f"![{picture.images} samples]({PICTURE})"
+    yield f"![{counted(picture.images, 'sample')}]({PICTURE})"
     yield f"Images 0 to {picture.images - 1} of seed {picture.seed}, not chosen, by the sampler below."
 
 

@@ -23,6 +23,7 @@ from ncsnx.config.checks import NAME, quoted
 from ncsnx.config.data import place_fields
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.parsing import read_json, refuse_newer
 from ncsnx.runs.sealed import sealed, unsealed
@@ -142,8 +143,8 @@ class Export:
             size = os.fstat(file.fileno()).st_size
             if size != config.model_bytes:
                 raise NcsnxError(
-                    f"{path} has {size:,} bytes instead of {config.model_bytes:,}; get a complete copy of the exported "
-                    "folder"
+                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}; get a complete copy of the "
+                    "exported folder"
                 )
             content = file.read()
         if hashlib.sha256(content).hexdigest() != config.model_sha256:
@@ -195,8 +196,8 @@ def write_export(path: Path, config: ExportConfig, model: bytes, card: str, pict
     written = config.to_bytes()
     if len(written) > MOST_CONFIG_BYTES:
         raise NcsnxError(
-            f"{path / CONFIG} would have {len(written):,} bytes, more than the {MOST_CONFIG_BYTES:,} that are read; "
-            "shorten the experiment's note"
+            f"{path / CONFIG} would have {counted(len(written), 'byte')}, more than the {MOST_CONFIG_BYTES:,} that are "
+            "read; shorten the experiment's note"
         )
     ExportConfig.from_bytes(written, path / CONFIG)
     # the configuration last, so that a folder that isn't complete is none

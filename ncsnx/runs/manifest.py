@@ -19,6 +19,7 @@ import attrs
 
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, part_file, step_name, step_of
@@ -318,7 +319,7 @@ def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
 
 def _check_size(path: Path, record: FileRecord, size: int) -> None:
     if size != record.size:
-        raise UnsoundError(f"{path} has {size:,} bytes instead of {record.size:,}")
+        raise UnsoundError(f"{path} has {counted(size, 'byte')} instead of {record.size:,}")
 
 
 def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:

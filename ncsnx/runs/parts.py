@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs.atomic import reporting, write_bytes
 from ncsnx.runs.reading import opened
 
@@ -76,7 +77,9 @@ def assembled(folder: Path, count: int) -> dict[str, Tensor]:
     found = list(read_parts(folder))
     order = torch.cat([part.indices for part in found]).argsort() if found else torch.tensor([])
     if len(order) != count:
-        raise NcsnxError(f"{folder} holds {len(order)} images instead of {count}; remove it and repeat the command")
+        raise NcsnxError(
+            f"{folder} holds {counted(len(order), 'image')} instead of {count:,}; remove it and repeat the command"
+        )
     whole = {name: torch.cat([part.tensors[name] for part in found])[order] for name in found[0].tensors}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in whole.values()):
         raise NcsnxError(f"{folder} holds values that aren't finite; remove it and repeat the command")

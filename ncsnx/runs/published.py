@@ -24,6 +24,7 @@ from torch import Tensor
 from ncsnx.config.checks import is_whole, quoted
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.quantities import counted
 from ncsnx.runs import reading
 
 PREFIX = "module."
@@ -261,8 +262,8 @@ def _without_prefix(path: Path, part: str, tensors: dict[str, Tensor]) -> dict[s
     if count < len(tensors):
         odd = next(name for name in tensors if not name.startswith(PREFIX))
         raise NcsnxError(
-            f"{path}: {count} of the {part}'s {len(tensors)} names begin with {PREFIX!r}, and others such as "
-            f"{quoted(odd)} don't; expected it at all of them or at none"
+            f"{path}: {count} of the {part}'s {counted(len(tensors), 'name')} begin with {PREFIX!r}, and others such "
+            f"as {quoted(odd)} don't; expected it at all of them or at none"
         )
     return {name.removeprefix(PREFIX): value for name, value in tensors.items()}
 
@@ -283,7 +284,9 @@ def _optimizer(path: Path, found: object) -> PublishedOptimizer:
 def _by_position(path: Path, state: Mapping[Any, Any], numbers: list[int], group: dict[Any, Any]) -> PublishedOptimizer:
     """The states in the order of `numbers`: 0, 1, 2 … today, but what torch 1.5 wrote are addresses in memory."""
     if strangers := [key for key in state if key not in set(numbers)]:
-        raise NcsnxError(f"{path}: the optimizer has states for {len(strangers)} parameters that it doesn't list")
+        raise NcsnxError(
+            f"{path}: the optimizer has states for {counted(len(strangers), 'parameter')} that it doesn't list"
+        )
     states = tuple(_parameter_state(path, place, state.get(number, {})) for place, number in enumerate(numbers))
     settings = {key: value for key, value in group.items() if isinstance(key, str) and _is_setting(value)}
     return PublishedOptimizer(states, settings)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, resolve_checkpoint
 from ncsnx.runs.names import parse_step, step_of
@@ -96,8 +97,8 @@ def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str
     if missing <= 0:
         return None
     return (
-        f"--range {text} is covered in part: {len(chosen):,} checkpoints from {chosen[0]:,} to {chosen[-1]:,}; "
-        f"{missing:,} other multiples of {spacing:,} in it have none"
+        f"--range {text} is covered in part: {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
+        f"{chosen[-1]:,}; {missing:,} other multiples of {spacing:,} in it have none"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import attrs
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 
 JSON_LIMIT = 16 * 2**20
 """Bytes that a manifest, a state, a configuration or a protocol has at the most; the largest have some 100 kB."""
@@ -65,7 +66,9 @@ def read_bytes(path: Path, limit: int | None = None, *, follows_links: bool = Fa
         size = os.fstat(file.fileno()).st_size
         content = file.read(limit + 1) if size <= limit else b""
         if max(size, len(content)) > limit:
-            raise OSError(errno.EFBIG, f"it has {max(size, len(content)):,} bytes, and no such file has over {limit:,}")
+            raise OSError(
+                errno.EFBIG, f"it has {counted(max(size, len(content)), 'byte')}, and no such file has over {limit:,}"
+            )
         return content
 
 
@@ -87,7 +90,7 @@ def sha256_of(path: Path, limit: int, watch: Watch = unwatched) -> str:
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
-            raise OSError(errno.EFBIG, f"has {size:,} bytes, and no such file has over {limit:,}")
+            raise OSError(errno.EFBIG, f"has {counted(size, 'byte')}, and no such file has over {limit:,}")
         return sha256(file, watch)
 
 

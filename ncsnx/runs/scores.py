@@ -18,6 +18,7 @@ import attrs
 from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted, number
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
 from ncsnx.runs.parsing import read_json, refuse_newer
@@ -152,8 +153,8 @@ class Best:
     def __str__(self) -> str:
         gone = f"; {self.gone} better are gone" if self.gone else ""
         return (
-            f"step {self.step:,}, {self.metric} {self.score:.4g} of {self.images:,} images, the best of {self.among} "
-            f"that {self.sweep} scored{gone}"
+            f"step {self.step:,}, {self.metric} {number(self.score)} of {counted(self.images, 'image')}, the best of "
+            f"{self.among} that {self.sweep} scored{gone}"
         )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from ncsnx.quantities import counted
 from ncsnx.sampling.evaluating import Evaluations
 from ncsnx.sampling.generate import DivergedError
 from ncsnx.sampling.state import Constrain, Noise, Score, State
@@ -95,7 +96,7 @@ def solve(
         sigma = float(time)
         if taken > MOST_EVALUATIONS:
             raise DivergedError(
-                f"after {MOST_EVALUATIONS:,} evaluations the flow has come to σ = {sigma:.3g} only; a larger "
+                f"after {counted(MOST_EVALUATIONS, 'evaluation')} the flow has come to σ = {sigma:.3g} only; a larger "
                 "tolerance may do"
             )
         found = slope(sigma, state)

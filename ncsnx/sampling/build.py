@@ -17,6 +17,7 @@ from ncsnx.config.sampler import (
     Sampler,
 )
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.sampling.adaptive_ode import adaptive_ode
 from ncsnx.sampling.consistent import consistent_annealed
 from ncsnx.sampling.dpm_solver import dpm_solver_pp
@@ -71,7 +72,7 @@ def expected_evaluations(config: Sampler, levels: int) -> int:
 def evaluations_in_words(config: Sampler, levels: int) -> str:
     """Evaluations an image, for people."""
     count = evaluations(config, levels)
-    return "an adaptive number of evaluations" if count is None else f"{count:,} evaluations"
+    return "an adaptive number of evaluations" if count is None else counted(count, "evaluation")
 
 
 @build_sampler.register

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.sampling.evaluating import Evaluations, langevin_share
 from ncsnx.sampling.state import Constrain, Noise, Score, State
 
@@ -63,6 +64,7 @@ def _require_enough(eta: float, sigmas: Sequence[float]) -> None:
     least = max((1 - sigma_next / sigma for sigma, sigma_next in pairwise(sigmas)), default=0.0)
     if eta < least - 1e-9:
         raise NcsnxError(
-            f"consistent annealed sampling with eta={eta:g} would leave more noise than the next of {len(sigmas)} "
-            f"levels has; it takes sampler.eta={math.ceil(100 * least) / 100:g} or more, or more levels"
+            f"consistent annealed sampling with eta={eta:g} would leave more noise than the next of "
+            f"{counted(len(sigmas), 'level')} has; it takes sampler.eta={math.ceil(100 * least) / 100:g} or more, or "
+            "more levels"
         )

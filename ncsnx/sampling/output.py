@@ -23,6 +23,7 @@ from torch import Tensor
 from ncsnx.config.canonical import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
+from ncsnx.quantities import counted
 from ncsnx.runs import reading
 from ncsnx.runs.atomic import reporting, write_bytes, write_json
 from ncsnx.runs.parsing import read_json
@@ -146,7 +147,7 @@ class SampleFolder:
         self._done = self._find_done()
         if missing := self.missing():
             raise NcsnxError(
-                f"{self.path} lacks {len(missing)} of {self.count} images: repeat the command to make them"
+                f"{self.path} lacks {len(missing):,} of {counted(self.count, 'image')}: repeat the command to make them"
             )
         self._remove_torn_files()
         samples, frames = self._assembled()

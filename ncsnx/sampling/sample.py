@@ -17,6 +17,7 @@ from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
 from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
+from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.process import in_utf8, this_process
@@ -74,7 +75,10 @@ def count_images(n: int, task: "Task | None") -> int:
         return n  # SampleRequest says what n may be
     most = MOST_IMAGES // task.count
     if not 1 <= n <= most:
-        raise UsageError(f"--n must be between 1 and {most} alternatives of each of {task.count} pictures, not {n}")
+        raise UsageError(
+            f"--n must be between 1 and {counted(most, 'alternative')} of each of {counted(task.count, 'picture')}, "
+            f"not {n}"
+        )
     return n * task.count
 
 

@@ -2,8 +2,8 @@
 
 import re
 
-from ncsnx.console.text import byte_size, duration, rate
-from ncsnx.quantities import number, with_error
+from ncsnx.console.text import duration, rate
+from ncsnx.quantities import byte_size, number, with_error
 
 from .programs import on_terminal, piped
 
@@ -86,7 +86,12 @@ def test_quantities_keep_their_significant_digits() -> None:
         "3:00:05",
         "100:00:00",
     ]
-    assert [byte_size(value) for value in (300 * 2**20, 80 * 2**30)] == ["300 MiB", "80.0 GiB"]
+    assert [byte_size(value) for value in (482 << 10, 1_300_000, 300 << 20, 80 << 30)] == [
+        "482 KiB",
+        "1.2 MiB",
+        "300 MiB",
+        "80.0 GiB",
+    ]
 
 
 def test_a_value_is_shown_to_the_second_digit_of_its_error() -> None:

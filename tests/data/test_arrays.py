@@ -270,7 +270,7 @@ def test_a_range_that_is_hardly_used_is_doubted(tmp_path: Path) -> None:
 def test_what_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
     values = np.zeros((12, 1, 5, 5), dtype=np.float32)
     values[3, 0, 0, :2] = value
-    with pytest.raises(NcsnxError, match="2 values are NaN or infinite"):
+    with pytest.raises(NcsnxError, match="NaN or infinity in 2 values"):
         opened(written(tmp_path / "x.npy", values), channels=1)
 
 

@@ -120,7 +120,7 @@ def test_a_length_that_cannot_be_is_refused(tmp_path: Path, length: bytes) -> No
 
 def test_an_lmdb_without_length_is_refused(tmp_path: Path) -> None:
     write_lmdb(tmp_path / "ffhq", {b"something": b"else"})
-    with pytest.raises(NcsnxError, match="found: 1 entries, and as their 'length' none"):
+    with pytest.raises(NcsnxError, match="found: 1 entry, and as their 'length' none"):
         read_ffhq(SMALL, tmp_path)
 
 

@@ -151,7 +151,7 @@ def test_what_is_no_array_of_numbers_is_refused_in_words(here: Path) -> None:
     with pytest.raises(NcsnxError, match="holds Python objects, which are never unpickled"):
         described(path)
     for values, complaint in (
-        (np.full((4, 8, 8), np.nan), "256 values are NaN or infinite"),
+        (np.full((4, 8, 8), np.nan), "NaN or infinity in 256 values"),
         (np.full((4, 8, 8), 3000.0), "expected numbers that differ, found 3000 only"),
         (noise(4, 8, 9), "expected square images"),
         (np.zeros((0, 8, 8)), "expected images, found 0×8×8"),

@@ -123,7 +123,7 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
         ({"sigma": COVARIANCE * np.inf}, "expected finite numbers"),
         ({"sigma": np.triu(COVARIANCE)}, "expected a symmetric sigma, found entries that differ by 0.5"),
         ({"sigma": -COVARIANCE}, "eigenvalues aren't negative; sigma has eigenvalues from -4"),
-        ({"sigma": np.eye(D) + 5 * (1 - np.eye(D))}, "sigma has eigenvalues from -4 to 11"),
+        ({"sigma": np.eye(D) + 5 * (1 - np.eye(D))}, "sigma has eigenvalues from -4.000 to 11.00"),
         ({"sigma": np.zeros((D, D))}, "expected a covariance, found only zeros in sigma"),
         ({"sigma": COVARIANCE * 1j}, "expected real numbers in sigma, found complex128"),
         ({"mu": np.array(["a", "b", "c"])}, "expected real numbers in mu, found <U1"),

@@ -113,7 +113,7 @@ VALUES = torch.zeros(2, 32)
         ({"inputs": torch.zeros(1, *SHAPE)}, r"expected inputs of \(2, 1, 8, 8\), found \(1, 1, 8, 8\)"),
         ({"truth": torch.zeros(2, 8, 8)}, r"expected truth of \(2, 1, 8, 8\), found \(2, 8, 8\)"),
         ({"truth": torch.full((2, *SHAPE), math.nan)}, "expected truth of finite numbers"),
-        ({"pictures": ("a",)}, "1 names for 2 pictures"),
+        ({"pictures": ("a",)}, "1 name for 2 pictures"),
         ({"operator": HALF}, "a task takes a LinearOperator, not Tensor"),
     ],
 )

@@ -32,7 +32,7 @@ def test_refine_blocks_of_deepest_are_mapped_in_the_order_of_their_calls() -> No
 def test_weights_with_a_name_missing_or_left_over_are_refused() -> None:
     network, state = load_golden("ncsnv2").network, published_state("ncsnv2")
     state["surplus"] = state.pop("end_conv.bias")
-    with pytest.raises(NcsnxError, match=r"end_conv\.bias\) missing, 1 names \(surplus\) left over"):
+    with pytest.raises(NcsnxError, match=r"end_conv\.bias\) missing, 1 name \(surplus\) left over"):
         from_published(network, state)
 
 

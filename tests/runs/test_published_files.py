@@ -396,7 +396,7 @@ OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
         (with_item(1, {"state": {}, "param_groups": []}), "one group of parameters in the optimizer, found 0"),
         (with_item(1, {**OPTIMIZER, "param_groups": [{"params": [0, 0]}]}), "expected the state of torch's optimizer"),
         (with_item(1, {**OPTIMIZER, "param_groups": [{"params": "01"}]}), "expected the state of torch's optimizer"),
-        (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "states for 1 parameters that it doesn't list"),
+        (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "states for 1 parameter that it doesn't list"),
         (
             with_item(1, {**OPTIMIZER, "state": {0: {"exp_avg": "x"}}}),
             "expected a tensor, found a value of the type str",

@@ -128,7 +128,7 @@ def test_best_is_the_lowest_score_of_the_sweep_with_the_most_images(run: Run) ->
     best = require_best(run)
     assert resolve_checkpoint(run, "best").name == "step-00000020"
     assert str(best) == (
-        f"step 20, FD (classifier on digits) 4 of 5,000 images, the best of 3 that {run.fid / 'many'} scored"
+        f"step 20, FD (classifier on digits) 4.000 of 5,000 images, the best of 3 that {run.fid / 'many'} scored"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination, without_path
 from ncsnx.runs.doctor.remedies import remove_leftover_of
@@ -160,7 +161,7 @@ def _examine_pictures(found: Examination, folder: Path, record: dict[str, Any], 
             return
     there = sum(entry.kind == "file" and entry.name.endswith(".png") for entry in found.entries(folder / "images"))
     if there < expected:
-        found.add("missing", folder / "images", f"holds {there:,} of {expected:,} images", again)
+        found.add("missing", folder / "images", f"holds {there:,} of {counted(expected, 'image')}", again)
     if (problem := _picture_problem(folder / "grid.png")) is not None:
         found.add("damaged", folder / "grid.png", problem, again)
 

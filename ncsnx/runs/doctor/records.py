@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination
 from ncsnx.runs.doctor.made import is_exported
@@ -119,7 +120,7 @@ def _examine_metrics(found: Examination) -> None:
     last = max(steps, default=0)
     beyond = sum(record["step"] > last for record in records)
     if beyond and steps and found.writer is None:
-        what = f"goes beyond the last checkpoint, of step {last:,}, by {beyond:,} record{'s' if beyond > 1 else ''}"
+        what = f"goes beyond the last checkpoint, of step {last:,}, by {counted(beyond, 'record')}"
         found.add("beyond", run.metrics_path, what, "nothing need be done: a training that goes on records them again")
     if not records and steps and _was_trained(run):
         found.add("missing", run.metrics_path, "is missing or empty", _FROM_A_COPY)

@@ -16,6 +16,7 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.variants import tag_of
 from ncsnx.networks import ScoreNetwork, outlined_network, published_shapes, to_published
 from ncsnx.networks.published import SIGMAS, same_levels
+from ncsnx.quantities import counted
 from ncsnx.runs.published import PublishedCheckpoint, PublishedOptimizer
 
 _SHOWN = 4  # of the names in a list
@@ -123,15 +124,15 @@ def _levels(network: ScoreNetwork, theirs: Tensor | None) -> Misfit:
         return Misfit()
     ours = network.noise_levels
     reason = (
-        f"its {len(theirs):,} noise levels go from {theirs[0]:g} to {theirs[-1]:g}, the experiment's {len(ours):,} "
-        f"from {ours[0]:g} to {ours[-1]:g}"
+        f"its {counted(len(theirs), 'noise level')} go from {theirs[0]:g} to {theirs[-1]:g}, the experiment's "
+        f"{len(ours):,} from {ours[0]:g} to {ours[-1]:g}"
     )
     return Misfit(reasons=(reason,))
 
 
 def _optimizer(config: Optimizer, order: list[str], parameters: Shapes, found: PublishedOptimizer) -> Misfit:
     if len(found.states) != len(order):
-        reason = f"its optimizer has {len(found.states)} parameters, but its network {len(order)}"
+        reason = f"its optimizer has {counted(len(found.states), 'parameter')}, but its network {len(order):,}"
         return Misfit(reasons=(reason,))
     kept = kept_state(config)
     kinds = {frozenset(state) for state in found.states}

@@ -12,6 +12,7 @@ from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError
 from ncsnx.networks.published import SIGMAS
+from ncsnx.quantities import counted
 from ncsnx.runs.published import PublishedCheckpoint, PublishedOptimizer
 from ncsnx.training.importing.fitting import Misfit, kept_state, misfit
 
@@ -76,7 +77,9 @@ def _advice(asked: Experiment, published: PublishedCheckpoint, typed: Typed) -> 
     if fitting := sorted(fitting, key=lambda found: (found.word != typed.experiment, len(found.overrides))):
         return f"With values that the file shows it fits {_listed(fitting, typed)}"
     nearest = min(known, key=lambda word: _size(differ[word]))
-    return f"No known experiment fits; the nearest is {nearest}, where {_size(differ[nearest]):,} things differ"
+    return (
+        f"No known experiment fits; the nearest is {nearest}, where {counted(_size(differ[nearest]), 'thing')} differ"
+    )
 
 
 def _with_changes(
