@@ -204,7 +204,7 @@ def _by_name(name: str) -> tuple[Registered, ExperimentFile]:
 
 def _contradiction(name: str, rank: int, found: list[Registered]) -> str:
     places = " and ".join(relative(registered.where) for registered in found)
-    count = "twice" if len(found) == 2 else f"{len(found)} times"
+    count = "twice" if len(found) == 2 else counted(len(found), "time")
     return printable(f"{name!r} is registered {count} in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
 
 

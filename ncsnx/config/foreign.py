@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ncsnx.config.checks import printable, shortened
 from ncsnx.errors import Stopped
+from ncsnx.quantities import counted
 from ncsnx.stopping import noticing_signals
 
 _LONGEST_MESSAGE = 400  # characters: a line or two, and all of our own complaints
@@ -44,7 +45,7 @@ def message_of(error: BaseException) -> str:
         return "its message can't be shown"
     line = printable(" ".join(text[:_LOOKED_AT].split()))
     is_whole = len(text) <= _LOOKED_AT and len(line) <= _LONGEST_MESSAGE
-    return line if is_whole else f"{line[:_LONGEST_MESSAGE]}… ({len(text):,} characters)"
+    return line if is_whole else f"{line[:_LONGEST_MESSAGE]}… ({counted(len(text), 'character')})"
 
 
 def in_words(error: BaseException) -> str:

@@ -133,7 +133,7 @@ def draft_of_pictures(path: Path) -> Images:
     names = [name.lower() for name in ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names]
     heic = sum(name.endswith(HEIC_SUFFIXES) for name in names)
     if heic == len(names) and not decodes_heic():
-        raise NcsnxError(f"{path}: all of its {heic:,} pictures are HEIC, which needs an extra: {HEIC_EXTRA}")
+        raise NcsnxError(f"{path}: all of its pictures ({heic:,}) are HEIC, which needs an extra: {HEIC_EXTRA}")
     return Images(
         root=root,
         image_size=LARGEST_UNASKED,

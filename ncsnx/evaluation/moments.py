@@ -74,7 +74,7 @@ class Moments:
         require_dimensions(len(part.mean), len(self.mean), "those before")
         left = self.count - part.count
         if left < 0:
-            raise ValueError(f"{part.count} images can't be a part of {self.count}")
+            raise ValueError(f"{counted(part.count, 'image')} can't be a part of {self.count}")
         if left == 0:
             return Moments.empty(len(self.mean))
         mean = self.mean + (self.mean - part.mean) * (part.count / left)

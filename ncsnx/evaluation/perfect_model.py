@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from ncsnx.quantities import with_error
+from ncsnx.quantities import counted, with_error
 from ncsnx.runs.scores import value
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class PerfectModel:
     @property
     def words(self) -> str:
         """How it was measured, for people."""
-        against = f"{self.drawn:,} real images against the rest"
+        against = f"{counted(self.drawn, 'real image')} against the rest"
         return (
             against
             if self.drawn == self.n
-            else f"{against}, scaled to {self.n:,} against {self.reference_images:,} images"
+            else f"{against}, scaled to {self.n:,} against {counted(self.reference_images, 'image')}"
         )
 
     def __str__(self) -> str:

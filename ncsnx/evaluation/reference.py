@@ -33,6 +33,7 @@ from ncsnx.evaluation.source import DataSource
 from ncsnx.evaluation.statistics_file import SUFFIX, read_statistics
 from ncsnx.evaluation.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
+from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs import atomic
 from ncsnx.work import Work
@@ -83,7 +84,7 @@ class Reference:
         """Where there is no `perfect_model`: the reason, for people."""
         if self.sample is None:
             return f"unknown, since {self.name} holds mean and covariance only"
-        return f"unknown, since it takes at least {LEAST_IMAGES} real images"
+        return f"unknown, since it takes at least {counted(LEAST_IMAGES, 'real image')}"
 
 
 def open_reference(

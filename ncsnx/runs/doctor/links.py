@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
+from ncsnx.quantities import counted
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination
 from ncsnx.runs.fast import TRIALS
@@ -26,7 +27,7 @@ def examine_hard_links(found: Examination) -> None:
     others = []
     for path, count in _with_further_names(found):
         if path in appended or (path.parent.parent == run.compare and path.name == TRIALS):
-            what = f"has {count:,} names (hard links), so ncsnx does not append to it"
+            what = f"has {counted(count, 'name')} (hard links), so ncsnx does not append to it"
             advice = "--repair makes it a separate file; nothing need be done to read the run"
             found.add("hard-link", path, what, advice, _remedy(found, path))
         else:
@@ -39,7 +40,8 @@ def examine_hard_links(found: Examination) -> None:
         return
     names = ", ".join(str(path.relative_to(run.path)) for path in others[:_SHOWN])
     more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
-    what = f"has {len(others):,} files with other names (hard links), under which they can be changed: {names}{more}"
+    files = counted(len(others), "file")
+    what = f"has {files} with other names (hard links), under which they can be changed: {names}{more}"
     found.add("hard-link", run.path, what, advice)
 
 
