@@ -17,7 +17,9 @@ FAST = Override("sampler", "fast")
 
 
 def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Override]) -> "Experiment":
-    """The experiment of a run or exported model with the sampler that was typed; says what `sampler=fast` means.
+    """The experiment of a run or exported model with the sampler that was typed.
+
+    Says what `sampler=fast` means, and warns of a sampler that is known to draw another distribution.
 
     Raises NcsnxError where nothing was stored, OverrideError for what else can't be changed.
     """
@@ -45,4 +47,7 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
             )
         if others:
             messages.info("changed by what else was typed: nothing was measured of that")
-    return apply_sampler_overrides(experiment, others)
+    changed = apply_sampler_overrides(experiment, others)
+    if changed.sampler.known_bias is not None:
+        messages.warning(changed.sampler.known_bias)
+    return changed

@@ -9,6 +9,7 @@ from ncsnx.config.codec import unstructure
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.sweep import Sweep
 from ncsnx.runs.scores import Row, ScoreFile, sweep_folders
+from ncsnx.sampling.build import REVISION, revision_facts
 
 LEAST = 3
 """Checkpoints whose order says anything."""
@@ -42,8 +43,9 @@ def rank_agreement(rows: Sequence[Row], others: Sequence[Row]) -> Agreement | No
 
 def scores_of_own_sampler(sweep: Sweep) -> ScoreFile | None:
     """The run's sweep of the same protocol by the experiment's own sampler; None where there is none."""
+    others = {key: value for key, value in sweep.protocol().items() if key != REVISION}
     own = sweep.run.experiment().sampler
-    wanted = {**sweep.protocol(), "sampler": unstructure(own), "evaluations": None}
+    wanted = {**others, "sampler": unstructure(own), **revision_facts(own), "evaluations": None}
     for folder in sweep_folders(sweep.run.fid):
         with suppress(NcsnxError, FileNotFoundError):
             found = ScoreFile.read(folder)

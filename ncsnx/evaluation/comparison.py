@@ -42,7 +42,7 @@ from ncsnx.runs.protocols import place_of
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, value
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
-from ncsnx.sampling.build import evaluations, state_count
+from ncsnx.sampling.build import evaluations, revision_facts, state_count
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import DivergedError, never_stop
 from ncsnx.sampling.settings import LEAST_SAVING
@@ -147,7 +147,8 @@ class Comparison:
         sampling that ends shows it. Raises NcsnxError.
         """
         parts = self._parts(sampler, seed)
-        row: Row = {"sampler": unstructure(sampler), "seed": seed, "runtime": self.model.runtime.facts()}
+        kind = {"sampler": unstructure(sampler), **revision_facts(sampler)}
+        row: Row = {**kind, "seed": seed, "runtime": self.model.runtime.facts()}
         try:
             self._draw(sampler, seed, parts, check_stop, advance)
         except DivergedError:
@@ -198,7 +199,7 @@ class Comparison:
         return missing_indices(parts, self.n, fits)
 
     def _parts(self, sampler: Sampler, seed: int) -> Path:
-        parts = self.place / ".parts" / f"{digest(unstructure(sampler))[:16]}-seed{seed}"
+        parts = self.place / ".parts" / f"{digest({**unstructure(sampler), **revision_facts(sampler)})[:16]}-seed{seed}"
         refuse_links(parts.parent, parts)
         return parts
 

@@ -46,6 +46,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
 from ncsnx.runs.reading import refuse_links
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
+from ncsnx.sampling.build import revision_facts
 from ncsnx.sampling.generate import ignore_state, never_stop
 from ncsnx.sampling.state import State
 from ncsnx.work import UNSEEN, Work
@@ -184,6 +185,7 @@ class NeighborSearch:
             "k": request.k,
             "seed": request.seed,
             "sampler": unstructure(model.experiment.sampler),
+            **revision_facts(model.experiment.sampler),
             "evaluations": model.evaluations,
             "precision": model.experiment.precision,
             "features": None if self.features is None else unnamed(self.features.facts),

@@ -42,7 +42,7 @@ from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import SCORES, Row, ScoreFile
 from ncsnx.runtime import Runtime
 from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, state_count
-from ncsnx.sampling.build import evaluations_in_words
+from ncsnx.sampling.build import evaluations_in_words, revision_facts
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
@@ -126,6 +126,7 @@ class Sweep:
             "n": self.request.n,
             "seed": self.request.seed,
             "sampler": unstructure(self.experiment.sampler),
+            **revision_facts(self.experiment.sampler),
             "evaluations": self.evaluations,
             "weights": weights_of(self.experiment)[0],
             "ensemble": self.request.ensemble,

@@ -11,6 +11,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.records import append_record, read_records
 from ncsnx.runs.scores import Row, value
+from ncsnx.sampling.build import REVISION, revision
 
 _SEEDS = 2**63
 
@@ -67,7 +68,7 @@ def is_trial(row: Row) -> bool:
 
 
 def _trial(row: Row) -> Trial | None:
-    """What a line says, if it is one that was measured."""
+    """What a line says, if it is one that was measured, and with the sampler as it is now."""
     seed, broken = row.get("seed"), value(row, "broken")
     if type(seed) is not int or not 0 <= seed < _SEEDS or broken is None or not 0 <= broken <= 1:
         return None
@@ -77,6 +78,7 @@ def _trial(row: Row) -> Trial | None:
         if not (number is not None and number >= least) and not (diverged and row.get(key) is None):
             return None
     try:
-        return Trial(structure(row["sampler"], Sampler), seed, row)
+        sampler = structure(row["sampler"], Sampler)
     except (NcsnxError, KeyError, TypeError):
         return None
+    return Trial(sampler, seed, row) if row.get(REVISION, 1) == revision(sampler) else None

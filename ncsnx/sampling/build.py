@@ -28,6 +28,8 @@ from ncsnx.sampling.langevin import annealed_langevin
 from ncsnx.sampling.predictor_corrector import predictor_corrector
 from ncsnx.sampling.state import SamplerFunction
 
+REVISION = "sampler_revision"
+"""The key of a protocol for a sampler's revision."""
 _GUESSED_EVALUATIONS = 100
 
 
@@ -75,6 +77,21 @@ def evaluations_in_words(config: Sampler, levels: int) -> str:
     return "an adaptive number of evaluations" if count is None else counted(count, "evaluation")
 
 
+@singledispatch
+def revision(config: Sampler) -> int:
+    """Which revision of its algorithm a sampler runs: 1, and one more whenever its images change for good.
+
+    It is in the protocol of all that is made of its images, so that none are mixed with those of another revision.
+    """
+    return 1
+
+
+def revision_facts(config: Sampler) -> dict[str, int]:
+    """What stands beside the sampler in a protocol: nothing for the first revision."""
+    number = revision(config)
+    return {} if number == 1 else {REVISION: number}
+
+
 @build_sampler.register
 def _(config: AnnealedLangevin) -> SamplerFunction:
     return partial(
@@ -111,6 +128,12 @@ def _(config: PredictorCorrector) -> SamplerFunction:
 def _(config: PredictorCorrector, levels: int) -> int:
     predictions = 1 if config.predictor == "none" else config.steps
     return config.steps * config.corrector_steps + predictions
+
+
+@revision.register
+def _(config: PredictorCorrector) -> int:
+    """2: the Langevin corrector's step has the expected norm of the noise in the place of the drawn one."""
+    return 2 if config.corrector == "langevin" and config.corrector_steps > 0 else 1
 
 
 @build_sampler.register

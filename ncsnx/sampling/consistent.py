@@ -1,11 +1,19 @@
 """Consistent annealed sampling: Jolicoeur-Martineau et al. 2020 (arXiv 2009.05475), algorithm 2.
 
-Annealed Langevin dynamics leaves more noise in x than the level names; here the noise that is added is chosen so that,
-for a perfect score, exactly that of the next level remains.
+Annealed Langevin dynamics leaves more noise in x than the level names; here the noise that is added is chosen so that
+exactly that of the next level remains. That holds where the denoised image D doesn't depend on x, as for data that is
+a single point, and not for data with a spread. For N(m, s²), D = m + K (x − m) with K = s²/(s² + σ²), and at constant σ
+
+    x' − m = (1 − η (1 − K)) (x − m) + √(2η − η²) σ z    has the variance    (s² + σ²) (2 − η)/(2 − η (1 − K)),
+
+which for σ → 0 is (1 − η/2) s² in the place of s²: a Langevin step of size ησ² takes noise of 2η, and here it gets
+2η − η². As η is the same at every level, more levels don't change that; the weights of a mixture's modes suffer too.
 
 With order 2 the step aims at the denoised image that the last two evaluations let expect at the middle of the step, in
-ln σ, as DPM-Solver++ does (arXiv 2211.01095, algorithm 2). With η = 1 no noise is carried over, so that a network that
-doesn't know σ can't mistake it: noise that is left from level to level is what breaks deterministic solvers there.
+ln σ, as DPM-Solver++ does (arXiv 2211.01095, algorithm 2). That restores s² for every η: for σ → 0 a step repeats η/2
+of the change that the last one made, so that each change, and with it the variance, is multiplied by
+1 + η/2 + (η/2)² + … = 1/(1 − η/2). With η = 1 no noise is carried over, so that a network that doesn't know σ can't
+mistake it: noise that is left from level to level is what breaks deterministic solvers there.
 """
 
 import math
@@ -29,15 +37,16 @@ def consistent_annealed(
     *,
     noise: Noise,
     eta: float,
-    order: int = 1,
+    order: int = 2,
     constrain: Constrain | None = None,
 ) -> Iterator[State]:
     """One step a level: x ← x + η (D − x) + β σ_{i+1} z with γ = σ_i/σ_{i+1} and β = √(1 − (1 − η)² γ²); then denoised.
 
     x: (B, C, H, W) with noise of σ_1. D = x + σ_i² s is the denoised x; with order 2, of the steps after the first,
     D + (D − D_before) h/2h_before instead, h = ln γ. eta: η = ε/σ_L², the share of the noise that a step takes away; 1
-    takes all of it, and each level begins with fresh noise. L evaluations. Raises NcsnxError where (1 − η) γ > 1: then
-    more noise remains than the next level has.
+    takes all of it, and each level begins with fresh noise. order: 1 converges to (1 − η/2) of the variance of Gaussian
+    data, however many the levels, 2 to all of it (see above). L evaluations. Raises NcsnxError where (1 − η) γ > 1:
+    then more noise remains than the next level has.
     """
     _require_enough(eta, sigmas)
     evaluate = Evaluations(score, constrain)

@@ -25,7 +25,7 @@ from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.segments import versions
 from ncsnx.runs.source import Source
 from ncsnx.sample_request import MOST_IMAGES, SampleRequest
-from ncsnx.sampling.build import build_sampler
+from ncsnx.sampling.build import build_sampler, revision_facts
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import between_rows, between_seeds, experiment_draws, starts_from_data
@@ -155,6 +155,7 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
         "weights": model.weights,
         "weights_sha256": model.weights_sha256,
         "sampler": unstructure(experiment.sampler),
+        **revision_facts(experiment.sampler),
         "evaluations": model.evaluations,
         "seed": request.seed,
         "interpolate": request.interpolate,

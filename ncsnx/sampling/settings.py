@@ -107,13 +107,11 @@ def _is_possible(sampler: GridSampler, experiment: Experiment, grids: _Grids) ->
 
 _TRIED: dict[str, Callable[[int, _Grids], list[GridSampler]]] = {
     "cas": lambda count, grids: [
-        ConsistentAnnealed(steps=count, grid=grids.even),
-        ConsistentAnnealed(steps=count, order=2, grid=grids.whole),
-        ConsistentAnnealed(steps=count, order=2, grid=grids.inner),
+        ConsistentAnnealed(steps=count, order=1, grid=grids.even),
+        ConsistentAnnealed(steps=count, grid=grids.whole),
+        ConsistentAnnealed(steps=count, grid=grids.inner),
     ],
-    "pc": lambda count, grids: [
-        PredictorCorrector(steps=max(1, count // 2), corrector="ald", snr=grids.snr, grid=grids.even)
-    ],
+    "pc": lambda count, grids: [PredictorCorrector(steps=max(1, count // 2), snr=grids.snr, grid=grids.even)],
     "heun": lambda count, grids: [
         Heun(steps=(count + 1) // 2, grid=grids.whole),
         Heun(steps=(count + 1) // 2, churn=float(count), grid=grids.whole),

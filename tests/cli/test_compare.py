@@ -106,13 +106,14 @@ def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path,
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     run = Run(folder / RUN)
     row, own = ({"evaluations": count, "distance": 9.5, "broken": 0.01} for count in (3, 5))
-    write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=2), 12, row, own, {"n": 20}))
+    write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=1), 12, row, own, {"n": 20}))
     sampled = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=folder)
     assert sampled.code == 0, sampled.err
     said = (
-        "sampler=fast: sampler=cas sampler.steps=3 sampler.order=2, found on step 12: distance 9.500, 1 % broken, 3 ev"
+        "sampler=fast: sampler=cas sampler.steps=3 sampler.order=1, found on step 12: distance 9.500, 1 % broken, 3 ev"
     )
     assert said in sampled.err
+    assert "warning: sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in sampled.err
     (protocol,) = run.samples.glob("*/protocol.json")
     assert json.loads(protocol.read_text())["sampler"]["steps"] == 3
     sweep = ("fid", "digits", "--n", "20", *JUDGE, *CPU)

@@ -145,6 +145,21 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
         assert grid.size == (4 * 66 + 2, 3 * 66 + 2)
 
 
+def test_images_of_an_earlier_revision_of_a_sampler_are_not_gone_on_with(workplace: Path) -> None:
+    """The step of the Langevin corrector had the norm of the drawn noise at first."""
+    words = ("--n", "2", "sampler=pc", "sampler.steps=2")
+    drawn(workplace, *words, out="ald")
+    assert "sampler_revision" not in json.loads((workplace / "ald/protocol.json").read_text())
+    drawn(workplace, *words, "sampler.corrector=langevin")
+    record = workplace / "out/protocol.json"
+    protocol = json.loads(record.read_text())
+    assert protocol.pop("sampler_revision") == 2
+    record.write_text(json.dumps({**protocol, "complete": False}))
+    result = draw(workplace, *words, "sampler.corrector=langevin")
+    assert result.code == 1
+    assert "samples of another protocol: sampler_revision is absent there, 2 here" in message(result)
+
+
 @pytest.mark.parametrize("sampler", ["sampler.denoise=true", "sampler=dpmpp", "sampler=cas"])
 def test_the_ends_between_two_seeds_are_their_images_and_the_film_goes_there_and_back(
     workplace: Path, sampler: str

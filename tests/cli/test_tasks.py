@@ -249,7 +249,7 @@ def test_half_erased_digits_are_recovered_far_above_chance(here: Path) -> None:
     data = load_digits()
     images, labels = torch.from_numpy(data.images / 16).float(), torch.from_numpy(data.target)
     model = ncsnx.load(here / "runs/digits")
-    sampler = ConsistentAnnealed(steps=120, order=2)
+    sampler = ConsistentAnnealed(steps=120)
     model = attrs.evolve(model, experiment=attrs.evolve(model.experiment, sampler=sampler))
     held_out = torch.arange(1498, 1797)[:100]
     known = torch.zeros(1, 8, 8, dtype=torch.bool)

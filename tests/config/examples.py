@@ -282,8 +282,10 @@ SAMPLERS: tuple[Sampler, ...] = (
     DPMSolverPP(steps=12, grid=Exponential()),
     DPMSolverPPSDE(steps=8, eta=2.0, grid=TrainedLevels()),
     ProbabilityFlowODE(steps=4, tolerance=1e-4, grid=Exponential(sigma_min=0.02)),
+    ConsistentAnnealed(order=1),
+    PredictorCorrector(corrector="langevin"),
 )
-"""Those of few steps, every field at another value than its default."""
+"""Those of few steps, every field at another value than its default, or than the default that it had at first."""
 
 
 def sampled(sampler: Sampler) -> Experiment:

@@ -1,5 +1,9 @@
 """Images that agree with a measurement: as published, exactly, and from the posterior of Gaussian data."""
 
+import itertools
+import re
+from collections.abc import Sequence
+
 import attrs
 import pytest
 import torch
@@ -18,6 +22,8 @@ from ncsnx.config import (
     ProbabilityFlowODE,
     Sampler,
 )
+from ncsnx.config.discovery import resolve
+from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.inverse import (
     Averaging,
     Blurring,
@@ -29,8 +35,10 @@ from ncsnx.inverse import (
     MatrixOperator,
     Measured,
 )
+from ncsnx.noise.levels import sigmas
 from ncsnx.sampling import RecordedNoise, build_sampler
 from ncsnx.sampling.state import Noise
+from tests.cli.command import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -85,7 +93,14 @@ def unit_normal(seed: int, shape: tuple[int, ...]) -> Noise:
     return lambda step: torch.randn(shape, generator=generator)
 
 
-def sampled(operator: LinearOperator, values: Tensor, noise: float, sampler: Sampler, count: int) -> Tensor:
+def sampled(
+    operator: LinearOperator,
+    values: Tensor,
+    noise: float,
+    sampler: Sampler,
+    count: int,
+    levels: Sequence[float] = LEVELS,
+) -> Tensor:
     """(count, D) images of the Gaussian data under a condition, with the exact score."""
     mean, covariance = gaussian(operator.shape)
     variances, axes = torch.linalg.eigh(covariance)
@@ -96,10 +111,10 @@ def sampled(operator: LinearOperator, values: Tensor, noise: float, sampler: Sam
 
     shape = (count, *operator.shape)
     measured = Measured(operator, values.expand(count, -1).float(), noise)
-    condition = Condition(measured, unit_normal(1, shape), lowest=LEVELS[-1])
-    x = 0.5 + LEVELS[0] * unit_normal(2, shape)(0)
+    condition = Condition(measured, unit_normal(1, shape), lowest=levels[-1])
+    x = 0.5 + levels[0] * unit_normal(2, shape)(0)
     draws = unit_normal(3, shape)
-    *_, last = build_sampler(sampler)(score, x, LEVELS, noise=draws, constrain=condition)
+    *_, last = build_sampler(sampler)(score, x, levels, noise=draws, constrain=condition)
     return last.x.double().flatten(1)
 
 
@@ -150,7 +165,7 @@ def test_the_smaller_the_noise_the_nearer_to_the_exact_measurement_at_the_last_l
 
 
 STOCHASTIC = (
-    ConsistentAnnealed(steps=40, order=2),
+    ConsistentAnnealed(steps=40),
     PredictorCorrector(steps=20),
     DPMSolverPPSDE(steps=40),
     DPMSolverPPSDE(steps=40, eta=3.0),
@@ -194,6 +209,37 @@ def test_every_stochastic_sampler_weighs_a_noisy_measurement_with_what_it_knows(
     assert (values.mean(dim=0) - exact.mean).norm() < 0.3 * (prior_mean - exact.mean).norm()
     ratios = along(operator, torch.cov(values.T)) / along(operator, exact.covariance)
     assert 0.5 < float(ratios.mean()) < 1.5
+
+
+def documented() -> list[tuple[Sampler, str]]:
+    """The samplers of the README's table of noisy measurements, each with the ratios that it gives."""
+    lines = (REPOSITORY / "README.md").read_text().splitlines()
+    (title,) = [number for number, line in enumerate(lines) if line.startswith("  | sampler | `sampler.steps=")]
+    columns = [column.strip(" `") for column in lines[title].strip(" |").split("|")][1:]
+    found = []
+    for line in itertools.takewhile(str.strip, lines[title + 2 :]):
+        words, *ratios = [cell.strip(" `") for cell in line.strip(" |").split("|")]
+        for steps, ratio in zip(columns, ratios, strict=True):
+            typed = parse_overrides([*words.split(), steps])
+            found.append((apply_sampler_overrides(resolve("cifar10").experiment, typed).sampler, ratio))
+    own = re.search(r"`ald` with the 232 levels of `cifar10` gives ([0-9. to]+) as published", "\n".join(lines))
+    assert own is not None
+    return [*found, (resolve("cifar10").experiment.sampler, own[1])]
+
+
+@pytest.mark.parametrize(("sampler", "ratios"), documented(), ids=repr)
+def test_few_steps_spread_along_a_noisy_measurement_as_the_readme_says(sampler: Sampler, ratios: str) -> None:
+    count, noise, levels, found = 1000, 0.1, sigmas(resolve("cifar10").experiment.schedule), []
+    for name in ("mask", "averaging", "fourier, real"):
+        operator = OPERATORS[name]
+        exact = posterior(operator, noise)
+        values = sampled(operator, exact.values, noise, sampler, count, levels)
+        found.append(float((along(operator, torch.cov(values.T)) / along(operator, exact.covariance)).mean()))
+    low, high = (float(end) for end in ratios.split(" to "))
+    # five standard errors of a mean over four directions, √(2/4n) of it, and half a unit of the last digit
+    margin = {"rel": 5 * (2 / (4 * count)) ** 0.5, "abs": 0.005}
+    assert min(found) == pytest.approx(low, **margin)
+    assert max(found) == pytest.approx(high, **margin)
 
 
 def test_a_deterministic_sampler_takes_a_noisy_measurement_too() -> None:

@@ -1,5 +1,8 @@
-"""A score known exactly, cheap and the same for an image whatever its batch: that of Gaussian data."""
+"""Scores known exactly, cheap and the same for an image whatever its batch: of Gaussian data, and of mixtures."""
 
+import math
+
+import attrs
 import torch
 from torch import Tensor
 
@@ -13,6 +16,36 @@ CPU = torch.device("cpu")
 def gaussian_score(x: Tensor, sigma: float) -> Tensor:
     """The score of N(MEAN, DEVIATION²) blurred with σ."""
     return (MEAN - x) / (DEVIATION**2 + sigma**2)
+
+
+@attrs.frozen
+class Mixture:
+    """Data whose pixels are independent, each from the same mixture of normal distributions."""
+
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """That of the data blurred with σ."""
+        scores, logits = [], []
+        for weight, mean, deviation in zip(self.weights, self.means, self.deviations, strict=True):
+            variance = deviation**2 + sigma**2
+            score = (mean - x) / variance
+            scores.append(score)
+            logits.append(math.log(weight) - 0.5 * math.log(variance) - 0.5 * variance * score**2)
+        return (torch.softmax(torch.stack(logits), dim=0) * torch.stack(scores)).sum(dim=0)
+
+    @property
+    def mean(self) -> float:
+        """Of a pixel."""
+        return sum(weight * mean for weight, mean in zip(self.weights, self.means, strict=True))
+
+    @property
+    def variance(self) -> float:
+        """Of a pixel."""
+        parts = zip(self.weights, self.means, self.deviations, strict=True)
+        return sum(weight * (mean**2 + deviation**2) for weight, mean, deviation in parts) - self.mean**2
 
 
 def unchanged(x: Tensor) -> Tensor:
