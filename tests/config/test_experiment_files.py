@@ -12,7 +12,7 @@ import pytest
 from ncsnx.config.discovery import UnknownExperimentError, discover, resolve
 from ncsnx.config.loading import ExperimentFileError, load_file
 from ncsnx.errors import Stopped, UsageError
-from ncsnx.stopping import sigterm_raises
+from ncsnx.stopping import signals_raise
 from tests.config.examples import FILE, line_of, write_file
 
 
@@ -167,15 +167,14 @@ def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
         resolve("digitz")
 
 
-@pytest.mark.parametrize(("number", "raised"), [("SIGTERM", Stopped), ("SIGINT", KeyboardInterrupt)])
-def test_a_signal_while_a_file_is_executed_ends_the_search_and_isnt_the_file_s_error(
-    number: str, raised: type[BaseException], folder: Path
-) -> None:
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_while_a_file_is_executed_ends_the_search_and_isnt_the_file_s_error(number: str, folder: Path) -> None:
     write_file(folder / "slow.py")
     (folder / "slow.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{number})\n")
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(raised), sigterm_raises():
+    with pytest.raises(Stopped) as stopped, signals_raise():
         discover()
+    assert stopped.value.signal_number == signal.Signals[number]
     assert signal.getsignal(signal.SIGINT) == before
 
 
