@@ -111,25 +111,28 @@ def signals_raise() -> Iterator[None]:
 
 
 @contextmanager
-def noticing_signals() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether a signal to stop has come in the block, besides what it does otherwise.
+def noticing_signals() -> Iterator[Callable[[], BaseException | None]]:
+    """Gives a function that tells what a signal to stop has raised in the block, None if nothing.
 
-    For blocks that run other people's code: where none has come, that code has raised KeyboardInterrupt or Stopped.
+    For blocks that run other people's code, which may catch it, or make another exception of it.
     """
-    came: list[int] = []
+    raised: list[BaseException] = []
     if threading.current_thread() is not threading.main_thread():  # signals are handled, and raise, there alone
-        yield lambda: False
+        yield lambda: None
         return
     before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        before[signal.Signals(number)](number, frame)
+        try:
+            before[signal.Signals(number)](number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
 
     for number in before:
         signal.signal(number, note)
     try:
-        yield lambda: bool(came)
+        yield lambda: raised[-1] if raised else None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 
 from ncsnx.config.checks import printable, shortened
-from ncsnx.errors import Stopped
 from ncsnx.quantities import counted
 from ncsnx.stopping import noticing_signals
 
@@ -25,16 +24,18 @@ class ForeignError(Exception):
 def foreign_code() -> Iterator[None]:
     """In the block, what is printed goes to standard error, and whatever is raised becomes a ForeignError.
 
-    That includes KeyboardInterrupt and exits, unless a signal has come: then a person wants to end the program.
+    That includes KeyboardInterrupt and exits. What a signal raises isn't the code's: it leaves the block as it is,
+    whatever the code made of it, since a person wants to end the program.
     """
-    with noticing_signals() as has_come:
+    with noticing_signals() as raised_by_signal:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
                 yield
         except BaseException as error:
-            if has_come() and isinstance(error, KeyboardInterrupt | Stopped):
-                raise
-            raise ForeignError(error) from error
+            if raised_by_signal() is None:
+                raise ForeignError(error) from error
+        if (ending := raised_by_signal()) is not None:
+            raise ending from None
 
 
 def message_of(error: BaseException) -> str:

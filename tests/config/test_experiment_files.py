@@ -178,6 +178,23 @@ def test_a_signal_while_a_file_is_executed_ends_the_search_and_isnt_the_file_s_e
     assert signal.getsignal(signal.SIGINT) == before
 
 
+IN_A_BLOCK = {
+    "that catches everything": "try:\n  {kill}\nexcept BaseException:\n  pass\n",
+    "that raises its own": "try:\n  {kill}\nexcept BaseException:\n  raise ValueError('interrupted')\n",
+    # Python 3.11 makes a RuntimeError of whatever is raised there
+    "that makes a class": "class A:\n  def __set_name__(self, owner, name): {kill}\nclass B:\n  a = A()\n",
+}
+
+
+@pytest.mark.parametrize("block", IN_A_BLOCK)
+def test_a_signal_ends_the_search_whatever_a_file_makes_of_it(block: str, folder: Path) -> None:
+    write_file(folder / "slow.py")
+    code = IN_A_BLOCK[block].format(kill="os.kill(os.getpid(), signal.SIGTERM)")
+    (folder / "slow.py").write_text(f"import os, signal\n{code}")
+    with pytest.raises(Stopped), signals_raise():
+        discover()
+
+
 LEAVING = {
     "raise KeyboardInterrupt": "KeyboardInterrupt",
     "raise GeneratorExit": "GeneratorExit",
