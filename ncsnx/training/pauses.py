@@ -3,6 +3,7 @@
 from ncsnx.config.experiment import Experiment
 from ncsnx.sampling.build import expected_evaluations
 from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, Pause
+from ncsnx.training.snapshots import snapshot_sampler
 
 _EVALUATION_OF_A_STEP = 1 / 3
 """The share of a training step's time that goes into evaluating the network; its gradients take twice as long."""
@@ -13,7 +14,7 @@ def pauses_of(experiment: Experiment, *, held_out: bool) -> list[Pause]:
     pauses = [Pause(phase=EVALUATING, every=experiment.eval_every)] if held_out else []
     pauses.append(Pause(phase=CHECKPOINT, every=experiment.checkpoint_every, at_end=True))
     if (snapshots := experiment.snapshots) is not None:
-        evaluations = snapshots.n * expected_evaluations(experiment.sampler, experiment.schedule.levels)
+        evaluations = snapshots.n * expected_evaluations(snapshot_sampler(experiment), experiment.schedule.levels)
         every = snapshots.every * experiment.checkpoint_every
         in_steps = _EVALUATION_OF_A_STEP * evaluations / experiment.batch_size
         pauses.append(Pause(phase=SAMPLING, every=every, at_end=True, in_steps=in_steps))

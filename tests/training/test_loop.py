@@ -22,7 +22,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.training.held_out import HeldOutBatch
 from ncsnx.training.loop import train
-from ncsnx.training.observer import TRAINING
+from ncsnx.training.observer import SAMPLING, TRAINING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.pauses import pauses_of
 from ncsnx.training.state import TrainingState
@@ -239,6 +239,18 @@ def test_the_pauses_that_are_foreseen_are_those_that_come(tmp_path: Path, change
     }
     order = [pause.phase for pause in pauses]
     assert phases.begun == sorted(phases.begun, key=lambda begun: (begun[0], order.index(begun[1])))
+
+
+def test_a_grid_is_foreseen_with_what_its_own_sampler_takes() -> None:
+    own, quick = (
+        next(pause for pause in pauses_of(experiment(*changes), held_out=False) if pause.phase == SAMPLING)
+        for changes in ((), ("snapshots.sampler=heun", "snapshots.sampler.steps=5"))
+    )
+    # Heun's method takes two evaluations per step but one in the last; an evaluation counts as a third of a step
+    config = experiment()
+    assert config.snapshots is not None
+    assert quick.in_steps == pytest.approx((2 * 5 - 1) * config.snapshots.n / config.batch_size / 3)
+    assert quick.in_steps != pytest.approx(own.in_steps)
 
 
 class _Phases:
