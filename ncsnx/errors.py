@@ -27,4 +27,6 @@ class Stopped(BaseException):
     def __init__(self, message: str, signal_number: int = signal.SIGTERM) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+        self.then: str | None = None
+        """What the same command would do now, where the work that was stopped knows it exactly."""
         self.exit_code = 128 + signal_number

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
@@ -67,7 +67,7 @@ def compare_command(
     run: `sampler=fast` means it in `sample` and `fid`. Where none is usable, nothing is stored, and the exit code is 0
     all the same. An interrupted comparison goes on.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import UsageError

@@ -10,7 +10,7 @@ import typer
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_folder, a_name_or_path, a_path
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.quantities import byte_size, counted
 
@@ -59,10 +59,10 @@ def pack_command(
 ) -> None:
     """Decode every image once, into one file that training reads without decoding.
 
-    An interrupted packing goes on when the command is repeated. The split into training and held-out images is kept in
+    An interrupted packing resumes when the command is repeated. The split into training and held-out images is kept in
     the file.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name the file to write, such as {out / 'images.pack'}")
 
@@ -104,7 +104,7 @@ def check_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Read everything once: a packed file is compared with its checksums, pictures are decoded; exit 1 for damage."""
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.data import Packed
         from ncsnx.data import data_folder
         from ncsnx.data.from_path import Reading
@@ -148,7 +148,7 @@ def show_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Show counts, shapes, labels and channel statistics of a data set, and write a contact sheet."""
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
         from ncsnx.data.from_path import Reading
         from ncsnx.data.summary import contact_sheet, summarize
@@ -194,9 +194,11 @@ def download_command(
 ) -> None:
     """Get the data set of an experiment, where it has a stable address; else say what to get and where to put it.
 
-    An interrupted download goes on when the command is repeated.
+    An interrupted download resumes when the command is repeated.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(
+        "files that are whole are kept, and the same command gets the others", verbose=verbose, quiet=quiet
+    ) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
@@ -224,7 +226,7 @@ def build_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Make an LMDB as LSUN or FFHQ has it from pictures."""
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.stopping import StopRequest
 
         with StopRequest() as stop:

@@ -6,7 +6,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_name_or_path
-from ncsnx.cli.session import session
+from ncsnx.cli.session import ANEW, session
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def diff_command(
     verbose: options.Verbose = False,
 ) -> None:
     """Show what differs between two experiments or runs, and whether it changes the trained weights."""
-    with session(verbose=verbose, goes_on=False) as messages:
+    with session(ANEW, verbose=verbose) as messages:
         from ncsnx.cli.targets import find_target
         from ncsnx.config.comparison import differences, shown
         from ncsnx.console.tables import Column, table

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def doctor_command(
     Nothing is changed without --repair, which deletes no checkpoint. Exit 0 if the run is sound, 1 if it isn't; notes,
     such as files that ncsnx doesn't know, leave it sound.
     """
-    with session(verbose=verbose, quiet=quiet, goes_on=False) as messages:
+    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest

@@ -7,7 +7,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_path
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def export_command(
     has the form of a model repository on the Hugging Face Hub and can be uploaded as it is. The weights are the
     averaged ones (EMA), or the raw ones of a run that averages none.
     """
-    with session(verbose=verbose, quiet=quiet, goes_on=False) as messages:
+    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.runs.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.export import check_target, unfinished

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import BATCHES, session, work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def fid_command(
     an interrupted sweep goes on where it stopped, and a wider range computes only what is new. Afterwards `--ckpt best`
     means the best of the newest sweep with the most images.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.samplers import FAST, with_sampler
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides

@@ -45,7 +45,9 @@ def import_command(
     and every tensor must fit the experiment; a file that doesn't is told what differs and what it fits. No data is
     needed. An interrupted import goes on when the command is repeated.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(
+        "checkpoints that were imported stay, and the same command imports the others", verbose=verbose, quiet=quiet
+    ) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.runs.names import check_run_name, runs_folder
 

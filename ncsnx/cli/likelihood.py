@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.cli.sweeps import Plan
@@ -75,7 +75,7 @@ def likelihood_command(
     A table, a plot, and for each checkpoint the values of every image as CSV are kept in the run's likelihood/ by the
     weights and the protocol. What was interrupted goes on after its last finished batch of images.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder

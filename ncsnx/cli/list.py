@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session
+from ncsnx.cli.session import ANEW, session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def list_command(runs: options.Runs = None, json: options.Json = False, verbose: options.Verbose = False) -> None:
     """List experiments and runs. A broken file is listed with its error."""
-    with session(verbose=verbose, goes_on=False) as messages:
+    with session(ANEW, verbose=verbose) as messages:
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
 

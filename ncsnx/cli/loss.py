@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import BATCHES, session, work_of
 from ncsnx.quantities import number
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ def loss_command(
 ) -> None:
     """Measure the held-out score-matching loss of checkpoints, with fixed noise: table, plot, one loss a noise level.
 
-    Losses are kept in the run's loss/ by the weights and the protocol, so that nothing is measured twice. A low loss
-    is no promise of good images: for those see `ncsnx fid`.
+    Losses are kept in the run's loss/ by the weights and the protocol, so that nothing is measured twice. An
+    interrupted sweep resumes after its last finished batch of images. A low loss is no promise of good images: for
+    those see `ncsnx fid`.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
@@ -119,7 +120,7 @@ def _plan(
         candidates=candidates,
         scores=scores,
         is_done=lambda candidate, scores: scores.row(candidate.step, candidate.weights_sha256) is not None,
-        measure=lambda candidate, advance: sweep.measure(candidate, check_stop=stop.check, advance=advance),
+        measure=lambda candidate, advance: sweep.measure(candidate, scores, check_stop=stop.check, advance=advance),
         columns=[
             Column("step", "right"),
             Column("held-out loss", "right"),
@@ -129,7 +130,7 @@ def _plan(
         units=sweep.units,
         seconds=stop.at_once()(sweep.seconds),
         shorter="fewer passes (--passes 1), fewer checkpoints (a third part of --range), or a GPU (--device cuda)",
-        settle=lambda candidate: None,
+        settle=lambda candidate: sweep.settle(candidate, scores),
         draw=lambda: sweep.draw(scores),
         pictures=PICTURES,
         made=made,

@@ -6,7 +6,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_file_behind_tag
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
@@ -69,7 +69,7 @@ def neighbors_command(
     reproduces training images is nearer, and to single ones of them. The run's neighbors/ gets a grid of samples with
     their neighbours, all distances, their distributions, and the numbers.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.samplers import with_sampler
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides

@@ -11,7 +11,7 @@ from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_folder, a_name_or_path
 from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for, span_of_time
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import OVERLAP
 from ncsnx.quantities import counted
@@ -58,7 +58,7 @@ def new_command(
 
     The file says why each value is what it is, and is yours to change. Nothing is overwritten. Then `ncsnx train NAME`.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         path = _free_place(name, out)
 
         from ncsnx.data import data_folder

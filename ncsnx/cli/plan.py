@@ -8,7 +8,7 @@ import typer
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_name_or_path
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.noise.techniques import OVERLAP
 from ncsnx.quantities import counted
 
@@ -74,7 +74,7 @@ def plan_command(
     Without the data at hand it takes the experiment's σ_1 and says so. For an experiment it lists what differs from the
     experiment's own values.
     """
-    with session(verbose=verbose, quiet=quiet, goes_on=False) as messages:
+    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         import attrs
 
         from ncsnx.config.variants import load_plugins

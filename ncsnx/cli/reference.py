@@ -49,7 +49,9 @@ def reference_command(
     A reference holds mean and covariance of the features of real images. Beside it stands what a perfect model would
     score: the distance of --n real images to the rest. A .npz file needs the arrays mu and sigma.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(
+        "images that are measured are kept, and the same command resumes after them", verbose=verbose, quiet=quiet
+    ) as messages:
         from ncsnx.cache import cache_folder
 
         place = cache_folder(cache)

@@ -8,7 +8,7 @@ import typer
 
 from ncsnx.cli import options, tasks
 from ncsnx.cli.paths import a_folder, a_name_or_path
-from ncsnx.cli.session import session
+from ncsnx.cli.session import BATCHES, session
 from ncsnx.quantities import counted, number
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def sample_command(
     recommends. With --interpolate, sampler.denoise=false gives the published
     behaviour.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         import attrs
 
         from ncsnx.cli.samplers import with_sampler

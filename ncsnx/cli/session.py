@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
+ANEW = "the same command begins anew"
+BATCHES = "finished batches are kept, and the same command resumes after them"
+
+
 @contextmanager
-def session(*, verbose: bool = False, quiet: bool = False, goes_on: bool = True) -> Iterator[Messages]:
+def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]:
     """Gives the command its Messages. An NcsnxError in the block becomes one line and its exit code; --verbose adds the
     traceback. Any other exception is a bug: it is noted in the log and keeps its traceback.
 
-    goes_on: whether the command, repeated after a stop, finds what was done before.
+    then: what is true of the same command after a stop by a signal; said unless the work itself says it more exactly.
     """
     messages = Messages(Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
     try:
@@ -31,8 +35,7 @@ def session(*, verbose: bool = False, quiet: bool = False, goes_on: bool = True)
         with signals_raise():
             yield messages
     except Stopped as stopped:
-        then = "the same command goes on from here" if goes_on else "nothing is left half done"
-        messages.info(f"{stopped}; {then}")
+        messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
         messages.error(str(error))

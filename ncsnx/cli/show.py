@@ -6,7 +6,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.paths import a_name_or_path
-from ncsnx.cli.session import session
+from ncsnx.cli.session import ANEW, session
 
 
 def show_command(
@@ -30,7 +30,7 @@ def show_command(
 
     With FIELD=VALUE it shows what `ncsnx train` would train, such as `ncsnx show digits optimizer=sgd model.width=64`.
     """
-    with session(verbose=verbose, goes_on=False) as messages:
+    with session(ANEW, verbose=verbose) as messages:
         from ncsnx.cli.targets import find_target
         from ncsnx.config.codec import flatten, identifying_paths, identity, to_json, unstructure
         from ncsnx.config.comparison import shown

@@ -46,7 +46,7 @@ def train_command(
     SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or 129; the
     same command goes on from there.
     """
-    with session(verbose=verbose, quiet=quiet) as messages:
+    with session("no step was made: repeat the command to train", verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.runs.names import check_run_name, runs_folder
 
@@ -105,6 +105,7 @@ def _train(
     from ncsnx.console.training import training_view
     from ncsnx.errors import Stopped
     from ncsnx.runs.lock import writer_lock
+    from ncsnx.runs.manifest import checkpoints
     from ncsnx.training.loop import train
     from ncsnx.training.pauses import pauses_of
     from ncsnx.training.recording import TENSORBOARD_HINT, has_tensorboard
@@ -140,7 +141,9 @@ def _train(
                 messages.info(TENSORBOARD_HINT)
             try:
                 train(state, splits, place, runtime, view, stop)
-            except Stopped:
+            except Stopped as stopped:
+                if steps := checkpoints(place):
+                    stopped.then = f"the same command resumes from step {steps[-1]:,}"
                 view.finish("ended")  # by what, the session says
                 raise
             view.finish()

@@ -33,7 +33,7 @@ from ncsnx.data.packed import (
 )
 from ncsnx.data.read_ahead import read_ahead
 from ncsnx.data.splits import Splits
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs import atomic
 from ncsnx.work import Work
@@ -77,11 +77,15 @@ def pack(
         missing = part.missing_chunks(work)
         images = sum(len(header.chunk(number)) for number in missing)
         pieces = [piece for number in missing for piece in _pieces(header, number)]
-        with work.progress("packing", total=images, unit="images") as advance:
-            for piece, read in zip(pieces, read_ahead(partial(_read, splits), pieces, workers), strict=True):
-                work.check_stop()
-                part.write(piece, read)
-                advance(len(piece))
+        try:
+            with work.progress("packing", total=images, unit="images") as advance:
+                for piece, read in zip(pieces, read_ahead(partial(_read, splits), pieces, workers), strict=True):
+                    work.check_stop()
+                    part.write(piece, read)
+                    advance(len(piece))
+        except Stopped as stopped:
+            stopped.then = f"finished chunks are kept in {part.path}, and the same command resumes after them"
+            raise
         if not overwrite:
             _already_there(out, header)  # another file may have got there meanwhile
         part.finish()
@@ -155,7 +159,7 @@ class _Part:
     """The file as long as it isn't complete."""
 
     def __init__(self, out: Path, path: Path, descriptor: int, header: Header) -> None:
-        self._out, self._path, self._descriptor, self._header = out, path, descriptor, header
+        self._out, self.path, self._descriptor, self._header = out, path, descriptor, header
         self._encoded = header.encoded()
         self._layout = Layout.of(header, len(self._encoded))
 
@@ -177,11 +181,11 @@ class _Part:
 
     def _begin(self, overwrite: bool) -> None:
         head = bytes(PREAMBLE_BYTES) + self._encoded
-        with atomic.reporting(self._path, self._layout.end):
+        with atomic.reporting(self.path, self._layout.end):
             if not head.startswith(os.pread(self._descriptor, len(head), 0)):
                 if not overwrite:
                     raise UsageError(
-                        f"{self._path} is the beginning of a packing of other images, or of the same ones read "
+                        f"{self.path} is the beginning of a packing of other images, or of the same ones read "
                         "otherwise; repeat that command to finish it, or remove the file"
                     )
                 os.ftruncate(self._descriptor, 0)
@@ -191,7 +195,7 @@ class _Part:
 
     def _require_space(self) -> None:
         missing = self._layout.end - _BLOCK_BYTES * os.fstat(self._descriptor).st_blocks
-        free = shutil.disk_usage(self._path.parent).free
+        free = shutil.disk_usage(self.path.parent).free
         if missing > free:
             raise NcsnxError(
                 f"can't write {self._out}: it needs {counted(missing, 'byte')} more, and {free:,} are free; free some "
@@ -204,7 +208,7 @@ class _Part:
         checksums = os.pread(self._descriptor, size, self._layout.checksums)
         if not any(checksums):
             return list(range(self._header.chunks))
-        work.info(f"{self._path} is there: what it holds is verified, then gone on with")
+        work.info(f"{self.path} is there: what it holds is verified, then gone on with")
         missing = []
         with work.progress("verifying", total=self._header.chunks, unit="chunks") as advance:
             for number in range(self._header.chunks):
@@ -239,7 +243,7 @@ class _Part:
             os.fsync(self._descriptor)
             self._put(preamble(self._encoded, checksums), 0)
             os.fsync(self._descriptor)
-            self._path.replace(self._out)
+            self.path.replace(self._out)
             atomic.sync_folder(self._out.parent)
 
     def _checksum(self, chunk: int) -> bytes:

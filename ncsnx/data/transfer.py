@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 import attrs
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.quantities import counted
 from ncsnx.runs import atomic, reading
 from ncsnx.work import Work
@@ -145,6 +145,15 @@ def download(
         with _receiving(part) as file:
             _transfer(part, file, work, size)
             _accept(part, known, work)
+    except Stopped as stopped:
+        kept = part.path.stat().st_size if part.path.exists() else 0
+        name = path.name
+        stopped.then = (
+            f"{counted(kept, 'byte')} of {name} are kept, and the same command resumes there"
+            if kept
+            else f"nothing of {name} is kept, and the same command begins anew"
+        )
+        raise
     except _Failure as failure:
         known_size = "" if size is None else f" ({counted(size, 'byte')})"
         going_on = ", which goes on where it stopped" if part.path.exists() else ""

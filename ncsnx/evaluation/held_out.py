@@ -4,6 +4,7 @@ Denoising score matching as in training (`ncsnx.training.loss`), but of all held
 levels so that each counts the same: what training minimises, without the luck of a batch.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.names import step_name
+from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
+from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, ScoreFile, best_row, values
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import DivergedError, never_stop
@@ -138,17 +143,23 @@ class HeldOutSweep:
     def measure(
         self,
         candidate: Candidate,
+        scores: ScoreFile,
         *,
         check_stop: Callable[[], None] = never_stop,
         advance: Callable[[int], None] = lambda count: None,
     ) -> Row:
         """The row of a checkpoint: 'score' is the mean over the levels, 'levels' each level's mean, largest σ first.
 
-        check_stop is asked before each evaluation and ends it by raising; advance is told of images. Raises NcsnxError;
+        An interrupted one resumes after its last finished batch; batches are kept until `settle` is called. check_stop
+        is asked before each evaluation and ends it by raising; advance is told of images. Raises NcsnxError;
         DivergedError where the loss isn't finite.
         """
         model = load_member(self.run, candidate.step, self.runtime)
-        by_level = self._losses(model.network, check_stop, advance)
+        if model.weights_sha256 != candidate.weights_sha256:
+            raise UnsoundError(f"the checkpoint of step {candidate.step:,} has been replaced meanwhile")
+        parts = self._parts(candidate, scores)
+        self._measure_missing(model.network, parts, check_stop, advance)
+        by_level = self._by_level(assembled(parts, self.images)["losses"])
         return {
             "step": candidate.step,
             "weights_sha256": model.weights_sha256,
@@ -156,32 +167,59 @@ class HeldOutSweep:
             "levels": by_level,
         }
 
+    def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
+        """Removes the batches of a checkpoint whose row is kept."""
+        shutil.rmtree(self._parts(candidate, scores), ignore_errors=True)
+
+    def _parts(self, candidate: Candidate, scores: ScoreFile) -> Path:
+        parts = scores.folder / ".parts" / f"{step_name(candidate.step)}-{candidate.weights_sha256[:8]}"
+        refuse_links(parts.parent, parts)
+        return parts
+
     @torch.no_grad()
-    def _losses(
-        self, network: ScoreNetwork, check_stop: Callable[[], None], advance: Callable[[int], None]
-    ) -> list[float | None]:
-        """Each level's mean loss; None where no image was seen at it."""
+    def _measure_missing(
+        self, network: ScoreNetwork, parts: Path, check_stop: Callable[[], None], advance: Callable[[int], None]
+    ) -> None:
+        """Adds the losses (B, passes) of the batches of images that aren't among the parts."""
         held_out, device = self.source.splits().held_out, self.runtime.device
-        levels = self.experiment.schedule.levels
         preprocessing = Preprocessing(self.experiment.data, held_out.value_range, self.experiment.seed)
         stream = Stream(self.seed, Purpose.HELD_OUT_NOISE)
-        sums, counts = torch.zeros(2, levels, dtype=torch.float64)
-        for start in range(0, len(held_out), self.batch_size):
-            indices = torch.arange(start, min(start + self.batch_size, len(held_out)))
+        passes = self.effective_passes
+        missing = missing_indices(
+            parts, self.images, lambda indices, shapes: shapes == {"losses": [len(indices), passes]}
+        )
+        advance(passes * (self.images - len(missing)))
+        for start in range(0, len(missing), self.batch_size):
+            indices = torch.tensor(missing[start : start + self.batch_size])
             positions = indices.to(device)
             x = preprocessing.held_out(held_out.read(indices).pixels.to(device), positions)
-            for number in range(self.effective_passes):
+            losses = []
+            for number in range(passes):
                 check_stop()
-                seen = level_of(positions, number, self.effective_passes, levels)
+                seen = self._levels(positions, number)
                 # step 0 is the noise of the batch that is looked at while training
                 noise = stream.normal(positions, self.experiment.data.shape, step=number + 1)
-                loss = score_matching_loss(network, x, seen, noise, self.experiment.loss.power)
-                sums.index_add_(0, seen.cpu(), loss.cpu().double())
-                counts.index_add_(0, seen.cpu(), torch.ones(len(indices), dtype=torch.float64))
+                losses.append(score_matching_loss(network, x, seen, noise, self.experiment.loss.power).cpu())
                 advance(len(indices))
-        if not bool(torch.isfinite(sums).all()):
-            raise DivergedError("its held-out loss isn't finite")
+            batch = torch.stack(losses, dim=1)
+            if not bool(torch.isfinite(batch).all()):
+                raise DivergedError("its held-out loss isn't finite")
+            write_part(parts, Part(indices, {"losses": batch.float()}))
+
+    def _by_level(self, losses: torch.Tensor) -> list[float | None]:
+        """Each level's mean of the losses, (n, passes) float32; None where no image was seen at it."""
+        sums, counts = torch.zeros(2, self.experiment.schedule.levels, dtype=torch.float64)
+        for start in range(0, self.images, self.batch_size):
+            batch = losses[start : start + self.batch_size].double()
+            positions = torch.arange(start, start + len(batch))
+            for number in range(self.effective_passes):
+                seen = self._levels(positions, number)
+                sums.index_add_(0, seen, batch[:, number])
+                counts.index_add_(0, seen, torch.ones(len(batch), dtype=torch.float64))
         return [total / count if count else None for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
+
+    def _levels(self, positions: torch.Tensor, number: int) -> torch.Tensor:
+        return level_of(positions, number, self.effective_passes, self.experiment.schedule.levels)
 
 
 def level_of(positions: torch.Tensor, number: int, passes: int, levels: int) -> torch.Tensor:

@@ -74,15 +74,15 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
-        """Pictures in order, (b, C, H, W) uint8: at most `size` neighbours of one height and width at a time.
+    def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
+        """Pictures from `start` on in order, (b, C, H, W) uint8: at most `size` neighbours of one height and width.
 
         C is 1 where all are grey, else 3. Raises NcsnxError that names every picture that can't be read, once all have
         been looked at.
         """
         grey, broken = self._look(check_stop)
         held: list[Tensor] = []
-        for name in self.files.names:
+        for name in self.files.names[start:]:
             check_stop()
             try:
                 pixels = self._pixels(name, "L" if grey else "RGB")
@@ -100,7 +100,8 @@ class ImageFolder:
             raise NcsnxError(
                 f"{self.files.root}: {len(broken):,} of the images can't be used; mend or remove them: {listed}"
             )
-        yield torch.stack(held)
+        if held:
+            yield torch.stack(held)
 
     def _look(self, check_stop: Callable[[], None]) -> tuple[bool, dict[str, str]]:
         """Whether all pictures are grey, and what is wrong with those that can't even be opened."""

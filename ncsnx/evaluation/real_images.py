@@ -34,8 +34,11 @@ class RealImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
-        """The images in order, (b, C, H, W) uint8 with b ≤ size. check_stop: asked before each is read."""
+    def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
+        """The images from `start` on in order, (b, C, H, W) uint8 with b ≤ size.
+
+        check_stop: asked before each is read.
+        """
 
 
 @attrs.frozen
@@ -64,11 +67,11 @@ class SplitImages:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
-        """The images in the order of the split."""
-        for start in range(0, len(self), size):
+    def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
+        """The images from `start` on, in the order of the split."""
+        for first in range(start, len(self), size):
             check_stop()
-            yield self.at(torch.arange(start, min(start + size, len(self)))).pixels
+            yield self.at(torch.arange(first, min(first + size, len(self)))).pixels
 
     def at(self, indices: Tensor) -> Images:
         """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from ncsnx.cache import making
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.features import FeatureNetwork
+from ncsnx.evaluation.gathering import Gathering
 from ncsnx.evaluation.image_folder import ImageFolder
-from ncsnx.evaluation.moments import Moments
 from ncsnx.evaluation.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
 from ncsnx.evaluation.real_images import RealImages, Split, SplitImages, default_split
 from ncsnx.evaluation.reference_cache import (
@@ -110,7 +110,8 @@ def open_reference(
         return _read(folder, images)
     except (FileNotFoundError, DamagedReferenceError):
         pass  # another process may be making it, or mending it
-    with making(cache / FOLDER / f".{folder.name}", f"the reference of {images.title}", work):
+    unfinished = cache / FOLDER / f".{folder.name}"
+    with making(unfinished, f"the reference of {images.title}", work):
         try:
             return _read(folder, images)
         except FileNotFoundError:
@@ -118,9 +119,11 @@ def open_reference(
         except DamagedReferenceError as error:
             work.warning(f"{error}; the reference is built again")
         _clear(folder)
-        statistics = _measure(images, features, work, batch_size)
+        gathering = Gathering(unfinished, features.dimensions)
+        statistics = _measure(images, features, work, batch_size, gathering)
         facts = {"name": _name(images, statistics.count), **images.facts}
         write_reference(folder, {**facts, "features": {"name": features.name, **features.facts}}, statistics)
+        gathering.discard()
         return _read(folder, images)
 
 
@@ -205,7 +208,9 @@ def _clear(folder: Path) -> None:
                 left.unlink(missing_ok=True)
 
 
-def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_size: int) -> Statistics:
+def _measure(
+    images: RealImages, features: FeatureNetwork, work: Work, batch_size: int, gathering: Gathering
+) -> Statistics:
     """The statistics, in one pass; only the sample is ever held as features."""
     count = len(images)
     if count < 2:
@@ -214,35 +219,39 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_siz
     # added up in two parts, as in earlier versions: the bits of the sums, and with them the sha256 of the statistics in
     # protocols of sweeps, depend on the order
     in_first = _marked(stream.permutation(count, _PARTS)[: count // 2], count)
-    first, second = Moments.empty(features.dimensions), Moments.empty(features.dimensions)
     chosen = _marked(stream.permutation(count, _CHOICE)[:SAMPLE], count)
-    sample: list[Tensor] = []
-    done = 0
-    with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
-        for batch in _fitting(images.batches(batch_size, work.check_stop), images, features):
-            seen = features(batch).features
-            these = slice(done, done + len(seen))
-            first.add(seen[in_first[these]])
-            second.add(seen[~in_first[these]])
-            sample.append(seen[chosen[these]])
-            done += len(seen)
-            advance(len(seen))
-    work.check_stop()
+    with gathering.kept() as gathered:
+        if gathered.done:
+            work.info(f"{images.title}: {gathered.done:,} of {counted(count, 'image')} already measured")
+        with work.progress(f"reference: {images.title}", total=count - gathered.done, unit="images") as advance:
+            batches = images.batches(batch_size, work.check_stop, gathered.done)
+            for batch in _fitting(batches, images, features, gathered.shape):
+                seen = features(batch).features
+                these = slice(gathered.done, gathered.done + len(seen))
+                gathered.add(seen, in_first[these], chosen[these], tuple(batch.shape[1:]))
+                gathering.keep_at_times()
+                advance(len(seen))
+        work.check_stop()
+    first, second = gathered.parts
     whole = first.merged(second)
-    return Statistics(count, whole.mean, whole.covariance, torch.cat(sample))
+    return Statistics(count, whole.mean, whole.covariance, gathered.sample)
 
 
-def _fitting(batches: Iterator[Tensor], images: RealImages, features: FeatureNetwork) -> Iterator[Tensor]:
-    """The batches, as long as they have one shape where features are of images as they are. Raises NcsnxError."""
-    shape: torch.Size | None = None
+def _fitting(
+    batches: Iterator[Tensor], images: RealImages, features: FeatureNetwork, shape: tuple[int, ...]
+) -> Iterator[Tensor]:
+    """The batches, as long as they have one shape where features are of images as they are. Raises NcsnxError.
+
+    shape: of the images before; empty where there are none.
+    """
     for batch in batches:
-        if shape is not None and batch.shape[1:] != shape and features.facts.get("images") == AS_THEY_ARE:
+        if shape and batch.shape[1:] != shape and features.facts.get("images") == AS_THEY_ARE:
             (_, *first), (_, *other) = shape, batch.shape[1:]
             raise NcsnxError(
                 f"{images.title}: expected images of one size, since the features ({features.name}) take them as they "
                 f"are; found {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × width); resize them"
             )
-        shape = batch.shape[1:]
+        shape = tuple(batch.shape[1:])
         yield batch
 
 

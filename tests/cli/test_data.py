@@ -167,7 +167,8 @@ def test_a_stop_signal_keeps_what_is_packed(place: Path) -> None:
         process.terminate()
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signal.SIGTERM, "")
-    assert err.splitlines()[-1] == "stopped by SIGTERM; the same command goes on from here"
+    then = "finished chunks are kept in p.pack.part, and the same command resumes after them"
+    assert err.splitlines()[-1] == f"stopped by SIGTERM; {then}"
     again = run(*words)
     assert again.code == 0
     packed = re.search(r"packing: (\d+) images", again.err)

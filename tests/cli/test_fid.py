@@ -260,7 +260,7 @@ def test_a_sweep_that_is_asked_to_stop_keeps_what_it_has(trained: Path, tmp_path
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "stopped by SIGTERM; the same command goes on from here" in err
+    assert "stopped by SIGTERM; finished batches are kept, and the same command resumes after them" in err
     assert has_parts(folder, "*")
 
 

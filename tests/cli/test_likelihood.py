@@ -162,7 +162,7 @@ def test_a_sweep_that_is_asked_to_stop_goes_on_after_its_last_batch(
     monkeypatch.setattr("ncsnx.evaluation.likelihood_sweep.write_part", write_and_be_asked_to_stop)
     result = likelihood(folder, "--ckpt", "8")
     assert result.code == 143
-    assert "stopped by SIGTERM; the same command goes on from here" in result.err
+    assert "stopped by SIGTERM; finished batches are kept, and the same command resumes after them" in result.err
     assert has_parts(folder, "step-00000008*")
     assert rows(folder, "--ckpt", "8") == rows(measured, "--ckpt", "8")
     assert written == [[0, 1], [2, 3], [4, 5]]

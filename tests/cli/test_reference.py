@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ncsnx.runs.folder import Run
 from tests.cli.command import run, run_process
 from tests.config.examples import minimal
-from tests.training.tiny import CPU, damage, files, start, wait_until
+from tests.training.tiny import CPU, damage, files, start
 
 FEATURES = ("--features", "torchscript:net.pt", "--cache", "cache", *CPU)
 AS_THEY_ARE = "features.image_size=none"
@@ -181,17 +181,30 @@ def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complai
     assert complaint in line
 
 
-def test_a_stop_signal_ends_a_build_in_good_order(place: Path) -> None:
+def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Path) -> None:
     folder = pictures(place / "pics")
     for number in range(6_000):
-        (folder / f"{number:04d}x.png").hardlink_to(folder / "0.png")
-    process = start("reference", "./pics", "--features", "torchscript:net.pt", "--cache", "cache", *CPU, folder=place)
-    wait_until(lambda: any((place / "cache").glob("references/.*/.lock")), process)
+        (folder / f"{number:04d}x.png").hardlink_to(folder / f"{number % 5}.png")
+    words = ("reference", "./pics", "--features", "torchscript:net.pt", "--cache", "cache", *CPU)
+    process = start(*words, folder=place)
+    assert process.stderr is not None
+    # a line of progress: the first batches are done
+    lines = iter(process.stderr.readline, "")
+    assert next(line for line in lines if re.match(r"reference: folder .* [1-9]\d*/6005 images", line))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signal.SIGTERM, "")
-    assert "stopped by SIGTERM; the same command goes on from here" in err
-    assert files(place / "cache") == {}
+    told = re.search(r"stopped by SIGTERM; ([\d,]+) images measured, and the same command resumes after them", err)
+    assert told is not None
+    (kept,) = files(place / "cache")
+    assert kept.endswith("/gathered")
+    again = run(*words)
+    assert again.code == 0
+    assert f": {told[1]} of 6,005 images already measured" in again.err
+    whole = run(*words[: -len(CPU) - 1], "whole", *CPU)
+    assert whole.code == 0
+    assert "already measured" not in whole.err
+    assert files(place / "cache") == files(place / "whole")
 
 
 def test_the_list_imports_no_torch(place: Path) -> None:

@@ -178,6 +178,13 @@ def test_a_signal_while_a_file_is_executed_ends_the_search_and_isnt_the_file_s_e
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def test_ctrl_c_where_nobody_handles_it_ends_the_search_too(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    with pytest.raises(KeyboardInterrupt):
+        discover()
+
+
 IN_A_BLOCK = {
     "that catches everything": "try:\n  {kill}\nexcept BaseException:\n  pass\n",
     "that raises its own": "try:\n  {kill}\nexcept BaseException:\n  raise ValueError('interrupted')\n",

@@ -140,14 +140,25 @@ def test_a_file_that_is_there_is_checked_and_taken_without_a_request(tmp_path: P
 def test_a_stopped_download_goes_on_where_it_was(tmp_path: Path, marks: dict[str, str | None]) -> None:
     shown = Shown()
     with serving(server(**marks)) as served:
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped) as stop:
             get(served, tmp_path, stops_after(2))
         have = (tmp_path / f"{NAME}.part").stat().st_size
         assert 0 < have < len(CONTENT)
+        assert stop.value.then == f"{have:,} bytes of {NAME} are kept, and the same command resumes there"
         assert get(served, tmp_path, Work(progress=shown)) == CONTENT
         assert served.ranges == [None, f"bytes={have}-"]
     assert left(tmp_path) == {NAME}
     assert shown.jobs == [(f"downloading {NAME}", 4, "MiB", 3)]
+
+
+def test_without_a_mark_of_the_server_s_a_stopped_download_begins_anew_and_says_so(tmp_path: Path) -> None:
+    with serving(server(etag=None, modified=None)) as served:
+        with pytest.raises(Stopped) as stop:
+            get(served, tmp_path, stops_after(2))
+        assert stop.value.then == f"nothing of {NAME} is kept, and the same command begins anew"
+        assert left(tmp_path) == set()
+        assert get(served, tmp_path) == CONTENT
+        assert served.ranges == [None, None]
 
 
 def test_a_connection_that_breaks_off_is_asked_for_the_rest(tmp_path: Path) -> None:

@@ -24,9 +24,11 @@ from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.evaluation.features import Extracted
 from ncsnx.evaluation.frechet import frechet_distance
+from ncsnx.evaluation.moments import Moments
 from ncsnx.evaluation.real_images import default_split
 from ncsnx.evaluation.reference import SAMPLE, Reference, list_references, open_reference
 from ncsnx.evaluation.source import DataSource
+from ncsnx.evaluation.torchscript import AS_THEY_ARE
 from ncsnx.runs import atomic
 from ncsnx.work import Advance, Work
 from tests.data.miniature import write_cifar10
@@ -307,22 +309,131 @@ def test_progress_counts_images(tmp_path: Path) -> None:
     assert heard.done == 299
 
 
-@pytest.mark.parametrize("polls", [1, 3, 6])
-def test_a_stop_leaves_nothing_half(tmp_path: Path, polls: int) -> None:
-    asked = 0
+def stopping_at(poll: int) -> Callable[[], None]:
+    """Stops work when it asks for the n-th time."""
+    polls = iter(range(1, 1_000))
 
     def check_stop() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == polls:
+        if next(polls) == poll:
             raise Stopped("stopped by SIGTERM")
 
+    return check_stop
+
+
+def stopped(cache: Path, poll: int, wanted: str = "held-out", network: Means | None = None) -> str | None:
+    """What a build of the digits' reference, in batches of 64, says when it is stopped at a poll."""
+    work = Heard().work(stopping_at(poll))
+    with pytest.raises(Stopped) as stop:
+        open_reference(wanted, digits(cache.parent), network or Means(), cache, work)
+    return stop.value.then
+
+
+@pytest.mark.parametrize(("poll", "measured"), [(1, 0), (3, 128), (6, 299)])
+def test_a_build_that_was_stopped_resumes_and_ends_with_the_same_bytes(
+    tmp_path: Path, poll: int, measured: int
+) -> None:
     cache = tmp_path / "cache"
-    with pytest.raises(Stopped):
-        open_reference("held-out", digits(tmp_path), Means(), cache, Heard().work(check_stop))
-    assert files(cache) == {}
+    then = stopped(cache, poll)
     assert list_references(cache) == []
-    assert opened(tmp_path, "held-out").count == 299
+    assert [Path(name).name for name in files(cache)] == (["gathered"] if measured else [])
+    assert then == (f"{measured} images measured, and the same command resumes after them" if measured else None)
+    heard, network = Heard(), Means()
+    open_reference("held-out", digits(tmp_path), network, cache, heard.work())
+    assert sum(map(len, network.seen)) == 299 - measured
+    assert heard.info == [f"digits, held-out images: {measured} of 299 images already measured"] * bool(measured)
+    opened(tmp_path / "straight", "held-out")
+    assert files(cache) == files(tmp_path / "straight" / "cache")
+
+
+def test_a_build_may_be_stopped_again_and_again(tmp_path: Path) -> None:
+    for _ in range(4):
+        stopped(tmp_path / "cache", 2)
+    network = Means()
+    opened(tmp_path, "held-out", network)
+    assert sum(map(len, network.seen)) == 299 - 4 * 64
+    opened(tmp_path / "straight", "held-out")
+    assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
+
+
+def test_a_damaged_beginning_is_not_resumed(tmp_path: Path) -> None:
+    stopped(tmp_path / "cache", 3)
+    ((name, _),) = files(tmp_path / "cache").items()
+    damage(tmp_path / "cache" / name)
+    network = Means()
+    opened(tmp_path, "held-out", network)
+    assert sum(map(len, network.seen)) == 299
+    opened(tmp_path / "straight", "held-out")
+    assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
+
+
+def test_other_images_and_other_features_begin_anew(tmp_path: Path) -> None:
+    stopped(tmp_path / "cache", 3)
+    for wanted, network, count in (("train", Means(), 1498), ("held-out", Means(name="others", other=1), 299)):
+        opened(tmp_path, wanted, network)
+        assert sum(map(len, network.seen)) == count
+
+
+def test_a_folder_resumes_at_a_change_of_size_too(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "pics", [6, 6, 6, 8, 8, 8, 8, 5])
+    for poll in (8 + 4, 8 + 5):  # the first 8 look which pictures are grey; the first three are measured then
+        work = Heard().work(stopping_at(8 + poll))  # and 8 more are for the fingerprint
+        with pytest.raises(Stopped):
+            open_reference(str(folder), None, Means(), tmp_path / "cache", work, batch_size=3)
+    assert files(tmp_path / "cache") != {}
+    for cache in ("cache", "straight"):
+        open_reference(str(folder), None, Means(), tmp_path / cache, Work(), batch_size=3)
+    assert files(tmp_path / "cache") == files(tmp_path / "straight")
+
+
+def test_features_as_they_are_refuse_another_size_also_after_a_stop(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "pics", [6, 6, 6, 8, 8])
+    network = Means(images=AS_THEY_ARE)
+    with pytest.raises(Stopped):
+        open_reference(
+            str(folder), None, network, tmp_path / "cache", Heard().work(stopping_at(5 + 5 + 4)), batch_size=2
+        )
+    assert files(tmp_path / "cache") != {}
+    with pytest.raises(NcsnxError, match=r"found 6×6 and 8×8 pixels"):
+        open_reference(str(folder), None, network, tmp_path / "cache", Work(), batch_size=2)
+    assert files(tmp_path / "cache") == {}, "nothing can come of it"
+
+
+def test_a_signal_in_the_midst_of_adding_keeps_no_half_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, calls = Moments.add, iter(range(100))
+
+    def add_and_be_stopped(self: Moments, features: Tensor) -> None:
+        if next(calls) == 5:  # the second of the third batch
+            raise Stopped("stopped by SIGTERM")
+        add(self, features)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Moments, "add", add_and_be_stopped)
+        with pytest.raises(Stopped):
+            opened(tmp_path, "held-out")
+    assert files(tmp_path / "cache") == {}
+    opened(tmp_path, "held-out")
+    opened(tmp_path / "straight", "held-out")
+    assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
+
+
+def test_a_build_that_is_killed_loses_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Mortal(Means):
+        def __call__(self, images: Tensor) -> Extracted:
+            if len(self.seen) == 3:
+                raise Killed
+            return super().__call__(images)
+
+    monkeypatch.setattr("ncsnx.evaluation.gathering._EVERY_S", 0.0)
+    with pytest.raises(Killed):
+        opened(tmp_path, "held-out", Mortal())
+    network = Means()
+    opened(tmp_path, "held-out", network)
+    assert sum(map(len, network.seen)) == 299 - 3 * 64
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
