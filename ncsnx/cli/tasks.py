@@ -73,7 +73,7 @@ Measure = Annotated[
         parser=a_path,
         help='Fourier measurements: kspace and mask, in the order and scale of numpy.fft.fft2(image, norm="ortho"), of '
         "images in the data's own values: arrays from low to high, a packed set as it was packed, all others from 0 to "
-        "1; an array range in the file (black, white) says otherwise.",
+        "1; an array range in the file (black, white) says otherwise. Any other array is refused.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -2,15 +2,14 @@
 
 N×C×H×W, N×H×W×C or, for one channel, N×H×W, told apart by the declared number of channels and size. Values keep their
 type as far as torch calculates with it: 8-bit and signed integers stay, uint16 becomes int32, uint32 int64, and
-floating-point numbers float32. `.npy` and safetensors are mapped into memory and read image by image; a `.npz` is
-unpacked whole, in every process that reads it. Nothing is unpickled: arrays of Python objects are refused.
+floating-point numbers float32. All but compressed `.npz` are mapped into memory and read image by image; those are
+unpacked whole, in every process that reads them. Nothing is unpickled: arrays of Python objects are refused.
 """
 
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,9 @@ from ncsnx.config.data import Arrays
 from ncsnx.data import findings, fingerprint
 from ncsnx.data.dataset import NO_LABEL, Images
 from ncsnx.data.hashed_split import held_out_by_hash
+from ncsnx.data.holding import SHARE, available_memory
 from ncsnx.data.mapped import require_whole
+from ncsnx.data.numpy_files import MAGIC, ZIP_MAGIC, NumpyFile, listed
 from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
@@ -35,10 +36,11 @@ from ncsnx.work import Work
 LABELS = "labels"
 """Name of the array that holds the labels, in files of several arrays."""
 Layout = Literal["N×C×H×W", "N×H×W×C", "N×H×W"]
-Kind = Literal[".npy", ".npz", "safetensors"]
+Kind = Literal["numpy", "safetensors"]
 
 _FOLDER = "ranges"
 _BLOCK_VALUES = 2**22  # values that are looked at in one go
+_BYTES_PER_IMAGE = 256  # that its label, its place and the choice of its split take
 _USED_SHARE = 0.02  # of the declared range; values that need less of it were probably declared wrongly
 _STORED = {
     torch.bool: torch.uint8,
@@ -55,6 +57,7 @@ _STORED = {
     torch.float64: torch.float32,
 }
 """Type in the file → type that the reader gives: one that torch calculates with on every device."""
+_NAMES = frozenset(str(dtype).removeprefix("torch.") for dtype in _STORED)
 
 
 @attrs.define(eq=False, slots=False)
@@ -66,12 +69,17 @@ class StoredArray:
     name: str | None
     _values: Any = attrs.field(default=None, init=False)
     _size: int = attrs.field(default=0, init=False)
-    """Of the file, in bytes, when it was opened."""
+    """Bytes of the file when it was mapped; 0 where it is in memory."""
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
-        """All axes, that of the images first."""
-        return tuple(self._opened.shape if self.kind != "safetensors" else self._opened.get_shape())
+        """All axes, that of the images first. Raises NcsnxError for a type that isn't read."""
+        if self.kind == "safetensors":
+            return tuple(self._opened.get_shape())
+        header = NumpyFile.open(self.path).header(self.name)
+        if header.dtype.name not in _NAMES:
+            raise NcsnxError(_unknown_type(self.title, str(header.dtype)))
+        return header.shape
 
     def rows(self, indices: list[int]) -> Tensor:
         """(n, …): entries of the first axis, in a type of `_STORED`. Raises NcsnxError for types that aren't there."""
@@ -79,12 +87,12 @@ class StoredArray:
             return self._as_stored(
                 torch.cat([self._opened[index : index + 1] for index in indices] or [self._opened[:0]])
             )
-        return self._from_numpy(self._opened[indices])
+        return self._as_stored(_native(self._opened[indices]))
 
     def block(self, start: int, stop: int) -> Tensor:
         """(stop − start, …): neighbours; else as `rows`."""
         values = self._opened[start:stop]
-        return self._as_stored(values) if self.kind == "safetensors" else self._from_numpy(values)
+        return self._as_stored(values if self.kind == "safetensors" else _native(values))
 
     @property
     def title(self) -> str:
@@ -95,17 +103,11 @@ class StoredArray:
     def _opened(self) -> Any:
         if self._values is None:
             with reading(self.path):
-                self._values, self._size = _values(self.path, self.kind, self.name), self.path.stat().st_size
-        if self.kind != ".npz":  # that is in memory, the others are mapped
-            require_whole(self.path, self._size)
+                self._values = _values(self.path, self.kind, self.name)
+                is_mapped = self.kind == "safetensors" or isinstance(self._values, np.memmap)
+                self._size = self.path.stat().st_size if is_mapped else 0
+        require_whole(self.path, self._size)
         return self._values
-
-    def _from_numpy(self, values: "np.ndarray[Any, Any]") -> Tensor:
-        try:
-            # torch knows native byte order only, and may not write to what is mapped for reading
-            return self._as_stored(torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("="))))
-        except TypeError as error:
-            raise NcsnxError(_unknown_type(self.title, str(values.dtype))) from error
 
     def _as_stored(self, values: Tensor) -> Tensor:
         if values.dtype not in _STORED:
@@ -182,7 +184,19 @@ def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[s
     array = StoredArray(path, kind, _chosen(path, names, name))
     if len(array.shape) == 0 or array.shape[0] == 0:
         raise NcsnxError(f"{array.title}: expected images, found {_product(array.shape) or 'a single number'}")
+    _require_memory(array)
     return array, names
+
+
+def _require_memory(array: StoredArray) -> None:
+    """Raises NcsnxError where one image, or what is noted of each, doesn't fit: a header may declare anything."""
+    most = available_memory() // SHARE
+    count, values = array.shape[0], math.prod(array.shape[1:])
+    if max(count * _BYTES_PER_IMAGE, values * torch.float64.itemsize) > most:
+        raise NcsnxError(
+            f"{array.title}: declares {counted(count, 'image')} of {counted(values, 'value')}; memory here is enough "
+            f"for {counted(most // _BYTES_PER_IMAGE, 'image')} of {counted(most // torch.float64.itemsize, 'value')}"
+        )
 
 
 def mark_of(array: StoredArray) -> str:
@@ -199,20 +213,15 @@ def reading(path: Path) -> Iterator[None]:
         raise NcsnxError(f"{path}: can't be read: {error.strerror or error}") from error
     except MemoryError as error:
         raise NcsnxError(f"{path}: doesn't fit in memory; save it as .npy, which is read image by image") from error
-    except (ValueError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        if "pickle" in reason or "Python objects" in reason:
-            raise NcsnxError(f"{path}: holds Python objects, which are never unpickled; save it as numbers") from error
-        raise NcsnxError(f"{path}: can't be read as images: {reason}") from error
+    except (SafetensorError, RuntimeError) as error:  # torch's, where memory has no room for the file
+        raise NcsnxError(f"{path}: can't be read as images: {' '.join(str(error).split())}") from error
 
 
 def _kind(path: Path) -> Kind:
     with opened(path, follows_links=True) as file:
         begin = file.read(9)
-    if begin.startswith(b"\x93NUMPY"):
-        return ".npy"
-    if begin.startswith(b"PK"):
-        return ".npz"
+    if begin.startswith((MAGIC, ZIP_MAGIC)):
+        return "numpy"
     if path.suffix.lower() == ".safetensors" or begin[8:] == b"{":
         return "safetensors"
     raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found none of them")
@@ -220,40 +229,35 @@ def _kind(path: Path) -> Kind:
 
 def _names(path: Path, kind: Kind) -> list[str]:
     """The arrays in a file; none for a `.npy`, whose one array has no name."""
-    if kind == ".npz":
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return list(arrays.files)
-    if kind == "safetensors":
-        with safe_open(path, framework="pt") as arrays:
-            return list(arrays.keys())
-    return []
+    if kind == "numpy":
+        return list(NumpyFile.open(path).names or ())
+    with safe_open(path, framework="pt") as arrays:
+        return list(arrays.keys())
 
 
 def _values(path: Path, kind: Kind, name: str | None) -> Any:
-    if kind == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    if kind == ".npz":
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            values = arrays[name]
-        if not isinstance(values, np.ndarray):
-            raise ValueError(f"{name} isn't an array")
-        return values
+    if kind == "numpy":
+        return NumpyFile.open(path).mapped(name)
     with safe_open(path, framework="pt") as arrays:
         return arrays.get_slice(name)
+
+
+def _native(values: "np.ndarray[Any, Any]") -> Tensor:
+    # torch knows native byte order only, and may not write to what is mapped for reading
+    return torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))
 
 
 def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
     if wanted is not None:
         if wanted not in names:
-            raise NcsnxError(
-                f"{path}: expected an array {wanted} (data.array), found {', '.join(names) or 'one without a name'}"
-            )
+            found = listed(names) if names else "one without a name"
+            raise NcsnxError(f"{path}: expected an array {wanted} (data.array), found {found}")
         return wanted
     images = [name for name in names if name != LABELS]
     if names and len(images) != 1:
         raise NcsnxError(
-            f"{path}: expected one array of images, found {', '.join(images) or 'none'}; choose with data.array=NAME, "
-            "or --array NAME"
+            f"{path}: expected one array of images, found {listed(images)}; choose with data.array=NAME, or --array "
+            "NAME"
         )
     return images[0] if images else None
 
@@ -303,8 +307,9 @@ def square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 
 def _labels(array: StoredArray, count: int) -> Tensor:
-    labels = array.block(0, array.shape[0]) if array.shape else torch.empty(0)
-    if labels.is_floating_point() or tuple(labels.shape) != (count,):
+    fits = array.shape == (count,)
+    labels = array.block(0, count if fits else 0) if array.shape else torch.empty(0)
+    if labels.is_floating_point() or not fits:
         raise NcsnxError(
             f"{array.title}: expected one whole number for each of the {counted(count, 'image')}, found "
             f"{_product(array.shape)} {str(labels.dtype).removeprefix('torch.')}"

@@ -1,6 +1,7 @@
 """Holding in memory: images are decoded when they are first read and kept, on the device where it has room."""
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def _unheld(source: Dataset) -> Dataset:
 
 def available_memory() -> int:
     """Bytes that this process may still take without anything being swapped out, as far as the system says."""
-    return max(0, min([_left_on_machine(), *_left_in_groups()]))
+    return max(0, min([_left_on_machine(), *_left_in_groups(), *_left_of_addresses()]))
 
 
 def _left_on_machine() -> int:
@@ -123,6 +124,17 @@ def _left_in_groups(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/pr
     for folder in (groups / group, *(groups / group).parents):
         if folder.is_relative_to(groups) and (limit := _limit(folder)) is not None:
             yield limit
+
+
+def _left_of_addresses() -> Iterator[int]:
+    """What is left of the limit that `ulimit -v` has set."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        try:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+        except OSError:
+            return
+        yield limit - pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _limit(folder: Path) -> int | None:

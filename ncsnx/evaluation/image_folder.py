@@ -24,6 +24,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.work import UNSEEN, Work
 
 _GREY_MODES = ("1", "L")
+_BATCH_BYTES = 2**28  # of pixels at once: a file of a hundred kilobytes may be a picture of 250 MB
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -75,7 +76,8 @@ class ImageFolder:
         return len(self.files)
 
     def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
-        """Pictures from `start` on in order, (b, C, H, W) uint8: at most `size` neighbours of one height and width.
+        """Pictures from `start` on in order, (b, C, H, W) uint8: at most `size` neighbours of one height and width,
+        fewer where they are large.
 
         C is 1 where all are grey, else 3. Raises NcsnxError that names every picture that can't be read, once all have
         been looked at.
@@ -91,7 +93,8 @@ class ImageFolder:
                 continue
             if broken:
                 continue  # nothing can come of this any more, but all that is wrong is to be named
-            if held and (len(held) == size or held[0].shape != pixels.shape):
+            most = min(size, _BATCH_BYTES // pixels.nbytes)
+            if held and (len(held) >= most or held[0].shape != pixels.shape):
                 yield torch.stack(held)
                 held = []
             held.append(pixels)

@@ -3,10 +3,6 @@
 Nothing in such a file is ever executed: arrays of objects, which are pickles, are refused.
 """
 
-import hashlib
-import io
-import warnings
-import zipfile
 from pathlib import Path
 
 import attrs
@@ -14,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ncsnx.data.numpy_files import ExpectedArray, read_arrays, sha256_of
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import number
 
 SUFFIX = ".npz"
+OTHERS = ("mu_s", "sigma_s", "arr_0")
+"""What the reference batches of ADM (Dhariwal & Nichol 2021) hold beside the two: spatial statistics, and images."""
 ROUNDING = 1e-5
 """What passes for rounding, since some files are float32: of |Σ − Σᵀ|, relative to the largest entry of Σ; of a
 negative eigenvalue, relative to the largest, which rounding moves by at most 2⁻²⁴ √D, 3e-6 for 2,048 features."""
@@ -37,46 +36,17 @@ def read_statistics(path: Path, dimensions: int, features: str) -> StatisticsFil
 
     Raises NcsnxError for a file that can't be read, isn't such a file, or doesn't fit the features.
     """
-    content = _content(path)
-    mean, covariance = _array(path, content, "mu"), _array(path, content, "sigma")
-    _check(path, mean, covariance, dimensions, features)
+    advice = f"; choose the features that it was made with by --features, here {features}"
+    shapes: dict[str, tuple[int | str, ...]] = {"mu": (dimensions,), "sigma": (dimensions, dimensions)}
+    expected = {name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice) for name, shape in shapes.items()}
+    arrays = read_arrays(path, expected, "save it with numpy.savez(FILE, mu=…, sigma=…)", ignored=OTHERS)
+    mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in shapes)
+    _check(path, mean, covariance)
     symmetric = (covariance + covariance.T) / 2
-    return StatisticsFile(mean, symmetric, hashlib.sha256(content).hexdigest())
+    return StatisticsFile(mean, symmetric, sha256_of(path))
 
 
-def _content(path: Path) -> bytes:
-    if not path.is_file():
-        raise NcsnxError(f"{path}: expected a file with mu and sigma, found {'a folder' if path.is_dir() else 'none'}")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise NcsnxError(f"{path}: can't be read: {error.strerror}") from error
-
-
-def _array(path: Path, content: bytes, name: str) -> Tensor:
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise NcsnxError(f"{path}: expected a .npz file with mu and sigma, found something else")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files that Python 2 wrote, which are read all the same
-            with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
-                values = loaded.get(name)
-    except Exception as error:  # a damaged file makes zipfile and NumPy raise almost anything
-        raise NcsnxError(f"{path}: expected a plain array {name}, but: {error}") from error
-    if not isinstance(values, np.ndarray):
-        raise NcsnxError(f"{path}: expected the arrays mu and sigma, found no {name}")
-    if values.dtype.kind not in "fiu":
-        raise NcsnxError(f"{path}: expected real numbers in {name}, found {values.dtype}")
-    return torch.from_numpy(values.astype(np.float64))
-
-
-def _check(path: Path, mean: Tensor, covariance: Tensor, dimensions: int, features: str) -> None:
-    found = tuple(mean.shape), tuple(covariance.shape)
-    if found != ((dimensions,), (dimensions, dimensions)):
-        raise NcsnxError(
-            f"{path}: expected mu ({dimensions},) and sigma ({dimensions}, {dimensions}) for the features "
-            f"({features}), found {found[0]} and {found[1]}; choose the features that it was made with by --features"
-        )
+def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise NcsnxError(f"{path}: expected finite numbers, found nan or infinity")
     asymmetry = float((covariance - covariance.T).abs().max())

@@ -1,9 +1,6 @@
 """Measured frequencies in a .npz, as of magnetic resonance."""
 
-import io
 import math
-import zipfile
-import zlib
 from functools import cache
 from pathlib import Path
 
@@ -13,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ncsnx.data.numpy_files import COMPLEX, REAL, ExpectedArray, NumpyFile, read_arrays
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.reading import NUMPY_MAGIC, ValueRange, read_file
+from ncsnx.inverse.reading import ValueRange
 from ncsnx.quantities import number
 from ncsnx.runs.process import in_utf8
 
 _SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
+_RANGE = ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)
+_COPIES = 8  # of kspace, that reading it takes: in double precision, masked, and as coefficients
 
 
 @attrs.frozen(eq=False)
@@ -40,62 +40,45 @@ def read_frequencies(path: Path, shape: tuple[int, int, int], values: ValueRange
     holds outside of the mask is ignored. mask is (H, W), 1 where kspace was measured. shape: (C, H, W) of the images.
     Raises NcsnxError for anything else, and for values that no image between black and white is near to.
     """
-    name = in_utf8(path)
-    arrays = _arrays(path, name)
-    if missing := {"kspace", "mask"} - set(arrays):
-        raise NcsnxError(
-            f"{name}: expected the arrays kspace and mask, found {', '.join(sorted(arrays)) or 'none'}; "
-            f"{' and '.join(sorted(missing))} is missing"
-        )
+    name, size = in_utf8(path), shape[1:]
+    expected = {
+        "kspace": ExpectedArray("complex numbers", COMPLEX, (size, ("P", *size)), copies=_COPIES),
+        "mask": ExpectedArray("zeros and ones", REAL, (size,)),
+        "range": _RANGE,
+    }
+    arrays = read_arrays(path, expected, _SAVED)
     kspace, mask = arrays["kspace"], arrays["mask"]
-    if kspace.dtype.kind != "c" or kspace.shape[-2:] != shape[1:] or kspace.ndim not in (2, 3) or kspace.size == 0:
-        raise NcsnxError(
-            f"{name}: expected kspace to be complex, (H, W) or (P, H, W) for images of {shape[1]}×{shape[2]}; found "
-            f"{kspace.dtype} {kspace.shape}"
-        )
-    if mask.dtype.kind not in "buif" or mask.shape != shape[1:] or not np.isin(mask, (0, 1)).all() or not mask.any():
-        raise NcsnxError(f"{name}: expected mask to be {shape[1]}×{shape[2]}, 1 where kspace was measured and else 0")
+    if not np.isin(mask, (0, 1)).all() or not mask.any():
+        found = "other values" if mask.any() else "only zeros"
+        raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
     with np.errstate(all="ignore"):  # what overflows is infinite, and refused as such
         whole = np.where(mask.astype(bool), kspace.reshape(-1, *shape[1:]), 0).astype(np.complex128)
     black, white = _range(name, arrays["range"]) if "range" in arrays else values()
     if not np.isfinite(whole).all():
         raise NcsnxError(f"{name}: kspace holds values that aren't finite where mask is 1")
-    found = Frequencies(torch.from_numpy(whole), torch.from_numpy(mask.astype(bool)), (black, white))
-    _check_scale(name, found, shape[0])
-    return found
+    measured = Frequencies(torch.from_numpy(whole), torch.from_numpy(mask.astype(bool)), (black, white))
+    _check_scale(name, measured, shape[0])
+    return measured
 
 
 def range_in(path: Path, values: ValueRange) -> ValueRange:
     """That of the file's array `range`, else `values`: for what comes with its measurement. Raises NcsnxError."""
 
     def found() -> tuple[float, float]:
-        arrays = _arrays(path, in_utf8(path))
-        return _range(in_utf8(path), arrays["range"]) if "range" in arrays else values()
+        file = NumpyFile.open(path)
+        if "range" not in (file.names or ()):
+            return values()
+        _RANGE.require(file.header("range"))
+        return _range(in_utf8(path), file.read("range"))
 
     return cache(found)
 
 
-def _arrays(path: Path, name: str) -> dict[str, NDArray[np.generic]]:
-    content = read_file(path)
-    if content.startswith(NUMPY_MAGIC):
-        raise NcsnxError(f"{name}: expected a .npz of arrays, found a .npy, which holds one alone; {_SAVED}")
-    if not content.startswith(b"PK"):
-        raise NcsnxError(f"{name}: expected a .npz of arrays, and it is none; {_SAVED}")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {key: np.asarray(arrays[key]) for key in ("kspace", "mask", "range") if key in arrays.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise NcsnxError(f"{name}: expected a .npz of arrays; it is damaged ({error}): get it again") from error
-    except Exception as error:  # numpy raises almost anything for a damaged file
-        raise NcsnxError(f"{name}: expected a .npz of arrays: {' '.join(str(error).split())}") from error
-
-
 def _range(name: str, array: NDArray[np.generic]) -> tuple[float, float]:
     """Black and white."""
-    if array.dtype.kind in "buif" and array.shape == (2,):
-        black, white = map(float, array)
-        if 0 < white - black < math.inf:
-            return black, white
+    black, white = map(float, array)
+    if 0 < white - black < math.inf:
+        return black, white
     raise NcsnxError(f"{name}: expected range to be two numbers, black and, above it, white; found {str(array)[:80]!r}")
 
 

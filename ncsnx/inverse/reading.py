@@ -1,6 +1,6 @@
 """Pictures that tasks are given: PNGs and the like, and numbers in .npy files, of any number of channels."""
 
-import io
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,17 +12,19 @@ from torch import Tensor
 
 from ncsnx.config.data import Arrays, Data, Packed
 from ncsnx.data.build import data_folder
-from ncsnx.data.decoding import SUFFIXES, as_array, decode, is_grey
+from ncsnx.data.decoding import SUFFIXES, as_array, decode, is_grey, opened
+from ncsnx.data.numpy_files import MAGIC, REAL, NumpyFile
 from ncsnx.data.packed import PackedFile
 from ncsnx.data.places import own_path, require_own
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.runs import reading
 from ncsnx.runs.process import in_utf8
 from ncsnx.runs.source import Source
 
 NUMBERS = ".npy"
-NUMPY_MAGIC = b"\x93NUMPY"
 _WHITE = (255, 255, 255)
+_FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # of a picture's file at most: profiles, previews and the like, and pixels
 
 ValueRange = Callable[[], tuple[float, float]]
 """The values that are black and white, asked where numbers are read: where they aren't known, it raises NcsnxError."""
@@ -79,30 +81,58 @@ class Pictures:
     """(P, C, H, W) float64; black is 0 and white 1."""
 
 
+@attrs.frozen
+class _Size:
+    """The height and width that pictures are to have."""
+
+    what: str
+    """The pictures are, for messages."""
+    pixels: tuple[int, int]
+    smaller: bool
+    """Whether they are to be smaller than that, rather than equal."""
+
+    def require(self, name: str, height: int, width: int, *, turned: bool = False) -> None:
+        """Raises NcsnxError for another size. turned: whether the two may be exchanged."""
+        if self._fits(height, width) or (turned and self._fits(width, height)):
+            return
+        high, wide = self.pixels
+        raise NcsnxError(
+            f"{name}: expected {self.what} {'smaller than' if self.smaller else 'of'} {high}×{wide} pixels (height × "
+            f"width), found {height}×{width}; resize or crop it first"
+        )
+
+    def _fits(self, height: int, width: int) -> bool:
+        high, wide = self.pixels
+        return (height <= high and width <= wide) and self.smaller != ((height, width) == self.pixels)
+
+
 def read_pictures(
-    path: Path, channels: int, size: tuple[int, int] | None, what: str, values: ValueRange = unit_range
+    path: Path,
+    channels: int,
+    size: tuple[int, int],
+    what: str,
+    values: ValueRange = unit_range,
+    *,
+    smaller: bool = False,
 ) -> Pictures:
     """The picture, or all pictures of a folder by name, with so many channels.
 
-    size: their height and width; None: that of the first. what: they are, for messages, such as 'a picture'. values:
-    black and white of numbers in .npy files. Raises NcsnxError for what can't be read, or is of another size.
+    size: their height and width; with `smaller`, they are smaller than that and have one size. what: they are, for
+    messages, such as 'a picture'. values: black and white of numbers in .npy files. Raises NcsnxError for what can't be
+    read, or is of another size: that is told by the header, before pixels are read.
     """
     names: list[str] = []
     found: list[Tensor] = []
+    wanted = _Size(what, size, smaller)
     for file in picture_files(path):
-        content, name = read_file(file), in_utf8(file)
-        if content.startswith(NUMPY_MAGIC) or file.suffix.lower() == NUMBERS:
-            pixels = _of_numbers(content, name, channels, what, values)
+        name = in_utf8(file)
+        if _read(file, len(MAGIC))[0] == MAGIC or file.suffix.lower() == NUMBERS:
+            pixels = _of_numbers(file, name, channels, wanted, values)
         else:
-            pixels = _of_picture(content, name, channels, what)
-        expected = size or tuple(found[0].shape[1:] if found else pixels.shape[1:])
-        if tuple(pixels.shape[1:]) != expected:
-            raise NcsnxError(
-                f"{name}: expected {what} of {expected[0]}×{expected[1]} pixels (height × width), found "
-                f"{pixels.shape[1]}×{pixels.shape[2]}; resize or crop it first"
-            )
+            pixels = _of_picture(_content(file, wanted), name, channels, wanted)
         names.append(in_utf8(Path(file.name)))
         found.append(pixels)
+        wanted = _Size(what, (pixels.shape[1], pixels.shape[2]), smaller=False)
     return Pictures(tuple(names), torch.stack(found))
 
 
@@ -126,14 +156,6 @@ def picture_files(path: Path) -> Sequence[Path]:
     return found
 
 
-def read_file(path: Path) -> bytes:
-    """Its content. Raises NcsnxError."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
 def in_range(numbers: Tensor, values: tuple[float, float], name: str) -> Tensor:
     """Numbers float64, black 0 and white 1. Raises NcsnxError where one is further from both than they are apart."""
     black, white = values
@@ -149,35 +171,62 @@ def in_range(numbers: Tensor, values: tuple[float, float], name: str) -> Tensor:
     return scaled
 
 
-def _of_picture(content: bytes, name: str, channels: int, what: str) -> Tensor:
+def _read(path: Path, most: int) -> tuple[bytes, int]:
+    """The first `most` bytes of a regular file, and how many it has. Raises NcsnxError."""
+    try:
+        with reading.opened(path, follows_links=True) as file:
+            size = os.fstat(file.fileno()).st_size
+            return file.read(min(most, size)), size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _content(path: Path, size: _Size) -> bytes:
+    """The bytes of a picture's file. Raises NcsnxError, for one that no picture of this size needs too."""
+    height, width = size.pixels
+    most = _FILE_BYTES + _BYTES_PER_PIXEL * height * width
+    content, found = _read(path, most)
+    if found > most:
+        raise NcsnxError(
+            f"{in_utf8(path)}: has {counted(found, 'byte')}; {size.what} of {height}×{width} pixels takes {most:,} at "
+            "most"
+        )
+    return content
+
+
+def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor:
     """(C, H, W) float64 in [0, 1] of a PNG or the like, which are grey or coloured."""
+    with opened(content, name) as picture:
+        width, height = picture.size
+    size.require(name, height, width, turned=True)
     image = decode(content, name)
+    size.require(name, image.height, image.width)
     if channels not in (1, 3):
         raise NcsnxError(
-            f"{name}: expected {what} of {counted(channels, 'channel')}, and a picture file is read as grey or as "
+            f"{name}: expected {size.what} of {counted(channels, 'channel')}, and a picture file is read as grey or as "
             f"colours; give a {NUMBERS} of H×W×{channels} numbers"
         )
     if channels == 1 and not is_grey(image):
-        raise NcsnxError(f"{name}: expected {what} in grey, found colours")
+        raise NcsnxError(f"{name}: expected {size.what} in grey, found colours")
     pixels = torch.from_numpy(as_array(image, channels, _WHITE).copy()).double() / 255
     return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
 
 
-def _of_numbers(content: bytes, name: str, channels: int, what: str, values: ValueRange) -> Tensor:
+def _of_numbers(path: Path, name: str, channels: int, size: _Size, values: ValueRange) -> Tensor:
     """(C, H, W) float64, black 0 and white 1, of a .npy."""
     form = "H×W or H×W×1" if channels == 1 else f"H×W×{channels}"
-    try:
-        array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # numpy raises almost anything for a damaged file
-        reason = "holds Python objects, which are never unpickled" if "Object" in str(error) else "is damaged"
-        raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers; it {reason}") from error
-    fits = array.shape[2:] == (channels,) if array.ndim == 3 else array.ndim == 2 and channels == 1
-    if array.dtype.kind not in "buif" or not fits or array.size == 0:
-        raise NcsnxError(
-            f"{name}: expected {what} as {form} numbers, found {array.dtype} {'×'.join(map(str, array.shape))}"
-        )
+    file = NumpyFile.open(path)
+    if file.names is not None:
+        raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
+    header = file.header()
+    shape = header.shape
+    fits = shape[2:] == (channels,) if len(shape) == 3 else len(shape) == 2 and channels == 1
+    if header.dtype.kind not in REAL or not fits or 0 in shape:
+        found = f"{header.dtype} {'×'.join(map(str, shape))}"
+        raise NcsnxError(f"{name}: expected {size.what} as {form} numbers, found {found}")
+    size.require(name, *shape[:2])
     with np.errstate(all="ignore"):  # what overflows is infinite, and refused as such
-        numbers = torch.from_numpy(array.astype(np.float64).reshape(*array.shape[:2], channels))
+        numbers = torch.from_numpy(file.read().astype(np.float64).reshape(*shape[:2], channels))
     return in_range(numbers, values(), name).permute(2, 0, 1)
 
 

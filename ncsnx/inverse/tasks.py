@@ -105,12 +105,8 @@ def outpaint(
     path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int], values: ValueRange = unit_range
 ) -> Task:
     """Fills in around smaller pictures. at: column and row of their upper left corner; by default in the middle."""
-    pictures = read_pictures(path, shape[0], None, "a picture", values)
+    pictures = read_pictures(path, shape[0], shape[1:], "a picture", values, smaller=True)
     height, width = pictures.pixels.shape[2:]
-    if height > shape[1] or width > shape[2] or (height, width) == shape[1:]:
-        raise NcsnxError(
-            f"{path}: expected a picture smaller than {shape[1]}×{shape[2]} pixels, found {height}×{width}"
-        )
     left, top = at if at is not None else ((shape[2] - width) // 2, (shape[1] - height) // 2)
     if left < 0 or top < 0 or left + width > shape[2] or top + height > shape[1]:
         raise UsageError(

@@ -1,5 +1,6 @@
 """Checkpoints: network, moving average and optimizer as safetensors, the state of the loop as JSON."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,8 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import STATE, UnsoundError, read_manifest, read_state, read_verified, write_checkpoint
-from ncsnx.runs.names import part_file
+from ncsnx.runs.names import part_file, step_name
+from ncsnx.runs.sizes import WeightSizes, weight_sizes
 
 Tensors = dict[str, Tensor]
 
@@ -73,7 +75,9 @@ def save(
     parts = {"model": _copied(model), "optimizer": _copied(optimizer)}
     if ema is not None:
         parts["ema"] = _copied(ema)
-    return write_checkpoint(run.checkpoints, step, contents(step, sorted(parts.items()), state))
+    is_there = os.path.lexists(run.checkpoints / step_name(step))
+    sizes = weight_sizes(run.experiment()) if is_there else None
+    return write_checkpoint(run.checkpoints, step, contents(step, sorted(parts.items()), state), sizes)
 
 
 def contents(
@@ -91,12 +95,16 @@ def contents(
     yield STATE, state_bytes
 
 
-def load(folder: Path, names: Iterable[str] = ("model", "ema", "optimizer")) -> Checkpoint:
+def load(
+    folder: Path, names: Iterable[str] = ("model", "ema", "optimizer"), sizes: WeightSizes | None = None
+) -> Checkpoint:
     """Reads the parts `names` of a checkpoint; the hash of each file is checked before it is parsed.
+
+    sizes: those of the experiment's weights, which the files must have.
 
     Raises UnsoundError for damaged files, NcsnxError for a part that isn't there.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, sizes)
     parts: dict[str, Tensors] = {}
     for name in names:
         # a run without a moving average has no such file, and its manifest vouches for that

@@ -27,6 +27,7 @@ from ncsnx.quantities import counted
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.parsing import read_json, refuse_newer
 from ncsnx.runs.sealed import sealed, unsealed
+from ncsnx.runs.sizes import size_problem
 from ncsnx.version import __version__
 
 CONFIG, MODEL, CARD, PICTURE = "config.json", "model.safetensors", "README.md", "samples.png"
@@ -139,6 +140,8 @@ class Export:
     def model_content(self, config: ExportConfig) -> bytes:
         """model.safetensors, read once and compared with its sha256 in `config`. Raises NcsnxError."""
         path = self.path / MODEL
+        if (problem := size_problem(config.experiment, MODEL, config.model_bytes)) is not None:
+            raise NcsnxError(f"{path} {problem}; get an unchanged copy of the exported folder")
         with _readable(path), reading.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != config.model_bytes:
@@ -146,7 +149,7 @@ class Export:
                     f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}; get a complete copy of the "
                     "exported folder"
                 )
-            content = file.read()
+            content = file.read(size)
         if hashlib.sha256(content).hexdigest() != config.model_sha256:
             raise NcsnxError(
                 f"{path} is damaged: its sha256 isn't the one in {CONFIG}; get an unchanged copy of the exported folder"

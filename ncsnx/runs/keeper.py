@@ -8,6 +8,7 @@ another experiment trained, doesn't count, and the newest sound ones stay in its
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import attrs
@@ -32,6 +33,7 @@ from ncsnx.runs.ranges import in_words
 from ncsnx.runs.removal import remove_checkpoint, remove_files
 from ncsnx.runs.retention import Judgement, Plan, Standing, plan
 from ncsnx.runs.scores import ScoreFile, best_checkpoint
+from ncsnx.runs.sizes import WeightSizes, weight_sizes
 
 _OPTIMIZER = part_file("optimizer")
 _Signature = tuple[str, str, int, int, int, int]
@@ -184,8 +186,12 @@ class Keeper:
         if signature is None or folder.is_symlink():
             return read_manifest(folder)
         if signature not in self._manifests:
-            self._manifests[signature] = read_manifest(folder)
+            self._manifests[signature] = read_manifest(folder, self._sizes)
         return self._manifests[signature]
+
+    @cached_property
+    def _sizes(self) -> WeightSizes | None:
+        return weight_sizes(self._experiment)
 
     def _scores(self, manifests: dict[int, Manifest]) -> Judgement:
         """Raises NcsnxError for scores that can't be read: then nobody knows the best."""

@@ -26,6 +26,7 @@ from ncsnx.runs.names import parse_step, part_file, step_name, step_of
 from ncsnx.runs.parsing import parse_json, refuse_newer
 from ncsnx.runs.scores import Best, best_checkpoint
 from ncsnx.runs.sealed import sealed, unsealed
+from ncsnx.runs.sizes import WeightSizes, weight_sizes
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -95,16 +96,18 @@ class Manifest:
         return sealed(content)
 
 
-def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes]]) -> Path:
+def write_checkpoint(
+    parent: Path, step: int, files: Iterable[tuple[str, bytes]], sizes: WeightSizes | None = None
+) -> Path:
     """Writes the checkpoint of `step` into `parent`; returns its folder, which appears whole or not at all.
 
     `files` gives names and contents; a generator keeps only one content in memory. An unsound folder of that
-    name is moved aside (`step-00000150.unsound-1`), a sound one refused. Raises NcsnxError where the system
-    refuses.
+    name is moved aside (`step-00000150.unsound-1`), a sound one refused. sizes: as in `read_manifest`, for one that is
+    there. Raises NcsnxError where the system refuses.
     """
     reading.refuse_links(parent)
     final = parent / step_name(step)
-    _make_way(final)
+    _make_way(final, sizes)
     with atomic.new_folder(final) as folder:
         records: dict[str, FileRecord] = {}
         for name, content in files:
@@ -115,10 +118,11 @@ def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes]]
     return final
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     """The manifest of a checkpoint's folder, checked by its digest and against the folder's name.
 
-    Raises UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
+    sizes: those of the experiment's weights; a manifest that lists other ones is refused, so that files of other sizes
+    are neither read nor hashed. Raises UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
     """
     reading.refuse_links(folder.parent)
     with _reading(folder):
@@ -128,6 +132,10 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = _parsed(path, _read(path))
     if step_of(folder.name) not in (None, manifest.step):
         raise UnsoundError(f"{folder} holds the checkpoint of another step, {manifest.step}")
+    if sizes is not None:
+        for name, record in manifest.files.items():
+            if (problem := sizes.problem(name, record.size)) is not None:
+                raise UnsoundError(f"{folder / name} {problem}")
     return manifest
 
 
@@ -156,27 +164,30 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
     return state
 
 
-def verify(folder: Path, names: Iterable[str] | None = None, watch: reading.Watch = reading.unwatched) -> Manifest:
+def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes | None = None) -> Manifest:
     """Reads a checkpoint's manifest and every file it lists (or only `names`), and compares.
 
-    Without `names`, files that the manifest doesn't know are refused too. watch gets the bytes of each piece that was
-    read, and may end the reading by raising. Raises UnsoundError that says what is wrong.
+    Without `names`, files that the manifest doesn't know are refused too. sizes: as in `read_manifest`. Raises
+    UnsoundError that says what is wrong.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, sizes)
     if names is None:
         _refuse_strangers(folder, manifest)
     for name in sorted(manifest.files) if names is None else names:
-        verify_file(folder, manifest, name, watch)
+        verify_file(folder, manifest, name)
     return manifest
 
 
-def verify_own(folder: Path, watch: reading.Watch = reading.unwatched) -> Manifest:
+def verify_own(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     """Verifies every file that the manifest lists, whatever else somebody put there. Raises UnsoundError."""
-    return verify(folder, read_manifest(folder).files, watch)
+    return verify(folder, read_manifest(folder, sizes).files, sizes)
 
 
 def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
-    """Compares one file with its record; see `verify`. Raises UnsoundError."""
+    """Compares one file with its record. Raises UnsoundError.
+
+    watch gets the bytes of each piece that was read, and may end the reading by raising.
+    """
     record = _record(folder, manifest, name)
     with _reading(folder / name), reading.opened(folder / name) as file:
         _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
@@ -257,7 +268,7 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
     """The folder of this step's checkpoint, which is one of `steps`. Raises UnsoundError that names the one before."""
     folder = run.checkpoints / step_name(step)
     try:
-        verify_own(folder)
+        verify_own(folder, weight_sizes(run.experiment()))
     except UnsoundError as error:
         if not os.path.lexists(folder):
             raise UnsoundError(
@@ -271,11 +282,11 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
     return folder
 
 
-def _make_way(folder: Path) -> None:
+def _make_way(folder: Path, sizes: WeightSizes | None) -> None:
     if not os.path.lexists(folder):
         return
     try:
-        verify(folder)
+        verify(folder, sizes=sizes)
     except UnsoundError:
         number = 1
         while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):

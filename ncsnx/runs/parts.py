@@ -1,5 +1,6 @@
 """The finished pieces of unfinished work: one safetensors file for each batch of indices, whole or not there at all."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -53,7 +54,7 @@ def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
     """The indices of all parts, in 0 … count − 1. A part that is torn or doesn't fit isn't done, and is removed."""
     done: set[int] = set()
     for path in _parts(folder):
-        found = _read_head(path)
+        found = _read_head(path, count)
         within = found is not None and found.indices and min(found.indices) >= 0 and max(found.indices) < count
         if found is not None and within and fits(found.indices, found.shapes):
             done.update(found.indices)
@@ -99,17 +100,20 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.safetensors") if _OURS.fullmatch(path.name))
 
 
-def _read_head(path: Path) -> _Head | None:
+def _read_head(path: Path, count: int) -> _Head | None:
+    """What a part holds; None for one that is torn, or has more than `count` indices."""
     try:
         with opened(path):  # no symbolic link, and no pipe, on which safetensors would wait for ever
             pass
         with safe_open(path, framework="pt") as file:  # refuses a file whose size isn't what its header says
             names = set(file.keys()) - {_INDICES}
+            if math.prod(file.get_slice(_INDICES).get_shape()) > count:
+                return None
             indices: Tensor = file.get_tensor(_INDICES)
             slices = {name: file.get_slice(name) for name in names}
             shapes = {name: found.get_shape() for name, found in slices.items()}
             known = all(found.get_dtype() in _TYPES for found in slices.values())
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, RuntimeError):  # torch's, where memory has no room for the file
         return None
     whole = known and indices.dtype == torch.int64 and indices.dim() == 1
     return _Head(indices.tolist(), shapes) if whole else None

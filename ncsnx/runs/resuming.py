@@ -11,6 +11,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import Manifest, UnsoundError, checkpoints, verify_own
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.segments import read_segments
+from ncsnx.runs.sizes import weight_sizes
 
 Verdict = tuple[int, Manifest | UnsoundError]
 """A step, and its checkpoint's manifest where all of its files are sound, else what is wrong."""
@@ -59,9 +60,11 @@ def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumptio
 
 
 def _verdicts(run: Run) -> Iterator[Verdict]:
-    for step in reversed(checkpoints(run)):
+    steps = checkpoints(run)
+    sizes = weight_sizes(run.experiment()) if steps else None
+    for step in reversed(steps):
         try:
-            yield step, verify_own(run.checkpoints / step_name(step))
+            yield step, verify_own(run.checkpoints / step_name(step), sizes)
         except UnsoundError as error:
             yield step, error
 

@@ -24,6 +24,7 @@ from ncsnx.runs.export import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.names import runs_folder
+from ncsnx.runs.sizes import weight_sizes
 from ncsnx.runs.source import Source, check_checkpoint, open_source
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.build import evaluations, evaluations_in_words, expected_evaluations, state_count
@@ -171,7 +172,7 @@ def _of_run(run: Run, ckpt: int | str | None) -> SavedWeights:
     experiment = run.experiment()
     folder = resolve_checkpoint(run, "latest" if ckpt is None else ckpt)
     weights, part = weights_of(experiment)
-    saved = checkpoint.load(folder, [part])
+    saved = checkpoint.load(folder, [part], weight_sizes(experiment))
     if saved.state.get("identity") != identity(experiment):
         raise NcsnxError(f"{folder} doesn't belong to {run.config_path}: it was trained by another experiment")
     return SavedWeights(

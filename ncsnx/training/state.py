@@ -14,6 +14,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreNetwork, build_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
+from ncsnx.runs.sizes import weight_sizes
 from ncsnx.runtime import Runtime
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import build_optimizer
@@ -58,7 +59,7 @@ class TrainingState:
 
     def load(self, folder: Path) -> None:
         """Continues from a checkpoint, every file checked. Raises NcsnxError where it is of another experiment."""
-        saved = checkpoint.load(folder)
+        saved = checkpoint.load(folder, sizes=weight_sizes(self.experiment))
         if saved.state.get("identity") != identity(self.experiment):
             raise NcsnxError(f"{folder} is a checkpoint of another experiment: its identity isn't this run's")
         load_weights(self.network, saved.model, str(folder))

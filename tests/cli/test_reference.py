@@ -154,7 +154,7 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     assert json.loads(run("reference", "good.npz", *FEATURES, "--json").out)["perfect_model"] is None
     outcome = run("reference", "digits", *FEATURES, "--reference", "bad.npz")
     assert (outcome.code, outcome.out) == (1, "")
-    assert "error: bad.npz: expected mu (4,) and sigma (4, 4)" in outcome.err
+    assert "error: bad.npz, array mu: expected real numbers of shape (4,)" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch import Tensor
 from ncsnx.inverse import Blurring
 from tests.cli import drawing
 from tests.cli.drawing import error
+from tests.data.giants import sparse_npy
 from tests.training.tiny import Result, command, training
 
 LOW, HIGH = -5.0, 3.0
@@ -123,8 +124,14 @@ def test_numbers_of_any_channels_are_pictures_in_the_datas_own_values(two: Path)
         (("--inpaint", "complex.npy", "--mask", "mask.png"), "found complex128 8×8×2"),
         (("--inpaint", "words.npy", "--mask", "mask.png"), "found <U1 8×8×2"),
         (("--inpaint", "objects.npy", "--mask", "mask.png"), "holds Python objects, which are never unpickled"),
-        (("--inpaint", "cut.npy", "--mask", "mask.png"), "expected a .npy of H×W×2 numbers; it is damaged"),
-        (("--inpaint", "text.npy", "--mask", "mask.png"), "expected a .npy of H×W×2 numbers; it is damaged"),
+        (("--inpaint", "cut.npy", "--mask", "mask.png"), "(61,440 bytes), and 872 bytes follow; get a complete copy"),
+        (
+            ("--inpaint", "text.npy", "--mask", "mask.png"),
+            "text.npy: expected a .npy or .npz file, found something else",
+        ),
+        (("--inpaint", "several.npy", "--mask", "mask.png"), "expected a .npy of H×W×2 numbers, found a .npz"),
+        (("--inpaint", "large.npy", "--mask", "mask.png"), "of 8×8 pixels (height × width), found 80000×40000"),
+        (("--inpaint", "pipe.png", "--mask", "mask.png"), "can't read pipe.png: isn't a regular file"),
         (("--inpaint", "empty.npy", "--mask", "mask.png"), "found float64 0×0×2"),
         (("--inpaint", "nan.npy", "--mask", "mask.png"), "holds values that aren't finite numbers"),
         (("--inpaint", "huge.npy", "--mask", "mask.png"), "expected values from -5 (black) to 3 (white)"),
@@ -152,6 +159,9 @@ def test_numbers_that_fit_no_image_get_one_line(two: Path, words: tuple[str, ...
     np.save(two / "objects.npy", whole.astype(object), allow_pickle=True)
     (two / "cut.npy").write_bytes((two / "two.npy").read_bytes()[:1000])
     (two / "text.npy").write_text("no numbers")
+    (two / "several.npy").write_bytes(b"PK\5\6" + bytes(18))
+    sparse_npy(two / "large.npy", (80_000, 40_000, 2), "f8")
+    os.mkfifo(two / "pipe.png")
     result = draw(two, *words)
     assert told in error(result)
     assert result.code == 1
@@ -206,14 +216,17 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("one.npy", "expected a .npz of arrays, found a .npy"),
-        ("cut.npz", "expected a .npz of arrays; it is damaged"),
+        ("one.npy", "expected a .npz with the arrays kspace and mask (optional: range), found a .npy"),
+        ("cut.npz", "cut.npz: is not a valid .npy or .npz"),
         ("nan.npz", "kspace holds values that aren't finite where mask is 1"),
         ("huge.npz", 'expected kspace in the scale of numpy.fft.fft2(image, norm="ortho"), of images with values from'),
         ("scale.npz", "found frequencies whose squares sum up to"),
         ("range.npz", "expected range to be two numbers, black and, above it, white"),
-        ("short.npz", "expected range to be two numbers"),
-        ("mask.npz", "expected mask to be 8×8"),
+        ("short.npz", "array range: expected real numbers (black, white) of shape (2,), found float64 of shape (1,)"),
+        ("coils.npz", "found maps too, which is not understood"),
+        ("two.npz", "array kspace: expected complex numbers of shape (8, 8) or (P, 8, 8), found complex128 of shape"),
+        ("zeros.npz", "expected mask to be 1 where kspace was measured and else 0, found only zeros"),
+        ("mask.npz", "array mask: expected zeros and ones of shape (8, 8), found <U32"),
     ],
 )
 def test_frequencies_that_are_none_get_one_line(packed: Path, words: str, told: str) -> None:
@@ -228,6 +241,10 @@ def test_frequencies_that_are_none_get_one_line(packed: Path, words: str, told: 
     np.savez(packed / "range.npz", kspace=kspace, mask=mask, range=np.array([1.0, 1.0]))
     np.savez(packed / "short.npz", kspace=kspace, mask=mask, range=np.array([1.0]))
     np.savez(packed / "mask.npz", kspace=kspace, mask=mask.astype(str))
+    coils = np.stack([kspace] * 4)
+    np.savez(packed / "coils.npz", kspace=coils, mask=mask, maps=np.ones((4, 8, 8)))
+    np.savez(packed / "two.npz", kspace=coils[None], mask=mask)
+    np.savez(packed / "zeros.npz", kspace=kspace, mask=0 * mask)
     assert told in error(draw(packed, "--measure", words))
     assert not (packed / "out").exists()
 

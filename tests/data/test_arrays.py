@@ -21,6 +21,7 @@ from ncsnx.data.arrays import open_arrays
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
+from tests.data.giants import sparse_npy
 from tests.data.watching import Watcher
 
 KINDS = (".npy", ".npz", ".safetensors")
@@ -168,7 +169,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "raw.npz", "w") as archive:
         archive.writestr("images.npy", pickle.dumps(Payload(harm)))
     for name in ("x.npy", "x.npz", "labels.npz"):
-        with pytest.raises(NcsnxError, match=f"{name}: holds Python objects, which are never unpickled"):
+        with pytest.raises(NcsnxError, match=f"{name}(, array .*)?: holds Python objects, which are never unpickled"):
             opened(tmp_path / name)
     for name in ("raw.npy", "raw.npz"):
         with pytest.raises(NcsnxError, match=f"{name}"):
@@ -197,6 +198,24 @@ def test_labels_are_read_and_an_array_can_be_chosen(tmp_path: Path, kind: str) -
 def test_labels_must_be_one_whole_number_an_image(tmp_path: Path, labels: "NDArray[Any]") -> None:
     with pytest.raises(NcsnxError, match="array labels: expected one whole number for each of the 12 images"):
         opened(written(tmp_path / "x.npz", VALUES, labels=labels))
+
+
+def test_more_images_than_memory_keeps_account_of_are_refused_and_so_are_too_large_ones(tmp_path: Path) -> None:
+    many = sparse_npy(tmp_path / "many.npy", (2**40, 1, 1), "u1")
+    with pytest.raises(NcsnxError, match="declares 1,099,511,627,776 images of 1 values; memory here is enough for"):
+        opened(many, image_size=1, channels=1)
+    large = sparse_npy(tmp_path / "large.npy", (2, 2**20, 2**20), "u1")
+    with pytest.raises(NcsnxError, match="declares 2 images of 1,099,511,627,776 values; memory here is enough for"):
+        opened(large, image_size=1, channels=1)
+
+
+def test_arrays_without_compression_are_read_image_by_image(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=VALUES)
+    splits = opened(tmp_path / "x.npz")
+    assert np.array_equal(together(splits).numpy(), VALUES)
+    os.truncate(tmp_path / "x.npz", 100)
+    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was cut off or replaced"):  # what was mapped is
+        together(splits)
 
 
 SHAPES = [

@@ -135,6 +135,15 @@ def test_batches_hold_neighbours_of_one_size_and_keep_the_order(tmp_path: Path) 
     assert [tuple(images.shape[2:]) for images in given] == [(3, 4), (3, 4), (4, 3), (3, 4)]
 
 
+def test_large_pictures_come_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncsnx.evaluation.image_folder._BATCH_BYTES", 2 * 12 * 12)
+    for place in range(3):
+        save(tmp_path / f"a{place}.png", place, (12, 12), "L")
+        save(tmp_path / f"b{place}.png", place, (40, 40), "L")
+        save(tmp_path / f"c{place}.png", place, (4, 4), "L")
+    assert [len(batch) for batch in batches(tmp_path)] == [2, 1, 1, 1, 1, 3]
+
+
 def test_all_pictures_that_cannot_be_read_are_named_in_one_error(tmp_path: Path) -> None:
     for name in ("a.png", "c.jpg", "e.png", "sub/g.png"):
         save(tmp_path / name, size=(64, 64))

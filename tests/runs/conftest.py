@@ -7,24 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2
+from ncsnx.config import Experiment
 from ncsnx.runs.folder import Run
+from tests.runs.kept import SMALL
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def experiment() -> Experiment:
-    return Experiment(
-        name="small",
-        data=Digits(),
-        schedule=Geometric(sigma_max=8.0, sigma_min=0.01, levels=10),
-        model=NCSNv2(width=8),
-        sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
-        batch_size=8,
-        steps=100,
-        seed=3,
-    )
+    return SMALL
 
 
 @pytest.fixture

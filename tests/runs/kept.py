@@ -1,4 +1,4 @@
-"""Checkpoints of a few bytes under the names of real ones, scores for them, and processes that may do little."""
+"""Checkpoints with names and sizes of real ones, scores for them, and processes that may do little."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config import Experiment, Retention
+from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2, Retention
 from ncsnx.config.codec import identity
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.folder import Run
@@ -16,17 +16,36 @@ from ncsnx.runs.manifest import FileRecord, checkpoints, write_checkpoint
 from ncsnx.runs.names import step_name
 from ncsnx.runs.removal import is_half_removed
 from ncsnx.runs.scores import ScoreFile
+from ncsnx.runs.sizes import weight_sizes
 
 OPTIMIZER = "optimizer.safetensors"
 REPOSITORY = Path(__file__).parents[2]
 NOBODY = 65534
+SMALL = Experiment(
+    name="small",
+    data=Digits(),
+    schedule=Geometric(sigma_max=8.0, sigma_min=0.01, levels=10),
+    model=NCSNv2(width=1),
+    sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
+    batch_size=8,
+    steps=100,
+    seed=3,
+)
 
 
 def contents(experiment: Experiment, step: int) -> dict[str, bytes]:
     """The files of a checkpoint, by name."""
     state = atomic.json_bytes({"identity": identity(experiment), "images": 8 * step, "step": step})
-    tensors = {f"{part}.safetensors": f"{part} of step {step}".encode() * 9 for part in ("ema", "model", "optimizer")}
+    parts = ("ema", "model", "optimizer")
+    tensors = {f"{part}.safetensors": weights(experiment, f"{part} of step {step}".encode() * 9) for part in parts}
     return {**tensors, "state.json": state}
+
+
+def weights(experiment: Experiment, content: bytes) -> bytes:
+    """The content, filled up to the size that weights of the experiment's network have."""
+    sizes = weight_sizes(experiment)
+    assert sizes is not None
+    return content.ljust(sizes.values + 8, b"\0")
 
 
 def write(run: Run, *steps: int) -> None:
@@ -88,7 +107,10 @@ def as_nobody(code: str, *arguments: object, place: Path) -> "subprocess.Complet
         for path in (place, *place.rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     become = f"(os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY}))" if is_root else "None"
-    return python(f"import os\nos.chdir({str(place)!r})\ndrop = lambda: {become}\n{code}", *arguments)
+    # what is imported late can't be read by him
+    return python(
+        f"import os, ncsnx.networks.build\nos.chdir({str(place)!r})\ndrop = lambda: {become}\n{code}", *arguments
+    )
 
 
 def python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":

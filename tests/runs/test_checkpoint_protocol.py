@@ -28,10 +28,15 @@ from ncsnx.runs.manifest import (
 from ncsnx.runs.names import step_name
 from ncsnx.runs.removal import remove_files
 from ncsnx.runs.resuming import Resumption, resumption
+from tests.runs.kept import SMALL, weights
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
-FILES = {"ema.safetensors": b"first content", "model.safetensors": bytes(range(256)), "state.json": b""}
+FILES = {
+    "ema.safetensors": weights(SMALL, b"first content"),
+    "model.safetensors": weights(SMALL, bytes(range(256))),
+    "state.json": b"",
+}
 TRAINABLE = {**FILES, "optimizer.safetensors": b"state"}
 
 WRITE_FOR_EVER = """

@@ -28,7 +28,7 @@ from ncsnx.runs.removal import remove_checkpoint, remove_files
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment
 from ncsnx.work import Work
-from tests.runs.kept import OPTIMIZER, as_nobody, damage, folder, score, tree, write
+from tests.runs.kept import OPTIMIZER, as_nobody, damage, folder, score, tree, weights, write
 
 TOKEN = "tmp-99-0a1b2c3d"
 Break = Callable[[Run], Path]
@@ -61,16 +61,17 @@ def sound(run: Run) -> Run:
         "samples_sha256": hashlib.sha256(b"samples").hexdigest(),
     }
     (sampling / "protocol.json").write_text(json.dumps(record))
+    model = weights(run.experiment(), b"model")
     config = export_config(
         run.experiment(),
         run=run.name,
         step=30,
         weights="ema",
         checkpoint_sha256="0" * 64,
-        model=b"model",
+        model=model,
         data_fingerprint=None,
     )
-    write_export(run.path / "exported", config, b"model", "# card\n")
+    write_export(run.path / "exported", config, model, "# card\n")
     return run
 
 
@@ -112,7 +113,8 @@ def test_a_sound_run_has_no_findings_and_every_file_with_a_hash_is_read(sound: R
     sizes = sum(
         path.stat().st_size for path in sound.checkpoints.rglob("*") if path.is_file() and path.name != MANIFEST
     )
-    assert found.bytes == sizes + len(b"samples") + len(b"model")
+    model = (sound.path / "exported/model.safetensors").stat().st_size
+    assert found.bytes == sizes + len(b"samples") + model
     assert tree(sound.path) == before
 
 

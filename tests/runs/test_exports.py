@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncsnx.config import Arrays, CelebA, Experiment, Images
+from ncsnx.config import Arrays, CelebA, Experiment, Images, NCSNv2
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import from_json, identity, to_json
 from ncsnx.errors import NcsnxError, UsageError
@@ -34,16 +34,18 @@ from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.source import open_source
 from tests.config.examples import minimal
 from tests.config.test_round_trips import experiments
+from tests.runs.kept import weights
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
-WEIGHTS = bytes(range(256)) * 8
+SMALL = attrs.evolve(minimal(), model=NCSNv2(width=1))
+WEIGHTS = weights(SMALL, bytes(range(256)) * 8)
 HASH = "0123456789abcdef" * 4
 
 
 def config_of(experiment: Experiment | None = None, weights: bytes = WEIGHTS, run: str = "digits") -> ExportConfig:
     return export_config(
-        experiment or minimal(),
+        experiment or SMALL,
         run=run,
         step=12,
         weights="ema",
@@ -196,7 +198,7 @@ def test_a_model_that_is_not_the_exported_one_is_refused(tmp_path: Path) -> None
     path, config = export.path / "model.safetensors", export.config()
     for place in range(0, len(WEIGHTS), 37):
         path.write_bytes(WEIGHTS[:place])
-        with pytest.raises(NcsnxError, match=rf"model\.safetensors has {place:,} bytes instead of 2,048"):
+        with pytest.raises(NcsnxError, match=rf"model\.safetensors has {place:,} bytes instead of {len(WEIGHTS):,}"):
             export.model_content(config)
         flipped = bytearray(WEIGHTS)
         flipped[place] ^= 1 << place % 8
@@ -230,7 +232,7 @@ def test_a_configuration_of_any_size_is_read_up_to_a_bound(tmp_path: Path) -> No
         file.truncate(1 << 40)  # a hole, which takes no space on the disk
     with pytest.raises(NcsnxError, match="is damaged"):
         export.config()
-    experiment = attrs.evolve(minimal(), note="x" * MOST_CONFIG_BYTES)
+    experiment = attrs.evolve(SMALL, note="x" * MOST_CONFIG_BYTES)
     assert len(config_of(experiment).to_bytes()) > MOST_CONFIG_BYTES
     with pytest.raises(NcsnxError, match="the experiment's note"):
         export_to(tmp_path / "other", experiment)
@@ -272,11 +274,15 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> Non
 KILLED = """
 import sys
 from pathlib import Path
-from ncsnx.runs.export import write_export
+import attrs
+from ncsnx.config import NCSNv2
+from ncsnx.runs.export import export_config, write_export
 from tests.config.examples import minimal
-from tests.runs.test_exports import config_of
-content = bytes(1 << 24)
-config = config_of(weights=content)
+content = bytes(int(sys.argv[2]))
+config = export_config(
+    attrs.evolve(minimal(), model=NCSNv2(width=48)), run="digits", step=12, weights="ema", checkpoint_sha256="0" * 64,
+    model=content, data_fingerprint=None
+)
 print("ready", flush=True)
 sys.stdin.readline()
 write_export(Path(sys.argv[1]), config, content, "card " * 100_000, content)
@@ -285,8 +291,9 @@ write_export(Path(sys.argv[1]), config, content, "card " * 100_000, content)
 
 def test_an_export_that_is_killed_leaves_no_folder_that_isnt_whole(tmp_path: Path, start_python: StartPython) -> None:
     path, cut_short = tmp_path / "model", 0
+    size = len(weights(attrs.evolve(minimal(), model=NCSNv2(width=48)), b""))
     for number in range(8):
-        process = start_python(KILLED, path)
+        process = start_python(KILLED, path, size)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         assert process.stdin is not None
@@ -308,7 +315,7 @@ def test_an_export_that_is_killed_leaves_no_folder_that_isnt_whole(tmp_path: Pat
         process.send_signal(signal.SIGKILL)
         process.wait()
         if path.exists():
-            assert len(Export(path).model_content(Export(path).config())) == 1 << 24
+            assert len(Export(path).model_content(Export(path).config())) == size
             assert len(list(path.iterdir())) == 4
             path.rename(tmp_path / f"whole{number}")
         else:
@@ -318,7 +325,7 @@ def test_an_export_that_is_killed_leaves_no_folder_that_isnt_whole(tmp_path: Pat
     assert 0 < len(left) <= cut_short
     for folder in left:
         if (folder / "config.json").exists() and (folder / "config.json").stat().st_size:
-            assert len(Export(folder).model_content(Export(folder).config())) == 1 << 24
+            assert len(Export(folder).model_content(Export(folder).config())) == size
     assert export_to(path).config() == config_of()
     assert unfinished(tmp_path / "model2") == []
 
@@ -332,7 +339,7 @@ def test_places_of_the_data_are_not_passed_on_and_not_accepted(tmp_path: Path) -
         (CelebA(root="/home/somebody/celeba"), None),
         (CelebA(), None),
     ):
-        experiment = attrs.evolve(minimal(), data=data)
+        experiment = attrs.evolve(SMALL, data=data)
         export = export_to(tmp_path / f"model{len(list(tmp_path.iterdir()))}", experiment)
         passed_on = export.experiment()
         assert getattr(passed_on.data, "path" if isinstance(data, Arrays) else "root") == expected

@@ -10,6 +10,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import write_checkpoint
 from ncsnx.runs.ranges import select
+from tests.runs.kept import weights
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def ladder(run: Run) -> Run:
     """A run with checkpoints at 100, 200, … 600, as its cadence of 100 says."""
     run.update_experiment(attrs.evolve(run.experiment(), checkpoint_every=100, steps=1_000))
     for step in range(100, 700, 100):
-        write_checkpoint(run.checkpoints, step, [("model.safetensors", b"weights")])
+        write_checkpoint(run.checkpoints, step, [("model.safetensors", weights(run.experiment(), b""))])
     return run
 
 
@@ -103,7 +104,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Run:
         steps=100,
     )
     run = Run.create(tmp_path_factory.mktemp("tried"), "small", experiment, {}, None, "f" * 64)
-    write_checkpoint(run.checkpoints, 20, [("model.safetensors", b"weights")])
+    write_checkpoint(run.checkpoints, 20, [("model.safetensors", weights(run.experiment(), b""))])
     return run
 
 

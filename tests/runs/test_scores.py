@@ -11,6 +11,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import require_best, resolve_checkpoint, verify, write_checkpoint
 from ncsnx.runs.scores import SCORES, ScoreFile, value, values
+from tests.runs.kept import weights
 
 METRIC = "FD (classifier on digits)"
 PROTOCOL = {"n": 100, "seed": 0, "ensemble": 1}
@@ -30,7 +31,8 @@ def sweep(run: Run, name: str, *rows: dict[str, Any], changed: str = "2026-01-01
 
 def checkpoint(run: Run, step: int) -> str:
     """Writes a checkpoint; returns the sha256 of its weights."""
-    folder = write_checkpoint(run.checkpoints, step, [("ema.safetensors", f"weights {step}".encode())])
+    content = weights(run.experiment(), f"weights {step}".encode())
+    folder = write_checkpoint(run.checkpoints, step, [("ema.safetensors", content)])
     return verify(folder).files["ema.safetensors"].sha256
 
 

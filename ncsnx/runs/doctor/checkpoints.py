@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ncsnx.config.codec import identity
+from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs import atomic, reading
 from ncsnx.runs.doctor.findings import Examination, without_path
@@ -26,6 +27,7 @@ from ncsnx.runs.manifest import (
 )
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.removal import finish_checkpoint, finish_files, half_written, is_half_removed, leftovers
+from ncsnx.runs.sizes import weight_sizes
 
 _SET_ASIDE = re.compile(r"step-[0-9]{8,}\.unsound-[0-9]+")
 
@@ -43,11 +45,11 @@ def total_bytes(run: Run) -> int:
 
 def examine_checkpoints(found: Examination) -> None:
     """Verifies every file of every checkpoint, the newest first, and names what else lies there."""
-    expected = _identity(found.run)
+    experiment = _experiment(found.run)
     for entry in reversed(found.entries(found.run.checkpoints)):
         step = step_of(entry.name)
         if step is not None:
-            _examine_checkpoint(found, step, entry.path, expected)
+            _examine_checkpoint(found, step, entry.path, experiment)
         elif is_half_removed(entry):
             _examine_half_removed(found, entry.path)
         elif atomic.is_temporary(entry.name):
@@ -58,17 +60,17 @@ def examine_checkpoints(found: Examination) -> None:
             found.add("unknown", entry.path, "isn't a checkpoint", "ncsnx leaves it alone")
 
 
-def _identity(run: Run) -> str | None:
+def _experiment(run: Run) -> Experiment | None:
     try:
-        return identity(run.experiment())
+        return run.experiment()
     except NcsnxError:
         return None  # has a finding of its own
 
 
-def _examine_checkpoint(found: Examination, step: int, folder: Path, expected: str | None) -> None:
+def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment: Experiment | None) -> None:
     found.checkpoints += 1
     try:
-        manifest = read_manifest(folder)
+        manifest = read_manifest(folder, None if experiment is None else weight_sizes(experiment))
         problems = _problems(found, folder, manifest)
         if problems:
             raise UnsoundError("; ".join(problems))
@@ -80,7 +82,7 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, expected: s
         found.add(
             "unsound",
             folder,
-            without_path(str(error), folder),
+            without_path(str(error), folder).removeprefix(f"{folder}/"),
             "nothing is made of it; bring it back from a copy, or let --repair move it into unsound/",
             partial(move_aside, found.run, folder) if found.writer is None else None,
         )
@@ -90,6 +92,7 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, expected: s
         found.is_readable = False
         return
     found.verdicts.append((step, manifest))
+    expected = None if experiment is None else identity(experiment)
     if expected is not None and (state.get("identity"), state.get("step")) != (expected, step):
         whose = f"another {'step' if state.get('identity') == expected else 'experiment'}"
         advice = f"nothing uses it; move it away, or bring back {found.run.config_path} if that isn't the run's own"

@@ -21,6 +21,7 @@ from ncsnx.runs.parsing import read_json
 from ncsnx.runs.ranges import in_words
 from ncsnx.runs.records import read_records
 from ncsnx.runs.scores import SCORES, TABLE_OF_IMAGES, ScoreFile
+from ncsnx.runs.sizes import size_problem
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PICTURE_LIMIT = 2**28
@@ -114,7 +115,9 @@ def examine_exports(found: Examination) -> None:
         with found.reading(entry.path / CONFIG, "damaged", again):
             config = Export(entry.path).config()
             model = entry.path / MODEL
-            if (problem := _hash_problem(found, model, config.model_sha256, config.model_bytes)) is not None:
+            problem = size_problem(config.experiment, MODEL, config.model_bytes)
+            problem = problem or _hash_problem(found, model, config.model_sha256, config.model_bytes)
+            if problem is not None:
                 found.add("damaged", model, problem, again)
 
 

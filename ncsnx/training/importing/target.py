@@ -21,6 +21,7 @@ from ncsnx.runs.manifest import STATE, FileRecord, UnsoundError, verify, write_c
 from ncsnx.runs.names import step_name
 from ncsnx.runs.published import PublishedCheckpoint
 from ncsnx.runs.segments import append_segment
+from ncsnx.runs.sizes import WeightSizes, weight_sizes
 from ncsnx.training.importing.conversion import parts
 from ncsnx.training.start import require_same_identity
 
@@ -110,7 +111,8 @@ def import_checkpoint(
     def files() -> Iterator[tuple[str, bytes]]:
         return checkpoint.contents(published.step, parts(experiment, published, check_stop), state)
 
-    if differing := _differing(folder, files):
+    sizes = weight_sizes(experiment)
+    if differing := _differing(folder, files, sizes):
         raise NcsnxError(
             f"{folder} is there with other contents than {published.path} ({', '.join(differing)}), and nothing is "
             "overwritten; import the file into a run of its own with --run NAME"
@@ -123,13 +125,15 @@ def import_checkpoint(
             f"its own with --run {run.name}-published"
         )
     append_segment(run, from_step=published.step, runtime={}, changes={}, note=note, imported=origin)
-    return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files()))
+    return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files(), sizes))
 
 
-def _differing(folder: Path, files: Callable[[], Iterator[tuple[str, bytes]]]) -> list[str] | None:
+def _differing(
+    folder: Path, files: Callable[[], Iterator[tuple[str, bytes]]], sizes: WeightSizes | None
+) -> list[str] | None:
     """Which files of a sound checkpoint in `folder` have other contents; None where there is none."""
     try:
-        manifest = verify(folder)
+        manifest = verify(folder, sizes=sizes)
     except UnsoundError:  # isn't there, or is moved aside by who writes the new one
         return None
     names = []

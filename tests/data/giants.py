@@ -1,0 +1,53 @@
+"""Small files that declare, or unpack to, much more than they are."""
+
+import io
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_BLOCK = bytes(2**22)
+
+
+def header(shape: tuple[int, ...], dtype: str, *, fortran_order: bool = False) -> bytes:
+    """What a `.npy` begins with; the shape may be one that no array has."""
+    stream = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": fortran_order, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
+    return stream.getvalue()
+
+
+def sparse_npy(path: Path, shape: tuple[int, ...], dtype: str) -> Path:
+    """An array of zeros that takes no room on the disk."""
+    begin = header(shape, dtype)
+    with path.open("wb") as file:
+        file.write(begin)
+        file.truncate(len(begin) + math.prod(shape) * np.dtype(dtype).itemsize)
+    return path
+
+
+def zeros_npz(path: Path, **arrays: tuple[tuple[int, ...], str]) -> Path:
+    """Compressed arrays of zeros: a thousandth of what they unpack to."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, (shape, dtype) in arrays.items():
+            left = math.prod(shape) * np.dtype(dtype).itemsize
+            with archive.open(f"{name}.npy", "w") as file:
+                file.write(header(shape, dtype))
+                while left > 0:
+                    file.write(_BLOCK[:left])
+                    left -= len(_BLOCK)
+    return path
+
+
+def sparse_safetensors(path: Path, values: int) -> Path:
+    """A sound file of one tensor of so many float32, which takes no room on the disk."""
+    entry: dict[str, Any] = {"dtype": "F32", "shape": [values], "data_offsets": [0, 4 * values]}
+    begin = json.dumps({"weight": entry}).encode()
+    begin += b" " * (-len(begin) % 8)
+    with path.open("wb") as file:
+        file.write(len(begin).to_bytes(8, "little") + begin)
+        file.truncate(8 + len(begin) + 4 * values)
+    return path
