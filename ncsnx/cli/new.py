@@ -9,8 +9,9 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.budgets import say_what_it_takes
 from ncsnx.cli.paths import a_folder, a_name_or_path
-from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for, span_of_time
+from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import OVERLAP
@@ -158,10 +159,6 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
     )
     for remark in remarks(measured):
         messages.warning(remark)
-    if found.timing is not None and found.seconds_per_image is not None and found.seconds_of_training is not None:
-        messages.info(
-            f"by a network timed just now ({found.timing.timed}): training takes about "
-            f"{span_of_time(found.seconds_of_training)}, an image {span_of_time(found.seconds_per_image)}"
-        )
+    say_what_it_takes(messages, found)
     target = experiment.name if path.parent == Path("experiments") else str(path)
     messages.info(f"next: ncsnx train {shlex.quote(target)}")

@@ -7,9 +7,11 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.budgets import warn_if_busy
 from ncsnx.cli.paths import a_name_or_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.noise.techniques import OVERLAP
+from ncsnx.planning.spans import span_of_time
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ def plan_command(
                 found = attrs.evolve(found, timing=time_experiment(found.experiment, runtime, work))
         for remark in remarks(found.measured) if found.measured else []:
             messages.warning(remark)
+        warn_if_busy(messages, found)
         if json:
             messages.json(found.facts())
         else:
@@ -197,28 +200,31 @@ def _own_evaluations(found: "Survey") -> str:
 
 
 def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
-    timing, per_image, training = found.timing, found.seconds_per_image, found.seconds_of_training
-    if timing is None or per_image is None or training is None:
+    timing, per_image, cost = found.timing, found.seconds_per_image, found.cost
+    if timing is None or per_image is None or cost is None:
         return []
     experiment = found.experiment
+    words = {"steps": f"{experiment.steps:,} of {experiment.batch_size:,} images", "snapshots": _grids(experiment)}
+    parts = cost.parts()
+    rows = [(f"  {name}", span_of_time(seconds), "", words.get(name, "")) for name, seconds in parts.items()]
     return [
         ("an evaluation", span_of_time(timing.seconds_per_evaluation), "", timing.timed),
         ("an image", span_of_time(per_image), "", ""),
         ("1,000 images", span_of_time(1000 * per_image), "", "of a checkpoint"),
         ("a training step", span_of_time(timing.seconds_per_step), "", f"of {counted(experiment.batch_size, 'image')}"),
-        ("training", span_of_time(training), "", counted(experiment.steps, "step")),
+        ("training", span_of_time(cost.total), "", "in all" if len(parts) > 1 else words["steps"]),
+        *(rows if len(parts) > 1 else []),
     ]
 
 
-def span_of_time(seconds: float) -> str:
-    """A time for people, in the unit that suits it."""
-    from ncsnx.console.text import duration
+def _grids(experiment: "Experiment") -> str:
+    from ncsnx.planning.cost import grids
+    from ncsnx.sampling.build import evaluations_in_words
+    from ncsnx.training.snapshots import snapshot_sampler
 
-    if seconds < 1:
-        return f"{1000 * seconds:.3g} ms"
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
+    assert experiment.snapshots is not None
+    each = evaluations_in_words(snapshot_sampler(experiment), experiment.schedule.levels)
+    return f"grids of {experiment.snapshots.n:,} images, {each} per image: {grids(experiment):,}"
 
 
 def _value(value: float | int | str) -> str:

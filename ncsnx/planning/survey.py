@@ -16,6 +16,7 @@ from ncsnx.errors import UsageError
 from ncsnx.noise.plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.comparison import Difference
+from ncsnx.planning.cost import Cost, cost_of
 from ncsnx.planning.proposal import SMALL_SET
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted
@@ -77,15 +78,18 @@ class Survey:
         return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
 
     @property
-    def seconds_of_training(self) -> float | None:
-        """For all of the experiment's steps."""
-        return None if self.timing is None else self.timing.seconds_per_step * self.experiment.steps
+    def cost(self) -> Cost | None:
+        """What the experiment's training takes, and all that goes with it."""
+        if self.timing is None:
+            return None
+        held_out = self.experiment.batch_size if self.measured is None else self.measured.held_out
+        return cost_of(self.experiment, self.timing, held_out)
 
     def facts(self) -> dict[str, Any]:
         """All of it as JSON."""
         data, plan, timing = self.experiment.data, self.plan, self.timing
         distances = self.measured.distances if self.measured else None
-        per_image = self.seconds_per_image
+        per_image, cost = self.seconds_per_image, self.cost
         return {
             "experiment": self.experiment.name,
             "data": tag_of(type(data)),
@@ -113,7 +117,11 @@ class Survey:
             "seconds_per_image": per_image,
             "seconds_per_1000_images": 1000 * per_image if per_image is not None else None,
             "seconds_per_step": timing.seconds_per_step if timing else None,
-            "seconds_of_training": self.seconds_of_training,
+            "seconds_of_training": cost.total if cost else None,
+            "seconds_of_steps": cost.steps if cost else None,
+            "seconds_of_snapshots": cost.snapshots if cost else None,
+            "seconds_of_checkpoints": cost.checkpoints if cost else None,
+            "seconds_of_held_out_losses": cost.held_out if cost else None,
             "timed": timing.timed if timing else None,
             "differences": [attrs.asdict(difference) for difference in self.differences],
         }

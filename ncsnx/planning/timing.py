@@ -1,9 +1,11 @@
-"""What an experiment will take on this machine, from an evaluation and a training step that are timed.
+"""What an evaluation and a training step take on this machine: timed, with the draws and updates that go with them.
 
 Large images are timed on a smaller one of at most 64 px: the work of these networks is proportional to the pixels.
 """
 
 import math
+import os
+import statistics
 import time
 from collections.abc import Callable
 
@@ -13,28 +15,63 @@ from torch import Tensor, nn
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.networks import ScoreNetwork, empty_network, prepare
+from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
+from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import score_matching_loss
 from ncsnx.training.optimizers import build_optimizer
+from ncsnx.training.snapshots import BATCH_SIZE
 from ncsnx.work import Work
 
 TIMED_PIXELS = 64
 """Side of the largest image that is timed."""
-_LARGEST_BATCH = 64
 _AIM_S = 1.0
 """What a timed call should take: then the clock and the start of a call count for nothing."""
+_MOST_S = 4 * _AIM_S
+"""A call that is expected to take longer isn't made."""
+_REPEATS = 3
+_BUSY = 1.5
+"""Processes that want to run, for each processor, from which on a machine is busy."""
 
 
 @attrs.frozen(kw_only=True)
 class Timing:
-    """Seconds that were measured here, with a network that isn't trained."""
+    """Seconds that were measured here, with a network that isn't trained.
+
+    What is done with n images at once takes a constant and n times the seconds per image: small networks spend most of
+    their time on the constant.
+    """
 
     seconds_per_evaluation: float
-    """Of the network, for one image in a batch."""
-    seconds_per_step: float
-    """Of training, for a batch of the experiment's size."""
+    """Of the network, for one image in a large batch."""
+    seconds_per_call: float = 0.0
+    """What an evaluation of a batch takes beside that, however few images it has."""
+    seconds_per_training_image: float
+    """Of a training step, for one image of its batch."""
+    seconds_per_update: float
+    """What a training step takes beside that: mostly the update of the weights and of their average."""
+    batch_size: int
+    """Of the experiment that was timed."""
+    parameters: int
+    """Numbers in the network's weights."""
     timed: str
     """What was timed, in words."""
+    device: str
+    """Kind of the device."""
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Of training, for a batch of the experiment's size."""
+        return self.step_of(self.batch_size)
+
+    def step_of(self, batch_size: int) -> float:
+        """Seconds for a training step of so many images."""
+        return self.seconds_per_update + batch_size * self.seconds_per_training_image
+
+    def evaluations_of(self, images: int, evaluations: int, at_once: int = BATCH_SIZE) -> float:
+        """Seconds for so many evaluations of each image, `at_once` of them in a batch."""
+        calls = math.ceil(images / at_once)
+        return evaluations * (calls * self.seconds_per_call + images * self.seconds_per_evaluation)
 
 
 def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Timing:
@@ -43,59 +80,121 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     side = min(experiment.data.image_size, TIMED_PIXELS)
     scale = (experiment.data.image_size / side) ** 2
     network = prepare(network.eval(), runtime.execution(experiment))
-
-    def evaluate(count: int) -> None:
-        with torch.no_grad():
-            _finish(network.score(_images(experiment, count, side, runtime.device), network.noise_levels[0]))
-
-    batch, seconds = _per_image(evaluate, _LARGEST_BATCH, work)
-    part, image_seconds, update_seconds = _training(experiment, network.train(), runtime, side, work)
+    evaluation = _line(_evaluating(experiment, network, side, runtime), BATCH_SIZE, work)
+    most = experiment.batch_size // experiment.accumulation
+    training = _line(_learning(experiment, network, side, runtime), most, work)
+    update = _updating(experiment, network)
     size = f"{side} px, scaled to {experiment.data.image_size}" if scale > 1 else f"{side} px"
     return Timing(
-        seconds_per_evaluation=seconds * scale,
-        seconds_per_step=image_seconds * experiment.batch_size * scale + update_seconds,
-        timed=f"batches of {batch} (evaluation) and {part} (training) at {size}, on {runtime.device}",
+        seconds_per_evaluation=evaluation.slope * scale,
+        seconds_per_call=evaluation.constant,
+        seconds_per_training_image=training.slope * scale,
+        seconds_per_update=training.constant * experiment.accumulation + _median(update),
+        batch_size=experiment.batch_size,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        timed=f"batches of {evaluation.batch} (evaluation) and {training.batch} (training) at {size}, "
+        f"on {runtime.device}",
+        device=runtime.device.type,
     )
 
 
-def _training(
-    experiment: Experiment, network: ScoreNetwork, runtime: Runtime, side: int, work: Work
-) -> tuple[int, float, float]:
-    """The batch that was timed; the seconds that an image's gradients take, and those of an update of the weights."""
-    optimizer = build_optimizer(experiment.optimizer, network.parameters())
+def why_slow(threads: int) -> str | None:
+    """What makes this machine slower than it could be, and its timings doubtful: other work. None where it is idle."""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if load < _BUSY * processors:
+        return None
+    advice = ", and try --threads 1, here and in training" if threads > 1 else ""
+    return (
+        f"other work keeps this machine busy (load {load:.1f} on {processors} processors), and the times are those of "
+        f"a busy machine: wait until it ends{advice}"
+    )
+
+
+def _evaluating(experiment: Experiment, network: ScoreNetwork, side: int, runtime: Runtime) -> Callable[[int], None]:
+    """A step of a sampler: an evaluation, and the noise of so many images."""
+    stream = Stream(0, Purpose.SAMPLER_NOISE)
+
+    @torch.no_grad()
+    def evaluate(count: int) -> None:
+        x = _images(experiment, count, side, runtime.device)
+        network.eval()
+        score = network.score(x, network.noise_levels[0])
+        noise = stream.normal(torch.arange(count, device=runtime.device), tuple(x.shape[1:]))
+        _finish(x + score + noise)
+
+    return evaluate
+
+
+def _learning(experiment: Experiment, network: ScoreNetwork, side: int, runtime: Runtime) -> Callable[[int], None]:
+    """The gradients of so many images, with their noise."""
+    stream = Stream(0, Purpose.TRAINING_NOISE)
 
     def learn(count: int) -> None:
         images = _images(experiment, count, side, runtime.device)
         levels = torch.zeros(count, dtype=torch.int64, device=runtime.device)
-        losses = score_matching_loss(network, images, levels, images, experiment.loss.power)
+        network.train()
+        noise = stream.normal(torch.arange(count, device=runtime.device), tuple(images.shape[1:]))
+        losses = score_matching_loss(network, images, levels, noise, experiment.loss.power)
         losses.mean().backward()  # type: ignore[no-untyped-call]
         _finish(next(network.parameters()).grad)
 
+    return learn
+
+
+def _updating(experiment: Experiment, network: ScoreNetwork) -> Callable[[], None]:
+    """The update of the weights and of their average; gradients are there."""
+    optimizer = build_optimizer(experiment.optimizer, network.parameters())
+    average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
+
     def update() -> None:
         optimizer.step()
+        if average is not None:
+            average.update()
         _finish(next(network.parameters()))
 
-    batch, seconds = _per_image(learn, experiment.batch_size // experiment.accumulation, work)
-    update()  # the first makes room for the moments
-    return batch, seconds, _seconds(update)
+    return update
 
 
-def _per_image(job: Callable[[int], None], most: int, work: Work) -> tuple[int, float]:
-    """The batch, of at most `most` images, at which `job` takes about `_AIM_S`; the seconds for each of its images."""
-    batch = 1
-    job(batch)
-    while (seconds := _seconds(job, batch)) < _AIM_S / 4 and batch < most:
+@attrs.frozen
+class _Line:
+    """Seconds of a job on n images: constant + n · slope."""
+
+    constant: float
+    slope: float
+    batch: int
+    """The largest n that was timed."""
+
+
+def _line(job: Callable[[int], None], most: int, work: Work) -> _Line:
+    """Times a job on one image, and on as many, at most `most`, as take about `_AIM_S`."""
+    one = _median(lambda: job(1))
+    line = _Line(0.0, one, 1)
+    while line.batch < most:
+        batch = min(4 * line.batch, most)
+        if line.constant + batch * line.slope > _MOST_S:
+            break
         work.check_stop()
-        batch = min(4 * batch, most)
-        job(batch)  # the first of a size is slower
-    if seconds < _AIM_S:  # other work can only slow one down
-        seconds = min(seconds, _seconds(job, batch))
-    return batch, seconds / batch
+        seconds = _median(lambda: job(batch))  # noqa: B023 (called at once)
+        slope = max(0.0, seconds - one) / (batch - 1)
+        line = _Line(max(0.0, seconds - batch * slope), slope, batch)
+        if seconds > _AIM_S:
+            break
+    return line
 
 
-def _seconds(job: Callable[..., None], *arguments: int) -> float:
+def _median(job: Callable[[], None]) -> float:
+    """Seconds that a job takes, the first time left out, which is slower: the median, so that one disturbance doesn't
+    count, while other work that goes on all the time does."""
+    first = _seconds(job)
+    times = [_seconds(job)]
+    while len(times) < _REPEATS and first + sum(times) < _AIM_S:
+        times.append(_seconds(job))
+    return statistics.median(times)
+
+
+def _seconds(job: Callable[[], None]) -> float:
     start = time.perf_counter()
-    job(*arguments)
+    job()
     return time.perf_counter() - start
 
 

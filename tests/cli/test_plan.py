@@ -140,10 +140,25 @@ def test_times_are_measured_and_add_up() -> None:
     found = json.loads(outcome.out)
     assert found["seconds_per_image"] == pytest.approx(found["seconds_per_evaluation"] * found["evaluations"])
     assert found["seconds_per_1000_images"] == pytest.approx(1000 * found["seconds_per_image"])
-    assert found["seconds_of_training"] == pytest.approx(1000 * found["seconds_per_step"])
+    assert found["seconds_of_steps"] == pytest.approx(1000 * found["seconds_per_step"])
+    parts = [found[f"seconds_of_{part}"] for part in ("steps", "snapshots", "checkpoints", "held_out_losses")]
+    assert min(parts) > 0
+    assert found["seconds_of_training"] == pytest.approx(sum(parts))
     # a step has 128 images, each of which takes more than an evaluation; ten times as much and more would be wrong
     assert 0.1 < found["seconds_per_step"] / (128 * found["seconds_per_evaluation"]) < 100
     assert "at 8 px, on cpu" in found["timed"]
+
+
+@pytest.mark.usefixtures("here")
+def test_the_announced_time_has_the_snapshots_in_it() -> None:
+    fields = ("model.width=4", "steps=20", "checkpoint_every=1", "snapshots.n=64")
+    found = json.loads(plan("digits", *fields, "--json").out)
+    # twenty grids of 64 images by 121 evaluations, beside twenty steps of 128 images
+    assert found["seconds_of_snapshots"] > 5 * found["seconds_of_steps"]
+    assert found["seconds_of_training"] > found["seconds_of_snapshots"]
+    rows = plan("digits", *fields).out
+    assert "\n  snapshots" in rows
+    assert "grids of 64 images, 121 evaluations per image: 20" in rows
 
 
 def test_a_folder_of_pictures_is_planned_for(here: Path) -> None:

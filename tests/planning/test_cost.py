@@ -1,0 +1,55 @@
+"""What a whole training takes: counted as the training itself does it."""
+
+from pathlib import Path
+
+import pytest
+
+from ncsnx.config.discovery import resolve
+from ncsnx.planning.cost import cost_of, grids
+from ncsnx.planning.timing import Timing
+from tests.training.tiny import command, overrides, training
+
+NOMINAL = Timing(
+    seconds_per_evaluation=1.0,
+    seconds_per_training_image=3.0,
+    seconds_per_update=0.0,
+    batch_size=128,
+    parameters=0,
+    timed="nothing",
+    device="none",
+)
+"""In units of an evaluation."""
+
+
+@pytest.mark.parametrize(
+    ("steps", "checkpoint_every", "every"), [(12, 4, 1), (12, 5, 1), (12, 5, 2), (3, 5, 1), (12, 4, 2)]
+)
+def test_as_many_grids_are_counted_as_a_training_draws(
+    tmp_path: Path, steps: int, checkpoint_every: int, every: int
+) -> None:
+    words = (f"steps={steps}", f"checkpoint_every={checkpoint_every}", f"snapshots.every={every}", "snapshots.n=1")
+    assert command(*training(*words), folder=tmp_path).code == 0
+    drawn = list((tmp_path / "runs/digits/snapshots").iterdir())
+    assert grids(resolve("digits", overrides(*words)).experiment) == len(drawn)
+
+
+def test_the_parts_are_those_of_the_samplers_evaluations_and_of_the_held_out_images() -> None:
+    words = ("steps=1000", "checkpoint_every=300", "eval_every=100", "batch_size=16", "snapshots.n=4")
+    experiment = resolve("digits", overrides(*words, "schedule.levels=10", "sampler.steps_per_level=3")).experiment
+    cost = cost_of(experiment, NOMINAL, held_out=9)  # in units of an evaluation, of which a training image takes three
+    assert cost.steps == 1000 * 16 * 3
+    assert cost.snapshots == 4 * 4 * 31  # four grids of four images, by 10 · 3 + 1 evaluations
+    assert cost.held_out == 10 * 9
+    assert cost.total == pytest.approx(cost.steps + cost.snapshots + cost.checkpoints + cost.held_out)
+    assert list(cost.parts()) == ["steps", "snapshots"]
+
+
+def test_a_training_without_snapshots_pays_for_none() -> None:
+    experiment = resolve("digits", ["snapshots=none"]).experiment
+    assert (grids(experiment), cost_of(experiment, NOMINAL, held_out=0).snapshots) == (0, 0.0)
+
+
+def test_a_grid_by_a_sampler_of_its_own_costs_its_evaluations() -> None:
+    quick = ["snapshots.sampler=cas", "snapshots.sampler.steps=12", "snapshots.n=100"]
+    experiment = resolve("digits", [*quick, "steps=150"]).experiment
+    assert cost_of(experiment, NOMINAL, held_out=0).snapshots == 100 * 12
