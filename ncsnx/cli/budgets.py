@@ -1,16 +1,38 @@
-"""What a training takes, for people."""
+"""What a training takes, and what a budget made of it, for people."""
 
 from typing import TYPE_CHECKING
 
-from ncsnx.planning.spans import span_of_time
+from ncsnx.planning.spans import in_short, span_of_time
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
+    from ncsnx.planning.budget import Fit
     from ncsnx.planning.survey import Survey
 
 
+def say_what_was_reduced(messages: "Messages", found: "Survey") -> None:
+    """From what to what, why, and what else there is."""
+    fit = found.fit
+    if fit is None or not fit.reductions:
+        return
+    reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
+    if fit.budget_s is None:
+        messages.warning(
+            "nothing was timed (--no-timing), so nothing could be fitted to a budget. This is a small training: "
+            f"{reduced}.\n"
+            "to fit one:             leave --no-timing out\n"
+            "the published training: --budget none"
+        )
+        return
+    messages.info(f"to fit {in_short(fit.budget_s)} on this machine: {reduced}")
+    if fit.published_seconds is not None:
+        messages.info(f"{_published(fit)} takes about {span_of_time(fit.published_seconds)} here{_on_a_gpu(fit)}")
+        messages.info("to write that one: --budget none")
+
+
 def say_what_it_takes(messages: "Messages", found: "Survey") -> None:
-    """The time of the training by its parts, and of an image."""
+    """The time of the training by its parts, and of an image; and whether the budget holds."""
     timing, cost = found.timing, found.cost
     if timing is None or cost is None:
         return
@@ -20,8 +42,12 @@ def say_what_it_takes(messages: "Messages", found: "Survey") -> None:
         f"training takes about {span_of_time(cost.total)}{f' ({listed})' if len(parts) > 1 else ''}, estimated from a "
         f"quick timing: {timing.timed}"
     )
-    assert found.seconds_per_image is not None
-    messages.info(f"an image takes about {span_of_time(found.seconds_per_image)}")
+    messages.info(_images(found))
+    budget_s = None if found.fit is None else found.fit.budget_s
+    if budget_s is not None and cost.total > budget_s:
+        messages.warning(
+            f"that is more than the budget, {in_short(budget_s)}; for a training that fits, leave --steps out"
+        )
     warn_if_busy(messages, found)
 
 
@@ -34,3 +60,33 @@ def warn_if_busy(messages: "Messages", found: "Survey") -> None:
     timing = found.timing
     if timing is not None and timing.device == "cpu" and (reason := why_slow(torch.get_num_threads())) is not None:
         messages.warning(reason)
+
+
+def _published(fit: "Fit") -> str:
+    scale, size = fit.published, fit.published_data.image_size
+    steps = f"{counted(scale.steps, 'step')} of {counted(scale.batch_size, 'image')}"
+    return f"the published training ({size} px, width {scale.width}, {steps})"
+
+
+def _on_a_gpu(fit: "Fit") -> str:
+    from ncsnx.planning.budget import GPU_FLOPS, gpu_seconds
+
+    if fit.timing is None or fit.timing.device != "cpu":
+        return ""
+    seconds = gpu_seconds(fit.published_data, fit.published)
+    return f", and {span_of_time(seconds)} on a GPU, assumed to make {GPU_FLOPS / 1e12:g} TFLOP/s"
+
+
+def _images(found: "Survey") -> str:
+    from ncsnx.planning.budget import quick_sampler
+    from ncsnx.sampling.build import expected_evaluations
+
+    assert found.timing is not None
+    assert found.seconds_per_image is not None
+    timing, per_image = found.timing, found.seconds_per_image
+    quick = expected_evaluations(quick_sampler(found.experiment), found.experiment.schedule.levels)
+    quickly = span_of_time(quick * timing.seconds_per_evaluation)
+    return (
+        f"an image takes about {span_of_time(per_image)} by the experiment's sampler, and {quickly} by one of "
+        f"{counted(quick, 'evaluation')} (`ncsnx compare`)"
+    )

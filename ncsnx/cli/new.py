@@ -9,17 +9,22 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
-from ncsnx.cli.budgets import say_what_it_takes
+from ncsnx.cli.budgets import say_what_it_takes, say_what_was_reduced
 from ncsnx.cli.paths import a_folder, a_name_or_path
 from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import OVERLAP
+from ncsnx.planning.spans import parse_budget
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
+    from ncsnx.config.data import OwnData
+    from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
+    from ncsnx.planning.budget import Fit, TimeOf
     from ncsnx.planning.survey import Survey
+    from ncsnx.planning.timing import Timing
     from ncsnx.work import Work
 
 
@@ -39,8 +44,16 @@ def new_command(
     array: sources.Array = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, max=1_000_000_000, help="Of training. [by the number of images and their size]"),
+        typer.Option("--steps", min=1, max=1_000_000_000, help="Of training, whatever the budget. [what fits it]"),
     ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="What the training may take on this machine: 90s, 30m, 2h, 1d; none: the published training.",
+        ),
+    ] = "10h",
     out: Annotated[Path, typer.Option("--out", metavar="DIR", parser=a_folder, help="Folder of the file.")] = Path(
         "experiments"
     ),
@@ -55,12 +68,16 @@ def new_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write an experiment for your own images: noise levels from the data, network and training by their size.
+    """Write an experiment for your own images: noise levels from the data, and a training that fits a budget of time.
 
+    The network is timed, and steps, width, batch and, without --size, the images are reduced until the training fits.
     The file says why each value is what it is, and is yours to change. Nothing is overwritten. Then `ncsnx train NAME`.
     """
     with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         path = _free_place(name, out)
+        budget_s = parse_budget(budget)
+
+        import attrs
 
         from ncsnx.data import data_folder
         from ncsnx.data.from_path import Reading
@@ -73,9 +90,10 @@ def new_command(
         with StopRequest() as stop:
             work, folder = work_of(messages, stop), data_folder(data)
             draft = experiment_for(name, _place(source, folder), said, work)
-            found = _proposed(survey(draft, folder, choices, work), steps)
-            if not no_timing:
-                found = _timed(found, device, threads, work)
+            clock = None if no_timing else _clock(draft, device, threads, work)
+            fit = _fitted(draft, folder, budget_s, steps, size is None, clock, work)
+            fitting = draft if fit is None else attrs.evolve(draft, data=fit.data)
+            found = _proposed(survey(fitting, folder, choices, work), fit, steps, clock)
         text = _text(found)
         with atomic.reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,26 +134,71 @@ def _place(source: str, folder: Path) -> Path:
         ) from error
 
 
-def _proposed(found: "Survey", steps: int | None) -> "Survey":
-    """The survey, with the experiment that its plan makes."""
-    import attrs
-
-    from ncsnx.planning.proposal import propose, rounded_up
-
-    assert found.measured is not None
-    plan, draft = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4)), found.experiment
-    images = found.measured.distances.images
-    return attrs.evolve(found, experiment=propose(draft.name, draft.data, plan, images, steps=steps))
-
-
-def _timed(found: "Survey", device: str, threads: int | None, work: "Work") -> "Survey":
-    import attrs
-
+def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") -> "TimeOf":
+    """What times the networks that come into question, here."""
+    from ncsnx.planning.proposal import draft as drafted
     from ncsnx.planning.timing import time_experiment
     from ncsnx.runtime import Runtime
 
     runtime = Runtime.choose(device=device, threads=threads)
-    return attrs.evolve(found, timing=time_experiment(found.experiment, runtime, work))
+
+    def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
+        work.info(f"timing a network of width {width} at {data.image_size} px")
+        return time_experiment(drafted(draft.name, data, width=width, batch_size=batch_size), runtime, work)
+
+    return time_of
+
+
+def _fitted(
+    draft: "Experiment",
+    folder: Path,
+    budget_s: float | None,
+    steps: int | None,
+    size_is_free: bool,
+    clock: "TimeOf | None",
+    work: "Work",
+) -> "Fit | None":
+    """The training that fits the budget; None where there is none."""
+    import attrs
+
+    from ncsnx.config.data import OwnData
+    from ncsnx.data import open_data
+    from ncsnx.planning.budget import fit, untimed
+    from ncsnx.work import unheard
+
+    if budget_s is None:
+        return None
+    data = draft.data
+    assert isinstance(data, OwnData)
+    quiet = attrs.evolve(work, info=unheard, warning=unheard)  # the survey opens the data again, and speaks
+    splits = open_data(data, folder, quiet)
+    images, held_out = len(splits.train), len(splits.held_out)
+    if clock is None:
+        return untimed(data, images, steps)
+    return fit(data, images, held_out, budget_s, clock, steps=steps, size_is_free=size_is_free)
+
+
+def _proposed(found: "Survey", fit: "Fit | None", steps: int | None, clock: "TimeOf | None") -> "Survey":
+    """The survey, with the experiment that its plan and the budget make."""
+    import attrs
+
+    from ncsnx.config.data import OwnData
+    from ncsnx.planning.budget import NOMINAL, with_affordable_snapshots
+    from ncsnx.planning.proposal import propose, rounded_up, usual_scale
+
+    assert found.measured is not None
+    plan, draft = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4)), found.experiment
+    data, images = draft.data, found.measured.distances.images
+    assert isinstance(data, OwnData)
+    if fit is None:
+        usual = usual_scale(data, images)
+        scale = usual if steps is None else attrs.evolve(usual, steps=steps)
+        timing = None if clock is None else clock(data, scale.width, scale.batch_size)
+    else:
+        scale, timing = fit.scale, fit.timing
+    experiment = propose(draft.name, data, plan, images, scale)
+    experiment = with_affordable_snapshots(experiment, NOMINAL if timing is None else timing)
+    return attrs.evolve(found, experiment=experiment, timing=timing, fit=fit)
 
 
 def _text(found: "Survey") -> str:
@@ -154,11 +217,12 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
     messages.info(
         f"{counted(measured.distances.images, 'training image')} of {'×'.join(map(str, experiment.data.shape))}, "
         f"{measured.held_out:,} held out; σ {experiment.schedule.sigma_max:g} → {plan.sigma_min:g} in "
-        f"{counted(plan.levels, 'level')}, {counted(plan.evaluations, 'evaluation')} an image; "
-        f"{counted(experiment.steps, 'step')} of {experiment.batch_size}"
+        f"{counted(plan.levels, 'level')}, {counted(plan.evaluations, 'evaluation')} per image; width "
+        f"{experiment.model.width}, {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}"
     )
     for remark in remarks(measured):
         messages.warning(remark)
+    say_what_was_reduced(messages, found)
     say_what_it_takes(messages, found)
     target = experiment.name if path.parent == Path("experiments") else str(path)
     messages.info(f"next: ncsnx train {shlex.quote(target)}")

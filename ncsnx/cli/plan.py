@@ -1,5 +1,6 @@
 """`ncsnx plan`: noise levels and sampler that follow from the data, what they cost here, and what differs."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,6 +116,11 @@ def plan_command(
             messages.json(found.facts())
         else:
             _show(messages, found, is_own)
+        if is_own:
+            messages.info(
+                f"this is the published training for such images; one that fits a budget of time here: ncsnx new NAME "
+                f"--from {shlex.quote(what)} --budget 10h"
+            )
 
 
 def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Experiment":
@@ -133,12 +139,14 @@ def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Exp
 
 
 def _proposed(found: "Survey", overrides: list[str]) -> "Experiment":
-    """What `ncsnx new` would write."""
+    """What `ncsnx new --budget none` would write, but for the time that snapshots really take here."""
+    from ncsnx.planning.budget import with_affordable_snapshots
     from ncsnx.planning.proposal import propose
 
     assert found.measured is not None
     data, images = found.experiment.data, found.measured.distances.images
-    return _changed(propose(found.experiment.name, data, found.plan, images), overrides)
+    proposed = with_affordable_snapshots(propose(found.experiment.name, data, found.plan, images))
+    return _changed(proposed, overrides)
 
 
 def _changed(experiment: "Experiment", overrides: list[str]) -> "Experiment":
@@ -204,7 +212,10 @@ def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
     if timing is None or per_image is None or cost is None:
         return []
     experiment = found.experiment
-    words = {"steps": f"{experiment.steps:,} of {experiment.batch_size:,} images", "snapshots": _grids(experiment)}
+    words = {
+        "steps": f"{experiment.steps:,} of {counted(experiment.batch_size, 'image')}",
+        "snapshots": _grids(experiment),
+    }
     parts = cost.parts()
     rows = [(f"  {name}", span_of_time(seconds), "", words.get(name, "")) for name, seconds in parts.items()]
     return [
@@ -224,7 +235,7 @@ def _grids(experiment: "Experiment") -> str:
 
     assert experiment.snapshots is not None
     each = evaluations_in_words(snapshot_sampler(experiment), experiment.schedule.levels)
-    return f"grids of {experiment.snapshots.n:,} images, {each} per image: {grids(experiment):,}"
+    return f"grids of {counted(experiment.snapshots.n, 'image')}, {each} per image: {grids(experiment):,}"
 
 
 def _value(value: float | int | str) -> str:

@@ -71,37 +71,76 @@ def check_size(size: int) -> None:
         )
 
 
-def draft(name: str, data: Data) -> Experiment:
-    """An experiment on data whose distances aren't known yet: noise levels and steps only hold their places."""
+def draft(name: str, data: Data, *, width: int | None = None, batch_size: int = 128) -> Experiment:
+    """An experiment on data whose distances aren't known yet: noise levels and steps are placeholders.
+
+    width: of the network, by default the usual one.
+    """
     return Experiment(
         name=name,
         data=data,
         schedule=Geometric(sigma_max=1.0, levels=2),
-        model=_model(data),
+        model=_model(data, width or usual_width(data.image_size)),
         sampler=AnnealedLangevin(step_size=1e-6, steps_per_level=1),
+        batch_size=batch_size,
         steps=1,
     )
 
 
-def propose(name: str, data: Data, plan: NoisePlan, images: int, *, steps: int | None = None) -> Experiment:
-    """The experiment for a data set of `images` training images. steps: of training; by default `usual_steps`."""
+@attrs.frozen(kw_only=True)
+class Scale:
+    """How large a training is."""
+
+    width: int
+    batch_size: int
+    steps: int
+
+
+def usual_scale(data: Data, images: int) -> Scale:
+    """As published for images of about this size, with fewer steps for small sets."""
     size = data.image_size
     batch = usual_batch(size, images)
-    steps = steps or usual_steps(size, images, batch)
-    narrow = size < NARROW_BELOW
+    return Scale(width=usual_width(size), batch_size=batch, steps=usual_steps(size, images, batch))
+
+
+def propose(name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | None = None) -> Experiment:
+    """The experiment for a data set of `images` training images. scale: by default `usual_scale`."""
+    size, scale = data.image_size, scale or usual_scale(data, images)
     return Experiment(
         name=name,
         data=data,
         schedule=Geometric(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels),
-        model=_model(data),
-        optimizer=Adam(lr=1e-3) if narrow else Adam(lr=1e-4, eps=1e-3 if size > 128 else 1e-8),
+        model=_model(data, scale.width),
+        optimizer=Adam(lr=_learning_rate(scale.width), eps=1e-3 if size > 128 else 1e-8),
         sampler=AnnealedLangevin(step_size=rounded(plan.step_size, 3), steps_per_level=plan.steps_per_level),
-        ema=Ema(rate=0.999 if steps >= 10_000 else 0.995),
-        batch_size=batch,
-        steps=steps,
-        checkpoint_every=max(1, min(5_000, steps // 20)),
-        snapshots=Snapshots(n=4 if narrow else 36),
+        ema=Ema(rate=_ema_rate(scale.steps)),
+        batch_size=scale.batch_size,
+        steps=scale.steps,
+        checkpoint_every=checkpoint_cadence(scale.steps),
+        snapshots=Snapshots(n=4 if size < NARROW_BELOW else 36),
     )
+
+
+def checkpoint_cadence(steps: int) -> int:
+    """Steps between two checkpoints: twenty in a training, and one in 5,000 steps at least."""
+    return max(1, min(5_000, steps // 20))
+
+
+def usual_width(size: int) -> int:
+    """As published, 128; below 32 px that of the digits."""
+    return 32 if size < NARROW_BELOW else 128
+
+
+def _learning_rate(width: int) -> float:
+    """As published for a width of 128, that of the digits for 32 and less, and between them for 64."""
+    return 1e-3 if width <= 32 else 3e-4 if width <= 64 else 1e-4
+
+
+def _ema_rate(steps: int) -> float:
+    """As published for long trainings. Of shorter ones the average goes back over no more than a seventh of the
+    steps: the weights that they began with must not be left in it."""
+    rates = ((0.999, 10_000), (0.995, 1_500), (0.99, 700), (0.95, 140))
+    return next((rate for rate, least in rates if steps >= least), 0.8)
 
 
 def usual_batch(size: int, images: int) -> int:
@@ -127,6 +166,6 @@ def rounded(value: float, digits: int) -> float:
     return float(f"{value:.{digits - 1}e}")
 
 
-def _model(data: Data) -> Model:
+def _model(data: Data, width: int) -> Model:
     kind, _ = network_for(data.image_size)
-    return attrs.evolve(kind(), width=32 if data.image_size < NARROW_BELOW else 128)
+    return attrs.evolve(kind(), width=width)

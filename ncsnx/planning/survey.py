@@ -15,6 +15,7 @@ from ncsnx.data.unread import Unread
 from ncsnx.errors import UsageError
 from ncsnx.noise.plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
+from ncsnx.planning.budget import Fit
 from ncsnx.planning.comparison import Difference
 from ncsnx.planning.cost import Cost, cost_of
 from ncsnx.planning.proposal import SMALL_SET
@@ -71,6 +72,8 @@ class Survey:
     """None where the data isn't at hand."""
     differences: tuple[Difference, ...] = ()
     timing: Timing | None = None
+    fit: Fit | None = None
+    """How the experiment was made to fit a budget."""
 
     @property
     def seconds_per_image(self) -> float | None:

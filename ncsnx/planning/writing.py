@@ -4,10 +4,11 @@ import keyword
 import unicodedata
 from collections.abc import Sequence
 
-from ncsnx.config import Adam, Arrays, Experiment, OwnData, Packed
+from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, OwnData, Packed, Snapshots
 from ncsnx.config.data import Images
 from ncsnx.data.decoding import HEIC_EXTRA
-from ncsnx.planning.proposal import EPOCHS, SMALL_SET, network_for
+from ncsnx.planning.proposal import EPOCHS, SMALL_SET, network_for, usual_width
+from ncsnx.planning.spans import in_short
 from ncsnx.planning.survey import Measured, Survey
 from ncsnx.quantities import counted
 
@@ -28,9 +29,9 @@ def experiment_source(survey: Survey, measured: Measured) -> str:
         f'name="{experiment.name}",',
         *_data(experiment, measured),
         *_noise(survey, measured),
-        *_network(experiment),
+        *_network(survey),
         *_sampler(survey),
-        *_training(experiment, measured),
+        *_training(survey, measured),
     ]
     variable = experiment.name if _is_free(experiment.name) else "experiment"
     return "\n".join(
@@ -39,7 +40,7 @@ def experiment_source(survey: Survey, measured: Measured) -> str:
             "",
             "Noise levels and sampler are those of `ncsnx plan` (techniques 1, 2 and 4 of Song & Ermon 2020, arXiv "
             "2006.09011);",
-            "network, batch and steps follow the experiments published there.",
+            *_scale_of(survey),
             '"""',
             "",
             *_import(experiment),
@@ -88,7 +89,10 @@ def _is_free(name: str) -> bool:
 
 def _import(experiment: Experiment) -> list[str]:
     parts = (experiment.data, experiment.model, experiment.schedule, experiment.sampler, experiment.optimizer)
-    classes = {type(part).__name__ for part in parts} | {"Ema", "Experiment", "Snapshots"}
+    classes = {type(part).__name__ for part in parts} | {"Ema", "Experiment"}
+    if (snapshots := experiment.snapshots) is not None:
+        quick = snapshots.sampler
+        classes |= {type(snapshots).__name__, *(() if quick is None else (type(quick).__name__, "Karras"))}
     names = [*sorted(classes), "register"]
     # one a line, which formatters leave alone whatever width they are set to
     return ["from ncsnx.config import (", *(f"    {name}," for name in names), ")"]
@@ -173,12 +177,31 @@ def _noise(survey: Survey, measured: Measured) -> list[str]:
     return [*_lines(reasons), f"schedule=Geometric({value}),"]
 
 
-def _network(experiment: Experiment) -> list[str]:
+def _scale_of(survey: Survey) -> list[str]:
+    """Lines of the docstring about the size of the training."""
+    fit = survey.fit
+    if fit is None or not fit.reductions:
+        return ["network, batch and steps follow the experiments published there."]
+    if fit.budget_s is None:
+        why = "this training is smaller than the ones published there, since nothing was timed:"
+    else:
+        why = f"of the trainings published there this fitted {in_short(fit.budget_s)} on the machine that wrote it:"
+    reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
+    return [why, f"{reduced}.", "`ncsnx new` writes the published one with --budget none."]
+
+
+def _network(survey: Survey) -> list[str]:
+    experiment = survey.experiment
     size, model = experiment.data.image_size, experiment.model
     published = {"NCSNv2": "up to 64", "NCSNv2Deeper": "up to 128", "NCSNv2Deepest": "256"}
     kind, _ = network_for(size)
     text = f"The published network for {published[kind.__name__]} px"
-    if model.width < 128:
+    if model.width < usual_width(size):
+        text += (
+            f", narrower than its width of {usual_width(size)}, so that it trains in the time that there is; a wider "
+        )
+        text += "one makes finer images, where there is a GPU or more time."
+    elif model.width < 128:
         text += f", narrower: {size} px need less than its width of 128, and a CPU can train this one."
     else:
         text += " and its width; width=64 takes a quarter of the time, with blunter images."
@@ -196,12 +219,12 @@ def _sampler(survey: Survey) -> list[str]:
     return [*_lines(reasons), f"sampler={_call(sampler, 'step_size', 'steps_per_level')},"]
 
 
-def _training(experiment: Experiment, measured: Measured) -> list[str]:
+def _training(survey: Survey, measured: Measured) -> list[str]:
+    experiment = survey.experiment
     batch, steps, images = experiment.batch_size, experiment.steps, measured.distances.images
     optimizer, ema, snapshots = experiment.optimizer, experiment.ema, experiment.snapshots
     assert isinstance(optimizer, Adam)
     assert ema is not None
-    assert snapshots is not None
     fields = ("lr",) if optimizer.eps == 1e-8 else ("lr", "eps")
     rate = "As published" if optimizer.lr == 1e-4 else "Narrow networks take more than the published 1e-4"
     window = "As published" if ema.rate == 0.999 else "The published 0.999 is for longer trainings"
@@ -217,8 +240,33 @@ def _training(experiment: Experiment, measured: Measured) -> list[str]:
         f"batch_size={batch},",
         f"steps={_whole(steps)},",
         f"checkpoint_every={_whole(experiment.checkpoint_every)},",
-        *comment("Images of the grid that is drawn at each checkpoint, and at the end of a training of any length."),
-        f"snapshots=Snapshots(n={snapshots.n}),",
+        *_snapshots(snapshots),
+    ]
+
+
+def _snapshots(snapshots: Snapshots | None) -> list[str]:
+    if snapshots is None:
+        return [*comment("Grids of samples would take more than a tenth of the training."), "snapshots=None,"]
+    when = "at each checkpoint" if snapshots.every == 1 else f"at one in {counted(snapshots.every, 'checkpoint')}"
+    lines = comment(f"Images of the grid that is drawn {when}, and at the end of a training of any length.")
+    if (quick := snapshots.sampler) is None:
+        every = "" if snapshots.every == 1 else f", every={snapshots.every}"
+        return [*lines, f"snapshots=Snapshots(n={snapshots.n}{every}),"]
+    assert isinstance(quick, ConsistentAnnealed)
+    assert isinstance(quick.grid, Karras)
+    lines += comment(
+        f"By a sampler of {counted(quick.steps, 'evaluation')}: with the experiment's own the grids would take more "
+        "than a tenth of the training."
+    )
+    ends = [f"{name}={value!r}" for name in ("sigma_max", "sigma_min") if (value := getattr(quick.grid, name))]
+    grid = f"Karras({', '.join([f'rho={quick.grid.rho!r}', *ends])})"
+    return [
+        *lines,
+        "snapshots=Snapshots(",
+        f"    n={snapshots.n},",
+        *([f"    every={snapshots.every},"] if snapshots.every > 1 else []),
+        f"    sampler=ConsistentAnnealed(steps={quick.steps}, order={quick.order}, grid={grid}),",
+        "),",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from ncsnx.config.loading import load_file
 from ncsnx.data.distances import Distances
 from ncsnx.data.places import declared
 from ncsnx.noise.plan import NoisePlan, plan_noise
-from ncsnx.planning.proposal import fitting_size, propose, rounded_up, usual_steps
+from ncsnx.planning.budget import NOMINAL, Fit, with_affordable_snapshots
+from ncsnx.planning.proposal import Scale, fitting_size, propose, rounded_up, usual_scale, usual_steps
 from ncsnx.planning.survey import Measured, Survey
 from ncsnx.planning.writing import experiment_source, literal
 from tests.cli.command import Outcome, run
@@ -113,11 +115,55 @@ def test_the_file_says_why_and_the_command_what_next(here: Path) -> None:
     assert "held-out loss" in outcome.err
 
 
-def test_times_are_estimated_from_a_measurement(here: Path) -> None:
+CPU = ("--threads", "1", "--device", "cpu")
+
+
+def test_a_training_is_timed_and_fitted_to_the_budget(here: Path) -> None:
     write_pictures(here / "photos", 8, size=8)
-    outcome = run("new", "photos", "--from", "photos", "--threads", "1", "--device", "cpu")
+    outcome = run("new", "photos", "--from", "photos", "--budget", "300d", *CPU)
     assert outcome.code == 0, outcome.err
     assert "training takes about" in outcome.err
+    assert (resolve("photos").experiment.steps, "instead of" in outcome.err) == (5_000, False)
+
+
+def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not(here: Path) -> None:
+    write_pictures(here / "photos", 8, size=8)
+    outcome = run("new", "photos", "--from", "photos", "--budget", "1s", *CPU)
+    assert outcome.code == 2
+    assert "--budget 1s is too short for anything usable on this machine: 500 steps of " in outcome.err
+    assert re.search(r"\n  more time: +--budget [0-9.]+[smhd]\n", outcome.err)
+    assert not (here / "experiments").exists()
+
+
+def test_steps_that_are_asked_for_are_kept_with_a_warning_where_they_exceed_the_budget(here: Path) -> None:
+    write_pictures(here / "photos", 8, size=8)
+    outcome = run("new", "photos", "--from", "photos", "--budget", "1s", "--steps", "70000", *CPU)
+    assert outcome.code == 0, outcome.err
+    assert "that is more than the budget, 1s" in outcome.err
+    assert resolve("photos").experiment.steps == 70_000
+    assert resolve("photos").experiment.data.image_size == 8
+
+
+def test_without_a_timing_a_small_training_is_written_and_that_is_said(here: Path) -> None:
+    write_pictures(here / "photos", 60, size=32)
+    outcome = new("small", "--from", "photos")
+    assert outcome.err.count("nothing was timed (--no-timing)") == 1
+    assert "width 32 instead of 128" in outcome.err
+    text = (here / "experiments" / "small.py").read_text()
+    assert "width 32 instead of 128, steps 3,000 instead of 5,000" in text
+    small = resolve("small").experiment
+    assert (small.model.width, small.steps, small.batch_size) == (32, 3_000, 32)
+    published = made("published", "--from", "photos", "--budget", "none")
+    assert (published.model.width, published.steps) == (128, 5_000)
+
+
+@pytest.mark.parametrize(
+    "budget", ["", "3", "2 h", "1h30m", "-1h", "0s", "0.5s", "nan", "None", "1e3s", "٣m", "9999999d"]
+)
+def test_a_budget_that_is_no_time_is_refused_before_anything_is_read(here: Path, budget: str) -> None:
+    outcome = run("new", "photos", "--from", "nowhere", f"--budget={budget}")
+    assert outcome.code == 2
+    assert "expected a time such as 90s, 30m, 2h or 1d" in outcome.err
 
 
 # --------------------------------------------------------------------------------------------- what it looks at
@@ -312,10 +358,29 @@ def test_what_is_written_is_what_was_proposed(size: int, images: int, tmp_path: 
         Arrays(path="x.npy", image_size=size, channels=7, low=-1024.0, high=3071.5),
         Packed(path="p.ncsnx", image_size=size, channels=1),
     ):
-        found = survey(data, images=images, exact=images < 20_000)
-        text = text_of(found)
-        assert dict(flatten(unstructure(loaded(text, tmp_path)))) == dict(flatten(unstructure(found.experiment)))
-        assert max(map(len, text.splitlines())) <= 120
+        usual = survey(data, images=images, exact=images < 20_000)
+        for found in (usual, reduced(usual, 0), reduced(usual, 30), reduced(usual, 2_000)):
+            text = text_of(found)
+            assert dict(flatten(unstructure(loaded(text, tmp_path)))) == dict(flatten(unstructure(found.experiment)))
+            assert max(map(len, text.splitlines())) <= 120
+
+
+def reduced(found: Survey, steps: int) -> Survey:
+    """The survey of a smaller training, with the snapshots that it can afford; steps: 0 for an untimed one."""
+    data = found.experiment.data
+    assert isinstance(data, Images | Arrays | Packed)
+    scale = Scale(width=16, batch_size=2, steps=steps or 3_000)
+    experiment = with_affordable_snapshots(propose("own", data, found.plan, 900, scale))
+    made_from = Fit(
+        data=data,
+        scale=scale,
+        budget_s=7_200.0 if steps else None,
+        timing=NOMINAL if steps else None,
+        published=usual_scale(data, 900),
+        published_data=data,
+        published_seconds=1e6 if steps else None,
+    )
+    return attrs.evolve(found, experiment=experiment, fit=made_from)
 
 
 @pytest.mark.parametrize("name", ["photos", "my-photos", "2cats", "class", "register", "Images", "a.b", "x" * 100])
@@ -332,8 +397,9 @@ def test_a_file_passes_ruff_where_it_is_installed(tmp_path: Path) -> None:
     for number, (root, size) in enumerate((root, size) for root in folders for size in (8, 68, 256)):
         found = survey(Images(root=root, image_size=size), exact=size == 8)
         assert found.measured is not None
-        text = experiment_source(found, attrs.evolve(found.measured, names=(root, "写真/一.png")))
-        (tmp_path / f"e{number}.py").write_text(text, encoding="utf-8")
+        for kind, shown in enumerate((found, reduced(found, 0), reduced(found, 2_000))):
+            text = experiment_source(shown, attrs.evolve(found.measured, names=(root, "写真/一.png")))
+            (tmp_path / f"e{number}_{kind}.py").write_text(text, encoding="utf-8")
     config = ("--config", str(repository / "pyproject.toml"), "--no-cache", str(tmp_path))
     for command in (("check",), ("format", "--check", "--diff")):
         finished = subprocess.run([ruff, *command, *config], capture_output=True, text=True, check=False, timeout=60)
@@ -383,7 +449,8 @@ def test_small_sets_get_fewer_steps_and_batches_that_they_fill() -> None:
     experiment = propose("x", Images(root="x", image_size=28), plan(28), 1_800)
     assert experiment.steps == 11_000  # 768 times 1,800 images in batches of 128: 10,800
     assert propose("x", Images(root="x", image_size=28), plan(28), 50).batch_size == 32
-    assert propose("x", Images(root="x", image_size=28), plan(28), 50, steps=7).checkpoint_every == 1
+    short = Scale(width=32, batch_size=32, steps=7)
+    assert propose("x", Images(root="x", image_size=28), plan(28), 50, short).checkpoint_every == 1
 
 
 @given(st.floats(1e-3, 1e4))

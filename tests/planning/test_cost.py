@@ -5,20 +5,9 @@ from pathlib import Path
 import pytest
 
 from ncsnx.config.discovery import resolve
+from ncsnx.planning.budget import NOMINAL
 from ncsnx.planning.cost import cost_of, grids
-from ncsnx.planning.timing import Timing
 from tests.training.tiny import command, overrides, training
-
-NOMINAL = Timing(
-    seconds_per_evaluation=1.0,
-    seconds_per_training_image=3.0,
-    seconds_per_update=0.0,
-    batch_size=128,
-    parameters=0,
-    timed="nothing",
-    device="none",
-)
-"""In units of an evaluation."""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,250 @@
+"""A training that fits a budget of time on this machine: what is reduced from the published one, and in which order.
+
+First the steps, down to what trains such a network usably; then the width; then the batch; then, where nobody asked for
+one, the size of the images. Each stage is the smallest training of its kind; what a budget leaves beyond it becomes
+steps again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+
+from ncsnx.config import ConsistentAnnealed, Experiment, Karras, Sampler, Snapshots
+from ncsnx.config.data import Data, Images, OwnData
+from ncsnx.errors import UsageError
+from ncsnx.planning.cost import Cost, cost_of
+from ncsnx.planning.proposal import Scale, checkpoint_cadence, draft, rounded, usual_scale, usual_steps
+from ncsnx.planning.spans import in_short
+from ncsnx.planning.timing import Timing
+from ncsnx.quantities import counted
+
+RESERVE = 0.1
+"""Share of a budget that isn't planned with: the start, the first reading, other work on the machine."""
+SNAPSHOT_SHARE = 0.1
+"""Seconds of snapshots for each second of steps, at most."""
+WIDE_STEPS, NARROW_STEPS, LEAST_STEPS = 5_000, 3_000, 500
+"""The fewest steps that are usable: of a wide network, as far as the first checkpoint of the published trainings; of
+one of width 32; and of the smallest, whose samples of photographs at 8 px are full of noise after 250 steps and free of
+it after 500."""
+_NARROW, _NARROWEST, _SMALLEST_BATCH = 32, 16, 32
+_SIZES = (48, 32, 24, 16, 12, 8)
+_NARROWEST_SIZE = 16
+"""Pixels up to which a network of width 16 is chosen where the size is free."""
+_FEW_STEPS = 20
+GPU_FLOPS = 10e12
+"""Assumed of a GPU: operations that it really makes in a second of training in float32, such as an A100's."""
+_GFLOP_PER_PIXEL = {"NCSNv2": 19.8 / 32**2, "NCSNv2Deeper": 302 / 128**2, "NCSNv2Deepest": 839 / 256**2}
+"""Of a forward pass at width 128, as published."""
+
+NOMINAL = Timing(
+    seconds_per_evaluation=1.0,
+    seconds_per_training_image=3.0,
+    seconds_per_update=0.0,
+    batch_size=128,
+    parameters=0,
+    timed="nothing",
+    device="none",
+)
+"""Times in units of an evaluation, where nothing is timed: forward and backward pass are three."""
+
+TimeOf = Callable[[OwnData, int, int], Timing]
+"""(data, width, batch size) → what that takes here."""
+
+
+@attrs.frozen(kw_only=True)
+class Fit:
+    """A training that was made to fit, and what it was made from."""
+
+    data: OwnData
+    scale: Scale
+    budget_s: float | None
+    """None where nothing was timed, so that nothing could be fitted."""
+    timing: Timing | None
+    """Of this training."""
+    published: Scale
+    published_data: OwnData
+    published_seconds: float | None
+    """Steps of the published training on this machine."""
+
+    @property
+    def reductions(self) -> list[tuple[str, int, int]]:
+        """(what, now, as published) of each value that is smaller."""
+        rows = [
+            ("image size", self.data.image_size, self.published_data.image_size),
+            ("width", self.scale.width, self.published.width),
+            ("batch size", self.scale.batch_size, self.published.batch_size),
+            ("steps", self.scale.steps, self.published.steps),
+        ]
+        return [row for row in rows if row[1] < row[2]]
+
+
+@attrs.frozen
+class _Stage:
+    data: OwnData
+    width: int
+    batch_size: int
+    least_steps: int
+
+
+def fit(
+    data: OwnData,
+    images: int,
+    held_out: int,
+    budget_s: float,
+    time_of: TimeOf,
+    *,
+    steps: int | None = None,
+    size_is_free: bool = True,
+) -> Fit:
+    """The largest training that fits the budget.
+
+    steps: asked for, and kept, whatever they take; the images then keep their size. size_is_free: whether the images of
+    a folder may be made smaller. Raises UsageError where nothing usable fits, with what would.
+    """
+    usual = usual_scale(data, images)
+    usable_s = budget_s * (1 - RESERVE)
+    stages = _stages(data, images, steps, size_is_free and steps is None)
+    timings: dict[tuple[int, int], Timing] = {}
+
+    def timing_of(stage: _Stage) -> Timing:
+        key = (stage.data.image_size, stage.width)
+        if key not in timings:
+            timings[key] = time_of(stage.data, stage.width, stage.batch_size)
+        return attrs.evolve(timings[key], batch_size=stage.batch_size)
+
+    def most_steps(stage: _Stage) -> int:
+        return _steps_within(stage, timing_of(stage), held_out, usable_s)
+
+    published_seconds = (steps or usual.steps) * timing_of(stages[0]).step_of(usual.batch_size)
+    chosen = _first(stages, lambda stage: most_steps(stage) >= stage.least_steps)
+    if chosen is None and steps is None:
+        raise _too_short(stages[-1], timing_of(stages[-1]), held_out, budget_s, size_is_free)
+    stage = chosen or stages[-1]
+    most = usual_steps(stage.data.image_size, images, stage.batch_size)
+    fitting = steps or min(most, _round_down(most_steps(stage)))
+    return Fit(
+        data=stage.data,
+        scale=Scale(width=stage.width, batch_size=stage.batch_size, steps=fitting),
+        budget_s=budget_s,
+        timing=timing_of(stage),
+        published=attrs.evolve(usual, steps=steps or usual.steps),
+        published_data=data,
+        published_seconds=published_seconds,
+    )
+
+
+def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
+    """A training that is small for want of a timing: the narrow network, small batches and few steps."""
+    usual = usual_scale(data, images)
+    small = Scale(
+        width=min(usual.width, _NARROW),
+        batch_size=min(usual.batch_size, _SMALLEST_BATCH),
+        steps=steps or NARROW_STEPS,
+    )
+    return Fit(
+        data=data,
+        scale=small,
+        budget_s=None,
+        timing=None,
+        published=usual,
+        published_data=data,
+        published_seconds=None,
+    )
+
+
+def with_affordable_snapshots(experiment: Experiment, timing: Timing = NOMINAL) -> Experiment:
+    """The experiment with the best grids that take a tenth of its steps' time at most: by its own sampler where that
+    can be, else by one of few steps, of fewer images, more rarely, or none at all."""
+
+    def is_affordable(way: Snapshots | None) -> bool:
+        cost = cost_of(attrs.evolve(experiment, snapshots=way), timing, held_out=0)
+        return cost.snapshots <= SNAPSHOT_SHARE * cost.steps
+
+    return attrs.evolve(experiment, snapshots=next(filter(is_affordable, _snapshots(experiment))))
+
+
+def quick_sampler(experiment: Experiment) -> Sampler:
+    """Second-order `cas` of 20 steps, most of them at small σ, over the part of the levels where images take shape."""
+    high, low = rounded(experiment.schedule.sigma_max / 4, 3), 5 * experiment.schedule.sigma_min
+    grid = Karras(rho=9.0, sigma_max=high, sigma_min=low) if high > 2 * low else Karras(rho=9.0)
+    return ConsistentAnnealed(steps=_FEW_STEPS, order=2, grid=grid)
+
+
+def gpu_seconds(data: Data, scale: Scale) -> float:
+    """What the steps of a training take on a GPU of `GPU_FLOPS`: a step is three forward passes."""
+    model = type(draft("x", data).model).__name__
+    forward = _GFLOP_PER_PIXEL[model] * 1e9 * data.image_size**2 * (scale.width / 128) ** 2
+    return 3 * forward * scale.batch_size * scale.steps / GPU_FLOPS
+
+
+def _stages(data: OwnData, images: int, steps: int | None, size_is_free: bool) -> list[_Stage]:
+    """From the published training to the smallest one; each takes less time than the one before it."""
+    usual = usual_scale(data, images)
+    batch, narrow = usual.batch_size, min(usual.width, _NARROW)
+
+    def stage(of: OwnData, width: int, batch_size: int, least_steps: int) -> _Stage:
+        return _Stage(of, width, min(batch_size, batch), steps or least_steps)
+
+    widths = [width for width in (128, 64, 32) if width <= usual.width]
+    found = [stage(data, width, batch, WIDE_STEPS if width > _NARROW else NARROW_STEPS) for width in widths]
+    found += [stage(data, narrow, smaller, NARROW_STEPS) for smaller in (64, _SMALLEST_BATCH) if smaller < batch]
+    smaller_ones = [attrs.evolve(data, image_size=size) for size in _SIZES if size < data.image_size]
+    if not (size_is_free and isinstance(data, Images)) or not smaller_ones:
+        return [*found, stage(data, _NARROWEST, _SMALLEST_BATCH, LEAST_STEPS)]
+    found += [
+        stage(of, _NARROW, _SMALLEST_BATCH, NARROW_STEPS) for of in smaller_ones if of.image_size >= _NARROWEST_SIZE
+    ]
+    smallest = [of for of in (data, *smaller_ones) if of.image_size <= _NARROWEST_SIZE]
+    return [*found, *(stage(of, _NARROWEST, _SMALLEST_BATCH, LEAST_STEPS) for of in smallest)]
+
+
+def _first(stages: Sequence[_Stage], fits: Callable[[_Stage], bool]) -> _Stage | None:
+    """The first stage that fits, by bisection: each asks for a timing, and all stages after one that fits, fit."""
+    low, high = 0, len(stages)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(stages[middle]) else (middle + 1, high)
+    return stages[low] if low < len(stages) else None
+
+
+def _steps_within(stage: _Stage, timing: Timing, held_out: int, seconds: float) -> int:
+    """How many steps such a training makes in so many seconds, all that goes with them included."""
+    cost = _draft_cost(stage, timing, held_out, stage.least_steps)
+    per_step = (cost.steps * (1 + SNAPSHOT_SHARE) + cost.held_out) / stage.least_steps
+    return max(0, int((seconds - cost.checkpoints) / per_step))
+
+
+def _draft_cost(stage: _Stage, timing: Timing, held_out: int, steps: int) -> Cost:
+    experiment = draft("x", stage.data, width=stage.width, batch_size=stage.batch_size)
+    whole = attrs.evolve(experiment, steps=steps, checkpoint_every=checkpoint_cadence(steps), snapshots=None)
+    return cost_of(whole, timing, held_out)
+
+
+def _too_short(stage: _Stage, timing: Timing, held_out: int, budget_s: float, size_is_free: bool) -> UsageError:
+    cost = _draft_cost(stage, timing, held_out, stage.least_steps)
+    needed_s = (cost.total + SNAPSHOT_SHARE * cost.steps) / (1 - RESERVE)
+    size = stage.data.image_size
+    lines = [
+        f"--budget {in_short(budget_s)} is too short for anything usable on this machine: "
+        f"{counted(stage.least_steps, 'step')} of the smallest network at {size} px take about {in_short(needed_s)}.",
+        f"more time:              --budget {in_short(needed_s)}",
+    ]
+    if not size_is_free and size > _SIZES[-1] and isinstance(stage.data, Images):
+        lines.append("smaller images:         leave --size out")
+    return UsageError("\n".join([*lines, "the published training: --budget none"]))
+
+
+def _round_down(steps: int) -> int:
+    """To two significant digits."""
+    digits = int(10 ** max(0, len(str(steps)) - 2))
+    return steps // digits * digits
+
+
+def _snapshots(experiment: Experiment) -> Iterator[Snapshots | None]:
+    """Ways to draw grids, the best first."""
+    quick = quick_sampler(experiment)
+    yield Snapshots(n=36)
+    yield Snapshots(n=16)
+    for n, every in ((36, 1), (16, 1), (16, 2), (16, 4), (9, 4), (9, 10), (4, 10)):
+        yield Snapshots(n=n, every=every, sampler=quick)
+    yield None

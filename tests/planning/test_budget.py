@@ -1,0 +1,184 @@
+"""A training that fits a budget, on machines that are described by how fast they are."""
+
+import re
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ncsnx.config import AnnealedLangevin, Experiment
+from ncsnx.config.data import Arrays, Images, OwnData
+from ncsnx.errors import UsageError
+from ncsnx.noise.plan import plan_noise
+from ncsnx.planning import budget
+from ncsnx.planning.budget import Fit, TimeOf, fit, gpu_seconds, quick_sampler, untimed, with_affordable_snapshots
+from ncsnx.planning.cost import Cost, cost_of
+from ncsnx.planning.proposal import propose, usual_scale
+from ncsnx.planning.spans import parse_budget
+from ncsnx.planning.timing import Timing
+from ncsnx.sampling.build import build_sampler
+
+IMAGES, HELD_OUT = 2_700, 300
+PHOTOS = Images(root="photos", image_size=64)
+
+
+def machine(gflops: float, call_s: float = 0.01) -> TimeOf:
+    """Times of networks whose work goes with the pixels and the square of the width."""
+
+    def time_of(data: OwnData, width: int, batch_size: int) -> Timing:
+        forward = 79 * (data.image_size / 64) ** 2 * (width / 128) ** 2 / gflops
+        return Timing(
+            seconds_per_evaluation=forward,
+            seconds_per_call=call_s,
+            seconds_per_training_image=3 * forward,
+            seconds_per_update=4 * call_s,
+            batch_size=batch_size,
+            parameters=int(29.7e6 * (width / 128) ** 2),
+            timed="this description",
+            device="cpu",
+        )
+
+    return time_of
+
+
+def fitted(gflops: float, seconds: float, data: OwnData = PHOTOS, **choices: object) -> Fit:
+    return fit(data, IMAGES, HELD_OUT, seconds, machine(gflops), **choices)  # type: ignore[arg-type]
+
+
+def written(found: Fit) -> tuple[Experiment, Cost]:
+    """The experiment that follows, and what all of its training takes."""
+    data, timing = found.data, found.timing
+    assert timing is not None
+    plan = plan_noise(data.channels * data.image_size**2, 0.4 * data.image_size)
+    experiment = with_affordable_snapshots(propose("x", data, plan, IMAGES, found.scale), timing)
+    return experiment, cost_of(experiment, timing, HELD_OUT)
+
+
+@settings(deadline=None)
+@given(
+    st.floats(0, 5).map(lambda power: 10**power),
+    st.floats(1, 6.5).map(lambda power: 10**power),
+    st.sampled_from([8, 16, 28, 32, 48, 64, 128, 256]),
+    st.booleans(),
+)
+def test_what_fits_fits_with_all_that_goes_with_it_and_what_does_not_is_told_what_would(
+    gflops: float, seconds: float, size: int, is_free: bool
+) -> None:
+    data = Images(root="photos", image_size=size)
+    try:
+        found = fitted(gflops, seconds, data, size_is_free=is_free)
+    except UsageError as error:
+        match = re.search(r"--budget ([0-9.]+[smhd])$", str(error), re.MULTILINE)
+        assert match is not None
+        enough = parse_budget(match[1])
+        assert enough is not None
+        assert enough > seconds
+        found, seconds = fitted(gflops, enough, data, size_is_free=is_free), enough
+    experiment, cost = written(found)
+    assert cost.total <= seconds
+    assert experiment.steps >= budget.LEAST_STEPS
+    assert is_free or found.data.image_size == size
+
+
+@pytest.mark.parametrize("size", [8, 16, 28, 32, 64, 128, 256])
+@pytest.mark.parametrize("is_free", [False, True])
+def test_each_stage_takes_less_than_the_one_before_so_that_bisection_finds_the_first_that_fits(
+    size: int, is_free: bool
+) -> None:
+    stages = budget._stages(Images(root="x", image_size=size), IMAGES, None, is_free)
+    time_of = machine(100.0)
+    costs = []
+    for stage in stages:
+        timing = time_of(stage.data, stage.width, stage.batch_size)
+        costs.append(budget._draft_cost(stage, timing, HELD_OUT, stage.least_steps).total)
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_steps_go_first_then_the_width_then_the_batch_then_the_size() -> None:
+    order = ("steps", "width", "batch size", "image size")
+    seen: list[set[str]] = []
+    for power in range(36, 6, -1):
+        try:
+            reduced = {what for what, _, _ in fitted(100.0, 1.6**power).reductions}
+        except UsageError:
+            break
+        if not seen or reduced != seen[-1]:
+            seen.append(reduced)
+    first = {what: next(place for place, reduced in enumerate(seen) if what in reduced) for what in order}
+    assert list(first) == sorted(first, key=first.__getitem__)
+    assert seen[0] == set()
+    assert seen[-1] >= {"width", "batch size", "image size"}
+
+
+def test_what_was_asked_for_stays() -> None:
+    published = fitted(1e9, 1e6)
+    assert (published.reductions, published.scale) == ([], usual_scale(PHOTOS, IMAGES))
+    assert fitted(100.0, 3_600.0).data.image_size < 64
+    assert fitted(100.0, 3_600.0, size_is_free=False).data.image_size == 64
+    kept = fitted(100.0, 3_600.0, steps=40_000)
+    assert (kept.scale.steps, kept.data.image_size) == (40_000, 64)
+    assert written(kept)[1].total > 3_600.0
+
+
+def test_arrays_are_never_made_smaller() -> None:
+    arrays = Arrays(path="x.npy", image_size=64)
+    with pytest.raises(UsageError, match="at 64 px") as error:
+        fitted(100.0, 300.0, arrays)
+    assert "--size" not in str(error.value)
+
+
+def test_few_networks_are_timed() -> None:
+    timed: list[tuple[int, int]] = []
+
+    def time_of(data: OwnData, width: int, batch_size: int) -> Timing:
+        timed.append((data.image_size, width))
+        return machine(100.0)(data, width, batch_size)
+
+    fit(PHOTOS, IMAGES, HELD_OUT, 7_200.0, time_of)
+    assert len(timed) == len(set(timed)) <= 5
+
+
+def test_snapshots_take_a_tenth_of_the_steps_at_most_and_are_the_best_that_do() -> None:
+    ample = propose("x", PHOTOS, plan_noise(3 * 64**2, 20.0), 10**6)
+    assert ample.sampler == with_own_sampler(ample)
+    kinds = set()
+    for steps in (10, 30, 100, 300, 1_000, 10_000):
+        timing = machine(100.0)(PHOTOS, 128, 128)
+        experiment = with_affordable_snapshots(
+            attrs.evolve(ample, steps=steps, checkpoint_every=max(1, steps // 20)), timing
+        )
+        cost = cost_of(experiment, timing, 0)
+        assert cost.snapshots <= 0.1 * cost.steps
+        kinds.add(
+            None if experiment.snapshots is None else (experiment.snapshots.n, experiment.snapshots.sampler is None)
+        )
+    assert len(kinds) > 2
+
+
+def with_own_sampler(experiment: Experiment) -> AnnealedLangevin:
+    snapshots = with_affordable_snapshots(experiment).snapshots
+    assert snapshots is not None
+    assert snapshots.sampler is None
+    assert isinstance(experiment.sampler, AnnealedLangevin)
+    return experiment.sampler
+
+
+@pytest.mark.parametrize("sigma_max", [0.02, 0.3, 5.0, 50.0, 348.0])
+def test_the_sampler_of_few_steps_can_be_built_for_every_schedule(sigma_max: float) -> None:
+    experiment = propose("x", PHOTOS, plan_noise(3 * 64**2, sigma_max), IMAGES)
+    build_sampler(quick_sampler(experiment))
+
+
+def test_untimed_trainings_are_small_and_keep_what_was_asked_for() -> None:
+    found = untimed(PHOTOS, IMAGES, None)
+    assert (found.scale.width, found.scale.batch_size, found.scale.steps) == (32, 32, 3_000)
+    assert untimed(PHOTOS, IMAGES, 77).scale.steps == 77
+    assert untimed(PHOTOS, 5, None).scale.batch_size == 4
+
+
+def test_the_time_on_a_gpu_is_that_of_the_published_operations() -> None:
+    cifar10 = Images(root="x", image_size=32)
+    # 300,000 steps of 128 images, each three passes of 19.8 GFLOP, at 10 TFLOP/s
+    expected = 300_000 * 128 * 3 * 19.8e9 / 10e12
+    assert gpu_seconds(cifar10, usual_scale(cifar10, 50_000)) == pytest.approx(expected)
