@@ -66,7 +66,7 @@ def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_sco
     )
     assert re.fullmatch("[0-9a-f]{64}", shown["fingerprint"])
     assert (place / shown["where"] / "statistics.safetensors").is_file()
-    assert "digits, training images: 1498 images in" in built.err
+    assert "digits, training images: 1,498 images in" in built.err
 
     before = files(place / "cache")
     again = run("reference", "digits", AS_THEY_ARE, *FEATURES)
@@ -190,7 +190,7 @@ def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Pat
     assert process.stderr is not None
     # a line of progress: the first batches are done
     lines = iter(process.stderr.readline, "")
-    assert next(line for line in lines if re.match(r"reference: folder .* [1-9]\d*/6005 images", line))
+    assert next(line for line in lines if re.match(r"reference: folder .* [1-9][\d,]*/6,005 images", line))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signal.SIGTERM, "")

@@ -148,7 +148,7 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
 def test_images_of_an_earlier_revision_of_a_sampler_are_not_gone_on_with(workplace: Path) -> None:
     """The step of the Langevin corrector had the norm of the drawn noise at first."""
     words = ("--n", "2", "sampler=pc", "sampler.steps=2")
-    drawn(workplace, *words, out="ald")
+    drawn(workplace, *words, "sampler.corrector=ald", out="ald")
     assert "sampler_revision" not in json.loads((workplace / "ald/protocol.json").read_text())
     drawn(workplace, *words, "sampler.corrector=langevin")
     record = workplace / "out/protocol.json"

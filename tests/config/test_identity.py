@@ -65,7 +65,7 @@ def _another(value: Any, declared: Any) -> Any:
         return None
     if get_origin(declared) is Literal:
         return next(option for option in get_args(declared) if option != value)
-    changes = {bool: lambda v: not v, int: lambda v: v // 2 or 2 * v + 2, float: lambda v: v / 2 or 0.5}
+    changes = {bool: lambda v: not v, int: lambda v: v // 2 or v + 1, float: lambda v: v / 2 or 0.5}
     changes[str] = lambda v: "black" if v.startswith("#") else v + "x"
     return changes[declared](value)
 

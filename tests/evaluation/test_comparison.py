@@ -203,7 +203,7 @@ def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, 
 
 def test_a_trial_of_a_sampler_that_now_draws_other_images_is_left_out(tmp_path: Path) -> None:
     """The step of the Langevin corrector had the norm of the drawn noise at first."""
-    langevin, other = PredictorCorrector(corrector="langevin"), PredictorCorrector()
+    langevin, other = PredictorCorrector(corrector="langevin"), PredictorCorrector(corrector="ald")
     path = tmp_path / "trials.jsonl"
     first = {"seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1, "evaluations": 20}
     second = {**first, "distance": 2.0, **revision_facts(langevin)}

@@ -230,7 +230,7 @@ def documented() -> list[tuple[Sampler, str]]:
 @pytest.mark.parametrize(("sampler", "ratios"), documented(), ids=repr)
 def test_few_steps_spread_along_a_noisy_measurement_as_the_readme_says(sampler: Sampler, ratios: str) -> None:
     count, noise, levels, found = 1000, 0.1, sigmas(resolve("cifar10").experiment.schedule), []
-    for name in ("mask", "averaging", "fourier, real"):
+    for name in ("mask", "averaging"):
         operator = OPERATORS[name]
         exact = posterior(operator, noise)
         values = sampled(operator, exact.values, noise, sampler, count, levels)
