@@ -209,7 +209,7 @@ def test_a_trial_of_a_sampler_that_now_draws_other_images_is_left_out(tmp_path: 
     second = {**first, "distance": 2.0, **revision_facts(langevin)}
     lines = [{"sampler": unstructure(langevin), **first}, {"sampler": unstructure(other), **first}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert Trials.read(path).samplers(1) == [other]
+    assert Trials.read(path).samplers(range(1)) == [other]
     path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {**lines[0], **second}]))
     found = Trials.read(path).find(langevin, 0)
     assert found is not None
