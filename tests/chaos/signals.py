@@ -289,8 +289,8 @@ def _trial(
         struck = bool(half_written(place))
         result = result_of(process)
         took_s = time.monotonic() - sent_s
-    if result.code == 0:
-        tally.count("ended before the signal came")
+    if result.code == 0 or (result.code == -sent and straight is not None and not _unlike(place, straight, None)):
+        tally.count("ended before the signal came")  # or all was done, and Python was ending
         return None
     problems = _unlike_a_stop(result.code, result.err, place, sent)
     if phase.leaves_all:
@@ -354,7 +354,7 @@ def _unlike_a_stop(code: int, err: str, place: Path, sent: signal.Signals) -> li
     """In what an end differs from one in good order."""
     if code == -sent:  # Python was still loading ncsnx: a shell shows 143 or 129 too
         begun = (place / "runs/digits").exists() and not any(place.glob("runs/digits/checkpoints/*"))
-        return ["it ended by the signal after it had begun"] if begun or err else []
+        return [f"it ended by the signal after it had begun, and had said {err[-300:]!r}"] if begun or err else []
     problems = [] if code == 128 + sent else [f"exit code {code}"]
     if f"stopped by {sent.name}" not in err:
         problems.append("it didn't say why it ended")
