@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job of a script: Ctrl-C would mean nothing
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a background job of a script, and nohup, ignore these, and the processes that tests start would too
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; threads that wait for a busy core cost seconds
 
 

@@ -20,17 +20,20 @@ from ncsnx.evaluation.features import Extracted
 from ncsnx.evaluation.resizing import CleanResizer
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted, number
+from ncsnx.runs.reading import read_bytes
 
 AS_THEY_ARE = "as they are"
+MOST_BYTES = 8 * 2**30
+"""Bytes of a network's file: beyond any that is used for features."""
 ROUNDING = 1e-3
 """Largest difference between an image's features in two batches that passes for rounding, relative to the largest
 feature: float32 sums in another order differ by 1e-5 or less, what depends on the batch by far more."""
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a network's file. Raises NcsnxError."""
+    """The content of a network's file, a regular one of at most `MOST_BYTES`. Raises NcsnxError."""
     try:
-        return path.read_bytes()
+        return read_bytes(path, MOST_BYTES, follows_links=True)
     except OSError as error:
         raise NcsnxError(f"{path}: can't be read: {error.strerror or error}; is that the file's name?") from error
 

@@ -13,6 +13,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.features import FeatureNetwork, build_features
 from ncsnx.evaluation.resizing import CleanResizer
 from ncsnx.evaluation.source import DataSource
+from ncsnx.evaluation.torchscript import read_file
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.evaluation.scripted import GreyOnly, Images, PooledFeatures, Three, WithLogits, pictures, scripted, sha256
@@ -156,3 +157,8 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NcsnxError, match=r"missing\.pt: can't be read: No such file"):
         opened(tmp_path / "missing.pt", tmp_path)
+
+
+def test_a_file_without_an_end_is_no_network() -> None:
+    with pytest.raises(NcsnxError, match="/dev/zero: can't be read: isn't a regular file"):
+        read_file(Path("/dev/zero"))
