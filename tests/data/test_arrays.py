@@ -202,7 +202,7 @@ def test_labels_must_be_one_whole_number_an_image(tmp_path: Path, labels: "NDArr
 
 def test_more_images_than_memory_keeps_account_of_are_refused_and_so_are_too_large_ones(tmp_path: Path) -> None:
     many = sparse_npy(tmp_path / "many.npy", (2**40, 1, 1), "u1")
-    with pytest.raises(NcsnxError, match="declares 1,099,511,627,776 images of 1 values; memory here is enough for"):
+    with pytest.raises(NcsnxError, match="declares 1,099,511,627,776 images of 1 value; memory here is enough for"):
         opened(many, image_size=1, channels=1)
     large = sparse_npy(tmp_path / "large.npy", (2, 2**20, 2**20), "u1")
     with pytest.raises(NcsnxError, match="declares 2 images of 1,099,511,627,776 values; memory here is enough for"):

@@ -179,7 +179,8 @@ def test_a_list_that_was_cut_off_is_made_again(tmp_path: Path, own_cache: Path, 
 
 def test_without_a_cache_that_can_be_written_the_set_is_read_with_a_warning(tmp_path: Path, own_cache: Path) -> None:
     train, _ = write_lsun(tmp_path / "lsun")
-    own_cache.write_bytes(b"a file in the way")
+    own_cache.mkdir(exist_ok=True)
+    (own_cache / "lmdb-keys").write_bytes(b"a file in the way")
     heard = Heard()
     assert len(opened(tmp_path, work=heard.work).train) == len(train)
     assert len(heard.warned) == 2
