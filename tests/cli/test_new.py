@@ -108,7 +108,7 @@ def test_the_file_says_why_and_the_command_what_next(here: Path) -> None:
     write_pictures(here / "photos", 20)
     outcome = new("photos", "--from", "photos")
     text = (here / "experiments" / "photos.py").read_text()
-    for reason in ("σ_1 (technique 1)", "99.9%", "L (technique 2)", "ε (technique 4)", "memorised"):
+    for reason in ("σ_1 (technique 1)", "99.9", "L (technique 2)", "ε (technique 4)", "memorised"):
         assert reason in text
     assert "next: ncsnx train photos\n" in outcome.err
     assert "training images are few" in outcome.err

@@ -278,7 +278,7 @@ def test_truths_go_with_the_pictures_of_the_same_names(two: Path) -> None:
     one = ("--inpaint", "inputs/a.npy", "--mask", "mask.png", "--truth", "truths/z.npy")
     assert draw(two, *one, out="one").code == 0
     several = ("--inpaint", "inputs", "--mask", "mask.png", "--truth", "truths/z.npy")
-    assert "--truth truths/z.npy: 1 pictures for 3 inputs" in error(draw(two, *several, out="several"))
+    assert "--truth truths/z.npy: 1 picture for 3 inputs" in error(draw(two, *several, out="several"))
 
 
 def test_a_renamed_picture_is_the_same_one_and_another_mask_another(two: Path) -> None:

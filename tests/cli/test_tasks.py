@@ -233,7 +233,7 @@ def test_another_operator_of_the_same_tag_and_values_is_another_protocol(
 def test_values_that_no_image_has_are_warned_of(photos: Path) -> None:
     np.save(photos / "dark.npy", np.full((8, 8), -0.9))
     told = draw(photos, "--inpaint", "dark.npy", "--mask", "masks/0.png", "--n", "1").err
-    assert "warning: the images agree with what was given to 0.9, where black is 0 and white 1: none between" in told
+    assert "warning: the images agree with what was given to 0.9000, where black is 0 and white 1: none between" in told
 
 
 def test_half_erased_digits_are_recovered_far_above_chance(here: Path) -> None:

@@ -166,8 +166,14 @@ def test_a_value_that_only_one_side_has_is_recorded_too(workplace: Path) -> None
         "snapshots": ["—", None],
         "snapshots.n": [4, "—"],
         "snapshots.every": [1, "—"],
+        "snapshots.sampler": [None, "—"],
     }
-    assert again["changes"] == {"snapshots": [None, "—"], "snapshots.n": ["—", 4], "snapshots.every": ["—", 1]}
+    assert again["changes"] == {
+        "snapshots": [None, "—"],
+        "snapshots.n": ["—", 4],
+        "snapshots.every": ["—", 1],
+        "snapshots.sampler": ["—", None],
+    }
 
 
 def test_another_identity_is_refused_with_the_difference_and_the_way_out(workplace: Path) -> None:
