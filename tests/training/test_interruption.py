@@ -155,8 +155,9 @@ def test_a_terminal_that_is_closed_ends_the_run_with_a_checkpoint(tmp_path: Path
         process.wait(timeout=30)
     assert process.returncode == 129
     (step,) = steps_of(run)
-    assert f"stopped by SIGHUP at step {step}/" in (run / "log.txt").read_text()
-    assert "Traceback" not in (run / "log.txt").read_text()
+    log = (run / "log.txt").read_text()
+    assert (log.count("stopped by SIGHUP"), log.count(f"ended at step {step}/")) == (1, 1)
+    assert "Traceback" not in log
 
 
 @pytest.mark.skipif(shutil.which("nohup") is None, reason="needs nohup")
