@@ -18,6 +18,10 @@ class UsageError(NcsnxError):
     exit_code = 2
 
 
+class DivergedError(NcsnxError):
+    """A sampling produced NaN or infinity."""
+
+
 class Stopped(BaseException):
     """A signal asked the process to end, and it ends in good order. Exit code 128 + signal, as shells do.
 

@@ -9,7 +9,7 @@ from ncsnx.console.messages import Messages
 from ncsnx.console.sweep import sweep_view
 from ncsnx.console.tables import Column, table
 from ncsnx.console.text import duration
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import DivergedError, NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, find_candidates
 from ncsnx.evaluation.estimate import LONG_S
 from ncsnx.quantities import counted
@@ -23,7 +23,6 @@ from ncsnx.runs.ranges import Selection
 from ncsnx.runs.scores import TABLE, Row, ScoreFile, best_row
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.generate import DivergedError
 from ncsnx.work import Advance
 
 

@@ -24,7 +24,7 @@ from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.config.words import typed
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.features import FeatureNetwork
 from ncsnx.evaluation.frechet import frechet_distance_of_images
 from ncsnx.evaluation.metrics import distance_name
@@ -44,7 +44,7 @@ from ncsnx.runs.scores import Row, value
 from ncsnx.sampling import SampleRequest, ScoreModel, draw
 from ncsnx.sampling.build import evaluations, revision_facts, state_count
 from ncsnx.sampling.counting import EvaluationCounter
-from ncsnx.sampling.generate import DivergedError, never_stop
+from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.settings import LEAST_SAVING
 from ncsnx.sampling.state import State
 from ncsnx.work import Advance

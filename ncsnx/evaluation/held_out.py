@@ -16,7 +16,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_image
 from ncsnx.evaluation.plots import LossSeries, plot_losses
@@ -32,7 +32,7 @@ from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
 from ncsnx.runs.reading import refuse_links
 from ncsnx.runs.scores import Row, ScoreFile, best_row, values
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.generate import DivergedError, never_stop
+from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.model import weights_of
 from ncsnx.training.loss import score_matching_loss
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from ncsnx.errors import DivergedError
 from ncsnx.quantities import counted
 from ncsnx.sampling.evaluating import Evaluations
-from ncsnx.sampling.generate import DivergedError
 from ncsnx.sampling.state import Constrain, Noise, Score, State
 
 METHOD = "dopri5"

@@ -5,13 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.state import SamplerFunction, Score, State
-
-
-class DivergedError(NcsnxError):
-    """A sampling that left the finite numbers."""
 
 
 def ignore_state(indices: Sequence[int], state: State) -> None:

@@ -13,14 +13,13 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing, Splits, TrainingBatches
 from ncsnx.data.batches import Batch
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import DivergedError, NcsnxError, Stopped
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runs.keeper import Keeper
 from ncsnx.runs.metrics import MetricsLog
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.generate import DivergedError
 from ncsnx.sampling.model import weights_of
 from ncsnx.stopping import StopRequest
 from ncsnx.training.held_out import HeldOutBatch

@@ -24,7 +24,7 @@ from ncsnx.config import (
     Sampler,
     TrainedLevels,
 )
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.probability_flow import Probes, to_the_prior
 from ncsnx.sampling import (
     RecordedNoise,
@@ -35,7 +35,6 @@ from ncsnx.sampling import (
     experiment_draws,
     state_count,
 )
-from ncsnx.sampling.generate import DivergedError
 from ncsnx.sampling.grids import grid_of
 from ncsnx.sampling.noise import initial_normal
 from ncsnx.sampling.state import Score
