@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.quantities import counted
-from ncsnx.runs.atomic import write_bytes
 from ncsnx.sample_request import require_mp4
+from ncsnx.storage.atomic import write_bytes
 
 CELL_PIXELS = 64
 """Pictures of several images enlarge smaller ones to at least this side, so that 8×8 digits can be seen."""

@@ -1,12 +1,20 @@
-"""One thread for torch, here and in the processes that tests start, and one small trained run for all who read one."""
+"""One thread for torch, here and in the processes that tests start; small runs, and real processes to work on them."""
 
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from ncsnx.config import Experiment
+from ncsnx.runs.folder import Run
+from tests.runs.kept import SMALL
+
+StartPython = Callable[..., "subprocess.Popen[str]"]
 
 # a background job of a script, and nohup, ignore these, and the processes that tests start would too
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -42,3 +50,35 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workplace(trained: Path, tmp_path: Path) -> Path:
     """A copy of `trained` to work in."""
     return Path(shutil.copytree(trained, tmp_path / "work"))
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    return SMALL
+
+
+@pytest.fixture
+def run(tmp_path: Path, experiment: Experiment) -> Run:
+    return Run.create(tmp_path / "runs", "small", experiment, {"steps": "small.py:9"}, "# source\n", "f" * 64)
+
+
+@pytest.fixture
+def start_python() -> Iterator[StartPython]:
+    """Starts `python -c CODE ARGUMENTS` with pipes; whatever still runs at the end of the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *arguments: object) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -79,7 +79,7 @@ def _on_a_gpu(fit: "Fit") -> str:
 
 def _images(found: "Survey") -> str:
     from ncsnx.planning.budget import quick_sampler
-    from ncsnx.sampling.build import expected_evaluations
+    from ncsnx.samplers.building import expected_evaluations
 
     assert found.timing is not None
     assert found.seconds_per_image is not None

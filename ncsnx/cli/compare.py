@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
     from ncsnx.config.sampler import Sampler
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.comparison import Comparison, Verdict
-    from ncsnx.evaluation.trials import Trials
+    from ncsnx.evaluation.comparing.sampler_comparison import Comparison, Verdict
+    from ncsnx.evaluation.comparing.trials import Trials
     from ncsnx.runs.folder import Run
-    from ncsnx.runs.scores import Row
+    from ncsnx.runs.score_files import Row
     from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
 
@@ -72,8 +72,8 @@ def compare_command(
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import UsageError
         from ncsnx.runs.folder import open_run
+        from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.source import check_checkpoint
 
         place = open_run(runs_folder(runs), run)
         chosen, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -87,11 +87,11 @@ def compare_command(
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.judging import Judge
-        from ncsnx.evaluation.comparison import recommend
-        from ncsnx.runs.leftovers import remove_debris_in
-        from ncsnx.runs.lock import folder_lock
+        from ncsnx.evaluation.comparing.sampler_comparison import recommend
+        from ncsnx.evaluation.comparing.settings import settings
+        from ncsnx.runs.checkpoints.leftovers import remove_debris_in
+        from ncsnx.runs.writer_lock import folder_lock
         from ncsnx.runtime import Runtime
-        from ncsnx.sampling.settings import settings
         from ncsnx.stopping import StopRequest
 
         tried = settings(place.experiment(), tags, counts)
@@ -147,11 +147,11 @@ def _comparison(
     stop: "StopRequest",
     messages: "Messages",
 ) -> "Comparison":
-    from ncsnx.evaluation.comparison import Comparison
-    from ncsnx.evaluation.real_images import SplitImages, default_split
-    from ncsnx.evaluation.roughness import roughest
-    from ncsnx.evaluation.sweep import SweepRequest
-    from ncsnx.runs.manifest import require_best
+    from ncsnx.evaluation.comparing.roughness import roughest
+    from ncsnx.evaluation.comparing.sampler_comparison import Comparison
+    from ncsnx.evaluation.score_sweep import SweepRequest
+    from ncsnx.features.real_images import SplitImages, default_split
+    from ncsnx.runs.checkpoints.manifest import require_best
     from ncsnx.sampling import load
 
     if ckpt == "best":
@@ -177,7 +177,7 @@ def _measure_all(
     messages: "Messages", comparison: "Comparison", tried: "Sequence[Sampler]", trials: "Trials", stop: "StopRequest"
 ) -> None:
     """The trials that are still to be made with the seeds by which one is chosen."""
-    from ncsnx.evaluation.trials import missing
+    from ncsnx.evaluation.comparing.trials import missing
     from ncsnx.quantities import counted
 
     for one in trials.found:  # batches that a kill left beside their trial
@@ -196,8 +196,8 @@ def _measured_again(
     messages: "Messages", comparison: "Comparison", trials: "Trials", stop: "StopRequest", sampler: "Sampler"
 ) -> "Row":
     """The row of a setting from fresh seeds; what is there already isn't measured twice."""
-    from ncsnx.config.words import typed
-    from ncsnx.evaluation.trials import missing
+    from ncsnx.config.command_words import typed
+    from ncsnx.evaluation.comparing.trials import missing
     from ncsnx.quantities import counted
 
     left = list(missing([sampler], comparison.fresh_seeds, trials))
@@ -215,7 +215,7 @@ def _measure(
     stop: "StopRequest",
 ) -> None:
     """Makes trials with progress, each kept as it is done."""
-    from ncsnx.config.words import typed
+    from ncsnx.config.command_words import typed
     from ncsnx.console.progress import progress
 
     total = sum(comparison.states(sampler) for sampler, _ in left)
@@ -243,10 +243,10 @@ def _results(rows: "Sequence[tuple[Sampler, Row]]", verdict: "Verdict") -> list[
 
 def _store(messages: "Messages", place: "Run", own: "Row", verdict: "Verdict") -> None:
     """Keeps the recommendation, unless there is one of the same checkpoint that rests on more images; says so."""
-    from ncsnx.config.words import typed
+    from ncsnx.config.command_words import typed
     from ncsnx.errors import NcsnxError
     from ncsnx.quantities import number
-    from ncsnx.runs.fast import MOST_BROKEN, read_fast, write_fast
+    from ncsnx.runs.fast_sampler import MOST_BROKEN, read_fast, write_fast
 
     found = verdict.found
     try:
@@ -280,10 +280,10 @@ def _draw(
     verdict: "Verdict",
 ) -> None:
     """Writes results and plot; what was measured again is drawn by its numbers from fresh seeds."""
-    from ncsnx.evaluation.comparison import RESULTS
-    from ncsnx.evaluation.plot_samplers import Point, plot_samplers
-    from ncsnx.runs import atomic
-    from ncsnx.runs.fast import is_usable
+    from ncsnx.evaluation.comparing.plot_samplers import Point, plot_samplers
+    from ncsnx.evaluation.comparing.sampler_comparison import RESULTS
+    from ncsnx.runs.fast_sampler import is_usable
+    from ncsnx.storage import atomic
 
     own = rows[0][1]
     protocol, caption = comparison.protocol(), comparison.caption()

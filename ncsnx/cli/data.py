@@ -9,22 +9,22 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
-from ncsnx.cli.paths import a_folder, a_name_or_path, a_path
+from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:
-    from ncsnx.config.data import Data, Packed
+    from ncsnx.config.data_sets import Data, Packed
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.data import Splits
-    from ncsnx.data.from_path import Reading
-    from ncsnx.data.image_files import ImageFiles
-    from ncsnx.data.packed import PackedFile
-    from ncsnx.data.scan import Scan
+    from ncsnx.data.packed.packed_file import PackedFile
+    from ncsnx.data.pictures.image_files import ImageFiles
+    from ncsnx.data.pictures.scan import Scan
+    from ncsnx.data.pictures.unread import Unread
+    from ncsnx.data.readers.from_path import Reading
     from ncsnx.data.summary import Summary
-    from ncsnx.data.unread import Unread
     from ncsnx.work import Work
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets, pack, check and get them.")
@@ -67,8 +67,8 @@ def pack_command(
             raise UsageError(f"--out {out} is a folder: name the file to write, such as {out / 'images.pack'}")
 
         from ncsnx.data import data_folder
-        from ncsnx.data.from_path import Reading
-        from ncsnx.data.packing import pack, settings_of
+        from ncsnx.data.packed.packing import pack, settings_of
+        from ncsnx.data.readers.from_path import Reading
         from ncsnx.stopping import StopRequest
 
         said = Reading(
@@ -105,9 +105,9 @@ def check_command(
 ) -> None:
     """Read everything once: a packed file is compared with its checksums, pictures are decoded; exit 1 for damage."""
     with session(ANEW, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.config.data import Packed
+        from ncsnx.config.data_sets import Packed
         from ncsnx.data import data_folder
-        from ncsnx.data.from_path import Reading
+        from ncsnx.data.readers.from_path import Reading
         from ncsnx.stopping import StopRequest
 
         with StopRequest() as stop:
@@ -150,7 +150,7 @@ def show_command(
     """Show counts, shapes, labels and channel statistics of a data set, and write a contact sheet."""
     with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
-        from ncsnx.data.from_path import Reading
+        from ncsnx.data.readers.from_path import Reading
         from ncsnx.data.summary import contact_sheet, summarize
         from ncsnx.images import save_png
         from ncsnx.stopping import StopRequest
@@ -202,7 +202,7 @@ def download_command(
         from ncsnx.config.discovery import resolve
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.data.download import download_data
+        from ncsnx.data.download.addresses import download_data
         from ncsnx.stopping import StopRequest
 
         config = resolve(experiment, changes).experiment.data
@@ -237,9 +237,9 @@ def build_command(
 
 def _build(kind: str, source: Path, out: Path, category: str | None, split: str, size: int, work: "Work") -> Path:
     from ncsnx.config.checks import FieldError
-    from ncsnx.config.data import FFHQ, LSUN
-    from ncsnx.data.ffhq import build_ffhq_lmdb
-    from ncsnx.data.lsun import build_lsun_lmdb
+    from ncsnx.config.data_sets import FFHQ, LSUN
+    from ncsnx.data.readers.ffhq import build_ffhq_lmdb
+    from ncsnx.data.readers.lsun import build_lsun_lmdb
 
     try:
         if kind == "ffhq":
@@ -273,7 +273,7 @@ def _meant(
     *,
     must_say_size: bool = False,
 ) -> _Meant:
-    from ncsnx.data.from_path import holds_pictures
+    from ncsnx.data.readers.from_path import holds_pictures
 
     found = sources.meant(source, changes, folder)
     if not isinstance(found, Path):
@@ -328,7 +328,7 @@ def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") 
 
 def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
     """What makes an experiment read the packed file, and treat its pixels as it did those of the source."""
-    from ncsnx.config.data import Data
+    from ncsnx.config.data_sets import Data
 
     fields = {"path": packed.path, "image_size": data.image_size}
     if data.stored_size != data.image_size:
@@ -343,7 +343,7 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
 
 
 def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
-    from ncsnx.data.packed import PackedFile, damage, open_packed
+    from ncsnx.data.packed.packed_file import PackedFile, damage, open_packed
     from ncsnx.data.places import own_path
     from ncsnx.errors import NcsnxError
 
@@ -363,10 +363,10 @@ def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
 
 def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | None":
     """The pictures, where that is what was found."""
-    from ncsnx.config.data import Images
-    from ncsnx.data.from_path import draft_of_pictures, holds_pictures
-    from ncsnx.data.own_images import picture_files
+    from ncsnx.config.data_sets import Images
     from ncsnx.data.places import own_path
+    from ncsnx.data.readers.from_path import draft_of_pictures, holds_pictures
+    from ncsnx.data.readers.own_images import picture_files
 
     if isinstance(found, Path):
         return picture_files(draft_of_pictures(found), found) if holds_pictures(found) else None
@@ -375,7 +375,7 @@ def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | No
 
 
 def _check_pictures(files: "ImageFiles", work: "Work") -> str:
-    from ncsnx.data.scan import scan_of, sound_files
+    from ncsnx.data.pictures.scan import scan_of, sound_files
 
     sound_files(files, scan_of(files, work, anew=True), "refuse", work)
     return counted(len(files), "picture")
@@ -401,10 +401,10 @@ def _listed(names: list[str], separator: str = "; ") -> str:
 
 def _scan(what: _Meant, work: "Work") -> "Scan | None":
     """What is known of the files of a person's own pictures."""
-    from ncsnx.config.data import Images
-    from ncsnx.data.own_images import picture_files
+    from ncsnx.config.data_sets import Images
+    from ncsnx.data.pictures.scan import scan_of
     from ncsnx.data.places import own_path
-    from ncsnx.data.scan import scan_of
+    from ncsnx.data.readers.own_images import picture_files
 
     if not isinstance(what.data, Images):
         return None
@@ -413,8 +413,8 @@ def _scan(what: _Meant, work: "Work") -> "Scan | None":
 
 def _unread(what: _Meant, work: "Work") -> "list[Unread]":
     """What lies beside the pictures of a data set, or in them, and isn't read."""
-    from ncsnx.config.data import Images
-    from ncsnx.data.own_images import unread_by
+    from ncsnx.config.data_sets import Images
+    from ncsnx.data.readers.own_images import unread_by
 
     return unread_by(what.data, what.folder, work) if isinstance(what.data, Images) else []
 

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ncsnx.cli.paths import a_name_or_path
+from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.config.checks import FieldError
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
 from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
-    from ncsnx.config.data import OwnData
+    from ncsnx.config.data_sets import OwnData
     from ncsnx.config.experiment import Experiment
-    from ncsnx.data.from_path import Reading
+    from ncsnx.data.readers.from_path import Reading
     from ncsnx.work import Work
 
 Source = Annotated[
@@ -91,7 +91,7 @@ def meant(source: str, changes: list[str] | None, folder: Path) -> "Experiment |
 
 def own(path: Path, said: "Reading", work: "Work") -> "OwnData":
     """`own_data`, whose complaints name the options of the command."""
-    from ncsnx.data.from_path import own_data
+    from ncsnx.data.readers.from_path import own_data
 
     try:
         return own_data(path, said, work)

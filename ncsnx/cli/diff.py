@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.paths import a_name_or_path
+from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import ANEW, session
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
-    from ncsnx.config.comparison import Difference
+    from ncsnx.config.differences import Difference
 
 
 def diff_command(
@@ -25,7 +25,7 @@ def diff_command(
     """Show what differs between two experiments or runs, and whether it changes the trained weights."""
     with session(ANEW, verbose=verbose) as messages:
         from ncsnx.cli.targets import find_target
-        from ncsnx.config.comparison import differences, shown
+        from ncsnx.config.differences import differences, shown
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
 
@@ -48,7 +48,7 @@ def diff_command(
 
 def _as_json(row: "Difference") -> dict[str, Any]:
     """A difference with `a` and `b`, of which one is left out where only the other has the value."""
-    from ncsnx.config.comparison import ABSENT
+    from ncsnx.config.differences import ABSENT
 
     values = {"path": row.path, "a": row.first, "b": row.second, "identity": row.identity}
     return {key: value for key, value in values.items() if value is not ABSENT}

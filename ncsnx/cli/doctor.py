@@ -56,7 +56,7 @@ def doctor_command(
 
 def _examined(place: "Run", work: "Work", repair: bool) -> "Examination":
     from ncsnx.runs import doctor
-    from ncsnx.runs.lock import writer_lock, writer_of
+    from ncsnx.runs.writer_lock import writer_lock, writer_of
 
     if not repair:
         return doctor.examine(place, work, writer_of(place.path))

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.paths import a_path
+from ncsnx.cli.path_parameters import a_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.exporting import Exported
+    from ncsnx.exchange.exporting import Exported
 
 
 def export_command(
@@ -53,12 +53,12 @@ def export_command(
     """
     with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.typos import refuse_typos
-        from ncsnx.runs.card import UNKNOWN_LICENSE, check_license
-        from ncsnx.runs.export import check_target, unfinished
+        from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
+        from ncsnx.exchange.exported import check_target, unfinished
+        from ncsnx.runs.checkpoints.manifest import require_best
         from ncsnx.runs.folder import open_run
-        from ncsnx.runs.manifest import require_best
+        from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.source import check_checkpoint
         from ncsnx.stopping import StopRequest
 
         place = open_run(runs_folder(runs), run)
@@ -71,9 +71,9 @@ def export_command(
         if ckpt == "best":
             messages.info(f"best: {require_best(place)}")
 
-        from ncsnx.evaluation.exporting import affordable_samples, draw_samples, export_checkpoint
+        from ncsnx.exchange.exporting import affordable_samples, draw_samples, export_checkpoint
         from ncsnx.runtime import Runtime
-        from ncsnx.sampling.model import build_model, read_weights
+        from ncsnx.sampling.score_model import build_model, read_weights
 
         with StopRequest() as stop:
             work = work_of(messages, stop)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.candidates import Candidate
-    from ncsnx.evaluation.sweep import Sweep, SweepRequest
+    from ncsnx.evaluation.score_sweep import Sweep, SweepRequest
     from ncsnx.runs.folder import Run
-    from ncsnx.runs.scores import Row
+    from ncsnx.runs.score_files import Row
     from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
     from ncsnx.work import Work
@@ -68,12 +68,12 @@ def fid_command(
     means the best of the newest sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.samplers import FAST, with_sampler
+        from ncsnx.cli.sampler_options import FAST, with_sampler
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
+        from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.ranges import select
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -83,7 +83,7 @@ def fid_command(
 
         from ncsnx.cli import sweeps
         from ncsnx.cli.judging import Judge
-        from ncsnx.evaluation.sweep import SweepRequest
+        from ncsnx.evaluation.score_sweep import SweepRequest
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
@@ -115,7 +115,7 @@ def _sweep(
     work: "Work",
 ) -> "Sweep":
     """Features and reference, made where they aren't cached, and the sweep with them."""
-    from ncsnx.evaluation.sweep import Sweep
+    from ncsnx.evaluation.score_sweep import Sweep
 
     _, features, reference = judge.open(place, experiment, runtime, work)
     perfect_model = reference.perfect_model(request.n, work)
@@ -148,7 +148,7 @@ class _Columns:
         self._precision_recall, self._inception_score = precision_recall, inception_score
 
     def titles(self) -> list[str]:
-        from ncsnx.evaluation.metrics import inception_score_name, kernel_distance_name
+        from ncsnx.metrics.naming import inception_score_name, kernel_distance_name
 
         features = self._sweep.features.name
         kernel = [kernel_distance_name(features)] if self._sweep.reference.sample is not None else []
@@ -158,7 +158,7 @@ class _Columns:
         return ["step", self._sweep.metric, *kernel, *covered, *score, *taken]
 
     def cells(self, row: "Row") -> list[str]:
-        from ncsnx.runs.scores import value
+        from ncsnx.runs.score_files import value
 
         cells = [f"{row['step']:,}", _cell(row, "score", "error")]
         if self._sweep.reference.sample is not None:
@@ -186,14 +186,14 @@ class _Columns:
 
 def _cell(row: "Row", key: str, error: str = "") -> str:
     from ncsnx.quantities import with_error
-    from ncsnx.runs.scores import value
+    from ncsnx.runs.score_files import value
 
     measured = value(row, key)
     return "" if measured is None else with_error(measured, value(row, error))
 
 
 def _share(row: "Row", key: str) -> str:
-    from ncsnx.runs.scores import value
+    from ncsnx.runs.score_files import value
 
     measured = value(row, key)
     return "" if measured is None else f"{measured:.3f}"
@@ -238,7 +238,7 @@ def _plan(
 
 
 def _introduce(messages: "Messages", sweep: "Sweep") -> None:
-    from ncsnx.evaluation.sweep import few_images
+    from ncsnx.evaluation.score_sweep import few_images
 
     messages.info(f"{sweep.run.path}: {sweep.caption()}")
     caution = few_images(sweep.request.n, sweep.reference.count, sweep.features.dimensions)
@@ -248,7 +248,7 @@ def _introduce(messages: "Messages", sweep: "Sweep") -> None:
 
 def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
     """How the order of the checkpoints agrees with that by the experiment's own sampler, if that was swept too."""
-    from ncsnx.evaluation.agreement import LEAST, rank_agreement, scores_of_own_sampler
+    from ncsnx.evaluation.comparing.agreement import LEAST, rank_agreement, scores_of_own_sampler
     from ncsnx.quantities import number
 
     own = scores_of_own_sampler(sweep)
@@ -266,7 +266,7 @@ def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
 
 
 def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
-    from ncsnx.runs.scores import best_row
+    from ncsnx.runs.score_files import best_row
 
     best = best_row(plan.rows())
     if best is None:

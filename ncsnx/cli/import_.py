@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.paths import a_path
+from ncsnx.cli.path_parameters import a_path
 from ncsnx.cli.session import session
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
-    from ncsnx.runs.published import PublishedCheckpoint
+    from ncsnx.exchange.importing.proposals import Typed
+    from ncsnx.exchange.importing.target import Imported, ImportTarget
+    from ncsnx.exchange.published_files import PublishedCheckpoint
     from ncsnx.stopping import StopRequest
-    from ncsnx.training.importing.proposals import Typed
-    from ncsnx.training.importing.target import Imported, ImportTarget
 
 
 def import_command(
@@ -56,10 +56,10 @@ def import_command(
         name, folder = check_run_name(found.experiment.name if run is None else run), runs_folder(runs)
 
         from ncsnx.config.variants import load_plugins
-        from ncsnx.runs.published import published_files
+        from ncsnx.exchange.importing.proposals import Typed
+        from ncsnx.exchange.importing.target import ImportTarget
+        from ncsnx.exchange.published_files import published_files
         from ncsnx.stopping import StopRequest
-        from ncsnx.training.importing.proposals import Typed
-        from ncsnx.training.importing.target import ImportTarget
 
         load_plugins("ncsnx.runtime")
         files = published_files(place)
@@ -121,9 +121,9 @@ class _Import:
 
     def one(self, path: Path) -> dict[str, Any]:
         """A single file, and what became of it. Raises NcsnxError."""
-        from ncsnx.runs.published import read_published
-        from ncsnx.training.importing.conversion import remarks
-        from ncsnx.training.importing.proposals import require_fit
+        from ncsnx.exchange.importing.conversion import remarks
+        from ncsnx.exchange.importing.proposals import require_fit
+        from ncsnx.exchange.published_files import read_published
 
         self.stop.check()
         self.messages.detail(f"reading {path}")

@@ -9,9 +9,9 @@ import attrs
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.config.overrides import Override
-    from ncsnx.evaluation.features import FeatureNetwork
-    from ncsnx.evaluation.reference import Reference
-    from ncsnx.evaluation.source import DataSource
+    from ncsnx.evaluation.references.reference import Reference
+    from ncsnx.features.data_source import DataSource
+    from ncsnx.features.extractors import FeatureNetwork
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
     from ncsnx.work import Work
@@ -32,8 +32,8 @@ class Judge:
         self, place: "Run", experiment: "Experiment", runtime: "Runtime", work: "Work"
     ) -> "tuple[DataSource, FeatureNetwork, Reference]":
         """The run's data, the features and the reference, made where they aren't cached. Raises NcsnxError."""
-        from ncsnx.cache import cache_folder
-        from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.evaluation.references.reference import check_reference, open_reference
+        from ncsnx.storage.cache import cache_folder
 
         source = self.open_data(place, work)
         check_reference(self.reference, source)
@@ -44,7 +44,7 @@ class Judge:
         """The run's data. Raises NcsnxError."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.source import DataSource
+        from ncsnx.features.data_source import DataSource
 
         load_plugins("ncsnx.runtime")
         return DataSource.of_run(place, data_folder(self.data), work)
@@ -53,9 +53,9 @@ class Judge:
         self, source: "DataSource", experiment: "Experiment", runtime: "Runtime", work: "Work"
     ) -> "FeatureNetwork":
         """The features, made where they aren't cached. Raises NcsnxError."""
-        from ncsnx.cache import cache_folder
-        from ncsnx.cli.features import parse_features
-        from ncsnx.evaluation.features import build_features, default_features
+        from ncsnx.cli.feature_options import parse_features
+        from ncsnx.features.extractors import build_features, default_features
+        from ncsnx.storage.cache import cache_folder
 
         chosen = parse_features(self.features, default_features(experiment.data), list(self.settings))
         return build_features(chosen, source, cache_folder(self.cache), runtime, work)

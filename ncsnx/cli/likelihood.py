@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.candidates import Candidate
     from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
-    from ncsnx.runs.scores import Row
+    from ncsnx.runs.score_files import Row
     from ncsnx.stopping import StopRequest
 
 
@@ -77,9 +77,9 @@ def likelihood_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.typos import refuse_typos
+        from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.ranges import select
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()
@@ -90,7 +90,7 @@ def likelihood_command(
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.evaluation.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
-        from ncsnx.evaluation.source import DataSource
+        from ncsnx.features.data_source import DataSource
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
@@ -128,7 +128,7 @@ def _plan(
 ) -> "Plan":
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
-    from ncsnx.evaluation.likelihood import METRIC
+    from ncsnx.evaluation.bits_per_dimension import METRIC
     from ncsnx.evaluation.score_plot import PICTURES
 
     scores = sweep.scores()
@@ -155,7 +155,7 @@ def _plan(
 
 def _cells(row: "Row") -> list[str]:
     from ncsnx.quantities import with_error
-    from ncsnx.runs.scores import value
+    from ncsnx.runs.score_files import value
 
     parts = [value(row, key) for key in ("prior", "flow", "scale")]
     evaluations = value(row, "evaluations")
@@ -170,8 +170,8 @@ def _cells(row: "Row") -> list[str]:
 def _conclude(messages: "Messages", sweep: "LikelihoodSweep", plan: "Plan") -> None:
     from math import log2
 
-    from ncsnx.evaluation.likelihood import MEANING, METRIC
-    from ncsnx.runs.scores import best_row
+    from ncsnx.evaluation.bits_per_dimension import MEANING, METRIC
+    from ncsnx.runs.score_files import best_row
 
     best = best_row(plan.rows())
     if best is None:

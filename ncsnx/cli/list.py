@@ -78,10 +78,10 @@ def _experiments(messages: "Messages") -> list[dict[str, Any]]:
 
 def _runs(folder: "Path") -> list[dict[str, Any]]:
     from ncsnx.errors import NcsnxError
-    from ncsnx.runs.export import Export
+    from ncsnx.exchange.exported import Export
+    from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.folder import Run, list_runs
-    from ncsnx.runs.lock import writer_of
-    from ncsnx.runs.manifest import checkpoints
+    from ncsnx.runs.writer_lock import writer_of
 
     rows: list[dict[str, Any]] = []
     for name, found in list_runs(folder):

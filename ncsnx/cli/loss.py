@@ -12,8 +12,8 @@ from ncsnx.quantities import number
 if TYPE_CHECKING:
     from ncsnx.cli.sweeps import Plan
     from ncsnx.evaluation.candidates import Candidate
-    from ncsnx.evaluation.held_out import HeldOutSweep
-    from ncsnx.runs.scores import Row
+    from ncsnx.evaluation.held_out_sweep import HeldOutSweep
+    from ncsnx.runs.score_files import Row
     from ncsnx.stopping import StopRequest
 
 _LEVELS_SHOWN = 5
@@ -54,9 +54,9 @@ def loss_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.typos import refuse_typos
+        from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.ranges import select
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()
@@ -66,9 +66,9 @@ def loss_command(
         from ncsnx.cli import sweeps
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.held_out import HeldOutSweep
-        from ncsnx.evaluation.source import DataSource
-        from ncsnx.runs.scores import best_row
+        from ncsnx.evaluation.held_out_sweep import HeldOutSweep
+        from ncsnx.features.data_source import DataSource
+        from ncsnx.runs.score_files import best_row
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
@@ -103,9 +103,9 @@ def _plan(
 ) -> "Plan":
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
-    from ncsnx.evaluation.held_out import PICTURES
+    from ncsnx.evaluation.held_out_sweep import PICTURES
     from ncsnx.quantities import number
-    from ncsnx.runs.scores import values
+    from ncsnx.runs.score_files import values
 
     scores, sigmas = sweep.scores(), sweep.sigmas
     last = len(sigmas) - 1

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.paths import a_file_behind_tag
+from ncsnx.cli.path_parameters import a_file_behind_tag
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.neighbors import NeighborSearch, NeighborsRequest
+    from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch, NeighborsRequest
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
@@ -70,12 +70,12 @@ def neighbors_command(
     their neighbours, all distances, their distributions, and the numbers.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.samplers import with_sampler
+        from ncsnx.cli.sampler_options import with_sampler
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.runs.folder import open_run
+        from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.source import check_checkpoint
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -84,8 +84,8 @@ def neighbors_command(
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.judging import Judge
-        from ncsnx.evaluation.neighbors import NeighborsRequest
-        from ncsnx.runs.lock import folder_lock
+        from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
+        from ncsnx.runs.writer_lock import folder_lock
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
@@ -119,8 +119,8 @@ def _search(
     import attrs
 
     from ncsnx.errors import UsageError
-    from ncsnx.evaluation.neighbors import NeighborSearch
-    from ncsnx.runs.manifest import require_best
+    from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
+    from ncsnx.runs.checkpoints.manifest import require_best
     from ncsnx.sampling import load
 
     if ckpt == "best":
@@ -142,7 +142,7 @@ def _search(
 
 def _results(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "dict[str, Any]":
     """What is kept: as it was found before, or found now."""
-    from ncsnx.runs.leftovers import remove_debris_in
+    from ncsnx.runs.checkpoints.leftovers import remove_debris_in
 
     remove_debris_in([search.place])
     with stop.at_once():

@@ -10,7 +10,7 @@ import typer
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.budgets import say_what_it_takes, say_what_was_reduced
-from ncsnx.cli.paths import a_folder, a_name_or_path
+from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
@@ -19,7 +19,7 @@ from ncsnx.planning.spans import parse_budget
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
-    from ncsnx.config.data import OwnData
+    from ncsnx.config.data_sets import OwnData
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.planning.budget import Fit, TimeOf
@@ -80,10 +80,10 @@ def new_command(
         import attrs
 
         from ncsnx.data import data_folder
-        from ncsnx.data.from_path import Reading
+        from ncsnx.data.readers.from_path import Reading
         from ncsnx.planning.survey import Choices, survey
-        from ncsnx.runs import atomic
         from ncsnx.stopping import StopRequest
+        from ncsnx.storage import atomic
 
         choices = Choices(overlap=overlap, steps_per_level=steps_per_level, exact=exact or None, seed=seed)
         said = Reading(image_size=size, on_error=on_error, array=array)
@@ -136,7 +136,7 @@ def _place(source: str, folder: Path) -> Path:
 
 def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") -> "TimeOf":
     """What times the networks that come into question, here."""
-    from ncsnx.planning.proposal import draft as drafted
+    from ncsnx.planning.experiment_proposal import draft as drafted
     from ncsnx.planning.timing import time_experiment
     from ncsnx.runtime import Runtime
 
@@ -161,7 +161,7 @@ def _fitted(
     """The training that fits the budget; None where there is none."""
     import attrs
 
-    from ncsnx.config.data import OwnData
+    from ncsnx.config.data_sets import OwnData
     from ncsnx.data import open_data
     from ncsnx.planning.budget import fit, untimed
     from ncsnx.work import unheard
@@ -182,9 +182,9 @@ def _proposed(found: "Survey", fit: "Fit | None", steps: int | None, clock: "Tim
     """The survey, with the experiment that its plan and the budget make."""
     import attrs
 
-    from ncsnx.config.data import OwnData
+    from ncsnx.config.data_sets import OwnData
     from ncsnx.planning.budget import NOMINAL, with_affordable_snapshots
-    from ncsnx.planning.proposal import propose, rounded_up, usual_scale
+    from ncsnx.planning.experiment_proposal import propose, rounded_up, usual_scale
 
     assert found.measured is not None
     plan, draft = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4)), found.experiment

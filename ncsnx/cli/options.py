@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ncsnx.cli.paths import a_file_behind_tag, a_folder, a_name_or_path
+from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
 
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", parser=a_name_or_path, help="A run: its name in the runs folder, or a path.")

@@ -9,7 +9,7 @@ import typer
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.budgets import warn_if_busy
-from ncsnx.cli.paths import a_name_or_path
+from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.noise.techniques import OVERLAP
 from ncsnx.planning.spans import span_of_time
@@ -18,7 +18,7 @@ from ncsnx.quantities import counted
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
-    from ncsnx.data.from_path import Reading
+    from ncsnx.data.readers.from_path import Reading
     from ncsnx.planning.survey import Survey
     from ncsnx.work import Work
 
@@ -82,8 +82,8 @@ def plan_command(
 
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.data.from_path import Reading
-        from ncsnx.planning.comparison import differences
+        from ncsnx.data.readers.from_path import Reading
+        from ncsnx.planning.differing import differences
         from ncsnx.planning.survey import Choices, remarks, survey
         from ncsnx.planning.timing import time_experiment
         from ncsnx.runtime import Runtime
@@ -125,7 +125,7 @@ def plan_command(
 
 def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Experiment":
     """A draft for a person's own images, at a size that the networks take."""
-    from ncsnx.planning.proposal import check_size, draft, fitted
+    from ncsnx.planning.experiment_proposal import check_size, draft, fitted
 
     if said.image_size is not None:
         check_size(said.image_size)
@@ -141,7 +141,7 @@ def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Exp
 def _proposed(found: "Survey", overrides: list[str]) -> "Experiment":
     """What `ncsnx new --budget none` would write, but for the time that snapshots really take here."""
     from ncsnx.planning.budget import with_affordable_snapshots
-    from ncsnx.planning.proposal import propose
+    from ncsnx.planning.experiment_proposal import propose
 
     assert found.measured is not None
     data, images = found.experiment.data, found.measured.distances.images
@@ -201,7 +201,7 @@ def _noise_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
 
 
 def _own_evaluations(found: "Survey") -> str:
-    from ncsnx.sampling.build import evaluations
+    from ncsnx.samplers.building import evaluations
 
     count = evaluations(found.experiment.sampler, found.experiment.schedule.levels)
     return "adaptive" if count is None else f"{count:,}"
@@ -230,7 +230,7 @@ def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
 
 def _grids(experiment: "Experiment") -> str:
     from ncsnx.planning.cost import grids
-    from ncsnx.sampling.build import evaluations_in_words
+    from ncsnx.samplers.building import evaluations_in_words
     from ncsnx.training.snapshots import snapshot_sampler
 
     assert experiment.snapshots is not None

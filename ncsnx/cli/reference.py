@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.paths import a_name_or_path
+from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import session, work_of
 from ncsnx.paths import exists
 from ncsnx.quantities import byte_size
 
 if TYPE_CHECKING:
-    from ncsnx.config.features import Features
+    from ncsnx.config.feature_networks import Features
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.features import FeatureNetwork
-    from ncsnx.evaluation.perfect_model import PerfectModel
-    from ncsnx.evaluation.reference import Reference
-    from ncsnx.evaluation.source import DataSource
+    from ncsnx.evaluation.references.perfect_model import PerfectModel
+    from ncsnx.evaluation.references.reference import Reference
+    from ncsnx.features.data_source import DataSource
+    from ncsnx.features.extractors import FeatureNetwork
 
 
 def reference_command(
@@ -52,16 +52,16 @@ def reference_command(
     with session(
         "images that are measured are kept, and the same command resumes after them", verbose=verbose, quiet=quiet
     ) as messages:
-        from ncsnx.cache import cache_folder
+        from ncsnx.storage.cache import cache_folder
 
         place = cache_folder(cache)
         if of is None and reference is None:
             _list(messages, place, json)
             return
 
-        from ncsnx.evaluation.features import build_features
-        from ncsnx.evaluation.reference import check_reference, open_reference
-        from ncsnx.evaluation.sweep import SweepRequest
+        from ncsnx.evaluation.references.reference import check_reference, open_reference
+        from ncsnx.evaluation.score_sweep import SweepRequest
+        from ncsnx.features.extractors import build_features
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
@@ -93,7 +93,7 @@ def _meant(
     from ncsnx.config.variants import load_plugins
     from ncsnx.data import data_folder
     from ncsnx.errors import UsageError
-    from ncsnx.evaluation.source import DataSource
+    from ncsnx.features.data_source import DataSource
     from ncsnx.runs.names import runs_folder
 
     load_plugins("ncsnx.runtime")
@@ -125,10 +125,10 @@ def _is_images_or_file(of: str) -> bool:
 
 
 def _features(text: str | None, settings: list[str], source: "DataSource | None") -> "Features":
-    from ncsnx.cli.features import parse_features
-    from ncsnx.config.features import Inception
+    from ncsnx.cli.feature_options import parse_features
+    from ncsnx.config.feature_networks import Inception
     from ncsnx.config.overrides import parse_overrides
-    from ncsnx.evaluation.features import default_features
+    from ncsnx.features.extractors import default_features
 
     default = Inception() if source is None else default_features(source.data)
     return parse_features(text, default, parse_overrides(settings))
@@ -138,7 +138,7 @@ def _list(messages: "Messages", cache: Path, json: bool) -> None:
     import attrs
 
     from ncsnx.console.tables import Column, table
-    from ncsnx.evaluation.reference_cache import list_references
+    from ncsnx.evaluation.references.reference_cache import list_references
     from ncsnx.quantities import with_error
 
     found = list_references(cache)
@@ -182,7 +182,7 @@ def _show(
     messages: "Messages", reference: "Reference", network: "FeatureNetwork", perfect: "PerfectModel | None"
 ) -> None:
     from ncsnx.console.tables import Column, table
-    from ncsnx.evaluation.metrics import distance_name
+    from ncsnx.metrics.naming import distance_name
 
     score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
     rows = {

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ncsnx.cli import options, tasks
-from ncsnx.cli.paths import a_folder, a_name_or_path
+from ncsnx.cli import options
+from ncsnx.cli import task_options as tasks
+from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.session import BATCHES, session
 from ncsnx.quantities import counted, number
 
@@ -104,14 +105,14 @@ def sample_command(
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         import attrs
 
-        from ncsnx.cli.samplers import with_sampler
+        from ncsnx.cli.sampler_options import with_sampler
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.errors import UsageError
+        from ncsnx.runs.checkpoints.manifest import require_best
         from ncsnx.runs.folder import Run
-        from ncsnx.runs.manifest import require_best
+        from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.source import check_checkpoint, open_source
         from ncsnx.sample_request import SampleRequest
 
         place = open_source(runs_folder(runs), run)
@@ -151,7 +152,7 @@ def sample_command(
         )
         check_checkpoint(place, ckpt)
 
-        from ncsnx.inverse.reading import range_of
+        from ncsnx.inverse.task_pictures import range_of
         from ncsnx.runtime import Runtime
         from ncsnx.sampling import load
         from ncsnx.sampling.sample import count_images
@@ -198,8 +199,8 @@ def _sample(
     stop: "StopRequest",
 ) -> "tuple[SampleFolder, dict[str, Any] | None]":
     """The folder, and what task.json says of a task."""
-    from ncsnx.inverse.picture import shown_in_words
-    from ncsnx.runs.lock import folder_lock
+    from ncsnx.inverse.task_drawing import shown_in_words
+    from ncsnx.runs.writer_lock import folder_lock
     from ncsnx.sampling import open_output
     from ncsnx.sampling.sample import default_folder
 
@@ -231,8 +232,8 @@ def _sample(
 
 def _agreement(messages: "Messages", output: "SampleFolder", task: "Task") -> dict[str, Any]:
     """How well the images agree with what was given and with the truth: said, shown in the grid, and recorded."""
-    from ncsnx.inverse.picture import psnr_in_words
-    from ncsnx.inverse.record import record_task
+    from ncsnx.inverse.task_drawing import psnr_in_words
+    from ncsnx.inverse.task_record import record_task
 
     record = record_task(task, output.path, output.samples_path)
     agreement = f"the images agree with what was given to {number(record['misfit'])}, where black is 0 and white 1"

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.paths import a_name_or_path
+from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import ANEW, session
 
 
@@ -33,7 +33,7 @@ def show_command(
     with session(ANEW, verbose=verbose) as messages:
         from ncsnx.cli.targets import find_target
         from ncsnx.config.codec import flatten, identifying_paths, identity, to_json, unstructure
-        from ncsnx.config.comparison import shown
+        from ncsnx.config.differences import shown
         from ncsnx.config.registry import relative
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder

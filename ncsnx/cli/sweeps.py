@@ -13,16 +13,16 @@ from ncsnx.errors import DivergedError, NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, find_candidates
 from ncsnx.evaluation.estimate import LONG_S
 from ncsnx.quantities import counted
-from ncsnx.runs import atomic
+from ncsnx.runs.checkpoints.leftovers import remove_debris_in
+from ncsnx.runs.checkpoints.manifest import UnsoundError, require_best
+from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
-from ncsnx.runs.leftovers import remove_debris_in
-from ncsnx.runs.lock import folder_lock, writer_of
-from ncsnx.runs.manifest import UnsoundError, require_best
-from ncsnx.runs.process import this_process
-from ncsnx.runs.ranges import Selection
-from ncsnx.runs.scores import TABLE, Row, ScoreFile, best_row
+from ncsnx.runs.score_files import TABLE, Row, ScoreFile, best_row
 from ncsnx.runs.segments import versions
+from ncsnx.runs.writer_lock import folder_lock, writer_of
 from ncsnx.runtime import Runtime
+from ncsnx.storage import atomic
+from ncsnx.storage.process import this_process
 from ncsnx.work import Advance
 
 

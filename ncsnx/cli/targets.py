@@ -9,8 +9,8 @@ from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_fil
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run, list_runs, open_run
-from ncsnx.runs.parsing import read_json
-from ncsnx.runs.source import Source, open_source
+from ncsnx.runs.model_source import Source, open_source
+from ncsnx.storage.parsing import read_json
 
 
 @attrs.frozen

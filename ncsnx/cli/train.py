@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
-    from ncsnx.training.state import TrainingState
+    from ncsnx.training.training_state import TrainingState
 
 
 def train_command(
@@ -59,7 +59,7 @@ def train_command(
         from ncsnx.data import data_folder, held, open_data
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
-        from ncsnx.training.state import TrainingState
+        from ncsnx.training.training_state import TrainingState
 
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
@@ -76,7 +76,7 @@ def train_command(
 def _require_unheld(folder: Path, name: str) -> None:
     """Refuses a run that another process writes before torch is imported and data are opened: at once, that is."""
     from ncsnx.runs.folder import open_run
-    from ncsnx.runs.lock import writer_lock
+    from ncsnx.runs.writer_lock import writer_lock
 
     if (folder / name).exists():
         with writer_lock(open_run(folder, f"{folder}/{name}")):
@@ -104,8 +104,8 @@ def _train(
 ) -> None:
     from ncsnx.console.training import training_view
     from ncsnx.errors import Stopped
-    from ncsnx.runs.lock import writer_lock
-    from ncsnx.runs.manifest import checkpoints
+    from ncsnx.runs.checkpoints.manifest import checkpoints
+    from ncsnx.runs.writer_lock import writer_lock
     from ncsnx.training.loop import train
     from ncsnx.training.pauses import pauses_of
     from ncsnx.training.recording import TENSORBOARD_HINT, has_tensorboard
@@ -151,7 +151,7 @@ def _train(
 
 def _earlier_losses(place: "Run", step: int) -> list[float]:
     """The training losses that were logged up to a step; NaN for what isn't a number."""
-    from ncsnx.runs.metrics import MetricsLog
+    from ncsnx.runs.metrics_log import MetricsLog
 
     records = [record for record in MetricsLog(place).read() if isinstance(record.get("step"), int)]
     losses = [record["loss"] for record in records if "loss" in record and record["step"] <= step]
@@ -184,7 +184,7 @@ def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Run
 
 def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> None:
     """What came out, and the commands to type next."""
-    from ncsnx.runs.manifest import checkpoints
+    from ncsnx.runs.checkpoints.manifest import checkpoints
 
     option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
     steps = checkpoints(place)

@@ -1,6 +1,18 @@
 """The language of experiments: frozen classes, checked and registered. Nothing here imports torch."""
 
-from ncsnx.config.data import CIFAR10, FFHQ, LSUN, Arrays, CelebA, Data, DataOnDisk, Digits, Images, OwnData, Packed
+from ncsnx.config.data_sets import (
+    CIFAR10,
+    FFHQ,
+    LSUN,
+    Arrays,
+    CelebA,
+    Data,
+    DataOnDisk,
+    Digits,
+    Images,
+    OwnData,
+    Packed,
+)
 from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
 from ncsnx.config.model import NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.config.optimizer import SGD, Adam, Optimizer, RMSProp

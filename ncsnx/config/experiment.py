@@ -5,7 +5,7 @@ from typing import Literal
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.data import Data
+from ncsnx.config.data_sets import Data
 from ncsnx.config.model import Model
 from ncsnx.config.optimizer import Adam, Optimizer
 from ncsnx.config.retention import Retention

@@ -25,7 +25,7 @@ from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
 from ncsnx.config.registry import Collector, Registered, collecting
 from ncsnx.config.variants import Config, plugin_errors
 from ncsnx.errors import NcsnxError
-from ncsnx.runs import reading
+from ncsnx.storage import reading
 
 LARGEST = 2**20
 """Bytes that an experiment file has at the most."""

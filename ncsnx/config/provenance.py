@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.runs import reading
+from ncsnx.storage import reading
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"

@@ -17,7 +17,7 @@ from ncsnx.console.streams import Outlet, takes_no_more
 from ncsnx.console.text import UNSAFE, visible
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.runs import atomic
+from ncsnx.storage import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console

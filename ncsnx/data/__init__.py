@@ -1,10 +1,10 @@
 """Data: readers that give images by index, and batches that are pure functions of the step."""
 
 from ncsnx.data.batches import TrainingBatches
-from ncsnx.data.build import data_folder, open_data
 from ncsnx.data.dataset import Dataset, Images, InMemory
 from ncsnx.data.holding import held
 from ncsnx.data.missing import DataMissingError
+from ncsnx.data.opening import data_folder, open_data
 from ncsnx.data.splits import Splits
 from ncsnx.data.transforms import Preprocessing, from_unit, log_slope, to_unit
 

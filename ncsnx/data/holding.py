@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.data.dataset import Dataset, Images, InMemory
-from ncsnx.data.packed import PackedImages
+from ncsnx.data.packed.packed_file import PackedImages
 from ncsnx.data.splits import Splits
 
 SHARE = 4

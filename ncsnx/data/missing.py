@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ncsnx.config.data import DataOnDisk
+from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import NcsnxError
 from ncsnx.paths import typed_folder
 

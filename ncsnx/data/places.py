@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.data import Data, place_fields
+from ncsnx.config.data_sets import Data, place_fields
 from ncsnx.config.discovery import discover
 from ncsnx.data.missing import DataMissingError
 from ncsnx.errors import NcsnxError

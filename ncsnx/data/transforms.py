@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.data import Data
+from ncsnx.config.data_sets import Data
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 

@@ -4,8 +4,8 @@ import time
 
 import torch
 
-from ncsnx.evaluation.features import FeatureNetwork
-from ncsnx.sampling.model import ScoreModel
+from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.sampling.score_model import ScoreModel
 
 _TIMED = 3
 """Evaluations that are timed, after one that warms up; the fastest counts, as other work can only slow one down."""

@@ -1,6 +1,6 @@
 """The likelihood of the same held-out images under each of a run's checkpoints: one row a checkpoint, kept as it comes.
 
-What is measured of an image is in `ncsnx.evaluation.likelihood`.
+What is measured of an image is in `ncsnx.evaluation.bits_per_dimension`.
 """
 
 import csv
@@ -24,26 +24,26 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.model import ConditionalModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.bits_per_dimension import COLUMNS, METRIC, Estimator, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.candidates import Candidate, load_member
-from ncsnx.evaluation.likelihood import COLUMNS, METRIC, Estimator, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.probability_flow import Probes
 from ncsnx.evaluation.score_plot import draw_scores
-from ncsnx.evaluation.source import DataSource
+from ncsnx.features.data_source import DataSource
 from ncsnx.networks import ScoreNetwork, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.atomic import write_bytes
+from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
-from ncsnx.runs.parts import Part, assembled, missing_indices, write_part
-from ncsnx.runs.reading import RECORDS_LIMIT, refuse_links, sha256_of
-from ncsnx.runs.scores import TABLE_OF_IMAGES, Row, ScoreFile
+from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, ScoreFile
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.adaptive_ode import METHOD
+from ncsnx.samplers.adaptive_ode import METHOD
 from ncsnx.sampling.generate import never_stop
-from ncsnx.sampling.model import weights_of
+from ncsnx.sampling.score_model import weights_of
+from ncsnx.storage.atomic import write_bytes
+from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
+from ncsnx.storage.reading import RECORDS_LIMIT, refuse_links, sha256_of
 from ncsnx.work import Advance
 
 VERSION = 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ncsnx.quantities import with_error
-from ncsnx.runs.atomic import write_bytes
+from ncsnx.storage.atomic import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,9 +13,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.sampling.adaptive_ode import of_the_worst_image, solve
+from ncsnx.samplers.adaptive_ode import of_the_worst_image, solve
+from ncsnx.samplers.state import Score
 from ncsnx.sampling.generate import never_stop
-from ncsnx.sampling.state import Score
 
 
 @attrs.frozen(eq=False)

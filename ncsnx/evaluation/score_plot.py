@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import ScoreSeries, plot_scores
-from ncsnx.runs.scores import ScoreFile, best_row, value
+from ncsnx.evaluation.references.perfect_model import PerfectModel
+from ncsnx.runs.score_files import ScoreFile, best_row, value
 
 PICTURES = ("scores.png", "scores.svg")
 

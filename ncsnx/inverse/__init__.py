@@ -15,8 +15,8 @@ from ncsnx.inverse.operators import (
     Masking,
     MatrixOperator,
 )
-from ncsnx.inverse.reading import Pictures, read_pictures, value_range
 from ncsnx.inverse.task import Task, psnr
+from ncsnx.inverse.task_pictures import Pictures, read_pictures, value_range
 from ncsnx.inverse.tasks import (
     TaskMaker,
     colorize,

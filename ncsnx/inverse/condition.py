@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.sampling.state import Noise
+from ncsnx.samplers.state import Noise
 
 _REFLECTIONS = 500
 _LIKELY = 4.0

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.data.numpy_files import COMPLEX, REAL, ExpectedArray, NumpyFile, read_arrays
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.reading import ValueRange
+from ncsnx.inverse.task_pictures import ValueRange
 from ncsnx.quantities import number
-from ncsnx.runs.process import in_utf8
+from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray, NumpyFile, read_arrays
+from ncsnx.storage.process import in_utf8
 
 _SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
 _RANGE = ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.data import Data
+from ncsnx.config.data_sets import Data
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
@@ -18,7 +18,7 @@ from ncsnx.inverse.operators import LinearOperator, in_any_precision
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
-from ncsnx.sampling.noise import SeededNoise
+from ncsnx.sampling.noise_sources import SeededNoise
 
 
 def _operator(given: LinearOperator) -> LinearOperator:

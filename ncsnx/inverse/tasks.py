@@ -19,10 +19,10 @@ from torch.nn import functional
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.frequencies import read_frequencies
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
-from ncsnx.inverse.reading import ValueRange, read_pictures, unit_range
 from ncsnx.inverse.task import Task
+from ncsnx.inverse.task_pictures import ValueRange, read_pictures, unit_range
 from ncsnx.quantities import counted, percent
-from ncsnx.runs.process import in_utf8
+from ncsnx.storage.process import in_utf8
 
 ROUNDING = 1 / (255 * math.sqrt(12))
 """The standard deviation of what 8 bits round away."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Karras, Sampler, Snapshots
-from ncsnx.config.data import Data, Images, OwnData
+from ncsnx.config.data_sets import Data, Images, OwnData
 from ncsnx.errors import UsageError
 from ncsnx.planning.cost import Cost, cost_of
-from ncsnx.planning.proposal import Scale, checkpoint_cadence, draft, rounded, usual_scale, usual_steps
+from ncsnx.planning.experiment_proposal import Scale, checkpoint_cadence, draft, rounded, usual_scale, usual_steps
 from ncsnx.planning.spans import in_short
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted

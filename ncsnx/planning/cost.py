@@ -6,7 +6,7 @@ import attrs
 
 from ncsnx.config import Adam, Experiment
 from ncsnx.planning.timing import Timing
-from ncsnx.sampling.build import expected_evaluations
+from ncsnx.samplers.building import expected_evaluations
 from ncsnx.training.snapshots import snapshot_sampler
 
 CHECKPOINT_S, CHECKPOINT_BYTES_PER_S = 0.1, 100e6

@@ -5,20 +5,20 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.data import Data, Images
+from ncsnx.config.data_sets import Data, Images
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
-from ncsnx.data.distances import Distances, measure_distances
-from ncsnx.data.own_images import PictureFiles, unread_by
-from ncsnx.data.unread import Unread
+from ncsnx.data.pictures.unread import Unread
+from ncsnx.data.readers.own_images import PictureFiles, unread_by
 from ncsnx.errors import UsageError
-from ncsnx.noise.plan import NoisePlan, plan_noise
+from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.budget import Fit
-from ncsnx.planning.comparison import Difference
 from ncsnx.planning.cost import Cost, cost_of
-from ncsnx.planning.proposal import SMALL_SET
+from ncsnx.planning.differing import Difference
+from ncsnx.planning.distances import Distances, measure_distances
+from ncsnx.planning.experiment_proposal import SMALL_SET
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted
 from ncsnx.work import Work

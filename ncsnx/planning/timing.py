@@ -18,8 +18,8 @@ from ncsnx.networks import ScoreNetwork, empty_network, prepare
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.loss import score_matching_loss
 from ncsnx.training.optimizers import build_optimizer
+from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.training.snapshots import BATCH_SIZE
 from ncsnx.work import Work
 

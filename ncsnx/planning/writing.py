@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, OwnData, Packed, Snapshots
-from ncsnx.config.data import Images
-from ncsnx.data.decoding import HEIC_EXTRA
-from ncsnx.planning.proposal import EPOCHS, SMALL_SET, network_for, usual_width
+from ncsnx.config.data_sets import Images
+from ncsnx.data.pictures.decoding import HEIC_EXTRA
+from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, network_for, usual_width
 from ncsnx.planning.spans import in_short
 from ncsnx.planning.survey import Measured, Survey
 from ncsnx.quantities import counted

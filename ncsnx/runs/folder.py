@@ -8,17 +8,17 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import quoted, shortened
-from ncsnx.config.data import Digits
+from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.exchange.exported import Export, is_export
 from ncsnx.paths import exists, typed_name_or_path
-from ncsnx.runs import atomic
-from ncsnx.runs.export import Export, is_export
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
-from ncsnx.runs.parsing import read_json
-from ncsnx.runs.reading import refuse_links
+from ncsnx.storage import atomic
+from ncsnx.storage.parsing import read_json
+from ncsnx.storage.reading import refuse_links
 
 _FINGERPRINT = "data_fingerprint"
 

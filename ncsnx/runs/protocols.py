@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ncsnx.runs import reading
-from ncsnx.runs.parsing import read_json
+from ncsnx.storage import reading
+from ncsnx.storage.parsing import read_json
 
 _RETIRED = ("floor", "floor_halves")
 """Facts of a reference that were in protocols once: the distance between halves of it determines no score."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs import reading
+from ncsnx.runs.checkpoints.manifest import Manifest, UnsoundError, checkpoints, verify_own
+from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import Manifest, UnsoundError, checkpoints, verify_own
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.segments import read_segments
-from ncsnx.runs.sizes import weight_sizes
+from ncsnx.storage import reading
 
 Verdict = tuple[int, Manifest | UnsoundError]
 """A step, and its checkpoint's manifest where all of its files are sound, else what is wrong."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.runs.folder import Run
-from ncsnx.runs.process import this_process
-from ncsnx.runs.records import append_record, read_records
+from ncsnx.storage.json_lines import append_record, read_records
+from ncsnx.storage.process import this_process
 
 _PACKAGES = (
     "ncsnx",

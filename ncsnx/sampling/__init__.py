@@ -1,18 +1,18 @@
 """Sampling: from noise to images along the scores of a network, one file for each family of samplers."""
 
 from ncsnx.sample_request import SampleRequest
-from ncsnx.sampling.build import build_sampler, evaluations, state_count
+from ncsnx.samplers.building import build_sampler, evaluations, state_count
+from ncsnx.samplers.langevin import annealed_langevin
+from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
 from ncsnx.sampling.draws import Draws, seeded_draws
 from ncsnx.sampling.experiments import experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
 from ncsnx.sampling.generate import generate
 from ncsnx.sampling.interpolation import InterpolatedNoise, interpolated, repeat_rows, second_noise
-from ncsnx.sampling.langevin import annealed_langevin
-from ncsnx.sampling.model import ScoreModel, load
-from ncsnx.sampling.noise import RecordedNoise, SeededNoise, initial_from_data, initial_uniform
-from ncsnx.sampling.output import SampleFolder
+from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_from_data, initial_uniform
 from ncsnx.sampling.sample import draw, fill, open_output, sample
-from ncsnx.sampling.state import Constrain, Noise, SamplerFunction, Score, State
+from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.sampling.score_model import ScoreModel, load
 
 __all__ = [
     "Constrain",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from ncsnx.sampling.state import State
+from ncsnx.samplers.state import State
 
 
 @attrs.define(eq=False)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import attrs
 from torch import Tensor
 
-from ncsnx.sampling.noise import SeededNoise, initial_uniform
-from ncsnx.sampling.state import Constrain, Noise
+from ncsnx.samplers.state import Constrain, Noise
+from ncsnx.sampling.noise_sources import SeededNoise, initial_uniform
 
 
 @attrs.frozen(eq=False, kw_only=True)

@@ -11,10 +11,10 @@ from ncsnx.data import Dataset, Preprocessing, from_unit
 from ncsnx.errors import NcsnxError
 from ncsnx.noise.levels import sigmas
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.sampling.build import first_sigma
+from ncsnx.samplers.building import first_sigma
 from ncsnx.sampling.draws import Draws, seeded_draws
 from ncsnx.sampling.interpolation import interpolated, second_noise
-from ncsnx.sampling.noise import initial_from_data, initial_normal
+from ncsnx.sampling.noise_sources import initial_from_data, initial_normal
 
 _START = 2**32 - 1
 """The draw of noise that no sampler comes to: where the other end of a row starts."""

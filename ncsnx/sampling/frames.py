@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.images import to_uint8
-from ncsnx.sampling.state import State
+from ncsnx.samplers.state import State
 
 
 def frame_steps(states: int, frames: int) -> tuple[int, ...]:

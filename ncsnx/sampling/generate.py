@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError, NcsnxError
+from ncsnx.samplers.state import SamplerFunction, Score, State
 from ncsnx.sampling.draws import Draws
-from ncsnx.sampling.state import SamplerFunction, Score, State
 
 
 def ignore_state(indices: Sequence[int], state: State) -> None:

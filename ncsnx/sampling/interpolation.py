@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.randomness import Purpose
+from ncsnx.samplers.state import Noise
 from ncsnx.sampling.draws import Draws
-from ncsnx.sampling.noise import SeededNoise
-from ncsnx.sampling.state import Noise
+from ncsnx.sampling.noise_sources import SeededNoise
 
 
 @attrs.frozen(eq=False)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import summary
 
 from ncsnx.images import side_by_side
-from ncsnx.runs import atomic
+from ncsnx.storage import atomic
 
 _FORMAT = "brain.Event:2"
 _NAME = re.compile(r"events\.out\.tfevents\.([0-9]{10})\..*")

@@ -15,20 +15,20 @@ from ncsnx.data import Preprocessing, Splits, TrainingBatches
 from ncsnx.data.batches import Batch
 from ncsnx.errors import DivergedError, NcsnxError, Stopped
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs.checkpoints.pruning import Keeper
 from ncsnx.runs.folder import Run
-from ncsnx.runs.keeper import Keeper
-from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.model import weights_of
+from ncsnx.sampling.score_model import weights_of
 from ncsnx.stopping import StopRequest
-from ncsnx.training.held_out import HeldOutBatch
-from ncsnx.training.loss import score_matching_loss
+from ncsnx.training.held_out_batch import HeldOutBatch
 from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.recording import Recorder
+from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.training.snapshots import sample_grid
-from ncsnx.training.state import TrainingState, non_finite
+from ncsnx.training.training_state import TrainingState, non_finite
 
 
 def train(

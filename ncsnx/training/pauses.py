@@ -1,7 +1,7 @@
 """What interrupts the steps of a training again and again, and what it is taken to cost before one was timed."""
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.sampling.build import expected_evaluations
+from ncsnx.samplers.building import expected_evaluations
 from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, Pause
 from ncsnx.training.snapshots import snapshot_sampler
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ncsnx.exchange.exported import Weights
 from ncsnx.images import save_png
-from ncsnx.runs.atomic import reporting
-from ncsnx.runs.export import Weights
 from ncsnx.runs.folder import Run
-from ncsnx.runs.metrics import MetricsLog
-from ncsnx.runs.reading import refuse_links
-from ncsnx.training.held_out import HeldOutLoss
+from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.storage.atomic import reporting
+from ncsnx.storage.reading import refuse_links
+from ncsnx.training.held_out_batch import HeldOutLoss
 
 if TYPE_CHECKING:
     from ncsnx.training.events import EventFile

@@ -8,18 +8,18 @@ from typing import Any
 
 from ncsnx.config.checks import shortened
 from ncsnx.config.codec import identity
-from ncsnx.config.comparison import ABSENT, Difference, differences, shown
+from ncsnx.config.differences import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.runs import atomic
+from ncsnx.runs.checkpoints.leftovers import remove_debris
+from ncsnx.runs.checkpoints.removal import finish_removals
 from ncsnx.runs.folder import Run
-from ncsnx.runs.leftovers import remove_debris
 from ncsnx.runs.names import step_name
-from ncsnx.runs.removal import finish_removals
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment, read_segments, versions
 from ncsnx.runtime import Runtime
-from ncsnx.training.state import TrainingState
+from ncsnx.storage import atomic
+from ncsnx.training.training_state import TrainingState
 
 
 def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | None) -> list[Difference]:

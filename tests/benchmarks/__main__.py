@@ -20,8 +20,8 @@ from ncsnx.networks import Execution, build_network, prepare
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.sampling import SeededNoise
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.loss import score_matching_loss
 from ncsnx.training.optimizers import build_optimizer
+from ncsnx.training.score_matching import score_matching_loss
 from tests.benchmarks.distances import distances
 from tests.benchmarks.pairs import Pair, alternate
 from tests.benchmarks.reading import reading

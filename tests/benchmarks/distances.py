@@ -5,8 +5,8 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from ncsnx.evaluation.frechet import frechet_distance, frechet_distance_of_images, standard_error
-from ncsnx.evaluation.moments import Moments
+from ncsnx.features.moments import Moments
+from ncsnx.metrics.frechet import frechet_distance, frechet_distance_of_images, standard_error
 from tests.benchmarks.pairs import alternate
 
 FEATURES, IMAGES, REFERENCE = 2048, 1000, 3000

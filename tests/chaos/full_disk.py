@@ -17,9 +17,9 @@ from typing import Literal
 
 import attrs
 
-from ncsnx.runs import atomic
-from ncsnx.runs.manifest import MANIFEST, read_manifest
+from ncsnx.runs.checkpoints.manifest import MANIFEST, read_manifest
 from ncsnx.runs.names import part_file
+from ncsnx.storage import atomic
 from tests.chaos import mounts
 from tests.chaos.forks import finish
 from tests.chaos.report import Tally

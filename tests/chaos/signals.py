@@ -18,9 +18,9 @@ from pathlib import Path
 import attrs
 import torch
 
-from ncsnx.runs import atomic
-from ncsnx.runs.manifest import MANIFEST, FileRecord, read_manifest
+from ncsnx.runs.checkpoints.manifest import MANIFEST, FileRecord, read_manifest
 from ncsnx.runs.names import part_file
+from ncsnx.storage import atomic
 from tests.chaos.report import Tally
 from tests.chaos.trials import debris, finish, must, result_of, start_after, unlike, unsound
 from tests.chaos.watching import POLL_S, half_written, holds, wait_for
@@ -55,7 +55,7 @@ ENDLESS = training("steps=1", "sampler.steps_per_level=1M", "snapshots=none")
 """A run whose samples nobody would wait for."""
 IMPORT = ["import", "published", "cifar10", "model.width=4", "schedule.levels=10"]
 TELLS = """
-import ncsnx.evaluation.exporting as exporting
+import ncsnx.exchange.exporting as exporting
 plain = exporting.draw
 exporting.draw = lambda *given, **named: (open("drawing", "w").close(), plain(*given, **named))[1]
 """

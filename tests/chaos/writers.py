@@ -23,7 +23,7 @@ WHOLE_S = 10.0
 """From its start to its end: what is imported and looked at before the lock is tried is no reason to be slow."""
 FOR_EVER = training("steps=100k", "checkpoint_every=100k", "log_every=1", "snapshots=none")
 TIMED = """
-import ncsnx.runs.lock as lock, time
+import ncsnx.runs.writer_lock as lock, time
 class Timed(lock.FileLock):
     def acquire(self, *arguments, **named):
         global tried_s
@@ -38,7 +38,7 @@ TAKE = """
 import sys, time
 from pathlib import Path
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import writer_lock
+from ncsnx.runs.writer_lock import writer_lock
 print("ready", flush=True)
 sys.stdin.readline()
 begun_s = time.monotonic()

@@ -15,7 +15,7 @@ import attrs
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ncsnx.runs.manifest import FileRecord, Manifest, read_manifest
+from ncsnx.runs.checkpoints.manifest import FileRecord, Manifest, read_manifest
 from tests.training.tiny import CPU, Result, command, overrides, training
 
 LATEST = "checkpoints/step-00000012"

@@ -14,10 +14,10 @@ import torch
 from ncsnx.config import ConsistentAnnealed, ProbabilityFlowODE
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import unstructure
-from ncsnx.evaluation.classifier_training import DIMENSIONS
-from ncsnx.runs.fast import FastSampler, read_fast, write_fast
+from ncsnx.features.classifier_training import DIMENSIONS
+from ncsnx.runs.fast_sampler import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run
-from ncsnx.runs.parts import Part, write_part
+from ncsnx.storage.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, start
 
 RUN = "runs/digits"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from ncsnx.runs.checkpoints.manifest import read_manifest, verify
+from ncsnx.runs.checkpoints.removal import remove_files
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import writer_lock
-from ncsnx.runs.manifest import read_manifest, verify
-from ncsnx.runs.removal import remove_files
+from ncsnx.runs.writer_lock import writer_lock
 from tests.cli.command import REPOSITORY
 from tests.runs.kept import OPTIMIZER, as_nobody, tree
 from tests.training.tiny import (
@@ -42,7 +42,7 @@ def counted(function):
         return function(*arguments, **keywords)
     return counting
 from ncsnx.cli import app
-import ncsnx.runs.removal
+import ncsnx.runs.checkpoints.removal
 os.unlink, os.rename, os.rmdir = map(counted, (os.unlink, os.rename, os.rmdir))
 app(sys.argv[1:], standalone_mode=False)
 """

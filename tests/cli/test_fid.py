@@ -19,10 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.config.canonical import digest
-from ncsnx.evaluation.frechet import frechet_distance_of_images, standard_error
-from ncsnx.evaluation.kernel import kernel_distance
 from ncsnx.images import to_uint8
-from ncsnx.runs import checkpoint
+from ncsnx.metrics.frechet import frechet_distance_of_images, standard_error
+from ncsnx.metrics.kernel import kernel_distance
+from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.folder import Run
 from tests.training.tiny import CPU, Result, command, damage, start, training, wait_until
 
@@ -105,10 +105,10 @@ def test_a_row_says_what_was_measured_and_by_which_protocol(swept: Path) -> None
 def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_path: Path, cache: Path) -> None:
     """The same seed, checkpoint and sampler through `ncsnx sample`, and the distances computed by hand."""
     from ncsnx import load, sample
-    from ncsnx.config.features import Classifier
-    from ncsnx.evaluation.features import build_features
-    from ncsnx.evaluation.reference import open_reference
-    from ncsnx.evaluation.source import DataSource
+    from ncsnx.config.feature_networks import Classifier
+    from ncsnx.evaluation.references.reference import open_reference
+    from ncsnx.features.data_source import DataSource
+    from ncsnx.features.extractors import build_features
     from ncsnx.work import Work
 
     model = load(swept / RUN, ckpt=8)
@@ -306,7 +306,7 @@ def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Pat
 
 def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path) -> None:
     from ncsnx import load
-    from ncsnx.evaluation.sweep import mean_score
+    from ncsnx.evaluation.score_sweep import mean_score
 
     assert command(*training("ema=none", "--run=plain"), folder=tmp_path).code == 0
     models = [load(tmp_path / "runs/plain", ckpt=step) for step in (8, 12)]

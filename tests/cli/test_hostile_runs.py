@@ -22,7 +22,7 @@ from ncsnx.config.codec import identity, unstructure
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import empty_network
 from ncsnx.runs.folder import Run
-from ncsnx.runs.sealed import sealed
+from ncsnx.storage.sealed import sealed
 from tests.cli.command import REPOSITORY
 from tests.cli.hostile import (
     COMMANDS,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from ncsnx.runs.checkpoints.manifest import checkpoints, verify
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.segments import read_segments
 from tests.cli.command import REPOSITORY, run
 from tests.published import STEP, golden_path, golden_states, states_of, write
@@ -257,7 +257,7 @@ def test_names_in_a_file_stay_inert(here: Path) -> None:
 
 KILLED_AT = """
 import os, signal, sys
-from ncsnx.runs import atomic
+from ncsnx.storage import atomic
 write, left = atomic.write_new, [int(sys.argv.pop(1))]
 def write_and_die(path, content, shown=None):
     left[0] -= 1

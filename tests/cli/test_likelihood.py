@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ncsnx.evaluation.likelihood import MEANING
-from ncsnx.runs.parts import Part, write_part
+from ncsnx.evaluation.bits_per_dimension import MEANING
+from ncsnx.storage.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, start, wait_until
 
 RUN = "runs/digits"

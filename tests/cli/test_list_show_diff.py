@@ -11,7 +11,7 @@ from ncsnx.config import SGD
 from ncsnx.config.codec import from_json, identity
 from ncsnx.config.discovery import built_in_folder, resolve
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import HOLDER, writer_lock
+from ncsnx.runs.writer_lock import HOLDER, writer_lock
 from tests.cli.command import run, run_process
 from tests.config.examples import line_of, minimal, write_file
 

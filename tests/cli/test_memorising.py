@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ncsnx.data.digits import read_digits
+from ncsnx.data.readers.digits import read_digits
 from tests.training.tiny import CPU, command
 
 IMAGES, HELD_OUT = 416, 0.85

@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ncsnx.data.digits import read_digits
-from ncsnx.evaluation.neighbors import NeighborSearch
+from ncsnx.data.readers.digits import read_digits
+from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
 from ncsnx.images import to_uint8
-from ncsnx.runs.parts import Part, write_part
+from ncsnx.storage.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, files, start, training
 
 RUN = "runs/digits"

@@ -20,11 +20,11 @@ from ncsnx.config import AnnealedLangevin, Arrays, Experiment, Images, NCSNv2, N
 from ncsnx.config.codec import flatten, unstructure
 from ncsnx.config.discovery import resolve
 from ncsnx.config.loading import load_file
-from ncsnx.data.distances import Distances
 from ncsnx.data.places import declared
-from ncsnx.noise.plan import NoisePlan, plan_noise
+from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.planning.budget import NOMINAL, Fit, with_affordable_snapshots
-from ncsnx.planning.proposal import Scale, fitting_size, propose, rounded_up, usual_scale, usual_steps
+from ncsnx.planning.distances import Distances
+from ncsnx.planning.experiment_proposal import Scale, fitting_size, propose, rounded_up, usual_scale, usual_steps
 from ncsnx.planning.survey import Measured, Survey
 from ncsnx.planning.writing import experiment_source, literal
 from tests.cli.command import Outcome, run

@@ -11,9 +11,9 @@ import pytest
 import typer
 
 from ncsnx.cli import app
-from ncsnx.cli.paths import PARSERS, a_file_behind_tag
-from ncsnx.config.data import Data
-from ncsnx.config.features import Features
+from ncsnx.cli.path_parameters import PARSERS, a_file_behind_tag
+from ncsnx.config.data_sets import Data
+from ncsnx.config.feature_networks import Features
 from ncsnx.config.variants import Config, variants
 from ncsnx.runs.folder import Run
 from tests.cli.command import Outcome, run, run_process

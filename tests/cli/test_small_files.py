@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncsnx.runs.export import Export
+from ncsnx.exchange.exported import Export
 from tests.cli.command import REPOSITORY
 from tests.cli.hostile import LATEST, reseal
-from tests.data.giants import header, sparse_npy, sparse_safetensors, zeros_npz
 from tests.runs.frozen.__main__ import FROZEN
+from tests.storage.giants import header, sparse_npy, sparse_safetensors, zeros_npz
 from tests.training.tiny import CPU, training
 
 SPARE_BYTES = 160 * 2**20
@@ -29,7 +29,7 @@ LIMITED = """
 import json, os, resource, sys
 from pathlib import Path
 import numpy as np
-import ncsnx.data.summary, ncsnx.evaluation.sweep
+import ncsnx.data.summary, ncsnx.evaluation.score_sweep
 from tests.training.tiny import command
 unlimited, commands = json.load(sys.stdin)
 for words in unlimited:

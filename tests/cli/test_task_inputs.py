@@ -15,7 +15,7 @@ from torch import Tensor
 from ncsnx.inverse import Blurring
 from tests.cli import drawing
 from tests.cli.drawing import error
-from tests.data.giants import sparse_npy
+from tests.storage.giants import sparse_npy
 from tests.training.tiny import Result, command, training
 
 LOW, HIGH = -5.0, 3.0

@@ -9,10 +9,10 @@ from PIL import Image
 from safetensors.torch import load
 
 from ncsnx.images import grid
+from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import writer_lock
-from ncsnx.runs.manifest import verify
 from ncsnx.runs.segments import read_segments
+from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.sampling import load as load_model
 from ncsnx.sampling import sample
 from tests.data.miniature import FOLDER, write_cifar10

@@ -6,7 +6,7 @@ import pytest
 
 from ncsnx.config import Config, Experiment
 from ncsnx.config.codec import ConfigError, structure, unstructure
-from ncsnx.config.features import Classifier, Features, Inception, TorchScript
+from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
 from ncsnx.config.variants import is_family, variants
 
 

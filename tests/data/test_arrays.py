@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from ncsnx.config.data import Arrays
+from ncsnx.config.data_sets import Arrays
 from ncsnx.data import DataMissingError, Splits, TrainingBatches
-from ncsnx.data.arrays import open_arrays
 from ncsnx.data.dataset import NO_LABEL
+from ncsnx.data.readers.arrays import open_arrays
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
-from tests.data.giants import sparse_npy
 from tests.data.watching import Watcher
+from tests.storage.giants import sparse_npy
 
 KINDS = (".npy", ".npz", ".safetensors")
 VALUES = np.random.default_rng(1).integers(0, 256, (12, 3, 5, 5), dtype=np.uint8)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torchvision import transforms
 
-from ncsnx.config.data import CelebA
-from ncsnx.data.celeba import read_celeba
+from ncsnx.config.data_sets import CelebA
 from ncsnx.data.missing import DataMissingError
+from ncsnx.data.readers.celeba import read_celeba
 from ncsnx.errors import NcsnxError
 from tests.data import published
 from tests.data.miniature import CELEBA_PARTS, write_celeba

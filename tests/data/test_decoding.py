@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional
 
-from ncsnx.data.decoding import BrokenImageError, as_array, colour, decode, fitted, flattened, is_grey, square
+from ncsnx.data.pictures.decoding import BrokenImageError, as_array, colour, decode, fitted, flattened, is_grey, square
 
 WHITE, BLUE = (255, 255, 255), (0, 0, 255)
 VALUES = np.random.default_rng(3).integers(0, 256, (5, 7, 4), dtype=np.uint8)

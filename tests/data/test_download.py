@@ -11,12 +11,12 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
-from ncsnx.data.cifar10 import Published, download_cifar10, read_cifar10
-from ncsnx.data.download import download, download_data
-from ncsnx.data.lsun import download_lsun, read_lsun
+from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
+from ncsnx.data.download.addresses import download, download_data
+from ncsnx.data.download.unpacking import unpack_tar, unpack_zip
 from ncsnx.data.missing import DataMissingError
-from ncsnx.data.unpacking import unpack_tar, unpack_zip
+from ncsnx.data.readers.cifar10 import Published, download_cifar10, read_cifar10
+from ncsnx.data.readers.lsun import download_lsun, read_lsun
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.work import Advance, Work
 from tests.data.miniature import FOLDER, PER_FILE, write_cifar10, write_ffhq, write_lsun

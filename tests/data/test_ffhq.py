@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ncsnx.config.data import FFHQ
-from ncsnx.data.ffhq import build_ffhq_lmdb, read_ffhq
+from ncsnx.config.data_sets import FFHQ
 from ncsnx.data.missing import DataMissingError
+from ncsnx.data.readers.ffhq import build_ffhq_lmdb, read_ffhq
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data import published

@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ncsnx.config.checks import FieldError
-from ncsnx.config.data import Arrays, Images, OwnData, Packed
+from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
 from ncsnx.data import open_data
-from ncsnx.data.from_path import Reading, holds_pictures, own_data
-from ncsnx.data.packing import pack, settings_of
+from ncsnx.data.packed.packing import pack, settings_of
+from ncsnx.data.readers.from_path import Reading, holds_pictures, own_data
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data.pictures import mixed, save, zip_of

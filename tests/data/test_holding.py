@@ -9,8 +9,8 @@ from torch import Tensor
 from ncsnx.data import InMemory, Splits, TrainingBatches
 from ncsnx.data.dataset import Dataset, Images
 from ncsnx.data.holding import HeldImages, _left_in_groups, available_memory, held
-from ncsnx.data.packed import splits_of
-from ncsnx.data.packing import pack
+from ncsnx.data.packed.packed_file import splits_of
+from ncsnx.data.packed.packing import pack
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 

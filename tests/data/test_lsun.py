@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ncsnx.cache import cache_folder
-from ncsnx.config.data import LSUN
+from ncsnx.config.data_sets import LSUN
 from ncsnx.data import TrainingBatches
-from ncsnx.data.lmdb_store import LmdbStore
-from ncsnx.data.lsun import build_lsun_lmdb, read_lsun
+from ncsnx.data.lmdb.lmdb_store import LmdbStore
 from ncsnx.data.missing import DataMissingError
+from ncsnx.data.readers.lsun import build_lsun_lmdb, read_lsun
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Advance, Work
 from tests.data import published
 from tests.data.miniature import LSUN_PICTURES, encoded, write_lmdb, write_lsun

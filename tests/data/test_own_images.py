@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ncsnx.config.data import Images
+from ncsnx.config.data_sets import Images
 from ncsnx.data import DataMissingError, Splits, TrainingBatches
 from ncsnx.data.dataset import NO_LABEL
-from ncsnx.data.decoding import square
-from ncsnx.data.own_images import PictureFiles, open_images
+from ncsnx.data.pictures.decoding import square
 from ncsnx.data.places import own_path
+from ncsnx.data.readers.own_images import PictureFiles, open_images
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data.pictures import mixed, save, zip_of

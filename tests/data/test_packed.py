@@ -16,11 +16,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config.data import CIFAR10, Digits, Packed
+from ncsnx.config.data_sets import CIFAR10, Digits, Packed
 from ncsnx.data import InMemory, Splits, TrainingBatches
 from ncsnx.data.dataset import NO_LABEL, Images
-from ncsnx.data.packed import MAGIC, Damage, PackedError, PackedFile, damage, is_packed, open_packed, splits_of
-from ncsnx.data.packing import pack, settings_of
+from ncsnx.data.packed.packed_file import (
+    MAGIC,
+    Damage,
+    PackedError,
+    PackedFile,
+    damage,
+    is_packed,
+    open_packed,
+    splits_of,
+)
+from ncsnx.data.packed.packing import pack, settings_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.work import Work
 

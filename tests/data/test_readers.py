@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
+from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.data import DataMissingError, Splits, data_folder, open_data
 from ncsnx.errors import NcsnxError
 from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun

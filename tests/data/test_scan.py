@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.cache import cache_folder
-from ncsnx.data import scan
-from ncsnx.data.image_files import ImageFiles
-from ncsnx.data.scan import Scan, scan_folder, scan_of, sound_files
+from ncsnx.data.pictures import scan
+from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.pictures.scan import Scan, scan_folder, scan_of, sound_files
 from ncsnx.errors import NcsnxError
+from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Work
 from tests.data.pictures import mixed, save, zip_of
 from tests.data.watching import Watcher
@@ -156,7 +156,7 @@ def test_a_name_of_two_lines_is_shown_in_one(tmp_path: Path) -> None:
 def test_a_look_that_is_made_anew_finds_damage_that_names_sizes_and_samples_hide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ncsnx.data.image_files.SAMPLED_FILES", 1)
+    monkeypatch.setattr("ncsnx.data.pictures.image_files.SAMPLED_FILES", 1)
     files = with_broken_ones(tmp_path / "x", broken=0)
     assert scan_of(files, Work()).broken == {}
     victim = tmp_path / "x" / files.names[-1]

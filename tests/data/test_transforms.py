@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from ncsnx.config.data import Data, Dequantization, Digits, Images, Transform
+from ncsnx.config.data_sets import Data, Dequantization, Digits, Images, Transform
 from ncsnx.data import Preprocessing, from_unit, log_slope, to_unit
 from ncsnx.data.transforms import LOGIT_MARGIN
 from ncsnx.errors import NcsnxError

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from ncsnx.config.data import Images
-from ncsnx.data.decoding import decode, further_frames
-from ncsnx.data.own_images import unread_by
+from ncsnx.config.data_sets import Images
+from ncsnx.data.pictures.decoding import decode, further_frames
+from ncsnx.data.readers.own_images import unread_by
 from ncsnx.work import Work
 from tests.data.pictures import save, zip_of, zipped
 

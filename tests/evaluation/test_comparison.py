@@ -13,12 +13,12 @@ from ncsnx.config import ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrect
 from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.agreement import rank_agreement
-from ncsnx.evaluation.comparison import Verdict, recommend
-from ncsnx.evaluation.roughness import is_broken, roughest, roughness
-from ncsnx.evaluation.trials import Trial, Trials
-from ncsnx.runs.fast import MOST_BROKEN, is_usable
-from ncsnx.sampling.build import revision_facts
+from ncsnx.evaluation.comparing.agreement import rank_agreement
+from ncsnx.evaluation.comparing.roughness import is_broken, roughest, roughness
+from ncsnx.evaluation.comparing.sampler_comparison import Verdict, recommend
+from ncsnx.evaluation.comparing.trials import Trial, Trials
+from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
+from ncsnx.samplers.building import revision_facts
 
 
 def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config.data import Data, Transform
+from ncsnx.config.data_sets import Data, Transform
 from ncsnx.data import Preprocessing, from_unit
-from ncsnx.evaluation.likelihood import bits_per_dimension, probe
+from ncsnx.evaluation.bits_per_dimension import bits_per_dimension, probe
 from ncsnx.evaluation.probability_flow import Probes
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.sampling.state import Score
+from ncsnx.samplers.state import Score
 
 MEAN, DEVIATION = 0.4, 0.25
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.evaluation.memorising import (
+from ncsnx.evaluation.nearest.memorizing import (
     EXCLUDED,
     LEVEL,
     NEAR,

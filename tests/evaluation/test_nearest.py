@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.features import Extracted
-from ncsnx.evaluation.nearest import Nearest, feature_space, nearest, pixel_space
+from ncsnx.evaluation.nearest.nearest_images import Nearest, feature_space, nearest, pixel_space
+from ncsnx.features.extractors import Extracted
 from ncsnx.work import Work
-from tests.evaluation.scripted import pictures
+from tests.features.scripted import pictures
 
 
 class Training:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.memorising import Nearness, nearness
-from ncsnx.evaluation.neighbor_results import RESULTS, read_results, write_results
-from ncsnx.runs.sealed import sealed
+from ncsnx.evaluation.nearest.memorizing import Nearness, nearness
+from ncsnx.evaluation.nearest.neighbor_results import RESULTS, read_results, write_results
+from ncsnx.storage.sealed import sealed
 
 PROTOCOL = {"measure": "neighbors", "shape": (1, 8, 8), "n": 2}
 SPACES = ("pixels", "features")

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ncsnx.evaluation.frechet import frechet_distance, frechet_distance_of_images
-from ncsnx.evaluation.perfect_model import (
+from ncsnx.evaluation.references.perfect_model import (
     ACCURACY,
     LEAST_DRAWS,
     MOST_DRAWS,
@@ -19,6 +18,7 @@ from ncsnx.evaluation.perfect_model import (
     images_to_draw,
     measure_perfect_model,
 )
+from ncsnx.metrics.frechet import frechet_distance, frechet_distance_of_images
 from ncsnx.work import UNSEEN
 
 D = 32

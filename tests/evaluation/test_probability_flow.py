@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError
-from ncsnx.evaluation.likelihood import probe
+from ncsnx.evaluation.bits_per_dimension import probe
 from ncsnx.evaluation.probability_flow import Probes, log_normal, to_the_prior
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.sampling import adaptive_ode
+from ncsnx.samplers import adaptive_ode
 
 SHAPE = (1, 2, 4)
 D = math.prod(SHAPE)

@@ -20,16 +20,16 @@ from torch import Tensor
 
 import ncsnx
 from ncsnx.config.canonical import digest
-from ncsnx.config.data import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
+from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.evaluation.features import Extracted
-from ncsnx.evaluation.frechet import frechet_distance
-from ncsnx.evaluation.moments import Moments
-from ncsnx.evaluation.real_images import default_split
-from ncsnx.evaluation.reference import SAMPLE, Reference, list_references, open_reference
-from ncsnx.evaluation.source import DataSource
-from ncsnx.evaluation.torchscript import AS_THEY_ARE
-from ncsnx.runs import atomic
+from ncsnx.evaluation.references.reference import SAMPLE, Reference, list_references, open_reference
+from ncsnx.features.data_source import DataSource
+from ncsnx.features.extractors import Extracted
+from ncsnx.features.moments import Moments
+from ncsnx.features.real_images import default_split
+from ncsnx.features.torchscript import AS_THEY_ARE
+from ncsnx.metrics.frechet import frechet_distance
+from ncsnx.storage import atomic
 from ncsnx.work import Advance, Work
 from tests.data.miniature import write_cifar10
 from tests.training.tiny import damage, files
@@ -428,7 +428,7 @@ def test_a_build_that_is_killed_loses_a_minute_at_most(tmp_path: Path, monkeypat
                 raise Killed
             return super().__call__(images)
 
-    monkeypatch.setattr("ncsnx.evaluation.gathering._EVERY_S", 0.0)
+    monkeypatch.setattr("ncsnx.evaluation.references.gathering._EVERY_S", 0.0)
     with pytest.raises(Killed):
         opened(tmp_path, "held-out", Mortal())
     network = Means()
@@ -446,7 +446,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
 BUILDER = """
 import sys, time
 from pathlib import Path
-from ncsnx.evaluation.reference import open_reference
+from ncsnx.evaluation.references.reference import open_reference
 from ncsnx.work import Work
 from tests.evaluation.test_reference import Means, digits
 class Waiting(Means):

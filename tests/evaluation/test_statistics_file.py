@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.features import Extracted
-from ncsnx.evaluation.reference import open_reference
-from ncsnx.evaluation.statistics_file import StatisticsFile, read_statistics
+from ncsnx.evaluation.references.reference import open_reference
+from ncsnx.evaluation.references.statistics_file import StatisticsFile, read_statistics
+from ncsnx.features.extractors import Extracted
 from ncsnx.work import Work
 
 D = 3

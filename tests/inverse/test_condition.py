@@ -36,8 +36,8 @@ from ncsnx.inverse import (
     Measured,
 )
 from ncsnx.noise.levels import sigmas
+from ncsnx.samplers.state import Noise
 from ncsnx.sampling import RecordedNoise, build_sampler
-from ncsnx.sampling.state import Noise
 from tests.cli.command import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 

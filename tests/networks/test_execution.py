@@ -15,7 +15,7 @@ from ncsnx.networks.initialization import initialize
 from ncsnx.networks.layouts import Layout, Stage
 from ncsnx.networks.ncsnv2 import NCSNv2Network
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
-from tests.networks.test_build import EVERY_MODEL
+from tests.networks.test_construction import EVERY_MODEL
 
 REWRITES = [
     Execution(memory_format="channels_last"),

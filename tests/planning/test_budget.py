@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncsnx.config import AnnealedLangevin, Experiment
-from ncsnx.config.data import Arrays, Images, OwnData
+from ncsnx.config.data_sets import Arrays, Images, OwnData
 from ncsnx.errors import UsageError
-from ncsnx.noise.plan import plan_noise
+from ncsnx.noise.level_plan import plan_noise
 from ncsnx.planning import budget
 from ncsnx.planning.budget import Fit, TimeOf, fit, gpu_seconds, quick_sampler, untimed, with_affordable_snapshots
 from ncsnx.planning.cost import Cost, cost_of
-from ncsnx.planning.proposal import propose, usual_scale
+from ncsnx.planning.experiment_proposal import propose, usual_scale
 from ncsnx.planning.spans import parse_budget
 from ncsnx.planning.timing import Timing
-from ncsnx.sampling.build import build_sampler
+from ncsnx.samplers.building import build_sampler
 
 IMAGES, HELD_OUT = 2_700, 300
 PHOTOS = Images(root="photos", image_size=64)

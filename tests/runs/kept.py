@@ -10,13 +10,13 @@ import attrs
 
 from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2, Retention
 from ncsnx.config.codec import identity
-from ncsnx.runs import atomic, reading
+from ncsnx.runs.checkpoints.manifest import FileRecord, checkpoints, write_checkpoint
+from ncsnx.runs.checkpoints.removal import is_half_removed
+from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import FileRecord, checkpoints, write_checkpoint
 from ncsnx.runs.names import step_name
-from ncsnx.runs.removal import is_half_removed
-from ncsnx.runs.scores import ScoreFile
-from ncsnx.runs.sizes import weight_sizes
+from ncsnx.runs.score_files import ScoreFile
+from ncsnx.storage import atomic, reading
 
 OPTIMIZER = "optimizer.safetensors"
 REPOSITORY = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def as_nobody(code: str, *arguments: object, place: Path) -> "subprocess.Complet
     become = f"(os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY}))" if is_root else "None"
     # what is imported late can't be read by him
     return python(
-        f"import os, ncsnx.networks.build\nos.chdir({str(place)!r})\ndrop = lambda: {become}\n{code}", *arguments
+        f"import os, ncsnx.networks.construction\nos.chdir({str(place)!r})\ndrop = lambda: {become}\n{code}", *arguments
     )
 
 

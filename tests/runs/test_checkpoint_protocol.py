@@ -13,10 +13,8 @@ import pytest
 
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs import atomic
-from ncsnx.runs.folder import Run
-from ncsnx.runs.leftovers import remove_debris
-from ncsnx.runs.manifest import (
+from ncsnx.runs.checkpoints.leftovers import remove_debris
+from ncsnx.runs.checkpoints.manifest import (
     UnsoundError,
     checkpoints,
     read_manifest,
@@ -25,9 +23,11 @@ from ncsnx.runs.manifest import (
     verify,
     write_checkpoint,
 )
+from ncsnx.runs.checkpoints.removal import remove_files
+from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.removal import remove_files
 from ncsnx.runs.resuming import Resumption, resumption
+from ncsnx.storage import atomic
 from tests.runs.kept import SMALL, weights
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
@@ -42,7 +42,7 @@ TRAINABLE = {**FILES, "optimizer.safetensors": b"state"}
 WRITE_FOR_EVER = """
 import itertools, os, sys
 from pathlib import Path
-from ncsnx.runs.manifest import write_checkpoint
+from ncsnx.runs.checkpoints.manifest import write_checkpoint
 NAMES = ["ema.safetensors", "model.safetensors", "optimizer.safetensors"]
 for step in itertools.count(int(sys.argv[2])):
     write_checkpoint(Path(sys.argv[1]), step, ((name, os.urandom(300_000)) for name in NAMES))
@@ -52,7 +52,7 @@ for step in itertools.count(int(sys.argv[2])):
 STOP_AFTER = """
 import sys
 from pathlib import Path
-from ncsnx.runs.manifest import write_checkpoint
+from ncsnx.runs.checkpoints.manifest import write_checkpoint
 NAMES = ["ema.safetensors", "model.safetensors", "optimizer.safetensors"]
 def files(count):
     for name in NAMES[:count]:
@@ -66,7 +66,7 @@ ON_A_SMALL_DISK = """
 import resource, sys
 from pathlib import Path
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.manifest import write_checkpoint
+from ncsnx.runs.checkpoints.manifest import write_checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_checkpoint(Path(sys.argv[1]), 2, [("ema.safetensors", bytes(900)), ("model.safetensors", bytes(5000))])

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoints import checkpoint
+from ncsnx.runs.checkpoints.manifest import UnsoundError, verify
+from ncsnx.runs.checkpoints.removal import remove_files
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError, verify
-from ncsnx.runs.removal import remove_files
 
 
 def tensors() -> dict[str, Tensor]:

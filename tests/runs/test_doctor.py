@@ -16,17 +16,18 @@ import pytest
 from ncsnx.config import Retention
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.runs import atomic, doctor
+from ncsnx.exchange.exported import export_config, write_export
+from ncsnx.runs import doctor
+from ncsnx.runs.checkpoints.manifest import MANIFEST, checkpoints
+from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_files
 from ncsnx.runs.doctor import NOTES, Examination, Finding
-from ncsnx.runs.export import export_config, write_export
 from ncsnx.runs.folder import Run, open_run
-from ncsnx.runs.lock import folder_lock, writer_of
-from ncsnx.runs.manifest import MANIFEST, checkpoints
-from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
-from ncsnx.runs.removal import remove_checkpoint, remove_files
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment
+from ncsnx.runs.writer_lock import folder_lock, writer_of
+from ncsnx.storage import atomic
 from ncsnx.work import Work
 from tests.runs.kept import OPTIMIZER, as_nobody, damage, folder, score, tree, weights, write
 

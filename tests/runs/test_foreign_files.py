@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs import reading
-from ncsnx.runs.atomic import append_line
 from ncsnx.runs.folder import Run, list_runs
-from ncsnx.runs.lock import folder_lock
-from ncsnx.runs.parts import Part, done_indices, write_part
-from ncsnx.sampling.output import SampleFolder
+from ncsnx.runs.writer_lock import folder_lock
+from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.storage import reading
+from ncsnx.storage.atomic import append_line
+from ncsnx.storage.parts import Part, done_indices, write_part
 
 
 def part(*indices: int) -> Part:

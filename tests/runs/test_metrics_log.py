@@ -8,7 +8,7 @@ import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.metrics import MetricsLog
+from ncsnx.runs.metrics_log import MetricsLog
 
 
 def filled(run: Run) -> MetricsLog:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from ncsnx.config.codec import SCHEMA_VERSION
-from ncsnx.runs import export, manifest, scores
+from ncsnx.exchange import exported as export
+from ncsnx.runs import score_files as scores
+from ncsnx.runs.checkpoints import manifest
+from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import verify
 from tests.cli.command import REPOSITORY
 from tests.runs.frozen.__main__ import FROZEN, IMAGES, LONGER, STEPS, expectation, grey_levels
 from tests.training.tiny import CPU, command

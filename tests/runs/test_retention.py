@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from ncsnx.config import Experiment, Retention
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError
-from ncsnx.runs import atomic, reading
-from ncsnx.runs import manifest as protocol
+from ncsnx.runs.checkpoints import manifest as protocol
+from ncsnx.runs.checkpoints.manifest import MANIFEST, checkpoints, read_manifest, verify, verify_own, write_checkpoint
+from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.checkpoints.ranges import in_words
+from ncsnx.runs.checkpoints.removal import finish_removals, remove_checkpoint, remove_files
+from ncsnx.runs.checkpoints.selection import Judgement, Plan, Standing, plan
 from ncsnx.runs.folder import Run
-from ncsnx.runs.keeper import Keeper
-from ncsnx.runs.manifest import MANIFEST, checkpoints, read_manifest, verify, verify_own, write_checkpoint
 from ncsnx.runs.names import step_name
-from ncsnx.runs.ranges import in_words
-from ncsnx.runs.removal import finish_removals, remove_checkpoint, remove_files
 from ncsnx.runs.resuming import resumption
-from ncsnx.runs.retention import Judgement, Plan, Standing, plan
+from ncsnx.storage import atomic, reading
 from tests.runs.kept import (
     OPTIMIZER,
     as_nobody,
@@ -44,9 +44,9 @@ KILLED_AT_EACH_CALL = """
 import os, signal, shutil, sys
 from pathlib import Path
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import checkpoints, verify
+from ncsnx.runs.checkpoints.manifest import checkpoints, verify
 from ncsnx.runs.names import step_name
-from ncsnx.runs.removal import finish_removals, remove_checkpoint, remove_files
+from ncsnx.runs.checkpoints.removal import finish_removals, remove_checkpoint, remove_files
 from tests.runs.kept import half_removed
 
 origin, work, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -94,7 +94,7 @@ import resource, sys
 from pathlib import Path
 from ncsnx.config import Retention
 from ncsnx.runs.folder import Run
-from ncsnx.runs.keeper import Keeper
+from ncsnx.runs.checkpoints.pruning import Keeper
 import attrs
 run = Run(Path(sys.argv[1]))
 experiment = attrs.evolve(run.experiment(), retention=Retention(keep_last=2, optimizer_last=1))
@@ -111,7 +111,7 @@ from pathlib import Path
 import attrs
 from ncsnx.config import Retention
 from ncsnx.runs.folder import Run
-from ncsnx.runs.keeper import Keeper
+from ncsnx.runs.checkpoints.pruning import Keeper
 run = Run(Path(sys.argv[1]))
 Path(sys.argv[3]).chmod(int(sys.argv[4], 8))
 drop()
@@ -353,7 +353,7 @@ class Hashing:
             self.files.append(f"{place.name}/{arguments[1]}")
             verify_file(place, *arguments)
 
-        monkeypatch.setattr("ncsnx.runs.keeper.verify_file", counted)
+        monkeypatch.setattr("ncsnx.runs.checkpoints.pruning.verify_file", counted)
 
 
 def test_what_was_verified_is_not_read_again_until_it_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -531,7 +531,7 @@ def test_killed_at_any_moment_of_a_removal_a_checkpoint_is_whole_or_recognisably
 
 def interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checkpoint of step 10, its optimizer's state declared removed and still there."""
-    monkeypatch.setattr("ncsnx.runs.removal._unlink", _stopped)
+    monkeypatch.setattr("ncsnx.runs.checkpoints.removal._unlink", _stopped)
     with pytest.raises(KeyboardInterrupt):
         remove_files(folder(run, 10), [OPTIMIZER])
     monkeypatch.undo()
@@ -604,7 +604,7 @@ def test_a_removal_that_fails_after_its_declaration_is_taken_back(run: Run, monk
         assert read_manifest(folder(run, 10)).removed == (OPTIMIZER,), "declared before anything goes"
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("ncsnx.runs.removal._unlink", refused)
+    monkeypatch.setattr("ncsnx.runs.checkpoints.removal._unlink", refused)
     with pytest.raises(NcsnxError, match=r"can't remove .*Operation not permitted"):
         remove_files(folder(run, 10), [OPTIMIZER])
     assert tree(run.checkpoints) == before

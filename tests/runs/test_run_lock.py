@@ -11,7 +11,7 @@ import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import HOLDER, LOCK, writer_lock, writer_of
+from ncsnx.runs.writer_lock import HOLDER, LOCK, writer_lock, writer_of
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -19,7 +19,7 @@ HOLD = """
 import os, sys, time
 from pathlib import Path
 from ncsnx.runs.folder import Run
-from ncsnx.runs.lock import HOLDER, writer_lock
+from ncsnx.runs.writer_lock import HOLDER, writer_lock
 with writer_lock(Run(Path(sys.argv[1]))):
     {then}
     print("held", flush=True)
@@ -93,7 +93,7 @@ def test_a_writer_starts_while_others_look(run: Run, start_python: StartPython) 
     look = """
 import sys, time
 from pathlib import Path
-from ncsnx.runs.lock import LOCK, writer_of
+from ncsnx.runs.writer_lock import LOCK, writer_of
 folder = Path(sys.argv[1])
 print("looking", flush=True)
 while not (folder / "enough").exists():

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ncsnx.errors import NcsnxError
+from ncsnx.runs.checkpoints.manifest import require_best, resolve_checkpoint, verify, write_checkpoint
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import require_best, resolve_checkpoint, verify, write_checkpoint
-from ncsnx.runs.scores import SCORES, ScoreFile, value, values
+from ncsnx.runs.score_files import SCORES, ScoreFile, value, values
 from tests.runs.kept import weights
 
 METRIC = "FD (classifier on digits)"

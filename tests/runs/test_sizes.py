@@ -9,14 +9,20 @@ from ncsnx.config import CIFAR10, NCSN, SGD, Adam, NCSNDeeper, NCSNv2, NCSNv2Dee
 from ncsnx.config.model import Model
 from ncsnx.config.optimizer import Optimizer
 from ncsnx.errors import NcsnxError
+from ncsnx.exchange.exported import Export
 from ncsnx.networks import build_network
-from ncsnx.runs.checkpoint import optimizer_state
-from ncsnx.runs.export import Export
+from ncsnx.runs.checkpoints.checkpoint import optimizer_state
+from ncsnx.runs.checkpoints.manifest import (
+    UnsoundError,
+    checkpoints,
+    read_manifest,
+    resolve_checkpoint,
+    write_checkpoint,
+)
+from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, size_problem, weight_sizes
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest, resolve_checkpoint, write_checkpoint
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
-from ncsnx.runs.sizes import WeightSizes, size_problem, weight_sizes
 from ncsnx.training.optimizers import build_optimizer
 from tests.runs.frozen.__main__ import FROZEN
 from tests.runs.kept import SMALL, contents, weights, write

@@ -3,7 +3,7 @@ import torch
 from ncsnx.config import AnnealedLangevin
 from ncsnx.images import to_uint8
 from ncsnx.sampling import FrameRecorder, build_sampler, frame_steps, generate, seeded_draws, state_count
-from tests.sampling.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
+from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 
 def test_frames_are_evenly_spaced_and_end_with_the_result() -> None:

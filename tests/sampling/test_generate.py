@@ -18,7 +18,7 @@ from ncsnx.sampling import (
     seeded_draws,
 )
 from tests.golden_networks import load_golden
-from tests.sampling.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
+from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 SAMPLER = build_sampler(AnnealedLangevin(step_size=2e-4, steps_per_level=3))
 PLAIN = seeded_draws(0, SHAPE, unchanged)

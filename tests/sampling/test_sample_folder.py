@@ -17,7 +17,7 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.sampling import SampleFolder
-from tests.sampling.toy import SHAPE
+from tests.samplers.toy import SHAPE
 from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
 
 COUNT = 12

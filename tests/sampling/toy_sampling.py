@@ -16,7 +16,7 @@ from ncsnx.sampling import (
     seeded_draws,
     state_count,
 )
-from tests.sampling.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
+from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 CONFIG = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
 PROTOCOL = {"seed": 0, "sampler": {"type": "ald", "step_size": 2e-4}}

@@ -20,12 +20,12 @@ from ncsnx.networks import build_network
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
-from ncsnx.training.held_out import HeldOutBatch
+from ncsnx.training.held_out_batch import HeldOutBatch
 from ncsnx.training.loop import train
 from ncsnx.training.observer import SAMPLING, TRAINING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.pauses import pauses_of
-from ncsnx.training.state import TrainingState
+from ncsnx.training.training_state import TrainingState
 from tests.training.reference import reference_training
 from tests.training.tiny import command, events, lines, overrides, saved, steps_of, training
 

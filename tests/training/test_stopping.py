@@ -14,12 +14,12 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.networks.convolution import Convolution
+from ncsnx.runs.checkpoints.manifest import resolve_checkpoint
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import resolve_checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest, signals_raise
 from ncsnx.training.loop import train
-from ncsnx.training.state import TrainingState
+from ncsnx.training.training_state import TrainingState
 from tests.cli.command import REPOSITORY
 from tests.training.tiny import overrides, saved, steps_of
 

@@ -6,6 +6,6 @@ or touches a file that ncsnx didn't write.
 """
 
 from ncsnx.runs.doctor.examination import examine, repair
-from ncsnx.runs.doctor.findings import NOTES, Examination, Finding
+from ncsnx.runs.doctor.examined import NOTES, Examination, Finding
 
 __all__ = ["NOTES", "Examination", "Finding", "examine", "repair"]

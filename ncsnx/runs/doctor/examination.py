@@ -3,10 +3,9 @@
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.doctor.checkpoints import examine_checkpoints, total_bytes
-from ncsnx.runs.doctor.findings import Examination
-from ncsnx.runs.doctor.links import examine_hard_links
-from ncsnx.runs.doctor.made import (
+from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.doctor.artifacts import (
     examine_comparisons,
     examine_exports,
     examine_neighbors,
@@ -14,10 +13,11 @@ from ncsnx.runs.doctor.made import (
     examine_snapshots,
     examine_sweeps,
 )
+from ncsnx.runs.doctor.checkpoint_examination import examine_checkpoints, total_bytes
+from ncsnx.runs.doctor.examined import Examination
+from ncsnx.runs.doctor.links import examine_hard_links
 from ncsnx.runs.doctor.records import examine_places, examine_records, examine_runs_folder
 from ncsnx.runs.folder import Run
-from ncsnx.runs.keeper import Keeper
-from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import Verdict, resumption
 from ncsnx.work import UNSEEN, Work, unseen

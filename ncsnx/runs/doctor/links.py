@@ -8,10 +8,10 @@ from pathlib import Path
 from shlex import quote
 
 from ncsnx.quantities import counted
-from ncsnx.runs import atomic, reading
-from ncsnx.runs.doctor.findings import Examination
-from ncsnx.runs.fast import TRIALS
-from ncsnx.runs.lock import folder_lock
+from ncsnx.runs.doctor.examined import Examination
+from ncsnx.runs.fast_sampler import TRIALS
+from ncsnx.runs.writer_lock import folder_lock
+from ncsnx.storage import atomic, reading
 
 _SHOWN = 3
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.runs import atomic, reading
-from ncsnx.runs.doctor.findings import Examination
-from ncsnx.runs.doctor.made import is_exported
+from ncsnx.runs.checkpoints.leftovers import OURS, remove_leftover
+from ncsnx.runs.doctor.artifacts import is_exported
+from ncsnx.runs.doctor.examined import Examination
 from ncsnx.runs.doctor.remedies import is_long_gone
 from ncsnx.runs.folder import Run
-from ncsnx.runs.leftovers import OURS, remove_leftover
-from ncsnx.runs.lock import HOLDER, LOCK
-from ncsnx.runs.metrics import MetricsLog
-from ncsnx.runs.parsing import read_json
+from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import read_segments
+from ncsnx.runs.writer_lock import HOLDER, LOCK
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.parsing import read_json
 
 _FROM_A_COPY = "bring it back from a copy"
 

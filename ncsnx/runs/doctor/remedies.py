@@ -4,10 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from ncsnx.runs import atomic, reading
+from ncsnx.runs.checkpoints.leftovers import remove_leftover
 from ncsnx.runs.folder import Run
-from ncsnx.runs.leftovers import remove_leftover
-from ncsnx.runs.lock import folder_lock
+from ncsnx.runs.writer_lock import folder_lock
+from ncsnx.storage import atomic, reading
 
 CREATION_LIMIT_S = 600.0
 """What makes a run's folder takes milliseconds; after this time whoever began it is gone."""

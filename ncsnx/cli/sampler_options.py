@@ -1,0 +1,53 @@
+"""The sampler that a command is told to use: the run's own, another, or the one that `ncsnx compare` stored."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ncsnx.config.overrides import Override, apply_sampler_overrides
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.console.messages import Messages
+    from ncsnx.runs.model_source import Source
+
+FAST = Override("sampler", "fast")
+"""`sampler=fast`."""
+
+
+def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Override]) -> "Experiment":
+    """The experiment of a run or exported model with the sampler that was typed.
+
+    Says what `sampler=fast` means, and warns of a sampler that is known to draw another distribution.
+
+    Raises NcsnxError where nothing was stored, OverrideError for what else can't be changed.
+    """
+    from ncsnx.config.command_words import typed
+    from ncsnx.errors import UsageError
+    from ncsnx.quantities import percent
+    from ncsnx.runs.fast_sampler import MOST_BROKEN, read_fast
+    from ncsnx.runs.folder import Run
+
+    experiment = source.experiment()
+    others = [override for override in overrides if override != FAST]
+    if len(others) < len(overrides):
+        if not isinstance(source, Run):
+            raise UsageError(
+                f"sampler=fast is what `ncsnx compare` stored in a run, and {source.path} is an exported model; type "
+                "the sampler itself"
+            )
+        found = read_fast(source)
+        experiment = attrs.evolve(experiment, sampler=found.sampler)
+        messages.info(f"sampler=fast: {typed(found.sampler)}, {found}")
+        if found.is_useless:
+            messages.warning(
+                f"this sampler breaks more than {percent(MOST_BROKEN)} of its images; "
+                f"`ncsnx compare {source.name}` looks for a better one"
+            )
+        if others:
+            messages.info("changed by what else was typed: nothing was measured of that")
+    changed = apply_sampler_overrides(experiment, others)
+    if changed.sampler.known_bias is not None:
+        messages.warning(changed.sampler.known_bias)
+    return changed

@@ -1,0 +1,1 @@
+"""Downloads of data sets: their addresses, the transfer, the archives."""

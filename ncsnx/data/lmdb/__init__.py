@@ -1,0 +1,1 @@
+"""LMDB folders of encoded pictures, as LSUN and FFHQ come."""

@@ -1,0 +1,99 @@
+"""Pictures in a folder or a zip → a new LMDB of encoded pictures, all or nothing."""
+
+import io
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from ncsnx.data.lmdb.lmdb_store import new_lmdb
+from ncsnx.data.pictures.decoding import BrokenImageError, decode, fitted, flattened, opened
+from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.read_ahead import processors, read_ahead
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.work import Work
+
+WHITE = (255, 255, 255)
+_KEPT = ("JPEG", "PNG", "WEBP")
+_MOST_WORKERS = 8
+_WORTH_WORKERS = 256  # pictures; fewer are done before the processes have started
+_MOST_NAMED = 20
+
+Encode = Callable[[bytes, str], bytes]
+"""The bytes of a picture and its name → the bytes that are kept. Can be sent to another process."""
+
+
+def as_it_is(content: bytes, name: str) -> bytes:
+    """The same bytes if they show the picture to whoever only converts them to RGB; else a PNG that does."""
+    shown = flattened(decode(content, name), 3, WHITE)
+    with opened(content, name) as picture:
+        if picture.format in _KEPT and picture.convert("RGB").tobytes() == shown.tobytes():
+            return content
+    return _png(shown)
+
+
+def as_square(content: bytes, name: str, size: int) -> bytes:
+    """A PNG of the picture: resized by its short side, cropped from the centre, never enlarged."""
+    image = decode(content, name)
+    if min(image.size) < size:
+        raise BrokenImageError(name, f"has {image.width}×{image.height} pixels, fewer than {size}×{size}")
+    return _png(fitted(flattened(image, 3, WHITE), size))
+
+
+def build(
+    source: Path,
+    folder: Path,
+    key: Callable[[int, str], bytes],
+    encode: Encode,
+    work: Work,
+    more: Callable[[int], list[tuple[bytes, bytes]]] = lambda count: [],
+) -> None:
+    """Makes the LMDB `folder` of the pictures in `source`, in the order of their names.
+
+    key: place and name → key; more: number of pictures → entries beside them. Raises NcsnxError, which names all
+    pictures that can't be used; then nothing is made.
+    """
+    files = ImageFiles.open(source)
+    broken: list[str] = []
+    workers = min(_MOST_WORKERS, processors()) if len(files) >= _WORTH_WORKERS else 0
+
+    def entries() -> Iterator[tuple[bytes, bytes]]:
+        with work.progress(f"writing {folder.name}", total=len(files), unit="images") as advance:
+            encoded = read_ahead(partial(_encoded, files, encode), files.names, workers)
+            for place, (content, reason) in enumerate(encoded):
+                work.check_stop()
+                if reason is not None:
+                    broken.append(reason)
+                elif not broken:  # once it is known to fail, the rest is only looked through
+                    yield key(place, files.names[place]), content
+                advance()
+        if broken:
+            raise _all_named(source, broken)
+
+    with new_lmdb(folder) as writer:
+        writer.put(entries())
+        writer.put(more(len(files)))
+
+
+def _encoded(files: ImageFiles, encode: Encode, name: str) -> tuple[bytes, str | None]:
+    """What is kept of a picture, and why it can't be kept."""
+    try:
+        return encode(files.read(name), name), None
+    except BrokenImageError as error:
+        return b"", str(error)
+
+
+def _all_named(source: Path, broken: list[str]) -> NcsnxError:
+    more = f"; … and {len(broken) - _MOST_NAMED:,} more" if len(broken) > _MOST_NAMED else ""
+    return NcsnxError(
+        f"{source}: {counted(len(broken), 'picture')} can't be used; mend or remove them: "
+        f"{'; '.join(broken[:_MOST_NAMED])}{more}"
+    )
+
+
+def _png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()

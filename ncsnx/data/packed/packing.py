@@ -1,0 +1,273 @@
+"""Packing: every image decoded once, by several processes, into one file; for its layout see
+`ncsnx.data.packed.packed_file`.
+
+The file grows as FILE.part, which has its final size and header from the beginning, but a zero where the magic number
+will be. The checksum of a chunk is written when the chunk is there. So an interrupted packing is gone on with by
+comparing each chunk with its checksum, and what a power cut tore is found in the same way.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from ncsnx.config.codec import unstructure
+from ncsnx.config.data_sets import Data
+from ncsnx.data.dataset import Images
+from ncsnx.data.packed.packed_file import (
+    CHECKSUM_BYTES,
+    NUMBER_BYTES,
+    PREAMBLE_BYTES,
+    Header,
+    Layout,
+    PackedError,
+    PackedFile,
+    chunk_checksum,
+    preamble,
+)
+from ncsnx.data.read_ahead import read_ahead
+from ncsnx.data.splits import Splits
+from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.quantities import counted
+from ncsnx.storage import atomic
+from ncsnx.work import Work
+
+_BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
+CHUNK_BYTES, CHUNK_IMAGES = 16 << 20, 1024
+"""A chunk has at most so many bytes of pixels and so many images: it is what an interruption costs."""
+_PIECE_BYTES, _PIECE_IMAGES = 1 << 20, 32
+"""What a process reads at once. Small, since pieces wait in shared memory, of which containers have little."""
+
+
+def settings_of(data: Data) -> dict[str, Any]:
+    """What decides on the stored pixels of a data set beside its files. No path is in it, and nothing that is done to
+    pixels after they are read, such as flips."""
+    later = {field.name for field in attrs.fields(Data)}
+    places = {field.name for field in attrs.fields(type(data)) if not field.metadata.get("identity", True)}
+    return {name: value for name, value in unstructure(data).items() if name not in later | places}
+
+
+def pack(
+    splits: Splits,
+    out: Path,
+    *,
+    settings: dict[str, Any],
+    work: Work,
+    workers: int = 0,
+    overwrite: bool = False,
+    chunk_images: int | None = None,
+) -> PackedFile:
+    """Writes the images of a data set into the file `out`, or goes on with a packing that was interrupted.
+
+    settings: JSON that tells readings of the same files apart (`settings_of`). An interrupted packing ends with the
+    same bytes as one that wasn't. What is there already is left as it is. Raises UsageError where another file is in
+    the way, unless `overwrite`; NcsnxError for images that can't be read or aren't 8 bits deep, and where the system
+    refuses a write. What is done then stays in FILE.part.
+    """
+    header = _header(splits, settings, chunk_images)
+    if not overwrite and (there := _already_there(out, header)) is not None:
+        return there
+    with _Part.opened(out, header, overwrite) as part:
+        missing = part.missing_chunks(work)
+        images = sum(len(header.chunk(number)) for number in missing)
+        pieces = [piece for number in missing for piece in _pieces(header, number)]
+        try:
+            with work.progress("packing", total=images, unit="images") as advance:
+                for piece, read in zip(pieces, read_ahead(partial(_read, splits), pieces, workers), strict=True):
+                    work.check_stop()
+                    part.write(piece, read)
+                    advance(len(piece))
+        except Stopped as stopped:
+            stopped.then = f"finished chunks are kept in {part.path}, and the same command resumes after them"
+            raise
+        if not overwrite:
+            _already_there(out, header)  # another file may have got there meanwhile
+        part.finish()
+    return PackedFile.open(out)
+
+
+def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) -> Header:
+    train, held_out = len(splits.train), len(splits.held_out)
+    if train == 0:
+        raise NcsnxError("there is no training image to pack; look at the source with `ncsnx data show`")
+    dtype = _read(splits, range(1)).pixels.dtype
+    if dtype != torch.uint8:
+        raise UsageError(
+            f"only images of 8 bits are packed, and these are {str(dtype).removeprefix('torch.')}: train with the "
+            "arrays themselves (`arrays`), which are read without decoding too"
+        )
+    channels, size, width = splits.train.shape
+    if size != width:
+        raise NcsnxError(f"only square images are packed, and these are {size}×{width}")
+    low, high = map(float, splits.train.value_range)
+    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (channels * size**2)))
+    return Header(
+        count=train + held_out,
+        train=train,
+        channels=channels,
+        size=size,
+        low=low,
+        high=high,
+        chunk_images=chunk_images or most,
+        source={"fingerprint": splits.fingerprint, "settings": settings},
+    )
+
+
+def _already_there(out: Path, header: Header) -> PackedFile | None:
+    """The file, if it is the one that is wanted; None where there is none. Raises UsageError for any other."""
+    if not os.path.lexists(out):
+        return None
+    advice = "name another with --out, or give --overwrite to replace it"
+    try:
+        there = PackedFile.open(out)
+    except PackedError as error:
+        raise UsageError(f"{out} is there, and isn't what would be written ({error}); {advice}") from error
+    if there.header != header:
+        raise UsageError(f"{out} is there, and holds other images, or the same ones read otherwise; {advice}")
+    return there
+
+
+def _pieces(header: Header, chunk: int) -> Iterator[range]:
+    images = header.chunk(chunk)
+    most = max(1, min(_PIECE_IMAGES, _PIECE_BYTES // header.image_bytes))
+    for start in range(images.start, images.stop, most):
+        yield range(start, min(images.stop, start + most))
+
+
+def _read(splits: Splits, piece: range) -> Images:
+    """Those images of the file: the training images come first."""
+    train = len(splits.train)
+    indices = torch.arange(piece.start, piece.stop)
+    parts = [
+        split.read(chosen)
+        for split, chosen in (
+            (splits.train, indices[indices < train]),
+            (splits.held_out, indices[indices >= train] - train),
+        )
+        if len(chosen)
+    ]
+    return Images(*(torch.cat([getattr(part, name) for part in parts]) for name in ("pixels", "labels", "ids")))
+
+
+class _Part:
+    """The file as long as it isn't complete."""
+
+    def __init__(self, out: Path, path: Path, descriptor: int, header: Header) -> None:
+        self._out, self.path, self._descriptor, self._header = out, path, descriptor, header
+        self._encoded = header.encoded()
+        self._layout = Layout.of(header, len(self._encoded))
+
+    @classmethod
+    @contextmanager
+    def opened(cls, out: Path, header: Header, overwrite: bool) -> "Iterator[_Part]":
+        """FILE.part, begun if it isn't there; during the block no other process can have it."""
+        path = out.with_name(f"{out.name}.part")
+        with atomic.reporting(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            _lock(descriptor, path)
+            part = cls(out, path, descriptor, header)
+            part._begin(overwrite)
+            yield part
+        finally:
+            os.close(descriptor)
+
+    def _begin(self, overwrite: bool) -> None:
+        head = bytes(PREAMBLE_BYTES) + self._encoded
+        with atomic.reporting(self.path, self._layout.end):
+            if not head.startswith(os.pread(self._descriptor, len(head), 0)):
+                if not overwrite:
+                    raise UsageError(
+                        f"{self.path} is the beginning of a packing of other images, or of the same ones read "
+                        "otherwise; repeat that command to finish it, or remove the file"
+                    )
+                os.ftruncate(self._descriptor, 0)
+            self._require_space()
+            self._put(head, 0)
+            os.ftruncate(self._descriptor, self._layout.end)
+
+    def _require_space(self) -> None:
+        missing = self._layout.end - _BLOCK_BYTES * os.fstat(self._descriptor).st_blocks
+        free = shutil.disk_usage(self.path.parent).free
+        if missing > free:
+            raise NcsnxError(
+                f"can't write {self._out}: it needs {counted(missing, 'byte')} more, and {free:,} are free; free some "
+                "space, then repeat the command"
+            )
+
+    def missing_chunks(self, work: Work) -> list[int]:
+        """The chunks that aren't there, or aren't what was written."""
+        size = CHECKSUM_BYTES * self._header.chunks
+        checksums = os.pread(self._descriptor, size, self._layout.checksums)
+        if not any(checksums):
+            return list(range(self._header.chunks))
+        work.info(f"{self.path} is there: what it holds is verified, then gone on with")
+        missing = []
+        with work.progress("verifying", total=self._header.chunks, unit="chunks") as advance:
+            for number in range(self._header.chunks):
+                work.check_stop()
+                written = checksums[CHECKSUM_BYTES * number : CHECKSUM_BYTES * (number + 1)]
+                if not any(written) or written != self._checksum(number):
+                    missing.append(number)
+                advance()
+        return missing
+
+    def write(self, piece: range, images: Images) -> None:
+        """Adds images, and the checksum of their chunk if they are its last ones."""
+        header, layout = self._header, self._layout
+        expected = (len(piece), header.channels, header.size, header.size)
+        if images.pixels.dtype != torch.uint8 or images.pixels.shape != expected:
+            raise NcsnxError(
+                f"images {piece.start:,} to {piece.stop - 1:,}: expected {expected} of 8 bits, found "
+                f"{tuple(images.pixels.shape)} of {images.pixels.dtype}; mend the source"
+            )
+        with atomic.reporting(self._out, layout.end):
+            self._put(images.pixels.contiguous().numpy().tobytes(), layout.pixels + header.image_bytes * piece.start)
+            for numbers, part in ((images.labels, layout.labels), (images.ids, layout.ids)):
+                self._put(numbers.numpy().astype("<i8").tobytes(), part + NUMBER_BYTES * piece.start)
+            chunk = piece.start // header.chunk_images
+            if piece.stop == header.chunk(chunk).stop:
+                self._put(self._checksum(chunk), layout.checksums + CHECKSUM_BYTES * chunk)
+
+    def finish(self) -> None:
+        """Makes the file what it is named, durably."""
+        with atomic.reporting(self._out, self._layout.end):
+            checksums = os.pread(self._descriptor, CHECKSUM_BYTES * self._header.chunks, self._layout.checksums)
+            os.fsync(self._descriptor)
+            self._put(preamble(self._encoded, checksums), 0)
+            os.fsync(self._descriptor)
+            self.path.replace(self._out)
+            atomic.sync_folder(self._out.parent)
+
+    def _checksum(self, chunk: int) -> bytes:
+        return chunk_checksum(self._descriptor, self._header, self._layout, self._header.chunk(chunk))
+
+    def _put(self, content: bytes, position: int) -> None:
+        while content:
+            written = os.pwrite(self._descriptor, content, position)
+            content, position = content[written:], position + written
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Takes the right to write the file, as long as this process has it open. Raises NcsnxError if another has it.
+
+    A record lock, since the processes that decode are forked from this one and don't inherit it: when this one is
+    killed, the file is free, while they take seconds to notice.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = os.path.samestat(os.fstat(descriptor), path.stat())
+    except BlockingIOError:
+        raise NcsnxError(f"{path} is being written by another process; wait until it ends, or stop it") from None
+    except FileNotFoundError:
+        mine = False
+    if not mine:
+        raise NcsnxError(f"{path} was finished by another process just now; repeat the command")

@@ -1,0 +1,1 @@
+"""Files of pictures as people have them: found, decoded, looked over."""

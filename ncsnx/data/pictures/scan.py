@@ -1,0 +1,175 @@
+"""A first look at every picture of a set: what is broken is named at once, before anything is built on the set.
+
+Every picture is decoded whole, once, by several processes. What was found is kept in the cache under the fingerprint of
+the set, so that the next start is at once, with the list of all broken files (`broken.txt`) beside it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import PIL
+
+from ncsnx.data.pictures.decoding import BrokenImageError, decode, further_frames, is_grey
+from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.read_ahead import processors, read_ahead
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.storage import atomic, findings
+from ncsnx.work import Work
+
+FOLDER, LIST = "scans", "broken.txt"
+MOST_NAMED = 20
+"""Broken files that an error names; the list in the cache has all."""
+
+_VERSION = 2
+"""Rises when a scan finds out more than it did: what the cache keeps of earlier ones is then looked for again."""
+_PIECE = 32  # pictures that a process looks at in one go
+_ALONE_BYTES = 32 * 2**20  # what one process decodes in the time that others need to start
+_MOST_PROCESSES = 8
+
+
+@attrs.frozen
+class Scan:
+    """What a set of pictures holds. Sizes are those after turning as EXIF says."""
+
+    broken: dict[str, str]
+    """Name → why it can't be used."""
+    modes: dict[str, int]
+    """Pillow's mode (L, RGB, RGBA, P, I;16 …) → sound pictures that are stored in it."""
+    grey: int
+    """Sound pictures that hold no colours."""
+    short_sides: dict[int, int]
+    """Pixels → sound pictures whose short side has so many."""
+    smallest: tuple[int, int] | None
+    """(width, height) with the fewest pixels; None where no picture is sound."""
+    largest: tuple[int, int] | None
+    """(width, height) with the most pixels."""
+    further: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    """Format, as Pillow names it → sound files with pages or frames after the first, and how many such pages there
+    are: of each file the first alone is an image of the set."""
+
+    @property
+    def sound(self) -> int:
+        """Number of pictures that can be used."""
+        return sum(self.modes.values())
+
+    def smaller_than(self, size: int) -> int:
+        """Number of sound pictures whose short side is below `size`: they would be enlarged."""
+        return sum(count for side, count in self.short_sides.items() if side < size)
+
+
+def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
+    """What the pictures hold, from the cache where it is known. Raises NcsnxError where the cache can't be written.
+
+    Files that were broken are looked at again, so that a set that was mended is known for it. anew: look at all again:
+    what is kept is found by names, sizes and a sample of the bytes, which a damaged bit may leave as they are.
+    """
+
+    def find() -> dict[str, Any]:
+        scan = _scan(files, work)
+        atomic.write_bytes(scan_folder(files) / LIST, _lines(scan.broken))
+        # JSON has no integers as keys
+        return attrs.asdict(scan) | {"short_sides": list(scan.short_sides.items())}
+
+    def still_true(record: dict[str, Any]) -> bool:
+        return all(_look(files, [name])[0].reason for name in record["broken"])
+
+    record = findings.found(scan_folder(files), find, f"the first look at {files.root}", work, still_true, anew=anew)
+    smallest, largest = (tuple(record[name]) if record[name] else None for name in ("smallest", "largest"))
+    short_sides = dict(record["short_sides"])
+    further = {kind: (files_of_it, pages) for kind, (files_of_it, pages) in record["further"].items()}
+    return Scan(**record | {"short_sides": short_sides, "smallest": smallest, "largest": largest, "further": further})
+
+
+def scan_folder(files: ImageFiles) -> Path:
+    """Where the cache keeps what was found in these pictures by this version of Pillow."""
+    return findings.place_of(FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
+
+
+def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip"], work: Work) -> ImageFiles:
+    """The pictures that can be used. 'skip' warns of the others, 'refuse' raises a NcsnxError that names them."""
+    if not scan.broken:
+        return files
+    if on_error == "refuse" or not scan.sound:
+        advice = "remove or mend them"
+        if scan.sound:
+            advice += ", or leave them out with data.on_error=skip (`ncsnx new`: --on-error skip)"
+        raise NcsnxError(f"{_broken(files, scan, MOST_NAMED)}; {advice}")
+    work.warning(f"left out: {_broken(files, scan, most=5)}")
+    return files.without(scan.broken)
+
+
+def _broken(files: ImageFiles, scan: Scan, most: int) -> str:
+    named = "; ".join(f"{shown(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
+    rest = len(scan.broken) - most
+    more = f"; … and {rest:,} more, all listed in {scan_folder(files) / LIST}" if rest > 0 else ""
+    return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} can't be used: {named}{more}"
+
+
+def shown(name: str) -> str:
+    """A file's name in one line of text."""
+    return name if name.isprintable() else ascii(name)
+
+
+@attrs.frozen
+class _Look:
+    name: str
+    reason: str | None
+    mode: str = ""
+    grey: bool = False
+    size: tuple[int, int] = (0, 0)
+    kind: str = ""
+    further: int = 0
+
+
+def _look(files: ImageFiles, names: Sequence[str]) -> list[_Look]:
+    looks = []
+    for name in names:
+        try:
+            content = files.read(name)
+            picture = decode(content, name)
+            kind, further = further_frames(content, name)
+        except BrokenImageError as error:
+            looks.append(_Look(name, error.reason))
+        else:
+            looks.append(_Look(name, None, picture.mode, is_grey(picture), picture.size, kind, further))
+    return looks
+
+
+def _scan(files: ImageFiles, work: Work) -> Scan:
+    pieces = [files.names[start : start + _PIECE] for start in range(0, len(files), _PIECE)]
+    looks: list[_Look] = []
+    with work.progress(f"looking at {files.root.name}", total=len(files), unit="pictures") as advance:
+        for piece in read_ahead(partial(_look, files), pieces, _processes(sum(files.sizes))):
+            work.check_stop()
+            looks += piece
+            advance(len(piece))
+    sound = [look for look in looks if look.reason is None]
+    sizes = sorted((look.size for look in sound), key=lambda size: (size[0] * size[1], size))
+    files_with_more = Counter(look.kind for look in sound if look.further)
+    more: Counter[str] = Counter()
+    for look in sound:
+        more[look.kind] += look.further
+    return Scan(
+        broken={look.name: look.reason for look in looks if look.reason is not None},
+        modes=dict(sorted(Counter(look.mode for look in sound).items())),
+        grey=sum(look.grey for look in sound),
+        short_sides=dict(sorted(Counter(min(size) for size in sizes).items())),
+        smallest=sizes[0] if sizes else None,
+        largest=sizes[-1] if sizes else None,
+        further={kind: (count, more[kind]) for kind, count in sorted(files_with_more.items())},
+    )
+
+
+def _processes(size: int) -> int:
+    if size < _ALONE_BYTES or processors() == 1:
+        return 0
+    return min(processors(), _MOST_PROCESSES)
+
+
+def _lines(broken: dict[str, str]) -> bytes:
+    return "".join(f"{shown(name)}\t{reason}\n" for name, reason in broken.items()).encode()

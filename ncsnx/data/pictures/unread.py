@@ -1,0 +1,85 @@
+"""What lies in a folder or zip of pictures and isn't read, by kind and number, with the reason and what helps."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import PurePosixPath
+
+import attrs
+
+from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, decodes_heic
+from ncsnx.data.pictures.scan import Scan, shown
+
+_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r")
+"""Files that operating systems leave in every folder, in lower case; those of macOS are hidden."""
+_LONGEST_KIND = 20
+_MOST_KINDS = 10
+_REASONS = {
+    (".svg", ".svgz", ".pdf", ".eps", ".ps", ".ai", ".emf", ".wmf"): "not a raster image; export it as PNG",
+    (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"): "an archive, not opened; unpack it",
+    (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".wmv"): "a film; save its frames as PNG",
+    (".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".dng"): "raw camera data; develop it to PNG or TIFF",
+    (".npy", ".npz", ".safetensors"): "an array, not a picture; name the file itself in place of the folder",
+    (".dcm", ".nii", ".h5", ".hdf5", ".mat", ".fits", ".czi", ".nd2", ".lif", ".svs"): (
+        "measured values; save them as one .npy file, and name it in place of the folder"
+    ),
+    (".jfif", ".jpe", ".pjpeg", ".pjp"): "a JPEG under another name; rename it to .jpg",
+    (".apng",): "a PNG under another name; rename it to .png",
+    (".dib",): "a BMP under another name; rename it to .bmp",
+    (".avif", ".jxl", ".jp2", ".j2k", ".psd", ".xcf", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".exr", ".hdr"): (
+        "a format that isn't read; convert it to PNG"
+    ),
+}
+_NAMES = {"PNG": "animated PNG", "WEBP": "animated WebP"}
+
+
+@attrs.frozen
+class Unread:
+    """Files, pages or frames of one kind that aren't read."""
+
+    count: int
+    kind: str
+    reason: str
+    """Why, and what can be done."""
+
+    def __str__(self) -> str:
+        return f"{self.count:,} {self.kind}: {self.reason}"
+
+
+def unread_in(others: Collection[str], scan: Scan) -> list[Unread]:
+    """What isn't read of a folder or zip: the most frequent kinds first, pages and frames last.
+
+    others: names of the files that aren't read. Files that operating systems leave everywhere don't count.
+    """
+    return [*_files(others), *_pages(scan)]
+
+
+def listed(unread: Iterable[Unread]) -> str:
+    """One line for each kind."""
+    return "\n".join(map(str, unread))
+
+
+def _files(others: Collection[str]) -> Iterator[Unread]:
+    paths = [PurePosixPath(name) for name in others]
+    kinds = Counter(path.suffix.lower() for path in paths if path.name.lower() not in _BY_SYSTEMS)
+    ordered = sorted(kinds.items(), key=lambda row: (_reason(row[0]) == _reason(""), -row[1], row[0]))
+    for suffix, count in ordered[:_MOST_KINDS]:
+        kind = shown(suffix[:_LONGEST_KIND]) or ("file without a suffix" if count == 1 else "files without a suffix")
+        yield Unread(count, kind, _reason(suffix))
+    if rest := sum(count for _, count in ordered[_MOST_KINDS:]):
+        yield Unread(rest, "file of other kinds" if rest == 1 else "files of other kinds", "not read")
+
+
+def _reason(suffix: str) -> str:
+    if suffix in GIF_SUFFIXES:
+        return "data.gif=true reads the first frame of each"
+    if suffix in HEIC_SUFFIXES:
+        return f"{'' if decodes_heic() else f'needs {HEIC_EXTRA}, then '}data.heic=true"
+    return next((reason for suffixes, reason in _REASONS.items() if suffix in suffixes), "not a picture")
+
+
+def _pages(scan: Scan) -> Iterator[Unread]:
+    for kind, (files, count) in scan.further.items():
+        noun = "page" if kind == "TIFF" else "picture" if kind == "HEIF" else "frame"
+        name = _NAMES.get(kind, kind)
+        what = f"further {noun}{'' if count == 1 else 's'} of {files:,} {name}{'' if files == 1 else 's'}"
+        yield Unread(count, what, f"the first {noun} of a file is its image; save the others as files of their own")

@@ -1,0 +1,416 @@
+"""Images as numbers, from `.npy`, `.npz` or safetensors: any number of channels, with a declared range of values.
+
+N×C×H×W, N×H×W×C or, for one channel, N×H×W, told apart by the declared number of channels and size. Values keep their
+type as far as torch calculates with it: 8-bit and signed integers stay, uint16 becomes int32, uint32 int64, and
+floating-point numbers float32. All but compressed `.npz` are mapped into memory and read image by image; those are
+unpacked whole, in every process that reads them. Nothing is unpickled: arrays of Python objects are refused.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ncsnx.config.data_sets import Arrays
+from ncsnx.data import fingerprint
+from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.data.holding import SHARE, available_memory
+from ncsnx.data.places import own_path
+from ncsnx.data.readers.hashed_split import held_out_by_hash
+from ncsnx.data.splits import Splits
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.storage import findings
+from ncsnx.storage.mapped import require_whole
+from ncsnx.storage.numpy_files import MAGIC, ZIP_MAGIC, NumpyFile, listed
+from ncsnx.storage.reading import opened
+from ncsnx.work import Work
+
+LABELS = "labels"
+"""Name of the array that holds the labels, in files of several arrays."""
+Layout = Literal["N×C×H×W", "N×H×W×C", "N×H×W"]
+Kind = Literal["numpy", "safetensors"]
+
+_FOLDER = "ranges"
+_BLOCK_VALUES = 2**22  # values that are looked at in one go
+_BYTES_PER_IMAGE = 256  # that its label, its place and the choice of its split take
+_USED_SHARE = 0.02  # of the declared range; values that need less of it were probably declared wrongly
+_STORED = {
+    torch.bool: torch.uint8,
+    torch.uint8: torch.uint8,
+    torch.int8: torch.int8,
+    torch.int16: torch.int16,
+    torch.int32: torch.int32,
+    torch.int64: torch.int64,
+    torch.uint16: torch.int32,
+    torch.uint32: torch.int64,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float32,
+}
+"""Type in the file → type that the reader gives: one that torch calculates with on every device."""
+_NAMES = frozenset(str(dtype).removeprefix("torch.") for dtype in _STORED)
+
+
+@attrs.define(eq=False, slots=False)
+class StoredArray:
+    """An array in a file, opened where it is first read. May be sent to another process, which opens it for itself."""
+
+    path: Path
+    kind: Kind
+    name: str | None
+    _values: Any = attrs.field(default=None, init=False)
+    _size: int = attrs.field(default=0, init=False)
+    """Bytes of the file when it was mapped; 0 where it is in memory."""
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """All axes, that of the images first. Raises NcsnxError for a type that isn't read."""
+        if self.kind == "safetensors":
+            return tuple(self._opened.get_shape())
+        header = NumpyFile.open(self.path).header(self.name)
+        if header.dtype.name not in _NAMES:
+            raise NcsnxError(_unknown_type(self.title, str(header.dtype)))
+        return header.shape
+
+    def rows(self, indices: list[int]) -> Tensor:
+        """(n, …): entries of the first axis, in a type of `_STORED`. Raises NcsnxError for types that aren't there."""
+        if self.kind == "safetensors":
+            return self._as_stored(
+                torch.cat([self._opened[index : index + 1] for index in indices] or [self._opened[:0]])
+            )
+        return self._as_stored(_native(self._opened[indices]))
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """(stop − start, …): neighbours; else as `rows`."""
+        values = self._opened[start:stop]
+        return self._as_stored(values if self.kind == "safetensors" else _native(values))
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return str(self.path) if self.name is None else f"{self.path}, array {self.name}"
+
+    @property
+    def _opened(self) -> Any:
+        if self._values is None:
+            with reading(self.path):
+                self._values = _values(self.path, self.kind, self.name)
+                is_mapped = self.kind == "safetensors" or isinstance(self._values, np.memmap)
+                self._size = self.path.stat().st_size if is_mapped else 0
+        require_whole(self.path, self._size)
+        return self._values
+
+    def _as_stored(self, values: Tensor) -> Tensor:
+        if values.dtype not in _STORED:
+            raise NcsnxError(_unknown_type(self.title, str(values.dtype).removeprefix("torch.")))
+        return values.to(_STORED[values.dtype])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_values": None}
+
+
+@attrs.frozen(eq=False)
+class ArrayImages:
+    """Some images of an array."""
+
+    array: StoredArray
+    layout: Layout
+    shape: tuple[int, int, int]
+    value_range: tuple[float, float]
+    labels: Tensor
+    """(n,) int64."""
+    ids: Tensor
+    """(n,) int64: places in the array."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, indices: Tensor) -> Images:
+        """The images at `indices`."""
+        ids = self.ids[indices]
+        values = self.array.rows(ids.tolist())
+        if self.layout == "N×H×W×C":
+            values = values.permute(0, 3, 1, 2).contiguous()
+        return Images(values.view(len(ids), *self.shape), self.labels[indices], ids)
+
+
+def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
+    """The images in `data.path`, split. folder: the data folder.
+
+    The first time every value is looked at. Raises DataMissingError where the file isn't there, NcsnxError for what
+    isn't such an array, and for values that are no number or out of the declared range.
+    """
+    array, names = open_array(own_path(data.path, folder), data.array)
+    layout = _layout(array, data, work)
+    mark = mark_of(array)
+    _check_values(array, data, mark, work)
+    count = array.shape[0]
+    labels = (
+        _labels(StoredArray(array.path, array.kind, LABELS), count)
+        if LABELS in names
+        else torch.full((count,), NO_LABEL)
+    )
+    held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
+    if bool(held_out.all()):
+        raise NcsnxError(
+            f"{array.title}: every one of its {counted(count, 'image')} is held out; none is left to train on"
+        )
+    shape = (data.channels, data.stored_size, data.stored_size)
+
+    def split(chosen: Tensor) -> ArrayImages:
+        return ArrayImages(array, layout, shape, (data.low, data.high), labels[chosen], chosen.nonzero().flatten())
+
+    return Splits(split(~held_out), split(held_out), mark)
+
+
+def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[str]]:
+    """The array of images in a file, and the names of all arrays there.
+
+    name: of the array, in a file of several; by default the only one that isn't the labels. Raises NcsnxError where
+    that isn't one array of numbers.
+    """
+    with reading(path):
+        kind = _kind(path)
+        names = _names(path, kind)
+    array = StoredArray(path, kind, _chosen(path, names, name))
+    if len(array.shape) == 0 or array.shape[0] == 0:
+        raise NcsnxError(f"{array.title}: expected images, found {_product(array.shape) or 'a single number'}")
+    _require_memory(array)
+    return array, names
+
+
+def _require_memory(array: StoredArray) -> None:
+    """Raises NcsnxError where one image, or what is noted of each, doesn't fit: a header may declare anything."""
+    most = available_memory() // SHARE
+    count, values = array.shape[0], math.prod(array.shape[1:])
+    if max(count * _BYTES_PER_IMAGE, values * torch.float64.itemsize) > most:
+        raise NcsnxError(
+            f"{array.title}: declares {counted(count, 'image')} of {counted(values, 'value')}; memory here is enough "
+            f"for {counted(most // _BYTES_PER_IMAGE, 'image')} of {counted(most // torch.float64.itemsize, 'value')}"
+        )
+
+
+def mark_of(array: StoredArray) -> str:
+    """The fingerprint of an array's file."""
+    return fingerprint.of_files(array.path.parent, [array.path])
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in reading a file that somebody else made, as one line about it."""
+    try:
+        yield
+    except OSError as error:
+        raise NcsnxError(f"{path}: can't be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise NcsnxError(f"{path}: doesn't fit in memory; save it as .npy, which is read image by image") from error
+    except (SafetensorError, RuntimeError) as error:  # torch's, where memory has no room for the file
+        raise NcsnxError(f"{path}: can't be read as images: {' '.join(str(error).split())}") from error
+
+
+def _kind(path: Path) -> Kind:
+    with opened(path, follows_links=True) as file:
+        begin = file.read(9)
+    if begin.startswith((MAGIC, ZIP_MAGIC)):
+        return "numpy"
+    if path.suffix.lower() == ".safetensors" or begin[8:] == b"{":
+        return "safetensors"
+    raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found none of them")
+
+
+def _names(path: Path, kind: Kind) -> list[str]:
+    """The arrays in a file; none for a `.npy`, whose one array has no name."""
+    if kind == "numpy":
+        return list(NumpyFile.open(path).names or ())
+    with safe_open(path, framework="pt") as arrays:
+        return list(arrays.keys())
+
+
+def _values(path: Path, kind: Kind, name: str | None) -> Any:
+    if kind == "numpy":
+        return NumpyFile.open(path).mapped(name)
+    with safe_open(path, framework="pt") as arrays:
+        return arrays.get_slice(name)
+
+
+def _native(values: "np.ndarray[Any, Any]") -> Tensor:
+    # torch knows native byte order only, and may not write to what is mapped for reading
+    return torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))
+
+
+def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
+    if wanted is not None:
+        if wanted not in names:
+            found = listed(names) if names else "one without a name"
+            raise NcsnxError(f"{path}: expected an array {wanted} (data.array), found {found}")
+        return wanted
+    images = [name for name in names if name != LABELS]
+    if names and len(images) != 1:
+        raise NcsnxError(
+            f"{path}: expected one array of images, found {listed(images)}; choose with data.array=NAME, or --array "
+            "NAME"
+        )
+    return images[0] if images else None
+
+
+def _layout(array: StoredArray, data: Arrays, work: Work) -> Layout:
+    channels, size, shape = data.channels, data.stored_size, array.shape
+    expected: dict[Layout, tuple[int, ...]] = {"N×C×H×W": (channels, size, size), "N×H×W×C": (size, size, channels)}
+    if channels == 1:
+        expected["N×H×W"] = (size, size)
+    fitting = [layout for layout, rest in expected.items() if shape[1:] == rest]
+    if not fitting:
+        forms = " or ".join(_product(("N", *rest)) for rest in dict.fromkeys(expected.values()))
+        raise NcsnxError(f"{array.title}: expected {forms}, found {_product(shape)}{_hint(shape, data)}")
+    if len(fitting) > 1 and channels > 1:
+        work.warning(
+            f"{array.title}: {_product(shape)} is read as N×C×H×W; if it is N×H×W×C, save it as "
+            "array.transpose(0, 3, 1, 2)"
+        )
+    return fitting[0]
+
+
+def _product(factors: tuple[Any, ...]) -> str:
+    return "×".join(map(str, factors))
+
+
+def _hint(shape: tuple[int, ...], data: Arrays) -> str:
+    """What to type, or to do, for an array of another form than the declared one."""
+    fitting = dict.fromkeys(square_forms(shape))
+    if fitting:
+        field = "image_size" if data.random_crop is None else "random_crop"
+        return "; it would fit " + " or ".join(
+            f"data.channels={channels} data.{field}={size}" for channels, size in fitting
+        )
+    return "; images must be square: crop or pad them" if len(shape) in (3, 4) else "; reshape it"
+
+
+def square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """(channels, size) that an array of this shape could have."""
+    match shape:
+        case (_, height, width) if height == width:
+            yield 1, height
+        case (_, first, middle, last):
+            if middle == last:
+                yield first, last
+            if first == middle:
+                yield last, first
+
+
+def _labels(array: StoredArray, count: int) -> Tensor:
+    fits = array.shape == (count,)
+    labels = array.block(0, count if fits else 0) if array.shape else torch.empty(0)
+    if labels.is_floating_point() or not fits:
+        raise NcsnxError(
+            f"{array.title}: expected one whole number for each of the {counted(count, 'image')}, found "
+            f"{_product(array.shape)} {str(labels.dtype).removeprefix('torch.')}"
+        )
+    return labels.to(torch.int64)
+
+
+def _unknown_type(title: str, found: str) -> str:
+    return f"{title}: expected whole or floating-point numbers of up to 64 bits, found {found}; convert it"
+
+
+@attrs.frozen
+class Values:
+    """What the numbers of an array are."""
+
+    count: int
+    no_numbers: int
+    """NaN or infinite."""
+    least: float
+    """Of the numbers; 0, as `most`, where there is none."""
+    most: float
+    whole: bool
+    """Whether their type is one of whole numbers."""
+
+
+def values_of(array: StoredArray, mark: str, work: Work) -> Values:
+    """What the array's numbers are: looked at once. mark: the fingerprint of its file."""
+    # a changed value may be outside of what the fingerprint samples
+    key = [mark, array.path.stat().st_mtime_ns, array.name]
+
+    def find() -> dict[str, Any]:
+        return attrs.asdict(_looked_at(array, work))
+
+    return Values(**findings.found(findings.place_of(_FOLDER, key), find, f"a look at {array.title}", work))
+
+
+def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:
+    """Black and white of an array of which nobody said it: the usual range that its values lie in, or their own.
+
+    0 and 1 for masks, else 2^bits − 1 of 8, 10, 12, 14 or 16 bits for whole numbers; [0, 1], [−1, 1] or [0, 255] for
+    floating-point ones. Raises NcsnxError where a value is no number, and where all are equal.
+    """
+    _check_numbers(array, values)
+    whole = tuple((0.0, float(most)) for most in (1, 255, 1023, 4095, 16383, 65535))
+    for low, high in whole if values.whole else ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        if low <= values.least and values.most <= high:
+            return low, high
+    if values.least == values.most:
+        raise NcsnxError(f"{array.title}: expected numbers that differ, found {values.least:g} only")
+    return values.least, values.most
+
+
+def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> None:
+    """Raises NcsnxError unless every value is a number in the declared range; warns where they hardly use it."""
+    values = values_of(array, mark, work)
+    _check_numbers(array, values)
+    span = f"from {values.least:.9g} to {values.most:.9g}"
+    declare = f"data.low={values.least:.9g} data.high={values.most:.9g}"
+    # bounds are rounded as values were: float32 may be a little beyond the declared double
+    low, high = (float(np.float32(bound)) if not values.whole else bound for bound in (data.low, data.high))
+    if values.least < low or values.most > high:
+        outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, work))
+        raise NcsnxError(
+            f"{array.title}: {outside:,} of {counted(values.count, 'value')} aren't within low={data.low:.9g} and "
+            f"high={data.high:.9g}: they are {span}; declare the range with {declare}, or wider"
+        )
+    if 0 < values.most - values.least < _USED_SHARE * (data.high - data.low):
+        work.warning(
+            f"{array.title}: its values are {span}, a small part of low={data.low:.9g} to high={data.high:.9g}; "
+            f"is that the range, or is it {declare}?"
+        )
+
+
+def _check_numbers(array: StoredArray, values: Values) -> None:
+    if values.no_numbers:
+        raise NcsnxError(f"{array.title}: NaN or infinity in {counted(values.no_numbers, 'value')}; replace them")
+
+
+def _looked_at(array: StoredArray, work: Work) -> Values:
+    count = no_numbers = 0
+    least, most, whole = math.inf, -math.inf, False
+    for block in _blocks(array, work):
+        numbers = block[torch.isfinite(block)].double()
+        whole = not block.is_floating_point()
+        count += block.numel()
+        no_numbers += block.numel() - len(numbers)
+        if len(numbers):
+            least, most = min(least, float(numbers.min())), max(most, float(numbers.max()))
+    if no_numbers == count:
+        least = most = 0.0
+    return Values(count, no_numbers, least, most, whole)
+
+
+def _blocks(array: StoredArray, work: Work) -> Iterator[Tensor]:
+    """All of an array, some images at a time, with progress."""
+    count, each = array.shape[0], math.prod(array.shape[1:])
+    step = max(1, _BLOCK_VALUES // max(1, each))
+    with work.progress(f"looking at {array.path.name}", total=count, unit="images") as advance:
+        for start in range(0, count, step):
+            work.check_stop()
+            values = array.block(start, min(start + step, count))
+            yield values
+            advance(len(values))

@@ -1,0 +1,100 @@
+"""CIFAR-10's binary version (Krizhevsky 2009): records of one label byte and 3,072 pixel bytes, red, green, blue.
+
+The Python version of the set is a pickle, and is never read.
+"""
+
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+
+from ncsnx.config.data_sets import CIFAR10
+from ncsnx.data import fingerprint
+from ncsnx.data.dataset import Images, InMemory
+from ncsnx.data.download.transfer import download
+from ncsnx.data.download.unpacking import require_new, unpack_tar
+from ncsnx.data.missing import require, root_of
+from ncsnx.data.splits import Splits
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.work import Work
+
+FOLDER = "cifar-10-batches-bin"
+TRAINING_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+TEST_FILE = "test_batch.bin"
+FILES = (*TRAINING_FILES, TEST_FILE)
+RECORD_BYTES = 1 + 3 * 32 * 32
+CLASSES = 10
+ARCHIVE = "cifar-10-binary.tar.gz"
+LARGEST_BYTES = 64 * 2**20
+"""More than any file of the set has: 30,730,000."""
+
+
+@attrs.frozen
+class Published:
+    """Where the archive is, and what is known of it."""
+
+    address: str
+    size: int
+    md5: str
+
+
+PUBLISHED = Published(f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")
+"""The address and the md5 are those of https://www.cs.toronto.edu/~kriz/cifar.html."""
+
+
+def read_cifar10(data: CIFAR10, folder: Path) -> Splits:
+    """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for a damaged file."""
+    root = _root(data, folder)
+    source = f"{PUBLISHED.address} (162 MB; `ncsnx data download EXPERIMENT` does all of this), unpack it"
+    for name in FILES:
+        require(root, name, "CIFAR-10", source)
+    files = [root / name for name in FILES]
+    records = [_records(path) for path in files]
+    training, test = np.concatenate(records[:-1]), records[-1]
+    return Splits(_split(training, first_id=0), _split(test, first_id=len(training)), fingerprint.of_files(root, files))
+
+
+def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Published = PUBLISHED) -> Path:
+    """Gets and unpacks the archive, unless the set is there already; returns its folder.
+
+    An archive that lies beside that folder is taken, if it is the published one. Raises NcsnxError.
+    """
+    root = _root(data, folder)
+    if all((root / name).exists() for name in FILES):
+        return root
+    require_new(root)
+    archive = root.parent / ARCHIVE
+    download(published.address, archive, work, size=published.size, md5=published.md5)
+    unpack_tar(archive, {f"{FOLDER}/{name}": name for name in FILES}, root, LARGEST_BYTES, work)
+    archive.unlink(missing_ok=True)
+    return root
+
+
+def _root(data: CIFAR10, folder: Path) -> Path:
+    root = root_of(data, folder, FOLDER)
+    # the folder that the archive was unpacked in may be named too
+    return root / FOLDER if (root / FOLDER).is_dir() else root
+
+
+def _records(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise NcsnxError(f"{path}: can't be read: {error.strerror}") from error
+    if len(content) == 0 or len(content) % RECORD_BYTES:
+        raise NcsnxError(
+            f"{path}: expected whole records of {counted(RECORD_BYTES, 'byte')}, found "
+            f"{counted(len(content), 'byte')}; get it again"
+        )
+    records = content.reshape(-1, RECORD_BYTES)
+    if int(records[:, 0].max()) >= CLASSES:
+        raise NcsnxError(f"{path}: expected labels 0 to 9, found {int(records[:, 0].max())}; get it again")
+    return records
+
+
+def _split(records: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", first_id: int) -> InMemory:
+    pixels = torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())
+    labels = torch.from_numpy(records[:, 0].astype(np.int64))
+    return InMemory(Images(pixels, labels, first_id + torch.arange(len(pixels))), value_range=(0, 255))

@@ -1,0 +1,176 @@
+"""FFHQ (Karras et al. 2019): an LMDB of encoded pictures at one size or several, or NVlabs' folders of images.
+
+The LMDB holds `{size}-{index:05d}` → picture, and `length` → their number in digits. Read as published, its pictures
+have their size already; those of a folder are resized. The split is the published one: 90 % of the indices, shuffled by
+NumPy's legacy generator under seed 2019, are trained on.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+from PIL import Image
+
+from ncsnx.config.data_sets import FFHQ
+from ncsnx.data import fingerprint
+from ncsnx.data.lmdb.lmdb_building import as_square, build
+from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
+from ncsnx.data.missing import require, root_of
+from ncsnx.data.pictures.decoding import SUFFIXES, fitted
+from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.readers.encoded_pictures import Encoded, Pictures, Transform
+from ncsnx.data.splits import Splits
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.work import Work
+
+FOLDER = "ffhq"
+LARGE, THUMBNAILS, THUMBNAIL_SIZE = "images1024x1024", "thumbnails128x128", 128
+PAGE = "https://github.com/NVlabs/ffhq-dataset"
+LENGTH = b"length"
+SPLIT_SEED = 2019
+TRAINING_SHARE = 0.9
+
+
+def read_ffhq(data: FFHQ, folder: Path) -> Splits:
+    """FFHQ from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit.
+
+    An LMDB is preferred to folders; of those, the thumbnails where they have the size that is wanted.
+    """
+    root = root_of(data, folder, FOLDER)
+    size = data.image_size
+    if (root / DATA).exists():
+        store = LmdbStore(root)
+        pictures = _Numbered(store, size)
+        mark = fingerprint.of_files(root, [store.path])
+        return _splits(pictures, _length(store, size), OfSize(size), size, mark)
+    files = ImageFiles.open(_image_folder(root, size))
+    return _splits(_Sorted(files), len(files), Shrink(size), size, files.fingerprint)
+
+
+def build_ffhq_lmdb(source: Path, root: Path, image_size: int, work: Work) -> Path:
+    """Makes FFHQ's LMDB at one size in `root` from a folder or zip of images, numbered in the order of their names.
+
+    Resized by the short side, cropped from the centre, kept as PNG: so that the LMDB gives the pixels that the folder
+    does. Returns `root`; the LMDB is there whole or not at all. Raises NcsnxError, which names all that can't be used.
+    """
+    build(
+        source,
+        root,
+        lambda place, name: _key(image_size, place),
+        partial(as_square, size=image_size),
+        work,
+        more=lambda count: [(LENGTH, str(count).encode("ascii"))],
+    )
+    return root
+
+
+@attrs.frozen
+class OfSize:
+    """Pictures that have their size already."""
+
+    size: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Raises ValueError for a picture of another size."""
+        if image.size != (self.size, self.size):
+            raise ValueError(f"expected {self.size}×{self.size} pixels, found {image.width}×{image.height}")
+        return image
+
+
+@attrs.frozen
+class Shrink:
+    """The short side resized (bilinear, antialiased), cropped from the centre."""
+
+    size: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Raises ValueError for a picture that would have to be enlarged."""
+        if min(image.size) < self.size:
+            raise ValueError(f"has {image.width}×{image.height} pixels, fewer than data.image_size={self.size}")
+        return fitted(image, self.size)
+
+
+@attrs.frozen(eq=False)
+class _Numbered:
+    """The pictures of an LMDB at one size."""
+
+    store: LmdbStore
+    size: int
+
+    def read(self, place: int) -> bytes:
+        content = self.store.get(_key(self.size, place))
+        if content is None:
+            raise damaged(self.store.path, f"no entry {_key(self.size, place).decode()}")
+        return content
+
+    def name(self, place: int) -> str:
+        return f"{self.store.path}: {_key(self.size, place).decode()}"
+
+
+@attrs.frozen(eq=False)
+class _Sorted:
+    """The images of a folder in the order of their names, which NVlabs numbered."""
+
+    files: ImageFiles
+
+    def read(self, place: int) -> bytes:
+        return self.files.read(self.files.names[place])
+
+    def name(self, place: int) -> str:
+        return f"{self.files.root}: {self.files.names[place]}"
+
+
+def _key(size: int, place: int) -> bytes:
+    return f"{size}-{place:05d}".encode("ascii")
+
+
+def _splits(pictures: Encoded, count: int, transform: Transform, size: int, mark: str) -> Splits:
+    order = list(range(count))
+    np.random.RandomState(SPLIT_SEED).shuffle(order)
+    training = int(count * TRAINING_SHARE)
+    train, held_out = (
+        Pictures(pictures, torch.tensor(places, dtype=torch.int64), transform, size)
+        for places in (order[:training], order[training:])
+    )
+    return Splits(train, held_out, mark)
+
+
+def _length(store: LmdbStore, size: int) -> int:
+    """The number of pictures that the LMDB declares, checked against what is in it."""
+    declared = store.get(LENGTH)
+    if declared is None or not declared.isdigit() or not 2 <= int(declared) < len(store):
+        found = "none" if declared is None else repr(declared[:20])
+        raise damaged(store.path, f"{counted(len(store), 'entry')}, and as their 'length' {found}")
+    for place in (0, int(declared) - 1):
+        if store.get(_key(size, place)) is None:
+            sizes = ", ".join(map(str, _sizes(store))) or "none"
+            raise NcsnxError(
+                f"{store.path}: expected pictures of {size}×{size} pixels, {_key(size, place).decode()} among them, "
+                f"which isn't there; sizes found: {sizes}; choose one with data.image_size=N, or build another LMDB "
+                "with `ncsnx data build ffhq`"
+            )
+    return int(declared)
+
+
+def _sizes(store: LmdbStore) -> list[int]:
+    """The sizes that the LMDB has pictures of."""
+    sizes, start = [], b"1"
+    while (key := next(store.keys(start), b"")) and (size := key.partition(b"-")[0]).isdigit():
+        sizes.append(int(size))
+        start = size + b"."  # the byte after '-': beyond all keys of this size
+    return sorted(sizes)
+
+
+def _image_folder(root: Path, size: int) -> Path:
+    """Where the images are: a folder of NVlabs' in `root`, else `root` itself. Raises DataMissingError."""
+    names = (THUMBNAILS, LARGE) if size == THUMBNAIL_SIZE else (LARGE, THUMBNAILS)
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    if not root.is_dir() or not any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in root.iterdir()):
+        source = f"the folder {LARGE} (89 GB) from {PAGE}, or the {size}-pixel images of FFHQ as an LMDB"
+        require(root, DATA, f"FFHQ at {size} px", source)
+    return root

@@ -1,0 +1,160 @@
+"""The data set that a path makes: a folder or zip of pictures, a file of arrays, or a packed file.
+
+What isn't said of it is found by looking: the channels, the size, the range of the values.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from ncsnx.config.checks import FieldError
+from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
+from ncsnx.data.packed.packed_file import PackedFile, is_packed
+from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
+from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.pictures.scan import Scan, scan_of, sound_files
+from ncsnx.data.places import declared
+from ncsnx.data.readers.arrays import mark_of, open_array, square_forms, usual_range, values_of
+from ncsnx.data.readers.own_images import picture_files
+from ncsnx.errors import NcsnxError
+from ncsnx.work import Work, unheard
+
+ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
+LARGEST_UNASKED = 64
+"""Pictures are made no larger than this unasked: the largest size that is trained in days rather than weeks."""
+_SMALL_SHARE = 0.1  # of the pictures may be smaller than the size that is chosen
+
+
+@attrs.frozen(kw_only=True)
+class Reading:
+    """What was said of how images are to be read; None where nothing was. The fields are those of the data sets."""
+
+    image_size: int | None = None
+    channels: int | None = None
+    background: str | None = None
+    held_out: float | None = None
+    held_out_folder: str | None = None
+    on_error: Literal["refuse", "skip"] | None = None
+    random_crop: int | None = None
+    array: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were given."""
+        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
+
+
+def own_data(path: Path, said: Reading, work: Work) -> OwnData:
+    """The data set at `path`, which is there.
+
+    Of pictures, the size is by default that of nine in ten of them, at most 64; one channel is read where none has a
+    colour; GIFs and HEIC are read where there are some, HEIC if it can be decoded. Arrays and packed files aren't
+    resized: of a smaller `image_size` they get a `random_crop`. Raises FieldError for what was said and doesn't go with
+    the data; NcsnxError for what can't be read, and naming every broken picture unless they are to be skipped.
+    """
+    if holds_pictures(path):
+        return _pictures(path, said, work)
+    return _packed(path, said) if is_packed(path) else _arrays(path, said, work)
+
+
+def holds_pictures(path: Path) -> bool:
+    """Whether a folder or file is to be read as pictures: it is neither packed nor called as arrays are."""
+    return path.is_dir() or not (path.suffix.lower() in ARRAY_SUFFIXES or is_packed(path))
+
+
+def _packed(path: Path, said: Reading) -> Packed:
+    _expect(said, Packed, "a packed file, whose images are read as they were packed")
+    header = PackedFile.open(path).header
+    if said.channels not in (None, header.channels):
+        raise FieldError("channels", f"must be {header.channels}, as {path} was packed, not {said.channels}")
+    size, crop = _within(header.size, said)
+    return Packed(path=declared(path), image_size=size, random_crop=crop, channels=header.channels)
+
+
+def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
+    _expect(said, Arrays, "arrays, which are no pictures")
+    array, _ = open_array(path, said.array)
+    forms = list(square_forms(array.shape))
+    shape = "×".join(map(str, array.shape))
+    if not forms:
+        raise NcsnxError(f"{array.title}: expected square images, N×C×H×W or N×H×W(×C), found {shape}")
+    fitting = [form for form in forms if said.channels in (None, form[0])]
+    if not fitting:
+        found = " or ".join(str(channels) for channels, _ in forms)
+        raise FieldError("channels", f"must be {found}, as {path} holds {shape} numbers, not {said.channels}")
+    channels, stored = fitting[0]
+    low, high = usual_range(array, values_of(array, mark_of(array), work))
+    size, crop = _within(stored, said)
+    data = Arrays(
+        path=declared(path),
+        image_size=size,
+        random_crop=crop,
+        channels=channels,
+        low=low,
+        high=high,
+        array=said.array,
+    )
+    return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
+
+
+def _within(stored: int, said: Reading) -> tuple[int, int | None]:
+    """image_size and random_crop for images of `stored` pixels a side, which aren't resized, only cropped."""
+    size = stored if said.image_size is None else said.image_size
+    if size > stored:
+        raise FieldError(
+            "image_size", f"must be at most {stored}, the size of the stored images, which aren't enlarged, not {size}"
+        )
+    if said.random_crop not in (None, stored):
+        raise FieldError("random_crop", f"must be {stored}, the size of the stored images, not {said.random_crop}")
+    return size, stored if size < stored else said.random_crop
+
+
+def _pictures(path: Path, said: Reading, work: Work) -> Images:
+    _expect(said, Images, "pictures")
+    data = draft_of_pictures(path)
+    files = picture_files(data, path)
+    scan = scan_of(files, work)
+    quiet = attrs.evolve(work, warning=unheard)  # those that are skipped are told of when the set is opened
+    sound_files(files, scan, said.on_error or "refuse", quiet)
+    fields = {"channels": 1 if scan.grey == scan.sound else 3, **said.given()}
+    if not scan.broken:
+        fields.pop("on_error", None)
+    fields.setdefault("image_size", min(LARGEST_UNASKED, _usual_side(scan)))
+    return attrs.evolve(data, **fields)
+
+
+def draft_of_pictures(path: Path) -> Images:
+    """The data set of a folder or zip that reads every format in it that can be decoded here.
+
+    Its size is a placeholder. Raises NcsnxError for what `ImageFiles` refuses, and where all is HEIC and can't be
+    decoded.
+    """
+    root = declared(path)
+    names = [name.lower() for name in ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names]
+    heic = sum(name.endswith(HEIC_SUFFIXES) for name in names)
+    if heic == len(names) and not decodes_heic():
+        raise NcsnxError(f"{path}: all of its pictures ({heic:,}) are HEIC, which needs an extra: {HEIC_EXTRA}")
+    return Images(
+        root=root,
+        image_size=LARGEST_UNASKED,
+        gif=any(name.endswith(GIF_SUFFIXES) for name in names),
+        heic=heic > 0 and decodes_heic(),
+    )
+
+
+def _usual_side(scan: Scan) -> int:
+    """The short side that nine in ten of the pictures have at least."""
+    smaller = 0
+    for side, count in sorted(scan.short_sides.items()):
+        smaller += count
+        if smaller > _SMALL_SHARE * scan.sound:
+            return side
+    raise AssertionError("sound_files lets no empty set pass")
+
+
+def _expect(said: Reading, kind: type[OwnData], what: str) -> None:
+    """Raises FieldError where something was said that this kind of data set doesn't have."""
+    known = {field.name for field in attrs.fields(kind)}
+    for name in said.given():
+        if name not in known:
+            raise FieldError(name, f"doesn't go with {what}: leave it out")

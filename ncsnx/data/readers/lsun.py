@@ -1,0 +1,154 @@
+"""LSUN (Yu et al. 2015): encoded pictures in an LMDB for each category and split, in the order of their keys.
+
+Trained on is `…_train`, held out is `…_val`, as published. Transformed as published: the short side resized, then a
+centre crop.
+"""
+
+import hashlib
+from pathlib import Path
+
+import attrs
+import torch
+from PIL import Image
+
+from ncsnx.config.data_sets import LSUN
+from ncsnx.data import fingerprint
+from ncsnx.data.download.transfer import download
+from ncsnx.data.download.unpacking import require_new, unpack_zip
+from ncsnx.data.lmdb.lmdb_building import as_it_is, build
+from ncsnx.data.lmdb.lmdb_keys import Keys, listed
+from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
+from ncsnx.data.missing import require, root_of
+from ncsnx.data.pictures.decoding import fitted
+from ncsnx.data.readers.encoded_pictures import Pictures
+from ncsnx.data.splits import Splits
+from ncsnx.errors import UsageError
+from ncsnx.storage.cache import cache_folder
+from ncsnx.work import Work
+
+FOLDER = "lsun"
+TRAINING, HELD_OUT = "train", "val"
+PAGE = "https://github.com/fyu/lsun"
+SERVER = "http://dl.yf.io/lsun/scenes"
+"""As in download.py of PAGE. It has no https, and no checksums are published."""
+TRAINING_GB = {
+    "bedroom": 43,
+    "bridge": 15,
+    "church_outdoor": 2,
+    "classroom": 3,
+    "conference_room": 4,
+    "dining_room": 11,
+    "kitchen": 33,
+    "living_room": 21,
+    "restaurant": 13,
+    "tower": 11,
+}
+"""Sizes of the training sets' zips, as in the table of PAGE; those of validation hold 300 pictures."""
+KEY_LETTERS = 40
+
+
+def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
+    """A category of LSUN from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for damage."""
+    root = root_of(data, folder, FOLDER)
+    names = [lmdb_name(data.category, split) for split in (TRAINING, HELD_OUT)]
+    for name in names:
+        place = f"{address(name)} ({size_of(name)}; {PAGE})"
+        source = f"{place} and unpack it, or let `ncsnx data download EXPERIMENT` do it"
+        require(root, f"{name}/{DATA}", f"LSUN's {name}", source)
+    train, held_out = (_opened(root / name, work) for name in names)
+    mark = fingerprint.of_files(root, [root / name / DATA for name in names])
+    return Splits(_split(train, data, first_id=0), _split(held_out, data, first_id=len(train.keys)), mark)
+
+
+def size_of(name: str) -> str:
+    """How large the zip of an LMDB is, in words."""
+    category, _, split = name.removesuffix("_lmdb").rpartition("_")
+    if split == HELD_OUT:
+        return "a few MB"
+    return f"{TRAINING_GB[category]} GB" if category in TRAINING_GB else "its size isn't known here, up to 43 GB"
+
+
+def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) -> Path:
+    """Gets and unpacks the LMDBs of a category, as far as they aren't there already; returns the folder they are in.
+
+    Raises NcsnxError.
+    """
+    root = root_of(data, folder, FOLDER)
+    for split in (HELD_OUT, TRAINING):  # the small one first
+        name = lmdb_name(data.category, split)
+        if (root / name / DATA).exists():
+            continue
+        require_new(root / name)
+        archive = root / f"{name}.zip"
+        work.info(f"getting {archive.name}: {size_of(name)}, and as much again while it is unpacked")
+        download(address(name, server), archive, work)
+        unpack_zip(archive, {f"{name}/{DATA}": DATA}, root / name, work)
+        archive.unlink(missing_ok=True)
+    return root
+
+
+def build_lsun_lmdb(source: Path, root: Path, category: str, split: str, work: Work) -> Path:
+    """Makes the LMDB of a category and split ('train' or 'val') in `root` from a folder or zip of pictures.
+
+    JPEG, PNG and WebP stay as they are; others, those with transparency (it becomes white) and those that EXIF turns
+    become PNG. The key of a picture is the beginning of its name's sha256. Returns the new folder; it is there whole
+    or not at all. Raises NcsnxError, which names all pictures that can't be used.
+    """
+    if split not in (TRAINING, HELD_OUT):
+        raise UsageError(f"expected the split {TRAINING!r} or {HELD_OUT!r}, found {split!r}")
+    folder = root / lmdb_name(category, split)
+    build(source, folder, lambda place, name: _key(name), as_it_is, work)
+    return folder
+
+
+def address(name: str, server: str = SERVER) -> str:
+    """Where the zip of an LMDB is."""
+    return f"{server}/{name}.zip"
+
+
+def lmdb_name(category: str, split: str) -> str:
+    """The folder of a category's split."""
+    return f"{category}_{split}_lmdb"
+
+
+@attrs.frozen
+class ResizeAndCrop:
+    """The short side resized (bilinear, antialiased), cropped from the centre: torchvision's Resize and CenterCrop."""
+
+    size: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return fitted(image, self.size)
+
+
+@attrs.frozen(eq=False)
+class _Listed:
+    """The pictures of an LMDB by the place of their keys."""
+
+    store: LmdbStore
+    keys: Keys
+
+    def read(self, place: int) -> bytes:
+        content = self.store.get(self.keys[place])
+        if content is None:
+            raise damaged(self.store.path, f"no entry {self.name(place)}")
+        return content
+
+    def name(self, place: int) -> str:
+        return f"{self.store.path}: {self.keys[place].decode('ascii', 'backslashreplace')}"
+
+
+def _opened(folder: Path, work: Work) -> _Listed:
+    store = LmdbStore(folder)
+    if len(store) == 0:
+        raise damaged(store.path, "no entries")
+    return _Listed(store, listed(store, fingerprint.of_files(folder, [store.path]), cache_folder(), work))
+
+
+def _split(pictures: _Listed, data: LSUN, first_id: int) -> Pictures:
+    places = torch.arange(len(pictures.keys))
+    return Pictures(pictures, places, ResizeAndCrop(data.image_size), data.image_size, first_id)
+
+
+def _key(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).hexdigest()[:KEY_LETTERS].encode("ascii")

@@ -1,0 +1,172 @@
+"""A folder or zip of a person's own pictures as a data set: decoded when they are read, square, 8 bits.
+
+What counts as a picture's folder is the topmost one below those that all pictures share, so that a zip of a folder has
+the labels of that folder (not its split or fingerprint, which go by whole names: a run goes on with the one or the
+other). It says which pictures `held_out_folder` holds out. It also is the class where every picture has such
+a folder and there are two or more: the label is its place among the sorted folders. Of `train/cat`, `train/dog`,
+`test/cat` and so on, with 'test' held out, the classes are the folders within those two. Else there are no labels.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ncsnx.config.data_sets import Images as OwnImages
+from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.data.pictures.decoding import (
+    GIF_SUFFIXES,
+    HEIC_EXTRA,
+    HEIC_SUFFIXES,
+    SUFFIXES,
+    BrokenImageError,
+    colour,
+    decodes_heic,
+    square,
+)
+from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.pictures.scan import scan_of, sound_files
+from ncsnx.data.pictures.unread import Unread, listed, unread_in
+from ncsnx.data.places import own_path
+from ncsnx.data.readers.hashed_split import held_out_by_hash
+from ncsnx.data.splits import Splits
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.work import Work
+
+
+@attrs.frozen(eq=False)
+class PictureFiles:
+    """Some pictures of a folder or zip, decoded as they are asked for."""
+
+    files: ImageFiles
+    data: OwnImages
+    names: tuple[str, ...]
+    labels: Tensor
+    """(n,) int64."""
+    ids: Tensor
+    """(n,) int64."""
+
+    value_range: ClassVar[tuple[float, float]] = (0, 255)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every picture."""
+        return self.data.channels, self.data.stored_size, self.data.stored_size
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, indices: Tensor) -> Images:
+        """The pictures at `indices`, uint8. Raises NcsnxError for one that was damaged or removed after the scan."""
+        pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
+        for place, index in enumerate(indices.tolist()):
+            pixels[place] = torch.from_numpy(self._square(self.names[index]))
+        return Images(pixels, self.labels[indices], self.ids[indices])
+
+    def _square(self, name: str) -> NDArray[np.uint8]:
+        background, data = colour(self.data.background), self.data
+        try:
+            content = self.files.read(name)
+            return square(content, name, size=data.stored_size, channels=data.channels, background=background)
+        except BrokenImageError as error:
+            raise NcsnxError(f"{self.files.root}: {error}; it was sound when the set was first looked at") from error
+
+
+def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
+    """The pictures at `data.root`, split. folder: the data folder.
+
+    The first time every picture is looked at, see `ncsnx.data.pictures.scan`. A picture's id is its place among all
+    names, the broken ones too. Raises DataMissingError where nothing is there, NcsnxError for broken pictures (unless
+    they are to be skipped) and where no picture would be left to train on.
+    """
+    files = picture_files(data, own_path(data.root, folder, field="root"))
+    scan = scan_of(files, work)
+    if unread := unread_in(files.others, scan):
+        work.info(f"{files.root} holds more than is read:\n{listed(unread)}")
+    sound = sound_files(files, scan, data.on_error, work)
+    if smaller := scan.smaller_than(data.stored_size):
+        work.warning(f"{smaller:,} of the pictures are smaller than {data.stored_size} pixels and are enlarged")
+    held_out = _held_out(data, sound)
+    if bool(held_out.all()):
+        raise NcsnxError(
+            f"{sound.root}: every one of its {counted(len(sound), 'picture')} is held out; none is left to train on"
+        )
+    labels = _labels(sound.names, held_out, apart=data.held_out_folder is not None)
+    places = {name: place for place, name in enumerate(files.names)}
+    ids = torch.tensor([places[name] for name in sound.names])
+
+    def split(chosen: Tensor) -> PictureFiles:
+        names = tuple(sound.names[index] for index in chosen.nonzero().flatten().tolist())
+        return PictureFiles(sound, data, names, labels[chosen], ids[chosen])
+
+    return Splits(split(~held_out), split(held_out), sound.fingerprint)
+
+
+def picture_files(data: OwnImages, path: Path) -> ImageFiles:
+    """The files that a data set reads of the folder or zip at `path`.
+
+    Raises NcsnxError for what `ImageFiles` refuses, and where HEIC is to be read and can't be: which files a set has
+    must not depend on what is installed.
+    """
+    wanted = (*SUFFIXES, *(GIF_SUFFIXES if data.gif else ()), *(HEIC_SUFFIXES if data.heic else ()))
+    files = ImageFiles.open(path, wanted)
+    count = sum(name.lower().endswith(HEIC_SUFFIXES) for name in files.names)
+    if count and not decodes_heic():
+        raise NcsnxError(
+            f"{files.root}: HEIC ({count:,} of {counted(len(files), 'picture')}) needs an extra that isn't installed.\n"
+            f"install it:         {HEIC_EXTRA}\n"
+            "or leave them out:  data.heic=false"
+        )
+    return files
+
+
+def unread_by(data: OwnImages, folder: Path, work: Work) -> list[Unread]:
+    """What a data set's folder or zip holds that isn't read. folder: the data folder."""
+    files = picture_files(data, own_path(data.root, folder, field="root"))
+    return unread_in(files.others, scan_of(files, work))
+
+
+def _held_out(data: OwnImages, files: ImageFiles) -> Tensor:
+    """(n,) bool."""
+    if data.held_out_folder is None:
+        return held_out_by_hash(files.names, data.held_out)
+    folders = _top_folders(files.names)
+    chosen = torch.tensor([folder == data.held_out_folder for folder in folders])
+    if not bool(chosen.any()):
+        found = ", ".join(sorted({folder for folder in folders if folder is not None})[:20])
+        raise NcsnxError(
+            f"{files.root}: expected pictures in a folder {data.held_out_folder} (data.held_out_folder), found "
+            f"{f'the folders {found}' if found else 'no folders that differ'}"
+        )
+    return chosen
+
+
+def _labels(names: Sequence[str], held_out: Tensor, apart: bool) -> Tensor:
+    """(n,) int64. apart: training and held-out images lie in folders of their own, within which the classes are."""
+    groups = [~held_out, held_out] if apart else [torch.ones_like(held_out)]
+    folders: list[str | None] = [None] * len(names)
+    for group in groups:
+        members = group.nonzero().flatten().tolist()
+        for index, folder in zip(members, _top_folders([names[index] for index in members]), strict=True):
+            folders[index] = folder
+    known = [folder for folder in folders if folder is not None]
+    classes = {folder: label for label, folder in enumerate(sorted(set(known)))}
+    if len(known) < len(names):
+        return torch.full((len(names),), NO_LABEL)
+    return torch.tensor([classes[folder] for folder in known])
+
+
+def _top_folders(names: Sequence[str]) -> list[str | None]:
+    """The topmost folder of each name below the folders that all share; None where there is none."""
+    folders = [name.split("/")[:-1] for name in names]
+    first, last = min(folders), max(folders)
+    shared = next(
+        (depth for depth, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first)
+    )
+    return [parts[shared] if len(parts) > shared else None for parts in folders]

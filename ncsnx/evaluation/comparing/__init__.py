@@ -1,0 +1,1 @@
+"""Samplers compared on one checkpoint: quality against function evaluations."""

@@ -1,0 +1,46 @@
+"""Broken images: rougher than any real one, as when a sampler has left noise in them.
+
+A distance between distributions hardly shows a few such images in a hundred; a person sees them at once.
+"""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.features.real_images import RealImages
+from ncsnx.storage import findings
+from ncsnx.work import UNSEEN, Work
+
+_BATCH_SIZE = 256
+
+
+def roughness(images: Tensor) -> Tensor:
+    """The mean square of the differences of neighbouring pixels, down and across: (B, C, H, W) uint8 → (B,) float32.
+
+    In units of the square of the whole range from black to white.
+    """
+    x = images.float() / 255
+    return sum((x.diff(dim=axis) ** 2).mean(dim=(1, 2, 3)) for axis in (2, 3))  # type: ignore[return-value]
+
+
+def roughest(real: RealImages, cache: Path | None = None, work: Work = UNSEEN) -> float:
+    """The roughness of the roughest real image; looked for once, and kept in the cache. Raises NcsnxError."""
+
+    def find() -> dict[str, float]:
+        most = 0.0
+        with work.progress("looking for the roughest image", total=len(real), unit="images") as advance:
+            for batch in real.batches(_BATCH_SIZE, work.check_stop):
+                most = max(most, float(roughness(batch).max()))
+                advance(len(batch))
+        return {"roughest": most}
+
+    if len(real) == 0:
+        raise NcsnxError(f"{real.title}: there is no real image to compare with")
+    place = findings.place_of("roughness", real.facts, cache)
+    return float(findings.found(place, find, f"a look at {real.title}", work)["roughest"])
+
+
+def is_broken(images: Tensor, limit: float) -> Tensor:
+    """(B,) bool: which of the images, (B, C, H, W) uint8, are rougher than `limit`."""
+    return roughness(images) > limit

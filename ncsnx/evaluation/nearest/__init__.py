@@ -1,0 +1,1 @@
+"""Nearest training images of samples, and whether the samples are copies."""

@@ -1,0 +1,136 @@
+"""Pictures of nearest training images: a grid of samples beside theirs, and the distributions of distances."""
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import attrs
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ncsnx.evaluation import plots
+from ncsnx.evaluation.nearest.memorizing import NEAR
+from ncsnx.images import enlargement, picture
+from ncsnx.quantities import percent
+from ncsnx.storage.atomic import write_bytes
+
+_GAP, _TEXT_PIXELS, _FONT_PIXELS = 4, 14, 11
+_ROWS_OF_A_PANEL = 8
+"""More are shown in two panels side by side."""
+_INK = "#333333"
+
+
+@attrs.frozen(eq=False)
+class Neighbor:
+    """A training image that is near."""
+
+    image: Tensor
+    """(C, H, W) uint8, as it is in the data set."""
+    distance: float
+    flipped: bool
+    """Whether its mirror image is meant; that is shown."""
+
+
+@attrs.frozen(eq=False)
+class GridRow:
+    """A sample and what is near it."""
+
+    number: int
+    sample: Tensor
+    """(C, H, W) uint8."""
+    neighbors: Mapping[str, Sequence[Neighbor]]
+    """By space, nearest first, as many in every row."""
+
+
+def draw_grid(path: Path, rows: Iterable[GridRow]) -> None:
+    """Writes a PNG, atomically: each row a sample with its number, then its neighbours with distances under them, one
+    group a space; a mirror image has an arrow.
+
+    Raises NcsnxError.
+    """
+    rows = list(rows)
+    half = len(rows) if len(rows) <= _ROWS_OF_A_PANEL else math.ceil(len(rows) / 2)
+    panels = [_panel(rows[start : start + half]) for start in range(0, len(rows), half)]
+    width = sum(panel.width for panel in panels) + 4 * _GAP * (len(panels) - 1)
+    whole = Image.new("RGB", (width, panels[0].height), "white")
+    left = 0
+    for panel in panels:
+        whole.paste(panel, (left, 0))
+        left += panel.width + 4 * _GAP
+    content = io.BytesIO()
+    whole.save(content, format="PNG")
+    write_bytes(path, content.getvalue())
+
+
+def _panel(rows: Sequence[GridRow]) -> Image.Image:
+    first = picture(rows[0].sample)
+    columns = 1 + sum(len(group) for group in rows[0].neighbors.values())
+    factor = enlargement(first.height, first.width, rows=len(rows), columns=columns)
+    width, height = first.width * factor + _GAP, first.height * factor + _TEXT_PIXELS + _GAP
+    groups = len(rows[0].neighbors)
+    panel = Image.new("RGB", (columns * width + groups * 2 * _GAP + _GAP, len(rows) * height + 20), "white")
+    pen = ImageDraw.Draw(panel)
+
+    def put(image: Tensor, left: int, top: int, text: str) -> None:
+        shown = picture(image)
+        panel.paste(shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST), (left, top))
+        pen.text((left, top + shown.height * factor), text, fill=_INK, font=_font())
+
+    for line, row in enumerate(rows):
+        left, top = _GAP, 20 + line * height
+        if line == 0:
+            pen.text((left, 3), "sample", fill=_INK, font=_font())
+        put(row.sample, left, top, str(row.number))
+        left += width + 2 * _GAP
+        for space, group in row.neighbors.items():
+            if line == 0:
+                pen.text((left, 3), f"nearest in {space}", fill=_INK, font=_font())
+            for one in group:
+                image = one.image.flip(-1) if one.flipped else one.image
+                put(image, left, top, f"{_short(one.distance)}{' ↔' if one.flipped else ''}")
+                left += width
+            left += 2 * _GAP
+    return panel
+
+
+def plot_distances(
+    stem: Path, spaces: Mapping[str, tuple[Tensor, Tensor]], *, title: str, caption: str
+) -> tuple[Path, Path]:
+    """Draw the distributions of (n,) distances of samples and (m,) of held-out images, m from 0, one panel a space.
+
+    Each curve is the share of images that are nearer. Written into `stem`.png and `stem`.svg; for the rest see
+    `plot_scores`. Raises NcsnxError.
+    """
+    with plots.style():
+        figure = plots.new_figure(3.2 * len(spaces) + 0.2, 3.0, title, caption)
+        panels = figure.subplots(1, len(spaces), squeeze=False)[0]
+        for axes, (name, (samples, held_out)) in zip(panels, spaces.items(), strict=True):
+            if len(held_out):
+                axes.ecdf(
+                    held_out.numpy(), color="#555555", linestyle=(0, (4, 1.5)), label=f"held out ({len(held_out):,})"
+                )
+                limit = float(held_out.quantile(NEAR))
+                axes.axvline(limit, color="#555555", linewidth=0.7, linestyle=":", zorder=1)
+                axes.text(limit, 1.01, percent(NEAR), ha="center", va="bottom", fontsize=6.5, color="#555555")
+            axes.ecdf(samples.numpy(), color="#D55E00", label=f"samples ({len(samples):,})")
+            axes.set_xlim(left=0)
+            axes.set_ylim(0, 1)
+            axes.set_xlabel(f"distance in {name}")
+            axes.legend(loc="lower right")
+        panels[0].set_ylabel("share of images that are nearer")
+        return plots.write(stem, figure)
+
+
+def _short(distance: float) -> str:
+    """Three digits: there is little room."""
+    return f"{distance:#.3g}".rstrip(".") if distance < 1e4 else f"{distance:.0e}"
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Matplotlib's own, so that pictures are alike everywhere."""
+    from matplotlib.font_manager import findfont
+
+    return ImageFont.truetype(findfont("DejaVu Sans"), _FONT_PIXELS)

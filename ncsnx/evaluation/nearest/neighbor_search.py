@@ -1,0 +1,419 @@
+"""The training images that samples are nearest to, in pixels and features; and whether the samples are copies of them.
+
+    neighbors/step-00001500-n64-k5-seed0-1a2b3c4d/
+      results.json  distances.csv  grid.png  distances.png  distances.svg
+
+Samples are image i of the seed, as `ncsnx sample` draws them. Finished batches are kept until the results are there.
+"""
+
+import csv
+import io
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.canonical import digest
+from ncsnx.config.codec import identity, unstructure
+from ncsnx.config.variants import tag_of
+from ncsnx.errors import UsageError
+from ncsnx.evaluation.nearest.memorizing import (
+    AROUND,
+    Nearness,
+    SpaceNearness,
+    Verdict,
+    nearness,
+    relative_distances,
+    verdict,
+)
+from ncsnx.evaluation.nearest.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
+from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
+from ncsnx.evaluation.nearest.neighbor_results import read_results, write_results
+from ncsnx.evaluation.score_sweep import unnamed
+from ncsnx.features.data_source import DataSource
+from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.features.real_images import SplitImages
+from ncsnx.images import to_uint8
+from ncsnx.quantities import counted
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs.folder import open_results
+from ncsnx.runs.names import step_name
+from ncsnx.samplers.building import revision_facts
+from ncsnx.samplers.state import State
+from ncsnx.sampling import SampleRequest, ScoreModel, draw
+from ncsnx.sampling.generate import ignore_state, never_stop
+from ncsnx.storage import atomic
+from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
+from ncsnx.storage.reading import refuse_links
+from ncsnx.work import UNSEEN, Work
+
+VERSION = 3
+"""Of what is measured: rises with any change of a number."""
+TABLE, GRID, PLOT = "distances.csv", "grid.png", "distances"
+_FILES = (TABLE, GRID, f"{PLOT}.png", f"{PLOT}.svg")
+GRID_ROWS = 20
+"""Samples that the grid shows: those that are nearest."""
+_HELD_OUT_CHOICE = 2
+"""The epoch of the permutation that held-out images are chosen by."""
+_READ_AT_ONCE = 256
+
+
+@attrs.frozen(kw_only=True)
+class NeighborsRequest:
+    """What is to be looked for. Raises UsageError for numbers that make no sense."""
+
+    n: int = 64
+    """Samples."""
+    k: int = 5
+    """Neighbours of each that are shown."""
+    seed: int = 0
+    batch_size: int = 64
+    """Samples at once; they don't depend on it, but for rounding."""
+    held_out: int = 1_000
+    """At most so many held-out images are compared with, chosen by a fixed seed."""
+    flips: bool | None = None
+    """Whether mirror images of training images count; None: where the experiment trained on them."""
+
+    def __attrs_post_init__(self) -> None:
+        _ = self.images  # checks n, seed and batch_size
+        for name, high in (("k", 100), ("held_out", 1_000_000)):
+            value = getattr(self, name)
+            if not 1 <= value <= high:
+                raise UsageError(f"--{name.replace('_', '-')} must be between 1 and {high}, not {value}")
+
+    @property
+    def images(self) -> SampleRequest:
+        """The samples."""
+        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
+
+
+@attrs.frozen(eq=False)
+class SpaceFound:
+    """What was found in one space."""
+
+    samples: Nearest
+    held_out: Nearest
+    """Of no images where none are held out."""
+
+    @property
+    def measures(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By measure what samples, (n,), and held-out images, (m,), have: the nearest distance, plain and relative."""
+        both = self.samples.distances, self.held_out.distances
+        return {
+            "distance": (both[0][:, 0], both[1][:, 0]),
+            "relative": (relative_distances(both[0]), relative_distances(both[1])),
+        }
+
+    def nearness(self) -> SpaceNearness:
+        """Of samples and held-out images, at least one of each."""
+        measures = self.measures
+        return SpaceNearness(distance=nearness(*measures["distance"]), relative=nearness(*measures["relative"]))
+
+
+@attrs.frozen(eq=False)
+class Found:
+    """What a search found."""
+
+    samples: Tensor
+    """(n, C, H, W) uint8."""
+    spaces: Mapping[str, SpaceFound]
+    nearness: Mapping[str, SpaceNearness]
+    """Empty where no images are held out."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None where no images are held out: nothing says what is near."""
+        if not self.nearness:
+            return None
+        held_out = next(iter(self.spaces.values())).held_out
+        return verdict(self.nearness, len(self.samples), len(held_out.distances))
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class NeighborSearch:
+    """The neighbours of samples from one checkpoint. Raises UsageError where there are fewer training images than k."""
+
+    model: ScoreModel
+    folder: Path
+    """The run's folder for them."""
+    source: DataSource
+    features: FeatureNetwork | None
+    """None: in pixels alone."""
+    request: NeighborsRequest
+    data: Path | None = None
+    """The data folder, for samplers that start from training images."""
+
+    def __attrs_post_init__(self) -> None:
+        count, needed = len(self.training), max(2, self.request.k)
+        if count < needed:
+            raise UsageError(
+                f"--k {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
+                f"needed{f', or a --k of at most {count}' if count > 1 else ''}"
+            )
+
+    @property
+    def training(self) -> SplitImages:
+        """What is searched."""
+        return SplitImages(self.source, "train")
+
+    @property
+    def flips(self) -> bool:
+        """Whether mirror images of training images count."""
+        own = self.model.experiment.data.random_flip
+        return own if self.request.flips is None else self.request.flips
+
+    @property
+    def held_out_count(self) -> int:
+        """Held-out images that samples are compared with."""
+        return min(self.request.held_out, len(SplitImages(self.source, "held-out")))
+
+    def protocol(self) -> dict[str, Any]:
+        """What determines the result."""
+        model, request = self.model, self.request
+        return {
+            "measure": "neighbors",
+            "version": VERSION,
+            "identity": identity(model.experiment),
+            "step": model.step,
+            "weights": model.weights,
+            "weights_sha256": model.weights_sha256,
+            "n": request.n,
+            "k": request.k,
+            "seed": request.seed,
+            "sampler": unstructure(model.experiment.sampler),
+            **revision_facts(model.experiment.sampler),
+            "evaluations": model.evaluations,
+            "precision": model.experiment.precision,
+            "features": None if self.features is None else unnamed(self.features.facts),
+            "training": {**self.training.facts, "images": len(self.training)},
+            "held_out": self.held_out_count,
+            "flips": self.flips,
+        }
+
+    def caption(self) -> str:
+        """The protocol in a sentence."""
+        model, request = self.model, self.request
+        weights = "EMA" if model.weights == "ema" else "raw"
+        sampler = tag_of(type(model.experiment.sampler))
+        seen = "pixels alone"
+        if self.features is not None:
+            seen = f"pixels and features: {self.features.name} ({self.features.facts['sha256'][:8]})"
+        mirrored = " and their mirror images" if self.flips else ""
+        return (
+            f"step {model.step:,}, {weights} weights, {counted(request.n, 'sample')} from seed {request.seed}, sampler "
+            f"{sampler} with {model.evaluations_in_words} an image; "
+            f"{counted(len(self.training), 'training image')}{mirrored}, {self.held_out_count:,} held-out ones; "
+            f"{seen}; data {self.source.fingerprint[:8]}"
+        )
+
+    @property
+    def place(self) -> Path:
+        """Where it is kept."""
+        request = self.request
+        name = f"{step_name(self.model.step)}-n{request.n}-k{request.k}-seed{request.seed}"
+        return self.folder / f"{name}-{digest(self.protocol())[:8]}"
+
+    def open_place(self) -> Path:
+        """The folder that it is kept in, made if need be. Raises NcsnxError."""
+        return open_results(self.folder, self.place)
+
+    def known(self) -> dict[str, Any] | None:
+        """What `write` returned, if all of it is there as it was written; None: it has to be found."""
+        return read_results(self.place, self.protocol(), [space.name for space in self._spaces], _FILES)
+
+    @property
+    def states(self) -> int:
+        """States of batches that the samples still take: what progress counts."""
+        return -(-len(self._missing()) // self.request.batch_size) * self.model.states
+
+    def draw(
+        self,
+        *,
+        check_stop: Callable[[], None] = never_stop,
+        on_state: Callable[[Sequence[int], State], None] = ignore_state,
+    ) -> Tensor:
+        """The samples, (n, C, H, W) uint8; an interrupted drawing goes on after its last finished batch.
+
+        check_stop and on_state as in `generate`. Raises NcsnxError.
+        """
+        request = self.request.images
+        batches = draw(self.model, request, self._missing(), data=self.data, check_stop=check_stop, on_state=on_state)
+        for batch, drawn in batches:
+            pixels = {"images": to_uint8(drawn).cpu()}
+            write_part(self._parts, Part(torch.tensor(batch, dtype=torch.int64), pixels))
+        return assembled(self._parts, request.n)["images"]
+
+    def held_out(self) -> Tensor:
+        """(m, C, H, W) uint8: the held-out images that are compared with."""
+        images, chosen = SplitImages(self.source, "held-out"), self._held_out_indices()
+        if len(chosen) == 0:
+            return torch.empty((0, *self.model.experiment.data.shape), dtype=torch.uint8)
+        return torch.cat([images.at(some).pixels for some in chosen.split(_READ_AT_ONCE)])  # type: ignore[no-untyped-call]
+
+    def find(self, samples: Tensor, held_out: Tensor, work: Work = UNSEEN) -> Found:
+        """The neighbours of all of them, in one pass over the training images. Raises NcsnxError."""
+        spaces = self._spaces
+        images, n = torch.cat([samples, held_out]), len(samples)
+        k = min(max(self.request.k, AROUND), len(self.training))
+        whole = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
+        found = {
+            space.name: SpaceFound(_rows(one, slice(n)), _rows(one, slice(n, None)))
+            for space, one in zip(spaces, whole, strict=True)
+        }
+        compared = {} if len(held_out) == 0 else {name: one.nearness() for name, one in found.items()}
+        return Found(samples, found, compared)
+
+    def results(self, found: Found) -> dict[str, Any]:
+        """What is printed and kept."""
+        judged = found.verdict
+        return {
+            "protocol": self.protocol(),
+            "caption": self.caption(),
+            "verdict": None if judged is None else attrs.asdict(judged),
+            "spaces": {
+                name: {
+                    measure: {
+                        "median": _median(mine),
+                        "held_out_median": _median(real),
+                        **_shares(found, name, measure),
+                    }
+                    for measure, (mine, real) in space.measures.items()
+                }
+                for name, space in found.spaces.items()
+            },
+        }
+
+    def write(self, found: Found) -> dict[str, Any]:
+        """Table, pictures, and the results last; these are returned as they are kept. Raises NcsnxError."""
+        neighbors = self._neighbors(found)
+        atomic.write_bytes(self.place / TABLE, self._table(found, neighbors))
+        draw_grid(self.place / GRID, self._grid(found, neighbors))
+        plot_distances(
+            self.place / PLOT,
+            {name: space.measures["distance"] for name, space in found.spaces.items()},
+            title=f"{self.model.run_name}: distance to the nearest training image",
+            caption=self.caption(),
+        )
+        return write_results(self.place, self.results(found), _FILES)
+
+    def settle(self) -> None:
+        """Removes the batches of samples whose results are kept."""
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    @property
+    def _spaces(self) -> list[Space]:
+        return [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
+
+    def _neighbors(self, found: Found) -> "_Pictures":
+        """The training images that are shown, read once each."""
+        wanted = [one.samples.indices[:, : self.request.k] for one in found.spaces.values()]
+        wanted += [one.held_out.indices[:, :1] for one in found.spaces.values()]
+        shown = _shown(found)
+        return _Pictures.read(
+            self.training,
+            torch.cat([indices.flatten() for indices in wanted]),
+            torch.cat([one.samples.indices[shown, : self.request.k].flatten() for one in found.spaces.values()]),
+        )
+
+    def _table(self, found: Found, pictures: "_Pictures") -> bytes:
+        """One line for each neighbour of a sample, and for the nearest of each held-out image."""
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        lines.writerow(["set", "image", "space", "rank", "training_image", "id", "flipped", "distance", "relative"])
+        for space, one in found.spaces.items():
+            for name, numbers, near, k in (
+                ("sample", range(self.request.n), one.samples, self.request.k),
+                ("held-out", self._held_out_indices().tolist(), one.held_out, 1),
+            ):
+                relative = relative_distances(near.distances)
+                for row, image in enumerate(numbers):
+                    for rank in range(k):
+                        index = int(near.indices[row, rank])
+                        distance = f"{float(near.distances[row, rank]):.9g}"
+                        last = f"{float(relative[row]):.9g}" if rank == 0 else ""
+                        flipped = int(near.flipped[row, rank])
+                        lines.writerow(
+                            [name, image, space, rank + 1, index, pictures.ids[index], flipped, distance, last]
+                        )
+        return text.getvalue().encode()
+
+    def _grid(self, found: Found, pictures: "_Pictures") -> Iterator[GridRow]:
+        for image in _shown(found).tolist():
+            groups = {}
+            for space, one in found.spaces.items():
+                near = one.samples
+                groups[space] = [
+                    Neighbor(
+                        pictures.images[int(near.indices[image, rank])],
+                        float(near.distances[image, rank]),
+                        bool(near.flipped[image, rank]),
+                    )
+                    for rank in range(self.request.k)
+                ]
+            yield GridRow(image, found.samples[image], groups)
+
+    def _held_out_indices(self) -> Tensor:
+        """(m,) int64, ascending: of all of them, or a choice of many, always the same."""
+        count = len(SplitImages(self.source, "held-out"))
+        order = Stream(0, Purpose.SUBSETS).permutation(count, _HELD_OUT_CHOICE) if count else torch.arange(0)
+        return order[: self.held_out_count].sort().values
+
+    def _missing(self) -> list[int]:
+        """The samples that aren't there yet."""
+
+        def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
+            return shapes == {"images": [len(indices), *self.model.experiment.data.shape]}
+
+        return missing_indices(self._parts, self.request.n, fits)
+
+    @property
+    def _parts(self) -> Path:
+        parts = self.place / ".parts"
+        refuse_links(parts)
+        return parts
+
+
+@attrs.frozen(eq=False)
+class _Pictures:
+    """Training images by their index."""
+
+    ids: dict[int, int]
+    images: dict[int, Tensor]
+    """(C, H, W) uint8, of those that are drawn."""
+
+    @classmethod
+    def read(cls, training: SplitImages, wanted: Tensor, drawn: Tensor) -> "_Pictures":
+        ids: dict[int, int] = {}
+        images: dict[int, Tensor] = {}
+        keep = set(drawn.tolist())
+        for indices in wanted.unique().split(_READ_AT_ONCE):  # type: ignore[no-untyped-call]
+            found = training.at(indices)
+            for index, identifier, pixels in zip(indices.tolist(), found.ids.tolist(), found.pixels, strict=True):
+                ids[index] = identifier
+                if index in keep:
+                    images[index] = pixels.clone()
+        return cls(ids, images)
+
+
+def _shares(found: Found, space: str, measure: str) -> dict[str, Any]:
+    if space not in found.nearness:
+        return dict.fromkeys(field.name for field in attrs.fields(Nearness))
+    return attrs.asdict(found.nearness[space])[measure]  # type: ignore[no-any-return]
+
+
+def _median(values: Tensor) -> float | None:
+    return float(values.quantile(0.5)) if len(values) else None
+
+
+def _shown(found: Found) -> Tensor:
+    """The samples that the grid shows, the nearest in pixels first."""
+    first = next(iter(found.spaces.values())).samples.distances[:, 0]
+    return first.argsort(stable=True)[:GRID_ROWS]
+
+
+def _rows(found: Nearest, rows: slice) -> Nearest:
+    return Nearest(found.distances[rows], found.indices[rows], found.flipped[rows])

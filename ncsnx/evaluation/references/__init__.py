@@ -1,0 +1,1 @@
+"""References: statistics of real images that generated ones are compared with."""

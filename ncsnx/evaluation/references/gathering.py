@@ -1,0 +1,141 @@
+"""What a reference that isn't finished has gathered from its images: kept in the cache, so that a build resumes.
+
+    references/.DIGEST/gathered    a sha256, and the safetensors file that it is of
+
+The sums are those of all images so far, in float64 and in the order of the images: a build that was interrupted ends
+with the bits of one that wasn't. They are kept when the build is stopped, and every minute in case it is killed.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.features.moments import Moments
+from ncsnx.quantities import counted
+from ncsnx.storage import atomic, reading
+
+FILE = "gathered"
+_EVERY_S = 60.0
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_PARTS = ("first", "second")
+
+
+@attrs.define(eq=False)
+class Gathered:
+    """The features of the first `done` images, as far as a reference needs them."""
+
+    parts: tuple[Moments, Moments]
+    samples: list[Tensor]
+    """Each (m, D) float32."""
+    done: int = 0
+    shape: tuple[int, ...] = ()
+    """Shape of the last image, (C, H, W); empty where there is none."""
+    is_whole: bool = True
+    """False while images are being added, which a signal may interrupt anywhere."""
+
+    @classmethod
+    def empty(cls, dimensions: int) -> "Gathered":
+        """Nothing, in features of `dimensions` numbers."""
+        return cls((Moments.empty(dimensions), Moments.empty(dimensions)), [torch.zeros(0, dimensions)])
+
+    @property
+    def sample(self) -> Tensor:
+        """The features that are kept one by one: (m, D) float32."""
+        return torch.cat(self.samples)
+
+    def add(self, features: Tensor, in_first: Tensor, chosen: Tensor, shape: tuple[int, ...]) -> None:
+        """Takes in (B, D) features of the next images.
+
+        in_first: whether an image belongs to the first part; chosen: whether it belongs to the sample; both (B,) bool.
+        """
+        self.is_whole = False
+        first, second = self.parts
+        first.add(features[in_first])
+        second.add(features[~in_first])
+        self.samples.append(features[chosen])
+        self.done += len(features)
+        self.shape = shape
+        self.is_whole = True
+
+    def to_bytes(self) -> bytes:
+        """A sha256, and the safetensors file that it is of."""
+        tensors = {"sample": self.sample, "done": torch.tensor(self.done), "shape": torch.tensor(self.shape)}
+        for name, part in zip(_PARTS, self.parts, strict=True):
+            tensors[f"{name}.count"] = torch.tensor(part.count)
+            tensors[f"{name}.mean"], tensors[f"{name}.scatter"] = part.mean, part.scatter
+        content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        return hashlib.sha256(content).digest() + content
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Gathered | None":
+        """What `to_bytes` wrote; None for anything else."""
+        digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        try:
+            found = safetensors.torch.load(content)
+            first, second = (
+                Moments(int(found[f"{name}.count"]), found[f"{name}.mean"], found[f"{name}.scatter"]) for name in _PARTS
+            )
+            return cls((first, second), [found["sample"]], int(found["done"]), tuple(found["shape"].tolist()))
+        except (SafetensorError, KeyError):  # another version wrote it
+            return None
+
+
+class Gathering:
+    """Keeps what is gathered in a folder of the cache, and takes up what an earlier build has left there."""
+
+    def __init__(self, folder: Path, dimensions: int) -> None:
+        self._path = folder / FILE
+        self._next_s = time.monotonic() + _EVERY_S
+        self.gathered = self._found(dimensions) or Gathered.empty(dimensions)
+
+    def _found(self, dimensions: int) -> Gathered | None:
+        try:
+            found = Gathered.from_bytes(reading.read_bytes(self._path))
+        except OSError:
+            return None
+        return found if found is not None and len(found.parts[0].mean) == dimensions else None
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[Gathered]:
+        """What is gathered, to be added to; it is kept if the block is stopped. An error leaves nothing."""
+        try:
+            yield self.gathered
+        except Stopped as stopped:
+            if self.gathered.done and self.gathered.is_whole and self._keep():
+                stopped.then = (
+                    f"{counted(self.gathered.done, 'image')} measured, and the same command resumes after them"
+                )
+            raise
+        except NcsnxError:
+            self.discard()
+            raise
+
+    def keep_at_times(self) -> None:
+        """Keeps what is gathered if the last time is a minute ago."""
+        if time.monotonic() >= self._next_s:
+            self._keep()
+            self._next_s = time.monotonic() + _EVERY_S
+
+    def discard(self) -> None:
+        """Removes what is kept."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def _keep(self) -> bool:
+        """Whether there was room."""
+        try:
+            atomic.write_bytes(self._path, self.gathered.to_bytes())
+        except NcsnxError:
+            return False
+        return True

@@ -1,0 +1,261 @@
+"""References: mean and covariance of real images' features, by which the Fréchet distance judges generated ones."""
+
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.references.gathering import Gathering
+from ncsnx.evaluation.references.image_folder import ImageFolder
+from ncsnx.evaluation.references.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
+from ncsnx.evaluation.references.reference_cache import (
+    FOLDER,
+    CachedReference,
+    DamagedReferenceError,
+    Statistics,
+    list_references,
+    read_perfect_model,
+    read_reference,
+    reference_folder,
+    write_perfect_model,
+    write_reference,
+)
+from ncsnx.evaluation.references.statistics_file import SUFFIX, read_statistics
+from ncsnx.features.data_source import DataSource
+from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.features.real_images import RealImages, Split, SplitImages, default_split
+from ncsnx.features.torchscript import AS_THEY_ARE
+from ncsnx.paths import typed_path
+from ncsnx.quantities import counted
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.storage import atomic
+from ncsnx.storage.cache import making
+from ncsnx.work import Work
+
+__all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
+
+SAMPLE = 10_000
+"""At most this many feature vectors are kept, for the metrics that compare images one by one."""
+_PARTS, _CHOICE = 0, 1
+"""Epochs of the permutations that the two parts of the images and the sample are taken from."""
+
+
+@attrs.frozen(eq=False)
+class Reference:
+    """Statistics of real images in D features, on the CPU."""
+
+    name: str
+    """For people: 'digits, training images (1,498)', 'folder /x/y', 'zip /x/y.zip', 'file stats.npz'."""
+    count: int | None
+    """Images; None where a file of statistics doesn't say."""
+    mean: Tensor
+    """(D,) float64."""
+    covariance: Tensor
+    """(D, D) float64."""
+    sample: Tensor | None
+    """(m, D) float32: features of at most SAMPLE of the images, a seeded choice in their order; None for a file."""
+    facts: dict[str, Any]
+    """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no place in the cache."""
+    path: Path
+    """Where the statistics are."""
+
+    def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
+        """What n images of a perfect model would score: measured once for each n, and kept beside the statistics.
+
+        None for a file of statistics, which has no single images, and for fewer than four images. Raises NcsnxError.
+        """
+        if self.sample is None or self.count is None or self.count < LEAST_IMAGES:
+            return None
+        sha256 = self.facts["statistics_sha256"]
+        found = read_perfect_model(self.path, n, sha256)
+        if found is None:
+            found = measure_perfect_model(n, self.count, self.mean, self.covariance, self.sample, work)
+            write_perfect_model(self.path, found, sha256)
+        return found
+
+    @property
+    def why_unknown(self) -> str:
+        """Where there is no `perfect_model`: the reason, for people."""
+        if self.sample is None:
+            return f"unknown, since {self.name} holds mean and covariance only"
+        return f"unknown, since it takes at least {counted(LEAST_IMAGES, 'real image')}"
+
+
+def open_reference(
+    wanted: str | None,
+    source: DataSource | None,
+    features: FeatureNetwork,
+    cache: Path,
+    work: Work,
+    *,
+    batch_size: int = 64,
+) -> Reference:
+    """The reference that `wanted` means, from the cache if it is there, else built and kept.
+
+    wanted: 'train' or 'held-out' for a split of `source`, None for its default split; else a folder or zip of images
+    or a `.npz` file with mu and sigma. batch_size: images at once; changes the statistics by rounding at most.
+    Raises UsageError where `wanted` means nothing, NcsnxError for what can't be read.
+    """
+    if wanted is not None and _is_statistics_file(wanted):
+        return _of_file(typed_path(wanted), features)
+    images = _images(wanted, source, work)
+    folder = reference_folder(cache, images.facts, features.facts)
+    try:
+        return _read(folder, images)
+    except (FileNotFoundError, DamagedReferenceError):
+        pass  # another process may be making it, or mending it
+    unfinished = cache / FOLDER / f".{folder.name}"
+    with making(unfinished, f"the reference of {images.title}", work):
+        try:
+            return _read(folder, images)
+        except FileNotFoundError:
+            pass
+        except DamagedReferenceError as error:
+            work.warning(f"{error}; the reference is built again")
+        _clear(folder)
+        gathering = Gathering(unfinished, features.dimensions)
+        statistics = _measure(images, features, work, batch_size, gathering)
+        facts = {"name": _name(images, statistics.count), **images.facts}
+        write_reference(folder, {**facts, "features": {"name": features.name, **features.facts}}, statistics)
+        gathering.discard()
+        return _read(folder, images)
+
+
+def check_reference(wanted: str | None, source: DataSource | None) -> None:
+    """Raises UsageError where `wanted` means nothing that `open_reference` can open, before anything takes time."""
+    if wanted is None:
+        if source is None:
+            raise UsageError("the reference: of what? Name an experiment or a run, or a folder of images")
+    elif wanted in get_args(Split):
+        if source is None:
+            raise UsageError(f"the reference {wanted!r}: of what? Name an experiment or a run, or a folder of images")
+    elif not _is_statistics_file(wanted) and not _holds_images(typed_path(wanted)):
+        raise UsageError(
+            f"the reference {wanted!r}: expected train, held-out, a folder or zip of images or a file of statistics "
+            f"({SUFFIX}); there is no such folder or zip"
+        )
+
+
+def _is_statistics_file(wanted: str) -> bool:
+    return wanted.endswith(SUFFIX) and not typed_path(wanted).is_dir()
+
+
+def _holds_images(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and zipfile.is_zipfile(path))
+
+
+def _of_file(path: Path, features: FeatureNetwork) -> Reference:
+    found = read_statistics(path, features.dimensions, features.name)
+    name = f"file {path.name}"
+    facts = {
+        "name": name,
+        "kind": "npz",
+        "images": None,
+        "fingerprint": found.sha256,
+        "statistics_sha256": found.sha256,
+    }
+    return Reference(name, None, found.mean, found.covariance, None, facts, path)
+
+
+def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
+    check_reference(wanted, source)
+    if source is not None and wanted is None:
+        return SplitImages(source, default_split(source.data))
+    for split in get_args(Split):
+        if source is not None and wanted == split:
+            return SplitImages(source, split)
+    return ImageFolder.open(typed_path(wanted or ""), work)
+
+
+def _name(images: RealImages, count: int) -> str:
+    return f"{images.title} ({count:,})" if images.facts["kind"] == "split" else images.title
+
+
+def _read(folder: Path, images: RealImages) -> Reference:
+    statistics, sha256 = read_reference(folder)
+    name = _name(images, statistics.count)
+    facts = {
+        "name": name,
+        **images.facts,
+        "images": statistics.count,
+        "sample": len(statistics.sample),
+        "statistics_sha256": sha256,
+    }
+    return Reference(
+        name,
+        statistics.count,
+        statistics.mean,
+        statistics.covariance,
+        statistics.sample,
+        facts,
+        folder,
+    )
+
+
+def _clear(folder: Path) -> None:
+    """Removes what is damaged or lies in the place, and what a process that was killed while it wrote has left."""
+    with atomic.reporting(folder):
+        for left in (folder, *folder.parent.glob(f".{folder.name}.tmp-*")):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _measure(
+    images: RealImages, features: FeatureNetwork, work: Work, batch_size: int, gathering: Gathering
+) -> Statistics:
+    """The statistics, in one pass; only the sample is ever held as features."""
+    count = len(images)
+    if count < 2:
+        raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
+    stream = Stream(0, Purpose.SUBSETS)
+    # added up in two parts, as in earlier versions: the bits of the sums, and with them the sha256 of the statistics in
+    # protocols of sweeps, depend on the order
+    in_first = _marked(stream.permutation(count, _PARTS)[: count // 2], count)
+    chosen = _marked(stream.permutation(count, _CHOICE)[:SAMPLE], count)
+    with gathering.kept() as gathered:
+        if gathered.done:
+            work.info(f"{images.title}: {gathered.done:,} of {counted(count, 'image')} already measured")
+        with work.progress(f"reference: {images.title}", total=count - gathered.done, unit="images") as advance:
+            batches = images.batches(batch_size, work.check_stop, gathered.done)
+            for batch in _fitting(batches, images, features, gathered.shape):
+                seen = features(batch).features
+                these = slice(gathered.done, gathered.done + len(seen))
+                gathered.add(seen, in_first[these], chosen[these], tuple(batch.shape[1:]))
+                gathering.keep_at_times()
+                advance(len(seen))
+        work.check_stop()
+    first, second = gathered.parts
+    whole = first.merged(second)
+    return Statistics(count, whole.mean, whole.covariance, gathered.sample)
+
+
+def _fitting(
+    batches: Iterator[Tensor], images: RealImages, features: FeatureNetwork, shape: tuple[int, ...]
+) -> Iterator[Tensor]:
+    """The batches, as long as they have one shape where features are of images as they are. Raises NcsnxError.
+
+    shape: of the images before; empty where there are none.
+    """
+    for batch in batches:
+        if shape and batch.shape[1:] != shape and features.facts.get("images") == AS_THEY_ARE:
+            (_, *first), (_, *other) = shape, batch.shape[1:]
+            raise NcsnxError(
+                f"{images.title}: expected images of one size, since the features ({features.name}) take them as they "
+                f"are; found {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × width); resize them"
+            )
+        shape = tuple(batch.shape[1:])
+        yield batch
+
+
+def _marked(indices: Tensor, count: int) -> Tensor:
+    marks = torch.zeros(count, dtype=torch.bool)
+    marks[indices] = True
+    return marks

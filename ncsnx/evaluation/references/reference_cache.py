@@ -1,0 +1,189 @@
+"""Statistics of real images, kept in the cache: what is measured once a data set and feature network.
+
+    references/DIGEST/statistics.safetensors  reference.json  perfect-model-n1000.json
+
+The JSON holds the sha256 of the tensors and a digest of itself, so that what is damaged is known for it.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ncsnx.config.canonical import digest
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.references.perfect_model import PerfectModel
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.sealed import sealed, unsealed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER = "references"
+STATISTICS, FACTS = "statistics.safetensors", "reference.json"
+_PERFECT_MODEL = "perfect-model-n"
+SCHEMA_VERSION = 1
+
+
+class DamagedReferenceError(NcsnxError):
+    """A cached reference whose files are not those that were written."""
+
+
+@attrs.frozen(eq=False)
+class Statistics:
+    """What is kept of n real images, in D features."""
+
+    count: int
+    mean: "Tensor"
+    """(D,) float64, on the CPU."""
+    covariance: "Tensor"
+    """(D, D) float64, unbiased, on the CPU."""
+    sample: "Tensor"
+    """(m, D) float32, on the CPU: features of a random choice of the images, in their order."""
+
+
+@attrs.frozen
+class CachedReference:
+    """What can be said of a cached reference without loading it; None where it is damaged."""
+
+    path: Path
+    size: int
+    """Bytes on the disk."""
+    name: str | None = None
+    images: int | None = None
+    features: str | None = None
+    dimensions: int | None = None
+    perfect_models: tuple[PerfectModel, ...] = ()
+    """What was measured of a perfect model, by the number of images."""
+
+
+def reference_folder(cache: Path, images: dict[str, Any], features: dict[str, Any]) -> Path:
+    """The place of the statistics of those images in those features, both told by their facts."""
+    return cache / FOLDER / digest({"schema_version": SCHEMA_VERSION, "images": images, "features": features})
+
+
+def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics) -> None:
+    """Writes a reference, whole or not at all; `facts` are kept beside the statistics. Raises NcsnxError."""
+    from safetensors.torch import save  # imports torch, which a list of references can do without
+
+    tensors = {"mean": statistics.mean, "covariance": statistics.covariance, "sample": statistics.sample}
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    record = {
+        **facts,
+        "schema_version": SCHEMA_VERSION,
+        "images": statistics.count,
+        "dimensions": len(statistics.mean),
+        "statistics_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    with atomic.new_folder(folder) as draft:
+        atomic.write_new(draft / STATISTICS, content, shown=folder / STATISTICS)
+        record_bytes = atomic.json_bytes({**record, "digest": digest(record)})
+        atomic.write_new(draft / FACTS, record_bytes, shown=folder / FACTS)
+
+
+def read_reference(folder: Path) -> tuple[Statistics, str]:
+    """The statistics in `folder` and the sha256 of their file.
+
+    Raises FileNotFoundError where there is no such folder, DamagedReferenceError for anything wrong with it.
+    """
+    from safetensors.torch import load
+
+    record = _read_record(folder)
+    path = folder / STATISTICS
+    try:
+        content = reading.read_bytes(path)
+    except OSError as error:
+        raise DamagedReferenceError(f"{path}: can't be read: {error.strerror}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != record["statistics_sha256"]:
+        raise DamagedReferenceError(f"{path}: its bytes aren't those that were written")
+    tensors = load(content)
+    return Statistics(record["images"], **tensors), found
+
+
+def write_perfect_model(folder: Path, found: PerfectModel, statistics_sha256: str) -> None:
+    """Keeps what was measured beside a reference; not where nobody may write, as in a cache that people share.
+
+    Raises NcsnxError.
+    """
+    if os.access(folder, os.W_OK | os.X_OK):
+        content = sealed({"statistics_sha256": statistics_sha256, **found.to_json()})
+        atomic.write_bytes(_perfect_model_path(folder, found.n), content)
+
+
+def read_perfect_model(folder: Path, n: int, statistics_sha256: str) -> PerfectModel | None:
+    """What `write_perfect_model` kept for n images and these statistics; None where it isn't there or is damaged."""
+    try:
+        content = unsealed(reading.read_bytes(_perfect_model_path(folder, n), reading.JSON_LIMIT))
+    except OSError:
+        return None
+    if content is None or content.get("statistics_sha256") != statistics_sha256:
+        return None
+    found = PerfectModel.from_json(content)
+    return found if found is not None and found.n == n else None
+
+
+def _perfect_model_path(folder: Path, n: int) -> Path:
+    return folder / f"{_PERFECT_MODEL}{n}.json"
+
+
+def _perfect_models(folder: Path, statistics_sha256: str) -> tuple[PerfectModel, ...]:
+    counts = [path.stem.removeprefix(_PERFECT_MODEL) for path in folder.glob(f"{_PERFECT_MODEL}*.json")]
+    found = [read_perfect_model(folder, int(n), statistics_sha256) for n in counts if n.isdecimal()]
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.n))
+
+
+def list_references(cache: Path) -> list[CachedReference]:
+    """What the cache holds, by name; damaged ones come last. Raises NcsnxError where it can't be read."""
+    try:
+        folders = [path for path in (cache / FOLDER).iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise NcsnxError(f"can't read {cache / FOLDER}: {error.strerror}") from error
+    found = [reference for reference in map(_listed, folders) if reference is not None]
+    return sorted(found, key=lambda reference: (reference.name is None, reference.name or "", reference.path))
+
+
+def _listed(folder: Path) -> CachedReference | None:
+    """What is in `folder`; None where it, or a part of it, is being removed right now."""
+    try:
+        size = sum(path.lstat().st_size for path in folder.iterdir())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NcsnxError(f"can't read {folder}: {error.strerror}") from error
+    try:
+        record = _read_record(folder)
+    except FileNotFoundError:
+        return None
+    except DamagedReferenceError:
+        return CachedReference(folder, size)
+    return CachedReference(
+        folder,
+        size,
+        name=record["name"],
+        images=record["images"],
+        features=record["features"]["name"],
+        dimensions=record["dimensions"],
+        perfect_models=_perfect_models(folder, record["statistics_sha256"]),
+    )
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    if not folder.exists():
+        raise FileNotFoundError(folder)
+    path = folder / FACTS
+    try:
+        record = json.loads(reading.read_bytes(path))
+        written = record.pop("digest")
+    except OSError as error:
+        raise DamagedReferenceError(f"{path}: can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise DamagedReferenceError(f"{path}: isn't the JSON that was written") from error
+    if digest(record) != written:
+        raise DamagedReferenceError(f"{path}: its values aren't those that were written")
+    return dict(record)

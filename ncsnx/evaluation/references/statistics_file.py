@@ -1,0 +1,63 @@
+"""Reference statistics that others computed: a `.npz` file with `mu` (D,) and `sigma` (D, D), as FID codes exchange it.
+
+Nothing in such a file is ever executed: arrays of objects, which are pickles, are refused.
+"""
+
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import number
+from ncsnx.storage.numpy_files import ExpectedArray, read_arrays, sha256_of
+
+SUFFIX = ".npz"
+OTHERS = ("mu_s", "sigma_s", "arr_0")
+"""What the reference batches of ADM (Dhariwal & Nichol 2021) hold beside the two: spatial statistics, and images."""
+ROUNDING = 1e-5
+"""What passes for rounding, since some files are float32: of |Σ − Σᵀ|, relative to the largest entry of Σ; of a
+negative eigenvalue, relative to the largest, which rounding moves by at most 2⁻²⁴ √D, 3e-6 for 2,048 features."""
+
+
+@attrs.frozen(eq=False)
+class StatisticsFile:
+    """Mean (D,) and covariance (D, D), float64, and the sha256 (hexadecimal) of the file."""
+
+    mean: Tensor
+    covariance: Tensor
+    sha256: str
+
+
+def read_statistics(path: Path, dimensions: int, features: str) -> StatisticsFile:
+    """Reads and checks a file of statistics of `dimensions` features by the network named `features`.
+
+    Raises NcsnxError for a file that can't be read, isn't such a file, or doesn't fit the features.
+    """
+    advice = f"; choose the features that it was made with by --features, here {features}"
+    shapes: dict[str, tuple[int | str, ...]] = {"mu": (dimensions,), "sigma": (dimensions, dimensions)}
+    expected = {name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice) for name, shape in shapes.items()}
+    arrays = read_arrays(path, expected, "save it with numpy.savez(FILE, mu=…, sigma=…)", ignored=OTHERS)
+    mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in shapes)
+    _check(path, mean, covariance)
+    symmetric = (covariance + covariance.T) / 2
+    return StatisticsFile(mean, symmetric, sha256_of(path))
+
+
+def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise NcsnxError(f"{path}: expected finite numbers, found nan or infinity")
+    asymmetry = float((covariance - covariance.T).abs().max())
+    if asymmetry > ROUNDING * float(covariance.abs().max()):
+        raise NcsnxError(f"{path}: expected a symmetric sigma, found entries that differ by {number(asymmetry)}")
+    if not covariance.any():
+        raise NcsnxError(f"{path}: expected a covariance, found only zeros in sigma")
+    eigenvalues = torch.linalg.eigvalsh((covariance + covariance.T) / 2)
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    if smallest < -ROUNDING * largest:
+        raise NcsnxError(
+            f"{path}: expected a covariance, whose eigenvalues aren't negative; sigma has eigenvalues from "
+            f"{number(smallest)} to {number(largest)}, which no images give"
+        )

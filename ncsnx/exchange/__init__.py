@@ -1,0 +1,1 @@
+"""Published checkpoints in, portable models out."""

@@ -1,0 +1,248 @@
+"""The card of an exported model: a README in the Hugging Face Hub's form, with metadata as YAML in front.
+
+Names, remarks and captions come from other people. In the card they are text and nothing else: no markup, no HTML, no
+metadata.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ncsnx.config.codec import flatten, identity, unstructure
+from ncsnx.config.differences import shown
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.variants import tag_of
+from ncsnx.errors import UsageError
+from ncsnx.exchange.exported import CONFIG, MODEL, PICTURE, ExportConfig
+from ncsnx.quantities import counted, with_error
+
+if TYPE_CHECKING:
+    from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
+
+UNKNOWN_LICENSE = "unknown"
+PLACEHOLDER = "path/to/this/folder"
+"""What stands in the examples for the place of the folder."""
+
+_LICENSE = re.compile("[a-z][a-z0-9.+-]{1,63}")
+_YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}
+_PLAIN = re.compile("[a-z][a-z0-9-]{1,63}")
+# What Markdown, its dialects, HTML or a formula could begin with; dots and colons inside a word make addresses.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$!@^]|(?<=[^\W\d])\.(?=\S)|:(?=\S)")
+_LONGEST = 1_000
+_LONGEST_PROTOCOL = 10_000
+_SECTIONS = (
+    ("Data", ("data",)),
+    ("Network and noise levels", ("model", "schedule")),
+    ("Training", ("optimizer", "loss", "ema", "batch_size", "accumulation", "warmup_steps", "clip_norm", "precision",
+                  "seed", "steps")),
+    ("Sampler", ("sampler",)),
+)  # fmt: skip
+
+
+@attrs.frozen
+class Measured:
+    """One number of a sweep's row."""
+
+    name: str
+    """What it is called, such as FID."""
+    value: float
+    error: float | None = None
+    """Its standard error, where one was estimated; the spread over draws for a perfect model."""
+
+
+@attrs.frozen
+class Score:
+    """What one sweep measured of the model."""
+
+    measured: tuple[Measured, ...]
+    caption: str
+    """The protocol in words."""
+    protocol: Mapping[str, Any]
+    """The protocol in full; JSON."""
+
+
+@attrs.frozen(kw_only=True)
+class Picture:
+    """The grid of samples that stands beside the card."""
+
+    images: int
+    seed: int
+
+
+def check_license(text: str) -> str:
+    """`text`, if it may be a licence's identifier on the Hub. Raises UsageError."""
+    if _LICENSE.fullmatch(text) and text not in _YAML_WORDS:
+        return text
+    raise UsageError(
+        f"--license {text[:80]!a}: expected an identifier in the Hub's list, such as mit, apache-2.0 or cc-by-4.0"
+    )
+
+
+def card(
+    config: ExportConfig,
+    *,
+    parameters: int,
+    evaluations: str,
+    license: str = UNKNOWN_LICENSE,
+    scores: Sequence[Score] = (),
+    picture: Picture | None = None,
+    imported: "ImportedFrom | None" = None,
+) -> str:
+    """The card, in Markdown. parameters: numbers in the network. evaluations: of the network, for an image, in words.
+
+    imported: the published checkpoint that the weights are from, or that their training began with.
+    Raises UsageError as `check_license`.
+    """
+    experiment = config.experiment
+    paragraphs = [
+        *_front(experiment, check_license(license)),
+        f"# {text(experiment.name)}",
+        _summary(config, parameters, evaluations),
+        *([f"Note: {text(experiment.note)}"] if experiment.note else []),
+        *(_shown(picture) if picture else []),
+        *_usage(experiment),
+        *_scores(scores),
+        *_settings(experiment),
+        *_origin(config, license, imported),
+        *_CITING,
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def text(value: str) -> str:
+    """Any text as Markdown that shows it, within a line: marks are escaped, what can't be seen is written out."""
+    visible = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in (value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
+    )
+    return _MARKUP.sub(r"\\\g<0>", visible)
+
+
+def _front(experiment: Experiment, license: str) -> Iterator[str]:
+    tags = ["ncsnx", "score-based-generative-modeling", "langevin-dynamics"]
+    network = tag_of(type(experiment.model)) or ""
+    # a package may bring a network of any name, and YAML has words that aren't text
+    tags += [network] if _PLAIN.fullmatch(network) and network not in _YAML_WORDS else []
+    lines = [
+        "---",
+        f"license: {license}",
+        "library_name: ncsnx",
+        "pipeline_tag: unconditional-image-generation",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+        "---",
+    ]
+    yield "\n".join(lines)
+
+
+def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
+    experiment = config.experiment
+    channels, height, width = experiment.data.shape
+    network = text(tag_of(type(experiment.model)) or type(experiment.model).__name__)
+    rate = "" if experiment.ema is None else f" (averaged over the steps, rate {experiment.ema.rate})"
+    weights = f"EMA weights{rate}" if config.weights == "ema" else "raw weights (the run averages none)"
+    return (
+        f"A noise-conditional score network ({network}, {counted(parameters, 'parameter')}) that generates images of "
+        f"{height}×{width} pixels with {counted(channels, 'channel')}, unconditionally, in {evaluations} an image. "
+        f"These are the {weights} of step {config.step:,}."
+    )
+
+
+def _shown(picture: Picture) -> Iterator[str]:
+    yield f"![{counted(picture.images, 'sample')}]({PICTURE})"
+    yield f"Images 0 to {picture.images - 1} of seed {picture.seed}, not chosen, by the sampler below."
+
+
+def _usage(experiment: Experiment) -> Iterator[str]:
+    channels, height, width = experiment.data.shape
+    yield "## Use"
+    yield "With ncsnx installed, in Python:"
+    yield (
+        "```python\n"
+        "import ncsnx\n\n"
+        f'model = ncsnx.load("{PLACEHOLDER}")\n'
+        f"images = ncsnx.sample(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), in [0, 1]\n"
+        "x = model.to_network(images)  # the network's range, on its device\n"
+        "score = model.score(x, sigma=model.network.noise_levels[0])\n"
+        "```"
+    )
+    yield "On the command line, PNGs, a grid and the tensors in `./samples`:"
+    yield f"```sh\nncsnx sample {PLACEHOLDER} --n 16 --seed 0\n```"
+    yield (
+        "Image *i* depends on the model, the sampler, the seed and *i* alone. "
+        f"`{MODEL}` is plain safetensors, `{CONFIG}` plain JSON; loading them executes nothing. A copy that was "
+        "changed or cut short is refused."
+    )
+    if getattr(experiment.sampler, "data_init", False):
+        yield (
+            "The sampler starts from training images, which aren't in this folder: `--data` names their place, and "
+            "`sampler.data_init=false` starts from noise."
+        )
+
+
+def _scores(scores: Sequence[Score]) -> Iterator[str]:
+    yield "## Scores"
+    if not scores:
+        yield "None were recorded for these weights."
+        return
+    yield (
+        "Measured on these very weights. Errors are standard errors; that of a perfect model is the standard deviation "
+        "over draws of real images. Compare a score only with scores of the same protocol: number of images, features, "
+        "reference, sampler."
+    )
+    for score in scores:
+        rows = [f"| {text(each.name)} | {with_error(each.value, each.error)} |" for each in score.measured]
+        yield "\n".join(["| score | value |", "|---|---|", *rows])
+        if score.caption:
+            yield f"Protocol: {text(score.caption)}."
+        protocol = json.dumps(score.protocol, indent=2)
+        if len(protocol) <= _LONGEST_PROTOCOL:
+            # ASCII, and every line begins with a bracket, a quote or a digit: none of it can end the block
+            yield f"<details><summary>The protocol in full</summary>\n\n```json\n{protocol}\n```\n\n</details>"
+
+
+def _settings(experiment: Experiment) -> Iterator[str]:
+    values = unstructure(experiment)
+    for title, fields in _SECTIONS:
+        rows = flatten({field: values[field] for field in fields})
+        yield f"## {title}"
+        yield "\n".join(
+            ["| setting | value |", "|---|---|", *(f"| `{path}` | {text(shown(value))} |" for path, value in rows)]
+        )
+
+
+def _origin(config: ExportConfig, license: str, imported: "ImportedFrom | None") -> Iterator[str]:
+    fingerprint = "unknown" if config.data_fingerprint is None else text(config.data_fingerprint)
+    rows = [
+        ("run", text(config.run)),
+        ("exported by", f"ncsnx {text(config.ncsnx_version)}"),
+        ("identity of the experiment (sha256)", identity(config.experiment)),
+        ("fingerprint of the training data", fingerprint),
+        ("sha256 of the weights in the run", config.checkpoint_sha256),
+        (f"sha256 of `{MODEL}`", config.model_sha256),
+    ]
+    if imported is not None:
+        what = "imported from" if imported.step == config.step else "training began with the import of"
+        rows.insert(0, (what, text(f"{imported.file}, step {imported.step:,}, sha256 {imported.sha256}")))
+    yield "## Origin"
+    yield "\n".join(["| what | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    if imported is not None:
+        until = "" if imported.step == config.step else f" up to step {imported.step:,}"
+        yield (
+            f"The weights{until} come from a checkpoint of the published implementation. Its file shows neither the "
+            "data nor how the training went: what stands above of these is the experiment that it was imported as."
+        )
+    if license == UNKNOWN_LICENSE:
+        yield "No licence was named for these weights; ask their authors."
+
+
+_CITING = (
+    "## Citing",
+    "- Song and Ermon, Improved Techniques for Training Score-Based Generative Models, NeurIPS 2020 "
+    "([arXiv 2006.09011](https://arxiv.org/abs/2006.09011))\n"
+    "- Song and Ermon, Generative Modeling by Estimating Gradients of the Data Distribution, NeurIPS 2019 "
+    "([arXiv 1907.05600](https://arxiv.org/abs/1907.05600))",
+)

@@ -1,0 +1,158 @@
+"""Whether a published checkpoint fits an experiment, tensor by tensor.
+
+Networks are compared by the names and shapes of their tensors, on torch's meta device, so that nothing of their size is
+allocated. A tensor that would be left out, or made up, is a misfit: nothing is guessed.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from ncsnx.config import Experiment, Optimizer
+from ncsnx.config.checks import quoted
+from ncsnx.config.variants import tag_of
+from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
+from ncsnx.networks import ScoreNetwork, outlined_network, published_shapes, to_published
+from ncsnx.networks.published_names import SIGMAS, same_levels
+from ncsnx.quantities import counted
+
+_SHOWN = 4  # of the names in a list
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@attrs.frozen
+class Misfit:
+    """What keeps a checkpoint from an experiment."""
+
+    reasons: tuple[str, ...] = ()
+    """Other than names and shapes: noise levels, average, optimizer."""
+    missing: tuple[str, ...] = ()
+    """Tensors that the experiment needs."""
+    left_over: tuple[str, ...] = ()
+    """Tensors that it has no place for."""
+    reshaped: tuple[str, ...] = ()
+    """Tensors of another shape, with both."""
+
+    @property
+    def size(self) -> int:
+        """How many things differ."""
+        return sum(map(len, (self.reasons, self.missing, self.left_over, self.reshaped)))
+
+    def __str__(self) -> str:
+        lists = {"missing": self.missing, "left over": self.left_over, "of another shape": self.reshaped}
+        return "; ".join([*self.reasons, *(_listed(names, what) for what, names in lists.items() if names)])
+
+
+def misfit(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | None:
+    """What of the checkpoint doesn't fit the experiment; None where all of it does.
+
+    Raises NcsnxError for an experiment whose network can't be built.
+    """
+    network = outlined_network(experiment)
+    expected, found = published_shapes(network), _shapes(published.network)
+    if SIGMAS in found:  # a conditional network's state need not have them
+        expected = {**expected, SIGMAS: (len(network.noise_levels),)}
+    parts = [_compared(expected, found, "")]
+    parameters = {name: expected[name] for name in published_parameters(network)}
+    if (experiment.ema is None) != (published.ema is None):
+        parts.append(Misfit(reasons=(_average(experiment),)))
+    elif published.ema is not None:
+        parts.append(_compared(parameters, _shapes(published.ema), "EMA of "))
+    parts.append(_levels(network, published.network.get(SIGMAS)))
+    if not parts[0].size:
+        order = [name for name in published.network if name in parameters]
+        parts.append(_optimizer(experiment.optimizer, order, parameters, published.optimizer))
+    together = Misfit(
+        *(tuple(item for part in parts for item in getattr(part, field.name)) for field in attrs.fields(Misfit))
+    )
+    return together if together.size else None
+
+
+def published_parameters(network: ScoreNetwork) -> dict[str, str]:
+    """Of each trained tensor the published name, with its own."""
+    names = to_published(network)
+    return {names[name]: name for name, _ in network.named_parameters()}
+
+
+@lru_cache(maxsize=64)
+def kept_state(optimizer: Optimizer) -> Mapping[str, bool]:
+    """What an optimizer keeps for a parameter after a step, by name, and whether it is of the parameter's shape.
+
+    Found by making a step, so that it holds for optimizers from packages too.
+    """
+    from ncsnx.training.optimizers import build_optimizer
+
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    built = build_optimizer(optimizer, [parameter])
+    built.step()
+    state = built.state.get(parameter, {})
+    return {key: value.dim() > 0 for key, value in state.items() if isinstance(value, Tensor)}
+
+
+# ------------------------------------------------------------------------------------------------ what differs
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _compared(expected: Shapes, found: Shapes, where: str) -> Misfit:
+    return Misfit(
+        missing=tuple(where + name for name in expected if name not in found),
+        left_over=tuple(where + quoted(name)[1:-1] for name in found if name not in expected),
+        reshaped=tuple(
+            f"{where}{name} {shape} instead of {expected[name]}"
+            for name, shape in found.items()
+            if name in expected and expected[name] != shape
+        ),
+    )
+
+
+def _average(experiment: Experiment) -> str:
+    if experiment.ema is None:
+        return "it holds averaged weights, but the experiment averages none (ema)"
+    return "it holds no averaged weights, but the experiment averages them (ema)"
+
+
+def _levels(network: ScoreNetwork, theirs: Tensor | None) -> Misfit:
+    if theirs is None or theirs.dim() != 1 or not len(theirs) or same_levels(network, theirs):
+        return Misfit()
+    ours = network.noise_levels
+    reason = (
+        f"its {counted(len(theirs), 'noise level')} go from {theirs[0]:g} to {theirs[-1]:g}, the experiment's "
+        f"{len(ours):,} from {ours[0]:g} to {ours[-1]:g}"
+    )
+    return Misfit(reasons=(reason,))
+
+
+def _optimizer(config: Optimizer, order: list[str], parameters: Shapes, found: PublishedOptimizer) -> Misfit:
+    if len(found.states) != len(order):
+        reason = f"its optimizer has {counted(len(found.states), 'parameter')}, but its network {len(order):,}"
+        return Misfit(reasons=(reason,))
+    kept = kept_state(config)
+    kinds = {frozenset(state) for state in found.states}
+    if kinds != {frozenset(kept)}:
+        theirs = " or ".join(sorted(_keys(kind) for kind in kinds)[:2])
+        reason = f"its optimizer keeps {theirs} for a parameter, the experiment's {tag_of(type(config))} {_keys(kept)}"
+        return Misfit(reasons=(reason,))
+    reshaped = [
+        f"{key} of {name} {tuple(value.shape)} instead of {parameters[name] if kept[key] else ()}"
+        for name, state in zip(order, found.states, strict=True)
+        for key, value in state.items()
+        if tuple(value.shape) != (parameters[name] if kept[key] else ())
+    ]
+    return Misfit(reshaped=tuple(reshaped))
+
+
+def _keys(keys: Iterable[str]) -> str:
+    names = [quoted(key)[1:-1] for key in sorted(keys)]
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "") or "nothing"
+
+
+def _listed(names: tuple[str, ...], what: str) -> str:
+    return f"{len(names):,} {what} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"

@@ -1,0 +1,183 @@
+"""What to type for a published checkpoint that doesn't fit: the experiments that it fits, found by trying them."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+import attrs
+from torch import Tensor, allclose
+
+from ncsnx.config import SGD, Adam, Experiment, Geometric, Optimizer, RMSProp, Uniform
+from ncsnx.config.discovery import discover, known_names, resolve
+from ncsnx.config.overrides import apply_overrides, parse_overrides
+from ncsnx.config.variants import tag_of
+from ncsnx.errors import NcsnxError
+from ncsnx.exchange.importing.fitting import Misfit, kept_state, misfit
+from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
+from ncsnx.networks.published_names import SIGMAS
+from ncsnx.quantities import counted
+
+_OPTIMIZERS: Mapping[str, Optimizer] = {
+    "optimizer=adam": Adam(),
+    "optimizer=adam optimizer.amsgrad=true": Adam(amsgrad=True),
+    "optimizer=rmsprop": RMSProp(),
+    "optimizer=rmsprop optimizer.momentum=0.9": RMSProp(momentum=0.9),
+    "optimizer=sgd": SGD(),
+    "optimizer=sgd optimizer.momentum=0": SGD(momentum=0.0),
+}
+_UNSEEN = "a file shows neither data nor image size nor the average's rate: take the experiment that it was trained by"
+_NAMED = 6  # experiments, of those that fit
+
+
+@attrs.frozen
+class Typed:
+    """How an import was asked for, as words of a command line."""
+
+    place: str
+    """The file or the folder."""
+    experiment: str
+    overrides: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    """Such as --run NAME."""
+
+    def command(self, experiment: str, overrides: tuple[str, ...] = ()) -> str:
+        """The same import as another experiment, to be typed."""
+        return f"`ncsnx import {shlex.join([self.place, experiment, *overrides, *self.options])}`"
+
+
+@attrs.frozen
+class _Fitting:
+    """An experiment that the file fits, and the overrides that it takes for that."""
+
+    word: str
+    """How the experiment is named."""
+    overrides: tuple[str, ...] = ()
+
+
+def require_fit(experiment: Experiment, published: PublishedCheckpoint, typed: Typed) -> None:
+    """Raises NcsnxError with what differs, and with what fits, ready to be typed."""
+    found = misfit(experiment, published)
+    if found is not None:
+        advice = _advice(experiment, published, typed)
+        raise NcsnxError(f"{published.path} doesn't fit {experiment.name}: {found}. {advice}")
+
+
+def _advice(asked: Experiment, published: PublishedCheckpoint, typed: Typed) -> str:
+    """The experiments that fit as they are, or with values that the file itself shows; else which comes nearest."""
+    known = {typed.experiment: resolve(typed.experiment).experiment}
+    for found in known_names(discover()):
+        experiment = found.registered.experiment
+        # the one that was asked for may have been typed as a file's path
+        if found.error is None and experiment.name != known[typed.experiment].name:
+            known[experiment.name] = experiment
+    differ = {word: _try(experiment, published) for word, experiment in known.items()}
+    if fitting := [_Fitting(word) for word, found in differ.items() if found is None]:
+        return f"It fits {_listed(fitting, typed)}"
+    fitting = list(_with_changes(asked, known, published, typed))
+    # the experiment that was asked for, then those that need the fewest changes
+    if fitting := sorted(fitting, key=lambda found: (found.word != typed.experiment, len(found.overrides))):
+        return f"With values that the file shows it fits {_listed(fitting, typed)}"
+    nearest = min(known, key=lambda word: _size(differ[word]))
+    return (
+        f"No known experiment fits; the nearest is {nearest}, where {counted(_size(differ[nearest]), 'thing')} differ"
+    )
+
+
+def _with_changes(
+    asked: Experiment, known: Mapping[str, Experiment], published: PublishedCheckpoint, typed: Typed
+) -> Iterator[_Fitting]:
+    """What fits once the file's own values are put in; exactly what is given has been tried."""
+    for word, experiment in known.items():
+        changes = tuple(_implied(experiment, published))
+        ways = [changes]
+        if word == typed.experiment and typed.overrides:
+            implied = _implied(asked, published)
+            ways = [*(_merged(typed.overrides, implied, keeps) for keeps in (True, False)), changes]
+        fitting = next((way for way in ways if _fits(experiment, way, published)), None)
+        if fitting is not None:
+            yield _Fitting(word, fitting)
+
+
+def _listed(fitting: list[_Fitting], typed: Typed) -> str:
+    first, *others = fitting
+    command = typed.command(first.word, first.overrides)
+    if not others:
+        return f"{first.word}: {command}"
+    names = [found.word for found in others[:_NAMED]] + (["…"] if len(others) > _NAMED else [])
+    return f"{first.word} ({command}), and also {', '.join(names)}; {_UNSEEN}"
+
+
+def _merged(overrides: tuple[str, ...], changes: list[str], keeps: bool) -> tuple[str, ...]:
+    """The overrides with the changes; those that a change takes the place of, or contradicts, are left out.
+
+    keeps: whether those of a variant's fields stay where a change puts another variant in its place.
+    """
+    changed = [word.partition("=")[0] for word in changes]
+
+    def stays(word: str) -> bool:
+        path, _, text = word.partition("=")
+        is_replaced = path in changed or (not keeps and any(path.startswith(f"{other}.") for other in changed))
+        is_without = text.lower() == "none" and any(other.startswith(f"{path}.") for other in changed)
+        return not is_replaced and not is_without
+
+    return (*filter(stays, overrides), *changes)
+
+
+def _fits(experiment: Experiment, overrides: tuple[str, ...], published: PublishedCheckpoint) -> bool:
+    try:
+        changed = apply_overrides(experiment, {}, parse_overrides(list(overrides)))[0]
+    except NcsnxError:
+        return False
+    return _try(changed, published) is None
+
+
+def _try(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | None:
+    """As `misfit`; an experiment whose network can't be built fits nothing."""
+    try:
+        return misfit(experiment, published)
+    except NcsnxError:
+        return Misfit(missing=tuple(published.network))
+
+
+def _size(found: Misfit | None) -> int:
+    return 0 if found is None else found.size
+
+
+# ---------------------------------------------------------------------------------------- what the file shows
+
+
+def _implied(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
+    """Overrides that give the experiment what the file shows: width, noise levels, average, kind of optimizer."""
+    words: list[str] = []
+    first = published.network.get("begin_conv.weight")
+    if first is not None and first.dim() == 4 and first.shape[0] != experiment.model.width:
+        words.append(f"model.width={first.shape[0]}")
+    words += _implied_levels(experiment, published.network)
+    if (experiment.ema is None) != (published.ema is None):
+        words.append("ema=none" if published.ema is None else "ema.rate=0.999")
+    return words + _implied_optimizer(experiment, published.optimizer)
+
+
+def _implied_optimizer(experiment: Experiment, found: PublishedOptimizer) -> list[str]:
+    kinds = {frozenset(state) for state in found.states}
+    if kinds == {frozenset(kept_state(experiment.optimizer))}:
+        return []
+    return next((text.split() for text, other in _OPTIMIZERS.items() if kinds == {frozenset(kept_state(other))}), [])
+
+
+def _implied_levels(experiment: Experiment, network: Mapping[str, Tensor]) -> list[str]:
+    sigmas, rows = network.get(SIGMAS), network.get("normalizer.embed.weight")
+    ours = experiment.schedule
+    if sigmas is not None and sigmas.dim() == 1 and len(sigmas) > 1:
+        spacing = Uniform if _is_even(sigmas) else Geometric
+        wanted = {"sigma_max": f"{sigmas[0]:.6g}", "sigma_min": f"{sigmas[-1]:.6g}", "levels": str(len(sigmas))}
+        swap = [] if isinstance(ours, spacing) else [f"schedule={tag_of(spacing)}"]
+        return swap + [f"schedule.{key}={text}" for key, text in wanted.items() if float(text) != getattr(ours, key)]
+    if rows is not None and rows.dim() == 2 and rows.shape[0] != ours.levels:
+        return [f"schedule.levels={rows.shape[0]}"]
+    return []
+
+
+def _is_even(sigmas: Tensor) -> bool:
+    """Whether the differences of successive levels are equal, rather than their ratios."""
+    steps = sigmas.double().diff()
+    return len(steps) > 1 and allclose(steps, steps.mean().expand_as(steps), rtol=1e-3)

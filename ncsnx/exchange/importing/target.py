@@ -1,0 +1,146 @@
+"""The run that published checkpoints are imported into, each written whole or not at all."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import attrs
+
+from ncsnx.config import Experiment
+from ncsnx.config.codec import identity
+from ncsnx.config.differences import Difference
+from ncsnx.config.discovery import Resolved
+from ncsnx.errors import NcsnxError
+from ncsnx.exchange.importing.conversion import parts
+from ncsnx.exchange.published_files import PublishedCheckpoint
+from ncsnx.runs.checkpoints import checkpoint
+from ncsnx.runs.checkpoints.leftovers import remove_debris
+from ncsnx.runs.checkpoints.manifest import STATE, FileRecord, UnsoundError, verify, write_checkpoint
+from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
+from ncsnx.runs.folder import Run, open_run
+from ncsnx.runs.names import step_name
+from ncsnx.runs.segments import append_segment
+from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.training.start import require_same_identity
+
+Outcome = Literal["imported", "already there"]
+
+
+@attrs.frozen
+class Imported:
+    """What became of a file."""
+
+    step: int
+    outcome: Outcome
+    folder: Path
+    """Of the checkpoint."""
+
+
+class ImportTarget:
+    """The run of that name, which is made when the first checkpoint that fits comes; its lock is held from then on.
+
+    A run that is there already is opened and locked on entering, before gigabytes are read for one that is another
+    experiment's. Raises NcsnxError for that one, and for a run that somebody else is writing.
+    """
+
+    def __init__(self, runs_folder: Path, name: str, found: Resolved, note: str = "") -> None:
+        self.path = runs_folder / name
+        self.run: Run | None = None
+        self.kept: list[Difference] = []
+        """What the run that is there keeps, though the experiment now says otherwise."""
+        self._found, self._note = found, note
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self.path.exists():
+            run = open_run(self.path.parent, f"{self.path.parent}/{self.path.name}")
+            self.kept = require_same_identity(run, self._found.experiment, None)
+            self._hold(run)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def add(self, published: PublishedCheckpoint, check_stop: Callable[[], None] = lambda: None) -> Imported:
+        """Imports a checkpoint that fits the experiment. Raises NcsnxError as `import_checkpoint`."""
+        found = self._found
+        if self.run is None:
+            self._hold(
+                Run.create(self.path.parent, self.path.name, found.experiment, found.origins, found.source, None)
+            )
+        assert self.run is not None
+        return import_checkpoint(self.run, found.experiment, published, self._note, check_stop)
+
+    def _hold(self, run: Run) -> None:
+        self._open.enter_context(writer_lock(run))
+        remove_debris(run)
+        self.run = run
+
+
+def import_checkpoint(
+    run: Run,
+    experiment: Experiment,
+    published: PublishedCheckpoint,
+    note: str = "",
+    check_stop: Callable[[], None] = lambda: None,
+) -> Imported:
+    """Adds a checkpoint to the run, whole or not at all; the caller holds its lock, and knows that it fits.
+
+    The run's segments record it, and the state of every checkpoint that is trained from it. If the step is there with
+    the same contents, nothing is done. `published` gives its weights up on the way. check_stop is asked before each
+    part, and ends the work by raising. Raises NcsnxError where the step is there with other contents, where the run was
+    trained here (two trainings in one run couldn't be told apart), for numbers that aren't finite, and where the
+    system refuses.
+    """
+    folder = run.checkpoints / step_name(published.step)
+    origin: dict[str, Any] = {
+        "file": published.path.name,
+        "sha256": published.sha256,
+        "bytes": published.size,
+        "epoch": published.epoch,
+        "step": published.step,
+        "note": note,
+    }
+    images = published.step * experiment.batch_size
+    state = {"identity": identity(experiment), "images": images, "imported": origin}
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        return checkpoint.contents(published.step, parts(experiment, published, check_stop), state)
+
+    sizes = weight_sizes(experiment)
+    if differing := _differing(folder, files, sizes):
+        raise NcsnxError(
+            f"{folder} is there with other contents than {published.path} ({', '.join(differing)}), and nothing is "
+            "overwritten; import the file into a run of its own with --run NAME"
+        )
+    if differing is not None:
+        return Imported(published.step, "already there", folder)
+    if run.data_fingerprint() is not None:
+        raise NcsnxError(
+            f"{run.path} was trained here, and {published.path} belongs to another training; import it into a run of "
+            f"its own with --run {run.name}-published"
+        )
+    append_segment(run, from_step=published.step, runtime={}, changes={}, note=note, imported=origin)
+    return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files(), sizes))
+
+
+def _differing(
+    folder: Path, files: Callable[[], Iterator[tuple[str, bytes]]], sizes: WeightSizes | None
+) -> list[str] | None:
+    """Which files of a sound checkpoint in `folder` have other contents; None where there is none."""
+    try:
+        manifest = verify(folder, sizes=sizes)
+    except UnsoundError:  # isn't there, or is moved aside by who writes the new one
+        return None
+    names = []
+    for name, content in files():
+        record = manifest.files.get(name)
+        same = name in manifest.removed if record is None else record == FileRecord.of(content)
+        if name != STATE and not same:
+            names.append(name)
+        del content  # before the next is made
+    return names

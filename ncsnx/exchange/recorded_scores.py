@@ -1,0 +1,66 @@
+"""What a run's sweeps recorded of one checkpoint, found by the sha256 of its weights, with the protocol in words."""
+
+import attrs
+
+from ncsnx.config.codec import identity
+from ncsnx.config.experiment import Experiment
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.references.perfect_model import PerfectModel
+from ncsnx.exchange.card import Measured, Score
+from ncsnx.metrics.naming import features_of, inception_score_name, kernel_distance_name
+from ncsnx.runs.folder import Run
+from ncsnx.runs.score_files import Row, ScoreFile, sweep_folders, value
+
+_ORDER = {"distance": 0, "likelihood": 1, "loss": 2}
+"""Measures as they come on a card."""
+
+
+@attrs.frozen
+class Recorded:
+    """The scores of a checkpoint, of each measure those of the most images first; a line for each unreadable sweep."""
+
+    scores: tuple[Score, ...]
+    unreadable: tuple[str, ...]
+
+
+def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256: str) -> Recorded:
+    """What `ncsnx fid`, `likelihood` and `loss` measured of these weights under this experiment's identity.
+
+    Scores of ensembles belong to no single checkpoint. Raises NcsnxError for a run whose folders lead elsewhere.
+    """
+    wanted = identity(experiment)
+    found: list[tuple[tuple[int, int], Score]] = []
+    unreadable: list[str] = []
+    for folder in [*sweep_folders(run.fid), *sweep_folders(run.likelihood), *sweep_folders(run.loss)]:
+        try:
+            sweep = ScoreFile.read(folder)
+        except FileNotFoundError:  # a sweep without a score yet
+            continue
+        except NcsnxError as error:
+            unreadable.append(str(error))
+            continue
+        row = sweep.row(step, weights_sha256)
+        if row is not None and sweep.protocol.get("identity") == wanted:
+            place, images = _ORDER.get(str(sweep.protocol.get("measure")), 0), value(sweep.protocol, "n") or 0
+            found.append(((place, -int(images)), Score(_measured(sweep, row), sweep.caption, sweep.protocol)))
+    return Recorded(tuple(score for _, score in sorted(found, key=lambda pair: pair[0])), tuple(unreadable))
+
+
+def _measured(sweep: ScoreFile, row: Row) -> tuple[Measured, ...]:
+    """The numbers of a row, each with what it is called."""
+    if sweep.protocol.get("measure") != "distance":
+        return (Measured(sweep.metric, float(row["score"]), value(row, "error")),)
+    features = features_of(sweep.metric)
+    columns = (
+        (sweep.metric, "score", "error"),
+        (kernel_distance_name(features), "kernel_distance", "kernel_distance_error"),
+        ("precision", "precision", ""),
+        ("recall", "recall", ""),
+        (inception_score_name(features), "inception_score", "inception_score_spread"),
+    )
+    numbers = [(name, value(row, key), value(row, error)) for name, key, error in columns]
+    found = [Measured(name, measured, error) for name, measured, error in numbers if measured is not None]
+    perfect = PerfectModel.from_json(sweep.perfect_model)
+    if perfect is not None:
+        found.insert(1, Measured(f"{sweep.metric} of a perfect model ({perfect.words})", perfect.score, perfect.spread))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Feature networks, and the features of images: what distances between sets of images are measured in."""

@@ -1,0 +1,196 @@
+"""A small convolutional network, and how it is trained to tell the classes of a labelled data set.
+
+It is made to be a fair judge of images rather than the best classifier: no normalization, so that it sees contrast; no
+noise among its augmentations, so that it stays sensitive to noise; and features before their nonlinearity, which are
+nearer to the normal distribution that a Fréchet distance assumes.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import count, islice
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ncsnx.config.feature_networks import Classifier
+from ncsnx.data import Dataset, Preprocessing
+from ncsnx.data.dataset import NO_LABEL
+from ncsnx.errors import NcsnxError
+from ncsnx.features.data_source import DataSource
+from ncsnx.images import to_uint8
+from ncsnx.networks.convolution import Convolution
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.work import Work
+
+DIMENSIONS = 64
+"""Length of a feature vector: well below the thousand images that a score is usually made from."""
+SMALLEST = 8
+"""Least height and width of an image, in pixels."""
+_MOST_STAGES = 4
+_BATCH = 128
+_CHUNK = 512
+_LEARNING_RATE = 3e-3
+_WARMUP_STEPS = 20
+_LARGEST_GRADIENT = 1.0
+
+
+class ClassifierNetwork(nn.Module):
+    """Stages of two 3×3 convolutions, each at half the size of the one before; the mean over the image; two layers.
+
+    The first stage has `width` channels, the others twice as many. Stages are added as long as the last sees four
+    pixels or more, up to four. `seed` determines the weights: normal with variance 4/fan-in, since SiLU
+    halves what is near zero.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int, classes: int, seed: int) -> None:
+        super().__init__()
+        channels, *sides = shape
+        number = min(_MOST_STAGES, int(math.log2(min(sides) / 4)) + 1)
+        widths = [width] + [2 * width] * (number - 1)
+        inputs = [channels, *widths[:-1]]
+        self.stages = nn.ModuleList(
+            nn.Sequential(Convolution(before, after), nn.SiLU(), Convolution(after, after), nn.SiLU())
+            for before, after in zip(inputs, widths, strict=True)
+        )
+        self.features = Convolution(widths[-1], DIMENSIONS, size=1)
+        self.output = Convolution(DIMENSIONS, classes, size=1)
+        self._initialize(Stream(seed, Purpose.FEATURE_WEIGHTS))
+
+    @torch.no_grad()
+    def _initialize(self, stream: Stream) -> None:
+        for position, (_, parameter) in enumerate(sorted(self.named_parameters())):
+            parameter.zero_()
+            if parameter.dim() > 1:
+                drawn = stream.normal(torch.tensor([position]), tuple(parameter.shape))[0]
+                parameter.copy_(drawn * math.sqrt(4 / parameter[0].numel()))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) in 0 … 255 → (B, DIMENSIONS) features and (B, classes) logits."""
+        x = images.to(torch.float32) / 255
+        for number, stage in enumerate(self.stages):
+            if number > 0:
+                x = F.avg_pool2d(x, 2, ceil_mode=True)
+            x = stage(x)
+        features: Tensor = self.features(x.mean(dim=(2, 3), keepdim=True))
+        logits: Tensor = self.output(F.silu(features))
+        return features.flatten(1), logits.flatten(1)
+
+
+@attrs.frozen(eq=False)
+class Trained:
+    """A trained classifier and what it is worth."""
+
+    network: ClassifierNetwork
+    shape: tuple[int, int, int]
+    """(C, H, W) of the images."""
+    classes: int
+    accuracy: float | None
+    """Fraction of the held-out images that it tells right; None where there are none."""
+    held_out: int
+    """How many those are."""
+
+
+def train_classifier(config: Classifier, source: DataSource, device: torch.device, work: Work) -> Trained:
+    """A network trained on the training images of `source`; the same on one machine for the same configuration.
+
+    Raises NcsnxError for images without labels, of one class only, or smaller than SMALLEST.
+    """
+    splits = source.splits()
+    shape = splits.train.shape
+    if min(shape[1:]) < SMALLEST:
+        raise NcsnxError(
+            f"the classifier takes images of {SMALLEST}×{SMALLEST} pixels or more, and these have "
+            f"{shape[1]}×{shape[2]}; use --features inception"
+        )
+    images = Preprocessing(source.data, splits.train.value_range, seed=0)
+    known, targets = torch.unique(_labels(splits.train, work), return_inverse=True)
+    held_out_labels = _labels(splits.held_out, work)
+    if len(known) < 2:
+        raise NcsnxError("the data has images of one class only; use --features inception")
+    network = ClassifierNetwork(shape, config.width, len(known), config.seed).to(device)
+    _fit(network, config, splits.train, images, targets.to(device), work)
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise NcsnxError(f"the training of the classifier diverged; try another width than {config.width} or seed")
+    answers = known[_classes(network.eval(), splits.held_out, images, device, work)]
+    accuracy = float((answers == held_out_labels).double().mean()) if len(answers) else None
+    return Trained(network, shape, len(known), accuracy, len(answers))
+
+
+def _chunks(size: int, work: Work) -> Iterator[Tensor]:
+    for start in range(0, size, _CHUNK):
+        work.check_stop()
+        yield torch.arange(start, min(start + _CHUNK, size))
+
+
+def _labels(dataset: Dataset, work: Work) -> Tensor:
+    """(N,) int64. Raises NcsnxError at the first image without a label."""
+    found = [torch.empty(0, dtype=torch.int64)]
+    with work.progress("reading labels", total=len(dataset), unit="images") as advance:
+        for indices in _chunks(len(dataset), work):
+            labels = dataset.read(indices).labels
+            if bool((labels == NO_LABEL).any()):
+                raise NcsnxError("the data has no labels; use --features inception")
+            found.append(labels)
+            advance(len(indices))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def _classes(
+    network: ClassifierNetwork, dataset: Dataset, images: Preprocessing, device: torch.device, work: Work
+) -> Tensor:
+    """(N,) int64 on the CPU: the class that the network sees in each image."""
+    seen = [torch.empty(0, dtype=torch.int64)]
+    for indices in _chunks(len(dataset), work):
+        _, logits = network(to_uint8(images.unit(dataset.read(indices).pixels)).to(device))
+        seen.append(logits.argmax(dim=1).cpu())
+    return torch.cat(seen)
+
+
+def _fit(
+    network: ClassifierNetwork, config: Classifier, dataset: Dataset, images: Preprocessing, targets: Tensor, work: Work
+) -> None:
+    """Adam on the cross-entropy, the learning rate falling to zero along a cosine. targets: (N,) on the device."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
+    shifts = Stream(config.seed, Purpose.FEATURE_AUGMENTATION)
+    batches = _batches(len(dataset), config)
+    with work.progress("training the classifier", total=config.steps, unit="steps") as advance:
+        for step, indices in enumerate(batches):
+            work.check_stop()
+            fraction = min(1.0, (step + 1) / _WARMUP_STEPS) * (1 + math.cos(math.pi * step / config.steps)) / 2
+            for group in optimizer.param_groups:
+                group["lr"] = _LEARNING_RATE * fraction
+            pixels = to_uint8(images.unit(dataset.read(indices).pixels)).to(targets.device)
+            positions = torch.arange(step * _BATCH, step * _BATCH + len(indices), device=targets.device)
+            _, logits = network(shifted(pixels, shifts, positions))
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(logits, targets[indices.to(targets.device)]).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
+            optimizer.step()
+            advance()
+
+
+def _batches(size: int, config: Classifier) -> Iterator[Tensor]:
+    """The indices of each step: epochs of a new random order, whose last, partial batch is left out."""
+    stream = Stream(config.seed, Purpose.FEATURE_ORDER)
+    batch = min(_BATCH, size)
+    orders = (stream.permutation(size, epoch) for epoch in count())
+    batches = (order[k : k + batch] for order in orders for k in range(0, size - size % batch, batch))
+    return islice(batches, config.steps)
+
+
+def shifted(images: Tensor, stream: Stream, positions: Tensor) -> Tensor:
+    """Images moved by up to an eighth of their height and width, whole pixels; what comes in repeats the edge.
+
+    images: (B, C, H, W) uint8; positions: (B,) int64, the places of the draws in the stream. Gives (B, C, H, W) uint8.
+    """
+    images_there, channels, height, width = images.shape
+    most = torch.tensor([height // 8, width // 8], device=images.device)
+    moves = (stream.uniform(positions, (2,)) * (2 * most + 1)).long() - most
+    rows = (moves[:, :1] + torch.arange(height, device=images.device)).clamp(0, height - 1)
+    columns = (moves[:, 1:] + torch.arange(width, device=images.device)).clamp(0, width - 1)
+    each = torch.arange(images_there, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    return images[each, channel, rows[:, None, :, None], columns[:, None, None, :]]

@@ -1,0 +1,104 @@
+"""Feature networks: the seam between `ncsnx.config.feature_networks` and what turns images into features.
+
+A score is a distance between features, so it means something only together with the network that made them: `facts`
+identifies it, down to the sha256 of its weights.
+"""
+
+from functools import singledispatch
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+from torch import Tensor
+
+from ncsnx.config.data_sets import Data, Digits
+from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
+from ncsnx.errors import NcsnxError
+from ncsnx.features.data_source import DataSource
+from ncsnx.runtime import Runtime
+from ncsnx.work import Work
+
+
+@attrs.frozen(eq=False)
+class Extracted:
+    """What a feature network sees in B images."""
+
+    features: Tensor
+    """(B, D) float32, on the CPU."""
+    logits: Tensor | None
+    """(B, K) float32, on the CPU; None where the network gives none."""
+
+
+class FeatureNetwork(Protocol):
+    """Turns images into features, the same for an image in any batch (up to rounding)."""
+
+    @property
+    def name(self) -> str:
+        """For people: 'Inception', 'classifier on digits', 'TorchScript net.pt'; no part of what identifies it."""
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of a feature vector."""
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether there are logits, as the Inception score needs."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON that identifies the network in protocols: type, sha256 of the weights, dimensions, resizing …"""
+
+    def __call__(self, images: Tensor) -> Extracted:
+        """Features of (B, C, H, W) uint8 on any device. Raises NcsnxError for images that it can't take."""
+
+
+@singledispatch
+def build_features(
+    config: Features, source: DataSource | None, cache: Path, runtime: Runtime, work: Work
+) -> FeatureNetwork:
+    """The network that `config` describes, on the runtime's device. A package registers its own with `.register`.
+
+    source: the data set that a classifier is trained on; others don't need one. cache: see `cache_folder`.
+    Raises NcsnxError for what isn't there, is damaged or isn't such a network.
+    """
+    raise NcsnxError(
+        f"no feature network is registered for {type(config).__name__}: the package that defines it must import "
+        "ncsnx.features.extractors.build_features and register a function with @build_features.register"
+    )
+
+
+@build_features.register
+def _(config: Inception, source: DataSource | None, cache: Path, runtime: Runtime, work: Work) -> FeatureNetwork:
+    from ncsnx.features.inception import open_inception
+
+    return open_inception(config, cache, runtime.device, work)
+
+
+@build_features.register
+def _(config: TorchScript, source: DataSource | None, cache: Path, runtime: Runtime, work: Work) -> FeatureNetwork:
+    from ncsnx.features.torchscript import open_torchscript
+
+    return open_torchscript(config, source.data.shape if source is not None else None, runtime.device)
+
+
+@build_features.register
+def _(config: Classifier, source: DataSource | None, cache: Path, runtime: Runtime, work: Work) -> FeatureNetwork:
+    from ncsnx.features.classifier import open_classifier
+
+    if source is None:
+        raise NcsnxError("the classifier is trained on a data set, and none is given; use --features inception")
+    return open_classifier(config, source, cache, runtime.device, work)
+
+
+@singledispatch
+def default_features(data: Data) -> Features:
+    """The features by which generated images are judged against a data set: Inception's, unless registered otherwise.
+
+    A package that brings a data set registers another choice with `@default_features.register`.
+    """
+    return Inception()
+
+
+@default_features.register
+def _(data: Digits) -> Features:
+    return Classifier()

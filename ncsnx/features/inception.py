@@ -1,0 +1,183 @@
+"""clean-fid's Inception network: the features of FID (Heusel et al., arXiv 1706.08500) and of the Inception score.
+
+The file is a TorchScript translation of the network inception-2015-12-05 that came with StyleGAN2-ADA; clean-fid
+takes its features from it as x → layers((x − 128)/128), and so does this module. It is downloaded once from its fixed
+address; its sha256 is recorded then and checked ever after.
+
+Only the published file, told by its sha256 wherever it comes from, is called 'Inception', so that only its scores are
+FID, KID and IS. Any other file of that structure, named or downloaded, is used with a warning under a name of its own,
+such as 'Inception file 1a2b3c4d', the beginning of its sha256.
+
+The logits follow StyleGAN2-ADA's metric for the Inception score, which calls the same file with no_output_bias=True:
+the features times the weight of the last layer, `output`, without its bias, as Salimans et al. did (arXiv 1606.03498).
+The name `layers` is from clean-fid's source, `output` from published code that takes the file apart; a file without
+such an `output` gives features only. The tests run on a small stand-in of this structure, not on the weights
+themselves, so that for the weights the names alone are unconfirmed; a wrong one is an error or gives no logits.
+"""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ncsnx.config.feature_networks import Inception
+from ncsnx.data.download.transfer import download
+from ncsnx.errors import NcsnxError
+from ncsnx.features.extractors import Extracted
+from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
+from ncsnx.features.torchscript import first_line, load_script, read_file
+from ncsnx.metrics.naming import INCEPTION, distance_name
+from ncsnx.paths import typed_path
+from ncsnx.quantities import counted
+from ncsnx.storage import atomic
+from ncsnx.storage.cache import making
+from ncsnx.work import Work
+
+FILE = "inception-2015-12-05.pt"
+SOURCE = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
+"""The address in clean-fid's downloads_helper.py."""
+SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+"""Of the published file, by which k-diffusion (k_diffusion/evaluation.py) checks what comes from that address, and
+H2CEvaluator (Leoxing/H2CEvaluator on Hugging Face) its own copy."""
+RECORD = "inception-2015-12-05.json"
+DIMENSIONS = 2048
+
+
+class InceptionNetwork:
+    """Features as clean-fid computes them, and logits without bias."""
+
+    dimensions = DIMENSIONS
+
+    def __init__(self, content: bytes, path: Path, device: torch.device, published: str = SHA256) -> None:
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.name = INCEPTION if sha256 == published else f"{INCEPTION} file {sha256[:8]}"
+        self._device = device
+        self._resizer = CleanResizer(INCEPTION_SIZE)
+        module = load_script(content, path, device)
+        self._layers = _layers(module, path, device)
+        self._weight = _output_weight(module)
+        self.has_logits = self._weight is not None
+        self.facts: dict[str, Any] = {
+            "type": "inception",
+            "sha256": sha256,
+            "dimensions": self.dimensions,
+            "images": self._resizer.description,
+        }
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Extracted:
+        """Features and logits of (B, C, H, W) uint8. Raises NcsnxError unless C is 1 or 3."""
+        x = self._resizer(images).to(self._device)
+        features = self._layers((x - 128) / 128).view(len(x), DIMENSIONS)
+        logits = None if self._weight is None else F.linear(features, self._weight).cpu()
+        return Extracted(features.cpu(), logits)
+
+
+def open_inception(
+    config: Inception,
+    cache: Path,
+    device: torch.device,
+    work: Work,
+    *,
+    source: str = SOURCE,
+    published: str = SHA256,
+) -> InceptionNetwork:
+    """The network of the file that `config` names, else of the one in the cache, downloaded from `source` if need be.
+
+    Warns where its sha256 isn't the published one. Raises NcsnxError where it can't be had, isn't the file that was
+    recorded, or has another structure.
+    """
+    if config.file is not None:
+        path = typed_path(config.file, of="features.file")
+        network = InceptionNetwork(read_file(path), path, device, published)
+    else:
+        path = cache / "inception" / FILE
+        network = _cached(path, device, work, source, published)
+    if network.name != INCEPTION:
+        work.warning(
+            f"{path} isn't the published {FILE}: its sha256 is {network.facts['sha256']}, not {published}; its scores "
+            f"are called {distance_name(network.name)} and the like, not FID"
+        )
+    return network
+
+
+def _cached(path: Path, device: torch.device, work: Work, source: str, published: str) -> InceptionNetwork:
+    folder = path.parent
+    with making(folder, FILE, work):
+        downloading = not path.exists()
+        if downloading:
+            download(source, path, work, check=_contradiction, otherwise=", or name it with --features inception:FILE")
+        content = read_file(path)
+        recorded = _recorded_sha256(folder / RECORD)
+        if recorded is not None:
+            _require_same(path, recorded, hashlib.sha256(content).hexdigest())
+        network = InceptionNetwork(content, path, device, published)
+        if recorded is None:  # only what turned out to be such a network is recorded
+            came_from = source if downloading else None
+            _record(folder / RECORD, network.facts["sha256"], len(content), came_from, work)
+    return network
+
+
+def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) -> torch.jit.ScriptModule:
+    """The part of the network that makes features, tried on a grey image."""
+    layers = getattr(module, "layers", None)
+    found = "has no part named layers"
+    if layers is not None:
+        grey = torch.zeros(1, 3, INCEPTION_SIZE, INCEPTION_SIZE, device=device)
+        try:
+            with torch.no_grad():
+                features = layers(grey)
+            found = f"gives {tuple(features.shape)} for one image"
+        except RuntimeError as error:
+            found = f"fails on an image of {INCEPTION_SIZE}×{INCEPTION_SIZE} pixels ({first_line(error)})"
+        else:
+            if features.numel() == DIMENSIONS:
+                return layers  # type: ignore[no-any-return]
+    raise NcsnxError(
+        f"{path}: expected the Inception network {FILE}, whose layers give {counted(DIMENSIONS, 'feature')} an image; "
+        f"this one {found}; for another network use --features torchscript:{path}"
+    )
+
+
+def _output_weight(module: torch.jit.ScriptModule) -> Tensor | None:
+    """(K, 2048): the weight of the last layer; None where the file has none."""
+    weight = getattr(getattr(module, "output", None), "weight", None)
+    if isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == DIMENSIONS:
+        return weight.detach().to(torch.float32)
+    return None
+
+
+def _contradiction(path: Path) -> str | None:
+    return None if zipfile.is_zipfile(path) else "is no TorchScript file"
+
+
+def _recorded_sha256(record: Path) -> str | None:
+    """What was recorded at the first download; None before it."""
+    try:
+        return str(json.loads(record.read_bytes())["sha256"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NcsnxError(
+            f"{record}: expected the recorded sha256 of {FILE}, which can't be read from it ({error}); remove it and "
+            f"{record.with_name(FILE)}, then repeat the command"
+        ) from error
+
+
+def _require_same(path: Path, recorded: str, found: str) -> None:
+    if found != recorded:
+        raise NcsnxError(
+            f"{path}: expected the file whose sha256 was recorded at its first download, {recorded}, found {found}; "
+            "remove it, then repeat the command to download it again"
+        )
+
+
+def _record(record: Path, sha256: str, size: int, source: str | None, work: Work) -> None:
+    """Keeps what the file in the cache is; source: None for one that a person put there."""
+    atomic.write_json(record, {"file": FILE, "sha256": sha256, "bytes": size, "source": source})
+    work.info(f"recorded the sha256 of {FILE} in {record}: {sha256}")

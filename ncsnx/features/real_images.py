@@ -1,0 +1,109 @@
+"""Real images that generated ones are compared with: one split of a data set as clean 8-bit pictures.
+
+Clean: neither flipped nor dequantized nor transformed, so that one reference serves every experiment on a data set.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import singledispatch
+from typing import Any, Literal, Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.codec import unstructure
+from ncsnx.config.data_sets import CelebA, Data
+from ncsnx.config.variants import tag_of
+from ncsnx.data import Dataset, Images, Preprocessing
+from ncsnx.features.data_source import DataSource
+from ncsnx.images import to_uint8
+
+Split = Literal["train", "held-out"]
+
+
+class RealImages(Protocol):
+    """Images in a fixed order, opened only where they are needed."""
+
+    @property
+    def title(self) -> str:
+        """For people: 'digits, training images', 'folder /x/y'."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON that tells these images from others: 'kind', 'fingerprint' and more; no path on this machine."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
+        """The images from `start` on in order, (b, C, H, W) uint8 with b ≤ size.
+
+        check_stop: asked before each is read.
+        """
+
+
+@attrs.frozen
+class SplitImages:
+    """One split of a data set."""
+
+    source: DataSource
+    split: Split
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        data = type(self.source.data)
+        return f"{tag_of(data) or data.__name__}, {'training' if self.split == 'train' else 'held-out'} images"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON that tells these images from others. Reads the data only where no run has recorded its fingerprint."""
+        return {
+            "kind": "split",
+            "data": _content(self.source.data),
+            "split": self.split,
+            "fingerprint": self.source.fingerprint,
+        }
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
+        """The images from `start` on, in the order of the split."""
+        for first in range(start, len(self), size):
+            check_stop()
+            yield self.at(torch.arange(first, min(first + size, len(self)))).pixels
+
+    def at(self, indices: Tensor) -> Images:
+        """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8."""
+        dataset = self._dataset
+        found = dataset.read(indices)
+        preprocessing = Preprocessing(self.source.data, dataset.value_range, seed=0)
+        return attrs.evolve(found, pixels=to_uint8(preprocessing.unit(found.pixels)))
+
+    @property
+    def _dataset(self) -> Dataset:
+        splits = self.source.splits()
+        return splits.train if self.split == "train" else splits.held_out
+
+
+def _content(data: Data) -> dict[str, Any]:
+    """The values that say which images these are, not how they reach a network or where they are."""
+    values = unstructure(data)
+    for field in attrs.fields(type(data)):
+        if field.name in attrs.fields_dict(Data) or not field.metadata.get("identity", True):
+            del values[field.name]
+    return values
+
+
+@singledispatch
+def default_split(data: Data) -> Split:
+    """The split that scores of a data set compare with: the training images, as published for CIFAR-10.
+
+    A package that brings a data set registers another choice with `@default_split.register`.
+    """
+    return "train"
+
+
+@default_split.register
+def _(data: CelebA) -> Split:
+    return "held-out"  # its test set, as published

@@ -1,0 +1,159 @@
+"""TorchScript files as feature networks: executed code, so only from a person's command line or a known address.
+
+The network gets (B, 3, S, S) float32 in 0 … 255, resized as clean-fid does, or, with `image_size=None`, the images as
+they are, (B, C, H, W) float32 in 0 … 255. It returns (B, D) features, or a tuple of (B, D) features and (B, K) logits.
+"""
+
+import hashlib
+import io
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncsnx.config.feature_networks import TorchScript
+from ncsnx.errors import NcsnxError
+from ncsnx.features.extractors import Extracted
+from ncsnx.features.resizing import CleanResizer
+from ncsnx.paths import typed_path
+from ncsnx.quantities import counted, number
+from ncsnx.storage.reading import read_bytes
+
+AS_THEY_ARE = "as they are"
+MOST_BYTES = 8 * 2**30
+"""Bytes of a network's file: beyond any that is used for features."""
+ROUNDING = 1e-3
+"""Largest difference between an image's features in two batches that passes for rounding, relative to the largest
+feature: float32 sums in another order differ by 1e-5 or less, what depends on the batch by far more."""
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a network's file, a regular one of at most `MOST_BYTES`. Raises NcsnxError."""
+    try:
+        return read_bytes(path, MOST_BYTES, follows_links=True)
+    except OSError as error:
+        raise NcsnxError(f"{path}: can't be read: {error.strerror or error}; is that the file's name?") from error
+
+
+def load_script(content: bytes, path: Path, device: torch.device) -> torch.jit.ScriptModule:
+    """The TorchScript module that the content of the file `path` is, in evaluation mode. Raises NcsnxError."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit.load` is deprecated")
+        try:
+            loaded: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+                io.BytesIO(content), map_location=device
+            )
+        except Exception as error:
+            raise NcsnxError(
+                f"{path}: expected a TorchScript file, as torch.jit.save writes it, found "
+                f"{counted(len(content), 'byte')} that torch can't load as one ({first_line(error)})"
+            ) from error
+    return loaded.eval()
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of torch's many lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+class TorchScriptNetwork:
+    """A person's own network, called as this module's description says."""
+
+    def __init__(
+        self, content: bytes, path: Path, image_size: int | None, shape: tuple[int, int, int], device: torch.device
+    ) -> None:
+        self.name = f"TorchScript {path.name}"
+        self._path = path
+        self._device = device
+        self._module = load_script(content, path, device)
+        self._resizer = CleanResizer(image_size) if image_size is not None else None
+        seen = self._tried(_patterns(shape))
+        self.dimensions = seen.features.shape[1]
+        self.has_logits = seen.logits is not None
+        self.facts: dict[str, Any] = {
+            "type": "torchscript",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "dimensions": self.dimensions,
+            "images": self._resizer.description if self._resizer else AS_THEY_ARE,
+        }
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Extracted:
+        """Features, and logits where the network gives them. Raises NcsnxError where it breaks its contract."""
+        x = self._resizer(images) if self._resizer else images.to(torch.float32)
+        try:
+            returned = self._module(x.to(self._device))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise NcsnxError(
+                f"{self._path}: the network fails on images of shape {tuple(x.shape)}, float32 in 0 … 255: "
+                f"{_last_line(error)}"
+            ) from error
+        features, logits = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
+        for part in (features, logits) if logits is not None else (features,):
+            self._require_rows(part, returned, len(images))
+        return Extracted(features.float().cpu(), None if logits is None else logits.float().cpu())
+
+    def _tried(self, images: Tensor) -> Extracted:
+        """What it sees in one image. Raises NcsnxError where that depends on the others or is the same for all."""
+        alone, together = self(images[:1]), self(images).features
+        difference = float((alone.features - together[:1]).abs().max())
+        if not math.isfinite(difference):
+            raise NcsnxError(f"{self._path}: expected finite features, found nan or infinity for images in 0 … 255")
+        if difference > ROUNDING * float(together.abs().max()):
+            raise NcsnxError(
+                f"{self._path}: expected the same features for an image in any batch; they differ by "
+                f"{number(difference)} between a batch of 1 and one of {len(images)} (does it normalize by its batch?)"
+            )
+        if bool((together == together[:1]).all()):
+            raise NcsnxError(f"{self._path}: expected features that differ between images; they are the same for all")
+        return alone
+
+    def _require_rows(self, part: object, returned: object, count: int) -> None:
+        if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != count or part.shape[1] == 0:
+            raise NcsnxError(
+                f"{self._path}: expected the network to return features of shape ({count}, D), or a tuple of them and "
+                f"logits of shape ({count}, K), for {counted(count, 'image')}; it returned {_shape(returned)}"
+            )
+
+
+def open_torchscript(
+    config: TorchScript, shape: tuple[int, int, int] | None, device: torch.device
+) -> TorchScriptNetwork:
+    """The network of the file that `config` names.
+
+    shape: (C, H, W) of the images to come, needed where they aren't resized. Raises NcsnxError for a file that can't
+    be read, that is no TorchScript, or whose network breaks its contract when it is tried.
+    """
+    path = typed_path(config.file, of="features.file")
+    if config.image_size is not None:
+        shape = (3, config.image_size, config.image_size)
+    if shape is None:
+        raise NcsnxError(f"{path}: gets images as they are, and no data set says their shape; give it an image_size")
+    return TorchScriptNetwork(read_file(path), path, config.image_size, shape, device)
+
+
+def _patterns(shape: tuple[int, int, int]) -> Tensor:
+    """(3, C, H, W) uint8: stripes of three widths and brightnesses."""
+    number = torch.arange(3)[:, None]
+    places = torch.arange(math.prod(shape))
+    return ((2 * number + 3) * places % 256 * (number + 1) // 3).to(torch.uint8).view(3, *shape)
+
+
+def _last_line(error: Exception) -> str:
+    """TorchScript shows where in the code it was first, and what went wrong last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _shape(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple):
+        return f"a tuple of {', '.join(map(_shape, value)) or 'nothing'}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,234 @@
+"""Pictures that tasks are given: PNGs and the like, and numbers in .npy files, of any number of channels."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncsnx.config.data_sets import Arrays, Data, Packed
+from ncsnx.data.opening import data_folder
+from ncsnx.data.packed.packed_file import PackedFile
+from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, opened
+from ncsnx.data.places import own_path, require_own
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.runs.model_source import Source
+from ncsnx.storage import reading
+from ncsnx.storage.numpy_files import MAGIC, REAL, NumpyFile
+from ncsnx.storage.process import in_utf8
+
+NUMBERS = ".npy"
+_WHITE = (255, 255, 255)
+_FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # of a picture's file at most: profiles, previews and the like, and pixels
+
+ValueRange = Callable[[], tuple[float, float]]
+"""The values that are black and white, asked where numbers are read: where they aren't known, it raises NcsnxError."""
+
+
+def unit_range() -> tuple[float, float]:
+    """0 and 1."""
+    return 0.0, 1.0
+
+
+def value_range(data: Data, folder: Path | str | None = None, source: Source | None = None) -> tuple[float, float]:
+    """The values of a model's data that are black and white.
+
+    Those that arrays declare, those that a packed file holds, and 0 and 1 of all other data. folder: the data folder,
+    by default NCSNX_DATA, else ./data. source: the run or exported model, on whose data a packed file must be. Raises
+    NcsnxError where a packed file isn't there, or is another.
+    """
+    if isinstance(data, Arrays):
+        return data.low, data.high
+    if not isinstance(data, Packed):
+        return unit_range()
+    try:
+        header = _packed(data, data_folder(None if folder is None else Path(folder)), source).header
+    except NcsnxError as error:
+        raise NcsnxError(
+            "which values of the data are black and white is written in the packed data set, which can't be used: "
+            f"{error}. Name its folder with --data DIR, add the two values to a .npz as the array range, or give "
+            "pictures as PNGs"
+        ) from error
+    return header.low, header.high
+
+
+def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
+    """`value_range`, looked up when it is first asked."""
+    return cache(lambda: value_range(data, folder, source))
+
+
+def _packed(data: Packed, folder: Path, source: Source | None) -> PackedFile:
+    fingerprint = None if source is None else source.data_fingerprint()
+    if source is not None:
+        require_own(data, fingerprint, source.path)
+    file = PackedFile.open(own_path(data.path, folder))
+    if fingerprint not in (None, file.fingerprint):
+        raise NcsnxError(f"{file.path} isn't the file that the model was trained on")
+    return file
+
+
+@attrs.frozen(eq=False)
+class Pictures:
+    """Pictures of one size, from a file or a folder."""
+
+    names: tuple[str, ...]
+    pixels: Tensor
+    """(P, C, H, W) float64; black is 0 and white 1."""
+
+
+@attrs.frozen
+class _Size:
+    """The height and width that pictures are to have."""
+
+    what: str
+    """The pictures are, for messages."""
+    pixels: tuple[int, int]
+    smaller: bool
+    """Whether they are to be smaller than that, rather than equal."""
+
+    def require(self, name: str, height: int, width: int, *, turned: bool = False) -> None:
+        """Raises NcsnxError for another size. turned: whether the two may be exchanged."""
+        if self._fits(height, width) or (turned and self._fits(width, height)):
+            return
+        high, wide = self.pixels
+        raise NcsnxError(
+            f"{name}: expected {self.what} {'smaller than' if self.smaller else 'of'} {high}×{wide} pixels (height × "
+            f"width), found {height}×{width}; resize or crop it first"
+        )
+
+    def _fits(self, height: int, width: int) -> bool:
+        high, wide = self.pixels
+        return (height <= high and width <= wide) and self.smaller != ((height, width) == self.pixels)
+
+
+def read_pictures(
+    path: Path,
+    channels: int,
+    size: tuple[int, int],
+    what: str,
+    values: ValueRange = unit_range,
+    *,
+    smaller: bool = False,
+) -> Pictures:
+    """The picture, or all pictures of a folder by name, with so many channels.
+
+    size: their height and width; with `smaller`, they are smaller than that and have one size. what: they are, for
+    messages, such as 'a picture'. values: black and white of numbers in .npy files. Raises NcsnxError for what can't be
+    read, or is of another size: that is told by the header, before pixels are read.
+    """
+    names: list[str] = []
+    found: list[Tensor] = []
+    wanted = _Size(what, size, smaller)
+    for file in picture_files(path):
+        name = in_utf8(file)
+        if _read(file, len(MAGIC))[0] == MAGIC or file.suffix.lower() == NUMBERS:
+            pixels = _of_numbers(file, name, channels, wanted, values)
+        else:
+            pixels = _of_picture(_content(file, wanted), name, channels, wanted)
+        names.append(in_utf8(Path(file.name)))
+        found.append(pixels)
+        wanted = _Size(what, (pixels.shape[1], pixels.shape[2]), smaller=False)
+    return Pictures(tuple(names), torch.stack(found))
+
+
+def picture_files(path: Path) -> Sequence[Path]:
+    """The file itself, or the pictures in the folder, by name. Raises NcsnxError where there is none."""
+    kinds = (*SUFFIXES, NUMBERS)
+    try:
+        if not path.is_dir():
+            return [path]
+        found = sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in kinds and not file.name.startswith(".") and not file.is_dir()
+        )
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not found:
+        raise NcsnxError(
+            f"{in_utf8(path)}: expected a picture, or a folder of pictures ({', '.join(kinds)}), found none"
+        )
+    return found
+
+
+def in_range(numbers: Tensor, values: tuple[float, float], name: str) -> Tensor:
+    """Numbers float64, black 0 and white 1. Raises NcsnxError where one is further from both than they are apart."""
+    black, white = values
+    scaled = (numbers - black) / (white - black)
+    if not bool(torch.isfinite(scaled).all()):
+        raise NcsnxError(f"{name}: holds values that aren't finite numbers; replace them")
+    least, most = float(numbers.min()), float(numbers.max())
+    if float(scaled.min()) < -1 or float(scaled.max()) > 2:
+        raise NcsnxError(
+            f"{name}: expected values from {black:g} (black) to {white:g} (white), as the model's data have them; "
+            f"found some from {least:.6g} to {most:.6g}"
+        )
+    return scaled
+
+
+def _read(path: Path, most: int) -> tuple[bytes, int]:
+    """The first `most` bytes of a regular file, and how many it has. Raises NcsnxError."""
+    try:
+        with reading.opened(path, follows_links=True) as file:
+            size = os.fstat(file.fileno()).st_size
+            return file.read(min(most, size)), size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _content(path: Path, size: _Size) -> bytes:
+    """The bytes of a picture's file. Raises NcsnxError, for one that no picture of this size needs too."""
+    height, width = size.pixels
+    most = _FILE_BYTES + _BYTES_PER_PIXEL * height * width
+    content, found = _read(path, most)
+    if found > most:
+        raise NcsnxError(
+            f"{in_utf8(path)}: has {counted(found, 'byte')}; {size.what} of {height}×{width} pixels takes {most:,} at "
+            "most"
+        )
+    return content
+
+
+def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor:
+    """(C, H, W) float64 in [0, 1] of a PNG or the like, which are grey or coloured."""
+    with opened(content, name) as picture:
+        width, height = picture.size
+    size.require(name, height, width, turned=True)
+    image = decode(content, name)
+    size.require(name, image.height, image.width)
+    if channels not in (1, 3):
+        raise NcsnxError(
+            f"{name}: expected {size.what} of {counted(channels, 'channel')}, and a picture file is read as grey or as "
+            f"colours; give a {NUMBERS} of H×W×{channels} numbers"
+        )
+    if channels == 1 and not is_grey(image):
+        raise NcsnxError(f"{name}: expected {size.what} in grey, found colours")
+    pixels = torch.from_numpy(as_array(image, channels, _WHITE).copy()).double() / 255
+    return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
+
+
+def _of_numbers(path: Path, name: str, channels: int, size: _Size, values: ValueRange) -> Tensor:
+    """(C, H, W) float64, black 0 and white 1, of a .npy."""
+    form = "H×W or H×W×1" if channels == 1 else f"H×W×{channels}"
+    file = NumpyFile.open(path)
+    if file.names is not None:
+        raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
+    header = file.header()
+    shape = header.shape
+    fits = shape[2:] == (channels,) if len(shape) == 3 else len(shape) == 2 and channels == 1
+    if header.dtype.kind not in REAL or not fits or 0 in shape:
+        found = f"{header.dtype} {'×'.join(map(str, shape))}"
+        raise NcsnxError(f"{name}: expected {size.what} as {form} numbers, found {found}")
+    size.require(name, *shape[:2])
+    with np.errstate(all="ignore"):  # what overflows is infinite, and refused as such
+        numbers = torch.from_numpy(file.read().astype(np.float64).reshape(*shape[:2], channels))
+    return in_range(numbers, values(), name).permute(2, 0, 1)
+
+
+def _unreadable(path: Path, error: OSError) -> NcsnxError:
+    return NcsnxError(f"can't read {in_utf8(path)}: {error.strerror or error}; is that the file's name?")

@@ -1,0 +1,1 @@
+"""Metrics of sets of generated images against real ones, one file each."""

@@ -1,0 +1,38 @@
+"""The Inception Score (Salimans et al. 2016, arXiv 1606.03498, section 4): exp E KL(p(y|x) ‖ p(y))."""
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.features.moments import require_images, usable
+from ncsnx.quantities import counted
+
+
+@attrs.frozen
+class InceptionScore:
+    """Between 1, every image classified alike, and the number of classes."""
+
+    value: float
+    """The mean over the splits."""
+    spread: float | None
+    """The standard deviation over the splits (divided by their number, as published); None where there is one."""
+
+
+def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
+    """Of (n, K) logits of a classifier, cut in order into `splits` parts that differ by one image at most.
+
+    The score of few images is too small (that of one is 1), so it depends on n / splits. NcsnxError where there are
+    fewer images than splits or logits aren't finite; ValueError where `splits` < 1.
+    """
+    if splits < 1:
+        raise ValueError(f"splits must be from 1, not {splits}")
+    rows = usable(logits)
+    require_images(len(rows), splits, f"an Inception Score over {counted(splits, 'split')}")
+    scores = torch.stack([_score(part) for part in rows.tensor_split(splits)])
+    return InceptionScore(scores.mean().item(), scores.std(correction=0).item() if splits > 1 else None)
+
+
+def _score(logits: Tensor) -> Tensor:
+    log_p = logits.log_softmax(dim=1)
+    log_marginal = log_p.logsumexp(dim=0) - torch.tensor(len(logits), dtype=log_p.dtype).log()
+    return (log_p.exp() * (log_p - log_marginal)).sum(dim=1).mean().exp()

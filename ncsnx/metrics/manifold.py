@@ -1,0 +1,71 @@
+"""Improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991, equations 1 and 2).
+
+The manifold of a set of features is the union of balls around each, which reach to its k-th nearest neighbour in the
+set. Precision is the part of the generated images in the manifold of the real ones; recall the reverse.
+"""
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.features.moments import require_dimensions, require_images, usable
+from ncsnx.quantities import counted
+
+
+@attrs.frozen
+class PrecisionRecall:
+    """Both in [0, 1]: how realistic the images are, and how much of the real variety they have."""
+
+    precision: float
+    recall: float
+
+
+def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block: int = 1024) -> PrecisionRecall:
+    """Of (m, D) real and (n, D) generated features, with k = `neighbours`; both sets need more than k images.
+
+    Depends on n, m and k, so compare only what is equal in these. Needs memory for `block` × max(n, m) distances.
+    NcsnxError where images are too few, dimensions differ or features aren't finite; ValueError where `neighbours`
+    or `block` is below 1.
+    """
+    if neighbours < 1 or block < 1:
+        raise ValueError(f"neighbours and block must be from 1, not {neighbours} and {block}")
+    real, generated = usable(real), usable(generated)
+    require_dimensions(generated.shape[1], real.shape[1], "the real ones")
+    require_images(min(len(real), len(generated)), neighbours + 1, f"precision with {counted(neighbours, 'neighbour')}")
+    centre = real.mean(dim=0)  # a common offset would cost digits of the distances
+    real, generated = real - centre, generated - centre
+    return PrecisionRecall(
+        precision=_covered(generated, real, _squared_radii(real, neighbours, block), block),
+        recall=_covered(real, generated, _squared_radii(generated, neighbours, block), block),
+    )
+
+
+def _squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
+    """(n,): the squared distance of each to its k-th nearest neighbour, itself not counted (a duplicate is)."""
+    radii = []
+    for start in range(0, len(features), block):
+        distances = squared_distances(features[start : start + block], features)
+        distances.diagonal(offset=start).fill_(torch.inf)
+        radii.append(distances.kthvalue(neighbours, dim=1).values)
+    return torch.cat(radii)
+
+
+def _covered(points: Tensor, centres: Tensor, squared_radii: Tensor, block: int) -> float:
+    """The part of the points that lie in the ball of at least one centre."""
+    inside = [
+        (squared_distances(points[start : start + block], centres) <= squared_radii).any(dim=1)
+        for start in range(0, len(points), block)
+    ]
+    return torch.cat(inside).double().mean().item()
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """(n, m): |x|² + |y|² − 2xᵀy, by one matrix product.
+
+    What is below the rounding of this sum, (D + 4)·2e-16 of |x|² + |y|², counts as 0, so that duplicates are at a
+    distance of exactly 0. In float64, since in float32 a thousand near images would be taken for duplicates.
+    """
+    squares = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
+    distances = torch.addmm(squares, x, y.T, alpha=-2)
+    noise = (x.shape[1] + 4) * torch.finfo(x.dtype).eps
+    return distances.masked_fill_(distances <= squares.mul_(noise), 0.0)

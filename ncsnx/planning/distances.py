@@ -1,0 +1,320 @@
+"""Technique 1 of Song & Ermon 2020 (arXiv 2006.09011, section 3.1): σ_1 is the largest Euclidean distance between two
+training images.
+
+Images count as the network gets them: dequantized, once each, and transformed, but never flipped. Small sets are
+measured whole, in blocks whose memory doesn't grow with the number of pairs. In large ones all pairs of a seeded sample
+are; the images that are farthest out are then compared with the rest. That gives a lower bound, which is nearly always
+the maximum.
+"""
+
+import math
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.data_sets import Data
+from ncsnx.data.dataset import Dataset
+from ncsnx.data.transforms import Preprocessing
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.work import Work
+
+EXACT_IMAGES = 20_000
+"""The largest set whose pairs are all measured unasked."""
+SAMPLED_IMAGES = 8_000
+"""Images of a larger set that are all compared with each other: enough for an interval of the 99.9 % quantile."""
+SCANNED_IMAGES = 50_000
+"""Images of a larger set that are compared with those farthest out."""
+COST = 5e12
+"""Images² times numbers in an image that are worth computing: one to two minutes on two cores."""
+DRAWN_NUMBERS = 2**28
+"""Numbers in images that are worth dequantizing in one pass: about a minute on two cores."""
+TAIL = 0.001
+"""Pairs beyond the quantile that is given beside the maximum, which a single outlier can set."""
+CONFIDENCE = 0.95
+_ANCHORS = 16
+_SCANS = 2
+_BINS = 2**15
+_BLOCK_BYTES = 64 * 2**20
+_BLOCK_IMAGES = 2_048
+_HELD_BYTES = 2**30
+"""Images that are kept while pairs are measured, in their stored type or dequantized; beyond it they are made again."""
+_DRAWN_AT_ONCE = 2**20
+"""Numbers that are dequantized at once: their generator takes about a hundred bytes for each."""
+
+
+@attrs.frozen(kw_only=True)
+class Distances:
+    """Euclidean distances between the training images of a set, in the network's range."""
+
+    largest: float
+    """The largest one found: the maximum where `exact`, else a lower bound."""
+    pair: tuple[int, int]
+    """The ids of the two images."""
+    exact: bool
+    images: int
+    """In the training split."""
+    compared: int
+    """Images all of whose pairs were measured."""
+    scanned: int
+    """Images that were compared with those farthest out."""
+    bound: float | None
+    """No two training images are farther apart, by the triangle inequality; None where some weren't looked at."""
+    quantile: float
+    """The distance that 99.9 % of all pairs don't exceed, to 1e-4 of `bound`; of a sample where not `exact`."""
+    quantile_interval: tuple[float, float | None]
+    """Holds that of the whole set with 95 % confidence (Hoeffding 1963); no upper end where nothing gives one."""
+    dequantized: bool = False
+    """Whether the images were measured with one draw of their dequantization each."""
+    seed: int
+    """Of the sample and of the dequantization."""
+
+    @property
+    def source(self) -> str:
+        """Where `largest` comes from, in words."""
+        drawn = "dequantized " if self.dequantized else ""
+        images = counted(self.images, f"{drawn}image")
+        if self.exact:
+            return f"largest of {images}" + (f", seed {self.seed}" if self.dequantized else "")
+        scanned = "all" if self.scanned == self.images else f"{self.scanned:,}"
+        return (
+            f"estimate (a lower bound) from {images}: all pairs of {self.compared:,}, and those farthest "
+            f"out against {scanned}, seed {self.seed}"
+        )
+
+
+def measure_distances(
+    dataset: Dataset, data: Data, *, seed: int = 0, exact: bool | None = None, work: Work | None = None
+) -> Distances:
+    """The distances between the images of a training split.
+
+    exact: True measures all pairs, whatever it takes; False takes a sample; None decides by the size. seed: of the
+    sample and of the dequantization. Raises NcsnxError where there are fewer than two images, or where all are equal.
+    """
+    work = work or Work()
+    images, dimensions = len(dataset), data.channels * data.image_size**2
+    if images < 2:
+        raise NcsnxError(f"a distance takes two training images, but there is {'one' if images else 'none'}")
+    is_drawn = data.dequantization != "none"
+    affordable, in_a_pass = math.isqrt(int(COST / dimensions)), SCANNED_IMAGES
+    if is_drawn:
+        affordable, in_a_pass = (min(count, DRAWN_NUMBERS // dimensions) for count in (affordable, in_a_pass))
+    if exact is None:
+        exact = images <= min(EXACT_IMAGES, affordable)
+    order = Stream(seed, Purpose.PAIRS).permutation(images, epoch=0)
+    compared = torch.arange(images) if exact else order[: max(2, min(SAMPLED_IMAGES, affordable))].sort().values
+    points = _Points(dataset, data, compared, seed, work)
+    pairs = _all_pairs(points, work)
+    if exact:
+        found, reach, scanned = pairs.found, points.reach, images
+    else:
+        others = order[: max(2, in_a_pass)].sort().values
+        found, reach = _scan(points, pairs, others, work)
+        scanned = len(others)
+    largest = points.distance(*found)
+    if largest == 0 or not points.differ:  # dequantization would make equal images differ
+        raise NcsnxError(
+            f"the {counted(scanned, 'training image')} that were looked at are all equal: they have no distances"
+        )
+    bound = reach * (1 + 1e-6) if scanned == images else None  # of float32's rounding, on the safe side
+    low, high = (TAIL, TAIL) if exact else tail_interval(TAIL, len(compared) // 2)
+    first, second = dataset.read(torch.tensor(found)).ids.tolist()
+    return Distances(
+        largest=largest,
+        pair=(first, second),
+        exact=exact,
+        images=images,
+        compared=len(compared),
+        scanned=scanned,
+        bound=bound,
+        quantile=pairs.beyond(TAIL),
+        quantile_interval=(pairs.beyond(high), pairs.beyond(low) if low > 0 else bound),
+        dequantized=is_drawn,
+        seed=seed,
+    )
+
+
+def tail_interval(tail: float, independent_pairs: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The shares of a sample's pairs between which the quantile that `tail` of all pairs exceed lies.
+
+    By Hoeffding (1963, section 5b): among the n(n − 1)/2 pairs of n images the share beyond a distance that a share t
+    of all pairs exceeds is ≥ q > t, or ≤ q < t, with a probability of at most exp(−⌊n/2⌋ KL(q‖t)). So it holds for
+    pairs that share images. 0 at the low end where the sample is too small to say.
+    """
+    most = math.log(2 / (1 - confidence)) / independent_pairs
+    return _crossing(tail, 0.0, most), _crossing(tail, 1.0, most)
+
+
+def _crossing(tail: float, end: float, divergence: float) -> float:
+    """q between `tail` and `end` with KL(q‖tail) = divergence; `end` where it stays below."""
+
+    def kl(q: float) -> float:
+        inner = q * math.log(q / tail) if q > 0 else 0.0
+        return inner + ((1 - q) * math.log((1 - q) / (1 - tail)) if q < 1 else 0.0)
+
+    if kl(end) <= divergence:
+        return end
+    near, far = tail, end
+    for _ in range(60):
+        middle = 0.5 * (near + far)
+        near, far = (middle, far) if kl(middle) <= divergence else (near, middle)
+    return far
+
+
+class _Points:
+    """Images as points: float32 rows, less a centre, which takes from the rounding where contrasts are low."""
+
+    def __init__(self, dataset: Dataset, data: Data, compared: Tensor, seed: int, work: Work) -> None:
+        self.dataset = dataset
+        self.compared = compared
+        self.work = work
+        self.differ = False
+        """Whether two of the images that were looked at are different."""
+        self._first = dataset.read(compared[:1]).pixels
+        self._preprocessing = Preprocessing(data, dataset.value_range, seed)
+        self._is_drawn = data.dequantization != "none"
+        dimensions = data.channels * data.image_size**2
+        self.block = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (4 * dimensions)))
+        self._drawn_at_once = max(1, _DRAWN_AT_ONCE // dimensions)
+        self._held: dict[int, Tensor] = {}
+        self.centre = torch.zeros(dimensions)
+        self.centre = self._flat(compared[: self.block]).mean(dim=0)
+        self.squares = self._first_look()
+        self.reach = float(self.squares.sqrt().topk(2).values.sum())
+
+    def _first_look(self) -> Tensor:
+        """(n,) float64: the squared norms of the compared images, which are kept where there is room.
+
+        Dequantized ones are kept as points, since drawing them takes longer than their distances.
+        """
+        squares = []
+        with self.work.progress("reading images", total=len(self.compared), unit="images") as advance:
+            for start in range(0, len(self.compared), self.block):
+                self.work.check_stop()
+                indices = self.compared[start : start + self.block]
+                pixels = self.dataset.read(indices).pixels
+                points = self._prepared(pixels, indices) - self.centre
+                kept = points if self._is_drawn else pixels
+                if kept.nbytes * len(self.compared) <= _HELD_BYTES * len(indices):
+                    self._held[start] = kept
+                squares.append(square_norms(points))
+                advance(len(indices))
+        return torch.cat(squares)
+
+    def compared_block(self, start: int) -> Tensor:
+        """(m, D) float32: the compared images from `start` on."""
+        indices, held = self.compared[start : start + self.block], self._held.get(start)
+        if held is None:
+            return self._flat(indices)
+        return held if self._is_drawn else self._prepared(held, indices) - self.centre
+
+    def read(self, indices: Tensor) -> Tensor:
+        """(m, D) float32 of any images."""
+        return self._flat(indices)
+
+    def distance(self, first: int, second: int) -> float:
+        """Between two images, in float64."""
+        indices = torch.tensor([first, second])
+        one, other = self._prepared(self.dataset.read(indices).pixels, indices).double()
+        return float(torch.linalg.vector_norm(one - other))
+
+    def _flat(self, indices: Tensor) -> Tensor:
+        return self._prepared(self.dataset.read(indices).pixels, indices) - self.centre
+
+    def _prepared(self, pixels: Tensor, indices: Tensor) -> Tensor:
+        """(m, D) float32: the network's input. The draws of an image depend on its place in the set alone."""
+        self.differ = self.differ or bool((pixels != self._first).any())
+        size = self._drawn_at_once if self._is_drawn else len(pixels)
+        parts = zip(torch.split(pixels, size), torch.split(indices, size), strict=True)
+        return torch.cat([self._preprocessing.measured(part, places).flatten(1) for part, places in parts])
+
+
+def square_norms(points: Tensor) -> Tensor:
+    """(m,) float64: ‖x‖² of (m, D) float32."""
+    norms: Tensor = torch.linalg.vector_norm(points, dim=1, dtype=torch.float64)
+    return norms.square()
+
+
+def _distances(one: Tensor, other: Tensor, one_squares: Tensor, other_squares: Tensor) -> Tensor:
+    """(m, n) float32 by ‖x‖² + ‖y‖² − 2x·y: loses its digits for near pairs only, and the far ones are wanted."""
+    squares = torch.addmm(other_squares.float(), one, other.T, alpha=-2)
+    return squares.add_(one_squares.float()[:, None]).clamp_(min=0).sqrt_()
+
+
+@attrs.define
+class _Pairs:
+    """What is kept of all pairs."""
+
+    found: tuple[int, int]
+    """Indices in the data set of the two images of the largest distance."""
+    counts: Tensor
+    """(bins,) int64: pairs by distance."""
+    width: float
+    """Of a bin."""
+
+    def beyond(self, tail: float) -> float:
+        """The distance that a share `tail` of the pairs exceeds: the middle of its bin."""
+        passed = self.counts.cumsum(0) >= math.ceil((1 - tail) * int(self.counts.sum()))
+        return (int(passed.int().argmax()) + 0.5) * self.width
+
+
+def _all_pairs(points: _Points, work: Work) -> _Pairs:
+    count, block = len(points.compared), points.block
+    starts = range(0, count, block)
+    top = points.reach * (1 + 1e-5)  # float32's distances may be a little longer than they are
+    counts = torch.zeros(_BINS, dtype=torch.int64)
+    largest, found = -1.0, (0, 1)
+    with work.progress("measuring distances", total=count * (count - 1) // 2, unit="pairs") as advance:
+        for start in starts:
+            rows = points.compared_block(start)
+            for other in range(start, count, block):
+                work.check_stop()
+                columns = rows if other == start else points.compared_block(other)
+                row_squares = points.squares[start : start + len(rows)]
+                distances = _distances(rows, columns, row_squares, points.squares[other : other + len(columns)])
+                if other == start:  # each pair once, and no image with itself
+                    distances.masked_fill_(torch.ones_like(distances, dtype=torch.bool).tril_(), -1.0)
+                counts += torch.histc(distances, _BINS, 0, top or 1.0).long()
+                if float(distances.max()) > largest:
+                    largest, place = float(distances.max()), int(distances.argmax())
+                    found = start + place // len(columns), other + place % len(columns)
+                advance(len(rows) * (len(rows) - 1) // 2 if other == start else distances.numel())
+    first, second = points.compared[list(found)].tolist()
+    return _Pairs((first, second), counts, top / _BINS)
+
+
+def _scan(points: _Points, pairs: _Pairs, others: Tensor, work: Work) -> tuple[tuple[int, int], float]:
+    """The farthest pair between images that lie far out and `others`; with it the bound of the triangle inequality.
+
+    First the compared images that are farthest from the centre, and the farthest pair, are held against all others,
+    then those that were found at the other ends, and those of all that are farthest from the centre.
+    """
+    outermost = points.compared[points.squares.topk(min(_ANCHORS, len(points.squares))).indices]
+    anchors, used = torch.tensor(sorted({*outermost.tolist(), *pairs.found})), set[int]()
+    best, found, reach = -1.0, pairs.found, 0.0
+    with work.progress("looking for farther images", total=_SCANS * len(others), unit="images") as advance:
+        for _ in range(_SCANS):
+            used |= set(anchors.tolist())
+            targets = points.read(anchors)
+            target_squares = square_norms(targets)
+            columns, radii = [], []
+            for start in range(0, len(others), points.block):
+                work.check_stop()
+                part = points.read(others[start : start + points.block])
+                squares = square_norms(part)
+                columns.append(_distances(part, targets, squares, target_squares))
+                radii.append(squares.sqrt())
+                advance(len(part))
+            distances, radius = torch.cat(columns), torch.cat(radii)
+            reach = float(radius.topk(2).values.sum())
+            place = int(distances.argmax())
+            if float(distances.max()) > best:
+                best = float(distances.max())
+                found = int(others[place // len(anchors)]), int(anchors[place % len(anchors)])
+            far = torch.cat([distances.argmax(0), radius.topk(min(_ANCHORS, len(radius))).indices])
+            anchors = torch.tensor(sorted(set(others[far].tolist()) - used), dtype=torch.int64)
+            if len(anchors) == 0:
+                break
+    return found, reach

@@ -1,0 +1,1 @@
+"""Checkpoints of a run: their files, their manifest, which of them stay."""

@@ -1,0 +1,225 @@
+"""Checkpoints: network, moving average and optimizer as safetensors, the state of the loop as JSON."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ncsnx.config.checks import shortened
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.checkpoints.manifest import (
+    STATE,
+    UnsoundError,
+    read_manifest,
+    read_state,
+    read_verified,
+    write_checkpoint,
+)
+from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
+from ncsnx.runs.folder import Run
+from ncsnx.runs.names import part_file, step_name
+from ncsnx.storage import atomic
+
+Tensors = dict[str, Tensor]
+
+UNTOUCHED = "untouched"
+"""In the place of a kind of state: the parameter has none."""
+
+
+@attrs.frozen
+class ImportedFrom:
+    """The published checkpoint that the weights are from, or that their training began with."""
+
+    file: str
+    """Its name."""
+    sha256: str
+    """Of the file, in hexadecimal."""
+    step: int
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Self | None:
+        """What a checkpoint's state says; None where nothing was imported."""
+        match state.get("imported"):
+            case {"file": str(file), "sha256": str(sha256), "step": int(step)}:
+                return cls(file, sha256, step)
+        return None
+
+
+@attrs.frozen(eq=False)
+class Checkpoint:
+    """What a checkpoint holds, on the CPU. Parts that were not asked for are empty."""
+
+    step: int
+    model: Tensors
+    ema: Tensors | None
+    """None also for a run without a moving average."""
+    optimizer: Tensors
+    state: dict[str, Any]
+
+
+def save(
+    run: Run,
+    step: int,
+    model: Mapping[str, Tensor],
+    ema: Mapping[str, Tensor] | None,
+    optimizer: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+) -> Path:
+    """Writes the checkpoint of `step` from a copy made at once, and returns its folder.
+
+    Tensors may be on any device and in any memory format. `state` must be JSON; the step is added. Equal
+    contents give equal bytes. Raises NcsnxError where the system refuses; then nothing is left behind, and
+    earlier checkpoints are as they were.
+    """
+    parts = {"model": _copied(model), "optimizer": _copied(optimizer)}
+    if ema is not None:
+        parts["ema"] = _copied(ema)
+    is_there = os.path.lexists(run.checkpoints / step_name(step))
+    sizes = weight_sizes(run.experiment()) if is_there else None
+    return write_checkpoint(run.checkpoints, step, contents(step, sorted(parts.items()), state), sizes)
+
+
+def contents(
+    step: int, parts: Iterable[tuple[str, Mapping[str, Tensor]]], state: Mapping[str, Any]
+) -> Iterator[tuple[str, bytes]]:
+    """The files of a checkpoint, names and contents, one after another, for `write_checkpoint`.
+
+    `parts` are 'model', 'optimizer' and, if there is one, 'ema', with contiguous tensors on the CPU that share no
+    memory; it may be a generator, since only one part is held at a time. `state` is as in `save`.
+    """
+    state_bytes = atomic.json_bytes(dict(sorted({**state, "step": step}.items())))
+    for part, tensors in parts:
+        yield part_file(part), tensor_bytes(dict(sorted(tensors.items())))
+        del tensors  # before the next part is made
+    yield STATE, state_bytes
+
+
+def load(
+    folder: Path, names: Iterable[str] = ("model", "ema", "optimizer"), sizes: WeightSizes | None = None
+) -> Checkpoint:
+    """Reads the parts `names` of a checkpoint; the hash of each file is checked before it is parsed.
+
+    sizes: those of the experiment's weights, which the files must have.
+
+    Raises UnsoundError for damaged files, NcsnxError for a part that isn't there.
+    """
+    manifest = read_manifest(folder, sizes)
+    parts: dict[str, Tensors] = {}
+    for name in names:
+        # a run without a moving average has no such file, and its manifest vouches for that
+        if name == "ema" and part_file(name) not in (*manifest.files, *manifest.removed):
+            continue
+        parts[name] = _parsed(folder / part_file(name), read_verified(folder, manifest, part_file(name)))
+    return Checkpoint(
+        step=manifest.step,
+        model=parts.get("model", {}),
+        ema=parts.get("ema"),
+        optimizer=parts.get("optimizer", {}),
+        state=read_state(folder, manifest),
+    )
+
+
+def optimizer_state(optimizer: Optimizer, network: nn.Module) -> Tensors:
+    """The optimizer's tensors by `{key}/{parameter name}`, such as `exp_avg/begin_conv.weight`; not copies.
+
+    A parameter without state (before the first step, or with plain SGD) has the empty tensor
+    `untouched/{name}`, so that loading can tell it from one that was lost.
+    """
+    tensors: Tensors = {}
+    for name, parameter in _parameters(optimizer, network).items():
+        state = {key: value for key, value in optimizer.state.get(parameter, {}).items() if value is not None}
+        tensors |= {f"{key}/{name}": value for key, value in state.items()}
+        if not state:
+            tensors[f"{UNTOUCHED}/{name}"] = torch.zeros(0)
+    return tensors
+
+
+def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives `optimizer` what `optimizer_state` returned, in each parameter's device and memory format.
+
+    Settings such as the learning rate stay the optimizer's own. Raises NcsnxError that lists names without a
+    parameter, parameters without state, and unequal shapes; the optimizer is unchanged then.
+    """
+    parameters = _parameters(optimizer, network)
+    _require_same_names(parameters, tensors)
+    states: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
+    for entry, value in tensors.items():
+        key, name = entry.split("/", 1)
+        if key != UNTOUCHED:
+            states[name][key] = _like(parameters[name], value, entry)
+    # through the optimizer's own loading, which knows what must be where (fused steps on the device, say)
+    numbered = {number: state for number, state in enumerate(states.values()) if state}
+    optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> Tensors:
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in sorted(tensors.items())
+    }
+
+
+def _parsed(path: Path, content: bytes) -> Tensors:
+    try:
+        return parse_tensors(content)
+    except SafetensorError as error:
+        raise UnsoundError(f"{path} isn't a safetensors file: {error}") from error
+
+
+def _parameters(optimizer: Optimizer, network: nn.Module) -> dict[str, nn.Parameter]:
+    """The optimizer's parameters by their names in the network, in the optimizer's order."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    return {names[parameter]: parameter for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _require_same_names(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+    keys_of: dict[str, set[str]] = {name: set() for name in parameters}
+    unexpected = []
+    for entry in tensors:
+        key, _, name = entry.partition("/")
+        if name in keys_of:
+            keys_of[name].add(key)
+        else:
+            unexpected.append(entry)
+    everywhere = set().union(*keys_of.values()) - {UNTOUCHED}
+    missing = []
+    for name, keys in keys_of.items():
+        if not keys:
+            missing.append(f"*/{name}")
+        elif UNTOUCHED not in keys:
+            missing += [f"{key}/{name}" for key in everywhere - keys]
+    if unexpected or missing:
+        raise NcsnxError(
+            "the optimizer's state doesn't fit the network: "
+            f"{len(missing)} missing{_some(missing)}, {len(unexpected)} unexpected{_some(unexpected)}"
+        )
+
+
+def _some(entries: list[str]) -> str:
+    if not entries:
+        return ""
+    return f" ({', '.join(map(shortened, sorted(entries)[:3]))}{', …' if len(entries) > 3 else ''})"
+
+
+def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:
+    if value.ndim == 0 and not value.is_complex():  # a count, which some optimizers keep
+        return value.clone()
+    if value.dtype != parameter.dtype:
+        raise NcsnxError(
+            f"the optimizer's state doesn't fit the network: {shortened(entry)} holds {value.dtype}, its parameter "
+            f"{parameter.dtype}"
+        )
+    if value.shape != parameter.shape:
+        raise NcsnxError(
+            f"the optimizer's state doesn't fit the network: {shortened(entry)} has shape {tuple(value.shape)}, "
+            f"its parameter {tuple(parameter.shape)}"
+        )
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

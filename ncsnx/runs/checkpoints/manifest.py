@@ -1,0 +1,358 @@
+"""The protocol of a checkpoint's folder: complete by name, sound by hash.
+
+Files are written into a hidden sibling folder, the manifest with the sha256 of each (and of itself) last;
+then the folder is renamed. So a folder `step-00000150` is complete, whatever was killed; whether its bytes
+are still those that were written, the manifest tells.
+"""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from ncsnx.config.experiment import MOST_STEPS
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.quantities import counted
+from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
+from ncsnx.runs.folder import Run
+from ncsnx.runs.names import parse_step, part_file, step_name, step_of
+from ncsnx.runs.score_files import Best, best_checkpoint
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.parsing import parse_json, refuse_newer
+from ncsnx.storage.sealed import sealed, unsealed
+
+MANIFEST = "manifest.json"
+STATE = "state.json"
+SCHEMA_VERSION = 1
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+# What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
+_FAULTS = {
+    errno.ENOENT: "is missing",
+    errno.ENOTDIR: "is missing",
+    errno.ELOOP: "is a symbolic link, and those are not followed",
+    errno.ENODEV: "isn't a file",
+    errno.ENXIO: "isn't a file",
+    errno.EFBIG: "is larger than any such file",
+    errno.EIO: "can't be read: the disk reports an error",
+}
+
+
+def _is_size(instance: object, attribute: "attrs.Attribute[int]", value: object) -> None:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{attribute.name}: expected a number of bytes")
+
+
+class UnsoundError(NcsnxError):
+    """A checkpoint whose files are not those that were written."""
+
+
+@attrs.frozen
+class FileRecord:
+    """What a file must be: its sha256 in hexadecimal and its size in bytes."""
+
+    sha256: str = attrs.field(validator=attrs.validators.matches_re("[0-9a-f]{64}"))
+    size: int = attrs.field(validator=_is_size)
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """The record of a file with this content."""
+        return cls(hashlib.sha256(content).hexdigest(), len(content))
+
+
+@attrs.frozen
+class Manifest:
+    """What a checkpoint's folder must hold."""
+
+    step: int
+    files: dict[str, FileRecord]
+    """By name; without the manifest itself."""
+    removed: tuple[str, ...] = ()
+    """Files that were there once and were removed on purpose."""
+    removing: dict[str, FileRecord] = attrs.field(factory=dict)
+    """Those of `removed` whose removal hasn't been brought to its end, and what they were."""
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether training can go on from it: whether it holds the optimizer's state."""
+        return part_file("optimizer") in self.files
+
+    def to_bytes(self) -> bytes:
+        """The file: readable JSON with a digest of its own canonical form."""
+        content: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "step": self.step,
+            "files": _as_json(self.files),
+            "removed": sorted(self.removed),
+        }
+        if self.removing:
+            content["removing"] = _as_json(self.removing)
+        return sealed(content)
+
+
+def write_checkpoint(
+    parent: Path, step: int, files: Iterable[tuple[str, bytes]], sizes: WeightSizes | None = None
+) -> Path:
+    """Writes the checkpoint of `step` into `parent`; returns its folder, which appears whole or not at all.
+
+    `files` gives names and contents; a generator keeps only one content in memory. An unsound folder of that
+    name is moved aside (`step-00000150.unsound-1`), a sound one refused. sizes: as in `read_manifest`, for one that is
+    there. Raises NcsnxError where the system refuses.
+    """
+    reading.refuse_links(parent)
+    final = parent / step_name(step)
+    _make_way(final, sizes)
+    with atomic.new_folder(final) as folder:
+        records: dict[str, FileRecord] = {}
+        for name, content in files:
+            atomic.write_new(folder / name, content, shown=final / name)
+            records[name] = FileRecord.of(content)
+            del content  # before the next is made: together they may not fit in memory
+        atomic.write_new(folder / MANIFEST, Manifest(step, records).to_bytes(), shown=final / MANIFEST)
+    return final
+
+
+def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
+    """The manifest of a checkpoint's folder, checked by its digest and against the folder's name.
+
+    sizes: those of the experiment's weights; a manifest that lists other ones is refused, so that files of other sizes
+    are neither read nor hashed. Raises UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
+    """
+    reading.refuse_links(folder.parent)
+    with _reading(folder):
+        if folder.is_symlink():
+            raise UnsoundError(f"{folder} {_FAULTS[errno.ELOOP]}")
+    path = folder / MANIFEST
+    manifest = _parsed(path, _read(path))
+    if step_of(folder.name) not in (None, manifest.step):
+        raise UnsoundError(f"{folder} holds the checkpoint of another step, {manifest.step}")
+    if sizes is not None:
+        for name, record in manifest.files.items():
+            if (problem := sizes.problem(name, record.size)) is not None:
+                raise UnsoundError(f"{folder / name} {problem}")
+    return manifest
+
+
+def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """The content of one file, read once and compared with its record. Raises UnsoundError."""
+    record = _record(folder, manifest, name)
+    with _reading(folder / name), reading.opened(folder / name) as file:
+        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
+        content = file.read(record.size + 1)
+    _check_size(folder / name, record, len(content))
+    _check_hash(folder / name, record, hashlib.sha256(content).hexdigest())
+    return content
+
+
+def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """The state of the loop, checked by its hash. Raises UnsoundError."""
+    path = folder / STATE
+    if _record(folder, manifest, STATE).size > reading.JSON_LIMIT:
+        raise UnsoundError(f"{path} {_FAULTS[errno.EFBIG]}")
+    try:
+        state = parse_json(read_verified(folder, manifest, STATE))
+    except ValueError as error:
+        raise UnsoundError(f"{path} isn't JSON: {error}") from error
+    if not isinstance(state, dict):
+        raise UnsoundError(f"{path} isn't a JSON object")
+    return state
+
+
+def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes | None = None) -> Manifest:
+    """Reads a checkpoint's manifest and every file it lists (or only `names`), and compares.
+
+    Without `names`, files that the manifest doesn't know are refused too. sizes: as in `read_manifest`. Raises
+    UnsoundError that says what is wrong.
+    """
+    manifest = read_manifest(folder, sizes)
+    if names is None:
+        _refuse_strangers(folder, manifest)
+    for name in sorted(manifest.files) if names is None else names:
+        verify_file(folder, manifest, name)
+    return manifest
+
+
+def verify_own(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
+    """Verifies every file that the manifest lists, whatever else somebody put there. Raises UnsoundError."""
+    return verify(folder, read_manifest(folder, sizes).files, sizes)
+
+
+def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
+    """Compares one file with its record. Raises UnsoundError.
+
+    watch gets the bytes of each piece that was read, and may end the reading by raising.
+    """
+    record = _record(folder, manifest, name)
+    with _reading(folder / name), reading.opened(folder / name) as file:
+        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
+        _check_hash(folder / name, record, reading.sha256(file, watch))
+
+
+def strangers(folder: Path, manifest: Manifest) -> list[str]:
+    """Names in a checkpoint's folder that its manifest doesn't know. Raises UnsoundError.
+
+    Hidden files are left alone: file systems and desktops put them anywhere, and nothing here reads them.
+    """
+    with _reading(folder):
+        present = {entry.name for entry in reading.entries(folder) if not entry.name.startswith(".")}
+    return sorted(present - set(manifest.files) - set(manifest.removed) - {MANIFEST})
+
+
+def checkpoints(run: Run) -> list[int]:
+    """The steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
+    reading.refuse_links(run.checkpoints)
+    try:
+        found = [step_of(entry.name) for entry in run.checkpoints.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise NcsnxError(f"can't read {run.checkpoints}: {error.strerror}") from error
+    return sorted(step for step in found if step is not None)
+
+
+def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
+    """The folder that --ckpt means: a step, however typed, `latest` or `best`.
+
+    It is verified whole, also the files that sampling needn't read: damage to one is a reason to look at its
+    neighbours before anything is made of them. Raises UsageError for a step that can't be understood or isn't
+    there, UnsoundError if the checkpoint is unsound, NcsnxError if there is none, or no score yet.
+    """
+    return _sound(run, checkpoints(run), wanted_step(run, wanted))
+
+
+def wanted_step(run: Run, wanted: int | str) -> int:
+    """The step that --ckpt means, whose checkpoint is there, sound or not. Raises as `resolve_checkpoint`."""
+    step = parse_step(wanted) if isinstance(wanted, str) else wanted
+    steps = checkpoints(run)
+    if step == "best":
+        return require_best(run).step
+    if not steps:
+        raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
+    if step == "latest":
+        return steps[-1]
+    if step not in steps:
+        nearest = sorted(sorted(steps, key=lambda other: abs(other - step))[:4])
+        raise UsageError(f"run {run.name!r} has no checkpoint of step {step}; nearest: {', '.join(map(str, nearest))}")
+    return step
+
+
+def require_best(run: Run) -> Best:
+    """The checkpoint that `best` means, and which sweep says so. Raises NcsnxError before there is a score."""
+    best = best_checkpoint(run, partial(holds, run))
+    if best is None:
+        raise NcsnxError(
+            f"run {run.name!r} has no best checkpoint: no scores yet, run `ncsnx fid {run.name}` (scores of ensembles, "
+            "and of weights that aren't there any more, don't count)"
+        )
+    return best
+
+
+def holds(run: Run, step: int, weights_sha256: str) -> bool:
+    """Whether the checkpoint of `step` is there and holds a file with this hash, by its manifest."""
+    if not 0 <= step <= MOST_STEPS:  # somebody wrote it into a record; no folder has such a name
+        return False
+    try:
+        files = read_manifest(run.checkpoints / step_name(step)).files
+    except UnsoundError:
+        return False
+    return any(record.sha256 == weights_sha256 for record in files.values())
+
+
+def _sound(run: Run, steps: list[int], step: int) -> Path:
+    """The folder of this step's checkpoint, which is one of `steps`. Raises UnsoundError that names the one before."""
+    folder = run.checkpoints / step_name(step)
+    try:
+        verify_own(folder, weight_sizes(run.experiment()))
+    except UnsoundError as error:
+        if not os.path.lexists(folder):
+            raise UnsoundError(
+                f"the checkpoint of step {step} was removed while it was read, by the retention of a training perhaps; "
+                "repeat the command"
+            ) from error
+        which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step}"
+        before = [other for other in steps if other < step]
+        earlier = f"--ckpt {before[-1]} is the one before" if before else "there is no earlier one"
+        raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}; {earlier}") from error
+    return folder
+
+
+def _make_way(folder: Path, sizes: WeightSizes | None) -> None:
+    if not os.path.lexists(folder):
+        return
+    try:
+        verify(folder, sizes=sizes)
+    except UnsoundError:
+        number = 1
+        while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
+            number += 1
+        with atomic.reporting(aside):
+            folder.rename(aside)
+    else:
+        raise NcsnxError(f"{folder} exists already and is sound; nothing is overwritten")
+
+
+def _parsed(path: Path, written: bytes) -> Manifest:
+    content = unsealed(written)
+    if content is None:
+        raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
+    refuse_newer(path, content.get("schema_version"), SCHEMA_VERSION)
+    match content:
+        case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
+            with suppress(KeyError, TypeError, ValueError):
+                removing = _records(content.get("removing", {}))
+                plain = all(_PLAIN_NAME.fullmatch(name) and name != MANIFEST for name in [*files, *removed])
+                if type(step) is int and plain and {*removing} <= {*removed}:
+                    return Manifest(step, _records(files), tuple(removed), removing)
+    raise UnsoundError(f"{path} isn't the manifest of a checkpoint")
+
+
+def _records(files: dict[str, Any]) -> dict[str, FileRecord]:
+    return {name: FileRecord(file["sha256"], file["bytes"]) for name, file in files.items()}
+
+
+def _as_json(files: dict[str, FileRecord]) -> dict[str, Any]:
+    return {name: {"sha256": file.sha256, "bytes": file.size} for name, file in sorted(files.items())}
+
+
+def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
+    if name in manifest.files:
+        return manifest.files[name]
+    if name in manifest.removed:
+        raise NcsnxError(f"{folder / name} was removed on purpose, as its manifest says; choose another checkpoint")
+    raise NcsnxError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
+
+
+def _check_size(path: Path, record: FileRecord, size: int) -> None:
+    if size != record.size:
+        raise UnsoundError(f"{path} has {counted(size, 'byte')} instead of {record.size:,}")
+
+
+def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:
+    if sha256 != record.sha256:
+        raise UnsoundError(f"{path} is damaged: its sha256 isn't the one in the manifest")
+
+
+def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
+    if found := strangers(folder, manifest):
+        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest doesn't know")
+
+
+def _read(path: Path) -> bytes:
+    with _reading(path):
+        return reading.read_bytes(path, reading.JSON_LIMIT)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FAULTS:
+            raise UnsoundError(f"{path} {_FAULTS[error.errno]}") from error
+        raise NcsnxError(f"can't read {path}: {error.strerror}") from error

@@ -1,0 +1,130 @@
+"""Ranges of checkpoints, as typed: `50k:200k`, `50k:200k:10k`, `all`, `150k`, `latest` or `best`."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.quantities import counted
+from ncsnx.runs.checkpoints.manifest import checkpoints, resolve_checkpoint
+from ncsnx.runs.folder import Run
+from ncsnx.runs.names import parse_step, step_of
+
+_EXPECTED = "expected all, latest, best, a step such as 150k, FIRST:LAST or FIRST:LAST:MULTIPLE, such as 50k:200k:10k"
+
+
+@attrs.frozen
+class Selection:
+    """The checkpoints that a range means."""
+
+    text: str
+    """As typed."""
+    steps: tuple[int, ...]
+    """Ascending; at least one."""
+    remark: str | None
+    """What the range asks for beyond what is there, in words; None where it is covered."""
+
+
+@attrs.frozen
+class _Range:
+    """Steps from `first` to `last`, ends included; only multiples of `multiple`, where it is given."""
+
+    first: int
+    last: int
+    multiple: int | None
+
+    def __contains__(self, step: int) -> bool:
+        return self.first <= step <= self.last and (self.multiple is None or step % self.multiple == 0)
+
+
+def select(run: Run, text: str) -> Selection:
+    """The checkpoints of `run` that `text` means.
+
+    Raises UsageError for a range that can't be understood or holds no checkpoint, NcsnxError for a run without any.
+    """
+    steps = checkpoints(run)
+    if not steps:
+        raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
+    if text == "all":
+        return Selection(text, tuple(steps), None)
+    if ":" not in text:
+        return Selection(text, (_single(run, text),), None)
+    wanted = _parsed(text)
+    chosen = tuple(step for step in steps if step in wanted)
+    if not chosen:
+        raise UsageError(f"--range {text} holds no checkpoint of run {run.name!r}; it has {_listed(steps)}")
+    return Selection(text, chosen, _remark(run, text, wanted, chosen))
+
+
+def _single(run: Run, text: str) -> int:
+    if text not in ("latest", "best"):
+        _step(text, text)
+    step = step_of(resolve_checkpoint(run, text).name)
+    assert step is not None  # the folder was found by the name of its step
+    return step
+
+
+def _parsed(text: str) -> _Range:
+    parts = [_step(part, text) for part in text.split(":")]
+    if len(parts) > 3:
+        raise UsageError(f"--range {text[:80]}: {_EXPECTED}")
+    first, last = parts[:2]
+    if first > last:
+        raise UsageError(f"--range {text} runs backwards; did you mean {last}:{first}?")
+    multiple = parts[2] if len(parts) == 3 else None
+    if multiple == 0:
+        raise UsageError(f"--range {text}: the third part keeps the multiples of it, and can't be 0")
+    return _Range(first, last, multiple)
+
+
+def _step(part: str, text: str) -> int:
+    try:
+        step = parse_step(part)
+    except UsageError:
+        step = "latest"  # no part of a range either
+    if isinstance(step, str):
+        raise UsageError(f"--range {text[:80]!a}: {_EXPECTED}")
+    return step
+
+
+def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str | None:
+    """Names the steps that should be in the range, by the run's cadence, and have no checkpoint."""
+    spacing = wanted.multiple or run.experiment().checkpoint_every
+    first = -(-max(wanted.first, 1) // spacing) * spacing
+    # a range may be typed far beyond the run, so that its steps are counted, not listed
+    expected = max(0, (wanted.last - first) // spacing + 1)
+    missing = expected - sum(step % spacing == 0 for step in chosen)
+    if missing <= 0:
+        return None
+    return (
+        f"--range {text} is covered in part: {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
+        f"{chosen[-1]:,}; {missing:,} other multiples of {spacing:,} in it have none"
+    )
+
+
+def _listed(steps: list[int]) -> str:
+    shown = [f"{step}" for step in steps]
+    return ", ".join(shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-6:]])
+
+
+def in_words(steps: Sequence[int]) -> str:
+    """Steps, ascending, every one of them said: `4, 8, 5,000 to 45,000 by 5,000`."""
+    parts: list[str] = []
+    rest = list(steps)
+    while rest:
+        length = _evenly_spaced(rest)
+        if length >= 4:
+            parts.append(f"{rest[0]:,} to {rest[length - 1]:,} by {rest[1] - rest[0]:,}")
+        else:
+            length = 1
+            parts.append(f"{rest[0]:,}")
+        rest = rest[length:]
+    return ", ".join(parts)
+
+
+def _evenly_spaced(steps: list[int]) -> int:
+    """How many steps from the first on have one distance."""
+    length = min(2, len(steps))
+    while length < len(steps) and steps[length] - steps[length - 1] == steps[1] - steps[0]:
+        length += 1
+    return length

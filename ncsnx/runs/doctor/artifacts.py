@@ -1,0 +1,272 @@
+"""What was made from a run's checkpoints: grids, samples, scores, exported models."""
+
+import struct
+import zlib
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ncsnx.errors import NcsnxError
+from ncsnx.exchange.exported import CONFIG, MODEL, Export, is_export
+from ncsnx.quantities import counted
+from ncsnx.runs.checkpoints.manifest import holds
+from ncsnx.runs.checkpoints.ranges import in_words
+from ncsnx.runs.checkpoints.weight_sizes import size_problem
+from ncsnx.runs.doctor.examined import Examination, without_path
+from ncsnx.runs.doctor.remedies import remove_leftover_of
+from ncsnx.runs.fast_sampler import FAST, TRIALS, read_fast
+from ncsnx.runs.names import step_of
+from ncsnx.runs.score_files import SCORES, TABLE_OF_IMAGES, ScoreFile
+from ncsnx.runs.writer_lock import writer_of
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.json_lines import read_records
+from ncsnx.storage.parsing import read_json
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PICTURE_LIMIT = 2**28
+
+
+def examine_snapshots(found: Examination) -> None:
+    """The grids drawn while training."""
+    there = found.steps()
+    without = []
+    for entry in found.entries(found.run.snapshots):
+        step = step_of(entry.name.removesuffix(".png")) if entry.name.endswith(".png") else None
+        if atomic.is_temporary(entry.name):
+            found.add_leftover(entry.path)
+        elif step is None:
+            if not entry.name.startswith("."):
+                found.add("unknown", entry.path, "isn't a grid of samples", "ncsnx leaves it alone")
+        else:
+            if (problem := _picture_problem(entry.path)) is not None:
+                advice = "remove it: `ncsnx train` draws the last one again, `ncsnx sample` any other"
+                found.add("damaged", entry.path, problem, advice)
+            if step not in there:
+                without.append(step)
+    if without:
+        what = f"has grids of steps whose checkpoints aren't there: {in_words(sorted(without))}"
+        found.add("gone", found.run.snapshots, what, "nothing need be done; they may be deleted")
+
+
+def examine_samples(found: Examination) -> None:
+    """The folders that `ncsnx sample` made in the run."""
+    for entry in found.entries(found.run.samples):
+        if entry.kind == "folder":
+            _examine_sampling(found, entry.path)
+        elif not entry.name.startswith("."):
+            found.add("unknown", entry.path, "isn't a folder of samples", "ncsnx leaves it alone")
+
+
+def examine_sweeps(found: Examination) -> None:
+    """What `ncsnx fid`, `ncsnx loss` and `ncsnx likelihood` measured."""
+    run = found.run
+    for place, command in ((run.fid, "fid"), (run.loss, "loss"), (run.likelihood, "likelihood")):
+        for entry in found.entries(place):
+            if entry.kind == "folder":
+                _examine_sweep(found, entry.path, command)
+            elif not entry.name.startswith("."):
+                found.add("unknown", entry.path, "isn't a sweep", "ncsnx leaves it alone")
+
+
+def examine_comparisons(found: Examination) -> None:
+    """What `ncsnx compare` measured, and what it recommends."""
+    for entry in found.entries(found.run.compare):
+        if entry.kind == "folder":
+            _examine_leftovers(found, entry.path, found.entries(entry.path), "the same `ncsnx compare`")
+            with found.reading(entry.path / TRIALS, "damaged", "mend or remove that line"):
+                read_records(entry.path / TRIALS)
+        elif entry.name == FAST:
+            with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
+                read_fast(found.run)
+        elif not entry.name.startswith("."):
+            found.add("unknown", entry.path, "isn't a comparison", "ncsnx leaves it alone")
+
+
+def examine_neighbors(found: Examination) -> None:
+    """What `ncsnx neighbors` found."""
+    again = "the same `ncsnx neighbors` makes it again"
+    for entry in found.entries(found.run.neighbors):
+        if entry.kind != "folder":
+            if not entry.name.startswith("."):
+                found.add("unknown", entry.path, "isn't a search for neighbours", "ncsnx leaves it alone")
+            continue
+        inside = found.entries(entry.path)
+        _examine_leftovers(found, entry.path, inside, "the same `ncsnx neighbors`")
+        if not any(one.name == "results.json" for one in inside):
+            found.add("unfinished", entry.path, "has no results yet", "the same `ncsnx neighbors` goes on with it")
+            continue
+        try:
+            read_json(entry.path / "results.json")
+        except OSError as error:
+            found.add("damaged", entry.path / "results.json", f"can't be read: {error.strerror}", again)
+        except ValueError as error:
+            found.add("damaged", entry.path / "results.json", f"isn't JSON: {error}", again)
+        if (problem := _picture_problem(entry.path / "grid.png")) is not None:
+            found.add("damaged", entry.path / "grid.png", problem, again)
+
+
+def examine_exports(found: Examination) -> None:
+    """Exported models that somebody put into the run's folder."""
+    for entry in found.entries(found.run.path):
+        if not is_exported(entry):
+            continue
+        again = "export it again"
+        with found.reading(entry.path / CONFIG, "damaged", again):
+            config = Export(entry.path).config()
+            model = entry.path / MODEL
+            problem = size_problem(config.experiment, MODEL, config.model_bytes)
+            problem = problem or _hash_problem(found, model, config.model_sha256, config.model_bytes)
+            if problem is not None:
+                found.add("damaged", model, problem, again)
+
+
+def is_exported(entry: reading.Entry) -> bool:
+    """Whether this is the folder of an exported model."""
+    return entry.kind == "folder" and is_export(entry.path)
+
+
+def _examine_sampling(found: Examination, folder: Path) -> None:
+    again = "the same `ncsnx sample` with --overwrite makes them again"
+    inside = [entry for place in ("", "images", "frames") for entry in found.entries(folder / place)]
+    _examine_leftovers(found, folder, inside, "the same `ncsnx sample`")
+    path = folder / "protocol.json"
+    try:
+        record = read_json(path)
+    except FileNotFoundError:
+        found.add("unknown", folder, "has no protocol.json, so it isn't a sampling's", "ncsnx leaves it alone")
+        return
+    except OSError as error:
+        found.add("damaged", path, f"can't be read: {error.strerror}", again)
+        return
+    except ValueError as error:
+        found.add("damaged", path, f"isn't JSON: {error}", again)
+        return
+    if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
+        found.add("damaged", path, "isn't the protocol of a sampling", again)
+    elif not record["complete"]:
+        advice = "the same `ncsnx sample` goes on with it; it may be deleted too"
+        found.add("unfinished", folder, "is a sampling that was interrupted, or is going on", advice)
+    else:
+        samples = folder / "samples.safetensors"
+        if (problem := _hash_problem(found, samples, record.get("samples_sha256"), _most_bytes(record))) is not None:
+            found.add("damaged", samples, problem, again)
+        _examine_pictures(found, folder, record, again)
+    if isinstance(record, dict):
+        _examine_weights(found, folder, record)
+
+
+def _examine_pictures(found: Examination, folder: Path, record: dict[str, Any], again: str) -> None:
+    match record:
+        case {"n": int(count), "columns": int(columns)}:
+            expected = count * columns
+        case _:
+            return
+    there = sum(entry.kind == "file" and entry.name.endswith(".png") for entry in found.entries(folder / "images"))
+    if there < expected:
+        found.add("missing", folder / "images", f"holds {there:,} of {counted(expected, 'image')}", again)
+    if (problem := _picture_problem(folder / "grid.png")) is not None:
+        found.add("damaged", folder / "grid.png", problem, again)
+
+
+def _examine_weights(found: Examination, folder: Path, record: dict[str, Any]) -> None:
+    """Whether the checkpoint that was sampled is there still."""
+    match record:
+        case {"step": int(step), "weights_sha256": str(sha256)}:
+            if not _holds(found, step, sha256):
+                what = f"was drawn from the checkpoint of step {step:,}, whose weights aren't there any more"
+                found.add("gone", folder, what, "nothing need be done: the samples are complete in themselves")
+
+
+def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
+    inside = found.entries(folder)
+    _examine_leftovers(found, folder, inside, f"the same `ncsnx {command}`")
+    if not any(entry.name == SCORES for entry in inside):
+        found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` goes on with it")
+        return
+    try:
+        sweep = ScoreFile.read(folder)
+    except (NcsnxError, FileNotFoundError) as error:
+        what = without_path(str(error), folder / SCORES).partition("; move it away")[0]
+        found.add("damaged", folder / SCORES, what, f"move it away; `ncsnx {command}` measures again")
+        return
+    if writer_of(folder) is None:  # else a table may be ahead of its row
+        _examine_tables(found, sweep, command)
+    gone = [row["step"] for row in sweep.rows if not _holds(found, row["step"], row["weights_sha256"])]
+    if gone and sweep.protocol.get("ensemble", 1) == 1:
+        what = f"has scores of weights that aren't there any more, of steps {in_words(sorted(gone))}"
+        found.add(
+            "gone", folder, what, "nothing need be done: they are kept for the plot, and --ckpt best leaves them out"
+        )
+
+
+def _examine_tables(found: Examination, sweep: ScoreFile, command: str) -> None:
+    """The values of each image, of a sweep that keeps them."""
+    for row in sweep.rows:
+        match row.get(TABLE_OF_IMAGES):
+            case {"file": str(name), "sha256": str(sha256)} if Path(name).name == name:
+                table = sweep.folder / name
+                if (problem := _hash_problem(found, table, sha256, reading.RECORDS_LIMIT)) is not None:
+                    found.add("damaged", table, problem, f"the same `ncsnx {command}` measures this checkpoint again")
+
+
+def _examine_leftovers(found: Examination, place: Path, inside: Iterable[reading.Entry], command: str) -> None:
+    """What killed writers left in the folder of a sampling or a sweep, unless one is at work there."""
+    if (writer := writer_of(place)) is not None:
+        found.add("busy", place, f"is being written by {writer}", "ask again when that has ended")
+        return
+    for entry in inside:
+        if atomic.is_temporary(entry.name):
+            remedy = partial(remove_leftover_of, place, entry.path)
+            what = "was left half written by a killed process"
+            found.add("leftover", entry.path, what, f"{command} or --repair removes it", remedy)
+
+
+def _holds(found: Examination, step: int, sha256: str) -> bool:
+    try:
+        return holds(found.run, step, sha256)
+    except NcsnxError:
+        return True  # it can't be told: what is wrong with the checkpoint has a finding of its own
+
+
+def _most_bytes(record: dict[str, Any]) -> int | None:
+    """What the samples of this protocol can have at the most."""
+    match record:
+        case {"n": int(count), "columns": int(columns), "shape": [int(channels), int(height), int(width)]}:
+            return count * columns * channels * height * width * 4 + reading.HEADER_LIMIT
+    return None
+
+
+def _hash_problem(found: Examination, path: Path, expected: object, most_bytes: object) -> str | None:
+    """What is wrong with a file that should have this sha256, and no more bytes than these."""
+    if type(most_bytes) is not int:
+        return "can't be verified: nothing says how large it may be"
+    try:
+        sha256 = reading.sha256_of(path, most_bytes, found.watch)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    found.files += 1
+    return None if sha256 == expected else "is damaged: its sha256 isn't the one that was recorded"
+
+
+def _picture_problem(path: Path) -> str | None:
+    """What is wrong with a PNG, by the checksums that it has of its own."""
+    try:
+        content = reading.read_bytes(path, _PICTURE_LIMIT)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    place, kind = len(_PNG_SIGNATURE), b""
+    if not content.startswith(_PNG_SIGNATURE):
+        return "isn't a PNG"
+    while place + 12 <= len(content) and kind != b"IEND":
+        (length,) = struct.unpack_from(">I", content, place)
+        kind = content[place + 4 : place + 8]
+        end = place + 8 + length
+        if content[end : end + 4] != struct.pack(">I", zlib.crc32(content[place + 4 : end])):
+            return "is damaged: a checksum in it is wrong"
+        place = end + 4
+    return None if kind == b"IEND" else "is cut off"

@@ -1,0 +1,150 @@
+"""What an examination of a run finds, and what it counts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.checkpoints.leftovers import remove_leftover
+from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints
+from ncsnx.runs.folder import Run
+from ncsnx.runs.resuming import Verdict
+from ncsnx.storage import reading
+from ncsnx.work import Advance, Work
+
+Kind = Literal[
+    "unsound",
+    "foreign",
+    "damaged",
+    "missing",
+    "unreadable",
+    "link",
+    "untrainable",
+    "leftover",
+    "half-removed",
+    "restored",
+    "unknown",
+    "beyond",
+    "gone",
+    "unfinished",
+    "set-aside",
+    "due",
+    "begun",
+    "hard-link",
+    "busy",
+]
+NOTES: frozenset[Kind] = frozenset(
+    {"restored", "unknown", "beyond", "gone", "unfinished", "set-aside", "due", "begun", "hard-link", "busy"}
+)
+"""Kinds that a person should know of, and that leave the run sound."""
+
+_MEBIBYTE = 2**20
+
+
+@attrs.frozen
+class Finding:
+    """Something that isn't as it should be, or that a person may want to know."""
+
+    kind: Kind
+    path: Path
+    what: str
+    """In words that follow the path."""
+    advice: str
+    """What can be done, or that nothing need be."""
+    remedy: Callable[[], str | None] | None = None
+    """What --repair does. Returns what came of it, for a person; raises NcsnxError where it can't be done."""
+    repaired: bool = False
+
+    @property
+    def is_note(self) -> bool:
+        """Whether the run is sound all the same."""
+        return self.kind in NOTES
+
+
+@attrs.define
+class Examination:
+    """One look at a run: what is read is counted, what is found is kept."""
+
+    run: Run
+    work: Work
+    writer: str | None = None
+    """Who writes the run at this moment; what looks half done may be his."""
+    findings: list[Finding] = attrs.field(factory=list)
+    verdicts: list[Verdict] = attrs.field(factory=list)
+    """Of the checkpoints, the newest first."""
+    is_readable: bool = True
+    """Whether all checkpoints could be read, sound or not: else nobody can tell where a training would go on."""
+    checkpoints: int = 0
+    files: int = 0
+    """Files whose hash was computed."""
+    bytes: int = 0
+    advance: Advance = lambda count=1: None
+    """Of the progress on show, in MiB."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong, or nothing any more."""
+        return all(finding.is_note or finding.repaired for finding in self.findings)
+
+    def add(
+        self, kind: Kind, path: Path, what: str, advice: str, remedy: Callable[[], str | None] | None = None
+    ) -> None:
+        """Keeps a finding."""
+        self.findings.append(Finding(kind, path, what, advice, remedy))
+
+    def add_leftover(self, path: Path, remedy: Callable[[], str | None] | None = None) -> None:
+        """Keeps the finding of something half written, which while the run is being written may be somebody's work."""
+        if self.writer is not None:
+            what = "is being written, or was left by a killed writer"
+            self.add("busy", path, what, "ask again when the writer has ended")
+        else:
+            what = "was left half written by a killed process"
+            advice = "`ncsnx train` or --repair removes it"
+            self.add("leftover", path, what, advice, remedy or partial(remove_leftover, path))
+
+    def watch(self, count: int) -> None:
+        """Counts bytes that were hashed; ends the examination by raising, if it is to stop."""
+        before = self.bytes // _MEBIBYTE
+        self.bytes += count
+        if (more := self.bytes // _MEBIBYTE - before) > 0:
+            self.advance(more)
+        self.work.check_stop()
+
+    def steps(self) -> list[int]:
+        """The steps of the run's checkpoints, ascending; none where they can't be listed."""
+        try:
+            return checkpoints(self.run)
+        except NcsnxError:
+            return []  # has a finding of its own
+
+    def entries(self, folder: Path) -> list[reading.Entry]:
+        """What lies in a folder of the run; nothing, with a finding, where that can't be read."""
+        try:
+            return reading.entries(folder)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            if folder.is_symlink():
+                self.add("link", folder, "is a symbolic link, and those are not followed in a run", "remove the link")
+            else:
+                self.add("unreadable", folder, f"can't be read: {error.strerror}", "make it readable, then ask again")
+            return []
+
+    @contextmanager
+    def reading(self, path: Path, kind: Kind, advice: str) -> Iterator[None]:
+        """Makes a finding of what is wrong with what the block reads."""
+        try:
+            yield
+        except UnsoundError as error:
+            self.add("unsound", path, without_path(str(error), path), advice)
+        except NcsnxError as error:
+            self.add(kind, path, without_path(str(error), path), advice)
+
+
+def without_path(text: str, path: Path) -> str:
+    """What is said about `path`, without the path where it comes first."""
+    return text.removeprefix(f"{path}: ").removeprefix(f"{path} ").removeprefix(f"can't read {path}: ")

@@ -1,0 +1,58 @@
+"""What training measured, one JSON line a record, cut back to the step from which a run resumes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.folder import Run
+from ncsnx.storage import atomic
+from ncsnx.storage.json_lines import append_record, read_records, records_with_lines
+
+
+@attrs.frozen
+class MetricsLog:
+    """metrics.jsonl of a run. Records are JSON objects with a whole number under "step"."""
+
+    run: Run
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Appends one record durably. NaN and infinities become null, with their names under "nonfinite".
+
+        Raises NcsnxError where the file can't be written.
+        """
+        nonfinite: list[str] = []
+        plain = {name: _finite(value, name, nonfinite) for name, value in record.items()}
+        if nonfinite:
+            plain["nonfinite"] = nonfinite
+        append_record(self.run.metrics_path, plain)
+
+    def read(self) -> list[dict[str, Any]]:
+        """All records in order, without a torn last line. Raises NcsnxError for another line that is none."""
+        return read_records(self.run.metrics_path)
+
+    def truncate(self, step: int) -> None:
+        """Drops, in one go, records of later steps than `step` and a torn last line. Raises NcsnxError."""
+        path = self.run.metrics_path
+        if not path.exists():
+            return
+        kept = []
+        for record, line in records_with_lines(path):
+            if not isinstance(record.get("step"), int):
+                raise NcsnxError(f"{path}: expected a whole number under step in {line.decode().strip():.100}")
+            if record["step"] <= step:
+                kept.append(line)
+        atomic.write_bytes(path, b"".join(kept))
+
+
+def _finite(value: Any, name: str, nonfinite: list[str]) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        nonfinite.append(name)
+        return None
+    if isinstance(value, list | tuple):
+        return [_finite(item, f"{name}[{index}]", nonfinite) for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {key: _finite(item, f"{name}.{key}", nonfinite) for key, item in value.items()}
+    return value

@@ -1,0 +1,29 @@
+"""What images are drawn from: a run, or an exported model."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+from ncsnx.errors import UsageError
+from ncsnx.exchange.exported import Export, is_export
+from ncsnx.runs.checkpoints.manifest import wanted_step
+from ncsnx.runs.folder import Run, locate
+
+Source: TypeAlias = Run | Export
+"""Both have a path, a name, an experiment and the fingerprint of its data."""
+
+
+def open_source(runs: Path, name_or_path: Path | str) -> Source:
+    """The run of that name in the runs folder, or the run or exported model at that path. UsageError, NcsnxError."""
+    path = locate(runs, name_or_path)
+    return Export(path) if is_export(path) else Run(path)
+
+
+def check_checkpoint(source: Source, ckpt: int | str | None) -> None:
+    """Sees that the checkpoint is there, without reading its files. Raises UsageError, NcsnxError."""
+    if isinstance(source, Run):
+        wanted_step(source, "latest" if ckpt is None else ckpt)
+    elif ckpt is not None:
+        raise UsageError(
+            f"{source.path} is an exported model and holds one checkpoint, that of step {source.config().step}; leave "
+            "--ckpt out"
+        )

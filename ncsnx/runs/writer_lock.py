@@ -1,0 +1,84 @@
+"""One writer at a time: a kernel lock that ends with its process, and a note of who holds it."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from textwrap import shorten
+
+from filelock import FileLock, Timeout
+
+from ncsnx.config.checks import shortened
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.folder import Run
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.parsing import read_json
+from ncsnx.storage.process import this_process
+
+LOCK, HOLDER = ".lock", ".holder.json"
+
+# Long enough for a holder that has just got the lock to write its note over that of a killed one, and for the tries of
+# one that comes while others look whether there is one.
+_PATIENCE_S = 0.5
+
+
+def writer_lock(run: Run) -> AbstractContextManager[None]:
+    """Holds the right to write `run` during the block; see `folder_lock`."""
+    return folder_lock(run.path, f"run {run.name!r}")
+
+
+@contextmanager
+def folder_lock(folder: Path, what: str) -> Iterator[None]:
+    """Holds the right to write into `folder` during the block. what: its name for a person.
+
+    Raises NcsnxError that names process and host if another has it. The lock is the kernel's: it is free the
+    moment its holder ends, however that ends, and a note that a killed holder left is overwritten.
+    """
+    lock_path, holder_path = folder / LOCK, folder / HOLDER
+    reading.refuse_links(lock_path)
+    lock = FileLock(lock_path)
+    with atomic.reporting(lock_path, 0):
+        try:
+            lock.acquire(timeout=_PATIENCE_S)
+        except Timeout:
+            raise NcsnxError(
+                f"{what} is being written by {_holder(holder_path)}; wait until it ends, or stop it"
+            ) from None
+    try:
+        # a file of its own, because some versions of filelock truncate the lock file
+        atomic.write_json(holder_path, this_process())
+        yield
+    finally:
+        with suppress(OSError):
+            holder_path.unlink()
+        lock.release()
+
+
+def writer_of(folder: Path) -> str | None:
+    """Who holds the right to write into `folder`, in words; None: nobody. Writes nothing, not even the lock's file.
+
+    Looking takes the lock for a moment, with all others who look: a writer that starts just then waits for longer.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None  # nobody ever locked it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return _holder(folder / HOLDER) if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder(path: Path) -> str:
+    try:
+        note = read_json(path)
+        command = shorten(str(note["command"]), 100, placeholder=" …")
+        pid, host, started = (shortened(str(note[key])) for key in ("pid", "host", "started"))
+        return f"process {pid} on {host} ({command}, since {started})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"another process ({path} doesn't say which)"

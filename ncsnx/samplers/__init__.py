@@ -1,0 +1,1 @@
+"""The sampling algorithms and their grids of noise levels, one file for each family."""

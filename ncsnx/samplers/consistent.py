@@ -1,0 +1,79 @@
+"""Consistent annealed sampling: Jolicoeur-Martineau et al. 2020 (arXiv 2009.05475), algorithm 2.
+
+Annealed Langevin dynamics leaves more noise in x than the level names; here the noise that is added is chosen so that
+exactly that of the next level remains. That holds where the denoised image D doesn't depend on x, as for data that is
+a single point, and not for data with a spread. For N(m, s²), D = m + K (x − m) with K = s²/(s² + σ²), and at constant σ
+
+    x' − m = (1 − η (1 − K)) (x − m) + √(2η − η²) σ z    has the variance    (s² + σ²) (2 − η)/(2 − η (1 − K)),
+
+which for σ → 0 is (1 − η/2) s² in the place of s²: a Langevin step of size ησ² takes noise of 2η, and here it gets
+2η − η². As η is the same at every level, more levels don't change that; the weights of a mixture's modes suffer too.
+
+With order 2 the step aims at the denoised image that the last two evaluations let expect at the middle of the step, in
+ln σ, as DPM-Solver++ does (arXiv 2211.01095, algorithm 2). That restores s² for every η: for σ → 0 a step repeats η/2
+of the change that the last one made, so that each change, and with it the variance, is multiplied by
+1 + η/2 + (η/2)² + … = 1/(1 − η/2). With η = 1 no noise is carried over, so that a network that doesn't know σ can't
+mistake it: noise that is left from level to level is what breaks deterministic solvers there.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.samplers.evaluating import Evaluations, langevin_share
+from ncsnx.samplers.state import Constrain, Noise, Score, State
+
+
+@torch.no_grad()
+def consistent_annealed(
+    score: Score,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: Noise,
+    eta: float,
+    order: int = 2,
+    constrain: Constrain | None = None,
+) -> Iterator[State]:
+    """One step a level: x ← x + η (D − x) + β σ_{i+1} z with γ = σ_i/σ_{i+1} and β = √(1 − (1 − η)² γ²); then denoised.
+
+    x: (B, C, H, W) with noise of σ_1. D = x + σ_i² s is the denoised x; with order 2, of the steps after the first,
+    D + (D − D_before) h/2h_before instead, h = ln γ. eta: η = ε/σ_L², the share of the noise that a step takes away; 1
+    takes all of it, and each level begins with fresh noise. order: 1 converges to (1 − η/2) of the variance of Gaussian
+    data, however many the levels, 2 to all of it (see above). L evaluations. Raises NcsnxError where (1 − η) γ > 1:
+    then more noise remains than the next level has.
+    """
+    _require_enough(eta, sigmas)
+    evaluate = Evaluations(score, constrain)
+    before: Tensor | None = None
+    h_before = 0.0
+    for sigma, sigma_next in pairwise(sigmas):
+        kept = (1 - eta) * sigma / sigma_next
+        state, s = evaluate(x, sigma)
+        yield state
+        beta = math.sqrt(max(0.0, 1 - kept**2))
+        h, taken = math.log(sigma / sigma_next), sigma**2 * s
+        if order == 2:
+            if before is not None:
+                taken = taken + (state.denoised - before) * h / (2 * h_before)
+            before, h_before = state.denoised, h
+        taken = evaluate.pulled(taken, state, sigma**2 * langevin_share(eta, sigma, sigma_next))
+        x = state.x + eta * taken + beta * sigma_next * noise(state.step)
+    state, _ = evaluate(x, sigmas[-1])
+    yield state
+    yield evaluate.result(state.denoised)
+
+
+def _require_enough(eta: float, sigmas: Sequence[float]) -> None:
+    least = max((1 - sigma_next / sigma for sigma, sigma_next in pairwise(sigmas)), default=0.0)
+    if eta < least - 1e-9:
+        raise NcsnxError(
+            f"consistent annealed sampling with eta={eta:g} would leave more noise than the next of "
+            f"{counted(len(sigmas), 'level')} has; it takes sampler.eta={math.ceil(100 * least) / 100:g} or more, or "
+            "more levels"
+        )

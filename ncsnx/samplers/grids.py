@@ -1,0 +1,88 @@
+"""Grids of σ: at which noise levels a sampler evaluates the network."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import singledispatch
+from itertools import pairwise
+
+from torch import Tensor
+
+from ncsnx.config.sampler import Exponential, FreeGrid, Grid, Karras, TrainedLevels
+from ncsnx.errors import NcsnxError
+from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
+
+
+@singledispatch
+def grid_of(config: Grid, steps: int, trained: Sequence[float]) -> list[float]:
+    """`steps` levels, strictly decreasing. trained: the levels σ_1 > … > σ_L of the network.
+
+    A package registers its own with `@grid_of.register`. Raises NcsnxError where there is no such grid.
+    """
+    raise NcsnxError(
+        f"no grid is registered for {type(config).__name__}: the package that defines it must import "
+        "ncsnx.samplers.grids.grid_of and register a function with @grid_of.register"
+    )
+
+
+@grid_of.register
+def _(config: TrainedLevels, steps: int, trained: Sequence[float]) -> list[float]:
+    """The trained ones, all of them or as evenly spread as their number allows, the first and the last included."""
+    if steps > len(trained):
+        raise NcsnxError(
+            f"sampler.steps={steps} on the trained levels, of which there are {len(trained)}; give fewer, or "
+            "sampler.grid=exponential"
+        )
+    last = len(trained) - 1
+    return [trained[round(number * last / (steps - 1))] for number in range(steps)] if steps > 1 else [trained[0]]
+
+
+@grid_of.register
+def _(config: Exponential, steps: int, trained: Sequence[float]) -> list[float]:
+    """A constant ratio."""
+    high, low = _ends(config, trained)
+    return _spread(math.log(high), math.log(low), steps, math.exp)
+
+
+@grid_of.register
+def _(config: Karras, steps: int, trained: Sequence[float]) -> list[float]:
+    """Equal distances of σ^(1/ρ): Karras et al. 2022 (arXiv 2206.00364), equation 5."""
+    high, low = (end ** (1 / config.rho) for end in _ends(config, trained))
+    return _spread(high, low, steps, lambda value: value**config.rho)
+
+
+def levels_of(config: Grid, steps: int, trained: Sequence[float]) -> list[float]:
+    """As `grid_of`, and refuses what isn't a grid: levels that aren't positive and strictly decreasing."""
+    found = grid_of(config, steps, trained)
+    if not all(0 < low < high < math.inf for high, low in pairwise(found)) or not 0 < found[-1] < math.inf:
+        raise NcsnxError(
+            f"sampler.grid gives no strictly decreasing levels for sampler.steps={steps}: they go from {found[0]:g} to "
+            f"{found[-1]:g}; try fewer steps, or another grid"
+        )
+    return found
+
+
+def on_grid(sampler: SamplerFunction, config: Grid, steps: int) -> SamplerFunction:
+    """The sampler at the levels of a grid, in the place of the trained ones that it is given."""
+
+    def on_levels(
+        score: Score, x: Tensor, sigmas: Sequence[float], *, noise: Noise, constrain: Constrain | None = None
+    ) -> Iterator[State]:
+        return sampler(score, x, levels_of(config, steps, sigmas), noise=noise, constrain=constrain)
+
+    return on_levels
+
+
+def _ends(config: FreeGrid, trained: Sequence[float]) -> tuple[float, float]:
+    high = trained[0] if config.sigma_max is None else config.sigma_max
+    low = trained[-1] if config.sigma_min is None else config.sigma_min
+    if not high > low:
+        raise NcsnxError(
+            f"sampler.grid goes from σ = {high:g} down to {low:g}; give sampler.grid.sigma_max above "
+            "sampler.grid.sigma_min"
+        )
+    return high, low
+
+
+def _spread(high: float, low: float, steps: int, back: Callable[[float], float]) -> list[float]:
+    """`steps` values in equal distances from `high` to `low`, given back as σ; `high` alone for one."""
+    return [back(high + (low - high) * number / max(steps - 1, 1)) for number in range(steps)]

@@ -1,0 +1,327 @@
+"""The folder that a sampling writes: it survives interruption, and never mixes two protocols.
+
+    protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif (or .mp4)  .parts/
+    task.json (of images that agree with a picture: how well they do, see `ncsnx.inverse.task_record`)
+
+Batches are kept under `.parts/` as they are done. When all are there, samples.safetensors (one tensor
+`samples`, float32 in [0, 1], N×C×H×W) and the pictures are made from them, `protocol.json` gets "complete"
+and the sha256 of the samples, and the parts go.
+"""
+
+import hashlib
+import math
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ncsnx.config.canonical import canonical
+from ncsnx.errors import NcsnxError
+from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
+from ncsnx.quantities import counted
+from ncsnx.storage import reading
+from ncsnx.storage.atomic import reporting, write_bytes, write_json
+from ncsnx.storage.parsing import read_json
+from ncsnx.storage.parts import Part, done_indices, read_parts, write_part
+
+GRID_IMAGES = 100
+"""At most this many images are shown in the grid and in frames."""
+
+_OURS = re.compile(
+    r"protocol\.json|task\.json|grid\.png|film\.(gif|mp4)|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png"
+)
+_TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
+"""What a killed process may leave of a file: see `atomic.temporary_sibling`."""
+_BESIDE = ("made", "complete", "samples_sha256")
+"""Keys of the record that aren't the protocol's: how the samples were made, and whether they are all there."""
+
+
+class SampleFolder:
+    """A folder of `count` images (rows, where `columns` > 1) made under one protocol.
+
+    path: the folder, made by `open`. protocol: JSON values that determine the images. shape: (C, H, W) of an
+    image. columns: images per index, flattened as row · columns + column. frames: how many frames each batch
+    comes with; frame_files and film: whether they are written one by one, and as a film; of rows, the film goes from
+    their first image to the last and back. mp4: the film as an MP4, not a GIF. made: on what machine, with which
+    remark and of which pictures, for the record; it may differ when a sampling goes on.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        protocol: Mapping[str, Any],
+        *,
+        count: int,
+        shape: Sequence[int],
+        columns: int = 1,
+        frames: int = 0,
+        frame_files: bool = True,
+        film: bool = True,
+        mp4: bool = False,
+        made: Mapping[str, Any] | None = None,
+    ) -> None:
+        layout = {
+            "n": count,
+            "columns": columns,
+            "shape": list(shape),
+            "frames": frames,
+            "frame_files": frame_files and frames > 0,
+            "film": film and (frames > 0 or columns > 1),
+            **({"mp4": True} if mp4 else {}),
+        }
+        self.path = path
+        self.made = dict(made or {})
+        self.protocol: dict[str, Any] = {**protocol, **layout}
+        self.count, self.columns, self.frames = count, columns, frames
+        self.shape = tuple(shape)
+        self.complete = False
+        self._done: set[int] = set()
+
+    @property
+    def shown(self) -> int:
+        """The indices below this are shown in the grid and come with frames."""
+        return min(self.count, max(1, GRID_IMAGES // self.columns))
+
+    def open(self, *, overwrite: bool = False) -> None:
+        """Makes the folder, or takes up the one that is there.
+
+        overwrite: remove what an earlier sampling left there, and nothing else. Raises NcsnxError, having
+        changed nothing, where the folder holds something else, or, without `overwrite`, samples of another
+        protocol.
+        """
+        self._refuse_links()
+        found = self._existing_record()
+        if found is not None and overwrite:
+            self._remove_ours(found)
+            found = None
+        if found is None:
+            with reporting(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self._record_path, {**self.protocol, "made": self.made, "complete": False})
+        elif differences := _differences(_protocol_of(found), self.protocol):
+            raise NcsnxError(
+                f"{self.path} holds samples of another protocol: {'; '.join(differences)}. "
+                "Choose another folder with --out, or add --overwrite to replace them"
+            )
+        elif found["complete"]:
+            self._verify(found)
+            self.complete = True
+            shutil.rmtree(self._parts, ignore_errors=True)
+        self._done = self._find_done()
+
+    def missing(self) -> list[int]:
+        """The indices still to be made, ascending."""
+        return [] if self.complete else [index for index in range(self.count) if index not in self._done]
+
+    def add(self, indices: Sequence[int], images: Tensor, frames: Tensor | None = None) -> None:
+        """Keeps a finished batch, durably: an interrupted sampling goes on after it.
+
+        images: (len(indices)·columns, C, H, W) float in [0, 1]. frames: (frames, b·columns, C, H, W) uint8 of
+        the b indices below `shown`, where the folder has frames.
+        """
+        shown = self._shown_of(indices)
+        if frames is None:
+            frames = torch.empty((0, shown * self.columns, *self.shape), dtype=torch.uint8)
+        tensors = {
+            "images": images.float().cpu().reshape(len(indices), self.columns, *self.shape),
+            "frames": frames.cpu().reshape(self.frames, shown, self.columns, *self.shape),
+        }
+        write_part(self._parts, Part(torch.tensor(indices, dtype=torch.int64), tensors))
+        self._done.update(indices)
+
+    def finish(
+        self, check_stop: Callable[[], None] = lambda: None, progress: Callable[[], None] = lambda: None
+    ) -> None:
+        """Makes the files from the parts and declares the folder complete. Does nothing where it is.
+
+        check_stop is asked before each image, and ends it by raising; then it can be called again. progress is
+        called after each. Raises NcsnxError while images are missing.
+        """
+        if self.complete:
+            return
+        self._done = self._find_done()
+        if missing := self.missing():
+            raise NcsnxError(
+                f"{self.path} lacks {len(missing):,} of {counted(self.count, 'image')}: repeat the command to make them"
+            )
+        self._remove_torn_files()
+        samples, frames = self._assembled()
+        samples_sha256 = self._write_samples(samples)
+        self._write_pictures(to_uint8(samples), frames, check_stop, progress)
+        write_json(
+            self._record_path,
+            {**self.protocol, "made": self.made, "complete": True, "samples_sha256": samples_sha256},
+        )
+        shutil.rmtree(self._parts, ignore_errors=True)
+        self.complete = True
+
+    @property
+    def samples_path(self) -> Path:
+        """All images, once the folder is complete."""
+        return self.path / "samples.safetensors"
+
+    @property
+    def film_path(self) -> Path:
+        """The film, where there is one."""
+        return self.path / ("film.mp4" if self.protocol.get("mp4") else "film.gif")
+
+    @property
+    def _record_path(self) -> Path:
+        return self.path / "protocol.json"
+
+    @property
+    def _parts(self) -> Path:
+        return self.path / ".parts"
+
+    def _find_done(self) -> set[int]:
+        image = [self.columns, *self.shape]
+
+        def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
+            frames = [self.frames, self._shown_of(indices), *image]
+            return shapes == {"images": [len(indices), *image], "frames": frames}
+
+        return done_indices(self._parts, self.count, fits)
+
+    def _shown_of(self, indices: Sequence[int]) -> int:
+        """How many of the indices are shown."""
+        return sum(index < self.shown for index in indices)
+
+    def _refuse_links(self) -> None:
+        # a folder that somebody else made must not lead our writes, or removals, out of itself
+        for path in (self._parts, self.path / "images", self.path / "frames"):
+            if path.is_symlink():
+                raise NcsnxError(f"{path} is a symbolic link, and those are not followed; choose another with --out")
+
+    def _existing_record(self) -> dict[str, Any] | None:
+        """The record of a folder that is ours, None for one that is empty or not there."""
+        if not self.path.exists():
+            return None
+        foreign = f"{self.path} isn't a folder that samples were written to; choose another with --out"
+        if not self.path.is_dir():
+            raise NcsnxError(foreign)
+        if not self._record_path.exists():
+            if any(_TEMPORARY.match(entry.name) is None for entry in self.path.iterdir()):
+                raise NcsnxError(f"{foreign} (it holds files, but no protocol.json)")
+            return None
+        try:
+            record = read_json(self._record_path)
+        except (OSError, ValueError) as error:
+            raise NcsnxError(f"{foreign} (its protocol.json can't be read: {error})") from error
+        if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
+            raise NcsnxError(f"{foreign} (its protocol.json isn't that of a sampling)")
+        return record
+
+    def _remove_ours(self, record: dict[str, Any]) -> None:
+        # undeclared before anything goes, so that no moment has a folder that claims to be complete and isn't
+        write_json(self._record_path, {**_protocol_of(record), "complete": False})
+        shutil.rmtree(self._parts, ignore_errors=True)
+        for path in self._our_files():
+            if path != self._record_path:
+                with reporting(path):
+                    path.unlink()
+        for folder in (self.path / "images", self.path / "frames"):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _our_files(self) -> list[Path]:
+        paths = [*self.path.glob("*"), *self.path.glob("images/*"), *self.path.glob("frames/*")]
+        return [path for path in paths if path.is_file() and _is_ours(path.relative_to(self.path))]
+
+    def _remove_torn_files(self) -> None:
+        for path in self._our_files():
+            if _TEMPORARY.match(path.name):
+                path.unlink(missing_ok=True)
+
+    def _verify(self, record: dict[str, Any]) -> None:
+        most = self.count * self.columns * math.prod(self.shape) * 4 + reading.HEADER_LIMIT
+        if _sha256(self.samples_path, most) != record.get("samples_sha256", ""):
+            raise NcsnxError(
+                f"{self.samples_path} isn't the file that {self._record_path} recorded when it was complete; "
+                "add --overwrite to make the samples again, or choose another folder with --out"
+            )
+
+    def _assembled(self) -> tuple[Tensor, Tensor]:
+        """All images (count·columns, C, H, W), and the frames (frames, shown·columns, C, H, W)."""
+        images = torch.empty((self.count, self.columns, *self.shape))
+        frames = torch.empty((self.frames, self.shown, self.columns, *self.shape), dtype=torch.uint8)
+        for part in read_parts(self._parts):
+            images[part.indices] = part.tensors["images"].float()
+            frames[:, part.indices[part.indices < self.shown]] = part.tensors["frames"].to(torch.uint8)
+        return images.flatten(0, 1), frames.flatten(1, 2)
+
+    def _write_samples(self, samples: Tensor) -> str:
+        """Returns the sha256."""
+        # one metadata entry: safetensors would write several in random order
+        metadata = {"protocol": canonical(self.protocol).decode()}
+        content = safetensors.torch.save({"samples": samples}, metadata)
+        write_bytes(self.samples_path, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def _write_pictures(
+        self, images: Tensor, frames: Tensor, check_stop: Callable[[], None], progress: Callable[[], None]
+    ) -> None:
+        self._make("images")
+        for number, image in enumerate(images):
+            check_stop()
+            save_png(self.path / "images" / f"{number:05d}.png", image)
+            progress()
+        shown = self.shown * self.columns
+        grid_columns = self.columns if self.columns > 1 else square_columns(shown)
+        save_png(self.path / "grid.png", grid(images[:shown], grid_columns))
+        grids = [grid(frame, grid_columns) for frame in frames]
+        if self.protocol["frame_files"]:
+            self._make("frames")
+            for number, frame in enumerate(grids):
+                check_stop()
+                save_png(self.path / "frames" / f"{number:03d}.png", frame)
+        if self.protocol["film"]:
+            if self.columns > 1:
+                across = images.view(self.count, self.columns, *self.shape)[: self.shown].unbind(dim=1)
+                there = [grid(column, square_columns(len(column))) for column in across]
+                grids = [*there, *there[-2::-1]]
+            (save_mp4 if self.film_path.suffix == ".mp4" else save_film)(self.film_path, grids)
+
+    def _make(self, name: str) -> None:
+        with reporting(self.path / name):
+            (self.path / name).mkdir(exist_ok=True)
+
+
+def _is_ours(relative: Path) -> bool:
+    temporary = _TEMPORARY.match(relative.name)
+    name = relative.with_name(temporary["name"]) if temporary else relative
+    return _OURS.fullmatch(name.as_posix()) is not None
+
+
+def _sha256(path: Path, most_bytes: int) -> str | None:
+    """None for what can't be read: a missing file, a symbolic link, what is no file, what is larger than it can be."""
+    try:
+        return reading.sha256_of(path, most_bytes)
+    except OSError:
+        return None
+
+
+def _protocol_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in _BESIDE}
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """One line for each value that differs, such as 'sampler.step_size is 1e-06 there, 2e-06 here'."""
+    old, new = _leaves(there), _leaves(here)
+    return [
+        f"{path} is {old.get(path, 'absent')} there, {new.get(path, 'absent')} here"
+        for path in sorted(old.keys() | new.keys())
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    leaves: dict[str, str] = {}
+    for key, item in value.items():
+        path = f"{prefix}{key}"
+        leaves |= _leaves(item, f"{path}.") if isinstance(item, Mapping) else {path: canonical(item).decode()}
+    return leaves

@@ -1,0 +1,43 @@
+"""Files with one JSON object a line, as metrics and segments are; a line counts once its newline is there."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ncsnx.errors import NcsnxError
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.parsing import parse_json
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Appends `record` as one line, durably. Raises NcsnxError, and ValueError for NaN and infinities."""
+    atomic.append_line(path, json.dumps(record, allow_nan=False))
+
+
+def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Each record with the line it stands in (newline included). A torn last line is left out.
+
+    A missing file holds no records. Raises NcsnxError for a file that can't be read and a line that is no
+    JSON object.
+    """
+    try:
+        content = reading.read_bytes(path, reading.RECORDS_LIMIT)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise NcsnxError(f"can't read {path}: {error.strerror}") from error
+    *lines, _torn = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = parse_json(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise NcsnxError(f"{path}, line {number}: expected a JSON object; mend or remove that line")
+        yield record, line + b"\n"
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All records, without a torn last line; see `records_with_lines`."""
+    return [record for record, _ in records_with_lines(path)]

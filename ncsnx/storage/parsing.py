@@ -1,0 +1,71 @@
+"""JSON that means one thing only: stricter than Python's own reading, for files that somebody else may have made."""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ncsnx.config.checks import quoted
+from ncsnx.errors import NcsnxError
+from ncsnx.storage import reading
+
+_MOST_NESTING = 64
+"""Levels of lists and objects within each other; those that ncsnx writes have a handful."""
+
+
+def refuse_newer(path: Path, version: object, known: int) -> None:
+    """Raises NcsnxError for a file of a version that only a newer ncsnx can read; what else it may be isn't judged."""
+    if type(version) is int and version > known:
+        raise NcsnxError(f"{path} has version {quoted(version)}, newer than this ncsnx reads ({known}); update ncsnx")
+
+
+def read_json(path: Path, limit: int = reading.JSON_LIMIT) -> Any:
+    """The one JSON value of a file of at most `limit` bytes. Raises OSError as `reading.read_bytes`, and ValueError."""
+    return parse_json(reading.read_bytes(path, limit))
+
+
+def parse_json(content: bytes) -> Any:
+    """The value of a JSON text in UTF-8. Raises ValueError for anything else.
+
+    That includes what Python would accept: NaN, a key that is there twice, half a surrogate pair (text that can't be
+    written again), and nesting that exceeds what recursion over the value can bear.
+    """
+    text = content.decode("utf-8")
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _too_nested() from None
+    if text.count("[") + text.count("{") > _MOST_NESTING and _is_nested_deeper(value, _MOST_NESTING):
+        raise _too_nested()
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:80]!r} is there twice")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _too_nested() -> ValueError:
+    return ValueError(f"lists and objects are nested more than {_MOST_NESTING} deep")
+
+
+def _is_nested_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        level = [inner for outer in level for inner in _items(outer)]
+    return bool(level)
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

@@ -1,0 +1,119 @@
+"""The finished pieces of unfinished work: one safetensors file for each batch of indices, whole or not there at all."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.storage.atomic import reporting, write_bytes
+from ncsnx.storage.reading import opened
+
+_OURS = re.compile(r"\d{8,}-\d{8,}\.safetensors")
+_INDICES = "indices"
+_TYPES = ("F32", "U8")
+"""Of what is kept: images, features, frames."""
+
+Fits = Callable[[list[int], Mapping[str, list[int]]], bool]
+"""(indices of a part, the shape of each of its tensors by name) → whether it is a part of this work."""
+
+
+@attrs.frozen(eq=False)
+class Part:
+    """What was made of one batch."""
+
+    indices: Tensor
+    """(B,) int64."""
+    tensors: Mapping[str, Tensor]
+
+
+def write_part(folder: Path, part: Part) -> None:
+    """Adds a part to the folder, durably and atomically. Raises NcsnxError."""
+    with reporting(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    name = f"{int(part.indices[0]):08d}-{int(part.indices[-1]):08d}.safetensors"
+    tensors = {_INDICES: part.indices, **part.tensors}
+    write_bytes(folder / name, safetensors.torch.save({key: t.contiguous() for key, t in tensors.items()}))
+
+
+def read_parts(folder: Path) -> Iterator[Part]:
+    """The parts of the folder, one at a time."""
+    for path in _parts(folder):
+        tensors = safetensors.torch.load_file(path)
+        yield Part(tensors.pop(_INDICES), tensors)
+
+
+def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
+    """The indices of all parts, in 0 … count − 1. A part that is torn or doesn't fit isn't done, and is removed."""
+    done: set[int] = set()
+    for path in _parts(folder):
+        found = _read_head(path, count)
+        within = found is not None and found.indices and min(found.indices) >= 0 and max(found.indices) < count
+        if found is not None and within and fits(found.indices, found.shapes):
+            done.update(found.indices)
+            continue
+        with reporting(path):
+            path.unlink()
+    return done
+
+
+def missing_indices(folder: Path, count: int, fits: Fits) -> list[int]:
+    """Those of 0 … count − 1 that no part has, ascending; parts as in `done_indices`."""
+    done = done_indices(folder, count, fits)
+    return [index for index in range(count) if index not in done]
+
+
+def assembled(folder: Path, count: int) -> dict[str, Tensor]:
+    """The tensors of all parts together, (count, …) each, by index.
+
+    Raises NcsnxError where some are missing, or aren't finite: somebody else wrote them.
+    """
+    found = list(read_parts(folder))
+    order = torch.cat([part.indices for part in found]).argsort() if found else torch.tensor([])
+    if len(order) != count:
+        raise NcsnxError(
+            f"{folder} holds {counted(len(order), 'image')} instead of {count:,}; remove it and repeat the command"
+        )
+    whole = {name: torch.cat([part.tensors[name] for part in found])[order] for name in found[0].tensors}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in whole.values()):
+        raise NcsnxError(f"{folder} holds values that aren't finite; remove it and repeat the command")
+    return whole
+
+
+@attrs.frozen
+class _Head:
+    """What a part holds: its indices, and the shapes of its tensors."""
+
+    indices: list[int]
+    shapes: dict[str, list[int]]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Our files in the folder, and no others, whatever else is there."""
+    return sorted(path for path in folder.glob("*.safetensors") if _OURS.fullmatch(path.name))
+
+
+def _read_head(path: Path, count: int) -> _Head | None:
+    """What a part holds; None for one that is torn, or has more than `count` indices."""
+    try:
+        with opened(path):  # no symbolic link, and no pipe, on which safetensors would wait for ever
+            pass
+        with safe_open(path, framework="pt") as file:  # refuses a file whose size isn't what its header says
+            names = set(file.keys()) - {_INDICES}
+            if math.prod(file.get_slice(_INDICES).get_shape()) > count:
+                return None
+            indices: Tensor = file.get_tensor(_INDICES)
+            slices = {name: file.get_slice(name) for name in names}
+            shapes = {name: found.get_shape() for name, found in slices.items()}
+            known = all(found.get_dtype() in _TYPES for found in slices.values())
+    except (SafetensorError, OSError, RuntimeError):  # torch's, where memory has no room for the file
+        return None
+    whole = known and indices.dtype == torch.int64 and indices.dim() == 1
+    return _Head(indices.tolist(), shapes) if whole else None

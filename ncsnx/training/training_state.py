@@ -1,0 +1,94 @@
+"""All that training changes: network, average of its weights, optimizer, step; to and from a checkpoint."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncsnx.config.codec import identity
+from ncsnx.config.experiment import Experiment
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import ScoreNetwork, build_network, load_weights, prepare
+from ncsnx.runs.checkpoints import checkpoint
+from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
+from ncsnx.runs.folder import Run
+from ncsnx.runtime import Runtime
+from ncsnx.training.ema import WeightAverage
+from ncsnx.training.optimizers import build_optimizer
+
+
+class TrainingState:
+    """The state of one training after `step` updates."""
+
+    def __init__(self, experiment: Experiment, runtime: Runtime) -> None:
+        """The state before the first step."""
+        execution = runtime.execution(experiment)
+        self.experiment = experiment
+        self.step = 0
+        self.imported: Mapping[str, Any] | None = None
+        """The published checkpoint that the training began with, where it did; every later one names it too."""
+        network = build_network(experiment).to(runtime.device)
+        self._evaluation = prepare(copy.deepcopy(network).eval().requires_grad_(False), execution)
+        self.network = prepare(network.train(), execution)
+        self.optimizer = build_optimizer(experiment.optimizer, self.network.parameters())
+        self.average = None if experiment.ema is None else WeightAverage(self.network, experiment.ema.rate)
+
+    def evaluation_network(self) -> ScoreNetwork:
+        """The network to judge and to sample with: averaged weights (present ones without EMA), evaluation mode."""
+        weights = self.network.state_dict() if self.average is None else self.average.state()
+        self._evaluation.load_state_dict(weights)
+        return self._evaluation
+
+    def save(self, run: Run) -> Path:
+        """Writes the checkpoint of this step. Raises NcsnxError, leaving earlier ones as they are."""
+        return checkpoint.save(
+            run,
+            self.step,
+            self.network.state_dict(),
+            None if self.average is None else self.average.state(),
+            checkpoint.optimizer_state(self.optimizer, self.network),
+            {
+                "identity": identity(self.experiment),
+                "images": self.step * self.experiment.batch_size,
+                **({} if self.imported is None else {"imported": self.imported}),
+            },
+        )
+
+    def load(self, folder: Path) -> None:
+        """Continues from a checkpoint, every file checked. Raises NcsnxError where it is of another experiment."""
+        saved = checkpoint.load(folder, sizes=weight_sizes(self.experiment))
+        if saved.state.get("identity") != identity(self.experiment):
+            raise NcsnxError(f"{folder} is a checkpoint of another experiment: its identity isn't this run's")
+        load_weights(self.network, saved.model, str(folder))
+        if self.average is not None:
+            if saved.ema is None:
+                raise NcsnxError(f"{folder} holds no averaged weights, which the experiment asks for (ema)")
+            self.average.load(saved.ema)
+        checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
+        self.step = saved.step
+        self.imported = saved.state.get("imported")
+
+    def take_back(self, buffers: Sequence[Tensor]) -> None:
+        """Undoes the passes of a step before its update: their gradients go, and buffers are as they were before."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in zip(self.network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+    def require_finite(self) -> None:
+        """Raises NcsnxError if a weight isn't finite: such weights must not become a checkpoint."""
+        norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
+        if not bool(torch.isfinite(torch.stack(norms)).all()):
+            raise non_finite("a weight", self.step, self.experiment)
+
+
+def non_finite(what: str, step: int, experiment: Experiment) -> NcsnxError:
+    """The error that ends a training whose numbers have left the finite."""
+    calmer = "warmup_steps=1000" if experiment.clip_norm is not None else "clip_norm=1"
+    return NcsnxError(
+        f"{what} isn't finite at step {step}; nothing of it is saved, and checkpoints before it are as they were; "
+        f"try optimizer.lr={experiment.optimizer.lr / 10:g} or {calmer} in a new run (--run NAME)"
+    )

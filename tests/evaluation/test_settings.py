@@ -1,0 +1,44 @@
+"""Which settings of samplers are tried, and that each can be typed."""
+
+import pytest
+
+from ncsnx.config.command_words import typed
+from ncsnx.config.discovery import resolve
+from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
+from ncsnx.config.sampler import GridSampler, TrainedLevels
+from ncsnx.config.variants import tag_of
+from ncsnx.errors import UsageError
+from ncsnx.evaluation.comparing.settings import default_counts, settings
+from ncsnx.samplers.building import evaluations
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "bedroom128", "cifar10_ncsn"])
+def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_asked_for(name: str) -> None:
+    experiment = resolve(name).experiment
+    own, *others = settings(experiment)
+    assert own == experiment.sampler
+    assert len({own, *others}) == 1 + len(others), "none is tried twice"
+    for sampler in (own, *others):
+        assert apply_sampler_overrides(experiment, parse_overrides(typed(sampler).split())).sampler == sampler
+    counts = {evaluations(sampler, experiment.schedule.levels) for sampler in others}
+    assert counts <= {None, *range(5, max(default_counts(experiment)) + 1)}
+    assert (None in counts) == (name != "cifar10_ncsn"), "the adaptive solver goes between the trained levels"
+    if name == "cifar10_ncsn":
+        assert all(isinstance(one, GridSampler) and one.grid == TrainedLevels() for one in others)
+
+
+def test_a_twelfth_of_the_own_evaluations_is_tried_too() -> None:
+    counts = {name: default_counts(resolve(name).experiment) for name in ("digits", "cifar10")}
+    assert counts == {"digits": [6, 8, 10, 20], "cifar10": [6, 8, 10, 20, 1161 // 12]}
+
+
+def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
+    experiment = resolve("digits").experiment
+    own, *others = settings(experiment, ["dpmpp", "heun"], [7])
+    assert own == experiment.sampler
+    assert [tag_of(type(sampler)) for sampler in others] == ["dpmpp", "heun", "heun"]
+    assert {evaluations(sampler, 24) for sampler in others} == {7}
+    with pytest.raises(UsageError, match="--samplers 'ald': expected all, or some of cas, pc, heun"):
+        settings(experiment, ["ald"])
+    with pytest.raises(UsageError, match="--samplers ode: it goes between the trained levels, and ncsn knows no other"):
+        settings(resolve("cifar10_ncsn").experiment, ["dpmpp", "ode"])

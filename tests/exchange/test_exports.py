@@ -1,0 +1,381 @@
+"""The folder of an exported model: written whole or not at all, and every byte of it counts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncsnx.config import Arrays, CelebA, Experiment, Images, NCSNv2
+from ncsnx.config.canonical import digest
+from ncsnx.config.codec import from_json, identity, to_json
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.exchange.exported import (
+    MOST_CONFIG_BYTES,
+    Export,
+    ExportConfig,
+    check_target,
+    export_config,
+    is_export,
+    unfinished,
+    write_export,
+)
+from ncsnx.runs.folder import Run, open_run
+from ncsnx.runs.model_source import open_source
+from ncsnx.storage import atomic
+from tests.config.examples import minimal
+from tests.config.test_round_trips import experiments
+from tests.runs.kept import weights
+
+StartPython = Callable[..., "subprocess.Popen[str]"]
+
+SMALL = attrs.evolve(minimal(), model=NCSNv2(width=1))
+WEIGHTS = weights(SMALL, bytes(range(256)) * 8)
+HASH = "0123456789abcdef" * 4
+
+
+def config_of(experiment: Experiment | None = None, weights: bytes = WEIGHTS, run: str = "digits") -> ExportConfig:
+    return export_config(
+        experiment or SMALL,
+        run=run,
+        step=12,
+        weights="ema",
+        checkpoint_sha256=HASH,
+        model=weights,
+        data_fingerprint="f" * 64,
+    )
+
+
+def export_to(path: Path, experiment: Experiment | None = None) -> Export:
+    return write_export(path, config_of(experiment), WEIGHTS, "# card\n", b"picture")
+
+
+def signed(content: dict[str, Any]) -> bytes:
+    """A configuration as somebody who knows the format would forge it."""
+    unsigned = {key: value for key, value in content.items() if key != "digest"}
+    return atomic.json_bytes({**unsigned, "digest": digest(unsigned)})
+
+
+def forged(**changes: object) -> bytes:
+    return signed({**json.loads(config_of().to_bytes()), **changes})
+
+
+def complaint(content: bytes) -> str:
+    with pytest.raises(NcsnxError) as caught:
+        ExportConfig.from_bytes(content, Path("config.json"))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@given(
+    experiment=experiments(),
+    step=st.integers(0, 10**9),
+    weights=st.sampled_from(["ema", "raw"]),
+    fingerprint=st.none() | st.from_regex("[0-9a-f]{64}", fullmatch=True),
+    size=st.integers(0, 2**40),
+)
+def test_a_configuration_is_read_as_it_was_written(
+    experiment: Experiment, step: int, weights: Any, fingerprint: str | None, size: int
+) -> None:
+    # as a run holds it: whole numbers in the place of numbers have become such
+    experiment = from_json(to_json(experiment))
+    exported = attrs.evolve(
+        config_of(experiment), step=step, weights=weights, data_fingerprint=fingerprint, model_bytes=size
+    )
+    written = exported.to_bytes()
+    again = ExportConfig.from_bytes(written, Path("config.json"))
+    assert again == exported
+    assert again.to_bytes() == written
+    assert identity(again.experiment) == identity(experiment)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(key=st.sampled_from(sorted(set(json.loads(config_of().to_bytes())) - {"digest"})), value=json_values)
+def test_any_other_value_is_refused_or_means_what_it_says(key: str, value: object) -> None:
+    try:
+        content = forged(**{key: value})
+    except UnicodeEncodeError:
+        return  # lone surrogates can't be signed
+    try:
+        read = ExportConfig.from_bytes(content, Path("config.json"))
+    except NcsnxError:
+        assert complaint(content).startswith("config.json")
+        return
+    assert ExportConfig.from_bytes(read.to_bytes(), Path("config.json")) == read
+    assert json.loads(read.to_bytes())[key] == value
+
+
+def test_every_truncation_and_a_flipped_bit_in_any_byte_of_the_configuration_is_found() -> None:
+    written = config_of().to_bytes()
+    for place in range(len(written)):
+        assert "is damaged" in complaint(written[:place])
+        flipped = bytearray(written)
+        flipped[place] ^= 1 << place % 8
+        assert "is damaged" in complaint(bytes(flipped))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"owner": "me"}, "'owner': no such field in an exported model; it has"),
+        ({"format": "other"}, "format: expected ncsnx-export, found 'other'"),
+        ({"format_version": 2}, "has version 2, newer than this ncsnx reads (1); update ncsnx"),
+        ({"format_version": True}, "format_version: expected 1, found True"),
+        ({"format_version": 1.0}, "format_version: expected 1, found 1.0"),
+        ({"run": "../run"}, "run: expected the name of a run, found '../run'"),
+        ({"run": None}, "run: expected the name of a run, found None"),
+        ({"step": -1}, "step: expected a whole number from 0 on, found -1"),
+        ({"step": 1.0}, "step: expected a whole number from 0 on, found 1.0"),
+        ({"step": True}, "step: expected a whole number from 0 on, found True"),
+        ({"weights": "EMA"}, "weights: expected ema or raw, found 'EMA'"),
+        ({"weights": ["ema"]}, "weights: expected ema or raw, found ['ema']"),
+        ({"model_sha256": "abc"}, "model_sha256: expected a sha256 in hexadecimal, found 'abc'"),
+        ({"checkpoint_sha256": HASH.upper()}, "checkpoint_sha256: expected a sha256"),
+        ({"model_bytes": "5"}, "model_bytes: expected a whole number"),
+        ({"data_fingerprint": 5}, "data_fingerprint: expected text or none, found 5"),
+        ({"data_fingerprint": "a\nb"}, "data_fingerprint: expected text or none"),
+        ({"ncsnx_version": "\x1b[2J"}, "ncsnx_version: expected a version, found '\\x1b[2J'"),
+        ({"schema_version": 9}, "config.json: schema_version: is 9, newer than this ncsnx reads (1); update ncsnx"),
+        ({"experiment": {}}, "config.json: name: is required by Experiment, but missing"),
+        ({"experiment": None}, "config.json: experiment: expected an object, found none"),
+    ],
+)
+def test_what_no_ncsnx_wrote_is_refused_with_what_was_expected(changes: dict[str, object], expected: str) -> None:
+    assert expected in complaint(forged(**changes))
+
+
+def test_a_field_that_is_missing_is_named() -> None:
+    for key in json.loads(config_of().to_bytes()):
+        content = json.loads(config_of().to_bytes())
+        del content[key]
+        written = atomic.json_bytes(content) if key == "digest" else signed(content)
+        expected = "is damaged" if key == "digest" else f"{key}: is required"
+        assert expected in complaint(written)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"[" * 100_000, b"\xff\xfe", b'{"digest": 1e999}'])
+def test_what_is_no_configuration_is_damaged(content: bytes) -> None:
+    assert "config.json is damaged: it isn't, byte for byte, what was exported" in complaint(content)
+
+
+def test_a_configuration_that_was_formatted_anew_or_holds_a_key_twice_is_damaged() -> None:
+    written = config_of().to_bytes()
+    assert "is damaged" in complaint(json.dumps(json.loads(written)).encode())
+    assert "is damaged" in complaint(written.replace(b"\n", b"\r\n"))
+    assert "is damaged" in complaint(written.replace(b'  "step": 12,\n', b'  "step": 11,\n  "step": 12,\n'))
+
+
+def test_the_folder_holds_its_four_files_and_nothing_hidden(tmp_path: Path) -> None:
+    export = export_to(tmp_path / "deep" / "model")
+    assert {path.name for path in export.path.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+        "samples.png",
+    }
+    assert [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
+    assert export.config() == config_of()
+    assert export.model_content(export.config()) == WEIGHTS
+
+
+def test_a_model_that_is_not_the_exported_one_is_refused(tmp_path: Path) -> None:
+    export = export_to(tmp_path / "model")
+    path, config = export.path / "model.safetensors", export.config()
+    for place in range(0, len(WEIGHTS), 37):
+        path.write_bytes(WEIGHTS[:place])
+        with pytest.raises(NcsnxError, match=rf"model\.safetensors has {place:,} bytes instead of {len(WEIGHTS):,}"):
+            export.model_content(config)
+        flipped = bytearray(WEIGHTS)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(NcsnxError, match=r"model\.safetensors is damaged: its sha256 isn't the one in config"):
+            export.model_content(config)
+    path.unlink()
+    with pytest.raises(NcsnxError, match=r"model\.safetensors is missing; get a complete copy"):
+        export.model_content(config)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_links_and_pipes_in_the_place_of_a_file_are_neither_followed_nor_waited_for(tmp_path: Path, name: str) -> None:
+    export = export_to(tmp_path / "model")
+    config, path = export.config(), export.path / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert isinstance(open_source(tmp_path, "model"), Export)
+    read = (lambda: export.config()) if name == "config.json" else (lambda: export.model_content(config))
+    with pytest.raises(NcsnxError, match=rf"{name} is a symbolic link, and those are not followed; .*--local-dir"):
+        read()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(NcsnxError, match=rf"{name} isn't a regular file"):
+        read()
+
+
+def test_a_configuration_of_any_size_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    export = export_to(tmp_path / "model")
+    with (export.path / "config.json").open("r+b") as file:
+        file.truncate(1 << 40)  # a hole, which takes no space on the disk
+    with pytest.raises(NcsnxError, match="is damaged"):
+        export.config()
+    experiment = attrs.evolve(SMALL, note="x" * MOST_CONFIG_BYTES)
+    assert len(config_of(experiment).to_bytes()) > MOST_CONFIG_BYTES
+    with pytest.raises(NcsnxError, match="the experiment's note"):
+        export_to(tmp_path / "other", experiment)
+    assert not (tmp_path / "other").exists()
+
+
+def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"precious")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / ".hidden").write_bytes(b"precious")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "full", "link", "dangling"):
+        with pytest.raises(NcsnxError, match=rf"{name} exists already, and nothing is overwritten"):
+            export_to(tmp_path / name)
+    for path in (Path(), Path(".."), tmp_path / "full" / "..", Path("/")):
+        with pytest.raises(UsageError, match="give the new folder a name"):
+            check_target(path)
+    assert export_to(tmp_path / "empty").config() == config_of()
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "full", "empty", "link", "dangling"}
+    assert (tmp_path / "full" / ".hidden").read_bytes() == b"precious"
+
+
+def read_only_folder(tmp_path: Path) -> Path:
+    """A folder in which nothing can be made, for this user."""
+    if os.geteuid() == 0:
+        return Path("/sys")  # permissions don't hold root back, this file system does
+    tmp_path.chmod(0o555)
+    return tmp_path
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") and os.geteuid() == 0, reason="needs a user without privilege")
+def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(NcsnxError, match=r"can't write .*/model: .*; choose a folder"):
+        export_to(read_only_folder(tmp_path) / "model")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import attrs
+from ncsnx.config import NCSNv2
+from ncsnx.exchange.exported import export_config, write_export
+from tests.config.examples import minimal
+content = bytes(int(sys.argv[2]))
+config = export_config(
+    attrs.evolve(minimal(), model=NCSNv2(width=48)), run="digits", step=12, weights="ema", checkpoint_sha256="0" * 64,
+    model=content, data_fingerprint=None
+)
+print("ready", flush=True)
+sys.stdin.readline()
+write_export(Path(sys.argv[1]), config, content, "card " * 100_000, content)
+"""
+
+
+def test_an_export_that_is_killed_leaves_no_folder_that_isnt_whole(tmp_path: Path, start_python: StartPython) -> None:
+    path, cut_short = tmp_path / "model", 0
+    size = len(weights(attrs.evolve(minimal(), model=NCSNv2(width=48)), b""))
+    for number in range(8):
+        process = start_python(KILLED, path, size)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        there = {entry.name for entry in tmp_path.iterdir()}
+
+        def files(before: set[str] = there) -> int:
+            """Files that this process has begun to write; many once its folder is there."""
+            if path.exists():
+                return 99
+            try:
+                return sum(1 for entry in tmp_path.iterdir() if entry.name not in before for _ in entry.iterdir())
+            except FileNotFoundError:  # renamed meanwhile: it is there
+                return 99
+
+        while files() < number % 5 and process.poll() is None:
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if path.exists():
+            assert len(Export(path).model_content(Export(path).config())) == size
+            assert len(list(path.iterdir())) == 4
+            path.rename(tmp_path / f"whole{number}")
+        else:
+            cut_short += 1
+    assert cut_short >= 3
+    left = unfinished(path)
+    assert 0 < len(left) <= cut_short
+    for folder in left:
+        if (folder / "config.json").exists() and (folder / "config.json").stat().st_size:
+            assert len(Export(folder).model_content(Export(folder).config())) == size
+    assert export_to(path).config() == config_of()
+    assert unfinished(tmp_path / "model2") == []
+
+
+def test_places_of_the_data_are_not_passed_on_and_not_accepted(tmp_path: Path) -> None:
+    for data, expected in (
+        (Images(root="/home/somebody/photos", image_size=8), "photos"),
+        (Images(root="~somebody", image_size=8), "somebody"),
+        (Images(root="../..", image_size=8), "data"),
+        (Arrays(path="data/scans.npy", image_size=8), "scans.npy"),
+        (CelebA(root="/home/somebody/celeba"), None),
+        (CelebA(), None),
+    ):
+        experiment = attrs.evolve(SMALL, data=data)
+        export = export_to(tmp_path / f"model{len(list(tmp_path.iterdir()))}", experiment)
+        passed_on = export.experiment()
+        assert getattr(passed_on.data, "path" if isinstance(data, Arrays) else "root") == expected
+        assert identity(passed_on) == identity(experiment)
+        assert b"/home" not in (export.path / "config.json").read_bytes()
+    for root in ("/etc", "..", "a/b", "~", ""):
+        values = json.loads(config_of().to_bytes())["experiment"]
+        values["data"] = {"type": "images", "root": root, "image_size": 8}
+        assert "data.root: expected a plain name" in complaint(forged(experiment=values))
+
+
+def test_a_run_of_a_strange_name_passes_its_experiments_name_on() -> None:
+    assert config_of(run="digits-2").run == "digits-2"
+    for name in ("a\nb", "<b>", "..", "a..b", "", "x" * 200, "\udcff"):
+        assert config_of(run=name).run == "minimal"
+
+
+def test_an_export_is_told_from_a_run(tmp_path: Path, run: Run) -> None:
+    export = export_to(tmp_path / "runs" / "model")
+    with pytest.raises(NcsnxError, match=r"is an exported model, not a run; `ncsnx sample .*/model` draws images"):
+        open_run(tmp_path / "runs", "model")
+    assert open_source(tmp_path / "runs", "model") == export
+    assert open_source(tmp_path, export.path) == export
+    (run.path / "model.safetensors").write_bytes(WEIGHTS)
+    assert open_source(tmp_path / "runs", "small") == run
+    assert open_run(tmp_path / "runs", "small") == run
+    (export.path / "config.json").unlink()
+    assert is_export(export.path)
+    with pytest.raises(NcsnxError, match=r"config\.json is missing"):
+        export.config()
+
+
+def test_the_name_of_an_export_is_that_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "model" / "inner")
+    assert Export(tmp_path / "model").name == "model"
+    assert Export(Path("..")).name == "model"
+    assert Export(Path()).name == "inner"
+    assert Export(Path("/")).name == "model"

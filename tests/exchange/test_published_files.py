@@ -1,0 +1,448 @@
+"""Published files as they are, damaged, and made by somebody who wants his code to run."""
+
+import builtins
+import io
+import os
+import pickle
+import re
+import resource
+import subprocess
+import time
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.exchange.published_files import published_files, read_published
+from tests.published import GOLDEN, STEP, golden_path, golden_states, saved, write
+
+FORMATS = {"zip": False, "legacy": True}
+every_format = pytest.mark.parametrize("legacy", FORMATS.values(), ids=FORMATS)
+
+
+class Payload:
+    """Runs a function when it is unpickled without care."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.reduced = (function, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.reduced
+
+
+def small_states() -> list[Any]:
+    """The published structure, with a network of one tensor."""
+    kept = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
+    group = {"lr": 1e-4, "betas": (0.9, 0.999), "params": [0]}
+    network = OrderedDict({"module.a": torch.ones(2), "module.b": torch.ones(2)})
+    return [network, {"state": {0: kept}, "param_groups": [group]}, 3, 5000, {"a": torch.ones(2), "b": torch.ones(2)}]
+
+
+def touching(path: Path) -> Payload:
+    """Makes a file, through a shell."""
+    return Payload(os.system, f"touch {path}")
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+@every_format
+def test_a_published_file_is_read_in_both_formats(name: str, legacy: bool, tmp_path: Path) -> None:
+    states = golden_states(name)
+    found = read_published(write(tmp_path / "checkpoint_5000.pth", states, legacy=legacy))
+    assert (found.epoch, found.step) == (3, STEP)
+    assert list(found.network) == [key.removeprefix("module.") for key in states[0]]
+    assert all(torch.equal(found.network[key.removeprefix("module.")], value) for key, value in states[0].items())
+    assert (found.ema is None) == (len(states) == 4)
+    if found.ema is not None:
+        assert all(torch.equal(found.ema[key], value) for key, value in states[4].items())
+    for number, kept in enumerate(found.optimizer.states):
+        assert all(torch.equal(kept[key], value) for key, value in states[1]["state"][number].items())
+    assert found.optimizer.settings["betas"] == (0.9, 0.999)
+
+
+def test_the_sha256_of_the_file_is_told() -> None:
+    path = golden_path("ncsn")
+    told = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert read_published(path).sha256 == told
+
+
+def test_what_torch_1_5_wrote_is_read(tmp_path: Path) -> None:
+    """Then the optimizer's numbers were addresses, its steps plain numbers, and tensors were on a GPU."""
+    states = golden_states("ncsnv2")
+    count = len(states[1]["state"])
+    addresses = [140_093_000_000_000 - 8_192 * number for number in range(count)]  # descending: no order to go by
+    kept = {addresses[k]: {**states[1]["state"][k], "step": STEP} for k in reversed(range(count))}
+    old = [
+        states[0],
+        {"state": kept, "param_groups": [{**states[1]["param_groups"][0], "params": addresses}]},
+        *states[2:],
+    ]
+    content = saved(old, legacy=True)
+    content = content.replace(b"ctorch\nFloatStorage\n", b"ctorch.cuda\nFloatStorage\n")
+    content = content.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+    (tmp_path / "old.pth").write_bytes(content)
+    found, new = read_published(tmp_path / "old.pth"), read_published(golden_path("ncsnv2"))
+    assert found.optimizer.states[0]["step"] == torch.tensor(float(STEP))
+    for ours, theirs in zip(found.optimizer.states, new.optimizer.states, strict=True):
+        assert all(torch.equal(ours[key], theirs[key]) for key in ("exp_avg", "exp_avg_sq"))
+
+
+def test_names_may_lack_the_prefix(tmp_path: Path) -> None:
+    states = golden_states("ncsnv2")
+    states[0] = {name.removeprefix("module."): value for name, value in states[0].items()}
+    states[4] = {f"module.{name}": value for name, value in states[4].items()}
+    found, whole = read_published(write(tmp_path / "a.pth", states)), read_published(golden_path("ncsnv2"))
+    assert found.network.keys() == whole.network.keys()
+    assert found.ema is not None
+    assert whole.ema is not None
+    assert found.ema.keys() == whole.ema.keys()
+
+
+def test_a_prefix_on_some_names_only_is_refused(tmp_path: Path) -> None:
+    states = golden_states("ncsnv2")
+    states[0]["end_conv.bias"] = states[0].pop("module.end_conv.bias")
+    with pytest.raises(
+        NcsnxError, match=r"153 of the network's 154 names begin with 'module\.'.*'end_conv\.bias' don't"
+    ):
+        read_published(write(tmp_path / "a.pth", states))
+
+
+# ------------------------------------------------------------------------------------------------ files that attack
+
+
+def placed(states: list[Any], place: str, payload: Payload) -> Any:
+    """The states with a payload in one place."""
+    match place:
+        case "the whole":
+            return payload
+        case "network, name":
+            states[0] = {payload: torch.zeros(1), **states[0]}
+        case "network, attribute":
+            states[0] = OrderedDict(states[0])
+            states[0]._metadata = payload  # as torch keeps the versions of modules
+        case "network, tensor":
+            states[0]["module.b"] = payload
+        case "optimizer, state":
+            states[1]["state"][0]["exp_avg"] = payload
+        case "optimizer, setting":
+            states[1]["param_groups"][0]["lr"] = payload
+        case "EMA, deep":
+            states[4]["b"] = [[{"a": (1, [payload])}]]
+        case "one item more":
+            states.append(payload)
+        case _:
+            states[int(place)] = payload
+    return states
+
+
+PLACES = (
+    *map(str, range(5)),
+    "the whole",
+    "network, name",
+    "network, attribute",
+    "network, tensor",
+    "optimizer, state",
+    "optimizer, setting",
+    "EMA, deep",
+    "one item more",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@every_format
+def test_a_payload_is_refused_and_runs_nothing(place: str, legacy: bool, tmp_path: Path) -> None:
+    trace, path = tmp_path / "it ran", tmp_path / "a.pth"
+    write(path, placed(small_states(), place, touching(Path(f"'{trace}'"))), legacy=legacy)
+    with pytest.raises(NcsnxError, match=r"asks for 'posix\.system'.*nothing in it was executed") as refused:
+        read_published(path)
+    assert "\n" not in str(refused.value)
+    assert not trace.exists()
+
+
+def test_these_payloads_do_run_in_careless_hands(tmp_path: Path) -> None:
+    trace, path = tmp_path / "it ran", tmp_path / "a.pth"
+    write(path, placed(small_states(), "4", touching(Path(f"'{trace}'"))))
+    torch.load(path, weights_only=False)
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Payload(builtins.eval, "__import__('os').abort()"),
+        Payload(builtins.exec, "import os; os.abort()"),
+        Payload(builtins.getattr, "text", "upper"),
+        Payload(subprocess.Popen, ["touch", "ran"]),
+        Payload(os.remove, "precious"),
+        Payload(torch.load, "other.pth"),
+        Payload(pickle.loads, pickle.dumps(1)),
+        Payload(Path, "somewhere"),
+    ],
+    ids=lambda payload: payload.reduced[0].__name__,
+)
+def test_whatever_is_asked_for_is_refused(payload: Payload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("precious").touch()
+    with pytest.raises(NcsnxError, match="nothing in it was executed"):
+        read_published(write(tmp_path / "a.pth", [payload, {}, 0, 0]))
+    assert sorted(map(str, Path().iterdir())) == ["a.pth", "precious"]
+
+
+@pytest.mark.parametrize("number", range(4), ids=["magic number", "version", "system", "storages"])
+def test_a_payload_between_the_parts_of_the_legacy_format_runs_nothing(number: int, tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    evil = pickle.dumps(touching(trace), protocol=2)
+    pickles = [pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    pickles += [pickle.dumps([{}, {}, 0, 0], protocol=2), pickle.dumps([], protocol=2)]
+    pickles[number if number < 3 else 4] = evil
+    (tmp_path / "a.pth").write_bytes(b"".join(pickles))
+    with pytest.raises(NcsnxError):
+        read_published(tmp_path / "a.pth")
+    assert not trace.exists()
+
+
+def test_a_setting_of_the_surroundings_doesn_t_weaken_the_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    write(tmp_path / "a.pth", [touching(tmp_path / "ran"), {}, 0, 0])
+    with pytest.raises(NcsnxError, match="nothing in it was executed"):
+        read_published(tmp_path / "a.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def bomb() -> list[Any]:
+    """A few hundred bytes that mean 10 ** 40 items."""
+    nested: list[Any] = []
+    for _ in range(40):
+        nested = [nested] * 10
+    return nested
+
+
+@pytest.mark.parametrize("position", range(5))
+def test_lists_that_multiply_are_refused_at_once(position: int, tmp_path: Path) -> None:
+    states = small_states()
+    states[position] = bomb()
+    started = time.monotonic()
+    with pytest.raises(NcsnxError, match="expected") as refused:
+        read_published(write(tmp_path / "a.pth", states))
+    assert len(str(refused.value)) < 400
+    assert time.monotonic() - started < 5
+
+
+@every_format
+def test_tuples_that_multiply_are_refused_before_they_are_hashed(legacy: bool, tmp_path: Path) -> None:
+    nested: tuple[Any, ...] = ("a",)
+    for _ in range(40):
+        nested = (nested, nested)
+    content = saved([{"a": nested}, {}, 0, 0], legacy=legacy)
+    # as the key of a dictionary, which can't be built here, since that hashes it
+    swapped = repickled(
+        content, lambda text: text.replace(b"aq\x02h\x02\x85", b"aq\x02\x85").replace(b"s}q", b"K\x00s}q")
+    )
+    for case in (content, swapped):
+        (tmp_path / "a.pth").write_bytes(case)
+        with pytest.raises(NcsnxError, match="it repeats tuples"):
+            read_published(tmp_path / "a.pth")
+
+
+DECLARATIONS = {"storage": rb"(cpuq.)K\n(tq|Ntq)", "tensor": rb"(QK\x00)K\n(\x85)"}
+"""Where the pickle says how many numbers there are: 10."""
+
+
+@pytest.mark.parametrize("what", DECLARATIONS)
+@every_format
+def test_a_declared_size_takes_no_memory(legacy: bool, what: str, tmp_path: Path) -> None:
+    """2 ** 36 numbers by what the pickle says, 10 in the file."""
+    states = small_states()
+    states[0] = {"module.a": torch.arange(10.0)}
+    pattern, number = re.compile(DECLARATIONS[what], re.DOTALL), b"\x8a\x05\x00\x00\x00\x00\x10"
+    huge = repickled(
+        saved(states, legacy=legacy), lambda text: pattern.sub(lambda m: m[1] + number + m[2], text, count=1)
+    )
+    (tmp_path / "a.pth").write_bytes(huge)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if what == "storage" and not legacy:  # in a zip the declaration doesn't count: the entry's own size does
+        assert torch.equal(read_published(tmp_path / "a.pth").network["a"], torch.arange(10.0))
+    else:
+        with pytest.raises(NcsnxError, match=r"damaged|more data than there is memory"):
+            read_published(tmp_path / "a.pth")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+
+
+def repickled(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """The file with another pickle; a zip's checksums are right again."""
+    if not content.startswith(b"PK"):
+        changed = change(content)
+        assert changed != content
+        return changed
+    old, new = io.BytesIO(content), io.BytesIO()
+    with zipfile.ZipFile(old) as source, zipfile.ZipFile(new, "w") as target:
+        for entry in source.infolist():
+            data = source.read(entry)
+            changed = change(data) if entry.filename.endswith("data.pkl") else data
+            assert changed != data or not entry.filename.endswith("data.pkl")
+            target.writestr(entry.filename, changed)
+    return new.getvalue()
+
+
+def test_a_zip_that_would_grow_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", pickle.dumps([{}, {}, 0, 0], protocol=2))
+        archive.writestr("a/data/0", bytes(10**8))
+    assert path.stat().st_size < 10**6
+    with pytest.raises(NcsnxError, match="is a compressed zip"):
+        read_published(path)
+
+
+# ------------------------------------------------------------------------------------- files that are something else
+
+
+@every_format
+def test_every_truncation_is_detected(legacy: bool, tmp_path: Path) -> None:
+    content = saved(golden_states("ncsn"), legacy=legacy)
+    path = tmp_path / "a.pth"
+    for part in (0, 1, 3, 4, 17, 64, 1000, *(len(content) * k // 8 for k in range(1, 8)), len(content) - 1):
+        path.write_bytes(content[:part])
+        with pytest.raises(NcsnxError, match=r"damaged|isn't a") as refused:
+            read_published(path)
+        assert len(str(refused.value)) < 500
+
+
+def test_a_bit_that_flipped_in_a_tensor_is_detected(tmp_path: Path) -> None:
+    content = bytearray(golden_path("ncsnv2").read_bytes())
+    for place in range(100_000, len(content) - 20_000, 100_000):
+        content[place] ^= 1
+        (tmp_path / "a.pth").write_bytes(content)
+        with pytest.raises(NcsnxError, match="damaged"):
+            read_published(tmp_path / "a.pth")
+        content[place] ^= 1
+
+
+def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:  # as torch.jit.save lays it out
+        for name in ("data.pkl", "constants.pkl", "code/__torch__.py", "version"):
+            archive.writestr(f"a/{name}", b"")
+    with pytest.raises(NcsnxError, match="is a TorchScript archive"):
+        read_published(tmp_path / "a.pth")
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    save_file({"a": torch.zeros(3)}, path)
+    with pytest.raises(NcsnxError, match=r"isn't a file that torch\.save wrote"):
+        read_published(path)
+    for content in (b"", b"text\n" * 100, pickle.dumps([{}, {}, 0, 0]), bytes(1000)):
+        path.write_bytes(content)
+        with pytest.raises(NcsnxError, match=r"isn't a file that torch\.save wrote"):
+            read_published(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", b"text")
+    with pytest.raises(NcsnxError, match="is a zip, but not one that"):
+        read_published(path)
+
+
+def test_what_isn_t_a_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    (tmp_path / "device.pth").symlink_to("/dev/zero")
+    (tmp_path / "loop.pth").symlink_to("loop.pth")
+    for name in ("pipe.pth", "device.pth", "loop.pth", ".", "absent.pth"):
+        with pytest.raises(NcsnxError, match="can't read"):
+            read_published(tmp_path / name)
+
+
+def test_a_link_to_a_file_is_as_good_as_the_file(tmp_path: Path) -> None:
+    (tmp_path / "link.pth").symlink_to(golden_path("ncsn"))
+    assert read_published(tmp_path / "link.pth").step == STEP
+
+
+def with_item(position: int, value: Any) -> Callable[[], Any]:
+    def change() -> Any:
+        states = small_states()
+        states[position] = value
+        return states
+
+    return change
+
+
+def with_tensor(value: Any) -> Callable[[], Any]:
+    def change() -> Any:
+        states = small_states()
+        states[0]["module.b"] = value
+        return states
+
+    return change
+
+
+OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda: {"a": torch.zeros(1)}, "holds a dict of 1; expected what the published code saves"),
+        (lambda: small_states()[:2], "holds a list of 2"),  # as the first code of 2019 saved
+        (lambda: tuple(small_states()), "holds a tuple of 5"),
+        (with_item(0, {}), "expected the network as tensors by name, found a dict of 0"),
+        (with_item(0, [torch.zeros(1)]), "found a list of 1"),
+        (with_item(0, {1: torch.zeros(1)}), "expected names in the network"),
+        (with_item(1, None), "expected the state of torch's optimizer"),
+        (with_item(1, {"state": {}, "param_groups": []}), "one group of parameters in the optimizer, found 0"),
+        (with_item(1, {**OPTIMIZER, "param_groups": [{"params": [0, 0]}]}), "expected the state of torch's optimizer"),
+        (with_item(1, {**OPTIMIZER, "param_groups": [{"params": "01"}]}), "expected the state of torch's optimizer"),
+        (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "states for 1 parameter that it doesn't list"),
+        (
+            with_item(1, {**OPTIMIZER, "state": {0: {"exp_avg": "x"}}}),
+            "expected a tensor, found a value of the type str",
+        ),
+        (with_item(1, {**OPTIMIZER, "state": {0: {"step": float("nan")}}}), "found a value of the type float"),
+        (with_item(1, {**OPTIMIZER, "state": {0: {"a/b": 1}}}), "expected a name such as exp_avg, found 'a/b'"),
+        (with_item(2, None), "as the epoch"),
+        (with_item(3, "5000"), "expected a whole number from 0 to 1,000,000,000 as the step, found '5000'"),
+        (with_item(3, 5000.0), "as the step, found 5000.0"),
+        (with_item(3, float("nan")), "as the step, found nan"),
+        (with_item(3, True), "as the step, found True"),
+        (with_item(3, -1), "as the step, found -1"),
+        (with_item(3, 10**300), "as the step, found 1000"),
+        (with_item(3, torch.zeros(2)), r"as the step, found a tensor of the shape \(2,\)"),
+        (with_tensor(3.0), "'module.b': expected a tensor, found a value of the type float"),
+        (with_tensor(torch.eye(3).to_sparse()), "expected plain numbers"),
+        (with_tensor(torch.zeros(3, dtype=torch.complex64)), "expected plain numbers"),
+        (with_tensor(torch.zeros(3, device="meta")), "expected plain numbers"),
+    ],
+)
+def test_any_other_structure_gets_one_line(change: Callable[[], Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(NcsnxError, match=told) as refused:
+        read_published(write(tmp_path / "a.pth", change()))
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_step_may_be_a_whole_tensor(tmp_path: Path) -> None:
+    states = small_states()
+    states[3] = torch.tensor(7)
+    assert read_published(write(tmp_path / "a.pth", states)).step == 7
+
+
+# ------------------------------------------------------------------------------------------------------------ folders
+
+
+def test_the_files_of_a_folder_come_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    for name in ("checkpoint_100000.pth", "checkpoint_5000.pth", "checkpoint_x.pth", "checkpoint.pth", "other.pth"):
+        (tmp_path / name).touch()
+    names = [path.name for path in published_files(tmp_path)]
+    assert names == ["checkpoint_5000.pth", "checkpoint_100000.pth", "checkpoint_x.pth"]
+    assert published_files(tmp_path / "other.pth") == [tmp_path / "other.pth"]
+
+
+def test_a_place_without_such_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no checkpoint_\*\.pth"):
+        published_files(tmp_path)
+    with pytest.raises(UsageError, match="there is no such file or folder"):
+        published_files(tmp_path / "absent")

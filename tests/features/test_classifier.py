@@ -1,0 +1,319 @@
+"""The classifier: trained once on the labels of the run's own data, kept and checked; distances in its features."""
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import CelebA, Digits
+from ncsnx.config.data_sets import Data
+from ncsnx.config.feature_networks import Classifier, Features, Inception
+from ncsnx.config.variants import OUTSIDE_IDENTITY
+from ncsnx.data import InMemory, Splits, open_data
+from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.features.classifier import RECORD, WEIGHTS, open_classifier
+from ncsnx.features.classifier_training import ClassifierNetwork, shifted
+from ncsnx.features.data_source import DataSource
+from ncsnx.features.extractors import FeatureNetwork, build_features, default_features
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.runtime import Runtime
+from ncsnx.work import Work
+from tests.training.tiny import damage, files
+
+CPU = torch.device("cpu")
+STEPS = 150
+"""Enough to be a judge of digits, in two to three seconds."""
+
+
+@attrs.frozen(kw_only=True)
+class Stripes(Data):
+    """Upright and flat stripes of 12×12 pixels in two channels. labels: 'good', or what is wrong with them."""
+
+    opened: ClassVar[int] = 0
+    labels: str = attrs.field(default="good", metadata=OUTSIDE_IDENTITY)
+    held_out: int = attrs.field(default=10, metadata=OUTSIDE_IDENTITY)
+    brightness: int = attrs.field(default=200, metadata=OUTSIDE_IDENTITY)
+
+    @property
+    def image_size(self) -> int:
+        return 12
+
+    @property
+    def channels(self) -> int:
+        return 2
+
+
+@open_data.register
+def _(data: Stripes, folder: Path, work: Work) -> Splits:
+    Stripes.opened += 1
+    number = torch.arange(40)
+    upright = number % 2 == 1
+    pixels = torch.zeros(40, 2, 12, 12, dtype=torch.uint8)
+    pixels[upright, :, :, ::2] = data.brightness
+    pixels[~upright, :, ::2] = data.brightness
+    pixels += (number // 2).to(torch.uint8)[:, None, None, None]
+    labels = torch.where(upright, 7, 3)
+    if data.labels == "one missing":
+        labels[5] = NO_LABEL
+    elif data.labels == "one class":
+        labels = torch.full((40,), 3)
+    elif data.labels == "too small":
+        pixels = pixels[..., :7]
+    whole = InMemory(Images(pixels, labels, number), value_range=(0, 255))
+    first = 40 - data.held_out
+    return Splits(whole.subset(number < first), whole.subset(number >= first), fingerprint(data.brightness))
+
+
+def fingerprint(brightness: int) -> str:
+    """That of stripes."""
+    return f"{brightness:064d}"
+
+
+def stripes(
+    cache: Path,
+    work: Work | None = None,
+    *,
+    labels: str = "good",
+    held_out: int = 10,
+    brightness: int = 200,
+    steps: int = 12,
+    seed: int = 0,
+) -> FeatureNetwork:
+    """The classifier on stripes, as a command opens it."""
+    source = DataSource(data=Stripes(labels=labels, held_out=held_out, brightness=brightness), folder=cache)
+    config = Classifier(width=4, steps=steps, seed=seed)
+    return build_features(config, source, cache, Runtime.choose(device="cpu", threads=1), work or Work())
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> FeatureNetwork:
+    """A classifier of digits after a few steps."""
+    cache = tmp_path_factory.mktemp("cache")
+    source = DataSource(data=Digits(), folder=cache)
+    return open_classifier(Classifier(steps=STEPS), source, cache, CPU, Work())
+
+
+@pytest.fixture(scope="module")
+def digits() -> Tensor:
+    """The training images, (1498, 1, 8, 8) uint8, in a random order."""
+    split = open_data(Digits(), Path()).train
+    pixels = split.read(torch.arange(len(split))).pixels
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    return (pixels[order].float() * 255 / 16).round().to(torch.uint8)
+
+
+# ------------------------------------------------------------------------------------------------ what it is good for
+
+
+def test_it_tells_digits_apart_and_says_how_well(judge: FeatureNetwork) -> None:
+    assert judge.name == "classifier on digits"
+    assert (judge.dimensions, judge.has_logits) == (64, True)
+    assert 0.85 < judge.facts["accuracy"] <= 1
+    held_out = open_data(Digits(), Path()).held_out
+    images = held_out.read(torch.arange(len(held_out)))
+    seen = judge((images.pixels.float() * 255 / 16).round().to(torch.uint8))
+    assert seen.logits is not None
+    assert (seen.features.shape, seen.logits.shape) == ((299, 64), (299, 10))
+    right = (seen.logits.argmax(1) == images.labels).double().mean()
+    assert float(right) == pytest.approx(judge.facts["accuracy"])
+
+
+def test_what_spoils_images_takes_them_further_from_the_real_ones_than_chance_does(
+    judge: FeatureNetwork, digits: Tensor
+) -> None:
+    real, others = digits[:749], digits[749:]
+    floor = distance(judge, real, others)
+    generator = torch.Generator().manual_seed(1)
+    noise = 255 * torch.randn(others.shape, generator=generator)
+    blurred = torch.nn.functional.avg_pool2d(others.float(), 3, stride=1, padding=1, count_include_pad=False)
+    shuffled = others.flatten(1)[:, torch.randperm(64, generator=generator)].view_as(others)
+    assert distance(judge, real, eight_bits(others + 0.1 * noise)) > 2 * floor
+    assert distance(judge, real, eight_bits(others + 0.3 * noise)) > 10 * floor
+    assert distance(judge, real, eight_bits(blurred)) > 20 * floor
+    assert distance(judge, real, shuffled) > 50 * floor
+    no_zeros = others[judge_says(judge, others) != 0]
+    assert distance(judge, real, no_zeros) > 2 * floor
+
+
+def eight_bits(images: Tensor) -> Tensor:
+    return images.round().clamp(0, 255).to(torch.uint8)
+
+
+def judge_says(judge: FeatureNetwork, images: Tensor) -> Tensor:
+    logits = judge(images).logits
+    assert logits is not None
+    return logits.argmax(1)
+
+
+def distance(judge: FeatureNetwork, first: Tensor, second: Tensor) -> float:
+    """The Fréchet distance, by its formula: ‖m₁ − m₂‖² + tr(Σ₁ + Σ₂) − 2 tr(Σ₁^½ Σ₂ Σ₁^½)^½."""
+    a, b = (judge(images).features.double().numpy() for images in (first, second))
+    values, vectors = np.linalg.eigh(np.cov(a.T))
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ np.cov(b.T) @ root).clip(0)).sum()
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.cov(a.T)) + np.trace(np.cov(b.T)) - 2 * cross)
+
+
+def test_an_image_has_the_same_features_in_any_batch(judge: FeatureNetwork, digits: Tensor) -> None:
+    together = judge(digits[:50]).features
+    apart = torch.cat([judge(digits[:1]).features, judge(digits[1:50]).features])
+    # sums of 576 products in another order
+    torch.testing.assert_close(apart, together, rtol=0, atol=1e-4 * float(together.abs().max()))
+
+
+def test_images_of_another_shape_are_refused(judge: FeatureNetwork) -> None:
+    with pytest.raises(NcsnxError, match=r"takes images of shape \(1, 8, 8\), not \(3, 8, 8\)"):
+        judge(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("side", "stages"), [(8, 2), (15, 2), (16, 3), (33, 4), (256, 4)])
+def test_larger_images_get_more_stages_up_to_four(side: int, stages: int) -> None:
+    network = ClassifierNetwork((3, side, side + 3), 2, 5, seed=0)
+    features, logits = network(torch.zeros(2, 3, side, side + 3, dtype=torch.uint8))
+    assert (len(network.stages), features.shape, logits.shape) == (stages, (2, 64), (2, 5))
+
+
+def test_shifts_move_an_image_by_up_to_an_eighth_and_repeat_its_edge() -> None:
+    image = torch.arange(8 * 16, dtype=torch.uint8).view(1, 1, 8, 16)
+    moved = shifted(image.expand(200, 2, 8, 16), Stream(0, Purpose.FEATURE_AUGMENTATION), torch.arange(200))
+    padded = torch.nn.functional.pad(image.float(), (2, 2, 1, 1), mode="replicate")[0, 0].to(torch.uint8)
+    expected = {padded[top : top + 8, left : left + 16].numpy().tobytes() for top in range(3) for left in range(5)}
+    assert {picture.contiguous().numpy().tobytes() for picture in moved[:, 0]} == expected
+    assert torch.equal(moved[:, 0], moved[:, 1])
+
+
+# -------------------------------------------------------------------------------------------------- training and cache
+
+
+def test_it_is_trained_once_and_then_read_from_the_cache_without_the_data(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = stripes(tmp_path, Work(info=said.append))
+    assert [text.split(":")[0] for text in said] == ["classifier on Stripes"]
+    assert "% of 10 held-out images" in said[0]
+    before, images = Stripes.opened, torch.zeros(2, 2, 12, 12, dtype=torch.uint8)
+    config = Classifier(width=4, steps=12)
+    recorded = DataSource(data=Stripes(), folder=Path("nowhere"), recorded=fingerprint(200))
+    second = open_classifier(config, recorded, tmp_path, CPU, Work(info=said.append))
+    assert (Stripes.opened, len(said)) == (before, 1)
+    assert second.facts == first.facts
+    assert torch.equal(second(images).features, first(images).features)
+
+
+def test_its_facts_are_json_and_say_what_it_was_trained_on(tmp_path: Path) -> None:
+    facts = stripes(tmp_path).facts
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["trained_on"]["fingerprint"] == fingerprint(200)
+    for key, value in {"type": "classifier", "images": "as they are", "dimensions": 64, "classes": 2}.items():
+        assert facts[key] == value
+    for key, value in {"width": 4, "steps": 12, "seed": 0, "shape": [2, 12, 12], "held_out_images": 10}.items():
+        assert facts[key] == value
+    assert len(facts["sha256"]) == 64
+
+
+def test_without_held_out_images_how_good_it_is_stays_unknown(tmp_path: Path) -> None:
+    said: list[str] = []
+    facts = stripes(tmp_path, Work(info=said.append), held_out=0).facts
+    assert (facts["accuracy"], facts["held_out_images"]) == (None, 0)
+    assert ["there are no held-out images" in text for text in said] == [True]
+    assert stripes(tmp_path, held_out=0).facts == facts
+
+
+def test_labels_may_be_any_numbers(tmp_path: Path) -> None:
+    assert stripes(tmp_path, steps=60).facts["accuracy"] == 1  # the labels of stripes are 3 and 7
+
+
+def test_training_is_the_same_every_time_and_another_for_another_seed(tmp_path: Path) -> None:
+    state = torch.random.get_rng_state()
+    first, again = stripes(tmp_path / "1"), stripes(tmp_path / "2")
+    assert first.facts == again.facts
+    assert first.facts["sha256"] != stripes(tmp_path / "1", seed=1).facts["sha256"]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert len([folder for folder in (tmp_path / "1" / "classifier").iterdir() if folder.is_dir()]) == 2
+
+
+def test_the_seed_determines_the_first_weights() -> None:
+    weights = [ClassifierNetwork((1, 8, 8), 2, 5, seed).output.weight for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_other_data_gets_a_classifier_of_its_own(tmp_path: Path) -> None:
+    first = stripes(tmp_path)
+    other = stripes(tmp_path, brightness=50)
+    assert other.facts["trained_on"]["fingerprint"] != first.facts["trained_on"]["fingerprint"]
+    assert other.facts["sha256"] != first.facts["sha256"]
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, RECORD])
+def test_a_damaged_classifier_is_trained_again_and_that_is_said(name: str, tmp_path: Path) -> None:
+    first, warned = stripes(tmp_path), list[str]()
+    (path,) = (tmp_path / "classifier").glob(f"*/{name}")
+    damage(path)
+    again = stripes(tmp_path, Work(warning=warned.append))
+    assert again.facts == first.facts
+    assert len(warned) == 1
+    assert name in warned[0]
+    assert "trained again" in warned[0]
+    stripes(tmp_path, Work(warning=warned.append))
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("one missing", "the data has no labels"),
+        ("one class", "images of one class only"),
+        ("too small", "8×8 pixels or more, and these have 12×7"),
+    ],
+)
+def test_data_that_cannot_be_classified_is_refused_and_leaves_nothing(
+    labels: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(NcsnxError, match=f"{message}; use --features inception"):
+        stripes(tmp_path, labels=labels)
+    assert files(tmp_path) == {}
+
+
+def test_a_stop_request_ends_the_training_and_leaves_nothing(tmp_path: Path) -> None:
+    asked = 0
+
+    def stop() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 6:
+            raise Stopped("stopped by SIGTERM")
+
+    with pytest.raises(Stopped):
+        stripes(tmp_path, Work(check_stop=stop))
+    assert files(tmp_path) == {}
+
+
+def test_a_classifier_without_a_data_set_says_what_to_use(tmp_path: Path) -> None:
+    with pytest.raises(NcsnxError, match="none is given; use --features inception"):
+        build_features(Classifier(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())
+
+
+# ------------------------------------------------------------------------------------------------------------ the seam
+
+
+@attrs.frozen(kw_only=True)
+class Unknown(Features):
+    """Features that no package has registered."""
+
+
+def test_digits_are_judged_by_the_classifier_and_other_data_by_inception_unless_registered() -> None:
+    assert default_features(Digits()) == Classifier()
+    assert default_features(CelebA()) == Inception()
+    default_features.register(Stripes, lambda data: Classifier(width=4))
+    assert default_features(Stripes()) == Classifier(width=4)
+
+
+def test_features_that_nobody_registered_say_how_to_do_it(tmp_path: Path) -> None:
+    with pytest.raises(NcsnxError, match=r"no feature network is registered for Unknown.*@build_features\.register"):
+        build_features(Unknown(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())

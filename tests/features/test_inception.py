@@ -1,0 +1,272 @@
+"""The Inception network: had once from a real server on this machine, kept, checked; a stand-in has its structure."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ncsnx.config.feature_networks import Inception
+from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.features.extractors import build_features
+from ncsnx.features.inception import FILE, RECORD, SHA256, InceptionNetwork, open_inception
+from ncsnx.features.resizing import CleanResizer
+from ncsnx.metrics.naming import distance_name
+from ncsnx.runtime import Runtime
+from ncsnx.work import Work
+from tests.features.scripted import GreyOnly, StandIn, WithoutOutput, pictures, scripted, sha256
+from tests.training.tiny import PATIENCE_S, damage
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in for the published file."""
+    return scripted(StandIn(), tmp_path_factory.mktemp("published") / FILE)
+
+
+@attrs.define
+class Server:
+    """A server on this machine: what it answers, and how often it was asked."""
+
+    content: bytes
+    status: int = 200
+    announced: int | None = None
+    before: Callable[[], None] = lambda: None
+    requests: int = 0
+    address: str = ""
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.requests += 1
+            server.before()
+            self.send_response(server.status)
+            length = len(server.content) if server.announced is None else server.announced
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(server.content)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    server.address = f"http://127.0.0.1:{http.server_port}/{FILE}"
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
+def opened(cache: Path, source: str, work: Work | None = None) -> InceptionNetwork:
+    return open_inception(Inception(), cache, CPU, work or Work(), source=source)
+
+
+def left(cache: Path) -> set[str]:
+    """What the cache holds, apart from its lock."""
+    return {path.name for path in (cache / "inception").iterdir()} - {".lock"}
+
+
+# ------------------------------------------------------------------------------------------------------ the network
+
+
+def test_features_are_the_layers_of_images_from_minus_1_to_1_and_logits_leave_the_bias_out(network_file: Path) -> None:
+    network = InceptionNetwork(network_file.read_bytes(), network_file, CPU, sha256(network_file))
+    images, stand_in = pictures(3, 1), StandIn()
+    seen = network(images)
+    features = stand_in.layers((CleanResizer()(images) - 128) / 128).flatten(1)
+    assert (network.name, network.dimensions, network.has_logits) == ("Inception", 2048, True)
+    assert torch.equal(seen.features, features)
+    assert seen.logits is not None
+    assert torch.equal(seen.logits, F.linear(features, stand_in.output.weight.detach()))
+
+
+def test_a_local_file_is_taken_by_path_and_told_by_its_sha256(network_file: Path, tmp_path: Path) -> None:
+    runtime = Runtime.choose(device="cpu", threads=1)
+    network = build_features(Inception(file=str(network_file)), None, tmp_path, runtime, Work())
+    assert network.facts == {
+        "type": "inception",
+        "sha256": sha256(network_file),
+        "dimensions": 2048,
+        "images": "clean-fid bicubic 299",
+    }
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("config", ["named", "downloaded"])
+def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_its_own_and_a_warning(
+    network_file: Path, tmp_path: Path, config: str
+) -> None:
+    warned: list[str] = []
+    features = Inception(file=str(network_file)) if config == "named" else Inception()
+    found = sha256(network_file)
+    with serving(Server(network_file.read_bytes())) as server:
+
+        def name(published: str) -> str:
+            work = Work(warning=warned.append)
+            return open_inception(features, tmp_path, CPU, work, source=server.address, published=published).name
+
+        assert (name(found), warned) == ("Inception", [])
+        other = name(SHA256)
+    assert (other, distance_name(other)) == (f"Inception file {found[:8]}", f"FD (Inception file {found[:8]})")
+    (line,) = warned
+    for part in (FILE, found, SHA256, f"FD (Inception file {found[:8]})"):
+        assert part in line
+
+
+def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: Path) -> None:
+    path = scripted(WithoutOutput(), tmp_path / "net.pt")
+    network = InceptionNetwork(path.read_bytes(), path, CPU)
+    assert not network.has_logits
+    assert network(pictures(1, 3)).logits is None
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [(GreyOnly(), "has no part named layers"), (StandIn(features=512), r"gives \(1, 512, 1, 1\) for one image")],
+    ids=["no layers", "512 features"],
+)
+def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Module, found: str, tmp_path: Path) -> None:
+    path = scripted(other, tmp_path / "net.pt")
+    with pytest.raises(NcsnxError, match=rf"net\.pt: expected the Inception network.*{found}.*--features torchscript:"):
+        InceptionNetwork(path.read_bytes(), path, CPU)
+
+
+# ---------------------------------------------------------------------------------------------- download and cache
+
+
+def test_it_is_downloaded_once_and_then_found_in_the_cache(network_file: Path, tmp_path: Path) -> None:
+    with serving(Server(network_file.read_bytes())) as server:
+        first = opened(tmp_path, server.address)
+        assert opened(tmp_path, server.address).facts == first.facts
+        assert server.requests == 1
+    assert opened(tmp_path, server.address).facts["sha256"] == sha256(network_file)  # the server is gone
+    assert left(tmp_path) == {FILE, RECORD}
+
+
+def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_waits(
+    network_file: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    facts: list[dict[str, Any]] = []
+    asked, waiting = threading.Event(), threading.Event()
+
+    def hear(text: str) -> None:
+        said.append(text)
+        if "waiting for" in text:
+            waiting.set()
+
+    def answer_when_the_second_waits() -> None:
+        asked.set()
+        assert waiting.wait(PATIENCE_S)
+
+    def need_it() -> None:
+        facts.append(opened(tmp_path, server.address, Work(info=hear)).facts)
+
+    with serving(Server(network_file.read_bytes(), before=answer_when_the_second_waits)) as server:
+        first, second = threading.Thread(target=need_it), threading.Thread(target=need_it)
+        first.start()
+        assert asked.wait(PATIENCE_S)
+        second.start()
+        first.join()
+        second.join()
+    assert server.requests == 1
+    assert facts[0] == facts[1]
+    assert [text.split()[0] for text in said] == ["waiting", "recorded"]
+
+
+def test_a_file_that_changed_since_its_download_is_refused(network_file: Path, tmp_path: Path) -> None:
+    with serving(Server(network_file.read_bytes())) as server:
+        opened(tmp_path, server.address)
+    path = tmp_path / "inception" / FILE
+    damage(path)
+    with pytest.raises(NcsnxError, match=f"{sha256(network_file)}, found {sha256(path)}; remove it"):
+        opened(tmp_path, server.address)
+
+
+def test_another_file_at_the_address_is_refused_once_the_first_was_recorded(network_file: Path, tmp_path: Path) -> None:
+    with serving(Server(network_file.read_bytes())) as server:
+        opened(tmp_path, server.address)
+        (tmp_path / "inception" / FILE).unlink()
+        server.content = scripted(StandIn(classes=11), tmp_path / "other.pt").read_bytes()
+        with pytest.raises(NcsnxError, match="expected the file whose sha256 was recorded at its first download"):
+            opened(tmp_path, server.address)
+
+
+def test_a_copy_that_was_put_into_the_cache_by_hand_is_taken_and_recorded(network_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "inception").mkdir()
+    (tmp_path / "inception" / FILE).write_bytes(network_file.read_bytes())
+    assert opened(tmp_path, "http://127.0.0.1:9/nobody").facts["sha256"] == sha256(network_file)
+    assert json.loads((tmp_path / "inception" / RECORD).read_bytes())["source"] is None
+    damage(tmp_path / "inception" / FILE)
+    with pytest.raises(NcsnxError, match="recorded"):
+        opened(tmp_path, "http://127.0.0.1:9/nobody")
+
+
+def test_a_file_that_is_no_such_network_is_never_recorded(network_file: Path, tmp_path: Path) -> None:
+    with serving(Server(scripted(GreyOnly(), tmp_path / "other.pt").read_bytes())) as server:
+        with pytest.raises(NcsnxError, match="has no part named layers"):
+            opened(tmp_path, server.address)
+        assert RECORD not in left(tmp_path)
+
+
+def test_a_record_that_cannot_be_read_is_named(network_file: Path, tmp_path: Path) -> None:
+    with serving(Server(network_file.read_bytes())) as server:
+        opened(tmp_path, server.address)
+    (tmp_path / "inception" / RECORD).write_text("{")
+    with pytest.raises(NcsnxError, match=rf"{RECORD}: expected the recorded sha256.*remove it"):
+        opened(tmp_path, server.address)
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        (Server(b"gone", status=404), "the server answers 404 Not Found"),
+        (Server(b"PK" * 50, announced=1000), "it broke off after 100 of 1,000 bytes"),
+        (Server(b"<html>please log in</html>"), "what came, 26 bytes, is no TorchScript file"),
+    ],
+    ids=["server error", "truncated", "another page"],
+)
+def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_from(
+    server: Server, reason: str, tmp_path: Path
+) -> None:
+    with serving(server), pytest.raises(NcsnxError) as caught:
+        opened(tmp_path, server.address)
+    message = str(caught.value)
+    assert reason in message
+    for part in (FILE, server.address, str(tmp_path / "inception"), "--features inception:FILE"):
+        assert part in message
+    assert "\n" not in message
+    assert left(tmp_path) == set()
+
+
+def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
+    with serving(Server(b"")) as server:
+        pass  # now nobody listens at its address
+    with pytest.raises(NcsnxError, match=f"can't download {FILE} from .*refused.*--features inception:FILE"):
+        opened(tmp_path, server.address)
+    assert left(tmp_path) == set()
+
+
+def test_a_stop_request_ends_a_download_and_leaves_nothing(network_file: Path, tmp_path: Path) -> None:
+    def stop() -> None:
+        raise Stopped("stopped by SIGTERM")
+
+    with serving(Server(network_file.read_bytes())) as server, pytest.raises(Stopped):
+        opened(tmp_path, server.address, Work(check_stop=stop))
+    assert server.requests == 1
+    assert left(tmp_path) == set()

@@ -1,0 +1,155 @@
+"""Moments: those of all images at once, whatever the batches, in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ncsnx.errors import NcsnxError
+from ncsnx.features.moments import Moments
+
+
+def gathered(features: torch.Tensor, sizes: list[int]) -> Moments:
+    moments = Moments.empty(features.shape[1])
+    for batch in features.split(sizes):
+        moments.add(batch)
+    return moments
+
+
+def check(moments: Moments, features: torch.Tensor) -> None:
+    """Against NumPy's two passes, within the rounding of both."""
+    expected = features.double().numpy()
+    count, dimensions = expected.shape
+    unit = 4 * np.finfo(np.float64).eps  # a few roundings a term, in both ways of summing
+    spread = np.ptp(expected, axis=0).max()
+    mean_error = unit * count * np.abs(expected).max()
+    assert moments.count == count
+    np.testing.assert_allclose(moments.mean, expected.mean(axis=0), rtol=0, atol=mean_error)
+    # products of values below spread, each of which is off by the mean's error, and their sum's own rounding
+    covariance = np.cov(expected, rowvar=False).reshape(dimensions, dimensions)
+    error = 4 * spread * mean_error + unit * count * spread**2
+    np.testing.assert_allclose(moments.covariance, covariance, rtol=0, atol=error)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) >= 2),
+    dimensions=st.integers(1, 6),
+    offset=st.sampled_from([0.0, 1.0, 1e4]),
+    seed=st.integers(0, 2**31),
+)
+def test_any_batches_give_the_moments_of_all_images(
+    sizes: list[int], dimensions: int, offset: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(sum(sizes), dimensions, generator=generator) + offset
+    check(gathered(features, sizes), features)
+
+
+@settings(deadline=None, max_examples=60)
+@given(cut=st.integers(0, 20), batch=st.integers(1, 20), seed=st.integers(0, 2**31))
+def test_merging_gives_the_moments_of_both_sets_in_either_order(cut: int, batch: int, seed: int) -> None:
+    features = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed)) + 10
+    left, right = gathered(features[:cut], [1] * cut), Moments.empty(3)
+    for part in features[cut:].split(batch):
+        right.add(part)
+    check(left.merged(right), features)
+    check(right.merged(left), features)
+    assert left.count == cut  # as it was
+    assert right.count == 20 - cut
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    part=st.integers(0, 20),
+    batch=st.integers(1, 20),
+    offset=st.sampled_from([0.0, 10.0, 1e4]),
+    seed=st.integers(0, 2**31),
+)
+def test_what_is_left_of_a_set_without_a_part_has_its_own_moments(
+    part: int, batch: int, offset: float, seed: int
+) -> None:
+    features = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + offset
+    whole = gathered(features, [20])
+    removed = Moments.empty(3)
+    for piece in features[:part].split(batch):
+        removed.add(piece)
+    left = whole.without(removed)
+    assert (left.count, whole.count, removed.count) == (20 - part, 20, part)
+    expected = features[part:]
+    # means are off by roundings of the offset, scatters by roundings of the scatter, a few for each image
+    unit = 20 * 4 * np.finfo(np.float64).eps
+    if len(expected):
+        mean_error = unit * (offset + 5) * 20  # divided by as little as one image left
+        np.testing.assert_allclose(left.mean, expected.mean(dim=0), rtol=0, atol=mean_error)
+        centred = expected - expected.mean(dim=0)
+        scatter_error = unit * float(whole.scatter.abs().max()) + 20 * 10 * mean_error
+        np.testing.assert_allclose(left.scatter, centred.T @ centred, rtol=0, atol=scatter_error)
+    else:
+        assert not left.scatter.any()
+
+
+def test_moments_follow_from_mean_and_covariance() -> None:
+    features = torch.randn(30, 4, dtype=torch.float64)
+    whole = gathered(features, [30])
+    check(Moments.of(30, whole.mean, whole.covariance), features)
+
+
+def test_more_than_all_cannot_be_taken_away() -> None:
+    whole, more = gathered(torch.randn(5, 2), [5]), gathered(torch.randn(6, 2), [6])
+    with pytest.raises(ValueError, match="6 images can't be a part of 5"):
+        whole.without(more)
+    with pytest.raises(NcsnxError, match="3 numbers an image"):
+        whole.without(Moments.empty(3))
+
+
+def test_a_large_mean_costs_no_digits_of_the_covariance() -> None:
+    # multiples of 2**-10 around 2**20 are exact in float64, and their squares summed without centring are not
+    steps = torch.arange(1000, dtype=torch.float64)[:, None] * 2.0**-10
+    moments = gathered(steps + 2.0**20, [1] * 1000)
+    expected = (1000 * 1001 / 12) * 2.0**-20  # the variance of 0 … n − 1 is n(n + 1)/12
+    # each of 1,000 updates of the mean rounds by 2**20 · 1.1e-16, against values that spread over 1
+    assert moments.covariance.item() == pytest.approx(expected, abs=2 * 1000 * 2.0**20 * 1.2e-16)
+
+
+def test_moments_are_float64_whatever_the_features_are() -> None:
+    features = torch.randn(10, 4)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        moments = gathered(features.to(dtype), [4, 6])
+        assert (moments.mean.dtype, moments.covariance.dtype) == (torch.float64, torch.float64)
+        check(moments, features.to(dtype))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_images_have_no_covariance(count: int) -> None:
+    moments = gathered(torch.ones(count, 3), [1] * count)
+    with pytest.raises(NcsnxError, match=f"a covariance needs at least 2 images, and there are {count}"):
+        _ = moments.covariance
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_features_that_are_not_finite_are_refused_and_counted(bad: float) -> None:
+    features = torch.ones(5, 3)
+    features[1, 2] = features[4, 0] = features[4, 1] = bad
+    moments = Moments.empty(3)
+    with pytest.raises(NcsnxError, match="2 of 5 images have features that aren't finite"):
+        moments.add(features)
+    assert moments.count == 0
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 1)])
+def test_features_that_are_no_rows_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(NcsnxError, match="one row of numbers an image"):
+        Moments.empty(3).add(torch.ones(shape))
+
+
+def test_features_of_another_network_are_refused() -> None:
+    with pytest.raises(NcsnxError, match="have 4 numbers an image, and those before have 3"):
+        Moments.empty(3).add(torch.ones(2, 4))
+    with pytest.raises(NcsnxError, match="have 4 numbers an image, and those before have 3"):
+        Moments.empty(3).merged(Moments.empty(4))
+
+
+def test_nothing_and_nothing_is_nothing() -> None:
+    assert Moments.empty(2).merged(Moments.empty(2)).count == 0

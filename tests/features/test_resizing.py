@@ -1,0 +1,65 @@
+"""Images in memory give the features that clean-fid finds for the same images in PNG files."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ncsnx.errors import NcsnxError
+from ncsnx.features.inception import InceptionNetwork
+from ncsnx.features.resizing import CleanResizer
+from ncsnx.images import save_png
+from tests.features.scripted import StandIn, pictures, scripted
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_in_memory_have_the_features_that_clean_fid_finds_in_their_png_files(
+    channels: int, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what others' modules say when they are imported is not our matter
+        from cleanfid import fid
+    images = pictures(7, channels, side=16)
+    files = [tmp_path / f"{number}.png" for number in range(len(images))]
+    for file, image in zip(files, images, strict=True):
+        save_png(file, image)
+    path = scripted(StandIn(), tmp_path / "net.pt")
+    network = InceptionNetwork(path.read_bytes(), path, torch.device("cpu"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        theirs = fid.get_files_features(
+            sorted(map(str, files)),
+            model=lambda x: network._layers((x - 128) / 128).view(len(x), 2048),
+            mode="clean",
+            num_workers=0,
+            batch_size=7,
+            device=torch.device("cpu"),
+            verbose=False,
+        )
+    assert np.array_equal(network(images).features.numpy(), theirs)
+
+
+def test_resized_images_are_float_rgb_in_0_to_255_and_not_rounded() -> None:
+    resized = CleanResizer(20)(pictures(4, 1))
+    assert (resized.shape, resized.dtype) == ((4, 3, 20, 20), torch.float32)
+    assert 0 <= resized.min() < resized.max() <= 255
+    assert not torch.equal(resized, resized.round())
+
+
+def test_an_image_is_resized_the_same_in_any_company() -> None:
+    resizer, images = CleanResizer(12), pictures(5, 1)
+    together = resizer(images)
+    assert torch.equal(together, torch.cat([resizer(image[None]) for image in images]))
+    assert not torch.equal(together[0], together[1])
+
+
+def test_an_image_of_the_right_size_stays_as_it_is() -> None:
+    images = pictures(2, 3, side=16)
+    assert torch.equal(CleanResizer(16)(images), images.float())
+
+
+def test_two_channels_are_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(NcsnxError, match=r"1 or 3 channels, found 2: .* use --features classifier"):
+        CleanResizer()(pictures(1, 2))

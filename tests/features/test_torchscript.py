@@ -1,0 +1,164 @@
+"""A network of one's own as TorchScript: what it gets, what it may return, and what is said when it breaks that."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ncsnx.config import Digits
+from ncsnx.config.feature_networks import TorchScript
+from ncsnx.errors import NcsnxError
+from ncsnx.features.data_source import DataSource
+from ncsnx.features.extractors import FeatureNetwork, build_features
+from ncsnx.features.resizing import CleanResizer
+from ncsnx.features.torchscript import read_file
+from ncsnx.runtime import Runtime
+from ncsnx.work import Work
+from tests.features.scripted import GreyOnly, Images, PooledFeatures, Three, WithLogits, pictures, scripted, sha256
+
+
+def opened(file: Path | str, tmp_path: Path, image_size: int | None = 24, data: bool = True) -> FeatureNetwork:
+    config = TorchScript(file=str(file), image_size=image_size)
+    source = DataSource(data=Digits(), folder=tmp_path) if data else None
+    return build_features(config, source, tmp_path, Runtime.choose(device="cpu", threads=1), Work())
+
+
+def test_a_network_gets_images_resized_by_clean_fid_and_its_features_come_back(tmp_path: Path) -> None:
+    network = opened(scripted(PooledFeatures(features=5), tmp_path / "net.pt"), tmp_path)
+    images = pictures(3, 1)
+    seen = network(images)
+    assert (network.name, network.dimensions, network.has_logits) == ("TorchScript net.pt", 5, False)
+    assert torch.equal(seen.features, PooledFeatures(features=5)(CleanResizer(24)(images)))
+    assert seen.logits is None
+
+
+def test_its_facts_tell_it_from_other_networks(tmp_path: Path) -> None:
+    path = scripted(PooledFeatures(features=5), tmp_path / "net.pt")
+    assert opened(path, tmp_path).facts == {
+        "type": "torchscript",
+        "sha256": sha256(path),
+        "dimensions": 5,
+        "images": "clean-fid bicubic 24",
+    }
+
+
+def test_a_renamed_file_is_the_same_network(tmp_path: Path) -> None:
+    path = scripted(PooledFeatures(features=5), tmp_path / "net.pt")
+    facts = opened(path, tmp_path).facts
+    renamed = opened(path.rename(tmp_path / "judge.pt"), tmp_path)
+    assert (renamed.name, renamed.facts) == ("TorchScript judge.pt", facts)
+
+
+def test_a_tuple_is_features_and_logits(tmp_path: Path) -> None:
+    network = opened(scripted(WithLogits(), tmp_path / "net.pt"), tmp_path)
+    seen = network(pictures(3, 3))
+    assert (network.dimensions, network.has_logits) == (6, True)
+    assert seen.logits is not None
+    assert torch.equal(seen.logits, seen.features[:, :4] * 2)
+
+
+def test_without_an_image_size_it_gets_the_images_as_they_are(tmp_path: Path) -> None:
+    network = opened(scripted(GreyOnly(), tmp_path / "net.pt"), tmp_path, image_size=None)
+    images = pictures(3, 1)
+    assert (network.dimensions, network.facts["images"]) == (5, "as they are")
+    assert torch.equal(network(images).features, GreyOnly()(images.float()))
+
+
+def test_without_an_image_size_and_a_data_set_it_says_what_is_missing(tmp_path: Path) -> None:
+    path = scripted(GreyOnly(), tmp_path / "net.pt")
+    with pytest.raises(NcsnxError, match="no data set says their shape; give it an image_size"):
+        opened(path, tmp_path, image_size=None, data=False)
+
+
+@pytest.mark.parametrize(
+    ("broken", "returned"),
+    [(Images(), r"a tensor of shape \(1, 3, 24, 24\)"), (Three(), r"a tuple of a tensor of shape \(1, 3, .*")],
+    ids=["images", "three"],
+)
+def test_a_network_that_returns_something_else_is_refused(broken: nn.Module, returned: str, tmp_path: Path) -> None:
+    path = scripted(broken, tmp_path / "net.pt")
+    with pytest.raises(NcsnxError, match=rf"net\.pt: expected .* features of shape \(1, D\).* returned {returned}"):
+        opened(path, tmp_path)
+
+
+class Normalized(nn.Module):
+    """Breaks the contract: subtracts the mean of the batch, a little of it or all."""
+
+    def __init__(self, part: float) -> None:
+        super().__init__()
+        self.part = part
+        self.pooled = PooledFeatures(features=5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.pooled(x)
+        return features - self.part * features.mean(dim=0)
+
+
+class Constant(nn.Module):
+    """Breaks the contract: sees nothing, or gives no numbers."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full((len(x), 5), self.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (Normalized(1.0), "the same features for an image in any batch; they differ by"),
+        (Normalized(0.01), "the same features for an image in any batch; they differ by"),
+        (Constant(3.0), "features that differ between images; they are the same for all"),
+        (Constant(math.nan), "finite features, found nan or infinity"),
+        (PooledFeatures(features=0), r"features of shape \(1, D\).* returned a tensor of shape \(1, 0\)"),
+    ],
+    ids=["normalized", "a little normalized", "constant", "nan", "none"],
+)
+def test_features_that_no_score_can_be_made_of_are_refused(broken: nn.Module, complaint: str, tmp_path: Path) -> None:
+    path = scripted(broken, tmp_path / "net.pt")
+    with pytest.raises(NcsnxError, match=rf"net\.pt: expected .*{complaint}"):
+        opened(path, tmp_path)
+
+
+def test_a_network_whose_batch_normalization_is_in_evaluation_mode_is_taken(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    assert opened(scripted(network.train(), tmp_path / "net.pt"), tmp_path).dimensions == 24
+
+
+def test_a_network_that_fails_is_named_with_the_shape_of_what_it_got(tmp_path: Path) -> None:
+    path = scripted(GreyOnly(), tmp_path / "net.pt")
+    with pytest.raises(NcsnxError, match=r"net\.pt: the network fails on images of shape \(1, 3, 24, 24\)") as caught:
+        opened(path, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\3\4 and nothing behind it"], ids=["empty", "page", "cut"])
+def test_a_file_that_is_no_torchscript_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    path.write_bytes(content)
+    with pytest.raises(
+        NcsnxError, match=rf"net\.pt: expected a TorchScript file.*found {len(content)} bytes"
+    ) as caught:
+        opened(path, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.save(math.floor, path)  # a pickle of a function, as any call would be
+    with pytest.raises(NcsnxError, match="expected a TorchScript file"):
+        opened(path, tmp_path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NcsnxError, match=r"missing\.pt: can't be read: No such file"):
+        opened(tmp_path / "missing.pt", tmp_path)
+
+
+def test_a_file_without_an_end_is_no_network() -> None:
+    with pytest.raises(NcsnxError, match="/dev/zero: can't be read: isn't a regular file"):
+        read_file(Path("/dev/zero"))

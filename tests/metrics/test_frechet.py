@@ -1,0 +1,239 @@
+"""The Fréchet distance: closed forms, clean-fid's number, singular covariances, and the spread of the error bar."""
+
+import importlib.metadata
+import math
+import statistics
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.features.moments import Moments
+from ncsnx.metrics.frechet import frechet_distance, frechet_distance_of_images, standard_error
+from ncsnx.randomness import Purpose, Stream
+
+SCIPY = tuple(int(part) for part in importlib.metadata.version("scipy").split(".")[:2])
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def rotation(seed: int, dimensions: int) -> Tensor:
+    return torch.linalg.qr(normal(seed, dimensions, dimensions)).Q
+
+
+def covariance(seed: int, dimensions: int, rank: int) -> Tensor:
+    factor = normal(seed, dimensions, rank)
+    return factor @ factor.T / rank
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    gathered = Moments.empty(features.shape[1])
+    gathered.add(features)
+    return gathered.mean, gathered.covariance
+
+
+def by_features(features_1: Tensor, features_2: Tensor) -> float:
+    """The distance of two sets of images in another form: with Σ = XᵀX/(n − 1), tr (Σ₁Σ₂)^½ = ‖X₁X₂ᵀ‖_*, scaled."""
+    x, y = features_1.double().numpy(), features_2.double().numpy()
+    centred_x, centred_y = x - x.mean(0), y - y.mean(0)
+    degrees_x, degrees_y = len(x) - 1, len(y) - 1
+    overlap = np.linalg.norm(centred_x @ centred_y.T, ord="nuc") / math.sqrt(degrees_x * degrees_y)
+    traces = np.square(centred_x).sum() / degrees_x + np.square(centred_y).sum() / degrees_y
+    return float(np.square(x.mean(0) - y.mean(0)).sum() + traces - 2 * overlap)
+
+
+def test_in_one_dimension_it_is_the_distance_of_means_and_of_deviations() -> None:
+    found = frechet_distance(torch.tensor([1.0]), torch.tensor([[4.0]]), torch.tensor([3.5]), torch.tensor([[9.0]]))
+    assert found == pytest.approx(2.5**2 + (3 - 2) ** 2, rel=1e-14)
+
+
+def test_of_commuting_covariances_it_is_the_distance_of_the_roots_of_their_eigenvalues() -> None:
+    mean_1, mean_2 = normal(0, 2, 40)
+    variances_1, variances_2 = normal(1, 2, 40).square()
+    expected = (mean_1 - mean_2).square().sum() + (variances_1.sqrt() - variances_2.sqrt()).square().sum()
+    basis = rotation(2, 40)
+    for turn in (torch.eye(40, dtype=torch.float64), basis):
+        found = frechet_distance(mean_1, turn * variances_1 @ turn.T, mean_2, turn * variances_2 @ turn.T)
+        assert found == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_of_lines_it_depends_on_the_angle_between_them() -> None:
+    # tr (aaᵀbbᵀ)^½ = |aᵀb|: covariances of rank 1, where a root of the product has nothing but rounding to go by
+    a, b = normal(3, 2, 300)
+    zero = torch.zeros(300)
+    expected = (a @ a + b @ b - 2 * (a @ b).abs()).item()
+    found = frechet_distance(zero, torch.outer(a, a), zero, torch.outer(b, b))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_covariances_in_spaces_apart_have_no_overlap() -> None:
+    # each has 150 eigenvalues that are rounding only: their roots, 1e-8, must not add up
+    basis = rotation(4, 300)
+    first, second = basis[:, :150], basis[:, 150:]
+    zero = torch.zeros(300)
+    assert frechet_distance(zero, first @ first.T, zero, second @ second.T) == pytest.approx(300, abs=1e-9)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 12, 60])
+def test_equal_sets_are_at_distance_zero(rank: int) -> None:
+    mean, sigma = normal(5, 12), covariance(6, 12, rank)
+    # rounding is about D·2e-16 of the trace, 12 or so
+    assert frechet_distance(mean, sigma, mean, sigma) <= 1e-12
+
+
+@pytest.mark.parametrize(("count", "dimensions"), [(2, 50), (30, 50), (50, 50), (51, 50), (400, 50), (150, 300)])
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (30.0, 5.0), (0.01, 100.0)])
+def test_images_are_at_distance_zero_from_themselves(count: int, dimensions: int, scale: float, offset: float) -> None:
+    features = (torch.randn(count, dimensions, generator=generator(7)).relu() * scale + offset).float()
+    mean, sigma = moments(features)
+    found = frechet_distance_of_images(features, mean, sigma)
+    trace = sigma.trace().item()
+    # n² eigenvalues' rounding at most: cut at n·2e-16 of the largest, n of them
+    assert found <= count**2 * 2.3e-16 * trace + 1e-13
+    assert found <= 1e-6
+
+
+@pytest.mark.skipif(SCIPY >= (1, 18), reason="SciPy 1.18 removed the argument that clean-fid's distance gives sqrtm")
+@pytest.mark.parametrize("count", [40, 64, 400])
+def test_it_is_clean_fids(count: int) -> None:
+    clean_fid = importlib.import_module("cleanfid.fid").frechet_distance
+    scales = torch.logspace(0, -2, 64, dtype=torch.float64)
+    features = normal(8, count, 64) * scales @ rotation(9, 64)
+    reference = (normal(10, 2000, 64) * 1.2 + 0.1) * scales @ rotation(9, 64)
+    statistics_1, statistics_2 = moments(features), moments(reference)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # what SciPy 1.17 says of the argument
+        expected = clean_fid(*(array.numpy() for array in (*statistics_1, *statistics_2)))
+    assert frechet_distance(*statistics_1, *statistics_2) == pytest.approx(expected, rel=1e-3)
+    assert frechet_distance_of_images(features, *statistics_2) == pytest.approx(expected, rel=1e-3)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    dimensions=st.integers(1, 12),
+    count_1=st.integers(2, 20),
+    count_2=st.integers(2, 20),
+    scale=st.sampled_from([1e-3, 1.0, 1e3]),
+    seed=st.integers(0, 2**31),
+)
+def test_every_form_gives_the_same_number(dimensions: int, count_1: int, count_2: int, scale: float, seed: int) -> None:
+    features = normal(seed, count_1, dimensions) * scale
+    reference = normal(seed + 1, count_2, dimensions) + 1
+    mean, sigma = moments(reference)
+    own_mean, own_sigma = moments(features)
+    expected = by_features(features, reference)
+    # an eigenvalue below D·2e-16 of the largest counts as 0: a root is off by 1e-7·√λ, of D of them
+    margin = 1e-7 * dimensions * (sigma.trace() * own_sigma.trace()).sqrt().item() + 1e-12 * (1 + scale) ** 2
+    turn = rotation(seed + 2, dimensions)
+    found = {
+        "of images": frechet_distance_of_images(features, mean, sigma),
+        "of moments": frechet_distance(own_mean, own_sigma, mean, sigma),
+        "exchanged": frechet_distance(mean, sigma, own_mean, own_sigma),
+        "turned": frechet_distance_of_images(features @ turn, mean @ turn, turn.T @ sigma @ turn),
+    }
+    assert found == {name: pytest.approx(expected, abs=margin) for name in found}
+
+
+def test_a_covariance_with_eigenvalues_below_zero_counts_them_as_zero() -> None:
+    # as rounded by those who saved it in float32
+    sigma = torch.diag(torch.tensor([4.0, -1e-7]))
+    zero = torch.zeros(2)
+    assert frechet_distance(zero, sigma, zero, torch.eye(2)) == pytest.approx(4 + 2 - 2 * 2, abs=2e-7)
+
+
+def test_the_type_and_order_of_features_do_not_matter() -> None:
+    features, reference = normal(11, 20, 30).float(), normal(12, 100, 30)
+    mean, sigma = moments(reference)
+    expected = frechet_distance_of_images(features, mean, sigma)
+    assert frechet_distance_of_images(features.double(), mean, sigma) == expected
+    assert frechet_distance_of_images(features.flip(0), mean, sigma) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "count", "differs", "expected"),
+    # linear in the moments: the truth; fewer images than features: up to 1.2 of it; a perfect model: 1.4 to 1.7;
+    # measured and documented
+    [(4, 200, True, 1.0), (64, 40, True, 1.15), (16, 200, False, 1.6)],
+)
+def test_the_standard_error_is_the_spread_over_other_images_or_conservative(
+    dimensions: int, count: int, differs: bool, expected: float
+) -> None:
+    sets = 100
+    mean, sigma = torch.zeros(dimensions), torch.eye(dimensions)
+    draws = torch.randn(sets, count, dimensions, generator=generator(13))
+    draws = draws * 1.3 + 0.5 if differs else draws
+    distances = [frechet_distance_of_images(features, mean, sigma) for features in draws]
+    errors = [standard_error(features, mean, sigma, seed=k, halves=10) for k, features in enumerate(draws)]
+    # the spread of 100 distances is known to 1/√(2·99) = 7 %, the mean of the errors (25 % each) to 2.5 %;
+    # four of their deviations together, 30 %
+    assert statistics.mean(errors) / statistics.stdev(distances) == pytest.approx(expected, rel=0.30)
+
+
+def test_odd_numbers_of_images_are_weighted_for_the_smaller_half() -> None:
+    # of 5 images, 2 are kept and 3 left out; with no shape but a mean far off, d² ≈ |mean|² is linear in the images
+    features = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])[:, None] * 1e-4 + 100
+    mean, sigma = torch.zeros(1), torch.zeros(1, 1)
+    found = standard_error(features, mean, sigma, seed=1, halves=300)
+    expected = 2 * 100 * features.double().std().item() / math.sqrt(5)
+    assert found == pytest.approx(expected, rel=4 / math.sqrt(2 * 299))
+
+
+def test_the_error_bar_is_a_function_of_the_seed() -> None:
+    features = normal(14, 30, 50)
+    mean, sigma = moments(normal(15, 100, 50))
+    first = standard_error(features, mean, sigma, seed=0)
+    assert standard_error(features, mean, sigma, seed=0) == first
+    assert standard_error(features, mean, sigma, seed=1) != first
+    assert standard_error(features, mean, sigma, seed=0, halves=10) != first
+
+
+@pytest.mark.parametrize(("count", "dimensions"), [(12, 30), (13, 8)])
+def test_the_halves_are_compared_as_sets_of_images_are(count: int, dimensions: int) -> None:
+    features = normal(16, count, dimensions) + 3
+    mean, sigma = moments(normal(17, 100, dimensions))
+    order = Stream(5, Purpose.SUBSETS)
+    halves = [features[order.permutation(count, epoch=k)[: count // 2]] for k in range(3)]
+    spread = statistics.stdev(frechet_distance_of_images(half, mean, sigma) for half in halves)
+    expected = math.sqrt((count // 2) / (count - count // 2)) * spread
+    assert standard_error(features, mean, sigma, seed=5, halves=3) == pytest.approx(expected, rel=1e-9)
+
+
+def test_too_few_images_are_refused_with_the_number() -> None:
+    mean, sigma = torch.zeros(3), torch.eye(3)
+    with pytest.raises(NcsnxError, match="a distance needs at least 2 images, and there are 1: ask for more with --n"):
+        frechet_distance_of_images(torch.ones(1, 3), mean, sigma)
+    with pytest.raises(NcsnxError, match="an error bar from halves needs at least 4 images, and there are 3"):
+        standard_error(torch.ones(3, 3), mean, sigma, seed=0)
+    with pytest.raises(ValueError, match="at least 2 halves, not 1"):
+        standard_error(torch.ones(4, 3), mean, sigma, seed=0, halves=1)
+
+
+def test_features_and_a_reference_of_two_networks_are_refused() -> None:
+    with pytest.raises(NcsnxError, match="have 64 numbers an image, and the reference's have 3"):
+        frechet_distance_of_images(torch.ones(5, 64), torch.zeros(3), torch.eye(3))
+    with pytest.raises(NcsnxError, match="have 64 numbers an image, and the reference's have 3"):
+        frechet_distance(torch.zeros(64), torch.eye(64), torch.zeros(3), torch.eye(3))
+
+
+def test_a_mean_and_a_covariance_that_do_not_belong_together_are_refused() -> None:
+    with pytest.raises(NcsnxError, match=r"a mean of the shape \(3,\) and a covariance of the shape \(4, 4\)"):
+        frechet_distance_of_images(torch.ones(5, 3), torch.zeros(3), torch.eye(4))
+
+
+def test_what_is_not_finite_is_refused() -> None:
+    mean, sigma = torch.zeros(3), torch.eye(3)
+    with pytest.raises(NcsnxError, match="1 of 5 images have features that aren't finite"):
+        frechet_distance_of_images(torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), mean, sigma)
+    with pytest.raises(NcsnxError, match="the mean or the covariance has numbers that aren't finite"):
+        frechet_distance(mean, sigma, mean, sigma * torch.inf)

@@ -1,0 +1,65 @@
+"""The Inception Score: its bounds, its definition in probabilities, and its splits."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.metrics.inception_score import InceptionScore, inception_score
+
+
+def certain(*classes: int, of: int = 5, by: float = 1000.0) -> Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(classes), of).float() * by
+
+
+def by_definition(logits: Tensor) -> float:
+    p = logits.double().softmax(dim=1)
+    q = p.mean(dim=0)
+    return math.exp(sum(float((row * (row / q).log()).sum()) for row in p) / len(p))
+
+
+def test_images_of_all_classes_told_apart_score_the_number_of_classes() -> None:
+    found = inception_score(certain(0, 1, 2, 3, 4), splits=1)
+    assert found == InceptionScore(pytest.approx(5, rel=1e-14), None)
+
+
+@pytest.mark.parametrize("logits", [certain(2, 2, 2), torch.zeros(3, 5), torch.ones(3, 5) * 1e4])
+def test_images_classified_alike_score_one(logits: Tensor) -> None:
+    assert inception_score(logits, splits=1).value == pytest.approx(1, rel=1e-14)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 30), st.integers(2, 8), st.integers(0, 2**31))
+def test_it_is_the_exponential_of_the_mean_divergence_and_within_its_bounds(
+    count: int, classes: int, seed: int
+) -> None:
+    logits = torch.randn(count, classes, generator=torch.Generator().manual_seed(seed)) * 3
+    found = inception_score(logits, splits=1).value
+    assert found == pytest.approx(by_definition(logits), rel=1e-12)
+    assert 1 - 1e-12 <= found <= classes
+
+
+def test_adding_a_number_to_all_logits_of_an_image_changes_nothing() -> None:
+    logits = torch.randn(20, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    moved = logits + torch.arange(20)[:, None] * 10
+    assert inception_score(moved, splits=2).value == pytest.approx(inception_score(logits, splits=2).value, rel=1e-12)
+
+
+def test_splits_are_scored_in_order_and_none_of_the_images_is_left_out() -> None:
+    # 3, 2 and 2 images: scores 3, 2 and 1
+    found = inception_score(certain(0, 1, 2, 0, 1, 4, 4), splits=3)
+    assert found.value == pytest.approx(2, rel=1e-12)
+    assert found.spread == pytest.approx(math.sqrt(2 / 3), rel=1e-12)
+
+
+def test_what_cannot_be_scored_is_refused() -> None:
+    with pytest.raises(NcsnxError, match="an Inception Score over 10 splits needs at least 10 images, and there are 9"):
+        inception_score(torch.zeros(9, 5))
+    with pytest.raises(NcsnxError, match="1 of 3 images have features that aren't finite"):
+        inception_score(certain(0, 1, 2).index_fill(0, torch.tensor([1]), -torch.inf), splits=1)
+    with pytest.raises(ValueError, match="splits must be from 1, not 0"):
+        inception_score(torch.zeros(9, 5), splits=0)

@@ -1,0 +1,123 @@
+"""The kernel distance: clean-fid's number, no bias, and an error bar that is the spread over other images."""
+
+import importlib
+import itertools
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.metrics.kernel import kernel_distance
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@contextmanager
+def numpys_generator_kept() -> Iterator[None]:
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def by_pairs(features: Tensor, reference: Tensor) -> float:
+    """The unbiased distance of two whole sets, one pair after the other."""
+    x, y = features.double().tolist(), reference.double().tolist()
+
+    def kernel(a: list[float], b: list[float]) -> float:
+        return (sum(p * q for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3
+
+    within_x = statistics.fmean(kernel(a, b) for a, b in itertools.permutations(x, 2))
+    within_y = statistics.fmean(kernel(a, b) for a, b in itertools.permutations(y, 2))
+    return within_x + within_y - 2 * statistics.fmean(kernel(a, b) for a, b in itertools.product(x, y))
+
+
+def test_it_is_clean_fids() -> None:
+    clean_fid = importlib.import_module("cleanfid.fid").kernel_distance
+    features, reference = normal(0, 120, 64), normal(1, 120, 64) * 1.2 + 0.3
+    with numpys_generator_kept():  # which it permutes the sets by
+        expected = clean_fid(reference.double().numpy(), features.double().numpy(), num_subsets=1)
+    assert kernel_distance(features, reference, seed=0).value == pytest.approx(expected, rel=1e-10)
+
+
+def test_of_whole_sets_it_is_the_mean_over_pairs_without_an_image_and_itself() -> None:
+    features, reference = normal(2, 9, 5), normal(3, 9, 5) + 0.5
+    assert kernel_distance(features, reference, seed=0).value == pytest.approx(by_pairs(features, reference), rel=1e-12)
+
+
+def test_with_every_subset_drawn_it_is_the_mean_over_subsets() -> None:
+    # 3 of 4 images against 3 of 4: 16 pairs of subsets, whose mean is the distance of the whole, as it has no bias
+    features, reference = normal(4, 4, 3), normal(5, 4, 3) + 1
+    parts = [
+        by_pairs(features[list(mine)], reference[list(theirs)])
+        for mine in itertools.combinations(range(4), 3)
+        for theirs in itertools.combinations(range(4), 3)
+    ]
+    assert statistics.fmean(parts) == pytest.approx(by_pairs(features, reference), rel=1e-12)
+    found = kernel_distance(features, reference, seed=0, subsets=2000, most=3).value
+    assert found == pytest.approx(statistics.fmean(parts), abs=4 * statistics.pstdev(parts) / 2000**0.5)
+    assert kernel_distance(features, reference, seed=0, subsets=1, most=3).value in [
+        pytest.approx(part, rel=1e-12) for part in parts
+    ]
+
+
+def test_equal_distributions_are_at_distance_zero_on_average() -> None:
+    found = [kernel_distance(normal(k, 30, 8), normal(1000 + k, 50, 8), seed=k, subsets=3) for k in range(200)]
+    values = [distance.value for distance in found]
+    assert abs(statistics.fmean(values)) < 4 * statistics.stdev(values) / 200**0.5
+    assert min(values) < 0 < max(values)
+
+
+@pytest.mark.parametrize(
+    ("shift", "count", "most", "subsets", "expected"),
+    [
+        (0.5, 100, 1000, 4, 1.0),  # all of the images in every subset
+        (0.5, 200, 50, 8, 1.0),  # some, in several
+        (0.5, 200, 40, 2, 1.0),  # not even all of them drawn
+        (0.0, 100, 1000, 4, 1.2),  # the reference's own distribution: between 1 and √2, as documented
+    ],
+)
+def test_the_standard_error_is_the_spread_over_other_images(
+    shift: float, count: int, most: int, subsets: int, expected: float
+) -> None:
+    reference = normal(6, 300, 4)
+    found = [
+        kernel_distance(normal(7 + k, count, 4) + shift, reference, seed=0, subsets=subsets, most=most)
+        for k in range(200)
+    ]
+    spread = statistics.stdev(distance.value for distance in found)
+    # a cubic kernel's values have heavier tails than a normal's: the spread of 200 is known to 7 % or so
+    assert statistics.fmean(distance.standard_error for distance in found) / spread == pytest.approx(expected, rel=0.25)
+
+
+def test_the_subsets_are_a_function_of_the_seed() -> None:
+    features, reference = normal(8, 40, 6), normal(9, 60, 6)
+    first = kernel_distance(features, reference, seed=0, subsets=5, most=20)
+    assert kernel_distance(features, reference, seed=0, subsets=5, most=20) == first
+    assert kernel_distance(features, reference, seed=1, subsets=5, most=20) != first
+
+
+def test_the_two_sets_are_not_drawn_alike() -> None:
+    # of equal sets, equal subsets would make every distance negative: −2/(n − 1) of the kernel's spread
+    features = normal(10, 300, 6)
+    values = [kernel_distance(features, features, seed=k, subsets=1, most=30).value for k in range(60)]
+    assert max(values) > 0
+
+
+def test_sets_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(NcsnxError, match="a kernel distance needs at least 2 images, and there are 1"):
+        kernel_distance(torch.ones(1, 3), torch.ones(5, 3), seed=0)
+    with pytest.raises(NcsnxError, match="have 4 numbers an image, and the reference's have 3"):
+        kernel_distance(torch.ones(5, 4), torch.ones(5, 3), seed=0)
+    with pytest.raises(NcsnxError, match="1 of 5 images have features that aren't finite"):
+        kernel_distance(torch.ones(5, 3), torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), seed=0)
+    with pytest.raises(ValueError, match="subsets must be from 1 and most from 2, not 0 and 1"):
+        kernel_distance(torch.ones(5, 3), torch.ones(5, 3), seed=0, subsets=0, most=1)

@@ -1,0 +1,106 @@
+"""Precision and recall: small sets that can be counted by hand, and a count by brute force."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.metrics.manifold import PrecisionRecall, precision_recall
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def line(*places: float) -> Tensor:
+    return torch.tensor(places)[:, None]
+
+
+def by_brute_force(real: Tensor, generated: Tensor, neighbours: int) -> tuple[float, float]:
+    def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.square(x[:, None] - y[None]).sum(-1)
+
+    def covered(points: np.ndarray, centres: np.ndarray) -> float:
+        radii = np.sort(distances(centres, centres), axis=1)[:, neighbours]  # 0 is itself
+        return float((distances(points, centres) <= radii).any(1).mean())
+
+    x, y = real.double().numpy(), generated.double().numpy()
+    return covered(y, x), covered(x, y)
+
+
+def test_images_in_a_ball_of_the_others_are_counted() -> None:
+    # radii to the first neighbour: 1, 1, 8.5 around 0, 1, 9.5 cover [−1, 2] and [1, 18];
+    # 1, 1, 18 around 10, 11, 29 cover [9, 12] and [11, 47]
+    found = precision_recall(line(0, 1, 9.5), line(10, 11, 29), neighbours=1)
+    assert found == PrecisionRecall(precision=pytest.approx(2 / 3), recall=pytest.approx(1 / 3))
+
+
+def test_the_edge_of_a_ball_belongs_to_it() -> None:
+    assert precision_recall(line(0, 4), line(8, 100), neighbours=1).precision == 0.5
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_a_set_covers_itself(offset: float) -> None:
+    features = normal(0, 50, 20) + offset
+    assert precision_recall(features, features.flip(0)) == PrecisionRecall(1.0, 1.0)
+
+
+def test_sets_apart_cover_nothing_of_each_other() -> None:
+    assert precision_recall(normal(1, 40, 10), normal(2, 30, 10) + 100) == PrecisionRecall(0.0, 0.0)
+
+
+def test_narrow_samples_are_precise_and_recall_little() -> None:
+    found = precision_recall(normal(3, 400, 8), normal(4, 400, 8) * 0.3)
+    assert found.precision > 0.95
+    assert found.recall < 0.2
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("block", [7, 1024])
+def test_balls_of_duplicates_are_points(offset: float, block: int) -> None:
+    # four times each: with 3 neighbours every radius is 0, so that copies count and what is merely near does not;
+    # many and in any order, since a matrix product rounds differently from place to place
+    images = normal(5, 100, 2047).double() + offset
+    real = images.repeat(4, 1)[torch.randperm(400, generator=torch.Generator().manual_seed(6))]
+    generated = torch.cat((images, images + 1e-3))
+    assert precision_recall(real, generated, block=block) == PrecisionRecall(precision=0.5, recall=1.0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    counts=st.tuples(st.integers(4, 25), st.integers(4, 25)),
+    dimensions=st.integers(1, 8),
+    neighbours=st.integers(1, 3),
+    block=st.integers(1, 30),
+    seed=st.integers(0, 2**31),
+)
+def test_any_block_gives_the_count_of_brute_force(
+    counts: tuple[int, int], dimensions: int, neighbours: int, block: int, seed: int
+) -> None:
+    # whole numbers: copies and points on the edge are common, and squared distances exact
+    generator = torch.Generator().manual_seed(seed)
+    real, generated = (torch.randint(0, 4, (count, dimensions), generator=generator).double() for count in counts)
+    # the centre is subtracted first, so give both a mean that is exact
+    mirrored = torch.cat((real, 4 - real))
+    found = precision_recall(mirrored, generated, neighbours, block)
+    assert (found.precision, found.recall) == pytest.approx(by_brute_force(mirrored, generated, neighbours))
+
+
+def test_too_few_images_for_the_neighbours_are_refused() -> None:
+    with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, and there are 3"):
+        precision_recall(normal(6, 10, 2), normal(7, 3, 2))
+    with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, and there are 3"):
+        precision_recall(normal(6, 3, 2), normal(7, 10, 2))
+    assert precision_recall(normal(6, 4, 2), normal(7, 4, 2)).precision <= 1
+
+
+def test_sets_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(NcsnxError, match="have 4 numbers an image, and the real ones have 3"):
+        precision_recall(torch.ones(5, 3), torch.ones(5, 4))
+    with pytest.raises(NcsnxError, match="1 of 5 images have features that aren't finite"):
+        precision_recall(torch.ones(5, 3), torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.inf))
+    with pytest.raises(ValueError, match="neighbours and block must be from 1, not 0 and 1024"):
+        precision_recall(torch.ones(5, 3), torch.ones(5, 3), neighbours=0)

@@ -1,0 +1,127 @@
+"""What samplers draw in many steps with an exact score: the data by default, else what is said of their settings."""
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import ConsistentAnnealed, PredictorCorrector, Sampler
+from ncsnx.config.sampler import GridSampler
+from ncsnx.config.variants import variants
+from ncsnx.noise.level_plan import NoisePlan, plan_noise
+from ncsnx.sampling import build_sampler, evaluations
+from tests.samplers.toy import DEVIATION, MEAN, Mixture
+
+TOP, BOTTOM = 5.0, 0.01
+SHAPE, COUNT = (1, 32, 32), 8
+STEPS = 1600
+PLAN = plan_noise(math.prod(SHAPE), TOP, sigma_min=BOTTOM, steps_per_level=20)
+GAUSSIAN = Mixture((1.0,), (MEAN,), (DEVIATION,))
+MIXTURE = Mixture((0.3, 0.7), (0.2, 0.8), (0.05, 0.1))
+
+
+def default_of(variant: type[Sampler]) -> Sampler:
+    """Its defaults in many steps, unless it chooses those itself; what has no default as `ncsnx plan` chooses it."""
+    required = [field.name for field in attrs.fields(variant) if field.default is attrs.NOTHING]
+    config = variant(**{name: getattr(PLAN, name) for name in required})
+    if not isinstance(config, GridSampler) or evaluations(config, PLAN.levels) is None:
+        return config
+    return attrs.evolve(config, steps=STEPS)
+
+
+def left_bias(config: Sampler) -> float:
+    """The relative error that so many steps leave in a variance, and as much of a weight.
+
+    In 1,600 steps ln γ is at most 7 · 0.00046/0.52 = 0.006 (ρ = 7), and the error of a rule of first order about that.
+    Annealing at trained levels lags: the variance of x falls by σ²(γ² − 1) from level to level, and T steps of ε/σ_L²
+    bring what is above it nearer by a share of 2T ε/σ_L² · σ²/v; the two are equal for an excess of v ln γ/(T ε/σ_L²).
+    """
+    return 0.01 if isinstance(config, GridSampler) else lag(PLAN)
+
+
+def lag(plan: NoisePlan) -> float:
+    return math.log(plan.ratio) / (plan.steps_per_level * plan.step_size / plan.sigma_min**2)
+
+
+def drawn(config: Sampler, data: Mixture, shape: tuple[int, ...] = SHAPE, count: int = COUNT) -> Tensor:
+    """The pixels of images that start from the data blurred with σ_1, so that nothing but the sampler is at fault."""
+    generator = torch.Generator().manual_seed(11)
+
+    def unit_normal(k: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator)
+
+    x = data.mean + math.sqrt(TOP**2 + data.variance) * unit_normal(0)
+    *_, last = build_sampler(config)(data.score, x, trained(PLAN), noise=unit_normal)
+    return last.x.double().flatten()
+
+
+def trained(plan: NoisePlan) -> Sequence[float]:
+    ratio = (plan.sigma_min / plan.sigma_max) ** (1 / (plan.levels - 1))
+    return [plan.sigma_max * ratio**number for number in range(plan.levels)]
+
+
+def denoised(variance: float) -> float:
+    """The variance of the denoised image where that of the data is `variance`: the last σ is taken for noise."""
+    return variance**2 / (variance + BOTTOM**2)
+
+
+VARIANTS = pytest.mark.parametrize("variant", variants(Sampler).values(), ids=variants(Sampler).keys())
+
+
+@VARIANTS
+def test_the_defaults_of_every_sampler_draw_gaussian_data(variant: type[Sampler]) -> None:
+    config = default_of(variant)
+    values = drawn(config, GAUSSIAN)
+    n, bias = len(values), left_bias(config)
+    # five standard errors of the mean and of the variance of n independent normal values
+    assert float(values.mean()) == pytest.approx(MEAN, abs=(5 / math.sqrt(n) + bias) * DEVIATION)
+    assert float(values.var()) == pytest.approx(denoised(DEVIATION**2), rel=5 * math.sqrt(2 / n) + 1.1 * bias)
+
+
+@VARIANTS
+def test_the_defaults_of_every_sampler_draw_the_modes_of_a_mixture_and_their_weights(variant: type[Sampler]) -> None:
+    config = default_of(variant)
+    values = drawn(config, MIXTURE)
+    n, bias = len(values), left_bias(config)
+    low, high = values[values < 0.45], values[values >= 0.45]
+    # five standard errors; the share of N(0.8, 0.1²) below 0.45 is 2e-4
+    assert len(low) / n == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / n) + bias)
+    for part, mean, deviation in zip((low, high), MIXTURE.means, MIXTURE.deviations, strict=True):
+        assert float(part.mean()) == pytest.approx(mean, abs=(5 / math.sqrt(len(part)) + bias) * deviation)
+        expected = math.sqrt(denoised(deviation**2))
+        assert float(part.std()) == pytest.approx(expected, rel=5 / math.sqrt(2 * len(part)) + bias)
+
+
+@pytest.mark.parametrize("eta", [1.0, 0.5])
+def test_consistent_annealing_of_first_order_lacks_half_of_eta_of_a_variance_and_of_second_order_nothing(
+    eta: float,
+) -> None:
+    for order, expected in ((1, 1 - eta / 2), (2, 1.0)):
+        values = drawn(ConsistentAnnealed(steps=400, eta=eta, order=order), GAUSSIAN)
+        # ln γ is at most 0.025 in 400 steps
+        margin = 5 * math.sqrt(2 / len(values)) + 0.025
+        assert float(values.var()) == pytest.approx(expected * DEVIATION**2, rel=margin)
+
+
+def test_a_sampler_tells_of_its_bias_where_it_is_more_than_a_twentieth() -> None:
+    told = ConsistentAnnealed(order=1).known_bias
+    assert told is not None
+    assert "order=1 and eta=1 gives Gaussian data 50 % of its variance" in told
+    assert ConsistentAnnealed(order=1, eta=0.1).known_bias is None
+    assert [default_of(variant).known_bias for variant in variants(Sampler).values()] == [None] * len(variants(Sampler))
+
+
+@pytest.mark.parametrize(("pixels", "langevin"), [(4, 1.67), (16, 1.15), (64, 1.06)])
+def test_the_langevin_corrector_is_biased_as_said_and_that_of_annealing_is_not(pixels: int, langevin: float) -> None:
+    """The law (1 + 2/D)/(1 − r²) gives 1.54, 1.15, 1.06; with D = 4 steps of r = 0.16 are too coarse for it."""
+    n = 32_768
+    for corrector, expected in (("langevin", langevin), ("ald", 1.0)):
+        config = PredictorCorrector(steps=200, corrector=corrector)
+        values = drawn(config, GAUSSIAN, shape=(1, 1, pixels), count=n // pixels)
+        # five standard errors; those of a variance that differs from image to image are up to twice as large; and 200
+        # steps leave ln γ = 0.05 at most, of which a step with noise makes good a part
+        margin = 5 * math.sqrt(2 / n) * (2 if pixels == 4 else 1) + 0.015
+        assert float(values.var()) / DEVIATION**2 == pytest.approx(expected, rel=margin)

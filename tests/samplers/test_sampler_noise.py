@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.sampling import (
+    InterpolatedNoise,
+    RecordedNoise,
+    SeededNoise,
+    initial_from_data,
+    initial_uniform,
+    interpolated,
+    second_noise,
+    seeded_draws,
+)
+from tests.samplers.toy import SHAPE, unchanged
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_the_bits_of_an_images_noise_dont_depend_on_its_batch(batch_size: int) -> None:
+    indices = torch.arange(64)
+    noise = SeededNoise(3, indices, SHAPE)
+    initial = initial_uniform(3, indices, SHAPE, unchanged)
+    for batch in torch.split(indices, batch_size):
+        assert torch.equal(initial_uniform(3, batch, SHAPE, unchanged), initial[batch])
+        for k in (0, 1, 5_000):
+            assert torch.equal(SeededNoise(3, batch, SHAPE)(k), noise(k)[batch])
+
+
+def test_every_draw_image_and_seed_has_noise_of_its_own() -> None:
+    indices = torch.tensor([0, 1])
+    draws = [SeededNoise(seed, indices, SHAPE)(k) for seed in (0, 1) for k in (0, 1)]
+    flat = torch.stack(draws).flatten(0, 1).flatten(1)
+    assert len(torch.unique(flat, dim=0)) == 8
+
+
+def test_initial_samples_are_uniform_pixels_through_the_data_transform() -> None:
+    indices = torch.arange(2_000)
+    x = initial_uniform(1, indices, SHAPE, lambda unit: 2 * unit - 1)
+    assert x.shape == (2_000, *SHAPE)
+    assert -1 <= float(x.min()) < float(x.max()) < 1
+    standard_error = math.sqrt(1 / 3 / x.numel())
+    assert abs(float(x.double().mean())) < 5 * standard_error
+
+
+def test_initial_samples_from_data_are_chosen_images_plus_the_largest_noise() -> None:
+    indices = torch.arange(50)
+    data = torch.rand(10, *SHAPE, generator=torch.Generator().manual_seed(0))
+    x = initial_from_data(4, indices, SHAPE, sigma_max=2.0, data_size=10, data=lambda chosen: data[chosen])
+    noise = Stream(4, Purpose.INITIAL_SAMPLE).normal(indices, SHAPE)
+    rest = x - 2.0 * noise
+    nearest = (rest[:, None] - data).flatten(2).norm(dim=-1).min(dim=1)
+    assert float(nearest.values.max()) < 1e-5
+    assert len(torch.unique(nearest.indices)) > 5
+    again = initial_from_data(4, indices[7:9], SHAPE, sigma_max=2.0, data_size=10, data=lambda i: data[i])
+    assert torch.equal(again, x[7:9])
+
+
+def test_recorded_draws_come_back_in_order() -> None:
+    draws = torch.arange(6.0).view(3, 2, 1, 1, 1)
+    noise = RecordedNoise(draws)
+    assert all(torch.equal(noise(k), draws[k]) for k in range(3))
+    with pytest.raises(IndexError):
+        noise(3)
+
+
+def test_column_zero_is_p_exactly_and_the_last_is_q() -> None:
+    rows = torch.arange(3)
+    p, q = SeededNoise(0, rows, SHAPE), second_noise(0, SHAPE)(rows)
+    noise = InterpolatedNoise(p, q, columns=5)(2).view(3, 5, *SHAPE)
+    assert torch.equal(noise[:, 0], p(2))
+    torch.testing.assert_close(noise[:, -1], q(2))
+    middle = (p(2) + q(2)) / math.sqrt(2)
+    torch.testing.assert_close(noise[:, 2], middle)
+
+
+def test_an_interpolation_of_one_column_is_the_plain_noise() -> None:
+    p, q = SeededNoise(0, torch.arange(2), SHAPE), SeededNoise(1, torch.arange(2), SHAPE)
+    assert torch.equal(InterpolatedNoise(p, q, columns=1)(0), p(0))
+
+
+def test_all_columns_of_a_row_start_from_the_plain_samples_x() -> None:
+    plain = seeded_draws(5, SHAPE, unchanged)
+    draws = interpolated(plain, second_noise(5, SHAPE), columns=4)
+    rows = torch.tensor([2, 9])
+    start = draws.initial(rows).view(2, 4, *SHAPE)
+    assert draws.columns == 4
+    for column in range(4):
+        assert torch.equal(start[:, column], plain.initial(rows))
+
+
+def test_two_seeds_can_be_the_ends_of_an_interpolation() -> None:
+    first, second = seeded_draws(1, SHAPE, unchanged), seeded_draws(2, SHAPE, unchanged)
+    rows = torch.tensor([0, 3])
+    noise = interpolated(first, second.noise, columns=3).noise(rows)(0).view(2, 3, *SHAPE)
+    assert torch.equal(noise[:, 0], first.noise(rows)(0))
+    torch.testing.assert_close(noise[:, -1], second.noise(rows)(0))

@@ -1,0 +1,330 @@
+"""Every sampler against what is known exactly: counts, limits of each other, closed forms, a mixture's moments."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import (
+    AnnealedLangevin,
+    ConsistentAnnealed,
+    DPMSolverPP,
+    DPMSolverPPSDE,
+    EulerAncestral,
+    Exponential,
+    Heun,
+    Karras,
+    PredictorCorrector,
+    ProbabilityFlowODE,
+    Sampler,
+    TrainedLevels,
+)
+from ncsnx.errors import DivergedError, NcsnxError
+from ncsnx.evaluation.probability_flow import Probes, to_the_prior
+from ncsnx.samplers.grids import grid_of
+from ncsnx.samplers.state import Score
+from ncsnx.sampling import (
+    RecordedNoise,
+    SeededNoise,
+    State,
+    build_sampler,
+    evaluations,
+    experiment_draws,
+    state_count,
+)
+from ncsnx.sampling.noise_sources import initial_normal
+from tests.config.examples import minimal
+from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, Mixture, gaussian_score
+
+mixture_score = Mixture((1 / 3, 2 / 3), (0.2, 0.8), (0.05, 0.1)).score
+SAMPLERS: list[Sampler] = [
+    AnnealedLangevin(step_size=1e-3, steps_per_level=3),
+    AnnealedLangevin(step_size=1e-3, steps_per_level=3, denoise=False),
+    ConsistentAnnealed(steps=8, order=1),
+    ConsistentAnnealed(steps=12, eta=0.5),
+    PredictorCorrector(steps=6, corrector="langevin"),
+    PredictorCorrector(steps=6, predictor="ancestral", corrector_steps=2),
+    PredictorCorrector(steps=6, corrector_steps=0),
+    PredictorCorrector(steps=5, predictor="none", corrector="ald", grid=TrainedLevels()),
+    Heun(steps=7),
+    Heun(steps=7, churn=5.0, churn_min=0.1, churn_max=0.8, noise_scale=1.003),
+    EulerAncestral(steps=9),
+    EulerAncestral(steps=9, eta=0.0),
+    DPMSolverPP(steps=8),
+    DPMSolverPP(steps=1),
+    DPMSolverPPSDE(steps=8),
+    DPMSolverPPSDE(steps=8, eta=3.0, grid=Exponential(sigma_max=0.8, sigma_min=0.1)),
+]
+DETERMINISTIC: list[Sampler] = [Heun(), DPMSolverPP(), EulerAncestral(eta=0.0), ProbabilityFlowODE()]
+
+
+def run(
+    config: Sampler, indices: Tensor, *, sigmas: Sequence[float] = SIGMAS, seed: int = 5, shape: tuple[int, ...] = SHAPE
+) -> list[State]:
+    x = initial_normal(seed, indices, shape, mean=0.5, sigma=sigmas[0])
+    noise = SeededNoise(seed=seed, indices=indices, shape=shape)
+    return list(build_sampler(config)(gaussian_score, x, sigmas, noise=noise))
+
+
+@pytest.mark.parametrize("config", SAMPLERS, ids=repr)
+def test_a_state_comes_with_each_evaluation_and_there_are_as_many_as_said(config: Sampler) -> None:
+    states = run(config, torch.arange(3))
+    said = evaluations(config, len(SIGMAS))
+    assert said is not None
+    assert len(states) == state_count(config, len(SIGMAS))
+    assert [state.step for state in states] == list(range(said + 1))
+    assert [state.evaluations for state in states] == [*range(1, said + 1), said]
+    for state in states[:-1]:
+        torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
+    last = states[-1]
+    assert last.denoised is last.x
+    is_denoised = not (isinstance(config, AnnealedLangevin) and not config.denoise)
+    assert last.sigma == (0.0 if is_denoised else SIGMAS[-1])
+    assert bool(torch.isfinite(last.x).all())
+
+
+@pytest.mark.parametrize("config", [*SAMPLERS, ProbabilityFlowODE(steps=3)], ids=repr)
+def test_what_an_image_becomes_does_not_depend_on_the_others(config: Sampler) -> None:
+    together = run(config, torch.arange(6))[-1].x
+    apart = torch.cat([run(config, torch.tensor(part))[-1].x for part in ([0, 1], [2], [3, 4, 5])])
+    assert torch.equal(together, apart)
+    assert not torch.equal(together, run(config, torch.arange(6), seed=6)[-1].x)
+
+
+@pytest.mark.parametrize("config", DETERMINISTIC, ids=repr)
+def test_a_solver_of_the_ode_draws_no_noise(config: Sampler) -> None:
+    def refused(k: int) -> Tensor:
+        raise AssertionError("it drew noise")
+
+    list(build_sampler(config)(gaussian_score, torch.ones(2, *SHAPE), SIGMAS, noise=refused))
+
+
+def closed_form(x: Tensor, start: float, end: float) -> Tensor:
+    """Where the probability-flow ODE brings x from σ = start to σ = end, for the score of N(MEAN, DEVIATION²)."""
+    return MEAN + (x - MEAN) * math.sqrt((DEVIATION**2 + end**2) / (DEVIATION**2 + start**2))
+
+
+@pytest.mark.parametrize(
+    ("config", "order"), [(Heun, 2), (DPMSolverPP, 2), (lambda **k: EulerAncestral(eta=0, **k), 1)]
+)
+def test_solvers_of_the_ode_converge_to_its_solution_with_their_order(config: type[Sampler], order: int) -> None:
+    x = torch.linspace(-2, 3, 12).double().view(2, 1, 2, 3)
+    grid = Exponential()  # ends at σ = 0.01, below which the step to 0 is of first order and small
+    sigmas = (1.0, 0.1, 0.01)
+    errors = []
+    for steps in (40, 80):
+        states = list(
+            build_sampler(config(steps=steps, grid=grid))(
+                gaussian_score, x, sigmas, noise=RecordedNoise(torch.zeros(0))
+            )
+        )
+        before_last = next(state for state in reversed(states) if state.sigma > 0)
+        errors.append(float((before_last.x - closed_form(x, 1.0, before_last.sigma)).abs().max()))
+    # halving the step divides the error by 2^order; 10 % for the terms of higher order
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
+
+
+def counted(seen: list[int]) -> Score:
+    def score(x: Tensor, sigma: float) -> Tensor:
+        seen.append(len(x))
+        return gaussian_score(x, sigma)
+
+    return score
+
+
+def test_the_adaptive_solver_counts_what_it_takes_and_gives_a_state_at_each_level() -> None:
+    x = torch.linspace(-2, 3, 32).view(2, *SHAPE)
+    taken = []
+    for tolerance in (1e-2, 1e-5):
+        config, seen = ProbabilityFlowODE(steps=5, tolerance=tolerance, grid=TrainedLevels()), []
+        assert evaluations(config, len(SIGMAS)) is None
+        states = list(build_sampler(config)(counted(seen), x, SIGMAS, noise=RecordedNoise(torch.zeros(0))))
+        assert [state.step for state in states] == list(range(state_count(config, len(SIGMAS))))
+        assert [state.sigma for state in states] == [*SIGMAS, 0.0]
+        assert states[-1].evaluations == sum(seen) / len(x)
+        # the score of a state is what the solver begins with: the batch is evaluated once a level, then its images
+        assert (seen.count(2), set(seen)) == (5, {1, 2})
+        for state in states[:-1]:
+            torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
+            # of a step the error is at most the tolerance; a segment of this smooth flow takes few
+            torch.testing.assert_close(
+                state.x, closed_form(x, 1.0, state.sigma), rtol=10 * tolerance, atol=10 * tolerance
+            )
+        taken.append(sum(seen))
+    assert taken[0] < taken[1]
+
+
+def test_the_flow_leads_from_images_to_noise_and_back_to_the_images() -> None:
+    """To σ_max by the flow that likelihoods follow, and back by the sampler; the exact score of a mixture."""
+    tolerance, levels = 1e-6, (5.0, 0.5, 0.05)
+    generator = torch.Generator().manual_seed(4)
+    images = 0.2 + 0.6 * torch.rand(20, *SHAPE, generator=generator, dtype=torch.float64)
+    probes = Probes(torch.ones(1, *images.shape, dtype=torch.float64), weight=1.0)
+    flow = to_the_prior(mixture_score, images, levels[-1], levels[0], probes, tolerance=tolerance)
+    assert float(flow.x.std()) > 1, "it is noise there"
+    config = ProbabilityFlowODE(steps=3, tolerance=tolerance, grid=TrainedLevels())
+    states = list(build_sampler(config)(mixture_score, flow.x, levels, noise=RecordedNoise(torch.zeros(0))))
+    returned = next(state.x for state in states if state.sigma == levels[-1])
+    # the errors of some 50 steps, each of which the way back stretches by the ratio of the densities at its two ends:
+    # tenfold at most, between the modes; their signs vary
+    torch.testing.assert_close(returned, images, rtol=0, atol=100 * tolerance)
+
+
+def test_a_flow_that_leaves_the_finite_numbers_is_said_to() -> None:
+    def broken(x: Tensor, sigma: float) -> Tensor:
+        return x / (sigma - 0.5 if sigma < 0.8 else 1.0) * math.inf
+
+    with pytest.raises(DivergedError, match="isn't finite"):
+        list(
+            build_sampler(ProbabilityFlowODE())(
+                broken, torch.ones(1, *SHAPE), SIGMAS, noise=RecordedNoise(torch.zeros(0))
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("config", "bias"),
+    [
+        (AnnealedLangevin(step_size=2e-5, steps_per_level=10), 0.02),
+        (ConsistentAnnealed(steps=200, eta=0.1, order=1), 0.01),
+        (ConsistentAnnealed(steps=200, eta=0.1), 0.01),
+        (PredictorCorrector(steps=100, snr=0.08), 0.01),
+        (PredictorCorrector(steps=100, predictor="ancestral", snr=0.08, corrector="langevin"), 0.01),
+        (Heun(steps=60), 0.005),
+        (Heun(steps=60, churn=20.0), 0.005),
+        (ProbabilityFlowODE(steps=3, tolerance=1e-3), 0.005),
+        (EulerAncestral(steps=200), 0.01),
+        (DPMSolverPP(steps=60), 0.005),
+        (DPMSolverPPSDE(steps=200), 0.01),
+    ],
+    ids=repr,
+)
+def test_every_sampler_converges_to_a_mixture(config: Sampler, bias: float) -> None:
+    """Share of the modes, mean and spread of each: 5 standard errors, and what so many steps leave of a bias."""
+    count, levels = 500, tuple(5.0 * (0.01 / 5.0) ** (number / 49) for number in range(50))
+    indices = torch.arange(count)
+    x = initial_normal(1, indices, SHAPE, mean=0.5, sigma=levels[0])
+    *_, last = build_sampler(config)(mixture_score, x, levels, noise=SeededNoise(seed=1, indices=indices, shape=SHAPE))
+    values = last.x.double().flatten()
+    n = values.numel()
+    low, high = values[values < 0.45], values[values >= 0.45]
+    # the share of N(0.8, 0.1²) below 0.45 is 2e-4
+    assert len(low) / n == pytest.approx(1 / 3, abs=5 * math.sqrt(2 / 9 / n) + bias)
+    for part, mean, deviation in ((low, 0.2, 0.05), (high, 0.8, 0.1)):
+        assert float(part.mean()) == pytest.approx(mean, abs=5 * deviation / math.sqrt(len(part)) + bias * deviation)
+        # denoising at σ = 0.01 narrows a mode of 0.05 by 2 %
+        assert float(part.std()) == pytest.approx(deviation, rel=5 / math.sqrt(2 * len(part)) + 0.04 + 2 * bias)
+
+
+def test_consistent_annealing_keeps_the_noise_of_each_level_around_a_single_point() -> None:
+    count, true = 400, torch.full(SHAPE, 0.3)
+
+    def perfect(x: Tensor, sigma: float) -> Tensor:
+        return -(x - true) / sigma**2
+
+    indices = torch.arange(count)
+    x = true + SIGMAS[0] * SeededNoise(2, indices, SHAPE)(99)
+    for config in (ConsistentAnnealed(steps=5, eta=0.7, grid=TrainedLevels()), ConsistentAnnealed(steps=20, eta=0.3)):
+        states = list(build_sampler(config)(perfect, x, SIGMAS, noise=SeededNoise(2, indices, SHAPE)))
+        for state in states[:-1]:
+            variance = float(((state.x - true) ** 2).double().mean())
+            # the standard error of the variance of n normal values is its √(2/n)th part
+            assert variance == pytest.approx(state.sigma**2, rel=5 * math.sqrt(2 / state.x.numel()))
+
+
+def test_annealed_langevin_is_the_corrector_of_its_own_step_without_a_predictor() -> None:
+    step_size, steps_per_level = 1e-3, 4
+    published = AnnealedLangevin(step_size=step_size, steps_per_level=steps_per_level)
+    snr = math.sqrt(step_size / 2) / SIGMAS[-1]
+    same = PredictorCorrector(
+        steps=len(SIGMAS),
+        grid=TrainedLevels(),
+        predictor="none",
+        corrector="ald",
+        corrector_steps=steps_per_level,
+        snr=snr,
+    )
+    first, second = (run(config, torch.arange(4)) for config in (published, same))
+    assert len(first) == len(second)
+    for ours, theirs in zip(first, second, strict=True):
+        torch.testing.assert_close(ours.x, theirs.x, rtol=1e-5, atol=1e-6)
+
+
+def test_consistent_annealing_of_second_order_is_the_sde_solver_with_nothing_but_fresh_noise() -> None:
+    consistent, limit = ConsistentAnnealed(steps=8), DPMSolverPPSDE(steps=8, eta=1e3)
+    first, second = (run(config, torch.arange(4))[-1].x for config in (consistent, limit))
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_grids_go_from_the_first_to_the_last_level_as_they_say() -> None:
+    assert grid_of(TrainedLevels(), 3, SIGMAS) == [1.0, 0.25, 0.05]
+    assert grid_of(TrainedLevels(), 5, SIGMAS) == list(SIGMAS)
+    exponential = grid_of(Exponential(), 9, SIGMAS)
+    assert [exponential[0], exponential[-1]] == pytest.approx([1.0, 0.05])
+    assert [a / b for a, b in pairwise(exponential)] == pytest.approx([20 ** (1 / 8)] * 8)
+    karras = grid_of(Karras(rho=3, sigma_max=8.0, sigma_min=1.0), 3, SIGMAS)
+    assert karras == pytest.approx([8.0, 1.5**3, 1.0])
+    assert grid_of(Karras(rho=1), 3, SIGMAS) == pytest.approx([1.0, 0.525, 0.05])
+    for config in (TrainedLevels(), Exponential(), Karras()):
+        assert grid_of(config, 1, SIGMAS) == pytest.approx([1.0])
+
+
+Z = torch.linspace(-1, 1, 16).view(1, *SHAPE)
+
+
+def first_states(config: Sampler) -> list[State]:
+    x = torch.full((1, *SHAPE), 0.7)
+    return list(build_sampler(config)(gaussian_score, x, SIGMAS, noise=lambda k: (k + 1) * Z))
+
+
+def test_churn_raises_the_noise_by_its_share_within_its_bounds() -> None:
+    levels = TrainedLevels()
+    for churn, share in ((1.0, 0.2), (100.0, math.sqrt(2) - 1)):
+        state = first_states(Heun(steps=5, churn=churn, grid=levels, noise_scale=1.5))[0]
+        assert state.sigma == pytest.approx(1 + share)
+        torch.testing.assert_close(state.x, 0.7 + 1.5 * math.sqrt((1 + share) ** 2 - 1) * Z)
+    bounded = first_states(Heun(steps=5, churn=1.0, churn_min=0.2, churn_max=0.6, grid=levels))
+    assert [state.sigma for state in bounded[::2]] == pytest.approx([1.0, 0.6, 0.3, 0.1, 0.05])
+
+
+@pytest.mark.parametrize(("predictor", "added"), [("reverse-diffusion", 0.75**0.5), ("ancestral", 0.5 * 0.75**0.5)])
+def test_a_predictor_takes_the_difference_of_the_variances_and_adds_its_noise(
+    predictor: Literal["reverse-diffusion", "ancestral"], added: float
+) -> None:
+    config = PredictorCorrector(steps=5, predictor=predictor, corrector="ald", snr=0.2, grid=TrainedLevels())
+    start, corrected, predicted, *_ = first_states(config)
+    step = 2 * 0.2**2  # at σ = 1
+    torch.testing.assert_close(corrected.x, start.x + step * gaussian_score(start.x, 1.0) + math.sqrt(2 * step) * Z)
+    torch.testing.assert_close(predicted.x, corrected.x + 0.75 * gaussian_score(corrected.x, 1.0) + added * 2 * Z)
+
+
+def test_images_start_from_noise_of_the_first_level_around_the_middle_of_the_range() -> None:
+    for transform, middle in (("none", 0.5), ("rescaled", 0.0), ("logit", 0.0)):
+        experiment = minimal()
+        data = attrs.evolve(experiment.data, transform=transform)
+        sampler = ConsistentAnnealed(grid=Karras(sigma_max=2.0))
+        experiment = attrs.evolve(experiment, data=data, sampler=sampler)
+        x = experiment_draws(experiment, 3, None).initial(torch.arange(2_000)).double()
+        assert float(x.mean()) == pytest.approx(middle, abs=5 * 2 / math.sqrt(x.numel()))
+        assert float(x.std()) == pytest.approx(2.0, rel=5 / math.sqrt(2 * x.numel()))
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (
+            ConsistentAnnealed(steps=5, eta=0.2, grid=TrainedLevels()),
+            r"with eta=0\.2 would leave more noise than the next of 5 levels has; it takes sampler\.eta=0\.6 or more",
+        ),
+        (DPMSolverPP(steps=6, grid=TrainedLevels()), "steps=6 on the trained levels, of which there are 5"),
+        (DPMSolverPP(grid=Karras(sigma_min=2.0)), "goes from σ = 1 down to 2"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused_with_what_to_type(config: Sampler, told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        run(config, torch.arange(1))

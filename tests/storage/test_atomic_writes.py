@@ -1,0 +1,118 @@
+"""Files that are there whole or not at all."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ncsnx.errors import NcsnxError
+from ncsnx.storage import atomic
+
+StartPython = Callable[..., "subprocess.Popen[str]"]
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from ncsnx.errors import NcsnxError
+from ncsnx.storage import atomic
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    {call}
+except NcsnxError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("content", [b"", b"one", b"\0" * 100_000])
+def test_what_was_written_is_read_back_and_nothing_else_is_left(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    atomic.write_bytes(path, content)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_files_and_folders_get_the_mode_of_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        atomic.write_bytes(tmp_path / "file", b"content")
+        atomic.append_line(tmp_path / "lines", "content")
+        with atomic.new_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()}
+    assert modes == {"file": 0o666 & ~umask, "lines": 0o666 & ~umask, "folder": 0o777 & ~umask}
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_path_size_and_reason(
+    tmp_path: Path, start_python: StartPython
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    code = LIMITED.format(call="atomic.write_bytes(Path(sys.argv[1]), bytes(5000))")
+    out, err = start_python(code, path).communicate()
+    assert err == ""
+    assert out.count("\n") == 1
+    assert f"{path} (5,000 bytes): File too large" in out
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_line_that_does_not_fit_leaves_the_lines_before_it(tmp_path: Path, start_python: StartPython) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"before\n")
+    out, err = start_python(
+        LIMITED.format(call="atomic.append_line(Path(sys.argv[1]), 'x' * 5000)"), path
+    ).communicate()
+    assert err == ""
+    assert f"{path} (5,001 bytes): File too large" in out
+    assert path.read_bytes() == b"before\n"
+
+
+def test_a_place_that_is_no_folder_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NcsnxError, match=r"can't write .*file/below \(3 bytes\): Not a directory"):
+        atomic.write_bytes(tmp_path / "file" / "below", b"abc")
+
+
+def test_appending_cuts_off_a_line_that_was_torn(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"first\nto")
+    atomic.append_line(path, "second")
+    assert path.read_bytes() == b"first\nsecond\n"
+    path.write_bytes(b"torn")
+    atomic.append_line(path, "only")
+    assert path.read_bytes() == b"only\n"
+
+
+def test_a_folder_whose_filling_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fill_and_fail() -> None:
+        with atomic.new_folder(tmp_path / "new") as folder:
+            atomic.write_new(folder / "file", b"content")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill_and_fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_came_into_being_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    def be_overtaken() -> None:
+        with atomic.new_folder(tmp_path / "new"):
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new" / "other").write_bytes(b"")
+
+    with pytest.raises(NcsnxError):
+        be_overtaken()
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "other"]
+
+
+def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        atomic.write_json(tmp_path / "file", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
