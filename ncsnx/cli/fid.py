@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.candidates import Candidate
     from ncsnx.evaluation.score_sweep import Sweep, SweepRequest
+    from ncsnx.metrics.metric import Metric
     from ncsnx.runs.folder import Run
     from ncsnx.runs.score_files import Row
     from ncsnx.runtime import Runtime
@@ -38,12 +39,19 @@ def fid_command(
         int,
         typer.Option("--ensemble", metavar="K", help="Average the scores of the last K checkpoints; runs without EMA."),
     ] = 1,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics",
+            metavar="TAG,…",
+            help="What else to show: all, or some of precision-recall, density-coverage, inception-score and the "
+            "metrics of installed packages.",
+        ),
+    ] = "",
     precision_recall: Annotated[
-        bool, typer.Option("--precision-recall", help="Show improved precision and recall.")
+        bool, typer.Option("--precision-recall", help="As --metrics precision-recall.")
     ] = False,
-    inception_score: Annotated[
-        bool, typer.Option("--inception-score", help="Show the Inception score, or that of other features' classes.")
-    ] = False,
+    inception_score: Annotated[bool, typer.Option("--inception-score", help="As --metrics inception-score.")] = False,
     keep_images: Annotated[bool, typer.Option("--keep-images", help="Write every image as a PNG.")] = False,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
@@ -88,13 +96,14 @@ def fid_command(
         from ncsnx.stopping import StopRequest
 
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
+        requested = _requested(metrics, precision_recall=precision_recall, inception_score=inception_score)
         candidates, problems = sweeps.choose(messages, place, selection, ensemble)
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
                 judge = Judge(features, settings, reference, data, cache)
                 sweep = _sweep(place, experiment, request, runtime, judge, work_of(messages, stop))
-            columns = _Columns(sweep, precision_recall=precision_recall, inception_score=inception_score)
+            columns = _Columns(sweep, requested)
             plan = _plan(sweep, candidates, columns, sweeps.made(runtime, note), stop)
             _introduce(messages, sweep)
             problems += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
@@ -131,42 +140,46 @@ def _sweep(
     )
 
 
-class _Columns:
-    """What the table shows of a row."""
+def _requested(typed: str, *, precision_recall: bool, inception_score: bool) -> "list[Metric] | None":
+    """The metrics that are to be shown beside the distances; None: all that there are. Raises UsageError."""
+    from ncsnx.config.checks import quoted
+    from ncsnx.config.variants import load_plugins
+    from ncsnx.errors import UsageError
+    from ncsnx.metrics.metric import all_metrics
 
-    def __init__(self, sweep: "Sweep", *, precision_recall: bool, inception_score: bool) -> None:
+    if typed == "all":
+        return None
+    load_plugins("ncsnx.runtime")
+    known = {one.tag: one for one in all_metrics()}
+    tags = [tag.strip() for tag in typed.split(",") if tag.strip()]
+    tags += ["precision-recall"] * precision_recall + ["inception-score"] * inception_score
+    for tag in tags:
+        if tag not in known:
+            raise UsageError(f"--metrics {quoted(tag)}: expected all, or some of {', '.join(known)}")
+    return [known[tag] for tag in tags]
+
+
+class _Columns:
+    """What the table shows of a row: the metrics that are always shown, and those that are requested."""
+
+    def __init__(self, sweep: "Sweep", requested: "list[Metric] | None") -> None:
         from ncsnx.errors import UsageError
 
-        if precision_recall and sweep.reference.sample is None:
-            raise UsageError(
-                f"--precision-recall compares images one by one, and {sweep.reference.name} holds mean and covariance "
-                "only; give the images with --reference"
-            )
-        if inception_score and not sweep.features.has_logits:
-            raise UsageError(f"--inception-score needs classes, and {sweep.features.name} gives none")
+        for metric in requested or ():
+            if (refusal := sweep.refusal(metric)) is not None:
+                raise UsageError(f"{refusal}; leave it out, or choose other images by --reference or --features")
+        shown = [one for one in sweep.metrics if requested is None or one in requested or not one.on_request]
+        self._quantities = [quantity for metric in shown for quantity in metric.quantities]
         self._sweep = sweep
-        self._precision_recall, self._inception_score = precision_recall, inception_score
 
     def titles(self) -> list[str]:
-        from ncsnx.metrics.naming import inception_score_name, kernel_distance_name
-
-        features = self._sweep.features.name
-        kernel = [kernel_distance_name(features)] if self._sweep.reference.sample is not None else []
-        covered = ["precision", "recall"] if self._precision_recall else []
-        score = [inception_score_name(features)] if self._inception_score else []
         taken = ["evaluations"] if self._sweep.evaluations is None else []
-        return ["step", self._sweep.metric, *kernel, *covered, *score, *taken]
+        return ["step", *(one.name(self._sweep.features.name) for one in self._quantities), *taken]
 
     def cells(self, row: "Row") -> list[str]:
         from ncsnx.runs.score_files import value
 
-        cells = [f"{row['step']:,}", _cell(row, "score", "error")]
-        if self._sweep.reference.sample is not None:
-            cells.append(_cell(row, "kernel_distance", "kernel_distance_error"))
-        if self._precision_recall:
-            cells += [_share(row, "precision"), _share(row, "recall")]
-        if self._inception_score:
-            cells.append(_cell(row, "inception_score", "inception_score_spread"))
+        cells = [f"{row['step']:,}", *(one.shown(row) for one in self._quantities)]
         if self._sweep.evaluations is None:  # a solver that chooses its steps
             taken = value(row, "evaluations")
             cells.append("" if taken is None else f"{taken:,.0f}")
@@ -179,24 +192,10 @@ class _Columns:
         perfect = self._sweep.perfect_model
         if perfect is None:
             return None
+        _, *others = self._quantities
         known = ["perfect model", with_error(perfect.score, perfect.spread)]
-        known += ["0"] if self._sweep.reference.sample is not None else []  # in the mean, for any number of images
+        known += ["" if one.perfect is None else f"{one.perfect:g}" for one in others]
         return known + [""] * (len(self.titles()) - len(known))
-
-
-def _cell(row: "Row", key: str, error: str = "") -> str:
-    from ncsnx.quantities import with_error
-    from ncsnx.runs.score_files import value
-
-    measured = value(row, key)
-    return "" if measured is None else with_error(measured, value(row, error))
-
-
-def _share(row: "Row", key: str) -> str:
-    from ncsnx.runs.score_files import value
-
-    measured = value(row, key)
-    return "" if measured is None else f"{measured:.3f}"
 
 
 def _plan(
@@ -229,6 +228,8 @@ def _plan(
             "compare` finds a sampler), larger batches (--batch-size), or a GPU (--device cuda)"
         ),
         settle=lambda candidate: sweep.settle(candidate, scores),
+        lacks=lambda row: bool(sweep.lacks(row)),
+        fill=lambda row: sweep.fill(row, scores),
         draw=lambda: sweep.draw(scores),
         pictures=PICTURES,
         made=made,
@@ -266,12 +267,13 @@ def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
 
 
 def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
+    from ncsnx.metrics.frechet import SCORE
     from ncsnx.runs.score_files import best_row
 
     best = best_row(plan.rows())
     if best is None:
         return
-    messages.info(f"best: step {best['step']:,}, {sweep.metric} {_cell(best, 'score', 'error')}")
+    messages.info(f"best: step {best['step']:,}, {sweep.metric} {SCORE.shown(best)}")
     perfect = sweep.perfect_model
     messages.info(f"perfect model: {sweep.reference.why_unknown if perfect is None else f'{sweep.metric} {perfect}'}")
     messages.info(f"scores: {plan.scores.folder}/scores.json, .csv; plot: scores.png, .svg")

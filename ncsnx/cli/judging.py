@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
     from ncsnx.evaluation.references.reference import Reference
     from ncsnx.features.data_source import DataSource
-    from ncsnx.features.extractors import FeatureNetwork
+    from ncsnx.features.feature_network import FeatureNetwork
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
     from ncsnx.work import Work

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ncsnx.evaluation.references.perfect_model import PerfectModel
     from ncsnx.evaluation.references.reference import Reference
     from ncsnx.features.data_source import DataSource
-    from ncsnx.features.extractors import FeatureNetwork
+    from ncsnx.features.feature_network import FeatureNetwork
 
 
 def reference_command(
@@ -182,7 +182,7 @@ def _show(
     messages: "Messages", reference: "Reference", network: "FeatureNetwork", perfect: "PerfectModel | None"
 ) -> None:
     from ncsnx.console.tables import Column, table
-    from ncsnx.metrics.naming import distance_name
+    from ncsnx.features.naming import distance_name
 
     score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
     rows = {

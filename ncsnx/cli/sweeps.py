@@ -50,6 +50,10 @@ class Plan:
     """What makes a long one shorter."""
     settle: Callable[[Candidate], None]
     """Called when a candidate's row is kept."""
+    lacks: Callable[[Row], bool] = lambda row: False
+    """Whether a row has no numbers of what is measured by now."""
+    fill: Callable[[Row], Row | None] = lambda row: None
+    """A row with what it lacks, from what was kept; None where that isn't there."""
     draw: Callable[[], object]
     """Draws the plot of all rows that there are."""
     pictures: Sequence[str]
@@ -104,10 +108,12 @@ def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
         count = len(plan.candidates)
         there = f"all {counted(count, 'checkpoint')} are" if count > 1 else "the checkpoint is"
         messages.info(f"{there} measured already")
-        if plan.is_outdated and writer_of(plan.scores.folder) is None:  # a writer puts it into the file itself
+        lacking = any(map(plan.lacks, plan.rows()))
+        if (plan.is_outdated or lacking) and writer_of(plan.scores.folder) is None:  # a writer does it itself
             with folder_lock(plan.scores.folder, what):
                 plan.scores.reload()
                 plan.scores.write()
+                _fill(messages, plan)
         return []
     folder = plan.scores.folder
     with atomic.reporting(folder):
@@ -116,6 +122,7 @@ def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
         plan.scores.reload()  # another process may have gone on with it meanwhile
         remove_debris_in([folder])
         missing = plan.missing()
+        _fill(messages, plan)
         _say_what_comes(messages, plan, missing)
         try:
             return _measure(messages, plan, missing)
@@ -156,6 +163,22 @@ def refuse_left_out(problems: Sequence[str]) -> None:
     if problems:
         count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
         raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
+
+
+def _fill(messages: Messages, plan: Plan) -> None:
+    """Adds to rows what they lack, where what is needed for it was kept."""
+    without = 0
+    for row in filter(plan.lacks, plan.rows()):
+        filled = plan.fill(row)
+        if filled is None:
+            without += 1
+        else:
+            plan.scores.add(filled, plan.scores.changed)
+    if without:
+        messages.info(
+            f"{counted(without, 'checkpoint')} {'lacks' if without == 1 else 'lack'} numbers of newer metrics: their "
+            "images' features aren't kept"
+        )
 
 
 def _say_what_comes(messages: Messages, plan: Plan, missing: Sequence[Candidate]) -> None:

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.sampling.score_model import ScoreModel
 
 _TIMED = 3

@@ -36,7 +36,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, ScoreFile
+from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, ScoreFile, kept_file
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.adaptive_ode import METHOD
 from ncsnx.sampling.generate import never_stop
@@ -220,9 +220,8 @@ class LikelihoodSweep:
         if row is None:
             return False
         table = self.table(candidate, scores)
-        match row.get(TABLE_OF_IMAGES):
-            case {"sha256": str(recorded)}:
-                return _sha256(table) == recorded
+        if (record := kept_file(row, TABLE_OF_IMAGES)) is not None:
+            return _sha256(table) == record.sha256
         return table.is_file()  # a row of before tables had hashes
 
     def table(self, candidate: Candidate, scores: ScoreFile) -> Path:

@@ -7,6 +7,7 @@ checkpoints and not the luck of the draw. Finished batches of features are kept 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,20 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
+from ncsnx.evaluation.kept_features import keep, kept, make_room
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.evaluation.references.reference import Reference
 from ncsnx.evaluation.score_plot import draw_scores
-from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.naming import distance_name
 from ncsnx.images import save_png, to_uint8
-from ncsnx.metrics.frechet import frechet_distance_of_images, standard_error
-from ncsnx.metrics.inception_score import inception_score
-from ncsnx.metrics.kernel import kernel_distance
-from ncsnx.metrics.manifold import precision_recall
-from ncsnx.metrics.naming import distance_name
+from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.protocols import place_of
-from ncsnx.runs.score_files import SCORES, Row, ScoreFile
+from ncsnx.runs.score_files import FEATURES, SCORES, Row, ScoreFile
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations_in_words, revision_facts
 from ncsnx.samplers.state import Score, State
@@ -104,6 +103,16 @@ class Sweep:
     def metric(self) -> str:
         """The name of the score."""
         return distance_name(self.features.name)
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What can be measured with these features and this reference."""
+        return tuple(one for one in all_metrics() if self.refusal(one) is None)
+
+    def refusal(self, metric: Metric) -> str | None:
+        """Why a metric can't be measured here; None where it can."""
+        has_sample, has_logits = self.reference.sample is not None, self.features.has_logits
+        return metric.refusal(features=self.features.name, has_sample=has_sample, has_logits=has_logits)
 
     @property
     def evaluations(self) -> int | None:
@@ -245,8 +254,27 @@ class Sweep:
             write_part(parts, Part(torch.tensor(batch, dtype=torch.int64), tensors))
         with at_once():  # distances of 10,000 images take minutes
             whole = assembled(parts, self.request.n)
-            row = self._row(candidate, whole["features"], whole.get("logits"))
-            return row | {key: float(each.double().mean()) for key, each in whole.items() if key == _TAKEN}
+            taken_by_each = whole.pop(_TAKEN, None)
+            row = {
+                "step": candidate.step,
+                "weights_sha256": candidate.weights_sha256,
+                **measured_by(self.metrics, self._sets(whole)),
+                FEATURES: keep(scores, _mark(candidate), whole),
+            }
+            return row if taken_by_each is None else row | {_TAKEN: float(taken_by_each.double().mean())}
+
+    def lacks(self, row: Row) -> tuple[Metric, ...]:
+        """The metrics that a row of an earlier time, or of other packages, has no numbers of."""
+        return tuple(one for one in self.metrics if not one.is_in(row))
+
+    def fill(self, row: Row, scores: ScoreFile) -> Row | None:
+        """The row with the metrics that it lacks, from the features that were kept; None where those aren't there."""
+        missing = self.lacks(row)
+        tensors = kept(scores, row) if missing else None
+        if tensors is None or not self._are_ours(tensors):
+            return None
+        found = measured_by(missing, self._sets(tensors))
+        return {**row, **found, VERSIONS: versions_in(row) | found[VERSIONS]}
 
     def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
         """Puts kept images in their place and removes the batches of a candidate whose row is kept."""
@@ -254,6 +282,7 @@ class Sweep:
         if self.request.keep_images:
             _ImageWriter(parts / "images").finish(self._images(candidate, scores))
         shutil.rmtree(parts, ignore_errors=True)
+        make_room(self.run)
 
     def _parts(self, candidate: Candidate, scores: ScoreFile) -> Path:
         parts = scores.folder / ".parts" / _mark(candidate)
@@ -285,24 +314,21 @@ class Sweep:
             advance()
         return missing
 
-    def _row(self, candidate: Candidate, features: Tensor, logits: Tensor | None) -> Row:
-        reference, seed = self.reference, self.request.seed
-        statistics = (reference.mean, reference.covariance)
-        row: Row = {
-            "step": candidate.step,
-            "weights_sha256": candidate.weights_sha256,
-            "score": frechet_distance_of_images(features, *statistics),
-            "error": standard_error(features, *statistics, seed),
-        }
-        if reference.sample is not None:
-            kernel = kernel_distance(features, reference.sample, seed)
-            covered = precision_recall(reference.sample, features)
-            row |= {"kernel_distance": kernel.value, "kernel_distance_error": kernel.standard_error}
-            row |= {"precision": covered.precision, "recall": covered.recall}
-        if logits is not None:
-            score = inception_score(logits)
-            row |= {"inception_score": score.value, "inception_score_spread": score.spread}
-        return row
+    def _sets(self, tensors: Mapping[str, Tensor]) -> FeatureSets:
+        return FeatureSets(
+            features=tensors["features"],
+            logits=tensors.get("logits"),
+            mean=self.reference.mean,
+            covariance=self.reference.covariance,
+            sample=self.reference.sample,
+            seed=self.request.seed,
+        )
+
+    def _are_ours(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether kept tensors have the shapes that this sweep gives them."""
+        names = {"features", "logits"} if self.features.has_logits else {"features"}
+        shape = (self.request.n, self.features.dimensions)
+        return tensors.keys() == names and tensors["features"].shape == shape
 
 
 def mean_score(models: Sequence[ScoreModel]) -> Score:

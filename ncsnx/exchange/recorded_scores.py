@@ -7,7 +7,8 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.exchange.card import Measured, Score
-from ncsnx.metrics.naming import features_of, inception_score_name, kernel_distance_name
+from ncsnx.features.naming import features_of
+from ncsnx.metrics.metric import all_metrics
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row, ScoreFile, sweep_folders, value
 
@@ -51,15 +52,12 @@ def _measured(sweep: ScoreFile, row: Row) -> tuple[Measured, ...]:
     if sweep.protocol.get("measure") != "distance":
         return (Measured(sweep.metric, float(row["score"]), value(row, "error")),)
     features = features_of(sweep.metric)
-    columns = (
-        (sweep.metric, "score", "error"),
-        (kernel_distance_name(features), "kernel_distance", "kernel_distance_error"),
-        ("precision", "precision", ""),
-        ("recall", "recall", ""),
-        (inception_score_name(features), "inception_score", "inception_score_spread"),
-    )
-    numbers = [(name, value(row, key), value(row, error)) for name, key, error in columns]
-    found = [Measured(name, measured, error) for name, measured, error in numbers if measured is not None]
+    found = [
+        Measured(one.name(features), measured, one.error_in(row))
+        for metric in all_metrics()
+        for one in metric.quantities
+        if (measured := value(row, one.key)) is not None
+    ]
     perfect = PerfectModel.from_json(sweep.perfect_model)
     if perfect is not None:
         found.insert(1, Measured(f"{sweep.metric} of a perfect model ({perfect.words})", perfect.score, perfect.spread))

@@ -26,7 +26,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError
 from ncsnx.features.classifier_training import DIMENSIONS, ClassifierNetwork, Trained, train_classifier
 from ncsnx.features.data_source import DataSource
-from ncsnx.features.extractors import Extracted
+from ncsnx.features.feature_network import Extracted
 from ncsnx.features.real_images import SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.quantities import counted, percent

@@ -28,10 +28,10 @@ from torch import Tensor
 from ncsnx.config.feature_networks import Inception
 from ncsnx.data.download.transfer import download
 from ncsnx.errors import NcsnxError
-from ncsnx.features.extractors import Extracted
+from ncsnx.features.feature_network import Extracted
+from ncsnx.features.naming import INCEPTION, distance_name
 from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
 from ncsnx.features.torchscript import first_line, load_script, read_file
-from ncsnx.metrics.naming import INCEPTION, distance_name
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic

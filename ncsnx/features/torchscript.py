@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ncsnx.config.feature_networks import TorchScript
 from ncsnx.errors import NcsnxError
-from ncsnx.features.extractors import Extracted
+from ncsnx.features.feature_network import Extracted
 from ncsnx.features.resizing import CleanResizer
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted, number

@@ -16,7 +16,19 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.features.moments import Moments, require_dimensions, require_images, usable
+from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.randomness import Purpose, Stream
+
+SCORE = Quantity("score", "FD", of_inception="FID", error="error")
+
+
+@metric("frechet-distance", SCORE, on_request=False)
+def frechet_score(sets: FeatureSets) -> dict[str, float | None]:
+    """The distance of the generated images to the reference, and its standard error."""
+    return {
+        "score": frechet_distance_of_images(sets.features, sets.mean, sets.covariance),
+        "error": standard_error(sets.features, sets.mean, sets.covariance, sets.seed),
+    }
 
 
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from ncsnx.features.moments import require_dimensions, require_images, usable
+from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.randomness import Purpose, Stream
+
+DISTANCE = Quantity("kernel_distance", "KD", of_inception="KID", error="kernel_distance_error", perfect=0.0)
+
+
+@metric("kernel-distance", DISTANCE, needs=("sample",), on_request=False)
+def kernel_score(sets: FeatureSets) -> dict[str, float | None]:
+    """The kernel distance of the generated images to the reference's, and its standard error."""
+    assert sets.sample is not None
+    found = kernel_distance(sets.features, sets.sample, sets.seed)
+    return {"kernel_distance": found.value, "kernel_distance_error": found.standard_error}
 
 
 @attrs.frozen

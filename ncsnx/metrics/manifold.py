@@ -9,7 +9,21 @@ import torch
 from torch import Tensor
 
 from ncsnx.features.moments import require_dimensions, require_images, usable
+from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.quantities import counted
+
+
+@metric(
+    "precision-recall",
+    Quantity("precision", better="higher", decimals=3),
+    Quantity("recall", better="higher", decimals=3),
+    needs=("sample",),
+)
+def covered_shares(sets: FeatureSets) -> dict[str, float | None]:
+    """Precision and recall of the generated images."""
+    assert sets.sample is not None
+    found = precision_recall(sets.sample, sets.features)
+    return {"precision": found.precision, "recall": found.recall}
 
 
 @attrs.frozen
@@ -35,12 +49,12 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block
     centre = real.mean(dim=0)  # a common offset would cost digits of the distances
     real, generated = real - centre, generated - centre
     return PrecisionRecall(
-        precision=_covered(generated, real, _squared_radii(real, neighbours, block), block),
-        recall=_covered(real, generated, _squared_radii(generated, neighbours, block), block),
+        precision=_covered(generated, real, squared_radii(real, neighbours, block), block),
+        recall=_covered(real, generated, squared_radii(generated, neighbours, block), block),
     )
 
 
-def _squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
+def squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
     """(n,): the squared distance of each to its k-th nearest neighbour, itself not counted (a duplicate is)."""
     radii = []
     for start in range(0, len(features), block):

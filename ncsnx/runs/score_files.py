@@ -28,6 +28,11 @@ SCORES = "scores.json"
 TABLE = "scores.csv"
 TABLE_OF_IMAGES = "images"
 """In a row: {"file", "sha256"} of the table of what was measured of each image, where a sweep keeps one."""
+FEATURES = "features"
+"""In a row: {"file", "sha256"} of the features that its numbers were computed from, where they are kept; and the folder
+of those files."""
+MOST_FEATURES_BYTES = 2 * 2**30
+"""Of the features that a run's sweeps keep: some 250,000 images of Inception's."""
 SCHEMA_VERSION = 1
 
 _LEAST, _MOST = 1e-30, 1e30
@@ -35,6 +40,15 @@ _LEAST, _MOST = 1e-30, 1e30
 
 Row = dict[str, Any]
 """'step', 'weights_sha256', 'score' (the lower the better), and what else was measured."""
+
+
+@attrs.frozen
+class KeptFile:
+    """A file beside the scores, as a row names it."""
+
+    name: str
+    """Without folders."""
+    sha256: str
 
 
 @attrs.define
@@ -158,7 +172,7 @@ class Best:
         )
 
 
-def value(row: Row, key: str) -> float | None:
+def value(row: Mapping[str, Any], key: str) -> float | None:
     """A number of a row; None where it wasn't measured, or somebody wrote something else there."""
     return _number(row.get(key))
 
@@ -168,6 +182,14 @@ def values(row: Row, key: str, count: int) -> list[float | None]:
     found = row.get(key)
     items = found if isinstance(found, list) and len(found) == count else [None] * count
     return [_number(item) for item in items]
+
+
+def kept_file(row: Row, key: str) -> KeptFile | None:
+    """The file that a row names under TABLE_OF_IMAGES or FEATURES; None where it names none."""
+    match row.get(key):
+        case {"file": str(name), "sha256": str(sha256)} if Path(name).name == name:
+            return KeptFile(name, sha256)
+    return None
 
 
 def best_row(rows: Sequence[Row]) -> Row | None:

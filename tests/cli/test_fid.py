@@ -293,6 +293,68 @@ def test_precision_recall_and_class_score_are_shown_on_request_without_new_image
     assert "FID" not in result.out + result.err.replace("--ckpt", "")
 
 
+def scores_file(folder: Path) -> Path:
+    (found,) = (folder / "runs/digits/fid").glob("*/scores.json")
+    return found
+
+
+def as_an_earlier_version_left_them(path: Path) -> None:
+    """Takes a metric that came later out of every row of the scores."""
+    content = json.loads(path.read_text())
+    for row in content["rows"]:
+        for key in ("density", "density_error", "coverage", "coverage_error", "metrics"):
+            del row[key]
+    path.write_text(json.dumps(content))
+
+
+def test_a_metric_that_comes_later_is_measured_from_the_features_that_were_kept(workplace: Path) -> None:
+    before = rows(workplace)
+    as_an_earlier_version_left_them(scores_file(workplace))
+    result = fid(workplace, "--metrics", "density-coverage")
+    assert "measured already" in result.err
+    head, *lines = result.out.splitlines()
+    assert re.split(" {2,}", head.strip())[-2:] == ["density", "coverage"]
+    assert all(re.fullmatch(r"[0-9.]+( ± [0-9.]+)?", cell) for cell in re.split(" {2,}", lines[0].strip())[3:5])
+    assert measured(rows(workplace)) == measured(before)
+
+
+def test_where_features_are_gone_rows_keep_what_they_have_and_it_is_said(workplace: Path) -> None:
+    scores = scores_file(workplace)
+    as_an_earlier_version_left_them(scores)
+    kept = sorted((scores.parent / "features").glob("*.safetensors"))
+    assert len(kept) == len(json.loads(scores.read_text())["rows"])
+    kept[0].unlink()
+    damage(kept[1])
+    result = fid(workplace, "--metrics", "all")
+    assert result.code == 0
+    assert "2 checkpoints lack numbers of newer metrics: their images' features aren't kept" in result.err
+    assert sum("density" in row for row in rows(workplace)) == len(kept) - 2
+
+
+def test_kept_features_have_a_limit_and_the_best_ones_stay_longest(workplace: Path) -> None:
+    from ncsnx.evaluation.kept_features import make_room
+
+    run = Run(workplace / "runs/digits")
+    sweep = scores_file(workplace).parent
+    scores = {row["features"]["file"]: row["score"] for row in json.loads((sweep / "scores.json").read_text())["rows"]}
+    size = max(path.stat().st_size for path in (sweep / "features").iterdir())
+    for count in range(len(scores) - 1, -1, -1):
+        make_room(run, size * count)
+        assert sorted(path.name for path in (sweep / "features").iterdir()) == sorted(
+            sorted(scores, key=scores.__getitem__)[:count]
+        )
+    assert measured(rows(workplace))  # nothing else needs them
+
+
+def test_metrics_that_are_not_there_or_cannot_be_measured_are_refused(workplace: Path) -> None:
+    result = fid(workplace, "--metrics", "densty")
+    assert result.code == 2
+    assert error(result) == (
+        "error: --metrics 'densty': expected all, or some of frechet-distance, kernel-distance, density-coverage, "
+        "precision-recall, inception-score"
+    )
+
+
 def test_fewer_images_than_features_are_cautioned_about(workplace: Path) -> None:
     result = command("fid", "digits", "--range", "4", "--n", "12", *QUICK, *CPU, folder=workplace)
     assert "can't be compared with published numbers" in result.err

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.nearest.nearest_images import Nearest, feature_space, nearest, pixel_space
-from ncsnx.features.extractors import Extracted
+from ncsnx.features.feature_network import Extracted
 from ncsnx.work import Work
 from tests.features.scripted import pictures
 

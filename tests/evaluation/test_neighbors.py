@@ -14,7 +14,7 @@ from ncsnx.data.readers.digits import read_digits
 from ncsnx.evaluation.nearest.memorizing import AROUND, SpaceNearness, Verdict, nearness, relative_distances, verdict
 from ncsnx.evaluation.nearest.nearest_images import feature_space, nearest, pixel_space
 from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
-from ncsnx.features.extractors import Extracted
+from ncsnx.features.feature_network import Extracted
 from ncsnx.images import to_uint8
 from tests.evaluation.test_nearest import Training
 from tests.features.scripted import PooledFeatures

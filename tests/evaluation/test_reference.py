@@ -24,7 +24,7 @@ from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.evaluation.references.reference import SAMPLE, Reference, list_references, open_reference
 from ncsnx.features.data_source import DataSource
-from ncsnx.features.extractors import Extracted
+from ncsnx.features.feature_network import Extracted
 from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import default_split
 from ncsnx.features.torchscript import AS_THEY_ARE

@@ -14,7 +14,7 @@ import torch
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.references.reference import open_reference
 from ncsnx.evaluation.references.statistics_file import StatisticsFile, read_statistics
-from ncsnx.features.extractors import Extracted
+from ncsnx.features.feature_network import Extracted
 from ncsnx.work import Work
 
 D = 3

@@ -30,10 +30,10 @@ from ncsnx.evaluation.comparing.settings import LEAST_SAVING
 from ncsnx.evaluation.comparing.trials import Trials, is_trial
 from ncsnx.evaluation.references.reference import Reference
 from ncsnx.evaluation.score_sweep import unnamed
-from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.naming import distance_name
 from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images
-from ncsnx.metrics.naming import distance_name
 from ncsnx.quantities import counted, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, TRIALS, FastSampler, is_usable
 from ncsnx.runs.folder import open_results

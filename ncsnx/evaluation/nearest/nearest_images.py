@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import usable
 from ncsnx.features.real_images import RealImages
 from ncsnx.metrics.manifold import squared_distances

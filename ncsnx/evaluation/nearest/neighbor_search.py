@@ -35,7 +35,7 @@ from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_g
 from ncsnx.evaluation.nearest.neighbor_results import read_results, write_results
 from ncsnx.evaluation.score_sweep import unnamed
 from ncsnx.features.data_source import DataSource
-from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import SplitImages
 from ncsnx.images import to_uint8
 from ncsnx.quantities import counted

@@ -28,7 +28,7 @@ from ncsnx.evaluation.references.reference_cache import (
 )
 from ncsnx.evaluation.references.statistics_file import SUFFIX, read_statistics
 from ncsnx.features.data_source import DataSource
-from ncsnx.features.extractors import FeatureNetwork
+from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import RealImages, Split, SplitImages, default_split
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path

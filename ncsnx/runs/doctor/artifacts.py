@@ -17,7 +17,7 @@ from ncsnx.runs.doctor.examined import Examination, without_path
 from ncsnx.runs.doctor.remedies import remove_leftover_of
 from ncsnx.runs.fast_sampler import FAST, TRIALS, read_fast
 from ncsnx.runs.names import step_of
-from ncsnx.runs.score_files import SCORES, TABLE_OF_IMAGES, ScoreFile
+from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, SCORES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.writer_lock import writer_of
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.json_lines import read_records
@@ -180,6 +180,7 @@ def _examine_weights(found: Examination, folder: Path, record: dict[str, Any]) -
 
 def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
     inside = found.entries(folder)
+    inside += found.entries(folder / FEATURES)
     _examine_leftovers(found, folder, inside, f"the same `ncsnx {command}`")
     if not any(entry.name == SCORES for entry in inside):
         found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` goes on with it")
@@ -201,13 +202,17 @@ def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
 
 
 def _examine_tables(found: Examination, sweep: ScoreFile, command: str) -> None:
-    """The values of each image, of a sweep that keeps them."""
+    """The values of each image, and the features of a checkpoint's images, of a sweep that keeps them."""
     for row in sweep.rows:
-        match row.get(TABLE_OF_IMAGES):
-            case {"file": str(name), "sha256": str(sha256)} if Path(name).name == name:
-                table = sweep.folder / name
-                if (problem := _hash_problem(found, table, sha256, reading.RECORDS_LIMIT)) is not None:
-                    found.add("damaged", table, problem, f"the same `ncsnx {command}` measures this checkpoint again")
+        if (record := kept_file(row, TABLE_OF_IMAGES)) is not None:
+            table = sweep.folder / record.name
+            if (problem := _hash_problem(found, table, record.sha256, reading.RECORDS_LIMIT)) is not None:
+                found.add("damaged", table, problem, f"the same `ncsnx {command}` measures this checkpoint again")
+        if (record := kept_file(row, FEATURES)) is not None:
+            path = sweep.folder / FEATURES / record.name
+            problem = _hash_problem(found, path, record.sha256, MOST_FEATURES_BYTES)
+            if problem is not None and path.exists():  # one that isn't there was removed to make room
+                found.add("damaged", path, problem, "remove it: the scores don't need it")
 
 
 def _examine_leftovers(found: Examination, place: Path, inside: Iterable[reading.Entry], command: str) -> None:
