@@ -1,5 +1,5 @@
-"""Sessions: `nox` runs lint, types and tests; `nox -s demo` the main job, `nox -s bench` the benchmarks, `nox -s chaos`
-the trials of survival.
+"""Sessions: `nox` runs lint, types and tests; `nox -s slow` the tests that take minutes, `nox -s demo` the main job,
+`nox -s bench` the benchmarks, `nox -s chaos` the fault-injection tests.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
 
 SOURCES = ("ncsnx", "experiments", "tests", "docs", "noxfile.py")
+PYTEST = ("pytest", "--numprocesses", "auto", "--maxprocesses", "4")
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 
 
@@ -32,7 +33,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests; arguments go to pytest. They import the sources; tests/test_installed.py runs what is installed."""
     session.install(".", *GROUPS["tests"])
-    session.run("pytest", "--numprocesses", "auto", "--maxprocesses", "4", *session.posargs)
+    session.run(*PYTEST, *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take minutes and rarely fail: models trained until they can be judged, kills, compilation."""
+    session.install(".", *GROUPS["tests"])
+    session.run(*PYTEST, "-m", "slow", *session.posargs)
 
 
 @nox.session

@@ -317,6 +317,7 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(workplace: Path) -> N
     assert len(trials_of) == len(set(trials_of)), "nothing is measured twice"
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace: Path, tmp_path: Path) -> None:
     untouched = Path(shutil.copytree(workplace, tmp_path / "untouched"))
     words = ("compare", "digits", "--samplers", "dpmpp", "--evaluations", "100", "--n", "60", "--seeds", "1")

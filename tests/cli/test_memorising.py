@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("memorising")
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_to_remember_50_digits_is_caught(folder: Path) -> None:
     digits = read_digits().train.read(torch.arange(IMAGES))
     np.savez(folder / "few.npz", images=digits.pixels.numpy(), labels=digits.labels.numpy())
@@ -49,6 +50,7 @@ def test_a_model_that_was_trained_to_remember_50_digits_is_caught(folder: Path) 
         assert space["relative"]["nearer"]["low"] > 0.5
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_alike_on_all_digits_is_not(folder: Path) -> None:
     found = judged(folder, "all")
     assert found["protocol"]["training"]["images"] == 1_498

@@ -236,6 +236,7 @@ def test_values_that_no_image_has_are_warned_of(photos: Path) -> None:
     assert "warning: the images agree with what was given to 0.9000, where black is 0 and white 1: none between" in told
 
 
+@pytest.mark.slow
 def test_half_erased_digits_are_recovered_far_above_chance(here: Path) -> None:
     """By nearest neighbours that see the filled half alone: all that it says of the class comes through the network.
 

@@ -150,6 +150,7 @@ def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> N
     assert relative_error(captured(x, LEVELS), network(x, LEVELS)) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
 def test_a_compiled_network_gives_the_plain_scores_and_eager_gradients() -> None:

@@ -65,6 +65,7 @@ def assert_equal_runs(run: Path, expected: Path) -> None:
     assert half_written(run) == []
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_like_one_that_wasnt(tmp_path: Path, uninterrupted: Path) -> None:
     run, chance = tmp_path / "runs/digits", random.Random(2)
     metrics = run / "metrics.jsonl"
