@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from ncsnx.config import (
     Uniform,
 )
 from ncsnx.config.model import Normalization
-from ncsnx.networks import Facts, ScoreNetwork, construct, from_published
+from ncsnx.networks import NetworkSpec, ScoreFunction, construct, from_published
 from ncsnx.noise.levels import sigmas
 
 FOLDER = Path(__file__).parent / "golden"
@@ -53,7 +52,7 @@ _NORMALIZATIONS: dict[str, Normalization] = {
 class Golden:
     """One file: the network with its weights, in evaluation mode, and the other tensors."""
 
-    network: ScoreNetwork
+    network: ScoreFunction
     tensors: dict[str, Tensor]
 
 
@@ -98,16 +97,14 @@ def model_of(config: dict[str, Any]) -> Model:
     )
 
 
-def _empty(config: dict[str, Any]) -> ScoreNetwork:
+def _empty(config: dict[str, Any]) -> ScoreFunction:
     schedule = (Geometric if config["sigma_dist"] == "geometric" else Uniform)(
         sigma_max=config["sigma_begin"], sigma_min=config["sigma_end"], levels=config["num_classes"]
     )
-    facts = Facts(
+    spec = NetworkSpec(
         channels=config["channels"],
         image_size=config["image_size"],
         sigmas=sigmas(schedule),
         centered_input=not (config["rescaled"] or config["logit_transform"]),
     )
-    network = construct(model_of(config), facts)
-    network.sigmas.copy_(torch.tensor(facts.sigmas))
-    return network
+    return construct(model_of(config), spec)

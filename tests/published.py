@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ncsnx.config import Adam, AnnealedLangevin, CelebA, Ema, Experiment, Geometric, Model
-from ncsnx.networks import outlined_network, to_published
+from ncsnx.networks import meta_network, to_published
 from ncsnx.runs.checkpoints import checkpoint
 from tests.golden_networks import FOLDER, model_of
 
@@ -72,7 +72,7 @@ def write(path: Path, states: Any, *, legacy: bool = False) -> Path:
 def states_of(folder: Path, experiment: Experiment) -> list[Any]:
     """A checkpoint of a run in the published form: as if the published code had trained it."""
     content = checkpoint.load(folder)
-    network = outlined_network(experiment)
+    network = meta_network(experiment)
     names = to_published(network)
     parameters = [name for name, _ in network.named_parameters()]
     state = {f"module.{names[name]}": tensor for name, tensor in content.model.items()}

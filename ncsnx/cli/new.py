@@ -212,13 +212,17 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
     from ncsnx.planning.survey import remarks
 
     experiment, plan, measured = found.experiment, found.plan, found.measured
+    from ncsnx.config.model import RefineNetModel
+
+    model = experiment.model
     assert measured is not None
+    assert isinstance(model, RefineNetModel)  # as proposals have
     messages.data(str(path))
     messages.info(
         f"{counted(measured.distances.images, 'training image')} of {'×'.join(map(str, experiment.data.shape))}, "
         f"{measured.held_out:,} held out; σ {experiment.schedule.sigma_max:g} → {plan.sigma_min:g} in "
         f"{counted(plan.levels, 'level')}, {counted(plan.evaluations, 'evaluation')} per image; width "
-        f"{experiment.model.width}, {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}"
+        f"{model.width}, {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}"
     )
     for remark in remarks(measured):
         messages.warning(remark)

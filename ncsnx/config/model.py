@@ -1,6 +1,6 @@
 """Networks as configuration. What builds them is in `ncsnx.networks`."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import attrs
 
@@ -13,7 +13,15 @@ Activation = Literal["elu", "relu", "leaky_relu", "swish"]
 
 @attrs.frozen(kw_only=True)
 class Model(Config):
-    """A score network: a RefineNet over dilated residual stages."""
+    """A score network."""
+
+    any_sigma: ClassVar[bool] = True
+    """Whether it takes any noise level σ > 0, not only those that it was trained at."""
+
+
+@attrs.frozen(kw_only=True)
+class RefineNetModel(Model):
+    """A RefineNet over dilated residual stages."""
 
     width: int = attrs.field(default=128, validator=checks.between(1, 16_384))
     """Channels of the first stage ('ngf'); later stages have 2 or 4 times as many."""
@@ -23,25 +31,27 @@ class Model(Config):
 
 @variant(Model, "ncsnv2")
 @attrs.frozen(kw_only=True)
-class NCSNv2(Model):
+class NCSNv2(RefineNetModel):
     """The unconditional network for 32 and 64 px (Song & Ermon 2020): four stages, s(x, σ) = s(x)/σ."""
 
 
 @variant(Model, "ncsnv2-deeper")
 @attrs.frozen(kw_only=True)
-class NCSNv2Deeper(Model):
+class NCSNv2Deeper(RefineNetModel):
     """The unconditional network for 96 and 128 px: five stages."""
 
 
 @variant(Model, "ncsnv2-deepest")
 @attrs.frozen(kw_only=True)
-class NCSNv2Deepest(Model):
+class NCSNv2Deepest(RefineNetModel):
     """The unconditional network for 256 px: six stages."""
 
 
 @attrs.frozen(kw_only=True)
-class ConditionalModel(Model):
+class ConditionalModel(RefineNetModel):
     """A network whose normalizations hold one row of parameters for each noise level (Song & Ermon 2019)."""
+
+    any_sigma: ClassVar[bool] = False
 
     spectral_norm: bool = False
     """Spectral normalization of every convolution but the first and the last."""

@@ -21,7 +21,7 @@ from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_image
 from ncsnx.evaluation.plots import LossSeries, plot_losses
 from ncsnx.features.data_source import DataSource
-from ncsnx.networks import ScoreNetwork
+from ncsnx.networks import ScoreFunction
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
@@ -178,7 +178,7 @@ class HeldOutSweep:
 
     @torch.no_grad()
     def _measure_missing(
-        self, network: ScoreNetwork, parts: Path, check_stop: Callable[[], None], advance: Callable[[int], None]
+        self, network: ScoreFunction, parts: Path, check_stop: Callable[[], None], advance: Callable[[int], None]
     ) -> None:
         """Adds the losses (B, passes) of the batches of images that aren't among the parts."""
         held_out, device = self.source.splits().held_out, self.runtime.device

@@ -21,7 +21,6 @@ from torch import Tensor
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.model import ConditionalModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.bits_per_dimension import COLUMNS, METRIC, Estimator, bits_per_dimension, prior_mean, probe
@@ -29,7 +28,7 @@ from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.probability_flow import Probes
 from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.features.data_source import DataSource
-from ncsnx.networks import ScoreNetwork, prepare
+from ncsnx.networks import ScoreFunction, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
@@ -104,7 +103,7 @@ class LikelihoodSweep:
 
     def __attrs_post_init__(self) -> None:
         model = self.experiment.model
-        if isinstance(model, ConditionalModel):
+        if not model.any_sigma:
             raise NcsnxError(
                 f"{type(model).__name__} is conditional on the levels that it was trained at, and the flow goes "
                 "through every σ between them; likelihoods are for the NCSNv2 models, which take any σ"
@@ -296,7 +295,7 @@ class LikelihoodSweep:
             weight=1 / self.probes,
         )
 
-    def _network(self, candidate: Candidate) -> ScoreNetwork:
+    def _network(self, candidate: Candidate) -> ScoreFunction:
         """In fp32 whatever it was trained in: the solver looks at differences that bf16 would round away."""
         model = load_member(self.run, candidate.step, self.runtime)
         if model.weights_sha256 != candidate.weights_sha256:

@@ -1,20 +1,22 @@
 """The score networks: what they are (`build_network`) and how they are run (`Execution`, `prepare`)."""
 
-from ncsnx.networks.construction import build_network, construct, empty_network, load_weights, outlined_network
+from ncsnx.networks.construction import build_network, empty_network, load_weights, meta_network
 from ncsnx.networks.execution import Execution, prepare
+from ncsnx.networks.makers import construct, network
 from ncsnx.networks.published_names import from_published, published_shapes, to_published
-from ncsnx.networks.score import Facts, ScoreNetwork
+from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
 
 __all__ = [
     "Execution",
-    "Facts",
-    "ScoreNetwork",
+    "NetworkSpec",
+    "ScoreFunction",
     "build_network",
     "construct",
     "empty_network",
     "from_published",
     "load_weights",
-    "outlined_network",
+    "meta_network",
+    "network",
     "prepare",
     "published_shapes",
     "to_published",

@@ -2,54 +2,56 @@
 
 import os
 from collections.abc import Mapping
-from functools import singledispatch
 
 import torch
 from torch import Tensor
 
-from ncsnx.config import NCSN, Experiment, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
+from ncsnx.config import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.networks.initialization import initialize
-from ncsnx.networks.ncsn import NCSNDeeperNetwork, NCSNNetwork
-from ncsnx.networks.ncsnv2 import NCSNv2DeeperNetwork, NCSNv2DeepestNetwork, NCSNv2Network
-from ncsnx.networks.score import Facts, ScoreNetwork
+from ncsnx.networks import ncsn, ncsnv2  # noqa: F401  registers the built-in networks
+from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
+from ncsnx.networks.makers import construct
+from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import byte_size
 
 
-def build_network(experiment: Experiment) -> ScoreNetwork:
+def build_network(experiment: Experiment) -> ScoreFunction:
     """The untrained network of an experiment, on the CPU in float32, in training mode.
 
     Its weights depend on the experiment alone (its seed among the rest); no global generator is read or moved.
-    NcsnxError where the network can't work on images of that size, or where nobody registered the model.
+    NcsnxError where the network can't work on images of that size, where nobody registered the model, or where a tensor
+    has no values to start from.
     """
     network = empty_network(experiment)
     initialize(network, experiment.seed)
+    require_values(network)
     return network
 
 
-def empty_network(experiment: Experiment) -> ScoreNetwork:
-    """The same network with whatever the memory holds for weights, for a state to be loaded into. NcsnxError."""
-    network = outlined_network(experiment)
-    _require_memory(network)
-    network.to_empty(device="cpu")
-    network.sigmas.copy_(torch.tensor(network.noise_levels))
-    return network
+def empty_network(experiment: Experiment) -> ScoreFunction:
+    """The same network for a state to be loaded into, its weights as the constructor leaves them. NcsnxError."""
+    _require_memory(meta_network(experiment))
+    with torch.device("cpu"), CounterBasedDraws(experiment.seed):
+        return construct(experiment.model, _spec(experiment))
 
 
-def outlined_network(experiment: Experiment) -> ScoreNetwork:
+def meta_network(experiment: Experiment) -> ScoreFunction:
     """The same network, but only names and shapes: on torch's meta device, where tensors take no memory. NcsnxError."""
-    facts = Facts(
+    with torch.device("meta"):
+        return construct(experiment.model, _spec(experiment))
+
+
+def _spec(experiment: Experiment) -> NetworkSpec:
+    return NetworkSpec(
         channels=experiment.data.channels,
         image_size=experiment.data.image_size,
         sigmas=sigmas(experiment.schedule),
         centered_input=experiment.data.transform == "none",
     )
-    with torch.device("meta"):
-        return construct(experiment.model, facts)
 
 
-def load_weights(network: ScoreNetwork, tensors: Mapping[str, Tensor], source: str) -> None:
+def load_weights(network: ScoreFunction, tensors: Mapping[str, Tensor], source: str) -> None:
     """Puts a saved state into a network of the same form; source: where it came from, for a complaint.
 
     NcsnxError, with the network unchanged, where a tensor is missing, too many, or of another shape or type.
@@ -67,7 +69,7 @@ def load_weights(network: ScoreNetwork, tensors: Mapping[str, Tensor], source: s
     network.load_state_dict(dict(tensors))
 
 
-def _require_memory(network: ScoreNetwork) -> None:
+def _require_memory(network: ScoreFunction) -> None:
     """Refuses a network that no memory of this machine holds before any is taken: one on the device 'meta'."""
     tensors = network.state_dict().values()
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -77,38 +79,3 @@ def _require_memory(network: ScoreNetwork) -> None:
             f"the experiment's network takes {byte_size(needed)}, and this machine has {byte_size(there)}; "
             "give it a smaller model.width"
         )
-
-
-@singledispatch
-def construct(model: Model, facts: Facts) -> ScoreNetwork:
-    """The network that `model` describes, its tensors empty. A package registers its own with
-    `@construct.register`. NcsnxError where there is none."""
-    raise NcsnxError(
-        f"no network is registered for {type(model).__name__}: the package that defines it must import "
-        "ncsnx.networks.construct and register a function with @construct.register"
-    )
-
-
-@construct.register
-def _(model: NCSNv2, facts: Facts) -> ScoreNetwork:
-    return NCSNv2Network(model, facts)
-
-
-@construct.register
-def _(model: NCSNv2Deeper, facts: Facts) -> ScoreNetwork:
-    return NCSNv2DeeperNetwork(model, facts)
-
-
-@construct.register
-def _(model: NCSNv2Deepest, facts: Facts) -> ScoreNetwork:
-    return NCSNv2DeepestNetwork(model, facts)
-
-
-@construct.register
-def _(model: NCSN, facts: Facts) -> ScoreNetwork:
-    return NCSNNetwork(model, facts)
-
-
-@construct.register
-def _(model: NCSNDeeper, facts: Facts) -> ScoreNetwork:
-    return NCSNDeeperNetwork(model, facts)

@@ -20,7 +20,7 @@ from ncsnx.networks.normalization import (
     VarianceNorm,
     relative_means,
 )
-from ncsnx.networks.score import ScoreNetwork
+from ncsnx.networks.score_function import ScoreFunction
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -39,7 +39,7 @@ class Execution:
     fused: bool = False
     """Normalizations as one multiplication and addition; pools folded into their convolutions."""
     compile: bool = False
-    """torch.compile, at the first evaluation; only of evaluations without gradients (see `ScoreNetwork.output`)."""
+    """torch.compile, at the first evaluation; only of evaluations without gradients (see `ScoreFunction.output`)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """'bf16': the body under autocast; first and last convolution, statistics and division by σ in fp32."""
 
@@ -100,7 +100,7 @@ _FUSED: Mapping[type[nn.Module], type[nn.Module]] = {
 _PLAIN = {fused: plain for plain, fused in _FUSED.items()}
 
 
-def prepare(network: ScoreNetwork, execution: Execution) -> ScoreNetwork:
+def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
     """Make the network run that way from now on, whatever way it ran before; returns it.
 
     The names and values of its state stay, and so do the parameters themselves.

@@ -1,17 +1,20 @@
 """How weights start: laws per tensor, drawn from the counter-based generator.
 
-Convolutions follow torch's own default; the laws of the normalizations are in `normalization.py`. A module that
-owns tensors lists a law for each of them in its attribute `laws`.
+Convolutions follow torch's own default; the laws of the normalizations are in `normalization.py`. A module of ours
+that owns tensors lists a law for each of them in its attribute `laws`; any other starts as its constructor leaves it,
+by `CounterBasedDraws`.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 
@@ -83,7 +86,7 @@ def fan_in_uniform(fan_in: int) -> Uniform:
 
 
 def initialize(network: nn.Module, seed: int) -> None:
-    """Fill every tensor of the network's state, in place, by its law; the result depends on `seed` alone.
+    """Fill the tensors that have laws, in place; the result depends on `seed` alone. The others stay as they are.
 
     The position of a tensor in the stream is the rank of its name among the sorted names of the state.
     """
@@ -93,4 +96,68 @@ def initialize(network: nn.Module, seed: int) -> None:
         own: Mapping[str, Law] = getattr(module, "laws", {})
         laws.update({f"{prefix}.{name}": law for name, law in own.items()})
     for position, (name, tensor) in enumerate(sorted(network.state_dict().items())):
-        tensor.copy_(laws[name](stream, position, tuple(tensor.shape)))
+        if name in laws:
+            tensor.copy_(laws[name](stream, position, tuple(tensor.shape)))
+
+
+def require_values(network: nn.Module) -> None:
+    """Raises NcsnxError for a tensor that nothing was written into: `CounterBasedDraws` makes those NaN."""
+    for name, tensor in network.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise NcsnxError(
+                f"the network {type(network).__name__} leaves {name[:80]} without values to start from: write them in "
+                "its constructor, or name a law for it in the attribute `laws` of its module"
+            )
+
+
+class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is entered, torch's uniform and normal draws come from the counter-based generator, in their order.
+
+    So modules that aren't ours start as torch starts them, from numbers that depend on the seed alone, and no global
+    generator is read or moved. Memory that is allocated without values holds NaN. Raises NcsnxError for any other draw.
+    """
+
+    _FIRST = 2**32  # beyond the ranks of names, which are the positions of tensors that have laws
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._stream = Stream(seed, Purpose.WEIGHTS)
+        self._position = self._FIRST
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        aten = torch.ops.aten
+        if func is aten.uniform_.default:
+            low, high = _with_defaults(args[1:])
+            return args[0].copy_(low + (high - low) * self._draw(self._stream.uniform, args[0].shape))
+        if func is aten.normal_.default:
+            mean, deviation = _with_defaults(args[1:])
+            return args[0].copy_(mean + deviation * self._draw(self._stream.normal, args[0].shape))
+        if func in (aten.rand.default, aten.randn.default):
+            draw = self._stream.uniform if func is aten.rand.default else self._stream.normal
+            return self._draw(draw, args[0]).to(dtype=kwargs.get("dtype") or torch.get_default_dtype())
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise NcsnxError(
+                f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which can't be told from a "
+                "seed here; it takes uniform_, normal_, rand and randn, and torch.nn.init's laws that are made of them"
+            )
+        made = func(*args, **kwargs)
+        if func is aten.empty.memory_format and made.is_floating_point():
+            made.fill_(torch.nan)
+        return made
+
+    def _draw(self, draw: Callable[[Tensor, tuple[int, ...]], Tensor], shape: Sequence[int]) -> Tensor:
+        self._position += 1
+        return draw(torch.tensor([self._position]), tuple(shape))[0]
+
+
+def _with_defaults(given: tuple[float, ...]) -> tuple[float, float]:
+    """Both parameters of a law, as torch's functions have them by default."""
+    low, high = (*given, *(0.0, 1.0)[len(given) :])
+    return low, high

@@ -2,23 +2,24 @@
 
 from functools import partial
 
-from torch import Tensor
-
-from ncsnx.config import Model
+from ncsnx.config.model import NCSNv2, NCSNv2Deeper, NCSNv2Deepest, RefineNetModel
 from ncsnx.networks.activations import ACTIVATIONS
 from ncsnx.networks.blocks import Recipe, max_pool
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2
+from ncsnx.networks.makers import network
 from ncsnx.networks.normalization import no_normalization, unconditional
-from ncsnx.networks.score import Facts, ScoreNetwork
+from ncsnx.networks.refinenet import RefineNet
+from ncsnx.networks.score_function import NetworkSpec
 
 
-class NCSNv2Network(ScoreNetwork):
+@network(NCSNv2)
+class NCSNv2Network(RefineNet):
     """Four stages, for 32 and 64 px. It takes any σ > 0, since σ only divides its output."""
 
     layout = NCSNV2
 
-    def __init__(self, model: Model, facts: Facts) -> None:
+    def __init__(self, model: RefineNetModel, spec: NetworkSpec) -> None:
         recipe = Recipe(
             activation=ACTIVATIONS[model.activation],
             convolution=Convolution,
@@ -27,22 +28,18 @@ class NCSNv2Network(ScoreNetwork):
             context_pool=max_pool,
         )
         # The published networks pass the number of levels where the normalization expects its epsilon.
-        last = unconditional(model.normalization, model.width, epsilon=float(len(facts.sigmas)))
-        super().__init__(recipe, last, model.width, facts)
-
-    def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:
-        return self.output(x, None)
-
-    def score(self, x: Tensor, sigma: float) -> Tensor:
-        return self.output(x, None) / sigma
+        last = unconditional(model.normalization, model.width, epsilon=float(len(spec.sigmas)))
+        super().__init__(recipe, last, model.width, spec)
 
 
+@network(NCSNv2Deeper)
 class NCSNv2DeeperNetwork(NCSNv2Network):
     """Five stages, for 96 and 128 px."""
 
     layout = DEEPER
 
 
+@network(NCSNv2Deepest)
 class NCSNv2DeepestNetwork(NCSNv2Network):
     """Six stages, for 256 px."""
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, Layout
-from ncsnx.networks.ncsnv2 import NCSNv2Network
 from ncsnx.networks.normalization import BatchNorm, PerLevel
-from ncsnx.networks.score import ScoreNetwork
+from ncsnx.networks.refinenet import RefineNet
+from ncsnx.networks.score_function import ScoreFunction
 from ncsnx.quantities import counted
 
 SIGMAS = "sigmas"
@@ -46,13 +46,13 @@ _RULES = (
 """What to write for a part of our name. `@` before a number: the published one counts from 1."""
 
 
-def to_published(network: ScoreNetwork) -> dict[str, str]:
+def to_published(network: ScoreFunction) -> dict[str, str]:
     """For each name in the network's state, the published one; no two names share one.
 
     The published state of an unconditional network has one tensor more, `sigmas`. NcsnxError for a network that isn't
     among the published ones.
     """
-    if network.layout not in _STAGES:
+    if not isinstance(network, RefineNet) or network.layout not in _STAGES:
         raise NcsnxError(f"{type(network).__name__} isn't one of the published networks, so no published state fits it")
     names = {name: _published(name, network.layout) for name in network.state_dict()}
     if isinstance(network.norm, BatchNorm):
@@ -61,14 +61,14 @@ def to_published(network: ScoreNetwork) -> dict[str, str]:
     return names
 
 
-def published_shapes(network: ScoreNetwork) -> dict[str, tuple[int, ...]]:
+def published_shapes(network: ScoreFunction) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of the published state by its published name, `sigmas` included where it is there."""
     names = to_published(network)
     shapes = {names[name]: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    return shapes | ({SIGMAS: (len(network.noise_levels),)} if isinstance(network, NCSNv2Network) else {})
+    return shapes | ({SIGMAS: (len(network.noise_levels),)} if network.any_sigma else {})
 
 
-def from_published(network: ScoreNetwork, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_published(network: ScoreFunction, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network's state, made of a published one with names as in `to_published`; its tensors aren't copied.
 
     NcsnxError where names are missing or left over, where a shape differs, or where the `sigmas` in it aren't the
@@ -93,7 +93,7 @@ def from_published(network: ScoreNetwork, published: Mapping[str, Tensor]) -> di
     return state
 
 
-def same_levels(network: ScoreNetwork, published_sigmas: Tensor) -> bool:
+def same_levels(network: ScoreFunction, published_sigmas: Tensor) -> bool:
     """Whether a published state's `sigmas` are the network's noise levels, to the accuracy of their own type."""
     ours, theirs = torch.tensor(network.noise_levels), published_sigmas.cpu()
     if not theirs.is_floating_point() or theirs.shape != ours.shape:
@@ -115,7 +115,7 @@ def _batch_norm(name: str, conditional: bool) -> str:
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name.replace(".statistics.", ".")))
 
 
-def _require_same_levels(network: ScoreNetwork, published: Mapping[str, Tensor]) -> None:
+def _require_same_levels(network: ScoreFunction, published: Mapping[str, Tensor]) -> None:
     theirs = published.get(SIGMAS)
     if theirs is None:
         return

@@ -13,13 +13,13 @@ from ncsnx.config import (
     Ema,
     Experiment,
     Geometric,
-    Model,
     NCSNv2,
     NCSNv2Deeper,
     NCSNv2Deepest,
     Snapshots,
 )
 from ncsnx.config.data_sets import Data, Images, OwnData
+from ncsnx.config.model import RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, Layout
 from ncsnx.noise.level_plan import NoisePlan
@@ -32,7 +32,7 @@ NARROW_BELOW = 32
 """Pixels below which a network of width 32 does, as for the digits."""
 
 
-def network_for(size: int) -> tuple[type[Model], Layout]:
+def network_for(size: int) -> tuple[type[RefineNetModel], Layout]:
     """The network that was published for images of about this size, in pixels."""
     if size <= 64:
         return NCSNv2, NCSNV2
@@ -166,6 +166,6 @@ def rounded(value: float, digits: int) -> float:
     return float(f"{value:.{digits - 1}e}")
 
 
-def _model(data: Data, width: int) -> Model:
+def _model(data: Data, width: int) -> RefineNetModel:
     kind, _ = network_for(data.image_size)
     return attrs.evolve(kind(), width=width)

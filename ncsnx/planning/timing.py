@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.networks import ScoreNetwork, empty_network, prepare
+from ncsnx.networks import ScoreFunction, empty_network, prepare
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
 from ncsnx.training.ema import WeightAverage
@@ -110,7 +110,7 @@ def why_slow(threads: int) -> str | None:
     )
 
 
-def _evaluating(experiment: Experiment, network: ScoreNetwork, side: int, runtime: Runtime) -> Callable[[int], None]:
+def _evaluating(experiment: Experiment, network: ScoreFunction, side: int, runtime: Runtime) -> Callable[[int], None]:
     """A step of a sampler: an evaluation, and the noise of so many images."""
     stream = Stream(0, Purpose.SAMPLER_NOISE)
 
@@ -125,7 +125,7 @@ def _evaluating(experiment: Experiment, network: ScoreNetwork, side: int, runtim
     return evaluate
 
 
-def _learning(experiment: Experiment, network: ScoreNetwork, side: int, runtime: Runtime) -> Callable[[int], None]:
+def _learning(experiment: Experiment, network: ScoreFunction, side: int, runtime: Runtime) -> Callable[[int], None]:
     """The gradients of so many images, with their noise."""
     stream = Stream(0, Purpose.TRAINING_NOISE)
 
@@ -141,7 +141,7 @@ def _learning(experiment: Experiment, network: ScoreNetwork, side: int, runtime:
     return learn
 
 
-def _updating(experiment: Experiment, network: ScoreNetwork) -> Callable[[], None]:
+def _updating(experiment: Experiment, network: ScoreFunction) -> Callable[[], None]:
     """The update of the weights and of their average; gradients are there."""
     optimizer = build_optimizer(experiment.optimizer, network.parameters())
     average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
@@ -210,7 +210,7 @@ def _images(experiment: Experiment, count: int, side: int, device: torch.device)
     return torch.arange(math.prod(shape), device=device).sin().reshape(shape)
 
 
-def _filled(experiment: Experiment) -> ScoreNetwork:
+def _filled(experiment: Experiment) -> ScoreFunction:
     """The experiment's network with weights of a usual size, made faster than those it would be trained from.
 
     Whatever the memory held could be numbers so small that processors slow down.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, OwnData, Packed, Snapshots
 from ncsnx.config.data_sets import Images
+from ncsnx.config.model import RefineNetModel
 from ncsnx.data.pictures.decoding import HEIC_EXTRA
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, network_for, usual_width
 from ncsnx.planning.spans import in_short
@@ -193,6 +194,7 @@ def _scale_of(survey: Survey) -> list[str]:
 def _network(survey: Survey) -> list[str]:
     experiment = survey.experiment
     size, model = experiment.data.image_size, experiment.model
+    assert isinstance(model, RefineNetModel)  # as proposals have
     published = {"NCSNv2": "up to 64", "NCSNv2Deeper": "up to 128", "NCSNv2Deepest": "256"}
     kind, _ = network_for(size)
     text = f"The published network for {published[kind.__name__]} px"

@@ -17,7 +17,7 @@ from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError
 from ncsnx.exchange.exported import MODEL, Export, Weights
-from ncsnx.networks import ScoreNetwork, empty_network, load_weights, prepare
+from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
@@ -60,7 +60,7 @@ class SavedWeights:
 class ScoreModel:
     """A score network with the experiment that trained it."""
 
-    network: ScoreNetwork
+    network: ScoreFunction
     experiment: Experiment
     source: Source
     """The run or the exported folder that it was loaded from."""

@@ -5,7 +5,7 @@ import torch
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, Preprocessing
-from ncsnx.networks import ScoreNetwork
+from ncsnx.networks import ScoreFunction
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.training.score_matching import score_matching_loss
 
@@ -37,7 +37,7 @@ class HeldOutBatch:
         self._levels = positions % levels if size >= levels else positions * (levels - 1) // max(1, size - 1)
 
     @torch.no_grad()
-    def loss(self, network: ScoreNetwork) -> HeldOutLoss:
+    def loss(self, network: ScoreFunction) -> HeldOutLoss:
         """The loss of a network in evaluation mode; one evaluation."""
         losses = score_matching_loss(network, self._x, self._levels, self._noise, self._power).cpu().double()
         levels = self._levels.cpu()

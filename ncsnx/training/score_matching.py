@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from ncsnx.networks import ScoreNetwork
+from ncsnx.networks import ScoreFunction
 
 
-def score_matching_loss(network: ScoreNetwork, x: Tensor, levels: Tensor, noise: Tensor, power: float = 2.0) -> Tensor:
+def score_matching_loss(network: ScoreFunction, x: Tensor, levels: Tensor, noise: Tensor, power: float = 2.0) -> Tensor:
     """The loss of each image, (B,) float32, summed over pixels and channels, not averaged over the batch.
 
     x is (B, C, H, W), clean, in the network's range; levels (B,) int64, 0 the largest σ; noise z ~ N(0, 1), of the

@@ -10,7 +10,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, to_unit
 from ncsnx.images import grid, square_columns, to_uint8
-from ncsnx.networks import ScoreNetwork
+from ncsnx.networks import ScoreFunction
 from ncsnx.sampling import State, build_sampler, experiment_draws, generate, state_count
 
 BATCH_SIZE = 64
@@ -24,7 +24,7 @@ def snapshot_sampler(experiment: Experiment) -> Sampler:
 
 
 def sample_grid(
-    network: ScoreNetwork,
+    network: ScoreFunction,
     experiment: Experiment,
     training_data: Dataset,
     device: torch.device,

@@ -11,7 +11,7 @@ from torch import Tensor
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreNetwork, build_network, load_weights, prepare
+from ncsnx.networks import ScoreFunction, build_network, load_weights, prepare
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
 from ncsnx.runs.folder import Run
@@ -36,7 +36,7 @@ class TrainingState:
         self.optimizer = build_optimizer(experiment.optimizer, self.network.parameters())
         self.average = None if experiment.ema is None else WeightAverage(self.network, experiment.ema.rate)
 
-    def evaluation_network(self) -> ScoreNetwork:
+    def evaluation_network(self) -> ScoreFunction:
         """The network to judge and to sample with: averaged weights (present ones without EMA), evaluation mode."""
         weights = self.network.state_dict() if self.average is None else self.average.state()
         self._evaluation.load_state_dict(weights)

@@ -19,7 +19,7 @@ from ncsnx.exchange.importing.fitting import kept_state, misfit
 from ncsnx.exchange.importing.proposals import Typed, require_fit
 from ncsnx.exchange.importing.target import import_checkpoint
 from ncsnx.exchange.published_files import read_published
-from ncsnx.networks import empty_network, outlined_network, to_published
+from ncsnx.networks import empty_network, meta_network, to_published
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
@@ -276,7 +276,7 @@ def test_tensors_that_share_memory_are_taken_apart(own: tuple[Experiment, Path],
 
 
 def test_nothing_of_a_network_s_size_is_allocated_to_compare() -> None:
-    assert all(tensor.is_meta for tensor in outlined_network(resolve("bedroom128").experiment).state_dict().values())
+    assert all(tensor.is_meta for tensor in meta_network(resolve("bedroom128").experiment).state_dict().values())
 
 
 def test_every_tensor_that_differs_is_found() -> None:
@@ -307,7 +307,7 @@ def test_noise_levels_must_be_the_schedule_s() -> None:
 
 def test_a_conditional_network_may_come_with_noise_levels_which_must_be_the_schedule_s(tmp_path: Path) -> None:
     experiment, states = golden_experiment("ncsn"), golden_states("ncsn")
-    states[0]["module.sigmas"] = torch.tensor(outlined_network(experiment).noise_levels)
+    states[0]["module.sigmas"] = torch.tensor(meta_network(experiment).noise_levels)
     path = write(tmp_path / "a.pth", states)
     imported(tmp_path, experiment, path)
     other = attrs.evolve(experiment, schedule=attrs.evolve(experiment.schedule, sigma_min=0.02))
@@ -329,7 +329,7 @@ KINDS = [Adam(), Adam(amsgrad=True), RMSProp(), RMSProp(momentum=0.9), SGD(), SG
 def test_the_state_of_every_published_optimizer_is_taken_over(config: Any, tmp_path: Path) -> None:
     experiment = attrs.evolve(golden_experiment("ncsnv2"), optimizer=config)
     states = golden_states("ncsnv2")
-    names = {theirs: ours for ours, theirs in to_published(outlined_network(experiment)).items()}
+    names = {theirs: ours for ours, theirs in to_published(meta_network(experiment)).items()}
     order = [key for key in (name.removeprefix("module.") for name in states[0]) if key in names]
     theirs = [torch.nn.Parameter(states[4][key].clone()) for key in order]
     for parameter in theirs:
@@ -396,7 +396,7 @@ def test_a_name_that_speaks_of_another_step_is_told(tmp_path: Path) -> None:
 def published_like(tmp_path: Path, name: str) -> Path:
     """A file of an experiment's shapes, each tensor one number that is stretched: kilobytes for 83 million numbers."""
     experiment = resolve(name).experiment
-    network = outlined_network(experiment)
+    network = meta_network(experiment)
     names = to_published(network)
     shapes = {names[key]: value.shape for key, value in network.named_parameters()}
 

@@ -5,7 +5,7 @@ import torch
 
 from ncsnx.config import CIFAR10, NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import Facts, build_network, construct
+from ncsnx.networks import NetworkSpec, build_network, construct
 from tests.golden_networks import small_experiment
 
 EVERY_MODEL: list[Model] = [
@@ -35,9 +35,9 @@ def test_ncsn_has_the_published_number_of_parameters() -> None:
 
 
 def count(model: Model, levels: int) -> int:
-    facts = Facts(channels=3, image_size=32, sigmas=tuple(range(levels, 0, -1)), centered_input=True)
+    spec = NetworkSpec(channels=3, image_size=32, sigmas=tuple(range(levels, 0, -1)), centered_input=True)
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in construct(model, facts).parameters())
+        return sum(parameter.numel() for parameter in construct(model, spec).parameters())
 
 
 @pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
@@ -107,12 +107,12 @@ def test_factors_of_normalizations_start_by_their_laws() -> None:
     ids=str,
 )
 def test_an_image_size_that_the_stages_cannot_halve_is_refused(model: Model, bad: int, good: int) -> None:
-    def facts(size: int) -> Facts:
-        return Facts(channels=1, image_size=size, sigmas=(1.0, 0.1), centered_input=True)
+    def spec(size: int) -> NetworkSpec:
+        return NetworkSpec(channels=1, image_size=size, sigmas=(1.0, 0.1), centered_input=True)
 
     with pytest.raises(NcsnxError, match=f"the data's is {bad}: choose .*{good}"):
-        construct(model, facts(bad))
-    assert construct(model, facts(good)).image_size == good
+        construct(model, spec(bad))
+    assert construct(model, spec(good)).image_size == good
 
 
 def test_a_model_that_nobody_registered_is_refused() -> None:

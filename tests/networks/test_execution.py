@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncsnx.config import NCSN, Model, NCSNv2
 from ncsnx.config.model import Normalization
-from ncsnx.networks import Execution, Facts, ScoreNetwork, build_network, prepare
+from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, build_network, prepare
 from ncsnx.networks.initialization import initialize
 from ncsnx.networks.layouts import Layout, Stage
 from ncsnx.networks.ncsnv2 import NCSNv2Network
@@ -26,12 +26,12 @@ LEVELS = torch.tensor([0, 4, 9])
 
 
 @cache
-def built(model: Model) -> ScoreNetwork:
+def built(model: Model) -> ScoreFunction:
     """Shared by the tests: copy it before changing it."""
     return build_network(small_experiment(model))
 
 
-def evaluated(network: ScoreNetwork, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+def evaluated(network: ScoreFunction, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     """The scaled score, and the gradients of a loss of it by the image and by all parameters in one vector."""
     generator = torch.Generator().manual_seed(0)
     shape = (3, network.channels, network.image_size, network.image_size)
@@ -158,7 +158,7 @@ def test_a_compiled_network_gives_the_plain_scores_and_eager_gradients() -> None
         layout = Layout(stages=(Stage(1),), refine=(1,))
 
     sigmas = tuple(float(10 - level) for level in range(10))
-    plain = Small(NCSNv2(width=4), Facts(channels=1, image_size=8, sigmas=sigmas, centered_input=True))
+    plain = Small(NCSNv2(width=4), NetworkSpec(channels=1, image_size=8, sigmas=sigmas, centered_input=True))
     initialize(plain, seed=0)
     compiled = prepare(copy.deepcopy(plain), Execution(compile=True))
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ncsnx.config import Experiment
-from ncsnx.networks import ScoreNetwork, build_network
+from ncsnx.networks import ScoreFunction, build_network
 from ncsnx.randomness import Purpose, Stream
 
 
@@ -43,7 +43,7 @@ def _stream(seed: int) -> Tensor:
     return digits[kept[torch.cat(orders)]]
 
 
-def _loss(experiment: Experiment, network: ScoreNetwork, images: Tensor, places: Tensor) -> Tensor:
+def _loss(experiment: Experiment, network: ScoreFunction, images: Tensor, places: Tensor) -> Tensor:
     """½ ‖s(x̃, σ) + z/σ‖² σ^p, the mean over the batch, level by level."""
     seed, schedule = experiment.seed, experiment.schedule
     flips = Stream(seed, Purpose.FLIP).uniform(places, (1,))

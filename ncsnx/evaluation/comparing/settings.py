@@ -7,7 +7,6 @@ import attrs
 
 from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.model import NCSN, NCSNDeeper
 from ncsnx.config.sampler import (
     AnnealedLangevin,
     ConsistentAnnealed,
@@ -88,7 +87,7 @@ def default_counts(experiment: Experiment) -> list[int]:
 
 def _grids(experiment: Experiment) -> _Grids:
     schedule, own = experiment.schedule, experiment.sampler
-    any_sigma = not isinstance(experiment.model, NCSN | NCSNDeeper)
+    any_sigma = experiment.model.any_sigma
     snr = math.sqrt(own.step_size / 2) / schedule.sigma_min if isinstance(own, AnnealedLangevin) else 0.16
     high, low = schedule.sigma_max / 4, 5 * schedule.sigma_min
     ends = {"sigma_max": float(f"{high:.3g}"), "sigma_min": float(f"{low:.3g}")} if high > low else {}

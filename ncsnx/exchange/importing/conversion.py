@@ -14,7 +14,7 @@ from ncsnx.config.checks import quoted
 from ncsnx.errors import NcsnxError
 from ncsnx.exchange.importing.fitting import kept_state, published_parameters
 from ncsnx.exchange.published_files import PublishedCheckpoint, number_in
-from ncsnx.networks import from_published, outlined_network
+from ncsnx.networks import from_published, meta_network
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.training.optimizers import build_optimizer
 
@@ -34,7 +34,7 @@ def parts(
     `published` gives its weights up on the way, so that they needn't be in memory twice. check_stop is asked before
     each part, and ends the work by raising. Raises NcsnxError for numbers that aren't finite.
     """
-    network = outlined_network(experiment)
+    network = meta_network(experiment)
     names = published_parameters(network)
     order = [names[theirs] for theirs in published.network if theirs in names]
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}

@@ -15,7 +15,7 @@ from ncsnx.config import Experiment, Optimizer
 from ncsnx.config.checks import quoted
 from ncsnx.config.variants import tag_of
 from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
-from ncsnx.networks import ScoreNetwork, outlined_network, published_shapes, to_published
+from ncsnx.networks import ScoreFunction, meta_network, published_shapes, to_published
 from ncsnx.networks.published_names import SIGMAS, same_levels
 from ncsnx.quantities import counted
 
@@ -52,7 +52,7 @@ def misfit(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | N
 
     Raises NcsnxError for an experiment whose network can't be built.
     """
-    network = outlined_network(experiment)
+    network = meta_network(experiment)
     expected, found = published_shapes(network), _shapes(published.network)
     if SIGMAS in found:  # a conditional network's state need not have them
         expected = {**expected, SIGMAS: (len(network.noise_levels),)}
@@ -72,7 +72,7 @@ def misfit(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | N
     return together if together.size else None
 
 
-def published_parameters(network: ScoreNetwork) -> dict[str, str]:
+def published_parameters(network: ScoreFunction) -> dict[str, str]:
     """Of each trained tensor the published name, with its own."""
     names = to_published(network)
     return {names[name]: name for name, _ in network.named_parameters()}
@@ -119,7 +119,7 @@ def _average(experiment: Experiment) -> str:
     return "it holds no averaged weights, but the experiment averages them (ema)"
 
 
-def _levels(network: ScoreNetwork, theirs: Tensor | None) -> Misfit:
+def _levels(network: ScoreFunction, theirs: Tensor | None) -> Misfit:
     if theirs is None or theirs.dim() != 1 or not len(theirs) or same_levels(network, theirs):
         return Misfit()
     ours = network.noise_levels

@@ -149,7 +149,8 @@ def _implied(experiment: Experiment, published: PublishedCheckpoint) -> list[str
     """Overrides that give the experiment what the file shows: width, noise levels, average, kind of optimizer."""
     words: list[str] = []
     first = published.network.get("begin_conv.weight")
-    if first is not None and first.dim() == 4 and first.shape[0] != experiment.model.width:
+    width = getattr(experiment.model, "width", None)
+    if first is not None and first.dim() == 4 and width not in (None, first.shape[0]):
         words.append(f"model.width={first.shape[0]}")
     words += _implied_levels(experiment, published.network)
     if (experiment.ema is None) != (published.ema is None):

@@ -47,11 +47,11 @@ class WeightSizes:
 def weight_sizes(experiment: Experiment) -> WeightSizes | None:
     """The sizes; None where the network can't be built here, which whoever needs it says."""
     from ncsnx.config.variants import load_plugins
-    from ncsnx.networks.construction import outlined_network  # imports torch, which looking at a run doesn't need
+    from ncsnx.networks.construction import meta_network  # imports torch, which looking at a run doesn't need
 
     try:
         load_plugins("ncsnx.runtime")
-        tensors = outlined_network(experiment).state_dict()
+        tensors = meta_network(experiment).state_dict()
     except NcsnxError:
         return None
     values = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

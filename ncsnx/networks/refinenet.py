@@ -1,14 +1,13 @@
-"""The score network: RefineNet over dilated residual stages, and the face that training and samplers see.
+"""RefineNet over dilated residual stages: the score networks of both papers.
 
 Song & Ermon 2019 (arXiv 1907.05600, appendix A) and 2020 (arXiv 2006.09011, appendix A). The layout tables say how
 deep and wide; `NCSNv2Network` and `NCSNNetwork` say how the noise level enters.
 """
 
-from abc import ABC, abstractmethod
+import contextlib
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import attrs
 import torch
 from torch import Tensor, nn
 
@@ -17,79 +16,38 @@ from ncsnx.networks.blocks import Recipe, RefineBlock, ResidualBlock
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import Layout
 from ncsnx.networks.normalization import Normalization, widened
+from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
 from ncsnx.quantities import counted
 
 
-@attrs.frozen(kw_only=True)
-class Facts:
-    """What a network must know of its data and of the noise."""
+class RefineNet(ScoreFunction):
+    """A score function whose tensors start empty: `ncsnx.networks.build_network` fills them.
 
-    channels: int
-    image_size: int
-    """Height and width in pixels."""
-    sigmas: tuple[float, ...]
-    """The noise levels, descending."""
-    centered_input: bool
-    """Whether images come in [0, 1] and the network maps them to 2x − 1 first."""
-
-
-class ScoreNetwork(nn.Module, ABC):
-    """s(x, σ), the score of the data blurred with noise of standard deviation σ; x is (B, C, H, W).
-
-    The tensors start empty: `ncsnx.networks.build_network` fills them. NcsnxError where the image size isn't one
-    that the stages can halve.
+    NcsnxError where the image size isn't one that the stages can halve.
     """
 
     layout: ClassVar[Layout]
 
-    sigmas: Tensor
-    """(L,) float32, descending. It follows from the configuration, so it isn't in the state."""
-
-    def __init__(self, recipe: Recipe, last_normalization: Normalization, width: int, facts: Facts) -> None:
-        super().__init__()
-        _require_fitting(facts.image_size, type(self).__name__, self.layout)
-        self.channels = facts.channels
-        self.image_size = facts.image_size
-        self.noise_levels = facts.sigmas
-        self.centered_input = facts.centered_input
-        self.memory_format: torch.memory_format = torch.contiguous_format
-        self.precision: Literal["fp32", "bf16"] = "fp32"
-        self.register_buffer("sigmas", torch.empty(len(facts.sigmas)), persistent=False)
+    def __init__(self, recipe: Recipe, last_normalization: Normalization, width: int, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        _require_fitting(spec.image_size, type(self).__name__, self.layout)
         self.activation = recipe.activation
-        self.begin = Convolution(facts.channels, width)
+        self.begin = Convolution(spec.channels, width)
         self.stages = nn.ModuleList(_stages(self.layout, width, recipe))
         self.refine = nn.ModuleList(_refine_blocks(self.layout, width, recipe))
         self.norm = last_normalization
-        self.end = Convolution(width, facts.channels)
+        self.end = Convolution(width, spec.channels)
 
-    @abstractmethod
-    def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:
-        """σ · s(x, σ) at the level of each image: x (B, C, H, W) float32, levels (B,) int64, 0 the largest σ."""
-
-    @abstractmethod
-    def score(self, x: Tensor, sigma: float) -> Tensor:
-        """s(x, σ), all images at one σ: (B, C, H, W) float32, of the shape of x."""
-
-    def output(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """What the network gives, (B, C, H, W) → the same shape; compiled, if it was prepared so and gradients are off.
-
-        torch 2.13 fuses the backward pass of the pooling chains into wrong gradients on CPUs (in the input's by half
-        their size and more) without a word, while its outputs are right. Hence gradients come from eager code.
-        """
-        out: Tensor = self.forward(x, levels) if torch.is_grad_enabled() else self(x, levels)
-        return out
+    def lower_precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
+        """Nothing: only the body runs in bfloat16, as rounding the input would cost 4 % of the noise at σ = 0.01."""
+        return contextlib.nullcontext()
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """The network proper, float32 in and out.
-
-        Only the body may run in bfloat16: rounding the input would cost 4 % of the noise at σ = 0.01.
-        """
-        x = x.to(memory_format=self.memory_format)
-        h = self.begin(2 * x - 1 if self.centered_input else x)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        h = self.begin(self.centered(x))
+        with super().lower_precision(x.device):
             h = self._body(h, levels)
         out: Tensor = self.end(self.activation(self.norm(widened(h), levels)))
-        return out.contiguous()
+        return out
 
     def _body(self, h: Tensor, levels: Tensor | None) -> Tensor:
         outputs = []

@@ -1,0 +1,176 @@
+"""What every registered network keeps, built in or brought by a package: the registry is asked, no list is kept."""
+
+import re
+from pathlib import Path
+from typing import cast
+
+import attrs
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ncsnx.config import Model
+from ncsnx.config.variants import variants
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import NetworkSpec, ScoreFunction, construct, network
+from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
+from tests.cli.command import REPOSITORY, run_process
+from tests.cli.test_plugins import install
+from tests.training.tiny import CPU
+
+SIZES = (8, 16, 32, 64)
+"""Of images; the least one that a network takes is tried."""
+
+
+def small(kind: type[Model]) -> Model:
+    """The variant with few channels, where it has a width."""
+    return kind(width=4) if "width" in attrs.fields_dict(kind) else kind()  # type: ignore[call-arg]
+
+
+def spec(size: int, sigmas: tuple[float, ...] = (3.0, 1.0, 0.1)) -> NetworkSpec:
+    return NetworkSpec(channels=1, image_size=size, sigmas=sigmas, centered_input=True)
+
+
+@pytest.fixture(params=[kind for _, kind in sorted(variants(Model).items())], ids=lambda kind: kind.__name__)
+def made(request: pytest.FixtureRequest) -> ScoreFunction:
+    """A network of the least image size that it takes, with weights."""
+    for size in SIZES:
+        try:
+            with CounterBasedDraws(seed=0):
+                found = construct(small(request.param), spec(size))
+        except NcsnxError:
+            continue
+        initialize(found, 0)
+        require_values(found)
+        return found.eval()
+    raise AssertionError(f"{request.param.__name__} takes no image of {SIZES} pixels")
+
+
+def images(of: ScoreFunction, count: int = 3) -> Tensor:
+    shape = (count, of.channels, of.image_size, of.image_size)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_scores_have_the_shape_of_the_images_and_agree_at_the_levels(made: ScoreFunction) -> None:
+    x = images(made)
+    for level, sigma in enumerate(made.noise_levels):
+        score = made.score(x, sigma)
+        assert (score.shape, score.dtype) == (x.shape, torch.float32)
+        scaled = made.scaled_score(x, torch.full((len(x),), level))
+        assert torch.allclose(scaled, sigma * score, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sigma_between_the_levels_is_taken_or_refused_as_it_says(made: ScoreFunction) -> None:
+    if made.any_sigma:
+        assert torch.isfinite(made.score(images(made), 0.5)).all()
+    else:
+        with pytest.raises(NcsnxError, match="conditional on the levels"):
+            made.score(images(made), 0.5)
+
+
+def test_an_image_has_the_same_score_in_any_batch(made: ScoreFunction) -> None:
+    x, sigma = images(made), made.noise_levels[1]
+    one_by_one = torch.cat([made.score(image[None], sigma) for image in x])
+    assert torch.allclose(made.score(x, sigma), one_by_one, rtol=1e-4, atol=1e-5)
+
+
+def test_its_configuration_says_whether_it_takes_any_sigma() -> None:
+    for _, kind in variants(Model).items():
+        with torch.device("meta"):
+            assert construct(small(kind), spec(64)).any_sigma == kind.any_sigma
+
+
+class Plain(ScoreFunction):
+    """An ordinary module of torch's own layers."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.first = nn.Conv2d(spec.channels, 16, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 16)
+        self.last = nn.Conv2d(16, spec.channels, 3, padding=1)
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        return cast(Tensor, self.last(self.norm(self.first(self.centered(x)))))
+
+
+def built(seed: int) -> Plain:
+    with CounterBasedDraws(seed):
+        return Plain(spec(8))
+
+
+def test_an_ordinary_module_starts_as_torch_starts_it_from_the_seed_alone() -> None:
+    before = torch.random.get_rng_state()
+    state, same, differs = (built(seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before), "the global generator wasn't moved"
+    drawn = {"first.weight", "first.bias", "last.weight", "last.bias"}
+    assert all(torch.equal(state[name], same[name]) for name in state)
+    assert {name for name in state if not torch.equal(state[name], differs[name])} == drawn
+    assert (state["norm.weight"] == 1).all()
+    weight = state["last.weight"]  # uniform within 1/√fan_in: of 144 numbers the deviation is known to 4 %
+    bound = 1 / (16 * 9) ** 0.5
+    assert weight.abs().max() <= bound
+    assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.16)
+
+
+def test_the_network_of_the_page_trains_resumes_to_the_bit_samples_and_exports(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/adding-a-network.md").read_text()
+    config, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (entry_points,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    entry_points = re.sub(r'\[project.entry-points."(.*)"\]', r"[\1]", entry_points).replace('"', "")
+    files = {"plain_config.py": config, "plain_network.py": code}
+    site = install(tmp_path / "site", "ncsnx-plain", entry_points, files)
+    short = ("model=plain", "model.width=4", "checkpoint_every=4", "snapshots=none", "eval_every=4", *CPU)
+
+    def ncsnx(*words: str) -> None:
+        outcome = run_process(tmp_path, *words, python_path=(site,))
+        assert outcome.code == 0, outcome.err
+
+    ncsnx("train", "digits", "steps=8", *short, "--run", "straight")
+    ncsnx("train", "digits", "steps=4", *short, "--run", "resumed")
+    ncsnx("train", "digits", "steps=8", *short, "--run", "resumed")
+    for name in ("model", "ema", "optimizer"):
+        one, other = (
+            (tmp_path / "runs" / run / f"checkpoints/step-00000008/{name}.safetensors").read_bytes()
+            for run in ("straight", "resumed")
+        )
+        assert one == other
+    ncsnx("export", "straight", "--out", "exported", "--grid", "0", *CPU)
+    for source, out in (("straight", "of-run"), ("./exported", "of-export")):
+        ncsnx("sample", source, "--n", "2", "--out", out, "sampler=cas", "sampler.steps=3", *CPU)
+    drawn = [(tmp_path / out / "images/00001.png").read_bytes() for out in ("of-run", "of-export")]
+    assert drawn[0] == drawn[1]
+
+
+def test_buffers_outside_the_state_keep_their_values() -> None:
+    class Waves(ScoreFunction):
+        def __init__(self, spec: NetworkSpec) -> None:
+            super().__init__(spec)
+            self.register_buffer("frequencies", torch.arange(4.0), persistent=False)
+            self.scale = nn.Parameter(torch.randn(1))
+
+        def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+            return x * self.scale
+
+    with CounterBasedDraws(seed=0):
+        made = Waves(spec(8))
+    assert made.get_buffer("frequencies").tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert made.sigmas.tolist() == pytest.approx([3.0, 1.0, 0.1])
+
+
+def test_a_tensor_without_values_is_refused_by_name() -> None:
+    with CounterBasedDraws(seed=0):
+        module = nn.Module()
+        module.weight = nn.Parameter(torch.empty(2, 2))
+    with pytest.raises(NcsnxError, match="leaves weight without values to start from"):
+        require_values(module)
+
+
+def test_a_draw_that_no_seed_determines_is_refused() -> None:
+    with CounterBasedDraws(seed=0), pytest.raises(NcsnxError, match="drew numbers by bernoulli"):
+        torch.empty(3).bernoulli_(0.5)
+
+
+def test_a_configuration_has_one_network() -> None:
+    kind = next(iter(variants(Model).values()))
+    with pytest.raises(ValueError, match="already has a network"):
+        network(kind)(lambda model, spec: None)  # type: ignore[arg-type, return-value]
