@@ -183,15 +183,15 @@ def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_toleran
     workplace: Path,
 ) -> None:
     solver = ("sampler=ode", "sampler.steps=2", "sampler.tolerance=0.05")
-    result = fid(workplace, "--range", "latest", "--batch-size", "20", *solver, "--json")
+    result = fid(workplace, "--range", "latest", "--n", "12", "--batch-size", "6", *solver, "--json")
     assert result.code == 0, result.err
     (row,) = json.loads(result.out)
     assert "an adaptive number of evaluations (tolerance 0.05) an image" in row["protocol"]["caption"]
     assert row["protocol"]["evaluations"] is None
-    drawn = command("sample", "digits", "--n", "40", "--batch-size", "20", *solver, *CPU, folder=workplace)
+    drawn = command("sample", "digits", "--n", "12", "--batch-size", "6", *solver, *CPU, folder=workplace)
     (mean,) = re.findall(r"(\d+) evaluations each, in the mean", drawn.err)
     assert row["evaluations"] == pytest.approx(float(mean), abs=0.5)
-    again = fid(workplace, "--range", "latest", "--batch-size", "20", *solver)
+    again = fid(workplace, "--range", "latest", "--n", "12", "--batch-size", "6", *solver)
     assert again.out.splitlines()[0].split()[-1] == "evaluations"
 
 

@@ -141,6 +141,7 @@ def test_bf16_keeps_the_noise_of_the_lowest_level_in_the_first_convolution() -> 
     assert len(seen) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [NCSNv2(width=4), NCSN(width=4, spectral_norm=True)], ids=str)
 @torch.no_grad()
 def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> None:
