@@ -147,10 +147,11 @@ def _comparison(
     stop: "StopRequest",
     messages: "Messages",
 ) -> "Comparison":
+    from ncsnx.data import data_set_of
     from ncsnx.evaluation.comparing.roughness import roughest
     from ncsnx.evaluation.comparing.sampler_comparison import Comparison
     from ncsnx.evaluation.score_sweep import SweepRequest
-    from ncsnx.features.real_images import SplitImages, default_split
+    from ncsnx.features.real_images import SplitImages
     from ncsnx.runs.checkpoints.manifest import require_best
     from ncsnx.sampling import load
 
@@ -165,7 +166,7 @@ def _comparison(
         folder=place.compare,
         features=network,
         reference=reference,
-        limit=roughest(SplitImages(source, default_split(experiment.data)), judge.cache, work),
+        limit=roughest(SplitImages(source, data_set_of(experiment.data).reference), judge.cache, work),
         n=n,
         seeds=seeds,
         batch_size=batch_size,

@@ -202,7 +202,7 @@ def download_command(
         from ncsnx.config.discovery import resolve
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.data.download.addresses import download_data
+        from ncsnx.data.data_set import download_data
         from ncsnx.stopping import StopRequest
 
         config = resolve(experiment, changes).experiment.data
@@ -343,8 +343,9 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
 
 
 def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
-    from ncsnx.data.packed.packed_file import PackedFile, damage, open_packed
+    from ncsnx.data.packed.packed_file import PackedFile, damage
     from ncsnx.data.places import own_path
+    from ncsnx.data.readers.packed_images import open_packed
     from ncsnx.errors import NcsnxError
 
     open_packed(data, folder)

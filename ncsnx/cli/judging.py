@@ -54,8 +54,9 @@ class Judge:
     ) -> "FeatureNetwork":
         """The features, made where they aren't cached. Raises NcsnxError."""
         from ncsnx.cli.feature_options import parse_features
-        from ncsnx.features.extractors import build_features, default_features
+        from ncsnx.data import data_set_of
+        from ncsnx.features.extractors import build_features
         from ncsnx.storage.cache import cache_folder
 
-        chosen = parse_features(self.features, default_features(experiment.data), list(self.settings))
+        chosen = parse_features(self.features, data_set_of(experiment.data).features, list(self.settings))
         return build_features(chosen, source, cache_folder(self.cache), runtime, work)

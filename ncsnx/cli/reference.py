@@ -128,9 +128,9 @@ def _features(text: str | None, settings: list[str], source: "DataSource | None"
     from ncsnx.cli.feature_options import parse_features
     from ncsnx.config.feature_networks import Inception
     from ncsnx.config.overrides import parse_overrides
-    from ncsnx.features.extractors import default_features
+    from ncsnx.data import data_set_of
 
-    default = Inception() if source is None else default_features(source.data)
+    default = Inception() if source is None else data_set_of(source.data).features
     return parse_features(text, default, parse_overrides(settings))
 
 

@@ -1,15 +1,17 @@
 """Data: readers that give images by index, and batches that are pure functions of the step."""
 
 from ncsnx.data.batches import TrainingBatches
+from ncsnx.data.data_set import DataSet, data_set, data_set_of, data_sets, open_data
 from ncsnx.data.dataset import Dataset, Images, InMemory
 from ncsnx.data.holding import held
 from ncsnx.data.missing import DataMissingError
-from ncsnx.data.opening import data_folder, open_data
+from ncsnx.data.places import data_folder
 from ncsnx.data.splits import Splits
 from ncsnx.data.transforms import Preprocessing, from_unit, log_slope, to_unit
 
 __all__ = [
     "DataMissingError",
+    "DataSet",
     "Dataset",
     "Images",
     "InMemory",
@@ -17,6 +19,9 @@ __all__ = [
     "Splits",
     "TrainingBatches",
     "data_folder",
+    "data_set",
+    "data_set_of",
+    "data_sets",
     "from_unit",
     "held",
     "log_slope",

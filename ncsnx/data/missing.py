@@ -6,6 +6,9 @@ from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import NcsnxError
 from ncsnx.paths import typed_folder
 
+OWN = "data of your own, so there is nothing to download"
+"""What is said of a download of data that a person brings."""
+
 
 class DataMissingError(NcsnxError):
     """A data set isn't on the disk: says what to get, where to put it, and how to point to it."""
@@ -14,6 +17,14 @@ class DataMissingError(NcsnxError):
 def root_of(data: DataOnDisk, folder: Path, default: str) -> Path:
     """Where the data set is expected: its declared root, else `default` in the data folder. Raises UsageError."""
     return typed_folder(data.root, of="data.root") if data.root is not None else folder / default
+
+
+def by_hand(data_set: str, files: str, page: str, place: str) -> DataMissingError:
+    """The error for a data set that no program can get. place: where to put the files, as an imperative."""
+    return DataMissingError(
+        f"{data_set} can't be downloaded by a program, since its servers ask for a login or limit downloads: get "
+        f"{files} from {page}, and {place}; if you have it elsewhere, name the folder that holds it with data.root=DIR"
+    )
 
 
 def require(root: Path, name: str, data_set: str, source: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a person's own data is: its path as declared, looked for in the current folder, then in the data folder."""
+"""Where data is: the data folder, and the path of a person's own data, from the current folder or from that one."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,15 @@ from ncsnx.config.data_sets import Data, place_fields
 from ncsnx.config.discovery import discover
 from ncsnx.data.missing import DataMissingError
 from ncsnx.errors import NcsnxError
-from ncsnx.paths import exists, typed_path
+from ncsnx.paths import exists, folder_of, typed_path
+
+
+def data_folder(given: Path | None = None) -> Path:
+    """Where data sets live: `given` (the option --data), else the variable NCSNX_DATA, else ./data.
+
+    Raises UsageError for something that isn't a folder.
+    """
+    return folder_of(given, "NCSNX_DATA", "data")
 
 
 def own_path(path: str, folder: Path, *, field: str = "path") -> Path:

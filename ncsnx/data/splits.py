@@ -1,8 +1,12 @@
 """A data set, opened: its training and held-out images, and what tells it from others."""
 
+from typing import Literal
+
 import attrs
 
 from ncsnx.data.dataset import Dataset
+
+Split = Literal["train", "held-out"]
 
 
 @attrs.frozen(eq=False)

@@ -3,7 +3,6 @@
 from functools import singledispatch
 from pathlib import Path
 
-from ncsnx.config.data_sets import Data, Digits
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
 from ncsnx.errors import NcsnxError
 from ncsnx.features.data_source import DataSource
@@ -48,17 +47,3 @@ def _(config: Classifier, source: DataSource | None, cache: Path, runtime: Runti
     if source is None:
         raise NcsnxError("the classifier is trained on a data set, and none is given; use --features inception")
     return open_classifier(config, source, cache, runtime.device, work)
-
-
-@singledispatch
-def default_features(data: Data) -> Features:
-    """The features by which generated images are judged against a data set: Inception's, unless registered otherwise.
-
-    A package that brings a data set registers another choice with `@default_features.register`.
-    """
-    return Inception()
-
-
-@default_features.register
-def _(data: Digits) -> Features:
-    return Classifier()

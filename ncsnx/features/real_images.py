@@ -4,21 +4,19 @@ Clean: neither flipped nor dequantized nor transformed, so that one reference se
 """
 
 from collections.abc import Callable, Iterator
-from functools import singledispatch
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.config.codec import unstructure
-from ncsnx.config.data_sets import CelebA, Data
+from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Images, Preprocessing
+from ncsnx.data.splits import Split
 from ncsnx.features.data_source import DataSource
 from ncsnx.images import to_uint8
-
-Split = Literal["train", "held-out"]
 
 
 class RealImages(Protocol):
@@ -93,17 +91,3 @@ def _content(data: Data) -> dict[str, Any]:
         if field.name in attrs.fields_dict(Data) or not field.metadata.get("identity", True):
             del values[field.name]
     return values
-
-
-@singledispatch
-def default_split(data: Data) -> Split:
-    """The split that scores of a data set compare with: the training images, as published for CIFAR-10.
-
-    A package that brings a data set registers another choice with `@default_split.register`.
-    """
-    return "train"
-
-
-@default_split.register
-def _(data: CelebA) -> Split:
-    return "held-out"  # its test set, as published

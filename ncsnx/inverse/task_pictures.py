@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Arrays, Data, Packed
-from ncsnx.data.opening import data_folder
 from ncsnx.data.packed.packed_file import PackedFile
 from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, opened
-from ncsnx.data.places import own_path, require_own
+from ncsnx.data.places import data_folder, own_path, require_own
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.runs.model_source import Source

@@ -169,9 +169,8 @@ def metric(
 
 def all_metrics() -> tuple[Metric, ...]:
     """Those of this folder, and of the packages that are loaded: what is always shown first, then by what they need."""
-    import ncsnx.metrics
-
-    for module in pkgutil.iter_modules(ncsnx.metrics.__path__, "ncsnx.metrics."):
+    metrics = importlib.import_module("ncsnx.metrics")
+    for module in pkgutil.iter_modules(metrics.__path__, f"{metrics.__name__}."):
         importlib.import_module(module.name)
     return tuple(sorted(_metrics.values(), key=_place))
 

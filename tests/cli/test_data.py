@@ -17,7 +17,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ncsnx.config.data_sets import Packed
-from ncsnx.data.packed.packed_file import PackedFile, is_packed, open_packed
+from ncsnx.data.packed.packed_file import PackedFile, is_packed
+from ncsnx.data.readers.packed_images import open_packed
 from tests.cli.command import REPOSITORY, run, run_process
 from tests.training.tiny import command, damage, saved, start, training, wait_until
 

@@ -12,7 +12,8 @@ import attrs
 import pytest
 
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
-from ncsnx.data.download.addresses import download, download_data
+from ncsnx.data.data_set import download_data
+from ncsnx.data.download.transfer import download
 from ncsnx.data.download.unpacking import unpack_tar, unpack_zip
 from ncsnx.data.missing import DataMissingError
 from ncsnx.data.readers.cifar10 import Published, download_cifar10, read_cifar10

@@ -5,8 +5,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
-from ncsnx.data import DataMissingError, Splits, data_folder, open_data
+from ncsnx.data import DataMissingError, Splits, data_folder, data_set, open_data
 from ncsnx.errors import NcsnxError
+from ncsnx.work import Work
 from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun
 
 EVERYTHING = torch.arange(PER_FILE * 5)
@@ -145,11 +146,11 @@ def test_a_registered_reader_is_used_for_data_of_another_package(tmp_path: Path)
     class Mine(Data):
         pass
 
-    with pytest.raises(NcsnxError, match=r"open_data\.register"):
+    with pytest.raises(NcsnxError, match=r"@ncsnx\.data\.data_set\(Mine\)"):
         open_data(Mine(), tmp_path)
 
-    @open_data.register
-    def _(data: Mine, folder: Path) -> Splits:
+    @data_set(Mine)
+    def read_mine(data: Mine, folder: Path, work: Work) -> Splits:
         return open_data(Digits(), folder)
 
     assert len(open_data(Mine(), tmp_path).train) == 1498

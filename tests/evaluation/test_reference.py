@@ -21,12 +21,12 @@ from torch import Tensor
 import ncsnx
 from ncsnx.config.canonical import digest
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
+from ncsnx.data import data_set_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.evaluation.references.reference import SAMPLE, Reference, list_references, open_reference
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.moments import Moments
-from ncsnx.features.real_images import default_split
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.metrics.frechet import frechet_distance
 from ncsnx.storage import atomic
@@ -152,7 +152,7 @@ def test_how_images_reach_the_network_does_not_change_what_is_real(tmp_path: Pat
     ids=lambda value: type(value).__name__ if isinstance(value, Data) else None,
 )
 def test_the_split_that_is_compared_with_by_default_is_the_published_one(data: Data, split: str) -> None:
-    assert default_split(data) == split
+    assert data_set_of(data).reference == split
 
 
 def test_without_a_wish_the_default_split_is_taken(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from ncsnx.config import CelebA, Digits
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier, Features, Inception
 from ncsnx.config.variants import OUTSIDE_IDENTITY
-from ncsnx.data import InMemory, Splits, open_data
+from ncsnx.data import InMemory, Splits, data_set, data_set_of, open_data
 from ncsnx.data.dataset import NO_LABEL, Images
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.features.classifier import RECORD, WEIGHTS, open_classifier
 from ncsnx.features.classifier_training import ClassifierNetwork, shifted
 from ncsnx.features.data_source import DataSource
-from ncsnx.features.extractors import FeatureNetwork, build_features, default_features
+from ncsnx.features.extractors import FeatureNetwork, build_features
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
@@ -49,8 +49,8 @@ class Stripes(Data):
         return 2
 
 
-@open_data.register
-def _(data: Stripes, folder: Path, work: Work) -> Splits:
+@data_set(Stripes, features=Classifier(width=4))
+def read_stripes(data: Stripes, folder: Path, work: Work) -> Splits:
     Stripes.opened += 1
     number = torch.arange(40)
     upright = number % 2 == 1
@@ -308,10 +308,9 @@ class Unknown(Features):
 
 
 def test_digits_are_judged_by_the_classifier_and_other_data_by_inception_unless_registered() -> None:
-    assert default_features(Digits()) == Classifier()
-    assert default_features(CelebA()) == Inception()
-    default_features.register(Stripes, lambda data: Classifier(width=4))
-    assert default_features(Stripes()) == Classifier(width=4)
+    assert data_set_of(Digits()).features == Classifier()
+    assert data_set_of(CelebA()).features == Inception()
+    assert data_set_of(Stripes()).features == Classifier(width=4)
 
 
 def test_features_that_nobody_registered_say_how_to_do_it(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Downloads of data sets: their addresses, the transfer, the archives."""
+"""Downloads of data sets: the transfer, the archives."""

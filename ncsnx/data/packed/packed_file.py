@@ -29,9 +29,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.canonical import canonical
-from ncsnx.config.data_sets import Packed
 from ncsnx.data.dataset import Images
-from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
@@ -279,18 +277,6 @@ class PackedImages:
             torch.from_numpy(labels[split][chosen].astype(np.int64, copy=False)),
             torch.from_numpy(ids[split][chosen].astype(np.int64, copy=False)),
         )
-
-
-def open_packed(data: Packed, folder: Path) -> Splits:
-    """The images of a packed file. Raises PackedError for one that isn't sound or isn't as declared."""
-    file = PackedFile.open(own_path(data.path, folder))
-    header = file.header
-    if (header.channels, header.size) != (data.channels, data.stored_size):
-        raise PackedError(
-            f"{file.path}: holds images of {header.channels}×{header.size}×{header.size}, but "
-            f"{data.channels}×{data.stored_size}×{data.stored_size} were declared; declare {declaration(header)}"
-        )
-    return splits_of(file)
 
 
 def splits_of(file: PackedFile) -> Splits:

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Arrays
 from ncsnx.data import fingerprint
+from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, Images
 from ncsnx.data.holding import SHARE, available_memory
+from ncsnx.data.missing import OWN
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
@@ -144,6 +146,7 @@ class ArrayImages:
         return Images(values.view(len(ids), *self.shape), self.labels[indices], ids)
 
 
+@data_set(Arrays, no_download=OWN)
 def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     """The images in `data.path`, split. folder: the data folder.
 

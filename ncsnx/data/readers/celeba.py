@@ -13,13 +13,15 @@ from PIL import Image
 
 from ncsnx.config.canonical import digest
 from ncsnx.config.data_sets import CelebA
-from ncsnx.data.missing import require, root_of
+from ncsnx.data.data_set import data_set
+from ncsnx.data.missing import by_hand, require, root_of
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.readers.encoded_pictures import Pictures
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
+from ncsnx.work import UNSEEN, Work
 
 FOLDER = "celeba"
 PICTURES = "img_align_celeba"
@@ -32,7 +34,23 @@ _SAMPLED_PICTURES = 64
 _MOST_NAMED, _MOST_LETTERS = 5, 60
 
 
-def read_celeba(data: CelebA, folder: Path) -> Splits:
+def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
+    """The folder that holds it; a person has to put it there. Raises DataMissingError."""
+    root = root_of(data, folder, FOLDER)
+    if ((root / PICTURES).is_dir() or (root / ARCHIVE).exists()) and (root / PARTITION).exists():
+        return root
+    files = f"{ARCHIVE} (1.4 GB, needn't be unpacked) and {PARTITION} (3 MB)"
+    raise by_hand("CelebA", files, PAGE, f"put both into {root}")
+
+
+@data_set(
+    CelebA,
+    download=download_celeba,
+    reference="held-out",  # its test set, as published
+    files=f"`{ARCHIVE}` (it needn't be unpacked) and `{PARTITION}` from [CelebA's page]({PAGE})",
+    place=f"data/{FOLDER}",
+)
+def read_celeba(data: CelebA, folder: Path, work: Work = UNSEEN) -> Splits:
     """CelebA from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit."""
     root = root_of(data, folder, FOLDER)
     pictures = root / PICTURES

@@ -11,6 +11,7 @@ import torch
 
 from ncsnx.config.data_sets import CIFAR10
 from ncsnx.data import fingerprint
+from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Images, InMemory
 from ncsnx.data.download.transfer import download
 from ncsnx.data.download.unpacking import require_new, unpack_tar
@@ -18,7 +19,7 @@ from ncsnx.data.missing import require, root_of
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.work import Work
+from ncsnx.work import UNSEEN, Work
 
 FOLDER = "cifar-10-batches-bin"
 TRAINING_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
@@ -44,18 +45,6 @@ PUBLISHED = Published(f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}", 170_052_171
 """The address and the md5 are those of https://www.cs.toronto.edu/~kriz/cifar.html."""
 
 
-def read_cifar10(data: CIFAR10, folder: Path) -> Splits:
-    """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for a damaged file."""
-    root = _root(data, folder)
-    source = f"{PUBLISHED.address} (162 MB; `ncsnx data download EXPERIMENT` does all of this), unpack it"
-    for name in FILES:
-        require(root, name, "CIFAR-10", source)
-    files = [root / name for name in FILES]
-    records = [_records(path) for path in files]
-    training, test = np.concatenate(records[:-1]), records[-1]
-    return Splits(_split(training, first_id=0), _split(test, first_id=len(training)), fingerprint.of_files(root, files))
-
-
 def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Published = PUBLISHED) -> Path:
     """Gets and unpacks the archive, unless the set is there already; returns its folder.
 
@@ -70,6 +59,24 @@ def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Publish
     unpack_tar(archive, {f"{FOLDER}/{name}": name for name in FILES}, root, LARGEST_BYTES, work)
     archive.unlink(missing_ok=True)
     return root
+
+
+@data_set(
+    CIFAR10,
+    download=download_cifar10,
+    files=f"[{ARCHIVE}]({PUBLISHED.address}), unpacked (`data download` does it)",
+    place=f"data/{FOLDER}",
+)
+def read_cifar10(data: CIFAR10, folder: Path, work: Work = UNSEEN) -> Splits:
+    """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for a damaged file."""
+    root = _root(data, folder)
+    source = f"{PUBLISHED.address} (162 MB; `ncsnx data download EXPERIMENT` does all of this), unpack it"
+    for name in FILES:
+        require(root, name, "CIFAR-10", source)
+    files = [root / name for name in FILES]
+    records = [_records(path) for path in files]
+    training, test = np.concatenate(records[:-1]), records[-1]
+    return Splits(_split(training, first_id=0), _split(test, first_id=len(training)), fingerprint.of_files(root, files))
 
 
 def _root(data: CIFAR10, folder: Path) -> Path:

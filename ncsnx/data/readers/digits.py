@@ -1,17 +1,29 @@
 """The handwritten digits that ship with scikit-learn: 1,797 images of 8×8 pixels, grey levels 0 to 16."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
+from ncsnx.config.data_sets import Digits
+from ncsnx.config.feature_networks import Classifier
 from ncsnx.data import fingerprint
+from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Images, InMemory
 from ncsnx.data.splits import Splits
+from ncsnx.work import UNSEEN, Work
 
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5
 """Held out is every image whose index is 5 modulo 6."""
 
 
-def read_digits() -> Splits:
+@data_set(
+    Digits,
+    features=Classifier(),
+    no_download="they come with scikit-learn, so there is nothing to download",
+    files="nothing: it ships with scikit-learn",
+)
+def read_digits(data: Digits, folder: Path, work: Work = UNSEEN) -> Splits:
     """The digits, split into training and held-out images."""
     from sklearn.datasets import load_digits  # its import takes a second
 

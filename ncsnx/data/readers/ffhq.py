@@ -15,16 +15,17 @@ from PIL import Image
 
 from ncsnx.config.data_sets import FFHQ
 from ncsnx.data import fingerprint
+from ncsnx.data.data_set import data_set
 from ncsnx.data.lmdb.lmdb_building import as_square, build
 from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
-from ncsnx.data.missing import require, root_of
+from ncsnx.data.missing import by_hand, require, root_of
 from ncsnx.data.pictures.decoding import SUFFIXES, fitted
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.readers.encoded_pictures import Encoded, Pictures, Transform
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.work import Work
+from ncsnx.work import UNSEEN, Work
 
 FOLDER = "ffhq"
 LARGE, THUMBNAILS, THUMBNAIL_SIZE = "images1024x1024", "thumbnails128x128", 128
@@ -34,7 +35,27 @@ SPLIT_SEED = 2019
 TRAINING_SHARE = 0.9
 
 
-def read_ffhq(data: FFHQ, folder: Path) -> Splits:
+def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
+    """The folder that holds it; a person has to put it there. Raises DataMissingError."""
+    root = root_of(data, folder, FOLDER)
+    if (root / DATA).exists() or any((root / name).is_dir() for name in (LARGE, THUMBNAILS)):
+        return root
+    raise by_hand(
+        "FFHQ",
+        f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less",
+        PAGE,
+        f"put it into {root}; `ncsnx data build ffhq {root / LARGE} --size {data.image_size} --out {root}` makes "
+        "an LMDB of it, which is read faster",
+    )
+
+
+@data_set(
+    FFHQ,
+    download=download_ffhq,
+    files=f"the images of [FFHQ]({PAGE}), as a folder or as an LMDB (`data build ffhq FOLDER`)",
+    place=f"data/{FOLDER}",
+)
+def read_ffhq(data: FFHQ, folder: Path, work: Work = UNSEEN) -> Splits:
     """FFHQ from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit.
 
     An LMDB is preferred to folders; of those, the thumbnails where they have the size that is wanted.

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ncsnx.config.data_sets import LSUN
 from ncsnx.data import fingerprint
+from ncsnx.data.data_set import data_set
 from ncsnx.data.download.transfer import download
 from ncsnx.data.download.unpacking import require_new, unpack_zip
 from ncsnx.data.lmdb.lmdb_building import as_it_is, build
@@ -47,6 +48,31 @@ TRAINING_GB = {
 KEY_LETTERS = 40
 
 
+def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) -> Path:
+    """Gets and unpacks the LMDBs of a category, as far as they aren't there already; returns the folder they are in.
+
+    Raises NcsnxError.
+    """
+    root = root_of(data, folder, FOLDER)
+    for split in (HELD_OUT, TRAINING):  # the small one first
+        name = lmdb_name(data.category, split)
+        if (root / name / DATA).exists():
+            continue
+        require_new(root / name)
+        archive = root / f"{name}.zip"
+        work.info(f"getting {archive.name}: {size_of(name)}, and as much again while it is unpacked")
+        download(address(name, server), archive, work)
+        unpack_zip(archive, {f"{name}/{DATA}": DATA}, root / name, work)
+        archive.unlink(missing_ok=True)
+    return root
+
+
+@data_set(
+    LSUN,
+    download=download_lsun,
+    files=f"the LMDBs of [LSUN]({PAGE}), training and validation (`data download` does it)",
+    place=f"data/{FOLDER}",
+)
 def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
     """A category of LSUN from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for damage."""
     root = root_of(data, folder, FOLDER)
@@ -66,25 +92,6 @@ def size_of(name: str) -> str:
     if split == HELD_OUT:
         return "a few MB"
     return f"{TRAINING_GB[category]} GB" if category in TRAINING_GB else "its size isn't known here, up to 43 GB"
-
-
-def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) -> Path:
-    """Gets and unpacks the LMDBs of a category, as far as they aren't there already; returns the folder they are in.
-
-    Raises NcsnxError.
-    """
-    root = root_of(data, folder, FOLDER)
-    for split in (HELD_OUT, TRAINING):  # the small one first
-        name = lmdb_name(data.category, split)
-        if (root / name / DATA).exists():
-            continue
-        require_new(root / name)
-        archive = root / f"{name}.zip"
-        work.info(f"getting {archive.name}: {size_of(name)}, and as much again while it is unpacked")
-        download(address(name, server), archive, work)
-        unpack_zip(archive, {f"{name}/{DATA}": DATA}, root / name, work)
-        archive.unlink(missing_ok=True)
-    return root
 
 
 def build_lsun_lmdb(source: Path, root: Path, category: str, split: str, work: Work) -> Path:

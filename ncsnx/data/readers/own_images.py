@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.config.data_sets import Images as OwnImages
+from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.data.missing import OWN
 from ncsnx.data.pictures.decoding import (
     GIF_SUFFIXES,
     HEIC_EXTRA,
@@ -78,6 +80,7 @@ class PictureFiles:
             raise NcsnxError(f"{self.files.root}: {error}; it was sound when the set was first looked at") from error
 
 
+@data_set(OwnImages, no_download=OWN)
 def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     """The pictures at `data.root`, split. folder: the data folder.
 

@@ -10,6 +10,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.data import data_set_of
+from ncsnx.data.splits import Split
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.references.gathering import Gathering
 from ncsnx.evaluation.references.image_folder import ImageFolder
@@ -29,7 +31,7 @@ from ncsnx.evaluation.references.reference_cache import (
 from ncsnx.evaluation.references.statistics_file import SUFFIX, read_statistics
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
-from ncsnx.features.real_images import RealImages, Split, SplitImages, default_split
+from ncsnx.features.real_images import RealImages, SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
@@ -166,7 +168,7 @@ def _of_file(path: Path, features: FeatureNetwork) -> Reference:
 def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
     check_reference(wanted, source)
     if source is not None and wanted is None:
-        return SplitImages(source, default_split(source.data))
+        return SplitImages(source, data_set_of(source.data).reference)
     for split in get_args(Split):
         if source is not None and wanted == split:
             return SplitImages(source, split)

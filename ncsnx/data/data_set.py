@@ -1,0 +1,113 @@
+"""What a data set is: `@data_set(Config)` on its reader says all that goes with a configuration, in one place.
+
+    @data_set(Digits, features=Classifier(), no_download="they come with scikit-learn, so there is nothing to download")
+    def read_digits(data: Digits, folder: Path, work: Work) -> Splits:
+        ...
+
+Modules of `ncsnx.data.readers` are found by themselves, those of an installed package by its entry point of the group
+`ncsnx.runtime`.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+
+from ncsnx.config.data_sets import Data
+from ncsnx.config.feature_networks import Features, Inception
+from ncsnx.data.splits import Split, Splits
+from ncsnx.errors import NcsnxError
+from ncsnx.work import UNSEEN, Work
+
+Reader: TypeAlias = Callable[[Any, Path, Work], Splits]
+"""(configuration, data folder, work) → its images. Raises DataMissingError for what isn't on the disk, and NcsnxError
+for what can't be read; work shows what takes long, such as the first scan of a folder."""
+Download: TypeAlias = Callable[[Any, Path, Work], Path]
+"""(configuration, data folder, work) → the folder that it is in now. Raises NcsnxError where it can't be had, or not by
+a program: then the error says which files to get, how large they are, and where they belong."""
+T = TypeVar("T", bound=Reader)
+
+
+@attrs.frozen(kw_only=True)
+class DataSet:
+    """What goes with the configuration of a data set."""
+
+    read: Reader
+    download: Download | None
+    no_download: str
+    """Why there is nothing to download, where `download` is None."""
+    features: Features
+    """By which generated images are judged against it, unless others are chosen."""
+    reference: Split
+    """Which of its images scores compare with, unless others are chosen: 'train' as published for CIFAR-10."""
+    files: str
+    """What a person has to get, in Markdown, and `place`, where to put it: its row in the README."""
+    place: str
+
+
+_data_sets: dict[type[Data], DataSet] = {}
+
+
+def data_set(
+    config: type[Data],
+    *,
+    download: Download | None = None,
+    no_download: str = "no address is known to download it from",
+    features: Features | None = None,
+    reference: Split = "train",
+    files: str = "",
+    place: str = "",
+) -> Callable[[T], T]:
+    """Decorator of a reader; for the parameters see `DataSet`. Raises ValueError for a configuration that has one."""
+
+    def join(read: T) -> T:
+        found = DataSet(
+            read=read,
+            download=download,
+            no_download=no_download,
+            features=features or Inception(),
+            reference=reference,
+            files=files,
+            place=place,
+        )
+        if _data_sets.setdefault(config, found).read is not read:
+            raise ValueError(f"{config.__qualname__} already has a reader: {_data_sets[config].read!r}")
+        return read
+
+    return join
+
+
+def data_sets() -> dict[type[Data], DataSet]:
+    """All that are registered, by their configuration's class."""
+    readers = importlib.import_module("ncsnx.data.readers")
+    for module in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
+        importlib.import_module(module.name)
+    return dict(_data_sets)
+
+
+def data_set_of(data: Data) -> DataSet:
+    """What goes with a configuration. Raises NcsnxError where no reader is registered for it."""
+    found = data_sets().get(type(data))
+    if found is None:
+        name = type(data).__name__
+        raise NcsnxError(
+            f"no reader is registered for {name}: the package that defines it must name a module with "
+            f"@ncsnx.data.data_set({name}) by an entry point of the group ncsnx.runtime"
+        )
+    return found
+
+
+def open_data(data: Data, folder: Path, work: Work = UNSEEN) -> Splits:
+    """The images of a data set; folder: the data folder, for sets without a place of their own. Raises as `Reader`."""
+    return data_set_of(data).read(data, folder, work)
+
+
+def download_data(data: Data, folder: Path, work: Work) -> Path:
+    """Gets a data set; returns the folder that it is in. folder: the data folder. Raises as `Download`."""
+    found = data_set_of(data)
+    if found.download is None:
+        raise NcsnxError(f"{type(data).__name__}: {found.no_download}")
+    return found.download(data, folder, work)
