@@ -161,6 +161,17 @@ def test_the_announced_time_has_the_snapshots_in_it() -> None:
     assert "grids of 64 images, 121 evaluations per image: 20" in rows
 
 
+def test_a_training_without_snapshots_is_planned_for(here: Path) -> None:
+    write_pictures(here / "photos", 12)
+    fields = ("snapshots=none", "model.width=4", "steps=20")
+    for what in ("digits", "photos"):
+        outcome = plan(what, *fields)
+        assert outcome.code == 0, outcome.err
+        assert "\n  snapshots" not in outcome.out
+        assert "\ntraining " in outcome.out
+        assert json.loads(plan(what, *fields, "--json").out)["seconds_of_snapshots"] == 0
+
+
 def test_a_folder_of_pictures_is_planned_for(here: Path) -> None:
     write_pictures(here / "photos", 30)
     found = facts("photos")
