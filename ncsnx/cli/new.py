@@ -104,14 +104,9 @@ def new_command(
 def _free_place(name: str, out: Path) -> Path:
     """Where the file is to be. Raises UsageError for a name that can't be, or that something has already."""
     from ncsnx.config.discovery import discover
-    from ncsnx.runs.names import names_a_file_everywhere
+    from ncsnx.runs.names import check_file_name
 
-    if not names_a_file_everywhere(name):
-        raise UsageError(
-            f"{name!r} can't name an experiment: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with "
-            "a letter or digit, without '..' or a dot at the end, and none of Windows' devices (con, nul, com1)"
-        )
-    path = out / f"{name}.py"
+    path = out / f"{check_file_name(name, 'an experiment', 'give another one')}.py"
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already and stays as it is: choose another name, or move it away first")
     for found in discover():
