@@ -9,7 +9,7 @@ import attrs
 from ncsnx.config import codec
 from ncsnx.config.checks import quoted, shortened
 from ncsnx.config.data_sets import Digits
-from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
+from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.exchange.exported import Export, is_export
@@ -247,7 +247,7 @@ def _how_to_get_one(name: str, runs_folder: Path) -> str:
         ", but there is an experiment of that name.",
         f"train it:                          ncsnx train {name}{where}",
     ]
-    if found.is_built_in and not isinstance(found.experiment.data, Digits):
+    if is_built_in(found.experiment) and not isinstance(found.experiment.data, Digits):
         lines.append(f"or import a published checkpoint:  ncsnx import FILE.pth {name}{where}")
     return "\n".join(lines)
 
