@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,10 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
-from ncsnx.cli.budgets import say_what_it_takes, say_what_was_reduced
+from ncsnx.cli.budgets import Variant, say_what_it_takes, say_what_was_reduced
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for
+from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import OVERLAP
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 
 def new_command(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment, and of its file.")],
     source: Annotated[
         str,
@@ -98,7 +101,12 @@ def new_command(
         with atomic.reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_new(path, text.encode())
-        _say_what_next(messages, found, path)
+        _say_what_next(messages, found, path, partial(_variant, context, name))
+
+
+def _variant(context: typer.Context, name: str, suffix: str, **changes: object) -> str:
+    """The command that writes another experiment beside this one: its name has to be another."""
+    return typed_again(context, name=f"{name[:80]}-{suffix}", **changes)
 
 
 def _free_place(name: str, out: Path) -> Path:
@@ -203,7 +211,7 @@ def _text(found: "Survey") -> str:
     return experiment_source(found, found.measured)
 
 
-def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
+def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: Variant) -> None:
     from ncsnx.planning.survey import remarks
 
     experiment, plan, measured = found.experiment, found.plan, found.measured
@@ -217,7 +225,7 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
     )
     for remark in remarks(measured):
         messages.warning(remark)
-    say_what_was_reduced(messages, found)
-    say_what_it_takes(messages, found)
+    say_what_was_reduced(messages, found, variant)
+    say_what_it_takes(messages, found, variant)
     target = experiment.name if path.parent == Path("experiments") else str(path)
     messages.info(f"next: ncsnx train {shlex.quote(target)}")
