@@ -235,7 +235,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "a field elsewhere": (["show", "own", "lr=1"], "lr: no such field in an experiment; it exists under optimizer.lr"),
     "a field of another variant": (
         ["show", "own", "optimizer.momentum=0.5"],
-        "(with optimizer=rmsprop or optimizer=sgd)",
+        "but in rmsprop, sgd\n  such as:  optimizer=rmsprop optimizer.momentum=0.5\n",
     ),
     "a variant that isn't there": (["show", "own", "model=ncsnv3"], "model: expected one of ncsnv2, ncsnv2-deeper"),
     "a whole number that isn't": (
@@ -263,7 +263,7 @@ def _own_files(here: Path) -> None:
 
 
 @pytest.mark.parametrize("case", TYPED)
-def test_what_was_typed_wrongly_gets_one_line_and_exit_code_2(case: str, here: Path) -> None:
+def test_what_was_typed_wrongly_gets_one_line_and_what_to_type_and_exit_code_2(case: str, here: Path) -> None:
     arguments, message = TYPED[case]
     _own_files(here)
     if "twin" in arguments:
@@ -272,8 +272,9 @@ def test_what_was_typed_wrongly_gets_one_line_and_exit_code_2(case: str, here: P
     outcome = run(*arguments)
     assert outcome.code == 2
     assert outcome.out == ""
-    assert outcome.err.startswith("error: ")
-    assert len(outcome.err.splitlines()) == 1
+    first, *to_type = outcome.err.splitlines()
+    assert first.startswith("error: ")
+    assert all(line.startswith("  such as:  ") for line in to_type)
     assert message in outcome.err
 
 
