@@ -4,15 +4,16 @@ import importlib.util
 
 import attrs
 
-from ncsnx.errors import UsageError
+from ncsnx.errors import RequestError, require_between
 
 MOST_IMAGES = 10_000_000
 """Of one sampling."""
+MOST_SEED = 2**32 - 1
 
 
 @attrs.frozen(kw_only=True)
 class SampleRequest:
-    """What is to be sampled. Raises UsageError for numbers that make no sense."""
+    """What is to be sampled. Raises RequestError for numbers that make no sense."""
 
     n: int = 64
     """Images; rows, with `interpolate`."""
@@ -31,35 +32,28 @@ class SampleRequest:
     """The film as an MP4 in the place of an animated GIF."""
 
     def __attrs_post_init__(self) -> None:
-        for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                if name == "seed" and self.between is not None:
-                    raise UsageError(f"--between takes seeds from {low} to {high}, not {value}")
-                raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, not {value}")
-        if self.interpolate is not None and not 2 <= self.interpolate <= 1_000:
-            option = "interpolate" if self.between is None else "steps"
-            raise UsageError(f"--{option} must be between 2 and 1000 columns, not {self.interpolate}")
-        if self.between is not None and not 0 <= self.between < 2**32:
-            raise UsageError(f"--between takes seeds from 0 to {2**32 - 1}, not {self.between}")
+        for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, MOST_SEED), ("batch_size", 1, 1_000_000)):
+            require_between(name, getattr(self, name), low, high)
+        if self.interpolate is not None:
+            require_between("interpolate", self.interpolate, 2, 1_000, " columns")
+        if self.between is not None:
+            require_between("between", self.between, 0, MOST_SEED)
         if self.between == self.seed:
-            raise UsageError(
-                f"--between takes two seeds that differ, not {self.seed} twice: its rows would stand still"
-            )
+            raise RequestError("between", f"takes two seeds that differ, not {self.seed:,} twice")
         if self.mp4:
             require_mp4()
         if self.between is not None and self.interpolate is None:
-            raise UsageError("between takes interpolate, the number of columns, too")
-        if not (self.frames == 0 or 2 <= self.frames <= 1_000):
-            raise UsageError(f"--frames must be between 2 and 1000, not {self.frames}")
+            raise RequestError("between", "needs interpolate, the number of columns")
+        if self.frames != 0:
+            require_between("frames", self.frames, 2, 1_000)
 
     @property
     def columns(self) -> int:
-        """Images an index."""
+        """Images per index."""
         return self.interpolate or 1
 
 
 def require_mp4() -> None:
-    """Raises UsageError where films can't be written as MP4."""
+    """Raises RequestError where films can't be written as MP4."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UsageError("--mp4 takes the extra film: pip install 'ncsnx[film]'; or leave it out, for a GIF")
+        raise RequestError("mp4", "takes the extra film: pip install 'ncsnx[film]'; or leave it out, for a GIF")

@@ -108,12 +108,12 @@ def sample_command(
         from ncsnx.cli.sampler_options import with_sampler
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides
-        from ncsnx.errors import UsageError
+        from ncsnx.errors import UsageError, require_between
         from ncsnx.runs.checkpoints.manifest import require_best
         from ncsnx.runs.folder import Run
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sample_request import SampleRequest
+        from ncsnx.sample_request import MOST_SEED, SampleRequest
 
         place = open_source(runs_folder(runs), run)
         changed = with_sampler(messages, place, parse_overrides(overrides or []))
@@ -140,11 +140,15 @@ def sample_command(
         default = 1 if between is not None else 64 if kind is None else 4
         images = default if n is None else n
         first, other = (seed, None) if between is None else between
+        columns = _columns(between, steps, interpolate, seed)
+        if between is not None:  # which takes seeds and columns by other names
+            require_between("between", first, 0, MOST_SEED)
+            require_between("steps", columns or 0, 2, 1_000, " columns")
         request = SampleRequest(
             n=images if kind is None else 1,  # of a task as many as its pictures make
             seed=first,
             batch_size=batch_size,
-            interpolate=_columns(between, steps, interpolate, seed),
+            interpolate=columns,
             between=other,
             frames=frames,
             film=film or mp4,

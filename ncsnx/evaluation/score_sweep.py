@@ -18,7 +18,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import UsageError
+from ncsnx.errors import RequestError, require_between
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
 from ncsnx.evaluation.references.perfect_model import PerfectModel
@@ -74,9 +74,8 @@ class SweepRequest:
     def __attrs_post_init__(self) -> None:
         _ = self.images  # checks n, seed and batch_size
         if self.n < LEAST_IMAGES:
-            raise UsageError(f"--n must be at least {LEAST_IMAGES}, not {self.n}: a distance needs a distribution")
-        if not 1 <= self.ensemble <= 1_000:
-            raise UsageError(f"--ensemble must be between 1 and 1000 checkpoints, not {self.ensemble}")
+            raise RequestError("n", f"must be at least {LEAST_IMAGES}, not {self.n}: a distance needs a distribution")
+        require_between("ensemble", self.ensemble, 1, 1_000, " checkpoints")
 
     @property
     def images(self) -> SampleRequest:

@@ -53,7 +53,7 @@ def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumptio
         return _without_optimizer(run, unsound, without_optimizer, None)
     if unsound:
         step, why = unsound[0]
-        return _without_checkpoint(run, f"none of {len(unsound)} is sound; step {step}: {why}", tuple(unsound))
+        return _without_checkpoint(run, f"none of {len(unsound)} is sound; step {step:,}: {why}", tuple(unsound))
     if trace := _trace_of_checkpoints(run):
         return _without_checkpoint(run, trace)
     return Resumption(None)
@@ -72,7 +72,7 @@ def _verdicts(run: Run) -> Iterator[Verdict]:
 def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[int], nearest: int | None) -> Resumption:
     """without: the newer checkpoints that have no optimizer's state, the newest first."""
     refusal = (
-        f"the newest sound checkpoint of run {run.name!r}, of step {without[0]}, holds no optimizer state, and "
+        f"the newest sound checkpoint of run {run.name!r}, of step {without[0]:,}, holds no optimizer state, and "
         "training can't go on without"
     )
     if nearest is None:
@@ -83,7 +83,7 @@ def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[i
     else:
         aside = shlex.quote(f"{run.path}/aside")
         way_out = (
-            f"the nearest that has it is of step {nearest}: to go on from there, move the newer ones away, as in "
+            f"the nearest that has it is of step {nearest:,}: to go on from there, move the newer ones away, as in "
             f"`mkdir -p {aside} && mv {_listed(run, without)} {aside}/`, then `ncsnx train` again"
         )
     return Resumption(None, tuple(unsound), refusal, way_out)

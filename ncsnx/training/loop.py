@@ -244,6 +244,6 @@ class _Training:
                 progress=self.observer.sampling,
             )
         except DivergedError as error:  # no reason to end the training: later weights may do better
-            self.observer.warning(f"no grid of samples for step {step}: {error}")
+            self.observer.warning(f"no grid of samples for step {step:,}: {error}")
         else:
             self.recorder.snapshot(step, path, grid)

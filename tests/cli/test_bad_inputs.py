@@ -102,7 +102,7 @@ FILES: dict[str, tuple[bytes, str]] = {
         _with("lr=1e-3", "lr=-(10**5000)"),
         "lr must be a finite number > 0, not a number of",
     ),
-    "negative steps": (_with("steps=1_500", "steps=-1"), "bad.py:4: steps must be between 1 and 1000000000, not -1"),
+    "negative steps": (_with("steps=1_500", "steps=-1"), "bad.py:4: steps must be between 1 and 1,000,000,000, not -1"),
     "levels that ascend": (
         _with("sigma_min=0.01", "sigma_min=7.0"),
         "bad.py:7: sigma_max must be above sigma_min=7.0, which 5.0 isn't",
@@ -244,7 +244,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     ),
     "five thousand digits": (["show", "own", "steps=" + "9" * 5000], "steps: expected a whole number"),
     "not a number": (["show", "own", "optimizer.lr=nan"], "optimizer.lr: expected a finite number such as 0.8 or 1e-4"),
-    "steps below zero": (["show", "own", "steps=-5"], "steps: must be between 1 and 1000000000, not -5"),
+    "steps below zero": (["show", "own", "steps=-5"], "steps: must be between 1 and 1,000,000,000, not -5"),
     "yes for true": (["show", "own", "sampler.denoise=yes"], "sampler.denoise: expected true or false, found 'yes'"),
     "a swap that needs more": (["show", "own", "data=lsun"], "add data.category=…"),
     "a control character": (
