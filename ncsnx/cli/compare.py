@@ -71,7 +71,7 @@ def compare_command(
         from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import UsageError
-        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.folder import appending, open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
 
@@ -102,7 +102,7 @@ def compare_command(
                 comparison = _comparison(place, ckpt, judge, n, seeds, batch_size, runtime, stop, messages)
                 place_of_trials = comparison.open_place()
             messages.info(f"{place.path}: {comparison.caption()}")
-            with folder_lock(place_of_trials, f"the comparison {place_of_trials}"):
+            with folder_lock(place_of_trials, f"the comparison {place_of_trials}"), appending(place):
                 remove_debris_in([place_of_trials])
                 trials = comparison.trials()
                 _measure_all(messages, comparison, tried, trials, stop)

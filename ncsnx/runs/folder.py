@@ -1,6 +1,8 @@
 """A run is a folder that explains itself: its places, how it comes into being, and how it is found again."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -195,6 +197,16 @@ class Run:
         if not isinstance(config, dict):
             raise NcsnxError(f"{self.config_path}: expected a JSON object, found {type(config).__name__}")
         return config
+
+
+@contextmanager
+def appending(run: Run) -> Iterator[None]:
+    """Names the command that helps, where the block can't append to a file of the run that has further names."""
+    try:
+        yield
+    except atomic.HardLinkedError as error:
+        known = shlex.quote(run.name) if run.path.parent == default_folder() else as_typed(run.path)
+        raise NcsnxError(f"{error}\nmake it a file of its own:  ncsnx doctor {known} --repair") from error
 
 
 def _config(experiment: Experiment, data_fingerprint: str | None) -> dict[str, Any]:
