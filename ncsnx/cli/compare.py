@@ -65,7 +65,7 @@ def compare_command(
     every other sampler. The nearest to the data of those with at most a twelfth of its evaluations that don't break
     more images is measured again with fresh seeds, since the least of many measurements is too small, and stored in the
     run: `sampler=fast` means it in `sample` and `fid`. Where none is usable, nothing is stored, and the exit code is 0
-    all the same. An interrupted comparison goes on.
+    all the same. An interrupted comparison resumes.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.typos import refuse_typos

@@ -64,7 +64,7 @@ def fid_command(
 
     Beside them stands what a perfect model would score: real images in the place of sampled ones.
     With Inception's features these are FID and KID. Scores are kept in the run's fid/ by the weights and the protocol:
-    an interrupted sweep goes on where it stopped, and a wider range computes only what is new. Afterwards `--ckpt best`
+    an interrupted sweep resumes where it stopped, and a wider range computes only what is new. Afterwards `--ckpt best`
     means the best of the newest sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:

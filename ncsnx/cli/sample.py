@@ -97,7 +97,7 @@ def sample_command(
 ) -> None:
     """Draw images: single PNGs, a grid, the tensors, and the protocol that repeats them.
 
-    An interrupted sampling goes on where it stopped when the command is repeated. The sampler can be changed:
+    An interrupted sampling resumes where it stopped when the command is repeated. The sampler can be changed:
     `ncsnx sample digits sampler.steps_per_level=3`; after `ncsnx compare digits`, sampler=fast is the one that it
     recommends. With --interpolate, sampler.denoise=false gives the published
     behaviour.
@@ -221,7 +221,7 @@ def _sample(
         messages.info(f"{what} from {source}: they are there already")
     else:
         with folder_lock(output.path, str(output.path)):
-            output.open()  # another process may have gone on with it meanwhile
+            output.open()  # another process may have resumed it meanwhile
             missing = len(output.missing())
             again = f", {request.n - missing:,} of them already there" if missing < request.n else ""
             messages.info(f"{what}{again}, from {source}, on {model.runtime.device}")

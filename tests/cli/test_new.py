@@ -261,6 +261,15 @@ def test_broken_pictures_are_all_named_and_nothing_is_declared(here: Path) -> No
     assert data.on_error == "skip"
 
 
+def test_one_image_that_is_held_out_is_one(here: Path) -> None:
+    write_pictures(here / "photos", 10)
+    outcome = new("photos", "--from", "photos")
+    text = (here / "experiments" / "photos.py").read_text()
+    kept, held_out = re.findall(r"# (\d) training images; (\d) held out, by a hash", text)[0]
+    assert f"{kept} training images of 3×12×12, {held_out} held out" in outcome.err
+    assert int(kept) + int(held_out) == 10
+
+
 def test_what_is_not_read_is_said_and_written_down(here: Path) -> None:
     write_pictures(here / "photos", 12)
     Image.new("P", (12, 12)).save(here / "photos" / "a.gif")
