@@ -153,7 +153,7 @@ def test_a_packing_that_is_killed_again_and_again_ends_with_the_same_bytes(place
     assert not (place / "killed.pack").exists()
     last = run(*words, "--out", "killed.pack")
     assert last.code == 0
-    assert "killed.pack.part is there: what it holds is verified, then gone on with" in last.err
+    assert "killed.pack.part is there: what it holds is verified, then it is resumed" in last.err
     assert (place / "killed.pack").read_bytes() == (place / "straight.pack").read_bytes()
     assert not part.exists()
 
