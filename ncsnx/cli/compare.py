@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def compare_command(
     ] = None,
     ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
     n: Annotated[int, typer.Option("--n", help="Images of each trial.")] = 1000,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, max=100, help="Trials of each setting.")] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", parser=a_count(1, 100), help="Trials of each setting.")
+    ] = 3,
     features: options.Features = None,
     reference: options.Reference = None,
     batch_size: Annotated[

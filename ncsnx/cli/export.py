@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.path_parameters import a_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.quantities import counted
@@ -30,8 +31,7 @@ def export_command(
         typer.Option(
             "--grid",
             metavar="N",
-            min=0,
-            max=100,
+            parser=a_count(0, 100),
             help="Samples in the picture; 0 leaves it out. [16, if they take ten minutes at most]",
         ),
     ] = None,

@@ -10,6 +10,7 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.budgets import Variant, say_what_it_takes, say_what_was_reduced
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for
@@ -47,7 +48,12 @@ def new_command(
     array: sources.Array = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, max=1_000_000_000, help="Of training, whatever the budget. [what fits it]"),
+        typer.Option(
+            "--steps",
+            metavar="N",
+            parser=a_count(1, 1_000_000_000),
+            help="Of training, whatever the budget. [what fits it]",
+        ),
     ] = None,
     budget: Annotated[
         str,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
 
 RunName = Annotated[
@@ -65,7 +66,10 @@ Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps. auto takes CUDA, then MPS, then the CPU.")
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; bits are equal at equal counts only.")
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", parser=a_count(1, 1_024), help="CPU threads; bits are equal at equal counts only."
+    ),
 ]
 Compile = Annotated[
     bool,

@@ -8,6 +8,7 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.budgets import warn_if_busy
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import ANEW, session, work_of
@@ -34,8 +35,7 @@ Steps = Annotated[
     typer.Option(
         "--steps-per-level",
         metavar="T",
-        min=1,
-        max=_MOST_STEPS,
+        parser=a_count(1, _MOST_STEPS),
         help="Langevin steps at each level. [3 to 5, by the number of levels]",
     ),
 ]

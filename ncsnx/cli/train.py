@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.session import session, work_of
 from ncsnx.quantities import counted
 
@@ -35,7 +36,9 @@ def train_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
-    workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Processes that read data ahead.")] = 0,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", parser=a_count(0, 256), help="Processes that read data ahead.")
+    ] = 0,
     note: options.Note = "",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,

@@ -301,6 +301,22 @@ def test_a_command_line_that_can_not_be_read_shows_the_usage(arguments: list[str
     assert message in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digits", "--threads", "0"], "--threads: expected a whole number between 1 and 1,024, found '0'"),
+        (["train", "digits", "--workers", "x"], "--workers: expected a whole number between 0 and 256, found 'x'"),
+        (["sample", "digits", "--seed", "1.5"], "--seed: "),
+        (["data", "show", "digits", "--held-out", "x"], "--held-out: "),
+    ],
+)
+def test_a_value_that_an_option_cant_have_is_one_line(arguments: list[str], message: str, here: Path) -> None:
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
 def _config(change: Callable[[dict[str, object]], object]) -> bytes:
     saved = {**to_json(minimal()), "data_fingerprint": "f" * 64}
     return json.dumps(change(saved)).encode()

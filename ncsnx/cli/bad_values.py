@@ -1,0 +1,48 @@
+"""A value that an option or argument doesn't accept: one line, as every other error, instead of the usage."""
+
+import re
+from collections.abc import Callable
+from typing import IO, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ncsnx.config.checks import quoted
+
+
+class BadValue(typer.BadParameter):
+    """A value that isn't accepted, shown in one line."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        from ncsnx.console.messages import Messages
+
+        Messages().error(f"{_name(self.param)}: {self.message}" if self.param is not None else self.message)
+
+
+class Commands(TyperGroup):
+    """Commands whose bad values are shown in one line; what is missing or unknown shows the usage."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if type(error) is not typer.BadParameter:
+                raise
+            raise BadValue(error.message, error.ctx, error.param) from None
+
+
+def a_count(low: int, high: int) -> Callable[[str], int]:
+    """The `parser` of a parameter that takes whole numbers from `low` to `high`."""
+
+    def parsed(text: str) -> int:
+        if not re.fullmatch("[+-]?[0-9]{1,20}", str(text)) or not low <= (count := int(text)) <= high:
+            raise BadValue(f"expected a whole number between {low:,} and {high:,}, found {quoted(str(text))}")
+        return count
+
+    return parsed
+
+
+def _name(parameter: Any) -> str:
+    """What a person calls it: an option by its dashes, an argument as the usage does."""
+    name: str = parameter.opts[0]
+    return name if name.startswith("-") else parameter.metavar or name
