@@ -217,7 +217,7 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
     """The run of that name in `runs_folder`, or at that path.
 
     needs_config: whether what has checkpoints, but no config.json, is none. Raises UsageError with near matches if
-    there is none, NcsnxError for a folder that isn't a run.
+    there is none, and for a file, NcsnxError for a folder that isn't a run.
     """
     path = locate(runs_folder, name_or_path, needs_config=needs_config)
     _refuse_export(path)
@@ -227,8 +227,8 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
 def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Path:
     """The folder of the run, or of the exported model, of that name in `runs_folder`, or at that path.
 
-    needs_config as in `open_run`. Raises UsageError with near matches if there is none, NcsnxError for a folder that
-    is neither.
+    needs_config as in `open_run`. Raises UsageError with near matches if there is none, and for a file; NcsnxError for
+    a folder that is neither.
     """
     typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
@@ -239,7 +239,8 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
             return path
     for path in candidates:
         if exists(path):
-            raise NcsnxError(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
+            kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
+            raise kind(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}; `ncsnx list` shows the runs there are")
     check_run_name(typed)

@@ -72,6 +72,9 @@ def test_only_what_was_published_can_be_imported_and_the_folder_of_the_runs_is_t
 def test_a_file_that_is_named_as_a_run_is_never_executed(here: Path) -> None:
     (here / "trap.py").write_text("raise SystemExit(7)\n")
     outcome = run("sample", "trap.py")
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert "isn't a run" in outcome.err
+    for command, path in (("sample", "./trap.py"), ("doctor", "/dev/null")):
+        outcome = run(command, path)
+        assert (outcome.code, outcome.out) == (2, "")
     assert "there is no run 'other.py' in runs; there are none yet" in run("sample", "other.py").err
