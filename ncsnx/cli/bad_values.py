@@ -1,4 +1,4 @@
-"""A value that an option or argument doesn't accept: one line, as every other error, instead of the usage."""
+"""Values of options, checked before torch is imported; one that isn't accepted gets one line instead of the usage."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import IO, Any
 import typer
 from typer.core import TyperGroup
 
-from ncsnx.config.checks import quoted
+from ncsnx.config.checks import quoted, shortened
 
 
 class BadValue(typer.BadParameter):
@@ -40,6 +40,13 @@ def a_count(low: int, high: int) -> Callable[[str], int]:
         return count
 
     return parsed
+
+
+def a_device(text: str) -> str:
+    """The `parser` of --device: whether there is such a device is known once torch is imported."""
+    if not re.fullmatch("auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
+        raise BadValue(f"expected auto, cpu, cuda, cuda:N or mps, found {shortened(ascii(text))}")
+    return text
 
 
 def _name(parameter: Any) -> str:

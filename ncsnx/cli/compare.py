@@ -71,12 +71,12 @@ def compare_command(
     all the same. An interrupted comparison resumes.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import UsageError
         from ncsnx.runs.folder import appending, open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
+        from ncsnx.sampling.request import SampleRequest
 
         place = open_run(runs_folder(runs), run)
         chosen, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -86,7 +86,7 @@ def compare_command(
             )
         tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
         counts = None if evaluations is None else _counts(evaluations)
-        refuse_typos(device, n=n, batch_size=batch_size)
+        SampleRequest(n=n, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.judging import Judge
@@ -155,7 +155,7 @@ def _comparison(
     from ncsnx.evaluation.score_sweep import SweepRequest
     from ncsnx.features.real_images import SplitImages, default_split
     from ncsnx.runs.checkpoints.manifest import require_best
-    from ncsnx.sampling import load
+    from ncsnx.sampling.score_model import load
 
     if ckpt == "best":
         messages.info(f"best: {require_best(place)}")

@@ -52,7 +52,6 @@ def export_command(
     averaged ones (EMA), or the raw ones of a run that averages none.
     """
     with session(ANEW, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
         from ncsnx.exchange.exported import check_target, unfinished
         from ncsnx.runs.checkpoints.manifest import require_best
@@ -62,7 +61,6 @@ def export_command(
         from ncsnx.stopping import StopRequest
 
         place = open_run(runs_folder(runs), run)
-        refuse_typos(device)
         check_checkpoint(place, ckpt)
         check_license(license)
         check_target(out)

@@ -38,12 +38,13 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.protocols import place_of
 from ncsnx.runs.score_files import SCORES, Row, ScoreFile
 from ncsnx.runtime import Runtime
-from ncsnx.samplers.building import evaluations_in_words, revision_facts
+from ncsnx.samplers.building import evaluations, evaluations_in_words, revision_facts, state_count
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, state_count
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import never_stop
-from ncsnx.sampling.score_model import weights_of
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample import draw
+from ncsnx.sampling.score_model import ScoreModel, weights_of
 from ncsnx.storage.atomic import reporting
 from ncsnx.storage.parts import Part, assembled, done_indices, write_part
 from ncsnx.storage.reading import refuse_links

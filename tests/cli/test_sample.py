@@ -16,7 +16,8 @@ from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
-from ncsnx.sampling import SeededNoise, build_sampler, initial_uniform
+from ncsnx.samplers.building import build_sampler
+from ncsnx.sampling.noise_sources import SeededNoise, initial_uniform
 from tests.training.tiny import CPU, Result, command, damage, files, start, training, wait_until
 
 ROOT = "runs/digits"

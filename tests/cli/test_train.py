@@ -13,8 +13,8 @@ from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
-from ncsnx.sampling import load as load_model
-from ncsnx.sampling import sample
+from ncsnx.sampling.sample import sample
+from ncsnx.sampling.score_model import load as load_model
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.training.tiny import (
     CPU,

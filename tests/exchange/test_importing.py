@@ -24,7 +24,7 @@ from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
-from ncsnx.sampling import load
+from ncsnx.sampling.score_model import load
 from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.training.training_state import TrainingState

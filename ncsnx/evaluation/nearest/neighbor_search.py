@@ -44,8 +44,10 @@ from ncsnx.runs.folder import open_results
 from ncsnx.runs.names import step_name
 from ncsnx.samplers.building import revision_facts
 from ncsnx.samplers.state import State
-from ncsnx.sampling import SampleRequest, ScoreModel, draw
 from ncsnx.sampling.generate import ignore_state, never_stop
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample import draw
+from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
 from ncsnx.storage.reading import refuse_links
