@@ -209,7 +209,7 @@ def test_an_experiment_file_is_taken_as_train_takes_it(here: Path) -> None:
         (("./nowhere",), "there is nothing"),
         (("digits", "--overlap", "1"), "--overlap must be above 0 and below 0.9973"),
         (("digits", "--overlap", "nan"), "--overlap must be above 0 and below 0.9973"),
-        (("digits", "--seed", "-1"), "--seed must be from 0"),
+        (("digits", "--seed", "-1"), "--seed must be between 0 and 4,294,967,295, not -1"),
         (("digits", "--on-error", "skip"), "--on-error goes with your own images"),
         (("digits", "--size", "16"), "--size goes with your own images"),
         (("digits", "modle.width=3"), "did you mean model?"),
