@@ -16,7 +16,8 @@ TYPE_CHECKING = False  # as in typing, whose import takes longer than Python's s
 if TYPE_CHECKING:
     from ncsnx.config import Experiment, register
     from ncsnx.errors import NcsnxError
-    from ncsnx.sampling import ScoreModel, load, sample
+    from ncsnx.sampling.sample import sample
+    from ncsnx.sampling.score_model import ScoreModel, load
 
 __all__ = ["Experiment", "NcsnxError", "ScoreModel", "__version__", "load", "register", "sample"]
 
@@ -24,9 +25,9 @@ _MODULES = {
     "Experiment": "ncsnx.config",
     "register": "ncsnx.config",
     "NcsnxError": "ncsnx.errors",
-    "ScoreModel": "ncsnx.sampling",
-    "load": "ncsnx.sampling",
-    "sample": "ncsnx.sampling",
+    "ScoreModel": "ncsnx.sampling.score_model",
+    "load": "ncsnx.sampling.score_model",
+    "sample": "ncsnx.sampling.sample",
 }
 
 

@@ -18,6 +18,21 @@ class UsageError(NcsnxError):
     exit_code = 2
 
 
+class RequestError(UsageError):
+    """A value that a request doesn't accept, in words that follow its name; commands put their option there."""
+
+    def __init__(self, name: str, complaint: str) -> None:
+        super().__init__(f"{name} {complaint}")
+        self.name = name
+        self.complaint = complaint
+
+
+def require_between(name: str, value: int, low: int, high: int, unit: str = "") -> None:
+    """Raises RequestError for a value outside low … high."""
+    if not low <= value <= high:
+        raise RequestError(name, f"must be between {low:,} and {high:,}{unit}, not {value:,}")
+
+
 class DivergedError(NcsnxError):
     """A sampling produced NaN or infinity."""
 

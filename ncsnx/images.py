@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.quantities import counted
-from ncsnx.sample_request import require_mp4
+from ncsnx.sampling.request import require_mp4
 from ncsnx.storage.atomic import write_bytes
 
 CELL_PIXELS = 64

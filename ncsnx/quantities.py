@@ -23,6 +23,11 @@ def plural(noun: str) -> str:
     return f"{noun}es" if _HISSING.search(noun) else f"{noun}s"
 
 
+def them(count: int) -> str:
+    """The pronoun for so many things, as an object."""
+    return "it" if count == 1 else "them"
+
+
 def number(value: float) -> str:
     """A measured value with four significant digits, and whole from 1,000 on; nan and inf by name."""
     return f"{value:,.0f}" if 999.95 <= abs(value) < 1e7 else f"{value:#.4g}"

@@ -13,6 +13,7 @@ import torch
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import UsageError
 from ncsnx.networks import Execution
+from ncsnx.quantities import counted
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +92,8 @@ def _device(wanted: str) -> torch.device:
     }
     if not there.get(device.type, False):
         count = torch.cuda.device_count()
-        raise UsageError(f"--device {wanted}: isn't on this machine ({count} CUDA devices); try --device auto")
+        there_are = counted(count, "CUDA device")
+        raise UsageError(f"--device {wanted}: isn't on this machine ({there_are}); try --device auto")
     return device
 
 

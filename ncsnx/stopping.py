@@ -108,6 +108,7 @@ def signals_raise() -> Iterator[None]:
         finally:
             handler.raises = False  # what comes from here on finds all done
             handler.later.cancel()
+        handler.check()  # who catches everything may have caught it
 
 
 @contextmanager

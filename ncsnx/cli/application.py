@@ -24,9 +24,11 @@ from ncsnx.cli import (
     show,
     train,
 )
+from ncsnx.cli.bad_values import Commands
 
 app = typer.Typer(
     name="ncsnx",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

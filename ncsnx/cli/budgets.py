@@ -1,5 +1,6 @@
 """What a training takes, and what a budget made of it, for people."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ncsnx.planning.spans import in_short, span_of_time
@@ -11,8 +12,12 @@ if TYPE_CHECKING:
     from ncsnx.planning.survey import Survey
 
 
-def say_what_was_reduced(messages: "Messages", found: "Survey") -> None:
-    """From what to what, why, and what else there is."""
+Variant = Callable[..., str]
+"""variant(suffix, option=value, …): the command with those options, for an experiment whose name has that suffix."""
+
+
+def say_what_was_reduced(messages: "Messages", found: "Survey", variant: Variant) -> None:
+    """Says what was reduced, why, and what writes the trainings that it could have been."""
     fit = found.fit
     if fit is None or not fit.reductions:
         return
@@ -21,17 +26,19 @@ def say_what_was_reduced(messages: "Messages", found: "Survey") -> None:
         messages.warning(
             "nothing was timed (--no-timing), so nothing could be fitted to a budget. This is a small training: "
             f"{reduced}.\n"
-            "to fit one:             leave --no-timing out\n"
-            "the published training: --budget none"
+            f"one that fits a budget:  {variant('fitted', no_timing=None)}\n"
+            f"the published training:  {variant('published', budget='none', steps=None)}"
         )
         return
     messages.info(f"to fit {in_short(fit.budget_s)} on this machine: {reduced}")
     if fit.published_seconds is not None:
-        messages.info(f"{_published(fit)} takes about {span_of_time(fit.published_seconds)} here{_on_a_gpu(fit)}")
-        messages.info("to write that one: --budget none")
+        messages.info(
+            f"{_published(fit)} takes about {span_of_time(fit.published_seconds)} here{_on_a_gpu(fit)}\n"
+            f"to write that one:  {variant('published', budget='none', steps=None)}"
+        )
 
 
-def say_what_it_takes(messages: "Messages", found: "Survey") -> None:
+def say_what_it_takes(messages: "Messages", found: "Survey", variant: Variant) -> None:
     """The time of the training by its parts, and of an image; and whether the budget holds."""
     timing, cost = found.timing, found.cost
     if timing is None or cost is None:
@@ -46,7 +53,7 @@ def say_what_it_takes(messages: "Messages", found: "Survey") -> None:
     budget_s = None if found.fit is None else found.fit.budget_s
     if budget_s is not None and cost.total > budget_s:
         messages.warning(
-            f"that is more than the budget, {in_short(budget_s)}; for a training that fits, leave --steps out"
+            f"that is more than the budget, {in_short(budget_s)}\none that fits:  {variant('fitted', steps=None)}"
         )
     warn_if_busy(messages, found)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def compare_command(
     ] = None,
     ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
     n: Annotated[int, typer.Option("--n", help="Images of each trial.")] = 1000,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, max=100, help="Trials of each setting.")] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", parser=a_count(1, 100), help="Trials of each setting.")
+    ] = 3,
     features: options.Features = None,
     reference: options.Reference = None,
     batch_size: Annotated[
@@ -65,15 +68,15 @@ def compare_command(
     every other sampler. The nearest to the data of those with at most a twelfth of its evaluations that don't break
     more images is measured again with fresh seeds, since the least of many measurements is too small, and stored in the
     run: `sampler=fast` means it in `sample` and `fid`. Where none is usable, nothing is stored, and the exit code is 0
-    all the same. An interrupted comparison goes on.
+    all the same. An interrupted comparison resumes.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import UsageError
-        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.folder import appending, open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
+        from ncsnx.sampling.request import SampleRequest
 
         place = open_run(runs_folder(runs), run)
         chosen, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -83,7 +86,7 @@ def compare_command(
             )
         tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
         counts = None if evaluations is None else _counts(evaluations)
-        refuse_typos(device, n=n, batch_size=batch_size)
+        SampleRequest(n=n, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.judging import Judge
@@ -102,7 +105,7 @@ def compare_command(
                 comparison = _comparison(place, ckpt, judge, n, seeds, batch_size, runtime, stop, messages)
                 place_of_trials = comparison.open_place()
             messages.info(f"{place.path}: {comparison.caption()}")
-            with folder_lock(place_of_trials, f"the comparison {place_of_trials}"):
+            with folder_lock(place_of_trials, f"the comparison {place_of_trials}"), appending(place):
                 remove_debris_in([place_of_trials])
                 trials = comparison.trials()
                 _measure_all(messages, comparison, tried, trials, stop)
@@ -153,7 +156,7 @@ def _comparison(
     from ncsnx.evaluation.score_sweep import SweepRequest
     from ncsnx.features.real_images import SplitImages
     from ncsnx.runs.checkpoints.manifest import require_best
-    from ncsnx.sampling import load
+    from ncsnx.sampling.score_model import load
 
     if ckpt == "best":
         messages.info(f"best: {require_best(place)}")

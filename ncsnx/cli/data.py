@@ -9,6 +9,7 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets, pack, check and get them.")
 
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=0, max=256, help="Processes that decode. [one a processor]")
+    int | None,
+    typer.Option("--workers", metavar="N", parser=a_count(0, 256), help="Processes that decode. [one a processor]"),
 ]
 _WORTH_WORKERS = 256
 """Fewer images are decoded in the time that processes need to start."""
@@ -139,8 +141,12 @@ def show_command(
         Path | None,
         typer.Option("--out", metavar="FILE.png", parser=a_path, help="The contact sheet. [NAME-sheet.png]"),
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, max=1024, help="Images on the contact sheet.")] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Which images those are.")] = 0,
+    n: Annotated[
+        int, typer.Option("--n", metavar="N", parser=a_count(1, 1_024), help="Images on the contact sheet.")
+    ] = 64,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", parser=a_count(0, 2**32 - 1), help="Which images those are.")
+    ] = 0,
     workers: Workers = None,
     data: options.DataFolder = None,
     json: options.Json = False,

@@ -118,7 +118,7 @@ def _say_in_the_end(messages: "Messages", found: "Examination", repair: bool) ->
     )
     repaired = sum(finding.repaired for finding in found.findings)
     wrong = sum(not finding.is_note and not finding.repaired for finding in found.findings)
-    notes = sum(finding.is_note for finding in found.findings)
+    notes = sum(finding.is_note and not finding.repaired for finding in found.findings)
     parts = [f"{counted(repaired, 'finding')} repaired"] if repair else []
     parts += [f"{counted(wrong, 'finding')} left" if repair else counted(wrong, "finding"), counted(notes, "note")]
     messages.info(f"{found.run.path} is {'sound' if found.is_sound else 'not sound'}: {', '.join(parts)}")

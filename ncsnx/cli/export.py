@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.path_parameters import a_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.quantities import counted
@@ -30,8 +31,7 @@ def export_command(
         typer.Option(
             "--grid",
             metavar="N",
-            min=0,
-            max=100,
+            parser=a_count(0, 100),
             help="Samples in the picture; 0 leaves it out. [16, if they take ten minutes at most]",
         ),
     ] = None,
@@ -52,7 +52,6 @@ def export_command(
     averaged ones (EMA), or the raw ones of a run that averages none.
     """
     with session(ANEW, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
         from ncsnx.exchange.exported import check_target, unfinished
         from ncsnx.runs.checkpoints.manifest import require_best
@@ -62,7 +61,6 @@ def export_command(
         from ncsnx.stopping import StopRequest
 
         place = open_run(runs_folder(runs), run)
-        refuse_typos(device)
         check_checkpoint(place, ckpt)
         check_license(license)
         check_target(out)

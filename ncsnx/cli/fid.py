@@ -72,21 +72,21 @@ def fid_command(
 
     Beside them stands what a perfect model would score: real images in the place of sampled ones.
     With Inception's features these are FID and KID. Scores are kept in the run's fid/ by the weights and the protocol:
-    an interrupted sweep goes on where it stopped, and a wider range computes only what is new. Afterwards `--ckpt best`
+    an interrupted sweep resumes where it stopped, and a wider range computes only what is new. Afterwards `--ckpt best`
     means the best of the newest sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.sampler_options import FAST, with_sampler
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
+        from ncsnx.sampling.request import SampleRequest
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
-        refuse_typos(device, n=n, seed=seed, batch_size=batch_size)
+        SampleRequest(n=n, seed=seed, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
         selection = select(place, range_)
 
         from ncsnx.cli import sweeps

@@ -43,7 +43,7 @@ def import_command(
 
     `ncsnx import checkpoint_150000.pth bedroom128 --run bedroom` makes `runs/bedroom`. Nothing in a file is executed,
     and every tensor must fit the experiment; a file that doesn't is told what differs and what it fits. No data is
-    needed. An interrupted import goes on when the command is repeated.
+    needed. An interrupted import resumes when the command is repeated.
     """
     with session(
         "checkpoints that were imported stay, and the same command imports the others", verbose=verbose, quiet=quiet

@@ -73,17 +73,15 @@ def likelihood_command(
     scale, of grey levels and data transform. Evaluations are those of the network with its divergence.
 
     A table, a plot, and for each checkpoint the values of every image as CSV are kept in the run's likelihood/ by the
-    weights and the protocol. What was interrupted goes on after its last finished batch of images.
+    weights and the protocol. What was interrupted resumes after its last finished batch of images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()
-        refuse_typos(device)
         selection = select(place, range_)
 
         from ncsnx.cli import sweeps

@@ -53,14 +53,12 @@ def loss_command(
     those see `ncsnx fid`.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()
-        refuse_typos(device)
         selection = select(place, range_)
 
         from ncsnx.cli import sweeps

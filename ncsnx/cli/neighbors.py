@@ -71,16 +71,16 @@ def neighbors_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.sampler_options import with_sampler
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
+        from ncsnx.sampling.request import SampleRequest
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
-        refuse_typos(device, n=n, seed=seed, batch_size=batch_size)
+        SampleRequest(n=n, seed=seed, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.judging import Judge
@@ -121,7 +121,7 @@ def _search(
     from ncsnx.errors import UsageError
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
     from ncsnx.runs.checkpoints.manifest import require_best
-    from ncsnx.sampling import load
+    from ncsnx.sampling.score_model import load
 
     if ckpt == "best":
         messages.info(f"best: {require_best(place)}")

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,11 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
-from ncsnx.cli.budgets import say_what_it_takes, say_what_was_reduced
+from ncsnx.cli.bad_values import a_count
+from ncsnx.cli.budgets import Variant, say_what_it_takes, say_what_was_reduced
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for
+from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import OVERLAP
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 
 def new_command(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment, and of its file.")],
     source: Annotated[
         str,
@@ -44,7 +48,12 @@ def new_command(
     array: sources.Array = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, max=1_000_000_000, help="Of training, whatever the budget. [what fits it]"),
+        typer.Option(
+            "--steps",
+            metavar="N",
+            parser=a_count(1, 1_000_000_000),
+            help="Of training, whatever the budget. [what fits it]",
+        ),
     ] = None,
     budget: Annotated[
         str,
@@ -98,20 +107,20 @@ def new_command(
         with atomic.reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_new(path, text.encode())
-        _say_what_next(messages, found, path)
+        _say_what_next(messages, found, path, partial(_variant, context, name))
+
+
+def _variant(context: typer.Context, name: str, suffix: str, **changes: object) -> str:
+    """The command that writes another experiment beside this one: its name has to be another."""
+    return typed_again(context, name=f"{name[:80]}-{suffix}", **changes)
 
 
 def _free_place(name: str, out: Path) -> Path:
     """Where the file is to be. Raises UsageError for a name that can't be, or that something has already."""
     from ncsnx.config.discovery import discover
-    from ncsnx.runs.names import names_a_file_everywhere
+    from ncsnx.runs.names import check_file_name
 
-    if not names_a_file_everywhere(name):
-        raise UsageError(
-            f"{name!r} can't name an experiment: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with "
-            "a letter or digit, without '..' or a dot at the end, and none of Windows' devices (con, nul, com1)"
-        )
-    path = out / f"{name}.py"
+    path = out / f"{check_file_name(name, 'an experiment', 'give another one')}.py"
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already and stays as it is: choose another name, or move it away first")
     for found in discover():
@@ -208,7 +217,7 @@ def _text(found: "Survey") -> str:
     return experiment_source(found, found.measured)
 
 
-def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
+def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: Variant) -> None:
     from ncsnx.planning.survey import remarks
 
     experiment, plan, measured = found.experiment, found.plan, found.measured
@@ -226,7 +235,7 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
     )
     for remark in remarks(measured):
         messages.warning(remark)
-    say_what_was_reduced(messages, found)
-    say_what_it_takes(messages, found)
+    say_what_was_reduced(messages, found, variant)
+    say_what_it_takes(messages, found, variant)
     target = experiment.name if path.parent == Path("experiments") else str(path)
     messages.info(f"next: ncsnx train {shlex.quote(target)}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ncsnx.cli.bad_values import a_count, a_device
 from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
 
 RunName = Annotated[
@@ -62,10 +63,19 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show t
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="A remark to keep with the result.")]
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps. auto takes CUDA, then MPS, then the CPU.")
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        parser=a_device,
+        help="auto, cpu, cuda, cuda:N or mps. auto takes CUDA, then MPS, then the CPU.",
+    ),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; bits are equal at equal counts only.")
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", parser=a_count(1, 1_024), help="CPU threads; bits are equal at equal counts only."
+    ),
 ]
 Compile = Annotated[
     bool,

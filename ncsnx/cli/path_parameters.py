@@ -4,29 +4,13 @@ Such a parameter has one of these functions as its `parser`.
 """
 
 from collections.abc import Callable
-from typing import IO, Any, TypeVar
+from typing import TypeVar
 
-import typer
-
+from ncsnx.cli.bad_values import BadValue
 from ncsnx.errors import UsageError
 from ncsnx.paths import typed_folder, typed_name_or_path, typed_path
 
 T = TypeVar("T")
-
-
-class _BadPath(typer.BadParameter):
-    """What isn't accepted, shown in one line as every other error is."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        from ncsnx.console.messages import Messages
-
-        Messages().error(f"{_name(self.param)}: {self.message}" if self.param is not None else self.message)
-
-
-def _name(parameter: Any) -> str:
-    """What a person calls it: an option by its dashes, an argument as the usage does."""
-    name: str = parameter.opts[0]
-    return name if name.startswith("-") else parameter.metavar or name
 
 
 def _parser(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -34,7 +18,7 @@ def _parser(parse: Callable[[str], T]) -> Callable[[str], T]:
         try:
             return parse(text)
         except UsageError as error:
-            raise _BadPath(str(error)) from error
+            raise BadValue(str(error)) from error
 
     PARSERS.append(parsed)
     return parsed

@@ -8,6 +8,7 @@ import typer
 
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.budgets import warn_if_busy
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import ANEW, session, work_of
@@ -16,7 +17,7 @@ from ncsnx.planning.spans import span_of_time
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
-    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.experiment import Experiment, Snapshots
     from ncsnx.console.messages import Messages
     from ncsnx.data.readers.from_path import Reading
     from ncsnx.planning.survey import Survey
@@ -34,8 +35,7 @@ Steps = Annotated[
     typer.Option(
         "--steps-per-level",
         metavar="T",
-        min=1,
-        max=_MOST_STEPS,
+        parser=a_count(1, _MOST_STEPS),
         help="Langevin steps at each level. [3 to 5, by the number of levels]",
     ),
 ]
@@ -212,10 +212,9 @@ def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
     if timing is None or per_image is None or cost is None:
         return []
     experiment = found.experiment
-    words = {
-        "steps": f"{experiment.steps:,} of {counted(experiment.batch_size, 'image')}",
-        "snapshots": _grids(experiment),
-    }
+    words = {"steps": f"{experiment.steps:,} of {counted(experiment.batch_size, 'image')}"}
+    if experiment.snapshots is not None:
+        words["snapshots"] = _grids(experiment, experiment.snapshots)
     parts = cost.parts()
     rows = [(f"  {name}", span_of_time(seconds), "", words.get(name, "")) for name, seconds in parts.items()]
     return [
@@ -228,14 +227,13 @@ def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _grids(experiment: "Experiment") -> str:
+def _grids(experiment: "Experiment", snapshots: "Snapshots") -> str:
     from ncsnx.planning.cost import grids
     from ncsnx.samplers.building import evaluations_in_words
     from ncsnx.training.snapshots import snapshot_sampler
 
-    assert experiment.snapshots is not None
     each = evaluations_in_words(snapshot_sampler(experiment), experiment.schedule.levels)
-    return f"grids of {counted(experiment.snapshots.n, 'image')}, {each} per image: {grids(experiment):,}"
+    return f"grids of {counted(snapshots.n, 'image')}, {each} per image: {grids(experiment):,}"
 
 
 def _value(value: float | int | str) -> str:

@@ -15,7 +15,9 @@ from ncsnx.quantities import counted, number
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.inverse.task import Task
-    from ncsnx.sampling import SampleFolder, SampleRequest, ScoreModel
+    from ncsnx.sampling.request import SampleRequest
+    from ncsnx.sampling.sample_folder import SampleFolder
+    from ncsnx.sampling.score_model import ScoreModel
     from ncsnx.stopping import StopRequest
 
 _FAR = 0.05
@@ -97,7 +99,7 @@ def sample_command(
 ) -> None:
     """Draw images: single PNGs, a grid, the tensors, and the protocol that repeats them.
 
-    An interrupted sampling goes on where it stopped when the command is repeated. The sampler can be changed:
+    An interrupted sampling resumes where it stopped when the command is repeated. The sampler can be changed:
     `ncsnx sample digits sampler.steps_per_level=3`; after `ncsnx compare digits`, sampler=fast is the one that it
     recommends. With --interpolate, sampler.denoise=false gives the published
     behaviour.
@@ -106,14 +108,13 @@ def sample_command(
         import attrs
 
         from ncsnx.cli.sampler_options import with_sampler
-        from ncsnx.cli.typos import refuse_typos
         from ncsnx.config.overrides import parse_overrides
-        from ncsnx.errors import UsageError
+        from ncsnx.errors import UsageError, require_between
         from ncsnx.runs.checkpoints.manifest import require_best
         from ncsnx.runs.folder import Run
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sample_request import SampleRequest
+        from ncsnx.sampling.request import MOST_SEED, SampleRequest
 
         place = open_source(runs_folder(runs), run)
         changed = with_sampler(messages, place, parse_overrides(overrides or []))
@@ -136,15 +137,18 @@ def sample_command(
         kind = typed.check()
         if kind is not None and (interpolate or between) is not None:
             raise UsageError(f"--interpolate and --between don't go together with {kind}")
-        refuse_typos(device)
         default = 1 if between is not None else 64 if kind is None else 4
         images = default if n is None else n
         first, other = (seed, None) if between is None else between
+        columns = _columns(between, steps, interpolate, seed)
+        if between is not None:  # which takes seeds and columns by other names
+            require_between("between", first, 0, MOST_SEED)
+            require_between("steps", columns or 0, 2, 1_000, " columns")
         request = SampleRequest(
             n=images if kind is None else 1,  # of a task as many as its pictures make
             seed=first,
             batch_size=batch_size,
-            interpolate=_columns(between, steps, interpolate, seed),
+            interpolate=columns,
             between=other,
             frames=frames,
             film=film or mp4,
@@ -154,8 +158,8 @@ def sample_command(
 
         from ncsnx.inverse.task_pictures import range_of
         from ncsnx.runtime import Runtime
-        from ncsnx.sampling import load
         from ncsnx.sampling.sample import count_images
+        from ncsnx.sampling.score_model import load
         from ncsnx.stopping import StopRequest
 
         with StopRequest() as stop:
@@ -201,8 +205,7 @@ def _sample(
     """The folder, and what task.json says of a task."""
     from ncsnx.inverse.task_drawing import shown_in_words
     from ncsnx.runs.writer_lock import folder_lock
-    from ncsnx.sampling import open_output
-    from ncsnx.sampling.sample import default_folder
+    from ncsnx.sampling.sample import default_folder, open_output
 
     folder = default_folder(model, request, task) if out is None else out
     output = open_output(folder, model, request, task=task, note=note, overwrite=overwrite)
@@ -217,7 +220,7 @@ def _sample(
         messages.info(f"{what} from {source}: they are there already")
     else:
         with folder_lock(output.path, str(output.path)):
-            output.open()  # another process may have gone on with it meanwhile
+            output.open()  # another process may have resumed it meanwhile
             missing = len(output.missing())
             again = f", {request.n - missing:,} of them already there" if missing < request.n else ""
             messages.info(f"{what}{again}, from {source}, on {model.runtime.device}")
@@ -259,8 +262,8 @@ def _fill(
 ) -> None:
     """Makes what is missing, with progress."""
     from ncsnx.console.progress import progress
-    from ncsnx.sampling import fill
     from ncsnx.sampling.generate import indices_per_batch
+    from ncsnx.sampling.sample import fill
 
     batches = math.ceil(len(output.missing()) / indices_per_batch(request.batch_size, request.columns))
     with progress(messages, "sampling", total=batches * model.states, unit="states") as advance:

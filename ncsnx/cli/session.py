@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.errors import NcsnxError, RequestError, Stopped, UsageError
 from ncsnx.stopping import signals_raise
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
         messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
-        messages.error(str(error))
+        messages.error(_in_options(error))
         messages.detail(traceback.format_exc().rstrip())
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
@@ -54,6 +54,13 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
             raise typer.Exit(1) from None
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
         raise
+
+
+def _in_options(error: NcsnxError) -> str:
+    """What the error says, with the option in the place of a value's name."""
+    if isinstance(error, RequestError):
+        return f"--{error.name.replace('_', '-')} {error.complaint}"
+    return str(error)
 
 
 def work_of(messages: Messages, stop: "StopRequest") -> "Work":

@@ -119,7 +119,7 @@ def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
     with atomic.reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder, what):
-        plan.scores.reload()  # another process may have gone on with it meanwhile
+        plan.scores.reload()  # another process may have resumed it meanwhile
         remove_debris_in([folder])
         missing = plan.missing()
         _fill(messages, plan)

@@ -72,9 +72,9 @@ def read_origins(run: Run) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise NcsnxError(f"can't read {run.origins_path}: {error.strerror}; mend it or remove it") from error
+        raise NcsnxError(f"can't read {run.origins_path}: {error.strerror}; fix it or remove it") from error
     except ValueError as error:
-        raise NcsnxError(f"{run.origins_path}: expected JSON, but {error}; mend it or remove it") from error
+        raise NcsnxError(f"{run.origins_path}: expected JSON, but {error}; fix it or remove it") from error
     if not isinstance(origins, dict):
         raise NcsnxError(f"{run.origins_path}: expected an object, found {type(origins).__name__}")
     return {str(path): str(origin) for path, origin in origins.items()}

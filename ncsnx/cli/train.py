@@ -1,4 +1,4 @@
-"""`ncsnx train`: trains an experiment, or goes on with its run."""
+"""`ncsnx train`: trains an experiment, or resumes its run."""
 
 import math
 import shlex
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.session import session, work_of
 from ncsnx.quantities import counted
 
@@ -35,16 +36,18 @@ def train_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
-    workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Processes that read data ahead.")] = 0,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", parser=a_count(0, 256), help="Processes that read data ahead.")
+    ] = 0,
     note: options.Note = "",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train an experiment; a run that is there already goes on from its newest sound checkpoint.
+    """Train an experiment; a run that already exists resumes from its newest sound checkpoint.
 
     FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. Ctrl-C,
     SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or 129; the
-    same command goes on from there.
+    same command resumes from there.
     """
     with session("no step was made: repeat the command to train", verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.discovery import resolve
@@ -121,7 +124,7 @@ def _train(
             messages.warning(warning)
         if place.data_fingerprint() is None:
             place.adopt_data(splits.fingerprint)
-            messages.info(f"data: the run goes on with what is here, fingerprint {splits.fingerprint[:12]}…")
+            messages.info(f"data: the run resumes with what is here, fingerprint {splits.fingerprint[:12]}…")
         view = training_view(
             messages,
             total_steps=experiment.steps,
@@ -136,7 +139,7 @@ def _train(
             for change in changes:
                 messages.info(f"changed since the last start: {change}")
             if state.step >= experiment.steps:
-                messages.info(f"complete: nothing to train; to go on, give more steps, as in steps={2 * state.step}")
+                messages.info(f"complete: nothing to train; to resume, give more steps, as in steps={2 * state.step}")
             if not has_tensorboard():
                 messages.info(TENSORBOARD_HINT)
             try:

@@ -50,12 +50,16 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+_LARGE = 10**18  # beyond, a number is quoted, and cut where it is long
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _refuse(attribute: "attrs.Attribute[Any]", accepted: str, value: Any) -> None:
-    raise FieldError(attribute.name, f"must be {accepted}, not {quoted(value)}")
+    found = f"{value:,}" if is_whole(value) and abs(value) < _LARGE else quoted(value)
+    raise FieldError(attribute.name, f"must be {accepted}, not {found}")
 
 
 def _kind(attribute: "attrs.Attribute[Any]") -> str:
@@ -107,7 +111,7 @@ def between(low: int, high: int) -> Check:
 
     def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
         if _number(value) and not low <= value <= high:
-            _refuse(attribute, f"between {low} and {high}", value)
+            _refuse(attribute, f"between {low:,} and {high:,}", value)
 
     return check
 

@@ -66,17 +66,18 @@ class Resolved:
     where: str
     """FILE:LINE of its registration."""
 
-    @property
-    def is_built_in(self) -> bool:
-        """Whether it comes with ncsnx."""
-        return Path(self.where.rpartition(":")[0]).resolve().is_relative_to(built_in_folder().resolve())
-
 
 def built_in_folder() -> Path:
     """The folder of the experiments that come with ncsnx: inside the package, or beside it in a source checkout."""
     package = Path(__file__).parent.parent
     packaged = package / "_experiments"
     return packaged if packaged.is_dir() else package.parent / "experiments"
+
+
+def is_built_in(experiment: Experiment) -> bool:
+    """Whether this experiment comes with ncsnx; files that hold a copy of one register the same."""
+    sources = (_load(path, 2) for path in _files_in(built_in_folder()) if isinstance(path, Path))
+    return any(known.registered.experiment == experiment for known in known_names(sources))
 
 
 def discover() -> list[Source]:

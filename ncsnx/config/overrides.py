@@ -6,6 +6,7 @@ spacing of the levels changes, say).
 """
 
 import re
+import shlex
 from collections.abc import Collection
 from decimal import Decimal
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from ncsnx.config.checks import printable, quoted, shortened
 from ncsnx.config.codec import ConfigError, flatten, optional_of, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
+from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import UsageError
 
@@ -24,12 +26,21 @@ T = TypeVar("T", bound=Config)
 
 _INTEGER = re.compile(r"([+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)([kKmM]?)")
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
+_LONGEST_LINE = 200  # characters to copy
 _LONGEST_INTEGER = 30  # characters; no count or seed comes near
 _NUMBER = re.compile(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class OverrideError(UsageError):
     """An override that can't be applied; the message names its path."""
+
+
+class _OtherVariantError(OverrideError):
+    """A field that the variant in its place lacks; `remedies` would put one there that has it."""
+
+    def __init__(self, message: str, remedies: "list[Override]") -> None:
+        super().__init__(message)
+        self.remedies = remedies
 
 
 @attrs.frozen
@@ -65,6 +76,15 @@ def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override
     Raises OverrideError.
     """
     plugin_errors()  # loads them: their variants may be asked for
+    try:
+        return _applied(config, origins, overrides)
+    except _OtherVariantError as error:
+        repaired = _repaired(config, overrides, error.remedies)
+        line = shlex.join(f"{one.path}={one.text}" for one in repaired)
+        raise OverrideError(f"{error}\nsuch as:  {line}" if 0 < len(line) < _LONGEST_LINE else str(error)) from error
+
+
+def _applied(config: T, origins: dict[str, str], overrides: list[Override]) -> tuple[T, dict[str, str]]:
     _refuse_contradictions(overrides)
     root = type(config)
     values = unstructure(config)
@@ -76,6 +96,24 @@ def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override
     except ConfigError as error:
         raise _explained(error, overrides, root) from error
     return changed, {path: origins.get(path, DEFAULT) for path, _ in flatten(unstructure(changed))}
+
+
+def _repaired(config: Config, overrides: list[Override], remedies: list[Override]) -> list[Override]:
+    """The overrides and, before them, the first of the remedies with which they apply; none where no one helps."""
+    given = {override.path for override in overrides}
+    for remedy in remedies:
+        if remedy.path in given:
+            continue
+        tried = [remedy, *overrides]
+        try:
+            _applied(config, {}, tried)
+        except _OtherVariantError as error:
+            tried = _repaired(config, tried, error.remedies)
+        except OverrideError:
+            continue
+        if tried:
+            return tried
+    return []
 
 
 def split_overrides(overrides: list[Override], root: str) -> tuple[list[Override], list[Override]]:
@@ -94,7 +132,15 @@ def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -
             raise OverrideError(
                 f"{override.path}: a trained run can't change it; here only sampler… can, such as sampler.denoise=false"
             )
-    return apply_overrides(experiment, {}, overrides)[0]
+    changed, _ = apply_overrides(_Changeable(sampler=experiment.sampler), {}, overrides)
+    return attrs.evolve(experiment, sampler=changed.sampler)
+
+
+@attrs.frozen(kw_only=True)
+class _Changeable(Config):
+    """What of an experiment may change once it is trained."""
+
+    sampler: Sampler
 
 
 def parse_text(text: str, declared: Any, path: str) -> Any:
@@ -182,10 +228,7 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
             _set(override, field, values, part, origins)
         elif isinstance(declared, type) and issubclass(declared, Config):
             if values[part] is None and is_family(declared):
-                raise OverrideError(
-                    f"{override.path}: there is no {'.'.join(parts[: depth + 1])} yet; say which, as in "
-                    f"{'.'.join(parts[: depth + 1])}={next(iter(variants(declared)))}"
-                )
+                raise _undecided(override, ".".join(parts[: depth + 1]), parts[depth + 1], declared)
             if values[part] is None:  # a part that was switched off comes back with its defaults
                 values[part] = {}
                 _forget(origins, ".".join(parts[: depth + 1]))
@@ -293,6 +336,9 @@ def _unknown(override: Override, root: type[Config], parents: list[str], cls: ty
     near = get_close_matches(part, fields, n=1)
     elsewhere = _elsewhere(override.parts[-1], root, tag_of(cls))
     under = f"{prefix[:-1]} ({tag_of(cls) or cls.__name__})" if prefix else "an experiment"
+    if remedies := _with_the_field(root, prefix, part):
+        tags = ", ".join(remedy.text for remedy in remedies)
+        return _OtherVariantError(f"{override.path}: no such field in {under}, but in {tags}", remedies)
     if elsewhere and not (near and len(near[0]) == len(part)):
         hint = f"it exists under {' and '.join(elsewhere)}"
     elif near:
@@ -300,6 +346,22 @@ def _unknown(override: Override, root: type[Config], parents: list[str], cls: ty
     else:
         hint = f"{under} has {', '.join(fields)}"
     return OverrideError(f"{override.path}: no such field in {under}; {hint}")
+
+
+def _undecided(override: Override, path: str, part: str, family: type[Config]) -> OverrideError:
+    """The complaint about a field of a variant that may be missing, and is."""
+    if remedies := [Override(path, tag) for tag, cls in variants(family).items() if _field(cls, part)]:
+        return _OtherVariantError(f"{override.path}: there is no {path} yet; say which", remedies)
+    fields = dict.fromkeys(field.name for cls in variants(family).values() for field in attrs.fields(cls))
+    near = get_close_matches(part, fields, n=1)
+    hint = f"; did you mean {path}.{near[0]}?" if near else ""
+    return OverrideError(f"{override.path}: no {path} has such a field{hint}")
+
+
+def _with_the_field(root: type[Config], prefix: str, part: str) -> list[Override]:
+    """The overrides that put a variant into the place `prefix` that has the field `part`."""
+    tags = dict.fromkeys(tag for path, tag in _paths(root) if path == f"{prefix}{part}" and tag)
+    return [Override(prefix[:-1], tag) for tag in tags]
 
 
 def _explained(error: ConfigError, overrides: list[Override], root: type[Config]) -> OverrideError:
@@ -317,7 +379,7 @@ def _explained(error: ConfigError, overrides: list[Override], root: type[Config]
 
 
 def _switched_off(path: str, root: type[Config]) -> str | None:
-    """The part of the path, or the whole, that may be none: what somebody wants who types 0."""
+    """The part of the path, or the whole, that is to be none: what somebody wants who types 0."""
     found: str | None = None
     parts, classes = path.split("."), [root]
     for depth, part in enumerate(parts):
@@ -327,6 +389,8 @@ def _switched_off(path: str, root: type[Config]) -> str | None:
         declared: Any = optional_of(field.type) or field.type
         if declared is not field.type:
             found = ".".join(parts[: depth + 1])
+        if depth == len(parts) - 1 and found != path and not field.metadata.get("none_at_zero"):
+            return None
         is_config = isinstance(declared, type) and issubclass(declared, Config)
         classes = [*variants(declared).values()] if is_family(declared) else [declared] if is_config else []
     return found

@@ -89,6 +89,11 @@ class Provenance:
         return self._calls[filename]
 
 
+def is_in_file(code: CodeType) -> bool:
+    """Whether code comes from a file: that of `exec`, and what attrs generates, has a name in angle brackets."""
+    return not code.co_filename.startswith("<")
+
+
 def is_default(field: "attrs.Attribute[Any]", value: object) -> bool:
     """Whether a value is what the field has when nothing is said."""
     default: Any = field.default
@@ -109,8 +114,7 @@ def _starred(value: ast.expr, frame: FrameType) -> dict[str, int]:
 
 
 def _is_machinery(code: CodeType) -> bool:
-    name = code.co_filename
-    return name.startswith((_CONFIG_FOLDER, _ATTRS_FOLDER, "<attrs generated"))
+    return code.co_filename.startswith((_CONFIG_FOLDER, _ATTRS_FOLDER)) or not is_in_file(code)
 
 
 def _running_position(frame: FrameType) -> tuple[int, int, int, int]:

@@ -46,6 +46,8 @@ def register(experiment: Experiment) -> Experiment:
     has registered before.
     """
     frame = sys._getframe(1)
+    while frame.f_back is not None and not provenance.is_in_file(frame.f_code):
+        frame = frame.f_back  # the line that executed it
     file, line = frame.f_code.co_filename, frame.f_lineno
     where = f"{file}:{line}"
     if not isinstance(experiment, Experiment):

@@ -23,6 +23,9 @@ TAG = "type"
 OUTSIDE_IDENTITY = {"identity": False}
 """Metadata of a field that doesn't determine the trained weights, such as a path or a cadence."""
 
+NONE_AT_ZERO = {"none_at_zero": True}
+"""Metadata of a count of which 0 would mean that there is none of the part that the field belongs to."""
+
 _families: "dict[type[Config], dict[str, type[Config]]]" = {}
 _tags: "dict[type[Config], str]" = {}
 

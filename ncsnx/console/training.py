@@ -166,7 +166,7 @@ class _CommonView(ABC):
 
     def checkpoint(self, step: int, path: Path) -> None:
         self._checkpoint = (step, path)
-        self._say(f"step {step}  checkpoint {path}")
+        self._say(f"step {step:,}  checkpoint {path}")
 
     def sampling(self, done: int, total: int, evaluations: int) -> None:
         self._sampling = (done, total, evaluations) if done < total else None
@@ -177,7 +177,7 @@ class _CommonView(ABC):
     def finish(self, outcome: str = "finished") -> None:
         taken = duration(self._clock() - self._started_s)
         parts = [
-            f"{outcome} at step {self._step}/{self._total_steps} after {taken}",
+            f"{outcome} at step {self._step:,}/{self._total_steps:,} after {taken}",
             *self._losses_in_words(),
         ]
         self._messages.info("  ".join(parts))
@@ -186,7 +186,7 @@ class _CommonView(ABC):
 
     def _say_progress(self) -> None:
         self._next_line_s = self._clock() + LINE_INTERVAL_S
-        parts = [f"step {self._step}/{self._total_steps}"]
+        parts = [f"step {self._step:,}/{self._total_steps:,}"]
         if self._sampling is not None:
             parts.append(f"sampling {self._sampling_in_words(self._sampling)}")
         else:
@@ -199,7 +199,7 @@ class _CommonView(ABC):
 
     def _sampling_in_words(self, sampling: tuple[int, int, int]) -> str:
         done, total, evaluations = sampling
-        words = f"{done}/{total}, {counted(evaluations, 'evaluation')}"
+        words = f"{done:,}/{total:,}, {counted(evaluations, 'evaluation')}"
         left_s = self._pace.phase_remaining_s()
         return words if left_s is None else f"{words}, {duration(left_s)} left"
 
@@ -273,7 +273,7 @@ class LiveTrainingView(_CommonView):
         from rich.text import Text
 
         percent = 100 * self._step // max(self._total_steps, 1)
-        counted = f"{self._step}/{self._total_steps}  {percent} %"
+        counted = f"{self._step:,}/{self._total_steps:,}  {percent} %"
         if not self._is_over and (remaining_s := self._pace.remaining_s()) is not None:
             counted += f"  eta {duration(remaining_s)}"
         name = f"{self._phase or 'starting':<{_LABEL_WIDTH - 1}} "
@@ -292,13 +292,13 @@ class LiveTrainingView(_CommonView):
             rows.append((f"loss ({_WEIGHTS['raw']})", f"{number(loss):<9} {course}"))
         if held_out is not None:
             step, loss, weights = held_out
-            rows.append((f"held-out ({weights})", f"{number(loss):<9} at step {step}"))
+            rows.append((f"held-out ({weights})", f"{number(loss):<9} at step {step:,}"))
         if (speed := self._speed()) is not None:
             rows.append(("speed", f"{rate(speed)} images/s, {counted(self._images, 'image')} so far"))
         if sampling is not None:
             rows.append(("sampling", self._sampling_in_words(sampling)))
         if checkpoint is not None:
-            rows.append(("checkpoint", f"step {checkpoint[0]} in {visible(checkpoint[1].name)}"))
+            rows.append(("checkpoint", f"step {checkpoint[0]:,} in {visible(checkpoint[1].name)}"))
         rows.append(("memory", self._memory_in_words()))
         if self._folder is not None:
             rows.append(("files", visible(str(self._folder))))

@@ -16,7 +16,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
-from ncsnx.errors import DivergedError, NcsnxError, UsageError
+from ncsnx.errors import DivergedError, NcsnxError, RequestError, require_between
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_image
 from ncsnx.evaluation.plots import LossSeries, plot_losses
@@ -59,11 +59,9 @@ class HeldOutSweep:
     def __attrs_post_init__(self) -> None:
         levels = self.experiment.schedule.levels
         if self.passes is not None and not 1 <= self.passes <= levels:
-            raise UsageError(f"--passes must be between 1 and the {counted(levels, 'level')}, not {self.passes}")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed must be between 0 and {2**32 - 1}, not {self.seed}")
-        if not 1 <= self.batch_size <= 1_000_000:
-            raise UsageError(f"--batch-size must be between 1 and 1000000, not {self.batch_size}")
+            raise RequestError("passes", f"must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}")
+        require_between("seed", self.seed, 0, 2**32 - 1)
+        require_between("batch_size", self.batch_size, 1, 1_000_000)
         if self.images == 0:
             raise NcsnxError("the data set has no held-out images, so there is no held-out loss")
 

@@ -22,7 +22,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, RequestError, UsageError, require_between
 from ncsnx.evaluation.bits_per_dimension import COLUMNS, METRIC, Estimator, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.probability_flow import Probes
@@ -74,21 +74,18 @@ class LikelihoodRequest:
 
     def __attrs_post_init__(self) -> None:
         if self.n is not None and self.n < 2:
-            raise UsageError(f"--n must be at least 2, not {self.n}: one image has no standard error")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed must be between 0 and {2**32 - 1}, not {self.seed}")
+            raise RequestError("n", f"must be at least 2, not {self.n}: one image has no standard error")
+        require_between("seed", self.seed, 0, 2**32 - 1)
         if self.estimator not in get_args(Estimator):
-            raise UsageError(f"--estimator must be one of {', '.join(get_args(Estimator))}, not {self.estimator!a}")
+            raise RequestError("estimator", f"must be one of {', '.join(get_args(Estimator))}, not {self.estimator!a}")
         if self.probes is not None and self.estimator == "exact":
-            raise UsageError("--estimator exact takes every direction once; leave --probes out")
-        if self.probes is not None and not 1 <= self.probes <= 10_000:
-            raise UsageError(f"--probes must be between 1 and 10000, not {self.probes}")
+            raise RequestError("estimator", "exact takes every direction once; leave probes out")
+        if self.probes is not None:
+            require_between("probes", self.probes, 1, 10_000)
         if not 1e-6 <= self.tolerance <= 0.1:
-            raise UsageError(
-                f"--tolerance must be between 1e-6 (the network calculates in float32) and 0.1, not {self.tolerance:g}"
-            )
-        if not 1 <= self.batch_size <= 1_000_000:
-            raise UsageError(f"--batch-size must be between 1 and 1000000, not {self.batch_size}")
+            complaint = f"must be between 1e-6 (the network calculates in float32) and 0.1, not {self.tolerance:g}"
+            raise RequestError("tolerance", complaint)
+        require_between("batch_size", self.batch_size, 1, 1_000_000)
 
 
 @attrs.frozen(eq=False, kw_only=True)

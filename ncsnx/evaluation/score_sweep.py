@@ -19,7 +19,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import UsageError
+from ncsnx.errors import RequestError, require_between
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
 from ncsnx.evaluation.kept_features import keep, kept, make_room
@@ -37,12 +37,13 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.protocols import place_of
 from ncsnx.runs.score_files import FEATURES, SCORES, Row, ScoreFile
 from ncsnx.runtime import Runtime
-from ncsnx.samplers.building import evaluations_in_words, revision_facts
+from ncsnx.samplers.building import evaluations, evaluations_in_words, revision_facts, state_count
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, state_count
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import never_stop
-from ncsnx.sampling.score_model import weights_of
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample import draw
+from ncsnx.sampling.score_model import ScoreModel, weights_of
 from ncsnx.storage.atomic import reporting
 from ncsnx.storage.parts import Part, assembled, done_indices, write_part
 from ncsnx.storage.reading import refuse_links
@@ -73,9 +74,8 @@ class SweepRequest:
     def __attrs_post_init__(self) -> None:
         _ = self.images  # checks n, seed and batch_size
         if self.n < LEAST_IMAGES:
-            raise UsageError(f"--n must be at least {LEAST_IMAGES}, not {self.n}: a distance needs a distribution")
-        if not 1 <= self.ensemble <= 1_000:
-            raise UsageError(f"--ensemble must be between 1 and 1000 checkpoints, not {self.ensemble}")
+            raise RequestError("n", f"must be at least {LEAST_IMAGES}, not {self.n}: a distance needs a distribution")
+        require_between("ensemble", self.ensemble, 1, 1_000, " checkpoints")
 
     @property
     def images(self) -> SampleRequest:

@@ -15,8 +15,9 @@ from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
-from ncsnx.sampling import SampleRequest, ScoreModel, draw
-from ncsnx.sampling.score_model import SavedWeights
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample import draw
+from ncsnx.sampling.score_model import SavedWeights, ScoreModel
 from ncsnx.work import UNSEEN, Work
 
 SAMPLES = 16

@@ -11,7 +11,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.pictures.unread import Unread
 from ncsnx.data.readers.own_images import PictureFiles, unread_by
-from ncsnx.errors import UsageError
+from ncsnx.errors import RequestError, require_between
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.budget import Fit
@@ -42,7 +42,7 @@ class Measured:
 
 @attrs.frozen(kw_only=True)
 class Choices:
-    """What a person may choose of a plan. Raises UsageError for an overlap or a seed that can't be."""
+    """What a person may choose of a plan. Raises RequestError for an overlap or a seed that can't be."""
 
     overlap: float = OVERLAP
     """Of neighbouring levels (technique 2)."""
@@ -55,9 +55,8 @@ class Choices:
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.overlap < MOST_OVERLAP:
-            raise UsageError(f"--overlap must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed must be from 0 to {2**32 - 1}, not {self.seed}")
+            raise RequestError("overlap", f"must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}")
+        require_between("seed", self.seed, 0, 2**32 - 1)
 
 
 @attrs.frozen(kw_only=True)

@@ -104,7 +104,7 @@ def _data(experiment: Experiment, measured: Measured) -> list[str]:
     assert isinstance(data, OwnData)
     of_what = "place" if isinstance(data, Arrays) else "name"
     split = "as the file says" if isinstance(data, Packed) else f"by a hash of each {of_what}, so that it stays"
-    text = f"{counted(distances.images, 'training image')}; {measured.held_out:,} are held out, {split}."
+    text = f"{counted(distances.images, 'training image')}; {measured.held_out:,} held out, {split}."
     if distances.images < SMALL_SET:
         text += " So few can be memorised: watch the held-out loss (`ncsnx loss`), and take an earlier checkpoint."
     text += " random_flip=True doubles them, where mirror images are as good."
@@ -188,7 +188,7 @@ def _scale_of(survey: Survey) -> list[str]:
     else:
         why = f"of the trainings published there this fitted {in_short(fit.budget_s)} on the machine that wrote it:"
     reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
-    return [why, f"{reduced}.", "`ncsnx new` writes the published one with --budget none."]
+    return [why, f"{reduced}.", "`ncsnx new` writes the published one under another name, with --budget none."]
 
 
 def _network(survey: Survey) -> list[str]:

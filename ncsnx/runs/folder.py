@@ -1,6 +1,8 @@
 """A run is a folder that explains itself: its places, how it comes into being, and how it is found again."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +11,7 @@ import attrs
 from ncsnx.config import codec
 from ncsnx.config.checks import quoted, shortened
 from ncsnx.config.data_sets import Digits
-from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
+from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.exchange.exported import Export, is_export
@@ -197,6 +199,16 @@ class Run:
         return config
 
 
+@contextmanager
+def appending(run: Run) -> Iterator[None]:
+    """Names the command that helps, where the block can't append to a file of the run that has further names."""
+    try:
+        yield
+    except atomic.HardLinkedError as error:
+        known = shlex.quote(run.name) if run.path.parent == default_folder() else as_typed(run.path)
+        raise NcsnxError(f"{error}\nmake it a file of its own:  ncsnx doctor {known} --repair") from error
+
+
 def _config(experiment: Experiment, data_fingerprint: str | None) -> dict[str, Any]:
     return {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint}
 
@@ -205,7 +217,7 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
     """The run of that name in `runs_folder`, or at that path.
 
     needs_config: whether what has checkpoints, but no config.json, is none. Raises UsageError with near matches if
-    there is none, NcsnxError for a folder that isn't a run.
+    there is none, and for a file, NcsnxError for a folder that isn't a run.
     """
     path = locate(runs_folder, name_or_path, needs_config=needs_config)
     _refuse_export(path)
@@ -215,8 +227,8 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
 def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Path:
     """The folder of the run, or of the exported model, of that name in `runs_folder`, or at that path.
 
-    needs_config as in `open_run`. Raises UsageError with near matches if there is none, NcsnxError for a folder that
-    is neither.
+    needs_config as in `open_run`. Raises UsageError with near matches if there is none, and for a file; NcsnxError for
+    a folder that is neither.
     """
     typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
@@ -227,7 +239,8 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
             return path
     for path in candidates:
         if exists(path):
-            raise NcsnxError(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
+            kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
+            raise kind(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}; `ncsnx list` shows the runs there are")
     check_run_name(typed)
@@ -247,7 +260,7 @@ def _how_to_get_one(name: str, runs_folder: Path) -> str:
         ", but there is an experiment of that name.",
         f"train it:                          ncsnx train {name}{where}",
     ]
-    if found.is_built_in and not isinstance(found.experiment.data, Digits):
+    if is_built_in(found.experiment) and not isinstance(found.experiment.data, Digits):
         lines.append(f"or import a published checkpoint:  ncsnx import FILE.pth {name}{where}")
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Run, appending
 from ncsnx.storage import atomic
 from ncsnx.storage.json_lines import append_record, read_records, records_with_lines
 
@@ -27,7 +27,8 @@ class MetricsLog:
         plain = {name: _finite(value, name, nonfinite) for name, value in record.items()}
         if nonfinite:
             plain["nonfinite"] = nonfinite
-        append_record(self.run.metrics_path, plain)
+        with appending(self.run):
+            append_record(self.run.metrics_path, plain)
 
     def read(self) -> list[dict[str, Any]]:
         """All records in order, without a torn last line. Raises NcsnxError for another line that is none."""

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from ncsnx.config.checks import NAME
+from ncsnx.config.checks import NAME, shortened
 from ncsnx.errors import UsageError
 from ncsnx.paths import folder_of
 
@@ -25,15 +25,22 @@ def names_a_file_everywhere(name: str) -> bool:
     return NAME.fullmatch(name) is not None and ".." not in name and not name.endswith(".") and not reserved
 
 
-def check_run_name(name: str) -> str:
-    """`name`, if it may name a run. Raises UsageError."""
+def check_file_name(name: str, of: str, then: str) -> str:
+    """`name`, if it may name a file or folder everywhere. Raises UsageError.
+
+    of: what is to have the name ('an experiment'); then: what to do about a name that is refused.
+    """
     if not names_a_file_everywhere(name):
         raise UsageError(
-            f"{_typed(name)} can't name a run: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with "
-            "a letter or digit, without '..' or a dot at the end, and none of Windows' devices (con, nul, com1); "
-            "give another one with --run NAME"
+            f"{_typed(name)} can't name {of}: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a "
+            f"letter or digit, without '..' or a dot at the end, and none of Windows' devices (con, nul, com1); {then}"
         )
     return name
+
+
+def check_run_name(name: str) -> str:
+    """`name`, if it may name a run. Raises UsageError."""
+    return check_file_name(name, "a run", "give another one with --run NAME")
 
 
 def runs_folder(given: Path | str | None = None) -> Path:
@@ -95,4 +102,4 @@ def parse_step(text: str) -> int | Literal["latest", "best"]:
 
 def _typed(text: str) -> str:
     # escaped, since control characters and look-alikes are among what gets refused
-    return ascii(text if len(text) <= 120 else text[:117] + "...")
+    return shortened(ascii(text))

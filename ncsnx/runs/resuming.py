@@ -1,4 +1,4 @@
-"""Which checkpoint a training goes on from, and when it must not go on by itself."""
+"""Which checkpoint a training resumes from, and when it must not resume by itself."""
 
 import shlex
 from collections.abc import Iterable, Iterator
@@ -19,20 +19,20 @@ Verdict = tuple[int, Manifest | UnsoundError]
 
 @attrs.frozen
 class Resumption:
-    """Where a training goes on."""
+    """Where a training resumes."""
 
     step: int | None
     """None: from the beginning."""
     unsound: tuple[tuple[int, str], ...] = ()
     """Newer checkpoints that aren't sound, and why."""
     refusal: str | None = None
-    """Why it can't go on."""
+    """Why it can't resume."""
     way_out: str = ""
     """What to do about that."""
 
 
 def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumption:
-    """Where the training of `run` goes on: its newest sound checkpoint, which must hold an optimizer's state.
+    """Where the training of `run` resumes: its newest sound checkpoint, which must hold an optimizer's state.
 
     verdicts: of all checkpoints, the newest first; by default they are verified now, as far as need be. Raises
     NcsnxError where a checkpoint can't be read.
@@ -53,7 +53,7 @@ def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumptio
         return _without_optimizer(run, unsound, without_optimizer, None)
     if unsound:
         step, why = unsound[0]
-        return _without_checkpoint(run, f"none of {len(unsound)} is sound; step {step}: {why}", tuple(unsound))
+        return _without_checkpoint(run, f"none of {len(unsound)} is sound; step {step:,}: {why}", tuple(unsound))
     if trace := _trace_of_checkpoints(run):
         return _without_checkpoint(run, trace)
     return Resumption(None)
@@ -72,8 +72,8 @@ def _verdicts(run: Run) -> Iterator[Verdict]:
 def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[int], nearest: int | None) -> Resumption:
     """without: the newer checkpoints that have no optimizer's state, the newest first."""
     refusal = (
-        f"the newest sound checkpoint of run {run.name!r}, of step {without[0]}, holds no optimizer state, and "
-        "training can't go on without"
+        f"the newest sound checkpoint of run {run.name!r}, of step {without[0]:,}, holds no optimizer state, and "
+        "training can't resume without one"
     )
     if nearest is None:
         refusal += "; no other has one either"
@@ -83,7 +83,7 @@ def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[i
     else:
         aside = shlex.quote(f"{run.path}/aside")
         way_out = (
-            f"the nearest that has it is of step {nearest}: to go on from there, move the newer ones away, as in "
+            f"the nearest that has it is of step {nearest:,}: to resume from there, move the newer ones away, as in "
             f"`mkdir -p {aside} && mv {_listed(run, without)} {aside}/`, then `ncsnx train` again"
         )
     return Resumption(None, tuple(unsound), refusal, way_out)

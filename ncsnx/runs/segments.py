@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Run, appending
 from ncsnx.storage.json_lines import append_record, read_records
 from ncsnx.storage.process import this_process
 
@@ -55,7 +55,8 @@ def append_segment(
     }
     if imported is not None:
         segment["imported"] = dict(imported)
-    append_record(run.segments_path, segment)
+    with appending(run):
+        append_record(run.segments_path, segment)
 
 
 def read_segments(run: Run) -> list[dict[str, Any]]:

@@ -209,5 +209,5 @@ def _(config: GridSampler, trained: Sequence[float]) -> float:
 def _unregistered(config: Sampler, function: str) -> str:
     return (
         f"no sampler is registered for {type(config).__name__}: the package that defines it must import "
-        f"ncsnx.sampling.{function} and register a function with @{function}.register"
+        f"ncsnx.samplers.building.{function} and register a function with @{function}.register"
     )

@@ -22,7 +22,6 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
-from ncsnx.sample_request import MOST_IMAGES, SampleRequest
 from ncsnx.samplers.building import build_sampler, revision_facts
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
@@ -30,6 +29,7 @@ from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import between_rows, between_seeds, experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
 from ncsnx.sampling.generate import generate, ignore_state, never_stop
+from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.process import in_utf8, this_process

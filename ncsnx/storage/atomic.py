@@ -28,6 +28,10 @@ _ADVICE = {
 }
 
 
+class HardLinkedError(NcsnxError):
+    """A file that isn't appended to, since it has another name, and what is under that one is to stay as it is."""
+
+
 @contextmanager
 def reporting(path: Path, size: int | None = None) -> Iterator[None]:
     """Turns an OSError of the block into a NcsnxError: `path`, the bytes meant to be written, the reason."""
@@ -35,6 +39,8 @@ def reporting(path: Path, size: int | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         what = str(path) if size is None else f"{path} ({counted(size, 'byte')})"
+        if isinstance(error, _HardLinkedOSError):
+            raise HardLinkedError(f"can't write {what}: {error.strerror}") from error
         advice = _ADVICE.get(error.errno or 0, "look into that")
         raise NcsnxError(f"can't write {what}: {error.strerror or error}; {advice}, then repeat the command") from error
 
@@ -187,6 +193,10 @@ def append_line(path: Path, line: str) -> None:
             sync_folder(path.parent)
 
 
+class _HardLinkedOSError(OSError):
+    """See HardLinkedError."""
+
+
 def _open_to_append(path: Path) -> int:
     # in somebody's run, a file may be a symbolic link, which leads elsewhere, or a pipe, which waits for a reader
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
@@ -196,10 +206,7 @@ def _open_to_append(path: Path) -> int:
     os.close(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.ENODEV, "isn't a regular file")
-    # it has another name, in a copy made of hard links or anywhere, and what is under that one stays as it is
-    raise OSError(
-        errno.EMLINK, f"it has {counted(found.st_nlink, 'name')} (hard links); make it a file of its own, by a copy"
-    )
+    raise _HardLinkedOSError(errno.EMLINK, f"it has {counted(found.st_nlink, 'name')} (hard links)")
 
 
 def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:

@@ -34,7 +34,7 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            raise NcsnxError(f"{path}, line {number}: expected a JSON object; mend or remove that line")
+            raise NcsnxError(f"{path}, line {number}: expected a JSON object; fix or remove that line")
         yield record, line + b"\n"
 
 

@@ -110,7 +110,7 @@ class _Training:
         except NcsnxError as error:
             self._checkpoint()
             raise NcsnxError(
-                f"{error}; mend the data, then repeat the command: it goes on from step {self.state.step:,}"
+                f"{error}; fix the data, then repeat the command: it resumes from step {self.state.step:,}"
             ) from error
 
     def _update(self, batch: Batch) -> Tensor | None:
@@ -244,6 +244,6 @@ class _Training:
                 progress=self.observer.sampling,
             )
         except DivergedError as error:  # no reason to end the training: later weights may do better
-            self.observer.warning(f"no grid of samples for step {step}: {error}")
+            self.observer.warning(f"no grid of samples for step {step:,}: {error}")
         else:
             self.recorder.snapshot(step, path, grid)

@@ -11,7 +11,10 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, to_unit
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.networks import ScoreFunction
-from ncsnx.sampling import State, build_sampler, experiment_draws, generate, state_count
+from ncsnx.samplers.building import build_sampler, state_count
+from ncsnx.samplers.state import State
+from ncsnx.sampling.experiments import experiment_draws
+from ncsnx.sampling.generate import generate
 
 BATCH_SIZE = 64
 """Images sampled at once, at the most."""

@@ -69,7 +69,8 @@ def begin(
     if step is not None:
         state.load(run.checkpoints / step_name(step))
         warnings += [
-            f"checkpoint of step {bad} is unsound ({why}); falling back to step {step}" for bad, why in found.unsound
+            f"checkpoint of step {bad:,} is unsound ({why}); falling back to step {step:,}"
+            for bad, why in found.unsound
         ]
         warnings += _runtime_warnings(run, runtime)
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}

@@ -89,6 +89,6 @@ def non_finite(what: str, step: int, experiment: Experiment) -> NcsnxError:
     """The error that ends a training whose numbers have left the finite."""
     calmer = "warmup_steps=1000" if experiment.clip_norm is not None else "clip_norm=1"
     return NcsnxError(
-        f"{what} isn't finite at step {step}; nothing of it is saved, and checkpoints before it are as they were; "
+        f"{what} isn't finite at step {step:,}; nothing of it is saved, and checkpoints before it are as they were; "
         f"try optimizer.lr={experiment.optimizer.lr / 10:g} or {calmer} in a new run (--run NAME)"
     )

@@ -18,7 +18,7 @@ from ncsnx.data import TrainingBatches, open_data
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.networks import Execution, build_network, prepare
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.sampling import SeededNoise
+from ncsnx.sampling.noise_sources import SeededNoise
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.score_matching import score_matching_loss

@@ -13,7 +13,7 @@ from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
-from ncsnx.sampling import load
+from ncsnx.sampling.score_model import load
 from tests.chaos.report import Tally
 from tests.chaos.trials import finish, must, one_line, side_by_side, unlike
 from tests.training.tiny import CPU, training

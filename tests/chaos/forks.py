@@ -25,7 +25,7 @@ _FORKS.set_forkserver_preload(
         "ncsnx.training.loop",
         "ncsnx.training.events",
         "ncsnx.training.start",
-        "ncsnx.sampling",
+        "ncsnx.sampling.sample",
         "ncsnx.evaluation.held_out_sweep",
         "ncsnx.evaluation.score_sweep",
         "ncsnx.evaluation.plots",

@@ -157,9 +157,9 @@ def _vanish(
     command = [*source.command(), *options]
     run = source.run(place)
     result = _while_training(command, place, run, vanish)
-    problems = one_line(result, source.name, "mend the data", "it goes on from step")
+    problems = one_line(result, source.name, "fix the data", "it resumes from step")
     reached = steps_of(run)[-1] if steps_of(run) else 0
-    if f"goes on from step {reached}" not in result.err:
+    if f"resumes from step {reached:,}" not in result.err:
         problems.append(f"checkpoints of {steps_of(run)}, but it said: {result.err[-300:]}")
     problems += [*debris(place), *unsound(run)]
     gone = finish(*command, folder=place)

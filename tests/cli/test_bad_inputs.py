@@ -102,7 +102,7 @@ FILES: dict[str, tuple[bytes, str]] = {
         _with("lr=1e-3", "lr=-(10**5000)"),
         "lr must be a finite number > 0, not a number of",
     ),
-    "negative steps": (_with("steps=1_500", "steps=-1"), "bad.py:4: steps must be between 1 and 1000000000, not -1"),
+    "negative steps": (_with("steps=1_500", "steps=-1"), "bad.py:4: steps must be between 1 and 1,000,000,000, not -1"),
     "levels that ascend": (
         _with("sigma_min=0.01", "sigma_min=7.0"),
         "bad.py:7: sigma_max must be above sigma_min=7.0, which 5.0 isn't",
@@ -235,7 +235,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "a field elsewhere": (["show", "own", "lr=1"], "lr: no such field in an experiment; it exists under optimizer.lr"),
     "a field of another variant": (
         ["show", "own", "optimizer.momentum=0.5"],
-        "(with optimizer=rmsprop or optimizer=sgd)",
+        "but in rmsprop, sgd\n  such as:  optimizer=rmsprop optimizer.momentum=0.5\n",
     ),
     "a variant that isn't there": (["show", "own", "model=ncsnv3"], "model: expected one of ncsnv2, ncsnv2-deeper"),
     "a whole number that isn't": (
@@ -244,7 +244,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     ),
     "five thousand digits": (["show", "own", "steps=" + "9" * 5000], "steps: expected a whole number"),
     "not a number": (["show", "own", "optimizer.lr=nan"], "optimizer.lr: expected a finite number such as 0.8 or 1e-4"),
-    "steps below zero": (["show", "own", "steps=-5"], "steps: must be between 1 and 1000000000, not -5"),
+    "steps below zero": (["show", "own", "steps=-5"], "steps: must be between 1 and 1,000,000,000, not -5"),
     "yes for true": (["show", "own", "sampler.denoise=yes"], "sampler.denoise: expected true or false, found 'yes'"),
     "a swap that needs more": (["show", "own", "data=lsun"], "add data.category=…"),
     "a control character": (
@@ -263,7 +263,7 @@ def _own_files(here: Path) -> None:
 
 
 @pytest.mark.parametrize("case", TYPED)
-def test_what_was_typed_wrongly_gets_one_line_and_exit_code_2(case: str, here: Path) -> None:
+def test_what_was_typed_wrongly_gets_one_line_and_what_to_type_and_exit_code_2(case: str, here: Path) -> None:
     arguments, message = TYPED[case]
     _own_files(here)
     if "twin" in arguments:
@@ -272,8 +272,9 @@ def test_what_was_typed_wrongly_gets_one_line_and_exit_code_2(case: str, here: P
     outcome = run(*arguments)
     assert outcome.code == 2
     assert outcome.out == ""
-    assert outcome.err.startswith("error: ")
-    assert len(outcome.err.splitlines()) == 1
+    first, *to_type = outcome.err.splitlines()
+    assert first.startswith("error: ")
+    assert all(line.startswith("  such as:  ") for line in to_type)
     assert message in outcome.err
 
 
@@ -298,6 +299,22 @@ def test_a_command_line_that_can_not_be_read_shows_the_usage(arguments: list[str
     assert outcome.out == ""
     assert outcome.err.startswith("Usage: ")
     assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digits", "--threads", "0"], "--threads: expected a whole number between 1 and 1,024, found '0'"),
+        (["train", "digits", "--workers", "x"], "--workers: expected a whole number between 0 and 256, found 'x'"),
+        (["sample", "digits", "--seed", "1.5"], "--seed: "),
+        (["data", "show", "digits", "--held-out", "x"], "--held-out: "),
+    ],
+)
+def test_a_value_that_an_option_cant_have_is_one_line(arguments: list[str], message: str, here: Path) -> None:
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"error: {message}")
 
 
 def _config(change: Callable[[dict[str, object]], object]) -> bytes:

@@ -154,7 +154,7 @@ def test_a_packing_that_is_killed_again_and_again_ends_with_the_same_bytes(place
     assert not (place / "killed.pack").exists()
     last = run(*words, "--out", "killed.pack")
     assert last.code == 0
-    assert "killed.pack.part is there: what it holds is verified, then gone on with" in last.err
+    assert "killed.pack.part is there: what it holds is verified, then it is resumed" in last.err
     assert (place / "killed.pack").read_bytes() == (place / "straight.pack").read_bytes()
     assert not part.exists()
 
@@ -389,7 +389,7 @@ def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
     [
         (["pack", "pics", "--out", "p"], "say how large the images are to be, as in --size 64"),
         (["pack", "pics", "--out", "pics", "--size", "8"], "--out pics is a folder: name the file to write, such as"),
-        (["pack", "pics", "--out", "p", "--size", "0"], "--size must be between 1 and 16384, not 0"),
+        (["pack", "pics", "--out", "p", "--size", "0"], "--size must be between 1 and 16,384, not 0"),
         (["pack", "pics", "--out", "p", "--size", "8", "--channels", "2"], "--channels must be 1 or 3, not 2"),
         (["pack", "pics", "--out", "p", "--size", "8", "--held-out", "1"], "--held-out must be at least 0"),
         (["pack", "pics", "--out", "p", "--size", "8", "--background", "mauve"], "--background must be white"),
@@ -404,7 +404,7 @@ def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
         (["build", "cifar", "pics", "--out", "x"], "expected lsun or ffhq, found 'cifar'"),
         (["build", "lsun", "pics", "--out", "x"], "say which category it is to be"),
         (["build", "lsun", "pics", "--out", "x", "--category", "../x"], "--category must be 1 to 64 letters"),
-        (["build", "ffhq", "pics", "--out", "x", "--size", "-1"], "--size must be between 1 and 16384"),
+        (["build", "ffhq", "pics", "--out", "x", "--size", "-1"], "--size must be between 1 and 16,384"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -111,6 +111,23 @@ def test_what_was_repaired_is_counted_and_training_goes_on_as_if_nothing_had_bee
     assert saved(run, 12) == saved(run_in(trained), 12)
 
 
+def test_what_a_backup_linked_is_told_with_the_command_that_helps_and_repaired_notes_are_counted_once(
+    workplace: Path,
+) -> None:
+    run = run_in(workplace)
+    for name in ("segments.jsonl", "metrics.jsonl"):
+        os.link(run / name, workplace / name)
+    (run / "mine.txt").touch()
+    refused = command(*training(), folder=workplace)
+    assert refused.code == 1
+    first, to_type = refused.err.partition("error: ")[2].splitlines()
+    assert first.endswith("it has 2 names (hard links)")
+    assert to_type == "  make it a file of its own:  ncsnx doctor digits --repair"
+    result = command(*to_type.split()[-3:], folder=workplace)
+    assert "runs/digits is sound: 2 findings repaired, 0 findings left, 1 note\n" in result.err
+    assert command(*training(), folder=workplace).code == 0
+
+
 def test_after_a_repair_took_the_only_checkpoint_training_is_refused_and_metrics_stay(workplace: Path) -> None:
     run = run_in(workplace)
     for step in (4, 8, 12):

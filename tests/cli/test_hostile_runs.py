@@ -157,8 +157,8 @@ CONFIGURATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         changed('"schema_version": 1', f'"schema_version": {"9" * 4000}'),
         "newer than this ncsnx reads",
     ),
-    "a billion levels": (changed('"levels": 4', '"levels": 1000000000'), "must be between 2 and 1000000"),
-    "a billion channels": (changed('"width": 4', '"width": 1000000000'), "must be between 1 and 16384"),
+    "a billion levels": (changed('"levels": 4', '"levels": 1000000000'), "must be between 2 and 1,000,000"),
+    "a billion channels": (changed('"width": 4', '"width": 1000000000'), "must be between 1 and 16,384"),
     "half a character": (changed('"note": ""', '"note": "\\ud800"'), "surrogates not allowed"),
     "another encoding": (lambda content: content.decode().encode("utf-16"), "expected JSON, but"),
     "markup and escapes": (

@@ -1,6 +1,7 @@
 """A run that isn't there, for every command that takes one: how to get it."""
 
 import inspect
+import shutil
 import typing
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from typer.models import ArgumentInfo
 
 from ncsnx.cli import app
+from ncsnx.config.discovery import built_in_folder
 from tests.cli.command import run
 from tests.config.examples import write_file
 
@@ -45,6 +47,18 @@ def test_where_an_experiment_has_the_name_it_is_told_how_to_get_a_run(command: s
     assert not (here / "runs").exists()
 
 
+def test_a_copy_of_a_built_in_experiment_takes_the_published_checkpoint_too_until_it_is_changed(here: Path) -> None:
+    copy = Path(shutil.copytree(built_in_folder(), here / "experiments")) / "bedroom128.py"
+    importing = "or import a published checkpoint:  ncsnx import FILE.pth bedroom128"
+    assert importing in run("sample", "bedroom128").err
+    text = copy.read_text()
+    copy.write_text(text.replace("width=128", "width=64"))
+    assert copy.read_text() != text
+    changed = run("sample", "bedroom128").err
+    assert "ncsnx train bedroom128" in changed
+    assert importing not in changed
+
+
 def test_only_what_was_published_can_be_imported_and_the_folder_of_the_runs_is_typed_again(here: Path) -> None:
     write_file(here / "experiments" / "own.py")
     for name in ("digits", "own"):
@@ -58,6 +72,9 @@ def test_only_what_was_published_can_be_imported_and_the_folder_of_the_runs_is_t
 def test_a_file_that_is_named_as_a_run_is_never_executed(here: Path) -> None:
     (here / "trap.py").write_text("raise SystemExit(7)\n")
     outcome = run("sample", "trap.py")
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert "isn't a run" in outcome.err
+    for command, path in (("sample", "./trap.py"), ("doctor", "/dev/null")):
+        outcome = run(command, path)
+        assert (outcome.code, outcome.out) == (2, "")
     assert "there is no run 'other.py' in runs; there are none yet" in run("sample", "other.py").err

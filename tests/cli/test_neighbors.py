@@ -211,9 +211,9 @@ def test_a_sampler_features_and_a_checkpoint_of_ones_choice(workplace: Path) -> 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--n", "0"), "--n must be between 1 and 10000000, not 0"),
+        (("--n", "0"), "--n must be between 1 and 10,000,000, not 0"),
         (("--k", "0"), "--k must be between 1 and 100, not 0"),
-        (("--held-out", "0"), "--held-out must be between 1 and 1000000, not 0"),
+        (("--held-out", "0"), "--held-out must be between 1 and 1,000,000, not 0"),
         (("--seed", "-1"), "--seed must be between 0"),
         (("--features", "nope"), "--features 'nope': expected"),
         (("--features", "none", "features.width=8"), "features.width: --features none has no settings"),

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -139,21 +140,27 @@ def test_steps_that_are_asked_for_are_kept_with_a_warning_where_they_exceed_the_
     write_pictures(here / "photos", 8, size=8)
     outcome = run("new", "photos", "--from", "photos", "--budget", "1s", "--steps", "70000", *CPU)
     assert outcome.code == 0, outcome.err
-    assert "that is more than the budget, 1s" in outcome.err
+    fitted = f"new photos-fitted --from photos --budget 1s {' '.join(CPU[2:])} {' '.join(CPU[:2])}"
+    assert f"that is more than the budget, 1s\n  one that fits:  ncsnx {fitted}\n" in outcome.err
     assert resolve("photos").experiment.steps == 70_000
     assert resolve("photos").experiment.data.image_size == 8
 
 
 def test_without_a_timing_a_small_training_is_written_and_that_is_said(here: Path) -> None:
-    write_pictures(here / "photos", 60, size=32)
-    outcome = new("small", "--from", "photos")
+    write_pictures(here / "my photos", 60, size=32)
+    outcome = new("small", "--from", "my photos")
     assert outcome.err.count("nothing was timed (--no-timing)") == 1
     assert "width 32 instead of 128" in outcome.err
     text = (here / "experiments" / "small.py").read_text()
     assert "width 32 instead of 128, steps 3,000 instead of 5,000" in text
     small = resolve("small").experiment
     assert (small.model.width, small.steps, small.batch_size) == (32, 3_000, 32)
-    published = made("published", "--from", "photos", "--budget", "none")
+    fitted, published = re.findall(r"^  .*:  ncsnx (.*)$", outcome.err, re.MULTILINE)
+    assert fitted == "new small-fitted --from 'my photos' --device cpu --threads 1"
+    assert published == "new small-published --from 'my photos' --budget none --no-timing --device cpu --threads 1"
+    for command in (fitted, published):
+        assert run(*shlex.split(command)).code == 0
+    published = resolve("small-published").experiment
     assert (published.model.width, published.steps) == (128, 5_000)
 
 
@@ -252,6 +259,15 @@ def test_broken_pictures_are_all_named_and_nothing_is_declared(here: Path) -> No
     data = resolve("photos").experiment.data
     assert isinstance(data, Images)
     assert data.on_error == "skip"
+
+
+def test_one_image_that_is_held_out_is_one(here: Path) -> None:
+    write_pictures(here / "photos", 10)
+    outcome = new("photos", "--from", "photos")
+    text = (here / "experiments" / "photos.py").read_text()
+    kept, held_out = re.findall(r"# (\d) training images; (\d) held out, by a hash", text)[0]
+    assert f"{kept} training images of 3×12×12, {held_out} held out" in outcome.err
+    assert int(kept) + int(held_out) == 10
 
 
 def test_what_is_not_read_is_said_and_written_down(here: Path) -> None:

@@ -161,6 +161,17 @@ def test_the_announced_time_has_the_snapshots_in_it() -> None:
     assert "grids of 64 images, 121 evaluations per image: 20" in rows
 
 
+def test_a_training_without_snapshots_is_planned_for(here: Path) -> None:
+    write_pictures(here / "photos", 12)
+    fields = ("snapshots=none", "model.width=4", "steps=20")
+    for what in ("digits", "photos"):
+        outcome = plan(what, *fields)
+        assert outcome.code == 0, outcome.err
+        assert "\n  snapshots" not in outcome.out
+        assert "\ntraining " in outcome.out
+        assert json.loads(plan(what, *fields, "--json").out)["seconds_of_snapshots"] == 0
+
+
 def test_a_folder_of_pictures_is_planned_for(here: Path) -> None:
     write_pictures(here / "photos", 30)
     found = facts("photos")
@@ -198,7 +209,7 @@ def test_an_experiment_file_is_taken_as_train_takes_it(here: Path) -> None:
         (("./nowhere",), "there is nothing"),
         (("digits", "--overlap", "1"), "--overlap must be above 0 and below 0.9973"),
         (("digits", "--overlap", "nan"), "--overlap must be above 0 and below 0.9973"),
-        (("digits", "--seed", "-1"), "--seed must be from 0"),
+        (("digits", "--seed", "-1"), "--seed must be between 0 and 4,294,967,295, not -1"),
         (("digits", "--on-error", "skip"), "--on-error goes with your own images"),
         (("digits", "--size", "16"), "--size goes with your own images"),
         (("digits", "modle.width=3"), "did you mean model?"),

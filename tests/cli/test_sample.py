@@ -16,7 +16,8 @@ from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
-from ncsnx.sampling import SeededNoise, build_sampler, initial_uniform
+from ncsnx.samplers.building import build_sampler
+from ncsnx.sampling.noise_sources import SeededNoise, initial_uniform
 from tests.training.tiny import CPU, Result, command, damage, files, start, training, wait_until
 
 ROOT = "runs/digits"
@@ -198,8 +199,8 @@ def test_a_film_can_be_an_mp4_where_the_extra_is_installed(workplace: Path, monk
     ("words", "told"),
     [
         (("--steps", "5"), "--steps goes with --between"),
-        (("--between", "1", "2", "--steps", "1"), "--steps must be between 2 and 1000 columns"),
-        (("--between", "1", "-2"), "--between takes seeds from 0 to"),
+        (("--between", "1", "2", "--steps", "1"), "--steps must be between 2 and 1,000 columns"),
+        (("--between", "1", "-2"), "--between must be between 0 and 4,294,967,295, not -2"),
         (("--between", "5", "5"), "--between takes two seeds that differ, not 5 twice"),
         (("--between", "1", "2", "--interpolate", "3"), "leave --interpolate out"),
         (("--between", "1", "2", "--seed", "3"), "leave --seed out"),

@@ -13,8 +13,8 @@ from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
-from ncsnx.sampling import load as load_model
-from ncsnx.sampling import sample
+from ncsnx.sampling.sample import sample
+from ncsnx.sampling.score_model import load as load_model
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.training.tiny import (
     CPU,
@@ -107,7 +107,7 @@ def test_a_finished_run_says_so_and_trains_nothing(workplace: Path) -> None:
     metrics = (run_in(workplace) / "metrics.jsonl").read_bytes()
     result = command(*training(), folder=workplace)
     assert result.code == 0
-    assert "complete: nothing to train; to go on, give more steps, as in steps=24" in result.err
+    assert "complete: nothing to train; to resume, give more steps, as in steps=24" in result.err
     assert "training\n" not in result.err
     assert files(run_in(workplace) / "checkpoints") == before
     assert (run_in(workplace) / "metrics.jsonl").read_bytes() == metrics

@@ -2,6 +2,7 @@
 
 import os
 import py_compile
+import re
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,19 @@ def test_a_name_found_twice_at_one_rank_shows_both_places(folder: Path) -> None:
     assert "FILE.py:twin" in str(caught.value)
     assert resolve("experiments/b.py").experiment.name == "twin", "a path is unambiguous"
     assert resolve("experiments/b.py:twin").experiment.name == "twin"
+
+
+def test_what_a_file_registers_by_exec_has_the_place_of_the_exec(folder: Path) -> None:
+    for name in ("a.py", "b.py"):
+        path = write_file(folder / name, name="twin")
+        path.write_text(f"\n\nexec({path.read_text()!r})\n")
+    with pytest.raises(UsageError) as caught:
+        resolve("twin")
+    assert re.search(
+        r"at \S*experiments/a\.py:3 and \S*experiments/b\.py:3; name one as FILE\.py:twin", str(caught.value)
+    )
+    origins = resolve("experiments/a.py").origins
+    assert origins["name"].endswith("experiments/a.py:3")
 
 
 def test_one_real_file_under_two_names_is_one_experiment(folder: Path) -> None:

@@ -46,8 +46,8 @@ def test_features_have_short_tags_and_a_file_is_required_where_there_is_no_other
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"type": "classifier", "width": 0}, "width: must be between 1 and 1024, not 0"),
-        ({"type": "classifier", "seed": 2**32}, "seed: must be between 0 and 4294967295"),
+        ({"type": "classifier", "width": 0}, "width: must be between 1 and 1,024, not 0"),
+        ({"type": "classifier", "seed": 2**32}, "seed: must be between 0 and 4,294,967,295"),
         ({"type": "torchscript", "file": "a\nb"}, "file: must be one line of printable text"),
     ],
     ids=["width", "seed", "file"],

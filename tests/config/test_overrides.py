@@ -112,8 +112,12 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
     swapped = changed("snapshots.sampler=heun", experiment=experiment)
     assert swapped.snapshots == Snapshots(n=4, sampler=Heun())
     assert changed("snapshots.sampler=none", experiment=experiment).snapshots == Snapshots(n=4)
-    with pytest.raises(OverrideError, match=r"there is no snapshots.sampler yet; say which, as in snapshots.sampler="):
-        changed("snapshots.sampler.steps=7")
+    with pytest.raises(OverrideError, match=r"there is no snapshots.sampler yet; say which\nsuch as:  .*") as raised:
+        changed("snapshots.sampler.steps=7", "snapshots.n=4")
+    _, _, line = str(raised.value).partition("\nsuch as:  ")
+    assert changed(*line.split()).snapshots == Snapshots(n=4, sampler=ConsistentAnnealed(steps=7))
+    with pytest.raises(OverrideError, match=r"no snapshots.sampler has such a field; did you mean .*\.steps\?$"):
+        changed("snapshots.sampler.stepz=7")
     with pytest.raises(OverrideError, match=r"snapshots.sampler: expected one of ald, cas.* did you mean 'cas'"):
         changed("snapshots.sampler=cass")
 
@@ -131,8 +135,14 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["every=1"], "every: .* it exists under snapshots.every$"),
         (["optimzer.lr=1"], "optimzer.lr: no such field in an experiment; it exists under optimizer.lr$"),
         (["optimizer.betal=0"], r"optimizer.betal: no such field in optimizer \(adam\); did you mean optimizer.beta"),
-        (["optimizer.momentum=0"], r"optimizer.momentum: .*\(with optimizer=rmsprop or optimizer=sgd\)"),
-        (["model.spectral_norm=true"], r"model.spectral_norm: .*\(with model=ncsn or model=ncsn-deeper\)"),
+        (
+            ["optimizer.momentum=0"],
+            "in optimizer .adam., but in rmsprop, sgd\nsuch as:  optimizer=rmsprop optimizer.mom",
+        ),
+        (["model.spectral_norm=true"], "but in ncsn, ncsn-deeper\nsuch as:  model=ncsn model.spectral_norm=true$"),
+        (["sampler.grid.rho=3"], "but in cas, .*\nsuch as:  sampler=cas sampler.grid.rho=3$"),
+        (["data.root=a b"], "but in cifar10, .*\nsuch as:  data=cifar10 'data.root=a b'$"),
+        (["data.category=tower"], "in data .digits., but in lsun$"),
         (["optimizer.zzz=0"], r"optimizer.zzz: no such field in optimizer \(adam\); .* has lr, weight_decay, beta1"),
         (["zzzzz=0"], "zzzzz: no such field in an experiment; an experiment has name, data, schedule"),
         (["steps.x=1"], "steps.x: steps is a single value, nothing lies under it"),
@@ -148,12 +158,12 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["optimizer.lr=nan"], "optimizer.lr: expected a finite number .*found 'nan'"),
         (["optimizer.lr=1e999"], "optimizer.lr: expected a finite number, found number inf"),
         (["optimizer.lr=-1"], r"optimizer.lr: must be a finite number > 0, not -1.0 \(from optimizer.lr=-1\)"),
-        (["steps=-5", "seed=3"], r"steps: must be between 1 and 1000000000, not -5 \(from steps=-5\)$"),
-        (["seed=4294967296"], "seed: must be between 0 and 4294967295, not 4294967296"),
+        (["steps=-5", "seed=3"], r"steps: must be between 1 and 1,000,000,000, not -5 \(from steps=-5\)$"),
+        (["seed=4294967296"], "seed: must be between 0 and 4,294,967,295, not 4,294,967,296"),
         (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 doesn't"),
         (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 isn't .*sigma_min=9"),
         (["schedule.sigma_min=5"], "schedule.sigma_max: must be above sigma_min=5.0, which 5.0 isn't"),
-        (["schedule.levels=1"], "schedule.levels: must be between 2 and 1000000, not 1"),
+        (["schedule.levels=1"], "schedule.levels: must be between 2 and 1,000,000, not 1"),
         (["ema.rate=1"], "ema.rate: must be at least 0 and below 1, not 1.0"),
         (["name=../x"], "name: must be 1 to 100 of the characters .*, not '../x'"),
         (["name=a..b"], "name: must be .*without '..', not 'a..b'"),
@@ -181,7 +191,6 @@ def test_all_that_is_wrong_with_several_overrides_is_told_with_its_own_cause() -
     ("word", "off"),
     [
         ("snapshots.n=0", "snapshots=none"),
-        ("snapshots.every=0", "snapshots=none"),
         ("retention.keep_last=0", "retention.keep_last=none"),
         ("clip_norm=0", "clip_norm=none"),
     ],
@@ -190,7 +199,7 @@ def test_nothing_of_what_can_be_left_out_points_to_none(word: str, off: str) -> 
     with pytest.raises(OverrideError, match=rf"\(from {word}\); to have none: {off}$"):
         changed(word)
     changed(off)
-    for other in ("snapshots.n=-1", "steps=0", "data.image_size=0"):
+    for other in ("snapshots.n=-1", "steps=0", "data.image_size=0", "snapshots.every=0"):
         with pytest.raises(OverrideError) as raised:
             changed(other)
         assert "to have none" not in str(raised.value)
@@ -203,6 +212,25 @@ def test_a_trained_run_can_change_its_sampler_only() -> None:
     assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
     with pytest.raises(OverrideError, match="steps: a trained run can't change it; here only sampler… can"):
         apply_sampler_overrides(minimal(), parse_overrides(["steps=5"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["sampler.steps=3"], "sampler=cas sampler.steps=3"),
+        (["sampler.eta=0.5", "sampler.order=2"], "sampler=cas sampler.eta=0.5 sampler.order=2"),
+        (["sampler.eta=-1"], None),
+        (["sampler=ald", "sampler.steps=3"], None),
+    ],
+)
+def test_a_value_of_another_sampler_gets_a_line_that_works(words: list[str], line: str | None) -> None:
+    with pytest.raises(OverrideError) as raised:
+        apply_sampler_overrides(minimal(), parse_overrides(words))
+    message = str(raised.value)
+    assert "snapshots" not in message
+    assert message.partition("\nsuch as:  ")[2] == (line or "")
+    if line is not None:
+        assert isinstance(apply_sampler_overrides(minimal(), parse_overrides(line.split())).sampler, ConsistentAnnealed)
 
 
 def test_a_larger_change_at_once() -> None:

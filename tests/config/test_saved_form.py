@@ -140,7 +140,7 @@ def test_a_version_that_is_no_whole_number_from_one_is_refused(version: object) 
         (saved(steps=True), "steps: expected a whole number, found boolean True"),
         (saved(steps="10"), "steps: expected a whole number, found text '10'"),
         (saved(steps=None), "steps: expected a whole number, found none"),
-        (saved(steps=-5), "steps: must be between 1 and 1000000000, not -5"),
+        (saved(steps=-5), "steps: must be between 1 and 1,000,000,000, not -5"),
         (saved(clip_norm="1"), "clip_norm: expected a finite number, found text '1'"),
         (saved(clip_norm=float("nan")), "clip_norm: expected a finite number, found number nan"),
         (saved(clip_norm=float("inf")), "clip_norm: expected a finite number, found number inf"),

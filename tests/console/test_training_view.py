@@ -29,7 +29,7 @@ with training_view(
         if step % 100 == 0:
             view.held_out(step, 0.1301, "ema")
             view.logged(step, 0.1234, 3 * 2**30)
-    view.checkpoint(300, Path("runs/x/checkpoints/step-00000300"))
+    view.checkpoint(1300, Path("runs/x/checkpoints/step-00001300"))
     view.sampling(2, 10, 6)
     time.sleep(0.6)  # two refreshes
     messages.warning("a message above")
@@ -48,11 +48,11 @@ PLAIN_LINES = [
     r"experiment  digits \[red\]",
     r"device      cpu",
     r"training",
-    r"step 200/1500  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)  1,840 images/s  eta 0:00:06",
-    r"step 300  checkpoint runs/x/checkpoints/step-00000300",
+    r"step 200/1,500  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)  1,840 images/s  eta 0:00:06",
+    r"step 1,300  checkpoint runs/x/checkpoints/step-00001300",
     r"warning: a message above",
     r"stray output",
-    r"ended at step 300/1500 after 0:00:01  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)",
+    r"ended at step 300/1,500 after 0:00:01  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)",
     r"everything is in runs/x",
 ]
 
@@ -73,12 +73,12 @@ def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Pa
     shown = on_terminal(program(tmp_path), NO_COLOR="1")
     assert shown.exit_code == 0
     for expected in (
-        r"training +━+╌+  300/1500  20 %  eta 0:00:05",
+        r"training +━+╌+  300/1,500  20 %  eta 0:00:05",
         r"loss \(raw\) +0\.1234 +▅▅",
         r"held-out \(EMA\) +0\.1301 +at step 300",
         r"speed +1,840 images/s, 2,400 images so far",
         r"sampling +2/10, 6 evaluations",
-        r"checkpoint +step 300 in step-00000300",
+        r"checkpoint +step 1,300 in step-00001300",
         r"memory +[\d.]+ [MG]iB, 3\.0 GiB on the device",
         r"files +runs/x",
     ):
@@ -138,7 +138,7 @@ def test_a_terminal_gets_the_live_block_whatever_the_environment_denies(tmp_path
 def test_a_terminal_that_cannot_redraw_gets_plain_lines(tmp_path: Path, terminal: str) -> None:
     text = on_terminal(program(tmp_path), TERM=terminal).text
     assert "\x1b" not in text
-    assert "step 200/1500  loss 0.1234" in text
+    assert "step 200/1,500  loss 0.1234" in text
 
 
 def test_stdout_stays_free_of_the_view_when_only_stderr_is_a_terminal(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ with training_view(Messages(), total_steps=10_000, start_step=0, batch_size=8) a
     Path({str(tmp_path / "taken_s")!r}).write_text(str(time.monotonic() - started))
 """)
     taken_s = float((tmp_path / "taken_s").read_text())
-    redraws = len(re.findall(r"/10000 ", shown.text))
+    redraws = len(re.findall(r"/10,000 ", shown.text))
     assert 2 < redraws <= 4 * taken_s + 2  # and one each at the beginning and the end
 
 
@@ -195,8 +195,8 @@ with training_view(Messages(), total_steps=1000, start_step=0, batch_size=8, clo
         now_s += 0.3
 """)
     first, second = done.stderr.splitlines()
-    assert first == "step 1/1000  loss 1.000 (raw)"
-    assert second == "step 35/1000  loss 0.02941 (raw)  26.7 images/s  eta 0:04:50"
+    assert first == "step 1/1,000  loss 1.000 (raw)"
+    assert second == "step 35/1,000  loss 0.02941 (raw)  26.7 images/s  eta 0:04:50"
 
 
 PAUSES = """

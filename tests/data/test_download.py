@@ -172,7 +172,7 @@ def test_a_connection_that_breaks_off_is_asked_for_the_rest(tmp_path: Path) -> N
 
 def test_a_connection_that_brings_nothing_more_ends_the_download_and_keeps_what_came(tmp_path: Path) -> None:
     with serving(server(breaks_off_after=[100_000, 0])) as served:
-        with pytest.raises(NcsnxError, match=r"broke off after 100,000 of .* bytes; repeat the command, which goes on"):
+        with pytest.raises(NcsnxError, match=r"broke off after 100,000 of .* bytes; repeat the command, which resumes"):
             get(served, tmp_path)
         assert get(served, tmp_path) == CONTENT
         assert served.ranges == [None, "bytes=100000-", "bytes=100000-"]
@@ -278,7 +278,7 @@ def test_what_a_server_refuses_is_one_line_with_the_place_for_the_file(
 def test_without_a_network_what_came_before_is_kept(tmp_path: Path) -> None:
     with serving(server()) as served, pytest.raises(Stopped):
         get(served, tmp_path, stops_after(2))
-    with pytest.raises(NcsnxError, match=r"refused; repeat the command, which goes on where it stopped, or get"):
+    with pytest.raises(NcsnxError, match=r"refused; repeat the command, which resumes where it stopped, or get"):
         get(served, tmp_path)
     assert left(tmp_path) == {f"{NAME}.part", f"{NAME}.part.json"}
 

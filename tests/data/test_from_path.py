@@ -13,6 +13,7 @@ from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
 from ncsnx.data import open_data
 from ncsnx.data.packed.packing import pack, settings_of
+from ncsnx.data.pictures.decoding import decodes_heic
 from ncsnx.data.readers.from_path import Reading, holds_pictures, own_data
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
@@ -49,6 +50,22 @@ def test_pictures_keep_their_size_and_are_in_colour_if_one_is(here: Path) -> Non
     assert described(here / "x.zip") == Images(root="x.zip", image_size=20, channels=3)
     said = {"image_size": 8, "channels": 1, "held_out": 0.5, "background": "black"}
     assert described(Path("x"), **said) == Images(root="x", **said)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "A.HEIC"])
+def test_a_format_of_which_all_files_are_broken_is_not_declared_and_they_are_said_to_be_left_out(
+    here: Path, name: str
+) -> None:
+    mixed(here / "x", 8, size=(22, 20))
+    (here / "x" / name).write_bytes(b"no picture")
+    told: list[str] = []
+    data = own_data(Path("x"), Reading(on_error="skip"), Work(warning=told.append))
+    assert data == Images(root="x", image_size=20, channels=3)
+    assert all(f"1 of 9 pictures can't be used: {name}: " in line for line in told)
+    assert len(told) == (1 if name == "a.gif" or decodes_heic() else 0)
+    (here / "x" / "cut.png").write_bytes(b"no picture")
+    data = described(Path("x"), on_error="skip")
+    assert data == Images(root="x", image_size=20, channels=3, on_error="skip")
 
 
 def test_pictures_are_made_no_larger_than_64_unasked(here: Path) -> None:

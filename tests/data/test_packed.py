@@ -407,7 +407,7 @@ def test_a_packing_that_was_interrupted_goes_on_after_its_last_chunk_and_ends_wi
     again, said = source(), list[str]()
     packed(out, again, Work(info=said.append))
     assert reads(again) == list(range(2 * CHUNK, 30))
-    assert any("verified, then gone on with" in text for text in said)
+    assert any("verified, then it is resumed" in text for text in said)
     assert out.read_bytes() == file.path.read_bytes()
     assert names(tmp_path) == ["a.pack", "b.pack"]
 

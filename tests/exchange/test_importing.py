@@ -24,7 +24,7 @@ from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
-from ncsnx.sampling import load
+from ncsnx.sampling.score_model import load
 from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.training.training_state import TrainingState
@@ -384,7 +384,7 @@ def test_an_optimizer_s_state_that_is_incomplete_is_refused(change: str, tmp_pat
 def test_settings_that_differ_are_told() -> None:
     experiment = attrs.evolve(golden_experiment("ncsn"), optimizer=Adam(lr=1e-3, beta1=0.5))
     (told,) = remarks(experiment, read_published(golden_path("ncsn")))
-    assert "had lr 0.0001 (here 0.001), betas (0.9, 0.999) (here (0.5, 0.999)); training would go on" in told
+    assert "had lr 0.0001 (here 0.001), betas (0.9, 0.999) (here (0.5, 0.999)); training would resume" in told
 
 
 def test_a_name_that_speaks_of_another_step_is_told(tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ from ncsnx.inverse import (
     Measured,
 )
 from ncsnx.noise.levels import sigmas
+from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.state import Noise
-from ncsnx.sampling import RecordedNoise, build_sampler
+from ncsnx.sampling.noise_sources import RecordedNoise
 from tests.cli.command import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 

@@ -78,6 +78,7 @@ def assert_one_clear_line(error: Exception) -> None:
 @given(NAMES)
 @example("a" * 100)
 @example("a" * 101)
+@example("\U000e0001" * 119)
 @example("a.")
 @example("a ")
 @example("nul")
@@ -127,6 +128,7 @@ def test_an_experiment_has_a_name_that_a_file_may_have_or_none(experiment: Exper
 
 @FEWER
 @given(NAMES)
+@example("x" * 900)
 def test_a_new_experiment_is_written_into_its_folder_or_its_name_is_refused(name: str) -> None:
     with only_below("experiments") as base, contextlib.chdir(base):
         try:

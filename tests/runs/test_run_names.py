@@ -44,7 +44,7 @@ def test_whatever_is_accepted_is_one_plain_component_of_a_path(text: str) -> Non
         assert len(text) <= 100
         assert text.isascii()
         assert text.isprintable()
-    assert complaint.isascii()
+    assert complaint.replace("…", "").isascii()
     assert complaint.isprintable()
 
 

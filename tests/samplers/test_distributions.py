@@ -12,7 +12,7 @@ from ncsnx.config import ConsistentAnnealed, PredictorCorrector, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.config.variants import variants
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
-from ncsnx.sampling import build_sampler, evaluations
+from ncsnx.samplers.building import build_sampler, evaluations
 from tests.samplers.toy import DEVIATION, MEAN, Mixture
 
 TOP, BOTTOM = 5.0, 0.01

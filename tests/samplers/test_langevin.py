@@ -7,17 +7,11 @@ from torch import Tensor
 
 from ncsnx.config import AnnealedLangevin, Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.sampling import (
-    InterpolatedNoise,
-    RecordedNoise,
-    SeededNoise,
-    State,
-    annealed_langevin,
-    build_sampler,
-    evaluations,
-    initial_uniform,
-    repeat_rows,
-)
+from ncsnx.samplers.building import build_sampler, evaluations
+from ncsnx.samplers.langevin import annealed_langevin
+from ncsnx.samplers.state import State
+from ncsnx.sampling.interpolation import InterpolatedNoise, repeat_rows
+from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_uniform
 from tests.golden_networks import Golden, load_golden, relative_error
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, gaussian_score, unchanged
 

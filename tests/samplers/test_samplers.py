@@ -26,18 +26,11 @@ from ncsnx.config import (
 )
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.probability_flow import Probes, to_the_prior
+from ncsnx.samplers.building import build_sampler, evaluations, state_count
 from ncsnx.samplers.grids import grid_of
-from ncsnx.samplers.state import Score
-from ncsnx.sampling import (
-    RecordedNoise,
-    SeededNoise,
-    State,
-    build_sampler,
-    evaluations,
-    experiment_draws,
-    state_count,
-)
-from ncsnx.sampling.noise_sources import initial_normal
+from ncsnx.samplers.state import Score, State
+from ncsnx.sampling.experiments import experiment_draws
+from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_normal
 from tests.config.examples import minimal
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, Mixture, gaussian_score
 

@@ -2,7 +2,10 @@ import torch
 
 from ncsnx.config import AnnealedLangevin
 from ncsnx.images import to_uint8
-from ncsnx.sampling import FrameRecorder, build_sampler, frame_steps, generate, seeded_draws, state_count
+from ncsnx.samplers.building import build_sampler, state_count
+from ncsnx.sampling.draws import seeded_draws
+from ncsnx.sampling.frames import FrameRecorder, frame_steps
+from ncsnx.sampling.generate import generate
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
-from ncsnx.sampling import SampleFolder
+from ncsnx.sampling.sample_folder import SampleFolder
 from tests.samplers.toy import SHAPE
 from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
 

@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ncsnx.config import AnnealedLangevin
-from ncsnx.sampling import (
-    FrameRecorder,
-    SampleFolder,
-    State,
-    build_sampler,
-    frame_steps,
-    generate,
-    seeded_draws,
-    state_count,
-)
+from ncsnx.samplers.building import build_sampler, state_count
+from ncsnx.samplers.state import State
+from ncsnx.sampling.draws import seeded_draws
+from ncsnx.sampling.frames import FrameRecorder, frame_steps
+from ncsnx.sampling.generate import generate
+from ncsnx.sampling.sample_folder import SampleFolder
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 CONFIG = AnnealedLangevin(step_size=2e-4, steps_per_level=2)

@@ -310,7 +310,10 @@ def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, work
     gone = int(TrainingBatches(whole.train, config.batch_size, config.seed).indices(7)[3])
     data = attrs.evolve(whole, train=_Vanishing(whole.train, gone))
     run = Run.create(tmp_path, "torn", config, {}, None, whole.fingerprint)
-    with _Watch() as watch, pytest.raises(NcsnxError, match=r"number 5 can't be read.*mend the data.*from step 7$"):
+    with (
+        _Watch() as watch,
+        pytest.raises(NcsnxError, match=r"number 5 can't.*; fix the data, .*it resumes from step 7$"),
+    ):
         train(TrainingState(config, runtime), data, run, runtime, _Steps(watch), StopRequest())
     assert steps_of(run.path) == [7]
 

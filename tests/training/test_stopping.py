@@ -73,23 +73,18 @@ def test_what_asks_nobody_is_left_at_once_where_it_is_allowed() -> None:
     assert done == ["went on"]
 
 
-def test_who_catches_everything_only_puts_the_end_off() -> None:
-    def work() -> None:
-        with contextlib.suppress(Exception):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with StopRequest() as stop, pytest.raises(Stopped), stop.at_once():
-        work()
-
-
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_before_the_request_is_raised_and_not_forgotten(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with signals_raise():
+
+    def work() -> None:
         with pytest.raises(Stopped, match=f"stopped by {NAMES[number]}"):
             os.kill(os.getpid(), number)
         with StopRequest() as stop:
             assert stop.signal_number == number
+
+    with pytest.raises(Stopped), signals_raise():
+        work()
     assert signal.getsignal(number) == before
 
 
@@ -118,6 +113,17 @@ def test_a_second_signal_doesnt_disturb_the_blocks_that_the_first_one_leaves(
     with pytest.raises(Stopped, match=f"stopped by {NAMES[number]}"), handles():
         work()
     assert left
+
+
+@pytest.mark.parametrize("handles", [signals_raise, request_at_once])
+@pytest.mark.parametrize("caught", [Exception, BaseException])
+def test_who_catches_everything_only_puts_the_end_off(handles: Handling, caught: type[BaseException]) -> None:
+    def work() -> None:
+        with contextlib.suppress(caught):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="stopped by SIGTERM"), handles():
+        work()
 
 
 @pytest.mark.parametrize("handles", [signals_raise, request_at_once])
@@ -162,11 +168,14 @@ def test_what_went_wrong_while_the_work_was_ended_is_told(handles: Handling) -> 
 
 
 def test_a_second_ctrl_c_interrupts_what_has_no_request() -> None:
-    with signals_raise():
+    def work() -> None:
         with pytest.raises(Stopped, match="stopped by Ctrl-C"):
             os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped), signals_raise():
+        work()
 
 
 @pytest.mark.parametrize("handles", [signals_raise, StopRequest])

@@ -156,7 +156,7 @@ def download(
         raise
     except _Failure as failure:
         known_size = "" if size is None else f" ({counted(size, 'byte')})"
-        going_on = ", which goes on where it stopped" if part.path.exists() else ""
+        going_on = ", which resumes where it stopped" if part.path.exists() else ""
         raise DownloadError(
             f"can't download {path.name}{known_size} from {address}: {failure}; repeat the command{going_on}, or get "
             f"the file elsewhere and put it into {path.parent}{otherwise}"

@@ -12,7 +12,7 @@ from ncsnx.data.pictures.decoding import BrokenImageError, decode, fitted, flatt
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, them
 from ncsnx.work import Work
 
 WHITE = (255, 255, 255)
@@ -88,7 +88,7 @@ def _encoded(files: ImageFiles, encode: Encode, name: str) -> tuple[bytes, str |
 def _all_named(source: Path, broken: list[str]) -> NcsnxError:
     more = f"; … and {len(broken) - _MOST_NAMED:,} more" if len(broken) > _MOST_NAMED else ""
     return NcsnxError(
-        f"{source}: {counted(len(broken), 'picture')} can't be used; mend or remove them: "
+        f"{source}: {counted(len(broken), 'picture')} can't be used; fix or remove {them(len(broken))}: "
         f"{'; '.join(broken[:_MOST_NAMED])}{more}"
     )
 

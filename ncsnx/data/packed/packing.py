@@ -2,7 +2,7 @@
 `ncsnx.data.packed.packed_file`.
 
 The file grows as FILE.part, which has its final size and header from the beginning, but a zero where the magic number
-will be. The checksum of a chunk is written when the chunk is there. So an interrupted packing is gone on with by
+will be. The checksum of a chunk is written when the chunk is there. So an interrupted packing is resumed by
 comparing each chunk with its checksum, and what a power cut tore is found in the same way.
 """
 
@@ -64,7 +64,7 @@ def pack(
     overwrite: bool = False,
     chunk_images: int | None = None,
 ) -> PackedFile:
-    """Writes the images of a data set into the file `out`, or goes on with a packing that was interrupted.
+    """Writes the images of a data set into the file `out`, or resumes a packing that was interrupted.
 
     settings: JSON that tells readings of the same files apart (`settings_of`). An interrupted packing ends with the
     same bytes as one that wasn't. What is there already is left as it is. Raises UsageError where another file is in
@@ -209,7 +209,7 @@ class _Part:
         checksums = os.pread(self._descriptor, size, self._layout.checksums)
         if not any(checksums):
             return list(range(self._header.chunks))
-        work.info(f"{self.path} is there: what it holds is verified, then gone on with")
+        work.info(f"{self.path} is there: what it holds is verified, then it is resumed")
         missing = []
         with work.progress("verifying", total=self._header.chunks, unit="chunks") as advance:
             for number in range(self._header.chunks):
@@ -227,7 +227,7 @@ class _Part:
         if images.pixels.dtype != torch.uint8 or images.pixels.shape != expected:
             raise NcsnxError(
                 f"images {piece.start:,} to {piece.stop - 1:,}: expected {expected} of 8 bits, found "
-                f"{tuple(images.pixels.shape)} of {images.pixels.dtype}; mend the source"
+                f"{tuple(images.pixels.shape)} of {images.pixels.dtype}; fix the source"
             )
         with atomic.reporting(self._out, layout.end):
             self._put(images.pixels.contiguous().numpy().tobytes(), layout.pixels + header.image_bytes * piece.start)

@@ -21,7 +21,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.data import fingerprint
 from ncsnx.data.pictures.decoding import SUFFIXES, BrokenImageError
 from ncsnx.errors import NcsnxError
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, them
 
 LARGEST_BYTES = 2**30
 """A larger file isn't read: no picture within Pillow's limit of pixels needs as much."""
@@ -308,4 +308,5 @@ def _refuse(root: Path, refused: Mapping[str, str]) -> None:
     if refused:
         listed = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_MOST_NAMED])
         more = f"; … and {len(refused) - _MOST_NAMED:,} more" if len(refused) > _MOST_NAMED else ""
-        raise NcsnxError(f"{root}: {len(refused):,} of its entries can't be used; mend or remove them: {listed}{more}")
+        entries, advice = counted(len(refused), "entry"), f"fix or remove {them(len(refused))}"
+        raise NcsnxError(f"{root}: {entries} can't be used; {advice}: {listed}{more}")

@@ -17,7 +17,7 @@ from ncsnx.data.pictures.decoding import BrokenImageError, decode, further_frame
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, them
 from ncsnx.storage import atomic, findings
 from ncsnx.work import Work
 
@@ -65,7 +65,7 @@ class Scan:
 def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
     """What the pictures hold, from the cache where it is known. Raises NcsnxError where the cache can't be written.
 
-    Files that were broken are looked at again, so that a set that was mended is known for it. anew: look at all again:
+    Files that were broken are looked at again, so that a set that was fixed is known for it. anew: look at all again:
     what is kept is found by names, sizes and a sample of the bytes, which a damaged bit may leave as they are.
     """
 
@@ -95,9 +95,9 @@ def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip
     if not scan.broken:
         return files
     if on_error == "refuse" or not scan.sound:
-        advice = "remove or mend them"
+        advice = f"fix or remove {them(len(scan.broken))}"
         if scan.sound:
-            advice += ", or leave them out with data.on_error=skip (`ncsnx new`: --on-error skip)"
+            advice += f", or leave {them(len(scan.broken))} out with data.on_error=skip (`ncsnx new`: --on-error skip)"
         raise NcsnxError(f"{_broken(files, scan, MOST_NAMED)}; {advice}")
     work.warning(f"left out: {_broken(files, scan, most=5)}")
     return files.without(scan.broken)

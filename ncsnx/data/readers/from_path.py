@@ -3,6 +3,7 @@
 What isn't said of it is found by looking: the channels, the size, the range of the values.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,9 +116,11 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     files = picture_files(data, path)
     scan = scan_of(files, work)
     quiet = attrs.evolve(work, warning=unheard)  # those that are skipped are told of when the set is opened
-    sound_files(files, scan, said.on_error or "refuse", quiet)
+    sound = sound_files(files, scan, said.on_error or "refuse", quiet)
+    data = attrs.evolve(data, gif=_has(sound.names, GIF_SUFFIXES), heic=_has(sound.names, HEIC_SUFFIXES))
     fields = {"channels": 1 if scan.grey == scan.sound else 3, **said.given()}
-    if not scan.broken:
+    if scan.broken.keys().isdisjoint(picture_files(data, path).names):
+        sound_files(files, scan, "skip", work)  # says what is left out: whoever opens the set doesn't see it
         fields.pop("on_error", None)
     fields.setdefault("image_size", min(LARGEST_UNASKED, _usual_side(scan)))
     return attrs.evolve(data, **fields)
@@ -130,16 +133,21 @@ def draft_of_pictures(path: Path) -> Images:
     decoded.
     """
     root = declared(path)
-    names = [name.lower() for name in ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names]
-    heic = sum(name.endswith(HEIC_SUFFIXES) for name in names)
+    names = ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names
+    heic = sum(_has([name], HEIC_SUFFIXES) for name in names)
     if heic == len(names) and not decodes_heic():
         raise NcsnxError(f"{path}: all of its pictures ({heic:,}) are HEIC, which needs an extra: {HEIC_EXTRA}")
     return Images(
         root=root,
         image_size=LARGEST_UNASKED,
-        gif=any(name.endswith(GIF_SUFFIXES) for name in names),
+        gif=_has(names, GIF_SUFFIXES),
         heic=heic > 0 and decodes_heic(),
     )
+
+
+def _has(names: Iterable[str], suffixes: tuple[str, ...]) -> bool:
+    """Whether a picture of a kind is among them."""
+    return any(name.lower().endswith(suffixes) for name in names)
 
 
 def _usual_side(scan: Scan) -> int:

@@ -42,9 +42,11 @@ from ncsnx.runs.protocols import place_of
 from ncsnx.runs.score_files import Row, value
 from ncsnx.samplers.building import evaluations, revision_facts, state_count
 from ncsnx.samplers.state import State
-from ncsnx.sampling import SampleRequest, ScoreModel, draw
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import never_stop
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample import draw
+from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
 from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance

@@ -20,7 +20,7 @@ from torch import Tensor
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import UsageError
+from ncsnx.errors import UsageError, require_between
 from ncsnx.evaluation.nearest.memorizing import (
     AROUND,
     Nearness,
@@ -44,8 +44,10 @@ from ncsnx.runs.folder import open_results
 from ncsnx.runs.names import step_name
 from ncsnx.samplers.building import revision_facts
 from ncsnx.samplers.state import State
-from ncsnx.sampling import SampleRequest, ScoreModel, draw
 from ncsnx.sampling.generate import ignore_state, never_stop
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample import draw
+from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
 from ncsnx.storage.reading import refuse_links
@@ -81,9 +83,7 @@ class NeighborsRequest:
     def __attrs_post_init__(self) -> None:
         _ = self.images  # checks n, seed and batch_size
         for name, high in (("k", 100), ("held_out", 1_000_000)):
-            value = getattr(self, name)
-            if not 1 <= value <= high:
-                raise UsageError(f"--{name.replace('_', '-')} must be between 1 and {high}, not {value}")
+            require_between(name, getattr(self, name), 1, high)
 
     @property
     def images(self) -> SampleRequest:

@@ -21,6 +21,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.data.pictures.decoding import BrokenImageError, opened
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted, them
 from ncsnx.work import UNSEEN, Work
 
 _GREY_MODES = ("1", "L")
@@ -101,7 +102,8 @@ class ImageFolder:
         if broken:
             listed = "; ".join(f"{name}: {reason}" for name, reason in broken.items())
             raise NcsnxError(
-                f"{self.files.root}: {len(broken):,} of the images can't be used; mend or remove them: {listed}"
+                f"{self.files.root}: {counted(len(broken), 'image')} can't be used; fix or remove {them(len(broken))}: "
+                f"{listed}"
             )
         if held:
             yield torch.stack(held)

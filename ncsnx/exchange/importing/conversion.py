@@ -95,7 +95,7 @@ def remarks(experiment: Experiment, published: PublishedCheckpoint) -> list[str]
         said.append(f"{published.path.name} is named after step {named:,}, but holds step {published.step:,}")
     if changed := _other_settings(experiment, published):
         said.append(
-            f"the optimizer of {published.path.name} had {', '.join(changed)}; training would go on with the "
+            f"the optimizer of {published.path.name} had {', '.join(changed)}; training would resume with the "
             "experiment's values, and optimizer.FIELD=VALUE changes those"
         )
     kinds = {tensor.dtype for tensor in [*published.network.values(), *(published.ema or {}).values()]}

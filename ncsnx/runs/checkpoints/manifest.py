@@ -238,7 +238,8 @@ def wanted_step(run: Run, wanted: int | str) -> int:
         return steps[-1]
     if step not in steps:
         nearest = sorted(sorted(steps, key=lambda other: abs(other - step))[:4])
-        raise UsageError(f"run {run.name!r} has no checkpoint of step {step}; nearest: {', '.join(map(str, nearest))}")
+        listed = ", ".join(f"{other:,}" for other in nearest)
+        raise UsageError(f"run {run.name!r} has no checkpoint of step {step:,}; nearest: {listed}")
     return step
 
 
@@ -272,10 +273,10 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
     except UnsoundError as error:
         if not os.path.lexists(folder):
             raise UnsoundError(
-                f"the checkpoint of step {step} was removed while it was read, by the retention of a training perhaps; "
-                "repeat the command"
+                f"the checkpoint of step {step:,} was removed while it was read, by the retention of a training perhaps"
+                "; repeat the command"
             ) from error
-        which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step}"
+        which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step:,}"
         before = [other for other in steps if other < step]
         earlier = f"--ckpt {before[-1]} is the one before" if before else "there is no earlier one"
         raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}; {earlier}") from error

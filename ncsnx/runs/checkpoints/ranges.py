@@ -103,7 +103,7 @@ def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str
 
 
 def _listed(steps: list[int]) -> str:
-    shown = [f"{step}" for step in steps]
+    shown = [f"{step:,}" for step in steps]
     return ", ".join(shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-6:]])
 
 

@@ -74,7 +74,7 @@ def examine_comparisons(found: Examination) -> None:
     for entry in found.entries(found.run.compare):
         if entry.kind == "folder":
             _examine_leftovers(found, entry.path, found.entries(entry.path), "the same `ncsnx compare`")
-            with found.reading(entry.path / TRIALS, "damaged", "mend or remove that line"):
+            with found.reading(entry.path / TRIALS, "damaged", "fix or remove that line"):
                 read_records(entry.path / TRIALS)
         elif entry.name == FAST:
             with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
@@ -94,7 +94,7 @@ def examine_neighbors(found: Examination) -> None:
         inside = found.entries(entry.path)
         _examine_leftovers(found, entry.path, inside, "the same `ncsnx neighbors`")
         if not any(one.name == "results.json" for one in inside):
-            found.add("unfinished", entry.path, "has no results yet", "the same `ncsnx neighbors` goes on with it")
+            found.add("unfinished", entry.path, "has no results yet", "the same `ncsnx neighbors` resumes it")
             continue
         try:
             read_json(entry.path / "results.json")
@@ -145,7 +145,7 @@ def _examine_sampling(found: Examination, folder: Path) -> None:
     if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
         found.add("damaged", path, "isn't the protocol of a sampling", again)
     elif not record["complete"]:
-        advice = "the same `ncsnx sample` goes on with it; it may be deleted too"
+        advice = "the same `ncsnx sample` resumes it; it may be deleted too"
         found.add("unfinished", folder, "is a sampling that was interrupted, or is going on", advice)
     else:
         samples = folder / "samples.safetensors"
@@ -183,7 +183,7 @@ def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
     inside += found.entries(folder / FEATURES)
     _examine_leftovers(found, folder, inside, f"the same `ncsnx {command}`")
     if not any(entry.name == SCORES for entry in inside):
-        found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` goes on with it")
+        found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` resumes it")
         return
     try:
         sweep = ScoreFile.read(folder)

@@ -88,7 +88,7 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment:
         )
         return
     except NcsnxError as error:
-        found.add("unreadable", folder, without_path(str(error), folder), "mend that, then ask again")
+        found.add("unreadable", folder, without_path(str(error), folder), "fix that, then ask again")
         found.is_readable = False
         return
     found.verdicts.append((step, manifest))
@@ -126,7 +126,7 @@ def _examine_surroundings(found: Examination, folder: Path, manifest: Manifest) 
                 "unknown", folder / name, "isn't part of the checkpoint", "ncsnx leaves it, and its folder, alone"
             )
     except (NcsnxError, OSError) as error:
-        found.add("unreadable", folder, f"can't be looked into: {error}", "mend that, then ask again")
+        found.add("unreadable", folder, f"can't be looked into: {error}", "fix that, then ask again")
         return
     if manifest.removing:
         names = ", ".join(left)

@@ -27,10 +27,10 @@ def examine_records(found: Examination) -> None:
         run.experiment()
         run.data_fingerprint()
     _examine_origins(found, run.origins_path)
-    with found.reading(run.segments_path, "damaged", f"{_FROM_A_COPY}, or mend that line"):
+    with found.reading(run.segments_path, "damaged", f"{_FROM_A_COPY}, or fix that line"):
         if not read_segments(run) and found.steps():
             found.add("missing", run.segments_path, "is missing: nothing says how the run came about", _FROM_A_COPY)
-    with found.reading(run.metrics_path, "damaged", f"{_FROM_A_COPY}, or mend that line: training refuses it"):
+    with found.reading(run.metrics_path, "damaged", f"{_FROM_A_COPY}, or fix that line: training refuses it"):
         _examine_metrics(found)
     for path in (run.segments_path, run.metrics_path):
         _examine_end(found, path)
@@ -121,7 +121,7 @@ def _examine_metrics(found: Examination) -> None:
     beyond = sum(record["step"] > last for record in records)
     if beyond and steps and found.writer is None:
         what = f"goes beyond the last checkpoint, of step {last:,}, by {counted(beyond, 'record')}"
-        found.add("beyond", run.metrics_path, what, "nothing need be done: a training that goes on records them again")
+        found.add("beyond", run.metrics_path, what, "nothing need be done: a training that resumes records them again")
     if not records and steps and _was_trained(run):
         found.add("missing", run.metrics_path, "is missing or empty", _FROM_A_COPY)
 
