@@ -105,8 +105,8 @@ def require_values(network: nn.Module) -> None:
     for name, tensor in network.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise NcsnxError(
-                f"the network {type(network).__name__} leaves {name[:80]} without values to start from: write them in "
-                "its constructor, or name a law for it in the attribute `laws` of its module"
+                f"nothing gives the tensor {name[:80]!a} of the network {type(network).__name__} its first values: write "
+                "them in its constructor, or name a law for it in the attribute `laws` of its module"
             )
 
 
