@@ -105,8 +105,8 @@ def require_values(network: nn.Module) -> None:
     for name, tensor in network.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise NcsnxError(
-                f"nothing gives the tensor {name[:80]!a} of the network {type(network).__name__} its first values: write "
-                "them in its constructor, or name a law for it in the attribute `laws` of its module"
+                f"the network {type(network).__name__} has a tensor that nothing gives values, {name[:80]!a}: "
+                "write them in its constructor, or name a law for it in the attribute `laws` of its module"
             )
 
 

@@ -161,7 +161,7 @@ def test_a_tensor_without_values_is_refused_by_name() -> None:
     with CounterBasedDraws(seed=0):
         module = nn.Module()
         module.weight = nn.Parameter(torch.empty(2, 2))
-    with pytest.raises(NcsnxError, match="nothing gives the tensor 'weight' of the network Module its first values"):
+    with pytest.raises(NcsnxError, match="the network Module has a tensor that nothing gives values, 'weight'"):
         require_values(module)
 
 
