@@ -24,21 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncsnx.config.checks import quoted, shortened
-from ncsnx.data.holding import SHARE, available_memory
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.process import in_utf8
 from ncsnx.storage.reading import opened, sha256
+from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
 MAGIC = b"\x93NUMPY"
 """The first bytes of a `.npy`."""
-ZIP_MAGIC = b"PK"
-"""The first bytes of a `.npz`."""
 REAL, COMPLEX = "buif", "c"
 """Kinds of NumPy's types: real numbers, truth values among them, and complex ones."""
 
 _HEADER_BYTES = 2**16  # NumPy writes some hundred, and refuses more than 10,000 characters
-_DIRECTORY_BYTES = 2**22  # of the list of what is in a .npz: 40,000 arrays
 _VERSIONS = ((1, 0), (2, 0), (3, 0))
 _MOST_AXES = 64
 _MOST_NAMED = 8
@@ -129,7 +127,7 @@ class NumpyFile:
                 return cls(path, None)
             if not begin.startswith(ZIP_MAGIC):
                 raise NcsnxError(f"{in_utf8(path)}: expected a .npy or .npz file, found something else")
-            with _reporting(in_utf8(path)), zipfile.ZipFile(_Bounded(file)) as archive:
+            with _reporting(in_utf8(path)), open_zip(file, FEW) as archive:
                 names = [_array_name(member) for member in archive.infolist()]
         name, times = Counter(names).most_common(1)[0] if names else ("", 0)
         if times > 1:
@@ -169,7 +167,7 @@ class NumpyFile:
                 file.seek(0)
                 yield _parsed(title, file, size, 0, size), file
                 return
-            with zipfile.ZipFile(_Bounded(file)) as archive:
+            with open_zip(file, FEW) as archive:
                 member = next(member for member in archive.infolist() if _array_name(member) == name)
                 start = _start(file, member)
                 with archive.open(member) as stream:
@@ -217,20 +215,6 @@ def listed(names: Collection[str]) -> str:
 def shown(name: str) -> str:
     """A name that somebody gave an array, for a message."""
     return name if name.isascii() and name.isidentifier() and len(name) <= 80 else shortened(ascii(name))
-
-
-class _Bounded:
-    """A file for `zipfile`, which would read a forged list of members whole, however long."""
-
-    def __init__(self, file: BufferedReader) -> None:
-        self._file = file
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        left = os.fstat(self._file.fileno()).st_size - self.tell()
-        if min(left, left if size < 0 else size) > _DIRECTORY_BYTES:
-            raise zipfile.BadZipFile("its list of arrays is longer than any")
-        return self._file.read(size)
 
 
 def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_bytes: int) -> Header:

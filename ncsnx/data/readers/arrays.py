@@ -22,16 +22,17 @@ from torch import Tensor
 from ncsnx.config.data_sets import Arrays
 from ncsnx.data import fingerprint
 from ncsnx.data.dataset import NO_LABEL, Images
-from ncsnx.data.holding import SHARE, available_memory
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import findings
+from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.mapped import require_whole
-from ncsnx.storage.numpy_files import MAGIC, ZIP_MAGIC, NumpyFile, listed
+from ncsnx.storage.numpy_files import MAGIC, NumpyFile, listed
 from ncsnx.storage.reading import opened
+from ncsnx.storage.zips import ZIP_MAGIC
 from ncsnx.work import Work
 
 LABELS = "labels"
