@@ -270,6 +270,9 @@ def _store(messages: "Messages", place: "Run", own: "Row", verdict: "Verdict") -
             "" if before is None or before.sampler == found.sampler else f" (in the place of {typed(before.sampler)})"
         )
         messages.info(f"recommended, and stored as sampler=fast{instead}: {typed(found.sampler)}, {found}{chosen}")
+    # the distance decides: in few steps no sampler has converged, and one that converges elsewhere may be nearest
+    if bias := place.experiment().bias_of(found.sampler):
+        messages.warning(bias)
 
 
 def _draw(

@@ -1,6 +1,7 @@
 """`ncsnx compare`, and the sampler that it stores as fast."""
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -206,6 +207,20 @@ def test_the_stored_numbers_are_those_that_were_measured_again(hopeless: tuple[P
         pytest.approx(12.05),
     ]
     assert command("doctor", "digits", folder=folder).code == 0
+
+
+def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(
+    hopeless: tuple[Path, Result], tmp_path: Path
+) -> None:
+    def first_order(row: dict[str, Any]) -> dict[str, Any]:
+        return sound(row) | ({"distance": 5.0} if row["sampler"].get("order") == 1 else {})
+
+    folder = Path(shutil.copytree(hopeless[0], tmp_path / "work"))
+    script(folder, first_order, fresh=True)
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert result.code == 0, result.err
+    assert re.search("stored as sampler=fast: sampler=cas .*sampler.order=1", result.err)
+    assert "warning: sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in result.err
 
 
 def test_a_recommendation_of_an_earlier_version_opens_and_one_that_breaks_images_is_warned_of(workplace: Path) -> None:
