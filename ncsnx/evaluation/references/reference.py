@@ -74,7 +74,7 @@ class Reference:
             return None
         sha256 = self.facts["statistics_sha256"]
         found = read_perfect_model(self.path, n, sha256)
-        if found is None:
+        if found is None or found.images_per_feature is None:
             found = measure_perfect_model(n, self.count, self.mean, self.covariance, self.sample, work)
             write_perfect_model(self.path, found, sha256)
         return found
