@@ -147,7 +147,8 @@ class PredictorCorrector(GridSampler):
 
     predictor: Literal["reverse-diffusion", "ancestral", "none"] = "reverse-diffusion"
     corrector: Literal["langevin", "ald"] = "ald"
-    """'ald': the step by the level alone; 'langevin': by the norm of each image's score, as published.
+    """'ald': the step by the level alone; 'langevin': by the norm of each image's score, after the published one, which
+    averages norms over the batch.
 
     For Gaussian data of D independent pixels 'langevin' converges to about (1 + 2/D)/(1 − r²) of the variance, r being
     `snr`: 1.67, 1.15, 1.06 and 1.03 of it for D = 4, 16, 64 and 256 and r = 0.16. Where the norm of the score is large
