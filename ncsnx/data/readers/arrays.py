@@ -309,13 +309,12 @@ def square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 
 def _labels(array: StoredArray, count: int) -> Tensor:
-    fits = array.shape == (count,)
-    labels = array.block(0, count if fits else 0) if array.shape else torch.empty(0)
-    if labels.is_floating_point() or not fits:
-        raise NcsnxError(
-            f"{array.title}: expected one whole number for each of the {counted(count, 'image')}, found "
-            f"{_product(array.shape)} {str(labels.dtype).removeprefix('torch.')}"
-        )
+    wanted = f"{array.title}: expected one whole number for each of the {counted(count, 'image')}, found"
+    if array.shape != (count,):
+        raise NcsnxError(f"{wanted} {_product(array.shape) or 'a single number'}")
+    labels = array.block(0, count)
+    if labels.is_floating_point():
+        raise NcsnxError(f"{wanted} {str(labels.dtype).removeprefix('torch.')}")
     return labels.to(torch.int64)
 
 
