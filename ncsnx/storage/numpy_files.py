@@ -188,12 +188,12 @@ def read_arrays(
     accepted = f"the arrays {' and '.join(required)}" + (f" (optional: {', '.join(optional)})" if optional else "")
     if file.names is None:
         raise NcsnxError(f"{place}: expected a .npz with {accepted}, found a .npy, which holds one array; {how}")
-    if unknown := [name for name in file.names if name not in expected and name not in ignored]:
-        which = "which is" if len(unknown) == 1 else "which are"
-        raise NcsnxError(f"{place}: expected {accepted}, found {listed(unknown)} too, {which} not understood; {how}")
-    if missing := [name for name in required if name not in file.names]:
-        found = f"found {listed(file.names)}; {' and '.join(missing)} is missing"
-        raise NcsnxError(f"{place}: expected {accepted}, {found}; {how}")
+    unknown = [name for name in file.names if name not in expected and name not in ignored]
+    missing = [name for name in required if name not in file.names]
+    if unknown or missing:
+        wrong = [f"{' and '.join(missing)} {_be(missing)} missing"] if missing else []
+        wrong += [f"{listed(unknown)} {_be(unknown)} not understood"] if unknown else []
+        raise NcsnxError(f"{place}: expected {accepted}, found {listed(file.names)}: {', and '.join(wrong)}; {how}")
     wanted = [name for name in expected if name in file.names]
     for name in wanted:
         expected[name].require(file.header(name))
@@ -204,6 +204,10 @@ def sha256_of(path: Path) -> str:
     """The sha256 of the whole file, in hexadecimal. Raises NcsnxError where it can't be read."""
     with _opened(path) as file:
         return sha256(file)
+
+
+def _be(names: Collection[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def listed(names: Collection[str]) -> str:
@@ -231,7 +235,8 @@ def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_
         raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
     if dtype.fields is not None or dtype.subdtype is not None:
         raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as an array of its own")
-    if len(shape) > _MOST_AXES or any(axis < 0 for axis in shape) or math.prod(shape) * dtype.itemsize >= 2**63:
+    is_possible = len(shape) <= _MOST_AXES and all(0 <= axis < 2**63 for axis in shape)  # a 0 would hide a large one
+    if not is_possible or math.prod(shape) * dtype.itemsize >= 2**63:
         raise NcsnxError(f"{title}: declares the shape {quoted(tuple(shape))}, which no array has; save it again")
     place = None if start is None else start + head.tell()
     header = Header(title, tuple(map(int, shape)), dtype, fortran_order, place, stored_bytes)
