@@ -8,6 +8,8 @@ from ncsnx.errors import UsageError
 
 MOST_IMAGES = 10_000_000
 """Of one sampling."""
+LEAST_SCORED = 10
+"""Images of a score: fewer say nothing, and half of them have to have a covariance."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +33,8 @@ class SampleRequest:
     """The film as an MP4 in the place of an animated GIF."""
 
     def __attrs_post_init__(self) -> None:
-        for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
+        require_count(self.n)
+        for name, low, high in (("seed", 0, 2**32 - 1), ("batch_size", 1, 1_000_000)):
             value = getattr(self, name)
             if not low <= value <= high:
                 if name == "seed" and self.between is not None:
@@ -57,6 +60,12 @@ class SampleRequest:
     def columns(self) -> int:
         """Images an index."""
         return self.interpolate or 1
+
+
+def require_count(n: int, least: int = 1) -> None:
+    """Raises UsageError unless so many images can be drawn, and are enough."""
+    if not least <= n <= MOST_IMAGES:
+        raise UsageError(f"--n must be between {least} and {MOST_IMAGES}, not {n}")
 
 
 def require_mp4() -> None:

@@ -74,6 +74,7 @@ def compare_command(
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
+        from ncsnx.sample_request import LEAST_SCORED
 
         place = open_run(runs_folder(runs), run)
         chosen, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -83,7 +84,7 @@ def compare_command(
             )
         tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
         counts = None if evaluations is None else _counts(evaluations)
-        refuse_typos(device, n=n, batch_size=batch_size)
+        refuse_typos(device, n=n, least=LEAST_SCORED, batch_size=batch_size)
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.judging import Judge

@@ -74,11 +74,12 @@ def fid_command(
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
+        from ncsnx.sample_request import LEAST_SCORED
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
-        refuse_typos(device, n=n, seed=seed, batch_size=batch_size)
+        refuse_typos(device, n=n, least=LEAST_SCORED, seed=seed, batch_size=batch_size)
         selection = select(place, range_)
 
         from ncsnx.cli import sweeps

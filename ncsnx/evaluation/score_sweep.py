@@ -38,6 +38,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.protocols import place_of
 from ncsnx.runs.score_files import SCORES, Row, ScoreFile
 from ncsnx.runtime import Runtime
+from ncsnx.sample_request import LEAST_SCORED, require_count
 from ncsnx.samplers.building import evaluations_in_words, revision_facts
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling import SampleRequest, ScoreModel, draw, evaluations, state_count
@@ -53,8 +54,6 @@ _TAKEN = "evaluations"
 VERSION = 1
 """Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
 version aren't taken for rows of this one."""
-LEAST_IMAGES = 10
-"""Fewer say nothing, and half of them have to have a covariance."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,9 +71,8 @@ class SweepRequest:
     """Write every image as a PNG."""
 
     def __attrs_post_init__(self) -> None:
-        _ = self.images  # checks n, seed and batch_size
-        if self.n < LEAST_IMAGES:
-            raise UsageError(f"--n must be at least {LEAST_IMAGES}, not {self.n}: a distance needs a distribution")
+        require_count(self.n, LEAST_SCORED)
+        _ = self.images  # checks seed and batch_size
         if not 1 <= self.ensemble <= 1_000:
             raise UsageError(f"--ensemble must be between 1 and 1000 checkpoints, not {self.ensemble}")
 

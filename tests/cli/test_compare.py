@@ -252,7 +252,7 @@ def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
     [
         (("--samplers", "cas,nope"), "--samplers 'nope': expected all, or some of cas, pc"),
         (("--evaluations", "6,x"), "expected whole numbers with commas"),
-        (("--n", "5"), "--n must be at least 10"),
+        (("--n", "5"), "--n must be between 10 and 10000000, not 5"),
         (("sampler=cas",), "sampler: only features.FIELD=VALUE can be given here"),
     ],
 )

@@ -171,7 +171,7 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
         (["./pics", "--reference", "train"], "./pics is a reference itself; leave out --reference"),
         (["--reference", "train"], "the reference 'train': of what?"),
         (["digits", "features.siz=3"], "features.siz: no such field"),
-        (["digits", "--n", "9"], "--n must be at least 10, not 9"),
+        (["digits", "--n", "9"], "--n must be between 10 and 10000000, not 9"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
