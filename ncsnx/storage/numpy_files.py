@@ -95,7 +95,7 @@ class ExpectedArray:
     """Accepted shapes; a letter stands for any size but 0."""
     optional: bool = False
     copies: int = 1
-    """How often it must fit in memory."""
+    """How often it must fit in memory; 0: it isn't read."""
     advice: str = ""
     """What to do about another shape, for the message."""
 
@@ -104,7 +104,8 @@ class ExpectedArray:
         fits = header.dtype.kind in self.kinds and any(_fits(header.shape, shape) for shape in self.shapes)
         if not fits:
             raise NcsnxError(f"{header.title}: expected {self}, found {header}{self.advice}")
-        header.require_memory(self.copies)
+        if self.copies:
+            header.require_memory(self.copies)
 
     def __str__(self) -> str:
         return f"{self.what} of shape {' or '.join(map(_in_words, self.shapes))}"
@@ -182,6 +183,14 @@ def read_arrays(
     how: to save such a file. ignored: further names that are known and not read. Raises NcsnxError for any other array,
     before a value is read: nobody can tell what the arrays mean beside one that isn't understood.
     """
+    file = require_arrays(path, expected, how, ignored=ignored)
+    return {name: file.read(name) for name in expected if name in (file.names or ())}
+
+
+def require_arrays(
+    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
+) -> NumpyFile:
+    """The `.npz`, of which nothing but names and headers was read. Raises NcsnxError as `read_arrays`."""
     file, place = NumpyFile.open(path), in_utf8(path)
     optional = [name for name, array in expected.items() if array.optional]
     required = [name for name in expected if name not in optional]
@@ -194,10 +203,10 @@ def read_arrays(
         wrong = [f"{' and '.join(missing)} {_be(missing)} missing"] if missing else []
         wrong += [f"{listed(unknown)} {_be(unknown)} not understood"] if unknown else []
         raise NcsnxError(f"{place}: expected {accepted}, found {listed(file.names)}: {', and '.join(wrong)}; {how}")
-    wanted = [name for name in expected if name in file.names]
-    for name in wanted:
-        expected[name].require(file.header(name))
-    return {name: file.read(name) for name in wanted}
+    for name in expected:
+        if name in file.names:
+            expected[name].require(file.header(name))
+    return file
 
 
 def sha256_of(path: Path) -> str:

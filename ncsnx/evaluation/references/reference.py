@@ -25,7 +25,7 @@ from ncsnx.evaluation.references.reference_cache import (
     write_perfect_model,
     write_reference,
 )
-from ncsnx.evaluation.references.statistics_file import SUFFIX, read_statistics
+from ncsnx.evaluation.references.statistics_file import SUFFIX, check_statistics, read_statistics
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.extractors import FeatureNetwork
 from ncsnx.features.real_images import RealImages, Split, SplitImages, default_split
@@ -131,9 +131,11 @@ def check_reference(wanted: str | None, source: DataSource | None) -> None:
     """Finds out what `wanted` means before anything takes time; no image is read.
 
     Raises UsageError where it means nothing that `open_reference` can open, NcsnxError for a folder or zip that can't
-    be read or holds no images.
+    be read or holds no images, and for a file without statistics.
     """
-    if wanted is None or not _is_statistics_file(wanted):
+    if wanted is not None and _is_statistics_file(wanted):
+        check_statistics(typed_path(wanted))
+    else:
         _images(wanted, source, UNSEEN)
 
 
