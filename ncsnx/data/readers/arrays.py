@@ -32,6 +32,7 @@ from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.mapped import require_whole
 from ncsnx.storage.numpy_files import MAGIC, NumpyFile, listed
 from ncsnx.storage.reading import opened
+from ncsnx.storage.tensor_headers import tensor_headers
 from ncsnx.storage.zips import ZIP_MAGIC
 from ncsnx.work import Work
 
@@ -77,7 +78,8 @@ class StoredArray:
     def shape(self) -> tuple[int, ...]:
         """All axes, that of the images first. Raises NcsnxError for a type that isn't read."""
         if self.kind == "safetensors":
-            return tuple(self._opened.get_shape())
+            with reading(self.path):
+                return tensor_headers(self.path)[self.name or ""].shape
         header = NumpyFile.open(self.path).header(self.name)
         if header.dtype.name not in _NAMES:
             raise NcsnxError(_unknown_type(self.title, str(header.dtype)))
@@ -233,15 +235,21 @@ def _names(path: Path, kind: Kind) -> list[str]:
     """The arrays in a file; none for a `.npy`, whose one array has no name."""
     if kind == "numpy":
         return list(NumpyFile.open(path).names or ())
-    with safe_open(path, framework="pt") as arrays:
-        return list(arrays.keys())
+    return list(tensor_headers(path))
 
 
 def _values(path: Path, kind: Kind, name: str | None) -> Any:
     if kind == "numpy":
         return NumpyFile.open(path).mapped(name)
-    with safe_open(path, framework="pt") as arrays:
-        return arrays.get_slice(name)
+    try:
+        with safe_open(path, framework="pt") as arrays:
+            return arrays.get_slice(name)
+    except (OSError, RuntimeError) as error:  # where there are no addresses left for it
+        found = tensor_headers(path)[name or ""]
+        raise NcsnxError(
+            f"{path}: declares {found.dtype} of shape {found.shape}, and {counted(path.stat().st_size, 'byte')} can't "
+            "be mapped into memory here; give the process more, or save fewer images in a file"
+        ) from error
 
 
 def _native(values: "np.ndarray[Any, Any]") -> Tensor:
