@@ -72,11 +72,11 @@ def compare_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.errors import UsageError
+        from ncsnx.errors import UsageError, require_between
         from ncsnx.runs.folder import appending, open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.request import SampleRequest
+        from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
 
         place = open_run(runs_folder(runs), run)
         chosen, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -86,7 +86,8 @@ def compare_command(
             )
         tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
         counts = None if evaluations is None else _counts(evaluations)
-        SampleRequest(n=n, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
+        require_between("n", n, LEAST_SCORED, MOST_IMAGES)  # before torch is imported
+        SampleRequest(n=n, batch_size=batch_size)
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.judging import Judge
@@ -274,6 +275,9 @@ def _store(messages: "Messages", place: "Run", own: "Row", verdict: "Verdict") -
             "" if before is None or before.sampler == found.sampler else f" (in the place of {typed(before.sampler)})"
         )
         messages.info(f"recommended, and stored as sampler=fast{instead}: {typed(found.sampler)}, {found}{chosen}")
+    # the distance decides: in few steps no sampler has converged, and one that converges elsewhere may be nearest
+    if bias := place.experiment().bias_of(found.sampler):
+        messages.warning(bias)
 
 
 def _draw(

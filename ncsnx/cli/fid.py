@@ -78,15 +78,17 @@ def fid_command(
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.sampler_options import FAST, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
+        from ncsnx.errors import require_between
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.request import SampleRequest
+        from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
-        SampleRequest(n=n, seed=seed, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
+        require_between("n", n, LEAST_SCORED, MOST_IMAGES)  # before torch is imported
+        SampleRequest(n=n, seed=seed, batch_size=batch_size)
         selection = select(place, range_)
 
         from ncsnx.cli import sweeps

@@ -111,6 +111,8 @@ def plan_command(
                 found = attrs.evolve(found, timing=time_experiment(found.experiment, runtime, work))
         for remark in remarks(found.measured) if found.measured else []:
             messages.warning(remark)
+        for bias in found.experiment.known_biases:
+            messages.warning(bias)
         warn_if_busy(messages, found)
         if json:
             messages.json(found.facts())

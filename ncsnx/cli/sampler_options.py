@@ -48,6 +48,6 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
         if others:
             messages.info("changed by what else was typed: nothing was measured of that")
     changed = apply_sampler_overrides(experiment, others)
-    if changed.sampler.known_bias is not None:
-        messages.warning(changed.sampler.known_bias)
+    if bias := changed.bias_of(changed.sampler):
+        messages.warning(bias)
     return changed

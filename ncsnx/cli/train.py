@@ -120,7 +120,7 @@ def _train(
         messages.attach(place.log_path)
         with stop.at_once():
             warnings = begin(place, state, changes, origins, runtime, note)
-        for warning in warnings:
+        for warning in (*warnings, *experiment.known_biases):
             messages.warning(warning)
         if place.data_fingerprint() is None:
             place.adopt_data(splits.fingerprint)

@@ -1,5 +1,6 @@
 """An experiment: everything that determines a trained network, and how it is trained, watched and sampled."""
 
+import math
 from typing import Literal
 
 import attrs
@@ -80,6 +81,17 @@ class Experiment(Config):
     snapshots: Snapshots | None = attrs.field(factory=Snapshots, metadata=OUTSIDE_IDENTITY)
     retention: Retention = attrs.field(factory=Retention, metadata=OUTSIDE_IDENTITY)
     note: str = attrs.field(default="", validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
+
+    def bias_of(self, sampler: Sampler) -> str | None:
+        """How a sampler is known to draw another distribution than that of images of this size, as a sentence."""
+        return sampler.known_bias(math.prod(self.data.shape))
+
+    @property
+    def known_biases(self) -> tuple[str, ...]:
+        """`bias_of` the experiment's own sampler, and of that of its snapshots."""
+        grids = None if self.snapshots is None else self.snapshots.sampler
+        own, of_grids = self.bias_of(self.sampler), None if grids is None else self.bias_of(grids)
+        return *([own] if own else []), *([f"snapshots: {of_grids}"] if of_grids else [])
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:

@@ -1,11 +1,13 @@
 """Fingerprints: what tells one data set from another, whatever folder it is in."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError
+from ncsnx.storage.reading import opened
 
 SAMPLED_BYTES = 64 * 1024
 """Bytes that are read at the beginning, in the middle and at the end of each file."""
@@ -23,9 +25,9 @@ def of_files(root: Path, files: Iterable[Path]) -> str:
 
 def _sampled(path: Path) -> tuple[int, str]:
     try:
-        size = path.stat().st_size
         content = hashlib.sha256()
-        with path.open("rb") as file:
+        with opened(path, follows_links=True) as file:
+            size = os.fstat(file.fileno()).st_size
             for start in sorted({0, max(0, size // 2), max(0, size - SAMPLED_BYTES)}):
                 file.seek(start)
                 content.update(file.read(SAMPLED_BYTES))

@@ -19,7 +19,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import RequestError, require_between
+from ncsnx.errors import require_between
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
 from ncsnx.evaluation.kept_features import keep, kept, make_room
@@ -41,7 +41,7 @@ from ncsnx.samplers.building import evaluations, evaluations_in_words, revision_
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.generate import never_stop
-from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_of
 from ncsnx.storage.atomic import reporting
@@ -53,8 +53,6 @@ _TAKEN = "evaluations"
 VERSION = 1
 """Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
 version aren't taken for rows of this one."""
-LEAST_IMAGES = 10
-"""Fewer say nothing, and half of them have to have a covariance."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,9 +70,8 @@ class SweepRequest:
     """Write every image as a PNG."""
 
     def __attrs_post_init__(self) -> None:
-        _ = self.images  # checks n, seed and batch_size
-        if self.n < LEAST_IMAGES:
-            raise RequestError("n", f"must be at least {LEAST_IMAGES}, not {self.n}: a distance needs a distribution")
+        require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)
+        _ = self.images  # checks seed and batch_size
         require_between("ensemble", self.ensemble, 1, 1_000, " checkpoints")
 
     @property

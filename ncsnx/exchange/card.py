@@ -209,6 +209,8 @@ def _settings(experiment: Experiment) -> Iterator[str]:
     for title, fields in _SECTIONS:
         rows = flatten({field: values[field] for field in fields})
         yield f"## {title}"
+        if "sampler" in fields and (bias := experiment.bias_of(experiment.sampler)):
+            yield f"Known bias: {text(bias)}."
         yield "\n".join(
             ["| setting | value |", "|---|---|", *(f"| `{path}` | {text(shown(value))} |" for path, value in rows)]
         )

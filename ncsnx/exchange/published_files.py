@@ -7,6 +7,7 @@ tensors, numbers, text and their containers, and calls nothing that the file nam
 here, item by item, before anything else sees it.
 """
 
+import os
 import pickletools
 import re
 import warnings
@@ -26,6 +27,7 @@ from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
+from ncsnx.storage.zips import FEW, open_zip
 
 PREFIX = "module."
 """What torch's DataParallel puts before each name."""
@@ -105,13 +107,13 @@ def read_published(path: Path) -> PublishedCheckpoint:
         is_zip = head.startswith(_ZIP)
         if not is_zip and not _LEGACY.match(head):
             raise NcsnxError(f"{path} isn't a file that torch.save wrote; {_FORMAT}")
-        sha256 = reading.sha256(file)
-        size = file.tell()
-        file.seek(0)
+        size = os.fstat(file.fileno()).st_size
         if is_zip:
             _check_archive(path, file, size)
         else:
             _check_pickles(path, file, _LEGACY_PICKLES)
+        file.seek(0)
+        sha256 = reading.sha256(file)
         file.seek(0)
         content = _unpickled(path, file, is_zip)
     return _checked(path, sha256, size, content)
@@ -128,7 +130,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _check_archive(path: Path, file: BufferedReader, size: int) -> None:
     """Refuses a zip that isn't torch's, that would grow in memory, or whose bytes aren't those that were written."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file, FEW) as archive:
             entries = archive.infolist()
             names = {entry.filename.partition("/")[2] for entry in entries}
             if "constants.pkl" in names or any(name.startswith("code/") for name in names):

@@ -17,7 +17,6 @@ themselves, so that for the weights the names alone are unconfirmed; a wrong one
 
 import hashlib
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
+from ncsnx.storage.zips import is_zip
 from ncsnx.work import Work
 
 FILE = "inception-2015-12-05.pt"
@@ -153,7 +153,7 @@ def _output_weight(module: torch.jit.ScriptModule) -> Tensor | None:
 
 
 def _contradiction(path: Path) -> str | None:
-    return None if zipfile.is_zipfile(path) else "is no TorchScript file"
+    return None if is_zip(path) else "is no TorchScript file"
 
 
 def _recorded_sha256(record: Path) -> str | None:

@@ -54,8 +54,11 @@ class CleanResizer:
         """
         missing = -len(planes) % 3
         padded = np.concatenate([planes, np.zeros((missing, *planes.shape[1:]), planes.dtype)])
+        resized = np.empty((len(padded), self.size, self.size), dtype=np.float32)
         with warnings.catch_warnings():
             # some versions of Pillow call the way in which clean-fid names the type of its pixels deprecated
             warnings.filterwarnings("ignore", category=DeprecationWarning, message="'mode' parameter")
-            resized = [self._resize(padded[k : k + 3].transpose(1, 2, 0)) for k in range(0, len(padded), 3)]
-        return np.concatenate(resized, axis=2).transpose(2, 0, 1)[: len(planes)]
+            for k in range(0, len(padded), 3):
+                # put in order picture by picture: to reorder a whole batch took two thirds of a reference's time
+                resized[k : k + 3] = self._resize(padded[k : k + 3].transpose(1, 2, 0)).transpose(2, 0, 1)
+        return resized[: len(planes)]

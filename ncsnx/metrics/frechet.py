@@ -67,10 +67,11 @@ def standard_error(features: Tensor, mean: Tensor, covariance: Tensor, seed: int
     factor; at halves, r = ⌊n/2⌋, it is 1 (n even). The subsets are drawn from `seed`.
 
     What it doesn't say: the estimate itself has a relative error of 1/√(2·(halves − 1)), 16 % at 20. The reference
-    counts as exact. It is conservative, 1.0 to 1.7 times the true spread as measured on normal features: too large by
-    10 to 20 % where n < D, and most where model and reference hardly differ, since the distance is then not linear in
-    the moments. And it is the spread of a distance, not its bias: a distance from few images is too large, by tr Σ/n
-    for the mean and often by much more for the covariance, so compare only distances from equally many images.
+    counts as exact. It is conservative, 1.0 to about 1.9 times the true spread as measured on normal features and on
+    those of real digits: too large by 10 to 20 % where n < D, and most where the model is nearly perfect, since the
+    distance is then not linear in the moments. And it is the spread of a distance, not its bias: a distance from few
+    images is too large, by tr Σ/n for the mean and often by much more for the covariance, so compare only distances
+    from equally many images.
 
     Costs one decomposition like the distance's, and for every half the singular values of n/2 × min(n, D) numbers:
     seconds altogether for n = 1,000, but minutes for n ≥ D = 2,048.

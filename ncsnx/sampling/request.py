@@ -8,6 +8,8 @@ from ncsnx.errors import RequestError, require_between
 
 MOST_IMAGES = 10_000_000
 """Of one sampling."""
+LEAST_SCORED = 10
+"""Images of a score: fewer say nothing, and half of them have to have a covariance."""
 MOST_SEED = 2**32 - 1
 
 

@@ -24,21 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncsnx.config.checks import quoted, shortened
-from ncsnx.data.holding import SHARE, available_memory
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.process import in_utf8
 from ncsnx.storage.reading import opened, sha256
+from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
 MAGIC = b"\x93NUMPY"
 """The first bytes of a `.npy`."""
-ZIP_MAGIC = b"PK"
-"""The first bytes of a `.npz`."""
 REAL, COMPLEX = "buif", "c"
 """Kinds of NumPy's types: real numbers, truth values among them, and complex ones."""
 
 _HEADER_BYTES = 2**16  # NumPy writes some hundred, and refuses more than 10,000 characters
-_DIRECTORY_BYTES = 2**22  # of the list of what is in a .npz: 40,000 arrays
 _VERSIONS = ((1, 0), (2, 0), (3, 0))
 _MOST_AXES = 64
 _MOST_NAMED = 8
@@ -97,7 +95,7 @@ class ExpectedArray:
     """Accepted shapes; a letter stands for any size but 0."""
     optional: bool = False
     copies: int = 1
-    """How often it must fit in memory."""
+    """How often it must fit in memory; 0: it isn't read."""
     advice: str = ""
     """What to do about another shape, for the message."""
 
@@ -106,7 +104,8 @@ class ExpectedArray:
         fits = header.dtype.kind in self.kinds and any(_fits(header.shape, shape) for shape in self.shapes)
         if not fits:
             raise NcsnxError(f"{header.title}: expected {self}, found {header}{self.advice}")
-        header.require_memory(self.copies)
+        if self.copies:
+            header.require_memory(self.copies)
 
     def __str__(self) -> str:
         return f"{self.what} of shape {' or '.join(map(_in_words, self.shapes))}"
@@ -129,7 +128,7 @@ class NumpyFile:
                 return cls(path, None)
             if not begin.startswith(ZIP_MAGIC):
                 raise NcsnxError(f"{in_utf8(path)}: expected a .npy or .npz file, found something else")
-            with _reporting(in_utf8(path)), zipfile.ZipFile(_Bounded(file)) as archive:
+            with _reporting(in_utf8(path)), open_zip(file, FEW) as archive:
                 names = [_array_name(member) for member in archive.infolist()]
         name, times = Counter(names).most_common(1)[0] if names else ("", 0)
         if times > 1:
@@ -169,7 +168,7 @@ class NumpyFile:
                 file.seek(0)
                 yield _parsed(title, file, size, 0, size), file
                 return
-            with zipfile.ZipFile(_Bounded(file)) as archive:
+            with open_zip(file, FEW) as archive:
                 member = next(member for member in archive.infolist() if _array_name(member) == name)
                 start = _start(file, member)
                 with archive.open(member) as stream:
@@ -184,28 +183,40 @@ def read_arrays(
     how: to save such a file. ignored: further names that are known and not read. Raises NcsnxError for any other array,
     before a value is read: nobody can tell what the arrays mean beside one that isn't understood.
     """
+    file = require_arrays(path, expected, how, ignored=ignored)
+    return {name: file.read(name) for name in expected if name in (file.names or ())}
+
+
+def require_arrays(
+    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
+) -> NumpyFile:
+    """The `.npz`, of which nothing but names and headers was read. Raises NcsnxError as `read_arrays`."""
     file, place = NumpyFile.open(path), in_utf8(path)
     optional = [name for name, array in expected.items() if array.optional]
     required = [name for name in expected if name not in optional]
     accepted = f"the arrays {' and '.join(required)}" + (f" (optional: {', '.join(optional)})" if optional else "")
     if file.names is None:
         raise NcsnxError(f"{place}: expected a .npz with {accepted}, found a .npy, which holds one array; {how}")
-    if unknown := [name for name in file.names if name not in expected and name not in ignored]:
-        which = "which is" if len(unknown) == 1 else "which are"
-        raise NcsnxError(f"{place}: expected {accepted}, found {listed(unknown)} too, {which} not understood; {how}")
-    if missing := [name for name in required if name not in file.names]:
-        found = f"found {listed(file.names)}; {' and '.join(missing)} is missing"
-        raise NcsnxError(f"{place}: expected {accepted}, {found}; {how}")
-    wanted = [name for name in expected if name in file.names]
-    for name in wanted:
-        expected[name].require(file.header(name))
-    return {name: file.read(name) for name in wanted}
+    unknown = [name for name in file.names if name not in expected and name not in ignored]
+    missing = [name for name in required if name not in file.names]
+    if unknown or missing:
+        wrong = [f"{' and '.join(missing)} {_be(missing)} missing"] if missing else []
+        wrong += [f"{listed(unknown)} {_be(unknown)} not understood"] if unknown else []
+        raise NcsnxError(f"{place}: expected {accepted}, found {listed(file.names)}: {', and '.join(wrong)}; {how}")
+    for name in expected:
+        if name in file.names:
+            expected[name].require(file.header(name))
+    return file
 
 
 def sha256_of(path: Path) -> str:
     """The sha256 of the whole file, in hexadecimal. Raises NcsnxError where it can't be read."""
     with _opened(path) as file:
         return sha256(file)
+
+
+def _be(names: Collection[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def listed(names: Collection[str]) -> str:
@@ -217,20 +228,6 @@ def listed(names: Collection[str]) -> str:
 def shown(name: str) -> str:
     """A name that somebody gave an array, for a message."""
     return name if name.isascii() and name.isidentifier() and len(name) <= 80 else shortened(ascii(name))
-
-
-class _Bounded:
-    """A file for `zipfile`, which would read a forged list of members whole, however long."""
-
-    def __init__(self, file: BufferedReader) -> None:
-        self._file = file
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        left = os.fstat(self._file.fileno()).st_size - self.tell()
-        if min(left, left if size < 0 else size) > _DIRECTORY_BYTES:
-            raise zipfile.BadZipFile("its list of arrays is longer than any")
-        return self._file.read(size)
 
 
 def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_bytes: int) -> Header:
@@ -247,7 +244,8 @@ def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_
         raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
     if dtype.fields is not None or dtype.subdtype is not None:
         raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as an array of its own")
-    if len(shape) > _MOST_AXES or any(axis < 0 for axis in shape) or math.prod(shape) * dtype.itemsize >= 2**63:
+    is_possible = len(shape) <= _MOST_AXES and all(0 <= axis < 2**63 for axis in shape)  # a 0 would hide a large one
+    if not is_possible or math.prod(shape) * dtype.itemsize >= 2**63:
         raise NcsnxError(f"{title}: declares the shape {quoted(tuple(shape))}, which no array has; save it again")
     place = None if start is None else start + head.tell()
     header = Header(title, tuple(map(int, shape)), dtype, fortran_order, place, stored_bytes)

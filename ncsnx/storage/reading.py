@@ -41,17 +41,24 @@ class Entry:
         return self.path.name
 
 
-@contextmanager
-def opened(path: Path, *, follows_links: bool = False) -> Iterator[BufferedReader]:
+def open_regular(path: Path, *, follows_links: bool = False) -> BufferedReader:
     """The file, open for reading. Raises OSError; ENODEV for what isn't a regular file, ELOOP for a symbolic link.
 
     follows_links: for a file that a person named himself.
     """
     # without O_NONBLOCK a named pipe in the file's place would wait for ever
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follows_links else os.O_NOFOLLOW))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.ENODEV, "isn't a regular file")
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise OSError(errno.ENODEV, "isn't a regular file")
+    return file
+
+
+@contextmanager
+def opened(path: Path, *, follows_links: bool = False) -> Iterator[BufferedReader]:
+    """`open_regular` for a block, at the end of which the file is closed."""
+    with open_regular(path, follows_links=follows_links) as file:
         yield file
 
 

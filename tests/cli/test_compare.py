@@ -1,6 +1,7 @@
 """`ncsnx compare`, and the sampler that it stores as fast."""
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -208,6 +209,20 @@ def test_the_stored_numbers_are_those_that_were_measured_again(hopeless: tuple[P
     assert command("doctor", "digits", folder=folder).code == 0
 
 
+def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(
+    hopeless: tuple[Path, Result], tmp_path: Path
+) -> None:
+    def first_order(row: dict[str, Any]) -> dict[str, Any]:
+        return sound(row) | ({"distance": 5.0} if row["sampler"].get("order") == 1 else {})
+
+    folder = Path(shutil.copytree(hopeless[0], tmp_path / "work"))
+    script(folder, first_order, fresh=True)
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert result.code == 0, result.err
+    assert re.search("stored as sampler=fast: sampler=cas .*sampler.order=1", result.err)
+    assert "warning: sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in result.err
+
+
 def test_a_recommendation_of_an_earlier_version_opens_and_one_that_breaks_images_is_warned_of(workplace: Path) -> None:
     run = Run(workplace / RUN)
     row, own = ({"evaluations": count, "distance": 99.5, "broken": 1.0, "seeds": 3} for count in (3, 40))
@@ -237,7 +252,7 @@ def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
     [
         (("--samplers", "cas,nope"), "--samplers 'nope': expected all, or some of cas, pc"),
         (("--evaluations", "6,x"), "expected whole numbers with commas"),
-        (("--n", "5"), "--n must be at least 10"),
+        (("--n", "5"), "--n must be between 10 and 10,000,000, not 5"),
         (("sampler=cas",), "sampler: only features.FIELD=VALUE can be given here"),
     ],
 )

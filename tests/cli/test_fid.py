@@ -472,7 +472,8 @@ def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(trai
     ("words", "code", "expected"),
     [
         (("--range", "100:200"), 2, "holds no checkpoint of run 'digits'; it has 4, 8, 12"),
-        (("--n", "5"), 2, "--n must be at least 10"),
+        (("--n", "1000000000"), 2, "--n must be between 10 and 10,000,000, not 1,000,000,000"),
+        (("--n", "5"), 2, "--n must be between 10 and 10,000,000, not 5"),
         (("--seed", "-1"), 2, "--seed must be between"),
         (("--features", "vgg"), 2, "expected inception, torchscript, classifier"),
         (("--features", "torchscript"), 2, "name the file too"),

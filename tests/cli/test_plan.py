@@ -44,6 +44,13 @@ def write_pictures(folder: Path, count: int, *, size: int = 12, mode: str = "RGB
 
 
 @pytest.mark.usefixtures("here")
+def test_a_sampler_that_draws_another_distribution_is_warned_of() -> None:
+    outcome = plan("digits", "snapshots.sampler=cas", "snapshots.sampler.order=1", "--no-timing")
+    assert outcome.code == 0, outcome.err
+    assert "warning: snapshots: sampler=cas with order=1 and eta=1 gives Gaussian data 50 %" in outcome.err
+
+
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_plans_come_out_of_the_published_sigma(name: str) -> None:
     levels, steps, step_size = PUBLISHED[name]

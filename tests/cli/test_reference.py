@@ -134,7 +134,10 @@ def test_a_folder_of_images_is_a_reference(place: Path, words: list[str]) -> Non
     outcome = run("reference", *words, *FEATURES)
     shown = rows(outcome.out)
     assert (outcome.code, shown["reference"], shown["images"]) == (0, f"folder {folder}", "5")
-    assert "(2 real images against the rest, scaled to 1,000 against 5 images)" in shown["perfect model"]
+    assert (
+        "(2 real images against the rest, scaled to 1,000 against 5 images; may be up to 20 % too small"
+        in shown["perfect model"]
+    )
 
 
 @pytest.mark.parametrize("words", [["pics.zip"], ["digits", "--reference", "pics.zip"]], ids=["alone", "of"])
@@ -168,7 +171,7 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
         (["./pics", "--reference", "train"], "./pics is a reference itself; leave out --reference"),
         (["--reference", "train"], "the reference 'train': of what?"),
         (["digits", "features.siz=3"], "features.siz: no such field"),
-        (["digits", "--n", "9"], "--n must be at least 10, not 9"),
+        (["digits", "--n", "9"], "--n must be between 10 and 10,000,000, not 9"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -183,14 +186,14 @@ def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complai
 
 def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Path) -> None:
     folder = pictures(place / "pics")
-    for number in range(6_000):
+    for number in range(2_000):
         (folder / f"{number:04d}x.png").hardlink_to(folder / f"{number % 5}.png")
     words = ("reference", "./pics", "--features", "torchscript:net.pt", "--cache", "cache", *CPU)
     process = start(*words, folder=place)
     assert process.stderr is not None
     # a line of progress: the first batches are done
     lines = iter(process.stderr.readline, "")
-    assert next(line for line in lines if re.match(r"reference: folder .* [1-9][\d,]*/6,005 images", line))
+    assert next(line for line in lines if re.match(r"reference: folder .* [1-9][\d,]*/2,005 images", line))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signal.SIGTERM, "")
@@ -200,7 +203,7 @@ def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Pat
     assert kept.endswith("/gathered")
     again = run(*words)
     assert again.code == 0
-    assert f": {told[1]} of 6,005 images already measured" in again.err
+    assert f": {told[1]} of 2,005 images already measured" in again.err
     whole = run(*words[: -len(CPU) - 1], "whole", *CPU)
     assert whole.code == 0
     assert "already measured" not in whole.err

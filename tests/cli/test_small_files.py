@@ -75,6 +75,7 @@ def test_small_files_that_declare_giants_are_one_line_that_names_them(workplace:
     zeros_npz(workplace / "mu.npz", mu=((VALUES,), "f4"), sigma=((64, 64), "f8"))
     zeros_npz(workplace / "spectra.npz", kspace=(spectra, "c8"), mask=((8, 8), "u1"))
     zeros_npz(workplace / "images.npz", images=(images, "u1"))
+    sparse_safetensors(workplace / "images.safetensors", VALUES)
     sparse_npy(workplace / "sparse.npy", (VALUES // 10, 10), "f4")
     sparse_npy(workplace / "square.npy", (2, 20_000, 20_000), "u1")
     (workplace / "declared.npy").write_bytes(header((10**5, 10**6), "f8"))
@@ -89,6 +90,9 @@ def test_small_files_that_declare_giants_are_one_line_that_names_them(workplace:
             f"mu.npz, array mu: expected real numbers of shape (64,), found float32 of shape ({VALUES},) (200,000,000 "
         ),
         ("data", "show", "images.npz"): f"would unpack to uint8 of shape {images} (",
+        ("data", "show", "images.safetensors"): (
+            "images.safetensors, array weight: declares 50,000,000 images of 1 value; memory here is enough for"
+        ),
         ("data", "show", "square.npy"): "square.npy: declares 2 images of 400,000,000 values; memory here is enough",
         (*sample, "--measure", "spectra.npz"): f"would unpack to complex64 of shape {spectra} (",
         (*sample, "--inpaint", "sparse.npy", *mask): f"sparse.npy: expected a picture of {size} 5000000×10; resize",

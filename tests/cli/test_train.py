@@ -204,6 +204,18 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     assert steps_of(tmp_path / "runs/cifar10") == [1]
 
 
+def test_samplers_that_draw_another_distribution_are_warned_of(workplace: Path) -> None:
+    biased = ("sampler=pc", "sampler.corrector=langevin", "snapshots.sampler=cas", "snapshots.sampler.order=1")
+    words = [word for word in training() if not word.startswith("sampler.")]
+    result = command(*words, *biased, folder=workplace)
+    assert result.code == 0, result.err
+    own, grids = [line for line in result.err.splitlines() if line.startswith("warning: ")]
+    assert own.startswith("warning: sampler=pc with corrector=langevin and snr=0.16 gives Gaussian data")
+    assert "dimension 64 about 106 % of its variance" in own
+    assert grids.startswith("warning: snapshots: sampler=cas with order=1 and eta=1 gives Gaussian data 50 %")
+    assert own.removeprefix("warning: ") in (run_in(workplace) / "log.txt").read_text()
+
+
 def test_an_unsound_newest_checkpoint_is_named_set_aside_and_made_again(workplace: Path) -> None:
     run = run_in(workplace)
     before, metrics, shown = saved(run, 12), (run / "metrics.jsonl").read_bytes(), events(run, "loss/training_raw")

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ncsnx.data.readers.arrays import open_arrays
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data.watching import Watcher
-from tests.storage.giants import sparse_npy
+from tests.storage.giants import sparse_npy, zeros_npz
 
 KINDS = (".npy", ".npz", ".safetensors")
 VALUES = np.random.default_rng(1).integers(0, 256, (12, 3, 5, 5), dtype=np.uint8)
@@ -192,6 +193,17 @@ def test_labels_are_read_and_an_array_can_be_chosen(tmp_path: Path, kind: str) -
     assert np.array_equal(together(opened(path, array="more", channels=1)).numpy(), VALUES[:, :1])
     with pytest.raises(NcsnxError, match="expected an array mine"):
         opened(path, array="mine")
+
+
+def test_labels_of_another_shape_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = zeros_npz(tmp_path / "x.npz", images=((12, *VALUES.shape[1:]), "u1"), labels=((60_000_000,), "u1"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(NcsnxError, match=r"each of the 12 images, found 60000000$"):
+            opened(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("labels", [np.arange(11), np.arange(12.0), np.zeros((12, 2), dtype=int)])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncsnx.data import InMemory, Splits, TrainingBatches
 from ncsnx.data.dataset import Dataset, Images
-from ncsnx.data.holding import HeldImages, _left_in_groups, available_memory, held
+from ncsnx.data.holding import HeldImages, held
 from ncsnx.data.packed.packed_file import splits_of
 from ncsnx.data.packed.packing import pack
 from ncsnx.errors import NcsnxError
@@ -149,26 +149,6 @@ def test_another_process_is_sent_the_source_alone() -> None:
     kept.read(torch.arange(TRAIN))
     sent = pickle.loads(pickle.dumps(kept))
     assert isinstance(sent, Decoded)
-
-
-def test_the_memory_that_is_available_is_below_that_of_the_machine() -> None:
-    whole = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
-    assert 0 < available_memory() < whole
-
-
-def test_the_limits_of_a_container_and_of_what_is_around_it_count(tmp_path: Path) -> None:
-    own = tmp_path / "cgroup"
-    own.write_text("12:memory:/old\n0::/job/step\n")
-    groups = tmp_path / "groups"
-    for folder, limit, current, inactive in (("job/step", "max", 5, 0), ("job", "1000", 400, 100), (".", "700", 0, 0)):
-        place = groups / folder
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "memory.max").write_text(f"{limit}\n")
-        (place / "memory.current").write_text(f"{current}\n")
-        (place / "memory.stat").write_text(f"anon 7\ninactive_file {inactive}\n")
-    assert list(_left_in_groups(groups, own)) == [700, 700]
-    assert list(_left_in_groups(groups, tmp_path / "nothing")) == []
-    assert list(_left_in_groups(tmp_path / "nothing", own)) == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

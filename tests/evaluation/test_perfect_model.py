@@ -118,6 +118,36 @@ def test_as_many_are_drawn_as_leave_a_reference_and_it_is_said_where_these_are_f
     assert str(found) == f"9.74 ± 0.12 ({words})"
 
 
+@pytest.mark.parametrize(
+    ("n", "reference"), [(48, 24), (24, 24), (96, 48), (24, 48), (288, 72), (72, 96), (192, 96), (64, 128), (128, 144)]
+)
+def test_where_a_reference_has_few_images_it_says_by_how_much_it_may_be_too_small(n: int, reference: int) -> None:
+    """Of 96 features with equal variances, which are the worst."""
+
+    def equal(generator: torch.Generator, count: int) -> Tensor:
+        return torch.randn(count, 96, generator=generator, dtype=torch.float64)
+
+    generator = torch.Generator().manual_seed(14)
+    fresh = [distance(equal(generator, n), equal(generator, reference)) for _ in range(8)]
+    found = [measured(equal(generator, reference), n) for _ in range(8)]
+    share = 1 - statistics.fmean(one.score for one in found) / statistics.fmean(fresh)
+    # distances of 96 dimensions stray by 5 %: four errors of a mean of 8 are 7 %
+    assert share <= found[0].too_small + 0.07
+    assert found[0].too_small <= share + 0.2, "not a warning that says nothing"
+    assert f"; may be up to {100 * found[0].too_small:.0f} % too small, since the ratio of distinct " in found[0].words
+
+
+def test_images_that_a_reference_has_twice_count_once() -> None:
+    real = images(torch.Generator().manual_seed(15), 40)
+    found = measured(torch.cat([real, real]), 80)
+    assert found.images_per_feature == 40 / D
+    assert "up to 15 % too small, since the ratio of distinct reference images to features is 1.2" in found.words
+    assert PerfectModel.from_json(found.to_json()) == found
+    whole = measured(images(torch.Generator().manual_seed(16), 80), 80)
+    assert (whole.images_per_feature, whole.too_small) == (80 / D, 0)
+    assert "too small" not in whole.words
+
+
 def test_the_scale_takes_back_what_a_smaller_rest_adds() -> None:
     """For n against N − n it is 1 − 1/r² with r = N/n."""
     for ratio in (4, 20):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from ncsnx.config import Experiment, Images
+from ncsnx.config import ConsistentAnnealed, Experiment, Images
 from ncsnx.errors import UsageError
 from ncsnx.exchange.card import Measured, Picture, Score, card, check_license, text
 from tests.config.examples import every_variant, minimal
@@ -40,6 +40,13 @@ HOSTILE = [
 def card_of(experiment: Experiment | None = None, **changes: object) -> str:
     given: dict[str, object] = {"parameters": 1_234, "evaluations": "121 evaluations", "license": "mit"}
     return card(config_of(experiment), **(given | changes))  # type: ignore[arg-type]
+
+
+def test_a_sampler_that_draws_another_distribution_says_so() -> None:
+    _, body = front_and_body(card_of(attrs.evolve(minimal(), sampler=ConsistentAnnealed(order=1))))
+    assert "Known bias: sampler=cas with order=1" in body.replace("\\", "")
+    assert "gives Gaussian data 50 % of its variance" in body
+    assert "Known bias" not in card_of(minimal())
 
 
 def front_and_body(written: str) -> tuple[list[str], str]:

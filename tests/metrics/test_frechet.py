@@ -162,9 +162,9 @@ def test_the_type_and_order_of_features_do_not_matter() -> None:
 
 @pytest.mark.parametrize(
     ("dimensions", "count", "differs", "expected"),
-    # linear in the moments: the truth; fewer images than features: up to 1.2 of it; a perfect model: 1.4 to 1.7;
+    # linear in the moments: the truth; fewer images than features: up to 1.2 of it; a perfect model: 1.4 to 1.9;
     # measured and documented
-    [(4, 200, True, 1.0), (64, 40, True, 1.15), (16, 200, False, 1.6)],
+    [(4, 200, True, 1.0), (64, 40, True, 1.15), (16, 200, False, 1.6), (4, 1_000, False, 1.8)],
 )
 def test_the_standard_error_is_the_spread_over_other_images_or_conservative(
     dimensions: int, count: int, differs: bool, expected: float

@@ -107,11 +107,26 @@ def test_consistent_annealing_of_first_order_lacks_half_of_eta_of_a_variance_and
 
 
 def test_a_sampler_tells_of_its_bias_where_it_is_more_than_a_twentieth() -> None:
-    told = ConsistentAnnealed(order=1).known_bias
+    told = ConsistentAnnealed(order=1).known_bias(64)
     assert told is not None
     assert "order=1 and eta=1 gives Gaussian data 50 % of its variance" in told
-    assert ConsistentAnnealed(order=1, eta=0.1).known_bias is None
-    assert [default_of(variant).known_bias for variant in variants(Sampler).values()] == [None] * len(variants(Sampler))
+    assert ConsistentAnnealed(order=1, eta=0.1).known_bias(64) is None
+    assert [default_of(variant).known_bias(1) for variant in variants(Sampler).values()] == [None] * len(
+        variants(Sampler)
+    )
+
+
+def test_the_langevin_corrector_tells_of_its_bias_in_small_images() -> None:
+    langevin = PredictorCorrector(corrector="langevin")
+    told = [langevin.known_bias(dimensions) for dimensions in (16, 64, 256)]
+    assert [None if one is None else one.partition("about ")[2][:5] for one in told] == ["115 %", "106 %", None]
+    coarse = attrs.evolve(langevin, snr=0.5).known_bias(3072)
+    assert coarse is not None
+    assert "dimension 3,072 about 133 % of its variance" in coarse
+    endless = attrs.evolve(langevin, snr=1.0).known_bias(3072)
+    assert endless is not None
+    assert "without bound" in endless
+    assert attrs.evolve(langevin, corrector_steps=0).known_bias(4) is None
 
 
 @pytest.mark.parametrize(("pixels", "langevin"), [(4, 1.67), (16, 1.15), (64, 1.06)])

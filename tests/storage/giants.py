@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,4 +51,15 @@ def sparse_safetensors(path: Path, values: int) -> Path:
     with path.open("wb") as file:
         file.write(len(begin).to_bytes(8, "little") + begin)
         file.truncate(8 + len(begin) + 4 * values)
+    return path
+
+
+def forged_zip(path: Path, begin: bytes = b"PK\x03\x04") -> Path:
+    """A zip whose list of members is as long as the file, of 4 GiB, which takes no room on the disk."""
+    size = 2**32 - 2**16
+    with path.open("wb") as file:
+        file.write(begin)
+        file.truncate(size)
+        file.seek(size)
+        file.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, size - 4, 4, 0))
     return path

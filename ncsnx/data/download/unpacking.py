@@ -17,6 +17,8 @@ from typing import IO
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic
+from ncsnx.storage.reading import opened
+from ncsnx.storage.zips import MANY, open_zip
 from ncsnx.work import Work
 
 _MIB = 2**20
@@ -54,7 +56,7 @@ def unpack_tar(archive: Path, members: Mapping[str, str], folder: Path, most_byt
 
 def unpack_zip(archive: Path, members: Mapping[str, str], folder: Path, work: Work) -> None:
     """Writes members of a zip into the new `folder`: all of them, or nothing; see `unpack_tar`."""
-    with atomic.new_folder(folder) as new, _reporting(archive), zipfile.ZipFile(archive) as packed:
+    with atomic.new_folder(folder) as new, _reporting(archive), opened(archive) as file, open_zip(file, MANY) as packed:
         there = {info.filename: info for info in packed.infolist()}
         _require_none(archive, [member for member in members if member not in there])
         for member, name in members.items():

@@ -7,11 +7,13 @@ already, and members that unpack to far more than they are.
 
 import os
 import re
+import weakref
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -22,6 +24,8 @@ from ncsnx.data import fingerprint
 from ncsnx.data.pictures.decoding import SUFFIXES, BrokenImageError
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
+from ncsnx.storage import reading
+from ncsnx.storage.zips import MANY, ZIP_MAGIC, open_zip
 
 LARGEST_BYTES = 2**30
 """A larger file isn't read: no picture within Pillow's limit of pixels needs as much."""
@@ -128,11 +132,7 @@ class _Folder:
             return "can't be read"  # the scan will name it, together with all others
 
     def read(self, name: str) -> bytes:
-        path = self.root / name
-        size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            raise BrokenImageError(name, f"has {counted(size, 'byte')}, more than any picture that can be read")
-        return path.read_bytes()
+        return reading.read_bytes(self.root / name, LARGEST_BYTES, follows_links=True)
 
 
 @attrs.frozen
@@ -163,7 +163,9 @@ class _Zip:
     def _archive(self) -> zipfile.ZipFile:
         """The zip, opened by this process: after a fork, parent and child would move one place in the file."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), zipfile.ZipFile(self.path))
+            file = reading.open_regular(self.path, follows_links=True)
+            weakref.finalize(self, file.close)  # zipfile closes what it has opened itself
+            self._opened = (os.getpid(), open_zip(file, MANY))
         return self._opened[1]
 
     def __getstate__(self) -> tuple[Path, Mapping[str, _Member]]:
@@ -180,11 +182,14 @@ def _source(path: Path, suffixes: tuple[str, ...]) -> tuple[_Source, list[str]]:
         return _in_folder(path, suffixes)
     if not path.exists():
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            found = "a zip that is cut off; get it again" if file.read(2) == b"PK" else "a file that is neither"
-        raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found {found}")
-    return _in_zip(path, suffixes)
+    if not path.is_file():
+        raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found what isn't a regular file")
+    with reading.opened(path, follows_links=True) as file:
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            found = "a zip that is cut off; get it again" if file.read(2) == ZIP_MAGIC else "a file that is neither"
+            raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found {found}")
+        return _in_zip(path, file, suffixes)
 
 
 def _in_folder(root: Path, suffixes: tuple[str, ...]) -> tuple[_Folder, list[str]]:
@@ -237,9 +242,9 @@ def _place(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _in_zip(path: Path, suffixes: tuple[str, ...]) -> tuple[_Zip, list[str]]:
+def _in_zip(path: Path, file: BufferedReader, suffixes: tuple[str, ...]) -> tuple[_Zip, list[str]]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(file, MANY) as archive:
             listed = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise NcsnxError(f"{path}: this zip can't be read: {error}") from error

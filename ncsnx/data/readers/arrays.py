@@ -23,7 +23,6 @@ from ncsnx.config.data_sets import Arrays
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, Images
-from ncsnx.data.holding import SHARE, available_memory
 from ncsnx.data.missing import OWN
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
@@ -31,9 +30,12 @@ from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import findings
+from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.mapped import require_whole
-from ncsnx.storage.numpy_files import MAGIC, ZIP_MAGIC, NumpyFile, listed
+from ncsnx.storage.numpy_files import MAGIC, NumpyFile, listed
 from ncsnx.storage.reading import opened
+from ncsnx.storage.tensor_headers import tensor_headers
+from ncsnx.storage.zips import ZIP_MAGIC
 from ncsnx.work import Work
 
 LABELS = "labels"
@@ -78,7 +80,8 @@ class StoredArray:
     def shape(self) -> tuple[int, ...]:
         """All axes, that of the images first. Raises NcsnxError for a type that isn't read."""
         if self.kind == "safetensors":
-            return tuple(self._opened.get_shape())
+            with reading(self.path):
+                return tensor_headers(self.path)[self.name or ""].shape
         header = NumpyFile.open(self.path).header(self.name)
         if header.dtype.name not in _NAMES:
             raise NcsnxError(_unknown_type(self.title, str(header.dtype)))
@@ -235,15 +238,21 @@ def _names(path: Path, kind: Kind) -> list[str]:
     """The arrays in a file; none for a `.npy`, whose one array has no name."""
     if kind == "numpy":
         return list(NumpyFile.open(path).names or ())
-    with safe_open(path, framework="pt") as arrays:
-        return list(arrays.keys())
+    return list(tensor_headers(path))
 
 
 def _values(path: Path, kind: Kind, name: str | None) -> Any:
     if kind == "numpy":
         return NumpyFile.open(path).mapped(name)
-    with safe_open(path, framework="pt") as arrays:
-        return arrays.get_slice(name)
+    try:
+        with safe_open(path, framework="pt") as arrays:
+            return arrays.get_slice(name)
+    except (OSError, RuntimeError) as error:  # where there are no addresses left for it
+        found = tensor_headers(path)[name or ""]
+        raise NcsnxError(
+            f"{path}: declares {found.dtype} of shape {found.shape}, and {counted(path.stat().st_size, 'byte')} can't "
+            "be mapped into memory here; give the process more, or save fewer images in a file"
+        ) from error
 
 
 def _native(values: "np.ndarray[Any, Any]") -> Tensor:
@@ -311,13 +320,12 @@ def square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 
 def _labels(array: StoredArray, count: int) -> Tensor:
-    fits = array.shape == (count,)
-    labels = array.block(0, count if fits else 0) if array.shape else torch.empty(0)
-    if labels.is_floating_point() or not fits:
-        raise NcsnxError(
-            f"{array.title}: expected one whole number for each of the {counted(count, 'image')}, found "
-            f"{_product(array.shape)} {str(labels.dtype).removeprefix('torch.')}"
-        )
+    wanted = f"{array.title}: expected one whole number for each of the {counted(count, 'image')}, found"
+    if array.shape != (count,):
+        raise NcsnxError(f"{wanted} {_product(array.shape) or 'a single number'}")
+    labels = array.block(0, count)
+    if labels.is_floating_point():
+        raise NcsnxError(f"{wanted} {str(labels.dtype).removeprefix('torch.')}")
     return labels.to(torch.int64)
 
 

@@ -11,10 +11,16 @@ that draws differ. Draws are added until their mean is known to 5 %: features th
 those of small classifiers, make distances that stray by half of their mean.
 
 Measured on normal features of D dimensions, equal variances and falling ones, this is within 2 % of the mean over new
-images where d ≥ 2D, 3 % where d is small for the features that are kept. Where the reference has hardly more images
-than features it is too small, by 5 % at n = N/4 and up to 22 % at n = N. (Drawing n and N with replacement would need
-no law. It was found too small by 6 % at N = 6D and by 24 to 34 % at N = D, since images that are drawn twice count
-once for the rank.)
+images where d ≥ 2D, 3 % where d is small for the features that are kept. Where the reference has fewer than 2D images
+it is too small: by 3 to 8 % where n ≤ N/4, and for a larger n, on equal variances, which are the worst, by up to
+
+    N/D       0.1    0.25   0.5    0.75   1      1.25   1.5    2
+    n ≤ N     38 %   40 %   30 %   24 %   15 %   13 %   10 %   4 %
+    n = 16N   63 %   62 %   53 %   41 %   26 %   16 %   9 %    5 %
+
+which is said beside it, since its spread is small all the same. Images that the reference has twice count once.
+(Drawing n and N with replacement would need no law. It was found too small by 6 % at N = 6D and by 24 to 34 % at N = D,
+since images that are drawn twice count once for the rank.)
 """
 
 import math
@@ -24,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from ncsnx.quantities import counted, with_error
+from ncsnx.quantities import counted, percent, with_error
 from ncsnx.runs.score_files import value
 
 if TYPE_CHECKING:
@@ -39,6 +45,8 @@ ACCURACY = 0.05
 """Of the mean over the draws: its standard error, relative to it, from which on no more are made."""
 LEAST_IMAGES = 4
 """Real images that can be parted into two sets with a covariance each."""
+_TOO_SMALL = ((0.5, 0.4, 0.65), (0.75, 0.3, 0.55), (1, 0.25, 0.45), (1.25, 0.15, 0.3), (1.5, 0.15, 0.2), (2, 0.1, 0.1))
+"""Up to so many images per feature, by up to what share a score may be too small: for n ≤ N, and for a larger n."""
 _MOST_IMAGES = 2**53
 _FIRST_EPOCH = 100
 """Of the permutations that draws are taken from: earlier ones choose other subsets."""
@@ -59,6 +67,18 @@ class PerfectModel:
     drawn: int
     """d, the real images that stand for generated ones in each draw."""
     draws: int
+    images_per_feature: float | None = None
+    """Distinct images of the reference, divided by D; None where an earlier version measured it, which didn't say."""
+
+    @property
+    def too_small(self) -> float:
+        """Up to what share of it is missing in the score; 0 where that is less than a tenth, or isn't known."""
+        if self.images_per_feature is None or 4 * self.n <= self.reference_images:
+            return 0.0
+        for limit, few, many in _TOO_SMALL:
+            if self.images_per_feature < limit:
+                return few if self.n <= self.reference_images else many
+        return 0.0
 
     @property
     def scale(self) -> float:
@@ -69,12 +89,15 @@ class PerfectModel:
     @property
     def words(self) -> str:
         """How it was measured, for people."""
-        against = f"{counted(self.drawn, 'real image')} against the rest"
-        return (
-            against
-            if self.drawn == self.n
-            else f"{against}, scaled to {self.n:,} against {counted(self.reference_images, 'image')}"
-        )
+        words = f"{counted(self.drawn, 'real image')} against the rest"
+        if self.drawn != self.n:
+            words += f", scaled to {self.n:,} against {counted(self.reference_images, 'image')}"
+        if self.too_small and self.images_per_feature is not None:
+            words += (
+                f"; may be up to {percent(self.too_small)} too small, since the ratio of distinct reference images to "
+                f"features is {self.images_per_feature:.2g}"
+            )
+        return words
 
     def __str__(self) -> str:
         return f"{with_error(self.score, self.spread)} ({self.words})"
@@ -95,7 +118,7 @@ class PerfectModel:
             return None
         if counts["drawn"] >= counts["reference_images"]:
             return None
-        return cls(score=score, spread=spread, **counts)
+        return cls(score=score, spread=spread, images_per_feature=value(dict(content), "images_per_feature"), **counts)
 
 
 def images_to_draw(n: int, reference_images: int, kept: int) -> int:
@@ -124,8 +147,8 @@ def measure_perfect_model(
     with work.progress("perfect model", total=MOST_DRAWS, unit="draws") as advance:
         while len(distances) < MOST_DRAWS and not _is_known(distances):
             work.check_stop()
-            number = len(distances)
-            chosen = sample[stream.permutation(len(sample), epoch=_FIRST_EPOCH + number)[:drawn]]
+            epoch = _FIRST_EPOCH + len(distances)
+            chosen = sample[stream.permutation(len(sample), epoch=epoch)[:drawn]]
             part = Moments.empty(len(mean))
             part.add(chosen)
             rest = whole.without(part)
@@ -138,8 +161,14 @@ def measure_perfect_model(
         reference_images=reference_images,
         drawn=drawn,
         draws=len(distances),
+        images_per_feature=_distinct(sample) * reference_images / len(mean),
     )
     return attrs.evolve(found, score=found.scale * found.score, spread=found.scale * found.spread)
+
+
+def _distinct(sample: "Tensor") -> float:
+    """Share of the images that differ from all before them."""
+    return len({row.tobytes() for row in sample.numpy()}) / len(sample)
 
 
 def _is_known(distances: list[float]) -> bool:

@@ -1,7 +1,6 @@
 """References: mean and covariance of real images' features, by which the Fréchet distance judges generated ones."""
 
 import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -28,7 +27,7 @@ from ncsnx.evaluation.references.reference_cache import (
     write_perfect_model,
     write_reference,
 )
-from ncsnx.evaluation.references.statistics_file import SUFFIX, read_statistics
+from ncsnx.evaluation.references.statistics_file import SUFFIX, check_statistics, read_statistics
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import RealImages, SplitImages
@@ -38,7 +37,8 @@ from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
-from ncsnx.work import Work
+from ncsnx.storage.zips import is_zip
+from ncsnx.work import UNSEEN, Work
 
 __all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
 
@@ -76,7 +76,7 @@ class Reference:
             return None
         sha256 = self.facts["statistics_sha256"]
         found = read_perfect_model(self.path, n, sha256)
-        if found is None:
+        if found is None or found.images_per_feature is None:
             found = measure_perfect_model(n, self.count, self.mean, self.covariance, self.sample, work)
             write_perfect_model(self.path, found, sha256)
         return found
@@ -130,26 +130,19 @@ def open_reference(
 
 
 def check_reference(wanted: str | None, source: DataSource | None) -> None:
-    """Raises UsageError where `wanted` means nothing that `open_reference` can open, before anything takes time."""
-    if wanted is None:
-        if source is None:
-            raise UsageError("the reference: of what? Name an experiment or a run, or a folder of images")
-    elif wanted in get_args(Split):
-        if source is None:
-            raise UsageError(f"the reference {wanted!r}: of what? Name an experiment or a run, or a folder of images")
-    elif not _is_statistics_file(wanted) and not _holds_images(typed_path(wanted)):
-        raise UsageError(
-            f"the reference {wanted!r}: expected train, held-out, a folder or zip of images or a file of statistics "
-            f"({SUFFIX}); there is no such folder or zip"
-        )
+    """Finds out what `wanted` means before anything takes time; no image is read.
+
+    Raises UsageError where it means nothing that `open_reference` can open, NcsnxError for a folder or zip that can't
+    be read or holds no images, and for a file without statistics.
+    """
+    if wanted is not None and _is_statistics_file(wanted):
+        check_statistics(typed_path(wanted))
+    else:
+        _images(wanted, source, UNSEEN)
 
 
 def _is_statistics_file(wanted: str) -> bool:
     return wanted.endswith(SUFFIX) and not typed_path(wanted).is_dir()
-
-
-def _holds_images(path: Path) -> bool:
-    return path.is_dir() or (path.is_file() and zipfile.is_zipfile(path))
 
 
 def _of_file(path: Path, features: FeatureNetwork) -> Reference:
@@ -166,13 +159,21 @@ def _of_file(path: Path, features: FeatureNetwork) -> Reference:
 
 
 def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
-    check_reference(wanted, source)
     if source is not None and wanted is None:
         return SplitImages(source, data_set_of(source.data).reference)
     for split in get_args(Split):
         if source is not None and wanted == split:
             return SplitImages(source, split)
-    return ImageFolder.open(typed_path(wanted or ""), work)
+    if wanted is None or wanted in get_args(Split):
+        which = "the reference" if wanted is None else f"the reference {wanted!r}"
+        raise UsageError(f"{which}: of what? Name an experiment or a run, or a folder of images")
+    path = typed_path(wanted)
+    if not path.is_dir() and not is_zip(path):
+        raise UsageError(
+            f"the reference {wanted!r}: expected train, held-out, a folder or zip of images or a file of statistics "
+            f"({SUFFIX}); there is no such folder or zip"
+        )
+    return ImageFolder.open(path, work)
 
 
 def _name(images: RealImages, count: int) -> str:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import number
-from ncsnx.storage.numpy_files import ExpectedArray, read_arrays, sha256_of
+from ncsnx.storage.numpy_files import ExpectedArray, read_arrays, require_arrays, sha256_of
 
 SUFFIX = ".npz"
+_HOW = "save it with numpy.savez(FILE, mu=…, sigma=…)"
 OTHERS = ("mu_s", "sigma_s", "arr_0")
 """What the reference batches of ADM (Dhariwal & Nichol 2021) hold beside the two: spatial statistics, and images."""
 ROUNDING = 1e-5
@@ -31,19 +32,35 @@ class StatisticsFile:
     sha256: str
 
 
+def check_statistics(path: Path) -> None:
+    """Sees by names and headers whether a file holds statistics, of whatever features; no value is read.
+
+    Raises NcsnxError.
+    """
+    file = require_arrays(path, _expected("D", copies=0), _HOW, ignored=OTHERS)
+    dimensions = min(file.header(name).shape[0] for name in ("mu", "sigma"))  # what is larger is named
+    require_arrays(path, _expected(dimensions), _HOW, ignored=OTHERS)
+
+
 def read_statistics(path: Path, dimensions: int, features: str) -> StatisticsFile:
     """Reads and checks a file of statistics of `dimensions` features by the network named `features`.
 
     Raises NcsnxError for a file that can't be read, isn't such a file, or doesn't fit the features.
     """
     advice = f"; choose the features that it was made with by --features, here {features}"
-    shapes: dict[str, tuple[int | str, ...]] = {"mu": (dimensions,), "sigma": (dimensions, dimensions)}
-    expected = {name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice) for name, shape in shapes.items()}
-    arrays = read_arrays(path, expected, "save it with numpy.savez(FILE, mu=…, sigma=…)", ignored=OTHERS)
-    mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in shapes)
+    arrays = read_arrays(path, _expected(dimensions, advice), _HOW, ignored=OTHERS)
+    mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
     _check(path, mean, covariance)
     symmetric = (covariance + covariance.T) / 2
     return StatisticsFile(mean, symmetric, sha256_of(path))
+
+
+def _expected(dimensions: int | str, advice: str = "", copies: int = 1) -> dict[str, ExpectedArray]:
+    shapes = {"mu": (dimensions,), "sigma": (dimensions, dimensions)}
+    return {
+        name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice, copies=copies)
+        for name, shape in shapes.items()
+    }
 
 
 def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:

@@ -1,0 +1,131 @@
+"""What isn't a regular file, and a zip that lies: one line, at once, from every parameter that names a place."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.command import REPOSITORY
+from tests.cli.test_paths import COMMANDS, PATHS, Parameter
+from tests.storage.giants import forged_zip
+
+SPARE_BYTES = 256 * 2**20
+"""What is left to the commands: more than the list of members of any zip, much less than what a forged one declares."""
+LIMIT_S = 20
+"""What a command may take; one that waits for a pipe takes for ever."""
+ODD = ("pipe.zip", "link.npz", "socket", "zeros.npy", "forged.zip")
+LIMITED = """
+import json, os, resource, signal, sys
+from pathlib import Path
+import ncsnx.data.summary, ncsnx.evaluation.score_sweep, ncsnx.exchange.published_files
+from tests.training.tiny import command
+def too_late(number, frame):
+    raise TimeoutError("it waits")
+signal.signal(signal.SIGALRM, too_late)
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[1]),) * 2)
+found = []
+for words in json.load(sys.stdin):
+    signal.alarm(int(sys.argv[2]))
+    try:
+        result = command(*words, folder=Path.cwd())
+        found.append((result.code, result.err))
+    except Exception as error:
+        found.append((-1, repr(error)))
+    signal.alarm(0)
+print(json.dumps(found))
+"""
+BESIDE = {
+    ("sample", "--inpaint"): ["--mask", "mask.npy"],
+    ("sample", "--mask"): ["--inpaint", "picture.png"],
+    ("sample", "--truth"): ["--measure", "measured.npz", "--operator", "mask"],
+    ("reference", "--features"): ["digits"],
+    ("reference", "--reference"): ["digits"],
+    ("import", "FILE|FOLDER"): ["--run", "imported"],
+    ("new", "--from"): [],
+}
+"""(Command, parameter) → what else it takes for the parameter's file to be opened."""
+FIELDS = [
+    ["data=images", "data.image_size=8", "data.root={}"],
+    ["data=arrays", "data.image_size=8", "data.channels=1", "data.path={}"],
+    ["data=packed", "data.image_size=8", "data.channels=1", "data.path={}"],
+]
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the addresses as Linux does")
+
+
+@pytest.fixture
+def place(workplace: Path) -> Path:
+    """A run, small sound files, and what is odd."""
+    os.mkfifo(workplace / "pipe.zip")
+    (workplace / "link.npz").symlink_to("pipe.zip")
+    (workplace / "zeros.npy").symlink_to("/dev/zero")
+    forged_zip(workplace / "forged.zip")
+    np.save(workplace / "mask.npy", np.eye(8))
+    Image.new("L", (8, 8)).save(workplace / "picture.png")
+    return workplace
+
+
+def typed(parameter: Parameter, text: str) -> list[str]:
+    """The command with `text` for the parameter, and with what is sound for whatever it needs besides."""
+    given = list(parameter.command)
+    for other in COMMANDS[parameter.command]:
+        if other == parameter:
+            given += other.typed(text)
+        elif other.required:
+            sound = {"--out": "new", "NAME": "mine", "lsun|ffhq": "lsun"}.get(other.name, "digits")
+            given += other.typed(sound)
+    given += ["--size=8"] if parameter.command == ("data", "pack") else []
+    return given + BESIDE.get((parameter.command[0], parameter.name), [])
+
+
+def outcomes(folder: Path, commands: list[list[str]]) -> list[tuple[int, str]]:
+    """The exit code and the standard error of each command, in one process with SPARE_BYTES of memory."""
+    finished = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(SPARE_BYTES), str(LIMIT_S)],
+        input=json.dumps(commands),
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return [(code, err) for code, err in json.loads(finished.stdout)]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_every_parameter_that_names_a_place_refuses_it_in_one_line_at_once(
+    odd: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind("socket")
+        commands = [typed(one, odd) for one in PATHS]
+        for fields in FIELDS:
+            changes = [field.format(odd) for field in fields]
+            commands += [["train", "digits", "--run=other", *changes], ["data", "check", "digits", *changes]]
+        found = outcomes(place, commands)
+    for words, (code, err) in zip(commands, found, strict=True):
+        errors = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert (code in (1, 2), len(errors)) == (True, 1), (words, code, err)
+        assert "Traceback" not in err
+
+
+def test_what_is_odd_is_named_with_what_was_expected(place: Path) -> None:
+    told = {
+        ("data", "show", "pipe.zip"): "expected a folder or a zip of pictures, found what isn't a regular file",
+        ("data", "check", "/dev/zero"): "expected a folder or a zip of pictures, found what isn't a regular file",
+        ("plan", "forged.zip"): "its list of members has 4,294,901,756 bytes, and no such file has over 134,217,728",
+        ("import", "forged.zip", "digits", "--run=mine"): "and no such file has over 4,194,304",
+        ("reference", "forged.zip"): "and no such file has over 134,217,728",
+        ("fid", "digits", "--reference=forged.zip"): "and no such file has over 134,217,728",
+    }
+    for (words, expected), (_, err) in zip(told.items(), outcomes(place, [list(words) for words in told]), strict=True):
+        assert expected in err, (words, err)

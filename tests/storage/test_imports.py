@@ -1,0 +1,13 @@
+"""Storage knows nothing of what is stored: whatever it imports can be imported before the rest."""
+
+import re
+from pathlib import Path
+
+import ncsnx.storage
+
+KNOWN = {"config", "errors", "paths", "quantities", "storage", "work"}
+
+
+def test_storage_imports_nothing_that_imports_it() -> None:
+    for file in Path(ncsnx.storage.__file__).parent.glob("*.py"):
+        assert set(re.findall(r"^\s*(?:from|import) ncsnx\.(\w+)", file.read_text(), re.MULTILINE)) <= KNOWN, file

@@ -1,0 +1,50 @@
+"""Headers of safetensors files as they are, and as somebody may forge them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ncsnx.errors import NcsnxError
+from ncsnx.storage.tensor_headers import TensorHeader, tensor_headers
+from tests.storage.giants import sparse_safetensors
+
+
+def forged(path: Path, header: Any, length: int | None = None) -> Path:
+    content = json.dumps(header).encode()
+    path.write_bytes((len(content) if length is None else length).to_bytes(8, "little") + content + bytes(8))
+    return path
+
+
+def test_names_types_and_shapes_are_read(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2, 3), "b": torch.zeros(0, dtype=torch.uint8)}, tmp_path / "x", {"made": "by us"})
+    assert tensor_headers(tmp_path / "x") == {"a": TensorHeader("F32", (2, 3)), "b": TensorHeader("U8", (0,))}
+    assert tensor_headers(sparse_safetensors(tmp_path / "y", 2**36))["weight"].shape == (2**36,)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        {"a": 1},
+        {"a": {"dtype": "F32", "shape": [2]}},
+        {"a": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [10**30, 0], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]}},
+    ],
+)
+def test_what_is_no_header_is_one_line(tmp_path: Path, header: Any) -> None:
+    with pytest.raises(NcsnxError, match="x: is not a valid safetensors file: its header can't be read; get a compl"):
+        tensor_headers(forged(tmp_path / "x", header))
+
+
+def test_what_is_declared_must_be_there(tmp_path: Path) -> None:
+    entry = {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}
+    told = r"it declares 'a' F32 of shape \(274877906944,\), which end at byte 1,099,511,627,\d+ of \d+ bytes"
+    with pytest.raises(NcsnxError, match=told):
+        tensor_headers(forged(tmp_path / "x", {"a": entry}))
+    with pytest.raises(NcsnxError, match="its header can't have 1,152,921,504,606,846,976 bytes"):
+        tensor_headers(forged(tmp_path / "x", {}, length=2**60))
