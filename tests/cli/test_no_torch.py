@@ -85,7 +85,7 @@ TYPOS = [
     (["fid", "frist"], "did you mean first?"),
     (["fid", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field"),
     (["fid", "first", "--range", "600:700"], "--range 600:700 holds no checkpoint"),
-    (["fid", "first", "--n", "0"], "--n must be between 1 and"),
+    (["fid", "first", "--n", "0"], "--n must be between 10 and"),
     (["loss", "first", "--range", "70"], "no checkpoint of step 70"),
     (["likelihood", "first", "--range", "2:1"], "--range 2:1 runs backwards"),
     (["compare", "first", "--ckpt", "70"], "no checkpoint of step 70"),
