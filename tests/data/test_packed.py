@@ -26,10 +26,10 @@ from ncsnx.data.packed.packed_file import (
     PackedFile,
     damage,
     is_packed,
-    open_packed,
     splits_of,
 )
 from ncsnx.data.packed.packing import pack, settings_of
+from ncsnx.data.readers.packed_images import open_packed
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.work import Work
 
