@@ -1,30 +1,12 @@
-"""The `ncsnx` application and the order of its commands."""
+"""The `ncsnx` application: its commands, and those of installed packages."""
 
 from typing import Annotated
 
 import typer
 
 import ncsnx
-from ncsnx.cli import (
-    compare,
-    data,
-    diff,
-    doctor,
-    export,
-    fid,
-    import_,
-    likelihood,
-    list,
-    loss,
-    neighbors,
-    new,
-    plan,
-    reference,
-    sample,
-    show,
-    train,
-)
-from ncsnx.cli.bad_values import Commands
+from ncsnx.cli.command_group import Commands
+from ncsnx.cli.command_registry import built_in_commands
 
 app = typer.Typer(
     name="ncsnx",
@@ -52,20 +34,5 @@ def _main(
 ) -> None: ...
 
 
-app.command("list")(list.list_command)
-app.command("show")(show.show_command)
-app.command("diff")(diff.diff_command)
-app.command("train")(train.train_command)
-app.command("sample")(sample.sample_command)
-app.command("fid")(fid.fid_command)
-app.command("loss")(loss.loss_command)
-app.command("likelihood")(likelihood.likelihood_command)
-app.command("compare")(compare.compare_command)
-app.command("neighbors")(neighbors.neighbors_command)
-app.command("reference")(reference.reference_command)
-app.command("import")(import_.import_command)
-app.command("export")(export.export_command)
-app.command("doctor")(doctor.doctor_command)
-app.command("plan")(plan.plan_command)
-app.command("new")(new.new_command)
-app.add_typer(data.app, name="data")
+for one in built_in_commands():
+    one.add_to(app)

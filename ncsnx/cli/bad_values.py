@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import IO, Any
 
 import typer
-from typer.core import TyperGroup
 
 from ncsnx.config.checks import quoted, shortened
 
@@ -17,18 +16,6 @@ class BadValue(typer.BadParameter):
         from ncsnx.console.messages import Messages
 
         Messages().error(f"{_name(self.param)}: {self.message}" if self.param is not None else self.message)
-
-
-class Commands(TyperGroup):
-    """Commands whose bad values are shown in one line; what is missing or unknown shows the usage."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            if type(error) is not typer.BadParameter:
-                raise
-            raise BadValue(error.message, error.ctx, error.param) from None
 
 
 def a_count(low: int, high: int) -> Callable[[str], int]:

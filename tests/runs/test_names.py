@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ncsnx.cli.new import _free_place
+from ncsnx.cli.commands.new import _free_place
 from ncsnx.config import Experiment
 from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data

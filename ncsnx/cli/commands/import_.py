@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.path_parameters import a_path
 from ncsnx.cli.session import session
 from ncsnx.quantities import counted
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ncsnx.stopping import StopRequest
 
 
+@command("import", place=120)
 def import_command(
     place: Annotated[
         Path,

@@ -12,8 +12,9 @@ from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.budgets import Variant, say_what_it_takes, say_what_was_reduced
+from ncsnx.cli.command_registry import command
+from ncsnx.cli.commands.plan import Exact, Overlap, Seed, Steps, experiment_for
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
-from ncsnx.cli.plan import Exact, Overlap, Seed, Steps, experiment_for
 from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
+@command("new", place=160)
 def new_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment, and of its file.")],

@@ -10,6 +10,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ncsnx.stopping import StopRequest
 
 
+@command("compare", place=90)
 def compare_command(
     run: options.RunName,
     overrides: Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli import task_options as tasks
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.session import BATCHES, session
 from ncsnx.quantities import counted, number
@@ -24,6 +25,7 @@ _FAR = 0.05
 """Further from what was given an image isn't for what is left of a level's noise."""
 
 
+@command("sample", place=50)
 def sample_command(
     run: Annotated[
         str,

@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import ANEW, session
 
 
+@command("show", place=20)
 def show_command(
     name: Annotated[
         str,

@@ -10,6 +10,7 @@ import typer
 from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
+from ncsnx.cli.command_registry import group
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets, pack, check and get them.")
+group("data", app, place=170)
 
 Workers = Annotated[
     int | None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.path_parameters import a_file_behind_tag
 from ncsnx.cli.session import BATCHES, session, work_of
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 NO_FEATURES = "none"
 
 
+@command("neighbors", place=100)
 def neighbors_command(
     run: options.RunName,
     overrides: Annotated[

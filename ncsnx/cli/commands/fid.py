@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import BATCHES, session, work_of
 from ncsnx.quantities import counted
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
+@command("fid", place=60)
 def fid_command(
     run: options.RunName,
     overrides: Annotated[

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.quantities import byte_size, counted
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
+@command("doctor", place=140)
 def doctor_command(
     run: options.RunName,
     repair: Annotated[

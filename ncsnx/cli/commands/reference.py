@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import session, work_of
 from ncsnx.paths import exists
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ncsnx.features.feature_network import FeatureNetwork
 
 
+@command("reference", place=110)
 def reference_command(
     of: Annotated[
         str | None,

@@ -7,6 +7,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.path_parameters import a_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.quantities import counted
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ncsnx.exchange.exporting import Exported
 
 
+@command("export", place=130)
 def export_command(
     run: options.RunName,
     out: Annotated[

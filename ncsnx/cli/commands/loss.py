@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import BATCHES, session, work_of
 from ncsnx.quantities import number
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _LEVELS_SHOWN = 5
 
 
+@command("loss", place=70)
 def loss_command(
     run: options.RunName,
     range_: options.Range = "all",

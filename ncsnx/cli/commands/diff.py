@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import ANEW, session
 from ncsnx.quantities import counted
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ncsnx.config.differences import Difference
 
 
+@command("diff", place=30)
 def diff_command(
     first: Annotated[
         str, typer.Argument(metavar="A", parser=a_name_or_path, help="An experiment or a run (runs/NAME).")

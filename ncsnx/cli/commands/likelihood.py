@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ncsnx.stopping import StopRequest
 
 
+@command("likelihood", place=80)
 def likelihood_command(
     run: options.RunName,
     range_: Annotated[

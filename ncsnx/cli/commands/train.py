@@ -9,6 +9,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import session, work_of
 from ncsnx.quantities import counted
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ncsnx.training.training_state import TrainingState
 
 
+@command("train", place=40)
 def train_command(
     experiment: options.ExperimentName,
     overrides: Annotated[

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ncsnx.cli import options
+from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import ANEW, session
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
 
 
+@command("list", place=10)
 def list_command(runs: options.Runs = None, json: options.Json = False, verbose: options.Verbose = False) -> None:
     """List experiments and runs. A broken file is listed with its error."""
     with session(ANEW, verbose=verbose) as messages:

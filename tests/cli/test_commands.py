@@ -1,0 +1,99 @@
+"""What every command keeps: the application is asked, no list is kept. And commands of installed packages."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from ncsnx.cli import app
+from ncsnx.cli.command_registry import Command, built_in_commands, command
+from tests.cli.command import REPOSITORY, Outcome, run, run_process
+from tests.cli.test_plugins import install
+
+
+def leaves(found: Any, words: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The words that name each command, groups opened."""
+    if hasattr(found, "commands"):
+        return [leaf for name, one in found.commands.items() for leaf in leaves(one, (*words, name))]
+    return [words]
+
+
+EVERY = leaves(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_its_help_is_a_sentence_and_its_usage_is_refused_by_name(words: tuple[str, ...], here: Path) -> None:
+    shown = run(*words, "--help")
+    assert shown.code == 0
+    told = shown.out.split("Options:")[0].split("\n\n")[1]
+    assert re.match(r"\s*[A-Z][^.]*[.:;]", told), told
+    refused = run(*words, "--no-such-option")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--no-such-option" in refused.err
+
+
+def test_each_file_of_the_folder_is_a_command() -> None:
+    files = {path.stem.strip("_") for path in (REPOSITORY / "ncsnx/cli/commands").glob("*.py")} - {"init"}
+    assert {one.name for one in built_in_commands()} == files
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    with pytest.raises(ValueError, match="there already is a command 'fid'"):
+        command("fid")(lambda: None)
+    (fid,) = [one for one in built_in_commands() if one.name == "fid"]
+    assert isinstance(fid, Command)
+
+
+@pytest.fixture
+def page(here: Path) -> Path:
+    """The package of docs/adding-a-command.md, installed; its site folder."""
+    text = (REPOSITORY / "docs/adding-a-command.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (entry_points,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    entry_points = re.sub(r'\[project.entry-points."(.*)"\]', r"[\1]", entry_points).replace('"', "")
+    return install(here / "site", "steps", entry_points, {"steps_command.py": code})
+
+
+def ncsnx(here: Path, *words: str) -> Outcome:
+    return run_process(here, *words, python_path=(here / "site",))
+
+
+def test_the_command_of_the_page_lists_steps_and_is_in_the_help(page: Path, here: Path, trained: Path) -> None:
+    shown = ncsnx(here, "steps", str(trained / "runs/digits"))
+    assert (shown.code, shown.out, shown.err) == (0, "4\n8\n12\n", "")
+    assert "steps       List the steps of a run's checkpoints, one a line." in ncsnx(here, "--help").out
+    missing = ncsnx(here, "steps", "nothing")
+    assert missing.code == 2
+    assert missing.err.startswith("error: there is no run 'nothing'")
+    assert ncsnx(here, "steps", "--help").code == 0
+
+
+def test_a_broken_package_is_named_and_spoils_nothing(page: Path, here: Path) -> None:
+    install(
+        here / "site", "broken", "[ncsnx.commands]\nbad = bad_command\n", {"bad_command.py": "raise OSError('no')\n"}
+    )
+    shown = ncsnx(here, "--help")
+    assert shown.code == 0
+    assert "steps " in shown.out
+    assert "broken" in shown.err
+    assert "Traceback" not in shown.err
+    listed = ncsnx(here, "list")
+    assert (listed.code, "bad_command" in listed.err) == (0, False)
+
+
+def test_what_ncsnx_has_imports_no_command_of_a_package(page: Path, here: Path) -> None:
+    listed = "from ncsnx.cli import app; app(['list'], standalone_mode=False)"
+    code = f"{listed}; import sys; print('steps_command' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=here,
+        env={"PYTHONPATH": f"{REPOSITORY}:{page}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines()[-1] == "False"
