@@ -2,9 +2,7 @@
 129; a SIGHUP under nohup; two Ctrl-C.
 """
 
-import hashlib
 import json
-import os
 import random
 import re
 import shutil
@@ -18,9 +16,7 @@ from pathlib import Path
 import attrs
 import torch
 
-from ncsnx.runs.checkpoints.manifest import MANIFEST, FileRecord, read_manifest
 from ncsnx.runs.names import part_file
-from ncsnx.storage import atomic
 from tests.chaos.report import Tally
 from tests.chaos.trials import debris, finish, must, result_of, start_after, unlike, unsound
 from tests.chaos.watching import POLL_S, half_written, holds, wait_for
@@ -29,8 +25,6 @@ from tests.training.tiny import CPU, files, lines, start, steps_of, training
 
 OVERHEAD_S = 2.5
 """What Python takes to end on a busy machine, which is no part of the work."""
-PADDING_MIB = 3 * 2**10
-"""Zeros at the end of a file, which take no room on the disk: seconds of hashing."""
 SIGNALS = {signal.SIGTERM: 1.0, signal.SIGHUP: 0.5}
 """What is sent, and the share of a phase's trials that get it: they have the same handler."""
 PUBLISHED = 24
@@ -60,6 +54,13 @@ plain = exporting.draw
 exporting.draw = lambda *given, **named: (open("drawing", "w").close(), plain(*given, **named))[1]
 """
 """An export that leaves a file when it begins to draw."""
+SLOW_DISK = """
+import time
+import ncsnx.storage.reading as reading
+plain = reading.sha256
+reading.sha256 = lambda file, watch=reading.unwatched: plain(file, lambda count: (time.sleep(0.5), watch(count))[1])
+"""
+"""Every piece of a file that is hashed takes half a second."""
 LIKELIHOOD = ["likelihood", "digits", "--range", "18:24", "--n", "12", "--batch-size", "2", *CPU]
 COMPARE = ["compare", "digits", "--samplers", "dpmpp", "--evaluations", "40", "--n", "300", "--seeds", "2"]
 COMPARE += ["features.steps=30", "features.width=8", *CPU]
@@ -90,11 +91,9 @@ class Phase:
     """Whether everything must be as it was, and nothing else be there."""
 
     def bring(self, folder: Path, place: Path) -> Path:
-        """What it begins with. What must stay as it is isn't copied: it may be large."""
+        """What it begins with, in a place of its own."""
         if self.origin is None:
             place.mkdir()
-        elif self.leaves_all:
-            shutil.copytree(folder / self.origin, place, copy_function=os.link)
         else:
             shutil.copytree(folder / self.origin, place)
         return place
@@ -155,7 +154,7 @@ def phases(start_s: float) -> list[Phase]:
             name="doctor: hashing",
             command=DOCTOR,
             moment=reading(part_file("optimizer")),
-            origin="padded",
+            prelude=SLOW_DISK,
             within_s=0.7,
             resumes=False,
             leaves_all=True,
@@ -229,17 +228,7 @@ def _prepare(folder: Path) -> None:
     for name, command in (("trained", TRAINING), ("endless", ENDLESS)):
         (folder / name).mkdir()
         must(finish(*command, folder=folder / name))
-    padded = Path(shutil.copytree(folder / "trained", folder / "padded"))
-    last = max(padded.glob("runs/digits/checkpoints/step-*"))
-    name, manifest = part_file("optimizer"), read_manifest(last)
-    digest, zeros = hashlib.sha256((last / name).read_bytes()), bytes(2**20)
-    for _ in range(PADDING_MIB):
-        digest.update(zeros)
-    size = manifest.files[name].size + PADDING_MIB * 2**20
-    os.truncate(last / name, size)
-    declared = attrs.evolve(manifest, files={**manifest.files, name: FileRecord(digest.hexdigest(), size)})
-    atomic.write_bytes(last / MANIFEST, declared.to_bytes())
-    must(finish(*DOCTOR, folder=padded))
+    must(finish(*DOCTOR, folder=folder / "trained"))
     published = folder / "to-import/published"
     published.mkdir(parents=True)
     states = torch.load(REPOSITORY / "tests/golden/ncsnv2_checkpoint_5000.pth", weights_only=True)
@@ -297,7 +286,7 @@ def _trial(
         problems += _unlike_before(phase, result.out + result.err, folder, place)
     if took_s > phase.allowed_s + OVERHEAD_S:
         problems.append(f"it took {took_s:.1f} s to end")
-    problems += _half_done(place, phase)
+    problems += _half_done(place)
     if struck:
         tally.count(_struck(phase.name))
     tally.count(_by_itself(phase.name, sent) if result.code > 0 else f"stopped before ncsnx had begun: {phase.name}")
@@ -377,10 +366,9 @@ def _unlike_before(phase: Phase, said: str, folder: Path, place: Path) -> list[s
     return problems
 
 
-def _half_done(place: Path, phase: Phase) -> list[str]:
+def _half_done(place: Path) -> list[str]:
     """What is half written: checkpoints that don't verify, temporary files."""
-    runs = [] if phase.leaves_all else sorted(place.glob("runs/*"))  # else they are links to what there was
-    return [*debris(place), *(problem for run in runs for problem in unsound(run))]
+    return [*debris(place), *(problem for run in sorted(place.glob("runs/*")) for problem in unsound(run))]
 
 
 def _owes_a_loss(place: Path) -> int:
