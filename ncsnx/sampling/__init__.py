@@ -2,7 +2,6 @@
 
 from ncsnx.sample_request import SampleRequest
 from ncsnx.samplers.building import build_sampler, evaluations, state_count
-from ncsnx.samplers.langevin import annealed_langevin
 from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
 from ncsnx.sampling.draws import Draws, seeded_draws
 from ncsnx.sampling.experiments import experiment_draws, starts_from_data
@@ -28,7 +27,6 @@ __all__ = [
     "ScoreModel",
     "SeededNoise",
     "State",
-    "annealed_langevin",
     "build_sampler",
     "draw",
     "evaluations",
