@@ -126,7 +126,7 @@ def sampler(
         if adaptive is not None and adaptive not in known:
             raise TypeError(f"{where}: expected adaptive to be among {', '.join(known)}, found {adaptive}")
         if config in _definitions:
-            raise ValueError(f"{where}: there is a sampler of it, {_definitions[config].function.__qualname__}")
+            raise ValueError(f"{where}: there is a sampler of it already, {_definitions[config].function.__qualname__}")
         _definitions[config] = Definition(
             function=function,
             label=label,
@@ -143,15 +143,19 @@ def sampler(
 
 
 def definition_of(config: type[Sampler]) -> Definition:
-    """The sampler of a configuration class. Raises NcsnxError for a class that no function was registered for."""
-    if config not in _definitions:
+    """The sampler of a configuration class, or of the one that it derives from.
+
+    Raises NcsnxError for a class that no function was registered for.
+    """
+    for _ in range(2):
+        for cls in config.__mro__:
+            if cls in _definitions:
+                return _definitions[cls]
         load_plugins("ncsnx.runtime")
-    if config not in _definitions:
-        raise NcsnxError(
-            f"no sampler is registered for {config.__name__}: the package that defines it must decorate a function "
-            f"with @ncsnx.samplers.sampler({config.__name__}), in a module of the entry-point group ncsnx.runtime"
-        )
-    return _definitions[config]
+    raise NcsnxError(
+        f"no sampler is registered for {config.__name__}: the package that defines it must decorate a function with "
+        f"@ncsnx.samplers.sampler({config.__name__}), in a module of the entry-point group ncsnx.runtime"
+    )
 
 
 def name_of(config: Sampler) -> str:

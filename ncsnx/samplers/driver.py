@@ -44,7 +44,8 @@ def drive(
     batch = _Batch(score, constrain, len(x))
     inner: list[State] = []
     routines = [
-        start(x[rows], _Draws(noise, rows), partial(batch.inside, rows, None if alone else inner)) for rows in parts
+        start(x[rows].clone(), _Draws(noise, rows), partial(batch.inside, rows, None if alone else inner))
+        for rows in parts
     ]
     replies: list[Reply | None] = [None for _ in parts]
     while True:
@@ -58,9 +59,10 @@ def drive(
         if is_last:
             yield batch.result(x, sigma)
             return
-        state, reply = batch.arrive(x, sigma)
+        state, (x, denoised, s) = batch.arrive(x, sigma)
         yield state
-        replies = [(reply[0][rows], reply[1][rows], reply[2][rows]) for rows in parts]
+        # copies, as a sampler may change what it is given in place
+        replies = [(x[rows].clone(), denoised[rows].clone(), s[rows].clone()) for rows in parts]
 
 
 def _advance(routine: Steps, reply: Reply | None) -> tuple[bool, Tensor, float]:
