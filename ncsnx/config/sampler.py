@@ -1,4 +1,4 @@
-"""Samplers as configuration. The algorithms are in `ncsnx.sampling`."""
+"""Samplers as configuration. The algorithms are in `ncsnx.samplers`."""
 
 from typing import Literal
 

@@ -20,18 +20,20 @@ The other directions are left to the sampler. For known pixels and γ = 0 that i
 
 What it guarantees: the result satisfies an exact measurement exactly; where it is brought between black and white too,
 to a ten-thousandth of the way between them, if there is such an image, and else as nearly as some rounds bring it. In
-the limit of many small Langevin steps at each
-of many levels (`ald`, or `pc` with many corrector steps) the last x is drawn from p(x | y) with noise of σ_L, and the
-result is its mean, denoised: its variance is too small by at most σ_L² along any direction, as that of any denoised
-sample.
+the limit of many small Langevin steps at each of many levels (`ald`, or `pc` with many corrector steps) the last x is
+drawn from p(x | y) with noise of σ_L, and the result is its mean, denoised: its variance is too small by at most σ_L²
+along any direction, as that of any denoised sample.
 
 A sampler of few steps is nearer to the prior than the posterior is: it never goes back to make what it has drawn agree
 with what was measured (Lugmayr et al. 2022, arXiv 2201.09865), and takes a noisy measurement to be as noisy as the last
-level above τ_i. One that draws no noise (`dpmpp`, `ode`, `heun` without churn) has nothing to spread along what was
-measured with noise: its images are too much like each other there.
+level above τ_i. One that extrapolates from earlier steps (`cas`, `dpmpp-sde`) extrapolates the falling σ² times the
+likelihood score too, and is drawn to the measurement by less than it should be, which more steps make good. One that
+draws no noise (`dpmpp`, `ode`, `heun` without churn) has nothing to spread along what was measured with noise: its
+images are too much like each other there.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Self
 
 import attrs
@@ -78,6 +80,12 @@ class Condition:
     """σ of the last level. What is measured better than that counts as exact in a result: nothing finer is drawn."""
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, beyond which no image goes; None: it has no ends."""
+    _held: Noise = attrs.field(init=False, repr=False)
+    """The last draw of the whole batch, of which images that are sampled by themselves take their rows."""
+
+    @_held.default
+    def _hold(self) -> Noise:
+        return lru_cache(maxsize=1)(self.noise)
 
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         """x with the measured coefficients replaced, where the level has at least their noise.
@@ -133,8 +141,8 @@ class Condition:
 
     def of(self, rows: slice) -> Self:
         """What is known of some of the images."""
-        measured = attrs.evolve(self.measured, values=self.measured.values[rows])
-        return attrs.evolve(self, measured=measured, noise=lambda step: self.noise(step)[rows])
+        measured, held = attrs.evolve(self.measured, values=self.measured.values[rows]), self._held
+        return attrs.evolve(self, measured=measured, noise=lambda step: held(step)[rows])
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
         """Raises NcsnxError for a sampler that isn't to be trusted with a noisy measurement (`ncsnx.samplers.exam`)."""

@@ -1,4 +1,4 @@
-"""Sampling: from noise to images along the scores of a network, one file for each family of samplers."""
+"""Sampling: from noise to images along the scores of a network, in batches and into folders."""
 
 from ncsnx.sample_request import SampleRequest
 from ncsnx.samplers.building import build_sampler, evaluations, state_count

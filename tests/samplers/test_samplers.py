@@ -1,4 +1,4 @@
-"""Every sampler against what is known exactly: counts, limits of each other, closed forms, a mixture's moments."""
+"""What is known of single samplers: limits of each other, closed forms, their steps, and what they refuse."""
 
 import math
 from collections.abc import Sequence
