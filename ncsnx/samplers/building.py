@@ -102,12 +102,12 @@ class DryRun:
     evaluations: int
     states: int
     stays: bool
-    """At the levels that it was given."""
+    """Whether it evaluated at the levels that it was given only."""
 
 
 @lru_cache(maxsize=4096)
 def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
-    """Of a sampler at these levels. Raises NcsnxError where it can't be."""
+    """Runs a sampler at these levels, counting. Raises NcsnxError where it refuses them."""
     seen, x = [], torch.zeros(1, 1, 1, 1)
 
     def score(x: Tensor, sigma: float) -> Tensor:
@@ -119,7 +119,7 @@ def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
 
 
 def _dry_levels(config: Sampler, levels: int) -> tuple[float, ...]:
-    """As many as the sampler is given, each a millionth below the other: no step between them is too long.
+    """As many levels as the sampler is given, each a millionth below the other: no step between them is too long.
 
     What is counted at them holds for all levels, unless a sampler takes other steps at other σ, and then it declares
     its evaluations.
@@ -156,7 +156,7 @@ def revision_facts(config: Sampler) -> dict[str, int]:
 
 
 def measured_facts(config: Sampler, *, noisy: bool) -> dict[str, int]:
-    """What stands beside a measurement in a protocol: which revision the driver's rule for it has, after the first.
+    """What stands beside a measurement in a protocol: the revision of the driver's rule for it, after the first.
 
     2: the likelihood score is part of the score, and its transport the driver's; and evaluations inside a step of an
     adaptive sampler know the measurement too.

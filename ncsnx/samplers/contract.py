@@ -58,7 +58,7 @@ class Grids:
     """Karras's between σ_1/4 and 5 σ_L: where what images look like is decided; ρ = 9, for more steps at small σ, where
     noise may be left."""
     snr: float
-    """Of a Langevin step as in the experiment's own annealing."""
+    """Signal-to-noise ratio of a Langevin step of the experiment's own annealing."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -67,24 +67,24 @@ class Definition:
 
     function: Callable[..., Steps]
     label: str | None
-    """In plots; None: its tag."""
+    """Name in plots; None: the tag."""
     tried: Callable[[int, Grids], Sequence[Sampler]] | None
-    """What `ncsnx compare` tries with so many evaluations; None: the defaults, on the whole grid."""
+    """(evaluations, grids) → what `ncsnx compare` tries; None: the defaults, on the whole grid."""
     evaluations: Callable[[Any, int], int] | None
     """(configuration, levels) → evaluations per image; None: counted in a dry run."""
     revision: Callable[[Any], int]
-    """Of the algorithm: 1, and one more whenever the images of a configuration change for good."""
+    """configuration → revision of the algorithm: 1, and one more whenever its images change for good."""
     order: int | None
-    """Of the convergence to the solution of the probability-flow ODE, by the defaults; None: not declared."""
+    """Order with which the defaults converge to the solution of the probability-flow ODE; None: not declared."""
     adaptive: str | None
-    """The field of the configuration that says how finely it chooses its steps, where it does: then each image goes by
-    itself, and only sampling shows how many evaluations that takes."""
+    """Field of the configuration that says how finely the sampler chooses its steps; None: it doesn't choose them.
+    Where it does, each image goes by itself, and only sampling shows how many evaluations that takes."""
     noisy: bool
-    """Noisy measurements are supported; exact ones are by every sampler."""
+    """Whether noisy measurements are supported; exact ones are by every sampler."""
 
     @property
     def is_built_in(self) -> bool:
-        """Whether it comes with ncsnx."""
+        """Whether the function comes with ncsnx."""
         return self.function.__module__.partition(".")[0] == __name__.partition(".")[0]
 
     def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: Model) -> Steps:

@@ -98,12 +98,13 @@ class _Batch:
     constrain: Constrain | None
     images: int
     states: int = 0
+    """States given so far."""
     evaluated: int = 0
-    """Images, so far."""
+    """Images evaluated so far, each as often as it was."""
     sigma: float = 0.0
-    """Of the last arrival."""
+    """σ of the last arrival."""
     guidance: Tensor | None = None
-    """g of the last arrival; None where nothing is measured."""
+    """Likelihood score g of the last arrival; None where nothing is measured."""
 
     def arrive(self, x: Tensor, sigma: float) -> tuple[State, Reply]:
         """The state where a step begins, and what the sampler is told."""
