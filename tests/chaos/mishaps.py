@@ -313,9 +313,11 @@ class Wrong(datetime.datetime):
     @classmethod
     def now(cls, tz=None):
         return cls.fromtimestamp(jumping(), tz)
-datetime.datetime = Wrong
+# where ncsnx asks for the time; compiled modules of others look into datetime itself, and wouldn't survive another one
+import ncsnx.console.messages, ncsnx.storage.process
+ncsnx.console.messages.datetime = ncsnx.storage.process.datetime = Wrong
 """
-"""The wall clock as Python sees it: wrong from the start, and it jumps further back while the command works."""
+"""The wall clock as ncsnx sees it: wrong from the start, and it jumps further back while the command works."""
 
 
 def clocks(tally: Tally, folder: Path) -> None:
