@@ -17,7 +17,7 @@ from ncsnx.runs.checkpoints.leftovers import remove_debris_in
 from ncsnx.runs.checkpoints.manifest import UnsoundError, require_best
 from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import TABLE, Row, ScoreFile, best_row
+from ncsnx.runs.score_files import FEATURES, TABLE, Row, ScoreFile, best_row
 from ncsnx.runs.segments import versions
 from ncsnx.runs.writer_lock import folder_lock, writer_of
 from ncsnx.runtime import Runtime
@@ -52,6 +52,8 @@ class Plan:
     """Called when a candidate's row is kept."""
     lacks: Callable[[Row], bool] = lambda row: False
     """Whether a row has no numbers of what is measured by now."""
+    can_fill: Callable[[Row], bool] = lambda row: False
+    """Whether what it takes to fill a row seems to have been kept."""
     fill: Callable[[Row], Row | None] = lambda row: None
     """A row with what it lacks, from what was kept; None where that isn't there."""
     draw: Callable[[], object]
@@ -103,26 +105,29 @@ def carry_out(messages: Messages, plan: Plan, what: str) -> list[str]:
     what: the sweep in words, for its lock. Raises NcsnxError; what was measured until then is kept, and when it was
     asked to stop, drawn.
     """
-    missing = plan.missing()
+    missing, folder = plan.missing(), plan.scores.folder
     if not missing:
         count = len(plan.candidates)
         there = f"all {counted(count, 'checkpoint')} are" if count > 1 else "the checkpoint is"
         messages.info(f"{there} measured already")
-        lacking = any(map(plan.lacks, plan.rows()))
-        if (plan.is_outdated or lacking) and writer_of(plan.scores.folder) is None:  # a writer does it itself
-            with folder_lock(plan.scores.folder, what):
-                plan.scores.reload()
-                plan.scores.write()
-                _fill(messages, plan)
+        if (plan.is_outdated or any(map(plan.can_fill, plan.rows()))) and writer_of(folder) is None:  # else it does it
+            try:
+                with folder_lock(folder, what):
+                    plan.scores.reload()
+                    if plan.is_outdated:
+                        plan.scores.write()
+                    _fill(plan)
+            except NcsnxError as error:  # what was measured is shown all the same
+                messages.warning(str(error))
+        _say_what_lacks(messages, plan)
         return []
-    folder = plan.scores.folder
     with atomic.reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder, what):
         plan.scores.reload()  # another process may have resumed it meanwhile
-        remove_debris_in([folder])
+        remove_debris_in([folder, folder / FEATURES])
         missing = plan.missing()
-        _fill(messages, plan)
+        _fill(plan)
         _say_what_comes(messages, plan, missing)
         try:
             return _measure(messages, plan, missing)
@@ -165,15 +170,15 @@ def refuse_left_out(problems: Sequence[str]) -> None:
         raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
 
 
-def _fill(messages: Messages, plan: Plan) -> None:
+def _fill(plan: Plan) -> None:
     """Adds to rows what they lack, where what is needed for it was kept."""
-    without = 0
-    for row in filter(plan.lacks, plan.rows()):
-        filled = plan.fill(row)
-        if filled is None:
-            without += 1
-        else:
+    for row in filter(plan.can_fill, plan.rows()):
+        if (filled := plan.fill(row)) is not None:
             plan.scores.add(filled, plan.scores.changed)
+
+
+def _say_what_lacks(messages: Messages, plan: Plan) -> None:
+    without = sum(map(plan.lacks, plan.rows()))
     if without:
         messages.info(
             f"{counted(without, 'checkpoint')} {'lacks' if without == 1 else 'lack'} numbers of newer metrics: their "

@@ -9,6 +9,7 @@ last. A file that is gone or damaged is no failure: its row then keeps the numbe
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,25 +22,38 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, ScoreFile, kept_file, sweep_folders
 from ncsnx.storage import atomic, reading
 
+_OURS = re.compile(r"step-\d{8,}-[0-9a-f]{8}\.safetensors")
 
-def keep(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+
+def keep(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str] | None:
     """Writes the tensors, each (n, …) float32, into the sweep's folder; gives what the row is to say of them.
 
-    name: of the checkpoint, without suffix. Raises NcsnxError.
+    name: of the checkpoint, without suffix. None where they can't be kept: a score doesn't need them.
     """
+    if sum(tensor.nbytes for tensor in tensors.values()) > MOST_FEATURES_BYTES:
+        return None
     path = scores.folder / FEATURES / f"{name}.safetensors"
-    reading.refuse_links(path.parent)
-    with atomic.reporting(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
     content = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
-    atomic.write_bytes(path, content)
+    try:
+        reading.refuse_links(path.parent)
+        with atomic.reporting(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path, content)
+    except NcsnxError:
+        return None
     return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def is_kept(scores: ScoreFile, row: Row) -> bool:
+    """Whether there is a file of the name that the row gives."""
+    record = kept_file(row, FEATURES)
+    return record is not None and record.name in _files(scores.folder)
 
 
 def kept(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
     """The tensors that the row names; None where none are kept, or what is there isn't them."""
     record = kept_file(row, FEATURES)
-    if record is None:
+    if record is None or not is_kept(scores, row):
         return None
     try:
         content = reading.read_bytes(scores.folder / FEATURES / record.name, MOST_FEATURES_BYTES)
@@ -51,31 +65,43 @@ def kept(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
 
 
 def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
-    """Removes files until those of the run's sweeps have at most `most_bytes`, in this order. Raises NcsnxError."""
+    """Removes files until those of the run's sweeps have at most `most_bytes`, in the order above, as far as it can.
+
+    Only regular files of our names, in folders that are no links, are counted and removed; rows merely rank them.
+    """
     found = _in_order(run)
     excess = sum(size for _, size in found) - most_bytes
     for path, size in found:
         if excess <= 0:
             break
-        with atomic.reporting(path):
-            path.unlink(missing_ok=True)
-        excess -= size
+        with contextlib.suppress(OSError):
+            path.unlink()
+            excess -= size
 
 
 def _in_order(run: Run) -> list[tuple[Path, int]]:
-    """The kept files with their sizes; what goes first comes first."""
-    sweeps = []
-    for folder in sweep_folders(run.fid):
-        with contextlib.suppress(FileNotFoundError, NcsnxError):  # what can't be read is not ours to remove
-            sweeps.append(ScoreFile.read(folder))
+    """The kept files with their sizes; what goes first comes first: those that no row names, then by sweep and row."""
     ranked = []
-    for sweep in sweeps:
+    for folder in sweep_folders(run.fid):
+        try:
+            sweep = ScoreFile.read(folder)
+        except (FileNotFoundError, NcsnxError):  # what can't be read is not ours to judge
+            continue
         best_first = sorted(sweep.rows, key=lambda row: float(row["score"]))
-        for place, row in enumerate(best_first):
-            record = kept_file(row, FEATURES)
-            with contextlib.suppress(OSError):
-                if record is not None:
-                    path = sweep.folder / FEATURES / record.name
-                    # the best row of each sweep comes after all others
-                    ranked.append(((place == 0, sweep.changed, -place), path, path.lstat().st_size))
+        names = [None if (record := kept_file(row, FEATURES)) is None else record.name for row in best_first]
+        for name, size in _files(folder).items():
+            place = names.index(name) if name in names else None
+            # the best row of each sweep comes after all others
+            rank = (0, "", 0) if place is None else (2 if place == 0 else 1, sweep.changed, -place)
+            ranked.append((rank, folder / FEATURES / name, size))
     return [(path, size) for _, path, size in sorted(ranked, key=lambda one: one[0])]
+
+
+def _files(folder: Path) -> dict[str, int]:
+    """Our files among a sweep's kept features, with their sizes."""
+    found = {}
+    with contextlib.suppress(OSError):  # none are kept, or the folder is a link
+        for entry in reading.entries(folder / FEATURES):
+            if entry.kind == "file" and _OURS.fullmatch(entry.name):
+                found[entry.name] = entry.path.lstat().st_size
+    return found

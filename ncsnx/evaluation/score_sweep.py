@@ -19,10 +19,10 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import require_between
+from ncsnx.errors import NcsnxError, require_between
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
-from ncsnx.evaluation.kept_features import keep, kept, make_room
+from ncsnx.evaluation.kept_features import is_kept, keep, kept, make_room
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.evaluation.references.reference import Reference
 from ncsnx.evaluation.score_plot import draw_scores
@@ -108,8 +108,8 @@ class Sweep:
 
     def refusal(self, metric: Metric) -> str | None:
         """Why a metric can't be measured here; None where it can."""
-        has_sample, has_logits = self.reference.sample is not None, self.features.has_logits
-        return metric.refusal(features=self.features.name, has_sample=has_sample, has_logits=has_logits)
+        sample = None if self.reference.sample is None else len(self.reference.sample)
+        return metric.refusal(features=self.features.name, sample=sample, has_logits=self.features.has_logits)
 
     @property
     def evaluations(self) -> int | None:
@@ -256,13 +256,18 @@ class Sweep:
                 "step": candidate.step,
                 "weights_sha256": candidate.weights_sha256,
                 **measured_by(self.metrics, self._sets(whole)),
-                FEATURES: keep(scores, _mark(candidate), whole),
             }
+            if (record := keep(scores, _mark(candidate), whole)) is not None:
+                row[FEATURES] = record
             return row if taken_by_each is None else row | {_TAKEN: float(taken_by_each.double().mean())}
 
     def lacks(self, row: Row) -> tuple[Metric, ...]:
         """The metrics that a row of an earlier time, or of other packages, has no numbers of."""
         return tuple(one for one in self.metrics if not one.is_in(row))
+
+    def can_fill(self, row: Row, scores: ScoreFile) -> bool:
+        """Whether it lacks metrics, and its features seem to be kept."""
+        return bool(self.lacks(row)) and is_kept(scores, row)
 
     def fill(self, row: Row, scores: ScoreFile) -> Row | None:
         """The row with the metrics that it lacks, from the features that were kept; None where those aren't there."""
@@ -270,7 +275,10 @@ class Sweep:
         tensors = kept(scores, row) if missing else None
         if tensors is None or not self._are_ours(tensors):
             return None
-        found = measured_by(missing, self._sets(tensors))
+        try:
+            found = measured_by(missing, self._sets(tensors))
+        except NcsnxError:  # somebody else's features under a hash of his own
+            return None
         return {**row, **found, VERSIONS: versions_in(row) | found[VERSIONS]}
 
     def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
@@ -324,8 +332,14 @@ class Sweep:
     def _are_ours(self, tensors: Mapping[str, Tensor]) -> bool:
         """Whether kept tensors have the shapes that this sweep gives them."""
         names = {"features", "logits"} if self.features.has_logits else {"features"}
-        shape = (self.request.n, self.features.dimensions)
-        return tensors.keys() == names and tensors["features"].shape == shape
+        rows = {tensor.shape[0] for tensor in tensors.values() if tensor.dim() == 2}
+        sound = all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in tensors.values())
+        return (
+            tensors.keys() == names
+            and sound
+            and rows == {self.request.n}
+            and tensors["features"].shape[-1] == self.features.dimensions
+        )
 
 
 def mean_score(models: Sequence[ScoreModel]) -> Score:

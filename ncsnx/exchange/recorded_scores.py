@@ -55,6 +55,7 @@ def _measured(sweep: ScoreFile, row: Row) -> tuple[Measured, ...]:
     found = [
         Measured(one.name(features), measured, one.error_in(row))
         for metric in all_metrics()
+        if metric.is_in(row)
         for one in metric.quantities
         if (measured := value(row, one.key)) is not None
     ]

@@ -41,6 +41,7 @@ class DensityCoverage:
     Quantity("density", error="density_error", better="higher", perfect=1.0),
     Quantity("coverage", error="coverage_error", better="higher"),
     needs=("sample",),
+    least_sample=6,
 )
 def density_coverage_score(sets: FeatureSets) -> dict[str, float | None]:
     """Density and coverage of the generated images, with their errors."""

@@ -18,6 +18,7 @@ from ncsnx.quantities import counted
     Quantity("precision", better="higher", decimals=3),
     Quantity("recall", better="higher", decimals=3),
     needs=("sample",),
+    least_sample=4,
 )
 def covered_shares(sets: FeatureSets) -> dict[str, float | None]:
     """Precision and recall of the generated images."""

@@ -11,7 +11,6 @@ this folder is found by itself; that of an installed package, by its entry point
 """
 
 import importlib
-import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,8 +19,8 @@ import attrs
 
 from ncsnx.errors import NcsnxError
 from ncsnx.features.naming import name_with
-from ncsnx.quantities import with_error
-from ncsnx.runs.score_files import value
+from ncsnx.quantities import counted, with_error
+from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +33,8 @@ VERSIONS = "metrics"
 """In a row: the version of each metric that it holds, by tag."""
 _BEFORE_VERSIONS = {"frechet-distance": 1, "kernel-distance": 1, "precision-recall": 1, "inception-score": 1}
 """What rows that don't say so hold, as far as it is there."""
+_RESERVED = ("step", "weights_sha256", "evaluations", "made", TABLE_OF_IMAGES, FEATURES, VERSIONS)
+"""What rows hold beside numbers of metrics."""
 _NEEDS: tuple[Need | None, ...] = (None, "sample", "logits")
 
 
@@ -110,16 +111,24 @@ class Metric:
     needs: tuple[Need, ...]
     on_request: bool
     """Whether the table shows it only where it is asked for; rows hold it in any case."""
+    least_sample: int
+    """Real images that it takes at the least, of the sample."""
     version: int
-    """Of its numbers: rises with any change of one, so that rows of another version are measured again."""
+    """Of its numbers: rises with any change of one. Rows of another version get the new numbers where their features
+    are kept; the old ones aren't shown."""
     compute: Compute
 
-    def refusal(self, *, features: str, has_sample: bool, has_logits: bool) -> str | None:
-        """Why it can't be measured; None where it can. features: the name of the network."""
+    def refusal(self, *, features: str, sample: int | None, has_logits: bool) -> str | None:
+        """Why it can't be measured; None where it can.
+
+        features: name of the network. sample: how many single real images there are; None for mere statistics.
+        """
         if "logits" in self.needs and not has_logits:
             return f"classes are needed for {self.tag}, and {features} gives none"
-        if "sample" in self.needs and not has_sample:
+        if "sample" in self.needs and sample is None:
             return f"single real images are needed for {self.tag}, and the reference is mere mean and covariance"
+        if "sample" in self.needs and sample is not None and sample < self.least_sample:
+            return f"{counted(self.least_sample, 'real image')} are needed for {self.tag}, and there are {sample:,}"
         return None
 
     def measure(self, sets: FeatureSets) -> dict[str, float | None]:
@@ -127,12 +136,12 @@ class Metric:
 
         Raises NcsnxError for features that it can't take, and for anything else but these numbers, all finite.
         """
-        found = dict(self.compute(sets))
+        found = {key: None if number is None else float(number) for key, number in self.compute(sets).items()}
         keys = [key for one in self.quantities for key in one.keys]
         if sorted(found) != sorted(keys):
             raise NcsnxError(f"the metric {self.tag} gave {', '.join(found)}; expected {', '.join(keys)}")
-        if wrong := [key for key, value in found.items() if value is not None and not math.isfinite(value)]:
-            raise NcsnxError(f"the metric {self.tag} gave {wrong[0]} = {found[wrong[0]]}; expected a finite number")
+        if wrong := [key for key, number in found.items() if number is not None and value(found, key) is None]:
+            raise NcsnxError(f"the metric {self.tag} gave {wrong[0]} = {found[wrong[0]]}; expected a usual number")
         return found
 
     def is_in(self, row: Mapping[str, Any]) -> bool:
@@ -144,20 +153,31 @@ _metrics: dict[str, Metric] = {}
 
 
 def metric(
-    tag: str, *quantities: Quantity, needs: Sequence[Need] = (), on_request: bool = True, version: int = 1
+    tag: str,
+    *quantities: Quantity,
+    needs: Sequence[Need] = (),
+    least_sample: int = 2,
+    on_request: bool = True,
+    version: int = 1,
 ) -> Callable[[Compute], Compute]:
-    """Registers a function as the metric `tag`, and leaves it as it is. Raises ValueError for a name that is taken."""
+    """Registers a function as the metric `tag`, and leaves it as it is; for the rest see `Metric`.
+
+    Raises ValueError for a name that is taken.
+    """
     if tag in _metrics:
         raise ValueError(f"there already is a metric {tag!r}")
-    taken = {key for other in _metrics.values() for one in other.quantities for key in one.keys}
-    if both := [key for one in quantities for key in one.keys if key in taken]:
-        raise ValueError(f"another metric has {both[0]!r} already, so {tag!r} can't have it")
+    taken = [*_RESERVED, *(key for other in _metrics.values() for one in other.quantities for key in one.keys)]
+    for key in (key for one in quantities for key in one.keys):
+        if key in taken:
+            raise ValueError(f"a row has {key!r} already, so the metric {tag!r} can't give it")
+        taken.append(key)
 
     def register_metric(compute: Compute) -> Compute:
         _metrics[tag] = Metric(
             tag=tag,
             quantities=quantities,
             needs=tuple(needs),
+            least_sample=least_sample,
             on_request=on_request,
             version=version,
             compute=compute,

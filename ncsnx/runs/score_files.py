@@ -20,6 +20,7 @@ from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, number
 from ncsnx.runs.folder import Run
+from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.runs.protocols import current
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.parsing import read_json, refuse_newer
@@ -187,7 +188,7 @@ def values(row: Row, key: str, count: int) -> list[float | None]:
 def kept_file(row: Row, key: str) -> KeptFile | None:
     """The file that a row names under TABLE_OF_IMAGES or FEATURES; None where it names none."""
     match row.get(key):
-        case {"file": str(name), "sha256": str(sha256)} if Path(name).name == name:
+        case {"file": str(name), "sha256": str(sha256)} if names_a_file_everywhere(name):
             return KeptFile(name, sha256)
     return None
 

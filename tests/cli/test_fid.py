@@ -9,6 +9,7 @@ import signal
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +345,88 @@ def test_kept_features_have_a_limit_and_the_best_ones_stay_longest(workplace: Pa
             sorted(scores, key=scores.__getitem__)[:count]
         )
     assert measured(rows(workplace))  # nothing else needs them
+
+
+def test_kept_features_of_strangers_are_neither_removed_nor_read_nor_believed(workplace: Path) -> None:
+    """A run's rows may name anything, its folders may be links, and its features may be no numbers."""
+    from safetensors.torch import save
+
+    from ncsnx.evaluation.kept_features import make_room
+    from ncsnx.runs.score_files import kept_file
+
+    sweep = scores_file(workplace).parent
+    victim = workplace / "victim"
+    (sweep / "features").rename(victim)
+    (sweep / "features").symlink_to(victim)
+    there = sorted(victim.iterdir())
+    make_room(Run(workplace / "runs/digits"), 0)
+    assert sorted(victim.iterdir()) == there
+    as_an_earlier_version_left_them(sweep / "scores.json")
+    assert "3 checkpoints lack numbers of newer metrics" in fid(workplace).err
+    (sweep / "features").unlink()
+    victim.rename(sweep / "features")
+    content = json.loads((sweep / "scores.json").read_text())
+    for row in content["rows"]:
+        found = {"features": torch.full((40, 64), math.nan), "logits": torch.zeros(3, 10)}
+        (sweep / "features" / row["features"]["file"]).write_bytes(save(found))
+        row["features"]["sha256"] = sha256((sweep / "features" / row["features"]["file"]).read_bytes()).hexdigest()
+    (sweep / "scores.json").write_text(json.dumps(content))
+    result = fid(workplace, "--metrics", "all")
+    assert (result.code, "3 checkpoints lack" in result.err) == (0, True)
+    for name in ("..", "", "a\0b", "a/b", "con"):
+        assert kept_file({"features": {"file": name, "sha256": ""}}, "features") is None
+
+
+def test_features_that_no_row_names_go_first(workplace: Path) -> None:
+    from ncsnx.evaluation.kept_features import make_room
+
+    kept = scores_file(workplace).parent / "features"
+    named = sorted(kept.iterdir())
+    (kept / "step-00000004-00000000.safetensors").write_bytes(b"0" * 100)
+    (kept / "notes.txt").write_text("mine")
+    make_room(Run(workplace / "runs/digits"), sum(path.stat().st_size for path in named))
+    assert sorted(kept.iterdir()) == sorted([*named, kept / "notes.txt"])
+
+
+def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ncsnx.cli import sweeps
+    from ncsnx.errors import NcsnxError
+
+    as_an_earlier_version_left_them(scores_file(workplace))
+
+    def refused(*given: object) -> None:
+        raise NcsnxError("can't write .lock: Read-only file system")
+
+    monkeypatch.setattr(sweeps, "folder_lock", refused)
+    result = fid(workplace)
+    assert result.code == 0
+    assert "best" in result.out
+    assert "warning: can't write .lock: Read-only file system" in result.err
+
+
+def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ncsnx.errors import NcsnxError
+    from ncsnx.evaluation import kept_features
+
+    def full(path: Path, content: bytes) -> None:
+        raise NcsnxError(f"can't write {path}: No space left on device")
+
+    monkeypatch.setattr(kept_features.atomic, "write_bytes", full)
+    from ncsnx.evaluation.kept_features import keep
+    from ncsnx.runs.score_files import ScoreFile
+
+    assert keep(ScoreFile(workplace, {}), "step-00000004-00000000", {"features": torch.zeros(2, 2)}) is None
+
+
+def test_numbers_of_an_earlier_version_of_a_metric_are_not_shown(workplace: Path) -> None:
+    scores = scores_file(workplace)
+    content = json.loads(scores.read_text())
+    for row in content["rows"]:
+        row["metrics"]["kernel-distance"] = 0
+    scores.write_text(json.dumps(content))
+    shutil.rmtree(scores.parent / "features")
+    line = fid(workplace).out.splitlines()[1]
+    assert len(re.split(" {2,}", line.strip())) == 2  # step and distance
 
 
 def test_metrics_that_are_not_there_or_cannot_be_measured_are_refused(workplace: Path) -> None:

@@ -101,10 +101,12 @@ def test_a_metric_that_gives_other_numbers_than_it_declares_is_told_so() -> None
     def wrong(of: FeatureSets) -> dict[str, float | None]:
         return {"another": 1.0}
 
-    declared = Metric(tag="odd", quantities=(Quantity("odd"),), needs=(), on_request=True, version=1, compute=wrong)
+    declared = Metric(
+        tag="odd", quantities=(Quantity("odd"),), needs=(), least_sample=2, on_request=True, version=1, compute=wrong
+    )
     with pytest.raises(NcsnxError, match="the metric odd gave another; expected odd"):
         declared.measure(sets())
-    with pytest.raises(NcsnxError, match="odd = nan; expected a finite number"):
+    with pytest.raises(NcsnxError, match="odd = nan; expected a usual number"):
         attrs.evolve(declared, compute=lambda of: {"odd": math.nan}).measure(sets())
 
 
@@ -112,8 +114,26 @@ def test_names_that_are_taken_are_refused() -> None:
     tag, key = all_metrics()[0].tag, all_metrics()[0].quantities[0].key
     with pytest.raises(ValueError, match="there already is a metric"):
         metric(tag, Quantity("unheard"))
-    with pytest.raises(ValueError, match="another metric has"):
-        metric("unheard-of", Quantity(key))
+    for taken in (key, "step", "features"):
+        with pytest.raises(ValueError, match=f"a row has '{taken}' already"):
+            metric("unheard-of", Quantity(taken))
+    with pytest.raises(ValueError, match="a row has 'new' already"):
+        metric("unheard-of", Quantity("new"), Quantity("newer", error="new"))
+
+
+def test_what_it_needs_is_asked_before_anything_is_measured() -> None:
+    for one in all_metrics():
+        assert one.refusal(features="X", sample=100, has_logits=True) is None
+        if "sample" in one.needs:
+            few = one.refusal(features="X", sample=one.least_sample - 1, has_logits=True)
+            assert few is not None
+            assert "real images are needed for" in few
+            assert one.refusal(features="X", sample=None, has_logits=True) is not None
+        if "logits" in one.needs:
+            assert (
+                one.refusal(features="X", sample=100, has_logits=False)
+                == f"classes are needed for {one.tag}, and X gives none"
+            )
 
 
 def test_rows_of_before_versions_hold_what_their_keys_say() -> None:

@@ -173,17 +173,17 @@ class _Columns:
             if (refusal := sweep.refusal(metric)) is not None:
                 raise UsageError(f"{refusal}; leave it out, or choose other images by --reference or --features")
         shown = [one for one in sweep.metrics if requested is None or one in requested or not one.on_request]
-        self._quantities = [quantity for metric in shown for quantity in metric.quantities]
+        self._shown = [(metric, quantity) for metric in shown for quantity in metric.quantities]
         self._sweep = sweep
 
     def titles(self) -> list[str]:
         taken = ["evaluations"] if self._sweep.evaluations is None else []
-        return ["step", *(one.name(self._sweep.features.name) for one in self._quantities), *taken]
+        return ["step", *(one.name(self._sweep.features.name) for _, one in self._shown), *taken]
 
     def cells(self, row: "Row") -> list[str]:
         from ncsnx.runs.score_files import value
 
-        cells = [f"{row['step']:,}", *(one.shown(row) for one in self._quantities)]
+        cells = [f"{row['step']:,}", *(one.shown(row) if metric.is_in(row) else "" for metric, one in self._shown)]
         if self._sweep.evaluations is None:  # a solver that chooses its steps
             taken = value(row, "evaluations")
             cells.append("" if taken is None else f"{taken:,.0f}")
@@ -196,7 +196,7 @@ class _Columns:
         perfect = self._sweep.perfect_model
         if perfect is None:
             return None
-        _, *others = self._quantities
+        _, *others = (one for _, one in self._shown)
         known = ["perfect model", with_error(perfect.score, perfect.spread)]
         known += ["" if one.perfect is None else f"{one.perfect:g}" for one in others]
         return known + [""] * (len(self.titles()) - len(known))
@@ -233,7 +233,8 @@ def _plan(
         ),
         settle=lambda candidate: sweep.settle(candidate, scores),
         lacks=lambda row: bool(sweep.lacks(row)),
-        fill=lambda row: sweep.fill(row, scores),
+        can_fill=lambda row: sweep.can_fill(row, scores),
+        fill=stop.at_once()(lambda row: sweep.fill(row, scores)),
         draw=lambda: sweep.draw(scores),
         pictures=PICTURES,
         made=made,

@@ -180,7 +180,8 @@ def _examine_weights(found: Examination, folder: Path, record: dict[str, Any]) -
 
 def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
     inside = found.entries(folder)
-    inside += found.entries(folder / FEATURES)
+    kept = [entry for entry in inside if entry.name == FEATURES and entry.kind == "folder"]
+    inside += [one for entry in kept for one in found.entries(entry.path)]
     _examine_leftovers(found, folder, inside, f"the same `ncsnx {command}`")
     if not any(entry.name == SCORES for entry in inside):
         found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` resumes it")
@@ -211,7 +212,8 @@ def _examine_tables(found: Examination, sweep: ScoreFile, command: str) -> None:
         if (record := kept_file(row, FEATURES)) is not None:
             path = sweep.folder / FEATURES / record.name
             problem = _hash_problem(found, path, record.sha256, MOST_FEATURES_BYTES)
-            if problem is not None and path.exists():  # one that isn't there was removed to make room
+            # one that isn't there was removed to make room; a folder that is a link isn't looked into
+            if problem is not None and not path.parent.is_symlink() and path.exists():
                 found.add("damaged", path, problem, "remove it: the scores don't need it")
 
 
