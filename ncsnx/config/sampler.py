@@ -226,6 +226,11 @@ class EulerAncestral(GridSampler):
 class DPMSolverPP(GridSampler):
     """DPM-Solver++ (2M) of the probability-flow ODE (Lu et al. 2022, algorithm 2). `steps` evaluations."""
 
+    @property
+    def eta(self) -> float:
+        """The solver without noise is the SDE variant with η = 0."""
+        return 0.0
+
 
 @variant(Sampler, "dpmpp-sde")
 @attrs.frozen(kw_only=True)

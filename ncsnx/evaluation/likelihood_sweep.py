@@ -37,7 +37,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, ScoreFile, kept_file
 from ncsnx.runtime import Runtime
-from ncsnx.samplers.adaptive_ode import METHOD
+from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.score_model import weights_of
 from ncsnx.storage.atomic import write_bytes

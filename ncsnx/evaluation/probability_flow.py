@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.samplers.adaptive_ode import of_the_worst_image, solve
+from ncsnx.samplers.dormand_prince import of_the_worst_image, solve
 from ncsnx.samplers.state import Score
 from ncsnx.sampling.generate import never_stop
 

@@ -5,12 +5,12 @@ With y = A x + γ n and A = U Σ Vᵀ, the measured coefficient i of x is known 
 noise of the level contains that of the measurement:
 
     σ ≥ τ_i   the coefficient is set to its value + √(σ² − τ_i²) z, which has noise of σ in all;
-    σ < τ_i   Langevin steps draw it to its value: the score gets (value − coefficient) / (τ_i² − σ²) along it;
+    σ < τ_i   the score gets the likelihood score (value − coefficient) / (τ_i² − σ²) along it;
 
 so that the value is the coefficient of the image with noise of τ_i, and that with noise of a lower level lies between.
-The reverse Markov chain from a level to the next, and to the denoised image, goes without that pull: given x, the
-noisier value says nothing new. Samplers that draw more noise afresh than that chain take a share of it
-(`langevin_share`).
+The reverse Markov chain from a level to the next, and to the denoised image, goes without the likelihood score: given
+x, the noisier value says nothing new. What that means for any other sampler is the driver's work
+(`ncsnx.samplers.driver`).
 
 In a result (σ = 0) the coefficients whose τ_i is at most the last level's σ are set to their values.
 
@@ -20,22 +20,29 @@ The other directions are left to the sampler. For known pixels and γ = 0 that i
 
 What it guarantees: the result satisfies an exact measurement exactly; where it is brought between black and white too,
 to a ten-thousandth of the way between them, if there is such an image, and else as nearly as some rounds bring it. In
-the limit of many small Langevin steps at each
-of many levels (`ald`, or `pc` with many corrector steps) the last x is drawn from p(x | y) with noise of σ_L, and the
-result is its mean, denoised: its variance is too small by at most σ_L² along any direction, as that of any denoised
-sample.
+the limit of many small Langevin steps at each of many levels (`ald`, or `pc` with many corrector steps) the last x is
+drawn from p(x | y) with noise of σ_L, and the result is its mean, denoised: its variance is too small by at most σ_L²
+along any direction, as that of any denoised sample.
 
 A sampler of few steps is nearer to the prior than the posterior is: it never goes back to make what it has drawn agree
 with what was measured (Lugmayr et al. 2022, arXiv 2201.09865), and takes a noisy measurement to be as noisy as the last
-level above τ_i. One that draws no noise (`dpmpp`, `ode`, `heun` without churn) has nothing to spread along what was
-measured with noise: its images are too much like each other there.
+level above τ_i. One that extrapolates from earlier steps (`cas`, `dpmpp-sde`) extrapolates the falling σ² times the
+likelihood score too, and is drawn to the measurement by less than it should be, which more steps make good. One that
+draws no noise (`dpmpp`, `ode`, `heun` without churn) has nothing to spread along what was measured with noise: its
+images are too much like each other there.
 """
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Self
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.inverse.operators import LinearOperator
+from ncsnx.config.sampler import Sampler
+from ncsnx.inverse.operators import LinearOperator, Masking
+from ncsnx.samplers.exam import require_passed
 from ncsnx.samplers.state import Noise
 
 _REFLECTIONS = 500
@@ -73,6 +80,12 @@ class Condition:
     """σ of the last level. What is measured better than that counts as exact in a result: nothing finer is drawn."""
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, beyond which no image goes; None: it has no ends."""
+    _held: Noise = attrs.field(init=False, repr=False)
+    """The last draw of the whole batch, of which images that are sampled by themselves take their rows."""
+
+    @_held.default
+    def _hold(self) -> Noise:
+        return lru_cache(maxsize=1)(self.noise)
 
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         """x with the measured coefficients replaced, where the level has at least their noise.
@@ -113,15 +126,30 @@ class Condition:
         change = change.sign() * (change.abs() - slack).clamp(min=0)
         return x + operator.images(torch.where(which, change, 0.0))
 
-    def pull(self, x: Tensor, sigma: float) -> Tensor | float:
-        """What draws x to a noisy measurement, below its noise.
+    def likelihood_score(self, x: Tensor, sigma: float) -> Tensor:
+        """(value − coefficient) / (τ² − σ²) along what is measured with more noise than the level has.
 
         Where τ² − σ² is less than σ², that is taken: it would be stiffer than a step at the level may be.
         """
         if self.measured.deviation == 0:
-            return 0.0
+            return torch.zeros_like(x)
         operator = self.measured.operator
         tau = self.measured.deviations.to(x)
         variance = (tau**2 - sigma**2).clamp(min=sigma**2)
         away = self.measured.values.to(x) - operator.coefficients(x)
         return operator.images(torch.where(tau > sigma, away / variance, 0.0))
+
+    def of(self, rows: slice) -> Self:
+        """What is known of some of the images."""
+        measured, held = attrs.evolve(self.measured, values=self.measured.values[rows]), self._held
+        return attrs.evolve(self, measured=measured, noise=lambda step: held(step)[rows])
+
+    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
+        """Raises NcsnxError for a sampler that isn't to be trusted with a noisy measurement (`ncsnx.samplers.exam`)."""
+        if self.measured.deviation > 0:
+            require_passed(config, sigmas, measured_pixels)
+
+
+def measured_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Condition:
+    """That some pixels are known but for noise. known: (C, H, W) bool; values: (B, M)."""
+    return Condition(Measured(Masking(known), values, deviation), noise)

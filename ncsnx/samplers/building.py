@@ -1,67 +1,131 @@
 """From a sampler's configuration to the sampler: the seam between `ncsnx.config` and this package."""
 
-import math
-from collections.abc import Sequence
-from functools import partial, singledispatch
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
-from ncsnx.config.sampler import (
-    AnnealedLangevin,
-    ConsistentAnnealed,
-    DPMSolverPP,
-    DPMSolverPPSDE,
-    EulerAncestral,
-    GridSampler,
-    Heun,
-    PredictorCorrector,
-    ProbabilityFlowODE,
-    Sampler,
-)
-from ncsnx.errors import NcsnxError
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.quantities import counted
-from ncsnx.samplers.adaptive_ode import adaptive_ode
-from ncsnx.samplers.consistent import consistent_annealed
-from ncsnx.samplers.dpm_solver import dpm_solver_pp
-from ncsnx.samplers.euler_ancestral import euler_ancestral
-from ncsnx.samplers.grids import levels_of, on_grid
-from ncsnx.samplers.heun import stochastic_heun
-from ncsnx.samplers.langevin import annealed_langevin
-from ncsnx.samplers.predictor_corrector import predictor_corrector
-from ncsnx.samplers.state import SamplerFunction
+
+# each registers its sampler
+from ncsnx.samplers import (  # noqa: F401
+    adaptive_ode,
+    consistent,
+    dpm_solver,
+    euler_ancestral,
+    heun,
+    langevin,
+    predictor_corrector,
+)
+from ncsnx.samplers.contract import Definition, Draw, Model, Steps, definition_of
+from ncsnx.samplers.driver import drive
+from ncsnx.samplers.grids import levels_of
+from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
 
 REVISION = "sampler_revision"
 """The key of a protocol for a sampler's revision."""
 _GUESSED_EVALUATIONS = 100
 
 
-@singledispatch
 def build_sampler(config: Sampler) -> SamplerFunction:
-    """The sampler that `config` describes. A package registers its own with `@build_sampler.register`.
+    """The sampler that `config` describes.
 
     Raises NcsnxError for a configuration that no sampler was registered for.
     """
-    raise NcsnxError(_unregistered(config, "build_sampler"))
+    definition = definition_of(type(config))
+
+    def sampler(
+        score: Score, x: Tensor, sigmas: Sequence[float], *, noise: Noise, constrain: Constrain | None = None
+    ) -> Iterator[State]:
+        if constrain is not None:
+            constrain.admit(config, sigmas)
+        return run(definition, config, score, x, sampler_levels(config, sigmas), noise=noise, constrain=constrain)
+
+    return sampler
 
 
-@singledispatch
+def run(
+    definition: Definition,
+    config: Sampler,
+    score: Score,
+    x: Tensor,
+    levels: Sequence[float],
+    *,
+    noise: Noise,
+    constrain: Constrain | None = None,
+) -> Iterator[State]:
+    """The states of a sampler at these levels, whatever it makes of a measurement."""
+
+    def start(x: Tensor, draw: Draw, model: Model) -> Steps:
+        return definition.start(config, x, levels, draw, model)
+
+    return drive(start, score, x, noise=noise, constrain=constrain, alone=definition.adaptive is not None)
+
+
+def sampler_levels(config: Sampler, trained: Sequence[float]) -> Sequence[float]:
+    """The σ that a sampler is given. trained: the levels of the network. Raises NcsnxError for an impossible grid."""
+    return levels_of(config.grid, config.steps, trained) if isinstance(config, GridSampler) else trained
+
+
+def first_sigma(config: Sampler, trained: Sequence[float]) -> float:
+    """σ of the noise that images start from. trained: the levels of the network."""
+    return sampler_levels(config, trained)[0]
+
+
 def evaluations(config: Sampler, levels: int) -> int | None:
     """The exact number of network evaluations per image (NFE) of a sampler at `levels` noise levels.
 
     None where only the sampling shows it: a solver that chooses its steps. Raises NcsnxError for a configuration that
-    no count was registered for.
+    no sampler was registered for.
     """
-    raise NcsnxError(_unregistered(config, "evaluations"))
+    definition = definition_of(type(config))
+    if definition.adaptive is not None:
+        return None
+    if definition.evaluations is not None:
+        return definition.evaluations(config, levels)
+    return dry_run(config, _dry_levels(config, levels)).evaluations
 
 
-@singledispatch
 def state_count(config: Sampler, levels: int) -> int:
-    """How many states a sampler gives: one with each evaluation and the result, where nothing else is registered.
-
-    Raises NcsnxError for a configuration that no count was registered for.
-    """
+    """How many states a sampler gives: one with each evaluation, but for those of an adaptive one, and the result."""
     count = evaluations(config, levels)
-    if count is None:
-        raise NcsnxError(_unregistered(config, "state_count"))
-    return count + 1
+    return dry_run(config, _dry_levels(config, levels)).states if count is None else count + 1
+
+
+@attrs.frozen
+class DryRun:
+    """What a sampler did with a score that is 0 everywhere, on one pixel of zeros without noise."""
+
+    evaluations: int
+    states: int
+    stays: bool
+    """Whether it evaluated at the levels that it was given only."""
+
+
+@lru_cache(maxsize=4096)
+def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
+    """Runs a sampler at these levels, counting. Raises NcsnxError where it refuses them."""
+    seen, x = [], torch.zeros(1, 1, 1, 1)
+
+    def score(x: Tensor, sigma: float) -> Tensor:
+        seen.append(sigma)
+        return torch.zeros_like(x)
+
+    states = sum(1 for _ in run(definition_of(type(config)), config, score, x, sigmas, noise=lambda k: x))
+    return DryRun(len(seen), states, set(seen) <= set(sigmas))
+
+
+def _dry_levels(config: Sampler, levels: int) -> tuple[float, ...]:
+    """As many levels as the sampler is given, each a millionth below the other: no step between them is too long.
+
+    What is counted at them holds for all levels, unless a sampler takes other steps at other σ, and then it declares
+    its evaluations.
+    """
+    count = config.steps if isinstance(config, GridSampler) else levels
+    return tuple((1 + 1e-6) ** -number for number in range(count))
 
 
 def expected_evaluations(config: Sampler, levels: int) -> int:
@@ -70,20 +134,19 @@ def expected_evaluations(config: Sampler, levels: int) -> int:
     return _GUESSED_EVALUATIONS if count is None else count
 
 
-@singledispatch
 def evaluations_in_words(config: Sampler, levels: int) -> str:
-    """Evaluations an image, for people."""
-    count = evaluations(config, levels)
-    return "an adaptive number of evaluations" if count is None else counted(count, "evaluation")
+    """Evaluations per image, for people."""
+    if (field := definition_of(type(config)).adaptive) is not None:
+        return f"an adaptive number of evaluations ({field} {getattr(config, field):g})"
+    return counted(expected_evaluations(config, levels), "evaluation")
 
 
-@singledispatch
 def revision(config: Sampler) -> int:
     """Which revision of its algorithm a sampler runs: 1, and one more whenever its images change for good.
 
     It is in the protocol of all that is made of its images, so that none are mixed with those of another revision.
     """
-    return 1
+    return definition_of(type(config)).revision(config)
 
 
 def revision_facts(config: Sampler) -> dict[str, int]:
@@ -92,122 +155,10 @@ def revision_facts(config: Sampler) -> dict[str, int]:
     return {} if number == 1 else {REVISION: number}
 
 
-@build_sampler.register
-def _(config: AnnealedLangevin) -> SamplerFunction:
-    return partial(
-        annealed_langevin,
-        step_size=config.step_size,
-        steps_per_level=config.steps_per_level,
-        denoise=config.denoise,
-    )
+def measured_facts(config: Sampler, *, noisy: bool) -> dict[str, int]:
+    """What stands beside a measurement in a protocol: the revision of the driver's rule for it, after the first.
 
-
-@evaluations.register
-def _(config: AnnealedLangevin, levels: int) -> int:
-    return levels * config.steps_per_level + int(config.denoise)
-
-
-@build_sampler.register
-def _(config: ConsistentAnnealed) -> SamplerFunction:
-    return on_grid(partial(consistent_annealed, eta=config.eta, order=config.order), config.grid, config.steps)
-
-
-@build_sampler.register
-def _(config: PredictorCorrector) -> SamplerFunction:
-    function = partial(
-        predictor_corrector,
-        predictor=config.predictor,
-        corrector=config.corrector,
-        corrector_steps=config.corrector_steps,
-        snr=config.snr,
-    )
-    return on_grid(function, config.grid, config.steps)
-
-
-@evaluations.register
-def _(config: PredictorCorrector, levels: int) -> int:
-    predictions = 1 if config.predictor == "none" else config.steps
-    return config.steps * config.corrector_steps + predictions
-
-
-@revision.register
-def _(config: PredictorCorrector) -> int:
-    """2: the Langevin corrector's step has the expected norm of the noise in the place of the drawn one."""
-    return 2 if config.corrector == "langevin" and config.corrector_steps > 0 else 1
-
-
-@build_sampler.register
-def _(config: Heun) -> SamplerFunction:
-    function = partial(
-        stochastic_heun,
-        churn=config.churn,
-        churn_min=config.churn_min,
-        churn_max=math.inf if config.churn_max is None else config.churn_max,
-        noise_scale=config.noise_scale,
-    )
-    return on_grid(function, config.grid, config.steps)
-
-
-@evaluations.register
-def _(config: Heun, levels: int) -> int:
-    return 2 * config.steps - 1
-
-
-@build_sampler.register
-def _(config: ProbabilityFlowODE) -> SamplerFunction:
-    return on_grid(partial(adaptive_ode, tolerance=config.tolerance), config.grid, config.steps)
-
-
-@evaluations.register
-def _(config: ProbabilityFlowODE, levels: int) -> None:
-    return None
-
-
-@evaluations_in_words.register
-def _(config: ProbabilityFlowODE, levels: int) -> str:
-    return f"an adaptive number of evaluations (tolerance {config.tolerance:g})"
-
-
-@state_count.register
-def _(config: ProbabilityFlowODE, levels: int) -> int:
-    """One at each level, and the result."""
-    return config.steps + 1
-
-
-@build_sampler.register
-def _(config: EulerAncestral) -> SamplerFunction:
-    return on_grid(partial(euler_ancestral, eta=config.eta), config.grid, config.steps)
-
-
-@build_sampler.register
-def _(config: DPMSolverPP) -> SamplerFunction:
-    return on_grid(partial(dpm_solver_pp, eta=0.0), config.grid, config.steps)
-
-
-@build_sampler.register
-def _(config: DPMSolverPPSDE) -> SamplerFunction:
-    return on_grid(partial(dpm_solver_pp, eta=config.eta), config.grid, config.steps)
-
-
-@evaluations.register
-def _(config: GridSampler, levels: int) -> int:
-    """One a step, where a sampler registers nothing else."""
-    return config.steps
-
-
-@singledispatch
-def first_sigma(config: Sampler, trained: Sequence[float]) -> float:
-    """σ of the noise that images start from. trained: the levels of the network."""
-    return trained[0]
-
-
-@first_sigma.register
-def _(config: GridSampler, trained: Sequence[float]) -> float:
-    return levels_of(config.grid, config.steps, trained)[0]
-
-
-def _unregistered(config: Sampler, function: str) -> str:
-    return (
-        f"no sampler is registered for {type(config).__name__}: the package that defines it must import "
-        f"ncsnx.samplers.building.{function} and register a function with @{function}.register"
-    )
+    2: the likelihood score is part of the score, and its transport the driver's; and evaluations inside a step of an
+    adaptive sampler know the measurement too.
+    """
+    return {"measurement_revision": 2} if noisy or definition_of(type(config)).adaptive else {}

@@ -17,56 +17,48 @@ mistake it: noise that is left from level to level is what breaks deterministic 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
+from ncsnx.config.sampler import ConsistentAnnealed
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.samplers.evaluating import Evaluations, langevin_share
-from ncsnx.samplers.state import Constrain, Noise, Score, State
+from ncsnx.samplers.contract import Draw, Grids, Steps, sampler
 
 
-@torch.no_grad()
-def consistent_annealed(
-    score: Score,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: Noise,
-    eta: float,
-    order: int = 2,
-    constrain: Constrain | None = None,
-) -> Iterator[State]:
+def _tried(evaluations: int, grids: Grids) -> list[ConsistentAnnealed]:
+    return [
+        ConsistentAnnealed(steps=evaluations, order=1, grid=grids.even),
+        ConsistentAnnealed(steps=evaluations, grid=grids.whole),
+        ConsistentAnnealed(steps=evaluations, grid=grids.inner),
+    ]
+
+
+@sampler(ConsistentAnnealed, tried=_tried)
+def consistent_annealed(x: Tensor, sigmas: Sequence[float], noise: Draw, *, eta: float, order: int) -> Steps:
     """One step a level: x ← x + η (D − x) + β σ_{i+1} z with γ = σ_i/σ_{i+1} and β = √(1 − (1 − η)² γ²); then denoised.
 
-    x: (B, C, H, W) with noise of σ_1. D = x + σ_i² s is the denoised x; with order 2, of the steps after the first,
-    D + (D − D_before) h/2h_before instead, h = ln γ. eta: η = ε/σ_L², the share of the noise that a step takes away; 1
-    takes all of it, and each level begins with fresh noise. order: 1 converges to (1 − η/2) of the variance of Gaussian
-    data, however many the levels, 2 to all of it (see above). L evaluations. Raises NcsnxError where (1 − η) γ > 1:
-    then more noise remains than the next level has.
+    With order 2, D of the steps after the first is D + (D − D_before) h/2h_before, h = ln γ. eta: η = ε/σ_L², the share
+    of the noise that a step takes away; 1 takes all of it, and each level begins with fresh noise. order: 1 converges
+    to (1 − η/2) of the variance of Gaussian data, however many the levels, 2 to all of it (see above). L evaluations.
+    Raises NcsnxError where (1 − η) γ > 1: then more noise remains than the next level has.
     """
     _require_enough(eta, sigmas)
-    evaluate = Evaluations(score, constrain)
     before: Tensor | None = None
     h_before = 0.0
     for sigma, sigma_next in pairwise(sigmas):
-        kept = (1 - eta) * sigma / sigma_next
-        state, s = evaluate(x, sigma)
-        yield state
-        beta = math.sqrt(max(0.0, 1 - kept**2))
-        h, taken = math.log(sigma / sigma_next), sigma**2 * s
-        if order == 2:
-            if before is not None:
-                taken = taken + (state.denoised - before) * h / (2 * h_before)
-            before, h_before = state.denoised, h
-        taken = evaluate.pulled(taken, state, sigma**2 * langevin_share(eta, sigma, sigma_next))
-        x = state.x + eta * taken + beta * sigma_next * noise(state.step)
-    state, _ = evaluate(x, sigmas[-1])
-    yield state
-    yield evaluate.result(state.denoised)
+        h = math.log(sigma / sigma_next)
+        beta = math.sqrt(max(0.0, 1 - ((1 - eta) * sigma / sigma_next) ** 2))
+        x, denoised, score = yield x, sigma
+        taken = sigma**2 * score
+        if order == 2 and before is not None:
+            taken = taken + (denoised - before) * h / (2 * h_before)
+        x = x + eta * taken + beta * sigma_next * noise()
+        before, h_before = denoised, h
+    x, denoised, _ = yield x, sigmas[-1]
+    return denoised
 
 
 def _require_enough(eta: float, sigmas: Sequence[float]) -> None:

@@ -9,45 +9,36 @@ with D' = D_i + (D_i − D_{i−1})/2r, r = h_{i−1}/h; the first step and the 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 
-import torch
 from torch import Tensor
 
-from ncsnx.samplers.evaluating import Evaluations, langevin_share, to_zero
-from ncsnx.samplers.state import Constrain, Noise, Score, State
+from ncsnx.config.sampler import DPMSolverPP, DPMSolverPPSDE
+from ncsnx.samplers.contract import Draw, Grids, Steps, sampler
 
 
-@torch.no_grad()
-def dpm_solver_pp(
-    score: Score,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: Noise,
-    eta: float,
-    constrain: Constrain | None = None,
-) -> Iterator[State]:
-    """eta: 0 is 2M, 1 is SDE-2M; between them the noise is scaled as in e^{−ηh}. N evaluations.
+def _tried(evaluations: int, grids: Grids) -> list[DPMSolverPPSDE]:
+    return [
+        DPMSolverPPSDE(steps=evaluations, grid=grids.whole),
+        DPMSolverPPSDE(steps=evaluations, eta=3.0, grid=grids.inner),
+    ]
 
-    x: (B, C, H, W) with noise of σ_1.
-    """
-    evaluate = Evaluations(score, constrain)
+
+@sampler(DPMSolverPP, order=2, tried=lambda evaluations, grids: [DPMSolverPP(steps=evaluations, grid=grids.whole)])
+@sampler(DPMSolverPPSDE, tried=_tried)
+def dpm_solver_pp(x: Tensor, sigmas: Sequence[float], noise: Draw, *, eta: float) -> Steps:
+    """eta: 0 is 2M, 1 is SDE-2M; between them the noise is scaled as in e^{−ηh}. N evaluations."""
     before: Tensor | None = None
     h_before = 0.0
-    for sigma, sigma_next in to_zero(sigmas):
-        state, _ = evaluate(x, sigma)
-        yield state
-        denoised = state.denoised
-        if sigma_next == 0:
-            x = denoised
-            break
+    for sigma, sigma_next in pairwise(sigmas):
         h = math.log(sigma / sigma_next)
-        estimate = denoised if before is None else denoised + (denoised - before) * h / (2 * h_before)
         decay = math.exp(-(1 + eta) * h)
-        estimate = evaluate.pulled(estimate, state, sigma**2 * langevin_share(1 - decay, sigma, sigma_next))
-        x = decay * state.x + (1 - decay) * estimate
+        x, denoised, _ = yield x, sigma
+        estimate = denoised if before is None else denoised + (denoised - before) * h / (2 * h_before)
+        x = decay * x + (1 - decay) * estimate
         if eta > 0:
-            x = x + sigma_next * math.sqrt(1 - math.exp(-2 * eta * h)) * noise(state.step)
+            x = x + sigma_next * math.sqrt(1 - math.exp(-2 * eta * h)) * noise()
         before, h_before = denoised, h
-    yield evaluate.result(x)
+    x, denoised, _ = yield x, sigmas[-1]
+    return denoised

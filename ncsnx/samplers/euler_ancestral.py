@@ -5,39 +5,25 @@ k-diffusion made it common.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ncsnx.samplers.evaluating import Evaluations, langevin_share, to_zero
-from ncsnx.samplers.state import Constrain, Noise, Score, State
+from ncsnx.config.sampler import EulerAncestral
+from ncsnx.samplers.contract import Draw, Steps, append_zero, sampler
 
 
-@torch.no_grad()
-def euler_ancestral(
-    score: Score,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: Noise,
-    eta: float,
-    constrain: Constrain | None = None,
-) -> Iterator[State]:
+@sampler(EulerAncestral, tried=lambda evaluations, grids: [EulerAncestral(steps=evaluations, grid=grids.whole)])
+def euler_ancestral(x: Tensor, sigmas: Sequence[float], noise: Draw, *, eta: float) -> Steps:
     """σ_up = min(σ', η √(σ'² (σ² − σ'²)/σ²)), σ_down = √(σ'² − σ_up²); x ← D + (σ_down/σ)(x − D) + σ_up z.
 
-    x: (B, C, H, W) with noise of σ_1; D = x + σ² s is the denoised x, σ' the next σ. eta: 0 is Euler's rule, 1 gives
-    each step the noise of the reverse Markov chain. N evaluations.
+    σ' is the next σ. eta: 0 is Euler's rule, 1 gives each step the noise of the reverse Markov chain. N evaluations.
     """
-    evaluate = Evaluations(score, constrain)
-    for sigma, sigma_next in to_zero(sigmas):
-        state, _ = evaluate(x, sigma)
-        yield state
+    for sigma, sigma_next in append_zero(sigmas):
         up = min(sigma_next, eta * sigma_next * math.sqrt(sigma**2 - sigma_next**2) / sigma)
         down = math.sqrt(sigma_next**2 - up**2)
-        share = langevin_share(1 - down / sigma, sigma, sigma_next)
-        denoised = evaluate.pulled(state.denoised, state, sigma**2 * share)
-        x = denoised + down / sigma * (state.x - denoised)
+        x, denoised, _ = yield x, sigma
+        x = denoised + down / sigma * (x - denoised)
         if up > 0:
-            x = x + up * noise(state.step)
-    yield evaluate.result(x)
+            x = x + up * noise()
+    return x

@@ -1,15 +1,12 @@
 """Grids of σ: at which noise levels a sampler evaluates the network."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from itertools import pairwise
 
-from torch import Tensor
-
 from ncsnx.config.sampler import Exponential, FreeGrid, Grid, Karras, TrainedLevels
 from ncsnx.errors import NcsnxError
-from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
 
 
 @singledispatch
@@ -59,17 +56,6 @@ def levels_of(config: Grid, steps: int, trained: Sequence[float]) -> list[float]
             f"{found[-1]:g}; try fewer steps, or another grid"
         )
     return found
-
-
-def on_grid(sampler: SamplerFunction, config: Grid, steps: int) -> SamplerFunction:
-    """The sampler at the levels of a grid, in the place of the trained ones that it is given."""
-
-    def on_levels(
-        score: Score, x: Tensor, sigmas: Sequence[float], *, noise: Noise, constrain: Constrain | None = None
-    ) -> Iterator[State]:
-        return sampler(score, x, levels_of(config, steps, sigmas), noise=noise, constrain=constrain)
-
-    return on_levels
 
 
 def _ends(config: FreeGrid, trained: Sequence[float]) -> tuple[float, float]:

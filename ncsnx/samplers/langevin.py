@@ -2,44 +2,32 @@
 Song & Ermon 2020 (arXiv 2006.09011), algorithm 1."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ncsnx.samplers.evaluating import Evaluations
-from ncsnx.samplers.state import Constrain, Noise, Score, State
+from ncsnx.config.sampler import AnnealedLangevin
+from ncsnx.samplers.contract import Draw, Steps, sampler
 
 
-@torch.no_grad()
+@sampler(
+    AnnealedLangevin,
+    evaluations=lambda config, levels: levels * config.steps_per_level + int(config.denoise),
+    tried=lambda evaluations, grids: (),
+)
 def annealed_langevin(
-    score: Score,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: Noise,
-    step_size: float,
-    steps_per_level: int,
-    denoise: bool,
-    constrain: Constrain | None = None,
-) -> Iterator[State]:
+    x: Tensor, sigmas: Sequence[float], noise: Draw, *, step_size: float, steps_per_level: int, denoise: bool
+) -> Steps:
     """L · steps_per_level Langevin steps, largest σ first, and one more evaluation to denoise.
 
-    x: (B, C, H, W), where to start. sigmas: σ_1 > … > σ_L. step_size: ε, the step at σ_L; that of level i is
-    α = ε·(σ_i/σ_L)². Yields one state for each evaluation, then the result.
+    step_size: ε, the step at σ_L; that of level i is α = ε·(σ_i/σ_L)².
     """
-    evaluate = Evaluations(score, constrain)
-    sigma_last = sigmas[-1]
     for sigma in sigmas:
-        alpha = step_size * (sigma / sigma_last) ** 2
+        alpha = step_size * (sigma / sigmas[-1]) ** 2
         for _ in range(steps_per_level):
-            state, s = evaluate(x, sigma)
-            yield state
-            s = evaluate.pulled(s, state)
-            x = state.x + alpha * s + math.sqrt(2 * alpha) * noise(state.step)
+            x, _, score = yield x, sigma
+            x = x + alpha * score + math.sqrt(2 * alpha) * noise()
     if not denoise:
-        yield evaluate.result(x, sigma_last)
-        return
-    state, _ = evaluate(x, sigma_last)
-    yield state
-    yield evaluate.result(state.denoised)
+        return x, sigmas[-1]
+    x, denoised, _ = yield x, sigmas[-1]
+    return denoised

@@ -15,74 +15,50 @@ differ in, both are small. The 'ald' corrector has neither: its step doesn't dep
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ncsnx.samplers.evaluating import Evaluations, to_zero
-from ncsnx.samplers.state import Constrain, Noise, Score, State
-
-Predictor: TypeAlias = Literal["reverse-diffusion", "ancestral", "none"]
-Corrector: TypeAlias = Literal["langevin", "ald"]
-
-_StepSize: TypeAlias = Callable[[Tensor, float], Tensor | float]
+from ncsnx.config.sampler import PredictorCorrector
+from ncsnx.samplers.contract import Draw, Grids, Steps, append_zero, sampler
 
 
-@torch.no_grad()
+def _tried(evaluations: int, grids: Grids) -> list[PredictorCorrector]:
+    return [PredictorCorrector(steps=max(1, evaluations // 2), snr=grids.snr, grid=grids.even)]
+
+
+def _revision(config: PredictorCorrector) -> int:
+    """2: the Langevin corrector's step has the expected norm of the noise in the place of the drawn one."""
+    return 2 if config.corrector == "langevin" and config.corrector_steps > 0 else 1
+
+
+@sampler(PredictorCorrector, tried=_tried, revision=_revision)
 def predictor_corrector(
-    score: Score,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: Noise,
-    predictor: Predictor,
-    corrector: Corrector,
-    corrector_steps: int,
-    snr: float,
-    constrain: Constrain | None = None,
-) -> Iterator[State]:
+    x: Tensor, sigmas: Sequence[float], noise: Draw, *, predictor: str, corrector: str, corrector_steps: int, snr: float
+) -> Steps:
     """At each level `corrector_steps` Langevin steps, then the predictor to the next level; the last one denoises.
 
-    x: (B, C, H, W) with noise of σ_1. corrector: the step is 2(snr √D/‖s‖)² with the norm of each image's score
-    ('langevin'; biased where D = C·H·W is small, see above), or 2(snr σ)² ('ald': with snr = √(ε/2)/σ_L that of
-    annealed Langevin dynamics).
+    corrector: the step is 2(snr √D/‖s‖)² with the norm of each image's score ('langevin'; biased where D = C·H·W is
+    small, see above), or 2(snr σ)² ('ald': with snr = √(ε/2)/σ_L that of annealed Langevin dynamics).
     L · (corrector_steps + 1) evaluations; without a predictor L · corrector_steps + 1.
     """
-    evaluate = Evaluations(score, constrain)
-    step_size: _StepSize = _by_norm if corrector == "langevin" else _by_level
-    draws = 0
-    for sigma, sigma_next in to_zero(sigmas):
+    for sigma, sigma_next in append_zero(sigmas):
         for _ in range(corrector_steps):
-            state, s = evaluate(x, sigma)
-            yield state
-            s = evaluate.pulled(s, state)
-            z = noise(draws)
-            draws += 1
-            step = 2 * step_size(s, sigma) * snr**2
-            x = state.x + step * s + (2 * step) ** 0.5 * z
+            x, _, score = yield x, sigma
+            step = 2 * snr**2 * (_by_norm(score) if corrector == "langevin" else sigma**2)
+            x = x + step * score + (2 * step) ** 0.5 * noise()
         if predictor == "none" and sigma_next > 0:
             continue
-        state, s = evaluate(x, sigma)
-        yield state
-        x = state.x + (sigma**2 - sigma_next**2) * s
+        x, _, score = yield x, sigma
+        taken = sigma**2 - sigma_next**2
+        x = x + taken * score
         if sigma_next > 0:
-            x = x + _added(predictor, sigma, sigma_next) * noise(draws)
-            draws += 1
-    yield evaluate.result(x)
+            added = math.sqrt(taken) * (sigma_next / sigma if predictor == "ancestral" else 1)
+            x = x + added * noise()
+    return x
 
 
-def _added(predictor: Predictor, sigma: float, sigma_next: float) -> float:
-    """The standard deviation of the noise that a predictor adds."""
-    taken = math.sqrt(sigma**2 - sigma_next**2)
-    return taken if predictor == "reverse-diffusion" else sigma_next * taken / sigma
-
-
-def _by_norm(s: Tensor, sigma: float) -> Tensor:
+def _by_norm(score: Tensor) -> Tensor:
     """D/‖s‖² of each image: (B, 1, 1, 1)."""
-    return 1 / (s**2).mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(s.dtype).tiny)
-
-
-def _by_level(s: Tensor, sigma: float) -> float:
-    return sigma**2
+    return 1 / (score**2).mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(score.dtype).tiny)

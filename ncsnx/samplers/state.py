@@ -1,16 +1,18 @@
-"""What a sampler is: a generator of states, fed with a score, levels and noise.
+"""What a sampler gives, and what it is given: a stream of states, from a score, levels and noise.
 
-    for state in sampler(score, x, sigmas, noise=noise):
+    for state in build_sampler(config)(score, x, sigmas, noise=noise):
         ...
 
-A new sampler is one function of this form. Progress, frames and the final image are consumers of its states.
+Progress, frames and the final image are consumers of the states. How a sampler is written: `ncsnx.samplers.contract`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import attrs
 from torch import Tensor
+
+from ncsnx.config.sampler import Sampler
 
 Score: TypeAlias = Callable[[Tensor, float], Tensor]
 """s(x, σ), of the shape of x: (B, C, H, W)."""
@@ -20,16 +22,22 @@ Noise: TypeAlias = Callable[[int], Tensor]
 
 
 class Constrain(Protocol):
-    """What is known of a batch of images, of which the samplers make use."""
+    """What was measured of a batch of images."""
 
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
-        """x with what is known put in its place: before each evaluation, and with σ = 0 in a result without noise."""
+        """x with what is measured put in its place, as noisy as σ; with σ = 0 in a result without noise.
 
-    def pull(self, x: Tensor, sigma: float) -> Tensor | float:
-        """∇ log p(what is known | x), where it isn't put in its place: what a Langevin step at σ adds to the score.
-
-        The reverse Markov chain goes without: given x, what is known with more noise than x has says nothing new.
+        step: the number of the noise that it draws.
         """
+
+    def likelihood_score(self, x: Tensor, sigma: float) -> Tensor:
+        """∇ log p(measurement | x) at σ, along what isn't put in its place; of the shape of x."""
+
+    def of(self, rows: slice) -> Self:
+        """The same of some of the images."""
+
+    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
+        """Raises NcsnxError for a sampler that doesn't draw from the posterior under such a measurement."""
 
 
 @attrs.frozen(eq=False)
@@ -49,7 +57,7 @@ class State:
 
 
 class SamplerFunction(Protocol):
-    """A sampler with its settings closed over."""
+    """A sampler with its settings, ready to be driven; `build_sampler` makes it."""
 
     def __call__(
         self,
@@ -60,5 +68,5 @@ class SamplerFunction(Protocol):
         noise: Noise,
         constrain: Constrain | None = None,
     ) -> Iterator[State]:
-        """States from x on; the last one is the result. `sigmas` are decreasing."""
+        """States from x on; the last one is the result. `sigmas` are decreasing: those of the network."""
         ...

@@ -22,7 +22,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
-from ncsnx.samplers.building import build_sampler, revision_facts
+from ncsnx.samplers.building import build_sampler, measured_facts, revision_facts
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.draws import Draws
@@ -147,6 +147,7 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
     given: dict[str, Any] = {} if request.between is None else {"between": request.between}
     if task is not None:
         given["task"] = task.protocol
+        given |= measured_facts(experiment.sampler, noisy=task.noise > 0)
     return {
         "run": model.run_name,
         "experiment": experiment.name,

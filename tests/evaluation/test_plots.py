@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 from PIL import Image
 
-from ncsnx.config import Sampler
+from ncsnx.config import AnnealedLangevin, Sampler
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparing import plot_samplers
@@ -415,6 +415,9 @@ def test_levels_that_were_not_measured_are_gaps(tmp_path: Path) -> None:
     assert len(drawing.marks(BEST_COLOUR)) == 3 + 3  # the star, its likeness and that of the line in legends
 
 
-def test_no_two_samplers_look_alike_in_the_plot_of_a_comparison() -> None:
-    looks = list(zip(plot_samplers._COLOURS, plot_samplers._MARKERS, strict=True))
-    assert len(set(looks)) == len(looks) >= len(variants(Sampler))
+def test_no_two_samplers_look_alike_in_the_plot_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = variants(Sampler)
+    assert len({plot_samplers.look_of(tag) for tag in known}) == len(known)
+    many = [f"of-a-package-{number}" for number in range(64 - len(known))]
+    monkeypatch.setattr(plot_samplers, "variants", lambda family: {**known, **dict.fromkeys(many, AnnealedLangevin)})
+    assert len({plot_samplers.look_of(tag)[1:] for tag in (*known, *many)}) == 64

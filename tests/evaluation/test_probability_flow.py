@@ -11,7 +11,7 @@ from ncsnx.errors import DivergedError
 from ncsnx.evaluation.bits_per_dimension import probe
 from ncsnx.evaluation.probability_flow import Probes, log_normal, to_the_prior
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.samplers import adaptive_ode
+from ncsnx.samplers import dormand_prince
 
 SHAPE = (1, 2, 4)
 D = math.prod(SHAPE)
@@ -144,6 +144,6 @@ def test_a_flow_that_ends_nowhere_is_a_clear_error(score: Callable[[Tensor, floa
 
 
 def test_a_flow_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptive_ode, "MOST_EVALUATIONS", 20)
+    monkeypatch.setattr(dormand_prince, "MOST_EVALUATIONS", 20)
     with pytest.raises(DivergedError, match=r"after 20 evaluations the flow has come to σ = 0\.0"):
         to_the_prior(gaussian_score, gaussian_images(2), 0.01, 5.0, basis(2, SHAPE), tolerance=1e-6)

@@ -1,7 +1,6 @@
 """What samplers draw in many steps with an exact score: the data by default, else what is said of their settings."""
 
 import math
-from collections.abc import Sequence
 
 import attrs
 import pytest
@@ -10,26 +9,23 @@ from torch import Tensor
 
 from ncsnx.config import ConsistentAnnealed, PredictorCorrector, Sampler
 from ncsnx.config.sampler import GridSampler
-from ncsnx.config.variants import variants
-from ncsnx.noise.level_plan import NoisePlan, plan_noise
-from ncsnx.samplers.building import build_sampler, evaluations
-from tests.samplers.toy import DEVIATION, MEAN, Mixture
+from ncsnx.noise.level_plan import NoisePlan
+from ncsnx.samplers.building import build_sampler
+from ncsnx.samplers.contract import definition_of
+from tests.samplers.registry import PLAN, SAMPLERS, default_of, in_steps
+from tests.samplers.toy import DEVIATION, MEAN, Mixture, levels_of_plan
 
-TOP, BOTTOM = 5.0, 0.01
+TOP, BOTTOM = PLAN.sigma_max, PLAN.sigma_min
 SHAPE, COUNT = (1, 32, 32), 8
 STEPS = 1600
-PLAN = plan_noise(math.prod(SHAPE), TOP, sigma_min=BOTTOM, steps_per_level=20)
 GAUSSIAN = Mixture((1.0,), (MEAN,), (DEVIATION,))
 MIXTURE = Mixture((0.3, 0.7), (0.2, 0.8), (0.05, 0.1))
 
 
-def default_of(variant: type[Sampler]) -> Sampler:
-    """Its defaults in many steps, unless it chooses those itself; what has no default as `ncsnx plan` chooses it."""
-    required = [field.name for field in attrs.fields(variant) if field.default is attrs.NOTHING]
-    config = variant(**{name: getattr(PLAN, name) for name in required})
-    if not isinstance(config, GridSampler) or evaluations(config, PLAN.levels) is None:
-        return config
-    return attrs.evolve(config, steps=STEPS)
+def converged(variant: type[Sampler]) -> Sampler:
+    """Its defaults in many steps, unless it chooses those itself."""
+    config = default_of(variant)
+    return config if definition_of(variant).adaptive else in_steps(config, STEPS)
 
 
 def left_bias(config: Sampler) -> float:
@@ -54,13 +50,8 @@ def drawn(config: Sampler, data: Mixture, shape: tuple[int, ...] = SHAPE, count:
         return torch.randn(count, *shape, generator=generator)
 
     x = data.mean + math.sqrt(TOP**2 + data.variance) * unit_normal(0)
-    *_, last = build_sampler(config)(data.score, x, trained(PLAN), noise=unit_normal)
+    *_, last = build_sampler(config)(data.score, x, levels_of_plan(PLAN), noise=unit_normal)
     return last.x.double().flatten()
-
-
-def trained(plan: NoisePlan) -> Sequence[float]:
-    ratio = (plan.sigma_min / plan.sigma_max) ** (1 / (plan.levels - 1))
-    return [plan.sigma_max * ratio**number for number in range(plan.levels)]
 
 
 def denoised(variance: float) -> float:
@@ -68,12 +59,12 @@ def denoised(variance: float) -> float:
     return variance**2 / (variance + BOTTOM**2)
 
 
-VARIANTS = pytest.mark.parametrize("variant", variants(Sampler).values(), ids=variants(Sampler).keys())
+VARIANTS = pytest.mark.parametrize("variant", SAMPLERS.values(), ids=SAMPLERS.keys())
 
 
 @VARIANTS
 def test_the_defaults_of_every_sampler_draw_gaussian_data(variant: type[Sampler]) -> None:
-    config = default_of(variant)
+    config = converged(variant)
     values = drawn(config, GAUSSIAN)
     n, bias = len(values), left_bias(config)
     # five standard errors of the mean and of the variance of n independent normal values
@@ -83,7 +74,7 @@ def test_the_defaults_of_every_sampler_draw_gaussian_data(variant: type[Sampler]
 
 @VARIANTS
 def test_the_defaults_of_every_sampler_draw_the_modes_of_a_mixture_and_their_weights(variant: type[Sampler]) -> None:
-    config = default_of(variant)
+    config = converged(variant)
     values = drawn(config, MIXTURE)
     n, bias = len(values), left_bias(config)
     low, high = values[values < 0.45], values[values >= 0.45]
@@ -111,9 +102,7 @@ def test_a_sampler_tells_of_its_bias_where_it_is_more_than_a_twentieth() -> None
     assert told is not None
     assert "order=1 and eta=1 gives Gaussian data 50 % of its variance" in told
     assert ConsistentAnnealed(order=1, eta=0.1).known_bias(64) is None
-    assert [default_of(variant).known_bias(1) for variant in variants(Sampler).values()] == [None] * len(
-        variants(Sampler)
-    )
+    assert {default_of(variant).known_bias(1) for variant in SAMPLERS.values()} == {None}
 
 
 def test_the_langevin_corrector_tells_of_its_bias_in_small_images() -> None:

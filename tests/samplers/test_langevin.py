@@ -8,7 +8,6 @@ from torch import Tensor
 from ncsnx.config import AnnealedLangevin, Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.samplers.building import build_sampler, evaluations
-from ncsnx.samplers.langevin import annealed_langevin
 from ncsnx.samplers.state import State
 from ncsnx.sampling.interpolation import InterpolatedNoise, repeat_rows
 from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_uniform
@@ -113,14 +112,11 @@ def test_evaluations_are_the_published_number_and_no_more(
 def test_gaussian_data_comes_out_with_its_mean_and_variance() -> None:
     step_size, steps_per_level, count = 2e-4, 200, 500
     indices = torch.arange(count)
-    *_, last = annealed_langevin(
+    *_, last = build_sampler(AnnealedLangevin(step_size=step_size, steps_per_level=steps_per_level))(
         gaussian_score,
         initial_uniform(7, indices, SHAPE, unchanged),
         SIGMAS,
         noise=SeededNoise(seed=7, indices=indices, shape=SHAPE),
-        step_size=step_size,
-        steps_per_level=steps_per_level,
-        denoise=True,
     )
     mean, variance = _exact_moments(step_size, steps_per_level)
     n = last.x.numel()
@@ -149,15 +145,8 @@ def _exact_moments(step_size: float, steps_per_level: int) -> tuple[float, float
 def test_no_graph_is_built_for_a_score_with_weights() -> None:
     weight = torch.nn.Parameter(torch.ones(()))
     x = torch.zeros(1, *SHAPE)
-    states = annealed_langevin(
-        lambda x, sigma: -weight * x,
-        x,
-        SIGMAS,
-        noise=lambda k: x,
-        step_size=1e-5,
-        steps_per_level=1,
-        denoise=True,
-    )
+    sampler = build_sampler(AnnealedLangevin(step_size=1e-5, steps_per_level=1))
+    states = sampler(lambda x, sigma: -weight * x, x, SIGMAS, noise=lambda k: x)
     for state in states:
         assert not state.x.requires_grad
         assert torch.is_grad_enabled()  # the consumer's own mode is left alone
@@ -167,7 +156,8 @@ def test_a_sampler_that_nobody_registered_says_what_to_do() -> None:
     class Unknown(Sampler):
         pass
 
-    with pytest.raises(NcsnxError, match=r"Unknown.*build_sampler\.register"):
-        build_sampler(Unknown())
-    with pytest.raises(NcsnxError, match=r"Unknown.*evaluations\.register"):
-        evaluations(Unknown(), 10)
+    for use in (build_sampler, lambda config: evaluations(config, 10)):
+        with pytest.raises(
+            NcsnxError, match=r"no sampler is registered for Unknown: .*@ncsnx\.samplers\.sampler\(Unknown\)"
+        ):
+            use(Unknown())

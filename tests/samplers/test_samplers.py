@@ -1,4 +1,4 @@
-"""Every sampler against what is known exactly: counts, limits of each other, closed forms, a mixture's moments."""
+"""What is known of single samplers: limits of each other, closed forms, their steps, and what they refuse."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from ncsnx.config import (
 )
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.probability_flow import Probes, to_the_prior
-from ncsnx.samplers.building import build_sampler, evaluations, state_count
+from ncsnx.samplers.building import build_sampler, evaluations, revision, state_count
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.experiments import experiment_draws
@@ -35,25 +35,6 @@ from tests.config.examples import minimal
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, Mixture, gaussian_score
 
 mixture_score = Mixture((1 / 3, 2 / 3), (0.2, 0.8), (0.05, 0.1)).score
-SAMPLERS: list[Sampler] = [
-    AnnealedLangevin(step_size=1e-3, steps_per_level=3),
-    AnnealedLangevin(step_size=1e-3, steps_per_level=3, denoise=False),
-    ConsistentAnnealed(steps=8, order=1),
-    ConsistentAnnealed(steps=12, eta=0.5),
-    PredictorCorrector(steps=6, corrector="langevin"),
-    PredictorCorrector(steps=6, predictor="ancestral", corrector_steps=2),
-    PredictorCorrector(steps=6, corrector_steps=0),
-    PredictorCorrector(steps=5, predictor="none", corrector="ald", grid=TrainedLevels()),
-    Heun(steps=7),
-    Heun(steps=7, churn=5.0, churn_min=0.1, churn_max=0.8, noise_scale=1.003),
-    EulerAncestral(steps=9),
-    EulerAncestral(steps=9, eta=0.0),
-    DPMSolverPP(steps=8),
-    DPMSolverPP(steps=1),
-    DPMSolverPPSDE(steps=8),
-    DPMSolverPPSDE(steps=8, eta=3.0, grid=Exponential(sigma_max=0.8, sigma_min=0.1)),
-]
-DETERMINISTIC: list[Sampler] = [Heun(), DPMSolverPP(), EulerAncestral(eta=0.0), ProbabilityFlowODE()]
 
 
 def run(
@@ -64,62 +45,20 @@ def run(
     return list(build_sampler(config)(gaussian_score, x, sigmas, noise=noise))
 
 
-@pytest.mark.parametrize("config", SAMPLERS, ids=repr)
-def test_a_state_comes_with_each_evaluation_and_there_are_as_many_as_said(config: Sampler) -> None:
-    states = run(config, torch.arange(3))
-    said = evaluations(config, len(SIGMAS))
-    assert said is not None
-    assert len(states) == state_count(config, len(SIGMAS))
-    assert [state.step for state in states] == list(range(said + 1))
-    assert [state.evaluations for state in states] == [*range(1, said + 1), said]
-    for state in states[:-1]:
-        torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
-    last = states[-1]
-    assert last.denoised is last.x
-    is_denoised = not (isinstance(config, AnnealedLangevin) and not config.denoise)
-    assert last.sigma == (0.0 if is_denoised else SIGMAS[-1])
-    assert bool(torch.isfinite(last.x).all())
-
-
-@pytest.mark.parametrize("config", [*SAMPLERS, ProbabilityFlowODE(steps=3)], ids=repr)
-def test_what_an_image_becomes_does_not_depend_on_the_others(config: Sampler) -> None:
-    together = run(config, torch.arange(6))[-1].x
-    apart = torch.cat([run(config, torch.tensor(part))[-1].x for part in ([0, 1], [2], [3, 4, 5])])
-    assert torch.equal(together, apart)
-    assert not torch.equal(together, run(config, torch.arange(6), seed=6)[-1].x)
-
-
-@pytest.mark.parametrize("config", DETERMINISTIC, ids=repr)
-def test_a_solver_of_the_ode_draws_no_noise(config: Sampler) -> None:
-    def refused(k: int) -> Tensor:
-        raise AssertionError("it drew noise")
-
-    list(build_sampler(config)(gaussian_score, torch.ones(2, *SHAPE), SIGMAS, noise=refused))
-
-
 def closed_form(x: Tensor, start: float, end: float) -> Tensor:
     """Where the probability-flow ODE brings x from σ = start to σ = end, for the score of N(MEAN, DEVIATION²)."""
     return MEAN + (x - MEAN) * math.sqrt((DEVIATION**2 + end**2) / (DEVIATION**2 + start**2))
 
 
-@pytest.mark.parametrize(
-    ("config", "order"), [(Heun, 2), (DPMSolverPP, 2), (lambda **k: EulerAncestral(eta=0, **k), 1)]
-)
-def test_solvers_of_the_ode_converge_to_its_solution_with_their_order(config: type[Sampler], order: int) -> None:
+def test_eulers_rule_converges_with_order_one() -> None:
     x = torch.linspace(-2, 3, 12).double().view(2, 1, 2, 3)
-    grid = Exponential()  # ends at σ = 0.01, below which the step to 0 is of first order and small
-    sigmas = (1.0, 0.1, 0.01)
     errors = []
     for steps in (40, 80):
-        states = list(
-            build_sampler(config(steps=steps, grid=grid))(
-                gaussian_score, x, sigmas, noise=RecordedNoise(torch.zeros(0))
-            )
-        )
-        before_last = next(state for state in reversed(states) if state.sigma > 0)
-        errors.append(float((before_last.x - closed_form(x, 1.0, before_last.sigma)).abs().max()))
-    # halving the step divides the error by 2^order; 10 % for the terms of higher order
-    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
+        config = EulerAncestral(steps=steps, grid=Exponential(), eta=0.0)
+        states = list(build_sampler(config)(gaussian_score, x, (1.0, 0.1, 0.01), noise=RecordedNoise(torch.zeros(0))))
+        errors.append(float((states[-2].x - closed_form(x, 1.0, states[-2].sigma)).abs().max()))
+    # 10 % for the terms of higher order
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
 
 
 def counted(seen: list[int]) -> Score:
@@ -178,40 +117,6 @@ def test_a_flow_that_leaves_the_finite_numbers_is_said_to() -> None:
                 broken, torch.ones(1, *SHAPE), SIGMAS, noise=RecordedNoise(torch.zeros(0))
             )
         )
-
-
-@pytest.mark.parametrize(
-    ("config", "bias"),
-    [
-        (AnnealedLangevin(step_size=2e-5, steps_per_level=10), 0.02),
-        (ConsistentAnnealed(steps=200, eta=0.1, order=1), 0.01),
-        (ConsistentAnnealed(steps=200, eta=0.1), 0.01),
-        (PredictorCorrector(steps=100, snr=0.08), 0.01),
-        (PredictorCorrector(steps=100, predictor="ancestral", snr=0.08, corrector="langevin"), 0.01),
-        (Heun(steps=60), 0.005),
-        (Heun(steps=60, churn=20.0), 0.005),
-        (ProbabilityFlowODE(steps=3, tolerance=1e-3), 0.005),
-        (EulerAncestral(steps=200), 0.01),
-        (DPMSolverPP(steps=60), 0.005),
-        (DPMSolverPPSDE(steps=200), 0.01),
-    ],
-    ids=repr,
-)
-def test_every_sampler_converges_to_a_mixture(config: Sampler, bias: float) -> None:
-    """Share of the modes, mean and spread of each: 5 standard errors, and what so many steps leave of a bias."""
-    count, levels = 500, tuple(5.0 * (0.01 / 5.0) ** (number / 49) for number in range(50))
-    indices = torch.arange(count)
-    x = initial_normal(1, indices, SHAPE, mean=0.5, sigma=levels[0])
-    *_, last = build_sampler(config)(mixture_score, x, levels, noise=SeededNoise(seed=1, indices=indices, shape=SHAPE))
-    values = last.x.double().flatten()
-    n = values.numel()
-    low, high = values[values < 0.45], values[values >= 0.45]
-    # the share of N(0.8, 0.1²) below 0.45 is 2e-4
-    assert len(low) / n == pytest.approx(1 / 3, abs=5 * math.sqrt(2 / 9 / n) + bias)
-    for part, mean, deviation in ((low, 0.2, 0.05), (high, 0.8, 0.1)):
-        assert float(part.mean()) == pytest.approx(mean, abs=5 * deviation / math.sqrt(len(part)) + bias * deviation)
-        # denoising at σ = 0.01 narrows a mode of 0.05 by 2 %
-        assert float(part.std()) == pytest.approx(deviation, rel=5 / math.sqrt(2 * len(part)) + 0.04 + 2 * bias)
 
 
 def test_consistent_annealing_keeps_the_noise_of_each_level_around_a_single_point() -> None:
@@ -273,6 +178,19 @@ Z = torch.linspace(-1, 1, 16).view(1, *SHAPE)
 def first_states(config: Sampler) -> list[State]:
     x = torch.full((1, *SHAPE), 0.7)
     return list(build_sampler(config)(gaussian_score, x, SIGMAS, noise=lambda k: (k + 1) * Z))
+
+
+def test_draws_are_numbered_by_their_use_also_where_churn_begins_late() -> None:
+    """So images of bounded churn differ from those of the first revision, where step k had draw k."""
+    first = first_states(Heun(steps=5, churn=1.0, churn_max=0.6, grid=TrainedLevels()))[2]
+    step = Heun(steps=5, churn=0.0, grid=TrainedLevels())
+    before = first_states(step)[2]
+    torch.testing.assert_close(first.x, before.x + math.sqrt(0.6**2 - 0.5**2) * Z)
+    assert [revision(Heun(churn=churn, churn_max=most)) for churn, most in ((0.0, 0.6), (1.0, None), (1.0, 0.6))] == [
+        1,
+        1,
+        2,
+    ]
 
 
 def test_churn_raises_the_noise_by_its_share_within_its_bounds() -> None:

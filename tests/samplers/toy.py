@@ -6,6 +6,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.config import Geometric
+from ncsnx.noise.level_plan import NoisePlan
+from ncsnx.noise.levels import sigmas
+
 MEAN = 0.4
 DEVIATION = 0.2
 SHAPE = (1, 4, 4)
@@ -46,6 +50,11 @@ class Mixture:
         """Of a pixel."""
         parts = zip(self.weights, self.means, self.deviations, strict=True)
         return sum(weight * (mean**2 + deviation**2) for weight, mean, deviation in parts) - self.mean**2
+
+
+def levels_of_plan(plan: NoisePlan) -> tuple[float, ...]:
+    """The noise levels that a plan is for."""
+    return sigmas(Geometric(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels))
 
 
 def unchanged(x: Tensor) -> Tensor:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ncsnx.config.sampler import Sampler
+from ncsnx.config.variants import variants
 from ncsnx.evaluation import plots
+from ncsnx.samplers.contract import definition_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette with a grey for its yellow, which white paper swallows; one for each sampler
+# Okabe and Ito's palette with a grey for its yellow, which white paper swallows; with the markers for 64 samplers
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#777777")
 _MARKERS = "osD^vP*X"
 
@@ -40,9 +43,8 @@ def plot_samplers(
     with plots.style():
         figure = plots.new_figure(6.2, 3.8, title, caption)
         axes = figure.add_subplot()
-        tags = list(dict.fromkeys(point.sampler for point in points))
-        for number, tag in enumerate(tags):
-            _draw(axes, [point for point in points if point.sampler == tag], number)
+        for tag in dict.fromkeys(point.sampler for point in points):
+            _draw(axes, [point for point in points if point.sampler == tag], *look_of(tag))
         if best is not None:
             chosen = points[best]
             axes.plot(
@@ -58,19 +60,27 @@ def plot_samplers(
         return plots.write(stem, figure)
 
 
-def _draw(axes: "Axes", points: Sequence[Point], number: int) -> None:
-    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+def look_of(tag: str) -> tuple[str, str, str]:
+    """(label, colour, marker) of a sampler, the same in every plot: they follow from its place in the registry."""
+    known = variants(Sampler)
+    number = list(known).index(tag)
+    sampler = known[tag]
+    assert issubclass(sampler, Sampler)
+    label = definition_of(sampler).label or tag
+    return label, _COLOURS[number % len(_COLOURS)], _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)]
+
+
+def _draw(axes: "Axes", points: Sequence[Point], label: str, colour: str, marker: str) -> None:
     look: dict[str, Any] = {"color": colour, "ecolor": colour, "elinewidth": 0.7, "linestyle": "none", "marker": marker}
     for hollow in (False, True):
         some = [point for point in points if point.breaks_more == hollow]
         if some:
-            label = points[0].sampler if not hollow or len(some) == len(points) else None
             axes.errorbar(
                 [point.evaluations for point in some],
                 [point.distance for point in some],
                 [point.spread or 0.0 for point in some],
                 markerfacecolor="white" if hollow else colour,
-                label=label,
+                label=label if not hollow or len(some) == len(points) else None,
                 **look,
             )
 

@@ -1,0 +1,172 @@
+"""How a sampler is written, and joined to its configuration.
+
+    @sampler(EulerAncestral)
+    def euler_ancestral(x, sigmas, noise, *, eta):
+        for sigma, sigma_next in append_zero(sigmas):
+            x, denoised, _ = yield x, sigma
+            ...
+            x = denoised + down / sigma * (x - denoised) + up * noise()
+        return x
+
+A sampler is a generator function that reads like the paper's algorithm. It knows nothing of measurements, of counting
+evaluations and of states: that is the driver's work (`ncsnx.samplers.driver`). Of these it takes those that it needs,
+by name:
+
+    x         (B, C, H, W), with noise of σ_1
+    sigmas    σ_1 > … > σ_N > 0: the levels of its grid, or those that the network was trained at
+    noise     noise() is the next draw of unit normal noise, of the shape of x
+    model     model(x, σ) → (denoised, score): an evaluation inside a step
+    *, names  fields or properties of the configuration
+
+A step begins with `x, denoised, score = yield x, sigma`: the sampler yields where it is, and goes on from the x that
+comes back, in which measurements are in their places; with it come the denoised image D(x, σ) = x + σ² s(x, σ) and the
+score s(x, σ). It returns its last x, or (x, σ) where noise of σ is left in it.
+"""
+
+import inspect
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+from torch import Tensor
+
+from ncsnx.config.sampler import Grid, Sampler
+from ncsnx.config.variants import load_plugins, tag_of
+from ncsnx.errors import NcsnxError
+
+Reply: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""x, denoised, score."""
+Steps: TypeAlias = Generator[tuple[Tensor, float], Reply, Tensor | tuple[Tensor, float]]
+"""What a sampler returns when it is called."""
+Draw: TypeAlias = Callable[[], Tensor]
+Model: TypeAlias = Callable[[Tensor, float], tuple[Tensor, Tensor]]
+
+_GIVEN = ("x", "sigmas", "noise", "model")
+F = TypeVar("F", bound=Callable[..., Steps])
+
+
+@attrs.frozen
+class Grids:
+    """The grids that `ncsnx compare` tries samplers on."""
+
+    even: Grid
+    """A constant ratio from σ_1 to σ_L."""
+    whole: Grid
+    """Karras's, from σ_1 to σ_L."""
+    inner: Grid
+    """Karras's between σ_1/4 and 5 σ_L: where what images look like is decided; ρ = 9, for more steps at small σ, where
+    noise may be left."""
+    snr: float
+    """Signal-to-noise ratio of a Langevin step of the experiment's own annealing."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Definition:
+    """A sampler's function, and what stands beside it."""
+
+    function: Callable[..., Steps]
+    label: str | None
+    """Name in plots; None: the tag."""
+    tried: Callable[[int, Grids], Sequence[Sampler]] | None
+    """(evaluations, grids) → what `ncsnx compare` tries; None: the defaults, on the whole grid."""
+    evaluations: Callable[[Any, int], int] | None
+    """(configuration, levels) → evaluations per image; None: counted in a dry run."""
+    revision: Callable[[Any], int]
+    """configuration → revision of the algorithm: 1, and one more whenever its images change for good."""
+    order: int | None
+    """Order with which the defaults converge to the solution of the probability-flow ODE; None: not declared."""
+    adaptive: str | None
+    """Field of the configuration that says how finely the sampler chooses its steps; None: it doesn't choose them.
+    Where it does, each image goes by itself, and only sampling shows how many evaluations that takes."""
+    noisy: bool
+    """Whether noisy measurements are supported; exact ones are by every sampler."""
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the function comes with ncsnx."""
+        return self.function.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+    def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: Model) -> Steps:
+        """The sampler at its beginning."""
+        given = {"x": x, "sigmas": sigmas, "noise": noise, "model": model}
+        parameters = inspect.signature(self.function).parameters
+        return self.function(**{name: given[name] if name in given else getattr(config, name) for name in parameters})
+
+
+_definitions: dict[type[Sampler], Definition] = {}
+
+
+def sampler(
+    config: type[Sampler],
+    *,
+    label: str | None = None,
+    tried: Callable[[int, Grids], Sequence[Sampler]] | None = None,
+    evaluations: Callable[[Any, int], int] | None = None,
+    revision: Callable[[Any], int] = lambda config: 1,
+    order: int | None = None,
+    adaptive: str | None = None,
+    noisy: bool = True,
+) -> Callable[[F], F]:
+    """Decorator: registers a function as the sampler of a configuration class. For the rest see `Definition`.
+
+    Raises ValueError for a second function of a class, TypeError for what isn't a generator function, and for a
+    parameter that is neither one of those that samplers are given nor a field or property of the configuration.
+    """
+
+    def register(function: F) -> F:
+        where = f"@sampler({config.__name__}) {function.__qualname__}"
+        if not inspect.isgeneratorfunction(function):
+            raise TypeError(f"{where}: expected a generator function, with `x, denoised, score = yield x, sigma`")
+        known = [*attrs.fields_dict(config), *(name for name in dir(config) if _is_property(config, name))]
+        for name, parameter in inspect.signature(function).parameters.items():
+            wanted = known if parameter.kind is parameter.KEYWORD_ONLY else _GIVEN
+            if name not in wanted:
+                raise TypeError(f"{where}: expected parameters among {', '.join(wanted)}, found {name}")
+        if adaptive is not None and adaptive not in known:
+            raise TypeError(f"{where}: expected adaptive to be among {', '.join(known)}, found {adaptive}")
+        if config in _definitions:
+            raise ValueError(f"{where}: there is a sampler of it already, {_definitions[config].function.__qualname__}")
+        _definitions[config] = Definition(
+            function=function,
+            label=label,
+            tried=tried,
+            evaluations=evaluations,
+            revision=revision,
+            order=order,
+            adaptive=adaptive,
+            noisy=noisy,
+        )
+        return function
+
+    return register
+
+
+def definition_of(config: type[Sampler]) -> Definition:
+    """The sampler of a configuration class, or of the one that it derives from.
+
+    Raises NcsnxError for a class that no function was registered for.
+    """
+    for _ in range(2):
+        for cls in config.__mro__:
+            if cls in _definitions:
+                return _definitions[cls]
+        load_plugins("ncsnx.runtime")
+    raise NcsnxError(
+        f"no sampler is registered for {config.__name__}: the package that defines it must decorate a function with "
+        f"@ncsnx.samplers.sampler({config.__name__}), in a module of the entry-point group ncsnx.runtime"
+    )
+
+
+def name_of(config: Sampler) -> str:
+    """What a sampler is called in messages."""
+    return tag_of(type(config)) or type(config).__name__
+
+
+def append_zero(sigmas: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """Each σ with the next; the last one with 0."""
+    return pairwise((*sigmas, 0.0))
+
+
+def _is_property(config: type[Sampler], name: str) -> bool:
+    return isinstance(inspect.getattr_static(config, name), property)

@@ -1,0 +1,212 @@
+"""The exam of a sampler: whether it may be trusted with a noisy measurement.
+
+1. It goes on from the x that it is given back; what is measured is lost to one that goes on from its own. Images and
+   moments needn't show that, so it is looked for by displacing x on the way, see `goes_on_from_the_given_x`.
+2. An image doesn't depend on the others of its batch.
+3. It draws from the posterior of Gaussian data, which is known: 16 pixels, neighbours of which are correlated, some of
+   them measured with little or with much noise. What is judged is the mean, as the part of the way from the posterior's
+   to that of the data, and along what is measured the variance, unless the sampler draws no noise: the flow alone can't
+   spread what starts at the measurement.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.sampler import Exponential, GridSampler, Sampler
+from ncsnx.errors import NcsnxError
+from ncsnx.samplers.building import run, sampler_levels
+from ncsnx.samplers.contract import Definition, definition_of, name_of
+from ncsnx.samplers.state import Constrain, Noise
+
+STEPS = 60
+"""Steps of a sampler on a grid."""
+NOISES = (0.1, 0.5)
+"""Standard deviations of the measurement's noise; that of the data is about 0.6."""
+FARTHEST = 0.6
+"""Largest accepted error of the mean, as a part of the way from the posterior's to the data's. A sampler that forgets
+the measurement comes to 1; one that never goes back (see `ncsnx.inverse.condition`) to 0.35, a solver of the flow to
+0.5."""
+SPREAD = (0.35, 2.0)
+"""Accepted variances along what is measured, as multiples of the posterior's. `cas` of first order gives half of it
+with any data; a sampler that forgets a measurement of little noise comes to 39."""
+
+MeasuredPixels = Callable[[Tensor, Tensor, float, Noise], Constrain]
+"""(which of the 16 pixels are measured, (B, M) their values, the noise's deviation, draws) → the measurement."""
+
+_SHAPE, _COUNT, _FEW = (1, 4, 4), 400, 12
+_PIXEL, _FEW_LEVELS, _MOST_STEPS, _EXACT = (1, 1, 1, 1), 5, 60, 1e-6
+_LEVELS = tuple(3.0 * (0.02 / 3.0) ** (number / 59) for number in range(60))
+_DEVIATION = 0.6
+
+
+def require_passed(config: Sampler, sigmas: Sequence[float], measured: MeasuredPixels) -> None:
+    """Raises NcsnxError where the sampler isn't for noisy measurements, or a package's one fails the exam.
+
+    sigmas: the trained levels, which samplers without a grid go along. An exam is taken once in a process.
+    """
+    definition = definition_of(type(config))
+    if not definition.noisy:
+        raise NcsnxError(f"sampler={name_of(config)} isn't for noisy measurements; take another sampler")
+    if definition.is_built_in:  # the tests hold these to it
+        return
+    key = (config, tuple(sigmas))
+    if key not in _faults:
+        try:
+            _faults[key] = fault(definition, config, sigmas, measured)
+        except NcsnxError as error:
+            _faults[key] = f"it fails with Gaussian data: {error}"
+    if (found := _faults[key]) is not None:
+        raise NcsnxError(f"sampler={name_of(config)} can't be trusted with a noisy measurement: {found}")
+
+
+_faults: dict[tuple[Sampler, tuple[float, ...]], str | None] = {}
+
+
+def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], measured: MeasuredPixels) -> str | None:
+    """What a sampler does wrong, in words; None: it passes."""
+    if not goes_on_from_the_given_x(definition, config):
+        return "it goes on from its own x in the place of the one that it is given back"
+    steps, count = (_FEW, _FEW) if definition.adaptive else (STEPS, _COUNT)
+    if isinstance(config, GridSampler):
+        config, sigmas = attrs.evolve(config, steps=steps, grid=Exponential()), _LEVELS
+    levels = sampler_levels(config, sigmas)
+    for deviation in NOISES:
+        problem = _Problem.of(deviation)
+        together, drawn = problem.sample(definition, config, levels, slice(0, count), measured)
+        split = [problem.sample(definition, config, levels, rows, measured)[0] for rows in (slice(0, 1), slice(1, 3))]
+        if not torch.allclose(torch.cat(split), together[:3], rtol=0, atol=1e-3):
+            return "an image depends on the others of its batch"
+        error, spread = problem.judge(together)
+        where = f"with noise of {deviation:g}, images of Gaussian data have"
+        if not error <= FARTHEST:
+            return f"{where} a mean that is {error:.2f} of the way from the posterior's to the prior's"
+        if drawn and not SPREAD[0] <= spread <= SPREAD[1]:
+            return f"{where} {spread:.2f} of the posterior's variance"
+    return None
+
+
+def goes_on_from_the_given_x(definition: Definition, config: Sampler) -> bool:
+    """Whether a displacement of x that the driver makes does what one that the sampler made itself would do.
+
+    The denoised image and the score are held constant, so that nothing else hands a displacement on. Then either x
+    moves as a whole: displaced together with the denoised images from some step on, it is displaced by as much ever
+    after. Or nothing but x is handed on: what a displacement comes to in two steps is what it comes to in the one,
+    times what that comes to in the other. The first fails with a memory of denoised images, the second with one of
+    slopes; both fail where the sampler has an x of its own.
+    """
+    small = attrs.evolve(config, steps=_FEW_LEVELS) if isinstance(config, GridSampler) else config
+    levels = [1.001**-number for number in range(_FEW_LEVELS)]
+    trace = partial(_trace, definition, small, levels)
+    plain = trace()
+    steps = range(len(plain) - 1)
+
+    def effects(**displacement: Any) -> list[float]:
+        return [place - other for place, other in zip(trace(**displacement), plain, strict=True)]
+
+    moves = [effects(x_from=step, denoised_from=step)[step + 1 :] for step in steps]
+    if all(abs(effect - 1) < _EXACT for move in moves for effect in move):
+        return True
+    # row k: what follows from a displacement that the sampler itself brings to step k
+    own = [effects(start=1.0), *(effects(x_from=step) for step in steps)]
+    return all(abs(own[step][step + 1] - own[step][step] * own[step + 1][step + 1]) < _EXACT for step in steps)
+
+
+def _trace(
+    definition: Definition,
+    config: Sampler,
+    levels: Sequence[float],
+    *,
+    start: float = 0.0,
+    x_from: int | None = None,
+    denoised_from: int | None = None,
+) -> list[float]:
+    """Where the steps of one pixel begin, and the result; the first of them where there are many.
+
+    start: displacement of the place where the sampler starts. x_from: the step at which the x that it is given back is
+    displaced by 1. denoised_from: the step from which on the denoised image is.
+    """
+    begun: list[float] = []
+
+    def told() -> tuple[Tensor, Tensor]:
+        displaced = denoised_from is not None and len(begun) > denoised_from
+        return torch.full(_PIXEL, 0.3 + displaced).double(), torch.full(_PIXEL, -0.7).double()
+
+    x = torch.full(_PIXEL, 0.5 + start).double()
+    steps = definition.start(config, x, levels, lambda: torch.full(_PIXEL, 0.2).double(), lambda x, sigma: told())
+    try:
+        x, _ = next(steps)
+        while len(begun) < _MOST_STEPS:
+            begun.append(float(x))
+            x, _ = steps.send((x + (len(begun) - 1 == x_from), *told()))
+    except StopIteration as end:
+        return [*begun, float(end.value[0] if isinstance(end.value, tuple) else end.value)]
+    return begun
+
+
+@attrs.frozen(eq=False)
+class _Problem:
+    """Gaussian data of which some pixels are measured, and their posterior."""
+
+    prior_mean: Tensor
+    prior: Tensor
+    """Covariance of the data, (16, 16)."""
+    known: Tensor
+    """Which pixels are measured, (16,) bool."""
+    values: Tensor
+    """What was measured of them, (M,)."""
+    deviation: float
+    """Standard deviation of the measurement's noise."""
+    mean: Tensor
+    """Mean of the posterior, (16,)."""
+    covariance: Tensor
+    """Covariance of the posterior, (16, 16)."""
+
+    @classmethod
+    def of(cls, deviation: float) -> "_Problem":
+        """The problem with this noise: values 0.7 to 1.2 times 1.5 deviations above the mean, every third pixel."""
+        pixels = math.prod(_SHAPE)
+        places = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij"), dim=-1).view(-1, 2)
+        prior = _DEVIATION**2 * torch.exp(-torch.cdist(places, places) / 1.5).double() + 0.02 * torch.eye(pixels)
+        mean, known = torch.full((pixels,), 0.5).double(), torch.arange(pixels) % 3 == 0
+        values = mean[known] + torch.tensor([1.0, 0.8, 1.2, 0.7, 1.1, 0.9]).double() * 1.5 * _DEVIATION
+        gain = prior[:, known] @ torch.linalg.inv(prior[known][:, known] + deviation**2 * torch.eye(len(values)))
+        posterior = prior - gain @ prior[known]
+        return cls(mean, prior, known, values, deviation, mean + gain @ (values - mean[known]), posterior)
+
+    def sample(
+        self, definition: Definition, config: Sampler, levels: Sequence[float], rows: slice, measured: MeasuredPixels
+    ) -> tuple[Tensor, int]:
+        """(B, 16) images of the rows, and how many draws of noise they took."""
+        variances, axes = (part.float() for part in torch.linalg.eigh(self.prior))
+        middle, drawn = self.prior_mean.float(), 0
+
+        def score(x: Tensor, sigma: float) -> Tensor:
+            along: Tensor = (x.flatten(1) - middle) @ axes
+            score: Tensor = -(along / (variances + sigma**2)) @ axes.T
+            return score.view_as(x)
+
+        def normal(seed: int) -> Noise:
+            return lambda k: torch.randn(_COUNT, *_SHAPE, generator=torch.Generator().manual_seed(seed + k))[rows]
+
+        def noise(k: int) -> Tensor:
+            nonlocal drawn
+            drawn += 1
+            return normal(10**6)(k)
+
+        count = len(range(_COUNT)[rows])
+        constrain = measured(self.known.view(_SHAPE), self.values.expand(count, -1).float(), self.deviation, normal(1))
+        x = 0.5 + levels[0] * normal(0)(0)
+        *_, last = run(definition, config, score, x, levels, noise=noise, constrain=constrain)
+        return last.x.double().flatten(1), drawn
+
+    def judge(self, images: Tensor) -> tuple[float, float]:
+        """How far the mean is off, and the variance of what is measured as a multiple of the posterior's."""
+        away = float((images.mean(dim=0) - self.mean).norm() / (self.prior_mean - self.mean).norm())
+        found = images.var(dim=0)[self.known] / self.covariance.diagonal()[self.known]
+        return away, float(found.mean())

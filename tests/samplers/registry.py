@@ -1,0 +1,75 @@
+"""Every sampler that is registered, built in or a package's, in the settings that the tests run it with."""
+
+import itertools
+import typing
+from collections.abc import Iterator
+
+import attrs
+import torch
+
+from ncsnx.config import Exponential, Karras, Sampler
+from ncsnx.config.sampler import GridSampler
+from ncsnx.config.variants import load_plugins, plugin_errors, variants
+from ncsnx.noise.level_plan import NoisePlan, plan_noise
+from ncsnx.samplers.building import build_sampler
+from ncsnx.samplers.contract import Grids, definition_of
+from tests.samplers.toy import SIGMAS
+
+assert plugin_errors() == []
+load_plugins("ncsnx.runtime")
+SAMPLERS: dict[str, type[Sampler]] = {tag: cls for tag, cls in variants(Sampler).items() if issubclass(cls, Sampler)}
+PLAN = plan_noise(32 * 32, 5.0, sigma_min=0.01, steps_per_level=20)
+"""For samplers that go along the trained levels."""
+GRIDS = Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0), snr=0.16)
+
+
+def default_of(cls: type[Sampler], plan: NoisePlan = PLAN) -> Sampler:
+    """Its defaults; what has none as `ncsnx plan` chooses it."""
+    required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
+    return cls(**{name: getattr(plan, name) for name in required})
+
+
+def usual_settings(evaluations: int) -> Iterator[Sampler]:
+    """Of each sampler the defaults, and what `ncsnx compare` tries; in about so many evaluations."""
+    for cls in SAMPLERS.values():
+        tried = definition_of(cls).tried
+        found = [default_of(cls), *(() if tried is None else tried(evaluations, GRIDS))]
+        yield from dict.fromkeys(in_steps(one, evaluations) for one in found)
+
+
+def all_settings(evaluations: int) -> Iterator[Sampler]:
+    """These, and of each choice of the defaults every alternative."""
+    alternatives = itertools.chain.from_iterable(_alternatives(default_of(cls)) for cls in SAMPLERS.values())
+    yield from dict.fromkeys(
+        itertools.chain(usual_settings(evaluations), (in_steps(one, evaluations) for one in alternatives))
+    )
+
+
+def in_steps(config: Sampler, steps: int) -> Sampler:
+    """In so many steps, where it chooses them."""
+    return attrs.evolve(config, steps=steps) if isinstance(config, GridSampler) else config
+
+
+def draws_noise(config: Sampler) -> bool:
+    """Whether it draws noise at all."""
+    drawn = []
+
+    def noise(k: int) -> torch.Tensor:
+        drawn.append(k)
+        return torch.zeros(1, 1, 1, 1)
+
+    list(build_sampler(config)(lambda x, sigma: -x, torch.zeros(1, 1, 1, 1), SIGMAS, noise=noise))
+    return drawn != []
+
+
+def _alternatives(config: Sampler) -> Iterator[Sampler]:
+    for name, kind in typing.get_type_hints(type(config)).items():
+        choices = (
+            typing.get_args(kind)
+            if typing.get_origin(kind) is typing.Literal
+            else (True, False)
+            if kind is bool
+            else ()
+        )
+        for choice in choices:
+            yield attrs.evolve(config, **{name: choice})

@@ -1,0 +1,149 @@
+"""What holds of every sampler that is registered, built in or a package's."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import Exponential, Sampler
+from ncsnx.config.sampler import GridSampler
+from ncsnx.inverse import Averaging, Condition, Measured
+from ncsnx.inverse.condition import measured_pixels
+from ncsnx.samplers.building import build_sampler, evaluations, first_sigma, state_count
+from ncsnx.samplers.contract import Steps, definition_of
+from ncsnx.samplers.exam import fault, goes_on_from_the_given_x
+from ncsnx.samplers.state import State
+from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_normal
+from tests.samplers.registry import PLAN, SAMPLERS, all_settings, draws_noise, in_steps, usual_settings
+from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, gaussian_score, levels_of_plan
+
+USUAL = pytest.mark.parametrize("config", list(usual_settings(9)), ids=repr)
+ALL = pytest.mark.parametrize("config", list(all_settings(5)), ids=repr)
+NOTHING = RecordedNoise(torch.zeros(0))
+
+
+def run(config: Sampler, indices: Tensor, *, seed: int = 5, seen: list[int] | None = None) -> list[State]:
+    """Its states for Gaussian data; `seen` gets the images of each evaluation."""
+
+    def score(x: Tensor, sigma: float) -> Tensor:
+        if seen is not None:
+            seen.append(len(x))
+        return gaussian_score(x, sigma)
+
+    x = initial_normal(seed, indices, SHAPE, mean=0.5, sigma=first_sigma(config, SIGMAS))
+    return list(build_sampler(config)(score, x, SIGMAS, noise=SeededNoise(seed=seed, indices=indices, shape=SHAPE)))
+
+
+@ALL
+def test_states_and_evaluations_are_as_announced(config: Sampler) -> None:
+    seen: list[int] = []
+    states = run(config, torch.arange(3), seen=seen)
+    said = evaluations(config, len(SIGMAS))
+    assert len(states) == state_count(config, len(SIGMAS))
+    assert [state.step for state in states] == list(range(len(states)))
+    assert states[-1].evaluations == sum(seen) / 3
+    if definition_of(type(config)).adaptive:
+        assert said is None
+    else:
+        assert said is not None
+        assert set(seen) == {3}, "the whole batch at once"
+        assert [state.evaluations for state in states] == [*range(1, said + 1), said]
+    for state in states[:-1]:
+        torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
+    assert states[-1].denoised is states[-1].x
+    assert states[-1].sigma in (0.0, SIGMAS[-1]), "denoised, or said to have the noise of the last level"
+    assert bool(torch.isfinite(states[-1].x).all())
+
+
+@ALL
+def test_what_an_image_becomes_does_not_depend_on_the_others(config: Sampler) -> None:
+    together = run(config, torch.arange(6))[-1].x
+    apart = torch.cat([run(config, torch.tensor(part))[-1].x for part in ([0, 1], [2], [3, 4, 5])])
+    assert torch.equal(together, apart)
+    assert not torch.equal(together, run(config, torch.arange(6), seed=6)[-1].x)
+
+
+ORDERED = [cls for cls in SAMPLERS.values() if definition_of(cls).order is not None]
+
+
+@pytest.mark.parametrize("cls", ORDERED, ids=[cls.__name__ for cls in ORDERED])
+def test_solvers_of_the_flow_converge_to_its_solution_with_the_order_that_they_declare(cls: type[GridSampler]) -> None:
+    order = definition_of(cls).order
+    assert order is not None
+    x = torch.linspace(-2, 3, 12).double().view(2, 1, 2, 3)
+    errors = []
+    for steps in (40, 80):
+        config = cls(steps=steps, grid=Exponential())  # ends at 0.01; below, a step of first order to 0 is small
+        states = build_sampler(config)(gaussian_score, x, (1.0, 0.1, 0.01), noise=NOTHING)
+        before_last = [state for state in states if state.sigma > 0][-1]
+        growth = math.sqrt((DEVIATION**2 + before_last.sigma**2) / (DEVIATION**2 + 1))
+        errors.append(float((before_last.x - MEAN - (x - MEAN) * growth).abs().max()))
+    # halving the step divides the error by 2^order; 10 % for the terms of higher order
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
+
+
+def levels_for(config: Sampler) -> tuple[float, ...]:
+    return SIGMAS if isinstance(config, GridSampler) else levels_of_plan(PLAN)
+
+
+@USUAL
+def test_a_noisy_measurement_gives_the_posterior_of_gaussian_data(config: Sampler) -> None:
+    definition = definition_of(type(config))
+    assert not definition.noisy or fault(definition, config, levels_for(config), measured_pixels) is None
+
+
+@USUAL
+def test_an_exact_measurement_is_kept_and_the_rest_follows_from_it(config: Sampler) -> None:
+    """The means of squares of pixels; what they say nothing of is as in the data."""
+    operator, levels = Averaging((1, 4, 4), 2), levels_for(config)
+    few = definition_of(type(config)).adaptive
+    config, count = in_steps(config, 6 if few else 40), 8 if few else 200
+    values = operator.coefficients(torch.full((1, 1, 4, 4), 0.9)) * torch.tensor([1.0, 0.5, 1.5, 1.0])
+    measured = Measured(operator, values.expand(count, -1))
+    indices = torch.arange(count)
+    condition = Condition(measured, SeededNoise(1, indices, (1, 4, 4)), lowest=levels[-1])
+    x = initial_normal(2, indices, (1, 4, 4), mean=0.5, sigma=levels[0])
+    noise = SeededNoise(3, indices, (1, 4, 4))
+    *_, last = build_sampler(config)(gaussian_score, x, levels, noise=noise, constrain=condition)
+    torch.testing.assert_close(operator.coefficients(last.x), measured.values, atol=1e-5, rtol=0)
+    rest = last.x - operator.images(measured.values)
+    assert float(rest.mean(dim=0).abs().max()) < 5 * DEVIATION / math.sqrt(count)
+    # the deviation in 12 of 16 directions, but for what 40 steps and first order (half of the variance) leave
+    assert 0.6 < float(rest.std()) / (DEVIATION * math.sqrt(12 / 16)) < 1.3
+
+
+Sampling = Callable[..., Steps]
+
+
+def on_its_own(function: Sampling) -> Sampling:
+    """A sampler that goes on from the x that it had, and not from the one that it is given back."""
+
+    @functools.wraps(function)
+    def sabotaged(*arguments: Any, **parameters: Any) -> Steps:
+        steps = function(*arguments, **parameters)
+        try:
+            x, sigma = next(steps)
+            while True:
+                _, denoised, score = yield x, sigma
+                x, sigma = steps.send((x, denoised, score))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    return sabotaged
+
+
+@ALL
+def test_a_sampler_that_goes_on_from_its_own_x_is_found_out(config: Sampler) -> None:
+    definition = definition_of(type(config))
+    assert goes_on_from_the_given_x(definition, config)
+    assert not goes_on_from_the_given_x(attrs.evolve(definition, function=on_its_own(definition.function)), config)
+
+
+def test_some_settings_draw_noise_and_some_draw_none() -> None:
+    """So that what is said of either is tested."""
+    assert {draws_noise(config) for config in all_settings(5)} == {True, False}

@@ -1,0 +1,226 @@
+"""What is refused of samplers, at import or before a measurement, and how one is driven."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import EulerAncestral, GridSampler, Sampler
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse.condition import measured_pixels
+from ncsnx.samplers import Draw, Model, Steps, append_zero, exam, sampler
+from ncsnx.samplers.building import build_sampler, evaluations
+from ncsnx.samplers.state import State
+from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score
+
+KNOWN = torch.ones(SHAPE, dtype=torch.bool)
+
+
+def of_a_package(function: Callable[..., Steps], **beside: Any) -> Sampler:
+    """A configuration of a class of its own, and the function its sampler."""
+
+    @attrs.frozen(kw_only=True)
+    class Packaged(GridSampler):
+        eta: float = 1.0
+
+    sampler(Packaged, **beside)(function)
+    return Packaged()
+
+
+def states_of(config: Sampler, noise_deviation: float | None = None) -> list[State]:
+    """Of two images; with a measurement of every pixel."""
+    x, generator = torch.zeros(2, *SHAPE), torch.Generator().manual_seed(0)
+
+    def noise(k: int) -> Tensor:
+        return torch.randn(x.shape, generator=generator)
+
+    values = torch.zeros(2, 16)
+    constrain = None if noise_deviation is None else measured_pixels(KNOWN, values, noise_deviation, noise)
+    return list(build_sampler(config)(gaussian_score, x, SIGMAS, noise=noise, constrain=constrain))
+
+
+def ancestral(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
+    for sigma, sigma_next in append_zero(sigmas):
+        x, denoised, _ = yield x, sigma
+        x = denoised + (sigma_next / sigma) ** 2 * (x - denoised)
+        if sigma_next > 0:
+            x = x + sigma_next * (1 - (sigma_next / sigma) ** 2) ** 0.5 * noise()
+    return x
+
+
+def on_its_own(x: Tensor, sigmas: Sequence[float]) -> Steps:
+    for sigma, sigma_next in append_zero(sigmas):
+        _, _, score = yield x, sigma
+        x = x - (sigma_next - sigma) * sigma * score
+    return x
+
+
+def on_its_own_in_a_corrector(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
+    for sigma, sigma_next in append_zero(sigmas):
+        x, _, score = yield x, sigma
+        x = x + 0.02 * sigma**2 * score + 0.2 * sigma * noise()
+        _, denoised, _ = yield x, sigma
+        x = denoised + sigma_next / sigma * (x - denoised)
+    return x
+
+
+def in_one_step(x: Tensor, sigmas: Sequence[float], model: Model) -> Steps:
+    """Only the first place of all is told to the driver."""
+    x, denoised, _ = yield x, sigmas[0]
+    for sigma, sigma_next in append_zero(sigmas):
+        x = denoised + sigma_next / sigma * (x - denoised)
+        if sigma_next > 0:
+            denoised, _ = model(x, sigma_next)
+    return x
+
+
+def by_the_batch(x: Tensor, sigmas: Sequence[float]) -> Steps:
+    for sigma, sigma_next in append_zero(sigmas):
+        x, _, score = yield x, sigma
+        x = x - (sigma_next - sigma) * sigma * (score + 0.1 * score.mean())
+    return x
+
+
+def too_noisy(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
+    for sigma, sigma_next in append_zero(sigmas):
+        x, denoised, _ = yield x, sigma
+        x = denoised + 3 * sigma_next * noise() if sigma_next > 0 else x
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "fault"),
+    [
+        (on_its_own, "it goes on from its own x in the place of the one that it is given back"),
+        (on_its_own_in_a_corrector, "it goes on from its own x in the place of the one that it is given back"),
+        (in_one_step, r"with noise of 0\.1, images of Gaussian data have a mean that is 0\.\d+ of the way from .*"),
+        (by_the_batch, "an image depends on the others of its batch"),
+        (too_noisy, r"with noise of 0\.1, images of Gaussian data have .* of the posterior's variance"),
+    ],
+)
+def test_a_packages_sampler_that_is_wrong_is_refused_for_noisy_measurements_alone(
+    function: Callable[..., Steps], fault: str
+) -> None:
+    config = of_a_package(function)
+    assert len(states_of(config, noise_deviation=0.0)) == len(states_of(config)) == evaluations(config, 5) + 1  # type: ignore[operator]
+    with pytest.raises(NcsnxError, match=f"^sampler=Packaged can't be trusted with a noisy measurement: {fault}$"):
+        states_of(config, noise_deviation=0.1)
+
+
+def test_a_packages_sampler_that_is_right_is_examined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    examined = []
+    real = exam.fault
+    monkeypatch.setattr(exam, "fault", lambda *arguments: examined.append(1) or real(*arguments))
+    config = of_a_package(ancestral)
+    for _ in range(2):
+        states_of(config, noise_deviation=0.1)
+    assert examined == [1]
+
+
+def test_a_sampler_that_isnt_for_noisy_measurements_is_refused_for_them() -> None:
+    config = of_a_package(ancestral, noisy=False)
+    states_of(config, noise_deviation=0.0)
+    with pytest.raises(NcsnxError, match=r"^sampler=Packaged isn't for noisy measurements; take another sampler$"):
+        states_of(config, noise_deviation=0.1)
+
+
+def test_parameters_are_checked_when_the_sampler_is_registered() -> None:
+    def unknown(x: Tensor, *, epsilon: float) -> Steps:
+        yield x, epsilon
+        return x
+
+    def unlike(x: Tensor, levels: Sequence[float]) -> Steps:
+        yield x, levels[0]
+        return x
+
+    def plain(x: Tensor) -> Tensor:
+        return x
+
+    with pytest.raises(TypeError, match=r"unknown: expected parameters among steps, grid, eta, .*, found epsilon"):
+        of_a_package(unknown)
+    with pytest.raises(TypeError, match="unlike: expected parameters among x, sigmas, noise, model, found levels"):
+        of_a_package(unlike)
+    with pytest.raises(TypeError, match="plain: expected a generator function, with `x, denoised, score = yield"):
+        of_a_package(plain)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"expected adaptive to be among steps, grid, eta, .*, found tolerance"):
+        of_a_package(ancestral, adaptive="tolerance")
+    config = of_a_package(ancestral)
+    with pytest.raises(ValueError, match="there is a sampler of it already, ancestral"):
+        sampler(type(config))(on_its_own)
+
+
+def test_a_sampler_that_returns_nothing_says_so() -> None:
+    def forgetful(x: Tensor, sigmas: Sequence[float]) -> Iterator[Any]:
+        x, _, _ = yield x, sigmas[0]
+
+    with pytest.raises(NcsnxError, match="a sampler must return its last x, and this one returned none"):
+        states_of(of_a_package(forgetful))  # type: ignore[arg-type]
+
+
+def test_an_evaluation_inside_a_step_gives_a_state_and_counts() -> None:
+    states = states_of(of_a_package(in_one_step))
+    assert [state.evaluations for state in states] == [*range(1, 11), 10]
+    assert all(first.sigma > second.sigma for first, second in pairwise(states))
+
+
+def test_what_a_sampler_changes_in_place_changes_no_state() -> None:
+    def in_place(x: Tensor, sigmas: Sequence[float]) -> Steps:
+        for sigma, sigma_next in append_zero(sigmas):
+            x, denoised, _ = yield x, sigma
+            x -= denoised
+            x *= sigma_next / sigma
+            x += denoised
+        return x
+
+    def anew(x: Tensor, sigmas: Sequence[float]) -> Steps:
+        for sigma, sigma_next in append_zero(sigmas):
+            x, denoised, _ = yield x, sigma
+            x = (x - denoised) * (sigma_next / sigma) + denoised
+        return x
+
+    for first, second in zip(states_of(of_a_package(in_place)), states_of(of_a_package(anew)), strict=True):
+        assert torch.equal(first.x, second.x)
+        assert torch.equal(first.denoised, second.denoised)
+
+
+def test_a_class_that_derives_from_a_samplers_has_its_function() -> None:
+    @attrs.frozen(kw_only=True)
+    class Mine(EulerAncestral):
+        eta: float = 0.5
+
+    x = torch.ones(1, *SHAPE)
+    found = [
+        list(build_sampler(config)(gaussian_score, x, SIGMAS, noise=lambda k: x))[-1].x
+        for config in (Mine(), EulerAncestral(eta=0.5))
+    ]
+    assert torch.equal(*found)
+
+
+def test_draws_are_numbered_by_their_use() -> None:
+    config = of_a_package(ancestral)
+    asked: list[int] = []
+
+    def noise(k: int) -> Tensor:
+        asked.append(k)
+        return torch.zeros(1, *SHAPE)
+
+    list(build_sampler(config)(gaussian_score, torch.zeros(1, *SHAPE), SIGMAS, noise=noise))
+    assert asked == list(range(9))
+
+
+def test_a_packages_sampler_that_the_exam_cannot_run_is_refused_with_what_it_says() -> None:
+    def careful(x: Tensor, sigmas: Sequence[float]) -> Steps:
+        for sigma, sigma_next in append_zero(sigmas):
+            if sigma > 2 * sigma_next > 0 or len(sigmas) > 50:
+                raise NcsnxError("no more than 50 levels")
+            x, _, score = yield x, sigma
+            x = x - (sigma_next - sigma) * sigma * score
+        return x
+
+    told = "can't be trusted with a noisy measurement: it fails with Gaussian data: no more than 50 levels"
+    with pytest.raises(NcsnxError, match=told):
+        states_of(of_a_package(careful), noise_deviation=0.1)
