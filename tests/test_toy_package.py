@@ -1,5 +1,6 @@
 """A package with one of each thing, installed by pip: it is what the pages on adding things show, and it works."""
 
+import csv
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from tests.training.tiny import CPU
 
 PAGES = "\n".join(page.read_text() for page in sorted((REPOSITORY / "docs").glob("adding-*.md")))
 CONTRACTS = {
+    "tests/samplers/test_conformance.py": ("DPMSolver2S", "DPMSolverPP"),
+    "tests/samplers/test_distributions.py": ("dpmpp-2s", "dpmpp"),
     "tests/networks/test_contract.py": ("Plain", "NCSNv2"),
     "tests/data/test_data_sets.py": ("Rings", "Digits"),
     "tests/metrics/test_metrics.py": ("mean-shift", "density-coverage"),
@@ -37,6 +40,7 @@ def test_the_pages_show_its_files() -> None:
     shown = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", PAGES, re.DOTALL))
     assert shown == {path.name: path.read_text() for path in (TOY_PACKAGE / "src").glob("*.py")}
     assert len(shown) == len(re.findall("```python", PAGES))
+    assert sum(text.count("\n") for name, text in shown.items() if name.startswith("two_s_")) <= 40
 
 
 def test_the_pages_show_its_entry_points() -> None:
@@ -45,6 +49,13 @@ def test_the_pages_show_its_entry_points() -> None:
         for group, entries in tomllib.loads(text)["project"]["entry-points"].items():
             shown[group] |= entries
     assert shown == tomllib.loads((TOY_PACKAGE / "pyproject.toml").read_text())["project"]["entry-points"]
+
+
+def test_its_configurations_need_no_torch(toy: Path) -> None:
+    names = sorted(path.stem for path in toy.glob("*_config.py"))
+    code = f"import sys, {', '.join(names)}; assert 'torch' not in sys.modules"
+    path = os.pathsep.join(map(str, (toy, REPOSITORY)))
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
 
 
 def test_each_thing_passes_all_tests_that_a_built_in_one_passes(toy: Path, tmp_path: Path) -> None:
@@ -62,7 +73,7 @@ def test_each_thing_passes_all_tests_that_a_built_in_one_passes(toy: Path, tmp_p
     assert finished.returncode == 0, finished.stdout + finished.stderr
     passed = defaultdict(set)
     for case in ElementTree.parse(report).iter("testcase"):
-        name, _, thing = case.attrib["name"].removesuffix("]").partition("[")
+        name, _, thing = case.attrib["name"].removesuffix("]").partition("(")[0].partition("[")
         if not len(case):  # a child would say that it was skipped
             passed[case.attrib["classname"].replace(".", "/") + ".py", thing].add(name)
     for module, (brought, built_in) in CONTRACTS.items():
@@ -111,8 +122,9 @@ def test_its_metric_is_in_the_table_and_the_rows_of_fid(toy: Path, place: Path) 
     words = ("--features", "torchscript:net.pt", "--n", "40", "sampler=cas", "sampler.steps=3")
     shown = ncsnx(toy, place, "fid", "straight", "--range", "latest", "--metrics", "mean-shift", *words, *CPU)
     assert "mean shift" in shown
-    (row,) = json.loads(ncsnx(toy, place, "fid", "straight", "--range", "latest", "--json", *words, *CPU))
-    assert 0 < row["mean_shift"] < row["score"]
+    (table,) = (place / "runs/straight/fid").glob("*/scores.csv")
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert 0 < float(row["mean_shift"]) < float(row["score"])
 
 
 def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
@@ -124,5 +136,11 @@ def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
     torch.testing.assert_close(drawn.sum(dim=3), sums.repeat_interleave(3, 0), atol=1e-2, rtol=0)
 
 
-def test_its_command_lists_the_steps(toy: Path, place: Path) -> None:
-    assert ncsnx(toy, place, "steps", "straight") == "4\n8\n"
+def test_a_comparison_tries_its_sampler_in_as_many_steps_as_the_evaluations_pay_for(toy: Path, workplace: Path) -> None:
+    words = ("--samplers", "dpmpp-2s,dpmpp", "--evaluations", "4", "--n", "10", "--seeds", "1", "--json")
+    shown = ncsnx(toy, workplace, "compare", "digits", *words, "features.steps=5", "features.width=8", *CPU)
+    rows = {row["sampler"]: row for row in json.loads(shown)}
+    assert list(rows) == ["ald", "dpmpp-2s", "dpmpp"]
+    assert (rows["dpmpp-2s"]["steps"], rows["dpmpp-2s"]["evaluations"]) == (2, 3)
+    (plot,) = (workplace / "runs/digits/compare").glob("*/samplers.svg")
+    assert "DPM-Solver++ (2S)" in plot.read_text()
