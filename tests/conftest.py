@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from ncsnx.config import Experiment
+from ncsnx.config.variants import load_plugins
 from ncsnx.runs.folder import Run
 from tests.runs.kept import SMALL
+
+TOY_PACKAGE = Path(__file__).parent / "toy_package"
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -21,6 +24,9 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; threads that wait for a busy core cost seconds
+
+for group in ("ncsnx.config", "ncsnx.runtime"):  # tests over registries go over what installed packages bring as well
+    load_plugins(group)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +50,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     assert command(*training(), folder=folder).code == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that pip has installed tests/toy_package in, to be put on the path of processes."""
+    folder = tmp_path_factory.mktemp("toy")
+    sources = shutil.copytree(TOY_PACKAGE, folder / "sources")  # a copy: setuptools writes beside what it builds
+    pip = [sys.executable, "-m", "pip", "--isolated", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--no-build-isolation", "--target", folder / "site", sources], check=True)
+    return folder / "site"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ is asked for that ncsnx doesn't have, and for the help.
 import importlib
 import pkgutil
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import attrs
@@ -61,21 +62,22 @@ def group(name: str, app: typer.Typer, *, place: int = LAST) -> None:
     _register(Command(place, name, app))
 
 
-def built_in_commands() -> list[Command]:
+@cache
+def built_in_commands() -> tuple[Command, ...]:
     """Those of ncsnx, in the order of the help."""
     commands = importlib.import_module("ncsnx.cli.commands")
     for module in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}."):
         importlib.import_module(module.name)
-    return sorted(_commands.values(), key=lambda one: (one.place, one.name))
+    return tuple(sorted(_commands.values(), key=lambda one: (one.place, one.name)))
 
 
 def plugin_commands() -> tuple[list[Command], list[str]]:
     """Those of installed packages, and a line for each package whose module can't be imported."""
     from ncsnx.config.variants import plugin_errors
 
-    before = set(_commands)
+    built_in = built_in_commands()
     errors = plugin_errors(PLUGINS)
-    return sorted((one for name, one in _commands.items() if name not in before), key=lambda one: one.name), errors
+    return sorted((one for one in _commands.values() if one not in built_in), key=lambda one: one.name), errors
 
 
 def _register(one: Command) -> None:

@@ -227,13 +227,14 @@ def _of_a_package(tag: str, file: Path, data: "Data") -> "Task":
     from ncsnx.errors import NcsnxError, UsageError
     from ncsnx.inverse.operators import fingerprint
     from ncsnx.inverse.task import Task
-    from ncsnx.inverse.tasks import MAKERS
+    from ncsnx.inverse.task_registry import registered_tasks
 
     load_plugins("ncsnx.runtime")
-    if tag not in MAKERS:
-        there = ", ".join(sorted(MAKERS)) or "none: no installed package registers one"
-        raise UsageError(f"--operator {tag[:80]!a}: unknown; there are {there}")
-    maker = MAKERS[tag]
+    there = registered_tasks()
+    if tag not in there:
+        known = ", ".join(sorted(there)) or "none: no installed package registers one"
+        raise UsageError(f"--operator {tag[:80]!a}: unknown; there are {known}")
+    maker = there[tag].make
     try:
         task = maker(file, data.shape)
     except NcsnxError:

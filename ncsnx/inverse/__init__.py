@@ -17,14 +17,13 @@ from ncsnx.inverse.operators import (
 )
 from ncsnx.inverse.task import Task, psnr
 from ncsnx.inverse.task_pictures import Pictures, read_pictures, value_range
+from ncsnx.inverse.task_registry import TaskMaker, register_task
 from ncsnx.inverse.tasks import (
-    TaskMaker,
     colorize,
     deblur,
     inpaint,
     measure,
     outpaint,
-    register_task,
     super_resolve,
     with_truth,
 )

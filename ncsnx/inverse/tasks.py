@@ -7,7 +7,6 @@ model's data: those of numbers in .npy and .npz files.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,6 @@ from ncsnx.storage.process import in_utf8
 
 ROUNDING = 1 / (255 * math.sqrt(12))
 """The standard deviation of what 8 bits round away."""
-
-TaskMaker = Callable[[Path, tuple[int, int, int]], Task]
-"""(a file, the shape of the model's images) → the task."""
-MAKERS: dict[str, TaskMaker] = {}
-"""Those that packages bring, by tag."""
-
-
-def register_task(tag: str) -> Callable[[TaskMaker], TaskMaker]:
-    """Makes a task of your own known to `ncsnx sample RUN --operator TAG --input FILE`, as a decorator."""
-
-    def register(maker: TaskMaker) -> TaskMaker:
-        MAKERS[tag] = maker
-        return maker
-
-    return register
 
 
 def with_truth(task: Task, path: Path | None, inputs: Path | None = None, values: ValueRange = unit_range) -> Task:

@@ -33,11 +33,11 @@ def run(*arguments: str) -> Outcome:
 def run_process(folder: Path, *arguments: str, python_path: tuple[Path, ...] = ()) -> Outcome:
     """`python -m ncsnx …` in `folder`, with more folders to import from."""
     path = os.pathsep.join(map(str, (*python_path, REPOSITORY)))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("NCSNX_")}
+    ours = {name: value for name, value in os.environ.items() if name == "NCSNX_CACHE" or not name.startswith("NCSNX_")}
     finished = subprocess.run(
         [sys.executable, "-m", "ncsnx", *arguments],
         cwd=folder,
-        env={**environment, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**ours, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=60,

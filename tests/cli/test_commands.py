@@ -18,7 +18,8 @@ from tests.cli.test_plugins import install
 def leaves(found: Any, words: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """The words that name each command, groups opened."""
     if hasattr(found, "commands"):
-        return [leaf for name, one in found.commands.items() for leaf in leaves(one, (*words, name))]
+        names = found.list_commands(typer.Context(found))
+        return [leaf for name in names for leaf in leaves(found.commands[name], (*words, name))]
     return [words]
 
 
@@ -48,50 +49,40 @@ def test_a_name_that_is_taken_is_refused() -> None:
     assert isinstance(fid, Command)
 
 
-@pytest.fixture
-def page(here: Path) -> Path:
-    """The package of docs/adding-a-command.md, installed; its site folder."""
-    text = (REPOSITORY / "docs/adding-a-command.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (entry_points,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    entry_points = re.sub(r'\[project.entry-points."(.*)"\]', r"[\1]", entry_points).replace('"', "")
-    return install(here / "site", "steps", entry_points, {"steps_command.py": code})
+def ncsnx(here: Path, *words: str, toy: Path) -> Outcome:
+    return run_process(here, *words, python_path=(here / "site", toy))
 
 
-def ncsnx(here: Path, *words: str) -> Outcome:
-    return run_process(here, *words, python_path=(here / "site",))
-
-
-def test_the_command_of_the_page_lists_steps_and_is_in_the_help(page: Path, here: Path, trained: Path) -> None:
-    shown = ncsnx(here, "steps", str(trained / "runs/digits"))
+def test_the_command_of_a_package_works_and_is_in_the_help(toy: Path, here: Path, trained: Path) -> None:
+    shown = ncsnx(here, "steps", str(trained / "runs/digits"), toy=toy)
     assert (shown.code, shown.out, shown.err) == (0, "4\n8\n12\n", "")
-    assert "steps       List the steps of a run's checkpoints, one a line." in ncsnx(here, "--help").out
-    missing = ncsnx(here, "steps", "nothing")
+    assert "steps       List the steps of a run's checkpoints, one a line." in ncsnx(here, "--help", toy=toy).out
+    missing = ncsnx(here, "steps", "nothing", toy=toy)
     assert missing.code == 2
     assert missing.err.startswith("error: there is no run 'nothing'")
-    assert ncsnx(here, "steps", "--help").code == 0
+    assert ncsnx(here, "steps", "--help", toy=toy).code == 0
 
 
-def test_a_broken_package_is_named_and_spoils_nothing(page: Path, here: Path) -> None:
+def test_a_broken_package_is_named_and_spoils_nothing(toy: Path, here: Path) -> None:
     install(
         here / "site", "broken", "[ncsnx.commands]\nbad = bad_command\n", {"bad_command.py": "raise OSError('no')\n"}
     )
-    shown = ncsnx(here, "--help")
+    shown = ncsnx(here, "--help", toy=toy)
     assert shown.code == 0
     assert "steps " in shown.out
     assert "broken" in shown.err
     assert "Traceback" not in shown.err
-    listed = ncsnx(here, "list")
+    listed = ncsnx(here, "list", toy=toy)
     assert (listed.code, "bad_command" in listed.err) == (0, False)
 
 
-def test_what_ncsnx_has_imports_no_command_of_a_package(page: Path, here: Path) -> None:
+def test_what_ncsnx_has_imports_no_command_of_a_package(toy: Path, here: Path) -> None:
     listed = "from ncsnx.cli import app; app(['list'], standalone_mode=False)"
     code = f"{listed}; import sys; print('steps_command' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=here,
-        env={"PYTHONPATH": f"{REPOSITORY}:{page}", "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": f"{REPOSITORY}:{toy}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=True,

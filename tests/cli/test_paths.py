@@ -1,5 +1,6 @@
 """Parameters that name a file or a folder, found from the app: what no path can be gets one line and exit code 2."""
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -60,15 +61,14 @@ class Parameter:
         return [f"{self.name}={value}"] if self.is_option else [value]
 
 
-def _commands(of: typer.Typer, built: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+def _commands(built: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """The words of every command, its function, and what Typer built of it."""
-    for command in of.registered_commands:
-        assert command.name
-        yield (*before, command.name), command.callback, built.commands[command.name]
-    for group in of.registered_groups:
-        assert group.name
-        assert group.typer_instance
-        yield from _commands(group.typer_instance, built.commands[group.name], (*before, group.name))
+    for name in built.list_commands(typer.Context(built)):
+        one = built.commands[name]
+        if hasattr(one, "commands"):
+            yield from _commands(one, (*before, name))
+        else:
+            yield (*before, name), inspect.unwrap(one.callback), one
 
 
 def _parameters(command: tuple[str, ...], function: Callable[..., Any], built: Any) -> Iterator[Parameter]:
@@ -85,7 +85,7 @@ def _parameters(command: tuple[str, ...], function: Callable[..., Any], built: A
 
 
 BUILT: Any = typer.main.get_command(app)  # once: it takes longer than all that is tried below
-COMMANDS = {command: list(_parameters(command, *found)) for command, *found in _commands(app, BUILT)}
+COMMANDS = {command: list(_parameters(command, *found)) for command, *found in _commands(BUILT)}
 PATHS = [one for parameters in COMMANDS.values() for one in parameters if one.parser in PARSERS]
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 import ncsnx
 from ncsnx.config import ConsistentAnnealed
-from ncsnx.inverse import Blurring, Masking
+from ncsnx.inverse import Blurring, Masking, task_registry
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.tasks import MAKERS, register_task
+from ncsnx.inverse.task_registry import register_task
 from tests.cli.drawing import draw, drawn, error
 from tests.training.tiny import CPU, command, files, overrides
 
@@ -186,12 +186,9 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
         operator = Masking(known)
         return Task(name="top-half", operator=operator, values=operator.coefficients(pixels(path)[None, None] / 255))
 
-    monkeypatch.setattr("ncsnx.inverse.tasks.MAKERS", MAKERS)
+    monkeypatch.setattr(task_registry, "_tasks", {})
     register_task("top-half")(top_half)
-    try:
-        images = drawn(photos, "--operator", "top-half", "--input", "digits/1.png", "--n", "3")
-    finally:
-        del MAKERS["top-half"]
+    images = drawn(photos, "--operator", "top-half", "--input", "digits/1.png", "--n", "3")
     given = pixels(photos / "digits/1.png") / 255
     torch.testing.assert_close(images[:, 0, :4], given[:4].expand(3, 4, 8), atol=1e-6, rtol=0)
     model = ncsnx.load(photos / "runs/digits")
@@ -215,7 +212,8 @@ def test_what_a_package_makes_wrongly_is_told_in_one_line(
         operator = Masking(torch.ones(shape, dtype=torch.bool))
         return made(Task(name="all", operator=operator, values=torch.zeros(1, 64)))
 
-    monkeypatch.setitem(MAKERS, "mine", maker)
+    monkeypatch.setattr(task_registry, "_tasks", {})
+    register_task("mine")(maker)  # type: ignore[type-var]
     result = draw(photos, "--operator", "mine", "--input", "digits/1.png", "--n", "1")
     assert told in error(result)
     assert result.code == 1
@@ -230,7 +228,8 @@ def test_another_operator_of_the_same_tag_and_values_is_another_protocol(
         known = torch.zeros(1, 8, 8, dtype=torch.bool)
         known[:, row] = True
         task = Task(name="row", operator=Masking(known), values=torch.zeros(1, 8))
-        monkeypatch.setitem(MAKERS, "row", lambda path, shape: task)
+        monkeypatch.setattr(task_registry, "_tasks", {})
+        register_task("row")(lambda path, shape: task)
 
     words = ("--operator", "row", "--input", "digits/1.png", "--n", "1")
     knows(0)

@@ -2,22 +2,51 @@
 
 import re
 from pathlib import Path
+from typing import cast
 
+import attrs
 import pytest
+import torch
 
 from ncsnx.config import Data, Digits
 from ncsnx.config.variants import variants
-from ncsnx.data import data_set, data_set_of, data_sets
+from ncsnx.data import DataMissingError, data_set, data_set_of, data_sets
 from ncsnx.data.data_set import download_data
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
-from tests.cli.command import REPOSITORY, run_process
-from tests.cli.test_plugins import install
-from tests.training.tiny import CPU
+from tests.cli.command import REPOSITORY
+from tests.config.examples import every_variant
 
 
-def test_every_configuration_has_a_reader() -> None:
-    assert set(variants(Data).values()) <= set(data_sets())
+@pytest.fixture(params=variants(Data).values(), ids=lambda kind: kind.__name__)
+def data(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
+    """A configuration of each class, with its defaults if it has some for all fields; in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    if all(field.default is not attrs.NOTHING for field in attrs.fields(request.param)):
+        return cast(Data, request.param())
+    return next(one.data for one in every_variant().values() if type(one.data) is request.param)
+
+
+def test_it_has_a_reader_whose_images_are_as_declared_or_that_says_what_is_missing(data: Data, tmp_path: Path) -> None:
+    found = data_set_of(data)
+    try:
+        opened, again = (found.read(data, tmp_path, Work()) for _ in range(2))
+    except DataMissingError:
+        return
+    assert opened.fingerprint == again.fingerprint
+    assert re.fullmatch("[0-9a-f]{64}", opened.fingerprint)
+    whole = [split.read(torch.arange(len(split))) for split in (opened.train, opened.held_out)]
+    for split, images in zip((opened.train, opened.held_out), whole, strict=True):
+        black, white = split.value_range
+        assert tuple(images.pixels.shape) == (len(split), *data.shape)
+        assert split.shape == data.shape
+        assert black <= float(images.pixels.min()) <= float(images.pixels.max()) <= white
+        assert images.labels.dtype == images.ids.dtype == torch.int64
+        assert len(images.labels) == len(images.ids) == len(split)
+        some = torch.tensor([len(split) - 1, 0, len(split) - 1])
+        assert torch.equal(split.read(some).pixels, images.pixels[some])
+    ids = torch.cat([images.ids for images in whole])
+    assert len(ids.unique()) == len(ids), "no image is in both splits, or twice in one"
 
 
 def test_what_cannot_be_downloaded_says_why_in_words_of_its_own(tmp_path: Path) -> None:
@@ -55,22 +84,3 @@ def test_a_second_reader_is_refused() -> None:
 def test_what_ships_has_nothing_to_download(tmp_path: Path) -> None:
     with pytest.raises(NcsnxError, match="Digits: they come with scikit-learn, so there is nothing to download"):
         download_data(Digits(), tmp_path, Work())
-
-
-def test_the_set_of_the_page_is_shown_trained_on_resumed_and_scored(tmp_path: Path) -> None:
-    page = (REPOSITORY / "docs/adding-a-data-set.md").read_text()
-    config, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (entry_points,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    entry_points = re.sub(r'\[project.entry-points."(.*)"\]', r"[\1]", entry_points).replace('"', "")
-    site = install(tmp_path / "site", "rings", entry_points, {"rings_config.py": config, "rings_reader.py": code})
-
-    def ncsnx(*words: str) -> str:
-        outcome = run_process(tmp_path, *words, python_path=(site,))
-        assert outcome.code == 0, outcome.err
-        return outcome.out
-
-    short = ("data=rings", "model.width=4", "snapshots=none", "checkpoint_every=2", *CPU)
-    ncsnx("train", "digits", *short, "steps=2")
-    ncsnx("train", "digits", *short, "steps=4")
-    assert "180" in ncsnx("plan", "digits", "data=rings", "--no-timing")
-    assert '"loss"' in ncsnx("loss", "digits", "--range", "latest", "--json", *CPU)

@@ -2,68 +2,13 @@
 
 import math
 
-import attrs
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking, MatrixOperator
-
-GENERATOR = torch.Generator().manual_seed(0)
-MASK = torch.rand(3, 6, 8, generator=GENERATOR) < 0.4
-FREQUENCIES = torch.rand(6, 8, generator=GENERATOR) < 0.4
-
-
-@attrs.frozen(eq=False)
-class TopHalf(LinearOperator):
-    """That of the documentation."""
-
-    shape: tuple[int, int, int]
-
-    @property
-    def singular_values(self) -> Tensor:
-        channels, height, width = self.shape
-        return torch.ones(channels * (height // 2) * width)
-
-    def coefficients(self, x: Tensor) -> Tensor:
-        return x[:, :, : self.shape[1] // 2].flatten(1)
-
-    def images(self, c: Tensor) -> Tensor:
-        channels, height, width = self.shape
-        return functional.pad(c.view(-1, channels, height // 2, width), (0, 0, 0, height - height // 2))
-
-
-OPERATORS: dict[str, LinearOperator] = {
-    "mask": Masking(MASK),
-    "averaging": Averaging((3, 6, 8), 2),
-    "graying": Graying((3, 6, 8)),
-    "blurring": Blurring((3, 6, 8), 0.8),
-    "strong blurring": Blurring((1, 12, 8), 2.5),
-    "fourier, real": Fourier((1, 6, 8), FREQUENCIES),
-    "fourier, odd": Fourier((1, 5, 7), torch.rand(5, 7, generator=GENERATOR) < 0.3),
-    "fourier, complex": Fourier((2, 6, 8), FREQUENCIES),
-    "matrix": MatrixOperator((1, 3, 4), torch.randn(5, 12, generator=GENERATOR)),
-    "of a user": TopHalf((2, 5, 4)),
-}
-
-
-def pictures(operator: LinearOperator, count: int = 3) -> Tensor:
-    return torch.rand(count, *operator.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
-def test_its_directions_are_orthonormal_and_what_is_replaced_is_measured_exactly(operator: LinearOperator) -> None:
-    operator.check()
-    x, other = pictures(operator), pictures(operator).flip(0)
-    replaced = x + operator.images(operator.coefficients(other) - operator.coefficients(x))
-    torch.testing.assert_close(operator.measure(replaced), operator.measure(other))
-    # the projection on the null space keeps what isn't measured
-    torch.testing.assert_close(
-        replaced - operator.images(operator.coefficients(replaced)), x - operator.images(operator.coefficients(x))
-    )
-    torch.testing.assert_close(operator.measure(operator.pseudo_inverse(operator.measure(x))), operator.measure(x))
+from ncsnx.inverse import Averaging, Blurring, Fourier, Graying, MatrixOperator
+from tests.inverse.examples import MASK, OPERATORS, TopHalf, pictures
 
 
 def test_masking_knows_the_pixels_of_the_mask() -> None:

@@ -1,7 +1,5 @@
 """What every registered network keeps, built in or brought by a package: the registry is asked, no list is kept."""
 
-import re
-from pathlib import Path
 from typing import cast
 
 import attrs
@@ -14,10 +12,8 @@ from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import NetworkSpec, ScoreFunction, construct, network
 from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
-from tests.cli.command import REPOSITORY, run_process
-from tests.cli.test_plugins import install
-from tests.training.tiny import CPU
 
+KINDS = [kind for _, kind in sorted(variants(Model).items())]
 SIZES = (8, 16, 32, 64)
 """Of images; the least one that a network takes is tried."""
 
@@ -31,7 +27,7 @@ def spec(size: int, sigmas: tuple[float, ...] = (3.0, 1.0, 0.1)) -> NetworkSpec:
     return NetworkSpec(channels=1, image_size=size, sigmas=sigmas, centered_input=True)
 
 
-@pytest.fixture(params=[kind for _, kind in sorted(variants(Model).items())], ids=lambda kind: kind.__name__)
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
 def made(request: pytest.FixtureRequest) -> ScoreFunction:
     """A network of the least image size that it takes, with weights."""
     for size in SIZES:
@@ -74,10 +70,10 @@ def test_an_image_has_the_same_score_in_any_batch(made: ScoreFunction) -> None:
     assert torch.allclose(made.score(x, sigma), one_by_one, rtol=1e-4, atol=1e-5)
 
 
-def test_its_configuration_says_whether_it_takes_any_sigma() -> None:
-    for _, kind in variants(Model).items():
-        with torch.device("meta"):
-            assert construct(small(kind), spec(64)).any_sigma == kind.any_sigma
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_its_configuration_says_whether_it_takes_any_sigma(kind: type[Model]) -> None:
+    with torch.device("meta"):
+        assert construct(small(kind), spec(64)).any_sigma == kind.any_sigma
 
 
 class Plain(ScoreFunction):
@@ -110,35 +106,6 @@ def test_an_ordinary_module_starts_as_torch_starts_it_from_the_seed_alone() -> N
     bound = 1 / (16 * 9) ** 0.5
     assert weight.abs().max() <= bound
     assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.16)
-
-
-def test_the_network_of_the_page_trains_resumes_to_the_bit_samples_and_exports(tmp_path: Path) -> None:
-    page = (REPOSITORY / "docs/adding-a-network.md").read_text()
-    config, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (entry_points,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    entry_points = re.sub(r'\[project.entry-points."(.*)"\]', r"[\1]", entry_points).replace('"', "")
-    files = {"plain_config.py": config, "plain_network.py": code}
-    site = install(tmp_path / "site", "ncsnx-plain", entry_points, files)
-    short = ("model=plain", "model.width=4", "checkpoint_every=4", "snapshots=none", "eval_every=4", *CPU)
-
-    def ncsnx(*words: str) -> None:
-        outcome = run_process(tmp_path, *words, python_path=(site,))
-        assert outcome.code == 0, outcome.err
-
-    ncsnx("train", "digits", "steps=8", *short, "--run", "straight")
-    ncsnx("train", "digits", "steps=4", *short, "--run", "resumed")
-    ncsnx("train", "digits", "steps=8", *short, "--run", "resumed")
-    for name in ("model", "ema", "optimizer"):
-        one, other = (
-            (tmp_path / "runs" / run / f"checkpoints/step-00000008/{name}.safetensors").read_bytes()
-            for run in ("straight", "resumed")
-        )
-        assert one == other
-    ncsnx("export", "straight", "--out", "exported", "--grid", "0", *CPU)
-    for source, out in (("straight", "of-run"), ("./exported", "of-export")):
-        ncsnx("sample", source, "--n", "2", "--out", out, "sampler=cas", "sampler.steps=3", *CPU)
-    drawn = [(tmp_path / out / "images/00001.png").read_bytes() for out in ("of-run", "of-export")]
-    assert drawn[0] == drawn[1]
 
 
 def test_buffers_outside_the_state_keep_their_values() -> None:

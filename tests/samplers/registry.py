@@ -9,14 +9,12 @@ import torch
 
 from ncsnx.config import Exponential, Karras, Sampler
 from ncsnx.config.sampler import GridSampler
-from ncsnx.config.variants import load_plugins, plugin_errors, variants
+from ncsnx.config.variants import variants
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import Grids, definition_of
 from tests.samplers.toy import SIGMAS
 
-assert plugin_errors() == []
-load_plugins("ncsnx.runtime")
 SAMPLERS: dict[str, type[Sampler]] = {tag: cls for tag, cls in variants(Sampler).items() if issubclass(cls, Sampler)}
 PLAN = plan_noise(32 * 32, 5.0, sigma_min=0.01, steps_per_level=20)
 """For samplers that go along the trained levels."""

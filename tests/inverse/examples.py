@@ -1,0 +1,73 @@
+"""One of each operator of ncsnx, and one of a user with its task: what is true of all of them is tested over these."""
+
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ncsnx.inverse import (
+    Averaging,
+    Blurring,
+    Fourier,
+    Graying,
+    LinearOperator,
+    Masking,
+    MatrixOperator,
+    Task,
+    register_task,
+)
+
+GENERATOR = torch.Generator().manual_seed(0)
+MASK = torch.rand(3, 6, 8, generator=GENERATOR) < 0.4
+FREQUENCIES = torch.rand(6, 8, generator=GENERATOR) < 0.4
+
+
+@attrs.frozen(eq=False)
+class TopHalf(LinearOperator):
+    """One of a user."""
+
+    shape: tuple[int, int, int]
+
+    @property
+    def singular_values(self) -> Tensor:
+        channels, height, width = self.shape
+        return torch.ones(channels * (height // 2) * width)
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        return x[:, :, : self.shape[1] // 2].flatten(1)
+
+    def images(self, c: Tensor) -> Tensor:
+        channels, height, width = self.shape
+        return functional.pad(c.view(-1, channels, height // 2, width), (0, 0, 0, height - height // 2))
+
+
+def write_top_half(images: Tensor, file: Path) -> None:
+    with file.open("wb") as opened:
+        np.save(opened, images[:, :, : images.shape[2] // 2].numpy())
+
+
+@register_task("top-half", example=write_top_half)
+def top_half(file: Path, shape: tuple[int, int, int]) -> Task:
+    return Task.of_measurement(TopHalf(shape), y=torch.from_numpy(np.load(file)))
+
+
+OPERATORS: dict[str, LinearOperator] = {
+    "mask": Masking(MASK),
+    "averaging": Averaging((3, 6, 8), 2),
+    "graying": Graying((3, 6, 8)),
+    "blurring": Blurring((3, 6, 8), 0.8),
+    "strong blurring": Blurring((1, 12, 8), 2.5),
+    "fourier, real": Fourier((1, 6, 8), FREQUENCIES),
+    "fourier, odd": Fourier((1, 5, 7), torch.rand(5, 7, generator=GENERATOR) < 0.3),
+    "fourier, complex": Fourier((2, 6, 8), FREQUENCIES),
+    "matrix": MatrixOperator((1, 3, 4), torch.randn(5, 12, generator=GENERATOR)),
+    "of a user": TopHalf((2, 5, 4)),
+}
+
+
+def pictures(operator: LinearOperator, count: int = 3) -> Tensor:
+    """(count, C, H, W) float64 in [0, 1]."""
+    return torch.rand(count, *operator.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

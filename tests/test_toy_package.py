@@ -1,0 +1,146 @@
+"""A package with one of each thing, installed by pip: it is what the pages on adding things show, and it works."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.cli.command import REPOSITORY, run_process
+from tests.conftest import TOY_PACKAGE
+from tests.features.scripted import PooledFeatures, scripted
+from tests.training.tiny import CPU
+
+PAGES = "\n".join(page.read_text() for page in sorted((REPOSITORY / "docs").glob("adding-*.md")))
+CONTRACTS = {
+    "tests/samplers/test_conformance.py": ("DPMSolver2S", "DPMSolverPP"),
+    "tests/samplers/test_distributions.py": ("dpmpp-2s", "dpmpp"),
+    "tests/networks/test_contract.py": ("Plain", "NCSNv2"),
+    "tests/data/test_data_sets.py": ("Rings", "Digits"),
+    "tests/metrics/test_metrics.py": ("mean-shift", "density-coverage"),
+    "tests/inverse/test_contract.py": ("row-sums", "top-half"),
+    "tests/cli/test_commands.py": ("steps", "show"),
+    "tests/cli/test_paths.py": ("steps RUN", "fid RUN"),
+}
+"""Of each registry a conformance test, the package's thing, and a built-in one that it is treated like."""
+SHORT = ("model=plain", "model.width=4", "data=rings", "checkpoint_every=4", "snapshots=none", "eval_every=4", *CPU)
+
+
+def test_the_pages_show_its_files() -> None:
+    shown = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", PAGES, re.DOTALL))
+    assert shown == {path.name: path.read_text() for path in (TOY_PACKAGE / "src").glob("*.py")}
+    assert len(shown) == len(re.findall("```python", PAGES))
+    assert sum(text.count("\n") for name, text in shown.items() if name.startswith("two_s_")) <= 40
+
+
+def test_the_pages_show_its_entry_points() -> None:
+    shown: dict[str, dict[str, str]] = defaultdict(dict)
+    for text in re.findall(r"```toml\n(.*?)```", PAGES, re.DOTALL):
+        for group, entries in tomllib.loads(text)["project"]["entry-points"].items():
+            shown[group] |= entries
+    assert shown == tomllib.loads((TOY_PACKAGE / "pyproject.toml").read_text())["project"]["entry-points"]
+
+
+def test_its_configurations_need_no_torch(toy: Path) -> None:
+    names = sorted(path.stem for path in toy.glob("*_config.py"))
+    code = f"import sys, {', '.join(names)}; assert 'torch' not in sys.modules"
+    path = os.pathsep.join(map(str, (toy, REPOSITORY)))
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
+
+
+def test_each_thing_passes_all_tests_that_a_built_in_one_passes(toy: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    chosen = " or ".join(f"[{name.split()[0]}" for pair in CONTRACTS.values() for name in pair)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("NCSNX_", "PYTEST_"))}
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", *CONTRACTS, "-p", "no:cacheprovider", "-k", chosen, f"--junitxml={report}"],
+        cwd=REPOSITORY,
+        env={**environment, "PYTHONPATH": os.pathsep.join(map(str, (toy, REPOSITORY)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    passed = defaultdict(set)
+    for case in ElementTree.parse(report).iter("testcase"):
+        name, _, thing = case.attrib["name"].removesuffix("]").partition("(")[0].partition("[")
+        if not len(case):  # a child would say that it was skipped
+            passed[case.attrib["classname"].replace(".", "/") + ".py", thing].add(name)
+    for module, (brought, built_in) in CONTRACTS.items():
+        assert passed[module, brought] >= passed[module, built_in] > set(), module
+
+
+@pytest.fixture(scope="module")
+def place(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of its network on its data set."""
+    folder = tmp_path_factory.mktemp("place")
+    ncsnx(toy, folder, "train", "digits", "steps=8", *SHORT, "--run", "straight")
+    return folder
+
+
+def ncsnx(toy: Path, folder: Path, *words: str) -> str:
+    """What the command writes, in a process of its own."""
+    outcome = run_process(folder, *words, python_path=(toy,))
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+
+def test_its_network_resumes_to_the_bit_on_its_data_set(toy: Path, place: Path) -> None:
+    ncsnx(toy, place, "train", "digits", "steps=4", *SHORT, "--run", "resumed")
+    ncsnx(toy, place, "train", "digits", "steps=8", *SHORT, "--run", "resumed")
+    for name in ("model", "ema", "optimizer"):
+        file = f"checkpoints/step-00000008/{name}.safetensors"
+        assert (place / "runs/straight" / file).read_bytes() == (place / "runs/resumed" / file).read_bytes()
+
+
+def test_an_export_of_its_network_draws_the_images_of_the_run(toy: Path, place: Path) -> None:
+    ncsnx(toy, place, "export", "straight", "--out", "exported", "--grid", "0", *CPU)
+    for source, out in (("straight", "of-run"), ("./exported", "of-export")):
+        ncsnx(toy, place, "sample", source, "--n", "2", "--out", out, "sampler=cas", "sampler.steps=3", *CPU)
+    one, other = ((place / out / "images/00001.png").read_bytes() for out in ("of-run", "of-export"))
+    assert one == other
+
+
+def test_its_data_set_is_planned_for_and_its_held_out_images_are_measured(toy: Path, place: Path) -> None:
+    assert "180" in ncsnx(toy, place, "plan", "digits", "data=rings", "--no-timing")
+    (row,) = json.loads(ncsnx(toy, place, "loss", "straight", "--range", "latest", "--json", *CPU))
+    assert row["score"] > 0
+
+
+def test_its_metric_is_in_the_table_and_the_rows_of_fid(toy: Path, place: Path) -> None:
+    scripted(PooledFeatures(features=5), place / "net.pt")
+    words = ("--features", "torchscript:net.pt", "--n", "40", "sampler=cas", "sampler.steps=3")
+    shown = ncsnx(toy, place, "fid", "straight", "--range", "latest", "--metrics", "mean-shift", *words, *CPU)
+    assert "mean shift" in shown
+    (table,) = (place / "runs/straight/fid").glob("*/scores.csv")
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert 0 < float(row["mean_shift"]) < float(row["score"])
+
+
+def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
+    sums = torch.arange(16.0).view(2, 1, 8) / 4 + 1  # of eight pixels, from 1 to 4.75
+    np.save(place / "sums.npy", sums.numpy())
+    words = ("--operator", "row-sums", "--input", "sums.npy", "sampler=cas", "sampler.steps=3")
+    ncsnx(toy, place, "sample", "straight", "--n", "3", "--out", "drawn", *words, *CPU)
+    drawn = load_file(place / "drawn/samples.safetensors")["samples"]
+    torch.testing.assert_close(drawn.sum(dim=3), sums.repeat_interleave(3, 0), atol=1e-2, rtol=0)
+
+
+def test_a_comparison_tries_its_sampler_in_as_many_steps_as_the_evaluations_pay_for(toy: Path, workplace: Path) -> None:
+    words = ("--samplers", "dpmpp-2s,dpmpp", "--evaluations", "4", "--n", "10", "--seeds", "1", "--json")
+    shown = ncsnx(toy, workplace, "compare", "digits", *words, "features.steps=5", "features.width=8", *CPU)
+    rows = {row["sampler"]: row for row in json.loads(shown)}
+    assert list(rows) == ["ald", "dpmpp-2s", "dpmpp"]
+    assert (rows["dpmpp-2s"]["steps"], rows["dpmpp-2s"]["evaluations"]) == (2, 3)
+    (plot,) = (workplace / "runs/digits/compare").glob("*/samplers.svg")
+    assert "DPM-Solver++ (2S)" in plot.read_text()

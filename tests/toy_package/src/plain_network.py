@@ -1,0 +1,24 @@
+"""A plain convolutional score network."""
+
+from plain_config import Plain
+from torch import Tensor, nn
+
+from ncsnx.networks import NetworkSpec, ScoreFunction, network
+
+
+@network(Plain)
+class PlainNetwork(ScoreFunction):
+    """s(x, σ) = f(x)/σ, which takes any σ."""
+
+    def __init__(self, model: Plain, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.body = nn.Sequential(
+            nn.Conv2d(spec.channels, model.width, 3, padding=1),
+            nn.ELU(),
+            nn.Conv2d(model.width, model.width, 3, padding=1),
+            nn.ELU(),
+            nn.Conv2d(model.width, spec.channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        return self.body(self.centered(x))
