@@ -385,6 +385,11 @@ def _resuming(folder: Path, trained: Path) -> Job:
     with (before / "runs/digits/metrics.jsonl").open("a") as metrics:
         for step in [6] * 300 + [7]:
             metrics.write(json.dumps({"step": step, "loss": 1.0, "lr": 0.001}) + "\n")
+    log = before / "runs/digits/log.txt"
+    with log.open(
+        "a"
+    ) as lines:  # to the end of a page, so that the next line needs another, however long the words are
+        lines.write(("." * (-log.stat().st_size % mounts.PAGE))[1:] + "\n")
     return _done(Job("resume", RESUME, before, folder / "resumed", ()))
 
 
