@@ -20,6 +20,10 @@ class WeightAverage:
         self.rate = rate
         self._network = network
         self._parameters = dict(network.named_parameters())
+        firsts = {parameter: name for name, parameter in self._parameters.items()}
+        # The state holds a shared parameter under each of its names.
+        every_name = network.named_parameters(remove_duplicate=False)
+        self._first_names = {name: firsts[parameter] for name, parameter in every_name}
         self._averages = {name: tensor.detach().float().clone() for name, tensor in self._parameters.items()}
 
     @torch.no_grad()
@@ -32,7 +36,7 @@ class WeightAverage:
     def state(self) -> dict[str, Tensor]:
         """A copy of the network's whole state with the averages for parameters: loads strictly into such a network."""
         state = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
-        return state | {name: tensor.clone() for name, tensor in self._averages.items()}
+        return state | {name: self._averages[first].clone() for name, first in self._first_names.items()}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:

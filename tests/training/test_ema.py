@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from ncsnx.config import NCSN, NCSNv2
 from ncsnx.errors import NcsnxError
@@ -61,6 +62,24 @@ def test_the_state_loads_strictly_and_takes_buffers_from_the_network(model: NCSN
             assert torch.equal(state[name], live[name])
     for name, parameter in network.named_parameters():
         assert not torch.equal(state[name], parameter)
+
+
+def test_a_shared_parameter_has_its_average_under_each_name() -> None:
+    shared, tied = nn.Linear(2, 2), nn.Linear(2, 2)
+    tied.weight = shared.weight
+    network = nn.ModuleDict({"first": shared, "again": shared, "tied": tied})
+    average = WeightAverage(network, 0.75)
+    start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    average.update()
+    state = average.state()
+    assert len(state) == 6
+    assert all(torch.allclose(state[name], start[name] + 0.25, atol=1e-6) for name in start)
+    resumed = WeightAverage(network, 0.75)
+    resumed.load(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in resumed.state().items())
 
 
 def test_the_state_is_a_copy() -> None:
