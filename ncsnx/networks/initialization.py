@@ -94,7 +94,7 @@ def initialize(network: nn.Module, seed: int) -> None:
     laws: dict[str, Law] = {}
     for prefix, module in network.named_modules():
         own: Mapping[str, Law] = getattr(module, "laws", {})
-        laws.update({f"{prefix}.{name}": law for name, law in own.items()})
+        laws.update({f"{prefix}.{name}" if prefix else name: law for name, law in own.items()})
     for position, (name, tensor) in enumerate(sorted(network.state_dict().items())):
         if name in laws:
             tensor.copy_(laws[name](stream, position, tuple(tensor.shape)))

@@ -13,7 +13,7 @@ from ncsnx.config import Model
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import NetworkSpec, ScoreFunction, construct, network
-from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
+from ncsnx.networks.initialization import Constant, CounterBasedDraws, initialize, require_values
 from tests.cli.command import REPOSITORY, run_process
 from tests.cli.test_plugins import install
 from tests.training.tiny import CPU
@@ -163,6 +163,15 @@ def test_a_tensor_without_values_is_refused_by_name() -> None:
         module.weight = nn.Parameter(torch.empty(2, 2))
     with pytest.raises(NcsnxError, match="the network Module has a tensor that nothing gives values, 'weight'"):
         require_values(module)
+
+
+def test_a_law_of_the_network_itself_fills_its_tensor() -> None:
+    with CounterBasedDraws(seed=0):
+        module = nn.Module()
+        module.scale = nn.Parameter(torch.empty(2))
+    module.laws = {"scale": Constant(3.0)}  # type: ignore[assignment]
+    initialize(module, 0)
+    assert module.scale.tolist() == [3.0, 3.0]
 
 
 def test_a_draw_that_no_seed_determines_is_refused() -> None:
