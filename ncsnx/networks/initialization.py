@@ -103,7 +103,7 @@ def initialize(network: nn.Module, seed: int) -> None:
 def require_values(network: nn.Module) -> None:
     """Raises NcsnxError for a tensor that nothing was written into: `CounterBasedDraws` makes those NaN."""
     for name, tensor in network.state_dict().items():
-        if not bool(torch.isfinite(tensor).all()):
+        if bool(torch.isnan(tensor).any()):
             raise NcsnxError(
                 f"the network {type(network).__name__} has a tensor that nothing gives values, {name[:80]!a}: "
                 "write them in its constructor, or name a law for it in the attribute `laws` of its module"

@@ -165,6 +165,13 @@ def test_a_tensor_without_values_is_refused_by_name() -> None:
         require_values(module)
 
 
+def test_a_mask_of_infinities_has_values() -> None:
+    with CounterBasedDraws(seed=0):
+        module = nn.Module()
+        module.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+    require_values(module)
+
+
 def test_a_law_of_the_network_itself_fills_its_tensor() -> None:
     with CounterBasedDraws(seed=0):
         module = nn.Module()
