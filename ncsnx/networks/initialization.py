@@ -110,6 +110,17 @@ def require_values(network: nn.Module) -> None:
             )
 
 
+_WITHOUT_VALUES = (
+    torch.ops.aten.empty,
+    torch.ops.aten.empty_like,
+    torch.ops.aten.empty_permuted,
+    torch.ops.aten.empty_strided,
+    torch.ops.aten.new_empty,
+    torch.ops.aten.new_empty_strided,
+)
+"""What allocates memory and leaves it as it is."""
+
+
 class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, torch's uniform and normal draws come from the counter-based generator, in their order.
 
@@ -148,7 +159,7 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "seed here; it takes uniform_, normal_, rand and randn, and torch.nn.init's laws that are made of them"
             )
         made = func(*args, **kwargs)
-        if func is aten.empty.memory_format and made.is_floating_point():
+        if func.overloadpacket in _WITHOUT_VALUES and (made.is_floating_point() or made.is_complex()):
             made.fill_(torch.nan)
         return made
 

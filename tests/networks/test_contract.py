@@ -1,6 +1,7 @@
 """What every registered network keeps, built in or brought by a package: the registry is asked, no list is kept."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -157,10 +158,23 @@ def test_buffers_outside_the_state_keep_their_values() -> None:
     assert made.sigmas.tolist() == pytest.approx([3.0, 1.0, 0.1])
 
 
-def test_a_tensor_without_values_is_refused_by_name() -> None:
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: torch.empty(2, 2),
+        lambda: torch.empty(2, 2, dtype=torch.complex64),
+        lambda: torch.empty(2, 2, dtype=torch.float64),
+        lambda: torch.empty_like(torch.zeros(2, 2)),
+        lambda: torch.empty_permuted((2, 2), (1, 0)),
+        lambda: torch.empty_strided((2, 2), (1, 2)),
+        lambda: torch.zeros(1).new_empty(2, 2),
+        lambda: torch.zeros(1).new_empty_strided((2, 2), (1, 2)),
+    ],
+)
+def test_a_tensor_without_values_is_refused_by_name(allocate: Callable[[], Tensor]) -> None:
     with CounterBasedDraws(seed=0):
         module = nn.Module()
-        module.weight = nn.Parameter(torch.empty(2, 2))
+        module.weight = nn.Parameter(allocate())
     with pytest.raises(NcsnxError, match="the network Module has a tensor that nothing gives values, 'weight'"):
         require_values(module)
 
