@@ -7,7 +7,7 @@ by `CounterBasedDraws`.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import torch
@@ -119,6 +119,7 @@ _WITHOUT_VALUES = (
     torch.ops.aten.new_empty_strided,
 )
 """What allocates memory and leaves it as it is."""
+_Draw: TypeAlias = Callable[[Tensor, tuple[int, ...]], Tensor]
 
 
 class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -146,13 +147,16 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         aten = torch.ops.aten
         if func is aten.uniform_.default:
             low, high = _with_defaults(args[1:])
-            return args[0].copy_(low + (high - low) * self._draw(self._stream.uniform, args[0].shape))
+            unit = self._draw(self._stream.uniform, args[0].shape, args[0].dtype)
+            return args[0].copy_(low + (high - low) * unit)
         if func is aten.normal_.default:
             mean, deviation = _with_defaults(args[1:])
-            return args[0].copy_(mean + deviation * self._draw(self._stream.normal, args[0].shape))
+            unit = self._draw(self._stream.normal, args[0].shape, args[0].dtype)
+            return args[0].copy_(mean + deviation * unit)
         if func in (aten.rand.default, aten.randn.default):
             draw = self._stream.uniform if func is aten.rand.default else self._stream.normal
-            return self._draw(draw, args[0]).to(dtype=kwargs.get("dtype") or torch.get_default_dtype())
+            dtype = kwargs.get("dtype") or torch.get_default_dtype()
+            return self._draw(draw, args[0], dtype).to(dtype)
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise NcsnxError(
                 f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which can't be told from a "
@@ -163,7 +167,12 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made.fill_(torch.nan)
         return made
 
-    def _draw(self, draw: Callable[[Tensor, tuple[int, ...]], Tensor], shape: Sequence[int]) -> Tensor:
+    def _draw(self, draw: _Draw, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Float32 numbers of this shape for a tensor of this type."""
+        if dtype.is_complex:
+            raise NcsnxError(f"a network's constructor drew {dtype} numbers; it takes draws of real ones")
+        if 0 in shape:
+            return torch.empty(tuple(shape))
         self._position += 1
         return draw(torch.tensor([self._position]), tuple(shape))[0]
 

@@ -200,6 +200,32 @@ def test_a_draw_that_no_seed_determines_is_refused() -> None:
         torch.empty(3).bernoulli_(0.5)
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.randn(3, dtype=torch.complex64),
+        lambda: torch.rand(3, dtype=torch.complex64),
+        lambda: torch.zeros(3, dtype=torch.complex64).normal_(),
+    ],
+)
+def test_complex_draws_are_refused(draw: Callable[[], Tensor]) -> None:
+    with (
+        CounterBasedDraws(seed=0),
+        pytest.raises(NcsnxError, match=r"drew torch\.complex64 numbers; it takes draws of"),
+    ):
+        draw()
+
+
+def test_draws_of_no_numbers_change_no_later_ones() -> None:
+    with CounterBasedDraws(seed=0):
+        expected = torch.randn(3)
+    with CounterBasedDraws(seed=0):
+        assert torch.randn(0, 2).shape == torch.rand(2, 0).shape[::-1] == (0, 2)
+        torch.empty(0).uniform_()
+        torch.empty(0, 4).normal_()
+        assert torch.equal(torch.randn(3), expected)
+
+
 def test_a_configuration_has_one_network() -> None:
     kind = next(iter(variants(Model).values()))
     with pytest.raises(ValueError, match="already has a network"):
