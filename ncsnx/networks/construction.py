@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config import Experiment
+from ncsnx.config.foreign import in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ncsn, ncsnv2  # noqa: F401  registers the built-in networks
 from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
@@ -39,8 +40,16 @@ def empty_network(experiment: Experiment) -> ScoreFunction:
 
 def meta_network(experiment: Experiment) -> ScoreFunction:
     """The same network, but only names and shapes: on torch's meta device, where tensors take no memory. NcsnxError."""
-    with torch.device("meta"):
-        return construct(experiment.model, _spec(experiment))
+    try:
+        with torch.device("meta"):
+            return construct(experiment.model, _spec(experiment))
+    except NcsnxError:
+        raise
+    except Exception as error:
+        raise NcsnxError(
+            f"the network of {type(experiment.model).__name__} can't be constructed on torch's meta device, where "
+            f"tensors have shapes and no values: {in_words(error)}"
+        ) from error
 
 
 def _spec(experiment: Experiment) -> NetworkSpec:

@@ -151,3 +151,9 @@ def test_complex_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
     told = "the network ForeignNetwork has a complex parameter, 'filters': keep its real and imaginary part as two"
     with pytest.raises(NcsnxError, match=told):
         build_network(made_by(monkeypatch, change))
+
+
+def test_a_constructor_that_asks_for_numbers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = r"^the network of Foreign can't be constructed on torch's meta device, where tensors have shapes and no val"
+    with pytest.raises(NcsnxError, match=rf"{told}ues: RuntimeError: .*item\(\).*$"):
+        build_network(made_by(monkeypatch, lambda network: torch.linspace(0, 1, 4).max().item()))
