@@ -147,11 +147,11 @@ def definition_of(config: type[Sampler]) -> Definition:
 
     Raises NcsnxError for a class that no function was registered for.
     """
-    for _ in range(2):
-        for cls in config.__mro__:
-            if cls in _definitions:
-                return _definitions[cls]
-        load_plugins("ncsnx.runtime")
+    if config not in _definitions:
+        load_plugins("ncsnx.runtime")  # a package may bring a function for the class itself
+    for cls in config.__mro__:
+        if cls in _definitions:
+            return _definitions[cls]
     raise NcsnxError(
         f"no sampler is registered for {config.__name__}: the package that defines it must decorate a function with "
         f"@ncsnx.samplers.sampler({config.__name__}), in a module of the entry-point group ncsnx.runtime"

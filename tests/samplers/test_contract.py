@@ -12,7 +12,7 @@ from torch import Tensor
 from ncsnx.config import EulerAncestral, GridSampler, Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.condition import measured_pixels
-from ncsnx.samplers import Draw, Model, Steps, append_zero, exam, sampler
+from ncsnx.samplers import Draw, Model, Steps, append_zero, contract, exam, sampler
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.state import State
 from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score
@@ -198,6 +198,17 @@ def test_a_class_that_derives_from_a_samplers_has_its_function() -> None:
         for config in (Mine(), EulerAncestral(eta=0.5))
     ]
     assert torch.equal(*found)
+
+
+def test_the_function_that_a_plug_in_brings_for_a_class_goes_before_its_base_classs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @attrs.frozen(kw_only=True)
+    class Mine(EulerAncestral):
+        pass
+
+    monkeypatch.setattr(contract, "load_plugins", lambda group: sampler(Mine)(ancestral))
+    assert contract.definition_of(Mine).function is ancestral
 
 
 def test_draws_are_numbered_by_their_use() -> None:
