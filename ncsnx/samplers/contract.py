@@ -25,12 +25,14 @@ score s(x, σ). It returns its last x, or (x, σ) where noise of σ is left in i
 
 import inspect
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
 from torch import Tensor
 
+from ncsnx.config.foreign import ForeignError, foreign_code, in_words
 from ncsnx.config.sampler import Grid, Sampler
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.errors import NcsnxError
@@ -161,6 +163,20 @@ def definition_of(config: type[Sampler]) -> Definition:
 def name_of(config: Sampler) -> str:
     """What a sampler is called in messages."""
     return tag_of(type(config)) or type(config).__name__
+
+
+@contextmanager
+def sampler_code(config: type[Sampler]) -> Iterator[None]:
+    """In the block, whatever the sampler of this class raises becomes an NcsnxError that names it."""
+    try:
+        with foreign_code():
+            yield
+    except ForeignError as raised:
+        if isinstance(raised.error, NcsnxError):
+            raise raised.error from None
+        raise NcsnxError(
+            f"sampler={tag_of(config) or config.__name__} raised {in_words(raised.error)}"
+        ) from raised.error
 
 
 def append_zero(sigmas: Sequence[float]) -> Iterator[tuple[float, float]]:

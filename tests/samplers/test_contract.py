@@ -223,15 +223,20 @@ def test_draws_are_numbered_by_their_use() -> None:
     assert asked == list(range(9))
 
 
-def test_a_packages_sampler_that_the_exam_cannot_run_is_refused_with_what_it_says() -> None:
+@pytest.mark.parametrize(
+    ("kind", "told"), [(NcsnxError, "no more than 50 levels"), (ValueError, "sampler=Packaged raised ValueError: no m")]
+)
+def test_a_packages_sampler_that_the_exam_cannot_run_is_refused_with_what_it_says(
+    kind: type[Exception], told: str
+) -> None:
     def careful(x: Tensor, sigmas: Sequence[float]) -> Steps:
         for sigma, sigma_next in append_zero(sigmas):
             if sigma > 2 * sigma_next > 0 or len(sigmas) > 50:
-                raise NcsnxError("no more than 50 levels")
+                raise kind("no more than 50 levels")
             x, _, score = yield x, sigma
             x = x - (sigma_next - sigma) * sigma * score
         return x
 
-    told = "can't be trusted with a noisy measurement: it fails with Gaussian data: no more than 50 levels"
-    with pytest.raises(NcsnxError, match=told):
+    refused = "can't be trusted with a noisy measurement: it fails with Gaussian data"
+    with pytest.raises(NcsnxError, match=f"{refused}: {told}"):
         states_of(of_a_package(careful), noise_deviation=0.1)
