@@ -16,7 +16,7 @@ by name:
     sigmas    σ_1 > … > σ_N > 0: the levels of its grid, or those that the network was trained at
     noise     noise() is the next draw of unit normal noise, of the shape of x
     model     model(x, σ) → (denoised, score): an evaluation inside a step
-    *, names  fields or properties of the configuration
+    *, names  fields or properties of the configuration, which have other names than these
 
 A step begins with `x, denoised, score = yield x, sigma`: the sampler yields where it is, and goes on from the x that
 comes back, in which measurements are in their places; with it come the denoised image D(x, σ) = x + σ² s(x, σ) and the
@@ -121,8 +121,9 @@ def sampler(
         if not inspect.isgeneratorfunction(function):
             raise TypeError(f"{where}: expected a generator function, with `x, denoised, score = yield x, sigma`")
         known = [*attrs.fields_dict(config), *(name for name in dir(config) if _is_property(config, name))]
+        own = [name for name in known if name not in _GIVEN]  # `start` passes what samplers are given by these names
         for name, parameter in inspect.signature(function).parameters.items():
-            wanted = known if parameter.kind is parameter.KEYWORD_ONLY else _GIVEN
+            wanted = own if parameter.kind is parameter.KEYWORD_ONLY else _GIVEN
             if name not in wanted:
                 raise TypeError(f"{where}: expected parameters among {', '.join(wanted)}, found {name}")
         if adaptive is not None and adaptive not in known:
