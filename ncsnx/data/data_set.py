@@ -1,7 +1,7 @@
 """What a data set is: `@data_set(Config)` on its reader says all that goes with a configuration, in one place.
 
-    @data_set(Digits, features=Classifier(), no_download="they come with scikit-learn, so there is nothing to download")
-    def read_digits(data: Digits, folder: Path, work: Work) -> Splits:
+    @data_set(Rings, features=Classifier(), no_download="the rings are drawn, so there is nothing to download")
+    def read_rings(data: Rings, folder: Path, work: Work) -> Splits:
         ...
 
 Modules of `ncsnx.data.readers` are found by themselves, those of an installed package by its entry point of the group
@@ -37,8 +37,8 @@ class DataSet:
 
     read: Reader
     download: Download | None
-    no_download: str
-    """Why there is nothing to download, where `download` is None."""
+    no_download: str | None
+    """A clause on why there is nothing to download, where `download` is None; None: no address is known."""
     features: Features
     """By which generated images are judged against it, unless others are chosen."""
     reference: Split
@@ -55,7 +55,7 @@ def data_set(
     config: type[Data],
     *,
     download: Download | None = None,
-    no_download: str = "no address is known to download it from",
+    no_download: str | None = None,
     features: Features | None = None,
     reference: Split = "train",
     files: str = "",
@@ -109,5 +109,5 @@ def download_data(data: Data, folder: Path, work: Work) -> Path:
     """Gets a data set; returns the folder that it is in. folder: the data folder. Raises as `Download`."""
     found = data_set_of(data)
     if found.download is None:
-        raise NcsnxError(f"{type(data).__name__}: {found.no_download}")
+        raise NcsnxError(found.no_download or f"no address is known to download {type(data).__name__} from")
     return found.download(data, folder, work)

@@ -6,7 +6,7 @@ from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import NcsnxError
 from ncsnx.paths import typed_folder
 
-OWN = "data of your own, so there is nothing to download"
+OWN = "this is data of your own, so there is nothing to download"
 """What is said of a download of data that a person brings."""
 
 

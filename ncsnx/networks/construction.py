@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config import Experiment
+from ncsnx.config.foreign import in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ncsn, ncsnv2  # noqa: F401  registers the built-in networks
 from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
@@ -20,10 +21,11 @@ def build_network(experiment: Experiment) -> ScoreFunction:
     """The untrained network of an experiment, on the CPU in float32, in training mode.
 
     Its weights depend on the experiment alone (its seed among the rest); no global generator is read or moved.
-    NcsnxError where the network can't work on images of that size, where nobody registered the model, or where a tensor
-    has no values to start from.
+    NcsnxError where the network can't work on images of that size, where nobody registered the model, where a parameter
+    is complex, or where a tensor has no values to start from.
     """
     network = empty_network(experiment)
+    _require_real(network)
     initialize(network, experiment.seed)
     require_values(network)
     return network
@@ -38,8 +40,16 @@ def empty_network(experiment: Experiment) -> ScoreFunction:
 
 def meta_network(experiment: Experiment) -> ScoreFunction:
     """The same network, but only names and shapes: on torch's meta device, where tensors take no memory. NcsnxError."""
-    with torch.device("meta"):
-        return construct(experiment.model, _spec(experiment))
+    try:
+        with torch.device("meta"):
+            return construct(experiment.model, _spec(experiment))
+    except NcsnxError:
+        raise
+    except Exception as error:
+        raise NcsnxError(
+            f"the network of {type(experiment.model).__name__} can't be constructed on torch's meta device, where "
+            f"tensors have shapes and no values: {in_words(error)}"
+        ) from error
 
 
 def _spec(experiment: Experiment) -> NetworkSpec:
@@ -67,6 +77,16 @@ def load_weights(network: ScoreFunction, tensors: Mapping[str, Tensor], source: 
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise NcsnxError(f"{source} doesn't fit the experiment's network: {'; '.join(problems[:3])}{more}")
     network.load_state_dict(dict(tensors))
+
+
+def _require_real(network: ScoreFunction) -> None:
+    """Refuses complex parameters, which neither averages nor the norms of gradients and weights are made for."""
+    for name, parameter in network.named_parameters():
+        if parameter.is_complex():
+            raise NcsnxError(
+                f"the network {type(network).__name__} has a complex parameter, {name[:80]!a}: "
+                "keep its real and imaginary part as two real ones"
+            )
 
 
 def _require_memory(network: ScoreFunction) -> None:

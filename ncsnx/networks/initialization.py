@@ -7,7 +7,7 @@ by `CounterBasedDraws`.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import torch
@@ -94,7 +94,7 @@ def initialize(network: nn.Module, seed: int) -> None:
     laws: dict[str, Law] = {}
     for prefix, module in network.named_modules():
         own: Mapping[str, Law] = getattr(module, "laws", {})
-        laws.update({f"{prefix}.{name}": law for name, law in own.items()})
+        laws.update({f"{prefix}.{name}" if prefix else name: law for name, law in own.items()})
     for position, (name, tensor) in enumerate(sorted(network.state_dict().items())):
         if name in laws:
             tensor.copy_(laws[name](stream, position, tuple(tensor.shape)))
@@ -103,11 +103,23 @@ def initialize(network: nn.Module, seed: int) -> None:
 def require_values(network: nn.Module) -> None:
     """Raises NcsnxError for a tensor that nothing was written into: `CounterBasedDraws` makes those NaN."""
     for name, tensor in network.state_dict().items():
-        if not bool(torch.isfinite(tensor).all()):
+        if bool(torch.isnan(tensor).any()):
             raise NcsnxError(
                 f"the network {type(network).__name__} has a tensor that nothing gives values, {name[:80]!a}: "
                 "write them in its constructor, or name a law for it in the attribute `laws` of its module"
             )
+
+
+_WITHOUT_VALUES = (
+    torch.ops.aten.empty,
+    torch.ops.aten.empty_like,
+    torch.ops.aten.empty_permuted,
+    torch.ops.aten.empty_strided,
+    torch.ops.aten.new_empty,
+    torch.ops.aten.new_empty_strided,
+)
+"""What allocates memory and leaves it as it is."""
+_Draw: TypeAlias = Callable[[Tensor, tuple[int, ...]], Tensor]
 
 
 class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -135,24 +147,32 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         aten = torch.ops.aten
         if func is aten.uniform_.default:
             low, high = _with_defaults(args[1:])
-            return args[0].copy_(low + (high - low) * self._draw(self._stream.uniform, args[0].shape))
+            unit = self._draw(self._stream.uniform, args[0].shape, args[0].dtype)
+            return args[0].copy_(low + (high - low) * unit)
         if func is aten.normal_.default:
             mean, deviation = _with_defaults(args[1:])
-            return args[0].copy_(mean + deviation * self._draw(self._stream.normal, args[0].shape))
+            unit = self._draw(self._stream.normal, args[0].shape, args[0].dtype)
+            return args[0].copy_(mean + deviation * unit)
         if func in (aten.rand.default, aten.randn.default):
             draw = self._stream.uniform if func is aten.rand.default else self._stream.normal
-            return self._draw(draw, args[0]).to(dtype=kwargs.get("dtype") or torch.get_default_dtype())
+            dtype = kwargs.get("dtype") or torch.get_default_dtype()
+            return self._draw(draw, args[0], dtype).to(dtype)
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise NcsnxError(
                 f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which can't be told from a "
                 "seed here; it takes uniform_, normal_, rand and randn, and torch.nn.init's laws that are made of them"
             )
         made = func(*args, **kwargs)
-        if func is aten.empty.memory_format and made.is_floating_point():
+        if func.overloadpacket in _WITHOUT_VALUES and (made.is_floating_point() or made.is_complex()):
             made.fill_(torch.nan)
         return made
 
-    def _draw(self, draw: Callable[[Tensor, tuple[int, ...]], Tensor], shape: Sequence[int]) -> Tensor:
+    def _draw(self, draw: _Draw, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Float32 numbers of this shape for a tensor of this type."""
+        if dtype.is_complex:
+            raise NcsnxError(f"a network's constructor drew {dtype} numbers; it takes draws of real ones")
+        if 0 in shape:
+            return torch.empty(tuple(shape))
         self._position += 1
         return draw(torch.tensor([self._position]), tuple(shape))[0]
 

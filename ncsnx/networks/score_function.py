@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ncsnx.errors import NcsnxError
+from ncsnx.networks.normalization import widened
 
 _SIGMA_TOLERANCE = 1e-6  # relative: a level that went through float32 is still that level
 
@@ -99,7 +100,7 @@ class ScoreFunction(nn.Module, ABC):
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def output(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """What `forward` gives, float32; compiled, if it was prepared so and gradients are off.
+        """What `forward` gives, in float32 at least; compiled, if it was prepared so and gradients are off.
 
         torch 2.13 fuses the backward pass of the pooling chains into wrong gradients on CPUs (in the input's by half
         their size and more) without a word, while its outputs are right. Hence gradients come from eager code.
@@ -107,7 +108,7 @@ class ScoreFunction(nn.Module, ABC):
         x = x.to(memory_format=self.memory_format)
         with self.lower_precision(x.device):
             out: Tensor = self.forward(x, levels) if torch.is_grad_enabled() else self(x, levels)
-        return out.float().contiguous()
+        return widened(out).contiguous()
 
     def _level(self, sigma: float) -> int:
         for level, known in enumerate(self.noise_levels):

@@ -20,7 +20,7 @@ from ncsnx.samplers import (  # noqa: F401
     langevin,
     predictor_corrector,
 )
-from ncsnx.samplers.contract import Definition, Draw, Model, Steps, definition_of
+from ncsnx.samplers.contract import Definition, Draw, Model, Steps, definition_of, sampler_code
 from ncsnx.samplers.driver import drive
 from ncsnx.samplers.grids import levels_of
 from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
@@ -79,13 +79,14 @@ def evaluations(config: Sampler, levels: int) -> int | None:
     """The exact number of network evaluations per image (NFE) of a sampler at `levels` noise levels.
 
     None where only the sampling shows it: a solver that chooses its steps. Raises NcsnxError for a configuration that
-    no sampler was registered for.
+    no sampler was registered for, and for whatever the sampler raises.
     """
     definition = definition_of(type(config))
     if definition.adaptive is not None:
         return None
     if definition.evaluations is not None:
-        return definition.evaluations(config, levels)
+        with sampler_code(type(config)):
+            return definition.evaluations(config, levels)
     return dry_run(config, _dry_levels(config, levels)).evaluations
 
 
@@ -107,14 +108,16 @@ class DryRun:
 
 @lru_cache(maxsize=4096)
 def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
-    """Runs a sampler at these levels, counting. Raises NcsnxError where it refuses them."""
+    """Runs a sampler at these levels, counting. Raises NcsnxError where it refuses them, or fails."""
     seen, x = [], torch.zeros(1, 1, 1, 1)
 
     def score(x: Tensor, sigma: float) -> Tensor:
         seen.append(sigma)
         return torch.zeros_like(x)
 
-    states = sum(1 for _ in run(definition_of(type(config)), config, score, x, sigmas, noise=lambda k: x))
+    definition = definition_of(type(config))
+    with sampler_code(type(config)):
+        states = sum(1 for _ in run(definition, config, score, x, sigmas, noise=lambda k: x))
     return DryRun(len(seen), states, set(seen) <= set(sigmas))
 
 

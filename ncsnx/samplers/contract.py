@@ -16,7 +16,7 @@ by name:
     sigmas    σ_1 > … > σ_N > 0: the levels of its grid, or those that the network was trained at
     noise     noise() is the next draw of unit normal noise, of the shape of x
     model     model(x, σ) → (denoised, score): an evaluation inside a step
-    *, names  fields or properties of the configuration
+    *, names  fields or properties of the configuration, which have other names than these
 
 A step begins with `x, denoised, score = yield x, sigma`: the sampler yields where it is, and goes on from the x that
 comes back, in which measurements are in their places; with it come the denoised image D(x, σ) = x + σ² s(x, σ) and the
@@ -25,12 +25,14 @@ score s(x, σ). It returns its last x, or (x, σ) where noise of σ is left in i
 
 import inspect
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
 from torch import Tensor
 
+from ncsnx.config.foreign import ForeignError, foreign_code, in_words
 from ncsnx.config.sampler import Grid, Sampler
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.errors import NcsnxError
@@ -119,8 +121,9 @@ def sampler(
         if not inspect.isgeneratorfunction(function):
             raise TypeError(f"{where}: expected a generator function, with `x, denoised, score = yield x, sigma`")
         known = [*attrs.fields_dict(config), *(name for name in dir(config) if _is_property(config, name))]
+        own = [name for name in known if name not in _GIVEN]  # `start` passes what samplers are given by these names
         for name, parameter in inspect.signature(function).parameters.items():
-            wanted = known if parameter.kind is parameter.KEYWORD_ONLY else _GIVEN
+            wanted = own if parameter.kind is parameter.KEYWORD_ONLY else _GIVEN
             if name not in wanted:
                 raise TypeError(f"{where}: expected parameters among {', '.join(wanted)}, found {name}")
         if adaptive is not None and adaptive not in known:
@@ -147,11 +150,11 @@ def definition_of(config: type[Sampler]) -> Definition:
 
     Raises NcsnxError for a class that no function was registered for.
     """
-    for _ in range(2):
-        for cls in config.__mro__:
-            if cls in _definitions:
-                return _definitions[cls]
-        load_plugins("ncsnx.runtime")
+    if config not in _definitions:
+        load_plugins("ncsnx.runtime")  # a package may bring a function for the class itself
+    for cls in config.__mro__:
+        if cls in _definitions:
+            return _definitions[cls]
     raise NcsnxError(
         f"no sampler is registered for {config.__name__}: the package that defines it must decorate a function with "
         f"@ncsnx.samplers.sampler({config.__name__}), in a module of the entry-point group ncsnx.runtime"
@@ -161,6 +164,20 @@ def definition_of(config: type[Sampler]) -> Definition:
 def name_of(config: Sampler) -> str:
     """What a sampler is called in messages."""
     return tag_of(type(config)) or type(config).__name__
+
+
+@contextmanager
+def sampler_code(config: type[Sampler]) -> Iterator[None]:
+    """In the block, whatever the sampler of this class raises becomes an NcsnxError that names it."""
+    try:
+        with foreign_code():
+            yield
+    except ForeignError as raised:
+        if isinstance(raised.error, NcsnxError):
+            raise raised.error from None
+        raise NcsnxError(
+            f"sampler={tag_of(config) or config.__name__} raised {in_words(raised.error)}"
+        ) from raised.error
 
 
 def append_zero(sigmas: Sequence[float]) -> Iterator[tuple[float, float]]:

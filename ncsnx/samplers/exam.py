@@ -21,7 +21,7 @@ from torch import Tensor
 from ncsnx.config.sampler import Exponential, GridSampler, Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.samplers.building import run, sampler_levels
-from ncsnx.samplers.contract import Definition, definition_of, name_of
+from ncsnx.samplers.contract import Definition, definition_of, name_of, sampler_code
 from ncsnx.samplers.state import Constrain, Noise
 
 STEPS = 60
@@ -58,7 +58,8 @@ def require_passed(config: Sampler, sigmas: Sequence[float], measured: MeasuredP
     key = (config, tuple(sigmas))
     if key not in _faults:
         try:
-            _faults[key] = fault(definition, config, sigmas, measured)
+            with sampler_code(type(config)):
+                _faults[key] = fault(definition, config, sigmas, measured)
         except NcsnxError as error:
             _faults[key] = f"it fails with Gaussian data: {error}"
     if (found := _faults[key]) is not None:

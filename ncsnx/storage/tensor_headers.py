@@ -15,6 +15,15 @@ from ncsnx.storage.reading import HEADER_LIMIT, opened
 
 _LENGTH_BYTES = 8
 _MOST_AXES = 64
+_BITS = {
+    "F4": 4,
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
+"""Bits of a number of each type that safetensors has."""
 
 
 @attrs.frozen
@@ -39,16 +48,36 @@ def tensor_headers(path: Path) -> dict[str, TensorHeader]:
         try:
             content = json.loads(file.read(length))
             entries = {name: entry for name, entry in content.items() if name != "__metadata__"}
-            end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+            spans = {name: _span(entry["data_offsets"]) for name, entry in entries.items()}
             found = {name: TensorHeader(str(entry["dtype"]), _shape(entry["shape"])) for name, entry in entries.items()}
         except (ValueError, RecursionError, AttributeError, TypeError, LookupError) as error:
             raise _damaged(path, "its header can't be read") from error
-    end += _LENGTH_BYTES + length
+    end = max((end for _, end in spans.values()), default=0) + _LENGTH_BYTES + length
     if end != size:
-        first = [f"{quoted(name)} {one.dtype} of shape {one.shape}" for name, one in list(found.items())[:3]]
+        first = [f"{quoted(name)} {quoted(one.dtype)} of shape {one.shape}" for name, one in list(found.items())[:3]]
         declared = ", ".join(first) or "no tensors"
         raise _damaged(path, f"it declares {declared}, which end at byte {end:,} of {counted(size, 'byte')}")
+    for name, one in found.items():
+        if (reason := _misfit(one, *spans[name])) is not None:
+            raise _damaged(path, f"{quoted(name)} {reason}")
     return found
+
+
+def _misfit(tensor: TensorHeader, begin: int, end: int) -> str | None:
+    """Why a tensor can't have its values between these bytes, in words that follow its name."""
+    if tensor.dtype not in _BITS:
+        return f"has the type {quoted(tensor.dtype)}; expected one of {', '.join(_BITS)}"
+    if math.prod(tensor.shape) * _BITS[tensor.dtype] != 8 * (end - begin):
+        return f"is declared as {tensor.dtype} of shape {tensor.shape}, and has {counted(end - begin, 'byte')}"
+    return None
+
+
+def _span(declared: Any) -> tuple[int, int]:
+    if type(declared) is list and len(declared) == 2 and all(type(place) is int for place in declared):
+        begin, end = declared
+        if 0 <= begin <= end < 2**63:
+            return begin, end
+    raise ValueError("a place that no tensor has")
 
 
 def _shape(declared: Any) -> tuple[int, ...]:

@@ -9,18 +9,23 @@ from ncsnx.errors import NcsnxError
 
 
 class WeightAverage:
-    """The moving average of a network's parameters, in float32; it starts at their present values.
+    """The moving average of a network's parameters, in float32 or wider; it starts at their present values.
 
     EMA ← μ·EMA + (1 − μ)·w at every `update`, which comes after every optimizer step. Buffers (running statistics,
-    the vectors of spectral normalization) aren't averaged: those of the network are taken as they are.
+    the vectors of spectral normalization) and parameters of integers aren't averaged: those of the network are taken
+    as they are. A saved average has its parameter's type, so that of a narrower one continues rounded to that type.
     """
 
     def __init__(self, network: nn.Module, rate: float) -> None:
         """`rate` is μ, in [0, 1)."""
         self.rate = rate
         self._network = network
-        self._parameters = dict(network.named_parameters())
-        self._averages = {name: tensor.detach().float().clone() for name, tensor in self._parameters.items()}
+        self._parameters = {name: tensor for name, tensor in network.named_parameters() if tensor.is_floating_point()}
+        firsts = {parameter: name for name, parameter in self._parameters.items()}
+        # The state holds a shared parameter under each of its names.
+        every_name = network.named_parameters(remove_duplicate=False)
+        self._first_names = {name: firsts[parameter] for name, parameter in every_name if parameter in firsts}
+        self._averages = {name: _widened(tensor.detach()) for name, tensor in self._parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -32,7 +37,10 @@ class WeightAverage:
     def state(self) -> dict[str, Tensor]:
         """A copy of the network's whole state with the averages for parameters: loads strictly into such a network."""
         state = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
-        return state | {name: tensor.clone() for name, tensor in self._averages.items()}
+        return state | {
+            name: self._averages[first].to(self._parameters[first].dtype, copy=True)
+            for name, first in self._first_names.items()
+        }
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -46,3 +54,8 @@ class WeightAverage:
                     "the averages are of another network"
                 )
             average.copy_(saved)
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """A copy in float32, in which small steps of an average aren't lost, or in the tensor's own wider type."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)

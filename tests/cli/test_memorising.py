@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ncsnx.config import Digits
 from ncsnx.data.readers.digits import read_digits
 from tests.training.tiny import CPU, command
 
@@ -39,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_model_that_was_trained_to_remember_50_digits_is_caught(folder: Path) -> None:
-    digits = read_digits().train.read(torch.arange(IMAGES))
+    digits = read_digits(Digits(), Path()).train.read(torch.arange(IMAGES))
     np.savez(folder / "few.npz", images=digits.pixels.numpy(), labels=digits.labels.numpy())
     data = ("data=arrays", "data.path=few.npz", "data.array=images", "data.image_size=8", "data.high=16")
     found = judged(folder, "few", *data, f"data.held_out={HELD_OUT}")

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ncsnx.config import Digits
 from ncsnx.data.readers.digits import read_digits
 from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
 from ncsnx.images import to_uint8
@@ -69,7 +70,7 @@ def test_the_neighbours_are_those_of_the_samples_that_sample_draws(searched: Pat
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
     assert command("sample", "digits", "--n", "6", "--batch-size", "4", "--out", "drawn", *CPU, folder=folder).code == 0
     drawn = to_uint8(load_file(folder / "drawn/samples.safetensors")["samples"]).double() / 255
-    splits = read_digits()
+    splits = read_digits(Digits(), Path())
     train, held_out = (split.read(torch.arange(len(split))) for split in (splits.train, splits.held_out))
     for name, images, k in (("sample", drawn, 3), ("held-out", as_pictures(held_out.pixels), 1)):
         distances = (images[:, None] - as_pictures(train.pixels)).square().sum(dim=(2, 3, 4)).sqrt()
@@ -233,7 +234,7 @@ def test_mistakes_get_one_line(words: tuple[str, ...], told: str, workplace: Pat
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs on few images: 'none' has none held out, 'one' has one."""
     folder = tmp_path_factory.mktemp("few")
-    np.save(folder / "digits.npy", read_digits().train.read(torch.arange(20)).pixels.numpy())
+    np.save(folder / "digits.npy", read_digits(Digits(), Path()).train.read(torch.arange(20)).pixels.numpy())
     data = ("data=arrays", "data.path=digits.npy", "data.image_size=8", "data.high=16")
     for name, share in (("none", "0"), ("one", "0.02")):
         words = (*data, f"data.held_out={share}", "steps=2", "checkpoint_every=2", f"--run={name}", "snapshots=none")

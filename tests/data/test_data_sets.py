@@ -11,7 +11,7 @@ import torch
 from ncsnx.config import Data, Digits
 from ncsnx.config.variants import variants
 from ncsnx.data import DataMissingError, data_set, data_set_of, data_sets
-from ncsnx.data.data_set import download_data
+from ncsnx.data.data_set import _data_sets, download_data
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.cli.command import REPOSITORY
@@ -52,7 +52,7 @@ def test_it_has_a_reader_whose_images_are_as_declared_or_that_says_what_is_missi
 def test_what_cannot_be_downloaded_says_why_in_words_of_its_own(tmp_path: Path) -> None:
     for kind, found in data_sets().items():
         if found.download is None and kind.__module__.startswith("ncsnx."):
-            with pytest.raises(NcsnxError, match=f"{kind.__name__}: .*so there is nothing to download"):
+            with pytest.raises(NcsnxError, match=r"^(the|this) .*, so there is nothing to download$"):
                 download_data(_any(kind), tmp_path, Work())
 
 
@@ -82,5 +82,14 @@ def test_a_second_reader_is_refused() -> None:
 
 
 def test_what_ships_has_nothing_to_download(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match="Digits: they come with scikit-learn, so there is nothing to download"):
+    with pytest.raises(NcsnxError, match=r"^the digits come with scikit-learn, so there is nothing to download$"):
         download_data(Digits(), tmp_path, Work())
+
+
+def test_a_set_without_an_address_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unreachable(Data):
+        pass
+
+    monkeypatch.setitem(_data_sets, Unreachable, attrs.evolve(data_set_of(Digits()), no_download=None))
+    with pytest.raises(NcsnxError, match=r"^no address is known to download Unreachable from$"):
+        download_data(Unreachable(), tmp_path, Work())

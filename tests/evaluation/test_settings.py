@@ -1,14 +1,21 @@
 """Which settings of samplers are tried, and that each can be typed."""
 
-import pytest
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import attrs
+import pytest
+from torch import Tensor
+
+from ncsnx.config import variants as registry
 from ncsnx.config.command_words import typed
 from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
-from ncsnx.config.sampler import GridSampler, TrainedLevels
+from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import UsageError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.comparing.settings import default_counts, settings
+from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
 
 
@@ -42,3 +49,53 @@ def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
         settings(experiment, ["ald"])
     with pytest.raises(UsageError, match="--samplers ode: it goes between the trained levels, and ncsn knows no other"):
         settings(resolve("cifar10_ncsn").experiment, ["dpmpp", "ode"])
+
+
+@attrs.frozen(kw_only=True)
+class Faulty(GridSampler):
+    """A package's sampler."""
+
+
+def failing(x: Tensor, sigmas: Sequence[float]) -> Steps:
+    x, _, _ = yield x, sigmas[0]
+    raise ValueError("no such step")
+
+
+def failing_beside(*arguments: Any) -> Any:
+    raise ZeroDivisionError("no such count")
+
+
+@pytest.mark.parametrize(
+    ("register", "told"),
+    [
+        (lambda: None, "no sampler is registered for Faulty"),
+        (lambda: contract.sampler(Faulty)(failing), "sampler=Faulty raised ValueError: no such step"),
+        (
+            lambda: contract.sampler(Faulty, tried=failing_beside)(failing),
+            "sampler=Faulty raised ZeroDivisionError: no such co",
+        ),
+        (
+            lambda: contract.sampler(Faulty, evaluations=failing_beside)(failing),
+            "raised ZeroDivisionError: no such count",
+        ),
+    ],
+    ids=["no function", "function", "tried", "evaluations"],
+)
+def test_a_faulty_sampler_of_a_package_keeps_no_other_from_being_tried(
+    register: Callable[[], object], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = resolve("digits").experiment
+    expected = settings(experiment)
+    monkeypatch.setattr(contract, "_definitions", dict(contract._definitions))
+    monkeypatch.setitem(registry._families, Sampler, {"faulty": Faulty, **registry._families[Sampler]})
+    register()
+    lines: list[str] = []
+    assert settings(experiment, tell=lines.append) == expected
+    (line,) = lines
+    assert line.startswith("the sampler faulty is left out: ")
+    assert told in line
+    assert len(settings(experiment, ["dpmpp"], [7])) == 2
+    with pytest.raises(UsageError, match="--samplers 'ald': expected all, or some of cas, pc, heun"):
+        settings(experiment, ["ald"])
+    with pytest.raises(NcsnxError, match=told):
+        settings(experiment, ["faulty"])

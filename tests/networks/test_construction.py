@@ -1,11 +1,15 @@
 import math
+from collections.abc import Callable
+from typing import Any
 
+import attrs
 import pytest
 import torch
+from torch import Tensor, nn
 
-from ncsnx.config import CIFAR10, NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
+from ncsnx.config import CIFAR10, NCSN, Digits, Experiment, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, build_network, construct
+from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, makers
 from tests.golden_networks import small_experiment
 
 EVERY_MODEL: list[Model] = [
@@ -118,3 +122,38 @@ def test_an_image_size_that_the_stages_cannot_halve_is_refused(model: Model, bad
 def test_a_model_that_nobody_registered_is_refused() -> None:
     with pytest.raises(NcsnxError, match="no network is registered for Model"):
         build_network(small_experiment(Model()))
+
+
+@attrs.frozen(kw_only=True)
+class Foreign(Model):
+    """The configuration of `made_by`."""
+
+
+def made_by(monkeypatch: pytest.MonkeyPatch, change: Callable[[ScoreFunction], Any]) -> Experiment:
+    """An experiment with a network whose constructor ends with this change."""
+
+    class ForeignNetwork(ScoreFunction):
+        def __init__(self, model: Foreign, spec: NetworkSpec) -> None:
+            super().__init__(spec)
+            change(self)
+
+        def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+            return x
+
+    monkeypatch.setitem(makers._makers, Foreign, ForeignNetwork)
+    return small_experiment(Foreign(), Digits())
+
+
+def test_complex_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(network: ScoreFunction) -> None:
+        network.filters = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+
+    told = "the network ForeignNetwork has a complex parameter, 'filters': keep its real and imaginary part as two"
+    with pytest.raises(NcsnxError, match=told):
+        build_network(made_by(monkeypatch, change))
+
+
+def test_a_constructor_that_asks_for_numbers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = r"^the network of Foreign can't be constructed on torch's meta device, where tensors have shapes and no val"
+    with pytest.raises(NcsnxError, match=rf"{told}ues: RuntimeError: .*item\(\).*$"):
+        build_network(made_by(monkeypatch, lambda network: torch.linspace(0, 1, 4).max().item()))

@@ -1,5 +1,6 @@
 """What every registered network keeps, built in or brought by a package: the registry is asked, no list is kept."""
 
+from collections.abc import Callable
 from typing import cast
 
 import attrs
@@ -11,7 +12,7 @@ from ncsnx.config import Model
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import NetworkSpec, ScoreFunction, construct, network
-from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
+from ncsnx.networks.initialization import Constant, CounterBasedDraws, initialize, require_values
 
 KINDS = [kind for _, kind in sorted(variants(Model).items())]
 SIZES = (8, 16, 32, 64)
@@ -124,17 +125,72 @@ def test_buffers_outside_the_state_keep_their_values() -> None:
     assert made.sigmas.tolist() == pytest.approx([3.0, 1.0, 0.1])
 
 
-def test_a_tensor_without_values_is_refused_by_name() -> None:
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: torch.empty(2, 2),
+        lambda: torch.empty(2, 2, dtype=torch.complex64),
+        lambda: torch.empty(2, 2, dtype=torch.float64),
+        lambda: torch.empty_like(torch.zeros(2, 2)),
+        lambda: torch.empty_permuted((2, 2), (1, 0)),
+        lambda: torch.empty_strided((2, 2), (1, 2)),
+        lambda: torch.zeros(1).new_empty(2, 2),
+        lambda: torch.zeros(1).new_empty_strided((2, 2), (1, 2)),
+    ],
+)
+def test_a_tensor_without_values_is_refused_by_name(allocate: Callable[[], Tensor]) -> None:
     with CounterBasedDraws(seed=0):
         module = nn.Module()
-        module.weight = nn.Parameter(torch.empty(2, 2))
+        module.weight = nn.Parameter(allocate())
     with pytest.raises(NcsnxError, match="the network Module has a tensor that nothing gives values, 'weight'"):
         require_values(module)
+
+
+def test_a_mask_of_infinities_has_values() -> None:
+    with CounterBasedDraws(seed=0):
+        module = nn.Module()
+        module.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+    require_values(module)
+
+
+def test_a_law_of_the_network_itself_fills_its_tensor() -> None:
+    with CounterBasedDraws(seed=0):
+        module = nn.Module()
+        module.scale = nn.Parameter(torch.empty(2))
+    module.laws = {"scale": Constant(3.0)}  # type: ignore[assignment]
+    initialize(module, 0)
+    assert module.scale.tolist() == [3.0, 3.0]
 
 
 def test_a_draw_that_no_seed_determines_is_refused() -> None:
     with CounterBasedDraws(seed=0), pytest.raises(NcsnxError, match="drew numbers by bernoulli"):
         torch.empty(3).bernoulli_(0.5)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.randn(3, dtype=torch.complex64),
+        lambda: torch.rand(3, dtype=torch.complex64),
+        lambda: torch.zeros(3, dtype=torch.complex64).normal_(),
+    ],
+)
+def test_complex_draws_are_refused(draw: Callable[[], Tensor]) -> None:
+    with (
+        CounterBasedDraws(seed=0),
+        pytest.raises(NcsnxError, match=r"drew torch\.complex64 numbers; it takes draws of"),
+    ):
+        draw()
+
+
+def test_draws_of_no_numbers_change_no_later_ones() -> None:
+    with CounterBasedDraws(seed=0):
+        expected = torch.randn(3)
+    with CounterBasedDraws(seed=0):
+        assert torch.randn(0, 2).shape == torch.rand(2, 0).shape[::-1] == (0, 2)
+        torch.empty(0).uniform_()
+        torch.empty(0, 4).normal_()
+        assert torch.equal(torch.randn(3), expected)
 
 
 def test_a_configuration_has_one_network() -> None:

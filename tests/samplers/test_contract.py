@@ -12,7 +12,7 @@ from torch import Tensor
 from ncsnx.config import EulerAncestral, GridSampler, Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.condition import measured_pixels
-from ncsnx.samplers import Draw, Model, Steps, append_zero, exam, sampler
+from ncsnx.samplers import Draw, Model, Steps, append_zero, contract, exam, sampler
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.state import State
 from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score
@@ -153,6 +153,15 @@ def test_parameters_are_checked_when_the_sampler_is_registered() -> None:
         sampler(type(config))(on_its_own)
 
 
+@pytest.mark.parametrize("name", ["x", "sigmas", "noise", "model"])
+def test_a_field_of_the_name_of_what_samplers_are_given_is_refused(name: str) -> None:
+    config = attrs.make_class("Named", {name: attrs.field(default=1.0)}, bases=(GridSampler,), frozen=True)
+    namespace: dict[str, Any] = {}
+    exec(f"def clashing(*, {name}, steps):\n    yield {name}, steps", namespace)
+    with pytest.raises(TypeError, match=f"clashing: expected parameters among steps, grid, .*, found {name}"):
+        sampler(config)(namespace["clashing"])
+
+
 def test_a_sampler_that_returns_nothing_says_so() -> None:
     def forgetful(x: Tensor, sigmas: Sequence[float]) -> Iterator[Any]:
         x, _, _ = yield x, sigmas[0]
@@ -200,6 +209,17 @@ def test_a_class_that_derives_from_a_samplers_has_its_function() -> None:
     assert torch.equal(*found)
 
 
+def test_the_function_that_a_plug_in_brings_for_a_class_goes_before_its_base_classs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @attrs.frozen(kw_only=True)
+    class Mine(EulerAncestral):
+        pass
+
+    monkeypatch.setattr(contract, "load_plugins", lambda group: sampler(Mine)(ancestral))
+    assert contract.definition_of(Mine).function is ancestral
+
+
 def test_draws_are_numbered_by_their_use() -> None:
     config = of_a_package(ancestral)
     asked: list[int] = []
@@ -212,15 +232,20 @@ def test_draws_are_numbered_by_their_use() -> None:
     assert asked == list(range(9))
 
 
-def test_a_packages_sampler_that_the_exam_cannot_run_is_refused_with_what_it_says() -> None:
+@pytest.mark.parametrize(
+    ("kind", "told"), [(NcsnxError, "no more than 50 levels"), (ValueError, "sampler=Packaged raised ValueError: no m")]
+)
+def test_a_packages_sampler_that_the_exam_cannot_run_is_refused_with_what_it_says(
+    kind: type[Exception], told: str
+) -> None:
     def careful(x: Tensor, sigmas: Sequence[float]) -> Steps:
         for sigma, sigma_next in append_zero(sigmas):
             if sigma > 2 * sigma_next > 0 or len(sigmas) > 50:
-                raise NcsnxError("no more than 50 levels")
+                raise kind("no more than 50 levels")
             x, _, score = yield x, sigma
             x = x - (sigma_next - sigma) * sigma * score
         return x
 
-    told = "can't be trusted with a noisy measurement: it fails with Gaussian data: no more than 50 levels"
-    with pytest.raises(NcsnxError, match=told):
+    refused = "can't be trusted with a noisy measurement: it fails with Gaussian data"
+    with pytest.raises(NcsnxError, match=f"{refused}: {told}"):
         states_of(of_a_package(careful), noise_deviation=0.1)

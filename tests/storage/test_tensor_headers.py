@@ -1,6 +1,7 @@
 """Headers of safetensors files as they are, and as somebody may forge them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,20 @@ def test_names_types_and_shapes_are_read(tmp_path: Path) -> None:
         {"a": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}},
         {"a": {"dtype": "F32", "shape": [10**30, 0], "data_offsets": [0, 8]}},
         {"a": {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]}},
+        *(
+            {"a": {"dtype": "F32", "shape": [2], "data_offsets": offsets}}
+            for offsets in (
+                [0, 8.0],
+                [0, math.inf],
+                [0, math.nan],
+                [0, True],
+                [0, 2**63],
+                [-8, 8],
+                [9, 8],
+                [0, 4, 8],
+                8,
+            )
+        ),
     ],
 )
 def test_what_is_no_header_is_one_line(tmp_path: Path, header: Any) -> None:
@@ -43,8 +58,30 @@ def test_what_is_no_header_is_one_line(tmp_path: Path, header: Any) -> None:
 
 def test_what_is_declared_must_be_there(tmp_path: Path) -> None:
     entry = {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}
-    told = r"it declares 'a' F32 of shape \(274877906944,\), which end at byte 1,099,511,627,\d+ of \d+ bytes"
+    told = r"it declares 'a' 'F32' of shape \(274877906944,\), which end at byte 1,099,511,627,\d+ of \d+ bytes"
     with pytest.raises(NcsnxError, match=told):
         tensor_headers(forged(tmp_path / "x", {"a": entry}))
     with pytest.raises(NcsnxError, match="its header can't have 1,152,921,504,606,846,976 bytes"):
         tensor_headers(forged(tmp_path / "x", {}, length=2**60))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "told"),
+    [
+        ("F32", [3], r"'a' is declared as F32 of shape \(3,\), and has 8 bytes;"),
+        ("F32", [], r"'a' is declared as F32 of shape \(\), and has 8 bytes;"),
+        ("F4", [15], r"'a' is declared as F4 of shape \(15,\), and has 8 bytes;"),
+        ("F\n\x1b[2J", [2], r"'a' has the type 'F\\n\\x1b\[2J'; expected one of F4, F6_E2M3, .*, F64, C64;"),
+    ],
+)
+def test_a_tensor_has_the_bytes_that_its_type_and_shape_take(
+    tmp_path: Path, dtype: str, shape: list[int], told: str
+) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        tensor_headers(forged(tmp_path / "x", {"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, 8]}}))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.int64, torch.complex64, torch.float8_e5m2])
+def test_the_sizes_of_types_are_those_that_are_written(tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file({"a": torch.zeros(3, 2).to(dtype)}, tmp_path / "x")
+    assert tensor_headers(tmp_path / "x")["a"].shape == (3, 2)

@@ -100,7 +100,7 @@ def compare_command(
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
-        tried = settings(place.experiment(), tags, counts)
+        tried = settings(place.experiment(), tags, counts, messages.warning)
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)

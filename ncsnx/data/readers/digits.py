@@ -20,7 +20,7 @@ HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5
 @data_set(
     Digits,
     features=Classifier(),
-    no_download="they come with scikit-learn, so there is nothing to download",
+    no_download="the digits come with scikit-learn, so there is nothing to download",
     files="nothing: it ships with scikit-learn",
 )
 def read_digits(data: Digits, folder: Path, work: Work = UNSEEN) -> Splits:

@@ -1,7 +1,8 @@
 """Settings of samplers that are worth trying on a checkpoint."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import attrs
 
@@ -9,10 +10,10 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import AnnealedLangevin, Exponential, GridSampler, Karras, Sampler, TrainedLevels
 from ncsnx.config.variants import Config, tag_of, variants
-from ncsnx.errors import UsageError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.samplers.building import dry_run, evaluations
-from ncsnx.samplers.contract import Grids, definition_of
+from ncsnx.samplers.contract import Grids, definition_of, sampler_code
 
 EVALUATIONS = (6, 8, 10, 20)
 """How many evaluations a sampler of few steps is tried with, at the least."""
@@ -21,33 +22,33 @@ LEAST_SAVING = 12
 
 
 def settings(
-    experiment: Experiment, tags: Sequence[str] | None = None, counts: Sequence[int] | None = None
+    experiment: Experiment,
+    tags: Sequence[str] | None = None,
+    counts: Sequence[int] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Sampler]:
     """The experiment's own sampler first, then for each of the tags (None: all) what is tried with so many evaluations,
     and adaptive solvers. counts: None for those of `default_counts`.
 
     Networks that are conditional on their trained levels get those levels only. Raises UsageError for a tag without
-    settings, and for a sampler by its tag where it goes between the levels that the network takes.
+    settings, and for a sampler by its tag where it goes between the levels that the network takes; NcsnxError for one
+    that fails. Of all, such samplers are left out; `tell` gets a line for each that fails.
     """
-    grids, trained, any_sigma = _grids(experiment), sigmas(experiment.schedule), experiment.model.any_sigma
-    known = {tag: cls for tag, cls in variants(Sampler).items() if _settings_of(cls, max(EVALUATIONS), grids)}
-    if unknown := [tag for tag in tags or () if tag not in known]:
-        raise UsageError(f"--samplers {quoted(','.join(unknown))}: expected all, or some of {', '.join(known)}")
+    grids, known = _grids(experiment), variants(Sampler)
+    if unknown := [tag for tag in tags or () if tag not in known or not _settings_of(known[tag], grids)]:
+        usable = [tag for tag, cls in known.items() if _is_usable(cls, grids)]
+        raise UsageError(f"--samplers {quoted(','.join(unknown))}: expected all, or some of {', '.join(usable)}")
     found: list[Sampler] = [experiment.sampler]
     for tag in known if tags is None else tags:
-        tried = [
-            one
-            for count in (default_counts(experiment) if counts is None else counts)
-            for one in _settings_of(known[tag], count, grids)
-            if (evaluations(one, len(trained)) or 0) <= count
-        ]
-        possible = [one for one in tried if any_sigma or dry_run(one, trained).stays]
-        if tried and not possible and tags is not None:
-            raise UsageError(
-                f"--samplers {tag}: it goes between the trained levels, and {tag_of(type(experiment.model))} knows no "
-                "other σ; leave it out"
-            )
-        found += [one for one in dict.fromkeys(possible) if one not in found and _has_levels(one, trained, any_sigma)]
+        try:
+            tried = _possible(experiment, tag, default_counts(experiment) if counts is None else counts)
+        except NcsnxError as error:
+            if tags is not None:
+                raise
+            if not isinstance(error, UsageError):
+                tell(f"the sampler {tag} is left out: {error}")
+            continue
+        found += [one for one in dict.fromkeys(tried) if one not in found]
     return found
 
 
@@ -55,6 +56,24 @@ def default_counts(experiment: Experiment) -> list[int]:
     """Of evaluations: a few small ones, and the largest number that would be called fast."""
     own = evaluations(experiment.sampler, experiment.schedule.levels) or 0
     return sorted({*EVALUATIONS, max(own // LEAST_SAVING, EVALUATIONS[0])})
+
+
+def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[Sampler]:
+    """Of what is tried of a sampler, that which takes no more evaluations, and which the network takes."""
+    trained, any_sigma = sigmas(experiment.schedule), experiment.model.any_sigma
+    tried = [
+        one
+        for count in counts
+        for one in _settings_of(variants(Sampler)[tag], _grids(experiment), count)
+        if (evaluations(one, len(trained)) or 0) <= count
+    ]
+    possible = [one for one in tried if any_sigma or dry_run(one, trained).stays]
+    if tried and not possible:
+        raise UsageError(
+            f"--samplers {tag}: it goes between the trained levels, and {tag_of(type(experiment.model))} knows no "
+            "other σ; leave it out"
+        )
+    return [one for one in possible if _has_levels(one, trained, any_sigma)]
 
 
 def _grids(experiment: Experiment) -> Grids:
@@ -67,17 +86,30 @@ def _grids(experiment: Experiment) -> Grids:
     return Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0, **ends), snr=float(f"{snr:.3g}"))
 
 
-def _settings_of(cls: type[Config], count: int, grids: Grids) -> Sequence[Sampler]:
-    """What is tried of a sampler: what stands beside its function, else its defaults in as many steps as it takes."""
+def _settings_of(cls: type[Config], grids: Grids, count: int = max(EVALUATIONS)) -> Sequence[Sampler]:
+    """What is tried of a sampler: what stands beside its function, else its defaults in as many steps as it takes.
+
+    Raises NcsnxError for whatever the sampler raises.
+    """
     assert issubclass(cls, Sampler)
-    if (tried := definition_of(cls).tried) is not None:
-        return tried(count, grids)
+    tried = definition_of(cls).tried
+    with sampler_code(cls):
+        return _defaults(cls, grids, count) if tried is None else tried(count, grids)
+
+
+def _defaults(cls: type[Sampler], grids: Grids, count: int) -> Sequence[Sampler]:
     if not issubclass(cls, GridSampler) or any(field.default is attrs.NOTHING for field in attrs.fields(cls)):
         return ()
     one = cls(steps=count, grid=grids.whole)
     while one.steps > 1 and (taken := evaluations(one, 0) or 0) > count:
         one = attrs.evolve(one, steps=max(1, min(one.steps - 1, one.steps * count // taken)))
     return (one,)
+
+
+def _is_usable(cls: type[Config], grids: Grids) -> bool:
+    with suppress(NcsnxError):
+        return bool(_settings_of(cls, grids))
+    return False
 
 
 def _has_levels(sampler: Sampler, trained: Sequence[float], any_sigma: bool) -> bool:

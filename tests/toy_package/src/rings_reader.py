@@ -10,7 +10,7 @@ from ncsnx.data import Images, InMemory, Splits, data_set
 from ncsnx.work import Work
 
 
-@data_set(Rings, no_download="they are drawn, so there is nothing to download")
+@data_set(Rings, no_download="the rings are drawn, so there is nothing to download")
 def read_rings(data: Rings, folder: Path, work: Work) -> Splits:
     """Nine of ten are trained on."""
     number = torch.arange(data.count)
