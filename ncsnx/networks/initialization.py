@@ -170,7 +170,7 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _draw(self, draw: _Draw, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Float32 numbers of this shape for a tensor of this type."""
         if dtype.is_complex:
-            raise NcsnxError(f"a network's constructor drew {dtype} numbers; it takes draws of real ones")
+            raise NcsnxError(f"a network's constructor drew numbers of {dtype}; it takes draws of real ones")
         if 0 in shape:
             return torch.empty(tuple(shape))
         self._position += 1

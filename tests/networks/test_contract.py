@@ -178,7 +178,7 @@ def test_a_draw_that_no_seed_determines_is_refused() -> None:
 def test_complex_draws_are_refused(draw: Callable[[], Tensor]) -> None:
     with (
         CounterBasedDraws(seed=0),
-        pytest.raises(NcsnxError, match=r"drew torch\.complex64 numbers; it takes draws of"),
+        pytest.raises(NcsnxError, match=r"drew numbers of torch\.complex64; it takes draws of"),
     ):
         draw()
 
