@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.config import Digits
+from ncsnx import config
 from ncsnx.data.readers.digits import read_digits
 from ncsnx.evaluation.nearest.memorizing import AROUND, SpaceNearness, Verdict, nearness, relative_distances, verdict
 from ncsnx.evaluation.nearest.nearest_images import feature_space, nearest, pixel_space
@@ -48,7 +48,7 @@ class Digits:
 
 @pytest.fixture(scope="module")
 def digits() -> Digits:
-    splits = read_digits(Digits(), Path())
+    splits = read_digits(config.Digits(), Path())
     train = to_uint8(splits.train.read(torch.arange(1_400)).pixels.float() / 16)
     others = splits.held_out.read(torch.arange(299).roll(7)).pixels
     others = to_uint8(others.float() / 16)[torch.randperm(299, generator=torch.Generator().manual_seed(2))]
