@@ -220,16 +220,18 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
         if last and is_family(declared) and not _is_off(override, field):
             missing = "".join(f"; {error}" for error in plugin_errors())
             tag = _one_of(override.text, list(variants(declared)), override.path, missing)
-            if values[part] is None or tag != values[part][TAG]:
-                values[part] = _swapped(declared, tag, values[part])
+            held = values.get(part)  # a part that was just switched on has no values yet
+            if held is None or tag != held[TAG]:
+                values[part] = _swapped(declared, tag, held)
                 _forget(origins, override.path, kept=values[part])
             origins[override.path] = COMMAND_LINE
         elif last:
             _set(override, field, values, part, origins)
         elif isinstance(declared, type) and issubclass(declared, Config):
-            if values[part] is None and is_family(declared):
+            held = values.get(part)
+            if held is None and is_family(declared):
                 raise _undecided(override, ".".join(parts[: depth + 1]), parts[depth + 1], declared)
-            if values[part] is None:  # a part that was switched off comes back with its defaults
+            if held is None:  # a part that was switched off comes back with its defaults
                 values[part] = {}
                 _forget(origins, ".".join(parts[: depth + 1]))
             cls, values = _class_of(declared, values[part]), values[part]

@@ -217,6 +217,8 @@ def applied(experiment: Experiment, *words: str) -> Experiment | OverrideError:
 @example("digits", "optimizer.eps", "9" * 5000)
 @example("digits", "note", "\x00" * 5000)
 @example("cifar10", "ema.rate", "0.5")
+@example("cifar10", "snapshots.sampler.eta", "0.5")
+@example("cifar10", "snapshots.sampler", "cas")
 def test_any_override_applies_to_its_path_alone_or_names_it_in_its_error(case: str, path: str, text: str) -> None:
     experiment, argument = every_variant()[case], f"{path}={text}"
     typed = argument.partition("=")[0]
