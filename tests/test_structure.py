@@ -10,7 +10,7 @@ import ncsnx
 
 ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
-    ("errors", "version", "quantities", "randomness", "stopping", "work"),
+    ("errors", "version", "quantities", "randomness", "stopping", "work", "registering"),
     ("config", "noise", "paths", "storage"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning"),

@@ -7,14 +7,14 @@ A package names the module that holds it by an entry point of the group `ncsnx.c
 is asked for that ncsnx doesn't have, and for the help.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
 import attrs
 import typer
+
+from ncsnx.registering import import_modules_of
 
 LAST = 1_000
 """The place of commands that don't name one: after those of ncsnx."""
@@ -65,9 +65,7 @@ def group(name: str, app: typer.Typer, *, place: int = LAST) -> None:
 @cache
 def built_in_commands() -> tuple[Command, ...]:
     """Those of ncsnx, in the order of the help."""
-    commands = importlib.import_module("ncsnx.cli.commands")
-    for module in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}."):
-        importlib.import_module(module.name)
+    import_modules_of("ncsnx.cli.commands")
     return tuple(sorted(_commands.values(), key=lambda one: (one.place, one.name)))
 
 

@@ -8,8 +8,6 @@ Modules of `ncsnx.data.readers` are found by themselves, those of an installed p
 `ncsnx.runtime`.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -20,6 +18,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features, Inception
 from ncsnx.data.splits import Split, Splits
 from ncsnx.errors import NcsnxError
+from ncsnx.registering import import_modules_of
 from ncsnx.work import UNSEEN, Work
 
 Reader: TypeAlias = Callable[[Any, Path, Work], Splits]
@@ -82,9 +81,7 @@ def data_set(
 
 def data_sets() -> dict[type[Data], DataSet]:
     """All that are registered, by their configuration's class."""
-    readers = importlib.import_module("ncsnx.data.readers")
-    for module in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
-        importlib.import_module(module.name)
+    import_modules_of("ncsnx.data.readers")
     return dict(_data_sets)
 
 

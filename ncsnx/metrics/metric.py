@@ -10,8 +10,6 @@ The rows of `ncsnx fid`, its table, its JSON and CSV, and the cards of exported 
 this folder is found by itself; that of an installed package, by its entry point of the group `ncsnx.runtime`.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -20,6 +18,7 @@ import attrs
 from ncsnx.errors import NcsnxError
 from ncsnx.features.naming import name_with
 from ncsnx.quantities import counted, with_error
+from ncsnx.registering import import_modules_of
 from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, value
 
 if TYPE_CHECKING:
@@ -189,9 +188,7 @@ def metric(
 
 def all_metrics() -> tuple[Metric, ...]:
     """Those of this folder, and of the packages that are loaded: what is always shown first, then by what they need."""
-    metrics = importlib.import_module("ncsnx.metrics")
-    for module in pkgutil.iter_modules(metrics.__path__, f"{metrics.__name__}."):
-        importlib.import_module(module.name)
+    import_modules_of("ncsnx.metrics")
     return tuple(sorted(_metrics.values(), key=_place))
 
 
