@@ -11,8 +11,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.features.moments import require_dimensions, require_images, usable
-from ncsnx.metrics.manifold import squared_distances, squared_radii
+from ncsnx.features.moments import require_images
+from ncsnx.metrics.manifold import centered, squared_distances, squared_radii
 from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.quantities import counted
 
@@ -58,12 +58,9 @@ def density_coverage(real: Tensor, generated: Tensor, neighbors: int = 5, block:
     """
     if neighbors < 1 or block < 1:
         raise ValueError(f"neighbors and block must be from 1, not {neighbors} and {block}")
-    real, generated = usable(real), usable(generated)
-    require_dimensions(generated.shape[1], real.shape[1], "the real ones")
+    real, generated = centered(real, generated)
     require_images(len(real), neighbors + 1, f"density with {counted(neighbors, 'neighbor')}")
     require_images(len(generated), 2, "the error of a density")
-    center = real.mean(dim=0)  # a common offset would cost digits of the distances
-    real, generated = real - center, generated - center
     radii = squared_radii(real, neighbors, block)
     balls, alone = torch.zeros(2, len(generated), dtype=torch.float64)
     covered = 0

@@ -44,15 +44,23 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block
     """
     if neighbours < 1 or block < 1:
         raise ValueError(f"neighbours and block must be from 1, not {neighbours} and {block}")
-    real, generated = usable(real), usable(generated)
-    require_dimensions(generated.shape[1], real.shape[1], "the real ones")
+    real, generated = centered(real, generated)
     require_images(min(len(real), len(generated)), neighbours + 1, f"precision with {counted(neighbours, 'neighbour')}")
-    centre = real.mean(dim=0)  # a common offset would cost digits of the distances
-    real, generated = real - centre, generated - centre
     return PrecisionRecall(
         precision=_covered(generated, real, squared_radii(real, neighbours, block), block),
         recall=_covered(real, generated, squared_radii(generated, neighbours, block), block),
     )
+
+
+def centered(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, less the mean of the real ones: a common offset would cost digits of the distances.
+
+    NcsnxError where dimensions differ or features aren't finite.
+    """
+    real, generated = usable(real), usable(generated)
+    require_dimensions(generated.shape[1], real.shape[1], "the real ones")
+    center = real.mean(dim=0)
+    return real - center, generated - center
 
 
 def squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
