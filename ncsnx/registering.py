@@ -1,8 +1,10 @@
-"""Modules that register what they hold when they are imported, found by their folder."""
+"""What registers itself: modules that do so when they are imported, and what to say where something hasn't."""
 
 import importlib
 import pkgutil
 from functools import cache
+
+from ncsnx.errors import NcsnxError
 
 
 @cache
@@ -11,3 +13,11 @@ def import_modules_of(package: str) -> None:
     folder = importlib.import_module(package)
     for module in pkgutil.iter_modules(folder.__path__, f"{package}."):
         importlib.import_module(module.name)
+
+
+def unregistered(what: str, config: type, decorator: str) -> NcsnxError:
+    """The error for a configuration that nothing is joined to. what: such as 'network'; decorator: its full name."""
+    return NcsnxError(
+        f"no {what} is registered for {config.__name__}: the package that defines it must name a module with "
+        f"@{decorator}({config.__name__}) by an entry point of the group ncsnx.runtime"
+    )

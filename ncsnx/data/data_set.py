@@ -18,7 +18,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features, Inception
 from ncsnx.data.splits import Split, Splits
 from ncsnx.errors import NcsnxError
-from ncsnx.registering import import_modules_of
+from ncsnx.registering import import_modules_of, unregistered
 from ncsnx.work import UNSEEN, Work
 
 Reader: TypeAlias = Callable[[Any, Path, Work], Splits]
@@ -89,11 +89,7 @@ def data_set_of(data: Data) -> DataSet:
     """What goes with a configuration. Raises NcsnxError where no reader is registered for it."""
     found = data_sets().get(type(data))
     if found is None:
-        name = type(data).__name__
-        raise NcsnxError(
-            f"no reader is registered for {name}: the package that defines it must name a module with "
-            f"@ncsnx.data.data_set({name}) by an entry point of the group ncsnx.runtime"
-        )
+        raise unregistered("reader", type(data), "ncsnx.data.data_set")
     return found
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ncsnx.config import Model
-from ncsnx.errors import NcsnxError
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
+from ncsnx.registering import unregistered
 
 Maker = Callable[[Any, NetworkSpec], ScoreFunction]
 T = TypeVar("T", bound=Maker)
@@ -31,8 +31,5 @@ def construct(model: Model, spec: NetworkSpec) -> ScoreFunction:
     """The network that `model` describes, as its constructor leaves it. NcsnxError where none is registered."""
     maker = _makers.get(type(model))
     if maker is None:
-        raise NcsnxError(
-            f"no network is registered for {type(model).__name__}: the package that defines it must name a module with "
-            f"@ncsnx.networks.network({type(model).__name__}) by an entry point of the group ncsnx.runtime"
-        )
+        raise unregistered("network", type(model), "ncsnx.networks.network")
     return maker(model, spec)

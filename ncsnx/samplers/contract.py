@@ -36,6 +36,7 @@ from ncsnx.config.foreign import ForeignError, foreign_code, in_words
 from ncsnx.config.sampler import Grid, Sampler
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.errors import NcsnxError
+from ncsnx.registering import unregistered
 
 Reply: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """x, denoised, score."""
@@ -155,10 +156,7 @@ def definition_of(config: type[Sampler]) -> Definition:
     for cls in config.__mro__:
         if cls in _definitions:
             return _definitions[cls]
-    raise NcsnxError(
-        f"no sampler is registered for {config.__name__}: the package that defines it must decorate a function with "
-        f"@ncsnx.samplers.sampler({config.__name__}), in a module of the entry-point group ncsnx.runtime"
-    )
+    raise unregistered("sampler", config, "ncsnx.samplers.sampler")
 
 
 def name_of(config: Sampler) -> str:
