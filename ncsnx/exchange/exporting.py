@@ -7,7 +7,7 @@ import attrs
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.estimate import seconds_per_image
+from ncsnx.evaluation.engine.estimate import seconds_per_image
 from ncsnx.exchange.card import UNKNOWN_LICENSE, Picture, Score, card
 from ncsnx.exchange.exported import Export, ExportConfig, export_config, write_export
 from ncsnx.exchange.recorded_scores import recorded_scores
