@@ -9,17 +9,6 @@ from torch import Tensor
 
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.quantities import counted
-
-# each registers its sampler
-from ncsnx.samplers import (  # noqa: F401
-    adaptive_ode,
-    consistent,
-    dpm_solver,
-    euler_ancestral,
-    heun,
-    langevin,
-    predictor_corrector,
-)
 from ncsnx.samplers.contract import Definition, Draw, Model, Steps, definition_of, sampler_code
 from ncsnx.samplers.driver import drive
 from ncsnx.samplers.grids import levels_of

@@ -36,7 +36,7 @@ from ncsnx.config.foreign import ForeignError, foreign_code, in_words
 from ncsnx.config.sampler import Grid, Sampler
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.errors import NcsnxError
-from ncsnx.registering import unregistered
+from ncsnx.registering import import_modules_of, unregistered
 
 Reply: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """x, denoised, score."""
@@ -151,6 +151,8 @@ def definition_of(config: type[Sampler]) -> Definition:
 
     Raises NcsnxError for a class that no function was registered for.
     """
+    if config not in _definitions:
+        import_modules_of("ncsnx.samplers")
     if config not in _definitions:
         load_plugins("ncsnx.runtime")  # a package may bring a function for the class itself
     for cls in config.__mro__:

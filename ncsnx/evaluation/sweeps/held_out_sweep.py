@@ -6,7 +6,7 @@ the noise levels so that each counts the same: what training minimises, without 
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import torch
@@ -40,8 +40,6 @@ _LEVELS_SHOWN = 5
 @attrs.frozen(eq=False, kw_only=True)
 class HeldOutSweep(CheckpointSweep):
     """Measures the loss of checkpoints of one run under one protocol."""
-
-    pictures: ClassVar = ("losses.png", "losses.svg")
 
     source: DataSource
     seed: int = 0
@@ -117,6 +115,10 @@ class HeldOutSweep(CheckpointSweep):
             f"lowest: step {best['step']:,}, {self.score.shown(best)}",
             f"losses: {self.place}/scores.json, .csv; plot: losses.png, .svg",
         ]
+
+    @property
+    def pictures(self) -> Sequence[str]:
+        return ("losses.png", "losses.svg")
 
     def draw(self) -> object:
         rows = self.scores.rows
