@@ -1,7 +1,9 @@
 """The package as a building: no circle of imports, no two modules of one name, no crowded folder, one way to look."""
 
 import ast
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import ncsnx
 
 ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
-    ("errors", "version", "quantities", "randomness", "stopping", "work", "registering"),
+    ("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering"),
     ("config", "noise", "paths", "storage"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning"),
@@ -30,6 +32,9 @@ MOST_FILES = 14
 """Of a folder, before it gets rooms; the list of commands is as long as it is."""
 CROWDED = {"config": 20, "cli/commands": 18, "cli": 18}
 """Folders that have more today. They may not grow."""
+COMMAND = re.compile(r"\b(?:ncsnx|git|hf) (?:[a-z]|\{\})[^`\n]*")
+"""A whole command to type, to the end of its line or of what is set as code."""
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
 
 
 def modules() -> dict[str, Path]:
@@ -55,6 +60,20 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name in MODULES}
     return found
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of the strings of a file, docstrings too; a value in one is {}."""
+    tree = ast.parse(path.read_text())
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield (
+                node.lineno,
+                "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values),
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.lineno, node.value
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
@@ -100,3 +119,15 @@ def test_the_readme_lists_every_folder() -> None:
     for folder in ROOT.iterdir():
         if folder.is_dir() and (folder / "__init__.py").exists():
             assert f"\n      {folder.name}/ " in readme
+
+
+def test_the_library_names_no_option_but_in_a_whole_command() -> None:
+    """Which parameter is meant, `ncsnx.spelling` says, as the caller types it."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in MODULES.values()
+        if ROOT / "cli" not in path.parents
+        for line, text in texts(path)
+        if OPTION.search(COMMAND.sub("", text))
+    ]
+    assert found == []

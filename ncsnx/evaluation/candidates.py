@@ -12,6 +12,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, load, weights_of
+from ncsnx.spelling import parameter
 
 
 @attrs.frozen
@@ -44,8 +45,8 @@ def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ense
     """
     if ensemble > 1 and experiment.ema is not None:
         raise UsageError(
-            f"--ensemble is for runs without EMA, and {run.name!r} has one (ema.rate={experiment.ema.rate}): its "
-            "weights are averaged already; leave --ensemble out"
+            f"{parameter('ensemble')} is for runs without EMA, and {run.name!r} has one (ema.rate="
+            f"{experiment.ema.rate}): its weights are averaged already; leave {parameter('ensemble')} out"
         )
     there = checkpoints(run)
     candidates, unsound, without = [], [], []
@@ -87,5 +88,6 @@ def _refuse_none(run: Run, ensemble: int, unsound: Sequence[str], there: Sequenc
     if unsound:
         raise NcsnxError(f"no checkpoint of the range is sound: {'; '.join(unsound)}")
     raise UsageError(
-        f"--ensemble {ensemble}: no checkpoint of the range has {ensemble} up to it; run {run.name!r} has {len(there)}"
+        f"{parameter('ensemble')} {ensemble}: no checkpoint of the range has {ensemble} up to it; run {run.name!r} has "
+        f"{len(there)}"
     )

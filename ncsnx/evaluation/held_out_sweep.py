@@ -16,7 +16,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
-from ncsnx.errors import DivergedError, NcsnxError, RequestError, require_between
+from ncsnx.errors import DivergedError, NcsnxError, UsageError, require_between
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.estimate import seconds_per_image
 from ncsnx.evaluation.plots import LossSeries, plot_losses
@@ -32,6 +32,7 @@ from ncsnx.runs.score_files import Row, ScoreFile, best_row, values
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.score_model import weights_of
+from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
 from ncsnx.storage.reading import refuse_links
 from ncsnx.training.score_matching import score_matching_loss
@@ -59,7 +60,9 @@ class HeldOutSweep:
     def __attrs_post_init__(self) -> None:
         levels = self.experiment.schedule.levels
         if self.passes is not None and not 1 <= self.passes <= levels:
-            raise RequestError("passes", f"must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}")
+            raise UsageError(
+                f"{parameter('passes')} must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}"
+            )
         require_between("seed", self.seed, 0, 2**32 - 1)
         require_between("batch_size", self.batch_size, 1, 1_000_000)
         if self.images == 0:

@@ -22,7 +22,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
-from ncsnx.errors import NcsnxError, RequestError, UsageError, require_between
+from ncsnx.errors import NcsnxError, UsageError, require_between
 from ncsnx.evaluation.bits_per_dimension import COLUMNS, METRIC, Estimator, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.probability_flow import Probes
@@ -40,6 +40,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.generate import never_stop
 from ncsnx.sampling.score_model import weights_of
+from ncsnx.spelling import parameter
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
 from ncsnx.storage.reading import RECORDS_LIMIT, refuse_links, sha256_of
@@ -74,17 +75,20 @@ class LikelihoodRequest:
 
     def __attrs_post_init__(self) -> None:
         if self.n is not None and self.n < 2:
-            raise RequestError("n", f"must be at least 2, not {self.n}: one image has no standard error")
+            raise UsageError(f"{parameter('n')} must be at least 2, not {self.n}: one image has no standard error")
         require_between("seed", self.seed, 0, 2**32 - 1)
         if self.estimator not in get_args(Estimator):
-            raise RequestError("estimator", f"must be one of {', '.join(get_args(Estimator))}, not {self.estimator!a}")
+            accepted = ", ".join(get_args(Estimator))
+            raise UsageError(f"{parameter('estimator')} must be one of {accepted}, not {self.estimator!a}")
         if self.probes is not None and self.estimator == "exact":
-            raise RequestError("estimator", "exact takes every direction once; leave probes out")
+            raise UsageError(f"{parameter('estimator')} exact takes every direction once; leave probes out")
         if self.probes is not None:
             require_between("probes", self.probes, 1, 10_000)
         if not 1e-6 <= self.tolerance <= 0.1:
-            complaint = f"must be between 1e-6 (the network calculates in float32) and 0.1, not {self.tolerance:g}"
-            raise RequestError("tolerance", complaint)
+            raise UsageError(
+                f"{parameter('tolerance')} must be between 1e-6 (the network calculates in float32) and 0.1, not "
+                f"{self.tolerance:g}"
+            )
         require_between("batch_size", self.batch_size, 1, 1_000_000)
 
 
@@ -111,11 +115,12 @@ class LikelihoodSweep:
                 f"the data set has {counted(there, 'held-out image')}, and a likelihood with its error takes two"
             )
         if self.images > there:
-            raise UsageError(f"--n {self.images:,}: the data set has {counted(there, 'held-out image')}")
+            raise UsageError(f"{parameter('n')} {self.images:,}: the data set has {counted(there, 'held-out image')}")
         if self.request.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
-                f"--estimator exact takes a backward pass for each of {counted(self.dimensions, 'dimension')}; it is "
-                f"for images of at most {_MOST_EXACT:,}. Take hutchinson, with more --probes for a smaller error"
+                f"{parameter('estimator')} exact takes a backward pass for each of "
+                f"{counted(self.dimensions, 'dimension')}; it is for images of at most {_MOST_EXACT:,}. Take "
+                f"hutchinson, with more {parameter('probes')} for a smaller error"
             )
         _ = self.grey_levels  # refuses data that has none
 

@@ -18,6 +18,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
 from ncsnx.exchange.exported import CONFIG, MODEL, PICTURE, ExportConfig
 from ncsnx.quantities import counted, with_error
+from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
@@ -77,7 +78,8 @@ def check_license(text: str) -> str:
     if _LICENSE.fullmatch(text) and text not in _YAML_WORDS:
         return text
     raise UsageError(
-        f"--license {text[:80]!a}: expected an identifier in the Hub's list, such as mit, apache-2.0 or cc-by-4.0"
+        f"{parameter('license')} {text[:80]!a}: expected an identifier in the Hub's list, such as mit, apache-2.0 or "
+        "cc-by-4.0"
     )
 
 
@@ -178,8 +180,8 @@ def _usage(experiment: Experiment) -> Iterator[str]:
     )
     if getattr(experiment.sampler, "data_init", False):
         yield (
-            "The sampler starts from training images, which aren't in this folder: `--data` names their place, and "
-            "`sampler.data_init=false` starts from noise."
+            "The sampler starts from training images, which aren't in this folder: "
+            f"`ncsnx sample {PLACEHOLDER} --data DIR` names their place, `sampler.data_init=false` starts from noise."
         )
 
 

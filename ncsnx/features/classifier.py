@@ -30,6 +30,7 @@ from ncsnx.features.feature_network import Extracted
 from ncsnx.features.real_images import SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.quantities import counted, percent
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
 from ncsnx.work import Work
@@ -64,7 +65,7 @@ class ClassifierFeatures:
         if tuple(images.shape[1:]) != self._shape:
             raise NcsnxError(
                 f"the {self.name} takes images of shape {self._shape}, not {tuple(images.shape[1:])}; compare images "
-                "of another shape with --features inception"
+                f"of another shape with {parameter('features')} inception"
             )
         features, logits = self._network(images.to(self._device))
         return Extracted(features.cpu(), logits.cpu())

@@ -33,6 +33,7 @@ from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
 from ncsnx.features.torchscript import first_line, load_script, read_file
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
 from ncsnx.storage.zips import is_zip
@@ -111,7 +112,8 @@ def _cached(path: Path, device: torch.device, work: Work, source: str, published
     with making(folder, FILE, work):
         downloading = not path.exists()
         if downloading:
-            download(source, path, work, check=_contradiction, otherwise=", or name it with --features inception:FILE")
+            otherwise = f", or name it with {parameter('features')} inception:FILE"
+            download(source, path, work, check=_contradiction, otherwise=otherwise)
         content = read_file(path)
         recorded = _recorded_sha256(folder / RECORD)
         if recorded is not None:
@@ -140,7 +142,7 @@ def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) ->
                 return layers  # type: ignore[no-any-return]
     raise NcsnxError(
         f"{path}: expected the Inception network {FILE}, whose layers give {counted(DIMENSIONS, 'feature')} an image; "
-        f"this one {found}; for another network use --features torchscript:{path}"
+        f"this one {found}; for another network use {parameter('features')} torchscript:{path}"
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.spelling import parameter
 
 INCEPTION_SIZE = 299
 
@@ -41,7 +42,7 @@ class CleanResizer:
         if channels not in (1, 3):
             raise NcsnxError(
                 f"expected images of 1 or 3 channels, found {channels}: features that need resizing take grey or RGB "
-                "images; use --features classifier"
+                f"images; use {parameter('features')} classifier"
             )
         planes = images.cpu().reshape(-1, height, width).numpy()
         resized = torch.from_numpy(self._planes(planes)).view(count, channels, self.size, self.size)

@@ -17,6 +17,7 @@ from ncsnx.data.places import data_folder, own_path, require_own
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.runs.model_source import Source
+from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
 from ncsnx.storage.numpy_files import MAGIC, REAL, NumpyFile
 from ncsnx.storage.process import in_utf8
@@ -50,8 +51,8 @@ def value_range(data: Data, folder: Path | str | None = None, source: Source | N
     except NcsnxError as error:
         raise NcsnxError(
             "which values of the data are black and white is written in the packed data set, which can't be used: "
-            f"{error}. Name its folder with --data DIR, add the two values to a .npz as the array range, or give "
-            "pictures as PNGs"
+            f"{error}. Name its folder with {argument('data', A_DIR)}, add the two values to a .npz as the array "
+            "range, or give pictures as PNGs"
         ) from error
     return header.low, header.high
 

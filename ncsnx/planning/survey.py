@@ -11,7 +11,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.pictures.unread import Unread
 from ncsnx.data.readers.own_images import PictureFiles, unread_by
-from ncsnx.errors import RequestError, require_between
+from ncsnx.errors import UsageError, require_between
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.budget import Fit
@@ -21,6 +21,7 @@ from ncsnx.planning.distances import Distances, measure_distances
 from ncsnx.planning.experiment_proposal import SMALL_SET
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted
+from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
 OUTLIER = 1.25
@@ -42,7 +43,7 @@ class Measured:
 
 @attrs.frozen(kw_only=True)
 class Choices:
-    """What a person may choose of a plan. Raises RequestError for an overlap or a seed that can't be."""
+    """What a person may choose of a plan. Raises UsageError for an overlap or a seed that can't be."""
 
     overlap: float = OVERLAP
     """Of neighbouring levels (technique 2)."""
@@ -55,7 +56,9 @@ class Choices:
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.overlap < MOST_OVERLAP:
-            raise RequestError("overlap", f"must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}")
+            raise UsageError(
+                f"{parameter('overlap')} must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}"
+            )
         require_between("seed", self.seed, 0, 2**32 - 1)
 
 

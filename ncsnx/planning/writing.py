@@ -188,7 +188,7 @@ def _scale_of(survey: Survey) -> list[str]:
     else:
         why = f"of the trainings published there this fitted {in_short(fit.budget_s)} on the machine that wrote it:"
     reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
-    return [why, f"{reduced}.", "`ncsnx new` writes the published one under another name, with --budget none."]
+    return [why, f"{reduced}.", "`ncsnx new OTHER_NAME … --budget none` writes the published one."]
 
 
 def _network(survey: Survey) -> list[str]:

@@ -16,7 +16,7 @@ _POLL_S = 0.2
 
 
 def cache_folder(given: Path | None = None) -> Path:
-    """Where the cache is: `given` (the option --cache), else the variable NCSNX_CACHE, else the system's place.
+    """Where the cache is: `given`, else the variable NCSNX_CACHE, else the system's place.
 
     Raises UsageError for something that isn't a folder.
     """

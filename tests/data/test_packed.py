@@ -456,7 +456,7 @@ def test_a_file_that_is_there_is_left_and_another_is_never_replaced_unasked(tmp_
     again = source()
     assert packed(file.path, again) == file
     assert reads(again) == []
-    with pytest.raises(UsageError, match=r"a\.pack is there, and holds other images.*--overwrite"):
+    with pytest.raises(UsageError, match=r"a\.pack is there, and holds other images.*overwrite=True"):
         packed(file.path, source(seed=1))
     assert (file.path.stat().st_mtime_ns, file.path.read_bytes()) == before
     (tmp_path / "notes.txt").write_text("mine")

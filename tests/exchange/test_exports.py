@@ -218,7 +218,7 @@ def test_links_and_pipes_in_the_place_of_a_file_are_neither_followed_nor_waited_
     path.symlink_to(tmp_path / "elsewhere")
     assert isinstance(open_source(tmp_path, "model"), Export)
     read = (lambda: export.config()) if name == "config.json" else (lambda: export.model_content(config))
-    with pytest.raises(NcsnxError, match=rf"{name} is a symbolic link, and those are not followed; .*--local-dir"):
+    with pytest.raises(NcsnxError, match=rf"{name} is a symbolic link, and those are not followed; .*--local-dir DIR"):
         read()
     path.unlink()
     os.mkfifo(path)

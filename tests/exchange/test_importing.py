@@ -213,7 +213,7 @@ def test_other_contents_of_a_step_are_refused(own: tuple[Experiment, Path], tmp_
     before = files(run.path)
     states: list[Any] = torch.load(path, weights_only=True)
     states[4]["end_conv.bias"] += 1
-    with pytest.raises(NcsnxError, match=r"is there with other contents than .*\(ema\.safetensors\).*--run NAME"):
+    with pytest.raises(NcsnxError, match=r"is there with other contents than .*\(ema\.safetensors\).*name=NAME"):
         import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
     assert files(run.path) == before
 

@@ -275,7 +275,7 @@ def test_a_damaged_classifier_is_trained_again_and_that_is_said(name: str, tmp_p
 def test_data_that_cannot_be_classified_is_refused_and_leaves_nothing(
     labels: str, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(NcsnxError, match=f"{message}; use --features inception"):
+    with pytest.raises(NcsnxError, match=f"{message}; use features inception"):
         stripes(tmp_path, labels=labels)
     assert files(tmp_path) == {}
 
@@ -295,7 +295,7 @@ def test_a_stop_request_ends_the_training_and_leaves_nothing(tmp_path: Path) -> 
 
 
 def test_a_classifier_without_a_data_set_says_what_to_use(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match="none is given; use --features inception"):
+    with pytest.raises(NcsnxError, match="none is given; use features inception"):
         build_features(Classifier(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())
 
 

@@ -142,7 +142,7 @@ def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: P
 )
 def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Module, found: str, tmp_path: Path) -> None:
     path = scripted(other, tmp_path / "net.pt")
-    with pytest.raises(NcsnxError, match=rf"net\.pt: expected the Inception network.*{found}.*--features torchscript:"):
+    with pytest.raises(NcsnxError, match=rf"net\.pt: expected the Inception network.*{found}.*features torchscript:"):
         InceptionNetwork(path.read_bytes(), path, CPU)
 
 
@@ -248,7 +248,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_f
         opened(tmp_path, server.address)
     message = str(caught.value)
     assert reason in message
-    for part in (FILE, server.address, str(tmp_path / "inception"), "--features inception:FILE"):
+    for part in (FILE, server.address, str(tmp_path / "inception"), "features inception:FILE"):
         assert part in message
     assert "\n" not in message
     assert left(tmp_path) == set()
@@ -257,7 +257,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_f
 def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
     with serving(Server(b"")) as server:
         pass  # now nobody listens at its address
-    with pytest.raises(NcsnxError, match=f"can't download {FILE} from .*refused.*--features inception:FILE"):
+    with pytest.raises(NcsnxError, match=f"can't download {FILE} from .*refused.*features inception:FILE"):
         opened(tmp_path, server.address)
     assert left(tmp_path) == set()
 

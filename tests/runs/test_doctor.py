@@ -100,9 +100,7 @@ def only(found: Examination) -> Finding:
 
 
 def repaired(run: Run) -> Examination:
-    found = doctor.examine(run)
-    doctor.repair(found)
-    return found
+    return doctor.examine(run, repair=True)
 
 
 def test_a_sound_run_has_no_findings_and_every_file_with_a_hash_is_read(sound: Run) -> None:

@@ -153,7 +153,7 @@ def test_names_that_only_resemble_those_are_taken(name: str) -> None:
 
 def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experiment, tmp_path: Path) -> None:
     Run.create(tmp_path, "Digits", experiment, {}, None, "f" * 64)
-    with pytest.raises(UsageError, match=r"a run 'digits' and the run 'Digits' couldn't both be .*--run NAME"):
+    with pytest.raises(UsageError, match=r"a run 'digits' and the run 'Digits' couldn't both be .*name=NAME"):
         Run.create(tmp_path, "digits", experiment, {}, None, "f" * 64)
     assert [name for name, _ in list_runs(tmp_path)] == ["Digits"]
 

@@ -84,7 +84,7 @@ def export_command(
                 messages.info(f"{place.path}, step {saved.step:,}: {which}")
                 model = build_model(saved, runtime)
                 count = affordable_samples(model, work) if grid is None else grid
-            samples = draw_samples(model, count, data, work) if count else None
+            samples = draw_samples(model, count, data, work)
             stop.check()
             exported = export_checkpoint(place, saved, model, out, license=license, samples=samples, work=work)
         if license == UNKNOWN_LICENSE:

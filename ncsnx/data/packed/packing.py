@@ -36,6 +36,7 @@ from ncsnx.data.read_ahead import read_ahead
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.quantities import counted
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic
 from ncsnx.work import Work
 
@@ -124,7 +125,7 @@ def _already_there(out: Path, header: Header) -> PackedFile | None:
     """The file, if it is the one that is wanted; None where there is none. Raises UsageError for any other."""
     if not os.path.lexists(out):
         return None
-    advice = "name another with --out, or give --overwrite to replace it"
+    advice = f"name another with {argument('out')}, or give {argument('overwrite', True)} to replace it"
     try:
         there = PackedFile.open(out)
     except PackedError as error:

@@ -97,7 +97,7 @@ def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip
     if on_error == "refuse" or not scan.sound:
         advice = f"fix or remove {them(len(scan.broken))}"
         if scan.sound:
-            advice += f", or leave {them(len(scan.broken))} out with data.on_error=skip (`ncsnx new`: --on-error skip)"
+            advice += f", or leave {them(len(scan.broken))} out with data.on_error=skip (`ncsnx new … --on-error skip`)"
         raise NcsnxError(f"{_broken(files, scan, MOST_NAMED)}; {advice}")
     work.warning(f"left out: {_broken(files, scan, most=5)}")
     return files.without(scan.broken)

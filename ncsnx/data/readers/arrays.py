@@ -29,6 +29,7 @@ from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import findings
 from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.mapped import require_whole
@@ -269,8 +270,8 @@ def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
     images = [name for name in names if name != LABELS]
     if names and len(images) != 1:
         raise NcsnxError(
-            f"{path}: expected one array of images, found {listed(images)}; choose with data.array=NAME, or --array "
-            "NAME"
+            f"{path}: expected one array of images, found {listed(images)}; choose with data.array=NAME, or "
+            f"{argument('array', A_NAME)}"
         )
     return images[0] if images else None
 

@@ -48,6 +48,7 @@ from ncsnx.sampling.generate import ignore_state, never_stop
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
 from ncsnx.storage.reading import refuse_links
@@ -148,11 +149,11 @@ class NeighborSearch:
     """The data folder, for samplers that start from training images."""
 
     def __attrs_post_init__(self) -> None:
-        count, needed = len(self.training), max(2, self.request.k)
+        count, needed, k = len(self.training), max(2, self.request.k), parameter("k")
         if count < needed:
             raise UsageError(
-                f"--k {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
-                f"needed{f', or a --k of at most {count}' if count > 1 else ''}"
+                f"{k} {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
+                f"needed{f', or a {k} of at most {count}' if count > 1 else ''}"
             )
 
     @property

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import number
+from ncsnx.spelling import argument
 from ncsnx.storage.numpy_files import ExpectedArray, read_arrays, require_arrays, sha256_of
 
 SUFFIX = ".npz"
@@ -47,7 +48,7 @@ def read_statistics(path: Path, dimensions: int, features: str) -> StatisticsFil
 
     Raises NcsnxError for a file that can't be read, isn't such a file, or doesn't fit the features.
     """
-    advice = f"; choose the features that it was made with by --features, here {features}"
+    advice = f"; choose the features that it was made with by {argument('features')}, here {features}"
     arrays = read_arrays(path, _expected(dimensions, advice), _HOW, ignored=OTHERS)
     mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
     _check(path, mean, covariance)

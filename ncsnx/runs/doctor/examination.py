@@ -26,10 +26,11 @@ WORTH_SHOWING = 64
 """MiB from which on an examination shows how far it is: a second's work."""
 
 
-def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examination:
-    """What is to be said of the run. Changes nothing. writer: who writes it at this moment; None: nobody.
+def examine(run: Run, work: Work = UNSEEN, writer: str | None = None, *, repair: bool = False) -> Examination:
+    """What is to be said of the run. writer: who writes it at this moment; None: nobody.
 
-    Raises Stopped.
+    repair: carry out what findings can be repaired by, where the caller holds the writer's lock; else nothing is
+    changed. Raises Stopped.
     """
     if run.path.is_symlink():  # the run itself may be elsewhere; what is in it may not
         run = Run(run.path.resolve())
@@ -53,14 +54,13 @@ def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examina
     examine_runs_folder(found)
     _examine_retention(found)
     _examine_resumption(found, found.verdicts)
+    if repair:
+        _repair(found)
     return found
 
 
-def repair(found: Examination) -> None:
-    """Carries out what the findings can be repaired by. The caller holds the writer's lock, and did before `examine`.
-
-    What can't be repaired keeps its finding, with the reason. Raises Stopped.
-    """
+def _repair(found: Examination) -> None:
+    """Carries out what the findings can be repaired by; one that can't be keeps its finding, with the reason."""
     for number, finding in enumerate(found.findings):
         if finding.remedy is None:
             continue

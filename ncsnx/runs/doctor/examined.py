@@ -13,6 +13,7 @@ from ncsnx.runs.checkpoints.leftovers import remove_leftover
 from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints
 from ncsnx.runs.folder import Run
 from ncsnx.runs.resuming import Verdict
+from ncsnx.spelling import argument
 from ncsnx.storage import reading
 from ncsnx.work import Advance, Work
 
@@ -56,7 +57,7 @@ class Finding:
     advice: str
     """What can be done, or that nothing need be."""
     remedy: Callable[[], str | None] | None = None
-    """What --repair does. Returns what came of it, for a person; raises NcsnxError where it can't be done."""
+    """Repairs it. Returns what came of it, for a person; raises NcsnxError where it can't be done."""
     repaired: bool = False
 
     @property
@@ -103,7 +104,7 @@ class Examination:
             self.add("busy", path, what, "ask again when the writer has ended")
         else:
             what = "was left half written by a killed process"
-            advice = "`ncsnx train` or --repair removes it"
+            advice = f"`ncsnx train` or {argument('repair', True)} removes it"
             self.add("leftover", path, what, advice, remedy or partial(remove_leftover, path))
 
     def watch(self, count: int) -> None:
