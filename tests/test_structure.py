@@ -32,6 +32,19 @@ MOST_FILES = 14
 """Of a folder, before it gets rooms; the list of commands is as long as it is."""
 CROWDED = {"config": 20, "cli/commands": 18, "cli": 18}
 """Folders that have more today. They may not grow."""
+SHARED = {
+    "EVALUATIONS",
+    "METRIC",
+    "Plan",
+    "RESULTS",
+    "TABLE",
+    "VERSION",
+    "Verdict",
+    "draw",
+    "load",
+    "place_of",
+}
+"""Public names that modules share today. There may not come more."""
 COMMAND = re.compile(r"\b(?:ncsnx|git|hf) (?:[a-z]|\{\})[^`\n]*")
 """A whole command to type, to the end of its line or of what is set as code."""
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
@@ -106,6 +119,29 @@ def test_a_module_looks_down() -> None:
 def test_no_two_modules_share_a_name_but_for_commands() -> None:
     names = Counter(path.name for path in ROOT.rglob("*.py") if path.parent.name != "commands")
     assert [name for name, count in names.items() if count > 1 and name != "__init__.py"] == []
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """Functions, classes and constants of a file; type variables are every file's own."""
+    for node in ast.parse(path.read_text()).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names = [name]
+            case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
+                continue
+            case ast.Assign(targets=targets):
+                names = [part.id for one in targets for part in ast.walk(one) if isinstance(part, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names = [name]
+            case _:
+                continue
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def test_no_two_modules_share_a_public_name() -> None:
+    names = Counter(name for path in MODULES.values() for name in set(public_names(path)))
+    del names["TYPE_CHECKING"]  # the two files that can't wait for typing
+    assert {name for name, count in names.items() if count > 1} <= SHARED
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in ROOT.rglob("*.py")}), ids=str)

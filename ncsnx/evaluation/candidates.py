@@ -27,7 +27,7 @@ class Candidate:
 
 
 @attrs.frozen
-class Found:
+class FoundCandidates:
     """The candidates of some steps, and what stands in the way of the others."""
 
     candidates: tuple[Candidate, ...]
@@ -37,7 +37,7 @@ class Found:
     """Steps with fewer checkpoints up to them than an ensemble needs."""
 
 
-def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ensemble: int = 1) -> Found:
+def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ensemble: int = 1) -> FoundCandidates:
     """The candidates of `steps`: each checkpoint, or with `ensemble` = K > 1 the last K up to each.
 
     Averaging the scores of checkpoints is how the published code evaluates runs without EMA. Raises UsageError for an
@@ -63,7 +63,7 @@ def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ense
         candidates.append(Candidate(step, members, hashes[0] if ensemble == 1 else digest(hashes)))
     if not candidates:
         _refuse_none(run, ensemble, unsound, there)
-    return Found(tuple(candidates), tuple(unsound), tuple(without))
+    return FoundCandidates(tuple(candidates), tuple(unsound), tuple(without))
 
 
 def load_member(run: Run, step: int, runtime: Runtime) -> ScoreModel:

@@ -6,13 +6,13 @@ from ncsnx.evaluation.plots import ScoreSeries, plot_scores
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.runs.score_files import ScoreFile, best_row, value
 
-PICTURES = ("scores.png", "scores.svg")
+SCORE_PICTURES = ("scores.png", "scores.svg")
 
 
 def draw_scores(
     scores: ScoreFile, *, metric: str, title: str, caption: str, perfect_model: PerfectModel | None = None
 ) -> tuple[Path, Path]:
-    """Draws all scores that there are into `PICTURES`, in their folder; for the rest see `plot_scores`. NcsnxError."""
+    """Draws all scores into `SCORE_PICTURES`, in their folder; for the rest see `plot_scores`. Raises NcsnxError."""
     best = best_row(scores.rows)
     return plot_scores(
         scores.folder / "scores",

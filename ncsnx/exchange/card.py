@@ -44,7 +44,7 @@ _SECTIONS = (
 
 
 @attrs.frozen
-class Measured:
+class ScoreValue:
     """One number of a sweep's row."""
 
     name: str
@@ -55,10 +55,10 @@ class Measured:
 
 
 @attrs.frozen
-class Score:
+class CardScore:
     """What one sweep measured of the model."""
 
-    measured: tuple[Measured, ...]
+    measured: tuple[ScoreValue, ...]
     caption: str
     """The protocol in words."""
     protocol: Mapping[str, Any]
@@ -89,7 +89,7 @@ def card(
     parameters: int,
     evaluations: str,
     license: str = UNKNOWN_LICENSE,
-    scores: Sequence[Score] = (),
+    scores: Sequence[CardScore] = (),
     picture: Picture | None = None,
     imported: "ImportedFrom | None" = None,
 ) -> str:
@@ -185,7 +185,7 @@ def _usage(experiment: Experiment) -> Iterator[str]:
         )
 
 
-def _scores(scores: Sequence[Score]) -> Iterator[str]:
+def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
     yield "## Scores"
     if not scores:
         yield "None were recorded for these weights."

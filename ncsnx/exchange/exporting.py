@@ -9,7 +9,7 @@ import torch
 from ncsnx.console.text import duration
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.estimate import seconds_per_image
-from ncsnx.exchange.card import UNKNOWN_LICENSE, Picture, Score, card
+from ncsnx.exchange.card import UNKNOWN_LICENSE, CardScore, Picture, card
 from ncsnx.exchange.exported import Export, ExportConfig, export_config, write_export
 from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
@@ -46,7 +46,7 @@ class Exported:
 
     export: Export
     config: ExportConfig
-    scores: tuple[Score, ...]
+    scores: tuple[CardScore, ...]
 
 
 def affordable_samples(model: ScoreModel, work: Work = UNSEEN) -> int:

@@ -16,7 +16,7 @@ from ncsnx.spelling import parameter
 
 INCEPTION_SIZE = 299
 
-Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+_Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
 class CleanResizer:
@@ -26,7 +26,7 @@ class CleanResizer:
         from cleanfid.resize import make_resizer  # its import takes a second
 
         self.size = size
-        self._resize: Callable[[Array], Array] = make_resizer("PIL", False, "bicubic", (size, size))
+        self._resize: Callable[[_Array], _Array] = make_resizer("PIL", False, "bicubic", (size, size))
 
     @property
     def description(self) -> str:
@@ -48,7 +48,7 @@ class CleanResizer:
         resized = torch.from_numpy(self._planes(planes)).view(count, channels, self.size, self.size)
         return resized.expand(-1, 3, -1, -1).contiguous()
 
-    def _planes(self, planes: Array) -> Array:
+    def _planes(self, planes: _Array) -> _Array:
         """(N, H, W) uint8 → (N, size, size) float32.
 
         clean-fid resizes the three channels of an array one by one, so any three planes can be the channels.

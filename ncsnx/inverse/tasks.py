@@ -24,7 +24,7 @@ from ncsnx.quantities import counted, percent
 from ncsnx.spelling import parameter
 from ncsnx.storage.process import in_utf8
 
-ROUNDING = 1 / (255 * math.sqrt(12))
+_ROUNDING = 1 / (255 * math.sqrt(12))
 """The standard deviation of what 8 bits round away."""
 
 
@@ -138,7 +138,7 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
     measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
-    return _task("deblur", operator, measured, pictures.names, pictures.pixels, noise=ROUNDING, blur=sigma)
+    return _task("deblur", operator, measured, pictures.names, pictures.pixels, noise=_ROUNDING, blur=sigma)
 
 
 def measure(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:

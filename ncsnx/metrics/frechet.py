@@ -20,10 +20,10 @@ from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
 
-SCORE = Quantity("score", "FD", of_inception="FID", error="error")
+FRECHET_DISTANCE = Quantity("score", "FD", of_inception="FID", error="error")
 
 
-@metric("frechet-distance", SCORE, on_request=False)
+@metric("frechet-distance", FRECHET_DISTANCE, on_request=False)
 def frechet_score(sets: FeatureSets) -> dict[str, float | None]:
     """The distance of the generated images to the reference, and its standard error."""
     return {

@@ -46,7 +46,7 @@ def fitting_size(size: int) -> int:
     return max(2 * layout.divisor, size // layout.divisor * layout.divisor)
 
 
-def fitted(data: OwnData) -> OwnData:
+def fitted_to_network(data: OwnData) -> OwnData:
     """The data set at the largest size that the networks take: of stored images that is cropped from them.
 
     Raises NcsnxError where the images are too small for a network.

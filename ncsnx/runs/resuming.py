@@ -14,7 +14,7 @@ from ncsnx.runs.segments import read_segments
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import reading
 
-Verdict = tuple[int, Manifest | UnsoundError]
+CheckpointVerdict = tuple[int, Manifest | UnsoundError]
 """A step, and its checkpoint's manifest where all of its files are sound, else what is wrong."""
 
 
@@ -32,7 +32,7 @@ class Resumption:
     """What to do about that."""
 
 
-def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumption:
+def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) -> Resumption:
     """Where the training of `run` resumes: its newest sound checkpoint, which must hold an optimizer's state.
 
     verdicts: of all checkpoints, the newest first; by default they are verified now, as far as need be. Raises
@@ -60,7 +60,7 @@ def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumptio
     return Resumption(None)
 
 
-def _verdicts(run: Run) -> Iterator[Verdict]:
+def _verdicts(run: Run) -> Iterator[CheckpointVerdict]:
     steps = checkpoints(run)
     sizes = weight_sizes(run.experiment()) if steps else None
     for step in reversed(steps):

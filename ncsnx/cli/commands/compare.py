@@ -48,8 +48,8 @@ def compare_command(
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", parser=a_count(1, 100), help="Trials of each setting.")
     ] = 3,
-    features: options.Features = None,
-    reference: options.Reference = None,
+    features: options.FeaturesTag = None,
+    reference: options.ReferenceSet = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
     ] = 64,

@@ -35,8 +35,8 @@ def fid_command(
     range_: options.Range = "all",
     n: Annotated[int, typer.Option("--n", help="Images of each checkpoint.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="The same images' noise for every checkpoint.")] = 0,
-    features: options.Features = None,
-    reference: options.Reference = None,
+    features: options.FeaturesTag = None,
+    reference: options.ReferenceSet = None,
     ensemble: Annotated[
         int,
         typer.Option("--ensemble", metavar="K", help="Average the scores of the last K checkpoints; runs without EMA."),
@@ -78,7 +78,7 @@ def fid_command(
     means the best of the newest sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.sampler_options import FAST, with_sampler
+        from ncsnx.cli.sampler_options import FAST_OVERRIDE, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import require_between
         from ncsnx.runs.checkpoints.ranges import select
@@ -113,7 +113,7 @@ def fid_command(
             problems += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
         sweeps.show(messages, plan, json)
         _conclude(messages, sweep, plan)
-        if FAST in others:
+        if FAST_OVERRIDE in others:
             _say_agreement(messages, sweep, plan)
         sweeps.draw(plan)
         sweeps.refuse_left_out(problems)
@@ -211,7 +211,7 @@ def _plan(
 ) -> "Plan":
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
-    from ncsnx.evaluation.score_plot import PICTURES
+    from ncsnx.evaluation.score_plot import SCORE_PICTURES
 
     scores = sweep.scores()
     is_outdated = sweep.describe(scores)
@@ -236,7 +236,7 @@ def _plan(
         can_fill=lambda row: sweep.can_fill(row, scores),
         fill=stop.at_once()(lambda row: sweep.fill(row, scores)),
         draw=lambda: sweep.draw(scores),
-        pictures=PICTURES,
+        pictures=SCORE_PICTURES,
         made=made,
         perfect_model=columns.perfect_model(),
         is_outdated=is_outdated,
@@ -272,13 +272,13 @@ def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
 
 
 def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
-    from ncsnx.metrics.frechet import SCORE
+    from ncsnx.metrics.frechet import FRECHET_DISTANCE
     from ncsnx.runs.score_files import best_row
 
     best = best_row(plan.rows())
     if best is None:
         return
-    messages.info(f"best: step {best['step']:,}, {sweep.metric} {SCORE.shown(best)}")
+    messages.info(f"best: step {best['step']:,}, {sweep.metric} {FRECHET_DISTANCE.shown(best)}")
     perfect = sweep.perfect_model
     messages.info(f"perfect model: {sweep.reference.why_unknown if perfect is None else f'{sweep.metric} {perfect}'}")
     messages.info(f"scores: {plan.scores.folder}/scores.json, .csv; plot: scores.png, .svg")

@@ -129,7 +129,7 @@ def _plan(
     from ncsnx.cli.sweeps import Plan
     from ncsnx.console.tables import Column
     from ncsnx.evaluation.bits_per_dimension import METRIC
-    from ncsnx.evaluation.score_plot import PICTURES
+    from ncsnx.evaluation.score_plot import SCORE_PICTURES
 
     scores = sweep.scores()
     titles = ("step", METRIC, "prior", "flow", "scale", "evaluations")
@@ -148,7 +148,7 @@ def _plan(
         ),
         settle=lambda candidate: sweep.settle(candidate, scores),
         draw=lambda: sweep.draw(scores),
-        pictures=PICTURES,
+        pictures=SCORE_PICTURES,
         made=made,
     )
 

@@ -26,7 +26,7 @@ from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.start import require_same_identity
 
-Outcome = Literal["imported", "already there"]
+ImportOutcome = Literal["imported", "already there"]
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Imported:
     """What became of a file."""
 
     step: int
-    outcome: Outcome
+    outcome: ImportOutcome
     folder: Path
     """Of the checkpoint."""
 

@@ -15,7 +15,7 @@ from ncsnx.runs.checkpoints.ranges import in_words
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
 from ncsnx.runs.doctor.examined import Examination, without_path
 from ncsnx.runs.doctor.remedies import remove_leftover_of
-from ncsnx.runs.fast_sampler import FAST, TRIALS, read_fast
+from ncsnx.runs.fast_sampler import FAST_FILE, TRIALS, read_fast
 from ncsnx.runs.names import step_of
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, SCORES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.writer_lock import writer_of
@@ -77,7 +77,7 @@ def examine_comparisons(found: Examination) -> None:
             _examine_leftovers(found, entry.path, found.entries(entry.path), "the same `ncsnx compare`")
             with found.reading(entry.path / TRIALS, "damaged", "fix or remove that line"):
                 read_records(entry.path / TRIALS)
-        elif entry.name == FAST:
+        elif entry.name == FAST_FILE:
             with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
                 read_fast(found.run)
         elif not entry.name.startswith("."):

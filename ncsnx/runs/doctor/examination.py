@@ -19,7 +19,7 @@ from ncsnx.runs.doctor.links import examine_hard_links
 from ncsnx.runs.doctor.records import examine_places, examine_records, examine_runs_folder
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.resuming import Verdict, resumption
+from ncsnx.runs.resuming import CheckpointVerdict, resumption
 from ncsnx.work import UNSEEN, Work, unseen
 
 WORTH_SHOWING = 64
@@ -103,7 +103,7 @@ def _unsound_steps(found: Examination) -> set[int]:
     return {step for step, verdict in found.verdicts if isinstance(verdict, UnsoundError)}
 
 
-def _examine_resumption(found: Examination, verdicts: list[Verdict] | None) -> None:
+def _examine_resumption(found: Examination, verdicts: list[CheckpointVerdict] | None) -> None:
     """Whether a training can go on, by the same rule that it follows itself. verdicts: None: they are found now."""
     run = found.run
     if not found.is_readable:
