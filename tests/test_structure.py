@@ -23,9 +23,6 @@ FLOORS = (
 TALKS = {
     ("planning", "console"),
     ("exchange", "console"),
-    ("metrics", "runs"),
-    ("runs", "exchange"),
-    ("sampling", "exchange"),
 }
 """Known looks upward that are still to be taken away: durations and names put into words, and what an export is."""
 MOST_FILES = 14

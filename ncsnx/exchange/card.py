@@ -16,8 +16,8 @@ from ncsnx.config.differences import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.exchange.exported import CONFIG, MODEL, PICTURE, ExportConfig
 from ncsnx.quantities import counted, with_error
+from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, ExportConfig
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.exchange.exported import Export, is_export
 from ncsnx.paths import exists, typed_name_or_path
+from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.spelling import A_NAME, argument

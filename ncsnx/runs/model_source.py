@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ncsnx.errors import UsageError
-from ncsnx.exchange.exported import Export, is_export
 from ncsnx.runs.checkpoints.manifest import wanted_step
+from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
 from ncsnx.spelling import parameter
 

@@ -11,7 +11,7 @@ from ncsnx.config import ConsistentAnnealed, Experiment, Images
 from ncsnx.errors import UsageError
 from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_license, text
 from tests.config.examples import every_variant, minimal
-from tests.exchange.test_exports import HASH, config_of
+from tests.runs.test_exports import HASH, config_of
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 

@@ -20,7 +20,7 @@ from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
 from ncsnx.data.download.unpacking import unpack_tar, unpack_zip
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.exchange.exported import Export
+from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs, open_run
 from ncsnx.runs.names import check_run_name
 from ncsnx.work import Work

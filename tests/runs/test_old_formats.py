@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ncsnx.config.codec import CONFIG_VERSION
-from ncsnx.exchange import exported as export
+from ncsnx.runs import exported as export
 from ncsnx.runs import score_files as scores
 from ncsnx.runs.checkpoints import manifest
 from ncsnx.runs.checkpoints.manifest import verify

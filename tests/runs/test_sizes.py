@@ -9,7 +9,6 @@ from ncsnx.config import CIFAR10, NCSN, SGD, Adam, NCSNDeeper, NCSNv2, NCSNv2Dee
 from ncsnx.config.model import Model
 from ncsnx.config.optimizer import Optimizer
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.exported import Export
 from ncsnx.networks import build_network
 from ncsnx.runs.checkpoints.checkpoint import optimizer_state
 from ncsnx.runs.checkpoints.manifest import (
@@ -20,6 +19,7 @@ from ncsnx.runs.checkpoints.manifest import (
     write_checkpoint,
 )
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, size_problem, weight_sizes
+from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption

@@ -55,8 +55,8 @@ def export_command(
     """
     with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
-        from ncsnx.exchange.exported import check_target, unfinished
         from ncsnx.runs.checkpoints.manifest import require_best
+        from ncsnx.runs.exported import check_target, unfinished
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.manifest import holds
 from ncsnx.runs.checkpoints.ranges import in_words
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
 from ncsnx.runs.doctor.examined import Examination, without_path
 from ncsnx.runs.doctor.remedies import remove_leftover_of
+from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.fast_sampler import FAST_FILE, TRIALS, read_fast
 from ncsnx.runs.names import step_of
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, SCORES, TABLE_OF_IMAGES, ScoreFile, kept_file

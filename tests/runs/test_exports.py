@@ -19,7 +19,7 @@ from ncsnx.config import Arrays, CelebA, Experiment, Images, NCSNv2
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import from_json, identity, to_json
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.exchange.exported import (
+from ncsnx.runs.exported import (
     MOST_CONFIG_BYTES,
     Export,
     ExportConfig,
@@ -276,7 +276,7 @@ import sys
 from pathlib import Path
 import attrs
 from ncsnx.config import NCSNv2
-from ncsnx.exchange.exported import export_config, write_export
+from ncsnx.runs.exported import export_config, write_export
 from tests.config.examples import minimal
 content = bytes(int(sys.argv[2]))
 config = export_config(
