@@ -8,11 +8,10 @@ import attrs
 from ncsnx.console.messages import Messages
 from ncsnx.console.sweep import sweep_view
 from ncsnx.console.tables import Column, table
-from ncsnx.console.text import duration
 from ncsnx.errors import DivergedError, NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, find_candidates
 from ncsnx.evaluation.estimate import LONG_S
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, duration
 from ncsnx.runs.checkpoints.leftovers import remove_debris_in
 from ncsnx.runs.checkpoints.manifest import UnsoundError, require_best
 from ncsnx.runs.checkpoints.ranges import Selection

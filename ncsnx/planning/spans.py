@@ -3,8 +3,8 @@
 import re
 
 from ncsnx.config.checks import shortened
-from ncsnx.console.text import duration
 from ncsnx.errors import UsageError
+from ncsnx.quantities import duration
 from ncsnx.spelling import parameter
 
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
