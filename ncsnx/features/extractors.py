@@ -8,6 +8,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.runtime import Runtime
+from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
 
@@ -45,5 +46,7 @@ def _(config: Classifier, source: DataSource | None, cache: Path, runtime: Runti
     from ncsnx.features.classifier import open_classifier
 
     if source is None:
-        raise NcsnxError("the classifier is trained on a data set, and none is given; use --features inception")
+        raise NcsnxError(
+            f"the classifier is trained on a data set, and none is given; use {parameter('features')} inception"
+        )
     return open_classifier(config, source, cache, runtime.device, work)

@@ -34,7 +34,7 @@ FEATURES = "features"
 of those files."""
 MOST_FEATURES_BYTES = 2 * 2**30
 """Of the features that a run's sweeps keep: some 250,000 images of Inception's."""
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 _LEAST, _MOST = 1e-30, 1e30
 """No score, error or loss comes near: a number beyond was written by somebody else."""
@@ -95,7 +95,7 @@ class ScoreFile:
         except ValueError as error:
             raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat the command") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
-        refuse_newer(path, version, SCHEMA_VERSION)
+        refuse_newer(path, version, _SCHEMA_VERSION)
         match content:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
                 if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):
@@ -126,7 +126,7 @@ class ScoreFile:
         with atomic.reporting(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         content = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": _SCHEMA_VERSION,
             "metric": self.metric,
             "caption": self.caption,
             "protocol": self.protocol,

@@ -26,7 +26,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.comparing.roughness import is_broken
 from ncsnx.evaluation.comparing.trials import Trials, is_trial
-from ncsnx.evaluation.engine.measurement import Layout, Measurement
+from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
 from ncsnx.evaluation.engine.measuring import parts_of
 from ncsnx.evaluation.references.reference import Reference
 from ncsnx.features.feature_network import FeatureNetwork
@@ -141,7 +141,7 @@ class Comparison(Measurement[Setting]):
         return self.n
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         return {"features": (self.features.dimensions,), "values": (len(_VALUES),)}
 
     def name(self, subject: Setting) -> str:

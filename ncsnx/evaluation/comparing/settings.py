@@ -14,6 +14,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.samplers.building import dry_run, evaluations
 from ncsnx.samplers.contract import Grids, definition_of, sampler_code
+from ncsnx.spelling import parameter
 
 EVALUATIONS = (6, 8, 10, 20)
 """How many evaluations a sampler of few steps is tried with, at the least."""
@@ -37,7 +38,8 @@ def settings(
     grids, known = _grids(experiment), variants(Sampler)
     if unknown := [tag for tag in tags or () if tag not in known or not _settings_of(known[tag], grids)]:
         usable = [tag for tag, cls in known.items() if _is_usable(cls, grids)]
-        raise UsageError(f"--samplers {quoted(','.join(unknown))}: expected all, or some of {', '.join(usable)}")
+        given = quoted(",".join(unknown))
+        raise UsageError(f"{parameter('samplers')} {given}: expected all, or some of {', '.join(usable)}")
     found: list[Sampler] = [experiment.sampler]
     for tag in known if tags is None else tags:
         try:
@@ -70,8 +72,8 @@ def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[S
     possible = [one for one in tried if any_sigma or dry_run(one, trained).stays]
     if tried and not possible:
         raise UsageError(
-            f"--samplers {tag}: it goes between the trained levels, and {tag_of(type(experiment.model))} knows no "
-            "other σ; leave it out"
+            f"{parameter('samplers')} {tag}: it goes between the trained levels, and "
+            f"{tag_of(type(experiment.model))} knows no other σ; leave it out"
         )
     return [one for one in possible if _has_levels(one, trained, any_sigma)]
 

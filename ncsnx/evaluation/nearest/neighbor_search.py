@@ -20,7 +20,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, require_between
-from ncsnx.evaluation.engine.measurement import Layout, WorkInParts
+from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
 from ncsnx.evaluation.engine.measuring import make_parts, settle, whole_of, writing
 from ncsnx.evaluation.nearest.memorizing import (
     AROUND,
@@ -46,6 +46,7 @@ from ncsnx.samplers.building import revision_facts
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part
 from ncsnx.work import UNSEEN, Advance, Work
@@ -147,11 +148,11 @@ class NeighborSearch(WorkInParts[None]):
     """The data folder, for samplers that start from training images."""
 
     def __attrs_post_init__(self) -> None:
-        count, needed = len(self.training), max(2, self.request.k)
+        count, needed, k = len(self.training), max(2, self.request.k), parameter("k")
         if count < needed:
             raise UsageError(
-                f"--k {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
-                f"needed{f', or a --k of at most {count}' if count > 1 else ''}"
+                f"{k} {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
+                f"needed{f', or a {k} of at most {count}' if count > 1 else ''}"
             )
 
     @property
@@ -222,7 +223,7 @@ class NeighborSearch(WorkInParts[None]):
         return self.request.n
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         return {"images": self.model.experiment.data.shape}
 
     def mark(self, subject: None) -> str:

@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError, require_between
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.estimate import seconds_per_features, seconds_per_image
-from ncsnx.evaluation.engine.measurement import Layout
+from ncsnx.evaluation.engine.measurement import PartLayout
 from ncsnx.evaluation.engine.measuring import fits, parts_of
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.evaluation.references.reference import Reference
@@ -29,7 +29,7 @@ from ncsnx.evaluation.sweeps.score_plot import draw_metrics, draw_scores
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import features_in_words, unnamed
 from ncsnx.images import to_uint8
-from ncsnx.metrics.frechet import SCORE
+from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.score_files import FEATURES, Row, value
@@ -101,7 +101,7 @@ class DistanceSweep(CheckpointSweep):
 
     @property
     def score(self) -> Quantity:
-        return attrs.evolve(SCORE, title=SCORE.name(self.features.name))
+        return attrs.evolve(FRECHET_DISTANCE, title=FRECHET_DISTANCE.name(self.features.name))
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -174,11 +174,9 @@ class DistanceSweep(CheckpointSweep):
     @property
     def _others(self) -> list[Quantity]:
         """What is plotted beside the score: whatever some row holds."""
-        return [
-            one
-            for one in self._named(self.metrics)
-            if one.key != SCORE.key and any(value(self._current(row), one.key) is not None for row in self.scores.rows)
-        ]
+        rows = [self._current(row) for row in self.scores.rows]
+        others = [one for one in self._named(self.metrics) if one.key != FRECHET_DISTANCE.key]
+        return [one for one in others if any(value(row, one.key) is not None for row in rows)]
 
     def seconds(self, candidate: Candidate) -> float:
         model = self.load(candidate)[0]
@@ -193,7 +191,7 @@ class DistanceSweep(CheckpointSweep):
         return self.request.n
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         logits = {"logits": (None,)} if self.features.has_logits else {}
         taken = {_TAKEN: (1,)} if self.evaluations is None else {}
         return {"features": (self.features.dimensions,), **logits, **taken}
@@ -330,7 +328,7 @@ class DistanceSweep(CheckpointSweep):
     def conclusion(self, best: Row) -> list[str]:
         perfect = self.perfect_model
         return [
-            f"best: step {best['step']:,}, {self.metric} {SCORE.shown(best)}",
+            f"best: step {best['step']:,}, {self.metric} {FRECHET_DISTANCE.shown(best)}",
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
             f"scores: {self.place}/scores.json, .csv; plots: {', '.join(self.pictures)}",
         ]

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
-from ncsnx.errors import DivergedError, NcsnxError, RequestError, require_between
+from ncsnx.errors import DivergedError, NcsnxError, UsageError, require_between
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.estimate import seconds_per_image
-from ncsnx.evaluation.engine.measurement import Layout
+from ncsnx.evaluation.engine.measurement import PartLayout
 from ncsnx.evaluation.plots import LossSeries, plot_losses
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
@@ -27,6 +27,7 @@ from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import Row, best_row, values
 from ncsnx.sampling.score_model import weights_in_words, weights_of
+from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.work import Advance, Work
@@ -51,7 +52,9 @@ class HeldOutSweep(CheckpointSweep):
     def __attrs_post_init__(self) -> None:
         levels = self.experiment.schedule.levels
         if self.passes is not None and not 1 <= self.passes <= levels:
-            raise RequestError("passes", f"must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}")
+            raise UsageError(
+                f"{parameter('passes')} must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}"
+            )
         require_between("seed", self.seed, 0, 2**32 - 1)
         require_between("batch_size", self.batch_size, 1, 1_000_000)
         if self.count == 0:
@@ -143,7 +146,7 @@ class HeldOutSweep(CheckpointSweep):
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         return {"losses": (self.effective_passes,)}
 
     def units(self, subject: Candidate) -> int:
