@@ -314,5 +314,7 @@ def test_digits_are_judged_by_the_classifier_and_other_data_by_inception_unless_
 
 
 def test_features_that_nobody_registered_say_how_to_do_it(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match=r"no feature network is registered for Unknown.*@build_features\.register"):
+    with pytest.raises(
+        NcsnxError, match=r"no feature network is registered for Unknown.*build_features\.register\(Unknown\)"
+    ):
         build_features(Unknown(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())
