@@ -27,6 +27,8 @@ from ncsnx.storage.parsing import read_json, refuse_newer
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
+RESULTS = "results.json"
+"""Of a comparison of samplers, and of a search for neighbours."""
 TABLE_OF_IMAGES = "images"
 """In a row: {"file", "sha256"} of the table of what was measured of each image, where a sweep keeps one."""
 FEATURES = "features"

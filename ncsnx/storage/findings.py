@@ -19,7 +19,7 @@ _FILE = "found.json"
 _SCHEMA_VERSION = 1
 
 
-def place_of(kind: str, key: Any, cache: Path | None = None) -> Path:
+def finding_place(kind: str, key: Any, cache: Path | None = None) -> Path:
     """The folder of the cache, by default the user's, for what was found out about `key`, which is JSON."""
     return cache_folder(cache) / kind / digest({"schema_version": _SCHEMA_VERSION, "key": key})
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.comparing.outcome import ComparisonOutcome
-    from ncsnx.evaluation.comparing.recommendation import Verdict
+    from ncsnx.evaluation.comparing.recommendation import Recommendation
     from ncsnx.evaluation.comparing.sampler_comparison import Comparison
     from ncsnx.runs.folder import Run
     from ncsnx.runs.score_files import Row
@@ -183,7 +183,7 @@ def _show(messages: "Messages", outcome: "ComparisonOutcome") -> None:
 
 
 def _say_what_next(
-    messages: "Messages", place: "Run", comparison: "Comparison", verdict: "Verdict", runs: Path | None
+    messages: "Messages", place: "Run", comparison: "Comparison", verdict: "Recommendation", runs: Path | None
 ) -> None:
     messages.info(f"results: {comparison.place}/results.json; plot: samplers.png, .svg")
     if verdict.found is not None:

@@ -87,7 +87,7 @@ def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
 
 def scan_folder(files: ImageFiles) -> Path:
     """Where the cache keeps what was found in these pictures by this version of Pillow."""
-    return findings.place_of(_FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
+    return findings.finding_place(_FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
 
 
 def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip"], work: Work) -> ImageFiles:

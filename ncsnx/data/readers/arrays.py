@@ -356,7 +356,7 @@ def values_of(array: StoredArray, mark: str, work: Work) -> Values:
     def find() -> dict[str, Any]:
         return attrs.asdict(_looked_at(array, work))
 
-    return Values(**findings.found(findings.place_of(_FOLDER, key), find, f"a look at {array.title}", work))
+    return Values(**findings.found(findings.finding_place(_FOLDER, key), find, f"a look at {array.title}", work))
 
 
 def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:

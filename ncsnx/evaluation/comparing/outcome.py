@@ -9,13 +9,13 @@ import attrs
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.evaluation.comparing.plot_samplers import Point, plot_samplers
-from ncsnx.evaluation.comparing.recommendation import Verdict, recommend
-from ncsnx.evaluation.comparing.sampler_comparison import RESULTS, Comparison, Setting
+from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
+from ncsnx.evaluation.comparing.sampler_comparison import Comparison, Setting
 from ncsnx.evaluation.engine.measuring import measure_all, missing, settle, writing
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import is_usable
 from ncsnx.runs.folder import Run, appending
-from ncsnx.runs.score_files import Row
+from ncsnx.runs.score_files import RESULTS, Row
 from ncsnx.storage import atomic
 from ncsnx.work import Work
 
@@ -29,7 +29,7 @@ class ComparisonOutcome:
 
     rows: Sequence[tuple[Sampler, Row]]
     """The run's own sampler first."""
-    verdict: Verdict
+    verdict: Recommendation
 
     def to_json(self) -> list[dict[str, Any]]:
         """The rows as they are written: each with its numbers from fresh seeds, where it was measured again."""

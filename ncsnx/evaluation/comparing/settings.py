@@ -16,7 +16,7 @@ from ncsnx.samplers.building import dry_run, evaluations
 from ncsnx.samplers.contract import Grids, definition_of, sampler_code
 from ncsnx.spelling import parameter
 
-EVALUATIONS = (6, 8, 10, 20)
+_EVALUATIONS = (6, 8, 10, 20)
 """How many evaluations a sampler of few steps is tried with, at the least."""
 LEAST_SAVING = 12
 """By so much fewer evaluations than the experiment's own sampler takes, at the least, is called fast."""
@@ -57,7 +57,7 @@ def settings(
 def default_counts(experiment: Experiment) -> list[int]:
     """Of evaluations: a few small ones, and the largest number that would be called fast."""
     own = evaluations(experiment.sampler, experiment.schedule.levels) or 0
-    return sorted({*EVALUATIONS, max(own // LEAST_SAVING, EVALUATIONS[0])})
+    return sorted({*_EVALUATIONS, max(own // LEAST_SAVING, _EVALUATIONS[0])})
 
 
 def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[Sampler]:
@@ -88,7 +88,7 @@ def _grids(experiment: Experiment) -> Grids:
     return Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0, **ends), snr=float(f"{snr:.3g}"))
 
 
-def _settings_of(cls: type[Config], grids: Grids, count: int = max(EVALUATIONS)) -> Sequence[Sampler]:
+def _settings_of(cls: type[Config], grids: Grids, count: int = max(_EVALUATIONS)) -> Sequence[Sampler]:
     """What is tried of a sampler: what stands beside its function, else its defaults in as many steps as it takes.
 
     Raises NcsnxError for whatever the sampler raises.

@@ -51,10 +51,10 @@ from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part
 from ncsnx.work import UNSEEN, Advance, Work
 
-VERSION = 3
+_VERSION = 3
 """Of what is measured: rises with any change of a number."""
-TABLE, GRID, PLOT = "distances.csv", "grid.png", "distances"
-_FILES = (TABLE, GRID, f"{PLOT}.png", f"{PLOT}.svg")
+_TABLE, _GRID, _PLOT = "distances.csv", "grid.png", "distances"
+_FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
 GRID_ROWS = 20
 """Samples that the grid shows: those that are nearest."""
 _HELD_OUT_CHOICE = 2
@@ -175,7 +175,7 @@ class NeighborSearch(WorkInParts[None]):
         model, request = self.model, self.request
         return {
             "measure": "neighbors",
-            "version": VERSION,
+            "version": _VERSION,
             "identity": identity(model.experiment),
             "step": model.step,
             "weights": model.weights,
@@ -310,10 +310,10 @@ class NeighborSearch(WorkInParts[None]):
     def write(self, found: Found) -> dict[str, Any]:
         """Table, pictures, and the results last; these are returned as they are kept. Raises NcsnxError."""
         neighbors = self._neighbors(found)
-        atomic.write_bytes(self.place / TABLE, self._table(found, neighbors))
-        draw_grid(self.place / GRID, self._grid(found, neighbors))
+        atomic.write_bytes(self.place / _TABLE, self._table(found, neighbors))
+        draw_grid(self.place / _GRID, self._grid(found, neighbors))
         plot_distances(
-            self.place / PLOT,
+            self.place / _PLOT,
             {name: space.measures["distance"] for name, space in found.spaces.items()},
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),

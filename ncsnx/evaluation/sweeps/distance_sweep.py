@@ -45,7 +45,7 @@ from ncsnx.work import Advance, Work
 
 _TAKEN = "evaluations"
 """In parts and rows: what an image took, of a solver that chooses its steps; the protocol holds any other count."""
-VERSION = 1
+_VERSION = 1
 """Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
 version aren't taken for rows of this one."""
 
@@ -129,7 +129,7 @@ class DistanceSweep(CheckpointSweep):
     def protocol(self) -> dict[str, Any]:
         return {
             "measure": "distance",
-            "version": VERSION,
+            "version": _VERSION,
             "identity": identity(self.experiment),
             "n": self.request.n,
             "seed": self.request.seed,

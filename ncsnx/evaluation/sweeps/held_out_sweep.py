@@ -32,7 +32,7 @@ from ncsnx.storage.parts import Part
 from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.work import Advance, Work
 
-EVALUATIONS = 20_000
+_EVALUATIONS = 20_000
 """By default every image passes at so many levels that a checkpoint takes at least this many evaluations."""
 _LEVELS_SHOWN = 5
 """Columns of the table: σ_1, σ_L and some between."""
@@ -45,7 +45,7 @@ class HeldOutSweep(CheckpointSweep):
     source: DataSource
     seed: int = 0
     passes: int | None = None
-    """Levels that each image is seen at; None: enough for EVALUATIONS, all levels of a small set."""
+    """Levels that each image is seen at; None: enough for 20,000 evaluations, all levels of a small set."""
     batch_size: int = 128
     """Images at once; the loss depends on it by rounding at most."""
 
@@ -68,7 +68,7 @@ class HeldOutSweep(CheckpointSweep):
     @property
     def effective_passes(self) -> int:
         """Passes over the held-out images, each at another level of every image."""
-        return self.passes or min(self.experiment.schedule.levels, -(-EVALUATIONS // self.count))
+        return self.passes or min(self.experiment.schedule.levels, -(-_EVALUATIONS // self.count))
 
     @property
     def score(self) -> Quantity:

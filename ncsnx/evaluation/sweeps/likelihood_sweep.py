@@ -49,7 +49,7 @@ from ncsnx.storage.parts import Part
 from ncsnx.storage.reading import RECORDS_LIMIT, refuse_links, sha256_of
 from ncsnx.work import Advance, Work
 
-VERSION = 1
+_VERSION = 1
 """Of what is measured: rises with any change of a number, so that rows of another version aren't taken for its own."""
 IMAGES = 100
 """By default, or as many as are held out."""
@@ -168,7 +168,7 @@ class LikelihoodSweep(CheckpointSweep):
         request, (sigma_min, sigma_max) = self.request, self.ends
         return {
             "measure": "likelihood",
-            "version": VERSION,
+            "version": _VERSION,
             "identity": identity(self.experiment),
             "n": self.count,
             "seed": request.seed,
