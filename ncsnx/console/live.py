@@ -22,7 +22,7 @@ _NAME_WIDTH = 15  # at least, so that bars stay where they are while names chang
 
 
 class LiveArea(Progress):
-    """Draws views until it is left, by a thread of its own: about 0.5 % of a core, and nothing per step.
+    """Draws views until it is left, by a thread of its own: less than 1 % of a core, and nothing per step.
 
     A bar is told of its view when it is drawn. The time left is the view's own: rich's estimate knows no pauses, and
     nothing where progress comes in bursts that are further apart than its window.

@@ -44,8 +44,12 @@ def shown(messages: Messages, view: View, *, transient: bool = True) -> Iterator
     elif messages.can_redraw and messages.verbosity > Verbosity.QUIET:
         from ncsnx.console.live import LiveArea  # imports rich
 
-        with LiveArea(messages, view, transient=transient):
+        area = LiveArea(messages, view, transient=transient)
+        try:
+            area.start()  # a signal may raise in here too, when the cursor is hidden already
             yield
+        finally:
+            area.stop()
     else:
         yield
 

@@ -49,6 +49,26 @@ def test_an_exception_restores_the_terminal_and_claims_no_end() -> None:
     assert shown.attributes_kept
 
 
+def test_a_signal_while_the_view_opens_leaves_no_hidden_cursor() -> None:
+    text = on_terminal("""
+from ncsnx.console.messages import Messages
+from ncsnx.console.progress import Job, shown
+class Struck(Job):
+    is_struck = False
+    def count(self):
+        if not self.is_struck:
+            self.is_struck = True
+            raise KeyboardInterrupt
+        return super().count()
+messages = Messages()
+with shown(messages, Struck(messages, "sampling", 2)):
+    messages.info("not reached")
+""").text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
+    assert "KeyboardInterrupt" in text.split("\x1b[?25h")[1]
+    assert "not reached" not in text.split("Traceback")[0]
+
+
 def test_progress_inside_a_live_view_is_told_above_it() -> None:
     text = on_terminal("""
 from ncsnx.console.messages import Messages
