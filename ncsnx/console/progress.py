@@ -24,13 +24,13 @@ def progress(messages: Messages, name: str, *, total: int, unit: str = "") -> It
     images, MiB.
     """
     job = Job(messages, name, total, unit)
-    with shown(messages, job):
+    with displayed(messages, job):
         yield job.advance
     messages.info(job.summary())
 
 
 @contextmanager
-def shown(messages: Messages, view: View, *, transient: bool = True) -> Iterator[None]:
+def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iterator[None]:
     """Draw a view while the block is open, where the terminal can redraw and quiet wasn't asked for.
 
     Within another view its bar joins that one's. A `transient` view vanishes at its end.

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from ncsnx.console.messages import Messages
 from ncsnx.console.pace import Pace
-from ncsnx.console.progress import Job, shown
+from ncsnx.console.progress import Job, displayed
 from ncsnx.console.tables import Column, aligned
 from ncsnx.console.text import visible
 from ncsnx.console.view import Line
@@ -24,7 +24,7 @@ def sweep_view(messages: Messages, *, columns: Sequence[Column], total: int, uni
     is under way. The log gets the lines of finished checkpoints in every case. Nothing is shown when quiet.
     """
     view = SweepView(messages, columns, total, units)
-    with shown(messages, view):
+    with displayed(messages, view):
         yield view
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from ncsnx.console.memory import resident_bytes
 from ncsnx.console.messages import Messages
 from ncsnx.console.pace import Clock, TrainingPace
-from ncsnx.console.progress import LINE_INTERVAL_S, shown
+from ncsnx.console.progress import LINE_INTERVAL_S, displayed
 from ncsnx.console.sparkline import Course, sparkline
 from ncsnx.console.text import rate, visible
 from ncsnx.console.view import Line, View
@@ -65,7 +65,7 @@ class TrainingView(View, TrainingObserver):
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
-        self._opened.enter_context(shown(self._messages, self, transient=False))
+        self._opened.enter_context(displayed(self._messages, self, transient=False))
         return self
 
     def __exit__(

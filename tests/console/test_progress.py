@@ -52,7 +52,7 @@ def test_an_exception_restores_the_terminal_and_claims_no_end() -> None:
 def test_a_signal_while_the_view_opens_leaves_no_hidden_cursor() -> None:
     text = on_terminal("""
 from ncsnx.console.messages import Messages
-from ncsnx.console.progress import Job, shown
+from ncsnx.console.progress import Job, displayed
 class Struck(Job):
     is_struck = False
     def count(self):
@@ -61,7 +61,7 @@ class Struck(Job):
             raise KeyboardInterrupt
         return super().count()
 messages = Messages()
-with shown(messages, Struck(messages, "sampling", 2)):
+with displayed(messages, Struck(messages, "sampling", 2)):
     messages.info("not reached")
 """).text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
