@@ -24,18 +24,7 @@ MOST_FILES = 14
 """Of a folder, before it gets rooms; the list of commands is as long as it is."""
 CROWDED = {"config": 20, "cli/commands": 18, "cli": 18}
 """Folders that have more today. They may not grow."""
-SHARED = {
-    "EVALUATIONS",
-    "METRIC",
-    "Plan",
-    "RESULTS",
-    "TABLE",
-    "VERSION",
-    "Verdict",
-    "draw",
-    "load",
-    "place_of",
-}
+SHARED = {"EVALUATIONS", "Outcome", "RESULTS", "TABLE", "VERSION", "Verdict", "load", "place_of"}
 """Public names that modules share today. There may not come more."""
 COMMAND = re.compile(r"\b(?:ncsnx|git|hf) (?:[a-z]|\{\})[^`\n]*")
 """A whole command to type, to the end of its line or of what is set as code."""

@@ -1,4 +1,4 @@
-"""How names and rates are put into words for a person."""
+"""How names and rates are put into words for a terminal."""
 
 import re
 

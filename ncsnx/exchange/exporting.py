@@ -7,7 +7,7 @@ import attrs
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.estimate import seconds_per_image
+from ncsnx.evaluation.engine.estimate import seconds_per_image
 from ncsnx.exchange.card import UNKNOWN_LICENSE, CardScore, Picture, card
 from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
