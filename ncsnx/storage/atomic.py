@@ -15,7 +15,8 @@ from typing import Any
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 
-_TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9]+-[0-9a-f]{8}")  # see temporary_sibling
+# see temporary_sibling; earlier versions of ncsnx called what they removed so
+_TEMPORARY = re.compile(r"\.(.+)\.(?:tmp|removed)-[0-9]+-[0-9a-f]{8}")
 _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",

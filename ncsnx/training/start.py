@@ -12,7 +12,6 @@ from ncsnx.config.differences import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.leftovers import remove_debris
-from ncsnx.runs.checkpoints.removal import finish_removals
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
@@ -63,11 +62,11 @@ def begin(
     is none any more.
     """
     remove_debris(run)
-    warnings = finish_removals(run)
     found = resumption(run)
     if found.refusal is not None:
         raise NcsnxError(f"{found.refusal}; {found.way_out}")
     step = found.step
+    warnings: list[str] = []
     if step is not None:
         state.load(run.checkpoints / step_name(step))
         warnings += [

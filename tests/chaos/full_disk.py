@@ -8,7 +8,6 @@ byte below that of each file, does it where nothing can be mounted, and in anoth
 import fnmatch
 import itertools
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -17,9 +16,7 @@ from typing import Literal
 
 import attrs
 
-from ncsnx.runs.checkpoints.manifest import MANIFEST, read_manifest
 from ncsnx.runs.names import part_file
-from ncsnx.storage import atomic
 from tests.chaos import mounts
 from tests.chaos.forks import finish
 from tests.chaos.report import Tally
@@ -33,7 +30,7 @@ RESUME = [
     *training("steps=9", "checkpoint_every=3", "retention.optimizer_last=1", "snapshots=none"),
     f"note={'long ' * 1_000}",  # so that config.json takes more pages than origins.json, which is written before it
 ]
-"""Of a run of TRAIN: more steps, and other values that may change. What is removed last is the last that is written."""
+"""Of a run of TRAIN: more steps, and other values that may change."""
 CLASSIFIER = ("features.steps=30", "features.width=8")
 """One of seconds: what it is good for isn't what these trials are about."""
 ADVANCED = 8
@@ -49,13 +46,12 @@ SITES = {
         *_CHECKPOINT,
         *("snapshots", "snapshots/*.png"),
     ),
-    "retain": ("retention: checkpoints/*/manifest.json", *_CHECKPOINT),
+    "retain": _CHECKPOINT,
     "resume": (
         *(".holder.json", "log.txt", "segments.jsonl", "origins.json", "config.json", "metrics.jsonl"),
         *_CHECKPOINT[1:],
-        "retention: checkpoints/*/manifest.json",
     ),
-    "repair": (".holder.json", "repair: checkpoints/*/manifest.json", "repair: unsound/*"),
+    "repair": (".holder.json", "repair: unsound/*"),
     "import": ("runs/cifar10", "runs/cifar10", *_NEW_RUN, "log.txt", *_CHECKPOINT),
     "sample": (
         *("images", "images/.lock", "images/.holder.json", "images/.parts", "images/.parts/*.safetensors"),
@@ -102,7 +98,6 @@ A folder that stands here twice was hit once for itself, and once for the one ar
 _LINE = re.compile(
     r"(?P<before>.*?)can't write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)(?:;|$)"
 )
-_PUT_OFF = "trainings that ended well, though what retention was to remove stayed"
 _number = itertools.count()
 
 
@@ -137,8 +132,6 @@ class Job:
         """Puts into `place` what the command begins with."""
         if self.before is not None:
             shutil.copytree(self.before, place, dirs_exist_ok=True)
-            for manifest in sorted(place.rglob(MANIFEST)):
-                os.utime(manifest)  # it was written last, which tells what it declared removed from what was put back
 
     def lost(self, place: Path) -> list[str]:
         """What was there, and is neither as it was nor what the command makes of it."""
@@ -182,7 +175,7 @@ class Hit:
     """Without what differs from one process to another."""
     has_bytes: bool
     reason: str = ""
-    during: Literal["", "retention", "repair"] = ""
+    during: Literal["", "repair"] = ""
     """What is told of beside the error that ends a command."""
 
     def __str__(self) -> str:
@@ -196,8 +189,8 @@ class Hit:
 
     @property
     def is_borne(self) -> bool:
-        """Whether a training goes on: a lost message, or something that is removed later, is no reason to end it."""
-        return self.has_bytes and (self.site == "log.txt" or self.during == "retention")
+        """Whether a training goes on: a lost message is no reason to end it."""
+        return self.has_bytes and self.site == "log.txt"
 
     @classmethod
     def all_of(cls, result: Result) -> "list[Hit]":
@@ -209,10 +202,8 @@ class Hit:
     @classmethod
     def of(cls, line: str) -> "Hit":
         match = _LINE.match(line)
-        during: Literal["", "retention", "repair"] = ""
-        if match is not None and match["before"].startswith("warning: retention can't remove "):
-            during = "retention"
-        elif match is not None and match["before"].endswith("can't be repaired: "):
+        during: Literal["", "repair"] = ""
+        if match is not None and match["before"].endswith("can't be repaired: "):
             during = "repair"
         elif match is None or match["before"] not in ("error: ", "warning: "):
             return cls(f"another line: {line[:200]}", False)
@@ -298,8 +289,6 @@ class Trials:
         self.tally.trial(f"{job.name}, {room}: {hits[-1]}", problems)
         for hit in hits:
             self.tally.count(f"{job.name}: {hit.site}")
-        if result.code == 0 and any(hit.during == "retention" for hit in hits):
-            self.tally.count(_PUT_OFF)
         return str(hits[-1])
 
 
@@ -320,7 +309,6 @@ def trials(tally: Tally, folder: Path) -> None:
         for site, least in Counter(sites).items():
             hits = sum(number for what, number in tally.also.items() if _is_at(what, f"{name}: {site}"))
             tally.require(f"{name}: {site} hit", hits, least)
-    tally.require(_PUT_OFF, tally.also[_PUT_OFF], 1)
 
 
 def prepared(folder: Path) -> list[Job]:
@@ -394,13 +382,9 @@ def _resuming(folder: Path, trained: Path) -> Job:
 
 
 def _repairing(folder: Path, trained: Path) -> Job:
-    """The doctor, where a removal was interrupted and a checkpoint is damaged."""
+    """The doctor, where a checkpoint is damaged."""
     before = Path(shutil.copytree(trained, folder / "ill"))
-    first, last = sorted(before.glob("runs/digits/checkpoints/step-*"))
-    name, whole = part_file("optimizer"), read_manifest(first)
-    rest = {other: record for other, record in whole.files.items() if other != name}
-    declared = attrs.evolve(whole, files=rest, removed=(name,), removing={name: whole.files[name]})
-    atomic.write_bytes(first / MANIFEST, declared.to_bytes())
+    _, last = sorted(before.glob("runs/digits/checkpoints/step-*"))
     damage(last / part_file("model"))
     made = ("runs/digits/checkpoints/*/*", "runs/digits/unsound/*/*")
     return _done(Job("repair", ["doctor", "digits", "--repair"], before, folder / "repaired", made))
@@ -455,7 +439,7 @@ def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path
     # a folder has no bytes
     problems += [f"no bytes in the line about {hit}" for hit in hits if not hit.has_bytes and Path(hit.path).suffix]
     problems += [*debris(place), *(one for run in sorted(place.glob("runs/*")) for one in _worsened(job, run))]
-    problems += [*job.lost(place), *(one for hit in hits if hit.during == "retention" for one in _stripped(hit, place))]
+    problems += job.lost(place)
     last = hits[-1].path
     if job.name == "train" and "checkpoints/step-00000006" in last and steps_of(place / "runs/digits") != [3]:
         problems.append("the checkpoint of step 3 isn't there")
@@ -467,15 +451,6 @@ def _worsened(job: Job, run: Path) -> list[str]:
     before = [] if job.before is None else unsound(job.before / "runs" / run.name)
     told = {problem.partition(":")[0] for problem in before}
     return [problem for problem in unsound(run) if problem.partition(":")[0] not in told]
-
-
-def _stripped(hit: Hit, place: Path) -> list[str]:
-    """Where retention couldn't write that it removes an optimizer's state, that must be there, and declared so."""
-    folder, name = (place / "runs/digits" / hit.path).parent, part_file("optimizer")
-    declared = json.loads((folder / MANIFEST).read_text())
-    if name in declared["files"] and name not in declared["removed"] and (folder / name).exists():
-        return []
-    return [f"{folder.name} has lost its optimizer's state"]
 
 
 def _gone_on(job: Job, room: Room, place: Path) -> list[str]:

@@ -22,6 +22,7 @@ from ncsnx.exchange.published_files import read_published
 from ncsnx.networks import empty_network, meta_network, to_published
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.manifest import verify
+from ncsnx.runs.checkpoints.removal import remove_optimizer_state
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import load
@@ -198,9 +199,12 @@ def test_our_own_checkpoint_comes_back_to_the_bit_and_trains_on_to_the_bit(
     assert run.data_fingerprint() == Run(trained / "runs" / "digits").data_fingerprint()
 
 
-def test_the_same_file_again_changes_nothing(own: tuple[Experiment, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("pruned", [False, True])
+def test_the_same_file_again_changes_nothing(own: tuple[Experiment, Path], tmp_path: Path, pruned: bool) -> None:
     experiment, path = own
     run, folder = imported(tmp_path, experiment, path)
+    if pruned:
+        remove_optimizer_state(folder)
     before = files(run.path)
     again = import_checkpoint(run, experiment, read_published(path))
     assert (again.outcome, again.folder) == ("already there", folder)

@@ -10,15 +10,13 @@ import attrs
 
 from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2, Retention
 from ncsnx.config.codec import identity
-from ncsnx.runs.checkpoints.manifest import FileRecord, checkpoints, write_checkpoint
-from ncsnx.runs.checkpoints.removal import is_half_removed
+from ncsnx.runs.checkpoints.manifest import OPTIMIZER, FileRecord, checkpoints, write_checkpoint
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.score_files import ScoreFile
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 
-OPTIMIZER = "optimizer.safetensors"
 REPOSITORY = Path(__file__).parents[2]
 NOBODY = 65534
 SMALL = Experiment(
@@ -57,11 +55,6 @@ def write(run: Run, *steps: int) -> None:
 def with_rules(run: Run, **rules: Any) -> Experiment:
     """The run's experiment with this retention."""
     return attrs.evolve(run.experiment(), checkpoint_every=10, retention=Retention(**rules))
-
-
-def half_removed(run: Run) -> list[Path]:
-    """The folders of checkpoints whose removal was interrupted."""
-    return [entry.path for entry in reading.entries(run.checkpoints) if is_half_removed(entry)]
 
 
 def folder(run: Run, step: int) -> Path:

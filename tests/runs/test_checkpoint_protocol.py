@@ -1,5 +1,6 @@
 """Checkpoints appear whole or not at all, and damage to them is always noticed."""
 
+import hashlib
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.checkpoints.leftovers import remove_debris
 from ncsnx.runs.checkpoints.manifest import (
+    SCHEMA_VERSION,
     UnsoundError,
     checkpoints,
     read_manifest,
@@ -23,7 +25,7 @@ from ncsnx.runs.checkpoints.manifest import (
     verify,
     write_checkpoint,
 )
-from ncsnx.runs.checkpoints.removal import remove_files
+from ncsnx.runs.checkpoints.removal import remove_optimizer_state
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import Resumption, resumption
@@ -100,14 +102,17 @@ def test_a_checkpoint_holds_its_files_and_a_manifest_that_verifies(run: Run) -> 
 
 
 def test_the_manifest_is_the_documented_json(run: Run) -> None:
-    content = json.loads((write(run, 150) / "manifest.json").read_bytes())
+    content = json.loads((write(run, 150, TRAINABLE) / "manifest.json").read_bytes())
     declared = content.pop("digest")
     assert declared == digest(content)
     assert content["files"]["state.json"] == {
         "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "bytes": 0,
     }
-    assert (content["schema_version"], content["step"], content["removed"]) == (1, 150, [])
+    assert content["for_training"] == {
+        "optimizer.safetensors": {"sha256": hashlib.sha256(b"state").hexdigest(), "bytes": 5}
+    }
+    assert (content["schema_version"], content["step"]) == (2, 150)
 
 
 def test_every_truncation_of_every_file_is_detected(run: Run) -> None:
@@ -216,9 +221,15 @@ def test_a_checkpoint_under_another_steps_name_is_refused(run: Run) -> None:
         {"files": {"ema.safetensors": {"sha256": 5, "bytes": 1}}},
         {"files": {"ema.safetensors": []}},
         {"files": []},
-        {"removed": [1]},
+        {"files": {"optimizer.safetensors": {"sha256": "0" * 64, "bytes": 1}}},
+        {"for_training": {"model.safetensors": {"sha256": "0" * 64, "bytes": 1}}},
+        {"for_training": []},
         {"step": "1"},
         {"schema_version": 0},
+        {"schema_version": 1, "files": 5, "removing": 3},
+        {"schema_version": 1, "files": []},
+        {"schema_version": 1, "removing": [["ema.safetensors", 1]]},
+        {"schema_version": 1, "removing": {"../config.json": {"sha256": "0" * 64, "bytes": 1}}},
     ],
 )
 def test_a_wrong_manifest_with_a_right_digest_is_refused(run: Run, change: dict[str, object]) -> None:
@@ -233,29 +244,25 @@ def test_a_wrong_manifest_with_a_right_digest_is_refused(run: Run, change: dict[
 
 def test_a_checkpoint_of_a_newer_version_is_not_called_unsound(run: Run) -> None:
     folder = write(run, 1)
-    content = {"schema_version": 2, "anything": "else"}
+    content = {"schema_version": SCHEMA_VERSION + 1, "anything": "else"}
     (folder / "manifest.json").write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     with pytest.raises(NcsnxError, match="update ncsnx") as caught:
         resumption(run)
     assert not isinstance(caught.value, UnsoundError)
 
 
-def test_removed_files_are_declared_and_not_missed(run: Run) -> None:
-    folder = write(run, 1)
-    remove_files(folder, ["model.safetensors"])
-    assert names_in(folder) == ["ema.safetensors", "manifest.json", "state.json"]
-    assert verify(folder).removed == ("model.safetensors",)
-    with pytest.raises(NcsnxError, match="removed on purpose"):
-        verify(folder, ["model.safetensors"])
-    with pytest.raises(NcsnxError, match=r"has no model\.safetensors"):
-        remove_files(folder, ["model.safetensors"])
-
-
-def test_a_file_declared_removed_that_a_killed_process_left_is_tolerated(run: Run) -> None:
-    folder = write(run, 1)
-    remove_files(folder, ["model.safetensors"])
-    (folder / "model.safetensors").write_bytes(FILES["model.safetensors"])
-    verify(folder)
+def test_a_checkpoint_without_its_optimizer_state_is_sound_under_the_same_manifest(run: Run) -> None:
+    folder = write(run, 1, TRAINABLE)
+    written = (folder / "manifest.json").read_bytes()
+    assert read_manifest(folder).is_trainable
+    remove_optimizer_state(folder)
+    assert names_in(folder) == ["ema.safetensors", "manifest.json", "model.safetensors", "state.json"]
+    assert not verify(folder).is_trainable
+    assert (folder / "manifest.json").read_bytes() == written
+    with pytest.raises(NcsnxError, match=r"holds no optimizer\.safetensors"):
+        verify(folder, ["optimizer.safetensors"])
+    with pytest.raises(NcsnxError, match=r"can't remove .*optimizer\.safetensors: No such file"):
+        remove_optimizer_state(folder)
 
 
 def test_an_unsound_folder_is_moved_aside_and_kept_when_its_step_is_written_again(run: Run) -> None:

@@ -40,7 +40,7 @@ def test_there_is_a_frozen_run_of_each_version() -> None:
 
 def test_other_files_have_the_versions_that_were_frozen() -> None:
     """Who raises one freezes what has it: a run, an exported folder, a sweep."""
-    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION, scores._SCHEMA_VERSION) == (1, 1, 1)
+    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION, scores._SCHEMA_VERSION) == (2, 1, 1)
 
 
 def test_the_frozen_run_is_as_it_was_written(frozen: Path) -> None:

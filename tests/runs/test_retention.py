@@ -1,7 +1,6 @@
 """What retention keeps, what it relies on, and that nothing goes that shouldn't, whatever happens in between."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,26 +11,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncsnx.config import Experiment, Retention
+from ncsnx.config import Retention
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints import manifest as protocol
-from ncsnx.runs.checkpoints.manifest import MANIFEST, checkpoints, read_manifest, verify, verify_own, write_checkpoint
+from ncsnx.runs.checkpoints.leftovers import remove_debris
+from ncsnx.runs.checkpoints.manifest import (
+    MANIFEST,
+    OPTIMIZER,
+    checkpoints,
+    read_manifest,
+    verify,
+    verify_file,
+    verify_own,
+    write_checkpoint,
+)
 from ncsnx.runs.checkpoints.pruning import Keeper
 from ncsnx.runs.checkpoints.ranges import in_words
-from ncsnx.runs.checkpoints.removal import finish_removals, remove_checkpoint, remove_files
+from ncsnx.runs.checkpoints.removal import remove_optimizer_state
 from ncsnx.runs.checkpoints.selection import Judgement, Plan, Standing, plan
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
 from ncsnx.storage import atomic, reading
 from tests.runs.kept import (
-    OPTIMIZER,
     as_nobody,
     contents,
     damage,
     folder,
-    half_removed,
     python,
     score,
     tree,
@@ -46,8 +53,9 @@ from pathlib import Path
 from ncsnx.runs.folder import Run
 from ncsnx.runs.checkpoints.manifest import checkpoints, verify
 from ncsnx.runs.names import step_name
-from ncsnx.runs.checkpoints.removal import finish_removals, remove_checkpoint, remove_files
-from tests.runs.kept import half_removed
+from ncsnx.runs.checkpoints.leftovers import remove_debris
+from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
+from ncsnx.storage import atomic
 
 origin, work, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 NAMES = ("open", "write", "unlink", "rename", "replace", "rmdir", "fsync")
@@ -65,7 +73,7 @@ def killed_before(call, folder):
             return counting
         for name in NAMES:
             setattr(os, name, counted(getattr(os, name)))
-        remove_checkpoint(folder) if what == "whole" else remove_files(folder, ["optimizer.safetensors"])
+        remove_checkpoint(folder) if what == "whole" else remove_optimizer_state(folder)
         os._exit(0)
     return os.waitpid(pid, 0)[1] != 0
 
@@ -77,19 +85,19 @@ while True:
     was_killed = killed_before(call, folder)
     for step in checkpoints(run):
         verify(run.checkpoints / step_name(step))
-    between = (10 in checkpoints(run), len(half_removed(run)), (folder / "optimizer.safetensors").exists())
-    problems = finish_removals(run)
+    between = (10 in checkpoints(run), len(atomic.debris(run.checkpoints)))
+    remove_debris(run)
     left = sorted(str(path.relative_to(run.checkpoints)) for path in run.checkpoints.rglob("*"))
     for step in checkpoints(run):
         verify(run.checkpoints / step_name(step))
-    print([between, problems, left], flush=True)
+    print([between, left], flush=True)
     shutil.rmtree(work)
     if not was_killed:
         break
     call += 1
 """
 
-ON_A_FULL_DISK = """
+WITHOUT_ROOM = """
 import resource, sys
 from pathlib import Path
 from ncsnx.config import Retention
@@ -99,10 +107,9 @@ import attrs
 run = Run(Path(sys.argv[1]))
 experiment = attrs.evolve(run.experiment(), retention=Retention(keep_last=2, optimizer_last=1))
 keeper = Keeper(run, experiment)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-for _ in range(3):
-    outcome = keeper.apply()
-    print(outcome.removed, outcome.stripped, *outcome.problems, sep=" | ")
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+outcome = keeper.apply()
+print(outcome.removed, outcome.stripped, *outcome.problems, sep=" | ")
 """
 
 APPLY = """
@@ -207,7 +214,7 @@ def test_what_isnt_kept_goes_and_what_stays_is_whole(run: Run) -> None:
     outcome = Keeper(run, with_rules(run, keep_last=2, optimizer_last=1)).apply()
     assert (outcome.removed, outcome.stripped, outcome.problems) == ((10, 20), (30,), ())
     assert (checkpoints(run), whole(run)) == ([30, 40], [40])
-    assert read_manifest(folder(run, 30)).removed == (OPTIMIZER,)
+    assert not read_manifest(folder(run, 30)).is_trainable
     for step in (30, 40):
         verify(folder(run, step))
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [
@@ -405,19 +412,14 @@ def test_a_stop_request_ends_the_hashing_and_nothing_goes(run: Run) -> None:
     assert checkpoints(run) == [10, 20, 30]
 
 
-def test_a_full_disk_stops_no_training_is_said_once_and_what_needs_no_room_goes(run: Run) -> None:
+def test_no_removal_writes_a_byte(run: Run) -> None:
     write(run, 10, 20, 30)
-    result = python(ON_A_FULL_DISK, str(run.path))
-    assert result.stderr == ""
-    first, second, third = result.stdout.splitlines()
-    assert first.startswith("(10,) | () | retention can't remove the optimizer state of step 20: can't write ")
-    assert "File too large" in first
-    assert (second, third) == ("() | ()", "() | ()")
-    assert whole(run) == [20, 30]
+    manifest = (folder(run, 20) / MANIFEST).read_bytes()
+    result = python(WITHOUT_ROOM, str(run.path))
+    assert (result.stderr, result.stdout) == ("", "(10,) | (20,)\n")
+    assert whole(run) == [30]
     verify(folder(run, 20))
-    assert sorted(path.name for path in folder(run, 20).iterdir()) == sorted(
-        [*contents(run.experiment(), 20), MANIFEST]
-    )
+    assert (folder(run, 20) / MANIFEST).read_bytes() == manifest
 
 
 @pytest.mark.parametrize("closed", ["checkpoints", "checkpoints/step-00000010"])
@@ -462,9 +464,11 @@ def test_a_hidden_file_that_came_from_elsewhere_stays_where_it_is_named(run: Run
     (folder(run, 10) / ".DS_Store").write_text("theirs")
     outcome = Keeper(run, with_rules(run, keep_last=1)).apply()
     assert outcome.removed == (10,)
-    (left,) = half_removed(run)
+    (left,) = atomic.debris(run.checkpoints)
     assert [path.name for path in left.iterdir()] == [".DS_Store"]
-    assert f"{left} was a checkpoint and still holds .DS_Store" in outcome.problems[0]
+    assert outcome.problems == (
+        f"{left} still holds .DS_Store, which ncsnx didn't write there; look at it and remove it",
+    )
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "place"])
@@ -494,11 +498,10 @@ def test_a_manifest_that_names_files_elsewhere_removes_nothing(run: Run, tmp_pat
     path = folder(run, 10) / MANIFEST
     content = json.loads(path.read_bytes())
     del content["digest"]
-    content["removed"] = content["removing"] = ["../../../precious"]
-    content["removing"] = {"../../../precious": {"sha256": "0" * 64, "bytes": 8}}
+    content["for_training"]["../../../precious"] = {"sha256": "0" * 64, "bytes": 8}
     path.write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     Keeper(run, with_rules(run, keep_last=1)).apply()
-    assert finish_removals(run) == []
+    remove_debris(run)
     assert (tmp_path / "precious").read_text() == "precious"
     assert 10 in checkpoints(run)
 
@@ -511,103 +514,38 @@ def test_killed_at_any_moment_of_a_removal_a_checkpoint_is_whole_or_recognisably
     result = python(KILLED_AT_EACH_CALL, str(run.path), str(tmp_path / "work"), what)
     assert result.stderr == ""
     rows = [eval(line) for line in result.stdout.splitlines()]
-    assert len(rows) > 8
+    assert len(rows) > {"whole": 8, "optimizer": 3}[what]
     own = {f"step-00000010/{name}" for name in (*contents(run.experiment(), 10), MANIFEST)} | {"step-00000010"}
     others = {path.replace("10", "20") for path in own}
-    stripped = own - {f"step-00000010/{OPTIMIZER}"}
-    for (there, halves, has_optimizer), problems, left in rows:
-        assert problems == []
-        if what == "whole":
-            assert there != bool(halves) or (not there and not halves)
-            assert set(left) in (own | others, others)
-        else:
-            assert there
-            assert halves == 0
-            assert set(left) in (own | others, stripped | others)
-            assert has_optimizer or set(left) == stripped | others
-    assert set(rows[0][2]) == own | others, "killed before anything"
-    assert set(rows[-1][2]) == (others if what == "whole" else stripped | others), "not killed"
+    less = others if what == "whole" else (own - {f"step-00000010/{OPTIMIZER}"}) | others
+    for (there, halves), left in rows:
+        assert set(left) in (own | others, less)
+        assert there == ("step-00000010" in left), "what was gone stays gone"
+        assert halves <= (0 if there else 1)
+    assert set(rows[0][1]) == own | others, "killed before anything"
+    assert set(rows[-1][1]) == less, "not killed"
+    if what == "whole":
+        assert any(halves for (_, halves), _ in rows), "killed while it was debris"
 
 
-def interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The checkpoint of step 10, its optimizer's state declared removed and still there."""
-    monkeypatch.setattr("ncsnx.runs.checkpoints.removal._unlink", _stopped)
-    with pytest.raises(KeyboardInterrupt):
-        remove_files(folder(run, 10), [OPTIMIZER])
-    monkeypatch.undo()
-    assert not read_manifest(folder(run, 10)).is_trainable
-    return folder(run, 10) / OPTIMIZER
-
-
-def _stopped(*arguments: object) -> None:
-    raise KeyboardInterrupt
-
-
-def test_a_file_whose_removal_was_interrupted_comes_back_until_it_is_decided_anew(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(run, 10, 20)
-    left = interrupted(run, monkeypatch)
-    assert not read_manifest(folder(run, 10)).is_trainable
-    damage(folder(run, 20) / OPTIMIZER)
-    assert finish_removals(run) == []
-    assert left.exists()
-    assert read_manifest(folder(run, 10)).removing == {}
-    verify(folder(run, 10))
-    assert resumption(run).step == 10
-    assert Keeper(run, with_rules(run, optimizer_last=1)).apply().stripped == ()
-
-
-def test_a_file_that_was_put_back_after_an_interrupted_removal_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(run, 10, 20)
-    left = interrupted(run, monkeypatch)
-    content, before = left.read_bytes(), left.stat()
-    left.unlink()
-    left.write_bytes(content)
-    os.utime(left, ns=(before.st_atime_ns, before.st_mtime_ns))
-    finish_removals(run)
-    assert left.read_bytes() == content
-    finish_removals(run)
-    assert left.read_bytes() == content
-
-
-def test_another_file_in_the_place_of_a_removed_one_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(run, 10, 20)
-    left = interrupted(run, monkeypatch)
-    left.write_bytes(b"another")
-    (run.checkpoints / "later").touch()
-    protocol_write = (folder(run, 10) / MANIFEST).read_bytes()
-    # as a copying tool may leave it: the manifest newer than everything
-    (folder(run, 10) / MANIFEST).unlink()
-    (folder(run, 10) / MANIFEST).write_bytes(protocol_write)
-    finish_removals(run)
-    assert left.read_bytes() == b"another"
-
-
-def test_a_file_that_was_put_back_after_a_finished_removal_stays_and_keeps_its_checkpoint(run: Run) -> None:
-    write(run, 10, 20, 30)
-    content = (folder(run, 10) / OPTIMIZER).read_bytes()
-    remove_files(folder(run, 10), [OPTIMIZER])
-    (folder(run, 10) / OPTIMIZER).write_bytes(content)
-    finish_removals(run)
-    outcome = Keeper(run, with_rules(run, keep_last=1)).apply()
-    assert outcome.removed == (20,)
-    assert (folder(run, 10) / OPTIMIZER).read_bytes() == content
-    assert f"it holds {OPTIMIZER}" in outcome.problems[0]
-
-
-def test_a_removal_that_fails_after_its_declaration_is_taken_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optimizer_state_that_goes_while_a_checkpoint_is_verified_is_no_damage(run: Run) -> None:
     write(run, 10)
-    before = tree(run.checkpoints)
+    found = read_manifest(folder(run, 10))
+    remove_optimizer_state(folder(run, 10))
+    verify_file(folder(run, 10), found, OPTIMIZER)
+    (folder(run, 10) / OPTIMIZER).write_bytes(b"another")
+    with pytest.raises(NcsnxError, match=r"has 7 bytes instead of"):
+        verify_file(folder(run, 10), found, OPTIMIZER)
 
-    def refused(*arguments: object) -> None:
-        assert read_manifest(folder(run, 10)).removed == (OPTIMIZER,), "declared before anything goes"
-        raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("ncsnx.runs.checkpoints.removal._unlink", refused)
-    with pytest.raises(NcsnxError, match=r"can't remove .*Operation not permitted"):
-        remove_files(folder(run, 10), [OPTIMIZER])
-    assert tree(run.checkpoints) == before
+def test_an_optimizer_state_that_came_back_counts_again(run: Run) -> None:
+    write(run, 10, 20)
+    content = (folder(run, 20) / OPTIMIZER).read_bytes()
+    remove_optimizer_state(folder(run, 20))
+    keeper = Keeper(run, with_rules(run, optimizer_last=1))
+    assert keeper.apply().stripped == ()
+    (folder(run, 20) / OPTIMIZER).write_bytes(content)
+    assert keeper.apply().stripped == (10,)
 
 
 def test_a_checkpoint_of_another_experiment_neither_counts_nor_goes(run: Run) -> None:
@@ -622,18 +560,10 @@ def test_a_checkpoint_of_another_experiment_neither_counts_nor_goes(run: Run) ->
     assert checkpoints(run) == [20, 30, 40]
 
 
-def test_a_checkpoint_whose_removal_never_got_to_a_file_comes_back(run: Run) -> None:
-    write(run, 10, 20)
-    folder(run, 10).rename(run.checkpoints / ".step-00000010.removed-7-0a1b2c3d")
-    assert finish_removals(run) == []
-    assert checkpoints(run) == [10, 20]
-    verify(folder(run, 10))
-
-
 def test_a_training_without_an_optimizer_state_is_refused_with_the_nearest_that_has_one(run: Run) -> None:
     write(run, 10, 20, 30)
     for step in (20, 30):
-        remove_files(folder(run, step), [OPTIMIZER])
+        remove_optimizer_state(folder(run, step))
     found = resumption(run)
     assert found.step is None
     assert found.refusal is not None
@@ -646,7 +576,7 @@ def test_a_training_without_an_optimizer_state_is_refused_with_the_nearest_that_
 
 def test_a_training_is_refused_where_no_checkpoint_has_an_optimizer_state(run: Run) -> None:
     write(run, 10, 20)
-    remove_files(folder(run, 10), [OPTIMIZER])
+    remove_optimizer_state(folder(run, 10))
     damage(folder(run, 20) / "model.safetensors")
     found = resumption(run)
     assert "no other has one either" in str(found.refusal)
@@ -697,14 +627,3 @@ def test_a_plan_of_nothing_is_false() -> None:
     assert not Plan()
     assert not Plan(relied_on=(3,))
     assert Plan(strip=(3,))
-
-
-def test_whole_checkpoints_go_before_optimizer_states(run: Run, experiment: Experiment) -> None:
-    write(run, 10, 20, 30)
-    order = []
-    rules = attrs.evolve(experiment, retention=Retention(keep_last=2, optimizer_last=1))
-    keeper = Keeper(run, rules, lambda: order.append((len(checkpoints(run)), len(whole(run)))) or False)
-    keeper.apply()
-    assert (2, 2) in order, "the whole one had gone, and nothing else"
-    with pytest.raises(NcsnxError):
-        remove_checkpoint(folder(run, 10))

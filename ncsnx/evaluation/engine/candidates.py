@@ -79,8 +79,7 @@ def _weights_sha256(run: Run, experiment: Experiment, step: int) -> str:
     name = f"{weights_of(experiment)[1]}.safetensors"
     manifest = read_manifest(folder)
     if name not in manifest.files:
-        reason = "was removed on purpose, as its manifest says" if name in manifest.removed else "isn't there"
-        raise UnsoundError(f"{folder / name} {reason}")
+        raise UnsoundError(f"{folder / name} isn't there")
     return manifest.files[name].sha256
 
 

@@ -17,7 +17,7 @@ from ncsnx.exchange.importing.conversion import parts
 from ncsnx.exchange.published_files import PublishedCheckpoint
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.leftovers import remove_debris
-from ncsnx.runs.checkpoints.manifest import STATE, FileRecord, UnsoundError, verify, write_checkpoint
+from ncsnx.runs.checkpoints.manifest import OPTIMIZER, STATE, FileRecord, UnsoundError, verify, write_checkpoint
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import step_name
@@ -140,7 +140,7 @@ def _differing(
     names = []
     for name, content in files():
         record = manifest.files.get(name)
-        same = name in manifest.removed if record is None else record == FileRecord.of(content)
+        same = name == OPTIMIZER if record is None else record == FileRecord.of(content)
         if name != STATE and not same:
             names.append(name)
         del content  # before the next is made

@@ -115,7 +115,7 @@ def load(
     parts: dict[str, Tensors] = {}
     for name in names:
         # a run without a moving average has no such file, and its manifest vouches for that
-        if name == "ema" and part_file(name) not in (*manifest.files, *manifest.removed):
+        if name == "ema" and part_file(name) not in manifest.files:
             continue
         parts[name] = _parsed(folder / part_file(name), read_verified(folder, manifest, part_file(name)))
     return Checkpoint(

@@ -3,6 +3,9 @@
 Files are written into a hidden sibling folder, the manifest with the sha256 of each (and of itself) last;
 then the folder is renamed. So a folder `step-00000150` is complete, whatever was killed; whether its bytes
 are still those that were written, the manifest tells.
+
+One file may be missing: the optimizer's state, which only training needs. A checkpoint without it is sound, and can be
+sampled and scored. So retention removes that state in one step, and the manifest stays as it was written.
 """
 
 import errno
@@ -31,7 +34,8 @@ from ncsnx.storage.sealed import sealed, unsealed
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
-SCHEMA_VERSION = 1
+OPTIMIZER = part_file("optimizer")
+SCHEMA_VERSION = 2
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
 _FAULTS = {
@@ -73,28 +77,17 @@ class Manifest:
 
     step: int
     files: dict[str, FileRecord]
-    """By name; without the manifest itself."""
-    removed: tuple[str, ...] = ()
-    """Files that were there once and were removed on purpose."""
-    removing: dict[str, FileRecord] = attrs.field(factory=dict)
-    """Those of `removed` whose removal hasn't been brought to its end, and what they were."""
+    """By name; without the manifest itself, and without the optimizer's state where there is none."""
 
     @property
     def is_trainable(self) -> bool:
-        """Whether training can go on from it: whether it holds the optimizer's state."""
-        return part_file("optimizer") in self.files
+        """Whether training can resume from it: whether it holds the optimizer's state."""
+        return OPTIMIZER in self.files
 
     def to_bytes(self) -> bytes:
         """The file: readable JSON with a digest of its own canonical form."""
-        content: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "step": self.step,
-            "files": _as_json(self.files),
-            "removed": sorted(self.removed),
-        }
-        if self.removing:
-            content["removing"] = _as_json(self.removing)
-        return sealed(content)
+        files = {name: {"sha256": file.sha256, "bytes": file.size} for name, file in sorted(self.files.items())}
+        return sealed({"schema_version": SCHEMA_VERSION, "step": self.step, **_by_need(files)})
 
 
 def write_checkpoint(
@@ -122,8 +115,9 @@ def write_checkpoint(
 def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     """The manifest of a checkpoint's folder, checked by its digest and against the folder's name.
 
-    sizes: those of the experiment's weights; a manifest that lists other ones is refused, so that files of other sizes
-    are neither read nor hashed. Raises UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
+    It lists the optimizer's state only where that is there. sizes: those of the experiment's weights; a manifest that
+    lists other ones is refused, so that files of other sizes are neither read nor hashed. Raises UnsoundError, and
+    NcsnxError for a manifest that only a newer ncsnx can read.
     """
     reading.refuse_links(folder.parent)
     with _reading(folder):
@@ -131,6 +125,9 @@ def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
             raise UnsoundError(f"{folder} {_FAULTS[errno.ELOOP]}")
     path = folder / MANIFEST
     manifest = _parsed(path, _read(path))
+    if not os.path.lexists(folder / OPTIMIZER):
+        needed = {name: record for name, record in manifest.files.items() if name != OPTIMIZER}
+        manifest = attrs.evolve(manifest, files=needed)
     if step_of(folder.name) not in (None, manifest.step):
         raise UnsoundError(f"{folder} holds the checkpoint of another step, {manifest.step}")
     if sizes is not None:
@@ -172,10 +169,10 @@ def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes 
     UnsoundError that says what is wrong.
     """
     manifest = read_manifest(folder, sizes)
-    if names is None:
-        _refuse_strangers(folder, manifest)
     for name in sorted(manifest.files) if names is None else names:
         verify_file(folder, manifest, name)
+    if names is None and (found := strangers(folder, manifest)):
+        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest doesn't know")
     return manifest
 
 
@@ -187,22 +184,28 @@ def verify_own(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
 def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
     """Compares one file with its record. Raises UnsoundError.
 
+    An optimizer's state that has gone since the manifest was read is no fault: the retention of a training removed it.
     watch gets the bytes of each piece that was read, and may end the reading by raising.
     """
     record = _record(folder, manifest, name)
-    with _reading(folder / name), reading.opened(folder / name) as file:
-        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-        _check_hash(folder / name, record, reading.sha256(file, watch))
+    try:
+        with _reading(folder / name), reading.opened(folder / name) as file:
+            _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
+            _check_hash(folder / name, record, reading.sha256(file, watch))
+    except UnsoundError:
+        if name != OPTIMIZER or os.path.lexists(folder / name):
+            raise
 
 
 def strangers(folder: Path, manifest: Manifest) -> list[str]:
-    """Names in a checkpoint's folder that its manifest doesn't know. Raises UnsoundError.
+    """Names of what lies in a checkpoint's folder and isn't one of its files. Raises UnsoundError.
 
     Hidden files are left alone: file systems and desktops put them anywhere, and nothing here reads them.
     """
+    known = {*manifest.files, MANIFEST}
     with _reading(folder):
-        present = {entry.name for entry in reading.entries(folder) if not entry.name.startswith(".")}
-    return sorted(present - set(manifest.files) - set(manifest.removed) - {MANIFEST})
+        there = [entry for entry in reading.entries(folder) if not entry.name.startswith(".")]
+    return [entry.name for entry in there if entry.kind != "file" or entry.name not in known]
 
 
 def checkpoints(run: Run) -> list[int]:
@@ -304,29 +307,39 @@ def _parsed(path: Path, written: bytes) -> Manifest:
     if content is None:
         raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
     refuse_newer(path, content.get("schema_version"), SCHEMA_VERSION)
-    match content:
-        case {"schema_version": 1, "step": int(step), "files": dict(files), "removed": list(removed)}:
-            with suppress(KeyError, TypeError, ValueError):
-                removing = _records(content.get("removing", {}))
-                plain = all(_PLAIN_NAME.fullmatch(name) and name != MANIFEST for name in [*files, *removed])
-                if type(step) is int and plain and {*removing} <= {*removed}:
-                    return Manifest(step, _records(files), tuple(removed), removing)
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        if content["schema_version"] == 1:
+            content = _from_version_1(content)
+        match content:
+            case {"schema_version": 2, "step": int(step), "files": dict(files), "for_training": dict(more)}:
+                records = {name: FileRecord(file["sha256"], file["bytes"]) for name, file in (files | more).items()}
+                plain = all(_PLAIN_NAME.fullmatch(name) and name != MANIFEST for name in files)
+                if type(step) is int and plain and _by_need(files | more) == {"files": files, "for_training": more}:
+                    return Manifest(step, records)
     raise UnsoundError(f"{path} isn't the manifest of a checkpoint")
 
 
-def _records(files: dict[str, Any]) -> dict[str, FileRecord]:
-    return {name: FileRecord(file["sha256"], file["bytes"]) for name, file in files.items()}
+def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of version 2 for that of version 1.
+
+    Version 1 listed an optimizer's state under `removing` while it was removed, and no longer under `files`. A process
+    that was killed then may have left it there.
+    """
+    files = content["files"] | content.get("removing", {})
+    return {"schema_version": 2, "step": content["step"], **_by_need(files)}
 
 
-def _as_json(files: dict[str, FileRecord]) -> dict[str, Any]:
-    return {name: {"sha256": file.sha256, "bytes": file.size} for name, file in sorted(files.items())}
+def _by_need(files: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Files that must be there, and those that may be missing."""
+    return {
+        "files": {name: file for name, file in files.items() if name != OPTIMIZER},
+        "for_training": {name: file for name, file in files.items() if name == OPTIMIZER},
+    }
 
 
 def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
     if name in manifest.files:
         return manifest.files[name]
-    if name in manifest.removed:
-        raise NcsnxError(f"{folder / name} was removed on purpose, as its manifest says; choose another checkpoint")
     raise NcsnxError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
 
 
@@ -338,11 +351,6 @@ def _check_size(path: Path, record: FileRecord, size: int) -> None:
 def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:
     if sha256 != record.sha256:
         raise UnsoundError(f"{path} is damaged: its sha256 isn't the one in the manifest")
-
-
-def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
-    if found := strangers(folder, manifest):
-        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest doesn't know")
 
 
 def _read(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from ncsnx.config.retention import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.manifest import (
     MANIFEST,
+    OPTIMIZER,
     STATE,
     Manifest,
     UnsoundError,
@@ -28,14 +29,13 @@ from ncsnx.runs.checkpoints.manifest import (
     verify_file,
 )
 from ncsnx.runs.checkpoints.ranges import in_words
-from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_files
+from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
 from ncsnx.runs.checkpoints.selection import Judgement, Plan, Standing, plan
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run
-from ncsnx.runs.names import part_file, step_name
+from ncsnx.runs.names import step_name
 from ncsnx.runs.score_files import ScoreFile, best_checkpoint
 
-_OPTIMIZER = part_file("optimizer")
 _Signature = tuple[str, str, int, int, int, int]
 
 
@@ -62,7 +62,7 @@ class Keeper:
         self._experiment = experiment
         self._should_stop = should_stop
         self._verified: dict[_Signature, UnsoundError | None] = {}
-        self._manifests: dict[_Signature, Manifest] = {}
+        self._manifests: dict[tuple[_Signature, bool], Manifest] = {}
         self._identity = identity(experiment)
         self._owned: dict[_Signature | None, bool] = {}
         self._said: set[str] = set()
@@ -118,7 +118,6 @@ class Keeper:
     def _carry_out(self, removed: list[int], stripped: list[int], problems: list[str]) -> None:
         found, scores = self._plan()
         done: set[int] = set()
-        # whole ones first: they give back the room that writing a manifest may need
         while todo := [step for step in (*found.remove, *found.strip) if step not in done]:
             if self._should_stop():
                 return
@@ -135,7 +134,7 @@ class Keeper:
                     removed.append(step)
                     problems += [remark] if remark else []
                 else:
-                    remove_files(folder, [_OPTIMIZER])
+                    remove_optimizer_state(folder)
                     stripped.append(step)
             except NcsnxError as error:
                 what = _things([step], []) if is_whole else _things([], [step])
@@ -185,9 +184,10 @@ class Keeper:
         signature = _signature(folder / MANIFEST, "")
         if signature is None or folder.is_symlink():
             return read_manifest(folder)
-        if signature not in self._manifests:
-            self._manifests[signature] = read_manifest(folder, self._sizes)
-        return self._manifests[signature]
+        key = (signature, os.path.lexists(folder / OPTIMIZER))
+        if key not in self._manifests:
+            self._manifests[key] = read_manifest(folder, self._sizes)
+        return self._manifests[key]
 
     @cached_property
     def _sizes(self) -> WeightSizes | None:

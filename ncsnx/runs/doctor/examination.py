@@ -76,9 +76,7 @@ def _repair(found: Examination) -> None:
     gone = {finding.path for finding in found.findings if finding.repaired and finding.kind == "unsound"}
     found.findings = [finding for finding in found.findings if finding.kind != "untrainable"]
     verdicts = [verdict for verdict in found.verdicts if found.run.checkpoints / step_name(verdict[0]) not in gone]
-    # a checkpoint that came back from its interrupted removal hasn't been looked at
-    came_back = any(finding.repaired and finding.kind == "half-removed" for finding in found.findings)
-    _examine_resumption(found, None if came_back else verdicts)
+    _examine_resumption(found, verdicts)
 
 
 def _examine_retention(found: Examination) -> None:
@@ -103,8 +101,8 @@ def _unsound_steps(found: Examination) -> set[int]:
     return {step for step, verdict in found.verdicts if isinstance(verdict, UnsoundError)}
 
 
-def _examine_resumption(found: Examination, verdicts: list[CheckpointVerdict] | None) -> None:
-    """Whether a training can go on, by the same rule that it follows itself. verdicts: None: they are found now."""
+def _examine_resumption(found: Examination, verdicts: list[CheckpointVerdict]) -> None:
+    """Whether a training can resume, by the same rule that it follows itself."""
     run = found.run
     if not found.is_readable:
         return

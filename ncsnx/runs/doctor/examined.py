@@ -9,7 +9,7 @@ from typing import Literal
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints.leftovers import remove_leftover
+from ncsnx.runs.checkpoints.leftovers import is_ours, remove_leftover
 from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints
 from ncsnx.runs.folder import Run
 from ncsnx.runs.resuming import CheckpointVerdict
@@ -26,8 +26,6 @@ FindingKind = Literal[
     "link",
     "untrainable",
     "leftover",
-    "half-removed",
-    "restored",
     "unknown",
     "beyond",
     "gone",
@@ -39,7 +37,7 @@ FindingKind = Literal[
     "busy",
 ]
 NOTES: frozenset[FindingKind] = frozenset(
-    {"restored", "unknown", "beyond", "gone", "unfinished", "set-aside", "due", "begun", "hard-link", "busy"}
+    {"unknown", "beyond", "gone", "unfinished", "set-aside", "due", "begun", "hard-link", "busy"}
 )
 """Kinds that a person should know of, and that leave the run sound."""
 
@@ -97,15 +95,21 @@ class Examination:
         """Keeps a finding."""
         self.findings.append(Finding(kind, path, what, advice, remedy))
 
-    def add_leftover(self, path: Path, remedy: Callable[[], str | None] | None = None) -> None:
-        """Keeps the finding of something half written, which while the run is being written may be somebody's work."""
+    def add_leftover(self, path: Path) -> None:
+        """Keeps the finding of something half done, which while the run is being written may be somebody's work."""
         if self.writer is not None:
-            what = "is being written, or was left by a killed writer"
+            what = "is being written or removed, or was left by a killed process"
             self.add("busy", path, what, "ask again when the writer has ended")
+            return
+        inside = self.entries(path) if path.is_dir() and not path.is_symlink() else []
+        if inside and not any(map(is_ours, inside)):
+            names = ", ".join(entry.name for entry in inside)
+            what = f"was half written or half removed, and still holds {names}, which ncsnx didn't write there"
+            self.add("unknown", path, what, "nothing reads it: look at that, and remove the folder")
         else:
-            what = "was left half written by a killed process"
+            what = "was left half written or half removed by a killed process"
             advice = f"`ncsnx train` or {argument('repair', True)} removes it"
-            self.add("leftover", path, what, advice, remedy or partial(remove_leftover, path))
+            self.add("leftover", path, what, advice, partial(remove_leftover, path))
 
     def watch(self, count: int) -> None:
         """Counts bytes that were hashed; ends the examination by raising, if it is to stop."""

@@ -44,7 +44,7 @@ def main() -> int:
         _ncsnx("train", "digits", *FIELDS, f"steps={STEPS}", *CPU, folder=work)
         place.mkdir()
         shutil.copytree(work / "runs/digits", place / "run", ignore=shutil.ignore_patterns("tensorboard", ".lock"))
-        _forget_this_machine(place / "run", work)
+        forget_this_machine(place / "run", work, "train", "digits", *FIELDS, f"steps={STEPS}", *CPU)
         _ncsnx("export", "digits", "--out", "export", "--grid", "0", *CPU, folder=work)
         shutil.copytree(work / "export", place / "export")
         (place / "expected.json").write_text(json.dumps(expectation(work)) + "\n")
@@ -75,13 +75,13 @@ def _ncsnx(*arguments: str, folder: Path) -> str:
     return result.out
 
 
-def _forget_this_machine(run: Path, work: Path) -> None:
+def forget_this_machine(run: Path, work: Path, *command_line: str) -> None:
+    """Takes the names of this machine and its folders from a copy of a run that this command made in `work`."""
     for name in ("origins.json", "log.txt", "segments.jsonl"):
         text = (run / name).read_text().replace(f"{work}/", "")
         (run / name).write_text(text)
     (segment,) = lines(run / "segments.jsonl")
-    command_line = ["ncsnx", "train", "digits", *FIELDS, f"steps={STEPS}", *CPU]
-    segment |= {"command": " ".join(command_line), "host": "frozen", "pid": 1, "git": None}
+    segment |= {"command": " ".join(["ncsnx", *command_line]), "host": "frozen", "pid": 1, "git": None}
     (run / "segments.jsonl").write_text(json.dumps(segment) + "\n")
 
 
