@@ -32,7 +32,7 @@ from ncsnx.sampling.generate import generate, ignore_state, never_stop
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
-from ncsnx.storage.process import in_utf8, this_process
+from ncsnx.storage.process import this_process
 from ncsnx.storage.reading import refuse_links
 
 if TYPE_CHECKING:
@@ -178,7 +178,6 @@ def open_output(
 
     Raises NcsnxError for a folder that holds something else, or samples of another protocol without `overwrite`.
     """
-    process = this_process()
     output = SampleFolder(
         folder,
         protocol(model, request, task),
@@ -190,8 +189,7 @@ def open_output(
         film=request.film,
         mp4=request.mp4,
         made={
-            **process,
-            "command": in_utf8(process["command"]),
+            **this_process(),
             "note": note,
             "runtime": model.runtime.facts(),
             "versions": versions(),
