@@ -18,7 +18,9 @@ from ncsnx.exchange.exported import Export, is_export
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
+from ncsnx.runs.origins import Origins
 from ncsnx.storage import atomic
+from ncsnx.storage.documents.document import document_bytes
 from ncsnx.storage.parsing import read_json
 from ncsnx.storage.reading import refuse_links
 
@@ -144,7 +146,7 @@ class Run:
             with atomic.new_folder(run.path) as folder:
                 contents = {
                     run.config_path: atomic.json_bytes(_config(experiment, data_fingerprint)),
-                    run.origins_path: atomic.json_bytes(origins),
+                    run.origins_path: document_bytes(Origins(by_path=origins)),
                 }
                 if source is not None:
                     contents[run.source_path] = source.encode("utf-8")

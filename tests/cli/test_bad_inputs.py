@@ -340,7 +340,7 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
     "no experiment": (
         "config.json",
         b'{"schema_version": 1}',
-        "config.json: experiment: expected an object, found none",
+        "config.json: experiment: is required by a saved experiment, but missing",
     ),
     "NaN": (
         "config.json",
@@ -348,7 +348,7 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
         "config.json: expected JSON, but NaN is no JSON number",
     ),
     "origins that are no JSON": ("origins.json", b"{", "origins.json: expected JSON, but"),
-    "origins that are no object": ("origins.json", b"3", "origins.json: expected an object, found int"),
+    "origins that are no object": ("origins.json", b"3", "origins.json: expected an object, found integer 3"),
 }
 
 
