@@ -228,7 +228,7 @@ def test_a_record_that_cannot_be_read_is_named(network_file: Path, tmp_path: Pat
     with serving(Server(network_file.read_bytes())) as server:
         opened(tmp_path, server.address)
     (tmp_path / "inception" / RECORD).write_text("{")
-    with pytest.raises(NcsnxError, match=rf"{RECORD}: expected the recorded sha256.*remove it"):
+    with pytest.raises(NcsnxError, match=rf"{RECORD}: expected JSON, but .*; remove it and {FILE} beside it"):
         opened(tmp_path, server.address)
 
 
