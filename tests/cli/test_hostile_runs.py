@@ -151,7 +151,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nested beyond walking": (lambda content: SHALLOWER, "nested more than 64 deep"),
     "a key that is there twice": (changed('"seed": 1234', '"seed": 1, "seed": 1234'), "the key 'seed' is there twice"),
     "NaN": (changed('"lr": 0.001', '"lr": NaN'), "NaN is no JSON number"),
-    "beyond the floats": (changed('"lr": 0.001', '"lr": 1e999'), "expected a finite number"),
+    "beyond the floats": (changed('"lr": 0.001', '"lr": 1e999'), "1e999 is beyond the numbers that can be read"),
     "beyond all digits": (changed('"seed": 1234', f'"seed": {"9" * 5000}'), "expected JSON, but"),
     "a version beyond all digits": (
         changed('"schema_version": 1', f'"schema_version": {"9" * 4000}'),
