@@ -19,13 +19,11 @@ FLOORS = (
 )
 """From the ground up: a module imports nothing of a floor above its own, but for what TALKS."""
 TALKS = {
-    ("planning", "console"),
-    ("exchange", "console"),
     ("metrics", "runs"),
     ("runs", "exchange"),
     ("sampling", "exchange"),
 }
-"""Known looks upward that are still to be taken away: durations and names put into words, and what an export is."""
+"""Known looks upward that are still to be taken away: names put into words, and what an export is."""
 MOST_FILES = 14
 """Of a folder, before it gets rooms; the list of commands is as long as it is."""
 CROWDED = {"config": 20, "cli/commands": 18, "cli": 18}

@@ -1,8 +1,8 @@
 """What surrounds every command: its messages, and one clear line with the right exit code when it fails."""
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -63,13 +63,24 @@ def _in_options(error: NcsnxError) -> str:
     return str(error)
 
 
-def work_of(messages: Messages, stop: "StopRequest") -> "Work":
+def work_of(messages: Messages, stop: "StopRequest | None" = None) -> "Work":
     """The surroundings of a long job of this command: its progress and messages on the console, and its stop."""
     from ncsnx.console.progress import progress
-    from ncsnx.work import Work
+    from ncsnx.console.sweep import sweep_view
+    from ncsnx.console.tables import Column
+    from ncsnx.work import UNSEEN, RowView, Work
+
+    def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
+        return sweep_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
 
     return Work(
-        progress=partial(progress, messages), check_stop=stop.check, info=messages.info, warning=messages.warning
+        progress=partial(progress, messages),
+        rows=rows,
+        check_stop=UNSEEN.check_stop if stop is None else stop.check,
+        at_once=UNSEEN.at_once if stop is None else stop.at_once,
+        info=messages.info,
+        warning=messages.warning,
+        detail=messages.detail,
     )
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 import attrs
 import torch
 
-from ncsnx.console.text import duration
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.estimate import seconds_per_image
+from ncsnx.evaluation.engine.estimate import seconds_per_image
 from ncsnx.exchange.card import UNKNOWN_LICENSE, Picture, Score, card
 from ncsnx.exchange.exported import Export, ExportConfig, export_config, write_export
 from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, duration
 from ncsnx.runs.folder import Run
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw

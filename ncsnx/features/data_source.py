@@ -6,6 +6,7 @@ from typing import Self
 import attrs
 
 from ncsnx.config.data_sets import Data
+from ncsnx.config.variants import load_plugins
 from ncsnx.data import Splits, open_data
 from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError
@@ -29,6 +30,7 @@ class DataSource:
     @classmethod
     def of_run(cls, run: Run, folder: Path, work: Work = UNSEEN) -> Self:
         """The data that a run was trained on. Raises NcsnxError for data that nothing but the run names."""
+        load_plugins("ncsnx.runtime")
         data, recorded = run.experiment().data, run.data_fingerprint()
         require_own(data, recorded, run.path)
         return cls(data=data, folder=folder, recorded=recorded, work=work)

@@ -3,8 +3,8 @@
 import re
 
 from ncsnx.config.checks import shortened
-from ncsnx.console.text import duration
 from ncsnx.errors import UsageError
+from ncsnx.quantities import duration
 
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

@@ -185,6 +185,12 @@ def values(row: Row, key: str, count: int) -> list[float | None]:
     return [_number(item) for item in items]
 
 
+def item(row: Mapping[str, Any], key: str, place: int) -> float | None:
+    """One number of a list in a row, as `value` reads it; None where there is no list, or none so long."""
+    found = row.get(key)
+    return _number(found[place]) if isinstance(found, list) and place < len(found) else None
+
+
 def kept_file(row: Row, key: str) -> KeptFile | None:
     """The file that a row names under TABLE_OF_IMAGES or FEATURES; None where it names none."""
     match row.get(key):

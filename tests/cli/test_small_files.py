@@ -29,7 +29,7 @@ LIMITED = """
 import json, os, resource, sys
 from pathlib import Path
 import numpy as np
-import ncsnx.data.summary, ncsnx.evaluation.score_sweep
+import ncsnx.data.summary, ncsnx.evaluation.sweeps.distance_sweep
 from tests.training.tiny import command
 unlimited, commands = json.load(sys.stdin)
 for words in unlimited:

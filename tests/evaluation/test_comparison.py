@@ -14,8 +14,8 @@ from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparing.agreement import rank_agreement
+from ncsnx.evaluation.comparing.recommendation import Verdict, recommend
 from ncsnx.evaluation.comparing.roughness import is_broken, roughest, roughness
-from ncsnx.evaluation.comparing.sampler_comparison import Verdict, recommend
 from ncsnx.evaluation.comparing.trials import Trial, Trials
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
 from ncsnx.samplers.building import revision_facts
