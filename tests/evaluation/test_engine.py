@@ -141,7 +141,7 @@ def test_parts_of_another_layout_are_made_anew(tmp_path: Path) -> None:
 
 
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
-    with writing(Sums(folder=tmp_path)), pytest.raises(NcsnxError, match="the sums .* is being written by"):
+    with writing(Sums(folder=tmp_path)), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
         carried_out(Sums(folder=tmp_path), ["a"])
 
 

@@ -14,7 +14,6 @@ from ncsnx.config.codec import SCHEMA_VERSION
 from ncsnx.data.packed.packed_file import Damage, PackedFile, damage
 from ncsnx.evaluation.comparing.trials import Trials
 from ncsnx.exchange import exported as export
-from ncsnx.runs import score_files as scores
 from ncsnx.runs.checkpoints import manifest
 from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
@@ -72,8 +71,8 @@ def test_there_is_a_frozen_run_of_each_version() -> None:
 
 
 def test_other_files_have_the_versions_that_were_frozen() -> None:
-    """Who raises one freezes what has it: a run, an exported folder, a sweep."""
-    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION, scores.SCHEMA_VERSION) == (1, 1, 1)
+    """Who raises one freezes what has it: a run, an exported folder."""
+    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION) == (1, 1)
 
 
 def test_the_frozen_run_is_as_it_was_written(frozen: Path) -> None:

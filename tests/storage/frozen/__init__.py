@@ -14,6 +14,8 @@ from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, Header
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
 from ncsnx.evaluation.comparing.roughness import Roughest
+from ncsnx.evaluation.comparing.trials import TrialRecord
+from ncsnx.evaluation.nearest.neighbor_results import NeighborRecord
 from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
 from ncsnx.exchange.exported import ExportConfig
 from ncsnx.features.classifier import ClassifierRecord
@@ -21,6 +23,7 @@ from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.origins import Origins
+from ncsnx.runs.score_files import SweepRecord
 from ncsnx.runs.segments import Segment
 from ncsnx.runs.writer_lock import HolderNote
 from ncsnx.sampling.sample_folder import SampleRecord
@@ -38,6 +41,10 @@ FILES: dict[str, type] = {
     "cache/scans/found.json": Scan,
     "export/config.json": ExportConfig,
     "run/compare/fast.json": FastSampler,
+    "run/compare/*/trials.jsonl": TrialRecord,
+    "run/fid/*/scores.json": SweepRecord,
+    "run/loss/*/scores.json": SweepRecord,
+    "run/neighbors/*/results.json": NeighborRecord,
     "run/origins.json": Origins,
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,
