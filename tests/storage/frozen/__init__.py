@@ -22,6 +22,7 @@ from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.fast_sampler import FastSampler
+from ncsnx.runs.folder import RunConfig
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.score_files import SweepRecord
 from ncsnx.runs.segments import Segment
@@ -40,6 +41,7 @@ FILES: dict[str, type] = {
     "cache/roughness/found.json": Roughest,
     "cache/scans/found.json": Scan,
     "export/config.json": ExportConfig,
+    "new-run/config.json": RunConfig,
     "run/compare/fast.json": FastSampler,
     "run/compare/*/trials.jsonl": TrialRecord,
     "run/fid/*/scores.json": SweepRecord,
