@@ -1,4 +1,4 @@
-"""How counts, shares, durations and measured values are put into words, for consoles, plots and cards."""
+"""How counts, shares, sizes, durations and measured values are put into words, for consoles, plots and cards."""
 
 import math
 import re

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.errors import NcsnxError, RequestError, Stopped, UsageError
+from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 ANEW = "the same command begins anew"
 BATCHES = "finished batches are kept, and the same command resumes after them"
+_OPTIONS = {"count": "grid", "name": "run"}
+"""Names that commands have for parameters of the library, where they differ."""
 
 
 @contextmanager
@@ -32,13 +35,13 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
     try:
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other; give one of them")
-        with signals_raise():
+        with spelled_by(_option), signals_raise():
             yield messages
     except Stopped as stopped:
         messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
-        messages.error(_in_options(error))
+        messages.error(str(error))
         messages.detail(traceback.format_exc().rstrip())
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
@@ -56,11 +59,9 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
         raise
 
 
-def _in_options(error: NcsnxError) -> str:
-    """What the error says, with the option in the place of a value's name."""
-    if isinstance(error, RequestError):
-        return f"--{error.name.replace('_', '-')} {error.complaint}"
-    return str(error)
+def _option(name: str) -> str:
+    """The option that a parameter of the library is in a command."""
+    return f"--{_OPTIONS.get(name, name).replace('_', '-')}"
 
 
 def work_of(messages: Messages, stop: "StopRequest | None" = None) -> "Work":

@@ -149,7 +149,7 @@ def short_ascii(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) ->
         _refuse(attribute, "1 to 200 printable characters of ASCII", value)
 
 
-def sha256(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+def sha256_hex(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     """Accepts a sha256 in hexadecimal."""
     if isinstance(value, str) and not re.fullmatch("[0-9a-f]{64}", value):
         _refuse(attribute, "a sha256 in hexadecimal", value)

@@ -9,20 +9,20 @@ import attrs
 
 from ncsnx.config.canonical import digest
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.strict.complaints import TITLES, StructureError
+from ncsnx.config.strict.complaints import StructureError, entitle
 from ncsnx.config.strict.converter import structured, unstructured
 from ncsnx.config.strict.fields import Migration, inside_of, versioned
 from ncsnx.config.variants import TAG, Config, tag_of
 
 T = TypeVar("T", bound=Config)
 
-SCHEMA_VERSION = 1
+CONFIG_VERSION = 1
 
 MIGRATIONS: dict[int, Migration] = {}
 """Version n → a pure function from the experiment's dict of version n to that of version n + 1."""
 
 EXPERIMENT_VERSION = versioned(inside_of("experiment", MIGRATIONS))
-"""Metadata of the field `schema_version` beside a field `experiment`, with SCHEMA_VERSION as its default."""
+"""Metadata of the field `schema_version` beside a field `experiment`, with CONFIG_VERSION as its default."""
 
 
 class ConfigError(StructureError):
@@ -33,11 +33,11 @@ class ConfigError(StructureError):
 class SavedExperiment:
     """The saved form."""
 
-    schema_version: int = attrs.field(default=SCHEMA_VERSION, metadata=EXPERIMENT_VERSION)
+    schema_version: int = attrs.field(default=CONFIG_VERSION, metadata=EXPERIMENT_VERSION)
     experiment: Experiment
 
 
-TITLES[SavedExperiment] = "a saved experiment"
+entitle(SavedExperiment, "a saved experiment")
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:

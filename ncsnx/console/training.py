@@ -20,7 +20,7 @@ from ncsnx.training.observer import Pause, TrainingObserver
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ncsnx.exchange.exported import Weights
+    from ncsnx.runs.exported import Weights
 
 _SPARKLINE_WIDTH = 40
 _BAR_WIDTH = 40

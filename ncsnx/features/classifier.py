@@ -31,15 +31,16 @@ from ncsnx.features.feature_network import Extracted
 from ncsnx.features.real_images import SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.quantities import counted, percent
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
 from ncsnx.storage.documents.document import document, document_bytes, document_values
 from ncsnx.storage.documents.document_files import read_document
 from ncsnx.work import Work
 
-FOLDER = "classifier"
-WEIGHTS, RECORD = "weights.safetensors", "classifier.json"
-SCHEMA_VERSION = 1
+_FOLDER = "classifier"
+WEIGHTS, CLASSIFIER_RECORD = "weights.safetensors", "classifier.json"
+_SCHEMA_VERSION = 1
 """Rises with every change of the network or its training, so that older ones are made again."""
 
 
@@ -48,7 +49,7 @@ SCHEMA_VERSION = 1
 class ClassifierRecord:
     """What classifier.json says."""
 
-    schema_version: int = attrs.field(default=SCHEMA_VERSION, metadata=versioned())
+    schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=versioned())
     sha256: str
     """Of the weights, in hexadecimal."""
     width: int
@@ -89,7 +90,7 @@ class ClassifierFeatures:
         if tuple(images.shape[1:]) != self._shape:
             raise NcsnxError(
                 f"the {self.name} takes images of shape {self._shape}, not {tuple(images.shape[1:])}; compare images "
-                "of another shape with --features inception"
+                f"of another shape with {parameter('features')} inception"
             )
         features, logits = self._network(images.to(self._device))
         return Extracted(features.cpu(), logits.cpu())
@@ -103,8 +104,8 @@ def open_classifier(
     Raises NcsnxError for data without labels, with one class or images that are too small, or that isn't there.
     """
     images = SplitImages(source, "train").facts
-    key = {"schema_version": SCHEMA_VERSION, "features": unstructure(config), "images": images}
-    folder = cache / FOLDER / digest(key)
+    key = {"schema_version": _SCHEMA_VERSION, "features": unstructure(config), "images": images}
+    folder = cache / _FOLDER / digest(key)
     with making(folder.parent, "the classifier", work):
         if folder.exists():
             try:
@@ -146,12 +147,12 @@ def _write(folder: Path, config: Classifier, trained: Trained, images: dict[str,
     )
     with atomic.new_folder(folder) as draft:
         atomic.write_new(draft / WEIGHTS, weights, shown=folder / WEIGHTS)
-        atomic.write_new(draft / RECORD, document_bytes(record), shown=folder / RECORD)
+        atomic.write_new(draft / CLASSIFIER_RECORD, document_bytes(record), shown=folder / CLASSIFIER_RECORD)
 
 
 def _read(folder: Path, data: Data, device: torch.device) -> ClassifierFeatures:
     """The classifier in `folder`. Raises _DamagedError for anything wrong with it."""
-    path = folder / RECORD
+    path = folder / CLASSIFIER_RECORD
     try:
         record = read_document(path, ClassifierRecord)
         path = folder / WEIGHTS

@@ -11,6 +11,7 @@ from ncsnx.data import Splits, open_data
 from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.spelling import A_DIR, argument
 from ncsnx.work import UNSEEN, Work
 
 
@@ -47,7 +48,8 @@ class DataSource:
             if self.recorded is not None and opened.fingerprint != self.recorded:
                 raise NcsnxError(
                     f"the data isn't that of the run (fingerprint {opened.fingerprint[:12]} instead of "
-                    f"{self.recorded[:12]}); bring the run's data back, or name another place with --data DIR"
+                    f"{self.recorded[:12]}); bring the run's data back, or name another place with "
+                    f"{argument('data', A_DIR)}"
                 )
             self._splits = opened
         return self._splits

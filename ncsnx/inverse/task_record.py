@@ -15,7 +15,7 @@ import safetensors.torch
 
 from ncsnx.config.strict.fields import REST, versioned
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_drawing import draw_task, misfit, quality
+from ncsnx.inverse.task_drawing import draw_task, largest_misfit, quality
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import write_document
@@ -60,7 +60,7 @@ def record_task(task: Task, folder: Path, samples: Path) -> TaskRecord:
     ]
     record = TaskRecord(
         task=task.name,
-        misfit=misfit(task, images),
+        misfit=largest_misfit(task, images),
         samples_sha256=hashlib.sha256(content).hexdigest(),
         pictures=tuple(pictures),
     )

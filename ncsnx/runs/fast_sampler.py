@@ -18,7 +18,7 @@ from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import read_document, write_document
 
-FAST, TRIALS = "fast.json", "trials.jsonl"
+FAST_FILE, TRIALS = "fast.json", "trials.jsonl"
 MOST_BROKEN = 0.1
 """A sampler that breaks a larger share of its images is of no use, whatever the others do."""
 _ERRORS = 2
@@ -79,7 +79,7 @@ def is_usable(row: Row, own: Row, n: int) -> bool:
 
 def write_fast(run: Run, found: FastSampler) -> Path:
     """Stores the recommendation in the run, in the place of an earlier one. Raises NcsnxError."""
-    path = run.compare / FAST
+    path = run.compare / FAST_FILE
     reading.refuse_links(run.compare)
     with atomic.reporting(run.compare):
         run.compare.mkdir(exist_ok=True)
@@ -89,7 +89,7 @@ def write_fast(run: Run, found: FastSampler) -> Path:
 
 def read_fast(run: Run) -> FastSampler:
     """The recommendation that is stored in the run. Raises NcsnxError where there is none, or something else."""
-    path = run.compare / FAST
+    path = run.compare / FAST_FILE
     reading.refuse_links(run.compare)
     try:
         return read_document(path, FastSampler)

@@ -32,6 +32,8 @@ from ncsnx.storage.documents.document_files import read_document, write_document
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
+RESULTS = "results.json"
+"""Of a comparison of samplers, and of a search for neighbours."""
 TABLE_OF_IMAGES = "images"
 """In a row: {"file", "sha256"} of the table of what was measured of each image, where a sweep keeps one."""
 FEATURES = "features"

@@ -16,13 +16,13 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.exported import MODEL, Export, Weights
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
 from ncsnx.runs.checkpoints.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
+from ncsnx.runs.exported import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source, check_checkpoint, open_source
 from ncsnx.runs.names import runs_folder

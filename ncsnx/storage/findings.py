@@ -17,13 +17,13 @@ from ncsnx.work import Work
 
 T = TypeVar("T")
 
-FILE = "found.json"
-SCHEMA_VERSION = 1
+_FILE = "found.json"
+_SCHEMA_VERSION = 1
 
 
-def place_of(kind: str, key: Any, cache: Path | None = None) -> Path:
+def finding_place(kind: str, key: Any, cache: Path | None = None) -> Path:
     """The folder of the cache, by default the user's, for what was found out about `key`, which is JSON."""
-    return cache_folder(cache) / kind / digest({"schema_version": SCHEMA_VERSION, "key": key})
+    return cache_folder(cache) / kind / digest({"schema_version": _SCHEMA_VERSION, "key": key})
 
 
 def found(
@@ -41,9 +41,9 @@ def found(
     what: its name for a person who waits for another process. Raises NcsnxError where the cache can't be written.
     """
     with making(place, what, work):
-        known = None if anew else find_document(place / FILE, cls, reading.RECORDS_LIMIT)
+        known = None if anew else find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
         if known is not None and still_true(known):
             return known
         record = find()
-        write_document(place / FILE, record)
+        write_document(place / _FILE, record)
         return record

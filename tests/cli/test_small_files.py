@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncsnx.exchange.exported import Export
+from ncsnx.runs.exported import Export
 from tests.cli.command import REPOSITORY
 from tests.cli.hostile import LATEST, reseal
 from tests.runs.frozen.__main__ import FROZEN

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.engine.measurement import Layout, Measurement
+from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
 from ncsnx.evaluation.engine.measuring import fits, make_parts, measure_all, missing, whole_of, writing
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.storage.parts import Part, write_part
@@ -53,7 +53,7 @@ class Sums(Measurement[str]):
         return 10
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         return {"values": (1,), "others": (None, 2)}
 
     def mark(self, subject: str) -> str:

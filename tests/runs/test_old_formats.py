@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ncsnx.config.codec import SCHEMA_VERSION
+from ncsnx.config.codec import CONFIG_VERSION
 from ncsnx.data.packed.packed_file import Damage, PackedFile, damage
 from ncsnx.evaluation.comparing.trials import Trials
-from ncsnx.exchange import exported as export
+from ncsnx.runs import exported as export
 from ncsnx.runs.checkpoints import manifest
 from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
@@ -67,7 +67,7 @@ def test_a_packed_file_has_the_bytes_that_the_same_images_get_today(tmp_path: Pa
 
 
 def test_there_is_a_frozen_run_of_each_version() -> None:
-    assert [place.name for place in VERSIONS] == [f"v{version}" for version in range(1, SCHEMA_VERSION + 1)]
+    assert [place.name for place in VERSIONS] == [f"v{version}" for version in range(1, CONFIG_VERSION + 1)]
 
 
 def test_other_files_have_the_versions_that_were_frozen() -> None:

@@ -15,7 +15,7 @@ from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.strict.fields import rest_field, version_fields
 from ncsnx.config.variants import Config
-from ncsnx.data.packed.packed_file import Header
+from ncsnx.data.packed.packed_file import PackedHeader
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import (
@@ -235,16 +235,16 @@ def test_garbage_is_a_message_or_none_and_never_another_exception(
 def test_a_file_that_is_missing_unreadable_or_too_large_is_told(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     with pytest.raises(FileNotFoundError):
-        read_document(path, Header)
-    assert find_document(path, Header) is None
+        read_document(path, PackedHeader)
+    assert find_document(path, PackedHeader) is None
     path.write_bytes(b" " * 100)
     with pytest.raises(NcsnxError, match=r"can't read .*file\.json: it has 100 bytes"):
-        read_document(path, Header, limit=99)
-    assert find_document(path, Header, limit=99) is None
+        read_document(path, PackedHeader, limit=99)
+    assert find_document(path, PackedHeader, limit=99) is None
     path.unlink()
     path.symlink_to(tmp_path)
     with pytest.raises(NcsnxError, match=r"can't read .*file\.json"):
-        read_document(path, Header)
+        read_document(path, PackedHeader)
 
 
 def test_documents_are_kept_one_a_line_and_a_bad_line_is_named(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from ncsnx.cli.session import BATCHES, session, work_of
 if TYPE_CHECKING:
     from ncsnx.cli.judging import Judge
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.comparing.outcome import Outcome
-    from ncsnx.evaluation.comparing.recommendation import Verdict
+    from ncsnx.evaluation.comparing.outcome import ComparisonOutcome
+    from ncsnx.evaluation.comparing.recommendation import Recommendation
     from ncsnx.evaluation.comparing.sampler_comparison import Comparison
     from ncsnx.runs.folder import Run
     from ncsnx.runs.score_files import Row
@@ -46,8 +46,8 @@ def compare_command(
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", parser=a_count(1, 100), help="Trials of each setting.")
     ] = 3,
-    features: options.Features = None,
-    reference: options.Reference = None,
+    features: options.FeaturesTag = None,
+    reference: options.ReferenceSet = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
     ] = 64,
@@ -157,7 +157,7 @@ def _comparison(
     )
 
 
-def _show(messages: "Messages", outcome: "Outcome") -> None:
+def _show(messages: "Messages", outcome: "ComparisonOutcome") -> None:
     """The table; what was measured again stands under what it was chosen by."""
     from ncsnx.console.tables import Column, table
     from ncsnx.quantities import number, percent, with_error
@@ -183,7 +183,7 @@ def _show(messages: "Messages", outcome: "Outcome") -> None:
 
 
 def _say_what_next(
-    messages: "Messages", place: "Run", comparison: "Comparison", verdict: "Verdict", runs: Path | None
+    messages: "Messages", place: "Run", comparison: "Comparison", verdict: "Recommendation", runs: Path | None
 ) -> None:
     messages.info(f"results: {comparison.place}/results.json; plot: samplers.png, .svg")
     if verdict.found is not None:

@@ -25,8 +25,8 @@ def fid_command(
     range_: options.Range = "all",
     n: Annotated[int, typer.Option("--n", help="Images of each checkpoint.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="The same images' noise for every checkpoint.")] = 0,
-    features: options.Features = None,
-    reference: options.Reference = None,
+    features: options.FeaturesTag = None,
+    reference: options.ReferenceSet = None,
     ensemble: Annotated[
         int,
         typer.Option("--ensemble", metavar="K", help="Average the scores of the last K checkpoints; runs without EMA."),
@@ -68,7 +68,7 @@ def fid_command(
     means the best of the newest sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.sampler_options import FAST, with_sampler
+        from ncsnx.cli.sampler_options import FAST_OVERRIDE, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import require_between
         from ncsnx.runs.checkpoints.ranges import select
@@ -122,7 +122,7 @@ def fid_command(
             ),
             json=json,
             ensemble=ensemble,
-            closing=lambda sweep: [agreement_in_words(sweep)] if FAST in others else [],
+            closing=lambda sweep: [agreement_in_words(sweep)] if FAST_OVERRIDE in others else [],
         )
 
 

@@ -26,9 +26,6 @@ from ncsnx.errors import NcsnxError
 Problem = tuple[str, str]
 """Path and complaint."""
 
-TITLES: dict[type, str] = {}
-"""What messages call a class; variants of configurations have their tags."""
-
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _MOST_TEXT = 1_000
 """Characters of problems in one message; those that follow are counted."""
@@ -55,6 +52,14 @@ class RefusedError(Exception):
 
     def __init__(self, expected: str, value: object, remark: str = "") -> None:
         super().__init__(f"expected {expected}, found {found_in_words(value)}{remark}")
+
+
+_titles: dict[type, str] = {}
+
+
+def entitle(cls: type, title: str) -> None:
+    """Says what messages call a class; variants of configurations have their tags."""
+    _titles[cls] = title
 
 
 def problems_in_words(problems: Iterable[Problem]) -> str:
@@ -139,7 +144,7 @@ def _extended(path: str, error: BaseException, owner: Any) -> str:
 
 
 def _of(cls: Any, word: str) -> str:
-    title = TITLES.get(cls)
+    title = _titles.get(cls)
     if title is None and isinstance(cls, type) and issubclass(cls, Config):
         title = tag_of(cls) or cls.__name__
     return f"{word}{title}" if title else ""

@@ -3,7 +3,7 @@
     0     8 bytes      MAGIC
     8     8 bytes      length of the header
     16    32 bytes     sha256 of header and checksums; its hexadecimal form is the data set's fingerprint
-    48    header       UTF-8 JSON: `Header`
+    48    header       UTF-8 JSON: `PackedHeader`
     then  checksums    32 bytes a chunk: sha256 of its pixels, its labels and its ids, in this order
     then  pixels       N×C×S×S uint8, the training images first, then those that are held out
     then  labels       N int64, NO_LABEL where there is none
@@ -31,7 +31,7 @@ from ncsnx.config import checks
 from ncsnx.config.canonical import canonical
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.fields import versioned
-from ncsnx.data.dataset import Images
+from ncsnx.data.dataset import StoredImages
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
@@ -40,10 +40,10 @@ from ncsnx.storage.mapped import require_whole
 from ncsnx.storage.reading import opened
 from ncsnx.work import Work
 
-MAGIC = b"\x89ncsnx\r\n"
+PACKED_MAGIC = b"\x89ncsnx\r\n"
 """A byte beyond ASCII and both line ends, so that a file that passed as text isn't taken for one."""
-VERSION = 1
-PREAMBLE_BYTES = len(MAGIC) + 8 + 32
+_VERSION = 1
+PREAMBLE_BYTES = len(PACKED_MAGIC) + 8 + 32
 CHECKSUM_BYTES = 32
 _ALIGNMENT = 4096
 NUMBER_BYTES = 8
@@ -61,10 +61,10 @@ class PackedError(NcsnxError):
 
 @document("the header of a packed data set")
 @attrs.frozen(kw_only=True)
-class Header:
+class PackedHeader:
     """What a packed file says of itself; every offset in it follows from this."""
 
-    version: int = attrs.field(default=VERSION, metadata=versioned())
+    version: int = attrs.field(default=_VERSION, metadata=versioned())
     count: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     """Images in all."""
     train: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
@@ -106,7 +106,7 @@ class Header:
 
 
 @attrs.frozen
-class Layout:
+class PackedLayout:
     """Where things are in the file, in bytes from its beginning."""
 
     checksums: int
@@ -116,7 +116,7 @@ class Layout:
     end: int
 
     @classmethod
-    def of(cls, header: Header, header_bytes: int) -> "Layout":
+    def of(cls, header: PackedHeader, header_bytes: int) -> "PackedLayout":
         """The layout that follows from a header which takes `header_bytes` bytes."""
         checksums = PREAMBLE_BYTES + header_bytes
         pixels = _aligned(checksums + header.chunks * CHECKSUM_BYTES)
@@ -134,8 +134,8 @@ class PackedFile:
     """A packed file whose header is sound and whose size is right. Its pixels have not been looked at."""
 
     path: Path
-    header: Header
-    layout: Layout
+    header: PackedHeader
+    layout: PackedLayout
     checksums: bytes
     fingerprint: str
 
@@ -152,7 +152,7 @@ class PackedFile:
     def _read(cls, path: Path, file: BufferedReader) -> "PackedFile":
         size = os.fstat(file.fileno()).st_size
         preamble = file.read(PREAMBLE_BYTES)
-        if not preamble.startswith(MAGIC):
+        if not preamble.startswith(PACKED_MAGIC):
             raise PackedError(
                 f"{path}: isn't a packed data set (it doesn't begin as one); `ncsnx data pack SOURCE --out FILE` "
                 "makes them"
@@ -162,7 +162,7 @@ class PackedFile:
             raise _damaged(path, f"its header can't have {counted(length, 'byte')}")
         encoded = file.read(length)
         header = _parsed(path, encoded)
-        layout = Layout.of(header, length)
+        layout = PackedLayout.of(header, length)
         if layout.end != size:
             raise PackedError(
                 f"{path}: expected {counted(layout.end, 'byte')} for {counted(header.count, 'image')}, found {size:,}: "
@@ -183,24 +183,24 @@ def is_packed(path: Path) -> bool:
     """Whether a file begins as packed ones do; False also for what can't be read."""
     try:
         with opened(path, follows_links=True) as file:
-            return file.read(len(MAGIC)) == MAGIC
+            return file.read(len(PACKED_MAGIC)) == PACKED_MAGIC
     except OSError:
         return False
 
 
 def preamble(encoded: bytes, checksums: bytes) -> bytes:
     """The beginning of a file with that header and these checksums, up to the header."""
-    return MAGIC + len(encoded).to_bytes(8, "little") + hashlib.sha256(encoded + checksums).digest()
+    return PACKED_MAGIC + len(encoded).to_bytes(8, "little") + hashlib.sha256(encoded + checksums).digest()
 
 
 def _damaged(path: Path, why: str) -> PackedError:
     return PackedError(f"{path}: is damaged: {why}; {_REPEAT}")
 
 
-def _parsed(path: Path, encoded: bytes) -> Header:
+def _parsed(path: Path, encoded: bytes) -> PackedHeader:
     """The header, each of its values within bounds, whoever wrote it."""
     try:
-        return parse_document(encoded, Header, path)
+        return parse_document(encoded, PackedHeader, path)
     except NewerVersionError as error:
         raise PackedError(str(error)) from error
     except StructureError as error:
@@ -253,12 +253,12 @@ class PackedImages:
     def __len__(self) -> int:
         return self.count
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, copied out of the file."""
         pixels, labels, ids = self._mapped.arrays()
         split = slice(self.first, self.first + self.count)
         chosen = indices.numpy()
-        return Images(
+        return StoredImages(
             torch.from_numpy(pixels[split][chosen]),
             torch.from_numpy(labels[split][chosen].astype(np.int64, copy=False)),
             torch.from_numpy(ids[split][chosen].astype(np.int64, copy=False)),
@@ -274,7 +274,7 @@ def splits_of(file: PackedFile) -> Splits:
     return Splits(train, held_out, file.fingerprint)
 
 
-def declaration(header: Header) -> str:
+def declaration(header: PackedHeader) -> str:
     """The fields of `Packed` that suit a file."""
     channels = "" if header.channels == 3 else f", channels={header.channels}"
     return f"image_size={header.size}{channels} (or random_crop={header.size} and a smaller image_size)"
@@ -307,7 +307,7 @@ def damage(file: PackedFile, work: Work) -> Damage:
     return Damage(tuple(found), padding)
 
 
-def chunk_checksum(descriptor: int, header: Header, layout: Layout, images: range) -> bytes:
+def chunk_checksum(descriptor: int, header: PackedHeader, layout: PackedLayout, images: range) -> bytes:
     """The sha256 of the chunk of these images, as it is in the file."""
     content = hashlib.sha256()
     for part, width in ((layout.pixels, header.image_bytes), (layout.labels, NUMBER_BYTES), (layout.ids, NUMBER_BYTES)):

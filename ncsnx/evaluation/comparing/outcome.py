@@ -9,13 +9,13 @@ import attrs
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.evaluation.comparing.plot_samplers import Point, plot_samplers
-from ncsnx.evaluation.comparing.recommendation import Verdict, recommend
-from ncsnx.evaluation.comparing.sampler_comparison import RESULTS, Comparison, Setting
+from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
+from ncsnx.evaluation.comparing.sampler_comparison import Comparison, Setting
 from ncsnx.evaluation.engine.measuring import measure_all, missing, settle, writing
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import is_usable
 from ncsnx.runs.folder import Run, appending
-from ncsnx.runs.score_files import Row
+from ncsnx.runs.score_files import RESULTS, Row
 from ncsnx.storage import atomic
 from ncsnx.work import Work
 
@@ -24,12 +24,12 @@ _OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
 
 
 @attrs.frozen(eq=False)
-class Outcome:
+class ComparisonOutcome:
     """What came of a comparison."""
 
     rows: Sequence[tuple[Sampler, Row]]
     """The run's own sampler first."""
-    verdict: Verdict
+    verdict: Recommendation
 
     def to_json(self) -> list[dict[str, Any]]:
         """The rows as they are written: each with its numbers from fresh seeds, where it was measured again."""
@@ -40,7 +40,7 @@ class Outcome:
         ]
 
 
-def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> Outcome:
+def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
     """Measures what is missing, and writes results and plot. tried: the run's own sampler first. Raises NcsnxError."""
     with writing(comparison), appending(run):
         for trial in comparison.trials.found:  # batches that a kill left beside their trial
@@ -52,7 +52,7 @@ def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Wo
         rows = [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
         again = partial(_measured_again, comparison, work)
         verdict = recommend(rows[0][1], rows[1:], comparison.model.step, comparison.protocol(), again)
-        outcome = Outcome(rows, verdict)
+        outcome = ComparisonOutcome(rows, verdict)
         _write(comparison, outcome, run.name)
     return outcome
 
@@ -92,7 +92,7 @@ def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
     return None if row is None else {key: row[key] for key in _OF_SEEDS}
 
 
-def _write(comparison: Comparison, outcome: Outcome, title: str) -> None:
+def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> None:
     """Results and plot; what was measured again is drawn by its numbers from fresh seeds."""
     protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
     content = {"protocol": protocol, "caption": caption, "rows": outcome.to_json()}

@@ -17,7 +17,7 @@ from ncsnx.work import Work
 
 
 @attrs.frozen
-class Verdict:
+class Recommendation:
     """What a comparison recommends."""
 
     found: FastSampler | None
@@ -33,7 +33,7 @@ def recommend(
     step: int,
     protocol: dict[str, Any],
     measured_again: Callable[[Sampler], Row],
-) -> Verdict:
+) -> Recommendation:
     """The nearest to the data of the usable settings with at most a twelfth of the own sampler's evaluations.
 
     measured_again: gives the row of a setting from fresh seeds. Its numbers are those of the recommendation, and where
@@ -42,7 +42,9 @@ def recommend(
     """
     n, again = protocol["n"], dict[Sampler, Row]()
     if own["evaluations"] is None:
-        return Verdict(None, again, "the run's own sampler diverged, and how many evaluations it takes isn't known")
+        return Recommendation(
+            None, again, "the run's own sampler diverged, and how many evaluations it takes isn't known"
+        )
     fast = [
         (sampler, row)
         for sampler, row in rows
@@ -54,8 +56,8 @@ def recommend(
     for sampler, row in sorted(usable, key=lambda pair: float(pair[1]["distance"])):
         again[sampler] = measured_again(sampler)
         if is_usable(again[sampler], own, n):
-            return Verdict(FastSampler(sampler, step, again[sampler], own, protocol, chosen_by=row), again)
-    return Verdict(None, again, _why_nothing(own, fast, again))
+            return Recommendation(FastSampler(sampler, step, again[sampler], own, protocol, chosen_by=row), again)
+    return Recommendation(None, again, _why_nothing(own, fast, again))
 
 
 def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
@@ -70,7 +72,7 @@ def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[S
     )
 
 
-def store_recommendation(run: Run, own: Row, verdict: Verdict, work: Work) -> None:
+def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work) -> None:
     """Keeps the recommendation, unless there is one of the same checkpoint that rests on more images; says so."""
     found = verdict.found
     try:

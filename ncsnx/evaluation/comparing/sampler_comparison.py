@@ -26,7 +26,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.comparing.roughness import is_broken
 from ncsnx.evaluation.comparing.trials import Trials, is_trial
-from ncsnx.evaluation.engine.measurement import Layout, Measurement
+from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
 from ncsnx.evaluation.engine.measuring import parts_of
 from ncsnx.evaluation.references.reference import Reference
 from ncsnx.features.feature_network import FeatureNetwork
@@ -37,7 +37,7 @@ from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import TRIALS
 from ncsnx.runs.names import step_name
 from ncsnx.runs.protocols import place_of
-from ncsnx.runs.score_files import Row, value
+from ncsnx.runs.score_files import RESULTS, Row, value
 from ncsnx.samplers.building import evaluations, revision_facts, state_count
 from ncsnx.samplers.state import State
 from ncsnx.sampling.counting import EvaluationCounter
@@ -47,9 +47,8 @@ from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
-VERSION = 1
+_VERSION = 1
 """Of what is measured: rises with any change of a number."""
-RESULTS = "results.json"
 _FRESH = 1_000
 """The first of the seeds with which the chosen setting is measured again: beyond all that are compared by."""
 _VALUES = ("broken", "evaluations", "seconds")
@@ -96,7 +95,7 @@ class Comparison(Measurement[Setting]):
         model = self.model
         return {
             "measure": "samplers",
-            "version": VERSION,
+            "version": _VERSION,
             "step": model.step,
             "weights": model.weights,
             "weights_sha256": model.weights_sha256,
@@ -141,7 +140,7 @@ class Comparison(Measurement[Setting]):
         return self.n
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         return {"features": (self.features.dimensions,), "values": (len(_VALUES),)}
 
     def name(self, subject: Setting) -> str:

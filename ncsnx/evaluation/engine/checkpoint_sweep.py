@@ -32,8 +32,6 @@ class CheckpointSweep(Measurement[Candidate]):
     """Measures checkpoints of one run under one protocol."""
 
     what: ClassVar = "the sweep"
-    pictures: ClassVar[Sequence[str]] = ("scores.png", "scores.svg")
-    """The files that `draw` makes."""
 
     run: Run
     experiment: Experiment
@@ -65,6 +63,11 @@ class CheckpointSweep(Measurement[Candidate]):
     @abstractmethod
     def seconds(self, candidate: Candidate) -> float:
         """How long a candidate will take, by what is timed now. Raises NcsnxError."""
+
+    @property
+    def pictures(self) -> Sequence[str]:
+        """Names of the files that `draw` makes."""
+        return ("scores.png", "scores.svg")
 
     @abstractmethod
     def draw(self) -> object:

@@ -20,7 +20,7 @@ from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
 Subject = TypeVar("Subject")
-Layout = Mapping[str, Sequence[int | None]]
+PartLayout = Mapping[str, Sequence[int | None]]
 """Of a part: the shape of each tensor without its first dimension, that of the batch; None for any length."""
 
 
@@ -50,7 +50,7 @@ class WorkInParts(ABC, Generic[Subject]):
 
     @property
     @abstractmethod
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         """What a part holds."""
 
     @abstractmethod

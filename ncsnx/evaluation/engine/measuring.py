@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ncsnx.errors import DivergedError
-from ncsnx.evaluation.engine.measurement import Layout, Measurement, Subject, WorkInParts
+from ncsnx.evaluation.engine.measurement import Measurement, PartLayout, Subject, WorkInParts
 from ncsnx.runs.checkpoints.leftovers import remove_debris_in
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import open_results
@@ -56,7 +56,7 @@ def measure_all(
     for subject in subjects:
         begun(subject)
         try:
-            row = measure(measurement, subject, work, advance)
+            row = measure_subject(measurement, subject, work, advance)
         except (UnsoundError, DivergedError) as error:
             problems.append(f"{measurement.name(subject)}: {error}")
             work.warning(f"left out: {problems[-1]}")
@@ -67,7 +67,7 @@ def measure_all(
     return problems
 
 
-def measure(measurement: Measurement[Subject], subject: Subject, work: Work, advance: Advance) -> Row:
+def measure_subject(measurement: Measurement[Subject], subject: Subject, work: Work, advance: Advance) -> Row:
     """The row of a subject. An interrupted one goes on after its last finished batch; the parts stay until `settle`."""
     try:
         make_parts(measurement, subject, work, advance)
@@ -112,7 +112,7 @@ def parts_of(job: WorkInParts[Subject], subject: Subject) -> Path:
     return parts
 
 
-def fits(layout: Layout, indices: Sequence[int], shapes: Mapping[str, Sequence[int]]) -> bool:
+def fits(layout: PartLayout, indices: Sequence[int], shapes: Mapping[str, Sequence[int]]) -> bool:
     """Whether tensors of these shapes are what a layout says, for as many images as there are indices."""
     return shapes.keys() == layout.keys() and all(
         len(shape) == 1 + len(layout[name])

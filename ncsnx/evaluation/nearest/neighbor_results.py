@@ -10,12 +10,12 @@ import attrs
 from ncsnx.config.checks import FieldError, quoted
 from ncsnx.config.strict.fields import versioned
 from ncsnx.evaluation.nearest.memorizing import Share, Verdict
+from ncsnx.runs.score_files import RESULTS
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document, document_bytes, document_of
 from ncsnx.storage.documents.document_files import find_document
 from ncsnx.storage.parsing import parse_json
 
-RESULTS = "results.json"
 _FILE_LIMIT = 2**30
 
 

@@ -20,7 +20,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, require_between
-from ncsnx.evaluation.engine.measurement import Layout, WorkInParts
+from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
 from ncsnx.evaluation.engine.measuring import make_parts, settle, whole_of, writing
 from ncsnx.evaluation.nearest.memorizing import (
     AROUND,
@@ -46,14 +46,15 @@ from ncsnx.samplers.building import revision_facts
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part
 from ncsnx.work import UNSEEN, Advance, Work
 
-VERSION = 3
+_VERSION = 3
 """Of what is measured: rises with any change of a number."""
-TABLE, GRID, PLOT = "distances.csv", "grid.png", "distances"
-_FILES = (TABLE, GRID, f"{PLOT}.png", f"{PLOT}.svg")
+_TABLE, _GRID, _PLOT = "distances.csv", "grid.png", "distances"
+_FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
 GRID_ROWS = 20
 """Samples that the grid shows: those that are nearest."""
 _HELD_OUT_CHOICE = 2
@@ -147,11 +148,11 @@ class NeighborSearch(WorkInParts[None]):
     """The data folder, for samplers that start from training images."""
 
     def __attrs_post_init__(self) -> None:
-        count, needed = len(self.training), max(2, self.request.k)
+        count, needed, k = len(self.training), max(2, self.request.k), parameter("k")
         if count < needed:
             raise UsageError(
-                f"--k {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
-                f"needed{f', or a --k of at most {count}' if count > 1 else ''}"
+                f"{k} {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
+                f"needed{f', or a {k} of at most {count}' if count > 1 else ''}"
             )
 
     @property
@@ -174,7 +175,7 @@ class NeighborSearch(WorkInParts[None]):
         model, request = self.model, self.request
         return {
             "measure": "neighbors",
-            "version": VERSION,
+            "version": _VERSION,
             "identity": identity(model.experiment),
             "step": model.step,
             "weights": model.weights,
@@ -222,7 +223,7 @@ class NeighborSearch(WorkInParts[None]):
         return self.request.n
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         return {"images": self.model.experiment.data.shape}
 
     def mark(self, subject: None) -> str:
@@ -309,10 +310,10 @@ class NeighborSearch(WorkInParts[None]):
     def write(self, found: Found) -> dict[str, Any]:
         """Table, pictures, and the results last; these are returned as they are kept. Raises NcsnxError."""
         neighbors = self._neighbors(found)
-        atomic.write_bytes(self.place / TABLE, self._table(found, neighbors))
-        draw_grid(self.place / GRID, self._grid(found, neighbors))
+        atomic.write_bytes(self.place / _TABLE, self._table(found, neighbors))
+        draw_grid(self.place / _GRID, self._grid(found, neighbors))
         plot_distances(
-            self.place / PLOT,
+            self.place / _PLOT,
             {name: space.measures["distance"] for name, space in found.spaces.items()},
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),

@@ -23,10 +23,10 @@ from ncsnx.storage.documents.document_files import find_document, read_document,
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER = "references"
+REFERENCES = "references"
 STATISTICS, FACTS = "statistics.safetensors", "reference.json"
 _PERFECT_MODEL = "perfect-model-n"
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 
 class DamagedReferenceError(NcsnxError):
@@ -63,7 +63,7 @@ class ReferenceRecord:
     facts: dict[str, Any] = attrs.field(metadata=REST)
     """Of its images."""
     features: FeatureFacts
-    schema_version: int = attrs.field(default=SCHEMA_VERSION, metadata=versioned())
+    schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=versioned())
     images: int
     """N."""
     dimensions: int
@@ -100,7 +100,7 @@ class CachedReference:
 
 def reference_folder(cache: Path, images: dict[str, Any], features: dict[str, Any]) -> Path:
     """The place of the statistics of those images in those features, both told by their facts."""
-    return cache / FOLDER / digest({"schema_version": SCHEMA_VERSION, "images": images, "features": features})
+    return cache / REFERENCES / digest({"schema_version": _SCHEMA_VERSION, "images": images, "features": features})
 
 
 def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics) -> None:
@@ -110,7 +110,7 @@ def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics)
     tensors = {"mean": statistics.mean, "covariance": statistics.covariance, "sample": statistics.sample}
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
     counts = {"images": statistics.count, "dimensions": len(statistics.mean)}
-    checked = {"schema_version": SCHEMA_VERSION, "statistics_sha256": hashlib.sha256(content).hexdigest()}
+    checked = {"schema_version": _SCHEMA_VERSION, "statistics_sha256": hashlib.sha256(content).hexdigest()}
     record = document_of({**facts, **counts, **checked}, ReferenceRecord, folder / FACTS)
     with atomic.new_folder(folder) as draft:
         atomic.write_new(draft / STATISTICS, content, shown=folder / STATISTICS)
@@ -169,11 +169,11 @@ def _perfect_models(folder: Path, statistics_sha256: str) -> tuple[PerfectModel,
 def list_references(cache: Path) -> list[CachedReference]:
     """What the cache holds, by name; damaged ones come last. Raises NcsnxError where it can't be read."""
     try:
-        folders = [path for path in (cache / FOLDER).iterdir() if path.is_dir() and not path.name.startswith(".")]
+        folders = [path for path in (cache / REFERENCES).iterdir() if path.is_dir() and not path.name.startswith(".")]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NcsnxError(f"can't read {cache / FOLDER}: {error.strerror}") from error
+        raise NcsnxError(f"can't read {cache / REFERENCES}: {error.strerror}") from error
     found = [reference for reference in map(_listed, folders) if reference is not None]
     return sorted(found, key=lambda reference: (reference.name is None, reference.name or "", reference.path))
 

@@ -19,20 +19,20 @@ from ncsnx.errors import NcsnxError, require_between
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.estimate import seconds_per_features, seconds_per_image
-from ncsnx.evaluation.engine.measurement import Layout
+from ncsnx.evaluation.engine.measurement import PartLayout
 from ncsnx.evaluation.engine.measuring import fits, parts_of
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.evaluation.references.reference import Reference
 from ncsnx.evaluation.sweeps.kept_features import is_kept, keep, kept, make_room
 from ncsnx.evaluation.sweeps.kept_images import beside, finish_images, has_images, write_images
-from ncsnx.evaluation.sweeps.score_plot import draw_scores
+from ncsnx.evaluation.sweeps.score_plot import draw_metrics, draw_scores
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import features_in_words, unnamed
 from ncsnx.images import to_uint8
-from ncsnx.metrics.frechet import SCORE
+from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted, with_error
-from ncsnx.runs.score_files import FEATURES, Row
+from ncsnx.runs.score_files import FEATURES, Row, value
 from ncsnx.samplers.building import evaluations, evaluations_in_words, revision_facts, state_count
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
@@ -45,7 +45,7 @@ from ncsnx.work import Advance, Work
 
 _TAKEN = "evaluations"
 """In parts and rows: what an image took, of a solver that chooses its steps; the protocol holds any other count."""
-VERSION = 1
+_VERSION = 1
 """Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
 version aren't taken for rows of this one."""
 
@@ -101,17 +101,18 @@ class DistanceSweep(CheckpointSweep):
 
     @property
     def score(self) -> Quantity:
-        return attrs.evolve(SCORE, title=SCORE.name(self.features.name))
+        return attrs.evolve(FRECHET_DISTANCE, title=FRECHET_DISTANCE.name(self.features.name))
 
     @property
     def quantities(self) -> list[Quantity]:
         shown = [one for one in self.metrics if self.requested is None or one in self.requested or not one.on_request]
-        found = [
-            attrs.evolve(quantity, title=quantity.name(self.features.name))
-            for one in shown
-            for quantity in one.quantities
-        ]
+        found = self._named(shown)
         return found if self.evaluations is not None else [*found, Quantity(_TAKEN, decimals=0)]
+
+    def _named(self, metrics: Sequence[Metric]) -> list[Quantity]:
+        """Their numbers, by the names that they have with these features."""
+        every = [quantity for one in metrics for quantity in one.quantities]
+        return [attrs.evolve(quantity, title=quantity.name(self.features.name)) for quantity in every]
 
     @property
     def kept_in(self) -> tuple[Path, str]:
@@ -128,7 +129,7 @@ class DistanceSweep(CheckpointSweep):
     def protocol(self) -> dict[str, Any]:
         return {
             "measure": "distance",
-            "version": VERSION,
+            "version": _VERSION,
             "identity": identity(self.experiment),
             "n": self.request.n,
             "seed": self.request.seed,
@@ -161,8 +162,21 @@ class DistanceSweep(CheckpointSweep):
     def caution(self) -> str | None:
         return few_images(self.request.n, self.reference.count, self.features.dimensions)
 
+    @property
+    def pictures(self) -> list[str]:
+        return [*super().pictures, *(("metrics.png", "metrics.svg") if self._others else ())]
+
     def draw(self) -> object:
-        return draw_scores(self, self.perfect_model)
+        rows = [self._current(row) for row in self.scores.rows]
+        others = self._others
+        return draw_scores(self, self.perfect_model), draw_metrics(self, rows, others) if others else ()
+
+    @property
+    def _others(self) -> list[Quantity]:
+        """What is plotted beside the score: whatever some row holds."""
+        rows = [self._current(row) for row in self.scores.rows]
+        others = [one for one in self._named(self.metrics) if one.key != FRECHET_DISTANCE.key]
+        return [one for one in others if any(value(row, one.key) is not None for row in rows)]
 
     def seconds(self, candidate: Candidate) -> float:
         model = self.load(candidate)[0]
@@ -177,7 +191,7 @@ class DistanceSweep(CheckpointSweep):
         return self.request.n
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         logits = {"logits": (None,)} if self.features.has_logits else {}
         taken = {_TAKEN: (1,)} if self.evaluations is None else {}
         return {"features": (self.features.dimensions,), **logits, **taken}
@@ -273,6 +287,11 @@ class DistanceSweep(CheckpointSweep):
         """The metrics that a row of an earlier time, or of other packages, has no numbers of."""
         return tuple(one for one in self.metrics if not one.is_in(row))
 
+    def _current(self, row: Row) -> Row:
+        """A row without numbers of other versions of metrics than this one."""
+        old = {key for one in self._lacking(row) for quantity in one.quantities for key in quantity.keys}
+        return {key: found for key, found in row.items() if key not in old}
+
     def _sets(self, tensors: Mapping[str, Tensor]) -> FeatureSets:
         return FeatureSets(
             features=tensors["features"],
@@ -293,8 +312,7 @@ class DistanceSweep(CheckpointSweep):
     # ---------------------------------------------------------------------------------------------- what is shown
 
     def cells(self, row: Row) -> list[str]:
-        old = {key for one in self._lacking(row) for quantity in one.quantities for key in quantity.keys}
-        return super().cells({key: found for key, found in row.items() if key not in old})
+        return super().cells(self._current(row))
 
     def perfect_cells(self) -> list[str] | None:
         perfect = self.perfect_model
@@ -310,9 +328,9 @@ class DistanceSweep(CheckpointSweep):
     def conclusion(self, best: Row) -> list[str]:
         perfect = self.perfect_model
         return [
-            f"best: step {best['step']:,}, {self.metric} {SCORE.shown(best)}",
+            f"best: step {best['step']:,}, {self.metric} {FRECHET_DISTANCE.shown(best)}",
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
-            f"scores: {self.place}/scores.json, .csv; plot: scores.png, .svg",
+            f"scores: {self.place}/scores.json, .csv; plots: {', '.join(self.pictures)}",
         ]
 
 

@@ -6,7 +6,7 @@ the noise levels so that each counts the same: what training minimises, without 
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import torch
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
-from ncsnx.errors import DivergedError, NcsnxError, RequestError, require_between
+from ncsnx.errors import DivergedError, NcsnxError, UsageError, require_between
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.estimate import seconds_per_image
-from ncsnx.evaluation.engine.measurement import Layout
+from ncsnx.evaluation.engine.measurement import PartLayout
 from ncsnx.evaluation.plots import LossSeries, plot_losses
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
@@ -27,11 +27,12 @@ from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import Row, best_row, values
 from ncsnx.sampling.score_model import weights_in_words, weights_of
+from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.work import Advance, Work
 
-EVALUATIONS = 20_000
+_EVALUATIONS = 20_000
 """By default every image passes at so many levels that a checkpoint takes at least this many evaluations."""
 _LEVELS_SHOWN = 5
 """Columns of the table: σ_1, σ_L and some between."""
@@ -41,19 +42,19 @@ _LEVELS_SHOWN = 5
 class HeldOutSweep(CheckpointSweep):
     """Measures the loss of checkpoints of one run under one protocol."""
 
-    pictures: ClassVar = ("losses.png", "losses.svg")
-
     source: DataSource
     seed: int = 0
     passes: int | None = None
-    """Levels that each image is seen at; None: enough for EVALUATIONS, all levels of a small set."""
+    """Levels that each image is seen at; None: enough for 20,000 evaluations, all levels of a small set."""
     batch_size: int = 128
     """Images at once; the loss depends on it by rounding at most."""
 
     def __attrs_post_init__(self) -> None:
         levels = self.experiment.schedule.levels
         if self.passes is not None and not 1 <= self.passes <= levels:
-            raise RequestError("passes", f"must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}")
+            raise UsageError(
+                f"{parameter('passes')} must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}"
+            )
         require_between("seed", self.seed, 0, 2**32 - 1)
         require_between("batch_size", self.batch_size, 1, 1_000_000)
         if self.count == 0:
@@ -67,7 +68,7 @@ class HeldOutSweep(CheckpointSweep):
     @property
     def effective_passes(self) -> int:
         """Passes over the held-out images, each at another level of every image."""
-        return self.passes or min(self.experiment.schedule.levels, -(-EVALUATIONS // self.count))
+        return self.passes or min(self.experiment.schedule.levels, -(-_EVALUATIONS // self.count))
 
     @property
     def score(self) -> Quantity:
@@ -118,6 +119,10 @@ class HeldOutSweep(CheckpointSweep):
             f"losses: {self.place}/scores.json, .csv; plot: losses.png, .svg",
         ]
 
+    @property
+    def pictures(self) -> Sequence[str]:
+        return ("losses.png", "losses.svg")
+
     def draw(self) -> object:
         rows = self.scores.rows
         best = best_row(rows)
@@ -141,7 +146,7 @@ class HeldOutSweep(CheckpointSweep):
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         return {"losses": (self.effective_passes,)}
 
     def units(self, subject: Candidate) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
-from ncsnx.errors import NcsnxError, RequestError, UsageError, require_between
+from ncsnx.errors import NcsnxError, UsageError, require_between
 from ncsnx.evaluation.bits_per_dimension import (
     COLUMNS,
     MEANING,
@@ -31,7 +31,7 @@ from ncsnx.evaluation.bits_per_dimension import (
 )
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.measurement import Layout
+from ncsnx.evaluation.engine.measurement import PartLayout
 from ncsnx.evaluation.probability_flow import Probes
 from ncsnx.evaluation.sweeps.score_plot import draw_scores
 from ncsnx.features.data_source import DataSource
@@ -43,12 +43,13 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, kept_file
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.score_model import weights_in_words, weights_of
+from ncsnx.spelling import parameter
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.parts import Part
 from ncsnx.storage.reading import RECORDS_LIMIT, refuse_links, sha256_of
 from ncsnx.work import Advance, Work
 
-VERSION = 1
+_VERSION = 1
 """Of what is measured: rises with any change of a number, so that rows of another version aren't taken for its own."""
 IMAGES = 100
 """By default, or as many as are held out."""
@@ -77,17 +78,20 @@ class LikelihoodRequest:
 
     def __attrs_post_init__(self) -> None:
         if self.n is not None and self.n < 2:
-            raise RequestError("n", f"must be at least 2, not {self.n}: one image has no standard error")
+            raise UsageError(f"{parameter('n')} must be at least 2, not {self.n}: one image has no standard error")
         require_between("seed", self.seed, 0, 2**32 - 1)
         if self.estimator not in get_args(Estimator):
-            raise RequestError("estimator", f"must be one of {', '.join(get_args(Estimator))}, not {self.estimator!a}")
+            accepted = ", ".join(get_args(Estimator))
+            raise UsageError(f"{parameter('estimator')} must be one of {accepted}, not {self.estimator!a}")
         if self.probes is not None and self.estimator == "exact":
-            raise RequestError("estimator", "exact takes every direction once; leave probes out")
+            raise UsageError(f"{parameter('estimator')} exact takes every direction once; leave probes out")
         if self.probes is not None:
             require_between("probes", self.probes, 1, 10_000)
         if not 1e-6 <= self.tolerance <= 0.1:
-            complaint = f"must be between 1e-6 (the network calculates in float32) and 0.1, not {self.tolerance:g}"
-            raise RequestError("tolerance", complaint)
+            raise UsageError(
+                f"{parameter('tolerance')} must be between 1e-6 (the network calculates in float32) and 0.1, not "
+                f"{self.tolerance:g}"
+            )
         require_between("batch_size", self.batch_size, 1, 1_000_000)
 
 
@@ -111,11 +115,12 @@ class LikelihoodSweep(CheckpointSweep):
                 f"the data set has {counted(there, 'held-out image')}, and a likelihood with its error takes two"
             )
         if self.count > there:
-            raise UsageError(f"--n {self.count:,}: the data set has {counted(there, 'held-out image')}")
+            raise UsageError(f"{parameter('n')} {self.count:,}: the data set has {counted(there, 'held-out image')}")
         if self.request.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
-                f"--estimator exact takes a backward pass for each of {counted(self.dimensions, 'dimension')}; it is "
-                f"for images of at most {_MOST_EXACT:,}. Take hutchinson, with more --probes for a smaller error"
+                f"{parameter('estimator')} exact takes a backward pass for each of "
+                f"{counted(self.dimensions, 'dimension')}; it is for images of at most {_MOST_EXACT:,}. Take "
+                f"hutchinson, with more {parameter('probes')} for a smaller error"
             )
         _ = self.grey_levels  # refuses data that has none
 
@@ -163,7 +168,7 @@ class LikelihoodSweep(CheckpointSweep):
         request, (sigma_min, sigma_max) = self.request, self.ends
         return {
             "measure": "likelihood",
-            "version": VERSION,
+            "version": _VERSION,
             "identity": identity(self.experiment),
             "n": self.count,
             "seed": request.seed,
@@ -220,7 +225,7 @@ class LikelihoodSweep(CheckpointSweep):
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PartLayout:
         return {"values": (len(COLUMNS),)}
 
     def units(self, subject: Candidate) -> int:

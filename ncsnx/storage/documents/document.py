@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ncsnx.config.strict.complaints import TITLES, NewerVersionError, StructureError
+from ncsnx.config.strict.complaints import NewerVersionError, StructureError, entitle
 from ncsnx.config.strict.converter import structured, unstructured
 from ncsnx.storage import atomic
 from ncsnx.storage.parsing import parse_json
@@ -40,7 +40,7 @@ def document(title: str, *, advice: str = "", sealed: bool = False) -> Callable[
 
     def declared(cls: type[T]) -> type[T]:
         DOCUMENTS[cls] = DocumentKind(title, advice, sealed)
-        TITLES[cls] = title
+        entitle(cls, title)
         return cls
 
     return declared

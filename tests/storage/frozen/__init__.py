@@ -10,17 +10,17 @@ from pathlib import Path
 
 import ncsnx
 from ncsnx.data.download.transfer import PartNote
-from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, Header
+from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
 from ncsnx.evaluation.comparing.roughness import Roughest
 from ncsnx.evaluation.comparing.trials import TrialRecord
 from ncsnx.evaluation.nearest.neighbor_results import NeighborRecord
 from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
-from ncsnx.exchange.exported import ExportConfig
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
+from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.folder import RunConfig
 from ncsnx.runs.origins import Origins
@@ -50,7 +50,7 @@ FILES: dict[str, type] = {
     "run/origins.json": Origins,
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,
-    "some.pack": Header,
+    "some.pack": PackedHeader,
     "task*/protocol.json": SampleRecord,
     "task*/task.json": TaskRecord,
 }

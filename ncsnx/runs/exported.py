@@ -25,6 +25,7 @@ from ncsnx.config.strict.fields import versioned
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document, document_bytes, parse_document
 from ncsnx.storage.parsing import read_json
@@ -42,7 +43,7 @@ _FAULTS = {
     errno.ENOENT: "is missing; get a complete copy of the exported folder",
     errno.ENOTDIR: "is missing; get a complete copy of the exported folder",
     errno.ELOOP: "is a symbolic link, and those are not followed; put the file itself there (`cp -rL` copies a folder "
-    "without links, `hf download` makes none with --local-dir)",
+    "without links, `hf download … --local-dir DIR` makes none)",
     errno.ENODEV: "isn't a regular file; get a complete copy of the exported folder",
 }
 
@@ -62,15 +63,15 @@ class ExportConfig:
     """Of the checkpoint."""
     weights: Weights
     """'ema': averaged; 'raw': those of the last update, where the experiment averages none."""
-    checkpoint_sha256: str = attrs.field(validator=checks.sha256)
+    checkpoint_sha256: str = attrs.field(validator=checks.sha256_hex)
     """Of the file in the run's checkpoint that the weights come from; scores belong to it. In hexadecimal."""
-    model_sha256: str = attrs.field(validator=checks.sha256)
+    model_sha256: str = attrs.field(validator=checks.sha256_hex)
     """Of model.safetensors, in hexadecimal."""
     model_bytes: int = attrs.field(validator=checks.not_negative)
     """The size of model.safetensors."""
     data_fingerprint: str | None = attrs.field(validator=checks.when_given(checks.short_ascii))
     """Of the training data; None where it isn't known."""
-    schema_version: int = attrs.field(default=codec.SCHEMA_VERSION, metadata=codec.EXPERIMENT_VERSION)
+    schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=codec.EXPERIMENT_VERSION)
     experiment: Experiment
 
     def to_bytes(self) -> bytes:
@@ -148,14 +149,16 @@ def check_target(path: Path) -> None:
     Asked before anything is computed, and so of the place too: whether a folder can be made there.
     """
     if path.name in ("", ".."):
-        raise UsageError(f"{str(path)!a} can't be made; give the new folder a name, as in --out digits-model")
+        raise UsageError(
+            f"{str(path)!a} can't be made; give the new folder a name, as in {argument('out', 'digits-model')}"
+        )
     atomic.check_place(path)
     with atomic.reporting(path):
         if not os.path.lexists(path):
             return
         if not path.is_symlink() and path.is_dir() and not any(path.iterdir()):
             return
-    raise NcsnxError(f"{path} exists already, and nothing is overwritten; choose another folder with --out")
+    raise NcsnxError(f"{path} exists already, and nothing is overwritten; choose another folder with {argument('out')}")
 
 
 def unfinished(path: Path) -> list[Path]:
