@@ -1,5 +1,6 @@
 """Every kind of document: what is written is what is read, and anything else gets one kind of message, or None."""
 
+import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import ncsnx
 from ncsnx.config.canonical import canonical, digest
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.converter import optional_of
@@ -35,6 +37,7 @@ from ncsnx.storage.documents.document_files import (
 from tests.storage.frozen import frozen_documents, import_every_module
 
 FROZEN = frozen_documents()
+PACKAGE = Path(ncsnx.__file__).parent
 KINDS = list({cls: (cls, json.loads(content)) for _, cls, content in FROZEN}.values())
 """Each kind once, with its JSON values."""
 HOSTILE = "[red]\x1b[31m\nerror: fake\u202e" + "x" * 500
@@ -264,3 +267,28 @@ def test_a_document_is_replaced_whole(tmp_path: Path) -> None:
     cls, content = next((cls, content) for _, cls, content in FROZEN if DOCUMENTS[cls].is_sealed)
     write_document(tmp_path / "file.json", parse_document(content, cls, ""))
     assert (tmp_path / "file.json").read_bytes() == content
+
+
+BY_HAND = {
+    "evaluation/comparing/trials.py",  # lines that are no trials are left out
+    "evaluation/nearest/neighbor_results.py",  # what was written is given as JSON
+    "runs/checkpoints/manifest.py",
+    "runs/doctor/artifacts.py",
+    "runs/doctor/records.py",
+    "runs/exported.py",  # whether a folder is an export, sound or not
+    "runs/metrics_log.py",  # records of any numbers
+    "runs/protocols.py",  # protocols of earlier versions
+}
+"""Modules that look into JSON of their own accord. There may be fewer."""
+
+
+def test_what_reads_json_reads_documents() -> None:
+    readers = {"parse_json", "read_json", "unsealed", "read_records", "records_with_lines"}
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and readers & {alias.name for alias in node.names}
+        if "storage" not in path.relative_to(PACKAGE).parts
+    }
+    assert found <= BY_HAND
