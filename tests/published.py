@@ -71,7 +71,7 @@ def write(path: Path, states: Any, *, legacy: bool = False) -> Path:
 
 def states_of(folder: Path, experiment: Experiment) -> list[Any]:
     """A checkpoint of a run in the published form: as if the published code had trained it."""
-    content = checkpoint.load(folder)
+    content = checkpoint.read_checkpoint(folder)
     network = meta_network(experiment)
     names = to_published(network)
     parameters = [name for name, _ in network.named_parameters()]

@@ -24,8 +24,6 @@ MOST_FILES = 14
 """Of a folder, before it gets rooms; the list of commands is as long as it is."""
 CROWDED = {"config": 20, "cli/commands": 18, "cli": 18}
 """Folders that have more today. They may not grow."""
-SHARED = {"load"}
-"""Public names that modules share today. There may not come more."""
 COMMAND = re.compile(r"\b(?:ncsnx|git|hf) (?:[a-z]|\{\})[^`\n]*")
 """A whole command to type, to the end of its line or of what is set as code."""
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
@@ -122,7 +120,7 @@ def public_names(path: Path) -> Iterator[str]:
 def test_no_two_modules_share_a_public_name() -> None:
     names = Counter(name for path in MODULES.values() for name in set(public_names(path)))
     del names["TYPE_CHECKING"]  # the two files that can't wait for typing
-    assert {name for name, count in names.items() if count > 1} <= SHARED
+    assert {name for name, count in names.items() if count > 1} == set()
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in ROOT.rglob("*.py")}), ids=str)

@@ -178,7 +178,7 @@ def _of_run(run: Run, ckpt: int | str | None) -> SavedWeights:
     experiment = run.experiment()
     folder = resolve_checkpoint(run, "latest" if ckpt is None else ckpt)
     weights, part = weights_of(experiment)
-    saved = checkpoint.load(folder, [part], weight_sizes(experiment))
+    saved = checkpoint.read_checkpoint(folder, [part], weight_sizes(experiment))
     if saved.state.get("identity") != identity(experiment):
         raise NcsnxError(f"{folder} doesn't belong to {run.config_path}: it was trained by another experiment")
     return SavedWeights(

@@ -60,7 +60,7 @@ class TrainingState:
 
     def load(self, folder: Path) -> None:
         """Continues from a checkpoint, every file checked. Raises NcsnxError where it is of another experiment."""
-        saved = checkpoint.load(folder, sizes=weight_sizes(self.experiment))
+        saved = checkpoint.read_checkpoint(folder, sizes=weight_sizes(self.experiment))
         if saved.state.get("identity") != identity(self.experiment):
             raise NcsnxError(f"{folder} is a checkpoint of another experiment: its identity isn't this run's")
         load_weights(self.network, saved.model, str(folder))

@@ -88,7 +88,7 @@ def in_this_process(place: Path) -> list[str]:
     problems = [
         f"{what} noticed nothing"
         for what, use in (
-            ("loading", lambda: checkpoint.load(_checkpoint(place))),
+            ("loading", lambda: checkpoint.read_checkpoint(_checkpoint(place))),
             ("sampling of the step", lambda: load(run, LAST)),
             ("sampling of the latest", lambda: load(run, "latest")),
         )

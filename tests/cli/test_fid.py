@@ -473,7 +473,7 @@ def rewrite(folder: Path, step: int, change: Callable[[Tensor], Tensor]) -> None
     """Replaces a checkpoint by a sound one with other averaged weights."""
     place = Run(folder / RUN)
     path = place.checkpoints / f"step-{step:08d}"
-    saved = checkpoint.load(path)
+    saved = checkpoint.read_checkpoint(path)
     assert saved.ema is not None
     shutil.rmtree(path)
     changed = {name: change(tensor) for name, tensor in saved.ema.items()}

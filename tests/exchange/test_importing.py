@@ -62,7 +62,7 @@ def test_the_imported_weights_give_the_published_scores(name: str, tmp_path: Pat
     run, folder = imported(tmp_path, experiment, golden_path(name))
     verify(folder)
     raw = empty_network(experiment).eval()
-    raw.load_state_dict(checkpoint.load(folder, ["model"]).model)
+    raw.load_state_dict(checkpoint.read_checkpoint(folder, ["model"]).model)
     networks = {"raw": raw}
     if experiment.ema is not None:
         networks["ema"] = load(run, STEP, runtime=PLAIN).network
@@ -75,7 +75,7 @@ def test_the_imported_weights_give_the_published_scores(name: str, tmp_path: Pat
 
 def test_raw_and_averaged_weights_are_not_mixed_up(tmp_path: Path) -> None:
     _, folder = imported(tmp_path, golden_experiment("ncsnv2"), golden_path("ncsnv2"))
-    content = checkpoint.load(folder)
+    content = checkpoint.read_checkpoint(folder)
     assert content.ema is not None
     states = golden_states("ncsnv2")
     assert torch.equal(content.model["begin.weight"], states[0]["module.begin_conv.weight"])
@@ -147,7 +147,7 @@ def test_buffers_are_kept_and_have_no_place_in_the_optimizer_s_order(name: str, 
     config = expected_config(name)
     experiment = experiment_for(model_of(config), config["image_size"], config["sigma_begin"], config["num_classes"])
     _, folder = imported(tmp_path, experiment, write(tmp_path / "a.pth", states))
-    content = checkpoint.load(folder)
+    content = checkpoint.read_checkpoint(folder)
     assert content.model.keys() == network.state_dict().keys()
     assert all(torch.equal(value, weights[names[key]]) for key, value in content.model.items())
     assert all(
@@ -243,7 +243,7 @@ def test_weights_in_another_format_become_float32(
     told = import_remarks(experiment, read_published(path))
     assert [f"as {str(kind).removeprefix('torch.')}; they were converted" in text for text in told] == [True]
     _, folder = imported(tmp_path, experiment, path)
-    content = checkpoint.load(folder)
+    content = checkpoint.read_checkpoint(folder)
     assert all(value.dtype == torch.float32 for value in content.model.values())
     assert torch.equal(content.model["begin.weight"], before.to(kind).float())
 
@@ -270,7 +270,7 @@ def test_tensors_that_share_memory_are_taken_apart(own: tuple[Experiment, Path],
     states[0]["module.res1.0.conv1.bias"] = whole[::2]
     states[0]["module.res1.0.conv2.bias"] = whole[4:]
     _, folder = imported(tmp_path, experiment, write(tmp_path / "shared.pth", states))
-    model = checkpoint.load(folder, ["model"]).model
+    model = checkpoint.read_checkpoint(folder, ["model"]).model
     assert model["begin.bias"].tolist() == [0, 1, 2, 3]
     assert model["stages.0.0.conv1.bias"].tolist() == [0, 2, 4, 6]
     assert model["stages.0.0.conv2.bias"].tolist() == [4, 5, 6, 7]

@@ -38,7 +38,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(run: Run) -> None:
-    found = checkpoint.load(save(run))
+    found = checkpoint.read_checkpoint(save(run))
     assert_equal(found.model, tensors())
     assert found.ema is not None
     assert_equal(found.ema, {"weight": torch.ones(3)})
@@ -71,7 +71,7 @@ def test_equal_contents_give_equal_bytes_in_whatever_order(run: Run) -> None:
 
 
 def test_a_run_without_an_average_has_none(run: Run) -> None:
-    found = checkpoint.load(checkpoint.save(run, 5, tensors(), None, {}, {}))
+    found = checkpoint.read_checkpoint(checkpoint.save(run, 5, tensors(), None, {}, {}))
     assert found.ema is None
     assert found.optimizer == {}
 
@@ -79,19 +79,19 @@ def test_a_run_without_an_average_has_none(run: Run) -> None:
 def test_only_what_is_asked_for_is_read(run: Run) -> None:
     folder = save(run)
     (folder / "model.safetensors").write_bytes(b"damaged")
-    found = checkpoint.load(folder, ["ema"])
+    found = checkpoint.read_checkpoint(folder, ["ema"])
     assert found.ema is not None
     assert found.model == {}
     with pytest.raises(UnsoundError, match=r"model\.safetensors has 7 bytes instead of"):
-        checkpoint.load(folder)
+        checkpoint.read_checkpoint(folder)
 
 
 def test_a_part_that_was_removed_is_a_clear_error(run: Run) -> None:
     folder = save(run)
     remove_optimizer_state(folder)
-    assert_equal(checkpoint.load(folder, ["model"]).model, tensors())
+    assert_equal(checkpoint.read_checkpoint(folder, ["model"]).model, tensors())
     with pytest.raises(NcsnxError, match=r"holds no optimizer\.safetensors; it holds ema\.safetensors, model\.safet"):
-        checkpoint.load(folder)
+        checkpoint.read_checkpoint(folder)
 
 
 def test_flipped_bits_and_truncations_of_any_file_are_refused_by_loading_and_verifying(run: Run) -> None:
@@ -107,11 +107,11 @@ def test_flipped_bits_and_truncations_of_any_file_are_refused_by_loading_and_ver
         for content in damaged:
             path.write_bytes(content)
             with pytest.raises(UnsoundError):
-                checkpoint.load(folder)
+                checkpoint.read_checkpoint(folder)
             with pytest.raises(UnsoundError):
                 verify(folder)
         path.write_bytes(whole)
-    checkpoint.load(folder)
+    checkpoint.read_checkpoint(folder)
 
 
 def test_what_is_saved_is_a_copy_made_at_once(run: Run) -> None:
@@ -119,16 +119,16 @@ def test_what_is_saved_is_a_copy_made_at_once(run: Run) -> None:
     folder = checkpoint.save(run, 5, model, model, {}, {})
     for tensor in model.values():
         tensor.zero_()
-    assert_equal(checkpoint.load(folder).model, tensors())
+    assert_equal(checkpoint.read_checkpoint(folder).model, tensors())
 
 
 def test_tensors_that_share_memory_are_saved_each_whole(run: Run) -> None:
     base = torch.arange(6.0)
-    found = checkpoint.load(checkpoint.save(run, 5, {"a": base, "b": base[2:4]}, None, {}, {}))
+    found = checkpoint.read_checkpoint(checkpoint.save(run, 5, {"a": base, "b": base[2:4]}, None, {}, {}))
     assert_equal(found.model, {"a": base, "b": base[2:4]})
 
 
 def test_loaded_tensors_can_be_trained_on(run: Run) -> None:
     folder = save(run)
-    checkpoint.load(folder).model["weight"].add_(1)
-    assert_equal(checkpoint.load(folder).model, tensors())
+    checkpoint.read_checkpoint(folder).model["weight"].add_(1)
+    assert_equal(checkpoint.read_checkpoint(folder).model, tensors())

@@ -68,7 +68,7 @@ def test_training_goes_on_bit_equal_after_saving_and_loading(
 
     resumed = small_network(memory_format)
     resumed_optimizer = make(resumed.parameters())
-    found = checkpoint.load(folder)
+    found = checkpoint.read_checkpoint(folder)
     resumed.load_state_dict(found.model)
     load_optimizer_state(resumed_optimizer, resumed, found.optimizer)
     train(resumed, resumed_optimizer, range(stop, 6))

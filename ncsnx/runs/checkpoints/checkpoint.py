@@ -102,7 +102,7 @@ def contents(
     yield STATE, state_bytes
 
 
-def load(
+def read_checkpoint(
     folder: Path, names: Iterable[str] = ("model", "ema", "optimizer"), sizes: WeightSizes | None = None
 ) -> Checkpoint:
     """Reads the parts `names` of a checkpoint; the hash of each file is checked before it is parsed.
