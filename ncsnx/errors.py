@@ -5,6 +5,8 @@ Whatever else is raised is a bug of ncsnx and keeps its traceback.
 
 import signal
 
+from ncsnx.spelling import parameter
+
 
 class NcsnxError(Exception):
     """Something that can't be done: says what was expected, what was found, where, and what to type next."""
@@ -18,19 +20,10 @@ class UsageError(NcsnxError):
     exit_code = 2
 
 
-class RequestError(UsageError):
-    """A value that a request doesn't accept, in words that follow its name; commands put their option there."""
-
-    def __init__(self, name: str, complaint: str) -> None:
-        super().__init__(f"{name} {complaint}")
-        self.name = name
-        self.complaint = complaint
-
-
 def require_between(name: str, value: int, low: int, high: int, unit: str = "") -> None:
-    """Raises RequestError for a value outside low … high."""
+    """Raises UsageError for the value of a parameter outside low … high."""
     if not low <= value <= high:
-        raise RequestError(name, f"must be between {low:,} and {high:,}{unit}, not {value:,}")
+        raise UsageError(f"{parameter(name)} must be between {low:,} and {high:,}{unit}, not {value:,}")
 
 
 class DivergedError(NcsnxError):

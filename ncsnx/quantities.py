@@ -1,4 +1,4 @@
-"""How counts, shares and measured values are put into words, for consoles, plots and cards."""
+"""How counts, shares, sizes, durations and measured values are put into words, for consoles, plots and cards."""
 
 import math
 import re
@@ -69,3 +69,10 @@ def byte_size(count: int) -> str:
     if mebibytes < 10:
         return f"{mebibytes:.1f} MiB"
     return f"{mebibytes:.0f} MiB" if mebibytes < 1_000 else f"{mebibytes / 1_024:,.1f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss, rounded to the second; hours go on beyond 24."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}"

@@ -14,6 +14,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import UsageError
 from ncsnx.networks import Execution
 from ncsnx.quantities import counted
+from ncsnx.spelling import argument, parameter
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +85,7 @@ def _device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise UsageError(f"--device {wanted}: expected auto, cpu, cuda, cuda:N or mps") from None
+        raise UsageError(f"{parameter('device')} {wanted}: expected auto, cpu, cuda, cuda:N or mps") from None
     there = {
         "cpu": True,
         "cuda": (device.index or 0) < torch.cuda.device_count(),
@@ -93,7 +94,9 @@ def _device(wanted: str) -> torch.device:
     if not there.get(device.type, False):
         count = torch.cuda.device_count()
         there_are = counted(count, "CUDA device")
-        raise UsageError(f"--device {wanted}: isn't on this machine ({there_are}); try --device auto")
+        raise UsageError(
+            f"{parameter('device')} {wanted}: isn't on this machine ({there_are}); try {argument('device', 'auto')}"
+        )
     return device
 
 

@@ -1,7 +1,7 @@
 """How a long job shows how far it is, speaks and is stopped: given by who runs it, a command or a test."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import attrs
@@ -19,10 +19,41 @@ class Progress(Protocol):
     def __call__(self, name: str, *, total: int, unit: str = "") -> AbstractContextManager[Advance]: ...
 
 
+class RowView(Protocol):
+    """A table that fills up, and what is under way for its next row."""
+
+    def begin(self, name: str) -> None:
+        """Says what is under way from now on."""
+
+    def advance(self, count: int = 1) -> None:
+        """Says that `count` more units are done."""
+
+    def row(self, cells: Sequence[str], best: int | None) -> None:
+        """Adds a row; best: the number of the best one so far, where there is one."""
+
+
+class Rows(Protocol):
+    """Shows a job of `units` that makes `total` rows under these titles while the block is open."""
+
+    def __call__(self, titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]: ...
+
+
 @contextmanager
 def unseen(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
     """Progress that nobody watches."""
     yield lambda count=1: None
+
+
+class _UnseenRows:
+    def begin(self, name: str) -> None: ...
+    def advance(self, count: int = 1) -> None: ...
+    def row(self, cells: Sequence[str], best: int | None) -> None: ...
+
+
+@contextmanager
+def unseen_rows(titles: Sequence[str], *, total: int, units: int) -> Iterator[RowView]:
+    """Rows that nobody watches."""
+    yield _UnseenRows()
 
 
 def unheard(text: str) -> None:
@@ -34,10 +65,15 @@ class Work:
     """The surroundings of a job; by default nobody watches and nobody stops it."""
 
     progress: Progress = unseen
+    rows: Rows = unseen_rows
     check_stop: Callable[[], None] = lambda: None
     """Asked between the pieces of a job; ends it by raising."""
+    at_once: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Surrounds what takes long without asking, and loses nothing by being left: it may be ended anywhere in there."""
     info: Callable[[str], None] = unheard
     warning: Callable[[str], None] = unheard
+    detail: Callable[[str], None] = unheard
+    """Of what only those want to read who look for the details."""
 
 
 UNSEEN = Work()

@@ -1,7 +1,9 @@
 """The package as a building: no circle of imports, no two modules of one name, no crowded folder, one way to look."""
 
 import ast
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,26 +12,23 @@ import ncsnx
 
 ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
-    ("errors", "version", "quantities", "randomness", "stopping", "work", "registering"),
+    ("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering"),
     ("config", "noise", "paths", "storage"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning"),
     ("console",),
     ("cli",),
 )
-"""From the ground up: a module imports nothing of a floor above its own, but for what TALKS."""
-TALKS = {
-    ("planning", "console"),
-    ("exchange", "console"),
-    ("metrics", "runs"),
-    ("runs", "exchange"),
-    ("sampling", "exchange"),
-}
-"""Known looks upward that are still to be taken away: durations and names put into words, and what an export is."""
+"""From the ground up: a module imports nothing of a floor above its own."""
 MOST_FILES = 14
 """Of a folder, before it gets rooms; the list of commands is as long as it is."""
 CROWDED = {"config": 20, "cli/commands": 18, "cli": 18}
 """Folders that have more today. They may not grow."""
+SHARED = {"load"}
+"""Public names that modules share today. There may not come more."""
+COMMAND = re.compile(r"\b(?:ncsnx|git|hf) (?:[a-z]|\{\})[^`\n]*")
+"""A whole command to type, to the end of its line or of what is set as code."""
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
 
 
 def modules() -> dict[str, Path]:
@@ -57,6 +56,20 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of the strings of a file, docstrings too; a value in one is {}."""
+    tree = ast.parse(path.read_text())
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield (
+                node.lineno,
+                "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values),
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.lineno, node.value
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = {name: imports(path) - {name} for name, path in MODULES.items()}
     done: set[str] = set()
@@ -81,12 +94,35 @@ def test_a_module_looks_down() -> None:
             target = other.split(".")[1] if "." in other else None
             if room in floor and target in floor and floor[target] > floor[room]:
                 upward.add((room, target))
-    assert upward <= TALKS
+    assert upward == set()
 
 
 def test_no_two_modules_share_a_name_but_for_commands() -> None:
     names = Counter(path.name for path in ROOT.rglob("*.py") if path.parent.name != "commands")
     assert [name for name, count in names.items() if count > 1 and name != "__init__.py"] == []
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """Functions, classes and constants of a file; type variables are every file's own."""
+    for node in ast.parse(path.read_text()).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names = [name]
+            case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
+                continue
+            case ast.Assign(targets=targets):
+                names = [part.id for one in targets for part in ast.walk(one) if isinstance(part, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names = [name]
+            case _:
+                continue
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def test_no_two_modules_share_a_public_name() -> None:
+    names = Counter(name for path in MODULES.values() for name in set(public_names(path)))
+    del names["TYPE_CHECKING"]  # the two files that can't wait for typing
+    assert {name for name, count in names.items() if count > 1} <= SHARED
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in ROOT.rglob("*.py")}), ids=str)
@@ -100,3 +136,15 @@ def test_the_readme_lists_every_folder() -> None:
     for folder in ROOT.iterdir():
         if folder.is_dir() and (folder / "__init__.py").exists():
             assert f"\n      {folder.name}/ " in readme
+
+
+def test_the_library_names_no_option_but_in_a_whole_command() -> None:
+    """Which parameter is meant, `ncsnx.spelling` says, as the caller types it."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in MODULES.values()
+        if ROOT / "cli" not in path.parents
+        for line, text in texts(path)
+        if OPTION.search(COMMAND.sub("", text))
+    ]
+    assert found == []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.data.readers.from_path import Reading
     from ncsnx.work import Work
 
-Source = Annotated[
+SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
@@ -49,7 +49,7 @@ RandomCropFrom = Annotated[
     int | None,
     typer.Option("--random-crop-from", metavar="PIXELS", help="Keep squares of this size, to crop at random later."),
 ]
-Array = Annotated[
+ArrayName = Annotated[
     str | None, typer.Option("--array", metavar="NAME", help="Of the images, in a file of several arrays.")
 ]
 OPTIONS = {

@@ -42,11 +42,9 @@ class Judge:
 
     def open_data(self, place: "Run", work: "Work") -> "DataSource":
         """The run's data. Raises NcsnxError."""
-        from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.features.data_source import DataSource
 
-        load_plugins("ncsnx.runtime")
         return DataSource.of_run(place, data_folder(self.data), work)
 
     def open_features(

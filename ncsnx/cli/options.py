@@ -33,7 +33,7 @@ Cache = Annotated[
     ),
 ]
 FILES_RUN_CODE = "A FILE is TorchScript, which runs code: name only files that you trust."
-Features = Annotated[
+FeaturesTag = Annotated[
     str | None,
     typer.Option(
         "--features",
@@ -43,7 +43,7 @@ Features = Annotated[
         f"{FILES_RUN_CODE}",
     ),
 ]
-Reference = Annotated[
+ReferenceSet = Annotated[
     str | None,
     typer.Option(
         "--reference",

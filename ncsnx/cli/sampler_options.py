@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.runs.model_source import Source
 
-FAST = Override("sampler", "fast")
+FAST_OVERRIDE = Override("sampler", "fast")
 """`sampler=fast`."""
 
 
@@ -30,7 +30,7 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
     from ncsnx.runs.folder import Run
 
     experiment = source.experiment()
-    others = [override for override in overrides if override != FAST]
+    others = [override for override in overrides if override != FAST_OVERRIDE]
     if len(others) < len(overrides):
         if not isinstance(source, Run):
             raise UsageError(

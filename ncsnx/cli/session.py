@@ -1,15 +1,16 @@
 """What surrounds every command: its messages, and one clear line with the right exit code when it fails."""
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.errors import NcsnxError, RequestError, Stopped, UsageError
+from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 ANEW = "the same command begins anew"
 BATCHES = "finished batches are kept, and the same command resumes after them"
+_OPTIONS = {"count": "grid", "name": "run"}
+"""Names that commands have for parameters of the library, where they differ."""
 
 
 @contextmanager
@@ -32,13 +35,13 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
     try:
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other; give one of them")
-        with signals_raise():
+        with spelled_by(_option), signals_raise():
             yield messages
     except Stopped as stopped:
         messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
-        messages.error(_in_options(error))
+        messages.error(str(error))
         messages.detail(traceback.format_exc().rstrip())
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
@@ -56,20 +59,29 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
         raise
 
 
-def _in_options(error: NcsnxError) -> str:
-    """What the error says, with the option in the place of a value's name."""
-    if isinstance(error, RequestError):
-        return f"--{error.name.replace('_', '-')} {error.complaint}"
-    return str(error)
+def _option(name: str) -> str:
+    """The option that a parameter of the library is in a command."""
+    return f"--{_OPTIONS.get(name, name).replace('_', '-')}"
 
 
-def work_of(messages: Messages, stop: "StopRequest") -> "Work":
+def work_of(messages: Messages, stop: "StopRequest | None" = None) -> "Work":
     """The surroundings of a long job of this command: its progress and messages on the console, and its stop."""
     from ncsnx.console.progress import progress
-    from ncsnx.work import Work
+    from ncsnx.console.sweep import sweep_view
+    from ncsnx.console.tables import Column
+    from ncsnx.work import UNSEEN, RowView, Work
+
+    def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
+        return sweep_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
 
     return Work(
-        progress=partial(progress, messages), check_stop=stop.check, info=messages.info, warning=messages.warning
+        progress=partial(progress, messages),
+        rows=rows,
+        check_stop=UNSEEN.check_stop if stop is None else stop.check,
+        at_once=UNSEEN.at_once if stop is None else stop.at_once,
+        info=messages.info,
+        warning=messages.warning,
+        detail=messages.detail,
     )
 
 

@@ -65,7 +65,7 @@ Deblur = Annotated[
     ),
 ]
 Blur = Annotated[float | None, typer.Option("--blur", metavar="SIGMA", help="In pixels.", rich_help_panel=_PANEL)]
-Measure = Annotated[
+MeasureFile = Annotated[
     Path | None,
     typer.Option(
         "--measure",
@@ -84,7 +84,7 @@ Operator = Annotated[
 Input = Annotated[
     Path | None, typer.Option("--input", metavar="FILE", parser=a_path, help="For --operator.", rich_help_panel=_PANEL)
 ]
-Noise = Annotated[
+NoiseDeviation = Annotated[
     float | None,
     typer.Option(
         "--noise",

@@ -29,7 +29,7 @@ from ncsnx.errors import NcsnxError
 
 T = TypeVar("T", bound=Config)
 
-SCHEMA_VERSION = 1
+CONFIG_VERSION = 1
 _SAVED_KEYS = ("schema_version", "experiment")
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
@@ -48,7 +48,7 @@ class ConfigError(NcsnxError):
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
     """The saved form: `{"schema_version": 1, "experiment": {…}}`."""
-    return {"schema_version": SCHEMA_VERSION, "experiment": unstructure(experiment)}
+    return {"schema_version": CONFIG_VERSION, "experiment": unstructure(experiment)}
 
 
 def from_json(saved: object) -> Experiment:
@@ -59,12 +59,12 @@ def from_json(saved: object) -> Experiment:
     version = saved["schema_version"]
     if type(version) is not int or version < 1:
         raise ConfigError([("schema_version", f"expected a whole number from 1 on, found {quoted(version)}")])
-    if version > SCHEMA_VERSION:
+    if version > CONFIG_VERSION:
         raise ConfigError(
             [
                 (
                     "schema_version",
-                    f"is {quoted(version)}, newer than this ncsnx reads ({SCHEMA_VERSION}); update ncsnx",
+                    f"is {quoted(version)}, newer than this ncsnx reads ({CONFIG_VERSION}); update ncsnx",
                 )
             ]
         )
@@ -73,7 +73,7 @@ def from_json(saved: object) -> Experiment:
     values = saved.get("experiment")
     if not isinstance(values, dict):
         raise ConfigError([("experiment", f"expected an object, found {_found(values)}")])
-    for step in range(version, SCHEMA_VERSION):
+    for step in range(version, CONFIG_VERSION):
         values = MIGRATIONS[step](values)
     return structure(values, Experiment)
 

@@ -62,7 +62,7 @@ class DataOnDisk(Data):
     root: str | None = attrs.field(
         default=None, validator=checks.when_given(checks.one_line), metadata=OUTSIDE_IDENTITY
     )
-    """Where its files are. By default a folder of the set's own in the data folder (`--data`, NCSNX_DATA, ./data)."""
+    """Where its files are. By default a folder of the set's own in the data folder (NCSNX_DATA, else ./data)."""
 
 
 @variant(Data, "digits")

@@ -14,7 +14,7 @@ import attrs
 
 from ncsnx.config.checks import printable, quoted
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.foreign import ForeignError, foreign_code, in_words
+from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
 from ncsnx.config.loading import ExperimentFile, load_file
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.registry import Registered, relative
@@ -31,7 +31,7 @@ class UnknownExperimentError(UsageError):
 
 
 @attrs.frozen
-class Source:
+class DiscoveredFile:
     """One experiment file that was found, and what came of executing it."""
 
     path: Path
@@ -80,13 +80,13 @@ def is_built_in(experiment: Experiment) -> bool:
     return any(known.registered.experiment == experiment for known in known_names(sources))
 
 
-def discover() -> list[Source]:
+def discover() -> list[DiscoveredFile]:
     """Executes every experiment file in all places; each real file once, in the first place that has it."""
-    sources: list[Source] = []
+    sources: list[DiscoveredFile] = []
     seen: set[str] = set()
     for rank, paths in enumerate((_files_in(Path("experiments")), _installed(), _files_in(built_in_folder()))):
         for path in paths:
-            if isinstance(path, Source):
+            if isinstance(path, DiscoveredFile):
                 sources.append(path)
             elif (real := os.path.realpath(path)) not in seen:  # which says nothing of loops of links
                 seen.add(real)
@@ -94,7 +94,7 @@ def discover() -> list[Source]:
     return sources
 
 
-def known_names(sources: Iterable[Source]) -> list[Known]:
+def known_names(sources: Iterable[DiscoveredFile]) -> list[Known]:
     """Every name that is registered, in the order of the sources; several times where its files contradict."""
     by_name: dict[str, list[tuple[int, Registered, ExperimentFile]]] = {}
     for source in sources:
@@ -140,37 +140,39 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def _files_in(folder: Path) -> list[Path | Source]:
+def _files_in(folder: Path) -> list[Path | DiscoveredFile]:
     try:
         return sorted(path for path in folder.glob("*.py") if not path.name.startswith(("_", ".")))
     except OSError:
         return []
 
 
-def _installed() -> list[Path | Source]:
+def _installed() -> list[Path | DiscoveredFile]:
     """The files of the modules that packages name under the entry-point group `ncsnx.experiments`."""
-    found: list[Path | Source] = [Source(Path("ncsnx.config"), 1, None, error) for error in plugin_errors()]
+    found: list[Path | DiscoveredFile] = [
+        DiscoveredFile(Path("ncsnx.config"), 1, None, error) for error in plugin_errors()
+    ]
     for entry in entry_points(group="ncsnx.experiments"):
         module, reason = entry.value.partition(":")[0], "there is no such Python file"
         try:
             with foreign_code():  # finding a module in a package imports the package
                 spec = find_spec(module)
         except ForeignError as raised:
-            spec, reason = None, in_words(raised.error)
+            spec, reason = None, error_in_words(raised.error)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
             found.append(Path(spec.origin))
         else:
             package = entry.dist.name if entry.dist is not None else "an installed package"
             message = f"the experiments {entry.name!r} of {package} ({module}) can't be found: {reason}"
-            found.append(Source(Path(module), 1, None, f"{message}; repair or uninstall {package}"))
+            found.append(DiscoveredFile(Path(module), 1, None, f"{message}; repair or uninstall {package}"))
     return found
 
 
-def _load(path: Path, rank: int) -> Source:
+def _load(path: Path, rank: int) -> DiscoveredFile:
     try:
-        return Source(path, rank, load_file(path), None)
+        return DiscoveredFile(path, rank, load_file(path), None)
     except NcsnxError as error:
-        return Source(path, rank, None, printable(str(error)))
+        return DiscoveredFile(path, rank, None, printable(str(error)))
 
 
 def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile]:
@@ -209,7 +211,7 @@ def _contradiction(name: str, rank: int, found: list[Registered]) -> str:
     return printable(f"{name!r} is registered {count} in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
 
 
-def _not_found(name: str, sources: list[Source]) -> UnknownExperimentError:
+def _not_found(name: str, sources: list[DiscoveredFile]) -> UnknownExperimentError:
     broken = [source.error for source in sources if source.error and source.path.stem == name]
     if broken:
         return UnknownExperimentError(f"no experiment {name!r}, and the file of that name is broken: {broken[0]}")

@@ -49,7 +49,7 @@ def message_of(error: BaseException) -> str:
     return line if is_whole else f"{line[:_LONGEST_MESSAGE]}… ({counted(len(text), 'character')})"
 
 
-def in_words(error: BaseException) -> str:
+def error_in_words(error: BaseException) -> str:
     """The type and the message of an exception, in one line."""
     message = message_of(error)
     return f"{kind_of(error)}: {message}" if message else kind_of(error)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import attrs
 
-from ncsnx.config.foreign import ForeignError, foreign_code, in_words
+from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
 from ncsnx.config.provenance import is_recording, record
 from ncsnx.errors import NcsnxError
 
@@ -94,7 +94,7 @@ def plugin_errors(group: str = "ncsnx.config") -> list[str]:
                 package = entry.dist.name if entry.dist is not None else "an installed package"
                 errors.append(
                     f"the plug-in {entry.name!r} of {package} ({entry.value}) can't be loaded: "
-                    f"{in_words(raised.error)}; repair or uninstall {package}"
+                    f"{error_in_words(raised.error)}; repair or uninstall {package}"
                 )
     return _plugin_errors[group]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ncsnx.console.live import LiveArea, bar
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.pace import Pace
-from ncsnx.console.text import duration, visible
-from ncsnx.quantities import counted
+from ncsnx.console.text import visible
+from ncsnx.quantities import counted, duration
 from ncsnx.work import Advance
 
 if TYPE_CHECKING:

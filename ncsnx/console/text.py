@@ -1,4 +1,4 @@
-"""How names, numbers, sizes and durations are put into words for a person."""
+"""How names and rates are put into words for a terminal."""
 
 import re
 
@@ -24,13 +24,6 @@ def visible(text: str, keep: str = "") -> str:
         return character if character in keep else character.encode("unicode_escape").decode("ascii")
 
     return UNSAFE.sub(escape, text)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss, rounded to the second; hours go on beyond 24."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}"
 
 
 def rate(per_second: float) -> str:

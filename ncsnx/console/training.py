@@ -13,14 +13,14 @@ from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.pace import Clock, TrainingPace
 from ncsnx.console.progress import LINE_INTERVAL_S
 from ncsnx.console.sparkline import Course, sparkline
-from ncsnx.console.text import duration, rate, visible
-from ncsnx.quantities import byte_size, counted, number
+from ncsnx.console.text import rate, visible
+from ncsnx.quantities import byte_size, counted, duration, number
 from ncsnx.training.observer import Pause, TrainingObserver
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ncsnx.exchange.exported import Weights
+    from ncsnx.runs.exported import Weights
 
 _SPARKLINE_WIDTH = 40
 _BAR_WIDTH = 40

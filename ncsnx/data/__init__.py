@@ -2,7 +2,7 @@
 
 from ncsnx.data.batches import TrainingBatches
 from ncsnx.data.data_set import DataSet, data_set, data_set_of, data_sets, open_data
-from ncsnx.data.dataset import Dataset, Images, InMemory
+from ncsnx.data.dataset import Dataset, InMemory, StoredImages
 from ncsnx.data.holding import held
 from ncsnx.data.missing import DataMissingError
 from ncsnx.data.places import data_folder
@@ -13,10 +13,10 @@ __all__ = [
     "DataMissingError",
     "DataSet",
     "Dataset",
-    "Images",
     "InMemory",
     "Preprocessing",
     "Splits",
+    "StoredImages",
     "TrainingBatches",
     "data_folder",
     "data_set",

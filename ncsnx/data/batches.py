@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.data.dataset import Dataset, Images
+from ncsnx.data.dataset import Dataset, StoredImages
 from ncsnx.data.read_ahead import read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
@@ -20,7 +20,7 @@ from ncsnx.randomness import Purpose, Stream
 class Batch:
     """One step's images, with their positions in the training stream, (B,) int64."""
 
-    images: Images
+    images: StoredImages
     positions: Tensor
 
 

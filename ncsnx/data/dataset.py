@@ -10,7 +10,7 @@ NO_LABEL = -1
 
 
 @attrs.frozen(eq=False)
-class Images:
+class StoredImages:
     """Some images of a data set."""
 
     pixels: Tensor
@@ -34,7 +34,7 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, (n,) int64 in [0, len), on the CPU."""
 
 
@@ -42,7 +42,7 @@ class Dataset(Protocol):
 class InMemory:
     """A split that is held in memory whole."""
 
-    images: Images
+    images: StoredImages
     value_range: tuple[float, float]
 
     @property
@@ -54,9 +54,9 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.images.pixels)
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`."""
-        return Images(self.images.pixels[indices], self.images.labels[indices], self.images.ids[indices])
+        return StoredImages(self.images.pixels[indices], self.images.labels[indices], self.images.ids[indices])
 
     def subset(self, chosen: Tensor) -> "InMemory":
         """The images that `chosen`, (N,) bool, marks."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ncsnx.data.dataset import Dataset, Images, InMemory
+from ncsnx.data.dataset import Dataset, InMemory, StoredImages
 from ncsnx.data.packed.packed_file import PackedImages
 from ncsnx.data.splits import Splits
 from ncsnx.storage.free_memory import SHARE, available_memory
@@ -77,7 +77,7 @@ class HeldImages:
         # what is sent to a data worker that is spawned
         return _unheld, (self.source,)
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, their pixels on the device."""
         if os.getpid() != self._process:
             # a data worker: what it kept would be lost with it, and a GPU can't be used after a fork
@@ -86,7 +86,7 @@ class HeldImages:
         if len(missing):
             self._fill(missing)
         pixels = self._pixels[indices.to(self._pixels.device)]
-        return Images(pixels, self._labels[indices], self._ids[indices])
+        return StoredImages(pixels, self._labels[indices], self._ids[indices])
 
     def _fill(self, indices: Tensor) -> None:
         images = self.source.read(indices)

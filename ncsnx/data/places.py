@@ -12,7 +12,7 @@ from ncsnx.paths import exists, folder_of, typed_path
 
 
 def data_folder(given: Path | None = None) -> Path:
-    """Where data sets live: `given` (the option --data), else the variable NCSNX_DATA, else ./data.
+    """Where data sets live: `given`, else the variable NCSNX_DATA, else ./data.
 
     Raises UsageError for something that isn't a folder.
     """

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapStyle
 
 from ncsnx.errors import NcsnxError
+from ncsnx.spelling import argument
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -41,7 +42,9 @@ def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Itera
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise NcsnxError(f"a process that reads data has died ({error}); try fewer with --workers") from error
+        raise NcsnxError(
+            f"a process that reads data has died ({error}); try fewer with {argument('workers')}"
+        ) from error
     finally:
         # Left to the garbage collector, an exception whose traceback is kept would keep the workers too.
         values._shutdown_workers()  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncsnx.data.dataset import NO_LABEL, Dataset, Images
+from ncsnx.data.dataset import NO_LABEL, Dataset, StoredImages
 from ncsnx.data.read_ahead import read_ahead
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
@@ -77,7 +77,7 @@ def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
     )
 
 
-def read_all(split: Dataset, workers: int = 0) -> Iterator[Images]:
+def read_all(split: Dataset, workers: int = 0) -> Iterator[StoredImages]:
     """The images of a split in order, some at a time."""
     channels, height, width = split.shape
     most = max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // (channels * height * width)))
@@ -85,7 +85,7 @@ def read_all(split: Dataset, workers: int = 0) -> Iterator[Images]:
     return read_ahead(partial(_read, split), pieces, workers)
 
 
-def _read(split: Dataset, piece: range) -> Images:
+def _read(split: Dataset, piece: range) -> StoredImages:
     return split.read(torch.arange(piece.start, piece.stop))
 
 
@@ -101,7 +101,7 @@ class _Tally:
         self.least, self.most = float("inf"), float("-inf")
         self.pixel_bytes = 0
 
-    def add(self, images: Images) -> None:
+    def add(self, images: StoredImages) -> None:
         pixels = images.pixels
         self.dtype = pixels.dtype
         self.pixel_bytes += pixels.numel() * pixels.element_size()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -35,8 +35,10 @@ _FEW_LINES = 5  # as many can be told apart by a legend; more get a colour bar
 _MARKED_LEVELS = 24  # beyond, markers would run into each other
 
 _ROUND = [1, 2, 2.5, 5, 10]
-_MOST_LOG_TICKS = 8
+_MOST_TICKS, _MOST_LOG_TICKS = 6, 8
 _LOG_FROM = 10.0  # ratio of the largest to the smallest value
+_MOST_PANELS = 3  # of metrics, side by side
+_PANEL_IN = 2.2, 1.7  # width and height
 _LEAST_SHARE = 0.4  # of an axis that the values themselves must take up for a perfect model to be on it
 
 _STYLE: dict[str, Any] = {
@@ -67,6 +69,20 @@ class ScoreSeries:
     """What isn't finite is left out, as a gap in the line."""
     errors: Sequence[float | None]
     """Standard errors; None, or what isn't finite, is drawn without a bar."""
+
+
+@attrs.frozen(kw_only=True)
+class MetricSeries:
+    """One metric's numbers of checkpoints, in the order of their steps."""
+
+    name: str
+    values: Sequence[float | None]
+    """None, or what isn't finite, is left out, as a gap in the line."""
+    errors: Sequence[float | None]
+    """Standard errors or spreads; None is drawn without a bar."""
+    better: Literal["lower", "higher"]
+    perfect: float | None
+    """What a perfect model has, a dashed line; None where that depends."""
 
 
 @attrs.frozen(kw_only=True)
@@ -118,6 +134,29 @@ def plot_scores(
         if perfect is not None:
             handles.append(_mark_perfect(axes, perfect, shows_perfect))
         _legend_above(axes, handles, 4.2)
+        return write(stem, figure)
+
+
+def plot_metrics(
+    stem: Path, steps: Sequence[int], metrics: Sequence[MetricSeries], *, title: str, caption: str
+) -> tuple[Path, Path]:
+    """Draw metrics against training steps, a panel each, into `stem`.png and `stem`.svg.
+
+    steps: of the checkpoints. A perfect model is a dashed line, where the values come near enough. For the rest see
+    `plot_scores`.
+
+    Raises:
+        NcsnxError: a file can't be written (the folder must exist).
+    """
+    columns = min(len(metrics), _MOST_PANELS)
+    rows = -(-len(metrics) // columns)
+    with style():
+        figure = new_figure(0.3 + _PANEL_IN[0] * columns, 0.9 + _PANEL_IN[1] * rows, title, caption)
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axes in panels[len(metrics) :]:
+            axes.remove()
+        for axes, metric in zip(panels, metrics, strict=False):
+            _draw_metric(axes, steps, metric)
         return write(stem, figure)
 
 
@@ -196,7 +235,11 @@ def write(stem: Path, figure: "Figure") -> tuple[Path, Path]:
 
 
 def _value_axis(
-    axes: "Axes", values: Sequence[float], ends: Sequence[float], perfect: tuple[float, float] | None
+    axes: "Axes",
+    values: Sequence[float],
+    ends: Sequence[float],
+    perfect: tuple[float, float] | None,
+    most_ticks: int = _MOST_TICKS,
 ) -> bool:
     """Choose scale, limits and ticks for `values` with their error bars' `ends`; whether `perfect` is within."""
     finite = [value for value in values if math.isfinite(value)] or [0.0]
@@ -210,7 +253,7 @@ def _value_axis(
     if is_log:
         set_log_ticks(axes.yaxis, low, high)
     else:
-        _set_linear_ticks(axes, low, high)
+        _set_linear_ticks(axes, low, high, most_ticks)
     return shows_band
 
 
@@ -235,10 +278,10 @@ def _span(low: float, high: float, band: Sequence[float], is_log: bool) -> tuple
     return 0.0 if starts_at_zero else low - pad, high + pad, shows_band
 
 
-def _set_linear_ticks(axes: "Axes", low: float, high: float) -> None:
+def _set_linear_ticks(axes: "Axes", low: float, high: float, most: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    ticks = _within(low, high, MaxNLocator(nbins=6, steps=_ROUND).tick_values(low, high))
+    ticks = _within(low, high, MaxNLocator(nbins=most, steps=_ROUND).tick_values(low, high))
     axes.set_yticks(ticks, labels=_tick_labels(ticks))
 
 
@@ -256,7 +299,7 @@ def set_log_ticks(axis: "Axis", low: float, high: float) -> None:
     axis.set_ticks(minors, labels=[""] * len(minors), minor=True)
 
 
-def _step_axis(axes: "Axes", steps: Sequence[int]) -> None:
+def _step_axis(axes: "Axes", steps: Sequence[int], most_ticks: int = _MOST_TICKS) -> None:
     first, last = min(steps), max(steps)
     pad = 0.04 * (last - first) or max(0.1 * last, 1.0)
     axes.set_xlim(first - pad, last + pad)
@@ -264,14 +307,14 @@ def _step_axis(axes: "Axes", steps: Sequence[int]) -> None:
     if len(steps) <= 2:
         axes.set_xticks(list(steps), labels=[f"{step:,}" for step in steps])
     else:
-        ticks = _step_ticks(max(first - pad, 0), last + pad)
+        ticks = _step_ticks(max(first - pad, 0), last + pad, most_ticks)
         axes.set_xticks(ticks, labels=_step_labels(ticks))
 
 
-def _step_ticks(low: float, high: float) -> list[int]:
+def _step_ticks(low: float, high: float, most: int = _MOST_TICKS) -> list[int]:
     from matplotlib.ticker import MaxNLocator
 
-    ticks = MaxNLocator(nbins=6, steps=_ROUND, integer=True).tick_values(low, high)
+    ticks = MaxNLocator(nbins=most, steps=_ROUND, integer=True).tick_values(low, high)
     return [round(tick) for tick in _within(low, high, ticks)]
 
 
@@ -308,6 +351,19 @@ def _mark_best(
         zorder=5,
     )
     return mark
+
+
+def _draw_metric(axes: "Axes", steps: Sequence[int], metric: MetricSeries) -> None:
+    values, errors = [_finite(value) for value in metric.values], [_finite(error) for error in metric.errors]
+    bars = [0.0 if math.isnan(error) else error for error in errors]
+    axes.errorbar(steps, values, bars, marker="o", color=_BLUE, ecolor=_BLUE, elinewidth=0.8, capsize=0)
+    ends = [value + sign * bar for value, bar in zip(values, bars, strict=True) for sign in (-1, 1)]
+    perfect = None if metric.perfect is None else (metric.perfect, 0.0)
+    if _value_axis(axes, values, ends, perfect, most_ticks=4) and metric.perfect is not None:
+        axes.axhline(metric.perfect, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2.5)), zorder=1)
+    _step_axis(axes, steps, most_ticks=4)
+    lines = [*_lines_of(metric.name, _PANEL_IN[0] - 0.2, _TICK_POINTS, most=2), f"({metric.better} is better)"]
+    axes.set_title("\n".join(lines), fontsize=_TICK_POINTS, loc="left", parse_math=False)
 
 
 def _mark_perfect(axes: "Axes", perfect: tuple[float, float], is_shown: bool) -> "Line2D":

@@ -16,8 +16,9 @@ from ncsnx.config.differences import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.exchange.exported import CONFIG, MODEL, PICTURE, ExportConfig
 from ncsnx.quantities import counted, with_error
+from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, ExportConfig
+from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
@@ -43,7 +44,7 @@ _SECTIONS = (
 
 
 @attrs.frozen
-class Measured:
+class ScoreValue:
     """One number of a sweep's row."""
 
     name: str
@@ -54,10 +55,10 @@ class Measured:
 
 
 @attrs.frozen
-class Score:
+class CardScore:
     """What one sweep measured of the model."""
 
-    measured: tuple[Measured, ...]
+    measured: tuple[ScoreValue, ...]
     caption: str
     """The protocol in words."""
     protocol: Mapping[str, Any]
@@ -77,7 +78,8 @@ def check_license(text: str) -> str:
     if _LICENSE.fullmatch(text) and text not in _YAML_WORDS:
         return text
     raise UsageError(
-        f"--license {text[:80]!a}: expected an identifier in the Hub's list, such as mit, apache-2.0 or cc-by-4.0"
+        f"{parameter('license')} {text[:80]!a}: expected an identifier in the Hub's list, such as mit, apache-2.0 or "
+        "cc-by-4.0"
     )
 
 
@@ -87,7 +89,7 @@ def card(
     parameters: int,
     evaluations: str,
     license: str = UNKNOWN_LICENSE,
-    scores: Sequence[Score] = (),
+    scores: Sequence[CardScore] = (),
     picture: Picture | None = None,
     imported: "ImportedFrom | None" = None,
 ) -> str:
@@ -178,12 +180,12 @@ def _usage(experiment: Experiment) -> Iterator[str]:
     )
     if getattr(experiment.sampler, "data_init", False):
         yield (
-            "The sampler starts from training images, which aren't in this folder: `--data` names their place, and "
-            "`sampler.data_init=false` starts from noise."
+            "The sampler starts from training images, which aren't in this folder: "
+            f"`ncsnx sample {PLACEHOLDER} --data DIR` names their place, `sampler.data_init=false` starts from noise."
         )
 
 
-def _scores(scores: Sequence[Score]) -> Iterator[str]:
+def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
     yield "## Scores"
     if not scores:
         yield "None were recorded for these weights."

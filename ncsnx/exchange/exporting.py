@@ -6,18 +6,18 @@ from pathlib import Path
 import attrs
 import torch
 
-from ncsnx.console.text import duration
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.estimate import seconds_per_image
-from ncsnx.exchange.card import UNKNOWN_LICENSE, Picture, Score, card
-from ncsnx.exchange.exported import Export, ExportConfig, export_config, write_export
+from ncsnx.evaluation.engine.estimate import seconds_per_image
+from ncsnx.exchange.card import UNKNOWN_LICENSE, CardScore, Picture, card
 from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, duration
+from ncsnx.runs.exported import Export, ExportConfig, export_config, write_export
 from ncsnx.runs.folder import Run
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import SavedWeights, ScoreModel
+from ncsnx.spelling import argument
 from ncsnx.work import UNSEEN, Work
 
 SAMPLES = 16
@@ -45,7 +45,7 @@ class Exported:
 
     export: Export
     config: ExportConfig
-    scores: tuple[Score, ...]
+    scores: tuple[CardScore, ...]
 
 
 def affordable_samples(model: ScoreModel, work: Work = UNSEEN) -> int:
@@ -56,14 +56,19 @@ def affordable_samples(model: ScoreModel, work: Work = UNSEEN) -> int:
     if seconds <= _LONG_S:
         return SAMPLES
     work.warning(
-        f"no picture: {counted(SAMPLES, 'sample')} take about {duration(seconds)} on {model.runtime.device}; --grid "
-        f"{SAMPLES} draws them all the same, --grid 4 fewer"
+        f"no picture: {counted(SAMPLES, 'sample')} take about {duration(seconds)} on {model.runtime.device}; "
+        f"{argument('count', SAMPLES)} draws them all the same, {argument('count', 4)} fewer"
     )
     return 0
 
 
-def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = UNSEEN) -> Samples:
-    """The picture. data: the data folder, for samplers that start from training images. Raises NcsnxError."""
+def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = UNSEEN) -> Samples | None:
+    """The picture; None for a count of 0. data: the data folder, for samplers that start from training images.
+
+    Raises NcsnxError.
+    """
+    if count == 0:
+        return None
     request = SampleRequest(n=count, seed=_SEED, batch_size=_BATCH_SIZE)
     states = math.ceil(count / _BATCH_SIZE) * model.states
     try:
@@ -78,7 +83,7 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
             )
             images = torch.cat([to_uint8(drawn).cpu() for _, drawn in batches])
     except NcsnxError as error:
-        raise NcsnxError(f"{error}; --grid 0 exports without a picture") from error
+        raise NcsnxError(f"{error}; {argument('count', 0)} exports without a picture") from error
     return Samples(count, png_bytes(grid(images, square_columns(count))))
 
 

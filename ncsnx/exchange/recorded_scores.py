@@ -6,7 +6,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.references.perfect_model import PerfectModel
-from ncsnx.exchange.card import Measured, Score
+from ncsnx.exchange.card import CardScore, ScoreValue
 from ncsnx.features.naming import features_of
 from ncsnx.metrics.metric import all_metrics
 from ncsnx.runs.folder import Run
@@ -20,7 +20,7 @@ _ORDER = {"distance": 0, "likelihood": 1, "loss": 2}
 class Recorded:
     """The scores of a checkpoint, of each measure those of the most images first; a line for each unreadable sweep."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[CardScore, ...]
     unreadable: tuple[str, ...]
 
 
@@ -30,7 +30,7 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
     Scores of ensembles belong to no single checkpoint. Raises NcsnxError for a run whose folders lead elsewhere.
     """
     wanted = identity(experiment)
-    found: list[tuple[tuple[int, int], Score]] = []
+    found: list[tuple[tuple[int, int], CardScore]] = []
     unreadable: list[str] = []
     for folder in [*sweep_folders(run.fid), *sweep_folders(run.likelihood), *sweep_folders(run.loss)]:
         try:
@@ -43,17 +43,17 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
         row = sweep.row(step, weights_sha256)
         if row is not None and sweep.protocol.get("identity") == wanted:
             place, images = _ORDER.get(str(sweep.protocol.get("measure")), 0), value(sweep.protocol, "n") or 0
-            found.append(((place, -int(images)), Score(_measured(sweep, row), sweep.caption, sweep.protocol)))
+            found.append(((place, -int(images)), CardScore(_measured(sweep, row), sweep.caption, sweep.protocol)))
     return Recorded(tuple(score for _, score in sorted(found, key=lambda pair: pair[0])), tuple(unreadable))
 
 
-def _measured(sweep: ScoreFile, row: Row) -> tuple[Measured, ...]:
+def _measured(sweep: ScoreFile, row: Row) -> tuple[ScoreValue, ...]:
     """The numbers of a row, each with what it is called."""
     if sweep.protocol.get("measure") != "distance":
-        return (Measured(sweep.metric, float(row["score"]), value(row, "error")),)
+        return (ScoreValue(sweep.metric, float(row["score"]), value(row, "error")),)
     features = features_of(sweep.metric)
     found = [
-        Measured(one.name(features), measured, one.error_in(row))
+        ScoreValue(one.name(features), measured, one.error_in(row))
         for metric in all_metrics()
         if metric.is_in(row)
         for one in metric.quantities
@@ -61,5 +61,7 @@ def _measured(sweep: ScoreFile, row: Row) -> tuple[Measured, ...]:
     ]
     perfect = PerfectModel.from_json(sweep.perfect_model)
     if perfect is not None:
-        found.insert(1, Measured(f"{sweep.metric} of a perfect model ({perfect.words})", perfect.score, perfect.spread))
+        found.insert(
+            1, ScoreValue(f"{sweep.metric} of a perfect model ({perfect.words})", perfect.score, perfect.spread)
+        )
     return tuple(found)

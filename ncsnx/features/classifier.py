@@ -30,13 +30,14 @@ from ncsnx.features.feature_network import Extracted
 from ncsnx.features.real_images import SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.quantities import counted, percent
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
 from ncsnx.work import Work
 
-FOLDER = "classifier"
-WEIGHTS, RECORD = "weights.safetensors", "classifier.json"
-SCHEMA_VERSION = 1
+_FOLDER = "classifier"
+WEIGHTS, CLASSIFIER_RECORD = "weights.safetensors", "classifier.json"
+_SCHEMA_VERSION = 1
 """Rises with every change of the network or its training, so that older ones are made again."""
 
 
@@ -64,7 +65,7 @@ class ClassifierFeatures:
         if tuple(images.shape[1:]) != self._shape:
             raise NcsnxError(
                 f"the {self.name} takes images of shape {self._shape}, not {tuple(images.shape[1:])}; compare images "
-                "of another shape with --features inception"
+                f"of another shape with {parameter('features')} inception"
             )
         features, logits = self._network(images.to(self._device))
         return Extracted(features.cpu(), logits.cpu())
@@ -78,8 +79,8 @@ def open_classifier(
     Raises NcsnxError for data without labels, with one class or images that are too small, or that isn't there.
     """
     images = SplitImages(source, "train").facts
-    key = {"schema_version": SCHEMA_VERSION, "features": unstructure(config), "images": images}
-    folder = cache / FOLDER / digest(key)
+    key = {"schema_version": _SCHEMA_VERSION, "features": unstructure(config), "images": images}
+    folder = cache / _FOLDER / digest(key)
     with making(folder.parent, "the classifier", work):
         if folder.exists():
             try:
@@ -109,7 +110,7 @@ def _write(folder: Path, config: Classifier, trained: Trained, images: dict[str,
     tensors = {name: value.cpu().contiguous() for name, value in trained.network.state_dict().items()}
     weights = save(tensors)
     record = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "width": config.width,
         "steps": config.steps,
@@ -123,12 +124,12 @@ def _write(folder: Path, config: Classifier, trained: Trained, images: dict[str,
     with atomic.new_folder(folder) as draft:
         atomic.write_new(draft / WEIGHTS, weights, shown=folder / WEIGHTS)
         content = atomic.json_bytes({**record, "digest": digest(record)})
-        atomic.write_new(draft / RECORD, content, shown=folder / RECORD)
+        atomic.write_new(draft / CLASSIFIER_RECORD, content, shown=folder / CLASSIFIER_RECORD)
 
 
 def _read(folder: Path, data: Data, device: torch.device) -> ClassifierFeatures:
     """The classifier in `folder`. Raises _DamagedError for anything wrong with it."""
-    record = _read_record(folder / RECORD)
+    record = _read_record(folder / CLASSIFIER_RECORD)
     path = folder / WEIGHTS
     try:
         weights = path.read_bytes()

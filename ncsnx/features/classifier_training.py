@@ -22,6 +22,7 @@ from ncsnx.features.data_source import DataSource
 from ncsnx.images import to_uint8
 from ncsnx.networks.convolution import Convolution
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
 DIMENSIONS = 64
@@ -60,11 +61,11 @@ class ClassifierNetwork(nn.Module):
 
     @torch.no_grad()
     def _initialize(self, stream: Stream) -> None:
-        for position, (_, parameter) in enumerate(sorted(self.named_parameters())):
-            parameter.zero_()
-            if parameter.dim() > 1:
-                drawn = stream.normal(torch.tensor([position]), tuple(parameter.shape))[0]
-                parameter.copy_(drawn * math.sqrt(4 / parameter[0].numel()))
+        for position, (_, tensor) in enumerate(sorted(self.named_parameters())):
+            tensor.zero_()
+            if tensor.dim() > 1:
+                drawn = stream.normal(torch.tensor([position]), tuple(tensor.shape))[0]
+                tensor.copy_(drawn * math.sqrt(4 / tensor[0].numel()))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) in 0 … 255 → (B, DIMENSIONS) features and (B, classes) logits."""
@@ -102,13 +103,13 @@ def train_classifier(config: Classifier, source: DataSource, device: torch.devic
     if min(shape[1:]) < SMALLEST:
         raise NcsnxError(
             f"the classifier takes images of {SMALLEST}×{SMALLEST} pixels or more, and these have "
-            f"{shape[1]}×{shape[2]}; use --features inception"
+            f"{shape[1]}×{shape[2]}; use {parameter('features')} inception"
         )
     images = Preprocessing(source.data, splits.train.value_range, seed=0)
     known, targets = torch.unique(_labels(splits.train, work), return_inverse=True)
     held_out_labels = _labels(splits.held_out, work)
     if len(known) < 2:
-        raise NcsnxError("the data has images of one class only; use --features inception")
+        raise NcsnxError(f"the data has images of one class only; use {parameter('features')} inception")
     network = ClassifierNetwork(shape, config.width, len(known), config.seed).to(device)
     _fit(network, config, splits.train, images, targets.to(device), work)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
@@ -131,7 +132,7 @@ def _labels(dataset: Dataset, work: Work) -> Tensor:
         for indices in _chunks(len(dataset), work):
             labels = dataset.read(indices).labels
             if bool((labels == NO_LABEL).any()):
-                raise NcsnxError("the data has no labels; use --features inception")
+                raise NcsnxError(f"the data has no labels; use {parameter('features')} inception")
             found.append(labels)
             advance(len(indices))
     return torch.cat(found)

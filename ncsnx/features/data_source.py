@@ -6,10 +6,12 @@ from typing import Self
 import attrs
 
 from ncsnx.config.data_sets import Data
+from ncsnx.config.variants import load_plugins
 from ncsnx.data import Splits, open_data
 from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.spelling import A_DIR, argument
 from ncsnx.work import UNSEEN, Work
 
 
@@ -29,6 +31,7 @@ class DataSource:
     @classmethod
     def of_run(cls, run: Run, folder: Path, work: Work = UNSEEN) -> Self:
         """The data that a run was trained on. Raises NcsnxError for data that nothing but the run names."""
+        load_plugins("ncsnx.runtime")
         data, recorded = run.experiment().data, run.data_fingerprint()
         require_own(data, recorded, run.path)
         return cls(data=data, folder=folder, recorded=recorded, work=work)
@@ -45,7 +48,8 @@ class DataSource:
             if self.recorded is not None and opened.fingerprint != self.recorded:
                 raise NcsnxError(
                     f"the data isn't that of the run (fingerprint {opened.fingerprint[:12]} instead of "
-                    f"{self.recorded[:12]}); bring the run's data back, or name another place with --data DIR"
+                    f"{self.recorded[:12]}); bring the run's data back, or name another place with "
+                    f"{argument('data', A_DIR)}"
                 )
             self._splits = opened
         return self._splits

@@ -7,7 +7,9 @@ from ncsnx.config.feature_networks import Classifier, Features, Inception, Torch
 from ncsnx.errors import NcsnxError
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.registering import unregistered
 from ncsnx.runtime import Runtime
+from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
 
@@ -15,15 +17,12 @@ from ncsnx.work import Work
 def build_features(
     config: Features, source: DataSource | None, cache: Path, runtime: Runtime, work: Work
 ) -> FeatureNetwork:
-    """The network that `config` describes, on the runtime's device. A package registers its own with `.register`.
+    """The network that `config` describes, on the runtime's device. Packages register theirs by `.register(Config)`.
 
     source: the data set that a classifier is trained on; others don't need one. cache: see `cache_folder`.
     Raises NcsnxError for what isn't there, is damaged or isn't such a network.
     """
-    raise NcsnxError(
-        f"no feature network is registered for {type(config).__name__}: the package that defines it must import "
-        "ncsnx.features.extractors.build_features and register a function with @build_features.register"
-    )
+    raise unregistered("feature network", type(config), "ncsnx.features.extractors.build_features.register")
 
 
 @build_features.register
@@ -45,5 +44,7 @@ def _(config: Classifier, source: DataSource | None, cache: Path, runtime: Runti
     from ncsnx.features.classifier import open_classifier
 
     if source is None:
-        raise NcsnxError("the classifier is trained on a data set, and none is given; use --features inception")
+        raise NcsnxError(
+            f"the classifier is trained on a data set, and none is given; use {parameter('features')} inception"
+        )
     return open_classifier(config, source, cache, runtime.device, work)

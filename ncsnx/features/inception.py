@@ -33,25 +33,26 @@ from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
 from ncsnx.features.torchscript import first_line, load_script, read_file
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import Work
 
-FILE = "inception-2015-12-05.pt"
-SOURCE = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
+INCEPTION_FILE = "inception-2015-12-05.pt"
+SOURCE = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{INCEPTION_FILE}"
 """The address in clean-fid's downloads_helper.py."""
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 """Of the published file, by which k-diffusion (k_diffusion/evaluation.py) checks what comes from that address, and
 H2CEvaluator (Leoxing/H2CEvaluator on Hugging Face) its own copy."""
-RECORD = "inception-2015-12-05.json"
-DIMENSIONS = 2048
+INCEPTION_RECORD = "inception-2015-12-05.json"
+_DIMENSIONS = 2048
 
 
 class InceptionNetwork:
     """Features as clean-fid computes them, and logits without bias."""
 
-    dimensions = DIMENSIONS
+    dimensions = _DIMENSIONS
 
     def __init__(self, content: bytes, path: Path, device: torch.device, published: str = SHA256) -> None:
         sha256 = hashlib.sha256(content).hexdigest()
@@ -73,7 +74,7 @@ class InceptionNetwork:
     def __call__(self, images: Tensor) -> Extracted:
         """Features and logits of (B, C, H, W) uint8. Raises NcsnxError unless C is 1 or 3."""
         x = self._resizer(images).to(self._device)
-        features = self._layers((x - 128) / 128).view(len(x), DIMENSIONS)
+        features = self._layers((x - 128) / 128).view(len(x), _DIMENSIONS)
         logits = None if self._weight is None else F.linear(features, self._weight).cpu()
         return Extracted(features.cpu(), logits)
 
@@ -96,30 +97,31 @@ def open_inception(
         path = typed_path(config.file, of="features.file")
         network = InceptionNetwork(read_file(path), path, device, published)
     else:
-        path = cache / "inception" / FILE
+        path = cache / "inception" / INCEPTION_FILE
         network = _cached(path, device, work, source, published)
     if network.name != INCEPTION:
         work.warning(
-            f"{path} isn't the published {FILE}: its sha256 is {network.facts['sha256']}, not {published}; its scores "
-            f"are called {distance_name(network.name)} and the like, not FID"
+            f"{path} isn't the published {INCEPTION_FILE}: its sha256 is {network.facts['sha256']}, not {published}; "
+            f"its scores are called {distance_name(network.name)} and the like, not FID"
         )
     return network
 
 
 def _cached(path: Path, device: torch.device, work: Work, source: str, published: str) -> InceptionNetwork:
     folder = path.parent
-    with making(folder, FILE, work):
+    with making(folder, INCEPTION_FILE, work):
         downloading = not path.exists()
         if downloading:
-            download(source, path, work, check=_contradiction, otherwise=", or name it with --features inception:FILE")
+            otherwise = f", or name it with {parameter('features')} inception:FILE"
+            download(source, path, work, check=_contradiction, otherwise=otherwise)
         content = read_file(path)
-        recorded = _recorded_sha256(folder / RECORD)
+        recorded = _recorded_sha256(folder / INCEPTION_RECORD)
         if recorded is not None:
             _require_same(path, recorded, hashlib.sha256(content).hexdigest())
         network = InceptionNetwork(content, path, device, published)
         if recorded is None:  # only what turned out to be such a network is recorded
             came_from = source if downloading else None
-            _record(folder / RECORD, network.facts["sha256"], len(content), came_from, work)
+            _record(folder / INCEPTION_RECORD, network.facts["sha256"], len(content), came_from, work)
     return network
 
 
@@ -136,18 +138,18 @@ def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) ->
         except RuntimeError as error:
             found = f"fails on an image of {INCEPTION_SIZE}×{INCEPTION_SIZE} pixels ({first_line(error)})"
         else:
-            if features.numel() == DIMENSIONS:
+            if features.numel() == _DIMENSIONS:
                 return layers  # type: ignore[no-any-return]
     raise NcsnxError(
-        f"{path}: expected the Inception network {FILE}, whose layers give {counted(DIMENSIONS, 'feature')} an image; "
-        f"this one {found}; for another network use --features torchscript:{path}"
+        f"{path}: expected the Inception network {INCEPTION_FILE}, whose layers give {counted(_DIMENSIONS, 'feature')} "
+        f"an image; this one {found}; for another network use {parameter('features')} torchscript:{path}"
     )
 
 
 def _output_weight(module: torch.jit.ScriptModule) -> Tensor | None:
     """(K, 2048): the weight of the last layer; None where the file has none."""
     weight = getattr(getattr(module, "output", None), "weight", None)
-    if isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == DIMENSIONS:
+    if isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == _DIMENSIONS:
         return weight.detach().to(torch.float32)
     return None
 
@@ -164,8 +166,8 @@ def _recorded_sha256(record: Path) -> str | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NcsnxError(
-            f"{record}: expected the recorded sha256 of {FILE}, which can't be read from it ({error}); remove it and "
-            f"{record.with_name(FILE)}, then repeat the command"
+            f"{record}: expected the recorded sha256 of {INCEPTION_FILE}, which can't be read from it ({error}); "
+            f"remove it and {record.with_name(INCEPTION_FILE)}, then repeat the command"
         ) from error
 
 
@@ -179,5 +181,5 @@ def _require_same(path: Path, recorded: str, found: str) -> None:
 
 def _record(record: Path, sha256: str, size: int, source: str | None, work: Work) -> None:
     """Keeps what the file in the cache is; source: None for one that a person put there."""
-    atomic.write_json(record, {"file": FILE, "sha256": sha256, "bytes": size, "source": source})
-    work.info(f"recorded the sha256 of {FILE} in {record}: {sha256}")
+    atomic.write_json(record, {"file": INCEPTION_FILE, "sha256": sha256, "bytes": size, "source": source})
+    work.info(f"recorded the sha256 of {INCEPTION_FILE} in {record}: {sha256}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.spelling import argument
 
 
 @attrs.define(eq=False)
@@ -94,14 +95,14 @@ def usable(features: Tensor) -> Tensor:
     if features.dim() != 2:
         raise NcsnxError(
             f"features should be one row of numbers an image, (n, D), not of the shape {tuple(features.shape)}: "
-            "check the network that computes them, or name another with --features"
+            f"check the network that computes them, or name another with {argument('features')}"
         )
     rows = features.detach().cpu().double()  # first to the CPU: MPS has no float64
     bad = int((~rows.isfinite()).any(dim=1).sum())
     if bad:
         raise NcsnxError(
             f"{bad:,} of {counted(len(rows), 'image')} have features that aren't finite numbers: check the network "
-            "that computes them, or name another with --features"
+            f"that computes them, or name another with {argument('features')}"
         )
     return rows
 
@@ -110,7 +111,8 @@ def require_images(found: int, least: int, what: str) -> None:
     """NcsnxError where there are fewer than `least` images for `what`."""
     if found < least:
         raise NcsnxError(
-            f"{what} needs at least {counted(least, 'image')}, and there are {found:,}: ask for more with --n"
+            f"{what} needs at least {counted(least, 'image')}, and there are {found:,}: ask for more with "
+            f"{argument('n')}"
         )
 
 
@@ -119,5 +121,6 @@ def require_dimensions(found: int, expected: int, whose: str) -> None:
     if found != expected:
         raise NcsnxError(
             f"these features have {counted(found, 'number')} an image, and {whose} have {expected:,}: both must come "
-            "from the same network; name it with --features, or another reference with --reference"
+            f"from the same network; name it with {argument('features')}, or another reference with "
+            f"{argument('reference')}"
         )

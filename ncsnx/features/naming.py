@@ -1,4 +1,10 @@
-"""What a distance is called: by what it measures and by its features, so that no two kinds share a name."""
+"""What features and distances are called: by what they are of, so that no two kinds share a name."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ncsnx.features.feature_network import FeatureNetwork
 
 INCEPTION = "Inception"
 """The name of the features that FID, KID and the Inception score are defined by."""
@@ -19,3 +25,13 @@ def features_of(distance: str) -> str:
     if distance.startswith("FD (") and distance.endswith(")"):
         return distance[len("FD (") : -1]
     return INCEPTION if distance == "FID" else distance
+
+
+def features_in_words(network: "FeatureNetwork") -> str:
+    """A network with the beginning of its hash: 'classifier on digits (1a2b3c4d)'."""
+    return f"{network.name} ({network.facts['sha256'][:8]})"
+
+
+def unnamed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts without the name, which may hold a place: what was measured stays the same where a folder is moved."""
+    return {key: value for key, value in facts.items() if key != "name"}

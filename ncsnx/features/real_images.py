@@ -13,7 +13,7 @@ from torch import Tensor
 from ncsnx.config.codec import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
-from ncsnx.data import Dataset, Images, Preprocessing
+from ncsnx.data import Dataset, Preprocessing, StoredImages
 from ncsnx.data.splits import Split
 from ncsnx.features.data_source import DataSource
 from ncsnx.images import to_uint8
@@ -71,7 +71,7 @@ class SplitImages:
             check_stop()
             yield self.at(torch.arange(first, min(first + size, len(self)))).pixels
 
-    def at(self, indices: Tensor) -> Images:
+    def at(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8."""
         dataset = self._dataset
         found = dataset.read(indices)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.spelling import parameter
 
 INCEPTION_SIZE = 299
 
-Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+_Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
 class CleanResizer:
@@ -25,7 +26,7 @@ class CleanResizer:
         from cleanfid.resize import make_resizer  # its import takes a second
 
         self.size = size
-        self._resize: Callable[[Array], Array] = make_resizer("PIL", False, "bicubic", (size, size))
+        self._resize: Callable[[_Array], _Array] = make_resizer("PIL", False, "bicubic", (size, size))
 
     @property
     def description(self) -> str:
@@ -41,13 +42,13 @@ class CleanResizer:
         if channels not in (1, 3):
             raise NcsnxError(
                 f"expected images of 1 or 3 channels, found {channels}: features that need resizing take grey or RGB "
-                "images; use --features classifier"
+                f"images; use {parameter('features')} classifier"
             )
         planes = images.cpu().reshape(-1, height, width).numpy()
         resized = torch.from_numpy(self._planes(planes)).view(count, channels, self.size, self.size)
         return resized.expand(-1, 3, -1, -1).contiguous()
 
-    def _planes(self, planes: Array) -> Array:
+    def _planes(self, planes: _Array) -> _Array:
         """(N, H, W) uint8 → (N, size, size) float32.
 
         clean-fid resizes the three channels of an array one by one, so any three planes can be the channels.

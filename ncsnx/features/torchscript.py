@@ -25,7 +25,7 @@ from ncsnx.storage.reading import read_bytes
 AS_THEY_ARE = "as they are"
 MOST_BYTES = 8 * 2**30
 """Bytes of a network's file: beyond any that is used for features."""
-ROUNDING = 1e-3
+_ROUNDING = 1e-3
 """Largest difference between an image's features in two batches that passes for rounding, relative to the largest
 feature: float32 sums in another order differ by 1e-5 or less, what depends on the batch by far more."""
 
@@ -105,7 +105,7 @@ class TorchScriptNetwork:
         difference = float((alone.features - together[:1]).abs().max())
         if not math.isfinite(difference):
             raise NcsnxError(f"{self._path}: expected finite features, found nan or infinity for images in 0 … 255")
-        if difference > ROUNDING * float(together.abs().max()):
+        if difference > _ROUNDING * float(together.abs().max()):
             raise NcsnxError(
                 f"{self._path}: expected the same features for an image in any batch; they differ by "
                 f"{number(difference)} between a batch of 1 and one of {len(images)} (does it normalize by its batch?)"

@@ -10,7 +10,7 @@ from ncsnx.images import picture, to_uint8
 from ncsnx.inverse.task import Task, psnr
 from ncsnx.quantities import counted
 
-ROWS, COLUMNS = 12, 6
+_ROWS, _COLUMNS = 12, 6
 """At most so many pictures, and alternatives of each, are shown."""
 _CELL_IN, _GAP_IN, _POINTS, _DOTS_PER_INCH = 0.8, 0.2, 6.5, 200
 
@@ -22,8 +22,8 @@ def psnr_in_words(decibels: float | None) -> str:
 
 def shown_in_words(task: Task, alternatives: int) -> str | None:
     """What of it the picture shows, where that isn't all."""
-    parts = [f"the first {counted(ROWS, 'picture')}"] if task.count > ROWS else []
-    parts += [f"the first {counted(COLUMNS, 'alternative')}"] if alternatives > COLUMNS else []
+    parts = [f"the first {counted(_ROWS, 'picture')}"] if task.count > _ROWS else []
+    parts += [f"the first {counted(_COLUMNS, 'alternative')}"] if alternatives > _COLUMNS else []
     return " and ".join(parts) or None
 
 
@@ -33,7 +33,7 @@ def draw_task(task: Task, images: Tensor) -> bytes:
 
     alternatives = images.view(task.count, -1, *images.shape[1:]).float()
     truths = [None] * task.count if task.truth is None else task.truth
-    shown = list(zip(task.shown(), alternatives, truths, strict=True))[:ROWS]
+    shown = list(zip(task.shown(), alternatives, truths, strict=True))[:_ROWS]
     cells = [_row(*parts) for parts in shown]
     width, height = len(cells[0]) * (_CELL_IN + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
     figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
@@ -58,7 +58,7 @@ def _row(given: Tensor, alternatives: Tensor, truth: Tensor | None) -> list[tupl
     spread = alternatives.std(dim=0, correction=0)
     # a spread of half the range is the most that values in [0, 1] can have
     ends = [cell("mean", alternatives.mean(dim=0)), ("spread × 2", 2 * spread, "")]
-    shown = [cell(str(place), image) for place, image in enumerate(alternatives[:COLUMNS])]
+    shown = [cell(str(place), image) for place, image in enumerate(alternatives[:_COLUMNS])]
     return [("given", given, ""), *shown, *ends, *([] if truth is None else [("truth", truth, "")])]
 
 
@@ -84,7 +84,7 @@ def quality(task: Task, images: Tensor) -> list[Quality]:
     ]
 
 
-def misfit(task: Task, images: Tensor) -> float:
+def largest_misfit(task: Task, images: Tensor) -> float:
     """The largest difference between Uᵀ y and that of its images, (P·n, C, H, W) in [0, 1]."""
     wanted = task.values.repeat_interleave(len(images) // task.count, dim=0)
     away = task.operator.coefficients(images.double()) - wanted

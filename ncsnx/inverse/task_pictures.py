@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Arrays, Data, Packed
 from ncsnx.data.packed.packed_file import PackedFile
-from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, opened
+from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, opened_picture
 from ncsnx.data.places import data_folder, own_path, require_own
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.runs.model_source import Source
+from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
-from ncsnx.storage.numpy_files import MAGIC, REAL, NumpyFile
+from ncsnx.storage.numpy_files import NPY_MAGIC, REAL, NumpyFile
 from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
@@ -50,8 +51,8 @@ def value_range(data: Data, folder: Path | str | None = None, source: Source | N
     except NcsnxError as error:
         raise NcsnxError(
             "which values of the data are black and white is written in the packed data set, which can't be used: "
-            f"{error}. Name its folder with --data DIR, add the two values to a .npz as the array range, or give "
-            "pictures as PNGs"
+            f"{error}. Name its folder with {argument('data', A_DIR)}, add the two values to a .npz as the array "
+            "range, or give pictures as PNGs"
         ) from error
     return header.low, header.high
 
@@ -123,9 +124,9 @@ def read_pictures(
     names: list[str] = []
     found: list[Tensor] = []
     wanted = _Size(what, size, smaller)
-    for file in picture_files(path):
+    for file in _picture_files(path):
         name = in_utf8(file)
-        if _read(file, len(MAGIC))[0] == MAGIC or file.suffix.lower() == NUMBERS:
+        if _read(file, len(NPY_MAGIC))[0] == NPY_MAGIC or file.suffix.lower() == NUMBERS:
             pixels = _of_numbers(file, name, channels, wanted, values)
         else:
             pixels = _of_picture(_content(file, wanted), name, channels, wanted)
@@ -135,7 +136,7 @@ def read_pictures(
     return Pictures(tuple(names), torch.stack(found))
 
 
-def picture_files(path: Path) -> Sequence[Path]:
+def _picture_files(path: Path) -> Sequence[Path]:
     """The file itself, or the pictures in the folder, by name. Raises NcsnxError where there is none."""
     kinds = (*SUFFIXES, NUMBERS)
     try:
@@ -195,7 +196,7 @@ def _content(path: Path, size: _Size) -> bytes:
 
 def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor:
     """(C, H, W) float64 in [0, 1] of a PNG or the like, which are grey or coloured."""
-    with opened(content, name) as picture:
+    with opened_picture(content, name) as picture:
         width, height = picture.size
     size.require(name, height, width, turned=True)
     image = decode(content, name)

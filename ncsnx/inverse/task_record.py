@@ -14,7 +14,7 @@ from typing import Any
 import safetensors.torch
 
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_drawing import draw_task, misfit, quality
+from ncsnx.inverse.task_drawing import draw_task, largest_misfit, quality
 from ncsnx.storage.atomic import write_bytes, write_json
 
 
@@ -34,7 +34,7 @@ def record_task(task: Task, folder: Path, samples: Path) -> dict[str, Any]:
         picture |= {"psnr_of_mean": _finite(of.of_mean), "psnr_of_one": _finite(of.of_one)}
     record = {
         "task": task.name,
-        "misfit": misfit(task, images),
+        "misfit": largest_misfit(task, images),
         "samples_sha256": hashlib.sha256(content).hexdigest(),
         "pictures": pictures,
     }

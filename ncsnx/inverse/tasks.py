@@ -21,9 +21,10 @@ from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, Linea
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import ValueRange, read_pictures, unit_range
 from ncsnx.quantities import counted, percent
+from ncsnx.spelling import parameter
 from ncsnx.storage.process import in_utf8
 
-ROUNDING = 1 / (255 * math.sqrt(12))
+_ROUNDING = 1 / (255 * math.sqrt(12))
 """The standard deviation of what 8 bits round away."""
 
 
@@ -41,24 +42,27 @@ def with_truth(task: Task, path: Path | None, inputs: Path | None = None, values
     if inputs is not None and inputs.is_dir() and path.is_dir() and task.pictures:
         pixels = pixels[_by_name(path, task.pictures, truth.names)]
     elif len(pixels) != task.count:
-        raise UsageError(f"--truth {path}: {counted(len(pixels), 'picture')} for {counted(task.count, 'input')}")
+        raise UsageError(
+            f"{parameter('truth')} {path}: {counted(len(pixels), 'picture')} for {counted(task.count, 'input')}"
+        )
     return attrs.evolve(task, truth=pixels)
 
 
 def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> list[int]:
     """For each picture, the place of the truth of that name."""
+    given = f"{parameter('truth')} {path}"
     stems = [Path(name).stem for name in truths]
     wanted = [Path(name).stem for name in pictures]
     for names in (stems, wanted):
         name, times = Counter(names).most_common(1)[0]
         if times > 1:
             raise UsageError(
-                f"--truth {path}: {counted(times, 'picture')} are called {name}, so that truths can't be told apart"
+                f"{given}: {counted(times, 'picture')} are called {name}, so that truths can't be told apart"
             )
     if lacking := sorted(set(wanted) - set(stems)):
-        raise UsageError(f"--truth {path}: expected a true picture for each input, found none called {lacking[0]}")
+        raise UsageError(f"{given}: expected a true picture for each input, found none called {lacking[0]}")
     if stray := sorted(set(stems) - set(wanted)):
-        raise UsageError(f"--truth {path}: expected a true picture for each input, and no input is called {stray[0]}")
+        raise UsageError(f"{given}: expected a true picture for each input, and no input is called {stray[0]}")
     places = {name: place for place, name in enumerate(stems)}
     return [places[name] for name in wanted]
 
@@ -68,7 +72,7 @@ def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRa
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
     holes = read_pictures(mask, 1, shape[1:], "a mask")
     if len(holes.names) > 1:
-        raise UsageError(f"--mask {mask}: one mask for all pictures, not {len(holes.names)}")
+        raise UsageError(f"{parameter('mask')} {mask}: one mask for all pictures, not {len(holes.names)}")
     hole = holes.pixels[0, 0]
     grey = float(((hole != 0) & (hole != 1)).double().mean())
     if grey > 0:
@@ -94,8 +98,8 @@ def outpaint(
     left, top = at if at is not None else ((shape[2] - width) // 2, (shape[1] - height) // 2)
     if left < 0 or top < 0 or left + width > shape[2] or top + height > shape[1]:
         raise UsageError(
-            f"--at {left},{top}: a picture of {height}×{width} pixels there leaves the {shape[1]}×{shape[2]} pixels of "
-            f"the model's images; at most {shape[2] - width},{shape[1] - height}"
+            f"{parameter('at')} {left},{top}: a picture of {height}×{width} pixels there leaves the "
+            f"{shape[1]}×{shape[2]} pixels of the model's images; at most {shape[2] - width},{shape[1] - height}"
         )
     around = (left, shape[2] - width - left, top, shape[1] - height - top)
     known = functional.pad(torch.ones(height, width), around).bool()
@@ -110,7 +114,7 @@ def outpaint(
 def super_resolve(path: Path, factor: int, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
     """Enlarges pictures whose pixels are the means of squares."""
     if factor < 2:
-        raise UsageError(f"--factor must be at least 2, not {factor}")
+        raise UsageError(f"{parameter('factor')} must be at least 2, not {factor}")
     operator = Averaging(shape, factor)
     pictures = read_pictures(path, shape[0], operator.small[1:], f"a picture to be enlarged by {factor}", values)
     # y are the means, and the coefficients are the factor times those
@@ -122,7 +126,7 @@ def super_resolve(path: Path, factor: int, shape: tuple[int, int, int], values: 
 def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
     """Colours grey pictures, which are 0.299 R + 0.587 G + 0.114 B."""
     if shape[0] != 3:
-        raise UsageError(f"--colorize takes a model of images with 3 channels; this one's have {shape[0]}")
+        raise UsageError(f"{parameter('colorize')} takes a model of images with 3 channels; this one's have {shape[0]}")
     operator = Graying(shape)
     pictures = read_pictures(path, 1, shape[1:], "a picture", values)
     measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
@@ -134,7 +138,7 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
     measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
-    return _task("deblur", operator, measured, pictures.names, pictures.pixels, noise=ROUNDING, blur=sigma)
+    return _task("deblur", operator, measured, pictures.names, pictures.pixels, noise=_ROUNDING, blur=sigma)
 
 
 def measure(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:

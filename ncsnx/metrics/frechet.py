@@ -18,11 +18,12 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.moments import Moments, require_dimensions, require_images, usable
 from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.spelling import argument
 
-SCORE = Quantity("score", "FD", of_inception="FID", error="error")
+FRECHET_DISTANCE = Quantity("score", "FD", of_inception="FID", error="error")
 
 
-@metric("frechet-distance", SCORE, on_request=False)
+@metric("frechet-distance", FRECHET_DISTANCE, on_request=False)
 def frechet_score(sets: FeatureSets) -> dict[str, float | None]:
     """The distance of the generated images to the reference, and its standard error."""
     return {
@@ -150,11 +151,12 @@ def _statistics(mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise NcsnxError(
             f"a mean of the shape {tuple(mean.shape)} and a covariance of the shape {tuple(covariance.shape)} don't "
-            "belong together: (D,) and (D, D) are expected; give another reference with --reference"
+            f"belong together: (D,) and (D, D) are expected; give another reference with {argument('reference')}"
         )
     mean, covariance = mean.detach().cpu().double(), covariance.detach().cpu().double()
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise NcsnxError(
-            "the mean or the covariance has numbers that aren't finite; give another reference with --reference"
+            "the mean or the covariance has numbers that aren't finite; give another reference with "
+            f"{argument('reference')}"
         )
     return mean, covariance

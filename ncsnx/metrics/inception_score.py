@@ -8,10 +8,12 @@ from ncsnx.features.moments import require_images, usable
 from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.quantities import counted
 
-SCORE = Quantity("inception_score", "class score", of_inception="IS", spread="inception_score_spread", better="higher")
+INCEPTION_SCORE = Quantity(
+    "inception_score", "class score", of_inception="IS", spread="inception_score_spread", better="higher"
+)
 
 
-@metric("inception-score", SCORE, needs=("logits",))
+@metric("inception-score", INCEPTION_SCORE, needs=("logits",))
 def class_score(sets: FeatureSets) -> dict[str, float | None]:
     """The Inception Score of the generated images, and its standard deviation over ten parts of them."""
     assert sets.logits is not None

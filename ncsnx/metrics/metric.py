@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.naming import name_with
 from ncsnx.quantities import counted, with_error
 from ncsnx.registering import import_modules_of
-from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, value
+from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, item, value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +74,8 @@ class Quantity:
     """Shown where there is no error to say how many count; None: as of any number."""
     perfect: float | None = None
     """What a perfect model has in the mean, for any number of images; None where that depends."""
+    place: int | None = None
+    """Its place in a list of numbers, where the key's value is one."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -91,11 +93,11 @@ class Quantity:
 
     def shown(self, row: Mapping[str, Any]) -> str:
         """Its value in a row with its error, for people; '' where there is none."""
-        measured = value(row, self.key)
+        measured = value(row, self.key) if self.place is None else item(row, self.key, self.place)
         if measured is None:
             return ""
         error = self.error_in(row)
-        return with_error(measured, error) if self.decimals is None else f"{measured:.{self.decimals}f}"
+        return with_error(measured, error) if self.decimals is None else f"{measured:,.{self.decimals}f}"
 
 
 Compute: TypeAlias = Callable[[FeatureSets], Mapping[str, float | None]]

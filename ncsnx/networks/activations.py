@@ -7,9 +7,9 @@ from typing import TypeAlias
 import torch.nn.functional as F
 from torch import Tensor
 
-Activation: TypeAlias = Callable[[Tensor], Tensor]
+ActivationFunction: TypeAlias = Callable[[Tensor], Tensor]
 
-ACTIVATIONS: Mapping[str, Activation] = {
+ACTIVATIONS: Mapping[str, ActivationFunction] = {
     "elu": F.elu,
     "relu": F.relu,
     "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),

@@ -10,7 +10,7 @@ import attrs
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncsnx.networks.activations import Activation
+from ncsnx.networks.activations import ActivationFunction
 from ncsnx.networks.convolution import Convolution, PooledConvolution
 from ncsnx.networks.normalization import NormalizationFactory
 
@@ -19,7 +19,7 @@ from ncsnx.networks.normalization import NormalizationFactory
 class Recipe:
     """What all blocks of a network are made of."""
 
-    activation: Activation
+    activation: ActivationFunction
     convolution: type[Convolution]
     normalization: NormalizationFactory
     """Of residual blocks."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config import Experiment
-from ncsnx.config.foreign import in_words
+from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ncsn, ncsnv2  # noqa: F401  registers the built-in networks
 from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
@@ -48,7 +48,7 @@ def meta_network(experiment: Experiment) -> ScoreFunction:
     except Exception as error:
         raise NcsnxError(
             f"the network of {type(experiment.model).__name__} can't be constructed on torch's meta device, where "
-            f"tensors have shapes and no values: {in_words(error)}"
+            f"tensors have shapes and no values: {error_in_words(error)}"
         ) from error
 
 

@@ -37,7 +37,7 @@ class Constant:
 
 
 @attrs.frozen
-class Uniform:
+class UniformWeights:
     """Uniform from `low` to `high`."""
 
     low: float
@@ -79,10 +79,10 @@ class Columns:
         return torch.cat([law(stream, position, group, step + k) for k, law in enumerate(self.laws)], dim=1)
 
 
-def fan_in_uniform(fan_in: int) -> Uniform:
+def fan_in_uniform(fan_in: int) -> UniformWeights:
     """torch's default for the weight and the bias of a convolution: U(−b, b) with b = 1/√fan_in."""
     bound = 1 / math.sqrt(fan_in)
-    return Uniform(-bound, bound)
+    return UniformWeights(-bound, bound)
 
 
 def initialize(network: nn.Module, seed: int) -> None:

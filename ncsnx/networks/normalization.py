@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncsnx.networks.initialization import Columns, Constant, Law, Normal, Uniform
+from ncsnx.networks.initialization import Columns, Constant, Law, Normal, UniformWeights
 
 EPSILON = 1e-5
 
 _NEAR_ONE = Normal(1.0, 0.02)
 _ZERO = Constant(0.0)
 _ONE = Constant(1.0)
-_UNIT = Uniform(0.0, 1.0)
+_UNIT = UniformWeights(0.0, 1.0)
 
 
 class PerChannel(nn.Module):
@@ -53,7 +53,7 @@ class PerLevel(nn.Module):
         return F.embedding(levels, self.rows)[:, :, None, None].chunk(self.names, dim=1)
 
 
-class Normalization(nn.Module):
+class NormalizationLayer(nn.Module):
     """What all have in common: `forward(x, levels)` from (B, C, H, W) to the same shape and type."""
 
     def __init__(self, channels: int, factors: PerChannel | PerLevel, epsilon: float = EPSILON) -> None:
@@ -69,7 +69,7 @@ class Normalization(nn.Module):
         raise NotImplementedError
 
 
-class InstanceNormPlus(Normalization):
+class InstanceNormPlus(NormalizationLayer):
     """γ · (instance_norm(x) + α · (μ − m)/√(v + ε)) + β: the means μ of the channels, which instance normalization
     removes, come back normalized among themselves (mean m, unbiased variance v over channels)."""
 
@@ -78,14 +78,14 @@ class InstanceNormPlus(Normalization):
         return gamma * (F.instance_norm(x) + alpha * relative_means(x.mean(dim=(2, 3), keepdim=True))) + beta
 
 
-class InstanceNorm(Normalization):
+class InstanceNorm(NormalizationLayer):
     """(x − mean)/√(variance + ε) of each channel of each image; then, if conditional, · γ + β."""
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         return _affine(F.instance_norm(x, eps=self.epsilon), factors)
 
 
-class VarianceNorm(Normalization):
+class VarianceNorm(NormalizationLayer):
     """α · x/√(unbiased variance + ε) of each channel of each image."""
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class VarianceNorm(Normalization):
         return alpha * (x / torch.sqrt(x.var(dim=(2, 3), keepdim=True) + EPSILON))
 
 
-class BatchNorm(Normalization):
+class BatchNorm(NormalizationLayer):
     """Batch normalization, then · γ + β."""
 
     laws: Mapping[str, Law] = {
@@ -110,7 +110,7 @@ class BatchNorm(Normalization):
         return _affine(self.statistics(x), factors)
 
 
-class NoNormalization(Normalization):
+class NoNormalization(NormalizationLayer):
     """x as it is; if conditional, x · γ + β."""
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
@@ -120,14 +120,14 @@ class NoNormalization(Normalization):
 class NormalizationFactory(Protocol):
     """Builds the normalization of a number of channels."""
 
-    def __call__(self, channels: int) -> Normalization: ...
+    def __call__(self, channels: int) -> NormalizationLayer: ...
 
 
 @attrs.frozen
 class _Kind:
     """A normalization with the factors of its unconditional and of its conditional form, in their order."""
 
-    build: type[Normalization]
+    build: type[NormalizationLayer]
     constants: Mapping[str, Law]
     columns: Mapping[str, Law]
 
@@ -145,19 +145,19 @@ _KINDS = {
 }
 
 
-def unconditional(name: str, channels: int, *, epsilon: float = EPSILON) -> Normalization:
+def unconditional(name: str, channels: int, *, epsilon: float = EPSILON) -> NormalizationLayer:
     """The normalization called `name` in a model's configuration. Only InstanceNorm and BatchNorm heed `epsilon`."""
     kind = _KINDS[name]
     return kind.build(channels, PerChannel(channels, kind.constants), epsilon)
 
 
-def conditional(name: str, channels: int, *, levels: int) -> Normalization:
+def conditional(name: str, channels: int, *, levels: int) -> NormalizationLayer:
     """The same with factors for each of `levels` levels."""
     kind = _KINDS[name]
     return kind.build(channels, PerLevel(levels, channels, kind.columns))
 
 
-def no_normalization(channels: int) -> Normalization:
+def no_normalization(channels: int) -> NormalizationLayer:
     """For places where a network has no normalization."""
     return unconditional("none", channels)
 

@@ -15,7 +15,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.networks.blocks import Recipe, RefineBlock, ResidualBlock
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import Layout
-from ncsnx.networks.normalization import Normalization, widened
+from ncsnx.networks.normalization import NormalizationLayer, widened
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
 from ncsnx.quantities import counted
 
@@ -28,7 +28,7 @@ class RefineNet(ScoreFunction):
 
     layout: ClassVar[Layout]
 
-    def __init__(self, recipe: Recipe, last_normalization: Normalization, width: int, spec: NetworkSpec) -> None:
+    def __init__(self, recipe: Recipe, last_normalization: NormalizationLayer, width: int, spec: NetworkSpec) -> None:
         super().__init__(spec)
         _require_fitting(spec.image_size, type(self).__name__, self.layout)
         self.activation = recipe.activation

@@ -4,13 +4,13 @@ import math
 from functools import singledispatch
 
 from ncsnx.config.schedule import Geometric, Schedule, Uniform
-from ncsnx.errors import NcsnxError
+from ncsnx.registering import unregistered
 
 
 @singledispatch
 def sigmas(schedule: Schedule) -> tuple[float, ...]:
     """σ_1 … σ_L, descending, as standard deviations of pixels in [0, 1] (Song & Ermon 2019, section 4.3)."""
-    raise NcsnxError(f"no noise levels are known for a schedule of the class {type(schedule).__name__}")
+    raise unregistered("schedule", type(schedule), "ncsnx.noise.levels.sigmas.register")
 
 
 @sigmas.register

@@ -13,7 +13,7 @@ OVERLAP = 0.567
 """C: the paper says about 0.5, and its numbers of levels (232, 500, 788, 1086, 2311) are those of 0.567."""
 MOST_OVERLAP = math.erf(3 / math.sqrt(2))
 """C of equal levels: Φ(3) − Φ(−3)."""
-FEWEST_STEPS, MOST_STEPS = 3, 5
+_FEWEST_STEPS, _MOST_STEPS = 3, 5
 """T of the published experiments."""
 AFFORDED_UPDATES = 3_500
 """L·T up to which a larger T is taken: gives the published T = 5, 5, 4, 3, 3 for L = 232, 500, 788, 1086, 2311."""
@@ -60,7 +60,7 @@ def spaced_ratio(sigma_max: float, sigma_min: float, levels: int) -> float:
 
 def affordable_steps(levels: int) -> int:
     """T, "as large as the compute allows" (technique 4): the most from 3 to 5 with L·T ≤ 3,500, and never below 3."""
-    return min(MOST_STEPS, max(FEWEST_STEPS, AFFORDED_UPDATES // levels))
+    return min(_MOST_STEPS, max(_FEWEST_STEPS, AFFORDED_UPDATES // levels))
 
 
 def remaining_variance(step_size: float, sigma_min: float, ratio: float, steps_per_level: int) -> float:

@@ -17,6 +17,7 @@ from ncsnx.planning.experiment_proposal import Scale, checkpoint_cadence, draft,
 from ncsnx.planning.spans import in_short
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted
+from ncsnx.spelling import parameter
 
 RESERVE = 0.1
 """Share of a budget that isn't planned with: the start, the first reading, other work on the machine."""
@@ -223,15 +224,15 @@ def _draft_cost(stage: _Stage, timing: Timing, held_out: int, steps: int) -> Cos
 def _too_short(stage: _Stage, timing: Timing, held_out: int, budget_s: float, size_is_free: bool) -> UsageError:
     cost = _draft_cost(stage, timing, held_out, stage.least_steps)
     needed_s = (cost.total + SNAPSHOT_SHARE * cost.steps) / (1 - RESERVE)
-    size = stage.data.image_size
+    size, budget = stage.data.image_size, parameter("budget")
     lines = [
-        f"--budget {in_short(budget_s)} is too short for anything usable on this machine: "
+        f"{budget} {in_short(budget_s)} is too short for anything usable on this machine: "
         f"{counted(stage.least_steps, 'step')} of the smallest network at {size} px take about {in_short(needed_s)}.",
-        f"more time:              --budget {in_short(needed_s)}",
+        f"more time:              {budget} {in_short(needed_s)}",
     ]
     if not size_is_free and size > _SIZES[-1] and isinstance(stage.data, Images):
-        lines.append("smaller images:         leave --size out")
-    return UsageError("\n".join([*lines, "the published training: --budget none"]))
+        lines.append(f"smaller images:         leave {parameter('size')} out")
+    return UsageError("\n".join([*lines, f"the published training: {budget} none"]))
 
 
 def _round_down(steps: int) -> int:

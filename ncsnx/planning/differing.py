@@ -19,7 +19,7 @@ _CHURCH = (788, 4, 4.9e-6)
 
 
 @attrs.frozen
-class Difference:
+class PlanDifference:
     """A value of an experiment that isn't the plan's."""
 
     field: str
@@ -28,7 +28,7 @@ class Difference:
     meaning: str
 
 
-def differences(experiment: Experiment, plan: NoisePlan) -> list[Difference]:
+def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDifference]:
     """Where the experiment differs from the plan for its data by more than rounding, with what it means."""
     found = [_schedule(experiment), _sigma_max(experiment, plan), _levels(experiment, plan)]
     if isinstance(experiment.sampler, AnnealedLangevin):
@@ -36,14 +36,14 @@ def differences(experiment: Experiment, plan: NoisePlan) -> list[Difference]:
     return [difference for difference in found if difference is not None]
 
 
-def _schedule(experiment: Experiment) -> Difference | None:
+def _schedule(experiment: Experiment) -> PlanDifference | None:
     if isinstance(experiment.schedule, Geometric):
         return None
     tag = tag_of(type(experiment.schedule)) or type(experiment.schedule).__name__
-    return Difference("schedule", tag, "geometric", "technique 2 asks for a constant ratio of neighbouring levels")
+    return PlanDifference("schedule", tag, "geometric", "technique 2 asks for a constant ratio of neighbouring levels")
 
 
-def _sigma_max(experiment: Experiment, plan: NoisePlan) -> Difference | None:
+def _sigma_max(experiment: Experiment, plan: NoisePlan) -> PlanDifference | None:
     own = experiment.schedule.sigma_max
     if abs(own / plan.sigma_max - 1) <= SIGMA_TOLERANCE:
         return None
@@ -51,10 +51,10 @@ def _sigma_max(experiment: Experiment, plan: NoisePlan) -> Difference | None:
         meaning = "images that are farther apart aren't bridged by the largest noise: samples may lack variety"
     else:
         meaning = "above every distance that was found: safe, and a few levels more than needed"
-    return Difference("sigma_max", own, plan.sigma_max, meaning)
+    return PlanDifference("sigma_max", own, plan.sigma_max, meaning)
 
 
-def _levels(experiment: Experiment, plan: NoisePlan) -> Difference | None:
+def _levels(experiment: Experiment, plan: NoisePlan) -> PlanDifference | None:
     own = experiment.schedule
     if abs(own.levels - plan.levels) <= max(1, SIGMA_TOLERANCE * plan.levels):
         return None
@@ -66,32 +66,34 @@ def _levels(experiment: Experiment, plan: NoisePlan) -> Difference | None:
         meaning += "safe, at more evaluations" if share > plan.overlap else "cheaper, and samples may suffer"
         if abs(share / plan.overlap - 1) <= STEP_TOLERANCE:
             meaning = "follows from σ_1: the levels overlap as the plan's do"
-    return Difference("levels", own.levels, plan.levels, meaning)
+    return PlanDifference("levels", own.levels, plan.levels, meaning)
 
 
-def _steps_per_level(sampler: AnnealedLangevin, plan: NoisePlan) -> Difference | None:
+def _steps_per_level(sampler: AnnealedLangevin, plan: NoisePlan) -> PlanDifference | None:
     own = sampler.steps_per_level
     if own == plan.steps_per_level:
         return None
     meaning = "the more the better (technique 4), at as many more evaluations"
     if own > plan.steps_per_level:
         meaning = "more than are needed to stay near the published number of evaluations: better, and slower"
-    return Difference("steps_per_level", own, plan.steps_per_level, meaning)
+    return PlanDifference("steps_per_level", own, plan.steps_per_level, meaning)
 
 
-def _step_size(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePlan) -> Difference | None:
+def _step_size(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePlan) -> PlanDifference | None:
     """ε is judged by the experiment's own levels and T, so that it isn't blamed for what differs in them."""
     own, schedule, steps = sampler.step_size, experiment.schedule, sampler.steps_per_level
     if not isinstance(schedule, Geometric):
         return (
-            None if _close(own, plan.step_size) else Difference("step_size", own, plan.step_size, "follows from γ, T")
+            None
+            if _close(own, plan.step_size)
+            else PlanDifference("step_size", own, plan.step_size, "follows from γ, T")
         )
     ratio = techniques.spaced_ratio(schedule.sigma_max, schedule.sigma_min, schedule.levels)
     best = techniques.best_step_size(schedule.sigma_min, ratio, steps)
     if _close(own, best):
         if _close(own, plan.step_size):
             return None
-        return Difference("step_size", own, plan.step_size, "the optimum for the experiment's own levels and steps")
+        return PlanDifference("step_size", own, plan.step_size, "the optimum for the experiment's own levels and steps")
     reached, reachable = (techniques.remaining_variance(step, schedule.sigma_min, ratio, steps) for step in (own, best))
     published = "the published value " if (schedule.levels, steps, own) == _CHURCH else ""
     meaning = (
@@ -100,7 +102,7 @@ def _step_size(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePla
     )
     if (reached - 1) / (reachable - 1) <= 1 + STEP_TOLERANCE:
         meaning += ", which matters little"
-    return Difference("step_size", own, plan.step_size, meaning)
+    return PlanDifference("step_size", own, plan.step_size, meaning)
 
 
 def _close(one: float, other: float) -> bool:

@@ -23,6 +23,7 @@ from ncsnx.config.model import RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, Layout
 from ncsnx.noise.level_plan import NoisePlan
+from ncsnx.spelling import parameter
 
 SMALL_SET = 5_000
 """Training images below which a network is likely to memorise them."""
@@ -45,7 +46,7 @@ def fitting_size(size: int) -> int:
     return max(2 * layout.divisor, size // layout.divisor * layout.divisor)
 
 
-def fitted(data: OwnData) -> OwnData:
+def fitted_to_network(data: OwnData) -> OwnData:
     """The data set at the largest size that the networks take: of stored images that is cropped from them.
 
     Raises NcsnxError where the images are too small for a network.
@@ -66,8 +67,8 @@ def check_size(size: int) -> None:
     if size != fitting_size(size):
         near = sorted({fitting_size(size), fitting_size(size + layout.divisor)})
         raise UsageError(
-            f"--size {size}: {model.__name__} halves its images, so it takes multiples of {layout.divisor}, such as "
-            f"{' or '.join(map(str, near))}"
+            f"{parameter('size')} {size}: {model.__name__} halves its images, so it takes multiples of "
+            f"{layout.divisor}, such as {' or '.join(map(str, near))}"
         )
 
 

@@ -3,8 +3,9 @@
 import re
 
 from ncsnx.config.checks import shortened
-from ncsnx.console.text import duration
 from ncsnx.errors import UsageError
+from ncsnx.quantities import duration
+from ncsnx.spelling import parameter
 
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -18,8 +19,8 @@ def parse_budget(text: str) -> float | None:
     match = _TIME.fullmatch(text)
     if match is None or not 1 <= (seconds := float(match[1]) * _UNITS[match[2]]) <= _LONGEST_S:
         raise UsageError(
-            f"--budget {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d, a year at most, or none, for the "
-            "published training"
+            f"{parameter('budget')} {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d, a year at most, or "
+            "none, for the published training"
         )
     return seconds
 

@@ -11,16 +11,17 @@ from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.pictures.unread import Unread
 from ncsnx.data.readers.own_images import PictureFiles, unread_by
-from ncsnx.errors import RequestError, require_between
+from ncsnx.errors import UsageError, require_between
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.cost import Cost, cost_of
-from ncsnx.planning.differing import Difference
+from ncsnx.planning.differing import PlanDifference
 from ncsnx.planning.distances import Distances, measure_distances
 from ncsnx.planning.experiment_proposal import SMALL_SET
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted
+from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
 OUTLIER = 1.25
@@ -28,7 +29,7 @@ OUTLIER = 1.25
 
 
 @attrs.frozen(kw_only=True)
-class Measured:
+class MeasuredData:
     """What the training images of a data set say."""
 
     distances: Distances
@@ -42,7 +43,7 @@ class Measured:
 
 @attrs.frozen(kw_only=True)
 class Choices:
-    """What a person may choose of a plan. Raises RequestError for an overlap or a seed that can't be."""
+    """What a person may choose of a plan. Raises UsageError for an overlap or a seed that can't be."""
 
     overlap: float = OVERLAP
     """Of neighbouring levels (technique 2)."""
@@ -55,7 +56,9 @@ class Choices:
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.overlap < MOST_OVERLAP:
-            raise RequestError("overlap", f"must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}")
+            raise UsageError(
+                f"{parameter('overlap')} must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}"
+            )
         require_between("seed", self.seed, 0, 2**32 - 1)
 
 
@@ -67,9 +70,9 @@ class Survey:
     plan: NoisePlan
     source: str
     """Of σ_1, in words."""
-    measured: Measured | None
+    measured: MeasuredData | None
     """None where the data isn't at hand."""
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[PlanDifference, ...] = ()
     timing: Timing | None = None
     fit: Fit | None = None
     """How the experiment was made to fit a budget."""
@@ -129,13 +132,13 @@ class Survey:
         }
 
 
-def measure(data: Data, folder: Path, *, seed: int, exact: bool | None, work: Work) -> Measured:
+def measure_data(data: Data, folder: Path, *, seed: int, exact: bool | None, work: Work) -> MeasuredData:
     """The distances between a data set's training images. Raises DataMissingError where it isn't at hand."""
     splits = open_data(data, folder, work)
     distances = measure_distances(splits.train, data, seed=seed, exact=exact, work=work)
-    first, second = (name_of(splits.train, number) for number in distances.pair)
+    first, second = (image_name(splits.train, number) for number in distances.pair)
     unread = tuple(unread_by(data, folder, work)) if isinstance(data, Images) else ()
-    return Measured(distances=distances, names=(first, second), held_out=len(splits.held_out), unread=unread)
+    return MeasuredData(distances=distances, names=(first, second), held_out=len(splits.held_out), unread=unread)
 
 
 def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -> Survey:
@@ -145,7 +148,7 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
     """
     sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data isn't at hand)", None
     try:
-        measured = measure(experiment.data, folder, seed=choices.seed, exact=choices.exact, work=work)
+        measured = measure_data(experiment.data, folder, seed=choices.seed, exact=choices.exact, work=work)
         sigma_max, source = measured.distances.largest, measured.distances.source
     except DataMissingError as error:
         work.warning(f"σ_1 = {sigma_max:g} is the experiment's own, since {error}")
@@ -160,14 +163,14 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
     return Survey(experiment=experiment, plan=plan, source=source, measured=measured)
 
 
-def name_of(dataset: Dataset, number: int) -> str:
+def image_name(dataset: Dataset, number: int) -> str:
     """What an image is called: its file's name, else its place in the whole data set."""
     if isinstance(dataset, PictureFiles):
         return dataset.names[dataset.ids.tolist().index(number)]
     return f"image {number}"
 
 
-def remarks(measured: Measured) -> list[str]:
+def data_remarks(measured: MeasuredData) -> list[str]:
     """What a person should know of the data before training on it."""
     distances, (first, second) = measured.distances, measured.names
     found = []

@@ -17,6 +17,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.networks import ScoreFunction, empty_network, prepare
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
+from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.score_matching import score_matching_loss
@@ -103,7 +104,7 @@ def why_slow(threads: int) -> str | None:
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     if load < _BUSY * processors:
         return None
-    advice = ", and try --threads 1, here and in training" if threads > 1 else ""
+    advice = f", and try {argument('threads', 1)}, here and in training" if threads > 1 else ""
     return (
         f"other work keeps this machine busy (load {load:.1f} on {processors} processors), and the times are those of "
         f"a busy machine: wait until it ends{advice}"

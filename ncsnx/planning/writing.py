@@ -10,7 +10,7 @@ from ncsnx.config.model import RefineNetModel
 from ncsnx.data.pictures.decoding import HEIC_EXTRA
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, network_for, usual_width
 from ncsnx.planning.spans import in_short
-from ncsnx.planning.survey import Measured, Survey
+from ncsnx.planning.survey import MeasuredData, Survey
 from ncsnx.quantities import counted
 
 WIDTH = 120
@@ -19,7 +19,7 @@ _LONGEST_LITERAL = 90
 _LONGEST_NAME = 40  # of a file, in a comment
 
 
-def experiment_source(survey: Survey, measured: Measured) -> str:
+def experiment_source(survey: Survey, measured: MeasuredData) -> str:
     """The text of a file that registers the survey's experiment, with the reasons for its values.
 
     Text that comes from outside (paths, names of pictures) only gets into string literals and, cut and made printable,
@@ -77,7 +77,7 @@ def shown_text(text: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
-def shown(name: str) -> str:
+def _shown(name: str) -> str:
     """A file's name as a comment holds it: printable, without spaces at which it could be wrapped, and not too long."""
     printable = shown_text(name)
     return printable if len(printable) <= _LONGEST_NAME else f"…{printable[1 - _LONGEST_NAME :]}"
@@ -99,7 +99,7 @@ def _import(experiment: Experiment) -> list[str]:
     return ["from ncsnx.config import (", *(f"    {name}," for name in names), ")"]
 
 
-def _data(experiment: Experiment, measured: Measured) -> list[str]:
+def _data(experiment: Experiment, measured: MeasuredData) -> list[str]:
     data, distances = experiment.data, measured.distances
     assert isinstance(data, OwnData)
     of_what = "place" if isinstance(data, Arrays) else "name"
@@ -162,9 +162,9 @@ def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def _noise(survey: Survey, measured: Measured) -> list[str]:
+def _noise(survey: Survey, measured: MeasuredData) -> list[str]:
     plan, schedule, distances = survey.plan, survey.experiment.schedule, measured.distances
-    first, second = (shown(name) for name in measured.names)
+    first, second = (_shown(name) for name in measured.names)
     found = "the largest distance" if distances.exact else "the largest distance that was found"
     reasons = [
         f"σ_1 (technique 1): {found} between two training images is {distances.largest:.5g}, of {first} and {second}; "
@@ -188,7 +188,7 @@ def _scale_of(survey: Survey) -> list[str]:
     else:
         why = f"of the trainings published there this fitted {in_short(fit.budget_s)} on the machine that wrote it:"
     reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
-    return [why, f"{reduced}.", "`ncsnx new` writes the published one under another name, with --budget none."]
+    return [why, f"{reduced}.", "`ncsnx new OTHER_NAME … --budget none` writes the published one."]
 
 
 def _network(survey: Survey) -> list[str]:
@@ -221,7 +221,7 @@ def _sampler(survey: Survey) -> list[str]:
     return [*_lines(reasons), f"sampler={_call(sampler, 'step_size', 'steps_per_level')},"]
 
 
-def _training(survey: Survey, measured: Measured) -> list[str]:
+def _training(survey: Survey, measured: MeasuredData) -> list[str]:
     experiment = survey.experiment
     batch, steps, images = experiment.batch_size, experiment.steps, measured.distances.images
     optimizer, ema, snapshots = experiment.optimizer, experiment.ema, experiment.snapshots

@@ -16,8 +16,8 @@ from ncsnx.runs.score_files import Row, value
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.parsing import read_json, refuse_newer
 
-SCHEMA_VERSION = 1
-FAST, TRIALS = "fast.json", "trials.jsonl"
+_SCHEMA_VERSION = 1
+FAST_FILE, TRIALS = "fast.json", "trials.jsonl"
 MOST_BROKEN = 0.1
 """A sampler that breaks a larger share of its images is of no use, whatever the others do."""
 _ERRORS = 2
@@ -76,12 +76,12 @@ def is_usable(row: Row, own: Row, n: int) -> bool:
 
 def write_fast(run: Run, found: FastSampler) -> Path:
     """Stores the recommendation in the run, in the place of an earlier one. Raises NcsnxError."""
-    path = run.compare / FAST
+    path = run.compare / FAST_FILE
     reading.refuse_links(run.compare)
     with atomic.reporting(run.compare):
         run.compare.mkdir(exist_ok=True)
     content = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "sampler": unstructure(found.sampler),
         "step": found.step,
         "row": found.row,
@@ -95,7 +95,7 @@ def write_fast(run: Run, found: FastSampler) -> Path:
 
 def read_fast(run: Run) -> FastSampler:
     """The recommendation that is stored in the run. Raises NcsnxError where there is none, or something else."""
-    path = run.compare / FAST
+    path = run.compare / FAST_FILE
     reading.refuse_links(run.compare)
     try:
         content: Any = read_json(path)
@@ -108,7 +108,7 @@ def read_fast(run: Run) -> FastSampler:
     except ValueError as error:
         raise NcsnxError(f"{path}: expected JSON, but {error}; repeat `ncsnx compare`") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    refuse_newer(path, version, SCHEMA_VERSION)
+    refuse_newer(path, version, _SCHEMA_VERSION)
     match content:
         case {"sampler": dict(sampler), "step": int(step), "row": dict(row), "own": dict(own), "protocol": dict(by)}:
             chosen_by = content.get("chosen_by")

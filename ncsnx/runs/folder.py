@@ -14,10 +14,11 @@ from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.exchange.exported import Export, is_export
 from ncsnx.paths import exists, typed_name_or_path
+from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.parsing import read_json
 from ncsnx.storage.reading import refuse_links
@@ -138,7 +139,7 @@ class Run:
             if other != name and other.lower() == name.lower():
                 raise UsageError(
                     f"a run {name!r} and the run {other!r} couldn't both be on a disk that doesn't tell upper "
-                    "from lower case; give another name with --run NAME"
+                    f"from lower case; give another name with {argument('name', A_NAME)}"
                 )
         try:
             with atomic.new_folder(run.path) as folder:
@@ -155,7 +156,8 @@ class Run:
         except NcsnxError as error:
             if run.path.exists():
                 raise NcsnxError(
-                    f"{run.path} exists already, and nothing is overwritten; give the new run a name with --run NAME"
+                    f"{run.path} exists already, and nothing is overwritten; give the new run a name with "
+                    f"{argument('name', A_NAME)}"
                 ) from error
             raise
         return run
@@ -255,13 +257,17 @@ def _how_to_get_one(name: str, runs_folder: Path) -> str:
         found = resolve(name)
     except NcsnxError:
         return f"; {near_matches(name, _run_names(runs_folder))}"
-    where = "" if runs_folder == default_folder() else f" --runs {shlex.quote(str(runs_folder))}"
+
+    def command(words: str) -> str:
+        where = shlex.quote(str(runs_folder))
+        return f"ncsnx {words}" if runs_folder == default_folder() else f"ncsnx {words} --runs {where}"
+
     lines = [
         ", but there is an experiment of that name.",
-        f"train it:                          ncsnx train {name}{where}",
+        f"train it:                          {command(f'train {name}')}",
     ]
     if is_built_in(found.experiment) and not isinstance(found.experiment.data, Digits):
-        lines.append(f"or import a published checkpoint:  ncsnx import FILE.pth {name}{where}")
+        lines.append(f"or import a published checkpoint:  {command(f'import FILE.pth {name}')}")
     return "\n".join(lines)
 
 

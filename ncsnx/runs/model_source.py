@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ncsnx.errors import UsageError
-from ncsnx.exchange.exported import Export, is_export
 from ncsnx.runs.checkpoints.manifest import wanted_step
+from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
+from ncsnx.spelling import parameter
 
 Source: TypeAlias = Run | Export
 """Both have a path, a name, an experiment and the fingerprint of its data."""
@@ -25,5 +26,5 @@ def check_checkpoint(source: Source, ckpt: int | str | None) -> None:
     elif ckpt is not None:
         raise UsageError(
             f"{source.path} is an exported model and holds one checkpoint, that of step {source.config().step}; leave "
-            "--ckpt out"
+            f"{parameter('ckpt')} out"
         )

@@ -11,6 +11,7 @@ from typing import Literal
 from ncsnx.config.checks import NAME, shortened
 from ncsnx.errors import UsageError
 from ncsnx.paths import folder_of
+from ncsnx.spelling import A_NAME, argument
 
 RUNS_VARIABLE = "NCSNX_RUNS"
 _STEP_FOLDER = re.compile(r"step-([0-9]{8,})")
@@ -40,11 +41,11 @@ def check_file_name(name: str, of: str, then: str) -> str:
 
 def check_run_name(name: str) -> str:
     """`name`, if it may name a run. Raises UsageError."""
-    return check_file_name(name, "a run", "give another one with --run NAME")
+    return check_file_name(name, "a run", f"give another one with {argument('name', A_NAME)}")
 
 
 def runs_folder(given: Path | str | None = None) -> Path:
-    """Where runs live: `given` (the option --runs), else the environment variable NCSNX_RUNS, else ./runs.
+    """Where runs live: `given`, else the environment variable NCSNX_RUNS, else ./runs.
 
     It needn't be there yet. Raises UsageError for something that isn't a folder.
     """

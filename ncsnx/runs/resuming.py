@@ -11,9 +11,10 @@ from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.segments import read_segments
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import reading
 
-Verdict = tuple[int, Manifest | UnsoundError]
+CheckpointVerdict = tuple[int, Manifest | UnsoundError]
 """A step, and its checkpoint's manifest where all of its files are sound, else what is wrong."""
 
 
@@ -31,7 +32,7 @@ class Resumption:
     """What to do about that."""
 
 
-def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumption:
+def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) -> Resumption:
     """Where the training of `run` resumes: its newest sound checkpoint, which must hold an optimizer's state.
 
     verdicts: of all checkpoints, the newest first; by default they are verified now, as far as need be. Raises
@@ -59,7 +60,7 @@ def resumption(run: Run, verdicts: Iterable[Verdict] | None = None) -> Resumptio
     return Resumption(None)
 
 
-def _verdicts(run: Run) -> Iterator[Verdict]:
+def _verdicts(run: Run) -> Iterator[CheckpointVerdict]:
     steps = checkpoints(run)
     sizes = weight_sizes(run.experiment()) if steps else None
     for step in reversed(steps):
@@ -78,7 +79,8 @@ def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[i
     if nearest is None:
         refusal += "; no other has one either"
         way_out = (
-            "it can be sampled and scored; to train on, start a run of its own with --run NAME, or bring back a copy"
+            f"it can be sampled and scored; to train on, start a run of its own with {argument('name', A_NAME)}, or "
+            "bring back a copy"
         )
     else:
         aside = shlex.quote(f"{run.path}/aside")
@@ -95,8 +97,8 @@ def _without_checkpoint(run: Run, trace: str, unsound: tuple[tuple[int, str], ..
         unsound,
         f"run {run.name!r} has no sound checkpoint any more, but had some ({trace}); beginning it anew would drop what "
         "it has recorded",
-        f"bring a sound one back into {run.checkpoints} from a copy, or start a run of its own with --run NAME, such "
-        f"as --run {run.name}-2",
+        f"bring a sound one back into {run.checkpoints} from a copy, or start a run of its own with "
+        f"{argument('name', A_NAME)}, such as {argument('name', f'{run.name}-2')}",
     )
 
 

@@ -27,6 +27,8 @@ from ncsnx.storage.parsing import read_json, refuse_newer
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
+RESULTS = "results.json"
+"""Of a comparison of samplers, and of a search for neighbours."""
 TABLE_OF_IMAGES = "images"
 """In a row: {"file", "sha256"} of the table of what was measured of each image, where a sweep keeps one."""
 FEATURES = "features"
@@ -34,7 +36,7 @@ FEATURES = "features"
 of those files."""
 MOST_FEATURES_BYTES = 2 * 2**30
 """Of the features that a run's sweeps keep: some 250,000 images of Inception's."""
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 _LEAST, _MOST = 1e-30, 1e30
 """No score, error or loss comes near: a number beyond was written by somebody else."""
@@ -95,7 +97,7 @@ class ScoreFile:
         except ValueError as error:
             raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat the command") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
-        refuse_newer(path, version, SCHEMA_VERSION)
+        refuse_newer(path, version, _SCHEMA_VERSION)
         match content:
             case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
                 if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):
@@ -126,7 +128,7 @@ class ScoreFile:
         with atomic.reporting(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         content = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": _SCHEMA_VERSION,
             "metric": self.metric,
             "caption": self.caption,
             "protocol": self.protocol,
@@ -183,6 +185,12 @@ def values(row: Row, key: str, count: int) -> list[float | None]:
     found = row.get(key)
     items = found if isinstance(found, list) and len(found) == count else [None] * count
     return [_number(item) for item in items]
+
+
+def item(row: Mapping[str, Any], key: str, place: int) -> float | None:
+    """One number of a list in a row, as `value` reads it; None where there is no list, or none so long."""
+    found = row.get(key)
+    return _number(found[place]) if isinstance(found, list) and place < len(found) else None
 
 
 def kept_file(row: Row, key: str) -> KeptFile | None:

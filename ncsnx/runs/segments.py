@@ -80,18 +80,18 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
     None where there is no git, no repository or no commit. Takes seconds at the most.
     """
-    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    commit = _git(folder, "git rev-parse --verify HEAD")
     if commit is None:
         return None
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    status = _git(folder, "git status --porcelain --untracked-files=no")
     return {"commit": commit, "dirty": None if status is None else status != ""}
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, command: str) -> str | None:
     try:
         # no optional locks: looking at a repository must not get in the way of its owner
         result = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", *arguments],
+            ["git", "-c", "core.fsmonitor=false", *command.split()[1:]],
             cwd=folder,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
             stdin=subprocess.DEVNULL,

@@ -1,5 +1,5 @@
 """The sampling algorithms and their grids of noise levels, one file for each family."""
 
-from ncsnx.samplers.contract import Draw, Grids, Model, Steps, append_zero, sampler
+from ncsnx.samplers.contract import DenoisingModel, Draw, Grids, Steps, append_zero, sampler
 
-__all__ = ["Draw", "Grids", "Model", "Steps", "append_zero", "sampler"]
+__all__ = ["DenoisingModel", "Draw", "Grids", "Steps", "append_zero", "sampler"]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from ncsnx.config.sampler import ProbabilityFlowODE
-from ncsnx.samplers.contract import Model, Steps, sampler
+from ncsnx.samplers.contract import DenoisingModel, Steps, sampler
 from ncsnx.samplers.dormand_prince import of_the_worst_image, solve
 
 
@@ -16,7 +16,7 @@ from ncsnx.samplers.dormand_prince import of_the_worst_image, solve
     adaptive="tolerance",
     tried=lambda evaluations, grids: [ProbabilityFlowODE(steps=2, tolerance=1e-2, grid=grids.even)],
 )
-def adaptive_ode(x: Tensor, sigmas: Sequence[float], model: Model, *, tolerance: float) -> Steps:
+def adaptive_ode(x: Tensor, sigmas: Sequence[float], model: DenoisingModel, *, tolerance: float) -> Steps:
     """Between two σ the solver takes the steps that the tolerance asks for; from the last σ one step of Euler's to 0.
 
     tolerance: of a step, on the root mean square over an image's values, absolutely or relative to the value. Two

@@ -9,18 +9,7 @@ from torch import Tensor
 
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.quantities import counted
-
-# each registers its sampler
-from ncsnx.samplers import (  # noqa: F401
-    adaptive_ode,
-    consistent,
-    dpm_solver,
-    euler_ancestral,
-    heun,
-    langevin,
-    predictor_corrector,
-)
-from ncsnx.samplers.contract import Definition, Draw, Model, Steps, definition_of, sampler_code
+from ncsnx.samplers.contract import Definition, DenoisingModel, Draw, Steps, definition_of, sampler_code
 from ncsnx.samplers.driver import drive
 from ncsnx.samplers.grids import levels_of
 from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
@@ -59,7 +48,7 @@ def run(
 ) -> Iterator[State]:
     """The states of a sampler at these levels, whatever it makes of a measurement."""
 
-    def start(x: Tensor, draw: Draw, model: Model) -> Steps:
+    def start(x: Tensor, draw: Draw, model: DenoisingModel) -> Steps:
         return definition.start(config, x, levels, draw, model)
 
     return drive(start, score, x, noise=noise, constrain=constrain, alone=definition.adaptive is not None)

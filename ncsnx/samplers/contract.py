@@ -32,18 +32,18 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 from torch import Tensor
 
-from ncsnx.config.foreign import ForeignError, foreign_code, in_words
+from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
 from ncsnx.config.sampler import Grid, Sampler
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.errors import NcsnxError
-from ncsnx.registering import unregistered
+from ncsnx.registering import import_modules_of, unregistered
 
 Reply: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """x, denoised, score."""
 Steps: TypeAlias = Generator[tuple[Tensor, float], Reply, Tensor | tuple[Tensor, float]]
 """What a sampler returns when it is called."""
 Draw: TypeAlias = Callable[[], Tensor]
-Model: TypeAlias = Callable[[Tensor, float], tuple[Tensor, Tensor]]
+DenoisingModel: TypeAlias = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 
 _GIVEN = ("x", "sigmas", "noise", "model")
 F = TypeVar("F", bound=Callable[..., Steps])
@@ -90,7 +90,7 @@ class Definition:
         """Whether the function comes with ncsnx."""
         return self.function.__module__.partition(".")[0] == __name__.partition(".")[0]
 
-    def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: Model) -> Steps:
+    def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: DenoisingModel) -> Steps:
         """The sampler at its beginning."""
         given = {"x": x, "sigmas": sigmas, "noise": noise, "model": model}
         parameters = inspect.signature(self.function).parameters
@@ -152,6 +152,8 @@ def definition_of(config: type[Sampler]) -> Definition:
     Raises NcsnxError for a class that no function was registered for.
     """
     if config not in _definitions:
+        import_modules_of("ncsnx.samplers")
+    if config not in _definitions:
         load_plugins("ncsnx.runtime")  # a package may bring a function for the class itself
     for cls in config.__mro__:
         if cls in _definitions:
@@ -159,7 +161,7 @@ def definition_of(config: type[Sampler]) -> Definition:
     raise unregistered("sampler", config, "ncsnx.samplers.sampler")
 
 
-def name_of(config: Sampler) -> str:
+def sampler_name(config: Sampler) -> str:
     """What a sampler is called in messages."""
     return tag_of(type(config)) or type(config).__name__
 
@@ -174,7 +176,7 @@ def sampler_code(config: type[Sampler]) -> Iterator[None]:
         if isinstance(raised.error, NcsnxError):
             raise raised.error from None
         raise NcsnxError(
-            f"sampler={tag_of(config) or config.__name__} raised {in_words(raised.error)}"
+            f"sampler={tag_of(config) or config.__name__} raised {error_in_words(raised.error)}"
         ) from raised.error
 
 

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.samplers.contract import Draw, Model, Reply, Steps
+from ncsnx.samplers.contract import DenoisingModel, Draw, Reply, Steps
 from ncsnx.samplers.state import Constrain, Noise, Score, State
 
 
 @torch.no_grad()
 def drive(
-    start: Callable[[Tensor, Draw, Model], Steps],
+    start: Callable[[Tensor, Draw, DenoisingModel], Steps],
     score: Score,
     x: Tensor,
     *,

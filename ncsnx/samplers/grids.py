@@ -7,18 +7,16 @@ from itertools import pairwise
 
 from ncsnx.config.sampler import Exponential, FreeGrid, Grid, Karras, TrainedLevels
 from ncsnx.errors import NcsnxError
+from ncsnx.registering import unregistered
 
 
 @singledispatch
 def grid_of(config: Grid, steps: int, trained: Sequence[float]) -> list[float]:
     """`steps` levels, strictly decreasing. trained: the levels σ_1 > … > σ_L of the network.
 
-    A package registers its own with `@grid_of.register`. Raises NcsnxError where there is no such grid.
+    A package registers its own with `@grid_of.register(Config)`. Raises NcsnxError where there is no such grid.
     """
-    raise NcsnxError(
-        f"no grid is registered for {type(config).__name__}: the package that defines it must import "
-        "ncsnx.samplers.grids.grid_of and register a function with @grid_of.register"
-    )
+    raise unregistered("grid", type(config), "ncsnx.samplers.grids.grid_of.register")
 
 
 @grid_of.register

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ncsnx.config.sampler import Heun
-from ncsnx.samplers.contract import Draw, Grids, Model, Steps, append_zero, sampler
+from ncsnx.samplers.contract import DenoisingModel, Draw, Grids, Steps, append_zero, sampler
 
 
 def _tried(evaluations: int, grids: Grids) -> list[Heun]:
@@ -24,7 +24,7 @@ def stochastic_heun(
     x: Tensor,
     sigmas: Sequence[float],
     noise: Draw,
-    model: Model,
+    model: DenoisingModel,
     *,
     churn: float,
     churn_min: float,

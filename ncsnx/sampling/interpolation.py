@@ -30,7 +30,7 @@ class InterpolatedNoise:
         return turned_rows(self.p(k), self.q(k), self.columns)
 
 
-Start = Callable[[Tensor], Tensor]
+_Start = Callable[[Tensor], Tensor]
 """(R,) int64 indices of rows → where they start, (R, C, H, W)."""
 
 
@@ -52,7 +52,7 @@ def turned_rows(x: Tensor, y: Tensor, columns: int, middle: float = 0.0) -> Tens
 
 
 def interpolated(
-    draws: Draws, q: Callable[[Tensor], Noise], columns: int, *, other: Start | None = None, middle: float = 0.0
+    draws: Draws, q: Callable[[Tensor], Noise], columns: int, *, other: _Start | None = None, middle: float = 0.0
 ) -> Draws:
     """Draws whose rows are those of `draws` (column 0) turned into the noise of q, in `columns` columns.
 

@@ -4,7 +4,8 @@ import importlib.util
 
 import attrs
 
-from ncsnx.errors import RequestError, require_between
+from ncsnx.errors import UsageError, require_between
+from ncsnx.spelling import parameter
 
 MOST_IMAGES = 10_000_000
 """Of one sampling."""
@@ -15,7 +16,7 @@ MOST_SEED = 2**32 - 1
 
 @attrs.frozen(kw_only=True)
 class SampleRequest:
-    """What is to be sampled. Raises RequestError for numbers that make no sense."""
+    """What is to be sampled. Raises UsageError for numbers that make no sense."""
 
     n: int = 64
     """Images; rows, with `interpolate`."""
@@ -41,11 +42,11 @@ class SampleRequest:
         if self.between is not None:
             require_between("between", self.between, 0, MOST_SEED)
         if self.between == self.seed:
-            raise RequestError("between", f"takes two seeds that differ, not {self.seed:,} twice")
+            raise UsageError(f"{parameter('between')} takes two seeds that differ, not {self.seed:,} twice")
         if self.mp4:
             require_mp4()
         if self.between is not None and self.interpolate is None:
-            raise RequestError("between", "needs interpolate, the number of columns")
+            raise UsageError(f"{parameter('between')} needs interpolate, the number of columns")
         if self.frames != 0:
             require_between("frames", self.frames, 2, 1_000)
 
@@ -56,6 +57,8 @@ class SampleRequest:
 
 
 def require_mp4() -> None:
-    """Raises RequestError where films can't be written as MP4."""
+    """Raises UsageError where films can't be written as MP4."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise RequestError("mp4", "takes the extra film: pip install 'ncsnx[film]'; or leave it out, for a GIF")
+        raise UsageError(
+            f"{parameter('mp4')} takes the extra film: pip install 'ncsnx[film]'; or leave it out, for a GIF"
+        )

@@ -32,6 +32,7 @@ from ncsnx.sampling.generate import generate, ignore_state, never_stop
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage.process import in_utf8, this_process
 from ncsnx.storage.reading import refuse_links
 
@@ -76,8 +77,8 @@ def count_images(n: int, task: "Task | None") -> int:
     most = MOST_IMAGES // task.count
     if not 1 <= n <= most:
         raise UsageError(
-            f"--n must be between 1 and {counted(most, 'alternative')} of each of {counted(task.count, 'picture')}, "
-            f"not {n}"
+            f"{parameter('n')} must be between 1 and {counted(most, 'alternative')} of each of "
+            f"{counted(task.count, 'picture')}, not {n}"
         )
     return n * task.count
 
@@ -166,7 +167,7 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
 
 
 def open_output(
-    folder: Path,
+    out: Path,
     model: ScoreModel,
     request: SampleRequest,
     *,
@@ -174,13 +175,13 @@ def open_output(
     note: str = "",
     overwrite: bool = False,
 ) -> SampleFolder:
-    """The folder for the samples, new or taken up where an interrupted sampling of the same protocol stopped.
+    """The folder `out` for the samples, new or taken up where an interrupted sampling of the same protocol stopped.
 
     Raises NcsnxError for a folder that holds something else, or samples of another protocol without `overwrite`.
     """
     process = this_process()
     output = SampleFolder(
-        folder,
+        out,
         protocol(model, request, task),
         count=request.n,
         shape=model.experiment.data.shape,
@@ -238,11 +239,16 @@ def fill(
 def _samples_place(source: Source) -> Path:
     if isinstance(source, Run):
         if source.samples.is_symlink():
-            raise NcsnxError(f"{source.samples} is a symbolic link, and those are not followed; say where with --out")
+            raise NcsnxError(
+                f"{source.samples} is a symbolic link, and those are not followed; say where with {argument('out')}"
+            )
         return source.samples
     place = Path("samples") / source.name
     if place.resolve().is_relative_to(source.path.resolve()):
-        raise UsageError(f"{source.path} stays as it was exported, so samples don't go there; say where with --out DIR")
+        raise UsageError(
+            f"{source.path} stays as it was exported, so samples don't go there; say where with "
+            f"{argument('out', A_DIR)}"
+        )
     return place
 
 
@@ -257,7 +263,7 @@ def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:
 
 
 def _training_data(model: ScoreModel, data: Path | None) -> Splits:
-    advice = "name its place with --data DIR, or add sampler.data_init=false"
+    advice = f"name its place with {argument('data', A_DIR)}, or add sampler.data_init=false"
     try:
         require_own(model.experiment.data, model.source.data_fingerprint(), model.source.path)
         splits = open_data(model.experiment.data, data_folder(data))
@@ -280,7 +286,7 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "
     draws = experiment_draws(config, request.seed, dataset)
     if task is not None:
         if request.interpolate is not None:
-            raise UsageError(f"--interpolate and {task.name} don't go together")
+            raise UsageError(f"{parameter('interpolate')} and {task.name} don't go together")
         condition = task.conditions(config.data, sigmas(config.schedule)[-1], request.seed, request.n // task.count)
         return attrs.evolve(draws, condition=condition)
     if request.interpolate is None:

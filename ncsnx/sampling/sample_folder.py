@@ -24,6 +24,7 @@ from ncsnx.config.canonical import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
+from ncsnx.spelling import argument
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import reporting, write_bytes, write_json
 from ncsnx.storage.parsing import read_json
@@ -106,7 +107,7 @@ class SampleFolder:
         elif differences := _differences(_protocol_of(found), self.protocol):
             raise NcsnxError(
                 f"{self.path} holds samples of another protocol: {'; '.join(differences)}. "
-                "Choose another folder with --out, or add --overwrite to replace them"
+                f"Choose another folder with {argument('out')}, or add {argument('overwrite', True)} to replace them"
             )
         elif found["complete"]:
             self._verify(found)
@@ -195,13 +196,15 @@ class SampleFolder:
         # a folder that somebody else made must not lead our writes, or removals, out of itself
         for path in (self._parts, self.path / "images", self.path / "frames"):
             if path.is_symlink():
-                raise NcsnxError(f"{path} is a symbolic link, and those are not followed; choose another with --out")
+                raise NcsnxError(
+                    f"{path} is a symbolic link, and those are not followed; choose another with {argument('out')}"
+                )
 
     def _existing_record(self) -> dict[str, Any] | None:
         """The record of a folder that is ours, None for one that is empty or not there."""
         if not self.path.exists():
             return None
-        foreign = f"{self.path} isn't a folder that samples were written to; choose another with --out"
+        foreign = f"{self.path} isn't a folder that samples were written to; choose another with {argument('out')}"
         if not self.path.is_dir():
             raise NcsnxError(foreign)
         if not self._record_path.exists():
@@ -242,7 +245,8 @@ class SampleFolder:
         if _sha256(self.samples_path, most) != record.get("samples_sha256", ""):
             raise NcsnxError(
                 f"{self.samples_path} isn't the file that {self._record_path} recorded when it was complete; "
-                "add --overwrite to make the samples again, or choose another folder with --out"
+                f"add {argument('overwrite', True)} to make the samples again, or choose another folder with "
+                f"{argument('out')}"
             )
 
     def _assembled(self) -> tuple[Tensor, Tensor]:

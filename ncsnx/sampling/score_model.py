@@ -16,13 +16,13 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.exported import MODEL, Export, Weights
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
 from ncsnx.runs.checkpoints.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
+from ncsnx.runs.exported import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source, check_checkpoint, open_source
 from ncsnx.runs.names import runs_folder
@@ -75,12 +75,13 @@ class ScoreModel:
     runtime: Runtime
 
     def __repr__(self) -> str:
-        experiment, weights = self.experiment, "EMA" if self.weights == "ema" else "raw"
+        experiment = self.experiment
         channels, height, width = experiment.data.shape
         schedule, parameters = experiment.schedule, sum(tensor.numel() for tensor in self.network.parameters())
         network = f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}"
         return (
-            f"ScoreModel of {self.source.path}, step {self.step:,}, {weights} weights {self.weights_sha256[:8]}\n"
+            f"ScoreModel of {self.source.path}, step {self.step:,}, "
+            f"{weights_in_words(self.weights)} {self.weights_sha256[:8]}\n"
             f"  {network}; {channels}×{height}×{width} images; "
             f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}\n"
             f"  {typed(experiment.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
@@ -124,6 +125,11 @@ class ScoreModel:
 def weights_of(experiment: Experiment) -> tuple[Weights, Literal["model", "ema"]]:
     """Which weights are sampled, and the part of a checkpoint that holds them: the averaged ones where there are."""
     return ("raw", "model") if experiment.ema is None else ("ema", "ema")
+
+
+def weights_in_words(weights: Weights) -> str:
+    """'EMA weights' or 'raw weights'."""
+    return f"{'EMA' if weights == 'ema' else 'raw'} weights"
 
 
 def load(

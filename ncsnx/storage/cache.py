@@ -11,12 +11,12 @@ from ncsnx.paths import folder_of
 from ncsnx.storage import atomic
 from ncsnx.work import Work
 
-LOCK = ".lock"
+_LOCK = ".lock"
 _POLL_S = 0.2
 
 
 def cache_folder(given: Path | None = None) -> Path:
-    """Where the cache is: `given` (the option --cache), else the variable NCSNX_CACHE, else the system's place.
+    """Where the cache is: `given`, else the variable NCSNX_CACHE, else the system's place.
 
     Raises UsageError for something that isn't a folder.
     """
@@ -30,7 +30,7 @@ def making(folder: Path, what: str, work: Work) -> Iterator[None]:
     So of two processes that need the same, one makes it and the other finds it: look whether it is there only inside
     the block. what: its name for a person. Raises NcsnxError where the folder can't be written.
     """
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / _LOCK)
     with atomic.reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:

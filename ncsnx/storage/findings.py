@@ -15,13 +15,13 @@ from ncsnx.storage import atomic, reading
 from ncsnx.storage.cache import cache_folder, making
 from ncsnx.work import Work
 
-FILE = "found.json"
-SCHEMA_VERSION = 1
+_FILE = "found.json"
+_SCHEMA_VERSION = 1
 
 
-def place_of(kind: str, key: Any, cache: Path | None = None) -> Path:
+def finding_place(kind: str, key: Any, cache: Path | None = None) -> Path:
     """The folder of the cache, by default the user's, for what was found out about `key`, which is JSON."""
-    return cache_folder(cache) / kind / digest({"schema_version": SCHEMA_VERSION, "key": key})
+    return cache_folder(cache) / kind / digest({"schema_version": _SCHEMA_VERSION, "key": key})
 
 
 def found(
@@ -38,11 +38,11 @@ def found(
     what: its name for a person who waits for another process. Raises NcsnxError where the cache can't be written.
     """
     with making(place, what, work):
-        known = None if anew else _read(place / FILE)
+        known = None if anew else _read(place / _FILE)
         if known is not None and still_true(known):
             return known
         record = find()
-        atomic.write_json(place / FILE, {**record, "digest": digest(record)})
+        atomic.write_json(place / _FILE, {**record, "digest": digest(record)})
         return record
 
 

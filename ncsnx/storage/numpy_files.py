@@ -31,7 +31,7 @@ from ncsnx.storage.process import in_utf8
 from ncsnx.storage.reading import opened, sha256
 from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
-MAGIC = b"\x93NUMPY"
+NPY_MAGIC = b"\x93NUMPY"
 """The first bytes of a `.npy`."""
 REAL, COMPLEX = "buif", "c"
 """Kinds of NumPy's types: real numbers, truth values among them, and complex ones."""
@@ -47,7 +47,7 @@ _UNPACKED_BYTES, _UNPACKED_RATIO = 64 * 2**20, 200  # as for pictures in a zip: 
 
 
 @attrs.frozen
-class Header:
+class ArrayHeader:
     """What a file declares of an array."""
 
     title: str
@@ -99,7 +99,7 @@ class ExpectedArray:
     advice: str = ""
     """What to do about another shape, for the message."""
 
-    def require(self, header: Header) -> None:
+    def require(self, header: ArrayHeader) -> None:
         """Raises NcsnxError that names what was declared and what was expected."""
         fits = header.dtype.kind in self.kinds and any(_fits(header.shape, shape) for shape in self.shapes)
         if not fits:
@@ -123,8 +123,8 @@ class NumpyFile:
     def open(cls, path: Path) -> "NumpyFile":
         """Raises NcsnxError for a file that can't be read, or is neither."""
         with _opened(path) as file:
-            begin = file.read(len(MAGIC))
-            if begin == MAGIC:
+            begin = file.read(len(NPY_MAGIC))
+            if begin == NPY_MAGIC:
                 return cls(path, None)
             if not begin.startswith(ZIP_MAGIC):
                 raise NcsnxError(f"{in_utf8(path)}: expected a .npy or .npz file, found something else")
@@ -132,10 +132,12 @@ class NumpyFile:
                 names = [_array_name(member) for member in archive.infolist()]
         name, times = Counter(names).most_common(1)[0] if names else ("", 0)
         if times > 1:
-            raise NcsnxError(f"{in_utf8(path)}: holds {counted(times, 'array')} called {shown(name)}; save it again")
+            raise NcsnxError(
+                f"{in_utf8(path)}: holds {counted(times, 'array')} called {array_name(name)}; save it again"
+            )
         return cls(path, tuple(names))
 
-    def header(self, name: str | None = None) -> Header:
+    def header(self, name: str | None = None) -> ArrayHeader:
         """What the file declares of the array. Raises NcsnxError for what isn't a plain array of so many bytes."""
         with _opened(self.path) as file, self._values(file, name) as (header, _):
             return header
@@ -159,9 +161,9 @@ class NumpyFile:
         return self.read(name)
 
     @contextmanager
-    def _values(self, file: BufferedReader, name: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
+    def _values(self, file: BufferedReader, name: str | None) -> Iterator[tuple[ArrayHeader, IO[bytes]]]:
         """The header of an array, and the stream that it begins."""
-        title = in_utf8(self.path) if name is None else f"{in_utf8(self.path)}, array {shown(name)}"
+        title = in_utf8(self.path) if name is None else f"{in_utf8(self.path)}, array {array_name(name)}"
         with _reporting(title):
             if name is None:
                 size = os.fstat(file.fileno()).st_size
@@ -209,7 +211,7 @@ def require_arrays(
     return file
 
 
-def sha256_of(path: Path) -> str:
+def array_file_sha256(path: Path) -> str:
     """The sha256 of the whole file, in hexadecimal. Raises NcsnxError where it can't be read."""
     with _opened(path) as file:
         return sha256(file)
@@ -222,15 +224,15 @@ def _be(names: Collection[str]) -> str:
 def listed(names: Collection[str]) -> str:
     """Names of arrays, for a message."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(map(shown, list(names)[:_MOST_NAMED])) + more or "none"
+    return ", ".join(map(array_name, list(names)[:_MOST_NAMED])) + more or "none"
 
 
-def shown(name: str) -> str:
+def array_name(name: str) -> str:
     """A name that somebody gave an array, for a message."""
     return name if name.isascii() and name.isidentifier() and len(name) <= 80 else shortened(ascii(name))
 
 
-def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_bytes: int) -> Header:
+def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_bytes: int) -> ArrayHeader:
     """The header of a `.npy` of `size` bytes. start: its place in the file, unless it is compressed there."""
     head = io.BytesIO(stream.read(_HEADER_BYTES))
     with _unwarned():
@@ -248,7 +250,7 @@ def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_
     if not is_possible or math.prod(shape) * dtype.itemsize >= 2**63:
         raise NcsnxError(f"{title}: declares the shape {quoted(tuple(shape))}, which no array has; save it again")
     place = None if start is None else start + head.tell()
-    header = Header(title, tuple(map(int, shape)), dtype, fortran_order, place, stored_bytes)
+    header = ArrayHeader(title, tuple(map(int, shape)), dtype, fortran_order, place, stored_bytes)
     if size - head.tell() != header.nbytes:
         raise NcsnxError(
             f"{title}: declares {header}, and {counted(size - head.tell(), 'byte')} follow; get a complete copy"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 if TYPE_CHECKING:
-    from ncsnx.exchange.exported import Weights
+    from ncsnx.runs.exported import Weights
 
 TRAINING = "training"
 EVALUATING = "evaluating"

@@ -7,16 +7,13 @@ import torch
 from torch import nn
 
 from ncsnx.config import SGD, Adam, Optimizer, RMSProp
-from ncsnx.errors import NcsnxError
+from ncsnx.registering import unregistered
 
 
 @singledispatch
 def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that `config` describes. A package registers its own with `@build_optimizer.register`."""
-    raise NcsnxError(
-        f"no optimizer is registered for {type(config).__name__}: the package that defines it must import "
-        "ncsnx.training.optimizers.build_optimizer and register a function with @build_optimizer.register"
-    )
+    """The optimizer that `config` describes. A package registers its own with `@build_optimizer.register(Config)`."""
+    raise unregistered("optimizer", type(config), "ncsnx.training.optimizers.build_optimizer.register")
 
 
 @build_optimizer.register

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ncsnx.exchange.exported import Weights
 from ncsnx.images import save_png
+from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.storage.atomic import reporting

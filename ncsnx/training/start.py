@@ -17,6 +17,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment, read_segments, versions
 from ncsnx.runtime import Runtime
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.training.training_state import TrainingState
 
@@ -33,13 +34,14 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | N
         listed = "; ".join(str(change) for change in changes if change.identity)
         raise NcsnxError(
             f"{run.path} is another experiment's run, since this changes what is trained: {listed}; "
-            f"start a run of its own with --run NAME, such as --run {experiment.name}-2"
+            f"start a run of its own with {argument('name', A_NAME)}, such as "
+            f"{argument('name', f'{experiment.name}-2')}"
         )
     data = run.data_fingerprint()
     if data is not None and fingerprint is not None and data != fingerprint:
         raise NcsnxError(
             f"{run.path} was trained on other data (fingerprint {data[:12]}…, now "
-            f"{fingerprint[:12]}…); bring the data back, or start a run of its own with --run NAME"
+            f"{fingerprint[:12]}…); bring the data back, or start a run of its own with {argument('name', A_NAME)}"
         )
     return [change for change in changes if not change.identity]
 

@@ -16,6 +16,7 @@ from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import build_optimizer
 
@@ -90,5 +91,5 @@ def non_finite(what: str, step: int, experiment: Experiment) -> NcsnxError:
     calmer = "warmup_steps=1000" if experiment.clip_norm is not None else "clip_norm=1"
     return NcsnxError(
         f"{what} isn't finite at step {step:,}; nothing of it is saved, and checkpoints before it are as they were; "
-        f"try optimizer.lr={experiment.optimizer.lr / 10:g} or {calmer} in a new run (--run NAME)"
+        f"try optimizer.lr={experiment.optimizer.lr / 10:g} or {calmer} in a new run ({argument('name', A_NAME)})"
     )

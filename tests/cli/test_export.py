@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 import ncsnx
 from ncsnx.config import Arrays
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.exchange.exported import Export, write_export
 from ncsnx.images import grid, png_bytes, to_uint8
+from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
 from tests.cli.command import REPOSITORY, run_process
 from tests.training.tiny import CPU, Result, command, damage, files, start, training

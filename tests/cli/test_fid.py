@@ -333,7 +333,7 @@ def test_where_features_are_gone_rows_keep_what_they_have_and_it_is_said(workpla
 
 
 def test_kept_features_have_a_limit_and_the_best_ones_stay_longest(workplace: Path) -> None:
-    from ncsnx.evaluation.kept_features import make_room
+    from ncsnx.evaluation.sweeps.kept_features import make_room
 
     run = Run(workplace / "runs/digits")
     sweep = scores_file(workplace).parent
@@ -351,7 +351,7 @@ def test_kept_features_of_strangers_are_neither_removed_nor_read_nor_believed(wo
     """A run's rows may name anything, its folders may be links, and its features may be no numbers."""
     from safetensors.torch import save
 
-    from ncsnx.evaluation.kept_features import make_room
+    from ncsnx.evaluation.sweeps.kept_features import make_room
     from ncsnx.runs.score_files import kept_file
 
     sweep = scores_file(workplace).parent
@@ -378,7 +378,7 @@ def test_kept_features_of_strangers_are_neither_removed_nor_read_nor_believed(wo
 
 
 def test_features_that_no_row_names_go_first(workplace: Path) -> None:
-    from ncsnx.evaluation.kept_features import make_room
+    from ncsnx.evaluation.sweeps.kept_features import make_room
 
     kept = scores_file(workplace).parent / "features"
     named = sorted(kept.iterdir())
@@ -389,15 +389,15 @@ def test_features_that_no_row_names_go_first(workplace: Path) -> None:
 
 
 def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ncsnx.cli import sweeps
     from ncsnx.errors import NcsnxError
+    from ncsnx.evaluation.engine import measuring
 
     as_an_earlier_version_left_them(scores_file(workplace))
 
     def refused(*given: object) -> None:
         raise NcsnxError("can't write .lock: Read-only file system")
 
-    monkeypatch.setattr(sweeps, "folder_lock", refused)
+    monkeypatch.setattr(measuring, "folder_lock", refused)
     result = fid(workplace)
     assert result.code == 0
     assert "best" in result.out
@@ -406,13 +406,13 @@ def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monke
 
 def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ncsnx.errors import NcsnxError
-    from ncsnx.evaluation import kept_features
+    from ncsnx.evaluation.sweeps import kept_features
 
     def full(path: Path, content: bytes) -> None:
         raise NcsnxError(f"can't write {path}: No space left on device")
 
     monkeypatch.setattr(kept_features.atomic, "write_bytes", full)
-    from ncsnx.evaluation.kept_features import keep
+    from ncsnx.evaluation.sweeps.kept_features import keep
     from ncsnx.runs.score_files import ScoreFile
 
     assert keep(ScoreFile(workplace, {}), "step-00000004-00000000", {"features": torch.zeros(2, 2)}) is None
@@ -451,7 +451,7 @@ def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Pat
 
 def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path) -> None:
     from ncsnx import load
-    from ncsnx.evaluation.score_sweep import mean_score
+    from ncsnx.evaluation.sweeps.distance_sweep import mean_score
 
     assert command(*training("ema=none", "--run=plain"), folder=tmp_path).code == 0
     models = [load(tmp_path / "runs/plain", ckpt=step) for step in (8, 12)]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ncsnx import load
 from ncsnx.data import open_data
-from ncsnx.evaluation.held_out_sweep import level_of
+from ncsnx.evaluation.sweeps.held_out_sweep import level_of
 from ncsnx.randomness import Purpose, Stream
 from tests.training.tiny import CPU, Result, command
 

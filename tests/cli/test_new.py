@@ -26,7 +26,7 @@ from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.planning.budget import NOMINAL, Fit, with_affordable_snapshots
 from ncsnx.planning.distances import Distances
 from ncsnx.planning.experiment_proposal import Scale, fitting_size, propose, rounded_up, usual_scale, usual_steps
-from ncsnx.planning.survey import Measured, Survey
+from ncsnx.planning.survey import MeasuredData, Survey
 from ncsnx.planning.writing import experiment_source, literal
 from tests.cli.command import Outcome, run
 from tests.cli.test_plan import write_pictures
@@ -59,7 +59,7 @@ def survey(data: Images | Arrays | Packed, *, name: str = "own", images: int = 9
         quantile_interval=(20.0, 20.0),
         seed=0,
     )
-    measured = Measured(distances=distances, names=("a.png", "b.png"), held_out=100)
+    measured = MeasuredData(distances=distances, names=("a.png", "b.png"), held_out=100)
     return Survey(experiment=propose(name, data, plan, images), plan=plan, source=distances.source, measured=measured)
 
 

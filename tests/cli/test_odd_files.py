@@ -23,7 +23,7 @@ ODD = ("pipe.zip", "link.npz", "socket", "zeros.npy", "forged.zip")
 LIMITED = """
 import json, os, resource, signal, sys
 from pathlib import Path
-import ncsnx.data.summary, ncsnx.evaluation.score_sweep, ncsnx.exchange.published_files
+import ncsnx.data.summary, ncsnx.evaluation.sweeps.distance_sweep, ncsnx.exchange.published_files
 from tests.training.tiny import command
 def too_late(number, frame):
     raise TimeoutError("it waits")

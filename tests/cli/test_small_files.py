@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncsnx.exchange.exported import Export
+from ncsnx.runs.exported import Export
 from tests.cli.command import REPOSITORY
 from tests.cli.hostile import LATEST, reseal
 from tests.runs.frozen.__main__ import FROZEN
@@ -29,7 +29,7 @@ LIMITED = """
 import json, os, resource, sys
 from pathlib import Path
 import numpy as np
-import ncsnx.data.summary, ncsnx.evaluation.score_sweep
+import ncsnx.data.summary, ncsnx.evaluation.sweeps.distance_sweep
 from tests.training.tiny import command
 unlimited, commands = json.load(sys.stdin)
 for words in unlimited:

@@ -22,8 +22,8 @@ from ncsnx.config import (
     Snapshots,
 )
 from ncsnx.config.codec import (
+    CONFIG_VERSION,
     MIGRATIONS,
-    SCHEMA_VERSION,
     TAG,
     ConfigError,
     from_json,
@@ -82,7 +82,7 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
 
 
 def test_every_version_but_the_newest_has_a_migration() -> None:
-    assert set(MIGRATIONS) == set(range(1, SCHEMA_VERSION))
+    assert set(MIGRATIONS) == set(range(1, CONFIG_VERSION))
 
 
 def test_every_default_is_written_out_and_variants_are_tagged() -> None:

@@ -2,8 +2,8 @@
 
 import re
 
-from ncsnx.console.text import duration, rate
-from ncsnx.quantities import byte_size, number, with_error
+from ncsnx.console.text import rate
+from ncsnx.quantities import byte_size, duration, number, with_error
 
 from .programs import on_terminal, piped
 

@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from ncsnx.data import Images, InMemory, TrainingBatches
+from ncsnx.data import InMemory, StoredImages, TrainingBatches
 from ncsnx.data.batches import Batch
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
@@ -12,7 +12,9 @@ from ncsnx.randomness import Purpose, Stream
 def numbered(size: int) -> InMemory:
     """Images that show their own index."""
     index = torch.arange(size)
-    return InMemory(Images(index.view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous(), index % 10, index), (0, size))
+    return InMemory(
+        StoredImages(index.view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous(), index % 10, index), (0, size)
+    )
 
 
 def ids(batch: Batch) -> list[int]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional
 
-from ncsnx.data.pictures.decoding import BrokenImageError, as_array, colour, decode, fitted, flattened, is_grey, square
+from ncsnx.data.pictures.decoding import BrokenImageError, as_array, decode, fitted, flattened, is_grey, rgb, square
 
 WHITE, BLUE = (255, 255, 255), (0, 0, 255)
 VALUES = np.random.default_rng(3).integers(0, 256, (5, 7, 4), dtype=np.uint8)
@@ -241,5 +241,5 @@ def test_a_square_has_its_channels_first() -> None:
 
 
 def test_colours_are_named_or_written_in_hexadecimal() -> None:
-    assert colour("black") == (0, 0, 0)
-    assert colour("#0a80FF") == (10, 128, 255)
+    assert rgb("black") == (0, 0, 0)
+    assert rgb("#0a80FF") == (10, 128, 255)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.data import InMemory, Splits, TrainingBatches
-from ncsnx.data.dataset import Dataset, Images
+from ncsnx.data.dataset import Dataset, StoredImages
 from ncsnx.data.holding import HeldImages, held
 from ncsnx.data.packed.packed_file import splits_of
 from ncsnx.data.packed.packing import pack
@@ -37,7 +37,7 @@ class Decoded:
     def __len__(self) -> int:
         return len(self.inner)
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         self.reads.extend(indices.tolist())
         if set(self.broken) & set(indices.tolist()):
             raise NcsnxError("cat.png: is broken")
@@ -47,7 +47,7 @@ class Decoded:
 def images(count: int, first_id: int = 0, dtype: torch.dtype = torch.uint8) -> InMemory:
     generator = torch.Generator().manual_seed(first_id)
     pixels = torch.randint(0, 100, (count, 3, 4, 4), generator=generator).to(dtype)
-    return InMemory(Images(pixels, torch.arange(count) % 4, first_id + torch.arange(count)), (0, 100))
+    return InMemory(StoredImages(pixels, torch.arange(count) % 4, first_id + torch.arange(count)), (0, 100))
 
 
 def source(dtype: torch.dtype = torch.uint8) -> Splits:
@@ -59,8 +59,8 @@ def reads(dataset: Dataset) -> list[int]:
     return dataset.reads
 
 
-def assert_equal(first: Images, second: Images) -> None:
-    for field in attrs.fields(Images):
+def assert_equal(first: StoredImages, second: StoredImages) -> None:
+    for field in attrs.fields(StoredImages):
         ours, theirs = getattr(first, field.name), getattr(second, field.name)
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours.cpu(), theirs)
@@ -82,7 +82,7 @@ def test_held_images_are_those_of_the_source_and_each_is_read_once(dtype: torch.
 
 
 def test_batches_have_the_same_bits_with_and_without_holding_and_with_workers() -> None:
-    def batches(splits: Splits, workers: int = 0) -> list[Images]:
+    def batches(splits: Splits, workers: int = 0) -> list[StoredImages]:
         stream = TrainingBatches(splits.train, batch_size=7, seed=3)
         return [batch.images for batch in stream.between(0, 9, workers)]
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import CIFAR10, Digits, Packed
 from ncsnx.data import InMemory, Splits, TrainingBatches
-from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.packed.packed_file import (
-    MAGIC,
+    PACKED_MAGIC,
     Damage,
     PackedError,
     PackedFile,
@@ -57,7 +57,7 @@ class Counted:
     def __len__(self) -> int:
         return len(self.inner)
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         self.reads.extend(indices.tolist())
         if self.broken in indices.tolist():
             raise NcsnxError("cat.png: is broken")
@@ -68,7 +68,7 @@ def images(count: int, first_id: int, seed: int = 0) -> InMemory:
     generator = torch.Generator().manual_seed(seed + first_id)
     pixels = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=generator)
     labels = torch.arange(count) % 3 + NO_LABEL
-    return InMemory(Images(pixels, labels, first_id + torch.arange(count).flip(0)), value_range=(0, 255))
+    return InMemory(StoredImages(pixels, labels, first_id + torch.arange(count).flip(0)), value_range=(0, 255))
 
 
 def source(seed: int = 0) -> Splits:
@@ -91,8 +91,8 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def assert_equal(first: Images, second: Images) -> None:
-    for field in attrs.fields(Images):
+def assert_equal(first: StoredImages, second: StoredImages) -> None:
+    for field in attrs.fields(StoredImages):
         ours, theirs = getattr(first, field.name), getattr(second, field.name)
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
@@ -222,7 +222,7 @@ def test_a_file_that_was_cut_or_added_to_is_refused_when_it_is_opened(file: Pack
 def with_header(header: bytes, path: Path, size: int = 20_000) -> Path:
     """A file with that header, the checksum of which is right."""
     digest = hashlib.sha256(header + bytes(32)).digest()
-    path.write_bytes((MAGIC + len(header).to_bytes(8, "little") + digest + header).ljust(size, b"\0"))
+    path.write_bytes((PACKED_MAGIC + len(header).to_bytes(8, "little") + digest + header).ljust(size, b"\0"))
     return path
 
 
@@ -300,7 +300,7 @@ def test_a_header_that_promises_more_than_is_there_costs_nothing(tmp_path: Path)
 
 def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.pack"
-    path.write_bytes(MAGIC + (1 << 36).to_bytes(8, "little"))
+    path.write_bytes(PACKED_MAGIC + (1 << 36).to_bytes(8, "little"))
     os.truncate(path, 1 << 37)  # takes no room on the disk
     with pytest.raises(PackedError, match="its header can't have 68,719,476,736 bytes"):
         PackedFile.open(path)
@@ -309,7 +309,7 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [2**64 - 1, 2**40, 19_953, 1 << 21])
 def test_a_header_that_claims_to_be_longer_than_it_can_be_is_refused(tmp_path: Path, length: int) -> None:
     path = tmp_path / "x.pack"
-    path.write_bytes((MAGIC + length.to_bytes(8, "little")).ljust(20_000, b"\0"))
+    path.write_bytes((PACKED_MAGIC + length.to_bytes(8, "little")).ljust(20_000, b"\0"))
     with pytest.raises(PackedError, match="is damaged"):
         PackedFile.open(path)
 
@@ -456,7 +456,7 @@ def test_a_file_that_is_there_is_left_and_another_is_never_replaced_unasked(tmp_
     again = source()
     assert packed(file.path, again) == file
     assert reads(again) == []
-    with pytest.raises(UsageError, match=r"a\.pack is there, and holds other images.*--overwrite"):
+    with pytest.raises(UsageError, match=r"a\.pack is there, and holds other images.*overwrite=True"):
         packed(file.path, source(seed=1))
     assert (file.path.stat().st_mtime_ns, file.path.read_bytes()) == before
     (tmp_path / "notes.txt").write_text("mine")

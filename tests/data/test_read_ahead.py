@@ -53,7 +53,7 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 
 def test_a_process_that_dies_is_one_line() -> None:
-    with pytest.raises(NcsnxError, match=r"a process that reads data has died .*--workers"):
+    with pytest.raises(NcsnxError, match=r"a process that reads data has died .*workers="):
         list(read_ahead(die, [1], workers=1))
 
 

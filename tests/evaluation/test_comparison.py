@@ -14,8 +14,8 @@ from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparing.agreement import rank_agreement
+from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
 from ncsnx.evaluation.comparing.roughness import is_broken, roughest, roughness
-from ncsnx.evaluation.comparing.sampler_comparison import Verdict, recommend
 from ncsnx.evaluation.comparing.trials import Trial, Trials
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
 from ncsnx.samplers.building import revision_facts
@@ -82,7 +82,7 @@ Rows = list[tuple[Sampler, dict[str, Any]]]
 
 def chosen(
     own: dict[str, Any], rows: Rows, n: int = 100, again: dict[Sampler, dict[str, Any]] | None = None
-) -> Verdict:
+) -> Recommendation:
     """The verdict where fresh seeds give what the first ones gave, but for `again`."""
     fresh = {**dict(rows), **(again or {})}
     return recommend(own, rows, 7, {"n": n}, fresh.__getitem__)

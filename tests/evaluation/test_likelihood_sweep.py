@@ -9,7 +9,7 @@ import pytest
 
 from ncsnx.config import NCSN, Digits
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
+from ncsnx.evaluation.sweeps.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
 from ncsnx.features.data_source import DataSource
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
@@ -33,8 +33,8 @@ def test_a_network_that_is_conditional_on_levels_is_refused(tmp_path: Path) -> N
 
 
 def test_more_images_than_are_held_out_are_refused(tmp_path: Path) -> None:
-    assert sweep(tmp_path, LikelihoodRequest(n=299)).images == 299
-    with pytest.raises(UsageError, match="--n 300: the data set has 299 held-out images"):
+    assert sweep(tmp_path, LikelihoodRequest(n=299)).count == 299
+    with pytest.raises(UsageError, match=r"^n 300: the data set has 299 held-out images"):
         sweep(tmp_path, LikelihoodRequest(n=300))
 
 
@@ -55,9 +55,9 @@ def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -
         LikelihoodRequest(estimator="exact"),
         LikelihoodRequest(tolerance=1e-3),
     ]
-    folders = {sweep(tmp_path, request).scores().folder for request in requests}
+    folders = {sweep(tmp_path, request).scores.folder for request in requests}
     assert len(folders) == len(requests)
-    assert sweep(tmp_path, LikelihoodRequest(batch_size=7)).scores().folder in folders
+    assert sweep(tmp_path, LikelihoodRequest(batch_size=7)).scores.folder in folders
 
 
 @pytest.mark.parametrize(

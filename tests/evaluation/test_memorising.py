@@ -343,7 +343,7 @@ def test_undecided_says_what_there_is_and_what_to_do() -> None:
     found = verdict({"pixels": NONE, "features": SpaceNearness(OPEN, FAR)}, 1_064, 50)
     assert found.kind == "undecided"
     assert "up to 31 % of what it draws could be copies" in found.words
-    assert "samples 1,064, held-out images 50; draw more with --n, hold more out" in found.words
+    assert "samples 1,064, held-out images 50; draw more with n=, hold more out" in found.words
 
 
 def test_near_to_many_does_not_deny_single_copies() -> None:

@@ -21,7 +21,7 @@ from ncsnx.config import AnnealedLangevin, Sampler
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparing import plot_samplers
-from ncsnx.evaluation.plots import LossSeries, ScoreSeries, plot_losses, plot_scores
+from ncsnx.evaluation.plots import LossSeries, MetricSeries, ScoreSeries, plot_losses, plot_metrics, plot_scores
 
 SVG = "{http://www.w3.org/2000/svg}"
 BEST_COLOUR, CURVE_COLOUR = "#d55e00", "#0072b2"
@@ -109,6 +109,23 @@ def scores(folder: Path, values: list[float], **given: Any) -> Drawing:
         "perfect": None,
     }
     _, svg = plot_scores(folder / "scores", series, **(usual | given))
+    return Drawing(ET.parse(svg).getroot())
+
+
+def metrics(folder: Path, count: int, checkpoints: int = 5, **given: Any) -> Drawing:
+    names = ["KD (TorchScript some/long/path/net.pt)", "precision", "recall", "density", "coverage", "class score"]
+    series = [
+        MetricSeries(
+            name=f"{names[index % len(names)]} {index}",
+            values=[(1 + index) / (1 + number) for number in range(checkpoints)],
+            errors=[0.1 if index % 2 else None] * checkpoints,
+            better="higher" if index else "lower",
+            perfect=given.get("perfect"),
+        )
+        for index in range(count)
+    ]
+    steps = [5_000 * (number + 1) for number in range(checkpoints)]
+    _, svg = plot_metrics(folder / "metrics", steps, series, title="digits", caption=CAPTION)
     return Drawing(ET.parse(svg).getroot())
 
 
@@ -421,3 +438,21 @@ def test_no_two_samplers_look_alike_in_the_plot_of_a_comparison(monkeypatch: pyt
     many = [f"of-a-package-{number}" for number in range(64 - len(known))]
     monkeypatch.setattr(plot_samplers, "variants", lambda family: {**known, **dict.fromkeys(many, AnnealedLangevin)})
     assert len({plot_samplers.look_of(tag)[1:] for tag in (*known, *many)}) == 64
+
+
+@pytest.mark.parametrize("checkpoints", [1, 2, 40])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_every_metric_has_a_panel_that_names_it_and_its_good_end(tmp_path: Path, count: int, checkpoints: int) -> None:
+    drawing = metrics(tmp_path, count, checkpoints)
+    assert collisions(drawing) == []
+    words = drawing.texts()
+    assert words.count("training steps") == count
+    assert words.count("(lower is better)") == 1
+    assert words.count("(higher is better)") == count - 1
+    assert len(drawing.marks(CURVE_COLOUR)) == count * checkpoints
+
+
+def test_a_perfect_model_is_a_dashed_line_where_values_come_near_it(tmp_path: Path) -> None:
+    dashes = "stroke-dasharray"
+    assert len(metrics(tmp_path, 1, perfect=0.9).paths(dashes)) == 1
+    assert len(metrics(tmp_path, 1, perfect=50.0).paths(dashes)) == 0

@@ -135,7 +135,7 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     [
         (
             {"mu": MEAN[:2]},
-            r"mu: expected real numbers of shape \(3,\), found float64 of shape \(2,\).*--features, here Inception",
+            r"mu: expected real numbers of shape \(3,\), found float64 of shape \(2,\).*features=, here Inception",
         ),
         ({"sigma": COVARIANCE[:2]}, r"sigma: expected real numbers of shape \(3, 3\), found float64 of shape \(2, 3\)"),
         (

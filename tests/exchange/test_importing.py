@@ -14,7 +14,7 @@ from safetensors import safe_open
 from ncsnx.config import SGD, Adam, Experiment, NCSNv2, RMSProp
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.importing.conversion import remarks
+from ncsnx.exchange.importing.conversion import import_remarks
 from ncsnx.exchange.importing.fitting import kept_state, misfit
 from ncsnx.exchange.importing.proposals import Typed, require_fit
 from ncsnx.exchange.importing.target import import_checkpoint
@@ -217,7 +217,7 @@ def test_other_contents_of_a_step_are_refused(own: tuple[Experiment, Path], tmp_
     before = files(run.path)
     states: list[Any] = torch.load(path, weights_only=True)
     states[4]["end_conv.bias"] += 1
-    with pytest.raises(NcsnxError, match=r"is there with other contents than .*\(ema\.safetensors\).*--run NAME"):
+    with pytest.raises(NcsnxError, match=r"is there with other contents than .*\(ema\.safetensors\).*name=NAME"):
         import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
     assert files(run.path) == before
 
@@ -240,7 +240,7 @@ def test_weights_in_another_format_become_float32(
     before = states[0]["module.begin_conv.weight"]
     states[0] = {name: value.to(kind) for name, value in states[0].items()}
     path = write(tmp_path / "half.pth", states)
-    told = remarks(experiment, read_published(path))
+    told = import_remarks(experiment, read_published(path))
     assert [f"as {str(kind).removeprefix('torch.')}; they were converted" in text for text in told] == [True]
     _, folder = imported(tmp_path, experiment, path)
     content = checkpoint.load(folder)
@@ -343,7 +343,7 @@ def test_the_state_of_every_published_optimizer_is_taken_over(config: Any, tmp_p
     states[1] = optimizer.state_dict()
     path = write(tmp_path / "a.pth", states)
     _, folder = imported(tmp_path, experiment, path)
-    assert remarks(experiment, read_published(path)) == []
+    assert import_remarks(experiment, read_published(path)) == []
     state = TrainingState(experiment, CPU)
     state.load(folder)
     for key, parameter in zip(order, theirs, strict=True):
@@ -387,13 +387,13 @@ def test_an_optimizer_s_state_that_is_incomplete_is_refused(change: str, tmp_pat
 
 def test_settings_that_differ_are_told() -> None:
     experiment = attrs.evolve(golden_experiment("ncsn"), optimizer=Adam(lr=1e-3, beta1=0.5))
-    (told,) = remarks(experiment, read_published(golden_path("ncsn")))
+    (told,) = import_remarks(experiment, read_published(golden_path("ncsn")))
     assert "had lr 0.0001 (here 0.001), betas (0.9, 0.999) (here (0.5, 0.999)); training would resume" in told
 
 
 def test_a_name_that_speaks_of_another_step_is_told(tmp_path: Path) -> None:
     path = Path(shutil.copy(golden_path("ncsn"), tmp_path / "checkpoint_7000.pth"))
-    (told,) = remarks(golden_experiment("ncsn"), read_published(path))
+    (told,) = import_remarks(golden_experiment("ncsn"), read_published(path))
     assert told == "checkpoint_7000.pth is named after step 7,000, but holds step 5,000"
 
 

@@ -15,9 +15,9 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier, Features, Inception
 from ncsnx.config.variants import OUTSIDE_IDENTITY
 from ncsnx.data import InMemory, Splits, data_set, data_set_of, open_data
-from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.features.classifier import RECORD, WEIGHTS, open_classifier
+from ncsnx.features.classifier import CLASSIFIER_RECORD, WEIGHTS, open_classifier
 from ncsnx.features.classifier_training import ClassifierNetwork, shifted
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.extractors import FeatureNetwork, build_features
@@ -65,7 +65,7 @@ def read_stripes(data: Stripes, folder: Path, work: Work) -> Splits:
         labels = torch.full((40,), 3)
     elif data.labels == "too small":
         pixels = pixels[..., :7]
-    whole = InMemory(Images(pixels, labels, number), value_range=(0, 255))
+    whole = InMemory(StoredImages(pixels, labels, number), value_range=(0, 255))
     first = 40 - data.held_out
     return Splits(whole.subset(number < first), whole.subset(number >= first), fingerprint(data.brightness))
 
@@ -250,7 +250,7 @@ def test_other_data_gets_a_classifier_of_its_own(tmp_path: Path) -> None:
     assert other.facts["sha256"] != first.facts["sha256"]
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, RECORD])
+@pytest.mark.parametrize("name", [WEIGHTS, CLASSIFIER_RECORD])
 def test_a_damaged_classifier_is_trained_again_and_that_is_said(name: str, tmp_path: Path) -> None:
     first, warned = stripes(tmp_path), list[str]()
     (path,) = (tmp_path / "classifier").glob(f"*/{name}")
@@ -275,7 +275,7 @@ def test_a_damaged_classifier_is_trained_again_and_that_is_said(name: str, tmp_p
 def test_data_that_cannot_be_classified_is_refused_and_leaves_nothing(
     labels: str, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(NcsnxError, match=f"{message}; use --features inception"):
+    with pytest.raises(NcsnxError, match=f"{message}; use features inception"):
         stripes(tmp_path, labels=labels)
     assert files(tmp_path) == {}
 
@@ -295,7 +295,7 @@ def test_a_stop_request_ends_the_training_and_leaves_nothing(tmp_path: Path) -> 
 
 
 def test_a_classifier_without_a_data_set_says_what_to_use(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match="none is given; use --features inception"):
+    with pytest.raises(NcsnxError, match="none is given; use features inception"):
         build_features(Classifier(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())
 
 
@@ -314,5 +314,7 @@ def test_digits_are_judged_by_the_classifier_and_other_data_by_inception_unless_
 
 
 def test_features_that_nobody_registered_say_how_to_do_it(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match=r"no feature network is registered for Unknown.*@build_features\.register"):
+    with pytest.raises(
+        NcsnxError, match=r"no feature network is registered for Unknown.*build_features\.register\(Unknown\)"
+    ):
         build_features(Unknown(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())

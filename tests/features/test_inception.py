@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from ncsnx.config.feature_networks import Inception
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.features.extractors import build_features
-from ncsnx.features.inception import FILE, RECORD, SHA256, InceptionNetwork, open_inception
+from ncsnx.features.inception import INCEPTION_FILE, INCEPTION_RECORD, SHA256, InceptionNetwork, open_inception
 from ncsnx.features.naming import distance_name
 from ncsnx.features.resizing import CleanResizer
 from ncsnx.runtime import Runtime
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stand-in for the published file."""
-    return scripted(StandIn(), tmp_path_factory.mktemp("published") / FILE)
+    return scripted(StandIn(), tmp_path_factory.mktemp("published") / INCEPTION_FILE)
 
 
 @attrs.define
@@ -63,7 +63,7 @@ def serving(server: Server) -> Iterator[Server]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    server.address = f"http://127.0.0.1:{http.server_port}/{FILE}"
+    server.address = f"http://127.0.0.1:{http.server_port}/{INCEPTION_FILE}"
     try:
         yield server
     finally:
@@ -124,7 +124,7 @@ def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_
         other = name(SHA256)
     assert (other, distance_name(other)) == (f"Inception file {found[:8]}", f"FD (Inception file {found[:8]})")
     (line,) = warned
-    for part in (FILE, found, SHA256, f"FD (Inception file {found[:8]})"):
+    for part in (INCEPTION_FILE, found, SHA256, f"FD (Inception file {found[:8]})"):
         assert part in line
 
 
@@ -142,7 +142,7 @@ def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: P
 )
 def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Module, found: str, tmp_path: Path) -> None:
     path = scripted(other, tmp_path / "net.pt")
-    with pytest.raises(NcsnxError, match=rf"net\.pt: expected the Inception network.*{found}.*--features torchscript:"):
+    with pytest.raises(NcsnxError, match=rf"net\.pt: expected the Inception network.*{found}.*features torchscript:"):
         InceptionNetwork(path.read_bytes(), path, CPU)
 
 
@@ -155,7 +155,7 @@ def test_it_is_downloaded_once_and_then_found_in_the_cache(network_file: Path, t
         assert opened(tmp_path, server.address).facts == first.facts
         assert server.requests == 1
     assert opened(tmp_path, server.address).facts["sha256"] == sha256(network_file)  # the server is gone
-    assert left(tmp_path) == {FILE, RECORD}
+    assert left(tmp_path) == {INCEPTION_FILE, INCEPTION_RECORD}
 
 
 def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_waits(
@@ -192,7 +192,7 @@ def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_w
 def test_a_file_that_changed_since_its_download_is_refused(network_file: Path, tmp_path: Path) -> None:
     with serving(Server(network_file.read_bytes())) as server:
         opened(tmp_path, server.address)
-    path = tmp_path / "inception" / FILE
+    path = tmp_path / "inception" / INCEPTION_FILE
     damage(path)
     with pytest.raises(NcsnxError, match=f"{sha256(network_file)}, found {sha256(path)}; remove it"):
         opened(tmp_path, server.address)
@@ -201,7 +201,7 @@ def test_a_file_that_changed_since_its_download_is_refused(network_file: Path, t
 def test_another_file_at_the_address_is_refused_once_the_first_was_recorded(network_file: Path, tmp_path: Path) -> None:
     with serving(Server(network_file.read_bytes())) as server:
         opened(tmp_path, server.address)
-        (tmp_path / "inception" / FILE).unlink()
+        (tmp_path / "inception" / INCEPTION_FILE).unlink()
         server.content = scripted(StandIn(classes=11), tmp_path / "other.pt").read_bytes()
         with pytest.raises(NcsnxError, match="expected the file whose sha256 was recorded at its first download"):
             opened(tmp_path, server.address)
@@ -209,10 +209,10 @@ def test_another_file_at_the_address_is_refused_once_the_first_was_recorded(netw
 
 def test_a_copy_that_was_put_into_the_cache_by_hand_is_taken_and_recorded(network_file: Path, tmp_path: Path) -> None:
     (tmp_path / "inception").mkdir()
-    (tmp_path / "inception" / FILE).write_bytes(network_file.read_bytes())
+    (tmp_path / "inception" / INCEPTION_FILE).write_bytes(network_file.read_bytes())
     assert opened(tmp_path, "http://127.0.0.1:9/nobody").facts["sha256"] == sha256(network_file)
-    assert json.loads((tmp_path / "inception" / RECORD).read_bytes())["source"] is None
-    damage(tmp_path / "inception" / FILE)
+    assert json.loads((tmp_path / "inception" / INCEPTION_RECORD).read_bytes())["source"] is None
+    damage(tmp_path / "inception" / INCEPTION_FILE)
     with pytest.raises(NcsnxError, match="recorded"):
         opened(tmp_path, "http://127.0.0.1:9/nobody")
 
@@ -221,14 +221,14 @@ def test_a_file_that_is_no_such_network_is_never_recorded(network_file: Path, tm
     with serving(Server(scripted(GreyOnly(), tmp_path / "other.pt").read_bytes())) as server:
         with pytest.raises(NcsnxError, match="has no part named layers"):
             opened(tmp_path, server.address)
-        assert RECORD not in left(tmp_path)
+        assert INCEPTION_RECORD not in left(tmp_path)
 
 
 def test_a_record_that_cannot_be_read_is_named(network_file: Path, tmp_path: Path) -> None:
     with serving(Server(network_file.read_bytes())) as server:
         opened(tmp_path, server.address)
-    (tmp_path / "inception" / RECORD).write_text("{")
-    with pytest.raises(NcsnxError, match=rf"{RECORD}: expected the recorded sha256.*remove it"):
+    (tmp_path / "inception" / INCEPTION_RECORD).write_text("{")
+    with pytest.raises(NcsnxError, match=rf"{INCEPTION_RECORD}: expected the recorded sha256.*remove it"):
         opened(tmp_path, server.address)
 
 
@@ -248,7 +248,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_f
         opened(tmp_path, server.address)
     message = str(caught.value)
     assert reason in message
-    for part in (FILE, server.address, str(tmp_path / "inception"), "--features inception:FILE"):
+    for part in (INCEPTION_FILE, server.address, str(tmp_path / "inception"), "features inception:FILE"):
         assert part in message
     assert "\n" not in message
     assert left(tmp_path) == set()
@@ -257,7 +257,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_f
 def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
     with serving(Server(b"")) as server:
         pass  # now nobody listens at its address
-    with pytest.raises(NcsnxError, match=f"can't download {FILE} from .*refused.*--features inception:FILE"):
+    with pytest.raises(NcsnxError, match=f"can't download {INCEPTION_FILE} from .*refused.*features inception:FILE"):
         opened(tmp_path, server.address)
     assert left(tmp_path) == set()
 

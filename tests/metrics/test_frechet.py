@@ -211,7 +211,7 @@ def test_the_halves_are_compared_as_sets_of_images_are(count: int, dimensions: i
 
 def test_too_few_images_are_refused_with_the_number() -> None:
     mean, sigma = torch.zeros(3), torch.eye(3)
-    with pytest.raises(NcsnxError, match="a distance needs at least 2 images, and there are 1: ask for more with --n"):
+    with pytest.raises(NcsnxError, match="a distance needs at least 2 images, and there are 1: ask for more with n="):
         frechet_distance_of_images(torch.ones(1, 3), mean, sigma)
     with pytest.raises(NcsnxError, match="an error bar from halves needs at least 4 images, and there are 3"):
         standard_error(torch.ones(3, 3), mean, sigma, seed=0)

@@ -52,5 +52,5 @@ def test_a_schedule_that_nobody_taught_levels_is_refused_by_name() -> None:
     class Cosine(Schedule):
         """A schedule from elsewhere."""
 
-    with pytest.raises(NcsnxError, match="no noise levels are known for a schedule of the class Cosine"):
+    with pytest.raises(NcsnxError, match="no schedule is registered for Cosine"):
         sigmas(Cosine(sigma_max=1.0, levels=3))

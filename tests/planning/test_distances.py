@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import CIFAR10, Arrays, Data, Dequantization, Digits
-from ncsnx.data import Images, InMemory, Preprocessing
+from ncsnx.data import InMemory, Preprocessing, StoredImages
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.planning import distances as module
 from ncsnx.planning.distances import Distances, measure_distances, tail_interval
@@ -24,7 +24,7 @@ def dataset(images: int, size: int = 6, channels: int = 2, seed: int = 0) -> InM
     stream, places = Stream(seed, Purpose.SUBSETS), torch.arange(images)
     shape = (channels, size, size)
     pixels = stream.uniform(places, shape) * (0.2 + stream.uniform(places, (1, 1, 1), step=1)) * 200
-    return InMemory(Images(pixels.to(torch.uint8), torch.full((images,), -1), 10 * places), (0, 255))
+    return InMemory(StoredImages(pixels.to(torch.uint8), torch.full((images,), -1), 10 * places), (0, 255))
 
 
 def declared(size: int = 6, channels: int = 2, **fields: Any) -> Data:
@@ -75,7 +75,7 @@ def test_white_and_black_are_as_far_apart_as_dequantization_brings_them() -> Non
     """A logit without it is 13.8 at both ends; with it the pixels of 256 levels are u/256 and 1 − u/256."""
     pixels = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
     pixels[1] = 255
-    data_set = InMemory(Images(pixels, torch.full((2,), -1), torch.arange(2)), (0, 255))
+    data_set = InMemory(StoredImages(pixels, torch.full((2,), -1), torch.arange(2)), (0, 255))
     data = declared(size=32, channels=1, transform="logit")
     assert measure_distances(data_set, data).largest == pytest.approx(32 * 2 * math.log(1e6), rel=1e-3)
     drawn = measure_distances(data_set, attrs.evolve(data, dequantization="uniform")).largest
@@ -136,7 +136,7 @@ def test_the_quantile_is_that_of_all_pairs(tail: float, monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("small_blocks")
 def test_images_of_low_contrast_on_a_bright_ground_keep_their_digits() -> None:
     pixels = 200 + Stream(3, Purpose.SUBSETS).uniform(torch.arange(60), (2, 6, 6)) * 0.01
-    data_set = InMemory(Images(pixels, torch.full((60,), -1), torch.arange(60)), (0, 255))
+    data_set = InMemory(StoredImages(pixels, torch.full((60,), -1), torch.arange(60)), (0, 255))
     expected = brute(data_set, declared())
     found = measure_distances(data_set, declared())
     assert found.largest == pytest.approx(float(expected.max()), rel=1e-12)
@@ -260,7 +260,7 @@ def test_fewer_than_two_images_have_no_distance(images: int) -> None:
 @pytest.mark.parametrize("exact", [True, False])
 def test_equal_images_are_refused(exact: bool, dequantization: Dequantization) -> None:
     pixels = torch.full((30, 1, 8, 8), 3, dtype=torch.uint8)
-    data_set = InMemory(Images(pixels, torch.zeros(30, dtype=torch.int64), torch.arange(30)), (0, 16))
+    data_set = InMemory(StoredImages(pixels, torch.zeros(30, dtype=torch.int64), torch.arange(30)), (0, 16))
     with pytest.raises(NcsnxError, match="the 30 training images that were looked at are all equal"):
         measure_distances(data_set, Digits(dequantization=dequantization), exact=exact)
 
@@ -317,5 +317,5 @@ def test_larger_stored_images_count_by_their_centre() -> None:
 def test_the_largest_distance_of_two_opposite_images_is_the_diagonal() -> None:
     pixels = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
     pixels[1] = 255
-    data_set = InMemory(Images(pixels, torch.zeros(3, dtype=torch.int64), torch.arange(3)), (0, 255))
+    data_set = InMemory(StoredImages(pixels, torch.zeros(3, dtype=torch.int64), torch.arange(3)), (0, 255))
     assert measure_distances(data_set, CIFAR10()).largest == pytest.approx(math.sqrt(3072), rel=1e-12)

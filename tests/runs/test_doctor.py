@@ -16,11 +16,11 @@ import pytest
 from ncsnx.config import Retention
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.exchange.exported import export_config, write_export
 from ncsnx.runs import doctor
 from ncsnx.runs.checkpoints.manifest import MANIFEST, OPTIMIZER, checkpoints
 from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
 from ncsnx.runs.doctor import NOTES, Examination, Finding
+from ncsnx.runs.exported import export_config, write_export
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
@@ -100,9 +100,7 @@ def only(found: Examination) -> Finding:
 
 
 def repaired(run: Run) -> Examination:
-    found = doctor.examine(run)
-    doctor.repair(found)
-    return found
+    return doctor.examine(run, repair=True)
 
 
 def test_a_sound_run_has_no_findings_and_every_file_with_a_hash_is_read(sound: Run) -> None:

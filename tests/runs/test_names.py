@@ -20,7 +20,7 @@ from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
 from ncsnx.data.download.unpacking import unpack_tar, unpack_zip
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.exchange.exported import Export
+from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs, open_run
 from ncsnx.runs.names import check_run_name
 from ncsnx.work import Work
@@ -153,7 +153,7 @@ def test_names_that_only_resemble_those_are_taken(name: str) -> None:
 
 def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experiment, tmp_path: Path) -> None:
     Run.create(tmp_path, "Digits", experiment, {}, None, "f" * 64)
-    with pytest.raises(UsageError, match=r"a run 'digits' and the run 'Digits' couldn't both be .*--run NAME"):
+    with pytest.raises(UsageError, match=r"a run 'digits' and the run 'Digits' couldn't both be .*name=NAME"):
         Run.create(tmp_path, "digits", experiment, {}, None, "f" * 64)
     assert [name for name, _ in list_runs(tmp_path)] == ["Digits"]
 

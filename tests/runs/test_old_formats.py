@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ncsnx.config.codec import SCHEMA_VERSION
-from ncsnx.exchange import exported as export
+from ncsnx.config.codec import CONFIG_VERSION
+from ncsnx.runs import exported as export
 from ncsnx.runs import score_files as scores
 from ncsnx.runs.checkpoints import manifest
 from ncsnx.runs.checkpoints.manifest import verify
@@ -35,12 +35,12 @@ def place(frozen: Path, tmp_path: Path) -> Path:
 
 
 def test_there_is_a_frozen_run_of_each_version() -> None:
-    assert [place.name for place in VERSIONS] == [f"v{version}" for version in range(1, SCHEMA_VERSION + 1)]
+    assert [place.name for place in VERSIONS] == [f"v{version}" for version in range(1, CONFIG_VERSION + 1)]
 
 
 def test_other_files_have_the_versions_that_were_frozen() -> None:
     """Who raises one freezes what has it: a run, an exported folder, a sweep."""
-    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION, scores.SCHEMA_VERSION) == (2, 1, 1)
+    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION, scores._SCHEMA_VERSION) == (2, 1, 1)
 
 
 def test_the_frozen_run_is_as_it_was_written(frozen: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_range_that_is_covered_in_part_goes_on_and_says_what_is_missing(ladder
     selection = select(ladder, "500:900")
     assert selection.steps == (500, 600)
     assert selection.remark == (
-        "--range 500:900 is covered in part: 2 checkpoints from 500 to 600; 3 other multiples of 100 in it have none"
+        "range 500:900 is covered in part: 2 checkpoints from 500 to 600; 3 other multiples of 100 in it have none"
     )
 
 
@@ -78,7 +78,7 @@ def test_what_is_no_range_is_refused_with_what_is_accepted(ladder: Run, text: st
 
 
 def test_a_range_that_runs_backwards_is_turned_round_in_the_answer(ladder: Run) -> None:
-    with pytest.raises(UsageError, match=r"--range 400:200 runs backwards; did you mean 200:400\?"):
+    with pytest.raises(UsageError, match=r"^range 400:200 runs backwards; did you mean 200:400\?"):
         select(ladder, "400:200")
 
 

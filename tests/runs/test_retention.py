@@ -580,7 +580,7 @@ def test_a_training_is_refused_where_no_checkpoint_has_an_optimizer_state(run: R
     damage(folder(run, 20) / "model.safetensors")
     found = resumption(run)
     assert "no other has one either" in str(found.refusal)
-    assert "--run NAME" in found.way_out
+    assert "name=NAME" in found.way_out
 
 
 def test_a_run_that_never_had_a_checkpoint_begins_and_one_that_lost_them_doesnt(run: Run) -> None:

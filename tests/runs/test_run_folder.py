@@ -56,7 +56,7 @@ def test_a_run_without_a_source_has_no_snapshot_of_it(tmp_path: Path, experiment
 
 
 def test_an_existing_run_is_not_overwritten(run: Run, experiment: Experiment) -> None:
-    with pytest.raises(NcsnxError, match=r"exists already.*--run NAME"):
+    with pytest.raises(NcsnxError, match=r"exists already.*name=NAME"):
         Run.create(run.path.parent, run.name, attrs.evolve(experiment, seed=4), {}, None, "g")
     assert run.experiment() == experiment
 

@@ -9,7 +9,6 @@ from ncsnx.config import CIFAR10, NCSN, SGD, Adam, NCSNDeeper, NCSNv2, NCSNv2Dee
 from ncsnx.config.model import Model
 from ncsnx.config.optimizer import Optimizer
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.exported import Export
 from ncsnx.networks import build_network
 from ncsnx.runs.checkpoints.checkpoint import optimizer_state
 from ncsnx.runs.checkpoints.manifest import (
@@ -20,6 +19,7 @@ from ncsnx.runs.checkpoints.manifest import (
     write_checkpoint,
 )
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, size_problem, weight_sizes
+from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
@@ -83,7 +83,7 @@ def test_a_checkpoint_with_a_file_of_another_size_is_unsound_and_the_one_before_
     larger = weights(SMALL, b"").ljust(8 * (sizes_of_small().values + sizes_of_small().header) + 100)
     files = contents(SMALL, 20) | {f"{name}.safetensors": larger}
     folder = write_checkpoint(run.checkpoints, 20, files.items())
-    with pytest.raises(UnsoundError, match=rf"{name}\.safetensors has {len(larger):,} bytes; the .*--ckpt 10 is"):
+    with pytest.raises(UnsoundError, match=rf"{name}\.safetensors has {len(larger):,} bytes; the .*ckpt=10 is"):
         resolve_checkpoint(run)
     found = resumption(run)
     assert found.step == 10

@@ -12,7 +12,7 @@ from torch import Tensor
 from ncsnx.config import EulerAncestral, GridSampler, Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.condition import measured_pixels
-from ncsnx.samplers import Draw, Model, Steps, append_zero, contract, exam, sampler
+from ncsnx.samplers import DenoisingModel, Draw, Steps, append_zero, contract, exam, sampler
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.state import State
 from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score
@@ -68,7 +68,7 @@ def on_its_own_in_a_corrector(x: Tensor, sigmas: Sequence[float], noise: Draw) -
     return x
 
 
-def in_one_step(x: Tensor, sigmas: Sequence[float], model: Model) -> Steps:
+def in_one_step(x: Tensor, sigmas: Sequence[float], model: DenoisingModel) -> Steps:
     """Only the first place of all is told to the driver."""
     x, denoised, _ = yield x, sigmas[0]
     for sigma, sigma_next in append_zero(sigmas):

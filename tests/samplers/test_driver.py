@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config import Sampler
-from ncsnx.samplers.contract import Draw, Model, Steps
+from ncsnx.samplers.contract import DenoisingModel, Draw, Steps
 from ncsnx.samplers.driver import drive
 
 G, S = 3.0, -2.0
@@ -40,7 +40,7 @@ def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() 
         assert all(bool((tensor == tensor.flatten()[0]).all()) for tensor in tensors)
         told.append(tuple(float(tensor.flatten()[0]) for tensor in tensors))
 
-    def script(x: Tensor, noise: Draw, model: Model) -> Steps:
+    def script(x: Tensor, noise: Draw, model: DenoisingModel) -> Steps:
         numbers(*(yield x, 1.0))  # where it begins: nothing is known yet, so nothing moves
         numbers(*(yield x + 1, 1.0))  # a step that stays at its σ
         numbers(*model(x + 2, 0.5))  # a place inside the step from 1

@@ -120,8 +120,8 @@ def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path
     assert "seed is 0 there, 1 here" in message
     assert "sampler.step_size is 0.0002 there, 1e-06 here" in message
     assert "sampler.type" not in message
-    assert "--out" in message
-    assert "--overwrite" in message
+    assert "out=" in message
+    assert "overwrite=True" in message
     with pytest.raises(NcsnxError, match="n is 12 there, 13 here"):
         sample_folder(tmp_path, 13).open()
     assert files(tmp_path) == before
@@ -168,14 +168,14 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(
     tmp_path: Path, name: str, content: bytes, overwrite: bool
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(NcsnxError, match="--out"):
+    with pytest.raises(NcsnxError, match="out="):
         sample_folder(tmp_path, COUNT).open(overwrite=overwrite)
     assert files(tmp_path) == {name: content}
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(NcsnxError, match="--out"):
+    with pytest.raises(NcsnxError, match="out="):
         sample_folder(tmp_path / "out", COUNT).open(overwrite=True)
     assert (tmp_path / "out").read_text() == "mine"
 
@@ -186,10 +186,10 @@ def test_samples_that_changed_since_are_found_out(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(NcsnxError, match="--overwrite"):
+    with pytest.raises(NcsnxError, match="overwrite=True"):
         sample_folder(tmp_path, COUNT).open()
     path.unlink()
-    with pytest.raises(NcsnxError, match="--overwrite"):
+    with pytest.raises(NcsnxError, match="overwrite=True"):
         sample_folder(tmp_path, COUNT).open()
 
 

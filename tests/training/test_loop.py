@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
-from ncsnx.data import Dataset, Images, TrainingBatches, open_data
+from ncsnx.data import Dataset, StoredImages, TrainingBatches, open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import build_network
 from ncsnx.runs.folder import Run
@@ -295,7 +295,7 @@ class _Vanishing:
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, indices: torch.Tensor) -> Images:
+    def read(self, indices: torch.Tensor) -> StoredImages:
         if self._gone in indices.tolist():
             raise NcsnxError("digits: number 5 can't be read: No such file or directory")
         return self._images.read(indices)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ncsnx.data.summary import Summary
     from ncsnx.work import Work
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets, pack, check and get them.")
-group("data", app, place=170)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets, pack, check and get them.")
+group("data", data_app, place=170)
 
 Workers = Annotated[
     int | None,
@@ -41,9 +41,9 @@ _WORTH_WORKERS = 256
 _MOST_NAMED = 20
 
 
-@app.command("pack")
+@data_app.command("pack")
 def pack_command(
-    source: sources.Source,
+    source: sources.SourceArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", parser=a_path, help="The file to write.")],
     changes: sources.Changes = None,
     size: sources.Size = None,
@@ -53,7 +53,7 @@ def pack_command(
     held_out_folder: sources.HeldOutFolder = None,
     on_error: sources.OnError = None,
     random_crop_from: sources.RandomCropFrom = None,
-    array: sources.Array = None,
+    array: sources.ArrayName = None,
     workers: Workers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another file.")] = False,
     data: options.DataFolder = None,
@@ -97,11 +97,11 @@ def pack_command(
         _say_how_to_train(messages, packed, what.data)
 
 
-@app.command("check")
+@data_app.command("check")
 def check_command(
-    source: sources.Source,
+    source: sources.SourceArgument,
     changes: sources.Changes = None,
-    array: sources.Array = None,
+    array: sources.ArrayName = None,
     workers: Workers = None,
     data: options.DataFolder = None,
     verbose: options.Verbose = False,
@@ -128,9 +128,9 @@ def check_command(
         messages.info(f"{source}: {found}; all is well")
 
 
-@app.command("show")
-def show_command(
-    source: sources.Source,
+@data_app.command("show")
+def data_show_command(
+    source: sources.SourceArgument,
     changes: sources.Changes = None,
     size: sources.Size = None,
     channels: sources.Channels = None,
@@ -138,7 +138,7 @@ def show_command(
     held_out: sources.HeldOut = None,
     held_out_folder: sources.HeldOutFolder = None,
     on_error: sources.OnError = None,
-    array: sources.Array = None,
+    array: sources.ArrayName = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE.png", parser=a_path, help="The contact sheet. [NAME-sheet.png]"),
@@ -190,7 +190,7 @@ def show_command(
         messages.info(f"contact sheet: {sheet}")
 
 
-@app.command("download")
+@data_app.command("download")
 def download_command(
     experiment: Annotated[
         str, typer.Argument(metavar="EXPERIMENT", parser=a_name_or_path, help="An experiment, whose data set is meant.")
@@ -220,7 +220,7 @@ def download_command(
         messages.info(f"to look at it: ncsnx data show {shlex.join([experiment, *(changes or [])])}")
 
 
-@app.command("build")
+@data_app.command("build")
 def build_command(
     kind: Annotated[str, typer.Argument(metavar="lsun|ffhq", help="Whose form the data set gets.")],
     source: Annotated[Path, typer.Argument(metavar="SOURCE", parser=a_path, help="A folder or zip of pictures.")],

@@ -63,9 +63,7 @@ def _examined(place: "Run", work: "Work", repair: bool) -> "Examination":
     if not repair:
         return doctor.examine(place, work, writer_of(place.path))
     with writer_lock(place):
-        found = doctor.examine(place, work)
-        doctor.repair(found)
-    return found
+        return doctor.examine(place, work, repair=True)
 
 
 def _as_json(found: "Examination") -> dict[str, object]:

@@ -55,8 +55,8 @@ def export_command(
     """
     with session(ANEW, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
-        from ncsnx.exchange.exported import check_target, unfinished
         from ncsnx.runs.checkpoints.manifest import require_best
+        from ncsnx.runs.exported import check_target, unfinished
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
@@ -84,7 +84,7 @@ def export_command(
                 messages.info(f"{place.path}, step {saved.step:,}: {which}")
                 model = build_model(saved, runtime)
                 count = affordable_samples(model, work) if grid is None else grid
-            samples = draw_samples(model, count, data, work) if count else None
+            samples = draw_samples(model, count, data, work)
             stop.check()
             exported = export_checkpoint(place, saved, model, out, license=license, samples=samples, work=work)
         if license == UNKNOWN_LICENSE:

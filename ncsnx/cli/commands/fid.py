@@ -1,27 +1,17 @@
 """`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real ones."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import command
-from ncsnx.cli.session import BATCHES, session, work_of
-from ncsnx.quantities import counted
+from ncsnx.cli.session import BATCHES, session
 
 if TYPE_CHECKING:
-    from ncsnx.cli.judging import Judge
-    from ncsnx.cli.sweeps import Plan
-    from ncsnx.config.experiment import Experiment
-    from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.candidates import Candidate
-    from ncsnx.evaluation.score_sweep import Sweep, SweepRequest
+    from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
     from ncsnx.metrics.metric import Metric
-    from ncsnx.runs.folder import Run
-    from ncsnx.runs.score_files import Row
-    from ncsnx.runtime import Runtime
-    from ncsnx.stopping import StopRequest
     from ncsnx.work import Work
 
 
@@ -35,8 +25,8 @@ def fid_command(
     range_: options.Range = "all",
     n: Annotated[int, typer.Option("--n", help="Images of each checkpoint.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="The same images' noise for every checkpoint.")] = 0,
-    features: options.Features = None,
-    reference: options.Reference = None,
+    features: options.FeaturesTag = None,
+    reference: options.ReferenceSet = None,
     ensemble: Annotated[
         int,
         typer.Option("--ensemble", metavar="K", help="Average the scores of the last K checkpoints; runs without EMA."),
@@ -78,7 +68,7 @@ def fid_command(
     means the best of the newest sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.sampler_options import FAST, with_sampler
+        from ncsnx.cli.sampler_options import FAST_OVERRIDE, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import require_between
         from ncsnx.runs.checkpoints.ranges import select
@@ -93,55 +83,47 @@ def fid_command(
         SampleRequest(n=n, seed=seed, batch_size=batch_size)
         selection = select(place, range_)
 
-        from ncsnx.cli import sweeps
         from ncsnx.cli.judging import Judge
-        from ncsnx.evaluation.score_sweep import SweepRequest
+        from ncsnx.cli.sweeps import sweep_checkpoints
+        from ncsnx.evaluation.comparing.agreement import agreement_in_words
+        from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep, SweepRequest
         from ncsnx.runtime import Runtime
-        from ncsnx.stopping import StopRequest
 
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
         requested = _requested(metrics, precision_recall=precision_recall, inception_score=inception_score)
-        candidates, problems = sweeps.choose(messages, place, selection, ensemble)
-        with StopRequest() as stop:
-            with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-                judge = Judge(features, settings, reference, data, cache)
-                sweep = _sweep(place, experiment, request, runtime, judge, work_of(messages, stop))
-            columns = _Columns(sweep, requested)
-            plan = _plan(sweep, candidates, columns, sweeps.made(runtime, note), stop)
-            _introduce(messages, sweep)
-            problems += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
-        sweeps.show(messages, plan, json)
-        _conclude(messages, sweep, plan)
-        if FAST in others:
-            _say_agreement(messages, sweep, plan)
-        sweeps.draw(plan)
-        sweeps.refuse_left_out(problems)
+        judge = Judge(features, settings, reference, data, cache)
 
+        def build(work: "Work") -> DistanceSweep:
+            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+            _, network, compared = judge.open(place, experiment, runtime, work)
+            sweep = DistanceSweep(
+                run=place,
+                experiment=experiment,
+                features=network,
+                reference=compared,
+                perfect_model=compared.perfect_model(request.n, work),
+                request=request,
+                runtime=runtime,
+                data=data,
+                requested=requested,
+                note=note,
+            )
+            _refuse(sweep, requested)
+            return sweep
 
-def _sweep(
-    place: "Run",
-    experiment: "Experiment",
-    request: "SweepRequest",
-    runtime: "Runtime",
-    judge: "Judge",
-    work: "Work",
-) -> "Sweep":
-    """Features and reference, made where they aren't cached, and the sweep with them."""
-    from ncsnx.evaluation.score_sweep import Sweep
-
-    _, features, reference = judge.open(place, experiment, runtime, work)
-    perfect_model = reference.perfect_model(request.n, work)
-    return Sweep(
-        run=place,
-        experiment=experiment,
-        features=features,
-        reference=reference,
-        perfect_model=perfect_model,
-        request=request,
-        runtime=runtime,
-        data=judge.data,
-    )
+        sweep_checkpoints(
+            messages,
+            place,
+            selection,
+            build,
+            shorter=(
+                "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations an image (`ncsnx "
+                "compare` finds a sampler), larger batches (--batch-size), or a GPU (--device cuda)"
+            ),
+            json=json,
+            ensemble=ensemble,
+            closing=lambda sweep: [agreement_in_words(sweep)] if FAST_OVERRIDE in others else [],
+        )
 
 
 def _requested(typed: str, *, precision_recall: bool, inception_score: bool) -> "list[Metric] | None":
@@ -163,122 +145,10 @@ def _requested(typed: str, *, precision_recall: bool, inception_score: bool) -> 
     return [known[tag] for tag in tags]
 
 
-class _Columns:
-    """What the table shows of a row: the metrics that are always shown, and those that are requested."""
+def _refuse(sweep: "DistanceSweep", requested: "Sequence[Metric] | None") -> None:
+    """Raises UsageError for a metric that can't be measured with these images."""
+    from ncsnx.errors import UsageError
 
-    def __init__(self, sweep: "Sweep", requested: "list[Metric] | None") -> None:
-        from ncsnx.errors import UsageError
-
-        for metric in requested or ():
-            if (refusal := sweep.refusal(metric)) is not None:
-                raise UsageError(f"{refusal}; leave it out, or choose other images by --reference or --features")
-        shown = [one for one in sweep.metrics if requested is None or one in requested or not one.on_request]
-        self._shown = [(metric, quantity) for metric in shown for quantity in metric.quantities]
-        self._sweep = sweep
-
-    def titles(self) -> list[str]:
-        taken = ["evaluations"] if self._sweep.evaluations is None else []
-        return ["step", *(one.name(self._sweep.features.name) for _, one in self._shown), *taken]
-
-    def cells(self, row: "Row") -> list[str]:
-        from ncsnx.runs.score_files import value
-
-        cells = [f"{row['step']:,}", *(one.shown(row) if metric.is_in(row) else "" for metric, one in self._shown)]
-        if self._sweep.evaluations is None:  # a solver that chooses its steps
-            taken = value(row, "evaluations")
-            cells.append("" if taken is None else f"{taken:,.0f}")
-        return cells
-
-    def perfect_model(self) -> list[str] | None:
-        """The same of a perfect model, where it is known; None where it isn't."""
-        from ncsnx.quantities import with_error
-
-        perfect = self._sweep.perfect_model
-        if perfect is None:
-            return None
-        _, *others = (one for _, one in self._shown)
-        known = ["perfect model", with_error(perfect.score, perfect.spread)]
-        known += ["" if one.perfect is None else f"{one.perfect:g}" for one in others]
-        return known + [""] * (len(self.titles()) - len(known))
-
-
-def _plan(
-    sweep: "Sweep",
-    candidates: "Sequence[Candidate]",
-    columns: _Columns,
-    made: dict[str, Any],
-    stop: "StopRequest",
-) -> "Plan":
-    from ncsnx.cli.sweeps import Plan
-    from ncsnx.console.tables import Column
-    from ncsnx.evaluation.score_plot import PICTURES
-
-    scores = sweep.scores()
-    is_outdated = sweep.describe(scores)
-    step, *measured = columns.titles()
-    return Plan(
-        candidates=candidates,
-        scores=scores,
-        is_done=sweep.is_done,
-        measure=lambda candidate, advance: sweep.measure(
-            candidate, scores, check_stop=stop.check, advance=lambda: advance(1), at_once=stop.at_once
-        ),
-        columns=[Column(step, "right"), *(Column(title, "right") for title in measured)],
-        cells=columns.cells,
-        units=sweep.units,
-        seconds=stop.at_once()(sweep.seconds),
-        shorter=(
-            "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations an image (`ncsnx "
-            "compare` finds a sampler), larger batches (--batch-size), or a GPU (--device cuda)"
-        ),
-        settle=lambda candidate: sweep.settle(candidate, scores),
-        lacks=lambda row: bool(sweep.lacks(row)),
-        can_fill=lambda row: sweep.can_fill(row, scores),
-        fill=stop.at_once()(lambda row: sweep.fill(row, scores)),
-        draw=lambda: sweep.draw(scores),
-        pictures=PICTURES,
-        made=made,
-        perfect_model=columns.perfect_model(),
-        is_outdated=is_outdated,
-    )
-
-
-def _introduce(messages: "Messages", sweep: "Sweep") -> None:
-    from ncsnx.evaluation.score_sweep import few_images
-
-    messages.info(f"{sweep.run.path}: {sweep.caption()}")
-    caution = few_images(sweep.request.n, sweep.reference.count, sweep.features.dimensions)
-    if caution is not None:
-        messages.warning(caution)
-
-
-def _say_agreement(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
-    """How the order of the checkpoints agrees with that by the experiment's own sampler, if that was swept too."""
-    from ncsnx.evaluation.comparing.agreement import LEAST, rank_agreement, scores_of_own_sampler
-    from ncsnx.quantities import number
-
-    own = scores_of_own_sampler(sweep)
-    found = None if own is None else rank_agreement(plan.scores.rows, own.rows)
-    if found is None:
-        messages.info(
-            "made with sampler=fast; whether it orders checkpoints as the run's own sampler does shows once this "
-            f"command without sampler=fast has scored {LEAST} or more of them too"
-        )
-        return
-    messages.info(
-        f"made with sampler=fast: its order of {counted(found.checkpoints, 'checkpoint')} agrees with that of the "
-        f"run's own sampler by a rank correlation of {number(found.correlation)} (1: the same order)"
-    )
-
-
-def _conclude(messages: "Messages", sweep: "Sweep", plan: "Plan") -> None:
-    from ncsnx.metrics.frechet import SCORE
-    from ncsnx.runs.score_files import best_row
-
-    best = best_row(plan.rows())
-    if best is None:
-        return
-    messages.info(f"best: step {best['step']:,}, {sweep.metric} {SCORE.shown(best)}")
-    perfect = sweep.perfect_model
-    messages.info(f"perfect model: {sweep.reference.why_unknown if perfect is None else f'{sweep.metric} {perfect}'}")
-    messages.info(f"scores: {plan.scores.folder}/scores.json, .csv; plot: scores.png, .svg")
+    for metric in requested or ():
+        if (refusal := sweep.refusal(metric)) is not None:
+            raise UsageError(f"{refusal}; leave it out, or choose other images by --reference or --features")

@@ -123,7 +123,7 @@ class _Import:
 
     def one(self, path: Path) -> dict[str, Any]:
         """A single file, and what became of it. Raises NcsnxError."""
-        from ncsnx.exchange.importing.conversion import remarks
+        from ncsnx.exchange.importing.conversion import import_remarks
         from ncsnx.exchange.importing.proposals import require_fit
         from ncsnx.exchange.published_files import read_published
 
@@ -132,7 +132,7 @@ class _Import:
         published = read_published(path)
         self.stop.check()
         require_fit(self.experiment, published, self.typed)
-        for remark in remarks(self.experiment, published):
+        for remark in import_remarks(self.experiment, published):
             self.messages.warning(remark)
         imported = self.target.add(published, self.stop.check)
         self.attach()

@@ -1,21 +1,15 @@
 """`ncsnx likelihood`: how likely held-out images are under a run's checkpoints, in bits per dimension."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import command
-from ncsnx.cli.session import BATCHES, session, work_of
+from ncsnx.cli.session import BATCHES, session
 
 if TYPE_CHECKING:
-    from ncsnx.cli.sweeps import Plan
-    from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.candidates import Candidate
-    from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
-    from ncsnx.runs.score_files import Row
-    from ncsnx.stopping import StopRequest
+    from ncsnx.work import Work
 
 
 @command("likelihood", place=80)
@@ -86,13 +80,11 @@ def likelihood_command(
         experiment = place.experiment()
         selection = select(place, range_)
 
-        from ncsnx.cli import sweeps
-        from ncsnx.config.variants import load_plugins
+        from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
+        from ncsnx.evaluation.sweeps.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
         from ncsnx.features.data_source import DataSource
         from ncsnx.runtime import Runtime
-        from ncsnx.stopping import StopRequest
 
         request = LikelihoodRequest(
             n=n,
@@ -102,83 +94,19 @@ def likelihood_command(
             tolerance=tolerance,
             batch_size=batch_size,
         )
-        candidates, problems = sweeps.choose(messages, place, selection)
-        load_plugins("ncsnx.runtime")
-        with StopRequest() as stop:
-            source = DataSource.of_run(place, data_folder(data), work_of(messages, stop))
-            with stop.at_once():
-                sweep = LikelihoodSweep(
-                    run=place,
-                    experiment=experiment,
-                    source=source,
-                    runtime=Runtime.choose(device=device, threads=threads, plain=plain),
-                    request=request,
-                )
-            plan = _plan(sweep, candidates, sweeps.made(sweep.runtime, note), stop)
-            messages.info(f"{place.path}: {sweep.caption()}")
-            problems += sweeps.carry_out(messages, plan, f"the sweep {plan.scores.folder}")
-        sweeps.show(messages, plan, json)
-        _conclude(messages, sweep, plan)
-        sweeps.draw(plan)
-        sweeps.refuse_left_out(problems)
 
+        def build(work: "Work") -> LikelihoodSweep:
+            return LikelihoodSweep(
+                run=place,
+                experiment=experiment,
+                source=DataSource.of_run(place, data_folder(data), work),
+                runtime=Runtime.choose(device=device, threads=threads, plain=plain),
+                request=request,
+                note=note,
+            )
 
-def _plan(
-    sweep: "LikelihoodSweep", candidates: "Sequence[Candidate]", made: dict[str, Any], stop: "StopRequest"
-) -> "Plan":
-    from ncsnx.cli.sweeps import Plan
-    from ncsnx.console.tables import Column
-    from ncsnx.evaluation.bits_per_dimension import METRIC
-    from ncsnx.evaluation.score_plot import PICTURES
-
-    scores = sweep.scores()
-    titles = ("step", METRIC, "prior", "flow", "scale", "evaluations")
-    return Plan(
-        candidates=candidates,
-        scores=scores,
-        is_done=sweep.is_done,
-        measure=lambda candidate, advance: sweep.measure(candidate, scores, check_stop=stop.check, advance=advance),
-        columns=[Column(title, "right") for title in titles],
-        cells=_cells,
-        units=sweep.units,
-        seconds=stop.at_once()(sweep.seconds),
-        shorter=(
+        shorter = (
             "fewer images (--n), fewer checkpoints (a third part of --range), a larger --tolerance, or a GPU "
             "(--device cuda)"
-        ),
-        settle=lambda candidate: sweep.settle(candidate, scores),
-        draw=lambda: sweep.draw(scores),
-        pictures=PICTURES,
-        made=made,
-    )
-
-
-def _cells(row: "Row") -> list[str]:
-    from ncsnx.quantities import with_error
-    from ncsnx.runs.score_files import value
-
-    parts = [value(row, key) for key in ("prior", "flow", "scale")]
-    evaluations = value(row, "evaluations")
-    return [
-        f"{row['step']:,}",
-        with_error(row["score"], value(row, "error")),
-        *("" if bits is None else f"{bits:.3f}" for bits in parts),
-        "" if evaluations is None else f"{evaluations:.0f}",
-    ]
-
-
-def _conclude(messages: "Messages", sweep: "LikelihoodSweep", plan: "Plan") -> None:
-    from math import log2
-
-    from ncsnx.evaluation.bits_per_dimension import MEANING, METRIC
-    from ncsnx.runs.score_files import best_row
-
-    best = best_row(plan.rows())
-    if best is None:
-        return
-    messages.info(
-        f"lowest: step {best['step']:,}, {_cells(best)[1]} {METRIC}; grey levels that are all equally likely take "
-        f"{log2(sweep.grey_levels):.2f}. The error is that of the mean over images, with the noise of the probes in it"
-    )
-    messages.info(f"what it means: {MEANING}")
-    messages.info(f"values: {plan.scores.folder}/scores.json, .csv, of each image step-….csv; plot: scores.png, .svg")
+        )
+        sweep_checkpoints(messages, place, selection, build, shorter=shorter, json=json)

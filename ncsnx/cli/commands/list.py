@@ -80,8 +80,8 @@ def _experiments(messages: "Messages") -> list[dict[str, Any]]:
 
 def _runs(folder: "Path") -> list[dict[str, Any]]:
     from ncsnx.errors import NcsnxError
-    from ncsnx.exchange.exported import Export
     from ncsnx.runs.checkpoints.manifest import checkpoints
+    from ncsnx.runs.exported import Export
     from ncsnx.runs.folder import Run, list_runs
     from ncsnx.runs.writer_lock import writer_of
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch, NeighborsRequest
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
-    from ncsnx.stopping import StopRequest
+    from ncsnx.work import Work
 
 NO_FEATURES = "none"
 
@@ -87,20 +87,18 @@ def neighbors_command(
 
         from ncsnx.cli.judging import Judge
         from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
-        from ncsnx.runs.writer_lock import folder_lock
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
         request = NeighborsRequest(n=n, k=k, seed=seed, batch_size=batch_size, held_out=held_out, flips=flips)
         judge = Judge(features, settings, None, data, cache)
         with StopRequest() as stop:
+            work = work_of(messages, stop)
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-                search = _search(place, experiment, ckpt, request, judge, runtime, stop, messages)
-                folder = search.open_place()
+                search = _search(place, experiment, ckpt, request, judge, runtime, work)
             messages.info(f"{place.path}: {search.caption()}")
-            with folder_lock(folder, f"the search {folder}"):
-                results = _results(messages, search, stop)
+            results = search.carry_out(work)
         if json:
             messages.json(results)
         else:
@@ -115,8 +113,7 @@ def _search(
     request: "NeighborsRequest",
     judge: "Judge",
     runtime: "Runtime",
-    stop: "StopRequest",
-    messages: "Messages",
+    work: "Work",
 ) -> "NeighborSearch":
     import attrs
 
@@ -126,8 +123,7 @@ def _search(
     from ncsnx.sampling.score_model import load
 
     if ckpt == "best":
-        messages.info(f"best: {require_best(place)}")
-    work = work_of(messages, stop)
+        work.info(f"best: {require_best(place)}")
     source = judge.open_data(place, work)
     in_pixels_alone = judge.features == NO_FEATURES
     if in_pixels_alone and judge.settings:
@@ -140,34 +136,6 @@ def _search(
         request=request,
         data=judge.data,
     )
-
-
-def _results(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "dict[str, Any]":
-    """What is kept: as it was found before, or found now."""
-    from ncsnx.runs.checkpoints.leftovers import remove_debris_in
-
-    remove_debris_in([search.place])
-    with stop.at_once():
-        results = search.known()
-    if results is None:
-        results = _carry_out(messages, search, stop)
-    else:
-        messages.info("the neighbours were found already")
-    search.settle()
-    return results
-
-
-def _carry_out(messages: "Messages", search: "NeighborSearch", stop: "StopRequest") -> "dict[str, Any]":
-    """Draws, searches and writes."""
-    from ncsnx.console.progress import progress
-
-    with progress(messages, "sampling", total=search.states, unit="states") as advance:
-        samples = search.draw(check_stop=stop.check, on_state=lambda batch, state: advance())
-    with stop.at_once():
-        held_out = search.held_out()
-    found = search.find(samples, held_out, work_of(messages, stop))
-    with stop.at_once():
-        return search.write(found)
 
 
 def _show(messages: "Messages", results: "dict[str, Any]") -> None:

@@ -13,7 +13,7 @@ from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.budgets import Variant, say_what_it_takes, say_what_was_reduced
 from ncsnx.cli.command_registry import command
-from ncsnx.cli.commands.plan import Exact, Overlap, Seed, Steps, experiment_for
+from ncsnx.cli.commands.plan import Exact, Overlap, Seed, StepsPerLevel, experiment_for
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import ANEW, session, work_of
@@ -47,7 +47,7 @@ def new_command(
     ],
     size: sources.Size = None,
     on_error: sources.OnError = None,
-    array: sources.Array = None,
+    array: sources.ArrayName = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +69,7 @@ def new_command(
         "experiments"
     ),
     overlap: Overlap = OVERLAP,
-    steps_per_level: Steps = None,
+    steps_per_level: StepsPerLevel = None,
     exact: Exact = False,
     seed: Seed = 0,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Don't time the network.")] = False,
@@ -220,7 +220,7 @@ def _text(found: "Survey") -> str:
 
 
 def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: Variant) -> None:
-    from ncsnx.planning.survey import remarks
+    from ncsnx.planning.survey import data_remarks
 
     experiment, plan, measured = found.experiment, found.plan, found.measured
     from ncsnx.config.model import RefineNetModel
@@ -235,7 +235,7 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: V
         f"{counted(plan.levels, 'level')}, {counted(plan.evaluations, 'evaluation')} per image; width "
         f"{model.width}, {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}"
     )
-    for remark in remarks(measured):
+    for remark in data_remarks(measured):
         messages.warning(remark)
     say_what_was_reduced(messages, found, variant)
     say_what_it_takes(messages, found, variant)

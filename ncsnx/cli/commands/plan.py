@@ -31,7 +31,7 @@ Exact = Annotated[
 Overlap = Annotated[
     float, typer.Option("--overlap", metavar="C", help="Overlap of neighbouring noise levels (technique 2).")
 ]
-Steps = Annotated[
+StepsPerLevel = Annotated[
     int | None,
     typer.Option(
         "--steps-per-level",
@@ -60,10 +60,10 @@ def plan_command(
         list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
     ] = None,
     overlap: Overlap = OVERLAP,
-    steps_per_level: Steps = None,
+    steps_per_level: StepsPerLevel = None,
     size: sources.Size = None,
     on_error: sources.OnError = None,
-    array: sources.Array = None,
+    array: sources.ArrayName = None,
     exact: Exact = False,
     seed: Seed = 0,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Don't time the network.")] = False,
@@ -85,8 +85,8 @@ def plan_command(
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
-        from ncsnx.planning.differing import differences
-        from ncsnx.planning.survey import Choices, remarks, survey
+        from ncsnx.planning.differing import plan_differences
+        from ncsnx.planning.survey import Choices, data_remarks, survey
         from ncsnx.planning.timing import time_experiment
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
@@ -107,11 +107,11 @@ def plan_command(
             if is_own:
                 found = attrs.evolve(found, experiment=_proposed(found, overrides or []))
             else:
-                found = attrs.evolve(found, differences=tuple(differences(experiment, found.plan)))
+                found = attrs.evolve(found, differences=tuple(plan_differences(experiment, found.plan)))
             if not no_timing:
                 runtime = Runtime.choose(device=device, threads=threads)
                 found = attrs.evolve(found, timing=time_experiment(found.experiment, runtime, work))
-        for remark in remarks(found.measured) if found.measured else []:
+        for remark in data_remarks(found.measured) if found.measured else []:
             messages.warning(remark)
         for bias in found.experiment.known_biases:
             messages.warning(bias)
@@ -129,11 +129,11 @@ def plan_command(
 
 def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Experiment":
     """A draft for a person's own images, at a size that the networks take."""
-    from ncsnx.planning.experiment_proposal import check_size, draft, fitted
+    from ncsnx.planning.experiment_proposal import check_size, draft, fitted_to_network
 
     if said.image_size is not None:
         check_size(said.image_size)
-    data = fitted(sources.own(path, said, work))
+    data = fitted_to_network(sources.own(path, said, work))
     if data.random_crop is not None:
         work.info(
             f"{path} holds images of {data.random_crop} pixels, which aren't resized: training sees squares of "

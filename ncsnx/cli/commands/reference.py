@@ -34,8 +34,8 @@ def reference_command(
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
     ] = None,
-    features: options.Features = None,
-    reference: options.Reference = None,
+    features: options.FeaturesTag = None,
+    reference: options.ReferenceSet = None,
     n: Annotated[int, typer.Option("--n", help="Images of a score, for what a perfect model would get.")] = 1000,
     runs: options.Runs = None,
     data: options.DataFolder = None,
@@ -62,7 +62,7 @@ def reference_command(
             return
 
         from ncsnx.evaluation.references.reference import check_reference, open_reference
-        from ncsnx.evaluation.score_sweep import SweepRequest
+        from ncsnx.evaluation.sweeps.distance_sweep import SweepRequest
         from ncsnx.features.extractors import build_features
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest

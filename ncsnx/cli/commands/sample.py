@@ -73,10 +73,10 @@ def sample_command(
     colorize: tasks.Colorize = None,
     deblur: tasks.Deblur = None,
     blur: tasks.Blur = None,
-    measure: tasks.Measure = None,
+    measure: tasks.MeasureFile = None,
     operator: tasks.Operator = None,
     input: tasks.Input = None,
-    noise: tasks.Noise = None,
+    noise: tasks.NoiseDeviation = None,
     truth: tasks.Truth = None,
     out: Annotated[
         Path | None,

@@ -29,7 +29,7 @@ from ncsnx.storage import atomic, reading
 from ncsnx.work import Work
 
 MIB = 2**20
-Check = Callable[[Path], str | None]
+_Check = Callable[[Path], str | None]
 """What is wrong with a file; None where nothing is."""
 _TIMEOUT_S = 60.0
 _HINTS = {
@@ -58,7 +58,7 @@ class _Changed(Exception):
 
 
 @attrs.frozen
-class Part:
+class _Part:
     """A file that is on its way."""
 
     target: Path
@@ -101,7 +101,7 @@ class _Known:
 
     size: int | None
     digests: Mapping[str, str | None]
-    check: Check
+    check: _Check
 
     def contradiction(self, path: Path, work: Work) -> str | None:
         """What is wrong with a file; None where nothing is."""
@@ -123,7 +123,7 @@ def download(
     size: int | None = None,
     sha256: str | None = None,
     md5: str | None = None,
-    check: Check = lambda path: None,
+    check: _Check = lambda path: None,
     otherwise: str = "",
 ) -> None:
     """Gets the file at `address` into `path`, which is there whole or not at all; goes on where an earlier call ended.
@@ -138,7 +138,7 @@ def download(
         if wrong is not None:
             raise DownloadError(f"{path}, {wrong}; remove it, then repeat the command")
         return
-    part = Part(path, address)
+    part = _Part(path, address)
     with atomic.reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -163,7 +163,7 @@ def download(
         ) from failure
 
 
-def _accept(part: Part, known: _Known, work: Work) -> None:
+def _accept(part: _Part, known: _Known, work: Work) -> None:
     """Puts what came into its place. Raises _Failure if it isn't what it should be, and removes it then."""
     wrong = known.contradiction(part.path, work)
     if wrong is not None:
@@ -176,7 +176,7 @@ def _accept(part: Part, known: _Known, work: Work) -> None:
 
 
 @contextmanager
-def _receiving(part: Part) -> Iterator[BinaryIO]:
+def _receiving(part: _Part) -> Iterator[BinaryIO]:
     """The part, open for appending and held by this process alone; removed if it is of no use afterwards."""
     with _held(part) as file:
         try:
@@ -187,7 +187,7 @@ def _receiving(part: Part) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _held(part: Part) -> Iterator[BinaryIO]:
+def _held(part: _Part) -> Iterator[BinaryIO]:
     while True:
         with atomic.reporting(part.path):
             file = part.path.open("ab")
@@ -204,7 +204,7 @@ def _held(part: Part) -> Iterator[BinaryIO]:
                 return
 
 
-def _transfer(part: Part, file: BinaryIO, work: Work, size: int | None) -> None:
+def _transfer(part: _Part, file: BinaryIO, work: Work, size: int | None) -> None:
     """Fills the part; asks again as long as a connection that breaks off has brought something."""
     furthest = _length(file)
     while True:
@@ -220,7 +220,7 @@ def _transfer(part: Part, file: BinaryIO, work: Work, size: int | None) -> None:
             work.info(f"{part.target.name}: {broken}; asking for the rest")
 
 
-def _attempt(part: Part, file: BinaryIO, work: Work, size: int | None) -> None:
+def _attempt(part: _Part, file: BinaryIO, work: Work, size: int | None) -> None:
     have = _length(file)
     mark = part.mark() if have else None
     headers = {"User-Agent": "ncsnx", "Accept-Encoding": "identity"}
@@ -247,7 +247,7 @@ def _attempt(part: Part, file: BinaryIO, work: Work, size: int | None) -> None:
 
 
 def _beginning(
-    part: Part, file: BinaryIO, answer: http.client.HTTPResponse, mark: str | None
+    part: _Part, file: BinaryIO, answer: http.client.HTTPResponse, mark: str | None
 ) -> tuple[int, int | None]:
     """The bytes of the part that the answer continues, and those of the whole file, if the server says."""
     if answer.status != http.client.PARTIAL_CONTENT:
@@ -273,7 +273,7 @@ def _mark(answer: http.client.HTTPResponse) -> str | None:
     return None if modified is None else str(modified)
 
 
-def _room(part: Part, have: int, total: int | None) -> int:
+def _room(part: _Part, have: int, total: int | None) -> int:
     """The bytes that the part may come to have. Raises _Failure where the disk is too full."""
     room = have + shutil.disk_usage(part.path.parent).free
     if total is not None and total > room:
@@ -282,7 +282,7 @@ def _room(part: Part, have: int, total: int | None) -> int:
 
 
 def _receive(
-    part: Part, file: BinaryIO, answer: http.client.HTTPResponse, have: int, total: int | None, work: Work
+    part: _Part, file: BinaryIO, answer: http.client.HTTPResponse, have: int, total: int | None, work: Work
 ) -> None:
     """Appends what comes, up to `total` bytes or as many as the disk has room for."""
     most = _room(part, have, total)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ncsnx.data.lmdb.lmdb_store import new_lmdb
-from ncsnx.data.pictures.decoding import BrokenImageError, decode, fitted, flattened, opened
+from ncsnx.data.pictures.decoding import BrokenImageError, decode, fitted, flattened, opened_picture
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
@@ -28,7 +28,7 @@ Encode = Callable[[bytes, str], bytes]
 def as_it_is(content: bytes, name: str) -> bytes:
     """The same bytes if they show the picture to whoever only converts them to RGB; else a PNG that does."""
     shown = flattened(decode(content, name), 3, WHITE)
-    with opened(content, name) as picture:
+    with opened_picture(content, name) as picture:
         if picture.format in _KEPT and picture.convert("RGB").tobytes() == shown.tobytes():
             return content
     return _png(shown)

@@ -18,7 +18,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.storage import atomic, reading
 from ncsnx.work import Work
 
-MAGIC = b"ncsnx keys 1\n"
+_MAGIC = b"ncsnx keys 1\n"
 _SHA256_BYTES, _COUNT_BYTES, _LENGTH_BYTES = 32, 8, 2
 
 
@@ -44,7 +44,7 @@ class Keys:
         return (self[place] for place in range(len(self)))
 
 
-def listed(store: LmdbStore, fingerprint: str, cache: Path, work: Work) -> Keys:
+def listed_keys(store: LmdbStore, fingerprint: str, cache: Path, work: Work) -> Keys:
     """All keys of `store` in LMDB's order: from the cache, else listed and kept there.
 
     A list in the cache that is damaged is made again; without a cache that can be written there is a warning.
@@ -75,9 +75,9 @@ def _read(path: Path) -> Keys | None:
         content = memoryview(reading.read_bytes(path))
     except OSError:
         return None
-    begin = len(MAGIC) + _SHA256_BYTES
+    begin = len(_MAGIC) + _SHA256_BYTES
     body = content[begin:]
-    if content[:begin] != MAGIC + hashlib.sha256(body).digest() or len(body) < _COUNT_BYTES:
+    if content[:begin] != _MAGIC + hashlib.sha256(body).digest() or len(body) < _COUNT_BYTES:
         return None
     count = int.from_bytes(body[:_COUNT_BYTES], "little")
     end = _COUNT_BYTES + _LENGTH_BYTES * count
@@ -88,4 +88,4 @@ def _write(path: Path, lengths: "NDArray[np.uint16]", joined: bytes) -> None:
     body = len(lengths).to_bytes(_COUNT_BYTES, "little") + lengths.tobytes() + joined
     with atomic.reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path, MAGIC + hashlib.sha256(body).digest() + body)
+    atomic.write_bytes(path, _MAGIC + hashlib.sha256(body).digest() + body)

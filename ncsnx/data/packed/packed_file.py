@@ -3,7 +3,7 @@
     0     8 bytes      MAGIC
     8     8 bytes      length of the header
     16    32 bytes     sha256 of header and checksums; its hexadecimal form is the data set's fingerprint
-    48    header       UTF-8 JSON: `Header`
+    48    header       UTF-8 JSON: `PackedHeader`
     then  checksums    32 bytes a chunk: sha256 of its pixels, its labels and its ids, in this order
     then  pixels       N×C×S×S uint8, the training images first, then those that are held out
     then  labels       N int64, NO_LABEL where there is none
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.canonical import canonical
-from ncsnx.data.dataset import Images
+from ncsnx.data.dataset import StoredImages
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
@@ -37,10 +37,10 @@ from ncsnx.storage.mapped import require_whole
 from ncsnx.storage.reading import opened
 from ncsnx.work import Work
 
-MAGIC = b"\x89ncsnx\r\n"
+PACKED_MAGIC = b"\x89ncsnx\r\n"
 """A byte beyond ASCII and both line ends, so that a file that passed as text isn't taken for one."""
-VERSION = 1
-PREAMBLE_BYTES = len(MAGIC) + 8 + 32
+_VERSION = 1
+PREAMBLE_BYTES = len(PACKED_MAGIC) + 8 + 32
 CHECKSUM_BYTES = 32
 _ALIGNMENT = 4096
 NUMBER_BYTES = 8
@@ -57,7 +57,7 @@ class PackedError(NcsnxError):
 
 
 @attrs.frozen(kw_only=True)
-class Header:
+class PackedHeader:
     """What a packed file says of itself; every offset in it follows from this."""
 
     count: int
@@ -87,7 +87,7 @@ class Header:
 
     def encoded(self) -> bytes:
         """The header as it is in the file; equal headers have equal bytes."""
-        return canonical({"version": VERSION, **attrs.asdict(self)})
+        return canonical({"version": _VERSION, **attrs.asdict(self)})
 
     def chunk(self, number: int) -> range:
         """The images of a chunk."""
@@ -95,7 +95,7 @@ class Header:
 
 
 @attrs.frozen
-class Layout:
+class PackedLayout:
     """Where things are in the file, in bytes from its beginning."""
 
     checksums: int
@@ -105,7 +105,7 @@ class Layout:
     end: int
 
     @classmethod
-    def of(cls, header: Header, header_bytes: int) -> "Layout":
+    def of(cls, header: PackedHeader, header_bytes: int) -> "PackedLayout":
         """The layout that follows from a header which takes `header_bytes` bytes."""
         checksums = PREAMBLE_BYTES + header_bytes
         pixels = _aligned(checksums + header.chunks * CHECKSUM_BYTES)
@@ -123,8 +123,8 @@ class PackedFile:
     """A packed file whose header is sound and whose size is right. Its pixels have not been looked at."""
 
     path: Path
-    header: Header
-    layout: Layout
+    header: PackedHeader
+    layout: PackedLayout
     checksums: bytes
     fingerprint: str
 
@@ -141,7 +141,7 @@ class PackedFile:
     def _read(cls, path: Path, file: BufferedReader) -> "PackedFile":
         size = os.fstat(file.fileno()).st_size
         preamble = file.read(PREAMBLE_BYTES)
-        if not preamble.startswith(MAGIC):
+        if not preamble.startswith(PACKED_MAGIC):
             raise PackedError(
                 f"{path}: isn't a packed data set (it doesn't begin as one); `ncsnx data pack SOURCE --out FILE` "
                 "makes them"
@@ -151,7 +151,7 @@ class PackedFile:
             raise _damaged(path, f"its header can't have {counted(length, 'byte')}")
         encoded = file.read(length)
         header = _parsed(path, encoded)
-        layout = Layout.of(header, length)
+        layout = PackedLayout.of(header, length)
         if layout.end != size:
             raise PackedError(
                 f"{path}: expected {counted(layout.end, 'byte')} for {counted(header.count, 'image')}, found {size:,}: "
@@ -172,21 +172,21 @@ def is_packed(path: Path) -> bool:
     """Whether a file begins as packed ones do; False also for what can't be read."""
     try:
         with opened(path, follows_links=True) as file:
-            return file.read(len(MAGIC)) == MAGIC
+            return file.read(len(PACKED_MAGIC)) == PACKED_MAGIC
     except OSError:
         return False
 
 
 def preamble(encoded: bytes, checksums: bytes) -> bytes:
     """The beginning of a file with that header and these checksums, up to the header."""
-    return MAGIC + len(encoded).to_bytes(8, "little") + hashlib.sha256(encoded + checksums).digest()
+    return PACKED_MAGIC + len(encoded).to_bytes(8, "little") + hashlib.sha256(encoded + checksums).digest()
 
 
 def _damaged(path: Path, why: str) -> PackedError:
     return PackedError(f"{path}: is damaged: {why}; {_REPEAT}")
 
 
-def _parsed(path: Path, encoded: bytes) -> Header:
+def _parsed(path: Path, encoded: bytes) -> PackedHeader:
     """The header, each of its values within bounds, whoever wrote it."""
     try:
         values = json.loads(encoded, parse_constant=_refuse_constant)
@@ -195,8 +195,8 @@ def _parsed(path: Path, encoded: bytes) -> Header:
     if not isinstance(values, dict):
         raise _damaged(path, "its header isn't a JSON object")
     version = values.pop("version", None)
-    if version != VERSION:
-        raise PackedError(f"{path}: is of version {version!r}, this ncsnx reads {VERSION}; update ncsnx, or {_REPEAT}")
+    if version != _VERSION:
+        raise PackedError(f"{path}: is of version {version!r}, this ncsnx reads {_VERSION}; update ncsnx, or {_REPEAT}")
     whole = {
         "count": (1, _MOST_IMAGES),
         "train": (1, _MOST_IMAGES),
@@ -214,7 +214,7 @@ def _parsed(path: Path, encoded: bytes) -> Header:
         raise _damaged(path, f"its header says the values go from {limits[0]!r} to {limits[1]!r}")
     if not isinstance(values["source"], dict) or values["train"] > values["count"]:
         raise _damaged(path, "its header contradicts itself")
-    return Header(**values)
+    return PackedHeader(**values)
 
 
 def _refuse_constant(name: str) -> None:
@@ -267,12 +267,12 @@ class PackedImages:
     def __len__(self) -> int:
         return self.count
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, copied out of the file."""
         pixels, labels, ids = self._mapped.arrays()
         split = slice(self.first, self.first + self.count)
         chosen = indices.numpy()
-        return Images(
+        return StoredImages(
             torch.from_numpy(pixels[split][chosen]),
             torch.from_numpy(labels[split][chosen].astype(np.int64, copy=False)),
             torch.from_numpy(ids[split][chosen].astype(np.int64, copy=False)),
@@ -288,7 +288,7 @@ def splits_of(file: PackedFile) -> Splits:
     return Splits(train, held_out, file.fingerprint)
 
 
-def declaration(header: Header) -> str:
+def declaration(header: PackedHeader) -> str:
     """The fields of `Packed` that suit a file."""
     channels = "" if header.channels == 3 else f", channels={header.channels}"
     return f"image_size={header.size}{channels} (or random_crop={header.size} and a smaller image_size)"
@@ -321,7 +321,7 @@ def damage(file: PackedFile, work: Work) -> Damage:
     return Damage(tuple(found), padding)
 
 
-def chunk_checksum(descriptor: int, header: Header, layout: Layout, images: range) -> bytes:
+def chunk_checksum(descriptor: int, header: PackedHeader, layout: PackedLayout, images: range) -> bytes:
     """The sha256 of the chunk of these images, as it is in the file."""
     content = hashlib.sha256()
     for part, width in ((layout.pixels, header.image_bytes), (layout.labels, NUMBER_BYTES), (layout.ids, NUMBER_BYTES)):

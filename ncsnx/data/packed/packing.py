@@ -20,15 +20,15 @@ import torch
 
 from ncsnx.config.codec import unstructure
 from ncsnx.config.data_sets import Data
-from ncsnx.data.dataset import Images
+from ncsnx.data.dataset import StoredImages
 from ncsnx.data.packed.packed_file import (
     CHECKSUM_BYTES,
     NUMBER_BYTES,
     PREAMBLE_BYTES,
-    Header,
-    Layout,
     PackedError,
     PackedFile,
+    PackedHeader,
+    PackedLayout,
     chunk_checksum,
     preamble,
 )
@@ -36,6 +36,7 @@ from ncsnx.data.read_ahead import read_ahead
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.quantities import counted
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic
 from ncsnx.work import Work
 
@@ -93,7 +94,7 @@ def pack(
     return PackedFile.open(out)
 
 
-def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) -> Header:
+def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) -> PackedHeader:
     train, held_out = len(splits.train), len(splits.held_out)
     if train == 0:
         raise NcsnxError("there is no training image to pack; look at the source with `ncsnx data show`")
@@ -108,7 +109,7 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
         raise NcsnxError(f"only square images are packed, and these are {size}×{width}")
     low, high = map(float, splits.train.value_range)
     most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (channels * size**2)))
-    return Header(
+    return PackedHeader(
         count=train + held_out,
         train=train,
         channels=channels,
@@ -120,11 +121,11 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
     )
 
 
-def _already_there(out: Path, header: Header) -> PackedFile | None:
+def _already_there(out: Path, header: PackedHeader) -> PackedFile | None:
     """The file, if it is the one that is wanted; None where there is none. Raises UsageError for any other."""
     if not os.path.lexists(out):
         return None
-    advice = "name another with --out, or give --overwrite to replace it"
+    advice = f"name another with {argument('out')}, or give {argument('overwrite', True)} to replace it"
     try:
         there = PackedFile.open(out)
     except PackedError as error:
@@ -134,14 +135,14 @@ def _already_there(out: Path, header: Header) -> PackedFile | None:
     return there
 
 
-def _pieces(header: Header, chunk: int) -> Iterator[range]:
+def _pieces(header: PackedHeader, chunk: int) -> Iterator[range]:
     images = header.chunk(chunk)
     most = max(1, min(_PIECE_IMAGES, _PIECE_BYTES // header.image_bytes))
     for start in range(images.start, images.stop, most):
         yield range(start, min(images.stop, start + most))
 
 
-def _read(splits: Splits, piece: range) -> Images:
+def _read(splits: Splits, piece: range) -> StoredImages:
     """Those images of the file: the training images come first."""
     train = len(splits.train)
     indices = torch.arange(piece.start, piece.stop)
@@ -153,20 +154,20 @@ def _read(splits: Splits, piece: range) -> Images:
         )
         if len(chosen)
     ]
-    return Images(*(torch.cat([getattr(part, name) for part in parts]) for name in ("pixels", "labels", "ids")))
+    return StoredImages(*(torch.cat([getattr(part, name) for part in parts]) for name in ("pixels", "labels", "ids")))
 
 
 class _Part:
     """The file as long as it isn't complete."""
 
-    def __init__(self, out: Path, path: Path, descriptor: int, header: Header) -> None:
+    def __init__(self, out: Path, path: Path, descriptor: int, header: PackedHeader) -> None:
         self._out, self.path, self._descriptor, self._header = out, path, descriptor, header
         self._encoded = header.encoded()
-        self._layout = Layout.of(header, len(self._encoded))
+        self._layout = PackedLayout.of(header, len(self._encoded))
 
     @classmethod
     @contextmanager
-    def opened(cls, out: Path, header: Header, overwrite: bool) -> "Iterator[_Part]":
+    def opened(cls, out: Path, header: PackedHeader, overwrite: bool) -> "Iterator[_Part]":
         """FILE.part, begun if it isn't there; during the block no other process can have it."""
         path = out.with_name(f"{out.name}.part")
         with atomic.reporting(path):
@@ -220,7 +221,7 @@ class _Part:
                 advance()
         return missing
 
-    def write(self, piece: range, images: Images) -> None:
+    def write(self, piece: range, images: StoredImages) -> None:
         """Adds images, and the checksum of their chunk if they are its last ones."""
         header, layout = self._header, self._layout
         expected = (len(piece), header.channels, header.size, header.size)

@@ -64,7 +64,7 @@ def decodes_heic() -> bool:
 
 
 @contextmanager
-def opened(content: bytes, name: str) -> Iterator[Image.Image]:
+def opened_picture(content: bytes, name: str) -> Iterator[Image.Image]:
     """The picture in `content`, its header read. Whatever goes wrong in the block is a BrokenImageError for `name`."""
     if not content:
         raise BrokenImageError(name, "is empty")
@@ -101,7 +101,7 @@ def further_frames(content: bytes, name: str) -> tuple[str, int]:
     The smaller versions of a page that a TIFF may hold, and its masks, aren't counted; nor are the previews in a
     camera's JPEG. Pages that can't be reached count as not there.
     """
-    with opened(content, name) as picture:
+    with opened_picture(content, name) as picture:
         kind = str(picture.format)
         if kind not in _WITH_FRAMES:
             return kind, 0
@@ -126,7 +126,7 @@ def decode(content: bytes, name: str) -> Image.Image:
     cut off, damaged or no picture, for a decompression bomb (more pixels than Pillow's MAX_IMAGE_PIXELS), and for
     values that aren't 8-bit or 16-bit colours.
     """
-    with opened(content, name) as picture:
+    with opened_picture(content, name) as picture:
         _check_mode(picture, name)
         picture.load()
         turn = _TURNS.get(_orientation(picture))
@@ -199,7 +199,7 @@ def square(
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def colour(text: str) -> tuple[int, int, int]:
+def rgb(text: str) -> tuple[int, int, int]:
     """Red, green and blue of a name in `COLOURS` or of #rrggbb, as a configuration holds it."""
     if text in COLOURS:
         return COLOURS[text]

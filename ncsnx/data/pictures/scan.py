@@ -21,7 +21,7 @@ from ncsnx.quantities import counted, them
 from ncsnx.storage import atomic, findings
 from ncsnx.work import Work
 
-FOLDER, LIST = "scans", "broken.txt"
+_FOLDER, LIST = "scans", "broken.txt"
 MOST_NAMED = 20
 """Broken files that an error names; the list in the cache has all."""
 
@@ -87,7 +87,7 @@ def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
 
 def scan_folder(files: ImageFiles) -> Path:
     """Where the cache keeps what was found in these pictures by this version of Pillow."""
-    return findings.place_of(FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
+    return findings.finding_place(_FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
 
 
 def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip"], work: Work) -> ImageFiles:
@@ -97,20 +97,20 @@ def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip
     if on_error == "refuse" or not scan.sound:
         advice = f"fix or remove {them(len(scan.broken))}"
         if scan.sound:
-            advice += f", or leave {them(len(scan.broken))} out with data.on_error=skip (`ncsnx new`: --on-error skip)"
+            advice += f", or leave {them(len(scan.broken))} out with data.on_error=skip (`ncsnx new … --on-error skip`)"
         raise NcsnxError(f"{_broken(files, scan, MOST_NAMED)}; {advice}")
     work.warning(f"left out: {_broken(files, scan, most=5)}")
     return files.without(scan.broken)
 
 
 def _broken(files: ImageFiles, scan: Scan, most: int) -> str:
-    named = "; ".join(f"{shown(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
+    named = "; ".join(f"{printable_name(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
     rest = len(scan.broken) - most
     more = f"; … and {rest:,} more, all listed in {scan_folder(files) / LIST}" if rest > 0 else ""
     return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} can't be used: {named}{more}"
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     """A file's name in one line of text."""
     return name if name.isprintable() else ascii(name)
 
@@ -172,4 +172,4 @@ def _processes(size: int) -> int:
 
 
 def _lines(broken: dict[str, str]) -> bytes:
-    return "".join(f"{shown(name)}\t{reason}\n" for name, reason in broken.items()).encode()
+    return "".join(f"{printable_name(name)}\t{reason}\n" for name, reason in broken.items()).encode()

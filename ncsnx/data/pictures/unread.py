@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import attrs
 
 from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, decodes_heic
-from ncsnx.data.pictures.scan import Scan, shown
+from ncsnx.data.pictures.scan import Scan, printable_name
 
 _BY_SYSTEMS = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r")
 """Files that operating systems leave in every folder, in lower case; those of macOS are hidden."""
@@ -53,7 +53,7 @@ def unread_in(others: Collection[str], scan: Scan) -> list[Unread]:
     return [*_files(others), *_pages(scan)]
 
 
-def listed(unread: Iterable[Unread]) -> str:
+def unread_lines(unread: Iterable[Unread]) -> str:
     """One line for each kind."""
     return "\n".join(map(str, unread))
 
@@ -63,7 +63,9 @@ def _files(others: Collection[str]) -> Iterator[Unread]:
     kinds = Counter(path.suffix.lower() for path in paths if path.name.lower() not in _BY_SYSTEMS)
     ordered = sorted(kinds.items(), key=lambda row: (_reason(row[0]) == _reason(""), -row[1], row[0]))
     for suffix, count in ordered[:_MOST_KINDS]:
-        kind = shown(suffix[:_LONGEST_KIND]) or ("file without a suffix" if count == 1 else "files without a suffix")
+        kind = printable_name(suffix[:_LONGEST_KIND]) or (
+            "file without a suffix" if count == 1 else "files without a suffix"
+        )
         yield Unread(count, kind, _reason(suffix))
     if rest := sum(count for _, count in ordered[_MOST_KINDS:]):
         yield Unread(rest, "file of other kinds" if rest == 1 else "files of other kinds", "not read")

@@ -22,17 +22,18 @@ from torch import Tensor
 from ncsnx.config.data_sets import Arrays
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.missing import OWN
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import findings
 from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.mapped import require_whole
-from ncsnx.storage.numpy_files import MAGIC, NumpyFile, listed
+from ncsnx.storage.numpy_files import NPY_MAGIC, NumpyFile, listed
 from ncsnx.storage.reading import opened
 from ncsnx.storage.tensor_headers import tensor_headers
 from ncsnx.storage.zips import ZIP_MAGIC
@@ -40,8 +41,8 @@ from ncsnx.work import Work
 
 LABELS = "labels"
 """Name of the array that holds the labels, in files of several arrays."""
-Layout = Literal["N×C×H×W", "N×H×W×C", "N×H×W"]
-Kind = Literal["numpy", "safetensors"]
+_Layout = Literal["N×C×H×W", "N×H×W×C", "N×H×W"]
+_Kind = Literal["numpy", "safetensors"]
 
 _FOLDER = "ranges"
 _BLOCK_VALUES = 2**22  # values that are looked at in one go
@@ -70,7 +71,7 @@ class StoredArray:
     """An array in a file, opened where it is first read. May be sent to another process, which opens it for itself."""
 
     path: Path
-    kind: Kind
+    kind: _Kind
     name: str | None
     _values: Any = attrs.field(default=None, init=False)
     _size: int = attrs.field(default=0, init=False)
@@ -129,7 +130,7 @@ class ArrayImages:
     """Some images of an array."""
 
     array: StoredArray
-    layout: Layout
+    layout: _Layout
     shape: tuple[int, int, int]
     value_range: tuple[float, float]
     labels: Tensor
@@ -140,13 +141,13 @@ class ArrayImages:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`."""
         ids = self.ids[indices]
         values = self.array.rows(ids.tolist())
         if self.layout == "N×H×W×C":
             values = values.permute(0, 3, 1, 2).contiguous()
-        return Images(values.view(len(ids), *self.shape), self.labels[indices], ids)
+        return StoredImages(values.view(len(ids), *self.shape), self.labels[indices], ids)
 
 
 @data_set(Arrays, no_download=OWN)
@@ -224,24 +225,24 @@ def reading(path: Path) -> Iterator[None]:
         raise NcsnxError(f"{path}: can't be read as images: {' '.join(str(error).split())}") from error
 
 
-def _kind(path: Path) -> Kind:
+def _kind(path: Path) -> _Kind:
     with opened(path, follows_links=True) as file:
         begin = file.read(9)
-    if begin.startswith((MAGIC, ZIP_MAGIC)):
+    if begin.startswith((NPY_MAGIC, ZIP_MAGIC)):
         return "numpy"
     if path.suffix.lower() == ".safetensors" or begin[8:] == b"{":
         return "safetensors"
     raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found none of them")
 
 
-def _names(path: Path, kind: Kind) -> list[str]:
+def _names(path: Path, kind: _Kind) -> list[str]:
     """The arrays in a file; none for a `.npy`, whose one array has no name."""
     if kind == "numpy":
         return list(NumpyFile.open(path).names or ())
     return list(tensor_headers(path))
 
 
-def _values(path: Path, kind: Kind, name: str | None) -> Any:
+def _values(path: Path, kind: _Kind, name: str | None) -> Any:
     if kind == "numpy":
         return NumpyFile.open(path).mapped(name)
     try:
@@ -269,15 +270,15 @@ def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
     images = [name for name in names if name != LABELS]
     if names and len(images) != 1:
         raise NcsnxError(
-            f"{path}: expected one array of images, found {listed(images)}; choose with data.array=NAME, or --array "
-            "NAME"
+            f"{path}: expected one array of images, found {listed(images)}; choose with data.array=NAME, or "
+            f"{argument('array', A_NAME)}"
         )
     return images[0] if images else None
 
 
-def _layout(array: StoredArray, data: Arrays, work: Work) -> Layout:
+def _layout(array: StoredArray, data: Arrays, work: Work) -> _Layout:
     channels, size, shape = data.channels, data.stored_size, array.shape
-    expected: dict[Layout, tuple[int, ...]] = {"N×C×H×W": (channels, size, size), "N×H×W×C": (size, size, channels)}
+    expected: dict[_Layout, tuple[int, ...]] = {"N×C×H×W": (channels, size, size), "N×H×W×C": (size, size, channels)}
     if channels == 1:
         expected["N×H×W"] = (size, size)
     fitting = [layout for layout, rest in expected.items() if shape[1:] == rest]
@@ -355,7 +356,7 @@ def values_of(array: StoredArray, mark: str, work: Work) -> Values:
     def find() -> dict[str, Any]:
         return attrs.asdict(_looked_at(array, work))
 
-    return Values(**findings.found(findings.place_of(_FOLDER, key), find, f"a look at {array.title}", work))
+    return Values(**findings.found(findings.finding_place(_FOLDER, key), find, f"a look at {array.title}", work))
 
 
 def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:

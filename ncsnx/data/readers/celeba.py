@@ -16,57 +16,57 @@ from ncsnx.config.data_sets import CelebA
 from ncsnx.data.data_set import data_set
 from ncsnx.data.missing import by_hand, require, root_of
 from ncsnx.data.pictures.image_files import ImageFiles
-from ncsnx.data.readers.encoded_pictures import Pictures
+from ncsnx.data.readers.encoded_pictures import EncodedPictures
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
 from ncsnx.work import UNSEEN, Work
 
-FOLDER = "celeba"
-PICTURES = "img_align_celeba"
-ARCHIVE = f"{PICTURES}.zip"
+_FOLDER = "celeba"
+_PICTURES = "img_align_celeba"
+_ARCHIVE = f"{_PICTURES}.zip"
 PARTITION = "list_eval_partition.txt"
-PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-TRAINING, VALIDATION, TEST = 0, 1, 2
-_PARTS = tuple(str(part) for part in (TRAINING, VALIDATION, TEST))
+_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+_TRAINING, _VALIDATION, _TEST = 0, 1, 2
+_PARTS = tuple(str(part) for part in (_TRAINING, _VALIDATION, _TEST))
 _SAMPLED_PICTURES = 64
 _MOST_NAMED, _MOST_LETTERS = 5, 60
 
 
 def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
     """The folder that holds it; a person has to put it there. Raises DataMissingError."""
-    root = root_of(data, folder, FOLDER)
-    if ((root / PICTURES).is_dir() or (root / ARCHIVE).exists()) and (root / PARTITION).exists():
+    root = root_of(data, folder, _FOLDER)
+    if ((root / _PICTURES).is_dir() or (root / _ARCHIVE).exists()) and (root / PARTITION).exists():
         return root
-    files = f"{ARCHIVE} (1.4 GB, needn't be unpacked) and {PARTITION} (3 MB)"
-    raise by_hand("CelebA", files, PAGE, f"put both into {root}")
+    files = f"{_ARCHIVE} (1.4 GB, needn't be unpacked) and {PARTITION} (3 MB)"
+    raise by_hand("CelebA", files, _PAGE, f"put both into {root}")
 
 
 @data_set(
     CelebA,
     download=download_celeba,
     reference="held-out",  # its test set, as published
-    files=f"`{ARCHIVE}` (it needn't be unpacked) and `{PARTITION}` from [CelebA's page]({PAGE})",
-    place=f"data/{FOLDER}",
+    files=f"`{_ARCHIVE}` (it needn't be unpacked) and `{PARTITION}` from [CelebA's page]({_PAGE})",
+    place=f"data/{_FOLDER}",
 )
 def read_celeba(data: CelebA, folder: Path, work: Work = UNSEEN) -> Splits:
     """CelebA from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit."""
-    root = root_of(data, folder, FOLDER)
-    pictures = root / PICTURES
+    root = root_of(data, folder, _FOLDER)
+    pictures = root / _PICTURES
     if not pictures.is_dir():
-        require(root, ARCHIVE, "CelebA", f"{ARCHIVE} (1.4 GB, unpacked or not) from {PAGE}")
-        pictures = root / ARCHIVE
-    require(root, PARTITION, "CelebA's split", f"{PARTITION} from {PAGE}")
+        require(root, _ARCHIVE, "CelebA", f"{_ARCHIVE} (1.4 GB, unpacked or not) from {_PAGE}")
+        pictures = root / _ARCHIVE
+    require(root, PARTITION, "CelebA's split", f"{PARTITION} from {_PAGE}")
     names, parts = _partition(root / PARTITION)
-    files = _NamedFiles(ImageFiles.open(pictures), "" if pictures.is_dir() else f"{PICTURES}/", names)
+    files = _NamedFiles(ImageFiles.open(pictures), "" if pictures.is_dir() else f"{_PICTURES}/", names)
     _require_all(files, root / PARTITION, pictures)
     transform, part = CropAndResize(data.crop, data.image_size), torch.tensor(parts)
 
-    def split(number: int) -> Pictures:
-        return Pictures(files, torch.nonzero(part == number).flatten(), transform, data.image_size)
+    def split(number: int) -> EncodedPictures:
+        return EncodedPictures(files, torch.nonzero(part == number).flatten(), transform, data.image_size)
 
-    return Splits(split(TRAINING), split(TEST), _fingerprint(files, parts))
+    return Splits(split(_TRAINING), split(_TEST), _fingerprint(files, parts))
 
 
 @attrs.frozen
@@ -120,11 +120,11 @@ def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
             f"{len(wrong):,} of {counted(len(lines), 'line')} aren't: {_first(wrong)}; get it again"
         )
     names, parts = tuple(name for name, _ in rows), [int(part) for _, part in rows]
-    if len(set(names)) < len(names) or not {TRAINING, TEST} <= set(parts):
+    if len(set(names)) < len(names) or not {_TRAINING, _TEST} <= set(parts):
         raise NcsnxError(
             f"{path}: expected a line a picture, some for training (0) and some for testing (2); found "
-            f"{counted(len(names), 'line')}, {counted(len(set(names)), 'name')}, {parts.count(TRAINING):,} and "
-            f"{parts.count(TEST):,}; get it again"
+            f"{counted(len(names), 'line')}, {counted(len(set(names)), 'name')}, {parts.count(_TRAINING):,} and "
+            f"{parts.count(_TEST):,}; get it again"
         )
     return names, parts
 

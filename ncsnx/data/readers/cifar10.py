@@ -12,7 +12,7 @@ import torch
 from ncsnx.config.data_sets import CIFAR10
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import Images, InMemory
+from ncsnx.data.dataset import InMemory, StoredImages
 from ncsnx.data.download.transfer import download
 from ncsnx.data.download.unpacking import require_new, unpack_tar
 from ncsnx.data.missing import require, root_of
@@ -21,14 +21,14 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import UNSEEN, Work
 
-FOLDER = "cifar-10-batches-bin"
+_FOLDER = "cifar-10-batches-bin"
 TRAINING_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_FILE = "test_batch.bin"
 FILES = (*TRAINING_FILES, TEST_FILE)
 RECORD_BYTES = 1 + 3 * 32 * 32
 CLASSES = 10
-ARCHIVE = "cifar-10-binary.tar.gz"
-LARGEST_BYTES = 64 * 2**20
+_ARCHIVE = "cifar-10-binary.tar.gz"
+_LARGEST_BYTES = 64 * 2**20
 """More than any file of the set has: 30,730,000."""
 
 
@@ -41,7 +41,7 @@ class Published:
     md5: str
 
 
-PUBLISHED = Published(f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")
+PUBLISHED = Published(f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")
 """The address and the md5 are those of https://www.cs.toronto.edu/~kriz/cifar.html."""
 
 
@@ -54,9 +54,9 @@ def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Publish
     if all((root / name).exists() for name in FILES):
         return root
     require_new(root)
-    archive = root.parent / ARCHIVE
+    archive = root.parent / _ARCHIVE
     download(published.address, archive, work, size=published.size, md5=published.md5)
-    unpack_tar(archive, {f"{FOLDER}/{name}": name for name in FILES}, root, LARGEST_BYTES, work)
+    unpack_tar(archive, {f"{_FOLDER}/{name}": name for name in FILES}, root, _LARGEST_BYTES, work)
     archive.unlink(missing_ok=True)
     return root
 
@@ -64,8 +64,8 @@ def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Publish
 @data_set(
     CIFAR10,
     download=download_cifar10,
-    files=f"[{ARCHIVE}]({PUBLISHED.address}), unpacked (`data download` does it)",
-    place=f"data/{FOLDER}",
+    files=f"[{_ARCHIVE}]({PUBLISHED.address}), unpacked (`data download` does it)",
+    place=f"data/{_FOLDER}",
 )
 def read_cifar10(data: CIFAR10, folder: Path, work: Work = UNSEEN) -> Splits:
     """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for a damaged file."""
@@ -80,9 +80,9 @@ def read_cifar10(data: CIFAR10, folder: Path, work: Work = UNSEEN) -> Splits:
 
 
 def _root(data: CIFAR10, folder: Path) -> Path:
-    root = root_of(data, folder, FOLDER)
+    root = root_of(data, folder, _FOLDER)
     # the folder that the archive was unpacked in may be named too
-    return root / FOLDER if (root / FOLDER).is_dir() else root
+    return root / _FOLDER if (root / _FOLDER).is_dir() else root
 
 
 def _records(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
@@ -104,4 +104,4 @@ def _records(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
 def _split(records: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", first_id: int) -> InMemory:
     pixels = torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())
     labels = torch.from_numpy(records[:, 0].astype(np.int64))
-    return InMemory(Images(pixels, labels, first_id + torch.arange(len(pixels))), value_range=(0, 255))
+    return InMemory(StoredImages(pixels, labels, first_id + torch.arange(len(pixels))), value_range=(0, 255))

@@ -9,7 +9,7 @@ from ncsnx.config.data_sets import Digits
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import Images, InMemory
+from ncsnx.data.dataset import InMemory, StoredImages
 from ncsnx.data.splits import Splits
 from ncsnx.work import UNSEEN, Work
 
@@ -32,7 +32,7 @@ def read_digits(data: Digits, folder: Path, work: Work = UNSEEN) -> Splits:
     pixels = torch.from_numpy(values).unsqueeze(1)
     labels = torch.from_numpy(loaded.target.astype(np.int64))
     ids = torch.arange(len(pixels))
-    whole = InMemory(Images(pixels, labels, ids), value_range=(0, 16))
+    whole = InMemory(StoredImages(pixels, labels, ids), value_range=(0, 16))
     held_out = ids % HELD_OUT_MODULUS == HELD_OUT_REMAINDER
     mark = fingerprint.of_bytes("digits", values.tobytes(), labels.numpy().tobytes())
     return Splits(whole.subset(~held_out), whole.subset(held_out), mark)

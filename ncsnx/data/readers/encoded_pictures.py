@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.data.dataset import NO_LABEL, Images
-from ncsnx.data.pictures.decoding import opened
+from ncsnx.data.dataset import NO_LABEL, StoredImages
+from ncsnx.data.pictures.decoding import opened_picture
 
 
 class Encoded(Protocol):
@@ -25,20 +25,20 @@ class Encoded(Protocol):
         """Its name for a person."""
 
 
-class Transform(Protocol):
+class PictureTransform(Protocol):
     """A picture in RGB, of any size → a square one. Raises ValueError for one that it isn't meant for."""
 
     def __call__(self, image: Image.Image) -> Image.Image: ...
 
 
 @attrs.frozen(eq=False)
-class Pictures:
+class EncodedPictures:
     """One split of a set of encoded pictures."""
 
     encoded: Encoded
     places: Tensor
     """(N,) int64: the place in the set of each picture of this split."""
-    transform: Transform
+    transform: PictureTransform
     image_size: int
     first_id: int = 0
     """Added to the places, this gives the ids."""
@@ -56,15 +56,15 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.places)
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`. Raises BrokenImageError, which names the picture."""
         places = self.places[indices]
         pixels = torch.empty((len(places), *self.shape), dtype=torch.uint8)
         for image, place in zip(pixels, places.tolist(), strict=True):
             image.copy_(self._decoded(place))
-        return Images(pixels, torch.full_like(places, NO_LABEL), self.first_id + places)
+        return StoredImages(pixels, torch.full_like(places, NO_LABEL), self.first_id + places)
 
     def _decoded(self, place: int) -> Tensor:
-        with opened(self.encoded.read(place), self.encoded.name(place)) as picture:
+        with opened_picture(self.encoded.read(place), self.encoded.name(place)) as picture:
             image = self.transform(picture.convert("RGB"))
             return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -21,15 +21,15 @@ from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
 from ncsnx.data.missing import by_hand, require, root_of
 from ncsnx.data.pictures.decoding import SUFFIXES, fitted
 from ncsnx.data.pictures.image_files import ImageFiles
-from ncsnx.data.readers.encoded_pictures import Encoded, Pictures, Transform
+from ncsnx.data.readers.encoded_pictures import Encoded, EncodedPictures, PictureTransform
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import UNSEEN, Work
 
-FOLDER = "ffhq"
+_FOLDER = "ffhq"
 LARGE, THUMBNAILS, THUMBNAIL_SIZE = "images1024x1024", "thumbnails128x128", 128
-PAGE = "https://github.com/NVlabs/ffhq-dataset"
+_PAGE = "https://github.com/NVlabs/ffhq-dataset"
 LENGTH = b"length"
 SPLIT_SEED = 2019
 TRAINING_SHARE = 0.9
@@ -37,13 +37,13 @@ TRAINING_SHARE = 0.9
 
 def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
     """The folder that holds it; a person has to put it there. Raises DataMissingError."""
-    root = root_of(data, folder, FOLDER)
+    root = root_of(data, folder, _FOLDER)
     if (root / DATA).exists() or any((root / name).is_dir() for name in (LARGE, THUMBNAILS)):
         return root
     raise by_hand(
         "FFHQ",
         f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less",
-        PAGE,
+        _PAGE,
         f"put it into {root}; `ncsnx data build ffhq {root / LARGE} --size {data.image_size} --out {root}` makes "
         "an LMDB of it, which is read faster",
     )
@@ -52,15 +52,15 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
 @data_set(
     FFHQ,
     download=download_ffhq,
-    files=f"the images of [FFHQ]({PAGE}), as a folder or as an LMDB (`data build ffhq FOLDER`)",
-    place=f"data/{FOLDER}",
+    files=f"the images of [FFHQ]({_PAGE}), as a folder or as an LMDB (`data build ffhq FOLDER`)",
+    place=f"data/{_FOLDER}",
 )
 def read_ffhq(data: FFHQ, folder: Path, work: Work = UNSEEN) -> Splits:
     """FFHQ from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit.
 
     An LMDB is preferred to folders; of those, the thumbnails where they have the size that is wanted.
     """
-    root = root_of(data, folder, FOLDER)
+    root = root_of(data, folder, _FOLDER)
     size = data.image_size
     if (root / DATA).exists():
         store = LmdbStore(root)
@@ -148,12 +148,12 @@ def _key(size: int, place: int) -> bytes:
     return f"{size}-{place:05d}".encode("ascii")
 
 
-def _splits(pictures: Encoded, count: int, transform: Transform, size: int, mark: str) -> Splits:
+def _splits(pictures: Encoded, count: int, transform: PictureTransform, size: int, mark: str) -> Splits:
     order = list(range(count))
     np.random.RandomState(SPLIT_SEED).shuffle(order)
     training = int(count * TRAINING_SHARE)
     train, held_out = (
-        Pictures(pictures, torch.tensor(places, dtype=torch.int64), transform, size)
+        EncodedPictures(pictures, torch.tensor(places, dtype=torch.int64), transform, size)
         for places in (order[:training], order[training:])
     )
     return Splits(train, held_out, mark)
@@ -192,6 +192,6 @@ def _image_folder(root: Path, size: int) -> Path:
         if (root / name).is_dir():
             return root / name
     if not root.is_dir() or not any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in root.iterdir()):
-        source = f"the folder {LARGE} (89 GB) from {PAGE}, or the {size}-pixel images of FFHQ as an LMDB"
+        source = f"the folder {LARGE} (89 GB) from {_PAGE}, or the {size}-pixel images of FFHQ as an LMDB"
         require(root, DATA, f"FFHQ at {size} px", source)
     return root

@@ -17,19 +17,19 @@ from ncsnx.data.data_set import data_set
 from ncsnx.data.download.transfer import download
 from ncsnx.data.download.unpacking import require_new, unpack_zip
 from ncsnx.data.lmdb.lmdb_building import as_it_is, build
-from ncsnx.data.lmdb.lmdb_keys import Keys, listed
+from ncsnx.data.lmdb.lmdb_keys import Keys, listed_keys
 from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
 from ncsnx.data.missing import require, root_of
 from ncsnx.data.pictures.decoding import fitted
-from ncsnx.data.readers.encoded_pictures import Pictures
+from ncsnx.data.readers.encoded_pictures import EncodedPictures
 from ncsnx.data.splits import Splits
 from ncsnx.errors import UsageError
 from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Work
 
-FOLDER = "lsun"
-TRAINING, HELD_OUT = "train", "val"
-PAGE = "https://github.com/fyu/lsun"
+_FOLDER = "lsun"
+_TRAINING, _HELD_OUT = "train", "val"
+_PAGE = "https://github.com/fyu/lsun"
 SERVER = "http://dl.yf.io/lsun/scenes"
 """As in download.py of PAGE. It has no https, and no checksums are published."""
 TRAINING_GB = {
@@ -53,8 +53,8 @@ def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) ->
 
     Raises NcsnxError.
     """
-    root = root_of(data, folder, FOLDER)
-    for split in (HELD_OUT, TRAINING):  # the small one first
+    root = root_of(data, folder, _FOLDER)
+    for split in (_HELD_OUT, _TRAINING):  # the small one first
         name = lmdb_name(data.category, split)
         if (root / name / DATA).exists():
             continue
@@ -70,15 +70,15 @@ def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) ->
 @data_set(
     LSUN,
     download=download_lsun,
-    files=f"the LMDBs of [LSUN]({PAGE}), training and validation (`data download` does it)",
-    place=f"data/{FOLDER}",
+    files=f"the LMDBs of [LSUN]({_PAGE}), training and validation (`data download` does it)",
+    place=f"data/{_FOLDER}",
 )
 def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
     """A category of LSUN from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for damage."""
-    root = root_of(data, folder, FOLDER)
-    names = [lmdb_name(data.category, split) for split in (TRAINING, HELD_OUT)]
+    root = root_of(data, folder, _FOLDER)
+    names = [lmdb_name(data.category, split) for split in (_TRAINING, _HELD_OUT)]
     for name in names:
-        place = f"{address(name)} ({size_of(name)}; {PAGE})"
+        place = f"{address(name)} ({size_of(name)}; {_PAGE})"
         source = f"{place} and unpack it, or let `ncsnx data download EXPERIMENT` do it"
         require(root, f"{name}/{DATA}", f"LSUN's {name}", source)
     train, held_out = (_opened(root / name, work) for name in names)
@@ -89,7 +89,7 @@ def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
 def size_of(name: str) -> str:
     """How large the zip of an LMDB is, in words."""
     category, _, split = name.removesuffix("_lmdb").rpartition("_")
-    if split == HELD_OUT:
+    if split == _HELD_OUT:
         return "a few MB"
     return f"{TRAINING_GB[category]} GB" if category in TRAINING_GB else "its size isn't known here, up to 43 GB"
 
@@ -101,8 +101,8 @@ def build_lsun_lmdb(source: Path, root: Path, category: str, split: str, work: W
     become PNG. The key of a picture is the beginning of its name's sha256. Returns the new folder; it is there whole
     or not at all. Raises NcsnxError, which names all pictures that can't be used.
     """
-    if split not in (TRAINING, HELD_OUT):
-        raise UsageError(f"expected the split {TRAINING!r} or {HELD_OUT!r}, found {split!r}")
+    if split not in (_TRAINING, _HELD_OUT):
+        raise UsageError(f"expected the split {_TRAINING!r} or {_HELD_OUT!r}, found {split!r}")
     folder = root / lmdb_name(category, split)
     build(source, folder, lambda place, name: _key(name), as_it_is, work)
     return folder
@@ -149,12 +149,12 @@ def _opened(folder: Path, work: Work) -> _Listed:
     store = LmdbStore(folder)
     if len(store) == 0:
         raise damaged(store.path, "no entries")
-    return _Listed(store, listed(store, fingerprint.of_files(folder, [store.path]), cache_folder(), work))
+    return _Listed(store, listed_keys(store, fingerprint.of_files(folder, [store.path]), cache_folder(), work))
 
 
-def _split(pictures: _Listed, data: LSUN, first_id: int) -> Pictures:
+def _split(pictures: _Listed, data: LSUN, first_id: int) -> EncodedPictures:
     places = torch.arange(len(pictures.keys))
-    return Pictures(pictures, places, ResizeAndCrop(data.image_size), data.image_size, first_id)
+    return EncodedPictures(pictures, places, ResizeAndCrop(data.image_size), data.image_size, first_id)
 
 
 def _key(name: str) -> bytes:

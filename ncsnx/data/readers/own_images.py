@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Images as OwnImages
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import NO_LABEL, Images
+from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.missing import OWN
 from ncsnx.data.pictures.decoding import (
     GIF_SUFFIXES,
@@ -27,13 +27,13 @@ from ncsnx.data.pictures.decoding import (
     HEIC_SUFFIXES,
     SUFFIXES,
     BrokenImageError,
-    colour,
     decodes_heic,
+    rgb,
     square,
 )
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.pictures.scan import scan_of, sound_files
-from ncsnx.data.pictures.unread import Unread, listed, unread_in
+from ncsnx.data.pictures.unread import Unread, unread_in, unread_lines
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
@@ -64,15 +64,15 @@ class PictureFiles:
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, indices: Tensor) -> Images:
+    def read(self, indices: Tensor) -> StoredImages:
         """The pictures at `indices`, uint8. Raises NcsnxError for one that was damaged or removed after the scan."""
         pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
         for place, index in enumerate(indices.tolist()):
             pixels[place] = torch.from_numpy(self._square(self.names[index]))
-        return Images(pixels, self.labels[indices], self.ids[indices])
+        return StoredImages(pixels, self.labels[indices], self.ids[indices])
 
     def _square(self, name: str) -> NDArray[np.uint8]:
-        background, data = colour(self.data.background), self.data
+        background, data = rgb(self.data.background), self.data
         try:
             content = self.files.read(name)
             return square(content, name, size=data.stored_size, channels=data.channels, background=background)
@@ -91,7 +91,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     files = picture_files(data, own_path(data.root, folder, field="root"))
     scan = scan_of(files, work)
     if unread := unread_in(files.others, scan):
-        work.info(f"{files.root} holds more than is read:\n{listed(unread)}")
+        work.info(f"{files.root} holds more than is read:\n{unread_lines(unread)}")
     sound = sound_files(files, scan, data.on_error, work)
     if smaller := scan.smaller_than(data.stored_size):
         work.warning(f"{smaller:,} of the pictures are smaller than {data.stored_size} pixels and are enlarged")

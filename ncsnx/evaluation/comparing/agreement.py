@@ -7,7 +7,8 @@ import attrs
 
 from ncsnx.config.codec import unstructure
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.score_sweep import Sweep
+from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
+from ncsnx.quantities import counted, number
 from ncsnx.runs.score_files import Row, ScoreFile, sweep_folders
 from ncsnx.samplers.building import REVISION, revision_facts
 
@@ -41,7 +42,7 @@ def rank_agreement(rows: Sequence[Row], others: Sequence[Row]) -> Agreement | No
     return Agreement(products / (squares[0] * squares[1]) ** 0.5, len(pairs))
 
 
-def scores_of_own_sampler(sweep: Sweep) -> ScoreFile | None:
+def scores_of_own_sampler(sweep: DistanceSweep) -> ScoreFile | None:
     """The run's sweep of the same protocol by the experiment's own sampler; None where there is none."""
     others = {key: value for key, value in sweep.protocol().items() if key != REVISION}
     own = sweep.run.experiment().sampler
@@ -52,6 +53,21 @@ def scores_of_own_sampler(sweep: Sweep) -> ScoreFile | None:
             if {**found.protocol, "evaluations": None} == wanted:
                 return found
     return None
+
+
+def agreement_in_words(sweep: DistanceSweep) -> str:
+    """How the order of a sweep by another sampler agrees with that by the experiment's own, if that was swept too."""
+    own = scores_of_own_sampler(sweep)
+    found = None if own is None else rank_agreement(sweep.scores.rows, own.rows)
+    if found is None:
+        return (
+            "made with sampler=fast; whether it orders checkpoints as the run's own sampler does shows once this "
+            f"command without sampler=fast has scored {LEAST} or more of them too"
+        )
+    return (
+        f"made with sampler=fast: its order of {counted(found.checkpoints, 'checkpoint')} agrees with that of the "
+        f"run's own sampler by a rank correlation of {number(found.correlation)} (1: the same order)"
+    )
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -37,7 +37,7 @@ def roughest(real: RealImages, cache: Path | None = None, work: Work = UNSEEN) -
 
     if len(real) == 0:
         raise NcsnxError(f"{real.title}: there is no real image to compare with")
-    place = findings.place_of("roughness", real.facts, cache)
+    place = findings.finding_place("roughness", real.facts, cache)
     return float(findings.found(place, find, f"a look at {real.title}", work)["roughest"])
 
 

@@ -14,8 +14,9 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.samplers.building import dry_run, evaluations
 from ncsnx.samplers.contract import Grids, definition_of, sampler_code
+from ncsnx.spelling import parameter
 
-EVALUATIONS = (6, 8, 10, 20)
+_EVALUATIONS = (6, 8, 10, 20)
 """How many evaluations a sampler of few steps is tried with, at the least."""
 LEAST_SAVING = 12
 """By so much fewer evaluations than the experiment's own sampler takes, at the least, is called fast."""
@@ -37,7 +38,8 @@ def settings(
     grids, known = _grids(experiment), variants(Sampler)
     if unknown := [tag for tag in tags or () if tag not in known or not _settings_of(known[tag], grids)]:
         usable = [tag for tag, cls in known.items() if _is_usable(cls, grids)]
-        raise UsageError(f"--samplers {quoted(','.join(unknown))}: expected all, or some of {', '.join(usable)}")
+        given = quoted(",".join(unknown))
+        raise UsageError(f"{parameter('samplers')} {given}: expected all, or some of {', '.join(usable)}")
     found: list[Sampler] = [experiment.sampler]
     for tag in known if tags is None else tags:
         try:
@@ -55,7 +57,7 @@ def settings(
 def default_counts(experiment: Experiment) -> list[int]:
     """Of evaluations: a few small ones, and the largest number that would be called fast."""
     own = evaluations(experiment.sampler, experiment.schedule.levels) or 0
-    return sorted({*EVALUATIONS, max(own // LEAST_SAVING, EVALUATIONS[0])})
+    return sorted({*_EVALUATIONS, max(own // LEAST_SAVING, _EVALUATIONS[0])})
 
 
 def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[Sampler]:
@@ -70,8 +72,8 @@ def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[S
     possible = [one for one in tried if any_sigma or dry_run(one, trained).stays]
     if tried and not possible:
         raise UsageError(
-            f"--samplers {tag}: it goes between the trained levels, and {tag_of(type(experiment.model))} knows no "
-            "other σ; leave it out"
+            f"{parameter('samplers')} {tag}: it goes between the trained levels, and "
+            f"{tag_of(type(experiment.model))} knows no other σ; leave it out"
         )
     return [one for one in possible if _has_levels(one, trained, any_sigma)]
 
@@ -86,7 +88,7 @@ def _grids(experiment: Experiment) -> Grids:
     return Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0, **ends), snr=float(f"{snr:.3g}"))
 
 
-def _settings_of(cls: type[Config], grids: Grids, count: int = max(EVALUATIONS)) -> Sequence[Sampler]:
+def _settings_of(cls: type[Config], grids: Grids, count: int = max(_EVALUATIONS)) -> Sequence[Sampler]:
     """What is tried of a sampler: what stands beside its function, else its defaults in as many steps as it takes.
 
     Raises NcsnxError for whatever the sampler raises.

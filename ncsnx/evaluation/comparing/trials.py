@@ -1,6 +1,5 @@
 """The trials of a comparison of samplers: one setting with one seed each, kept as soon as it is measured."""
 
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -52,14 +51,6 @@ class Trials:
         trial = _trial(row)
         assert trial is not None
         self.found.append(trial)
-
-
-def missing(samplers: Sequence[Sampler], seeds: Iterable[int], trials: Trials) -> Iterator[tuple[Sampler, int]]:
-    """The trials that are still to be made, seed by seed, so that every sampler has its first number soon."""
-    for seed in seeds:
-        for sampler in samplers:
-            if trials.find(sampler, seed) is None:
-                yield sampler, seed
 
 
 def is_trial(row: Row) -> bool:

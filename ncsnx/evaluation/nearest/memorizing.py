@@ -25,6 +25,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.spelling import argument
+
 NEAR = 0.05
 """The share of held-out images that are as near as that."""
 AROUND = 3
@@ -167,8 +169,8 @@ def verdict(spaces: Mapping[str, SpaceNearness], samples: int, held_out: int) ->
         return Verdict(
             "undecided",
             f"undecided: samples aren't seen to be nearer to training images than held-out images are, but {could_be}; "
-            f"there are too few images to tell: samples {samples:,}, held-out images {held_out:,}; draw more with --n, "
-            "hold more out",
+            f"there are too few images to tell: samples {samples:,}, held-out images {held_out:,}; draw more with "
+            f"{argument('n')}, hold more out",
         )
     return Verdict(
         "no sign",

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 
 from ncsnx.evaluation.nearest.memorizing import Nearness
+from ncsnx.runs.score_files import RESULTS
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.parsing import parse_json
 from ncsnx.storage.sealed import sealed, unsealed
 
-RESULTS = "results.json"
 _FILE_LIMIT = 2**30
 _MEASURES = {"distance", "relative"}
 _MEDIANS = {"median", "held_out_median"}

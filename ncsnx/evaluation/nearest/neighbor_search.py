@@ -8,10 +8,9 @@ Samples are image i of the seed, as `ncsnx sample` draws them. Finished batches 
 
 import csv
 import io
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -21,6 +20,8 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, require_between
+from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
+from ncsnx.evaluation.engine.measuring import make_parts, settle, whole_of, writing
 from ncsnx.evaluation.nearest.memorizing import (
     AROUND,
     Nearness,
@@ -33,30 +34,27 @@ from ncsnx.evaluation.nearest.memorizing import (
 from ncsnx.evaluation.nearest.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.evaluation.nearest.neighbor_results import read_results, write_results
-from ncsnx.evaluation.score_sweep import unnamed
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.naming import features_in_words, unnamed
 from ncsnx.features.real_images import SplitImages
 from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.folder import open_results
 from ncsnx.runs.names import step_name
 from ncsnx.samplers.building import revision_facts
-from ncsnx.samplers.state import State
-from ncsnx.sampling.generate import ignore_state, never_stop
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
-from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.sampling.score_model import ScoreModel, weights_in_words
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
-from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
-from ncsnx.storage.reading import refuse_links
-from ncsnx.work import UNSEEN, Work
+from ncsnx.storage.parts import Part
+from ncsnx.work import UNSEEN, Advance, Work
 
-VERSION = 3
+_VERSION = 3
 """Of what is measured: rises with any change of a number."""
-TABLE, GRID, PLOT = "distances.csv", "grid.png", "distances"
-_FILES = (TABLE, GRID, f"{PLOT}.png", f"{PLOT}.svg")
+_TABLE, _GRID, _PLOT = "distances.csv", "grid.png", "distances"
+_FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
 GRID_ROWS = 20
 """Samples that the grid shows: those that are nearest."""
 _HELD_OUT_CHOICE = 2
@@ -134,8 +132,10 @@ class Found:
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class NeighborSearch:
+class NeighborSearch(WorkInParts[None]):
     """The neighbours of samples from one checkpoint. Raises UsageError where there are fewer training images than k."""
+
+    what: ClassVar = "the search"
 
     model: ScoreModel
     folder: Path
@@ -148,11 +148,11 @@ class NeighborSearch:
     """The data folder, for samplers that start from training images."""
 
     def __attrs_post_init__(self) -> None:
-        count, needed = len(self.training), max(2, self.request.k)
+        count, needed, k = len(self.training), max(2, self.request.k), parameter("k")
         if count < needed:
             raise UsageError(
-                f"--k {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
-                f"needed{f', or a --k of at most {count}' if count > 1 else ''}"
+                f"{k} {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
+                f"needed{f', or a {k} of at most {count}' if count > 1 else ''}"
             )
 
     @property
@@ -172,11 +172,10 @@ class NeighborSearch:
         return min(self.request.held_out, len(SplitImages(self.source, "held-out")))
 
     def protocol(self) -> dict[str, Any]:
-        """What determines the result."""
         model, request = self.model, self.request
         return {
             "measure": "neighbors",
-            "version": VERSION,
+            "version": _VERSION,
             "identity": identity(model.experiment),
             "step": model.step,
             "weights": model.weights,
@@ -195,57 +194,78 @@ class NeighborSearch:
         }
 
     def caption(self) -> str:
-        """The protocol in a sentence."""
         model, request = self.model, self.request
-        weights = "EMA" if model.weights == "ema" else "raw"
         sampler = tag_of(type(model.experiment.sampler))
         seen = "pixels alone"
         if self.features is not None:
-            seen = f"pixels and features: {self.features.name} ({self.features.facts['sha256'][:8]})"
+            seen = f"pixels and features: {features_in_words(self.features)}"
         mirrored = " and their mirror images" if self.flips else ""
         return (
-            f"step {model.step:,}, {weights} weights, {counted(request.n, 'sample')} from seed {request.seed}, sampler "
-            f"{sampler} with {model.evaluations_in_words} an image; "
+            f"step {model.step:,}, {weights_in_words(model.weights)}, {counted(request.n, 'sample')} from seed "
+            f"{request.seed}, sampler {sampler} with {model.evaluations_in_words} an image; "
             f"{counted(len(self.training), 'training image')}{mirrored}, {self.held_out_count:,} held-out ones; "
             f"{seen}; data {self.source.fingerprint[:8]}"
         )
 
     @property
     def place(self) -> Path:
-        """Where it is kept."""
         request = self.request
         name = f"{step_name(self.model.step)}-n{request.n}-k{request.k}-seed{request.seed}"
         return self.folder / f"{name}-{digest(self.protocol())[:8]}"
-
-    def open_place(self) -> Path:
-        """The folder that it is kept in, made if need be. Raises NcsnxError."""
-        return open_results(self.folder, self.place)
 
     def known(self) -> dict[str, Any] | None:
         """What `write` returned, if all of it is there as it was written; None: it has to be found."""
         return read_results(self.place, self.protocol(), [space.name for space in self._spaces], _FILES)
 
     @property
-    def states(self) -> int:
-        """States of batches that the samples still take: what progress counts."""
-        return -(-len(self._missing()) // self.request.batch_size) * self.model.states
+    def count(self) -> int:
+        """Samples."""
+        return self.request.n
 
-    def draw(
-        self,
-        *,
-        check_stop: Callable[[], None] = never_stop,
-        on_state: Callable[[Sequence[int], State], None] = ignore_state,
-    ) -> Tensor:
-        """The samples, (n, C, H, W) uint8; an interrupted drawing goes on after its last finished batch.
+    @property
+    def layout(self) -> PartLayout:
+        return {"images": self.model.experiment.data.shape}
 
-        check_stop and on_state as in `generate`. Raises NcsnxError.
-        """
-        request = self.request.images
-        batches = draw(self.model, request, self._missing(), data=self.data, check_stop=check_stop, on_state=on_state)
+    def mark(self, subject: None) -> str:
+        return ""
+
+    def units(self, subject: None) -> int:
+        """States of batches of samples."""
+        return -(-self.count // self.request.batch_size) * self.model.states
+
+    def parts(self, subject: None, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+        batches = draw(
+            self.model,
+            self.request.images,
+            indices,
+            data=self.data,
+            check_stop=work.check_stop,
+            on_state=lambda batch, state: advance(),
+        )
         for batch, drawn in batches:
-            pixels = {"images": to_uint8(drawn).cpu()}
-            write_part(self._parts, Part(torch.tensor(batch, dtype=torch.int64), pixels))
-        return assembled(self._parts, request.n)["images"]
+            yield Part(torch.tensor(batch, dtype=torch.int64), {"images": to_uint8(drawn).cpu()})
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        """What is kept: as it was found before, or found now. Raises NcsnxError."""
+        with writing(self):
+            with work.at_once():
+                results = self.known()
+            if results is None:
+                results = self._find_all(work)
+            else:
+                work.info("the neighbours were found already")
+            settle(self, None)
+        return results
+
+    def _find_all(self, work: Work) -> dict[str, Any]:
+        """Draws, searches and writes."""
+        with work.progress("sampling", total=self.units(None), unit="states") as advance:
+            make_parts(self, None, work, advance)
+        with work.at_once():
+            samples, held_out = whole_of(self, None)["images"], self.held_out()
+        found = self.find(samples, held_out, work)
+        with work.at_once():
+            return self.write(found)
 
     def held_out(self) -> Tensor:
         """(m, C, H, W) uint8: the held-out images that are compared with."""
@@ -290,19 +310,15 @@ class NeighborSearch:
     def write(self, found: Found) -> dict[str, Any]:
         """Table, pictures, and the results last; these are returned as they are kept. Raises NcsnxError."""
         neighbors = self._neighbors(found)
-        atomic.write_bytes(self.place / TABLE, self._table(found, neighbors))
-        draw_grid(self.place / GRID, self._grid(found, neighbors))
+        atomic.write_bytes(self.place / _TABLE, self._table(found, neighbors))
+        draw_grid(self.place / _GRID, self._grid(found, neighbors))
         plot_distances(
-            self.place / PLOT,
+            self.place / _PLOT,
             {name: space.measures["distance"] for name, space in found.spaces.items()},
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),
         )
         return write_results(self.place, self.results(found), _FILES)
-
-    def settle(self) -> None:
-        """Removes the batches of samples whose results are kept."""
-        shutil.rmtree(self._parts, ignore_errors=True)
 
     @property
     def _spaces(self) -> list[Space]:
@@ -361,20 +377,6 @@ class NeighborSearch:
         count = len(SplitImages(self.source, "held-out"))
         order = Stream(0, Purpose.SUBSETS).permutation(count, _HELD_OUT_CHOICE) if count else torch.arange(0)
         return order[: self.held_out_count].sort().values
-
-    def _missing(self) -> list[int]:
-        """The samples that aren't there yet."""
-
-        def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
-            return shapes == {"images": [len(indices), *self.model.experiment.data.shape]}
-
-        return missing_indices(self._parts, self.request.n, fits)
-
-    @property
-    def _parts(self) -> Path:
-        parts = self.place / ".parts"
-        refuse_links(parts)
-        return parts
 
 
 @attrs.frozen(eq=False)

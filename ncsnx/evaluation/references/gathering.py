@@ -23,7 +23,7 @@ from ncsnx.features.moments import Moments
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic, reading
 
-FILE = "gathered"
+_FILE = "gathered"
 _EVERY_S = 60.0
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _PARTS = ("first", "second")
@@ -95,7 +95,7 @@ class Gathering:
     """Keeps what is gathered in a folder of the cache, and takes up what an earlier build has left there."""
 
     def __init__(self, folder: Path, dimensions: int) -> None:
-        self._path = folder / FILE
+        self._path = folder / _FILE
         self._next_s = time.monotonic() + _EVERY_S
         self.gathered = self._found(dimensions) or Gathered.empty(dimensions)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.config.canonical import digest
-from ncsnx.data.pictures.decoding import BrokenImageError, opened
+from ncsnx.data.pictures.decoding import BrokenImageError, opened_picture
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
@@ -123,7 +123,7 @@ class ImageFolder:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[Image.Image]:
-        with opened(self.files.read(name), name) as picture:
+        with opened_picture(self.files.read(name), name) as picture:
             if picture.mode in ("I", "F") or ";" in picture.mode:
                 raise BrokenImageError(name, f"it has more than 8 bits a channel (mode {picture.mode})")
             yield picture

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ncsnx.work import Work
 
-VERSION = 1
+_VERSION = 1
 """Of how it is measured: rises with any change of a number."""
 LEAST_DRAWS, MOST_DRAWS = 5, 50
 ACCURACY = 0.05
@@ -104,12 +104,12 @@ class PerfectModel:
 
     def to_json(self) -> dict[str, Any]:
         """Its numbers, with how they were measured."""
-        return {**attrs.asdict(self), "version": VERSION, "scale": self.scale, "words": self.words}
+        return {**attrs.asdict(self), "version": _VERSION, "scale": self.scale, "words": self.words}
 
     @classmethod
     def from_json(cls, content: object) -> Self | None:
         """What `to_json` gave; None for anything else, or for numbers of another version."""
-        if not isinstance(content, Mapping) or content.get("version") != VERSION:
+        if not isinstance(content, Mapping) or content.get("version") != _VERSION:
             return None
         score, spread = value(dict(content), "score"), value(dict(content), "spread")
         names = ("n", "reference_images", "drawn", "draws")

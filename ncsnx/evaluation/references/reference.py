@@ -16,7 +16,7 @@ from ncsnx.evaluation.references.gathering import Gathering
 from ncsnx.evaluation.references.image_folder import ImageFolder
 from ncsnx.evaluation.references.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
 from ncsnx.evaluation.references.reference_cache import (
-    FOLDER,
+    REFERENCES,
     CachedReference,
     DamagedReferenceError,
     Statistics,
@@ -112,7 +112,7 @@ def open_reference(
         return _read(folder, images)
     except (FileNotFoundError, DamagedReferenceError):
         pass  # another process may be making it, or mending it
-    unfinished = cache / FOLDER / f".{folder.name}"
+    unfinished = cache / REFERENCES / f".{folder.name}"
     with making(unfinished, f"the reference of {images.title}", work):
         try:
             return _read(folder, images)

@@ -22,10 +22,10 @@ from ncsnx.storage.sealed import sealed, unsealed
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER = "references"
+REFERENCES = "references"
 STATISTICS, FACTS = "statistics.safetensors", "reference.json"
 _PERFECT_MODEL = "perfect-model-n"
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 
 class DamagedReferenceError(NcsnxError):
@@ -62,7 +62,7 @@ class CachedReference:
 
 def reference_folder(cache: Path, images: dict[str, Any], features: dict[str, Any]) -> Path:
     """The place of the statistics of those images in those features, both told by their facts."""
-    return cache / FOLDER / digest({"schema_version": SCHEMA_VERSION, "images": images, "features": features})
+    return cache / REFERENCES / digest({"schema_version": _SCHEMA_VERSION, "images": images, "features": features})
 
 
 def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics) -> None:
@@ -73,7 +73,7 @@ def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics)
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
     record = {
         **facts,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "images": statistics.count,
         "dimensions": len(statistics.mean),
         "statistics_sha256": hashlib.sha256(content).hexdigest(),
@@ -139,11 +139,11 @@ def _perfect_models(folder: Path, statistics_sha256: str) -> tuple[PerfectModel,
 def list_references(cache: Path) -> list[CachedReference]:
     """What the cache holds, by name; damaged ones come last. Raises NcsnxError where it can't be read."""
     try:
-        folders = [path for path in (cache / FOLDER).iterdir() if path.is_dir() and not path.name.startswith(".")]
+        folders = [path for path in (cache / REFERENCES).iterdir() if path.is_dir() and not path.name.startswith(".")]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NcsnxError(f"can't read {cache / FOLDER}: {error.strerror}") from error
+        raise NcsnxError(f"can't read {cache / REFERENCES}: {error.strerror}") from error
     found = [reference for reference in map(_listed, folders) if reference is not None]
     return sorted(found, key=lambda reference: (reference.name is None, reference.name or "", reference.path))
 

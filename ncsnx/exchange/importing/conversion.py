@@ -7,7 +7,6 @@ its own network state, and which is kept by name here.
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
 from ncsnx.config import Experiment
 from ncsnx.config.checks import quoted
@@ -16,14 +15,13 @@ from ncsnx.exchange.importing.fitting import kept_state, published_parameters
 from ncsnx.exchange.published_files import PublishedCheckpoint, number_in
 from ncsnx.networks import from_published, meta_network
 from ncsnx.runs.checkpoints import checkpoint
+from ncsnx.runs.checkpoints.checkpoint import Tensors
 from ncsnx.training.optimizers import build_optimizer
 
 # Those that don't change what a step computes; `fused` and `foreach` say how, the learning rate of a warm-up's start is
 # not that of its end.
 _IMMATERIAL = frozenset(("params", "foreach", "fused", "capturable", "differentiable", "initial_lr"))
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-Tensors = dict[str, Tensor]
 
 
 def parts(
@@ -87,7 +85,7 @@ def _prepared(published: PublishedCheckpoint, tensors: Tensors, types: dict[str,
     return ready
 
 
-def remarks(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
+def import_remarks(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
     """What a person should know about a file that fits: settings of its optimizer, its name, its number format."""
     said = []
     named = number_in(published.path)

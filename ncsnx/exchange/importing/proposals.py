@@ -37,7 +37,7 @@ class Typed:
     experiment: str
     overrides: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    """Such as --run NAME."""
+    """All that follows, such as the option that names the run."""
 
     def command(self, experiment: str, overrides: tuple[str, ...] = ()) -> str:
         """The same import as another experiment, to be typed."""

@@ -23,9 +23,10 @@ from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import append_segment
 from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.start import require_same_identity
 
-Outcome = Literal["imported", "already there"]
+ImportOutcome = Literal["imported", "already there"]
 
 
 @attrs.frozen
@@ -33,7 +34,7 @@ class Imported:
     """What became of a file."""
 
     step: int
-    outcome: Outcome
+    outcome: ImportOutcome
     folder: Path
     """Of the checkpoint."""
 
@@ -115,14 +116,14 @@ def import_checkpoint(
     if differing := _differing(folder, files, sizes):
         raise NcsnxError(
             f"{folder} is there with other contents than {published.path} ({', '.join(differing)}), and nothing is "
-            "overwritten; import the file into a run of its own with --run NAME"
+            f"overwritten; import the file into a run of its own with {argument('name', A_NAME)}"
         )
     if differing is not None:
         return Imported(published.step, "already there", folder)
     if run.data_fingerprint() is not None:
         raise NcsnxError(
             f"{run.path} was trained here, and {published.path} belongs to another training; import it into a run of "
-            f"its own with --run {run.name}-published"
+            f"its own with {argument('name', f'{run.name}-published')}"
         )
     append_segment(run, from_step=published.step, runtime={}, changes={}, note=note, imported=origin)
     return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files(), sizes))

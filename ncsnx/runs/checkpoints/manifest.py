@@ -27,6 +27,7 @@ from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, part_file, step_name, step_of
 from ncsnx.runs.score_files import Best, best_checkpoint
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.parsing import parse_json, refuse_newer
 from ncsnx.storage.sealed import sealed, unsealed
@@ -220,7 +221,7 @@ def checkpoints(run: Run) -> list[int]:
 
 
 def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
-    """The folder that --ckpt means: a step, however typed, `latest` or `best`.
+    """The folder of the checkpoint that is wanted: a step, however typed, `latest` or `best`.
 
     It is verified whole, also the files that sampling needn't read: damage to one is a reason to look at its
     neighbours before anything is made of them. Raises UsageError for a step that can't be understood or isn't
@@ -230,7 +231,7 @@ def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
 
 
 def wanted_step(run: Run, wanted: int | str) -> int:
-    """The step that --ckpt means, whose checkpoint is there, sound or not. Raises as `resolve_checkpoint`."""
+    """The step that is wanted, whose checkpoint is there, sound or not. Raises as `resolve_checkpoint`."""
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     steps = checkpoints(run)
     if step == "best":
@@ -281,7 +282,7 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
             ) from error
         which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step:,}"
         before = [other for other in steps if other < step]
-        earlier = f"--ckpt {before[-1]} is the one before" if before else "there is no earlier one"
+        earlier = f"{argument('ckpt', before[-1])} is the one before" if before else "there is no earlier one"
         raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}; {earlier}") from error
     return folder
 

@@ -9,6 +9,7 @@ from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.manifest import checkpoints, resolve_checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, step_of
+from ncsnx.spelling import parameter
 
 _EXPECTED = "expected all, latest, best, a step such as 150k, FIRST:LAST or FIRST:LAST:MULTIPLE, such as 50k:200k:10k"
 
@@ -52,7 +53,9 @@ def select(run: Run, text: str) -> Selection:
     wanted = _parsed(text)
     chosen = tuple(step for step in steps if step in wanted)
     if not chosen:
-        raise UsageError(f"--range {text} holds no checkpoint of run {run.name!r}; it has {_listed(steps)}")
+        raise UsageError(
+            f"{parameter('range')} {text} holds no checkpoint of run {run.name!r}; it has {_listed(steps)}"
+        )
     return Selection(text, chosen, _remark(run, text, wanted, chosen))
 
 
@@ -67,13 +70,13 @@ def _single(run: Run, text: str) -> int:
 def _parsed(text: str) -> _Range:
     parts = [_step(part, text) for part in text.split(":")]
     if len(parts) > 3:
-        raise UsageError(f"--range {text[:80]}: {_EXPECTED}")
+        raise UsageError(f"{parameter('range')} {text[:80]}: {_EXPECTED}")
     first, last = parts[:2]
     if first > last:
-        raise UsageError(f"--range {text} runs backwards; did you mean {last}:{first}?")
+        raise UsageError(f"{parameter('range')} {text} runs backwards; did you mean {last}:{first}?")
     multiple = parts[2] if len(parts) == 3 else None
     if multiple == 0:
-        raise UsageError(f"--range {text}: the third part keeps the multiples of it, and can't be 0")
+        raise UsageError(f"{parameter('range')} {text}: the third part keeps the multiples of it, and can't be 0")
     return _Range(first, last, multiple)
 
 
@@ -83,7 +86,7 @@ def _step(part: str, text: str) -> int:
     except UsageError:
         step = "latest"  # no part of a range either
     if isinstance(step, str):
-        raise UsageError(f"--range {text[:80]!a}: {_EXPECTED}")
+        raise UsageError(f"{parameter('range')} {text[:80]!a}: {_EXPECTED}")
     return step
 
 
@@ -97,7 +100,7 @@ def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str
     if missing <= 0:
         return None
     return (
-        f"--range {text} is covered in part: {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
+        f"{parameter('range')} {text} is covered in part: {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
         f"{chosen[-1]:,}; {missing:,} other multiples of {spacing:,} in it have none"
     )
 

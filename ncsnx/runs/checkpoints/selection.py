@@ -21,7 +21,7 @@ class Judgement:
     """What the scores say."""
 
     best: int | None = None
-    """The step that `--ckpt best` means, among those that count."""
+    """The step of the best score, among those that count."""
     scored: frozenset[int] = frozenset()
     """The steps that its sweep has scored."""
 

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.manifest import holds
 from ncsnx.runs.checkpoints.ranges import in_words
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
 from ncsnx.runs.doctor.examined import Examination, without_path
 from ncsnx.runs.doctor.remedies import remove_leftover_of
-from ncsnx.runs.fast_sampler import FAST, TRIALS, read_fast
+from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
+from ncsnx.runs.fast_sampler import FAST_FILE, TRIALS, read_fast
 from ncsnx.runs.names import step_of
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, SCORES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.writer_lock import writer_of
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.json_lines import read_records
 from ncsnx.storage.parsing import read_json
@@ -76,7 +77,7 @@ def examine_comparisons(found: Examination) -> None:
             _examine_leftovers(found, entry.path, found.entries(entry.path), "the same `ncsnx compare`")
             with found.reading(entry.path / TRIALS, "damaged", "fix or remove that line"):
                 read_records(entry.path / TRIALS)
-        elif entry.name == FAST:
+        elif entry.name == FAST_FILE:
             with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
                 read_fast(found.run)
         elif not entry.name.startswith("."):
@@ -127,7 +128,7 @@ def is_exported(entry: reading.Entry) -> bool:
 
 
 def _examine_sampling(found: Examination, folder: Path) -> None:
-    again = "the same `ncsnx sample` with --overwrite makes them again"
+    again = "the same `ncsnx sample … --overwrite` makes them again"
     inside = [entry for place in ("", "images", "frames") for entry in found.entries(folder / place)]
     _examine_leftovers(found, folder, inside, "the same `ncsnx sample`")
     path = folder / "protocol.json"
@@ -197,9 +198,8 @@ def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
     gone = [row["step"] for row in sweep.rows if not _holds(found, row["step"], row["weights_sha256"])]
     if gone and sweep.protocol.get("ensemble", 1) == 1:
         what = f"has scores of weights that aren't there any more, of steps {in_words(sorted(gone))}"
-        found.add(
-            "gone", folder, what, "nothing need be done: they are kept for the plot, and --ckpt best leaves them out"
-        )
+        best = argument("ckpt", "best")
+        found.add("gone", folder, what, f"nothing need be done: they are kept for the plot, and {best} leaves them out")
 
 
 def _examine_tables(found: Examination, sweep: ScoreFile, command: str) -> None:
@@ -226,7 +226,7 @@ def _examine_leftovers(found: Examination, place: Path, inside: Iterable[reading
         if atomic.is_temporary(entry.name):
             remedy = partial(remove_leftover_of, place, entry.path)
             what = "was left half written by a killed process"
-            found.add("leftover", entry.path, what, f"{command} or --repair removes it", remedy)
+            found.add("leftover", entry.path, what, f"{command} or {argument('repair', True)} removes it", remedy)
 
 
 def _holds(found: Examination, step: int, sha256: str) -> bool:

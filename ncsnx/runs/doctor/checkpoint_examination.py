@@ -25,6 +25,7 @@ from ncsnx.runs.doctor.examined import Examination, without_path
 from ncsnx.runs.doctor.remedies import move_aside
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name, step_of
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic
 
 _SET_ASIDE = re.compile(r"step-[0-9]{8,}\.unsound-[0-9]+")
@@ -84,7 +85,8 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment:
             "unsound",
             folder,
             without_path(str(error), folder).removeprefix(f"{folder}/"),
-            "nothing is made of it; bring it back from a copy, or let --repair move it into unsound/",
+            f"nothing is made of it; bring it back from a copy, or let "
+            f"{argument('repair', True)} move it into unsound/",
             partial(move_aside, found.run, folder) if found.writer is None else None,
         )
         return

@@ -19,17 +19,18 @@ from ncsnx.runs.doctor.links import examine_hard_links
 from ncsnx.runs.doctor.records import examine_places, examine_records, examine_runs_folder
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.resuming import Verdict, resumption
+from ncsnx.runs.resuming import CheckpointVerdict, resumption
 from ncsnx.work import UNSEEN, Work, unseen
 
 WORTH_SHOWING = 64
 """MiB from which on an examination shows how far it is: a second's work."""
 
 
-def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examination:
-    """What is to be said of the run. Changes nothing. writer: who writes it at this moment; None: nobody.
+def examine(run: Run, work: Work = UNSEEN, writer: str | None = None, *, repair: bool = False) -> Examination:
+    """What is to be said of the run. writer: who writes it at this moment; None: nobody.
 
-    Raises Stopped.
+    repair: carry out what findings can be repaired by, where the caller holds the writer's lock; else nothing is
+    changed. Raises Stopped.
     """
     if run.path.is_symlink():  # the run itself may be elsewhere; what is in it may not
         run = Run(run.path.resolve())
@@ -53,14 +54,13 @@ def examine(run: Run, work: Work = UNSEEN, writer: str | None = None) -> Examina
     examine_runs_folder(found)
     _examine_retention(found)
     _examine_resumption(found, found.verdicts)
+    if repair:
+        _repair(found)
     return found
 
 
-def repair(found: Examination) -> None:
-    """Carries out what the findings can be repaired by. The caller holds the writer's lock, and did before `examine`.
-
-    What can't be repaired keeps its finding, with the reason. Raises Stopped.
-    """
+def _repair(found: Examination) -> None:
+    """Carries out what the findings can be repaired by; one that can't be keeps its finding, with the reason."""
     for number, finding in enumerate(found.findings):
         if finding.remedy is None:
             continue
@@ -101,7 +101,7 @@ def _unsound_steps(found: Examination) -> set[int]:
     return {step for step, verdict in found.verdicts if isinstance(verdict, UnsoundError)}
 
 
-def _examine_resumption(found: Examination, verdicts: list[Verdict]) -> None:
+def _examine_resumption(found: Examination, verdicts: list[CheckpointVerdict]) -> None:
     """Whether a training can resume, by the same rule that it follows itself."""
     run = found.run
     if not found.is_readable:

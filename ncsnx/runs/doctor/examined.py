@@ -12,11 +12,12 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.leftovers import is_ours, remove_leftover
 from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints
 from ncsnx.runs.folder import Run
-from ncsnx.runs.resuming import Verdict
+from ncsnx.runs.resuming import CheckpointVerdict
+from ncsnx.spelling import argument
 from ncsnx.storage import reading
 from ncsnx.work import Advance, Work
 
-Kind = Literal[
+FindingKind = Literal[
     "unsound",
     "foreign",
     "damaged",
@@ -35,7 +36,7 @@ Kind = Literal[
     "hard-link",
     "busy",
 ]
-NOTES: frozenset[Kind] = frozenset(
+NOTES: frozenset[FindingKind] = frozenset(
     {"unknown", "beyond", "gone", "unfinished", "set-aside", "due", "begun", "hard-link", "busy"}
 )
 """Kinds that a person should know of, and that leave the run sound."""
@@ -47,14 +48,14 @@ _MEBIBYTE = 2**20
 class Finding:
     """Something that isn't as it should be, or that a person may want to know."""
 
-    kind: Kind
+    kind: FindingKind
     path: Path
     what: str
     """In words that follow the path."""
     advice: str
     """What can be done, or that nothing need be."""
     remedy: Callable[[], str | None] | None = None
-    """What --repair does. Returns what came of it, for a person; raises NcsnxError where it can't be done."""
+    """Repairs it. Returns what came of it, for a person; raises NcsnxError where it can't be done."""
     repaired: bool = False
 
     @property
@@ -72,7 +73,7 @@ class Examination:
     writer: str | None = None
     """Who writes the run at this moment; what looks half done may be his."""
     findings: list[Finding] = attrs.field(factory=list)
-    verdicts: list[Verdict] = attrs.field(factory=list)
+    verdicts: list[CheckpointVerdict] = attrs.field(factory=list)
     """Of the checkpoints, the newest first."""
     is_readable: bool = True
     """Whether all checkpoints could be read, sound or not: else nobody can tell where a training would go on."""
@@ -89,7 +90,7 @@ class Examination:
         return all(finding.is_note or finding.repaired for finding in self.findings)
 
     def add(
-        self, kind: Kind, path: Path, what: str, advice: str, remedy: Callable[[], str | None] | None = None
+        self, kind: FindingKind, path: Path, what: str, advice: str, remedy: Callable[[], str | None] | None = None
     ) -> None:
         """Keeps a finding."""
         self.findings.append(Finding(kind, path, what, advice, remedy))
@@ -107,7 +108,7 @@ class Examination:
             self.add("unknown", path, what, "nothing reads it: look at that, and remove the folder")
         else:
             what = "was left half written or half removed by a killed process"
-            advice = "`ncsnx train` or --repair removes it"
+            advice = f"`ncsnx train` or {argument('repair', True)} removes it"
             self.add("leftover", path, what, advice, partial(remove_leftover, path))
 
     def watch(self, count: int) -> None:
@@ -139,7 +140,7 @@ class Examination:
             return []
 
     @contextmanager
-    def reading(self, path: Path, kind: Kind, advice: str) -> Iterator[None]:
+    def reading(self, path: Path, kind: FindingKind, advice: str) -> Iterator[None]:
         """Makes a finding of what is wrong with what the block reads."""
         try:
             yield

@@ -11,6 +11,7 @@ from ncsnx.quantities import counted
 from ncsnx.runs.doctor.examined import Examination
 from ncsnx.runs.fast_sampler import TRIALS
 from ncsnx.runs.writer_lock import folder_lock
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 
 _SHOWN = 3
@@ -28,7 +29,7 @@ def examine_hard_links(found: Examination) -> None:
     for path, count in _with_further_names(found):
         if path in appended or (path.parent.parent == run.compare and path.name == TRIALS):
             what = f"has {counted(count, 'name')} (hard links), so ncsnx does not append to it"
-            advice = "--repair makes it a separate file; nothing need be done to read the run"
+            advice = f"{argument('repair', True)} makes it a separate file; nothing need be done to read the run"
             found.add("hard-link", path, what, advice, _remedy(found, path))
         else:
             others.append(path)

@@ -14,6 +14,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import HOLDER, LOCK
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.parsing import read_json
 
@@ -65,7 +66,8 @@ def examine_places(found: Examination) -> None:
         elif not entry.name.startswith(".") and not is_exported(entry):
             found.add("unknown", entry.path, "isn't a file that ncsnx writes there", "ncsnx leaves it alone")
     for entry in found.entries(run.unsound):
-        found.add("set-aside", entry.path, "was moved aside by --repair", "nothing reads it; it may be deleted")
+        what = f"was moved aside by {argument('repair', True)}"
+        found.add("set-aside", entry.path, what, "nothing reads it; it may be deleted")
 
 
 def examine_runs_folder(found: Examination) -> None:
@@ -81,7 +83,8 @@ def examine_runs_folder(found: Examination) -> None:
         if not is_long_gone(entry.path):
             found.add("begun", entry.path, f"{what}, or is being made now", "ask again in ten minutes")
         elif reading.entries(entry.path):
-            found.add("begun", entry.path, what, "--repair removes it", partial(remove_leftover, entry.path))
+            advice = f"{argument('repair', True)} removes it"
+            found.add("begun", entry.path, what, advice, partial(remove_leftover, entry.path))
         else:
             found.add("begun", entry.path, what, "it is empty and may be removed: `rmdir` does it")
 

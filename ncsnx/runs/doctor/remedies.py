@@ -1,4 +1,4 @@
-"""What `--repair` does: it removes debris that is certainly ours, and moves what isn't sound aside."""
+"""What a repair does: it removes debris that is certainly ours, and moves what isn't sound aside."""
 
 import os
 import time

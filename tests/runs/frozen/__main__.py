@@ -15,7 +15,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
-from ncsnx.config.codec import SCHEMA_VERSION
+from ncsnx.config.codec import CONFIG_VERSION
 from tests.cli.command import REPOSITORY
 from tests.training.tiny import CPU, command, lines
 
@@ -34,7 +34,7 @@ IMAGES = 4
 
 
 def main() -> int:
-    place = FROZEN / f"v{SCHEMA_VERSION}"
+    place = FROZEN / f"v{CONFIG_VERSION}"
     if place.exists():
         print(f"{place} is frozen already, and stays as it is", file=sys.stderr)
         return 1

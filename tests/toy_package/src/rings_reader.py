@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from rings_config import Rings
 
-from ncsnx.data import Images, InMemory, Splits, data_set
+from ncsnx.data import InMemory, Splits, StoredImages, data_set
 from ncsnx.work import Work
 
 
@@ -18,6 +18,6 @@ def read_rings(data: Rings, folder: Path, work: Work) -> Splits:
     radius = 1 + 3 * number / data.count
     away = ((x - 3.5).square() + (y - 3.5).square()).sqrt() - radius[:, None, None]
     pixels = (255 * (1 - away.abs()).clamp(min=0)).to(torch.uint8)[:, None]
-    whole = InMemory(Images(pixels, labels=torch.full((data.count,), -1), ids=number), value_range=(0, 255))
+    whole = InMemory(StoredImages(pixels, labels=torch.full((data.count,), -1), ids=number), value_range=(0, 255))
     fingerprint = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
     return Splits(whole.subset(number % 10 > 0), whole.subset(number % 10 == 0), fingerprint)

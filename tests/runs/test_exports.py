@@ -19,7 +19,7 @@ from ncsnx.config import Arrays, CelebA, Experiment, Images, NCSNv2
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import from_json, identity, to_json
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.exchange.exported import (
+from ncsnx.runs.exported import (
     MOST_CONFIG_BYTES,
     Export,
     ExportConfig,
@@ -218,7 +218,7 @@ def test_links_and_pipes_in_the_place_of_a_file_are_neither_followed_nor_waited_
     path.symlink_to(tmp_path / "elsewhere")
     assert isinstance(open_source(tmp_path, "model"), Export)
     read = (lambda: export.config()) if name == "config.json" else (lambda: export.model_content(config))
-    with pytest.raises(NcsnxError, match=rf"{name} is a symbolic link, and those are not followed; .*--local-dir"):
+    with pytest.raises(NcsnxError, match=rf"{name} is a symbolic link, and those are not followed; .*--local-dir DIR"):
         read()
     path.unlink()
     os.mkfifo(path)
@@ -276,7 +276,7 @@ import sys
 from pathlib import Path
 import attrs
 from ncsnx.config import NCSNv2
-from ncsnx.exchange.exported import export_config, write_export
+from ncsnx.runs.exported import export_config, write_export
 from tests.config.examples import minimal
 content = bytes(int(sys.argv[2]))
 config = export_config(

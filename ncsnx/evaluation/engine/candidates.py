@@ -12,6 +12,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, load, weights_of
+from ncsnx.spelling import parameter
 
 
 @attrs.frozen
@@ -26,7 +27,7 @@ class Candidate:
 
 
 @attrs.frozen
-class Found:
+class FoundCandidates:
     """The candidates of some steps, and what stands in the way of the others."""
 
     candidates: tuple[Candidate, ...]
@@ -36,7 +37,7 @@ class Found:
     """Steps with fewer checkpoints up to them than an ensemble needs."""
 
 
-def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ensemble: int = 1) -> Found:
+def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ensemble: int = 1) -> FoundCandidates:
     """The candidates of `steps`: each checkpoint, or with `ensemble` = K > 1 the last K up to each.
 
     Averaging the scores of checkpoints is how the published code evaluates runs without EMA. Raises UsageError for an
@@ -44,8 +45,8 @@ def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ense
     """
     if ensemble > 1 and experiment.ema is not None:
         raise UsageError(
-            f"--ensemble is for runs without EMA, and {run.name!r} has one (ema.rate={experiment.ema.rate}): its "
-            "weights are averaged already; leave --ensemble out"
+            f"{parameter('ensemble')} is for runs without EMA, and {run.name!r} has one (ema.rate="
+            f"{experiment.ema.rate}): its weights are averaged already; leave {parameter('ensemble')} out"
         )
     there = checkpoints(run)
     candidates, unsound, without = [], [], []
@@ -62,7 +63,7 @@ def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ense
         candidates.append(Candidate(step, members, hashes[0] if ensemble == 1 else digest(hashes)))
     if not candidates:
         _refuse_none(run, ensemble, unsound, there)
-    return Found(tuple(candidates), tuple(unsound), tuple(without))
+    return FoundCandidates(tuple(candidates), tuple(unsound), tuple(without))
 
 
 def load_member(run: Run, step: int, runtime: Runtime) -> ScoreModel:
@@ -86,5 +87,6 @@ def _refuse_none(run: Run, ensemble: int, unsound: Sequence[str], there: Sequenc
     if unsound:
         raise NcsnxError(f"no checkpoint of the range is sound: {'; '.join(unsound)}")
     raise UsageError(
-        f"--ensemble {ensemble}: no checkpoint of the range has {ensemble} up to it; run {run.name!r} has {len(there)}"
+        f"{parameter('ensemble')} {ensemble}: no checkpoint of the range has {ensemble} up to it; run {run.name!r} has "
+        f"{len(there)}"
     )

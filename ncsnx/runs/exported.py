@@ -25,6 +25,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.parsing import read_json, refuse_newer
 from ncsnx.storage.sealed import sealed, unsealed
@@ -44,7 +45,7 @@ _FAULTS = {
     errno.ENOENT: "is missing; get a complete copy of the exported folder",
     errno.ENOTDIR: "is missing; get a complete copy of the exported folder",
     errno.ELOOP: "is a symbolic link, and those are not followed; put the file itself there (`cp -rL` copies a folder "
-    "without links, `hf download` makes none with --local-dir)",
+    "without links, `hf download … --local-dir DIR` makes none)",
     errno.ENODEV: "isn't a regular file; get a complete copy of the exported folder",
 }
 
@@ -172,14 +173,16 @@ def check_target(path: Path) -> None:
     Asked before anything is computed, and so of the place too: whether a folder can be made there.
     """
     if path.name in ("", ".."):
-        raise UsageError(f"{str(path)!a} can't be made; give the new folder a name, as in --out digits-model")
+        raise UsageError(
+            f"{str(path)!a} can't be made; give the new folder a name, as in {argument('out', 'digits-model')}"
+        )
     atomic.check_place(path)
     with atomic.reporting(path):
         if not os.path.lexists(path):
             return
         if not path.is_symlink() and path.is_dir() and not any(path.iterdir()):
             return
-    raise NcsnxError(f"{path} exists already, and nothing is overwritten; choose another folder with --out")
+    raise NcsnxError(f"{path} exists already, and nothing is overwritten; choose another folder with {argument('out')}")
 
 
 def unfinished(path: Path) -> list[Path]:

@@ -10,8 +10,6 @@ from ncsnx.sampling.score_model import ScoreModel
 _TIMED = 3
 """Evaluations that are timed, after one that warms up; the fastest counts, as other work can only slow one down."""
 _FEATURE_BATCH = 8
-LONG_S = 30 * 60
-"""From here on it is worth saying what would make it shorter."""
 
 
 @torch.no_grad()

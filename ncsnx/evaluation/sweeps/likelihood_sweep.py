@@ -7,10 +7,9 @@ import csv
 import hashlib
 import io
 import math
-import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,34 +17,39 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity
-from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
-from ncsnx.errors import NcsnxError, RequestError, UsageError, require_between
-from ncsnx.evaluation.bits_per_dimension import COLUMNS, METRIC, Estimator, bits_per_dimension, prior_mean, probe
-from ncsnx.evaluation.candidates import Candidate, load_member
+from ncsnx.errors import NcsnxError, UsageError, require_between
+from ncsnx.evaluation.bits_per_dimension import (
+    COLUMNS,
+    MEANING,
+    METRIC,
+    Estimator,
+    bits_per_dimension,
+    prior_mean,
+    probe,
+)
+from ncsnx.evaluation.engine.candidates import Candidate
+from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.engine.measurement import PartLayout
 from ncsnx.evaluation.probability_flow import Probes
-from ncsnx.evaluation.score_plot import draw_scores
+from ncsnx.evaluation.sweeps.score_plot import draw_scores
 from ncsnx.features.data_source import DataSource
+from ncsnx.metrics.metric import Quantity
 from ncsnx.networks import ScoreFunction, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.checkpoints.manifest import UnsoundError
-from ncsnx.runs.folder import Run
-from ncsnx.runs.names import step_name
-from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, ScoreFile, kept_file
-from ncsnx.runtime import Runtime
+from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, kept_file
 from ncsnx.samplers.dormand_prince import METHOD
-from ncsnx.sampling.generate import never_stop
-from ncsnx.sampling.score_model import weights_of
+from ncsnx.sampling.score_model import weights_in_words, weights_of
+from ncsnx.spelling import parameter
 from ncsnx.storage.atomic import write_bytes
-from ncsnx.storage.parts import Part, assembled, missing_indices, write_part
+from ncsnx.storage.parts import Part
 from ncsnx.storage.reading import RECORDS_LIMIT, refuse_links, sha256_of
-from ncsnx.work import Advance
+from ncsnx.work import Advance, Work
 
-VERSION = 1
+_VERSION = 1
 """Of what is measured: rises with any change of a number, so that rows of another version aren't taken for its own."""
 IMAGES = 100
 """By default, or as many as are held out."""
@@ -74,28 +78,28 @@ class LikelihoodRequest:
 
     def __attrs_post_init__(self) -> None:
         if self.n is not None and self.n < 2:
-            raise RequestError("n", f"must be at least 2, not {self.n}: one image has no standard error")
+            raise UsageError(f"{parameter('n')} must be at least 2, not {self.n}: one image has no standard error")
         require_between("seed", self.seed, 0, 2**32 - 1)
         if self.estimator not in get_args(Estimator):
-            raise RequestError("estimator", f"must be one of {', '.join(get_args(Estimator))}, not {self.estimator!a}")
+            accepted = ", ".join(get_args(Estimator))
+            raise UsageError(f"{parameter('estimator')} must be one of {accepted}, not {self.estimator!a}")
         if self.probes is not None and self.estimator == "exact":
-            raise RequestError("estimator", "exact takes every direction once; leave probes out")
+            raise UsageError(f"{parameter('estimator')} exact takes every direction once; leave probes out")
         if self.probes is not None:
             require_between("probes", self.probes, 1, 10_000)
         if not 1e-6 <= self.tolerance <= 0.1:
-            complaint = f"must be between 1e-6 (the network calculates in float32) and 0.1, not {self.tolerance:g}"
-            raise RequestError("tolerance", complaint)
+            raise UsageError(
+                f"{parameter('tolerance')} must be between 1e-6 (the network calculates in float32) and 0.1, not "
+                f"{self.tolerance:g}"
+            )
         require_between("batch_size", self.batch_size, 1, 1_000_000)
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class LikelihoodSweep:
+class LikelihoodSweep(CheckpointSweep):
     """Measures the likelihood of the same images under checkpoints of one run. Raises NcsnxError where it has none."""
 
-    run: Run
-    experiment: Experiment
     source: DataSource
-    runtime: Runtime
     request: LikelihoodRequest
 
     def __attrs_post_init__(self) -> None:
@@ -110,18 +114,18 @@ class LikelihoodSweep:
             raise NcsnxError(
                 f"the data set has {counted(there, 'held-out image')}, and a likelihood with its error takes two"
             )
-        if self.images > there:
-            raise UsageError(f"--n {self.images:,}: the data set has {counted(there, 'held-out image')}")
+        if self.count > there:
+            raise UsageError(f"{parameter('n')} {self.count:,}: the data set has {counted(there, 'held-out image')}")
         if self.request.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
-                f"--estimator exact takes a backward pass for each of {counted(self.dimensions, 'dimension')}; it is "
-                f"for images of at most {_MOST_EXACT:,}. Take hutchinson, with more --probes for a smaller error"
+                f"{parameter('estimator')} exact takes a backward pass for each of "
+                f"{counted(self.dimensions, 'dimension')}; it is for images of at most {_MOST_EXACT:,}. Take "
+                f"hutchinson, with more {parameter('probes')} for a smaller error"
             )
         _ = self.grey_levels  # refuses data that has none
 
     @property
-    def images(self) -> int:
-        """Of each checkpoint."""
+    def count(self) -> int:
         return min(IMAGES, len(self.source.splits().held_out)) if self.request.n is None else self.request.n
 
     @property
@@ -141,9 +145,18 @@ class LikelihoodSweep:
         return self._preprocessing().grey_levels(pixels)
 
     @property
-    def units(self) -> int:
-        """Of progress, a checkpoint."""
-        return _UNITS * self.images
+    def score(self) -> Quantity:
+        return Quantity("score", METRIC, error="error")
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        bits = [Quantity(key, decimals=3) for key in ("prior", "flow", "scale")]
+        return [self.score, *bits, Quantity("evaluations", decimals=0)]
+
+    @property
+    def kept_in(self) -> tuple[Path, str]:
+        request = self.request
+        return self.run.likelihood, f"n{self.count}-{request.estimator}{self.probes}-seed{request.seed}"
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -152,13 +165,12 @@ class LikelihoodSweep:
         return levels[-1], levels[0]
 
     def protocol(self) -> dict[str, Any]:
-        """What determines a checkpoint's likelihood, beside its weights."""
         request, (sigma_min, sigma_max) = self.request, self.ends
         return {
             "measure": "likelihood",
-            "version": VERSION,
+            "version": _VERSION,
             "identity": identity(self.experiment),
-            "n": self.images,
+            "n": self.count,
             "seed": request.seed,
             "estimator": request.estimator,
             "probes": self.probes,
@@ -175,79 +187,66 @@ class LikelihoodSweep:
         }
 
     def caption(self) -> str:
-        """The protocol in a sentence, for people and for plots."""
         request, (sigma_min, sigma_max) = self.request, self.ends
-        weights = "EMA" if weights_of(self.experiment)[0] == "ema" else "raw"
         probes = {"hutchinson": "Hutchinson's estimator", "skilling": "Skilling's estimator"}.get(request.estimator)
         count = counted(self.probes, "probe")
         divergence = f"{probes}, {count}" if probes else "exact divergence"
         return (
             f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
             f"N({prior_mean(self.experiment.data):g}, {sigma_max:g}²), {METHOD} with tolerance {request.tolerance:g}, "
-            f"{divergence}: {counted(self.images, 'held-out image')} of "
-            f"{counted(self.grey_levels, 'grey level')}, dequantized uniformly, seed {request.seed}, {weights} "
-            f"weights; data {self.source.fingerprint[:8]}"
+            f"{divergence}: {counted(self.count, 'held-out image')} of "
+            f"{counted(self.grey_levels, 'grey level')}, dequantized uniformly, seed {request.seed}, "
+            f"{weights_in_words(weights_of(self.experiment)[0])}; data {self.source.fingerprint[:8]}"
         )
 
-    def draw(self, scores: ScoreFile) -> tuple[Path, Path]:
-        """Draws all numbers that there are into scores.png and scores.svg. Raises NcsnxError."""
-        return draw_scores(scores, metric=METRIC, title=self.run.name, caption=self.caption())
+    def conclusion(self, best: Row) -> list[str]:
+        return [
+            f"lowest: step {best['step']:,}, {self.score.shown(best)} {METRIC}; grey levels that are all equally "
+            f"likely take {math.log2(self.grey_levels):.2f}. The error is that of the mean over images, with the noise "
+            "of the probes in it",
+            f"what it means: {MEANING}",
+            f"values: {self.place}/scores.json, .csv, of each image step-….csv; plot: scores.png, .svg",
+        ]
+
+    def draw(self) -> object:
+        return draw_scores(self)
 
     def seconds(self, candidate: Candidate) -> float:
-        """How long a candidate will take: an evaluation is timed now, their number is a guess. Raises NcsnxError."""
-        network, count = self._network(candidate), min(self.request.batch_size, self.images)
+        """An evaluation is timed, their number is a guess."""
+        network, count = self._network(candidate), min(self.request.batch_size, self.count)
         x = torch.zeros(count, *self.experiment.data.shape, device=self.runtime.device, requires_grad=True)
         probes, times = self._probes(torch.arange(count)), []
         for _ in range(2):
             start = time.perf_counter()
             probes.divergence(network.score(x, self.ends[1]), x)
             times.append(time.perf_counter() - start)
-        return min(times) / count * _typical_evaluations(self.request.tolerance) * self.images
+        return min(times) / count * _typical_evaluations(self.request.tolerance) * self.count
 
-    def scores(self) -> ScoreFile:
-        """Where this protocol's numbers are kept, with those that are there. Raises NcsnxError."""
-        protocol, request = self.protocol(), self.request
-        name = f"n{self.images}-{request.estimator}{self.probes}-seed{request.seed}-{digest(protocol)[:8]}"
-        return ScoreFile.open(self.run.likelihood / name, protocol, METRIC, self.caption())
+    # ----------------------------------------------------------------------------------------------- a checkpoint
 
-    def is_done(self, candidate: Candidate, scores: ScoreFile) -> bool:
-        """Whether there is nothing left to do for a candidate: it has its row and the values of its images, whole."""
-        row = scores.row(candidate.step, candidate.weights_sha256)
+    @property
+    def layout(self) -> PartLayout:
+        return {"values": (len(COLUMNS),)}
+
+    def units(self, subject: Candidate) -> int:
+        return _UNITS * self.count
+
+    def is_done(self, subject: Candidate) -> bool:
+        """Also the values of its images have to be there, whole."""
+        row = self.scores.row(subject.step, subject.weights_sha256)
         if row is None:
             return False
-        table = self.table(candidate, scores)
+        table = self._table(subject)
         if (record := kept_file(row, TABLE_OF_IMAGES)) is not None:
             return _sha256(table) == record.sha256
         return table.is_file()  # a row of before tables had hashes
 
-    def table(self, candidate: Candidate, scores: ScoreFile) -> Path:
-        """The values of each image, as CSV."""
-        path = scores.folder / f"{_mark(candidate)}.csv"
-        refuse_links(path)
-        return path
-
-    def measure(
-        self,
-        candidate: Candidate,
-        scores: ScoreFile,
-        *,
-        check_stop: Callable[[], None] = never_stop,
-        advance: Advance = lambda count=1: None,
-    ) -> Row:
-        """The row of a candidate; its images' values become a table. It goes on after the last finished batch.
-
-        'score' is the mean over the images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the
-        score; TABLE_OF_IMAGES holds name and sha256 of the table. Finished batches are kept until `settle` is called,
-        when the row is safe. check_stop is asked before each evaluation and ends it by raising. Raises NcsnxError;
-        DivergedError where the flow can't be followed.
-        """
-        network = self._network(candidate)
-        parts, places = self._parts(candidate, scores), self._places()
-        missing = self._missing(parts)
-        advance(_UNITS * (self.images - len(missing)))
-        for start in range(0, len(missing), self.request.batch_size):
-            batch = torch.tensor(missing[start : start + self.request.batch_size])
-            progress = _Progress(len(batch), *self.ends, check_stop, advance)
+    def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+        """Each follows its images to the prior; DivergedError where that can't be done."""
+        network, places = self._network(subject), self._places()
+        for start in range(0, len(indices), self.request.batch_size):
+            batch = torch.tensor(indices[start : start + self.request.batch_size])
+            progress = _Progress(len(batch), *self.ends, work.check_stop, advance)
             values = bits_per_dimension(
                 network.score,
                 self.source.splits().held_out.read(places[batch]).pixels,
@@ -258,25 +257,31 @@ class LikelihoodSweep:
                 tolerance=self.request.tolerance,
                 watch=progress.at,
             )
-            write_part(parts, Part(batch, {"values": values.float()}))
+            yield Part(batch, {"values": values.float()})
             progress.finish()
-        table = assembled(parts, self.images)["values"].double()
-        path, content = self.table(candidate, scores), _csv(places.tolist(), table)
+
+    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        """'score' is the mean over the images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the
+        score; TABLE_OF_IMAGES holds name and sha256 of the table of the images' values, which is written."""
+        table = whole["values"].double()
+        path, content = self._table(subject), _csv(self._places().tolist(), table)
         write_bytes(path, content)
         bits = table[:, 0].tolist()
         means = dict(zip(COLUMNS, table.mean(dim=0).tolist(), strict=True))
         return {
-            "step": candidate.step,
-            "weights_sha256": candidate.weights_sha256,
+            "step": subject.step,
+            "weights_sha256": subject.weights_sha256,
             "score": means.pop(COLUMNS[0]),
             "error": statistics.stdev(bits) / math.sqrt(len(bits)),
             **means,
             TABLE_OF_IMAGES: {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()},
         }
 
-    def settle(self, candidate: Candidate, scores: ScoreFile) -> None:
-        """Removes the batches of a candidate whose row is kept."""
-        shutil.rmtree(self._parts(candidate, scores), ignore_errors=True)
+    def _table(self, candidate: Candidate) -> Path:
+        """The values of each image, as CSV."""
+        path = self.place / f"{self.mark(candidate)}.csv"
+        refuse_links(path)
+        return path
 
     def _probes(self, places: Tensor) -> Probes:
         """Those of the held-out images at `places`."""
@@ -294,30 +299,17 @@ class LikelihoodSweep:
 
     def _network(self, candidate: Candidate) -> ScoreFunction:
         """In fp32 whatever it was trained in: the solver looks at differences that bf16 would round away."""
-        model = load_member(self.run, candidate.step, self.runtime)
-        if model.weights_sha256 != candidate.weights_sha256:
-            raise UnsoundError(f"the checkpoint of step {candidate.step:,} has been replaced meanwhile")
+        (model,) = self.load(candidate)
         return prepare(model.network, attrs.evolve(self.runtime.execution(self.experiment), precision="fp32"))
 
     def _places(self) -> Tensor:
         """(n,) int64: the images' places in the held-out split."""
         there = len(self.source.splits().held_out)
-        return Stream(self.request.seed, Purpose.SUBSETS).permutation(there, 0)[: self.images]
+        return Stream(self.request.seed, Purpose.SUBSETS).permutation(there, 0)[: self.count]
 
     def _preprocessing(self) -> Preprocessing:
         held_out = self.source.splits().held_out
         return Preprocessing(self.experiment.data, held_out.value_range, self.request.seed)
-
-    def _parts(self, candidate: Candidate, scores: ScoreFile) -> Path:
-        parts = scores.folder / ".parts" / _mark(candidate)
-        refuse_links(parts.parent, parts)
-        return parts
-
-    def _missing(self, parts: Path) -> list[int]:
-        """The images that have no values yet, by their number among the n."""
-        return missing_indices(
-            parts, self.images, lambda indices, shapes: shapes == {"values": [len(indices), len(COLUMNS)]}
-        )
 
 
 class _Progress:
@@ -351,10 +343,6 @@ class _Progress:
 def _typical_evaluations(tolerance: float) -> float:
     """Of a digits model; a guess for any other."""
     return 130 * math.pow(1e-4 / tolerance, 0.28)
-
-
-def _mark(candidate: Candidate) -> str:
-    return f"{step_name(candidate.step)}-{candidate.weights_sha256[:8]}"
 
 
 def _sha256(path: Path) -> str | None:

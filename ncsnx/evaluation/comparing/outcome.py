@@ -1,0 +1,123 @@
+"""A comparison carried out: trials of all settings, those of the nearest one again with fresh seeds, table and plot."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+
+from ncsnx.config.command_words import typed
+from ncsnx.config.sampler import Sampler
+from ncsnx.evaluation.comparing.plot_samplers import Point, plot_samplers
+from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
+from ncsnx.evaluation.comparing.sampler_comparison import Comparison, Setting
+from ncsnx.evaluation.engine.measuring import measure_all, missing, settle, writing
+from ncsnx.quantities import counted
+from ncsnx.runs.fast_sampler import is_usable
+from ncsnx.runs.folder import Run, appending
+from ncsnx.runs.score_files import RESULTS, Row
+from ncsnx.storage import atomic
+from ncsnx.work import Work
+
+_OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
+"""What is kept of the numbers from fresh seeds."""
+
+
+@attrs.frozen(eq=False)
+class ComparisonOutcome:
+    """What came of a comparison."""
+
+    rows: Sequence[tuple[Sampler, Row]]
+    """The run's own sampler first."""
+    verdict: Recommendation
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows as they are written: each with its numbers from fresh seeds, where it was measured again."""
+        recommended = None if self.verdict.found is None else self.verdict.found.sampler
+        return [
+            {**row, "recommended": sampler == recommended, "measured_again": _of_seeds(self.verdict.again.get(sampler))}
+            for sampler, row in self.rows
+        ]
+
+
+def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
+    """Measures what is missing, and writes results and plot. tried: the run's own sampler first. Raises NcsnxError."""
+    with writing(comparison), appending(run):
+        for trial in comparison.trials.found:  # batches that a kill left beside their trial
+            settle(comparison, (trial.sampler, trial.seed))
+        _measure_all(comparison, tried, work)
+        # what an earlier, wider comparison measured still stands
+        seeds = comparison.first_seeds
+        known = [*tried, *(one for one in comparison.trials.samplers(seeds) if one not in tried)]
+        rows = [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
+        again = partial(_measured_again, comparison, work)
+        verdict = recommend(rows[0][1], rows[1:], comparison.model.step, comparison.protocol(), again)
+        outcome = ComparisonOutcome(rows, verdict)
+        _write(comparison, outcome, run.name)
+    return outcome
+
+
+def _measure_all(comparison: Comparison, tried: Sequence[Sampler], work: Work) -> None:
+    """The trials that are still to be made with the seeds by which one is chosen."""
+    left = missing(comparison, _settings(tried, comparison.first_seeds))
+    if not left:
+        work.info("every trial is measured already")
+        return
+    there = len(tried) * comparison.seeds - len(left)
+    again = f" ({there:,} more measured already)" if there else ""
+    work.info(f"{counted(len(left), 'trial')} of {counted(len(tried), 'setting')}{again}")
+    _measure(comparison, left, work)
+
+
+def _measured_again(comparison: Comparison, work: Work, sampler: Sampler) -> Row:
+    """The row of a setting from fresh seeds; what is there already isn't measured twice."""
+    left = missing(comparison, _settings([sampler], comparison.fresh_seeds))
+    if left:
+        work.info(f"the nearest is measured again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
+        _measure(comparison, left, work)
+    return comparison.summary(sampler, comparison.fresh_seeds)
+
+
+def _measure(comparison: Comparison, left: Sequence[Setting], work: Work) -> None:
+    with work.progress("comparing", total=sum(map(comparison.units, left)), unit="states") as advance:
+        measure_all(comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject)))
+
+
+def _settings(samplers: Sequence[Sampler], seeds: Iterable[int]) -> list[Setting]:
+    """Seed by seed, so that every sampler has its first number soon."""
+    return [(sampler, seed) for seed in seeds for sampler in samplers]
+
+
+def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
+    return None if row is None else {key: row[key] for key in _OF_SEEDS}
+
+
+def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> None:
+    """Results and plot; what was measured again is drawn by its numbers from fresh seeds."""
+    protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
+    content = {"protocol": protocol, "caption": caption, "rows": outcome.to_json()}
+    atomic.write_json(comparison.place / RESULTS, content)
+    own = outcome.rows[0][1]
+    shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in outcome.rows]
+    drawn = [(sampler, row) for sampler, row in shown if row["distance"] is not None]
+    points = [
+        Point(
+            row["sampler"],
+            row["evaluations"],
+            row["distance"],
+            row["spread"],
+            breaks_more=not is_usable(row, own, comparison.n),
+        )
+        for _, row in drawn
+    ]
+    best = None if verdict.found is None else [sampler for sampler, _ in drawn].index(verdict.found.sampler)
+    ringed = "" if best is None else "; ringed: measured again with fresh seeds"
+    if points:
+        plot_samplers(
+            comparison.place / "samplers",
+            points,
+            metric=comparison.metric,
+            title=title,
+            caption=f"{caption}; hollow: breaks too many images{ringed}",
+            best=best,
+        )

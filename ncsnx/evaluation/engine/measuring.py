@@ -1,0 +1,122 @@
+"""Carries measurements out: what is missing, under one writer's lock, each piece kept as soon as it is made."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from ncsnx.errors import DivergedError
+from ncsnx.evaluation.engine.measurement import Measurement, PartLayout, Subject, WorkInParts
+from ncsnx.runs.checkpoints.leftovers import remove_debris_in
+from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.runs.folder import open_results
+from ncsnx.runs.score_files import FEATURES, Row
+from ncsnx.runs.writer_lock import folder_lock
+from ncsnx.storage.parts import assembled, done_indices, write_part
+from ncsnx.storage.reading import refuse_links
+from ncsnx.work import Advance, Work
+
+
+@contextmanager
+def writing(job: WorkInParts[Subject]) -> Iterator[None]:
+    """Holds the right to write into its place, which is made if need be; a measurement gets the rows of others.
+
+    Raises NcsnxError where another process has it.
+    """
+    place = open_results(job.place.parent, job.place)
+    with folder_lock(place, f"{job.what} {place}"):
+        if isinstance(job, Measurement):
+            job.reload()
+        remove_debris_in([place, place / FEATURES])
+        yield
+
+
+def missing(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> list[Subject]:
+    """The subjects still to be measured."""
+    return [subject for subject in subjects if not measurement.is_done(subject)]
+
+
+def measure_all(
+    measurement: Measurement[Subject],
+    subjects: Sequence[Subject],
+    work: Work,
+    advance: Advance,
+    *,
+    begun: Callable[[Subject], None] = lambda subject: None,
+    added: Callable[[Subject, Row], None] = lambda subject, row: None,
+) -> list[str]:
+    """Measures subjects that have no row, each kept as it is done; call it within `writing`.
+
+    begun, added: told of each. Returns a line for each subject that can't be measured. Raises NcsnxError.
+    """
+    problems: list[str] = []
+    for subject in subjects:
+        begun(subject)
+        try:
+            row = measure_subject(measurement, subject, work, advance)
+        except (UnsoundError, DivergedError) as error:
+            problems.append(f"{measurement.name(subject)}: {error}")
+            work.warning(f"left out: {problems[-1]}")
+            continue
+        measurement.add(subject, row)
+        settle(measurement, subject)
+        added(subject, row)
+    return problems
+
+
+def measure_subject(measurement: Measurement[Subject], subject: Subject, work: Work, advance: Advance) -> Row:
+    """The row of a subject. An interrupted one goes on after its last finished batch; the parts stay until `settle`."""
+    try:
+        make_parts(measurement, subject, work, advance)
+    except DivergedError as error:
+        row = measurement.failed(subject, error)
+        if row is None:
+            raise
+        return row
+    with work.at_once():  # distances of 10,000 images take minutes
+        return measurement.row(subject, whole_of(measurement, subject))
+
+
+def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance: Advance) -> None:
+    """Makes the parts of a subject that aren't there yet; those that are count as progress. Raises NcsnxError."""
+    parts, count = parts_of(job, subject), job.count
+    done = done_indices(parts, count, partial(fits, job.layout))
+    if not job.has_beside(parts, done):
+        shutil.rmtree(parts, ignore_errors=True)
+        done = set()
+    advance(job.units(subject) * len(done) // count)
+    left = [index for index in range(count) if index not in done]
+    for part in job.parts(subject, left, work, advance):
+        write_part(parts, part)
+
+
+def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
+    """The tensors of all parts of a subject, (count, …) each. Raises NcsnxError where some are missing."""
+    return assembled(parts_of(job, subject), job.count)
+
+
+def settle(job: WorkInParts[Subject], subject: Subject) -> None:
+    """Removes the parts of a subject whose row is kept. Raises NcsnxError."""
+    parts = parts_of(job, subject)
+    job.settle(subject, parts)
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def parts_of(job: WorkInParts[Subject], subject: Subject) -> Path:
+    """The folder of a subject's parts. Raises NcsnxError where it leads elsewhere."""
+    parts = job.place / ".parts" / job.mark(subject)
+    refuse_links(parts.parent, parts)
+    return parts
+
+
+def fits(layout: PartLayout, indices: Sequence[int], shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether tensors of these shapes are what a layout says, for as many images as there are indices."""
+    return shapes.keys() == layout.keys() and all(
+        len(shape) == 1 + len(layout[name])
+        and shape[0] == len(indices)
+        and all(wanted in (None, found) for wanted, found in zip(layout[name], shape[1:], strict=True))
+        for name, shape in shapes.items()
+    )

@@ -1,0 +1,140 @@
+"""Sweeps over a run's checkpoints: which ones, what is missing, how long it takes, and each row as it comes."""
+
+from collections.abc import Sequence
+
+from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.evaluation.engine.candidates import Candidate, find_candidates
+from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.engine.measuring import measure_all, missing, writing
+from ncsnx.quantities import counted, duration
+from ncsnx.runs.checkpoints.manifest import UnsoundError, require_best
+from ncsnx.runs.checkpoints.ranges import Selection
+from ncsnx.runs.folder import Run
+from ncsnx.runs.score_files import Row, best_row
+from ncsnx.runs.writer_lock import writer_of
+from ncsnx.work import Work
+
+LONG_S = 30 * 60
+"""From here on it is worth saying what would make it shorter."""
+
+
+def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
+    """The candidates of a selection, and a line for each unsound checkpoint; says what isn't covered."""
+    if selection.text == "best":
+        work.info(f"best: {require_best(run)}")
+    found = find_candidates(run, run.experiment(), selection.steps, ensemble)
+    if selection.remark:
+        work.warning(selection.remark)
+    if found.without_enough_members:
+        steps = ", ".join(f"{step:,}" for step in found.without_enough_members)
+        work.warning(f"left out, since fewer than {counted(ensemble, 'checkpoint')} lead up to them: {steps}")
+    for line in found.unsound:
+        work.warning(f"left out: {line}")
+    return found.candidates, list(found.unsound)
+
+
+def carry_out(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
+    """Measures what is missing, keeping each row as it comes; returns a line for each checkpoint that has no score.
+
+    shorter: what makes a long one shorter. Raises NcsnxError; what was measured until then is kept, and when it was
+    asked to stop, drawn.
+    """
+    is_outdated = sweep.describes_itself_anew()
+    if not missing(sweep, candidates):
+        _refresh(sweep, candidates, work, is_outdated)
+        return []
+    with writing(sweep):
+        _fill(sweep, candidates, work)
+        left = missing(sweep, candidates)  # another process may have resumed it meanwhile
+        _say_what_comes(sweep, candidates, left, work, shorter)
+        try:
+            return _measure(sweep, candidates, left, work)
+        except Stopped:
+            try:
+                sweep.draw_what_is_due()
+            except NcsnxError as error:
+                work.warning(str(error))
+            raise
+
+
+def refuse_left_out(problems: Sequence[str]) -> None:
+    """Raises NcsnxError where checkpoints had to be left out."""
+    if problems:
+        count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
+        raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
+
+
+def _measure(
+    sweep: CheckpointSweep, candidates: Sequence[Candidate], left: Sequence[Candidate], work: Work
+) -> list[str]:
+    shown: list[tuple[int, str]] = []
+    units = sum(map(sweep.units, left))
+    with work.rows(sweep.titles, total=len(left), units=units) as view:
+
+        def added(candidate: Candidate, row: Row) -> None:
+            shown.append((candidate.step, candidate.weights_sha256))
+            best = best_row(sweep.rows(candidates))
+            key = None if best is None else (best["step"], best["weights_sha256"])
+            view.row(sweep.cells(row), shown.index(key) if key in shown else None)
+
+        def begun(candidate: Candidate) -> None:
+            view.begin(sweep.name(candidate))
+
+        return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
+
+
+def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, is_outdated: bool) -> None:
+    """Brings rows that are all there up to date, unless another process writes them, which does it."""
+    count = len(candidates)
+    there = f"all {counted(count, 'checkpoint')} are" if count > 1 else "the checkpoint is"
+    work.info(f"{there} measured already")
+    if (is_outdated or any(map(sweep.can_fill, sweep.rows(candidates)))) and writer_of(sweep.place) is None:
+        try:
+            with writing(sweep):
+                if is_outdated:
+                    sweep.scores.write()
+                _fill(sweep, candidates, work)
+        except NcsnxError as error:  # what was measured is shown all the same
+            work.warning(str(error))
+    without = sum(map(sweep.lacks, sweep.rows(candidates)))
+    if without:
+        work.info(
+            f"{counted(without, 'checkpoint')} {'lacks' if without == 1 else 'lack'} numbers of newer metrics: their "
+            "images' features aren't kept"
+        )
+
+
+def _fill(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
+    """Adds to rows what they lack, where what is needed for it was kept."""
+    for row in filter(sweep.can_fill, sweep.rows(candidates)):
+        with work.at_once():
+            filled = sweep.fill(row)
+        if filled is not None:
+            sweep.scores.add(filled, sweep.scores.changed)
+
+
+def _say_what_comes(
+    sweep: CheckpointSweep, candidates: Sequence[Candidate], left: Sequence[Candidate], work: Work, shorter: str
+) -> None:
+    if not left:
+        return
+    done = len(candidates) - len(left)
+    what = counted(len(left), "checkpoint") + (f" ({done:,} more measured already)" if done else "")
+    seconds = _seconds(sweep, left, work)
+    if seconds is None:
+        work.info(what)
+        return
+    work.info(f"{what}: about {duration(seconds)}, by what was timed just now")
+    if seconds > LONG_S:
+        work.info(f"shorter: {shorter}")
+
+
+def _seconds(sweep: CheckpointSweep, left: Sequence[Candidate], work: Work) -> float | None:
+    """How long they will take; None where none of them can be loaded."""
+    for candidate in left:
+        try:
+            with work.at_once():
+                return sweep.seconds(candidate) * len(left)
+        except UnsoundError:
+            continue  # it is left out when its turn comes
+    return None

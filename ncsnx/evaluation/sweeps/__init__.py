@@ -1,0 +1,1 @@
+"""What is measured of checkpoints: distances to real images, held-out losses, likelihoods."""

@@ -1,0 +1,362 @@
+"""The scores of a run's checkpoints: images of each, from the same seeds, compared with a reference.
+
+Image i of every checkpoint starts from the same noise, and is driven by the same, so that the curve shows the
+checkpoints and not the luck of the draw. Finished batches of features are kept until their checkpoint has its row.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.codec import identity, unstructure
+from ncsnx.config.variants import tag_of
+from ncsnx.errors import NcsnxError, require_between
+from ncsnx.evaluation.engine.candidates import Candidate
+from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.engine.estimate import seconds_per_features, seconds_per_image
+from ncsnx.evaluation.engine.measurement import PartLayout
+from ncsnx.evaluation.engine.measuring import fits, parts_of
+from ncsnx.evaluation.references.perfect_model import PerfectModel
+from ncsnx.evaluation.references.reference import Reference
+from ncsnx.evaluation.sweeps.kept_features import is_kept, keep, kept, make_room
+from ncsnx.evaluation.sweeps.kept_images import beside, finish_images, has_images, write_images
+from ncsnx.evaluation.sweeps.score_plot import draw_metrics, draw_scores
+from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.naming import features_in_words, unnamed
+from ncsnx.images import to_uint8
+from ncsnx.metrics.frechet import FRECHET_DISTANCE
+from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
+from ncsnx.quantities import counted, with_error
+from ncsnx.runs.score_files import FEATURES, Row, value
+from ncsnx.samplers.building import evaluations, evaluations_in_words, revision_facts, state_count
+from ncsnx.samplers.state import Score, State
+from ncsnx.sampling.counting import EvaluationCounter
+from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
+from ncsnx.sampling.sample import draw
+from ncsnx.sampling.score_model import ScoreModel, weights_in_words, weights_of
+from ncsnx.storage.parts import Part
+from ncsnx.storage.reading import refuse_links
+from ncsnx.work import Advance, Work
+
+_TAKEN = "evaluations"
+"""In parts and rows: what an image took, of a solver that chooses its steps; the protocol holds any other count."""
+_VERSION = 1
+"""Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
+version aren't taken for rows of this one."""
+
+
+@attrs.frozen(kw_only=True)
+class SweepRequest:
+    """How each checkpoint is scored. Raises UsageError for numbers that make no sense."""
+
+    n: int = 1000
+    """Images of each checkpoint."""
+    seed: int = 0
+    batch_size: int = 64
+    """Images at once; they don't depend on it, but for rounding."""
+    ensemble: int = 1
+    """Checkpoints whose scores are averaged: the last so many up to each."""
+    keep_images: bool = False
+    """Write every image as a PNG."""
+
+    def __attrs_post_init__(self) -> None:
+        require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)
+        _ = self.images  # checks seed and batch_size
+        require_between("ensemble", self.ensemble, 1, 1_000, " checkpoints")
+
+    @property
+    def images(self) -> SampleRequest:
+        """The images of a checkpoint."""
+        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class DistanceSweep(CheckpointSweep):
+    """Scores checkpoints of one run by their images' distance to a reference."""
+
+    features: FeatureNetwork
+    reference: Reference
+    perfect_model: PerfectModel | None
+    """What a perfect model would score; None where it is unknown."""
+    request: SweepRequest
+    data: Path | None = None
+    """The data folder, for samplers that start from training images."""
+    requested: Sequence[Metric] | None = ()
+    """What else the table shows; None for all that there is."""
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What can be measured with these features and this reference."""
+        return tuple(one for one in all_metrics() if self.refusal(one) is None)
+
+    def refusal(self, metric: Metric) -> str | None:
+        """Why a metric can't be measured here; None where it can."""
+        sample = None if self.reference.sample is None else len(self.reference.sample)
+        return metric.refusal(features=self.features.name, sample=sample, has_logits=self.features.has_logits)
+
+    @property
+    def score(self) -> Quantity:
+        return attrs.evolve(FRECHET_DISTANCE, title=FRECHET_DISTANCE.name(self.features.name))
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        shown = [one for one in self.metrics if self.requested is None or one in self.requested or not one.on_request]
+        found = self._named(shown)
+        return found if self.evaluations is not None else [*found, Quantity(_TAKEN, decimals=0)]
+
+    def _named(self, metrics: Sequence[Metric]) -> list[Quantity]:
+        """Their numbers, by the names that they have with these features."""
+        every = [quantity for one in metrics for quantity in one.quantities]
+        return [attrs.evolve(quantity, title=quantity.name(self.features.name)) for quantity in every]
+
+    @property
+    def kept_in(self) -> tuple[Path, str]:
+        ensemble = f"-ensemble{self.request.ensemble}" if self.request.ensemble > 1 else ""
+        kind = self.features.facts["type"]
+        return self.run.fid, f"n{self.request.n}-seed{self.request.seed}{ensemble}-{kind}"
+
+    @property
+    def evaluations(self) -> int | None:
+        """Network evaluations that an image takes; None where only sampling shows it."""
+        count = evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+        return None if count is None else count * self.request.ensemble
+
+    def protocol(self) -> dict[str, Any]:
+        return {
+            "measure": "distance",
+            "version": _VERSION,
+            "identity": identity(self.experiment),
+            "n": self.request.n,
+            "seed": self.request.seed,
+            "sampler": unstructure(self.experiment.sampler),
+            **revision_facts(self.experiment.sampler),
+            "evaluations": self.evaluations,
+            "weights": weights_of(self.experiment)[0],
+            "ensemble": self.request.ensemble,
+            "precision": self.experiment.precision,
+            "features": unnamed(self.features.facts),
+            "reference": unnamed(self.reference.facts),
+        }
+
+    def caption(self) -> str:
+        sampler = tag_of(type(self.experiment.sampler))
+        members = (
+            f", scores of {counted(self.request.ensemble, 'checkpoint')} averaged" if self.request.ensemble > 1 else ""
+        )
+        count = self.evaluations
+        each = evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
+        each = each if count is None else counted(count, "evaluation")  # of all members
+        perfect = self.reference.why_unknown if self.perfect_model is None else self.perfect_model.words
+        return (
+            f"{counted(self.request.n, 'image')} a checkpoint from seed {self.request.seed}, "
+            f"{weights_in_words(weights_of(self.experiment)[0])}{members}, sampler {sampler} with {each} an image; "
+            f"features: {features_in_words(self.features)}; reference: {self.reference.name} "
+            f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
+        )
+
+    def caution(self) -> str | None:
+        return few_images(self.request.n, self.reference.count, self.features.dimensions)
+
+    @property
+    def pictures(self) -> list[str]:
+        return [*super().pictures, *(("metrics.png", "metrics.svg") if self._others else ())]
+
+    def draw(self) -> object:
+        rows = [self._current(row) for row in self.scores.rows]
+        others = self._others
+        return draw_scores(self, self.perfect_model), draw_metrics(self, rows, others) if others else ()
+
+    @property
+    def _others(self) -> list[Quantity]:
+        """What is plotted beside the score: whatever some row holds."""
+        rows = [self._current(row) for row in self.scores.rows]
+        others = [one for one in self._named(self.metrics) if one.key != FRECHET_DISTANCE.key]
+        return [one for one in others if any(value(row, one.key) is not None for row in rows)]
+
+    def seconds(self, candidate: Candidate) -> float:
+        model = self.load(candidate)[0]
+        batch_size = min(self.request.batch_size, self.request.n)
+        sampling = seconds_per_image(model, batch_size) * model.expected_evaluations * self.request.ensemble
+        return (sampling + seconds_per_features(self.features, self.experiment.data.shape)) * self.request.n
+
+    # ----------------------------------------------------------------------------------------------- a checkpoint
+
+    @property
+    def count(self) -> int:
+        return self.request.n
+
+    @property
+    def layout(self) -> PartLayout:
+        logits = {"logits": (None,)} if self.features.has_logits else {}
+        taken = {_TAKEN: (1,)} if self.evaluations is None else {}
+        return {"features": (self.features.dimensions,), **logits, **taken}
+
+    def units(self, subject: Candidate) -> int:
+        """States of batches."""
+        batches = -(-self.request.n // self.request.batch_size)
+        return batches * state_count(self.experiment.sampler, self.experiment.schedule.levels)
+
+    def is_done(self, subject: Candidate) -> bool:
+        has_images = not self.request.keep_images or _count_images(self._images(subject)) == self.request.n
+        return has_images and super().is_done(subject)
+
+    def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+        with work.at_once():
+            models = self.load(subject)
+        taken = EvaluationCounter()
+
+        def on_state(batch: Sequence[int], state: State) -> None:
+            taken(batch, state)
+            advance()
+
+        batches = draw(
+            models[0],
+            self.request.images,
+            indices,
+            score=mean_score(models),
+            data=self.data,
+            check_stop=work.check_stop,
+            on_state=on_state,
+        )
+        for batch, drawn in batches:
+            pixels = to_uint8(drawn)
+            if self.request.keep_images:
+                write_images(beside(parts_of(self, subject)), batch, pixels)
+            found = self.features(pixels)
+            tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
+            if self.evaluations is None:
+                count = taken.of(batch) * self.request.ensemble
+                tensors[_TAKEN] = torch.full((len(batch), 1), float(count))
+            yield Part(torch.tensor(batch, dtype=torch.int64), tensors)
+
+    def has_beside(self, parts: Path, indices: Iterable[int]) -> bool:
+        # those begun without keeping images have to be drawn again
+        return not self.request.keep_images or has_images(beside(parts), indices)
+
+    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        kinds = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
+        row = {
+            "step": subject.step,
+            "weights_sha256": subject.weights_sha256,
+            **measured_by(self.metrics, self._sets(kinds)),
+        }
+        if (record := keep(self.scores, self.mark(subject), kinds)) is not None:
+            row[FEATURES] = record
+        return row if self.evaluations is not None else row | {_TAKEN: float(whole[_TAKEN].double().mean())}
+
+    def settle(self, subject: Candidate, parts: Path) -> None:
+        if self.request.keep_images:
+            finish_images(beside(parts), self._images(subject))
+        make_room(self.run)
+
+    def _images(self, candidate: Candidate) -> Path:
+        images = self.place / "images" / self.mark(candidate)
+        refuse_links(images.parent, images)
+        return images
+
+    # ------------------------------------------------------------------------------------- rows, and what they lack
+
+    def describes_itself_anew(self) -> bool:
+        scores, found = self.scores, None if self.perfect_model is None else self.perfect_model.to_json()
+        changes = (scores.perfect_model, scores.caption) != (found, self.caption())
+        scores.perfect_model, scores.caption = found, self.caption()
+        return changes
+
+    def lacks(self, row: Row) -> bool:
+        return bool(self._lacking(row))
+
+    def can_fill(self, row: Row) -> bool:
+        return self.lacks(row) and is_kept(self.scores, row)
+
+    def fill(self, row: Row) -> Row | None:
+        tensors = kept(self.scores, row)
+        if tensors is None or not self._are_ours(tensors):
+            return None
+        try:
+            found = measured_by(self._lacking(row), self._sets(tensors))
+        except NcsnxError:  # somebody else's features under a hash of his own
+            return None
+        return {**row, **found, VERSIONS: versions_in(row) | found[VERSIONS]}
+
+    def _lacking(self, row: Row) -> tuple[Metric, ...]:
+        """The metrics that a row of an earlier time, or of other packages, has no numbers of."""
+        return tuple(one for one in self.metrics if not one.is_in(row))
+
+    def _current(self, row: Row) -> Row:
+        """A row without numbers of other versions of metrics than this one."""
+        old = {key for one in self._lacking(row) for quantity in one.quantities for key in quantity.keys}
+        return {key: found for key, found in row.items() if key not in old}
+
+    def _sets(self, tensors: Mapping[str, Tensor]) -> FeatureSets:
+        return FeatureSets(
+            features=tensors["features"],
+            logits=tensors.get("logits"),
+            mean=self.reference.mean,
+            covariance=self.reference.covariance,
+            sample=self.reference.sample,
+            seed=self.request.seed,
+        )
+
+    def _are_ours(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether kept tensors have the shapes that this sweep gives them."""
+        layout = {name: shape for name, shape in self.layout.items() if name != _TAKEN}
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        sound = all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in tensors.values())
+        return sound and fits(layout, range(self.request.n), shapes)
+
+    # ---------------------------------------------------------------------------------------------- what is shown
+
+    def cells(self, row: Row) -> list[str]:
+        return super().cells(self._current(row))
+
+    def perfect_cells(self) -> list[str] | None:
+        perfect = self.perfect_model
+        if perfect is None:
+            return None
+        _, *others = self.quantities
+        known = ["" if one.perfect is None else f"{one.perfect:g}" for one in others]
+        return ["perfect model", with_error(perfect.score, perfect.spread), *known]
+
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "perfect_model": self.scores.perfect_model}
+
+    def conclusion(self, best: Row) -> list[str]:
+        perfect = self.perfect_model
+        return [
+            f"best: step {best['step']:,}, {self.metric} {FRECHET_DISTANCE.shown(best)}",
+            f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
+            f"scores: {self.place}/scores.json, .csv; plots: {', '.join(self.pictures)}",
+        ]
+
+
+def mean_score(models: Sequence[ScoreModel]) -> Score:
+    """The mean of the models' scores, as the published code averages checkpoints; a single model's is its own."""
+    if len(models) == 1:
+        return models[0].score
+    return lambda x, sigma: torch.stack([model.score(x, sigma) for model in models]).mean(dim=0)
+
+
+def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
+    """A caution where there are fewer images, generated or real, than features; None where there are enough."""
+    if n > dimensions:
+        if reference is None or reference > dimensions:
+            return None
+        return (
+            f"the reference has {counted(reference, 'image')} for {counted(dimensions, 'feature')}: its covariance "
+            "isn't of full rank, and the distance depends on which images these are. It orders checkpoints; compare it "
+            "with nothing else"
+        )
+    return (
+        f"{counted(n, 'image')} for {counted(dimensions, 'feature')}: their covariance isn't of full rank, and the "
+        "distance is too large by an amount that depends on n. It orders checkpoints and runs at this n; it can't be "
+        "compared with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
+    )
+
+
+def _count_images(folder: Path) -> int:
+    return sum(1 for _ in folder.glob("*.png"))

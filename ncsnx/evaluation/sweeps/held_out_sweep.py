@@ -1,0 +1,213 @@
+"""The held-out loss of checkpoints: the whole held-out split, level by level, always with the same noise.
+
+Denoising score matching as in training (`ncsnx.training.score_matching`), but of all held-out images, and averaged over
+the noise levels so that each counts the same: what training minimises, without the luck of a batch.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.codec import identity
+from ncsnx.data import Preprocessing
+from ncsnx.errors import DivergedError, NcsnxError, UsageError, require_between
+from ncsnx.evaluation.engine.candidates import Candidate
+from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.engine.estimate import seconds_per_image
+from ncsnx.evaluation.engine.measurement import PartLayout
+from ncsnx.evaluation.plots import LossSeries, plot_losses
+from ncsnx.features.data_source import DataSource
+from ncsnx.metrics.metric import Quantity
+from ncsnx.noise.levels import sigmas
+from ncsnx.quantities import counted
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs.score_files import Row, best_row, values
+from ncsnx.sampling.score_model import weights_in_words, weights_of
+from ncsnx.spelling import parameter
+from ncsnx.storage.parts import Part
+from ncsnx.training.score_matching import score_matching_loss
+from ncsnx.work import Advance, Work
+
+_EVALUATIONS = 20_000
+"""By default every image passes at so many levels that a checkpoint takes at least this many evaluations."""
+_LEVELS_SHOWN = 5
+"""Columns of the table: σ_1, σ_L and some between."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class HeldOutSweep(CheckpointSweep):
+    """Measures the loss of checkpoints of one run under one protocol."""
+
+    source: DataSource
+    seed: int = 0
+    passes: int | None = None
+    """Levels that each image is seen at; None: enough for 20,000 evaluations, all levels of a small set."""
+    batch_size: int = 128
+    """Images at once; the loss depends on it by rounding at most."""
+
+    def __attrs_post_init__(self) -> None:
+        levels = self.experiment.schedule.levels
+        if self.passes is not None and not 1 <= self.passes <= levels:
+            raise UsageError(
+                f"{parameter('passes')} must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}"
+            )
+        require_between("seed", self.seed, 0, 2**32 - 1)
+        require_between("batch_size", self.batch_size, 1, 1_000_000)
+        if self.count == 0:
+            raise NcsnxError("the data set has no held-out images, so there is no held-out loss")
+
+    @property
+    def count(self) -> int:
+        """Held-out images."""
+        return len(self.source.splits().held_out)
+
+    @property
+    def effective_passes(self) -> int:
+        """Passes over the held-out images, each at another level of every image."""
+        return self.passes or min(self.experiment.schedule.levels, -(-_EVALUATIONS // self.count))
+
+    @property
+    def score(self) -> Quantity:
+        return Quantity("score", "held-out loss")
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        last = len(self.sigmas) - 1
+        shown = sorted({round(last * place / (_LEVELS_SHOWN - 1)) for place in range(_LEVELS_SHOWN)})
+        levels = [Quantity("levels", f"at σ={self.sigmas[level]:.3g}", place=level) for level in shown]
+        return [self.score, *levels]
+
+    @property
+    def kept_in(self) -> tuple[Path, str]:
+        return self.run.loss, f"n{self.count}-passes{self.effective_passes}-seed{self.seed}"
+
+    def protocol(self) -> dict[str, Any]:
+        return {
+            "measure": "loss",
+            "identity": identity(self.experiment),
+            "n": self.count,
+            "seed": self.seed,
+            "passes": self.effective_passes,
+            "levels": self.experiment.schedule.levels,
+            "power": self.experiment.loss.power,
+            "weights": weights_of(self.experiment)[0],
+            "precision": self.experiment.precision,
+            "split": "held-out",
+            "fingerprint": self.source.fingerprint,
+        }
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """The noise levels, largest first."""
+        return sigmas(self.experiment.schedule)
+
+    def caption(self) -> str:
+        return (
+            f"denoising score matching, σ to the power {self.experiment.loss.power:g}: "
+            f"{counted(self.count, 'held-out image')}, each at {self.effective_passes:,} of "
+            f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, "
+            f"{weights_in_words(weights_of(self.experiment)[0])}; data {self.source.fingerprint[:8]}"
+        )
+
+    def conclusion(self, best: Row) -> list[str]:
+        return [
+            f"lowest: step {best['step']:,}, {self.score.shown(best)}",
+            f"losses: {self.place}/scores.json, .csv; plot: losses.png, .svg",
+        ]
+
+    @property
+    def pictures(self) -> Sequence[str]:
+        return ("losses.png", "losses.svg")
+
+    def draw(self) -> object:
+        rows = self.scores.rows
+        best = best_row(rows)
+        return plot_losses(
+            self.place / "losses",
+            LossSeries(
+                steps=[row["step"] for row in rows],
+                means=[row["score"] for row in rows],
+                sigmas=self.sigmas,
+                by_level=[values(row, "levels", len(self.sigmas)) for row in rows],
+            ),
+            title=self.run.name,
+            caption=self.caption(),
+            best=next((index for index, row in enumerate(rows) if row is best), None),
+        )
+
+    def seconds(self, candidate: Candidate) -> float:
+        (model,) = self.load(candidate)
+        return seconds_per_image(model, min(self.batch_size, self.count)) * self.units(candidate)
+
+    # ----------------------------------------------------------------------------------------------- a checkpoint
+
+    @property
+    def layout(self) -> PartLayout:
+        return {"losses": (self.effective_passes,)}
+
+    def units(self, subject: Candidate) -> int:
+        """Images that it is shown."""
+        return self.effective_passes * self.count
+
+    def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+        (model,) = self.load(subject)
+        held_out, device = self.source.splits().held_out, self.runtime.device
+        preprocessing = Preprocessing(self.experiment.data, held_out.value_range, self.experiment.seed)
+        stream = Stream(self.seed, Purpose.HELD_OUT_NOISE)
+        for start in range(0, len(indices), self.batch_size):
+            batch = torch.tensor(indices[start : start + self.batch_size])
+            positions = batch.to(device)
+            x = preprocessing.held_out(held_out.read(batch).pixels.to(device), positions)
+            losses = []
+            for number in range(self.effective_passes):
+                work.check_stop()
+                seen = self._levels(positions, number)
+                # step 0 is the noise of the batch that is looked at while training
+                noise = stream.normal(positions, self.experiment.data.shape, step=number + 1)
+                with torch.no_grad():
+                    loss = score_matching_loss(model.network, x, seen, noise, self.experiment.loss.power)
+                losses.append(loss.cpu())
+                advance(len(batch))
+            table = torch.stack(losses, dim=1)
+            if not bool(torch.isfinite(table).all()):
+                raise DivergedError("its held-out loss isn't finite")
+            yield Part(batch, {"losses": table.float()})
+
+    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        """'score' is the mean over the levels, 'levels' each level's mean, largest σ first."""
+        by_level = self._by_level(whole["losses"])
+        seen = [loss for loss in by_level if loss is not None]
+        return {
+            "step": subject.step,
+            "weights_sha256": subject.weights_sha256,
+            "score": sum(seen) / len(seen),
+            "levels": by_level,
+        }
+
+    def _by_level(self, losses: Tensor) -> list[float | None]:
+        """Each level's mean of the losses, (n, passes) float32; None where no image was seen at it."""
+        sums, counts = torch.zeros(2, self.experiment.schedule.levels, dtype=torch.float64)
+        for start in range(0, self.count, self.batch_size):
+            batch = losses[start : start + self.batch_size].double()
+            positions = torch.arange(start, start + len(batch))
+            for number in range(self.effective_passes):
+                seen = self._levels(positions, number)
+                sums.index_add_(0, seen, batch[:, number])
+                counts.index_add_(0, seen, torch.ones(len(batch), dtype=torch.float64))
+        return [total / count if count else None for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
+
+    def _levels(self, positions: Tensor, number: int) -> Tensor:
+        return level_of(positions, number, self.effective_passes, self.experiment.schedule.levels)
+
+
+def level_of(positions: Tensor, number: int, passes: int, levels: int) -> Tensor:
+    """The level of each image, positions (B,) int64, in pass `number` of `passes`: (B,) int64 in [0, levels).
+
+    Image j is seen at j + ⌊number · levels / passes⌋ mod levels: in each pass neighbours are at neighbouring levels,
+    and the passes of one image are spread evenly; with as many passes as levels it is seen at every one.
+    """
+    return (positions + number * levels // passes) % levels

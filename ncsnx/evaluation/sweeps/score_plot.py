@@ -1,0 +1,49 @@
+"""The plots of a sweep from the rows that are kept: the score of each checkpoint with its error, and other metrics."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.plots import MetricSeries, ScoreSeries, plot_metrics, plot_scores
+from ncsnx.evaluation.references.perfect_model import PerfectModel
+from ncsnx.metrics.metric import Quantity
+from ncsnx.runs.score_files import Row, best_row, value
+
+
+def draw_scores(sweep: CheckpointSweep, perfect_model: PerfectModel | None = None) -> tuple[Path, Path]:
+    """Draws all scores that there are into scores.png and scores.svg, in their folder. Raises NcsnxError."""
+    rows = sweep.scores.rows
+    best = best_row(rows)
+    return plot_scores(
+        sweep.place / "scores",
+        ScoreSeries(
+            steps=[row["step"] for row in rows],
+            scores=[row["score"] for row in rows],
+            errors=[value(row, "error") for row in rows],
+        ),
+        metric=sweep.metric,
+        title=sweep.run.name,
+        caption=sweep.caption(),
+        best=next((index for index, row in enumerate(rows) if row is best), None),
+        perfect=None if perfect_model is None else (perfect_model.score, perfect_model.spread),
+    )
+
+
+def draw_metrics(sweep: CheckpointSweep, rows: Sequence[Row], quantities: Sequence[Quantity]) -> tuple[Path, Path]:
+    """Draws these numbers of the rows into metrics.png and metrics.svg, a panel each. Raises NcsnxError."""
+    return plot_metrics(
+        sweep.place / "metrics",
+        [row["step"] for row in rows],
+        [
+            MetricSeries(
+                name=one.title,
+                values=[value(row, one.key) for row in rows],
+                errors=[one.error_in(row) for row in rows],
+                better=one.better,
+                perfect=one.perfect,
+            )
+            for one in quantities
+        ],
+        title=sweep.run.name,
+        caption=sweep.caption(),
+    )

@@ -1,0 +1,154 @@
+"""What carries measurements out: parts that survive, rows as they come, subjects that fail, and one writer."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.errors import DivergedError, NcsnxError
+from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
+from ncsnx.evaluation.engine.measuring import fits, make_parts, measure_all, missing, whole_of, writing
+from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.storage.parts import Part, write_part
+from ncsnx.work import UNSEEN, Advance, Work
+
+
+@attrs.define(eq=False, kw_only=True)
+class Sums(Measurement[str]):
+    """The sum over ten images, each of which is its own number; in batches of four."""
+
+    what: ClassVar = "the sums"
+    folder: Path
+    finite: bool = True
+    rows: dict[str, float] = attrs.field(factory=dict)
+    made: list[int] = attrs.field(factory=list)
+    """The images that were made, in order."""
+    reloaded: int = 0
+
+    def protocol(self) -> dict[str, Any]:
+        return {}
+
+    def caption(self) -> str:
+        return "sums"
+
+    @property
+    def place(self) -> Path:
+        return self.folder / "sums"
+
+    def reload(self) -> None:
+        self.reloaded += 1
+
+    def is_done(self, subject: str) -> bool:
+        return subject in self.rows
+
+    def add(self, subject: str, row: dict[str, Any]) -> None:
+        self.rows[subject] = row["sum"]
+
+    @property
+    def count(self) -> int:
+        return 10
+
+    @property
+    def layout(self) -> PartLayout:
+        return {"values": (1,), "others": (None, 2)}
+
+    def mark(self, subject: str) -> str:
+        return subject
+
+    def units(self, subject: str) -> int:
+        return 20
+
+    def parts(self, subject: str, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+        if subject == "gone":
+            raise UnsoundError("it was removed")
+        for start in range(0, len(indices), 4):
+            work.check_stop()
+            batch = torch.tensor(indices[start : start + 4])
+            if subject == "wild":
+                raise DivergedError("it isn't finite")
+            advance(2 * len(batch))
+            self.made += batch.tolist()
+            yield Part(batch, {"values": batch.view(-1, 1).float(), "others": torch.zeros(len(batch), 3, 2)})
+
+    def row(self, subject: str, whole: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"sum": float(whole["values"].sum())}
+
+    def failed(self, subject: str, error: DivergedError) -> dict[str, Any] | None:
+        return None if self.finite else {"sum": float("inf")}
+
+
+class StopError(Exception):
+    """What ends the work in these tests."""
+
+
+def stopping_after(count: int) -> Work:
+    left = iter(range(count))
+
+    def check_stop() -> None:
+        if next(left, None) is None:
+            raise StopError
+
+    return Work(check_stop=check_stop)
+
+
+def carried_out(sums: Sums, subjects: Sequence[str], work: Work = UNSEEN) -> tuple[list[str], int]:
+    """The problems, and the units that were told."""
+    told = []
+    with writing(sums):
+        problems = measure_all(sums, missing(sums, subjects), work, lambda count=1: told.append(count))
+    return problems, sum(told)
+
+
+def test_what_was_stopped_goes_on_after_its_last_finished_batch(tmp_path: Path) -> None:
+    first = Sums(folder=tmp_path)
+    with pytest.raises(StopError):
+        carried_out(first, ["a", "b"], stopping_after(2))
+    assert first.made == [0, 1, 2, 3, 4, 5, 6, 7]
+    second = Sums(folder=tmp_path)
+    assert carried_out(second, ["a", "b"]) == ([], 40)
+    assert second.made == [8, 9, *range(10)]
+    assert second.rows == {"a": 45.0, "b": 45.0}
+    assert not list((tmp_path / "sums/.parts").iterdir()), "no row needs its parts"
+    assert carried_out(second, ["a", "b"]) == ([], 0)
+    assert second.reloaded == 2, "rows of others are taken over under the lock"
+
+
+def test_a_subject_that_cannot_be_measured_leaves_the_others_theirs(tmp_path: Path) -> None:
+    sums, heard = Sums(folder=tmp_path), []
+    problems, _ = carried_out(sums, ["gone", "wild", "a"], Work(warning=heard.append))
+    assert problems == ["gone: it was removed", "wild: it isn't finite"]
+    assert heard == [f"left out: {line}" for line in problems]
+    assert sums.rows == {"a": 45.0}
+    tolerant = Sums(folder=tmp_path, finite=False)
+    assert carried_out(tolerant, ["wild"])[0] == []
+    assert tolerant.rows == {"wild": float("inf")}, "where divergence is a finding"
+
+
+def test_parts_of_another_layout_are_made_anew(tmp_path: Path) -> None:
+    sums = Sums(folder=tmp_path)
+    indices, parts = torch.arange(4), tmp_path / "sums/.parts/a"
+    for values, others in (((4, 2), (4, 3, 2)), ((4, 1), (4, 3, 5)), ((4, 1), (4, 6))):
+        write_part(parts, Part(indices, {"values": torch.zeros(values), "others": torch.zeros(others)}))
+        make_parts(sums, "a", UNSEEN, lambda count=1: None)
+        assert whole_of(sums, "a")["values"].flatten().tolist() == list(range(10))
+    assert fits(sums.layout, range(4), {"values": (4, 1), "others": (4, 7, 2)})
+    assert not fits(sums.layout, range(4), {"values": (3, 1), "others": (3, 7, 2)})
+    assert not fits(sums.layout, range(4), {"values": (4, 1)})
+
+
+def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
+    with writing(Sums(folder=tmp_path)), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
+        carried_out(Sums(folder=tmp_path), ["a"])
+
+
+def test_a_link_in_the_place_of_parts_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "sums").mkdir()
+    (tmp_path / "sums/.parts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NcsnxError, match="symbolic link"):
+        carried_out(Sums(folder=tmp_path), ["a"])
+    assert not list((tmp_path / "elsewhere").iterdir())

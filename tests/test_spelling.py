@@ -1,0 +1,68 @@
+"""How a parameter is named in messages: for who calls the library, and for who typed a command."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import typer
+
+from ncsnx.cli.session import session
+from ncsnx.errors import UsageError, require_between
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.spelling import A_DIR, argument, parameter
+
+
+def test_python_is_told_what_to_write_in_python() -> None:
+    assert parameter("batch_size") == "batch_size"
+    assert argument("out") == "out="
+    assert argument("device", "auto") == "device='auto'"
+    assert argument("count", 0) == "count=0"
+    assert argument("overwrite", True) == "overwrite=True"
+    assert argument("data", A_DIR) == "data=DIR"
+
+
+def test_a_command_is_told_its_options() -> None:
+    with session("then"):
+        assert parameter("batch_size") == "--batch-size"
+        assert argument("out") == "--out"
+        assert argument("device", "auto") == "--device auto"
+        assert argument("overwrite", True) == "--overwrite"
+        assert argument("data", A_DIR) == "--data DIR"
+
+
+def test_where_names_differ_a_command_is_told_its_own() -> None:
+    with session("then"):
+        assert argument("name", "digits-2") == "--run digits-2"
+        assert argument("count", 0) == "--grid 0"
+    assert argument("name", "digits-2") == "name='digits-2'"
+
+
+def fail() -> None:
+    raise UsageError("a command that fails")
+
+
+@pytest.mark.parametrize("end", [lambda: None, fail])
+def test_what_follows_a_command_speaks_python_again(end: Callable[[], None]) -> None:
+    try:
+        with session("then"):
+            end()
+    except typer.Exit:
+        pass
+    assert argument("out") == "out="
+
+
+def test_another_thread_speaks_python() -> None:
+    said: list[str] = []
+    with session("then"):
+        thread = threading.Thread(target=lambda: said.append(argument("out")))
+        thread.start()
+        thread.join()
+    assert said == ["out="]
+
+
+def test_one_refusal_is_spelled_for_its_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match=r"^batch_size must be between 1 and 1,000,000, not 0$"):
+        SampleRequest(batch_size=0)
+    with pytest.raises(typer.Exit), session("then"):
+        require_between("batch_size", 0, 1, 1_000_000)
+    assert capsys.readouterr().err == "error: --batch-size must be between 1 and 1,000,000, not 0\n"
