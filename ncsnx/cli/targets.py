@@ -7,10 +7,10 @@ import attrs
 
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import UsageError
 from ncsnx.runs.folder import Run, list_runs, open_run
 from ncsnx.runs.model_source import Source, open_source
-from ncsnx.storage.parsing import read_json
+from ncsnx.runs.origins import read_origins
 
 
 @attrs.frozen
@@ -55,7 +55,7 @@ def _of_source(source: Source, overrides: list[str] | None) -> Target:
 
 def _of_run(run: Run, overrides: list[str] | None) -> Target:
     _refuse_overrides(run, overrides)
-    return Target(run.experiment(), read_origins(run), str(run.path), run)
+    return Target(run.experiment(), read_origins(run.origins_path), str(run.path), run)
 
 
 def _refuse_overrides(source: Source, overrides: list[str] | None) -> None:
@@ -63,18 +63,3 @@ def _refuse_overrides(source: Source, overrides: list[str] | None) -> None:
         what = "a run" if isinstance(source, Run) else "an exported model"
         command = f"ncsnx show {source.experiment().name} {' '.join(overrides)}"
         raise UsageError(f"{source.path} is {what} and stays as it is; overrides go with an experiment: `{command}`")
-
-
-def read_origins(run: Run) -> dict[str, str]:
-    """Where the values of a run's experiment came from, as recorded. Raises NcsnxError for a damaged file."""
-    try:
-        origins = read_json(run.origins_path)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise NcsnxError(f"can't read {run.origins_path}: {error.strerror}; fix it or remove it") from error
-    except ValueError as error:
-        raise NcsnxError(f"{run.origins_path}: expected JSON, but {error}; fix it or remove it") from error
-    if not isinstance(origins, dict):
-        raise NcsnxError(f"{run.origins_path}: expected an object, found {type(origins).__name__}")
-    return {str(path): str(origin) for path, origin in origins.items()}

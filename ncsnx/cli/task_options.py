@@ -216,7 +216,7 @@ def _made(typed: TaskOptions, data: "Data", values: "ValueRange") -> "Task":
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
             return tasks.deblur(picture, sigma, data.shape, values)
         case TaskOptions(measure=Path() as file):
-            return tasks.measure(file, data.shape, values)
+            return tasks.reconstruct(file, data.shape, values)
         case TaskOptions(operator=str(tag), input=Path() as file):
             return _of_a_package(tag, file, data)
     raise AssertionError(f"no task is made of {typed}")

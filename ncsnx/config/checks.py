@@ -143,6 +143,18 @@ def one_line(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> No
         _refuse(attribute, "one line of printable text", value)
 
 
+def short_ascii(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts 1 to 200 printable characters of ASCII."""
+    if isinstance(value, str) and not re.fullmatch("[ -~]{1,200}", value):
+        _refuse(attribute, "1 to 200 printable characters of ASCII", value)
+
+
+def sha256_hex(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """Accepts a sha256 in hexadecimal."""
+    if isinstance(value, str) and not re.fullmatch("[0-9a-f]{64}", value):
+        _refuse(attribute, "a sha256 in hexadecimal", value)
+
+
 def plain_word(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     """Accepts words of letters, digits, _ and -, such as the name of a category."""
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):

@@ -15,10 +15,11 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import attrs
 
 from ncsnx.config.checks import printable, quoted, shortened
-from ncsnx.config.codec import ConfigError, flatten, optional_of, structure, unstructure
+from ncsnx.config.codec import ConfigError, flatten, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
 from ncsnx.config.sampler import Sampler
+from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import UsageError
 

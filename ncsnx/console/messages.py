@@ -21,6 +21,7 @@ from ncsnx.storage import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 Level = Literal["detail", "info", "warning", "error"]
 
@@ -57,7 +58,7 @@ class Messages:
         self.verbosity = verbosity
         self.stdout = Outlet(sys.stdout)
         self.stderr = Outlet(sys.stderr)
-        self.is_live = False  # set while a live area holds the bottom of the terminal
+        self.live: Progress | None = None  # what holds the bottom of the terminal
         self._console: Console | None = None
         self._log_file: Path | None = None
         self._early: deque[str] = deque(maxlen=_EARLY_MESSAGES_KEPT)
@@ -110,7 +111,7 @@ class Messages:
             NcsnxError: standard output takes no more (a full disk).
         """
         shown = visible(text, keep="\n\t")
-        if self.stdout.is_terminal and self.is_live:
+        if self.stdout.is_terminal and self.live is not None:
             self._print_above("", "", shown, "")
         else:
             self._write_data(shown + "\n")

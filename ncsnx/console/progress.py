@@ -1,113 +1,98 @@
-"""Progress of a long job: live on a terminal, sparse plain lines elsewhere."""
+"""Progress of a long job: a bar on a terminal, sparse plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from ncsnx.console.live import LiveArea, bar
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.pace import Pace
 from ncsnx.console.text import visible
+from ncsnx.console.view import View
 from ncsnx.quantities import counted, duration
 from ncsnx.work import Advance
 
-if TYPE_CHECKING:
-    from rich.text import Text
-
 LINE_INTERVAL_S = 10.0
 _LEAST_INTERVAL_S = 1.0  # a job of a few seconds doesn't need ten lines
-_BAR_WIDTH = 40
-
-
-def share(done: int, total: int, pace: Pace) -> str:
-    """How much is done in percent and, where that is known, the time that is left."""
-    percent = 100 * done // total if total > 0 else 100
-    remaining_s = pace.remaining_s(done, total)
-    return f"{percent} %" if remaining_s is None else f"{percent} %  eta {duration(remaining_s)}"
-
-
-def bar_line(name: str, standing: str, done: int, total: int, width: int) -> "Text":
-    """One line with a name, a bar and where the job stands; the bar has what is left of `width` columns."""
-    from rich.text import Text
-
-    bar_width = max(min(_BAR_WIDTH, width - len(name) - len(standing) - 4), 0)
-    return Text("  ", no_wrap=True, overflow="ellipsis").join(
-        [Text(name, style="bold"), bar(done, total, bar_width), Text(standing)]
-    )
-
-
-class Silence:
-    """Tells when a plain line is due: at every tenth, at most one a second, and after ten seconds of silence."""
-
-    def __init__(self) -> None:
-        self._last_line_s = time.monotonic()
-        self._next_tenth = 1
-
-    def is_due(self, done: int, total: int) -> bool:
-        """Whether `done` of `total` is to be told now; the end isn't, since other lines tell that."""
-        silence_s = time.monotonic() - self._last_line_s
-        at_tenth = 10 * done >= self._next_tenth * total and silence_s >= _LEAST_INTERVAL_S
-        return done < total and (at_tenth or silence_s >= LINE_INTERVAL_S)
-
-    def broken(self, done: int, total: int) -> None:
-        """Note that a line was written."""
-        self._last_line_s = time.monotonic()
-        self._next_tenth = 10 * done // total + 1 if total > 0 else 1
 
 
 @contextmanager
 def progress(messages: Messages, name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
     """Show how far a job of `total` units has come: ``with progress(…) as advance: … advance(count)``.
 
-    Live on a terminal. Elsewhere, and inside something that is live already, a line at every tenth (at most
-    one a second) and after ten seconds of silence. A last line says how long it took, unless an exception
-    passed. unit: what is counted, as a plural in s or a symbol: images, MiB.
+    A bar on a terminal. Elsewhere a line at every tenth (at most one a second) and after ten seconds of silence. A
+    last line says how long it took, unless an exception passed. unit: what is counted, as a plural in s or a symbol:
+    images, MiB.
     """
-    job = _Job(name, total, unit)
-    if messages.can_redraw and not messages.is_live and messages.verbosity > Verbosity.QUIET:
-        with LiveArea(messages, job.drawn, transient=True):
-            yield job.advance
-    else:
-        yield _PlainJob(job, messages).advance
+    job = Job(messages, name, total, unit)
+    with displayed(messages, job):
+        yield job.advance
     messages.info(job.summary())
 
 
-class _Job:
-    def __init__(self, name: str, total: int, unit: str) -> None:
-        self.name, self.total, self.unit = visible(name), total, visible(unit)
-        self.done = 0
-        self.pace = Pace()
-        self.pace.mark(0)
-        self._started_s = time.monotonic()
+@contextmanager
+def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iterator[None]:
+    """Draw a view while the block is open, where the terminal can redraw and quiet wasn't asked for.
+
+    Within another view its bar joins that one's. A `transient` view vanishes at its end.
+    """
+    if messages.live is not None:
+        bar = messages.live.add_task(view.name, total=view.total, view=view)
+        try:
+            yield
+        finally:
+            messages.live.remove_task(bar)
+    elif messages.can_redraw and messages.verbosity > Verbosity.QUIET:
+        from ncsnx.console.live import LiveArea  # imports rich
+
+        area = LiveArea(messages, view, transient=transient)
+        try:
+            area.start()  # a signal may raise in here too, when the cursor is hidden already
+            yield
+        finally:
+            area.stop()
+    else:
+        yield
+
+
+class Job(View):
+    """Units that are counted off."""
+
+    def __init__(self, messages: Messages, name: str, total: int, unit: str = "", window_s: float = 60.0) -> None:
+        """The time left follows from the pace over the last `window_s`."""
+        super().__init__(messages, name, total)
+        self._unit = visible(unit)
+        self._pace = Pace(window_s)
+        self._pace.mark(0)
+        self._started_s = self._last_line_s = time.monotonic()
+        self._next_tenth = 1
 
     def advance(self, count: int = 1) -> None:
+        """Count units that are done."""
         self.done += count
+        if self._messages.live is None and self._is_line_due():
+            self._say("  ".join([self.name, *filter(None, self.parts())]))
 
-    def line(self) -> str:
-        self.pace.mark(self.done)
-        return f"{self.done:,}/{self._of(self.total)}  {share(self.done, self.total, self.pace)}"
+    def count(self) -> str:
+        return f"{self.done:,}/{self._of(self.total)}"
 
-    def drawn(self, width: int) -> "Text":
-        return bar_line(self.name, self.line(), self.done, self.total, width)
+    def left_s(self) -> float | None:
+        self._pace.mark(self.done)
+        return self._pace.remaining_s(self.done, self.total)
 
     def summary(self) -> str:
-        taken = duration(time.monotonic() - self._started_s)
-        return f"{self.name}: {self._of(self.done)} in {taken}"
+        """What was done, and in which time."""
+        return f"{self.name}: {self._of(self.done)} in {duration(time.monotonic() - self._started_s)}"
 
     def _of(self, count: int) -> str:
-        return counted(count, self.unit.removesuffix("s")) if self.unit else f"{count:,}"
+        return counted(count, self._unit.removesuffix("s")) if self._unit else f"{count:,}"
 
+    def _is_line_due(self) -> bool:
+        """At every tenth, at most once a second, and after ten seconds of silence; other lines tell the end."""
+        silence_s = time.monotonic() - self._last_line_s
+        at_tenth = 10 * self.done >= self._next_tenth * self.total and silence_s >= _LEAST_INTERVAL_S
+        return self.done < self.total and (at_tenth or silence_s >= LINE_INTERVAL_S)
 
-class _PlainJob:
-    def __init__(self, job: _Job, messages: Messages) -> None:
-        self._job = job
-        self._messages = messages
-        self._silence = Silence()
-
-    def advance(self, count: int = 1) -> None:
-        job = self._job
-        job.advance(count)
-        if self._silence.is_due(job.done, job.total):
-            self._messages.info(f"{job.name}  {job.line()}")
-            self._silence.broken(job.done, job.total)
+    def _say(self, text: str) -> None:
+        super()._say(text)
+        self._last_line_s = time.monotonic()
+        self._next_tenth = 10 * self.done // self.total + 1 if self.total > 0 else 1

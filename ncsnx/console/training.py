@@ -1,85 +1,37 @@
 """What a person sees of a training run: a live block on a terminal, lines that suit a batch log elsewhere."""
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
-from ncsnx.console.live import LiveArea, bar, lines_of
 from ncsnx.console.memory import resident_bytes
-from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.messages import Messages
 from ncsnx.console.pace import Clock, TrainingPace
-from ncsnx.console.progress import LINE_INTERVAL_S
+from ncsnx.console.progress import LINE_INTERVAL_S, displayed
 from ncsnx.console.sparkline import Course, sparkline
 from ncsnx.console.text import rate, visible
+from ncsnx.console.view import Line, View
 from ncsnx.quantities import byte_size, counted, duration, number
 from ncsnx.training.observer import Pause, TrainingObserver
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from ncsnx.runs.exported import Weights
 
 _SPARKLINE_WIDTH = 40
-_BAR_WIDTH = 40
 _LABEL_WIDTH = 16
 _WEIGHTS = {"raw": "raw", "ema": "EMA"}
 """How weights are called beside their loss: the training loss is of the raw ones, and no measure for the others."""
 
 
-class TrainingView(TrainingObserver, Protocol):
-    """An observer that a person sees: it opens with what is trained and closes with a summary."""
+class TrainingView(View, TrainingObserver):
+    """A live block on a terminal, which stays when it is closed; plain lines elsewhere, and in the log in every case.
 
-    def start(self, facts: Mapping[str, str]) -> None:
-        """Show what is about to be trained, and where: a label and a value for each line."""
-
-    def finish(self, outcome: str = "finished") -> None:
-        """Close the view with a summary that begins with `outcome`, such as 'ended'."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-
-def training_view(
-    messages: Messages,
-    *,
-    total_steps: int,
-    start_step: int,
-    batch_size: int,
-    folder: Path | None = None,
-    pauses: Sequence[Pause] = (),
-    losses: Iterable[float] = (),
-    clock: Clock = time.monotonic,
-) -> TrainingView:
-    """The view that suits standard error and the verbosity: live on a terminal, plain lines elsewhere.
-
-    When quiet, nothing but errors is shown. log.txt gets the plain lines in every case. `batch_size` is the
-    effective one; `folder` is where the run's files go; `losses` are those that were logged before `start_step`.
+    The lines: one every ten seconds at most, and one for each checkpoint and each new phase. When quiet, nothing but
+    errors is shown.
     """
-    is_live = messages.can_redraw and messages.verbosity > Verbosity.QUIET
-    view = LiveTrainingView if is_live else PlainTrainingView
-    return view(
-        messages,
-        total_steps=total_steps,
-        start_step=start_step,
-        batch_size=batch_size,
-        folder=folder,
-        pauses=pauses,
-        losses=losses,
-        clock=clock,
-    )
-
-
-class _CommonView(ABC):
-    """What both views know of the run, and the lines they leave in the log."""
 
     def __init__(
         self,
@@ -88,18 +40,16 @@ class _CommonView(ABC):
         total_steps: int,
         start_step: int,
         batch_size: int,
-        folder: Path | None,
-        pauses: Sequence[Pause],
-        losses: Iterable[float],
-        clock: Clock,
+        folder: Path | None = None,
+        pauses: Sequence[Pause] = (),
+        losses: Iterable[float] = (),
+        clock: Clock = time.monotonic,
     ) -> None:
-        self._messages = messages
-        self._total_steps = total_steps
+        """`batch_size` is the effective one; `folder` is where the run's files go; `losses` were logged before."""
+        super().__init__(messages, "starting", total_steps, start_step)
         self._batch_size = batch_size
         self._folder = folder
-        self._step = start_step
         self._images = start_step * batch_size
-        self._phase = ""
         self._announced_phases: set[str] = set()
         self._loss: float | None = None
         self._losses = Course(losses)
@@ -111,12 +61,11 @@ class _CommonView(ABC):
         self._pace = TrainingPace(start_step, total_steps, pauses, clock)
         self._started_s = clock()
         self._next_line_s = self._started_s + LINE_INTERVAL_S
-
-    @abstractmethod
-    def _say(self, text: str) -> None:
-        """Pass on a line of the log."""
+        self._is_over = False
+        self._opened = ExitStack()
 
     def __enter__(self) -> Self:
+        self._opened.enter_context(displayed(self._messages, self, transient=False))
         return self
 
     def __exit__(
@@ -125,12 +74,23 @@ class _CommonView(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        return None
+        self._close()
 
     def start(self, facts: Mapping[str, str]) -> None:
+        """Show what is about to be trained, and where: a label and a value for each line."""
         width = max(map(len, facts), default=0)
         for label, value in facts.items():
             self._messages.info(f"{label:<{width}}  {value}")
+
+    def finish(self, outcome: str = "finished") -> None:
+        """Close the view with a summary that begins with `outcome`, such as 'ended'."""
+        self.name = visible(outcome)
+        self._close()
+        taken = duration(self._clock() - self._started_s)
+        summary = [f"{outcome} at step {self.count()} after {taken}", *self._losses_in_words()]
+        self._messages.info("  ".join(summary))
+        if self._folder is not None:
+            self._messages.info(f"everything is in {self._folder}")
 
     def warning(self, text: str) -> None:
         self._messages.warning(text)
@@ -139,7 +99,7 @@ class _CommonView(ABC):
         self._say(text)
 
     def phase(self, name: str) -> None:
-        self._phase = visible(name)
+        self.name = visible(name)
         self._pace.phase(name)
         self._sampling = None
         # Snapshots and checkpoints come again and again: a phase is news once.
@@ -148,13 +108,16 @@ class _CommonView(ABC):
             self._say(name)
 
     def step(self, step: int, images: int) -> None:
-        self._step = step
+        self.done = step
         self._images += images
         self._pace.step(step)
+        # The clock costs 50 ns; without it, a run of slow steps would be silent between its log steps.
+        if self._clock() >= self._next_line_s:
+            self._say_progress()
 
     def logged(self, step: int, loss: float, device_memory_bytes: int | None = None) -> None:
         is_first = self._loss is None
-        self._step = step
+        self.done = step
         self._loss = loss
         self._losses.add(loss)
         self._device_memory_bytes = device_memory_bytes
@@ -174,28 +137,28 @@ class _CommonView(ABC):
         if self._clock() >= self._next_line_s:
             self._say_progress()
 
-    def finish(self, outcome: str = "finished") -> None:
-        taken = duration(self._clock() - self._started_s)
-        parts = [
-            f"{outcome} at step {self._step:,}/{self._total_steps:,} after {taken}",
-            *self._losses_in_words(),
-        ]
-        self._messages.info("  ".join(parts))
-        if self._folder is not None:
-            self._messages.info(f"everything is in {self._folder}")
+    def left_s(self) -> float | None:
+        return None if self._is_over else self._pace.remaining_s()
+
+    def above(self, width: int, room: int) -> Sequence[Line]:
+        """Labels and values, each from its first value on."""
+        return [((f"{label:<{_LABEL_WIDTH}}", "dim"), value) for label, value in self._rows(width - _LABEL_WIDTH)]
+
+    def _close(self) -> None:
+        self._is_over = True  # what is drawn last gives no time of arrival
+        self._opened.close()
 
     def _say_progress(self) -> None:
         self._next_line_s = self._clock() + LINE_INTERVAL_S
-        parts = [f"step {self._step:,}/{self._total_steps:,}"]
+        count, _, left = self.parts()
+        words = [f"step {count}"]
         if self._sampling is not None:
-            parts.append(f"sampling {self._sampling_in_words(self._sampling)}")
+            words.append(f"sampling {self._sampling_in_words(self._sampling)}")
         else:
-            parts += self._losses_in_words()
+            words += self._losses_in_words()
             if (speed := self._speed()) is not None:
-                parts.append(f"{rate(speed)} images/s")
-        if (remaining_s := self._pace.remaining_s()) is not None:
-            parts.append(f"eta {duration(remaining_s)}")
-        self._say("  ".join(parts))
+                words.append(f"{rate(speed)} images/s")
+        self._say("  ".join(filter(None, [*words, left])))
 
     def _sampling_in_words(self, sampling: tuple[int, int, int]) -> str:
         done, total, evaluations = sampling
@@ -215,74 +178,7 @@ class _CommonView(ABC):
         steps_per_second = self._pace.steps_per_second()
         return None if steps_per_second is None else steps_per_second * self._batch_size
 
-
-class PlainTrainingView(_CommonView):
-    """Lines for a file: one every ten seconds at most, and one for each checkpoint and each new phase."""
-
-    def step(self, step: int, images: int) -> None:
-        super().step(step, images)
-        # The clock costs 50 ns; without it, a run of slow steps would be silent between its log steps.
-        if self._clock() >= self._next_line_s:
-            self._say_progress()
-
-    def _say(self, text: str) -> None:
-        self._messages.info(text)
-
-
-class LiveTrainingView(_CommonView):
-    """A block that a thread of its own redraws a few times a second; its log lines go to log.txt only."""
-
-    _area: LiveArea | None = None
-    _is_over = False
-
-    def __enter__(self) -> Self:
-        self._area = LiveArea(self._messages, self._drawn).__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._close_area()
-
-    def finish(self, outcome: str = "finished") -> None:
-        self._phase = visible(outcome)
-        self._close_area()
-        super().finish(outcome)
-
-    def _close_area(self) -> None:
-        self._is_over = True  # what is drawn last gives no time of arrival
-        if self._area is not None:
-            self._area.close()
-
-    def _say(self, text: str) -> None:
-        self._messages.record("info", text)
-
-    def _drawn(self, width: int) -> "Text":
-        from rich.text import Text
-
-        rows = [
-            Text.assemble((f"{label:<{_LABEL_WIDTH}}", "dim"), value)
-            for label, value in self._rows(width - _LABEL_WIDTH)
-        ]
-        return lines_of(self._headline(width), *rows)
-
-    def _headline(self, width: int) -> "Text":
-        from rich.text import Text
-
-        percent = 100 * self._step // max(self._total_steps, 1)
-        counted = f"{self._step:,}/{self._total_steps:,}  {percent} %"
-        if not self._is_over and (remaining_s := self._pace.remaining_s()) is not None:
-            counted += f"  eta {duration(remaining_s)}"
-        name = f"{self._phase or 'starting':<{_LABEL_WIDTH - 1}} "
-        bar_width = max(min(_BAR_WIDTH, width - len(name) - len(counted) - 2), 0)
-        filled = bar(self._step, self._total_steps, bar_width)
-        return Text.assemble((name, "bold"), filled, "  ", counted)
-
     def _rows(self, width: int) -> list[tuple[str, str]]:
-        """Labels and values of the lines below the progress bar; each appears with its first value."""
         rows: list[tuple[str, str]] = []
         # Each is read once: the training thread may replace it meanwhile.
         loss, held_out = self._loss, self._held_out
@@ -308,3 +204,7 @@ class LiveTrainingView(_CommonView):
         device = self._device_memory_bytes
         main = byte_size(resident_bytes())
         return main if device is None else f"{main}, {byte_size(device)} on the device"
+
+
+training_view = TrainingView
+"""Called like `progress` and `sweep_view`."""

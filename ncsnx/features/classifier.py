@@ -9,11 +9,11 @@ itself, so that what is damaged is known for it, and is made again.
 """
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
@@ -22,6 +22,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
+from ncsnx.config.strict.fields import versioned
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError
 from ncsnx.features.classifier_training import DIMENSIONS, ClassifierNetwork, Trained, train_classifier
@@ -33,6 +34,8 @@ from ncsnx.quantities import counted, percent
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
+from ncsnx.storage.documents.document import document, document_bytes, document_values
+from ncsnx.storage.documents.document_files import read_document
 from ncsnx.work import Work
 
 _FOLDER = "classifier"
@@ -41,22 +44,44 @@ _SCHEMA_VERSION = 1
 """Rises with every change of the network or its training, so that older ones are made again."""
 
 
+@document("a classifier in the cache", sealed=True)
+@attrs.frozen(kw_only=True)
+class ClassifierRecord:
+    """What classifier.json says."""
+
+    schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=versioned())
+    sha256: str
+    """Of the weights, in hexadecimal."""
+    width: int
+    steps: int
+    seed: int
+    trained_on: dict[str, Any]
+    """The facts of its training images."""
+    shape: tuple[int, int, int]
+    """(C, H, W)."""
+    classes: int
+    accuracy: float | None
+    """Share of held-out images that it tells right; None where there are none."""
+    held_out_images: int
+
+
 class ClassifierFeatures:
     """Features before the last layer, 64 of them, and logits; images as they are."""
 
     dimensions = DIMENSIONS
     has_logits = True
 
-    def __init__(self, network: ClassifierNetwork, record: dict[str, Any], data: Data, device: torch.device) -> None:
+    def __init__(self, network: ClassifierNetwork, record: ClassifierRecord, data: Data, device: torch.device) -> None:
         self._network = network
         self._device = device
-        self._shape = tuple(record["shape"])
+        self._shape = record.shape
         self.name = f"classifier on {tag_of(type(data)) or type(data).__name__}"
         self.facts: dict[str, Any] = {
             "type": "classifier",
             "dimensions": self.dimensions,
             "images": AS_THEY_ARE,
-            **{key: value for key, value in record.items() if key not in ("schema_version", "digest")},
+            **{key: value for key, value in document_values(record).items() if key != "schema_version"},
+            "shape": list(record.shape),  # as JSON, which facts are compared as
         }
 
     @torch.no_grad()
@@ -109,46 +134,35 @@ class _DamagedError(NcsnxError):
 def _write(folder: Path, config: Classifier, trained: Trained, images: dict[str, Any]) -> None:
     tensors = {name: value.cpu().contiguous() for name, value in trained.network.state_dict().items()}
     weights = save(tensors)
-    record = {
-        "schema_version": _SCHEMA_VERSION,
-        "sha256": hashlib.sha256(weights).hexdigest(),
-        "width": config.width,
-        "steps": config.steps,
-        "seed": config.seed,
-        "trained_on": images,
-        "shape": trained.shape,
-        "classes": trained.classes,
-        "accuracy": trained.accuracy,
-        "held_out_images": trained.held_out,
-    }
+    record = ClassifierRecord(
+        sha256=hashlib.sha256(weights).hexdigest(),
+        width=config.width,
+        steps=config.steps,
+        seed=config.seed,
+        trained_on=images,
+        shape=trained.shape,
+        classes=trained.classes,
+        accuracy=trained.accuracy,
+        held_out_images=trained.held_out,
+    )
     with atomic.new_folder(folder) as draft:
         atomic.write_new(draft / WEIGHTS, weights, shown=folder / WEIGHTS)
-        content = atomic.json_bytes({**record, "digest": digest(record)})
-        atomic.write_new(draft / CLASSIFIER_RECORD, content, shown=folder / CLASSIFIER_RECORD)
+        atomic.write_new(draft / CLASSIFIER_RECORD, document_bytes(record), shown=folder / CLASSIFIER_RECORD)
 
 
 def _read(folder: Path, data: Data, device: torch.device) -> ClassifierFeatures:
     """The classifier in `folder`. Raises _DamagedError for anything wrong with it."""
-    record = _read_record(folder / CLASSIFIER_RECORD)
-    path = folder / WEIGHTS
+    path = folder / CLASSIFIER_RECORD
     try:
+        record = read_document(path, ClassifierRecord)
+        path = folder / WEIGHTS
         weights = path.read_bytes()
     except OSError as error:
         raise _DamagedError(f"{path}: can't be read: {error.strerror}") from error
-    if hashlib.sha256(weights).hexdigest() != record["sha256"]:
+    except NcsnxError as error:
+        raise _DamagedError(str(error)) from error
+    if hashlib.sha256(weights).hexdigest() != record.sha256:
         raise _DamagedError(f"{path}: its bytes aren't those that were written")
-    network = ClassifierNetwork(tuple(record["shape"]), record["width"], record["classes"], record["seed"])
+    network = ClassifierNetwork(record.shape, record.width, record.classes, record.seed)
     network.load_state_dict(load(weights))
     return ClassifierFeatures(network.to(device).eval(), record, data, device)
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_bytes())
-        stated = record.pop("digest")
-        sound = stated == digest(record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _DamagedError(f"{path}: can't be read ({error})") from error
-    if not sound:
-        raise _DamagedError(f"{path}: isn't what was written")
-    return record  # type: ignore[no-any-return]

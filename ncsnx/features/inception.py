@@ -16,10 +16,10 @@ themselves, so that for the weights the names alone are unconfirmed; a wrong one
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,8 +34,9 @@ from ncsnx.features.torchscript import first_line, load_script, read_file
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
-from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import read_document, write_document
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import Work
 
@@ -47,6 +48,19 @@ SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 H2CEvaluator (Leoxing/H2CEvaluator on Hugging Face) its own copy."""
 INCEPTION_RECORD = "inception-2015-12-05.json"
 _DIMENSIONS = 2048
+
+
+@document("the record of a download", advice=f"remove it and {INCEPTION_FILE} beside it, then repeat the command")
+@attrs.frozen(kw_only=True)
+class InceptionRecord:
+    """The file in the cache, as it was at its first download."""
+
+    file: str
+    sha256: str
+    """In hexadecimal."""
+    bytes: int
+    source: str | None
+    """The address that it came from; None for one that a person put there."""
 
 
 class InceptionNetwork:
@@ -161,14 +175,9 @@ def _contradiction(path: Path) -> str | None:
 def _recorded_sha256(record: Path) -> str | None:
     """What was recorded at the first download; None before it."""
     try:
-        return str(json.loads(record.read_bytes())["sha256"])
+        return read_document(record, InceptionRecord).sha256
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NcsnxError(
-            f"{record}: expected the recorded sha256 of {INCEPTION_FILE}, which can't be read from it ({error}); "
-            f"remove it and {record.with_name(INCEPTION_FILE)}, then repeat the command"
-        ) from error
 
 
 def _require_same(path: Path, recorded: str, found: str) -> None:
@@ -181,5 +190,5 @@ def _require_same(path: Path, recorded: str, found: str) -> None:
 
 def _record(record: Path, sha256: str, size: int, source: str | None, work: Work) -> None:
     """Keeps what the file in the cache is; source: None for one that a person put there."""
-    atomic.write_json(record, {"file": INCEPTION_FILE, "sha256": sha256, "bytes": size, "source": source})
+    write_document(record, InceptionRecord(file=INCEPTION_FILE, sha256=sha256, bytes=size, source=source))
     work.info(f"recorded the sha256 of {INCEPTION_FILE} in {record}: {sha256}")

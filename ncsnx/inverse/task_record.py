@@ -9,16 +9,42 @@ images are those from the first to before the second. PSNRs, in dB, are there wh
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
 
+import attrs
 import safetensors.torch
 
+from ncsnx.config.strict.fields import REST, versioned
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import draw_task, largest_misfit, quality
-from ncsnx.storage.atomic import write_bytes, write_json
+from ncsnx.storage.atomic import write_bytes
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import write_document
 
 
-def record_task(task: Task, folder: Path, samples: Path) -> dict[str, Any]:
+@attrs.frozen(kw_only=True)
+class PictureRecord:
+    """The images that agree with one picture."""
+
+    picture: str
+    """Its name."""
+    images: tuple[int, int]
+    psnr: dict[str, float | None] = attrs.field(metadata=REST)
+    """psnr_of_mean and psnr_of_one."""
+
+
+@document("the record of a task")
+@attrs.frozen(kw_only=True)
+class TaskRecord:
+    """What task.json says."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    task: str
+    misfit: float
+    samples_sha256: str
+    pictures: tuple[PictureRecord, ...]
+
+
+def record_task(task: Task, folder: Path, samples: Path) -> TaskRecord:
     """Writes task.json and the task's grid.png into the folder of the samples, and gives what task.json says.
 
     Both show the truth that the task has, if it has one. Raises NcsnxError.
@@ -27,19 +53,19 @@ def record_task(task: Task, folder: Path, samples: Path) -> dict[str, Any]:
     images = safetensors.torch.load(content)["samples"]
     found = quality(task, images)
     each = len(images) // task.count
-    pictures: list[dict[str, Any]] = [
-        {"picture": name, "images": [place * each, (place + 1) * each]} for place, name in enumerate(task.names)
+    psnrs = [{"psnr_of_mean": _finite(of.of_mean), "psnr_of_one": _finite(of.of_one)} for of in found]
+    pictures = [
+        PictureRecord(picture=name, images=(place * each, (place + 1) * each), psnr=psnrs[place] if psnrs else {})
+        for place, name in enumerate(task.names)
     ]
-    for picture, of in zip(pictures, found, strict=False):
-        picture |= {"psnr_of_mean": _finite(of.of_mean), "psnr_of_one": _finite(of.of_one)}
-    record = {
-        "task": task.name,
-        "misfit": largest_misfit(task, images),
-        "samples_sha256": hashlib.sha256(content).hexdigest(),
-        "pictures": pictures,
-    }
+    record = TaskRecord(
+        task=task.name,
+        misfit=largest_misfit(task, images),
+        samples_sha256=hashlib.sha256(content).hexdigest(),
+        pictures=tuple(pictures),
+    )
     write_bytes(folder / "grid.png", draw_task(task, images))
-    write_json(folder / "task.json", record)
+    write_document(folder / "task.json", record)
     return record
 
 

@@ -141,7 +141,7 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     return _task("deblur", operator, measured, pictures.names, pictures.pixels, noise=_ROUNDING, blur=sigma)
 
 
-def measure(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
+def reconstruct(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
     """Frequencies of images with one or two channels, in a .npz as `read_frequencies` reads it."""
     found = read_frequencies(path, shape, values)
     operator = Fourier(shape, found.mask)

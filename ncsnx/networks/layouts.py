@@ -25,7 +25,7 @@ class Stage:
 
 
 @attrs.frozen
-class Layout:
+class NetworkLayout:
     """Stages from the image down, and the widths of the refine blocks from the deepest stage back up."""
 
     stages: tuple[Stage, ...]
@@ -37,15 +37,15 @@ class Layout:
         return int(2 ** sum(stage.pool for stage in self.stages))
 
 
-NCSNV2 = Layout(
+NCSNV2 = NetworkLayout(
     stages=(Stage(1), Stage(2, pool=True), Stage(2, dilation=2), Stage(2, dilation=4)),
     refine=(2, 2, 1, 1),
 )
-DEEPER = Layout(
+DEEPER = NetworkLayout(
     stages=(Stage(1), Stage(2, pool=True), Stage(2, pool=True), Stage(4, dilation=2), Stage(4, dilation=4)),
     refine=(4, 2, 2, 1, 1),
 )
-DEEPEST = Layout(
+DEEPEST = NetworkLayout(
     stages=(
         Stage(1),
         Stage(2, pool=True),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, Layout
+from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
 from ncsnx.networks.normalization import BatchNorm, PerLevel
 from ncsnx.networks.refinenet import RefineNet
 from ncsnx.networks.score_function import ScoreFunction
@@ -21,12 +21,12 @@ SIGMAS = "sigmas"
 """The published name of the noise levels, a buffer of the unconditional networks."""
 _SIGMAS_TOLERANCE = 1e-5  # relative: the published levels were computed in another order and rounded to float32
 
-_STAGES: Mapping[Layout, tuple[str, ...]] = {
+_STAGES: Mapping[NetworkLayout, tuple[str, ...]] = {
     NCSNV2: ("res1", "res2", "res3", "res4"),
     DEEPER: ("res1", "res2", "res3", "res4", "res5"),
     DEEPEST: ("res1", "res2", "res3", "res31", "res4", "res5"),
 }
-_REFINE: Mapping[Layout, tuple[str, ...]] = {
+_REFINE: Mapping[NetworkLayout, tuple[str, ...]] = {
     NCSNV2: ("refine1", "refine2", "refine3", "refine4"),
     DEEPER: ("refine1", "refine2", "refine3", "refine4", "refine5"),
     DEEPEST: ("refine1", "refine2", "refine31", "refine3", "refine4", "refine5"),
@@ -101,7 +101,7 @@ def same_levels(network: ScoreFunction, published_sigmas: Tensor) -> bool:
     return theirs.float().allclose(ours, rtol=max(_SIGMAS_TOLERANCE, torch.finfo(theirs.dtype).eps), atol=0)
 
 
-def _published(name: str, layout: Layout) -> str:
+def _published(name: str, layout: NetworkLayout) -> str:
     name = re.sub(r"^stages\.(\d+)", lambda match: _STAGES[layout][int(match[1])], name)
     name = re.sub(r"^refine\.(\d+)", lambda match: _REFINE[layout][int(match[1])], name)
     for pattern, replacement in _RULES:

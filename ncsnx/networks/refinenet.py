@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ncsnx.errors import NcsnxError
 from ncsnx.networks.blocks import Recipe, RefineBlock, ResidualBlock
 from ncsnx.networks.convolution import Convolution
-from ncsnx.networks.layouts import Layout
+from ncsnx.networks.layouts import NetworkLayout
 from ncsnx.networks.normalization import NormalizationLayer, widened
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
 from ncsnx.quantities import counted
@@ -26,7 +26,7 @@ class RefineNet(ScoreFunction):
     NcsnxError where the image size isn't one that the stages can halve.
     """
 
-    layout: ClassVar[Layout]
+    layout: ClassVar[NetworkLayout]
 
     def __init__(self, recipe: Recipe, last_normalization: NormalizationLayer, width: int, spec: NetworkSpec) -> None:
         super().__init__(spec)
@@ -61,7 +61,7 @@ class RefineNet(ScoreFunction):
         return h
 
 
-def _stages(layout: Layout, width: int, recipe: Recipe) -> Iterator[nn.ModuleList]:
+def _stages(layout: NetworkLayout, width: int, recipe: Recipe) -> Iterator[nn.ModuleList]:
     before = width
     for stage in layout.stages:
         after = stage.width * width
@@ -76,7 +76,7 @@ def _stages(layout: Layout, width: int, recipe: Recipe) -> Iterator[nn.ModuleLis
         before = after
 
 
-def _refine_blocks(layout: Layout, width: int, recipe: Recipe) -> Iterator[RefineBlock]:
+def _refine_blocks(layout: NetworkLayout, width: int, recipe: Recipe) -> Iterator[RefineBlock]:
     deeper: list[int] = []
     for stage, multiple in zip(reversed(layout.stages), layout.refine, strict=True):
         last = stage is layout.stages[0]
@@ -84,7 +84,7 @@ def _refine_blocks(layout: Layout, width: int, recipe: Recipe) -> Iterator[Refin
         deeper = [multiple * width]
 
 
-def _require_fitting(image_size: int, network: str, layout: Layout) -> None:
+def _require_fitting(image_size: int, network: str, layout: NetworkLayout) -> None:
     smallest = 2 * layout.divisor  # a single pixel has no variance to normalize by
     if image_size % layout.divisor or image_size < smallest:
         below = image_size // layout.divisor * layout.divisor

@@ -21,7 +21,7 @@ from ncsnx.config import (
 from ncsnx.config.data_sets import Data, Images, OwnData
 from ncsnx.config.model import RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, Layout
+from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
 from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.spelling import parameter
 
@@ -33,7 +33,7 @@ NARROW_BELOW = 32
 """Pixels below which a network of width 32 does, as for the digits."""
 
 
-def network_for(size: int) -> tuple[type[RefineNetModel], Layout]:
+def network_for(size: int) -> tuple[type[RefineNetModel], NetworkLayout]:
     """The network that was published for images of about this size, in pixels."""
     if size <= 64:
         return NCSNv2, NCSNV2

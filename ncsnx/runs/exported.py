@@ -10,37 +10,35 @@ the picture are for people, and may be edited. Nothing in the folder is executed
 import errno
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import attrs
 
-from ncsnx.config import codec
-from ncsnx.config.checks import NAME, quoted
+from ncsnx.config import checks, codec
+from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.strict.fields import versioned
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.parsing import read_json, refuse_newer
-from ncsnx.storage.sealed import sealed, unsealed
+from ncsnx.storage.documents.document import document, document_bytes, parse_document
+from ncsnx.storage.parsing import read_json
 from ncsnx.version import __version__
 
 CONFIG, MODEL, CARD, PICTURE = "config.json", "model.safetensors", "README.md", "samples.png"
-FORMAT = "ncsnx-export"
+FORMAT: Literal["ncsnx-export"] = "ncsnx-export"
 FORMAT_VERSION = 1
 MOST_CONFIG_BYTES = 1 << 20
 """No configuration comes near; more isn't read."""
 
 Weights = Literal["ema", "raw"]
 
-_SHA256 = re.compile("[0-9a-f]{64}")
-_ANY_LINE = re.compile(r"[ -~]{1,200}")
 _FAULTS = {
     errno.ENOENT: "is missing; get a complete copy of the exported folder",
     errno.ENOTDIR: "is missing; get a complete copy of the exported folder",
@@ -50,65 +48,43 @@ _FAULTS = {
 }
 
 
+@document("an exported model", advice="get an unchanged copy of the exported folder", sealed=True)
 @attrs.frozen(kw_only=True)
 class ExportConfig:
     """What `config.json` says of an exported model."""
 
-    experiment: Experiment
-    run: str
+    format: Literal["ncsnx-export"]
+    format_version: int = attrs.field(default=FORMAT_VERSION, metadata=versioned())
+    ncsnx_version: str = attrs.field(validator=checks.short_ascii)
+    """Of the program that exported it."""
+    run: str = attrs.field(validator=checks.name)
     """Name of the run that it comes from."""
-    step: int
+    step: int = attrs.field(validator=checks.not_negative)
     """Of the checkpoint."""
     weights: Weights
     """'ema': averaged; 'raw': those of the last update, where the experiment averages none."""
-    checkpoint_sha256: str
+    checkpoint_sha256: str = attrs.field(validator=checks.sha256_hex)
     """Of the file in the run's checkpoint that the weights come from; scores belong to it. In hexadecimal."""
-    model_sha256: str
+    model_sha256: str = attrs.field(validator=checks.sha256_hex)
     """Of model.safetensors, in hexadecimal."""
-    model_bytes: int
+    model_bytes: int = attrs.field(validator=checks.not_negative)
     """The size of model.safetensors."""
-    data_fingerprint: str | None
+    data_fingerprint: str | None = attrs.field(validator=checks.when_given(checks.short_ascii))
     """Of the training data; None where it isn't known."""
-    ncsnx_version: str = __version__
-    """Of the program that exported it."""
+    schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=codec.EXPERIMENT_VERSION)
+    experiment: Experiment
 
     def to_bytes(self) -> bytes:
         """The file: readable JSON with a digest of its own canonical form."""
-        content = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "ncsnx_version": self.ncsnx_version,
-            "run": self.run,
-            "step": self.step,
-            "weights": self.weights,
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "model_sha256": self.model_sha256,
-            "model_bytes": self.model_bytes,
-            "data_fingerprint": self.data_fingerprint,
-            **codec.to_json(self.experiment),
-        }
-        return sealed(content)
+        return document_bytes(self)
 
     @classmethod
     def from_bytes(cls, written: bytes, path: Path) -> "ExportConfig":
         """What `to_bytes` wrote; `path` is named in complaints. Raises NcsnxError for anything else."""
-        content = unsealed(written)
-        if content is None:
-            raise NcsnxError(
-                f"{path} is damaged: it isn't, byte for byte, what was exported; get an unchanged copy of the exported "
-                "folder"
-            )
-        refuse_newer(path, content.get("format_version"), FORMAT_VERSION)
-        if complaint := _complaint(content):
-            raise NcsnxError(f"{path}: {complaint}")
-        try:
-            experiment = codec.from_json({key: content[key] for key in ("schema_version", "experiment")})
-        except codec.ConfigError as error:
-            raise codec.ConfigError(error.problems, str(path)) from error
-        if paths := _paths(experiment):
-            raise NcsnxError(f"{path}: data.{paths[0]}: expected a plain name, not a path that leads elsewhere")
-        own = {field.name: content[field.name] for field in attrs.fields(cls) if field.name != "experiment"}
-        return cls(experiment=experiment, **own)
+        found = parse_document(written, cls, path)
+        if paths := _paths(found.experiment):
+            raise NcsnxError(f"{path}: experiment.data.{paths[0]}: expected a plain name, found a path to elsewhere")
+        return found
 
 
 @attrs.frozen
@@ -231,6 +207,8 @@ def export_config(
     name; where that isn't a plain name, the experiment's is taken.
     """
     return ExportConfig(
+        format=FORMAT,
+        ncsnx_version=__version__,
         experiment=_portable(experiment),
         run=run if _is_name(run) else experiment.name,
         step=step,
@@ -262,49 +240,8 @@ def _last_part(path: str) -> str:
     return "data" if name in ("", "..") else name
 
 
-def _complaint(content: Mapping[str, Any]) -> str | None:
-    """The first thing that is wrong with the keys and values beside the experiment."""
-    expected = [field.name for field in attrs.fields(ExportConfig)] + ["format", "format_version", "schema_version"]
-    for key in content:
-        if key not in expected:
-            return f"{quoted(key)}: no such field in an exported model; it has {', '.join(sorted(expected))}"
-    for key in expected:
-        if key not in content:
-            return f"{key}: is required in an exported model, but missing"
-    for key, (accepted, is_accepted) in _ACCEPTED.items():
-        if not is_accepted(content[key]):
-            return f"{key}: expected {accepted}, found {quoted(content[key])}"
-    return None
-
-
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and NAME.fullmatch(value) is not None and ".." not in value
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_sha256(value: object) -> bool:
-    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
-
-
-def _is_fingerprint(value: object) -> bool:
-    return value is None or (isinstance(value, str) and _ANY_LINE.fullmatch(value) is not None)
-
-
-_ACCEPTED: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "format": (FORMAT, lambda value: value == FORMAT),
-    "format_version": (f"{FORMAT_VERSION}", lambda value: type(value) is int and value == FORMAT_VERSION),
-    "ncsnx_version": ("a version", lambda value: isinstance(value, str) and _ANY_LINE.fullmatch(value) is not None),
-    "run": ("the name of a run", _is_name),
-    "step": ("a whole number from 0 on", _is_count),
-    "weights": (" or ".join(get_args(Weights)), lambda value: isinstance(value, str) and value in get_args(Weights)),
-    "checkpoint_sha256": ("a sha256 in hexadecimal", _is_sha256),
-    "model_sha256": ("a sha256 in hexadecimal", _is_sha256),
-    "model_bytes": ("a whole number from 0 on", _is_count),
-    "data_fingerprint": ("text or none", _is_fingerprint),
-}
 
 
 @contextmanager

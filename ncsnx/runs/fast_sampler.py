@@ -6,17 +6,18 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.codec import ConfigError, structure, unstructure
+from ncsnx.config import checks
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.sampler import Sampler
+from ncsnx.config.strict.fields import versioned
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, percent, with_error
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row, value
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.parsing import read_json, refuse_newer
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import read_document, write_document
 
-_SCHEMA_VERSION = 1
 FAST_FILE, TRIALS = "fast.json", "trials.jsonl"
 MOST_BROKEN = 0.1
 """A sampler that breaks a larger share of its images is of no use, whatever the others do."""
@@ -24,23 +25,25 @@ _ERRORS = 2
 """By so many standard errors a share of broken images must be larger than another to count as larger."""
 
 
+@document("a sampler that `ncsnx compare` stored", advice="repeat `ncsnx compare`")
 @attrs.frozen
 class FastSampler:
     """A recommendation, with what it rests on."""
 
+    schema_version: int = attrs.field(default=1, kw_only=True, metadata=versioned())
     sampler: Sampler
-    step: int
+    step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
     """Of the checkpoint that it was found on."""
     row: Row
     """What was measured with it: 'evaluations', 'distance', 'spread', 'broken', 'metric'; with seeds that it wasn't
     chosen by, where there is `chosen_by`."""
     own: Row
     """The same of the experiment's own sampler."""
-    protocol: dict[str, Any]
-    """What both were measured by."""
-    chosen_by: Row | None = None
+    chosen_by: Row | None = attrs.field(default=None, kw_only=True)
     """The same as `row`, from the seeds by which it was chosen: the least of many measurements, so too small. None: it
     was stored before winners were measured again."""
+    protocol: dict[str, Any]
+    """What both were measured by."""
 
     def __str__(self) -> str:
         again = "" if self.chosen_by is None else ", measured again with fresh seeds"
@@ -80,16 +83,7 @@ def write_fast(run: Run, found: FastSampler) -> Path:
     reading.refuse_links(run.compare)
     with atomic.reporting(run.compare):
         run.compare.mkdir(exist_ok=True)
-    content = {
-        "schema_version": _SCHEMA_VERSION,
-        "sampler": unstructure(found.sampler),
-        "step": found.step,
-        "row": found.row,
-        "own": found.own,
-        "chosen_by": found.chosen_by,
-        "protocol": found.protocol,
-    }
-    atomic.write_json(path, content)
+    write_document(path, found)
     return path
 
 
@@ -98,27 +92,11 @@ def read_fast(run: Run) -> FastSampler:
     path = run.compare / FAST_FILE
     reading.refuse_links(run.compare)
     try:
-        content: Any = read_json(path)
+        return read_document(path, FastSampler)
     except FileNotFoundError as error:
         raise NcsnxError(
             f"run {run.name!r} has no fast sampler yet; `ncsnx compare {run.name}` finds one, and stores it"
         ) from error
-    except OSError as error:
-        raise NcsnxError(f"can't read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise NcsnxError(f"{path}: expected JSON, but {error}; repeat `ncsnx compare`") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    refuse_newer(path, version, _SCHEMA_VERSION)
-    match content:
-        case {"sampler": dict(sampler), "step": int(step), "row": dict(row), "own": dict(own), "protocol": dict(by)}:
-            chosen_by = content.get("chosen_by")
-            is_row = chosen_by is None or isinstance(chosen_by, dict)
-            if type(version) is int and type(step) is int and 0 <= step <= MOST_STEPS and is_row:
-                try:
-                    return FastSampler(structure(sampler, Sampler), step, row, own, by, chosen_by)
-                except ConfigError as error:
-                    raise ConfigError(error.problems, str(path)) from error
-    raise NcsnxError(f"{path} doesn't hold a sampler that `ncsnx compare` stored; repeat that")
 
 
 def _in_words(row: Row) -> str:

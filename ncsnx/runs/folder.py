@@ -4,12 +4,12 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import attrs
 
 from ncsnx.config import codec
-from ncsnx.config.checks import quoted, shortened
+from ncsnx.config.checks import shortened
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
@@ -18,12 +18,23 @@ from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
+from ncsnx.runs.origins import Origins
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
-from ncsnx.storage.parsing import read_json
+from ncsnx.storage.documents.document import document, document_bytes
+from ncsnx.storage.documents.document_files import read_document, write_document
 from ncsnx.storage.reading import refuse_links
 
-_FINGERPRINT = "data_fingerprint"
+
+@document("a run's configuration")
+@attrs.frozen(kw_only=True)
+class RunConfig:
+    """config.json of a run."""
+
+    schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=codec.EXPERIMENT_VERSION)
+    experiment: Experiment
+    data_fingerprint: str | None
+    """Of the data that it was trained on here; None for one that was only imported."""
 
 
 @attrs.frozen
@@ -39,7 +50,7 @@ class Run:
 
     @property
     def config_path(self) -> Path:
-        """The experiment (as `codec.to_json` gives it) and the fingerprint of its data."""
+        """The experiment and the fingerprint of its data."""
         return self.path / "config.json"
 
     @property
@@ -142,10 +153,11 @@ class Run:
                     f"from lower case; give another name with {argument('name', A_NAME)}"
                 )
         try:
+            config = RunConfig(experiment=experiment, data_fingerprint=data_fingerprint)
             with atomic.new_folder(run.path) as folder:
                 contents = {
-                    run.config_path: atomic.json_bytes(_config(experiment, data_fingerprint)),
-                    run.origins_path: atomic.json_bytes(origins),
+                    run.config_path: document_bytes(config),
+                    run.origins_path: document_bytes(Origins(by_path=origins)),
                 }
                 if source is not None:
                     contents[run.source_path] = source.encode("utf-8")
@@ -164,41 +176,28 @@ class Run:
 
     def experiment(self) -> Experiment:
         """The experiment of this run. Raises NcsnxError that names the file for anything wrong with it."""
-        saved = {key: value for key, value in self._read_config().items() if key != _FINGERPRINT}
-        try:
-            return codec.from_json(saved)
-        except codec.ConfigError as error:
-            raise codec.ConfigError(error.problems, str(self.config_path)) from error
+        return self._config().experiment
 
     def data_fingerprint(self) -> str | None:
         """The fingerprint of the data that the run was trained on here; None for one that was only imported.
 
         Raises NcsnxError.
         """
-        config = self._read_config()
-        fingerprint = config.get(_FINGERPRINT)
-        if _FINGERPRINT not in config or not isinstance(fingerprint, str | None):
-            raise NcsnxError(f"{self.config_path}: expected text under {_FINGERPRINT}, found {quoted(fingerprint)}")
-        return fingerprint
+        return self._config().data_fingerprint
 
     def update_experiment(self, experiment: Experiment) -> None:
         """Replaces the experiment, for values that may change when a run is resumed. Raises NcsnxError."""
-        atomic.write_json(self.config_path, _config(experiment, self.data_fingerprint()))
+        write_document(self.config_path, attrs.evolve(self._config(), experiment=experiment))
 
     def adopt_data(self, fingerprint: str) -> None:
         """Records the data of a run that has none on record; it must be this from now on. Raises NcsnxError."""
-        atomic.write_json(self.config_path, _config(self.experiment(), fingerprint))
+        write_document(self.config_path, attrs.evolve(self._config(), data_fingerprint=fingerprint))
 
-    def _read_config(self) -> dict[str, Any]:
+    def _config(self) -> RunConfig:
         try:
-            config = read_json(self.config_path)
-        except OSError as error:
+            return read_document(self.config_path, RunConfig)
+        except FileNotFoundError as error:
             raise NcsnxError(f"can't read {self.config_path}: {error.strerror}") from error
-        except ValueError as error:
-            raise NcsnxError(f"{self.config_path}: expected JSON, but {error}") from error
-        if not isinstance(config, dict):
-            raise NcsnxError(f"{self.config_path}: expected a JSON object, found {type(config).__name__}")
-        return config
 
 
 @contextmanager
@@ -209,10 +208,6 @@ def appending(run: Run) -> Iterator[None]:
     except atomic.HardLinkedError as error:
         known = shlex.quote(run.name) if run.path.parent == default_folder() else as_typed(run.path)
         raise NcsnxError(f"{error}\nmake it a file of its own:  ncsnx doctor {known} --repair") from error
-
-
-def _config(experiment: Experiment, data_fingerprint: str | None) -> dict[str, Any]:
-    return {**codec.to_json(experiment), _FINGERPRINT: data_fingerprint}
 
 
 def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Run:

@@ -116,7 +116,7 @@ def _trace_of_checkpoints(run: Run) -> str | None:
         if any(step_of(name[: len("step-00000000")]) for name in names):
             return f"{what} {folder}"
     try:
-        starts = [start for segment in read_segments(run) if (start := segment.get("from_step"))]
+        starts = [start for segment in read_segments(run) if (start := segment.from_step)]
     except NcsnxError:
         return None
     return f"its segments tell of step {starts[-1]}" if starts else None

@@ -8,6 +8,7 @@ A row belongs to the sha256 of the weights that it was measured on, so that a ch
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,15 +16,19 @@ from typing import Any, Self
 
 import attrs
 
+from ncsnx.config import checks
 from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import MOST_STEPS
+from ncsnx.config.strict.converter import structured, unstructured
+from ncsnx.config.strict.fields import OMITTED, REST, versioned
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, number
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.runs.protocols import current
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.parsing import read_json, refuse_newer
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import read_document, write_document
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
@@ -36,13 +41,45 @@ FEATURES = "features"
 of those files."""
 MOST_FEATURES_BYTES = 2 * 2**30
 """Of the features that a run's sweeps keep: some 250,000 images of Inception's."""
-_SCHEMA_VERSION = 1
-
 _LEAST, _MOST = 1e-30, 1e30
 """No score, error or loss comes near: a number beyond was written by somebody else."""
 
 Row = dict[str, Any]
 """'step', 'weights_sha256', 'score' (the lower the better), and what else was measured."""
+
+
+@attrs.frozen(kw_only=True)
+class ScoreRow:
+    """A row as it is in the file."""
+
+    step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
+    weights_sha256: str
+    measured: Row = attrs.field(metadata=REST)
+    """The score, and what else was measured."""
+
+    def __attrs_post_init__(self) -> None:
+        if value(self.measured, "score") is None:
+            found = checks.quoted(self.measured.get("score"))
+            raise checks.FieldError("score", f"must be 0 or between {_LEAST:g} and {_MOST:g} in size, not {found}")
+
+
+@document("the scores of a sweep", advice="move it away and repeat the command")
+@attrs.frozen(kw_only=True)
+class SweepRecord:
+    """What scores.json says."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned())
+    metric: str = ""
+    caption: str = ""
+    protocol: dict[str, Any]
+    perfect_model: dict[str, Any] | None = attrs.field(default=None, metadata=OMITTED)
+    changed: str
+    rows: tuple[ScoreRow, ...]
+
+    def __attrs_post_init__(self) -> None:
+        counts = Counter(row.step for row in self.rows)
+        if twice := [step for step, count in counts.items() if count > 1]:
+            raise checks.FieldError("rows", f"must be one for each step, not {counts[twice[0]]} for step {twice[0]}")
 
 
 @attrs.frozen
@@ -87,25 +124,10 @@ class ScoreFile:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """The sweep in `folder`. Raises FileNotFoundError where there is none, NcsnxError for a damaged file."""
-        path = folder / SCORES
-        try:
-            content = read_json(path, reading.RECORDS_LIMIT)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise NcsnxError(f"can't read {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise NcsnxError(f"{path}: expected JSON, but {error}; move it away and repeat the command") from error
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        refuse_newer(path, version, _SCHEMA_VERSION)
-        match content:
-            case {"schema_version": 1, "protocol": dict(protocol), "rows": list(rows), "changed": str(changed)}:
-                if type(version) is int and all(map(_is_row, rows)) and len({row["step"] for row in rows}) == len(rows):
-                    metric, caption = (str(content.get(key, "")) for key in ("metric", "caption"))
-                    perfect = content.get("perfect_model")
-                    perfect = perfect if isinstance(perfect, dict) else None
-                    return cls(folder, current(protocol), shortened(metric), caption, rows, changed, perfect)
-        raise NcsnxError(f"{path} doesn't hold the scores of a sweep; move it away and repeat the command")
+        found = read_document(folder / SCORES, SweepRecord, reading.RECORDS_LIMIT)
+        rows, protocol = [unstructured(row) for row in found.rows], current(found.protocol)
+        metric = shortened(found.metric)
+        return cls(folder, protocol, metric, found.caption, rows, found.changed, found.perfect_model)
 
     def reload(self) -> None:
         """Takes over what another process has added meanwhile. Raises NcsnxError."""
@@ -127,16 +149,15 @@ class ScoreFile:
         """Replaces the file of the scores. Raises NcsnxError."""
         with atomic.reporting(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        content = {
-            "schema_version": _SCHEMA_VERSION,
-            "metric": self.metric,
-            "caption": self.caption,
-            "protocol": self.protocol,
-            **({} if self.perfect_model is None else {"perfect_model": self.perfect_model}),
-            "changed": self.changed,
-            "rows": self.rows,
-        }
-        atomic.write_json(self.folder / SCORES, content)
+        record = SweepRecord(
+            metric=self.metric,
+            caption=self.caption,
+            protocol=self.protocol,
+            perfect_model=self.perfect_model,
+            changed=self.changed,
+            rows=structured(self.rows, tuple[ScoreRow, ...]),
+        )
+        write_document(self.folder / SCORES, record)
 
     def write_table(self) -> Path:
         """Writes the rows as CSV beside the scores. Raises NcsnxError."""
@@ -265,13 +286,6 @@ def _number(item: object) -> float | None:
 
 def _key(row: Row) -> tuple[int, str]:
     return row["step"], row["weights_sha256"]
-
-
-def _is_row(row: object) -> bool:
-    match row:
-        case {"step": int(step), "weights_sha256": str(), "score": score}:
-            return not isinstance(step, bool) and 0 <= step <= MOST_STEPS and _number(score) is not None
-    return False
 
 
 def _cells(row: Row) -> Iterator[tuple[str, object]]:

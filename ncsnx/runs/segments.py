@@ -11,9 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import attrs
+
+from ncsnx.config.strict.fields import OMITTED, versioned
 from ncsnx.runs.folder import Run, appending
-from ncsnx.storage.json_lines import append_record, read_records
-from ncsnx.storage.process import this_process
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import append_document, read_document_lines
+from ncsnx.storage.process import ProcessNote, this_process
 
 _PACKAGES = (
     "ncsnx",
@@ -29,6 +33,50 @@ _PACKAGES = (
 _GIT_LIMIT_S = 2.0
 
 
+@attrs.frozen(kw_only=True)
+class GitState:
+    """What is checked out in a folder."""
+
+    commit: str
+    dirty: bool | None
+    """Whether tracked files differ from it; None: took too long."""
+
+
+@attrs.frozen(kw_only=True)
+class ImportRecord:
+    """A published file that was imported."""
+
+    file: str
+    """Its name."""
+    sha256: str
+    """In hexadecimal."""
+    bytes: int
+    epoch: int
+    step: int
+    note: str
+
+
+@document("a segment of a run", advice="fix or remove that line")
+@attrs.frozen(kw_only=True)
+class Segment(ProcessNote):
+    """A start of the training, or an import."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    from_step: int
+    """0 for a new run."""
+    note: str = ""
+    changes: dict[str, Any] = attrs.field(factory=dict)
+    """Values of the experiment that differ from the segment before: path → [before, now]."""
+    runtime: dict[str, Any] = attrs.field(factory=dict)
+    """The choices of execution (device, threads …)."""
+    versions: dict[str, Any] = attrs.field(factory=dict)
+    """See `versions`."""
+    git: GitState | None = None
+    """See `git_state`."""
+    imported: ImportRecord | None = attrs.field(default=None, metadata=OMITTED)
+    """The file that was imported, where nothing was trained."""
+
+
 def append_segment(
     run: Run,
     *,
@@ -36,32 +84,29 @@ def append_segment(
     runtime: Mapping[str, Any],
     changes: Mapping[str, Any],
     note: str = "",
-    imported: Mapping[str, Any] | None = None,
+    imported: ImportRecord | None = None,
 ) -> None:
     """Records a start of the training at `from_step` (0 for a new run). Raises NcsnxError.
 
-    `runtime` holds the choices of execution (device, threads …), `changes` the values of the experiment that
-    differ from the segment before, `imported` the file that was imported, where nothing was trained; all must be plain
-    JSON values.
+    `runtime` and `changes` must be plain JSON values; for what they hold see `Segment`.
     """
-    segment = {
+    segment = Segment(
         **this_process(),
-        "from_step": from_step,
-        "note": note,
-        "changes": dict(changes),
-        "runtime": dict(runtime),
-        "versions": versions(),
-        "git": git_state(Path.cwd()),
-    }
-    if imported is not None:
-        segment["imported"] = dict(imported)
+        from_step=from_step,
+        note=note,
+        changes=dict(changes),
+        runtime=dict(runtime),
+        versions=versions(),
+        git=git_state(Path.cwd()),
+        imported=imported,
+    )
     with appending(run):
-        append_record(run.segments_path, segment)
+        append_document(run.segments_path, segment)
 
 
-def read_segments(run: Run) -> list[dict[str, Any]]:
+def read_segments(run: Run) -> list[Segment]:
     """The segments, oldest first; a torn last line is left out. Raises NcsnxError."""
-    return read_records(run.segments_path)
+    return read_document_lines(run.segments_path, Segment)
 
 
 def versions() -> dict[str, str | None]:
@@ -75,8 +120,8 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit checked out in `folder`, and whether tracked files differ from it (None: took too long).
+def git_state(folder: Path) -> GitState | None:
+    """The commit checked out in `folder`, and whether tracked files differ from it.
 
     None where there is no git, no repository or no commit. Takes seconds at the most.
     """
@@ -84,7 +129,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if commit is None:
         return None
     status = _git(folder, "git status --porcelain --untracked-files=no")
-    return {"commit": commit, "dirty": None if status is None else status != ""}
+    return GitState(commit=commit, dirty=None if status is None else status != "")
 
 
 def _git(folder: Path, command: str) -> str | None:

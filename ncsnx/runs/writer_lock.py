@@ -8,20 +8,28 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from textwrap import shorten
 
+import attrs
 from filelock import FileLock, Timeout
 
-from ncsnx.config.checks import shortened
+from ncsnx.config.checks import printable, shortened
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.parsing import read_json
-from ncsnx.storage.process import this_process
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import find_document, write_document
+from ncsnx.storage.process import ProcessNote, this_process
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
 # Long enough for a holder that has just got the lock to write its note over that of a killed one, and for the tries of
 # one that comes while others look whether there is one.
 _PATIENCE_S = 0.5
+
+
+@document("a note of who writes")
+@attrs.frozen(kw_only=True)
+class HolderNote(ProcessNote):
+    """The process that holds the right to write into a folder."""
 
 
 def writer_lock(run: Run) -> AbstractContextManager[None]:
@@ -48,7 +56,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
             ) from None
     try:
         # a file of its own, because some versions of filelock truncate the lock file
-        atomic.write_json(holder_path, this_process())
+        write_document(holder_path, HolderNote(**this_process()))
         yield
     finally:
         with suppress(OSError):
@@ -75,10 +83,9 @@ def writer_of(folder: Path) -> str | None:
 
 
 def _holder(path: Path) -> str:
-    try:
-        note = read_json(path)
-        command = shorten(str(note["command"]), 100, placeholder=" …")
-        pid, host, started = (shortened(str(note[key])) for key in ("pid", "host", "started"))
-        return f"process {pid} on {host} ({command}, since {started})"
-    except (OSError, ValueError, KeyError, TypeError):
+    note = find_document(path, HolderNote)
+    if note is None:
         return f"another process ({path} doesn't say which)"
+    command = shorten(printable(note.command), 100, placeholder=" …")
+    pid, host, started = (shortened(printable(str(one))) for one in (note.pid, note.host, note.started))
+    return f"process {pid} on {host} ({command}, since {started})"

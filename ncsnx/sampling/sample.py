@@ -33,7 +33,7 @@ from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import A_DIR, argument, parameter
-from ncsnx.storage.process import in_utf8, this_process
+from ncsnx.storage.process import this_process
 from ncsnx.storage.reading import refuse_links
 
 if TYPE_CHECKING:
@@ -179,7 +179,6 @@ def open_output(
 
     Raises NcsnxError for a folder that holds something else, or samples of another protocol without `overwrite`.
     """
-    process = this_process()
     output = SampleFolder(
         out,
         protocol(model, request, task),
@@ -191,8 +190,7 @@ def open_output(
         film=request.film,
         mp4=request.mp4,
         made={
-            **process,
-            "command": in_utf8(process["command"]),
+            **this_process(),
             "note": note,
             "runtime": model.runtime.facts(),
             "versions": versions(),

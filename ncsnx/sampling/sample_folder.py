@@ -16,18 +16,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from ncsnx.config.canonical import canonical
+from ncsnx.config.strict.complaints import NewerVersionError
+from ncsnx.config.strict.fields import OMITTED, REST, versioned
 from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument
 from ncsnx.storage import reading
-from ncsnx.storage.atomic import reporting, write_bytes, write_json
-from ncsnx.storage.parsing import read_json
+from ncsnx.storage.atomic import reporting, write_bytes
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import read_document, write_document
 from ncsnx.storage.parts import Part, done_indices, read_parts, write_part
 
 GRID_IMAGES = 100
@@ -38,8 +42,22 @@ _OURS = re.compile(
 )
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
 """What a killed process may leave of a file: see `atomic.temporary_sibling`."""
-_BESIDE = ("made", "complete", "samples_sha256")
-"""Keys of the record that aren't the protocol's: how the samples were made, and whether they are all there."""
+
+
+@document("the record of a sampling")
+@attrs.frozen(kw_only=True)
+class SampleRecord:
+    """What protocol.json says."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    protocol: dict[str, Any] = attrs.field(metadata=REST)
+    """What determines the images."""
+    made: dict[str, Any] = attrs.field(factory=dict)
+    """How they were made."""
+    complete: bool
+    """Whether they are all there."""
+    samples_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
+    """Of samples.safetensors, in hexadecimal, once they are."""
 
 
 class SampleFolder:
@@ -103,13 +121,13 @@ class SampleFolder:
         if found is None:
             with reporting(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self._record_path, {**self.protocol, "made": self.made, "complete": False})
-        elif differences := _differences(_protocol_of(found), self.protocol):
+            write_document(self._record_path, self._record())
+        elif differences := _differences(found.protocol, self.protocol):
             raise NcsnxError(
                 f"{self.path} holds samples of another protocol: {'; '.join(differences)}. "
                 f"Choose another folder with {argument('out')}, or add {argument('overwrite', True)} to replace them"
             )
-        elif found["complete"]:
+        elif found.complete:
             self._verify(found)
             self.complete = True
             shutil.rmtree(self._parts, ignore_errors=True)
@@ -154,10 +172,7 @@ class SampleFolder:
         samples, frames = self._assembled()
         samples_sha256 = self._write_samples(samples)
         self._write_pictures(to_uint8(samples), frames, check_stop, progress)
-        write_json(
-            self._record_path,
-            {**self.protocol, "made": self.made, "complete": True, "samples_sha256": samples_sha256},
-        )
+        write_document(self._record_path, self._record(samples_sha256))
         shutil.rmtree(self._parts, ignore_errors=True)
         self.complete = True
 
@@ -200,7 +215,11 @@ class SampleFolder:
                     f"{path} is a symbolic link, and those are not followed; choose another with {argument('out')}"
                 )
 
-    def _existing_record(self) -> dict[str, Any] | None:
+    def _record(self, samples_sha256: str | None = None) -> SampleRecord:
+        complete = samples_sha256 is not None
+        return SampleRecord(protocol=self.protocol, made=self.made, complete=complete, samples_sha256=samples_sha256)
+
+    def _existing_record(self) -> SampleRecord | None:
         """The record of a folder that is ours, None for one that is empty or not there."""
         if not self.path.exists():
             return None
@@ -212,16 +231,15 @@ class SampleFolder:
                 raise NcsnxError(f"{foreign} (it holds files, but no protocol.json)")
             return None
         try:
-            record = read_json(self._record_path)
-        except (OSError, ValueError) as error:
-            raise NcsnxError(f"{foreign} (its protocol.json can't be read: {error})") from error
-        if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
-            raise NcsnxError(f"{foreign} (its protocol.json isn't that of a sampling)")
-        return record
+            return read_document(self._record_path, SampleRecord)
+        except NewerVersionError:
+            raise
+        except (OSError, NcsnxError) as error:
+            raise NcsnxError(f"{foreign} ({error})") from error
 
-    def _remove_ours(self, record: dict[str, Any]) -> None:
+    def _remove_ours(self, record: SampleRecord) -> None:
         # undeclared before anything goes, so that no moment has a folder that claims to be complete and isn't
-        write_json(self._record_path, {**_protocol_of(record), "complete": False})
+        write_document(self._record_path, attrs.evolve(record, complete=False, samples_sha256=None))
         shutil.rmtree(self._parts, ignore_errors=True)
         for path in self._our_files():
             if path != self._record_path:
@@ -240,9 +258,9 @@ class SampleFolder:
             if _TEMPORARY.match(path.name):
                 path.unlink(missing_ok=True)
 
-    def _verify(self, record: dict[str, Any]) -> None:
+    def _verify(self, record: SampleRecord) -> None:
         most = self.count * self.columns * math.prod(self.shape) * 4 + reading.HEADER_LIMIT
-        if _sha256(self.samples_path, most) != record.get("samples_sha256", ""):
+        if _sha256(self.samples_path, most) != (record.samples_sha256 or ""):
             raise NcsnxError(
                 f"{self.samples_path} isn't the file that {self._record_path} recorded when it was complete; "
                 f"add {argument('overwrite', True)} to make the samples again, or choose another folder with "
@@ -307,10 +325,6 @@ def _sha256(path: Path, most_bytes: int) -> str | None:
         return reading.sha256_of(path, most_bytes)
     except OSError:
         return None
-
-
-def _protocol_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in _BESIDE}
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

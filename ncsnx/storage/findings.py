@@ -5,15 +5,17 @@
 The JSON holds a digest of itself; a damaged one counts as not there.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ncsnx.config.canonical import digest
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import reading
 from ncsnx.storage.cache import cache_folder, making
+from ncsnx.storage.documents.document_files import find_document, write_document
 from ncsnx.work import Work
+
+T = TypeVar("T")
 
 _FILE = "found.json"
 _SCHEMA_VERSION = 1
@@ -26,29 +28,22 @@ def finding_place(kind: str, key: Any, cache: Path | None = None) -> Path:
 
 def found(
     place: Path,
-    find: Callable[[], dict[str, Any]],
+    cls: type[T],
+    find: Callable[[], T],
     what: str,
     work: Work,
-    still_true: Callable[[dict[str, Any]], bool] = lambda record: True,
+    still_true: Callable[[T], bool] = lambda record: True,
     *,
     anew: bool = False,
-) -> dict[str, Any]:
-    """The JSON that `find` gives, from `place` where it is kept and still true, unless it is to be found anew.
+) -> T:
+    """What `find` gives, a document of the kind `cls`, from `place` where it is kept and still true, unless `anew`.
 
     what: its name for a person who waits for another process. Raises NcsnxError where the cache can't be written.
     """
     with making(place, what, work):
-        known = None if anew else _read(place / _FILE)
+        known = None if anew else find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
         if known is not None and still_true(known):
             return known
         record = find()
-        atomic.write_json(place / _FILE, {**record, "digest": digest(record)})
+        write_document(place / _FILE, record)
         return record
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads(reading.read_bytes(path))
-        return record if record.pop("digest") == digest(record) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None

@@ -1,6 +1,7 @@
 """JSON that means one thing only: stricter than Python's own reading, for files that somebody else may have made."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,12 +27,12 @@ def read_json(path: Path, limit: int = reading.JSON_LIMIT) -> Any:
 def parse_json(content: bytes) -> Any:
     """The value of a JSON text in UTF-8. Raises ValueError for anything else.
 
-    That includes what Python would accept: NaN, a key that is there twice, half a surrogate pair (text that can't be
-    written again), and nesting that exceeds what recursion over the value can bear.
+    That includes what Python would accept: NaN, a number beyond all floats, a key that is there twice, half a surrogate
+    pair (text that can't be written again), and nesting that exceeds what recursion over the value can bear.
     """
     text = content.decode("utf-8")
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise _too_nested() from None
     if text.count("[") + text.count("{") > _MOST_NESTING and _is_nested_deeper(value, _MOST_NESTING):
@@ -52,6 +53,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:80]} is beyond the numbers that can be read")
+    return value
 
 
 def _too_nested() -> ValueError:

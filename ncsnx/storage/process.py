@@ -7,12 +7,24 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class ProcessNote:
+    """What `this_process` says, as a part of documents."""
+
+    started: str
+    command: str
+    pid: int
+    host: str
+
 
 def this_process() -> dict[str, Any]:
     """pid, host, command line as one could type it, and the present time (UTC, ISO 8601, seconds)."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": in_utf8(shlex.join(sys.argv)),
         "pid": os.getpid(),
         "host": socket.gethostname(),
     }

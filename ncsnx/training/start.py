@@ -6,7 +6,7 @@ and note may have changed, and the change is recorded.
 
 from typing import Any
 
-from ncsnx.config.checks import shortened
+from ncsnx.config.checks import printable, shortened
 from ncsnx.config.codec import identity
 from ncsnx.config.differences import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
@@ -14,11 +14,12 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.leftovers import remove_debris
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
+from ncsnx.runs.origins import Origins
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment, read_segments, versions
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import A_NAME, argument
-from ncsnx.storage import atomic
+from ncsnx.storage.documents.document_files import write_document
 from ncsnx.training.training_state import TrainingState
 
 
@@ -77,7 +78,7 @@ def begin(
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
     append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note)
     if changes:  # the experiment last: whoever is killed before it finds the same changes again
-        atomic.write_json(run.origins_path, origins)
+        write_document(run.origins_path, Origins(by_path=origins))
         run.update_experiment(state.experiment)
     return warnings
 
@@ -87,16 +88,10 @@ def _as_json(value: Any) -> Any:
 
 
 def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
-    trained = [segment for segment in read_segments(run) if "imported" not in segment]
-    last = trained[-1] if trained else {}
-    before = {
-        key: value
-        for part in ("runtime", "versions")
-        if isinstance(last.get(part), dict)
-        for key, value in last[part].items()
-    }
+    trained = [segment for segment in read_segments(run) if segment.imported is None]
+    before = {**trained[-1].runtime, **trained[-1].versions} if trained else {}
     changed = [
-        f"{key} {shortened(str(before[key]))} → {value}"
+        f"{key} {shortened(printable(str(before[key])))} → {value}"
         for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()
         if key != "workers" and before.get(key, value) != value
     ]

@@ -326,7 +326,7 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
     "no JSON": ("config.json", b"{", "config.json: expected JSON, but"),
     "another encoding": ("config.json", b'{"a": "\xe9"}', "config.json: expected JSON, but"),
     "deep nesting": ("config.json", b"[" * 100_000, "config.json: expected JSON, but"),
-    "a list": ("config.json", b"[]", "config.json: expected a JSON object, found list"),
+    "a list": ("config.json", b"[]", "config.json: expected an object, found list []"),
     "a newer version": (
         "config.json",
         _config(lambda saved: {**saved, "schema_version": 9, "lineage": []}),
@@ -335,12 +335,12 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
     "an unknown key": (
         "config.json",
         _config(lambda saved: {**saved, "experiment": {**saved["experiment"], "bacth_size": 1}}),  # type: ignore[dict-item]
-        "config.json: bacth_size: no such field in Experiment; did you mean 'batch_size'?",
+        "config.json: experiment.bacth_size: no such field in Experiment; did you mean 'batch_size'?",
     ),
     "no experiment": (
         "config.json",
         b'{"schema_version": 1}',
-        "config.json: experiment: expected an object, found none",
+        "config.json: experiment: is required by a run's configuration, but missing",
     ),
     "NaN": (
         "config.json",
@@ -348,7 +348,7 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
         "config.json: expected JSON, but NaN is no JSON number",
     ),
     "origins that are no JSON": ("origins.json", b"{", "origins.json: expected JSON, but"),
-    "origins that are no object": ("origins.json", b"3", "origins.json: expected an object, found int"),
+    "origins that are no object": ("origins.json", b"3", "origins.json: expected an object, found integer 3"),
 }
 
 

@@ -151,7 +151,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nested beyond walking": (lambda content: SHALLOWER, "nested more than 64 deep"),
     "a key that is there twice": (changed('"seed": 1234', '"seed": 1, "seed": 1234'), "the key 'seed' is there twice"),
     "NaN": (changed('"lr": 0.001', '"lr": NaN'), "NaN is no JSON number"),
-    "beyond the floats": (changed('"lr": 0.001', '"lr": 1e999'), "expected a finite number"),
+    "beyond the floats": (changed('"lr": 0.001', '"lr": 1e999'), "1e999 is beyond the numbers that can be read"),
     "beyond all digits": (changed('"seed": 1234', f'"seed": {"9" * 5000}'), "expected JSON, but"),
     "a version beyond all digits": (
         changed('"schema_version": 1', f'"schema_version": {"9" * 4000}'),
@@ -167,10 +167,10 @@ CONFIGURATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a note that moves the cursor": (changed('"note": ""', '"note": "\\u001b[2J"'), "one line of printable text"),
     "a class path": (changed('"type": "ncsnv2"', '"type": "os.system"'), "expected one of ncsn"),
-    "a list": (lambda content: b"[]", "expected a JSON object"),
+    "a list": (lambda content: b"[]", "expected an object, found list"),
     "a fingerprint that is none": (
         lambda content: json.dumps({**json.loads(content), "data_fingerprint": ["[red]x" * 100_000]}).encode(),
-        "expected text under data_fingerprint",
+        "data_fingerprint: expected text, found list",
     ),
 }
 
@@ -183,8 +183,6 @@ def test_a_hostile_configuration_is_refused_in_one_line(workplace: Path, what: s
     for attack in COMMANDS:
         result = attack.on(workplace)
         assert_orderly(result)
-        if "fingerprint" in what and attack.name in ("sample", "show", "list", "import"):
-            continue  # they have no use for it
         if attack.name == "list":
             assert expected in result.out
         else:

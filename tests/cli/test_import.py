@@ -54,8 +54,8 @@ def test_where_an_imported_run_comes_from_is_kept(here: Path) -> None:
     ours = Run(here / "runs" / "cifar10")
     (segment,) = read_segments(ours)
     sha256 = hashlib.sha256(golden_path("ncsnv2").read_bytes()).hexdigest()
-    assert (segment["from_step"], segment["note"], segment["imported"]["sha256"]) == (5000, "from a friend", sha256)
-    assert segment["versions"]["torch"] == torch.__version__
+    assert (segment.from_step, segment.note, segment.imported.sha256) == (5000, "from a friend", sha256)
+    assert segment.versions["torch"] == torch.__version__
     examined = run("doctor", "cifar10")
     assert (examined.code, "sound" in examined.err + examined.out) == (0, True)
     ours.adopt_data("1" * 64)  # as a training does that goes on with it
@@ -149,7 +149,7 @@ def test_the_command_that_is_proposed_works(name: str, words: list[str], here: P
     assert run(*command[1:]).code == 0, command
     verify(here / "runs" / "proposed" / "checkpoints" / f"step-{STEP:08d}")
     (segment,) = read_segments(Run(here / "runs" / "proposed"))
-    assert segment["note"] == "as it was"
+    assert segment.note == "as it was"
     kept = {word for word in words if word.startswith(("steps", "model"))} - {"model.width=8"}
     assert kept <= set(command)
 

@@ -55,9 +55,9 @@ def test_a_run_holds_what_explains_it(trained: Path) -> None:
     assert "digits.py" in origins["seed"]
     assert "register(" in (run / "experiment.py").read_text()
     (segment,) = read_segments(Run(run))
-    assert (segment["from_step"], segment["changes"]) == (0, {})
-    assert segment["runtime"]["threads"] == 1
-    assert segment["versions"]["torch"] == torch.__version__
+    assert (segment.from_step, segment.changes) == (0, {})
+    assert segment.runtime["threads"] == 1
+    assert segment.versions["torch"] == torch.__version__
     assert "finished at step 12/12" in (run / "log.txt").read_text()
     assert sorted(path.name for path in run.iterdir() if not path.name.startswith(".")) == [
         "checkpoints",
@@ -141,8 +141,8 @@ def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
     assert "changed since the last start: steps: 12 → 16" in result.err
     run = Run(run_in(workplace))
     segment = read_segments(run)[-1]
-    assert (segment["from_step"], segment["note"]) == (12, "for the weekend")
-    assert segment["changes"] == {
+    assert (segment.from_step, segment.note) == (12, "for the weekend")
+    assert segment.changes == {
         "name": ["digits", "other"],
         "steps": [12, 16],
         "checkpoint_every": [4, 2],
@@ -154,21 +154,21 @@ def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
     assert steps_of(run.path) == [4, 8, 12, 14, 16]
     # it goes on under the new values, and nothing is new to it
     assert command(*training(*changes, "--run=digits"), folder=workplace).code == 0
-    assert read_segments(run)[-1]["changes"] == {}
+    assert read_segments(run)[-1].changes == {}
 
 
 def test_a_value_that_only_one_side_has_is_recorded_too(workplace: Path) -> None:
     for changes in (("snapshots=none",), ()):
         assert command(*training("steps=13", *changes), folder=workplace).code == 0
     without, again = read_segments(Run(run_in(workplace)))[-2:]
-    assert without["changes"] == {
+    assert without.changes == {
         "steps": [12, 13],
         "snapshots": ["—", None],
         "snapshots.n": [4, "—"],
         "snapshots.every": [1, "—"],
         "snapshots.sampler": [None, "—"],
     }
-    assert again["changes"] == {
+    assert again.changes == {
         "snapshots": [None, "—"],
         "snapshots.n": ["—", 4],
         "snapshots.every": ["—", 1],
@@ -332,7 +332,7 @@ def test_quiet_verbose_and_notes(tmp_path: Path) -> None:
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
     log = (tmp_path / "runs/digits/log.txt").read_text()
     assert "finished at step 2/2" in log
-    assert read_segments(Run(tmp_path / "runs/digits"))[0]["note"] == "a remark"
+    assert read_segments(Run(tmp_path / "runs/digits"))[0].note == "a remark"
     normal = command(*training("steps=2"), folder=tmp_path)
     verbose = command(*training("steps=2", "--verbose"), folder=tmp_path)
     assert "experiment digits from " not in normal.err

@@ -8,8 +8,9 @@ import pytest
 
 from ncsnx.config import Adam, Config, Experiment
 from ncsnx.config.canonical import canonical, digest
-from ncsnx.config.codec import TAG, identity, optional_of, structure, unstructure
+from ncsnx.config.codec import TAG, identity, structure, unstructure
 from ncsnx.config.discovery import discover
+from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.variants import is_family, tag_of, variants
 from tests.config.examples import every_variant, minimal
 

@@ -118,10 +118,11 @@ def test_a_version_that_is_no_whole_number_from_one_is_refused(version: object) 
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ([], "expected an object with schema_version and experiment, found list"),
-        ({}, "found the keys none"),
-        ({"experiment": {}}, "found the keys experiment"),
-        ({"schema_version": 1}, "experiment: expected an object, found none"),
+        ([], "expected an object, found list"),
+        ({}, "schema_version: is required by a saved experiment, but missing"),
+        ({"experiment": {}}, "schema_version: is required by a saved experiment, but missing"),
+        ({"schema_version": 1}, "experiment: is required by a saved experiment, but missing"),
+        ({"schema_version": 1, "experiment": None}, "experiment: expected an object, found none"),
         ({"schema_version": 1, "experiment": "digits"}, "experiment: expected an object, found text 'digits'"),
         ({**saved(), "owner": "me"}, "owner: no such field in a saved experiment"),
         (saved(batchsize=1), "batchsize: no such field in Experiment; did you mean 'batch_size'?"),

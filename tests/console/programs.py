@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -12,6 +13,9 @@ import attrs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT_S = 60
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+BAR = "━+╸? *"
+"""A bar that has begun, without colours."""
 
 
 @attrs.frozen
@@ -75,3 +79,9 @@ def piped(program: str, **extra: str) -> subprocess.CompletedProcess[str]:
         timeout=LIMIT_S,
         check=False,
     )
+
+
+def frames(text: str) -> list[list[str]]:
+    """The lines of each drawing of the live area, from the first to the one that is erased at the end."""
+    live = text[text.index(HIDE_CURSOR) + len(HIDE_CURSOR) : text.index(SHOW_CURSOR)]
+    return [frame.strip("\r\n").split("\r\n") for frame in re.split(r"\r(?:\x1b\[2K|\x1b\[1A)+", live) if frame.strip()]

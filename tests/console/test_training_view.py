@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .programs import on_terminal, piped
-
-HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+from .programs import BAR, HIDE_CURSOR, SHOW_CURSOR, frames, on_terminal, piped
 
 TRAIN = """
 import sys, time
@@ -73,7 +71,7 @@ def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Pa
     shown = on_terminal(program(tmp_path), NO_COLOR="1")
     assert shown.exit_code == 0
     for expected in (
-        r"training +━+╌+  300/1,500  20 %  eta 0:00:05",
+        rf"training +{BAR} 300/1,500 20 % eta 0:00:05",
         r"loss \(raw\) +0\.1234 +▅▅",
         r"held-out \(EMA\) +0\.1301 +at step 300",
         r"speed +1,840 images/s, 2,400 images so far",
@@ -88,8 +86,8 @@ def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Pa
 def test_messages_and_stray_output_appear_above_the_live_block(tmp_path: Path) -> None:
     text = on_terminal(program(tmp_path), NO_COLOR="1").text
     # Each is followed by the block, drawn again below it.
-    assert re.search(r"warning: a message above\r\n(?:\x1b\[\d*[A-Z]|\r)*training +━", text)
-    assert re.search(r"stray output\r\n(?:\x1b\[\d*[A-Z]|\r)*training +━", text)
+    assert re.search(r"warning: a message above\r\n(?:\x1b\[\d*[A-Z]|\r)*loss \(raw\) +0\.1234 ", text)
+    assert re.search(r"stray output\r\n(?:\x1b\[\d*[A-Z]|\r)*loss \(raw\) +0\.1234 ", text)
 
 
 def test_a_forked_data_worker_writes_past_the_live_view(tmp_path: Path) -> None:
@@ -131,7 +129,13 @@ def test_the_terminal_is_restored_when_an_exception_passes(tmp_path: Path, error
 def test_a_terminal_gets_the_live_block_whatever_the_environment_denies(tmp_path: Path, deny: dict[str, str]) -> None:
     shown = on_terminal(program(tmp_path), NO_COLOR="1", **deny)
     assert shown.text.count(HIDE_CURSOR) == shown.text.count(SHOW_CURSOR) == 1
-    assert shown.text.count("━╌") > 2  # drawn more than at the beginning and the end
+    assert shown.text.count(" ━") > 2  # drawn more than at the beginning and the end
+
+
+def test_on_a_low_terminal_the_bar_and_the_losses_are_there(tmp_path: Path) -> None:
+    text = on_terminal(program(tmp_path), NO_COLOR="1", LINES="4").text
+    assert re.search(rf"loss \(raw\) .*\r\nheld-out .*\r\ntraining +{BAR} 300/1,500", text)
+    assert len(frames(text)[-1]) == 3
 
 
 @pytest.mark.parametrize("terminal", ["dumb", "unknown"])
@@ -240,7 +244,7 @@ def test_while_a_grid_is_drawn_its_own_end_and_that_of_the_run_are_told() -> Non
 def test_a_terminal_shows_how_long_the_last_grid_takes_beside_a_full_bar() -> None:
     pause = "if step == 600 and state == 15: import time; time.sleep(0.6)"
     text = on_terminal(PAUSES.format(grid=pause), NO_COLOR="1").text
-    assert re.search(r"sampling +━+  600/600  100 %  eta 0:01:30", text)
+    assert re.search(r"sampling +━+ 600/600 100 % eta 0:01:30", text)
     assert re.search(r"sampling +15/30, 75 evaluations, 0:01:30 left", text)
     assert re.search(r"speed +21 images/s", text)
 

@@ -286,7 +286,7 @@ def test_the_header_that_the_hostile_ones_are_made_from_is_sound(tmp_path: Path)
 )
 def test_a_hostile_header_is_one_line_and_costs_nothing(tmp_path: Path, header: bytes) -> None:
     path = with_header(header, tmp_path / "x.pack", size=max(3 * 4096 + 8, 2 * len(header)))
-    with pytest.raises(PackedError, match=r"x\.pack: is (damaged|of version)") as caught:
+    with pytest.raises(PackedError, match=r"x\.pack: (is damaged|version: is 2, newer)") as caught:
         PackedFile.open(path)
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)

@@ -38,7 +38,7 @@ def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
         broken={},
         modes={"L": 1, "P": 1, "RGB": 6, "RGBA": 2},  # WebP has no mode for grey
         grey=3,
-        short_sides={2: 1, 5: 8, 20: 1},
+        short_sides=((2, 1), (5, 8), (20, 1)),
         smallest=(6, 5),
         largest=(30, 20),
     )

@@ -228,7 +228,9 @@ def test_a_record_that_cannot_be_read_is_named(network_file: Path, tmp_path: Pat
     with serving(Server(network_file.read_bytes())) as server:
         opened(tmp_path, server.address)
     (tmp_path / "inception" / INCEPTION_RECORD).write_text("{")
-    with pytest.raises(NcsnxError, match=rf"{INCEPTION_RECORD}: expected the recorded sha256.*remove it"):
+    with pytest.raises(
+        NcsnxError, match=rf"{INCEPTION_RECORD}: expected JSON, but .*; remove it and {INCEPTION_FILE} beside it"
+    ):
         opened(tmp_path, server.address)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.inverse import Task, colorize, deblur, inpaint, measure, outpaint, super_resolve, with_truth
+from ncsnx.inverse import Task, colorize, deblur, inpaint, outpaint, reconstruct, super_resolve, with_truth
 
 HALF_A_STEP = 0.5 / 255 + 1e-9
 EXACT = 1e-6
@@ -148,7 +148,7 @@ def test_measuring_holds_the_frequencies(values: Range, channels: int, count: in
         path = Path(name) / "kspace.npz"
         more = {"range": np.array(values)} if said else {}
         np.savez(path, kspace=kspace, mask=mask, **more)
-        task = measure(path, tuple(truth.shape[1:]), (lambda: (3.0, 4.0)) if said else lambda: values)
+        task = reconstruct(path, tuple(truth.shape[1:]), (lambda: (3.0, 4.0)) if said else lambda: values)
     assert task.values.shape[0] == count
     assert float(differences(task, truth).max()) <= EXACT
     assert task.values.shape[1] >= channels * int(mask.sum())

@@ -12,7 +12,7 @@ from ncsnx.config import NCSN, Model, NCSNv2
 from ncsnx.config.model import Normalization
 from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, build_network, prepare
 from ncsnx.networks.initialization import initialize
-from ncsnx.networks.layouts import Layout, Stage
+from ncsnx.networks.layouts import NetworkLayout, Stage
 from ncsnx.networks.ncsnv2 import NCSNv2Network
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
 from tests.networks.test_construction import EVERY_MODEL
@@ -156,7 +156,7 @@ def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> N
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
 def test_a_compiled_network_gives_the_plain_scores_and_eager_gradients() -> None:
     class Small(NCSNv2Network):  # one stage, so that compilation takes seconds
-        layout = Layout(stages=(Stage(1),), refine=(1,))
+        layout = NetworkLayout(stages=(Stage(1),), refine=(1,))
 
     sigmas = tuple(float(10 - level) for level in range(10))
     plain = Small(NCSNv2(width=4), NetworkSpec(channels=1, image_size=8, sigmas=sigmas, centered_input=True))

@@ -132,26 +132,26 @@ def test_every_truncation_and_a_flipped_bit_in_any_byte_of_the_configuration_is_
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"owner": "me"}, "'owner': no such field in an exported model; it has"),
-        ({"format": "other"}, "format: expected ncsnx-export, found 'other'"),
-        ({"format_version": 2}, "has version 2, newer than this ncsnx reads (1); update ncsnx"),
-        ({"format_version": True}, "format_version: expected 1, found True"),
-        ({"format_version": 1.0}, "format_version: expected 1, found 1.0"),
-        ({"run": "../run"}, "run: expected the name of a run, found '../run'"),
-        ({"run": None}, "run: expected the name of a run, found None"),
-        ({"step": -1}, "step: expected a whole number from 0 on, found -1"),
-        ({"step": 1.0}, "step: expected a whole number from 0 on, found 1.0"),
-        ({"step": True}, "step: expected a whole number from 0 on, found True"),
-        ({"weights": "EMA"}, "weights: expected ema or raw, found 'EMA'"),
-        ({"weights": ["ema"]}, "weights: expected ema or raw, found ['ema']"),
-        ({"model_sha256": "abc"}, "model_sha256: expected a sha256 in hexadecimal, found 'abc'"),
-        ({"checkpoint_sha256": HASH.upper()}, "checkpoint_sha256: expected a sha256"),
+        ({"owner": "me"}, "owner: no such field in an exported model; it has"),
+        ({"format": "other"}, "format: expected ncsnx-export, found text 'other'"),
+        ({"format_version": 2}, "format_version: is 2, newer than this ncsnx reads (1); update ncsnx"),
+        ({"format_version": True}, "format_version: expected a whole number from 1 on, found True"),
+        ({"format_version": 1.0}, "format_version: expected a whole number from 1 on, found 1.0"),
+        ({"run": "../run"}, "run: must be 1 to 100 of the characters"),
+        ({"run": None}, "run: expected text, found none"),
+        ({"step": -1}, "step: must be a whole number >= 0, not -1"),
+        ({"step": 1.0}, "step: expected a whole number, found number 1.0"),
+        ({"step": True}, "step: expected a whole number, found boolean True"),
+        ({"weights": "EMA"}, "weights: expected one of ema, raw, found text 'EMA'"),
+        ({"weights": ["ema"]}, "weights: expected one of ema, raw, found list ['ema']"),
+        ({"model_sha256": "abc"}, "model_sha256: must be a sha256 in hexadecimal, not 'abc'"),
+        ({"checkpoint_sha256": HASH.upper()}, "checkpoint_sha256: must be a sha256"),
         ({"model_bytes": "5"}, "model_bytes: expected a whole number"),
-        ({"data_fingerprint": 5}, "data_fingerprint: expected text or none, found 5"),
-        ({"data_fingerprint": "a\nb"}, "data_fingerprint: expected text or none"),
-        ({"ncsnx_version": "\x1b[2J"}, "ncsnx_version: expected a version, found '\\x1b[2J'"),
+        ({"data_fingerprint": 5}, "data_fingerprint: expected text, found integer 5"),
+        ({"data_fingerprint": "a\nb"}, "data_fingerprint: must be 1 to 200 printable characters"),
+        ({"ncsnx_version": "\x1b[2J"}, "ncsnx_version: must be 1 to 200 printable characters of ASCII, not '\\x1b[2J'"),
         ({"schema_version": 9}, "config.json: schema_version: is 9, newer than this ncsnx reads (1); update ncsnx"),
-        ({"experiment": {}}, "config.json: name: is required by Experiment, but missing"),
+        ({"experiment": {}}, "config.json: experiment.name: is required by Experiment, but missing"),
         ({"experiment": None}, "config.json: experiment: expected an object, found none"),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_field_that_is_missing_is_named() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"[" * 100_000, b"\xff\xfe", b'{"digest": 1e999}'])
 def test_what_is_no_configuration_is_damaged(content: bytes) -> None:
-    assert "config.json is damaged: it isn't, byte for byte, what was exported" in complaint(content)
+    assert "config.json: is damaged: it isn't, byte for byte, what was written" in complaint(content)
 
 
 def test_a_configuration_that_was_formatted_anew_or_holds_a_key_twice_is_damaged() -> None:

@@ -2,19 +2,26 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from ncsnx.config.codec import CONFIG_VERSION
+from ncsnx.data.packed.packed_file import Damage, PackedFile, damage
+from ncsnx.evaluation.comparing.trials import Trials
 from ncsnx.runs import exported as export
-from ncsnx.runs import score_files as scores
 from ncsnx.runs.checkpoints import manifest
 from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
+from ncsnx.runs.score_files import best_checkpoint
+from ncsnx.work import Work
 from tests.cli.command import REPOSITORY
 from tests.runs.frozen.__main__ import FROZEN, IMAGES, LONGER, STEPS, expectation, grey_levels
+from tests.storage.frozen import V1
 from tests.training.tiny import CPU, command
 
 VERSIONS = sorted(FROZEN.glob("v*"))
@@ -34,13 +41,38 @@ def place(frozen: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_what_was_made_of_it_is_taken_up(place: Path) -> None:
+    """Samples, a sweep, a comparison and neighbours, each as version 1 wrote it."""
+    run = Run(place / "runs/digits")
+    shutil.copytree(V1 / "run", run.path, dirs_exist_ok=True)
+    sampled = command("sample", "digits", "--n", "2", *CPU, folder=place)
+    assert (sampled.code, "they are there already" in sampled.err) == (0, True)
+    best = best_checkpoint(run, partial(manifest.holds, run))
+    assert best is not None
+    assert (best.step, best.score, best.images) == (STEPS, 3.6150017014863938, 40)
+    fast = command("sample", "digits", "sampler=fast", "--ckpt", "best", "--n", "1", *CPU, folder=place)
+    assert "sampler=fast: sampler=cas sampler.steps=3, found on step 20" in fast.err
+    assert fast.code == 0
+    (trials,) = run.compare.glob("*/trials.jsonl")
+    assert [trial.row["evaluations"] for trial in Trials.read(trials).found] == [11, 2]
+    examined = command("doctor", "digits", folder=place)
+    assert examined.code == 0, examined.out
+
+
+def test_a_packed_file_has_the_bytes_that_the_same_images_get_today(tmp_path: Path) -> None:
+    np.save(tmp_path / "some.npy", load_digits().images[:10].astype(np.uint8) * 15)
+    assert command("data", "pack", "some.npy", "--out", "some.pack", folder=tmp_path).code == 0
+    assert (tmp_path / "some.pack").read_bytes() == (V1 / "some.pack").read_bytes()
+    assert damage(PackedFile.open(V1 / "some.pack"), Work()) == Damage((), padding=False)
+
+
 def test_there_is_a_frozen_run_of_each_version() -> None:
     assert [place.name for place in VERSIONS] == [f"v{version}" for version in range(1, CONFIG_VERSION + 1)]
 
 
 def test_other_files_have_the_versions_that_were_frozen() -> None:
-    """Who raises one freezes what has it: a run, an exported folder, a sweep."""
-    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION, scores._SCHEMA_VERSION) == (2, 1, 1)
+    """Who raises one freezes what has it: a run, an exported folder."""
+    assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION) == (2, 1)
 
 
 def test_the_frozen_run_is_as_it_was_written(frozen: Path) -> None:

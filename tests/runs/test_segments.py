@@ -1,6 +1,5 @@
 """The history of a run says what each start needs to be repeated."""
 
-import json
 import os
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncsnx.runs.folder import Run
-from ncsnx.runs.segments import append_segment, git_state, read_segments
+from ncsnx.runs.segments import GitState, append_segment, git_state, read_segments
 
 IDENTITY = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
 
@@ -38,28 +37,29 @@ def test_a_segment_records_what_a_start_needs_to_be_repeated(run: Run, monkeypat
     append_segment(run, from_step=0, runtime={"device": "cpu", "threads": 2}, changes={}, note="two words")
     append_segment(run, from_step=50, runtime={"device": "cpu", "threads": 1}, changes={"steps": [100, 200]})
     first, second = read_segments(run)
-    assert first["command"] == "ncsnx train small --note 'two words'"
-    assert first["note"] == "two words"
-    assert first["runtime"] == {"device": "cpu", "threads": 2}
-    assert first["versions"]["torch"] == version("torch")
-    assert (first["pid"], first["host"]) == (os.getpid(), socket.gethostname())
-    assert timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(first["started"]) < timedelta(minutes=1)
-    assert (second["from_step"], second["changes"]) == (50, {"steps": [100, 200]})
+    assert first.command == "ncsnx train small --note 'two words'"
+    assert first.note == "two words"
+    assert first.runtime == {"device": "cpu", "threads": 2}
+    assert first.versions["torch"] == version("torch")
+    assert (first.pid, first.host) == (os.getpid(), socket.gethostname())
+    assert timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(first.started) < timedelta(minutes=1)
+    assert (second.from_step, second.changes) == (50, {"steps": [100, 200]})
 
 
 def test_arguments_that_are_no_text_do_not_stop_a_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["ncsnx", os.fsdecode(b"na\xefve"), "σ\n"])
     append_segment(run, from_step=0, runtime={}, changes={})
     assert run.segments_path.read_bytes().count(b"\n") == 1
-    assert json.loads(run.segments_path.read_bytes())["command"] == "ncsnx 'na\udcefve' 'σ\n'"
+    (segment,) = read_segments(run)
+    assert segment.command == "ncsnx 'na\\xefve' 'σ\n'"
 
 
 def test_the_commit_and_changes_to_tracked_files_are_seen(repository: Path) -> None:
     commit = git(repository, "rev-parse", "HEAD")
     (repository / "untracked").write_text("")
-    assert git_state(repository) == {"commit": commit, "dirty": False}
+    assert git_state(repository) == GitState(commit=commit, dirty=False)
     (repository / "file").write_text("two")
-    assert git_state(repository) == {"commit": commit, "dirty": True}
+    assert git_state(repository) == GitState(commit=commit, dirty=True)
 
 
 def test_without_a_repository_or_a_commit_there_is_no_git_state(tmp_path: Path) -> None:

@@ -239,18 +239,19 @@ def _agreement(messages: "Messages", output: "SampleFolder", task: "Task") -> di
     """How well the images agree with what was given and with the truth: said, shown in the grid, and recorded."""
     from ncsnx.inverse.task_drawing import psnr_in_words
     from ncsnx.inverse.task_record import record_task
+    from ncsnx.storage.documents.document import document_values
 
     record = record_task(task, output.path, output.samples_path)
-    agreement = f"the images agree with what was given to {number(record['misfit'])}, where black is 0 and white 1"
-    if record["misfit"] > _FAR + 6 * task.noise:
+    agreement = f"the images agree with what was given to {number(record.misfit)}, where black is 0 and white 1"
+    if record.misfit > _FAR + 6 * task.noise:
         messages.warning(f"{agreement}: none between those does better; are its values right, or is --noise missing?")
     else:
         messages.info(agreement)
-    for found in record["pictures"]:
-        if "psnr_of_mean" in found:
-            mean, one = psnr_in_words(found["psnr_of_mean"]), psnr_in_words(found["psnr_of_one"])
-            messages.info(f"{found['picture']}: PSNR {mean} of the mean, {one} of one")
-    return record
+    for found in record.pictures:
+        if found.psnr:
+            mean, one = (psnr_in_words(found.psnr[f"psnr_of_{which}"]) for which in ("mean", "one"))
+            messages.info(f"{found.picture}: PSNR {mean} of the mean, {one} of one")
+    return document_values(record)
 
 
 def _fill(

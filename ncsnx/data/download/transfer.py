@@ -9,7 +9,6 @@ such a mark nothing can go on, and nothing is kept.
 import fcntl
 import hashlib
 import http.client
-import json
 import math
 import os
 import re
@@ -25,7 +24,9 @@ import attrs
 
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.quantities import counted
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import find_document, write_document
 from ncsnx.work import Work
 
 MIB = 2**20
@@ -57,6 +58,16 @@ class _Changed(Exception):
     """What has come isn't the beginning of what the server has now."""
 
 
+@document("a note of what a part belongs to")
+@attrs.frozen(kw_only=True)
+class PartNote:
+    """What NAME.part.json says."""
+
+    address: str
+    mark: str
+    """What the server calls this version of the file."""
+
+
 @attrs.frozen
 class _Part:
     """A file that is on its way."""
@@ -76,18 +87,15 @@ class _Part:
 
     def mark(self) -> str | None:
         """The server's mark for the file that the part belongs to; None where it can't go on."""
-        try:
-            note = json.loads(reading.read_bytes(self.note))
-            return str(note["mark"]) if note["address"] == self.address else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        note = find_document(self.note, PartNote)
+        return note.mark if note is not None and note.address == self.address else None
 
     def remember(self, mark: str | None) -> None:
         """Notes the mark of what is about to come."""
         if mark is None:
             self.note.unlink(missing_ok=True)
         else:
-            atomic.write_json(self.note, {"address": self.address, "mark": mark})
+            write_document(self.note, PartNote(address=self.address, mark=mark))
 
     def discard(self) -> None:
         """Removes what has come."""

@@ -15,7 +15,6 @@ size follows from the header, so that opening finds one that was cut; `damage` f
 """
 
 import hashlib
-import json
 import math
 import os
 from io import BufferedReader
@@ -28,11 +27,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ncsnx.config import checks
 from ncsnx.config.canonical import canonical
+from ncsnx.config.strict.complaints import NewerVersionError, StructureError
+from ncsnx.config.strict.fields import versioned
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.storage.documents.document import document, document_values, parse_document
 from ncsnx.storage.mapped import require_whole
 from ncsnx.storage.reading import opened
 from ncsnx.work import Work
@@ -56,24 +59,32 @@ class PackedError(NcsnxError):
     """A file that isn't a sound packed data set, or isn't the one that was declared."""
 
 
+@document("the header of a packed data set")
 @attrs.frozen(kw_only=True)
 class PackedHeader:
     """What a packed file says of itself; every offset in it follows from this."""
 
-    count: int
+    version: int = attrs.field(default=_VERSION, metadata=versioned())
+    count: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     """Images in all."""
-    train: int
+    train: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     """How many of them, from the first on, are training images; the others are held out."""
-    channels: int
-    size: int
+    channels: int = attrs.field(validator=checks.between(1, 1_024))
+    size: int = attrs.field(validator=checks.between(1, 16_384))
     """Height and width in pixels."""
-    low: float
+    low: float = attrs.field(validator=checks.within(0, 255))
     """The stored value that is black."""
-    high: float
+    high: float = attrs.field(validator=checks.within(0, 255))
     """The stored value that is white."""
-    chunk_images: int
+    chunk_images: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     source: dict[str, Any]
     """What was packed: the fingerprint of the data set and the settings it was read with. No path is in it."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.train > self.count:
+            raise checks.FieldError("train", f"must be at most count={self.count:,}, not {self.train:,}")
+        if self.low >= self.high:
+            raise checks.FieldError("high", f"must be above low={self.low}, not {self.high}")
 
     @property
     def image_bytes(self) -> int:
@@ -87,7 +98,7 @@ class PackedHeader:
 
     def encoded(self) -> bytes:
         """The header as it is in the file; equal headers have equal bytes."""
-        return canonical({"version": _VERSION, **attrs.asdict(self)})
+        return canonical(document_values(self))
 
     def chunk(self, number: int) -> range:
         """The images of a chunk."""
@@ -189,36 +200,11 @@ def _damaged(path: Path, why: str) -> PackedError:
 def _parsed(path: Path, encoded: bytes) -> PackedHeader:
     """The header, each of its values within bounds, whoever wrote it."""
     try:
-        values = json.loads(encoded, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "its header isn't JSON") from error
-    if not isinstance(values, dict):
-        raise _damaged(path, "its header isn't a JSON object")
-    version = values.pop("version", None)
-    if version != _VERSION:
-        raise PackedError(f"{path}: is of version {version!r}, this ncsnx reads {_VERSION}; update ncsnx, or {_REPEAT}")
-    whole = {
-        "count": (1, _MOST_IMAGES),
-        "train": (1, _MOST_IMAGES),
-        "channels": (1, 1_024),
-        "size": (1, 16_384),
-        "chunk_images": (1, _MOST_IMAGES),
-    }
-    if set(values) != {*whole, "low", "high", "source"}:
-        raise _damaged(path, f"its header has the fields {', '.join(sorted(map(repr, values)))}")
-    for name, (least, most) in whole.items():
-        if type(values[name]) is not int or not least <= values[name] <= most:
-            raise _damaged(path, f"its header says {name} {str(values[name])[:40]!r}")
-    limits = values["low"], values["high"]
-    if not all(type(limit) in (int, float) and 0 <= limit <= 255 for limit in limits) or limits[0] >= limits[1]:
-        raise _damaged(path, f"its header says the values go from {limits[0]!r} to {limits[1]!r}")
-    if not isinstance(values["source"], dict) or values["train"] > values["count"]:
-        raise _damaged(path, "its header contradicts itself")
-    return PackedHeader(**values)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+        return parse_document(encoded, PackedHeader, path)
+    except NewerVersionError as error:
+        raise PackedError(str(error)) from error
+    except StructureError as error:
+        raise _damaged(path, f"its header: {error.words}") from error
 
 
 class _Mapped:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import PIL
@@ -19,6 +19,7 @@ from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
 from ncsnx.storage import atomic, findings
+from ncsnx.storage.documents.document import document
 from ncsnx.work import Work
 
 _FOLDER, LIST = "scans", "broken.txt"
@@ -32,6 +33,7 @@ _ALONE_BYTES = 32 * 2**20  # what one process decodes in the time that others ne
 _MOST_PROCESSES = 8
 
 
+@document("a look at pictures", sealed=True)
 @attrs.frozen
 class Scan:
     """What a set of pictures holds. Sizes are those after turning as EXIF says."""
@@ -42,8 +44,8 @@ class Scan:
     """Pillow's mode (L, RGB, RGBA, P, I;16 …) → sound pictures that are stored in it."""
     grey: int
     """Sound pictures that hold no colours."""
-    short_sides: dict[int, int]
-    """Pixels → sound pictures whose short side has so many."""
+    short_sides: tuple[tuple[int, int], ...]
+    """(pixels, sound pictures whose short side has so many)."""
     smallest: tuple[int, int] | None
     """(width, height) with the fewest pixels; None where no picture is sound."""
     largest: tuple[int, int] | None
@@ -59,7 +61,7 @@ class Scan:
 
     def smaller_than(self, size: int) -> int:
         """Number of sound pictures whose short side is below `size`: they would be enlarged."""
-        return sum(count for side, count in self.short_sides.items() if side < size)
+        return sum(count for side, count in self.short_sides if side < size)
 
 
 def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
@@ -69,20 +71,16 @@ def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
     what is kept is found by names, sizes and a sample of the bytes, which a damaged bit may leave as they are.
     """
 
-    def find() -> dict[str, Any]:
+    def find() -> Scan:
         scan = _scan(files, work)
         atomic.write_bytes(scan_folder(files) / LIST, _lines(scan.broken))
-        # JSON has no integers as keys
-        return attrs.asdict(scan) | {"short_sides": list(scan.short_sides.items())}
+        return scan
 
-    def still_true(record: dict[str, Any]) -> bool:
-        return all(_look(files, [name])[0].reason for name in record["broken"])
+    def still_true(scan: Scan) -> bool:
+        return all(_look(files, [name])[0].reason for name in scan.broken)
 
-    record = findings.found(scan_folder(files), find, f"the first look at {files.root}", work, still_true, anew=anew)
-    smallest, largest = (tuple(record[name]) if record[name] else None for name in ("smallest", "largest"))
-    short_sides = dict(record["short_sides"])
-    further = {kind: (files_of_it, pages) for kind, (files_of_it, pages) in record["further"].items()}
-    return Scan(**record | {"short_sides": short_sides, "smallest": smallest, "largest": largest, "further": further})
+    what = f"the first look at {files.root}"
+    return findings.found(scan_folder(files), Scan, find, what, work, still_true, anew=anew)
 
 
 def scan_folder(files: ImageFiles) -> Path:
@@ -158,7 +156,7 @@ def _scan(files: ImageFiles, work: Work) -> Scan:
         broken={look.name: look.reason for look in looks if look.reason is not None},
         modes=dict(sorted(Counter(look.mode for look in sound).items())),
         grey=sum(look.grey for look in sound),
-        short_sides=dict(sorted(Counter(min(size) for size in sizes).items())),
+        short_sides=tuple(sorted(Counter(min(size) for size in sizes).items())),
         smallest=sizes[0] if sizes else None,
         largest=sizes[-1] if sizes else None,
         further={kind: (count, more[kind]) for kind, count in sorted(files_with_more.items())},

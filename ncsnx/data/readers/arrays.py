@@ -9,7 +9,7 @@ unpacked whole, in every process that reads them. Nothing is unpickled: arrays o
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import findings
+from ncsnx.storage.documents.document import document
 from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.mapped import require_whole
 from ncsnx.storage.numpy_files import NPY_MAGIC, NumpyFile, listed
@@ -334,6 +335,7 @@ def _unknown_type(title: str, found: str) -> str:
     return f"{title}: expected whole or floating-point numbers of up to 64 bits, found {found}; convert it"
 
 
+@document("what an array's numbers are", sealed=True)
 @attrs.frozen
 class Values:
     """What the numbers of an array are."""
@@ -352,11 +354,8 @@ def values_of(array: StoredArray, mark: str, work: Work) -> Values:
     """What the array's numbers are: looked at once. mark: the fingerprint of its file."""
     # a changed value may be outside of what the fingerprint samples
     key = [mark, array.path.stat().st_mtime_ns, array.name]
-
-    def find() -> dict[str, Any]:
-        return attrs.asdict(_looked_at(array, work))
-
-    return Values(**findings.found(findings.finding_place(_FOLDER, key), find, f"a look at {array.title}", work))
+    place = findings.finding_place(_FOLDER, key)
+    return findings.found(place, Values, partial(_looked_at, array, work), f"a look at {array.title}", work)
 
 
 def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:

@@ -153,7 +153,7 @@ def _has(names: Iterable[str], suffixes: tuple[str, ...]) -> bool:
 def _usual_side(scan: Scan) -> int:
     """The short side that nine in ten of the pictures have at least."""
     smaller = 0
-    for side, count in sorted(scan.short_sides.items()):
+    for side, count in scan.short_sides:
         smaller += count
         if smaller > _SMALL_SHARE * scan.sound:
             return side

@@ -5,14 +5,25 @@ A distance between distributions hardly shows a few such images in a hundred; a 
 
 from pathlib import Path
 
+import attrs
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.features.real_images import RealImages
 from ncsnx.storage import findings
+from ncsnx.storage.documents.document import document
 from ncsnx.work import UNSEEN, Work
 
 _BATCH_SIZE = 256
+
+
+@document("the roughness of real images", sealed=True)
+@attrs.frozen(kw_only=True)
+class Roughest:
+    """What is kept of real images."""
+
+    roughest: float
+    """The roughness of the roughest."""
 
 
 def roughness(images: Tensor) -> Tensor:
@@ -27,18 +38,18 @@ def roughness(images: Tensor) -> Tensor:
 def roughest(real: RealImages, cache: Path | None = None, work: Work = UNSEEN) -> float:
     """The roughness of the roughest real image; looked for once, and kept in the cache. Raises NcsnxError."""
 
-    def find() -> dict[str, float]:
+    def find() -> Roughest:
         most = 0.0
         with work.progress("looking for the roughest image", total=len(real), unit="images") as advance:
             for batch in real.batches(_BATCH_SIZE, work.check_stop):
                 most = max(most, float(roughness(batch).max()))
                 advance(len(batch))
-        return {"roughest": most}
+        return Roughest(roughest=most)
 
     if len(real) == 0:
         raise NcsnxError(f"{real.title}: there is no real image to compare with")
     place = findings.finding_place("roughness", real.facts, cache)
-    return float(findings.found(place, find, f"a look at {real.title}", work)["roughest"])
+    return findings.found(place, Roughest, find, f"a look at {real.title}", work).roughest
 
 
 def is_broken(images: Tensor, limit: float) -> Tensor:

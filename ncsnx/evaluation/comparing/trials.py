@@ -5,14 +5,29 @@ from typing import Self
 
 import attrs
 
-from ncsnx.config.codec import structure
+from ncsnx.config import checks
 from ncsnx.config.sampler import Sampler
-from ncsnx.errors import NcsnxError
+from ncsnx.config.strict.complaints import StructureError
+from ncsnx.config.strict.fields import OMITTED, REST, versioned
 from ncsnx.runs.score_files import Row, value
-from ncsnx.samplers.building import REVISION, revision
-from ncsnx.storage.json_lines import append_record, read_records
+from ncsnx.samplers.building import revision
+from ncsnx.storage.documents.document import document, document_of
+from ncsnx.storage.documents.document_files import append_document
+from ncsnx.storage.json_lines import read_records
 
-_SEEDS = 2**63
+
+@document("a trial of a comparison")
+@attrs.frozen(kw_only=True)
+class TrialRecord:
+    """A line of the file of trials."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    sampler: Sampler
+    sampler_revision: int = attrs.field(default=1, metadata=OMITTED)
+    """Of what the sampler draws; see `ncsnx.samplers.building.revision`."""
+    seed: int = attrs.field(validator=checks.between(0, 2**63 - 1))
+    measured: Row = attrs.field(metadata=REST)
+    """What was measured, and under which runtime."""
 
 
 @attrs.frozen
@@ -47,9 +62,9 @@ class Trials:
 
     def add(self, row: Row) -> None:
         """Keeps a trial, durably. Raises NcsnxError."""
-        append_record(self.path, row)
         trial = _trial(row)
         assert trial is not None
+        append_document(self.path, document_of(row, TrialRecord, self.path))
         self.found.append(trial)
 
 
@@ -60,16 +75,16 @@ def is_trial(row: Row) -> bool:
 
 def _trial(row: Row) -> Trial | None:
     """What a line says, if it is one that was measured, and with the sampler as it is now."""
-    seed, broken = row.get("seed"), value(row, "broken")
-    if type(seed) is not int or not 0 <= seed < _SEEDS or broken is None or not 0 <= broken <= 1:
+    try:
+        record = document_of(row, TrialRecord, "a trial")
+    except StructureError:
+        return None
+    broken = value(row, "broken")
+    if broken is None or not 0 <= broken <= 1 or record.sampler_revision != revision(record.sampler):
         return None
     diverged = row.get("distance") is None  # then it may lack both of the others
     for key, least in (("distance", 0), ("evaluations", 1), ("seconds", 0)):
         number = value(row, key)
         if not (number is not None and number >= least) and not (diverged and row.get(key) is None):
             return None
-    try:
-        sampler = structure(row["sampler"], Sampler)
-    except (NcsnxError, KeyError, TypeError):
-        return None
-    return Trial(sampler, seed, row) if row.get(REVISION, 1) == revision(sampler) else None
+    return Trial(record.sampler, record.seed, row)

@@ -7,16 +7,58 @@ from typing import Any
 
 import attrs
 
-from ncsnx.evaluation.nearest.memorizing import Nearness
+from ncsnx.config.checks import FieldError, quoted
+from ncsnx.config.strict.fields import versioned
+from ncsnx.evaluation.nearest.memorizing import Share, Verdict
 from ncsnx.runs.score_files import RESULTS
 from ncsnx.storage import atomic, reading
+from ncsnx.storage.documents.document import document, document_bytes, document_of
+from ncsnx.storage.documents.document_files import find_document
 from ncsnx.storage.parsing import parse_json
-from ncsnx.storage.sealed import sealed, unsealed
 
 _FILE_LIMIT = 2**30
-_MEASURES = {"distance", "relative"}
-_MEDIANS = {"median", "held_out_median"}
-_SHARES = {"nearer", "near"}
+
+
+@attrs.frozen(kw_only=True)
+class MeasureRecord:
+    """Samples and held-out images by one measure; None where there is nothing to compare with."""
+
+    median: float
+    held_out_median: float | None
+    nearer: Share | None
+    near: Share | None
+    pairs_probability: float | None
+    tail_probability: float | None
+
+
+@attrs.frozen(kw_only=True)
+class SpaceRecord:
+    """Both measures in one space."""
+
+    distance: MeasureRecord
+    relative: MeasureRecord
+
+
+@document("the results of a search for neighbours", sealed=True)
+@attrs.frozen(kw_only=True)
+class NeighborRecord:
+    """What results.json says."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    protocol: dict[str, Any]
+    caption: str
+    verdict: Verdict | None
+    """None where there are no held-out images to compare with."""
+    spaces: dict[str, SpaceRecord]
+    files: dict[str, str]
+    """Name of each file beside it → its sha256."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, space in self.spaces.items():
+            for measure in (space.distance, space.relative):
+                compared = [getattr(measure, field.name) for field in attrs.fields(MeasureRecord)[1:]]
+                if compared.count(None) != (len(compared) if self.verdict is None else 0):
+                    raise FieldError("spaces", f"must say of {quoted(name)} what a verdict rests on, if there is one")
 
 
 def write_results(folder: Path, results: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -26,7 +68,7 @@ def write_results(folder: Path, results: Mapping[str, Any], names: Collection[st
     """
     with atomic.reporting(folder / RESULTS):
         files = {name: reading.sha256_of(folder / name, _FILE_LIMIT) for name in names}
-    content = sealed({**results, "files": files})
+    content = document_bytes(document_of({**results, "files": files}, NeighborRecord, folder / RESULTS))
     atomic.write_bytes(folder / RESULTS, content)
     return parse_json(content)  # type: ignore[no-any-return]
 
@@ -35,47 +77,12 @@ def read_results(
     folder: Path, protocol: Mapping[str, Any], spaces: Collection[str], names: Collection[str]
 ) -> dict[str, Any] | None:
     """What `write_results` wrote for this protocol, in these spaces; None where it or a file isn't as it was."""
+    found = find_document(folder / RESULTS, NeighborRecord)
+    if found is None or found.spaces.keys() != set(spaces) or found.protocol != json.loads(json.dumps(protocol)):
+        return None
     try:
-        written = reading.read_bytes(folder / RESULTS, reading.JSON_LIMIT)
-        content = unsealed(written)
-        if content is None or not _is_found(content, spaces) or content["protocol"] != json.loads(json.dumps(protocol)):
-            return None
-        if content.get("files") != {name: reading.sha256_of(folder / name, _FILE_LIMIT) for name in names}:
+        if found.files != {name: reading.sha256_of(folder / name, _FILE_LIMIT) for name in names}:
             return None
     except OSError:  # one is missing, a link, or something else than a file
         return None
-    return parse_json(written)  # type: ignore[no-any-return]
-
-
-def _is_found(content: Mapping[str, Any], spaces: Collection[str]) -> bool:
-    """Whether everything is there that is shown."""
-    match content:
-        case {"protocol": dict(), "caption": str(), "verdict": None, "spaces": dict(found)}:
-            is_compared = False
-        case {"protocol": dict(), "caption": str(), "verdict": {"kind": str(), "words": str()}, "spaces": dict(found)}:
-            is_compared = True
-        case _:
-            return False
-    return found.keys() == set(spaces) and all(
-        isinstance(measures, dict)
-        and measures.keys() == _MEASURES
-        and all(_is_measure(one, is_compared) for one in measures.values())
-        for measures in found.values()
-    )
-
-
-def _is_measure(one: Any, is_compared: bool) -> bool:
-    keys = {field.name for field in attrs.fields(Nearness)}
-    if not isinstance(one, dict) or one.keys() != _MEDIANS | keys or type(one["median"]) is not float:
-        return False
-    if not is_compared:
-        return all(one[key] is None for key in keys | {"held_out_median"})
-    numbers = (one["held_out_median"], *(one[key] for key in keys - _SHARES))
-    return all(type(number) is float for number in numbers) and all(_is_share(one[key]) for key in _SHARES)
-
-
-def _is_share(one: Any) -> bool:
-    match one:
-        case {"value": float(), "low": float(), "high": float()}:
-            return True
-    return False
+    return parse_json(document_bytes(found))  # type: ignore[no-any-return]

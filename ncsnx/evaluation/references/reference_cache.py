@@ -6,7 +6,6 @@ The JSON holds the sha256 of the tensors and a digest of itself, so that what is
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ncsnx.config.canonical import digest
+from ncsnx.config.strict.fields import REST, versioned
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.sealed import sealed, unsealed
+from ncsnx.storage.documents.document import document, document_bytes, document_of
+from ncsnx.storage.documents.document_files import find_document, read_document, write_document
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +44,43 @@ class Statistics:
     """(D, D) float64, unbiased, on the CPU."""
     sample: "Tensor"
     """(m, D) float32, on the CPU: features of a random choice of the images, in their order."""
+
+
+@attrs.frozen(kw_only=True)
+class FeatureFacts:
+    """The features that a reference is in."""
+
+    name: str
+    facts: dict[str, Any] = attrs.field(metadata=REST)
+
+
+@document("a reference in the cache", sealed=True)
+@attrs.frozen(kw_only=True)
+class ReferenceRecord:
+    """What reference.json says."""
+
+    name: str
+    facts: dict[str, Any] = attrs.field(metadata=REST)
+    """Of its images."""
+    features: FeatureFacts
+    schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=versioned())
+    images: int
+    """N."""
+    dimensions: int
+    """D."""
+    statistics_sha256: str
+    """Of statistics.safetensors, in hexadecimal."""
+
+
+@document("what a perfect model would score", sealed=True)
+@attrs.frozen(kw_only=True)
+class PerfectModelRecord:
+    """A perfect model measured against a reference."""
+
+    statistics_sha256: str
+    """Of the reference's statistics."""
+    found: dict[str, Any] = attrs.field(metadata=REST)
+    """As `PerfectModel.to_json` gives it."""
 
 
 @attrs.frozen
@@ -71,17 +109,12 @@ def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics)
 
     tensors = {"mean": statistics.mean, "covariance": statistics.covariance, "sample": statistics.sample}
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    record = {
-        **facts,
-        "schema_version": _SCHEMA_VERSION,
-        "images": statistics.count,
-        "dimensions": len(statistics.mean),
-        "statistics_sha256": hashlib.sha256(content).hexdigest(),
-    }
+    counts = {"images": statistics.count, "dimensions": len(statistics.mean)}
+    checked = {"schema_version": _SCHEMA_VERSION, "statistics_sha256": hashlib.sha256(content).hexdigest()}
+    record = document_of({**facts, **counts, **checked}, ReferenceRecord, folder / FACTS)
     with atomic.new_folder(folder) as draft:
         atomic.write_new(draft / STATISTICS, content, shown=folder / STATISTICS)
-        record_bytes = atomic.json_bytes({**record, "digest": digest(record)})
-        atomic.write_new(draft / FACTS, record_bytes, shown=folder / FACTS)
+        atomic.write_new(draft / FACTS, document_bytes(record), shown=folder / FACTS)
 
 
 def read_reference(folder: Path) -> tuple[Statistics, str]:
@@ -98,10 +131,10 @@ def read_reference(folder: Path) -> tuple[Statistics, str]:
     except OSError as error:
         raise DamagedReferenceError(f"{path}: can't be read: {error.strerror}") from error
     found = hashlib.sha256(content).hexdigest()
-    if found != record["statistics_sha256"]:
+    if found != record.statistics_sha256:
         raise DamagedReferenceError(f"{path}: its bytes aren't those that were written")
     tensors = load(content)
-    return Statistics(record["images"], **tensors), found
+    return Statistics(record.images, **tensors), found
 
 
 def write_perfect_model(folder: Path, found: PerfectModel, statistics_sha256: str) -> None:
@@ -110,19 +143,16 @@ def write_perfect_model(folder: Path, found: PerfectModel, statistics_sha256: st
     Raises NcsnxError.
     """
     if os.access(folder, os.W_OK | os.X_OK):
-        content = sealed({"statistics_sha256": statistics_sha256, **found.to_json()})
-        atomic.write_bytes(_perfect_model_path(folder, found.n), content)
+        record = PerfectModelRecord(statistics_sha256=statistics_sha256, found=found.to_json())
+        write_document(_perfect_model_path(folder, found.n), record)
 
 
 def read_perfect_model(folder: Path, n: int, statistics_sha256: str) -> PerfectModel | None:
     """What `write_perfect_model` kept for n images and these statistics; None where it isn't there or is damaged."""
-    try:
-        content = unsealed(reading.read_bytes(_perfect_model_path(folder, n), reading.JSON_LIMIT))
-    except OSError:
+    record = find_document(_perfect_model_path(folder, n), PerfectModelRecord)
+    if record is None or record.statistics_sha256 != statistics_sha256:
         return None
-    if content is None or content.get("statistics_sha256") != statistics_sha256:
-        return None
-    found = PerfectModel.from_json(content)
+    found = PerfectModel.from_json(record.found)
     return found if found is not None and found.n == n else None
 
 
@@ -165,25 +195,21 @@ def _listed(folder: Path) -> CachedReference | None:
     return CachedReference(
         folder,
         size,
-        name=record["name"],
-        images=record["images"],
-        features=record["features"]["name"],
-        dimensions=record["dimensions"],
-        perfect_models=_perfect_models(folder, record["statistics_sha256"]),
+        name=record.name,
+        images=record.images,
+        features=record.features.name,
+        dimensions=record.dimensions,
+        perfect_models=_perfect_models(folder, record.statistics_sha256),
     )
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
+def _read_record(folder: Path) -> ReferenceRecord:
     if not folder.exists():
         raise FileNotFoundError(folder)
     path = folder / FACTS
     try:
-        record = json.loads(reading.read_bytes(path))
-        written = record.pop("digest")
-    except OSError as error:
-        raise DamagedReferenceError(f"{path}: can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-        raise DamagedReferenceError(f"{path}: isn't the JSON that was written") from error
-    if digest(record) != written:
-        raise DamagedReferenceError(f"{path}: its values aren't those that were written")
-    return dict(record)
+        return read_document(path, ReferenceRecord)
+    except FileNotFoundError as error:
+        raise DamagedReferenceError(f"{path} is missing") from error
+    except NcsnxError as error:
+        raise DamagedReferenceError(str(error)) from error

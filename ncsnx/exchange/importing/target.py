@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import attrs
 
@@ -21,7 +21,7 @@ from ncsnx.runs.checkpoints.manifest import OPTIMIZER, STATE, FileRecord, Unsoun
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.segments import append_segment
+from ncsnx.runs.segments import ImportRecord, append_segment
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.start import require_same_identity
@@ -98,16 +98,16 @@ def import_checkpoint(
     system refuses.
     """
     folder = run.checkpoints / step_name(published.step)
-    origin: dict[str, Any] = {
-        "file": published.path.name,
-        "sha256": published.sha256,
-        "bytes": published.size,
-        "epoch": published.epoch,
-        "step": published.step,
-        "note": note,
-    }
+    origin = ImportRecord(
+        file=published.path.name,
+        sha256=published.sha256,
+        bytes=published.size,
+        epoch=published.epoch,
+        step=published.step,
+        note=note,
+    )
     images = published.step * experiment.batch_size
-    state = {"identity": identity(experiment), "images": images, "imported": origin}
+    state = {"identity": identity(experiment), "images": images, "imported": attrs.asdict(origin)}
 
     def files() -> Iterator[tuple[str, bytes]]:
         return checkpoint.contents(published.step, parts(experiment, published, check_stop), state)

@@ -85,7 +85,7 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment:
             "unsound",
             folder,
             without_path(str(error), folder).removeprefix(f"{folder}/"),
-            f"nothing is made of it; bring it back from a copy, or let "
+            "nothing is made of it; bring it back from a copy, or let "
             f"{argument('repair', True)} move it into unsound/",
             partial(move_aside, found.run, folder) if found.writer is None else None,
         )

@@ -1,0 +1,1 @@
+"""Strict conversion between JSON values and frozen attrs classes, for experiments and for every other document."""

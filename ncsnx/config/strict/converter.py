@@ -1,0 +1,204 @@
+"""The strict converter: JSON values to frozen attrs classes and back, free of torch and of what the classes are for.
+
+`"false"` is no boolean, 3.7 no integer, `"abc"` no list of text; NaN, unknown keys and unknown tags are refused. What
+is declared as Any is taken as it is.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import attrs
+from cattrs import BaseValidationError, Converter, IterableValidationError, IterableValidationNote
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from ncsnx.config.checks import quoted
+from ncsnx.config.strict.complaints import RefusedError, StructureError, did_you_mean, problems_of
+from ncsnx.config.strict.fields import is_omitted, rest_field
+from ncsnx.config.strict.migrating import migrated
+from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
+from ncsnx.quantities import counted
+
+T = TypeVar("T")
+
+_MOST_NAMED = 12
+"""Fields that a message about an object of the wrong type lists."""
+
+
+def structured(values: object, cls: type[T]) -> T:
+    """The object of plain JSON values. Raises StructureError with every problem's path."""
+    try:
+        return _converter.structure(values, cls)
+    except (BaseValidationError, RefusedError) as error:
+        raise StructureError(problems_of(error, cls)) from error
+
+
+def unstructured(value: Any) -> Any:
+    """Plain JSON values of an object, every field written out, variants with their tag under 'type'."""
+    return _converter.unstructure(value)
+
+
+def optional_of(declared: Any) -> Any:
+    """X for the declared type `X | None`, else None."""
+    if get_origin(declared) in (Union, UnionType):
+        others = [option for option in get_args(declared) if option is not NoneType]
+        if len(others) == 1 and len(get_args(declared)) == 2:
+            return others[0]
+    return None
+
+
+def _structure_bool(value: Any, _: Any) -> bool:
+    if not isinstance(value, bool):
+        raise RefusedError("true or false", value)
+    return value
+
+
+def _structure_int(value: Any, _: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise RefusedError("a whole number", value)
+    return value
+
+
+def _structure_float(value: Any, _: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
+        raise RefusedError("a finite number", value)
+    return float(value) + 0.0  # -0.0 becomes 0.0: equal values must have one identity
+
+
+def _structure_str(value: Any, _: Any) -> str:
+    if not isinstance(value, str):
+        raise RefusedError("text", value)
+    return value
+
+
+def _structure_literal(value: Any, literal: Any) -> Any:
+    accepted = get_args(literal)
+    if not any(type(value) is type(option) and value == option for option in accepted):
+        words = [str(option) for option in accepted]
+        expected = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+        raise RefusedError(expected, value, did_you_mean(value, words))
+    return value
+
+
+def _structure_optional(value: Any, declared: Any) -> Any:
+    return None if value is None else _converter.structure(value, optional_of(declared))
+
+
+def _structure_tuple(value: Any, declared: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise RefusedError("a list", value)
+    kinds = get_args(declared)
+    if kinds[1:] == (...,):
+        kinds = (kinds[0],) * len(value)
+    elif len(kinds) != len(value):
+        raise RefusedError(f"a list of {counted(len(kinds), 'item')}", value)
+    return tuple(_structure_each(zip(range(len(value)), value, kinds, strict=True), declared))
+
+
+def _structure_dict(value: Any, declared: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RefusedError("an object", value)
+    _, kind = get_args(declared)
+    if kind is Any:
+        return dict(value)
+    return dict(zip(value, _structure_each(((key, one, kind) for key, one in value.items()), declared), strict=True))
+
+
+def _structure_each(items: Iterable[tuple[int | str, Any, Any]], declared: Any) -> list[Any]:
+    """The items, each a place, a value and a type; what is wrong with them is told at once."""
+    done, errors = [], []
+    for place, value, kind in items:
+        try:
+            done.append(_converter.structure(value, kind))
+        except (BaseValidationError, RefusedError, StructureError) as error:
+            error.add_note(IterableValidationNote("", place, kind))
+            errors.append(error)
+    if errors:
+        raise IterableValidationError("", errors, declared)
+    return done
+
+
+def _structure_variant(value: Any, family: type[Config]) -> Any:
+    broken = "".join(f"; {error}" for error in plugin_errors())  # loads them: their variants may be meant
+    accepted = variants(family)
+    if not isinstance(value, dict):
+        raise RefusedError(f"one of {', '.join(accepted)}", value)
+    tag = value.get(TAG)
+    if not isinstance(tag, str) or tag not in accepted:
+        expected = f"expected one of {', '.join(accepted)}"
+        found = f"type {quoted(tag)}" if TAG in value else "an object without a type, so of no registered variant"
+        raise _UnknownVariantError(f"{expected}, found {found}{did_you_mean(tag, accepted)}{broken}")
+    return _converter.structure({key: held for key, held in value.items() if key != TAG}, accepted[tag])
+
+
+class _UnknownVariantError(RefusedError):
+    """See `_structure_variant`."""
+
+    def __init__(self, complaint: str) -> None:
+        Exception.__init__(self, complaint)
+
+
+def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
+    fill = make_dict_structure_fn(cls, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True)
+    names, rest = [field.name for field in attrs.fields(cls)], rest_field(cls)
+    call = f"{cls.__name__}({', '.join(f'{name}=…' for name in names)})"
+    expected = call if issubclass(cls, Config) and len(names) <= _MOST_NAMED else "an object"
+
+    def structure_class(value: Any, declared: Any) -> Any:
+        if not isinstance(value, dict):
+            raise RefusedError(expected, value)
+        value = migrated(value, cls)
+        if rest is not None:
+            others = {key: held for key, held in value.items() if key not in names or key == rest}
+            value = {**{key: held for key, held in value.items() if key not in others}, rest: others}
+        return fill(value, declared)
+
+    return structure_class
+
+
+def _unstructure_class(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
+    # by the value's own class, so that a field declared as a family keeps all of its variant's fields
+    by_value = {field.name: override(unstruct_hook=_converter.unstructure) for field in attrs.fields(cls)}
+    dump = make_dict_unstructure_fn(cls, _converter, **by_value)  # type: ignore[arg-type]
+    rest = rest_field(cls)
+    may_be_omitted = [field for field in attrs.fields(cls) if field.metadata.keys() & {"omitted", "since"}]
+    tag = tag_of(cls)
+
+    def unstructure_class(value: Any) -> dict[str, Any]:
+        values: dict[str, Any] = {**({} if tag is None else {TAG: tag}), **dump(value)}
+        for field in may_be_omitted:
+            if is_omitted(field, getattr(value, field.name)):
+                del values[field.name]
+        if rest is not None:
+            values = {inner: held for key in values for inner, held in _beside(key, values[key], rest)}
+        return values
+
+    return unstructure_class
+
+
+def _beside(key: str, value: Any, rest: str) -> Iterable[tuple[str, Any]]:
+    return value.items() if key == rest else [(key, value)]
+
+
+def _has_origin(origin: Any) -> Callable[[Any], bool]:
+    return lambda declared: get_origin(declared) is origin
+
+
+def _make_converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    converter.register_structure_hook(bool, _structure_bool)
+    converter.register_structure_hook(int, _structure_int)
+    converter.register_structure_hook(float, _structure_float)
+    converter.register_structure_hook(str, _structure_str)
+    converter.register_structure_hook_func(_has_origin(Literal), _structure_literal)
+    converter.register_structure_hook_func(_has_origin(tuple), _structure_tuple)
+    converter.register_structure_hook_func(_has_origin(dict), _structure_dict)
+    converter.register_structure_hook_func(lambda t: optional_of(t) is not None, _structure_optional)
+    converter.register_structure_hook_factory(attrs.has, _structure_class)
+    converter.register_structure_hook_func(is_family, _structure_variant)
+    converter.register_unstructure_hook_factory(attrs.has, _unstructure_class)
+    return converter
+
+
+_converter = _make_converter()

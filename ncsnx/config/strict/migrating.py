@@ -1,0 +1,43 @@
+"""From an object of an earlier version to one of the newest, which the class is then structured from."""
+
+from typing import Any
+
+import attrs
+
+from ncsnx.config.checks import quoted
+from ncsnx.config.strict.complaints import NewerVersionError, StructureError, missing_key
+from ncsnx.config.strict.fields import version_fields
+
+# what a migration raises of values that were never of the version that they claim
+_NOT_OF_IT = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+def migrated(values: dict[str, Any], cls: type) -> dict[str, Any]:
+    """The object in the newest version that `cls` declares.
+
+    Raises StructureError for a version that is none, and NewerVersionError for one that is to come.
+    """
+    for field in version_fields(cls):
+        values = _migrated(values, field, cls)
+    return values
+
+
+def _migrated(values: dict[str, Any], field: "attrs.Attribute[int]", cls: type) -> dict[str, Any]:
+    key, newest, migrations, since = field.name, field.default, field.metadata["migrations"], field.metadata["since"]
+    assert isinstance(newest, int)
+    if key not in values and since == 1:
+        raise StructureError([(key, missing_key(cls))])
+    version = values.get(key, since - 1)
+    if type(version) is not int or version < 1:
+        raise StructureError([(key, f"expected a whole number from 1 on, found {quoted(version)}")])
+    if version > newest:
+        what = f"is {quoted(version)}, newer than this ncsnx reads ({newest}); update ncsnx"
+        raise NewerVersionError([(key, what)])
+    for step in range(version, newest):
+        if step not in migrations:
+            raise StructureError([(key, f"expected {newest}, found {version}, which isn't read any more")])
+        try:
+            values = migrations[step](values)
+        except _NOT_OF_IT as error:
+            raise StructureError([("", f"expected version {step}, which it says it is, found another form")]) from error
+    return {**values, key: newest}

@@ -1,0 +1,27 @@
+"""Where the values of a run's experiment came from: a line of a file, a default, the command line."""
+
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.strict.fields import REST, versioned
+from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document_files import read_document
+
+
+@document("the origins of a run's values", advice="fix it or remove it")
+@attrs.frozen(kw_only=True)
+class Origins:
+    """origins.json of a run."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    by_path: dict[str, str] = attrs.field(metadata=REST)
+    """Dotted path of a value → where it came from."""
+
+
+def read_origins(path: Path) -> dict[str, str]:
+    """The origins in a run's file, by path; none where there is no file. Raises NcsnxError for a damaged one."""
+    try:
+        return read_document(path, Origins).by_path
+    except FileNotFoundError:
+        return {}

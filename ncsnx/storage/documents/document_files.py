@@ -1,0 +1,60 @@
+"""Files that hold one document, and files that hold one a line."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ncsnx.config.strict.complaints import StructureError
+from ncsnx.errors import NcsnxError
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.documents.document import (
+    DOCUMENTS,
+    document_bytes,
+    document_of,
+    document_values,
+    parse_document,
+)
+from ncsnx.storage.json_lines import append_record, read_records
+
+T = TypeVar("T")
+
+
+def read_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> T:
+    """The document in a file of at most `limit` bytes.
+
+    Raises FileNotFoundError where there is none, NcsnxError for a file that can't be read, StructureError for anything
+    wrong with it.
+    """
+    try:
+        content = reading.read_bytes(path, limit)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        advice = DOCUMENTS[cls].advice
+        raise NcsnxError(f"can't read {path}: {error.strerror}{f'; {advice}' if advice else ''}") from error
+    return parse_document(content, cls, path)
+
+
+def find_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> T | None:
+    """The document in a file; None for a file that isn't there, can't be read, or has anything wrong with it."""
+    try:
+        return parse_document(reading.read_bytes(path, limit), cls, path)
+    except (OSError, StructureError):
+        return None
+
+
+def write_document(path: Path, value: Any) -> None:
+    """Replaces `path` by the file of a document. Raises NcsnxError, and ValueError for NaN."""
+    atomic.write_bytes(path, document_bytes(value))
+
+
+def read_document_lines(path: Path, cls: type[T]) -> list[T]:
+    """The documents in a file of one a line, without a torn last line; none where there is no file.
+
+    Raises NcsnxError for a file that can't be read, and for a line with anything wrong with it.
+    """
+    return [document_of(record, cls, f"{path}, line {n}") for n, record in enumerate(read_records(path), start=1)]
+
+
+def append_document(path: Path, value: Any) -> None:
+    """Appends a document as one line, durably. Raises NcsnxError, and ValueError for NaN."""
+    append_record(path, document_values(value))

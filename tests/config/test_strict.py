@@ -1,0 +1,131 @@
+"""The strict converter takes what a class declares and nothing else, and nothing of a file reaches a terminal raw."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from ncsnx.config.strict.complaints import NewerVersionError, StructureError
+from ncsnx.config.strict.converter import structured, unstructured
+from ncsnx.config.strict.fields import OMITTED, REST, inside_of, versioned
+from tests.config.examples import minimal
+
+HOSTILE = "[red]\x1b[31m\nerror: fake\u202e\x07"
+
+
+@attrs.frozen
+class Part:
+    names: tuple[str, ...] = ()
+    pair: tuple[int, float] = (0, 0.0)
+
+
+@attrs.frozen(kw_only=True)
+class Whole:
+    version: int = attrs.field(default=3, metadata=versioned({1: lambda old: {**old, "part": old.pop("old")}}, since=2))
+    part: Part
+    by_name: dict[str, Part] = attrs.field(factory=dict)
+    open: dict[str, Any] = attrs.field(factory=dict)
+    remark: str | None = attrs.field(default=None, metadata=OMITTED)
+
+
+@attrs.frozen
+class Open:
+    complete: bool
+    others: dict[str, Any] = attrs.field(metadata=REST)
+
+
+def complaint(values: object, cls: type = Whole) -> str:
+    with pytest.raises(StructureError) as caught:
+        structured(values, cls)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({"names": "abc"}, "part.names: expected a list, found text 'abc'"),
+        ({"names": {"a": 1}}, "part.names: expected a list, found object {'a': 1}"),
+        ({"names": ["a", 1]}, "part.names[1]: expected text, found integer 1"),
+        ({"pair": [1]}, "part.pair: expected a list of 2 items, found list [1]"),
+        ({"pair": [1, "a"]}, "part.pair[1]: expected a finite number, found text 'a'"),
+        ([], "part: expected an object, found list []"),
+        ({"nams": []}, "part.nams: no such field; did you mean 'names'?"),
+    ],
+)
+def test_what_is_no_list_or_object_is_none(part: object, expected: str) -> None:
+    assert complaint({"version": 3, "part": part}) == expected
+
+
+def test_lists_and_objects_are_read_as_declared() -> None:
+    values = {"version": 3, "part": {"names": ["a"], "pair": [1, 2]}, "by_name": {"x": {}}, "open": {"y": [None]}}
+    found = structured(values, Whole)
+    assert found == Whole(part=Part(("a",), (1, 2.0)), by_name={"x": Part()}, open={"y": [None]})
+    assert structured(unstructured(found), Whole) == found
+
+
+def test_a_path_leads_through_objects_and_all_problems_are_told() -> None:
+    values = {"version": 3, "part": {}, "by_name": {"x": {"names": [1]}, "y z": 2}, "open": 5}
+    assert complaint(values) == (
+        "by_name.x.names[0]: expected text, found integer 1; by_name.'y z': expected an object, found integer 2; "
+        "open: expected an object, found integer 5"
+    )
+
+
+def test_a_field_is_left_out_or_holds_the_rest() -> None:
+    assert unstructured(Whole(part=Part())).keys() == {"version", "part", "by_name", "open"}
+    assert unstructured(Whole(part=Part(), remark="x"))["remark"] == "x"
+    values = {"a": 1, "complete": True, "others": [2]}
+    assert structured(values, Open) == Open(True, {"a": 1, "others": [2]})
+    assert unstructured(structured(values, Open)) == values
+    assert complaint({"a": 1}, Open) == "complete: is required, but missing"
+
+
+def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
+    @attrs.frozen(kw_only=True)
+    class Migrated:
+        version: int = attrs.field(
+            default=3,
+            metadata=versioned(
+                {1: lambda old: {"new": old["old"]}, **inside_of("new", {2: lambda new: {"names": [new["name"]]}})},
+                since=2,
+            ),
+        )
+        new: Part
+
+    wanted = Migrated(new=Part(("a",)))
+    assert structured({"old": {"name": "a"}}, Migrated) == wanted, "written before there was a number"
+    assert structured({"version": 2, "new": {"name": "a"}}, Migrated) == wanted
+    assert structured(unstructured(wanted), Migrated) == wanted
+    assert "version: expected 3, found 2, which isn't read any more" in complaint({"version": 2, "part": {}})
+    assert complaint({"version": 1}, Migrated) == "expected version 1, which it says it is, found another form"
+    with pytest.raises(NewerVersionError, match=r"^version: is 4, newer than this ncsnx reads \(3\); update ncsnx$"):
+        structured({"version": 4, "anything": "else"}, Migrated)
+    for number in (0, -1, 1.0, "1", True, None, [1]):
+        assert "version: expected a whole number from 1 on, found" in complaint({"version": number}, Migrated)
+
+
+HOSTILE_VALUES: dict[str, Callable[[str], object]] = {
+    "key": lambda text: {"version": 3, "part": {text: 1}},
+    "key of an object": lambda text: {"version": 3, "part": {}, "by_name": {text: 5}},
+    "value": lambda text: {"version": 3, "part": {"names": [{"a": text}]}},
+    "text": lambda text: {"version": 3, "part": text},
+    "version": lambda text: {"version": text},
+    "keys": lambda text: {"version": 3, "part": {f"{text[:100]}{number}": 1 for number in range(10_000)}},
+    "top": lambda text: text,
+}
+
+
+@pytest.mark.parametrize("place", HOSTILE_VALUES)
+@pytest.mark.parametrize("text", [HOSTILE, "x" * 10**6, "\u2066" * 300, ""], ids=["escapes", "long", "bidi", "empty"])
+def test_what_a_file_brings_into_a_message_is_escaped_and_cut(place: str, text: str) -> None:
+    said = complaint(HOSTILE_VALUES[place](text))
+    assert said.isprintable()
+    assert len(said) < 1_500
+
+
+def test_the_same_holds_for_experiments() -> None:
+    values = unstructured(minimal())
+    said = complaint({**values, HOSTILE: 1, "model": {"type": HOSTILE}, "precision": HOSTILE}, type(minimal()))
+    assert said.isprintable()
+    assert r"'[red]\x1b[31m\nerror: fake\u202e\x07': no such field in Experiment" in said

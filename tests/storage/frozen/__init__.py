@@ -1,0 +1,77 @@
+"""One file of every kind of document, as version 1 was written by ncsnx 0.1.0 before kinds were declared.
+
+They are never made anew: they are what the readers of later versions are tried on. Who raises the version of a kind, or
+adds one, adds a file that the program which writes it has written.
+"""
+
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+
+import ncsnx
+from ncsnx.data.download.transfer import PartNote
+from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
+from ncsnx.data.pictures.scan import Scan
+from ncsnx.data.readers.arrays import Values
+from ncsnx.evaluation.comparing.roughness import Roughest
+from ncsnx.evaluation.comparing.trials import TrialRecord
+from ncsnx.evaluation.nearest.neighbor_results import NeighborRecord
+from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
+from ncsnx.features.classifier import ClassifierRecord
+from ncsnx.features.inception import InceptionRecord
+from ncsnx.inverse.task_record import TaskRecord
+from ncsnx.runs.exported import ExportConfig
+from ncsnx.runs.fast_sampler import FastSampler
+from ncsnx.runs.folder import RunConfig
+from ncsnx.runs.origins import Origins
+from ncsnx.runs.score_files import SweepRecord
+from ncsnx.runs.segments import Segment
+from ncsnx.runs.writer_lock import HolderNote
+from ncsnx.sampling.sample_folder import SampleRecord
+
+V1 = Path(__file__).parent / "v1"
+FILES: dict[str, type] = {
+    "cache/classifier.json": ClassifierRecord,
+    "cache/file.part.json": PartNote,
+    "cache/holder.json": HolderNote,
+    "cache/inception-2015-12-05.json": InceptionRecord,
+    "cache/perfect-model-n40.json": PerfectModelRecord,
+    "cache/ranges/found.json": Values,
+    "cache/reference.json": ReferenceRecord,
+    "cache/roughness/found.json": Roughest,
+    "cache/scans/found.json": Scan,
+    "export/config.json": ExportConfig,
+    "new-run/config.json": RunConfig,
+    "run/compare/fast.json": FastSampler,
+    "run/compare/*/trials.jsonl": TrialRecord,
+    "run/fid/*/scores.json": SweepRecord,
+    "run/loss/*/scores.json": SweepRecord,
+    "run/neighbors/*/results.json": NeighborRecord,
+    "run/origins.json": Origins,
+    "run/samples/*/protocol.json": SampleRecord,
+    "run/segments.jsonl": Segment,
+    "some.pack": PackedHeader,
+    "task*/protocol.json": SampleRecord,
+    "task*/task.json": TaskRecord,
+}
+
+
+def frozen_documents() -> list[tuple[str, type, bytes]]:
+    """Place, kind and content of each."""
+    found = []
+    for pattern, cls in FILES.items():
+        for path in sorted(V1.glob(pattern)):
+            content = path.read_bytes()
+            if path.suffix == ".pack":
+                length = int.from_bytes(content[8:16], "little")
+                content = content[PREAMBLE_BYTES : PREAMBLE_BYTES + length]
+            pieces = content.splitlines() if path.suffix == ".jsonl" else [content]
+            found += [(f"{path.relative_to(V1)} {number}", cls, piece) for number, piece in enumerate(pieces)]
+    return found
+
+
+def import_every_module() -> None:
+    """So that every kind of document is declared."""
+    for module in pkgutil.walk_packages(ncsnx.__path__, "ncsnx."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)

@@ -1,0 +1,294 @@
+"""Every kind of document: what is written is what is read, and anything else gets one kind of message, or None."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import ncsnx
+from ncsnx.config.canonical import canonical, digest
+from ncsnx.config.strict.complaints import NewerVersionError, StructureError
+from ncsnx.config.strict.converter import optional_of
+from ncsnx.config.strict.fields import rest_field, version_fields
+from ncsnx.config.variants import Config
+from ncsnx.data.packed.packed_file import PackedHeader
+from ncsnx.errors import NcsnxError
+from ncsnx.storage import atomic
+from ncsnx.storage.documents.document import (
+    DOCUMENTS,
+    document_bytes,
+    document_of,
+    document_values,
+    parse_document,
+)
+from ncsnx.storage.documents.document_files import (
+    append_document,
+    find_document,
+    read_document,
+    read_document_lines,
+    write_document,
+)
+from tests.storage.frozen import frozen_documents, import_every_module
+
+FROZEN = frozen_documents()
+PACKAGE = Path(ncsnx.__file__).parent
+KINDS = list({cls: (cls, json.loads(content)) for _, cls, content in FROZEN}.values())
+"""Each kind once, with its JSON values."""
+HOSTILE = "[red]\x1b[31m\nerror: fake\u202e" + "x" * 500
+Place = tuple[str | int, ...]
+
+each_kind = pytest.mark.parametrize(("cls", "values"), KINDS, ids=[cls.__name__ for cls, _ in KINDS])
+
+
+def written(values: Any, cls: type) -> bytes:
+    """A file of these values, as somebody who knows the form would forge it."""
+    if DOCUMENTS[cls].is_sealed and isinstance(values, dict):
+        values = {key: value for key, value in values.items() if key != "digest"}
+        values = {**values, "digest": digest(values)}
+    return atomic.json_bytes(values)
+
+
+def changed(values: Any, place: Place, value: object) -> Any:
+    """A copy with another value at a place, or one more, or, for ..., one less."""
+    copy = json.loads(json.dumps(values))
+    inner = copy
+    for key in place[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    return copy
+
+
+def complaint(values: Any, cls: type) -> str:
+    """The message, in the one form that all have."""
+    with pytest.raises(StructureError) as caught:
+        parse_document(written(values, cls), cls, "a/file.json")
+    said, advice = str(caught.value), DOCUMENTS[cls].advice
+    assert said.isprintable()
+    assert len(said) < 1_500
+    if not isinstance(caught.value, NewerVersionError) and advice:
+        assert said.endswith(f"; {advice}")
+    return said
+
+
+def objects(cls: type, values: dict[str, Any], place: Place = ()) -> Iterator[tuple[type, Place]]:
+    """The attrs classes inside a document, with the places of their objects; configurations are tried elsewhere."""
+    yield cls, place
+    for field in attrs.fields(cls):
+        declared = optional_of(field.type) or field.type
+        value = values.get(field.name)
+        items: list[tuple[Place, Any, Any]] = [((*place, field.name), declared, value)]
+        if get_origin(declared) is tuple and isinstance(value, list):
+            items = [((*place, field.name, n), get_args(declared)[0], one) for n, one in enumerate(value)]
+        for inside, kind, one in items:
+            if attrs.has(kind) and not issubclass(kind, Config) and isinstance(one, dict):
+                yield from objects(kind, one, inside)
+
+
+def in_words(place: Place) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).removeprefix(".")
+
+
+def fields(cls: type, values: dict[str, Any]) -> Iterator[tuple["attrs.Attribute[Any]", Place]]:
+    """Every field that is a key, with its place."""
+    for owner, place in objects(cls, values):
+        for field in attrs.fields(owner):
+            if field.name != rest_field(owner):
+                yield field, (*place, field.name)
+
+
+def test_every_kind_of_document_has_a_frozen_file() -> None:
+    import_every_module()
+    ours = {cls for cls in DOCUMENTS if cls.__module__.startswith("ncsnx.")}
+    assert ours == {cls for _, cls, _ in FROZEN}
+
+
+@pytest.mark.parametrize(("cls", "content"), [one[1:] for one in FROZEN], ids=[one[0] for one in FROZEN])
+def test_what_version_1_wrote_is_read_and_written_again_to_the_byte(cls: type, content: bytes) -> None:
+    found = parse_document(content, cls, "file.json")
+    assert parse_document(document_bytes(found), cls, "file.json") == found
+    forms = document_bytes(found), json.dumps(document_values(found)).encode(), canonical(document_values(found))
+    assert content in forms
+
+
+@each_kind
+def test_a_field_that_is_missing_is_named(cls: type, values: dict[str, Any]) -> None:
+    for field, place in fields(cls, values):
+        inner = values
+        for key in place[:-1]:
+            inner = inner[key]
+        if field.name not in inner:
+            continue
+        without = changed(values, place, ...)
+        if field.default is attrs.NOTHING or field.metadata.get("since") == 1:
+            said = complaint(without, cls)
+            assert said.startswith(f"a/file.json: {in_words(place)}: is required")
+            assert ", but missing" in said
+        else:
+            parse_document(written(without, cls), cls, "file.json")
+
+
+@each_kind
+def test_a_value_of_a_wrong_type_is_told_with_path_expected_and_found(cls: type, values: dict[str, Any]) -> None:
+    for field, place in fields(cls, values):
+        declared = optional_of(field.type) or field.type
+        for wrong in ([HOSTILE], {HOSTILE: HOSTILE}, HOSTILE):
+            kind = {list: tuple, dict: dict, str: str}[type(wrong)]
+            if declared is kind or get_origin(declared) is kind or (kind is str and declared is str):
+                continue
+            said = complaint(changed(values, place, wrong), cls)
+            assert said.startswith(f"a/file.json: {in_words(place)}")
+            assert any(word in said for word in ("expected", "no such field", "is required"))
+            assert any(word in said for word in ("found", "no such field", "but missing"))
+
+
+@each_kind
+def test_an_unknown_key_is_refused_with_a_near_match_but_where_keys_are_open(cls: type, values: dict[str, Any]) -> None:
+    for owner, place in objects(cls, values):
+        known = [field.name for field in attrs.fields(owner)]
+        for key in (f"{known[-1]}x", HOSTILE):
+            more = changed(values, (*place, key), "value")
+            if rest_field(owner) is None:
+                said = complaint(more, cls)
+                assert "no such field" in said
+                assert f"{in_words((*place, known[-1]))}x: " in said or key == HOSTILE
+                assert "did you mean" in said or key == HOSTILE
+            elif get_args(attrs.fields_dict(owner)[rest_field(owner)].type)[1] is Any:  # type: ignore[index]
+                assert key in json.dumps(document_values(document_of(_unsealed(more), cls, ""))) or key == HOSTILE
+
+
+def _unsealed(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "digest"}
+
+
+@each_kind
+def test_a_newer_version_is_refused_with_what_to_do_whatever_it_holds(cls: type, values: dict[str, Any]) -> None:
+    for field in version_fields(cls):
+        newer = {key: value for key, value in values.items() if key in {one.name for one in version_fields(cls)}}
+        newer |= {field.name: field.default + 1, "unheard": 1}
+        said = complaint(newer, cls)
+        assert said == (
+            f"a/file.json: {field.name}: is {field.default + 1}, newer than this ncsnx reads ({field.default}); "
+            "update ncsnx"
+        )
+
+
+def test_what_stays_for_years_has_a_version() -> None:
+    """The others are made anew, or live as long as a process."""
+    assert {cls.__name__ for cls, _ in KINDS if not version_fields(cls)} == {
+        *("HolderNote", "PartNote", "InceptionRecord"),
+        *("PerfectModelRecord", "Roughest", "Scan", "Values"),  # their places in the cache have one
+    }
+
+
+@each_kind
+def test_what_is_no_object_or_no_json_is_none_of_it(cls: type, values: dict[str, Any]) -> None:
+    for content in (b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a": 1, "a": 2}', b"NaN", b'"\\ud800"'):
+        with pytest.raises(StructureError, match=r"^file\.json: (expected JSON, but |is damaged: )"):
+            parse_document(content, cls, Path("file.json"))
+    for other in ([], 3, "text", None, True):
+        with pytest.raises(StructureError, match=r"^file\.json: expected an object, found "):
+            document_of(other, cls, "file.json")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@each_kind
+@given(data=st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_garbage_is_a_message_or_none_and_never_another_exception(
+    tmp_path: Path, cls: type, values: dict[str, Any], data: st.DataObject
+) -> None:
+    places = [place for _, place in fields(cls, values)]
+    garbage: Any = data.draw(json_values | st.binary(max_size=50))
+    if isinstance(garbage, bytes):
+        content = garbage
+    else:
+        key = data.draw(st.sampled_from(places) | st.text(max_size=10).map(lambda key: (key,)))
+        try:
+            content = written(changed(values, key, garbage) if data.draw(st.booleans()) else garbage, cls)
+        except UnicodeEncodeError:
+            return  # half a character can't be sealed
+        except (KeyError, TypeError):
+            return  # the place isn't in this document
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    found = find_document(path, cls)
+    if found is None:
+        with pytest.raises(NcsnxError) as caught:
+            read_document(path, cls)
+        assert str(caught.value).isprintable()
+    else:
+        assert read_document(path, cls) == found == parse_document(document_bytes(found), cls, path)
+
+
+def test_a_file_that_is_missing_unreadable_or_too_large_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    with pytest.raises(FileNotFoundError):
+        read_document(path, PackedHeader)
+    assert find_document(path, PackedHeader) is None
+    path.write_bytes(b" " * 100)
+    with pytest.raises(NcsnxError, match=r"can't read .*file\.json: it has 100 bytes"):
+        read_document(path, PackedHeader, limit=99)
+    assert find_document(path, PackedHeader, limit=99) is None
+    path.unlink()
+    path.symlink_to(tmp_path)
+    with pytest.raises(NcsnxError, match=r"can't read .*file\.json"):
+        read_document(path, PackedHeader)
+
+
+def test_documents_are_kept_one_a_line_and_a_bad_line_is_named(tmp_path: Path) -> None:
+    segment = next(parse_document(content, cls, "") for _, cls, content in FROZEN if cls.__name__ == "Segment")
+    path = tmp_path / "lines.jsonl"
+    assert read_document_lines(path, type(segment)) == []
+    append_document(path, segment)
+    append_document(path, segment)
+    assert read_document_lines(path, type(segment)) == [segment, segment]
+    path.write_bytes(path.read_bytes().replace(b'{"started"', b'{"startet": 1, "started"', 1) + b'{"torn')
+    told = r"lines\.jsonl, line 1: startet: no such field in a segment of a run; did you mean 'started'\?; fix or"
+    with pytest.raises(StructureError, match=told):
+        read_document_lines(path, type(segment))
+
+
+def test_a_document_is_replaced_whole(tmp_path: Path) -> None:
+    cls, content = next((cls, content) for _, cls, content in FROZEN if DOCUMENTS[cls].is_sealed)
+    write_document(tmp_path / "file.json", parse_document(content, cls, ""))
+    assert (tmp_path / "file.json").read_bytes() == content
+
+
+BY_HAND = {
+    "evaluation/comparing/trials.py",  # lines that are no trials are left out
+    "evaluation/nearest/neighbor_results.py",  # what was written is given as JSON
+    "runs/checkpoints/manifest.py",
+    "runs/doctor/artifacts.py",
+    "runs/doctor/records.py",
+    "runs/exported.py",  # whether a folder is an export, sound or not
+    "runs/metrics_log.py",  # records of any numbers
+    "runs/protocols.py",  # protocols of earlier versions
+}
+"""Modules that look into JSON of their own accord. There may be fewer."""
+
+
+def test_what_reads_json_reads_documents() -> None:
+    readers = {"parse_json", "read_json", "unsealed", "read_records", "records_with_lines"}
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and readers & {alias.name for alias in node.names}
+        if "storage" not in path.relative_to(PACKAGE).parts
+    }
+    assert found <= BY_HAND
