@@ -256,7 +256,11 @@ def test_a_strangers_file_in_debris_stays_and_is_named(sound: Run, leave: Break)
     if leave is half_made_run:
         assert found.findings == [], "another program's, for all that is known"
     else:
-        assert "mine.txt" in only(found).what + only(found).advice
+        assert "mine.txt" in only(found).advice
+        assert not only(found).repaired
+        assert [one.name for one in path.iterdir()] == ["mine.txt"], "what is ncsnx's own has gone"
+        assert "mine.txt" in only(doctor.examine(sound)).what
+        assert only(doctor.examine(sound)).is_note
 
 
 def test_a_run_that_is_being_made_this_moment_is_left_alone(sound: Run) -> None:

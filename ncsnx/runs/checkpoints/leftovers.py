@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.manifest import MANIFEST, STATE
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import part_file, step_of
@@ -34,18 +35,18 @@ def remove_debris_in(folders: Iterable[Path]) -> None:
     for folder in folders:
         if folder.is_dir() and not folder.is_symlink():
             for entry in atomic.debris(folder):
-                with suppress(OSError):  # `doctor` says what stays, and why
+                with suppress(NcsnxError, OSError):  # `doctor` says what stays, and why
                     remove_leftover(entry)
 
 
-def remove_leftover(path: Path) -> str | None:
-    """Removes something half written or half removed, but for what ncsnx didn't write, which a remark names.
+def remove_leftover(path: Path) -> None:
+    """Removes something half written or half removed, but for what ncsnx didn't write in it.
 
-    Raises OSError.
+    Raises OSError, and NcsnxError that names what stays.
     """
     if path.is_symlink() or not path.is_dir():
         path.unlink()
-        return None
+        return
     for entry in reading.entries(path):
         if is_ours(entry) and entry.kind == "folder":
             with suppress(OSError):  # one that isn't empty stays, and is named
@@ -53,9 +54,8 @@ def remove_leftover(path: Path) -> str | None:
         elif is_ours(entry):
             entry.path.unlink()
     if names := ", ".join(entry.name for entry in reading.entries(path)):
-        return f"{path} still holds {names}, which ncsnx didn't write there; look at it and remove it"
+        raise NcsnxError(f"{path} still holds {names}, which ncsnx didn't write there; look at it and remove it")
     path.rmdir()
-    return None
 
 
 def is_ours(entry: reading.Entry) -> bool:

@@ -29,10 +29,13 @@ def remove_checkpoint(folder: Path) -> str | None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         folder.rename(gone)
         atomic.sync_folder(gone.parent)
-        return remove_leftover(gone)
+        remove_leftover(gone)
+    except NcsnxError as error:
+        return str(error)
     except OSError as error:
         left = f"{folder}; what is left of it is {gone.name}" if gone.exists() else folder
         raise NcsnxError(f"can't remove {left}: {error.strerror or error}") from error
+    return None
 
 
 def remove_optimizer_state(folder: Path) -> None:
