@@ -5,18 +5,10 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ncsnx.config.checks import quoted
-from ncsnx.errors import NcsnxError
 from ncsnx.storage import reading
 
 _MOST_NESTING = 64
 """Levels of lists and objects within each other; those that ncsnx writes have a handful."""
-
-
-def refuse_newer(path: Path, version: object, known: int) -> None:
-    """Raises NcsnxError for a file of a version that only a newer ncsnx can read; what else it may be isn't judged."""
-    if type(version) is int and version > known:
-        raise NcsnxError(f"{path} has version {quoted(version)}, newer than this ncsnx reads ({known}); update ncsnx")
 
 
 def read_json(path: Path, limit: int = reading.JSON_LIMIT) -> Any:

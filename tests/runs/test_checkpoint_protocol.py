@@ -152,7 +152,7 @@ def test_a_manifest_that_says_the_same_in_other_bytes_is_detected(run: Run, old:
     written = (folder / "manifest.json").read_bytes()
     (folder / "manifest.json").write_bytes(written.replace(old, new, 1))
     assert json.loads((folder / "manifest.json").read_bytes()) == json.loads(written)
-    with pytest.raises(UnsoundError, match=r"manifest\.json is damaged"):
+    with pytest.raises(UnsoundError, match=r"manifest\.json: is damaged"):
         verify(folder)
 
 
@@ -238,7 +238,9 @@ def test_a_wrong_manifest_with_a_right_digest_is_refused(run: Run, change: dict[
     del content["digest"]
     content |= change
     (folder / "manifest.json").write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
-    with pytest.raises(UnsoundError, match="isn't the manifest of a checkpoint"):
+    with pytest.raises(
+        UnsoundError, match=r"manifest\.json: (schema_version: |step: |files|for_training|expected version 1)"
+    ):
         read_manifest(folder)
 
 

@@ -272,7 +272,7 @@ def test_a_document_is_replaced_whole(tmp_path: Path) -> None:
 BY_HAND = {
     "evaluation/comparing/trials.py",  # lines that are no trials are left out
     "evaluation/nearest/neighbor_results.py",  # what was written is given as JSON
-    "runs/checkpoints/manifest.py",
+    "runs/checkpoints/manifest.py",  # the state of the loop
     "runs/doctor/artifacts.py",
     "runs/doctor/records.py",
     "runs/exported.py",  # whether a folder is an export, sound or not

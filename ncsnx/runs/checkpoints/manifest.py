@@ -13,14 +13,17 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
+from ncsnx.config import checks
 from ncsnx.config.experiment import MOST_STEPS
+from ncsnx.config.strict.complaints import NewerVersionError, StructureError
+from ncsnx.config.strict.fields import versioned
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
@@ -29,13 +32,15 @@ from ncsnx.runs.names import parse_step, part_file, step_name, step_of
 from ncsnx.runs.score_files import Best, best_checkpoint
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.parsing import parse_json, refuse_newer
-from ncsnx.storage.sealed import sealed, unsealed
+from ncsnx.storage.documents.document import document, document_bytes, parse_document
+from ncsnx.storage.parsing import parse_json
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
 OPTIMIZER = part_file("optimizer")
 SCHEMA_VERSION = 2
+T = TypeVar("T")
+_Content = bytes  # which is the name of a field too
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
 _FAULTS = {
@@ -49,26 +54,61 @@ _FAULTS = {
 }
 
 
-def _is_size(instance: object, attribute: "attrs.Attribute[int]", value: object) -> None:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{attribute.name}: expected a number of bytes")
-
-
 class UnsoundError(NcsnxError):
     """A checkpoint whose files are not those that were written."""
 
 
 @attrs.frozen
 class FileRecord:
-    """What a file must be: its sha256 in hexadecimal and its size in bytes."""
+    """What a file must be."""
 
-    sha256: str = attrs.field(validator=attrs.validators.matches_re("[0-9a-f]{64}"))
-    size: int = attrs.field(validator=_is_size)
+    sha256: str = attrs.field(validator=checks.sha256_hex)
+    """In hexadecimal."""
+    bytes: int = attrs.field(validator=checks.not_negative)
+    """Its size."""
 
     @classmethod
-    def of(cls, content: bytes) -> Self:
+    def of(cls, content: _Content) -> Self:
         """The record of a file with this content."""
         return cls(hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of version 2 for that of version 1.
+
+    Version 1 listed an optimizer's state under `removing` while it was removed, and no longer under `files`. A process
+    that was killed then may have left it there.
+    """
+    return {"step": content["step"], **_by_need(content["files"] | content.get("removing", {}))}
+
+
+def _by_need(files: dict[str, T]) -> dict[str, dict[str, T]]:
+    """Files that must be there, and those that may be missing."""
+    return {
+        "files": {name: file for name, file in files.items() if name != OPTIMIZER},
+        "for_training": {name: file for name, file in files.items() if name == OPTIMIZER},
+    }
+
+
+@document("the manifest of a checkpoint", sealed=True)
+@attrs.frozen(kw_only=True)
+class ManifestRecord:
+    """What manifest.json says."""
+
+    schema_version: int = attrs.field(default=SCHEMA_VERSION, metadata=versioned({1: _from_version_1}))
+    step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
+    files: dict[str, FileRecord]
+    """Files that must be there, by name."""
+    for_training: dict[str, FileRecord]
+    """Those that may be missing."""
+
+    def __attrs_post_init__(self) -> None:
+        for key, files in _by_need(self.files | self.for_training).items():
+            if files != getattr(self, key):
+                raise checks.FieldError(key, f"must hold {checks.quoted(list(files))[1:-1] or 'nothing'} alone")
+        for name in self.files:
+            if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
+                raise checks.FieldError("files", f"must have plain names, not {checks.quoted(name)}")
 
 
 @attrs.frozen
@@ -86,8 +126,9 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file: readable JSON with a digest of its own canonical form."""
-        files = {name: {"sha256": file.sha256, "bytes": file.size} for name, file in sorted(self.files.items())}
-        return sealed({"schema_version": SCHEMA_VERSION, "step": self.step, **_by_need(files)})
+        parted = _by_need(dict(sorted(self.files.items())))
+        files, for_training = parted["files"], parted["for_training"]
+        return document_bytes(ManifestRecord(step=self.step, files=files, for_training=for_training))
 
 
 def write_checkpoint(
@@ -132,7 +173,7 @@ def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
         raise UnsoundError(f"{folder} holds the checkpoint of another step, {manifest.step}")
     if sizes is not None:
         for name, record in manifest.files.items():
-            if (problem := sizes.problem(name, record.size)) is not None:
+            if (problem := sizes.problem(name, record.bytes)) is not None:
                 raise UnsoundError(f"{folder / name} {problem}")
     return manifest
 
@@ -142,7 +183,7 @@ def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     record = _record(folder, manifest, name)
     with _reading(folder / name), reading.opened(folder / name) as file:
         _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-        content = file.read(record.size + 1)
+        content = file.read(record.bytes + 1)
     _check_size(folder / name, record, len(content))
     _check_hash(folder / name, record, hashlib.sha256(content).hexdigest())
     return content
@@ -151,7 +192,7 @@ def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
 def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
     """The state of the loop, checked by its hash. Raises UnsoundError."""
     path = folder / STATE
-    if _record(folder, manifest, STATE).size > reading.JSON_LIMIT:
+    if _record(folder, manifest, STATE).bytes > reading.JSON_LIMIT:
         raise UnsoundError(f"{path} {_FAULTS[errno.EFBIG]}")
     try:
         state = parse_json(read_verified(folder, manifest, STATE))
@@ -303,38 +344,13 @@ def _make_way(folder: Path, sizes: WeightSizes | None) -> None:
 
 
 def _parsed(path: Path, written: bytes) -> Manifest:
-    content = unsealed(written)
-    if content is None:
-        raise UnsoundError(f"{path} is damaged: it isn't what was written, by the digest that it declares")
-    refuse_newer(path, content.get("schema_version"), SCHEMA_VERSION)
-    with suppress(AttributeError, KeyError, TypeError, ValueError):
-        if content["schema_version"] == 1:
-            content = _from_version_1(content)
-        match content:
-            case {"schema_version": 2, "step": int(step), "files": dict(files), "for_training": dict(more)}:
-                records = {name: FileRecord(file["sha256"], file["bytes"]) for name, file in (files | more).items()}
-                plain = all(_PLAIN_NAME.fullmatch(name) and name != MANIFEST for name in files)
-                if type(step) is int and plain and _by_need(files | more) == {"files": files, "for_training": more}:
-                    return Manifest(step, records)
-    raise UnsoundError(f"{path} isn't the manifest of a checkpoint")
-
-
-def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of version 2 for that of version 1.
-
-    Version 1 listed an optimizer's state under `removing` while it was removed, and no longer under `files`. A process
-    that was killed then may have left it there.
-    """
-    files = content["files"] | content.get("removing", {})
-    return {"schema_version": 2, "step": content["step"], **_by_need(files)}
-
-
-def _by_need(files: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Files that must be there, and those that may be missing."""
-    return {
-        "files": {name: file for name, file in files.items() if name != OPTIMIZER},
-        "for_training": {name: file for name, file in files.items() if name == OPTIMIZER},
-    }
+    try:
+        found = parse_document(written, ManifestRecord, path)
+    except NewerVersionError:
+        raise
+    except StructureError as error:
+        raise UnsoundError(str(error)) from error
+    return Manifest(found.step, found.files | found.for_training)
 
 
 def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
@@ -344,8 +360,8 @@ def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
 
 
 def _check_size(path: Path, record: FileRecord, size: int) -> None:
-    if size != record.size:
-        raise UnsoundError(f"{path} has {counted(size, 'byte')} instead of {record.size:,}")
+    if size != record.bytes:
+        raise UnsoundError(f"{path} has {counted(size, 'byte')} instead of {record.bytes:,}")
 
 
 def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:

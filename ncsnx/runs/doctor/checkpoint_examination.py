@@ -38,7 +38,7 @@ def total_bytes(run: Run) -> int:
         for step in checkpoints(run):
             with suppress(NcsnxError):
                 files = read_manifest(run.checkpoints / step_name(step)).files
-                total += sum(record.size for record in files.values())
+                total += sum(record.bytes for record in files.values())
     return total
 
 

@@ -1,4 +1,4 @@
-"""One file of every kind of document, as version 1 was written by ncsnx 0.1.0 before kinds were declared.
+"""One file of every kind of document, as ncsnx 0.1.0 wrote it before kinds were declared: version 1, of manifests 2.
 
 They are never made anew: they are what the readers of later versions are tried on. Who raises the version of a kind, or
 adds one, adds a file that the program which writes it has written.
@@ -20,6 +20,7 @@ from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, Refe
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
+from ncsnx.runs.checkpoints.manifest import ManifestRecord
 from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.folder import RunConfig
@@ -47,6 +48,7 @@ FILES: dict[str, type] = {
     "run/fid/*/scores.json": SweepRecord,
     "run/loss/*/scores.json": SweepRecord,
     "run/neighbors/*/results.json": NeighborRecord,
+    "checkpoint/manifest.json": ManifestRecord,
     "run/origins.json": Origins,
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,
