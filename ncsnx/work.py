@@ -8,9 +8,12 @@ import attrs
 
 
 class Advance(Protocol):
-    """Says that `count` more units are done."""
+    """Says that `count` more units are done.
 
-    def __call__(self, count: int = 1) -> None: ...
+    kept: an earlier process did them, so they say nothing of the pace.
+    """
+
+    def __call__(self, count: int = 1, *, kept: bool = False) -> None: ...
 
 
 class Progress(Protocol):
@@ -25,8 +28,8 @@ class RowView(Protocol):
     def begin(self, name: str) -> None:
         """Says what is under way from now on."""
 
-    def advance(self, count: int = 1) -> None:
-        """Says that `count` more units are done."""
+    def advance(self, count: int = 1, *, kept: bool = False) -> None:
+        """Says that `count` more units are done; kept as of `Advance`."""
 
     def row(self, cells: Sequence[str], best: int | None) -> None:
         """Adds a row; best: the number of the best one so far, where there is one."""
@@ -41,12 +44,12 @@ class Rows(Protocol):
 @contextmanager
 def unseen(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
     """Progress that nobody watches."""
-    yield lambda count=1: None
+    yield lambda count=1, kept=False: None
 
 
 class _UnseenRows:
     def begin(self, name: str) -> None: ...
-    def advance(self, count: int = 1) -> None: ...
+    def advance(self, count: int = 1, *, kept: bool = False) -> None: ...
     def row(self, cells: Sequence[str], best: int | None) -> None: ...
 
 

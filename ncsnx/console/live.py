@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO, cast
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
@@ -75,11 +76,12 @@ class LiveArea(Progress):
     def _update_bars(self, views: list[View], width: int) -> None:
         """Where there is little room, bars give way first, then names: numbers stay whole."""
         parts = [view.parts() for view in views]
-        room = max(width - _GAPS - sum(max(map(len, column)) for column in zip(*parts, strict=True)), 1)
+        room = max(width - _GAPS - sum(max(map(cell_len, column)) for column in zip(*parts, strict=True)), 1)
         for task, view, its_parts in zip(self.tasks, views, parts, strict=True):
             name = Text(view.name)
             name.truncate(room, overflow="ellipsis")
-            padded = f"{name.plain:<{min(_NAME_WIDTH, room, width // 4)}}"
+            least = min(_NAME_WIDTH, room, width // 4)
+            padded = name.plain if name.cell_len >= least else set_cell_size(name.plain, least)
             self.update(task.id, description=padded, completed=view.done, parts=its_parts)
 
 

@@ -35,6 +35,10 @@ class Pace:
         while len(marks) > 2 and now_s - marks[1][0] >= self._window_s:
             marks.popleft()
 
+    def shift(self, count: int) -> None:
+        """Note that so many were done before all marks, which tells nothing of the pace."""
+        self._marks = deque((at_s, done + count) for at_s, done in tuple(self._marks))
+
     def per_second(self) -> float | None:
         """The rate over the window, or None as long as nothing has moved."""
         if len(self._marks) < 2:

@@ -35,12 +35,12 @@ def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iter
 
     Within another view its bar joins that one's. A `transient` view vanishes at its end.
     """
-    if messages.live is not None:
-        bar = messages.live.add_task(view.name, total=view.total, view=view)
+    if (live := messages.live) is not None:
+        bar = live.add_task(view.name, total=view.total, view=view)
         try:
             yield
         finally:
-            messages.live.remove_task(bar)
+            live.remove_task(bar)
     elif messages.can_redraw and messages.verbosity > Verbosity.QUIET:
         from ncsnx.console.live import LiveArea  # imports rich
 
@@ -66,9 +66,11 @@ class Job(View):
         self._started_s = self._last_line_s = time.monotonic()
         self._next_tenth = 1
 
-    def advance(self, count: int = 1) -> None:
-        """Count units that are done."""
+    def advance(self, count: int = 1, *, kept: bool = False) -> None:
+        """Count units that are done; `kept` ones were done by an earlier process."""
         self.done += count
+        if kept:
+            self._pace.shift(count)
         if self._messages.live is None and self._is_line_due():
             self._say("  ".join([self.name, *filter(None, self.parts())]))
 

@@ -99,7 +99,7 @@ def carried_out(sums: Sums, subjects: Sequence[str], work: Work = UNSEEN) -> tup
     """The problems, and the units that were told."""
     told = []
     with writing(sums):
-        problems = measure_all(sums, missing(sums, subjects), work, lambda count=1: told.append(count))
+        problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: told.append(count))
     return problems, sum(told)
 
 
@@ -133,7 +133,7 @@ def test_parts_of_another_layout_are_made_anew(tmp_path: Path) -> None:
     indices, parts = torch.arange(4), tmp_path / "sums/.parts/a"
     for values, others in (((4, 2), (4, 3, 2)), ((4, 1), (4, 3, 5)), ((4, 1), (4, 6))):
         write_part(parts, Part(indices, {"values": torch.zeros(values), "others": torch.zeros(others)}))
-        make_parts(sums, "a", UNSEEN, lambda count=1: None)
+        make_parts(sums, "a", UNSEEN, lambda count=1, kept=False: None)
         assert whole_of(sums, "a")["values"].flatten().tolist() == list(range(10))
     assert fits(sums.layout, range(4), {"values": (4, 1), "others": (4, 7, 2)})
     assert not fits(sums.layout, range(4), {"values": (3, 1), "others": (3, 7, 2)})

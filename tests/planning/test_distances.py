@@ -288,7 +288,7 @@ def test_a_stop_ends_it_between_blocks(asked: int, job: str) -> None:
     @contextmanager
     def progress(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
         jobs.append(name)
-        yield lambda count=1: None
+        yield lambda count=1, kept=False: None
 
     with pytest.raises(Stopped):
         measure_distances(dataset(100), declared(), exact=False, work=Work(check_stop=stop, progress=progress))

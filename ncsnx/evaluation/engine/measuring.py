@@ -87,7 +87,7 @@ def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance:
     if not job.has_beside(parts, done):
         shutil.rmtree(parts, ignore_errors=True)
         done = set()
-    advance(job.units(subject) * len(done) // count)
+    advance(job.units(subject) * len(done) // count, kept=True)
     left = [index for index in range(count) if index not in done]
     for part in job.parts(subject, left, work, advance):
         write_part(parts, part)

@@ -81,7 +81,7 @@ class Examination:
     files: int = 0
     """Files whose hash was computed."""
     bytes: int = 0
-    advance: Advance = lambda count=1: None
+    advance: Advance = lambda count=1, kept=False: None
     """Of the progress on show, in MiB."""
 
     @property
