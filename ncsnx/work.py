@@ -42,24 +42,24 @@ class Rows(Protocol):
 
 
 @contextmanager
-def unseen(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
+def silent_progress(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
     """Progress that nobody watches."""
     yield lambda count=1, kept=False: None
 
 
-class _UnseenRows:
+class _SilentRows:
     def begin(self, name: str) -> None: ...
     def advance(self, count: int = 1, *, kept: bool = False) -> None: ...
     def row(self, cells: Sequence[str], best: int | None) -> None: ...
 
 
 @contextmanager
-def unseen_rows(titles: Sequence[str], *, total: int, units: int) -> Iterator[RowView]:
+def silent_rows(titles: Sequence[str], *, total: int, units: int) -> Iterator[RowView]:
     """Rows that nobody watches."""
-    yield _UnseenRows()
+    yield _SilentRows()
 
 
-def unheard(text: str) -> None:
+def ignore_message(text: str) -> None:
     """A message that nobody reads."""
 
 
@@ -67,17 +67,17 @@ def unheard(text: str) -> None:
 class Work:
     """The surroundings of a job; by default nobody watches and nobody stops it."""
 
-    progress: Progress = unseen
-    rows: Rows = unseen_rows
+    progress: Progress = silent_progress
+    rows: Rows = silent_rows
     check_stop: Callable[[], None] = lambda: None
     """Asked between the pieces of a job; ends it by raising."""
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext
     """Surrounds what takes long without asking, and loses nothing by being left: it may be ended anywhere in there."""
-    info: Callable[[str], None] = unheard
-    warning: Callable[[str], None] = unheard
-    detail: Callable[[str], None] = unheard
+    info: Callable[[str], None] = ignore_message
+    warning: Callable[[str], None] = ignore_message
+    detail: Callable[[str], None] = ignore_message
     """Of what only those want to read who look for the details."""
 
 
-UNSEEN = Work()
+SILENT = Work()
 """For jobs that nobody watches."""

@@ -69,7 +69,7 @@ def work_of(messages: Messages, stop: "StopRequest | None" = None) -> "Work":
     from ncsnx.console.progress import progress
     from ncsnx.console.sweep import sweep_view
     from ncsnx.console.tables import Column
-    from ncsnx.work import UNSEEN, RowView, Work
+    from ncsnx.work import SILENT, RowView, Work
 
     def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
         return sweep_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
@@ -77,8 +77,8 @@ def work_of(messages: Messages, stop: "StopRequest | None" = None) -> "Work":
     return Work(
         progress=partial(progress, messages),
         rows=rows,
-        check_stop=UNSEEN.check_stop if stop is None else stop.check,
-        at_once=UNSEEN.at_once if stop is None else stop.at_once,
+        check_stop=SILENT.check_stop if stop is None else stop.check,
+        at_once=SILENT.at_once if stop is None else stop.at_once,
         info=messages.info,
         warning=messages.warning,
         detail=messages.detail,

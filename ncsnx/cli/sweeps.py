@@ -6,6 +6,7 @@ from typing import TypeVar
 from ncsnx.cli.session import work_of
 from ncsnx.console.messages import Messages
 from ncsnx.console.tables import Column, table
+from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.sweeping import carry_out, choose, refuse_left_out
@@ -42,13 +43,27 @@ def sweep_checkpoints(
         messages.info(f"{run.path}: {sweep.caption()}")
         if (caution := sweep.caution()) is not None:
             messages.warning(caution)
+        before = sweep.scores.changed
         problems += carry_out(sweep, candidates, work, shorter)
     _show(messages, sweep, candidates, json)
+    failure = _drawn(sweep)
     best = best_row(sweep.rows(candidates))
     for line in (*(() if best is None else sweep.conclusion(best)), *closing(sweep)):
         messages.info(line)
-    sweep.draw_what_is_due()
+    if failure is not None and sweep.scores.changed != before:
+        raise failure
+    if failure is not None:  # whoever only looks at what was measured needs no new plot
+        messages.warning(str(failure))
     refuse_left_out(problems)
+
+
+def _drawn(sweep: CheckpointSweep) -> NcsnxError | None:
+    """Draws the plots that are due; the error where they can't be written."""
+    try:
+        sweep.draw_what_is_due()
+    except NcsnxError as error:
+        return error
+    return None
 
 
 def _show(messages: Messages, sweep: CheckpointSweep, candidates: Sequence[Candidate], json: bool) -> None:

@@ -19,7 +19,7 @@ from ncsnx.config.feature_networks import Features, Inception
 from ncsnx.data.splits import Split, Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.registering import import_modules_of, unregistered
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 Reader: TypeAlias = Callable[[Any, Path, Work], Splits]
 """(configuration, data folder, work) → its images. Raises DataMissingError for what isn't on the disk, and NcsnxError
@@ -93,7 +93,7 @@ def data_set_of(data: Data) -> DataSet:
     return found
 
 
-def open_data(data: Data, folder: Path, work: Work = UNSEEN) -> Splits:
+def open_data(data: Data, folder: Path, work: Work = SILENT) -> Splits:
     """The images of a data set; folder: the data folder, for sets without a place of their own. Raises as `Reader`."""
     return data_set_of(data).read(data, folder, work)
 

@@ -18,7 +18,7 @@ from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import SavedWeights, ScoreModel
 from ncsnx.spelling import argument
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 SAMPLES = 16
 """In the picture, where nothing else is said."""
@@ -48,7 +48,7 @@ class Exported:
     scores: tuple[CardScore, ...]
 
 
-def affordable_samples(model: ScoreModel, work: Work = UNSEEN) -> int:
+def affordable_samples(model: ScoreModel, work: Work = SILENT) -> int:
     """How many samples the picture has by default, by evaluations that are timed now: none where they take long."""
     one = seconds_per_image(model, 1)
     each = one if one > _SLOW_S else seconds_per_image(model, SAMPLES)
@@ -62,7 +62,7 @@ def affordable_samples(model: ScoreModel, work: Work = UNSEEN) -> int:
     return 0
 
 
-def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = UNSEEN) -> Samples | None:
+def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = SILENT) -> Samples | None:
     """The picture; None for a count of 0. data: the data folder, for samplers that start from training images.
 
     Raises NcsnxError.
@@ -95,7 +95,7 @@ def export_checkpoint(
     *,
     license: str = UNKNOWN_LICENSE,
     samples: Samples | None = None,
-    work: Work = UNSEEN,
+    work: Work = SILENT,
 ) -> Exported:
     """Writes the folder `out`, whole or not at all. model: the network of `saved`. license: as the Hub names it.
 

@@ -12,7 +12,7 @@ from ncsnx.data.places import require_own
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.spelling import A_DIR, argument
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 
 @attrs.define(kw_only=True)
@@ -24,12 +24,12 @@ class DataSource:
     """The data folder (`ncsnx.data.data_folder`)."""
     recorded: str | None = None
     """The fingerprint that a run recorded; None takes that of the data that is there."""
-    work: Work = UNSEEN
+    work: Work = SILENT
     """What takes long when the data is opened is shown there."""
     _splits: Splits | None = attrs.field(default=None, init=False)
 
     @classmethod
-    def of_run(cls, run: Run, folder: Path, work: Work = UNSEEN) -> Self:
+    def of_run(cls, run: Run, folder: Path, work: Work = SILENT) -> Self:
         """The data that a run was trained on. Raises NcsnxError for data that nothing but the run names."""
         load_plugins("ncsnx.runtime")
         data, recorded = run.experiment().data, run.data_fingerprint()

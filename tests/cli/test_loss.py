@@ -11,8 +11,10 @@ from PIL import Image
 
 from ncsnx import load
 from ncsnx.data import open_data
-from ncsnx.evaluation.sweeps.held_out_sweep import level_of
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.sweeps.held_out_sweep import HeldOutSweep, level_of
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.storage.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command
 
 RUN = "runs/digits"
@@ -70,6 +72,53 @@ def test_losses_are_kept_and_drawn(measured: Path) -> None:
     assert "levels.3" in (sweep / "scores.csv").read_text()
     with Image.open(sweep / "losses.png") as plot:
         assert plot.size[0] > 1_000
+
+
+def test_a_loss_that_no_score_can_be_leaves_one_checkpoint_out(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finite in float32, and beyond what rows hold: the others are measured all the same."""
+    folder = Path(shutil.copytree(trained, tmp_path / "work"))
+    first = iter([1e35])
+
+    def by_level(self: HeldOutSweep, losses: torch.Tensor) -> list[float | None]:
+        return [next(first, 1.0)]
+
+    monkeypatch.setattr(HeldOutSweep, "_by_level", by_level)
+    result = loss(folder)
+    assert result.code == 1
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert "a checkpoint has no score: step 4: its held-out loss is 1e+35, beyond what a score can be" in line
+    assert [row["score"] for row in rows(folder, "--range", "8:100")] == [1.0, 1.0]
+
+
+def test_parts_that_a_kill_left_beside_their_row_are_removed(measured: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(measured, tmp_path / "work"))
+    (sweep,) = (folder / RUN / "loss").iterdir()
+    row = json.loads((sweep / "scores.json").read_text())["rows"][0]
+    parts = sweep / f".parts/step-{row['step']:08d}-{row['weights_sha256'][:8]}"
+    write_part(parts, Part(torch.arange(4), {"losses": torch.ones(4, 4)}))
+    assert loss(folder).code == 0
+    assert not parts.exists()
+
+
+def test_a_sweep_that_cannot_be_drawn_anew_is_shown_all_the_same(
+    measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(measured, tmp_path / "work"))
+    (sweep,) = (folder / RUN / "loss").iterdir()
+    (sweep / "losses.png").unlink()
+
+    def refused(self: HeldOutSweep) -> None:
+        raise NcsnxError("can't write losses.png: Read-only file system")
+
+    monkeypatch.setattr(HeldOutSweep, "draw", refused)
+    result = loss(folder)
+    assert result.code == 0
+    assert "warning: can't write losses.png: Read-only file system" in result.err
+    assert "plots: losses.svg" in result.err
+    shutil.rmtree(sweep)
+    assert loss(folder).code == 1, "what was measured just now has no plot"
 
 
 def test_fewer_passes_look_at_every_level_still(measured: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
 from ncsnx.evaluation.engine.measuring import fits, make_parts, measure_all, missing, whole_of, writing
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.storage.parts import Part, write_part
-from ncsnx.work import UNSEEN, Advance, Work
+from ncsnx.work import SILENT, Advance, Work
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -95,7 +95,7 @@ def stopping_after(count: int) -> Work:
     return Work(check_stop=check_stop)
 
 
-def carried_out(sums: Sums, subjects: Sequence[str], work: Work = UNSEEN) -> tuple[list[str], int]:
+def carried_out(sums: Sums, subjects: Sequence[str], work: Work = SILENT) -> tuple[list[str], int]:
     """The problems, and the units that were told."""
     told = []
     with writing(sums):
@@ -133,7 +133,7 @@ def test_parts_of_another_layout_are_made_anew(tmp_path: Path) -> None:
     indices, parts = torch.arange(4), tmp_path / "sums/.parts/a"
     for values, others in (((4, 2), (4, 3, 2)), ((4, 1), (4, 3, 5)), ((4, 1), (4, 6))):
         write_part(parts, Part(indices, {"values": torch.zeros(values), "others": torch.zeros(others)}))
-        make_parts(sums, "a", UNSEEN, lambda count=1, kept=False: None)
+        make_parts(sums, "a", SILENT, lambda count=1, kept=False: None)
         assert whole_of(sums, "a")["values"].flatten().tolist() == list(range(10))
     assert fits(sums.layout, range(4), {"values": (4, 1), "others": (4, 7, 2)})
     assert not fits(sums.layout, range(4), {"values": (3, 1), "others": (3, 7, 2)})

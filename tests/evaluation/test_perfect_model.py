@@ -19,7 +19,7 @@ from ncsnx.evaluation.references.perfect_model import (
     measure_perfect_model,
 )
 from ncsnx.metrics.frechet import frechet_distance, frechet_distance_of_images
-from ncsnx.work import UNSEEN
+from ncsnx.work import SILENT
 
 D = 32
 SETS = 30
@@ -33,7 +33,7 @@ def images(generator: torch.Generator, count: int) -> Tensor:
 
 def measured(real: Tensor, n: int, kept: int | None = None) -> PerfectModel:
     """Of a reference of these images, of which the features of the first `kept` are there."""
-    return measure_perfect_model(n, len(real), real.mean(dim=0), real.T.cov(), real[:kept], UNSEEN)
+    return measure_perfect_model(n, len(real), real.mean(dim=0), real.T.cov(), real[:kept], SILENT)
 
 
 def distance(features: Tensor, real: Tensor) -> float:

@@ -162,7 +162,7 @@ def data_show_command(
         from ncsnx.data.summary import contact_sheet, summarize
         from ncsnx.images import save_png
         from ncsnx.stopping import StopRequest
-        from ncsnx.work import unheard
+        from ncsnx.work import ignore_message
 
         if out is not None and out.suffix.lower() != ".png":
             raise UsageError(f"--out {out}: the contact sheet is a PNG; give a name that ends in .png")
@@ -178,7 +178,7 @@ def data_show_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             what = _meant(source, changes, said, data_folder(data), work)
-            splits = _opened(what, attrs.evolve(work, info=unheard))  # what isn't read is in the table
+            splits = _opened(what, attrs.evolve(work, info=ignore_message))  # what isn't read is in the table
             summary = summarize(splits, work, _workers(workers, splits))
             scan, unread = _scan(what, work), _unread(what, work)
             sheet = out or Path(f"{what.name}-sheet.png")

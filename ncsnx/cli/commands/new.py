@@ -175,13 +175,14 @@ def _fitted(
     from ncsnx.config.data_sets import OwnData
     from ncsnx.data import open_data
     from ncsnx.planning.budget import fit, untimed
-    from ncsnx.work import unheard
+    from ncsnx.work import ignore_message
 
     if budget_s is None:
         return None
     data = draft.data
     assert isinstance(data, OwnData)
-    quiet = attrs.evolve(work, info=unheard, warning=unheard)  # the survey opens the data again, and speaks
+    # the survey opens the data again, and speaks
+    quiet = attrs.evolve(work, info=ignore_message, warning=ignore_message)
     splits = open_data(data, folder, quiet)
     images, held_out = len(splits.train), len(splits.held_out)
     if clock is None:

@@ -21,7 +21,7 @@ from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 _FOLDER = "celeba"
 _PICTURES = "img_align_celeba"
@@ -50,7 +50,7 @@ def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
     files=f"`{_ARCHIVE}` (it needn't be unpacked) and `{PARTITION}` from [CelebA's page]({_PAGE})",
     place=f"data/{_FOLDER}",
 )
-def read_celeba(data: CelebA, folder: Path, work: Work = UNSEEN) -> Splits:
+def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
     """CelebA from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit."""
     root = root_of(data, folder, _FOLDER)
     pictures = root / _PICTURES

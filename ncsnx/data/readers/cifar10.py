@@ -19,7 +19,7 @@ from ncsnx.data.missing import require, root_of
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 _FOLDER = "cifar-10-batches-bin"
 TRAINING_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
@@ -67,7 +67,7 @@ def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Publish
     files=f"[{_ARCHIVE}]({PUBLISHED.address}), unpacked (`data download` does it)",
     place=f"data/{_FOLDER}",
 )
-def read_cifar10(data: CIFAR10, folder: Path, work: Work = UNSEEN) -> Splits:
+def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
     """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for a damaged file."""
     root = _root(data, folder)
     source = f"{PUBLISHED.address} (162 MB; `ncsnx data download EXPERIMENT` does all of this), unpack it"

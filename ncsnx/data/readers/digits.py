@@ -11,7 +11,7 @@ from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import InMemory, StoredImages
 from ncsnx.data.splits import Splits
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5
 """Held out is every image whose index is 5 modulo 6."""
@@ -23,7 +23,7 @@ HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5
     no_download="the digits come with scikit-learn, so there is nothing to download",
     files="nothing: it ships with scikit-learn",
 )
-def read_digits(data: Digits, folder: Path, work: Work = UNSEEN) -> Splits:
+def read_digits(data: Digits, folder: Path, work: Work = SILENT) -> Splits:
     """The digits, split into training and held-out images."""
     from sklearn.datasets import load_digits  # its import takes a second
 

@@ -25,7 +25,7 @@ from ncsnx.data.readers.encoded_pictures import Encoded, EncodedPictures, Pictur
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 _FOLDER = "ffhq"
 LARGE, THUMBNAILS, THUMBNAIL_SIZE = "images1024x1024", "thumbnails128x128", 128
@@ -55,7 +55,7 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
     files=f"the images of [FFHQ]({_PAGE}), as a folder or as an LMDB (`data build ffhq FOLDER`)",
     place=f"data/{_FOLDER}",
 )
-def read_ffhq(data: FFHQ, folder: Path, work: Work = UNSEEN) -> Splits:
+def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     """FFHQ from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit.
 
     An LMDB is preferred to folders; of those, the thumbnails where they have the size that is wanted.

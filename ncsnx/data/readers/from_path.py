@@ -19,7 +19,7 @@ from ncsnx.data.places import declared
 from ncsnx.data.readers.arrays import mark_of, open_array, square_forms, usual_range, values_of
 from ncsnx.data.readers.own_images import picture_files
 from ncsnx.errors import NcsnxError
-from ncsnx.work import Work, unheard
+from ncsnx.work import Work, ignore_message
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
 LARGEST_UNASKED = 64
@@ -115,7 +115,7 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     data = draft_of_pictures(path)
     files = picture_files(data, path)
     scan = scan_of(files, work)
-    quiet = attrs.evolve(work, warning=unheard)  # those that are skipped are told of when the set is opened
+    quiet = attrs.evolve(work, warning=ignore_message)  # those that are skipped are told of when the set is opened
     sound = sound_files(files, scan, said.on_error or "refuse", quiet)
     data = attrs.evolve(data, gif=_has(sound.names, GIF_SUFFIXES), heic=_has(sound.names, HEIC_SUFFIXES))
     fields = {"channels": 1 if scan.grey == scan.sound else 3, **said.given()}

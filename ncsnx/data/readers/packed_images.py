@@ -8,11 +8,11 @@ from ncsnx.data.missing import OWN
 from ncsnx.data.packed.packed_file import PackedError, PackedFile, declaration, splits_of
 from ncsnx.data.places import own_path
 from ncsnx.data.splits import Splits
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 
 @data_set(Packed, no_download=OWN)
-def open_packed(data: Packed, folder: Path, work: Work = UNSEEN) -> Splits:
+def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     """The images of a packed file. Raises PackedError for one that isn't sound or isn't as declared."""
     file = PackedFile.open(own_path(data.path, folder))
     header = file.header

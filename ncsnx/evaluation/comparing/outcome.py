@@ -8,10 +8,11 @@ import attrs
 
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import Sampler
+from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparing.plot_samplers import Point, plot_samplers
 from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
 from ncsnx.evaluation.comparing.sampler_comparison import Comparison, Setting
-from ncsnx.evaluation.engine.measuring import measure_all, missing, settle, writing
+from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_all, missing, writing
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import is_usable
 from ncsnx.runs.folder import Run, appending
@@ -43,8 +44,7 @@ class ComparisonOutcome:
 def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
     """Measures what is missing, and writes results and plot. tried: the run's own sampler first. Raises NcsnxError."""
     with writing(comparison), appending(run):
-        for trial in comparison.trials.found:  # batches that a kill left beside their trial
-            settle(comparison, (trial.sampler, trial.seed))
+        discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
         _measure_all(comparison, tried, work)
         # what an earlier, wider comparison measured still stands
         seeds = comparison.first_seeds
@@ -80,7 +80,11 @@ def _measured_again(comparison: Comparison, work: Work, sampler: Sampler) -> Row
 
 def _measure(comparison: Comparison, left: Sequence[Setting], work: Work) -> None:
     with work.progress("comparing", total=sum(map(comparison.units, left)), unit="states") as advance:
-        measure_all(comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject)))
+        problems = measure_all(
+            comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject))
+        )
+    if problems:
+        raise NcsnxError(f"trials are missing: {'; '.join(problems)}")
 
 
 def _settings(samplers: Sequence[Sampler], seeds: Iterable[int]) -> list[Setting]:

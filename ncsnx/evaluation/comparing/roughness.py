@@ -12,7 +12,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.real_images import RealImages
 from ncsnx.storage import findings
 from ncsnx.storage.documents.document import document
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 _BATCH_SIZE = 256
 
@@ -35,7 +35,7 @@ def roughness(images: Tensor) -> Tensor:
     return sum((x.diff(dim=axis) ** 2).mean(dim=(1, 2, 3)) for axis in (2, 3))  # type: ignore[return-value]
 
 
-def roughest(real: RealImages, cache: Path | None = None, work: Work = UNSEEN) -> float:
+def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -> float:
     """The roughness of the roughest real image; looked for once, and kept in the cache. Raises NcsnxError."""
 
     def find() -> Roughest:

@@ -1,6 +1,6 @@
 """What is measured of a run's checkpoints: a row each, with a score that is the lower the better.
 
-fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.svg
+fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.svg  metrics.png  …
 """
 
 from abc import abstractmethod
@@ -20,7 +20,7 @@ from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.protocols import place_of
-from ncsnx.runs.score_files import SCORES, TABLE, Row, ScoreFile
+from ncsnx.runs.score_files import SCORES, TABLE, Row, ScoreFile, value
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel
@@ -102,7 +102,12 @@ class CheckpointSweep(Measurement[Candidate]):
 
     def add(self, subject: Candidate, row: Row) -> None:
         finished = this_process()["started"]
-        self.scores.add({**row, "made": {**self._made, "finished": finished}}, finished)
+        self.scores.add({**row, "made": {**self._provenance, "finished": finished}}, finished)
+
+    def problem(self, row: Row) -> str | None:
+        if value(row, "score") is not None:
+            return None
+        return f"its {self.metric} is {row['score']:g}, beyond what a score can be"
 
     def describes_itself_anew(self) -> bool:
         """Sets what the file of the scores says beside its rows, without writing; whether that changes it."""
@@ -143,7 +148,7 @@ class CheckpointSweep(Measurement[Candidate]):
 
     @property
     def titles(self) -> list[str]:
-        """Of the columns of the table."""
+        """Titles of the table's columns."""
         return ["step", *(one.title for one in self.quantities)]
 
     def cells(self, row: Row) -> list[str]:
@@ -158,6 +163,11 @@ class CheckpointSweep(Measurement[Candidate]):
         """What each row says of the sweep, as JSON."""
         return {"metric": self.scores.metric, "protocol": {"caption": self.scores.caption, **self.scores.protocol}}
 
+    @property
+    def pictures_in_words(self) -> str:
+        """Names of the plots that are there."""
+        return ", ".join(name for name in self.pictures if (self.place / name).is_file())
+
     def draw_what_is_due(self) -> None:
         """Makes the CSV and the plot of all rows, unless those that are there show them already. Raises NcsnxError."""
         if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
@@ -165,6 +175,6 @@ class CheckpointSweep(Measurement[Candidate]):
             self.draw()
 
     @cached_property
-    def _made(self) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, Any]:
         """How rows came about, for the record: not what determines them."""
         return {**this_process(), "note": self.note, "runtime": self.runtime.facts(), "versions": versions()}

@@ -21,14 +21,14 @@ from ncsnx.work import Advance, Work
 
 Subject = TypeVar("Subject")
 PartLayout = Mapping[str, Sequence[int | None]]
-"""Of a part: the shape of each tensor without its first dimension, that of the batch; None for any length."""
+"""Shape of each tensor of a part without its first dimension, that of the batch; None for any length."""
 
 
 class WorkInParts(ABC, Generic[Subject]):
     """What is made of `count` images of each subject, one batch after the other, under one protocol."""
 
     what: ClassVar[str]
-    """It, for a person who can't write it since another process does: 'the sweep'."""
+    """What messages call it: 'the sweep'."""
 
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
@@ -73,8 +73,8 @@ class WorkInParts(ABC, Generic[Subject]):
         """Whether the files that parts of these images have beside them are there; by default there are none."""
         return True
 
-    def settle(self, subject: Subject, parts: Path) -> None:
-        """Called when what was made of a subject is kept, before the folder of its parts goes. Raises NcsnxError."""
+    def finish(self, subject: Subject, parts: Path) -> None:
+        """Called when the result of a subject is kept, before the folder of its parts is removed. Raises NcsnxError."""
 
 
 class Measurement(WorkInParts[Subject]):
@@ -99,6 +99,10 @@ class Measurement(WorkInParts[Subject]):
     def name(self, subject: Subject) -> str:
         """What a person calls a subject; by default its mark."""
         return self.mark(subject)
+
+    def problem(self, row: Row) -> str | None:
+        """What makes a row useless, None where nothing does: its subject then counts as diverged."""
+        return None
 
     def failed(self, subject: Subject, error: DivergedError) -> Row | None:
         """The row of a subject whose values aren't finite; None, the default: it has none."""

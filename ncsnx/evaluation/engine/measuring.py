@@ -34,6 +34,13 @@ def writing(job: WorkInParts[Subject]) -> Iterator[None]:
         yield
 
 
+def discard_needless_parts(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> None:
+    """Removes parts that a kill left beside the row they were made for; call it within `writing`. Raises NcsnxError."""
+    for subject in subjects:
+        if measurement.is_done(subject):
+            shutil.rmtree(parts_of(measurement, subject), ignore_errors=True)
+
+
 def missing(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> list[Subject]:
     """The subjects still to be measured."""
     return [subject for subject in subjects if not measurement.is_done(subject)]
@@ -62,13 +69,14 @@ def measure_all(
             work.warning(f"left out: {problems[-1]}")
             continue
         measurement.add(subject, row)
-        settle(measurement, subject)
+        discard_parts(measurement, subject)
         added(subject, row)
     return problems
 
 
 def measure_subject(measurement: Measurement[Subject], subject: Subject, work: Work, advance: Advance) -> Row:
-    """The row of a subject. An interrupted one goes on after its last finished batch; the parts stay until `settle`."""
+    """The row of a subject. An interrupted one goes on after its last finished batch; the parts stay until
+    `discard_parts`."""
     try:
         make_parts(measurement, subject, work, advance)
     except DivergedError as error:
@@ -77,7 +85,10 @@ def measure_subject(measurement: Measurement[Subject], subject: Subject, work: W
             raise
         return row
     with work.at_once():  # distances of 10,000 images take minutes
-        return measurement.row(subject, whole_of(measurement, subject))
+        row = measurement.row(subject, whole_of(measurement, subject))
+    if (problem := measurement.problem(row)) is not None:
+        raise DivergedError(problem)
+    return row
 
 
 def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance: Advance) -> None:
@@ -98,10 +109,10 @@ def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
     return assembled(parts_of(job, subject), job.count)
 
 
-def settle(job: WorkInParts[Subject], subject: Subject) -> None:
+def discard_parts(job: WorkInParts[Subject], subject: Subject) -> None:
     """Removes the parts of a subject whose row is kept. Raises NcsnxError."""
     parts = parts_of(job, subject)
-    job.settle(subject, parts)
+    job.finish(subject, parts)
     shutil.rmtree(parts, ignore_errors=True)
 
 

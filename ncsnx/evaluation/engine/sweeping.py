@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.evaluation.engine.candidates import Candidate, find_candidates
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.measuring import measure_all, missing, writing
+from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_all, missing, parts_of, writing
 from ncsnx.quantities import counted, duration
 from ncsnx.runs.checkpoints.manifest import UnsoundError, require_best
 from ncsnx.runs.checkpoints.ranges import Selection
@@ -44,6 +44,7 @@ def carry_out(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Wor
         _refresh(sweep, candidates, work, is_outdated)
         return []
     with writing(sweep):
+        discard_needless_parts(sweep, candidates)
         _fill(sweep, candidates, work)
         left = missing(sweep, candidates)  # another process may have resumed it meanwhile
         _say_what_comes(sweep, candidates, left, work, shorter)
@@ -88,9 +89,12 @@ def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work
     count = len(candidates)
     there = f"all {counted(count, 'checkpoint')} are" if count > 1 else "the checkpoint is"
     work.info(f"{there} measured already")
-    if (is_outdated or any(map(sweep.can_fill, sweep.rows(candidates)))) and writer_of(sweep.place) is None:
+    has_parts = any(parts_of(sweep, candidate).exists() for candidate in candidates)
+    can_fill = any(map(sweep.can_fill, sweep.rows(candidates)))
+    if (is_outdated or can_fill or has_parts) and writer_of(sweep.place) is None:
         try:
             with writing(sweep):
+                discard_needless_parts(sweep, candidates)
                 if is_outdated:
                     sweep.scores.write()
                 _fill(sweep, candidates, work)

@@ -15,7 +15,7 @@ from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import usable
 from ncsnx.features.real_images import RealImages
 from ncsnx.metrics.manifold import squared_distances
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 BLOCK_IMAGES = 1_024
 _BLOCK_BYTES = 64 * 2**20
@@ -96,7 +96,7 @@ def nearest(
     *,
     flips: bool = False,
     block: int | None = None,
-    work: Work = UNSEEN,
+    work: Work = SILENT,
 ) -> list[Nearest]:
     """For each space the k nearest training images of (Q, C, H, W) uint8.
 

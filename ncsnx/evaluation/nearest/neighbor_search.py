@@ -21,7 +21,7 @@ from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, require_between
 from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
-from ncsnx.evaluation.engine.measuring import make_parts, settle, whole_of, writing
+from ncsnx.evaluation.engine.measuring import discard_parts, make_parts, whole_of, writing
 from ncsnx.evaluation.nearest.memorizing import (
     AROUND,
     Nearness,
@@ -49,7 +49,7 @@ from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part
-from ncsnx.work import UNSEEN, Advance, Work
+from ncsnx.work import SILENT, Advance, Work
 
 _VERSION = 3
 """Of what is measured: rises with any change of a number."""
@@ -254,7 +254,7 @@ class NeighborSearch(WorkInParts[None]):
                 results = self._find_all(work)
             else:
                 work.info("the neighbours were found already")
-            settle(self, None)
+            discard_parts(self, None)
         return results
 
     def _find_all(self, work: Work) -> dict[str, Any]:
@@ -274,7 +274,7 @@ class NeighborSearch(WorkInParts[None]):
             return torch.empty((0, *self.model.experiment.data.shape), dtype=torch.uint8)
         return torch.cat([images.at(some).pixels for some in chosen.split(_READ_AT_ONCE)])  # type: ignore[no-untyped-call]
 
-    def find(self, samples: Tensor, held_out: Tensor, work: Work = UNSEEN) -> Found:
+    def find(self, samples: Tensor, held_out: Tensor, work: Work = SILENT) -> Found:
         """The neighbours of all of them, in one pass over the training images. Raises NcsnxError."""
         spaces = self._spaces
         images, n = torch.cat([samples, held_out]), len(samples)

@@ -22,7 +22,7 @@ from ncsnx.data.pictures.decoding import BrokenImageError, opened_picture
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 _GREY_MODES = ("1", "L")
 _BATCH_BYTES = 2**28  # of pixels at once: a file of a hundred kilobytes may be a picture of 250 MB
@@ -36,7 +36,7 @@ class ImageFolder:
     work: Work
 
     @classmethod
-    def open(cls, root: Path, work: Work = UNSEEN) -> "ImageFolder":
+    def open(cls, root: Path, work: Work = SILENT) -> "ImageFolder":
         """Finds the pictures. work: where the reading for the fingerprint is shown, and what stops it.
 
         Raises NcsnxError where there is none, and for what `ImageFiles` refuses.

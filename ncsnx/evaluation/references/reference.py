@@ -38,7 +38,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import making
 from ncsnx.storage.zips import is_zip
-from ncsnx.work import UNSEEN, Work
+from ncsnx.work import SILENT, Work
 
 __all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
 
@@ -138,7 +138,7 @@ def check_reference(wanted: str | None, source: DataSource | None) -> None:
     if wanted is not None and _is_statistics_file(wanted):
         check_statistics(typed_path(wanted))
     else:
-        _images(wanted, source, UNSEEN)
+        _images(wanted, source, SILENT)
 
 
 def _is_statistics_file(wanted: str) -> bool:

@@ -249,7 +249,7 @@ class DistanceSweep(CheckpointSweep):
             row[FEATURES] = record
         return row if self.evaluations is not None else row | {_TAKEN: float(whole[_TAKEN].double().mean())}
 
-    def settle(self, subject: Candidate, parts: Path) -> None:
+    def finish(self, subject: Candidate, parts: Path) -> None:
         if self.request.keep_images:
             finish_images(beside(parts), self._images(subject))
         make_room(self.run)
@@ -330,7 +330,7 @@ class DistanceSweep(CheckpointSweep):
         return [
             f"best: step {best['step']:,}, {self.metric} {FRECHET_DISTANCE.shown(best)}",
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
-            f"scores: {self.place}/scores.json, .csv; plots: {', '.join(self.pictures)}",
+            f"scores: {self.place}/scores.json, .csv; plots: {self.pictures_in_words}",
         ]
 
 

@@ -116,7 +116,7 @@ class HeldOutSweep(CheckpointSweep):
     def conclusion(self, best: Row) -> list[str]:
         return [
             f"lowest: step {best['step']:,}, {self.score.shown(best)}",
-            f"losses: {self.place}/scores.json, .csv; plot: losses.png, .svg",
+            f"losses: {self.place}/scores.json, .csv; plots: {self.pictures_in_words}",
         ]
 
     @property

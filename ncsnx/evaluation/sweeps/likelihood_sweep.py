@@ -205,7 +205,7 @@ class LikelihoodSweep(CheckpointSweep):
             f"likely take {math.log2(self.grey_levels):.2f}. The error is that of the mean over images, with the noise "
             "of the probes in it",
             f"what it means: {MEANING}",
-            f"values: {self.place}/scores.json, .csv, of each image step-….csv; plot: scores.png, .svg",
+            f"values: {self.place}/scores.json, .csv, of each image step-….csv; plots: {self.pictures_in_words}",
         ]
 
     def draw(self) -> object:

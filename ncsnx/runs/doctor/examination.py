@@ -20,13 +20,13 @@ from ncsnx.runs.doctor.records import examine_places, examine_records, examine_r
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import CheckpointVerdict, resumption
-from ncsnx.work import UNSEEN, Work, unseen
+from ncsnx.work import SILENT, Work, silent_progress
 
 WORTH_SHOWING = 64
 """MiB from which on an examination shows how far it is: a second's work."""
 
 
-def examine(run: Run, work: Work = UNSEEN, writer: str | None = None, *, repair: bool = False) -> Examination:
+def examine(run: Run, work: Work = SILENT, writer: str | None = None, *, repair: bool = False) -> Examination:
     """What is to be said of the run. writer: who writes it at this moment; None: nobody.
 
     repair: carry out what findings can be repaired by, where the caller holds the writer's lock; else nothing is
@@ -38,7 +38,7 @@ def examine(run: Run, work: Work = UNSEEN, writer: str | None = None, *, repair:
     if writer is not None:
         found.add("busy", run.path, f"is being written by {writer}", "ask again when that has ended")
     total = total_bytes(run) >> 20
-    progress = work.progress if total >= WORTH_SHOWING else unseen
+    progress = work.progress if total >= WORTH_SHOWING else silent_progress
     with progress(f"verifying {run.name}", total=total, unit="MiB") as advance:
         found.advance = advance
         examine_records(found)
