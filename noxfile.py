@@ -1,7 +1,9 @@
 """Sessions: `nox` runs lint, types and tests; `nox -s slow` the tests that take minutes, `nox -s demo` the main job,
-`nox -s bench` the benchmarks, `nox -s chaos` the fault-injection tests.
+`nox -s bench` the benchmarks, `nox -s chaos` the fault-injection tests, `nox -s oldest` tests with the oldest versions
+that are admitted, `nox -s dist` builds the distribution and tries it.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -9,8 +11,18 @@ import nox
 nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
 
-SOURCES = ("ncsnx", "experiments", "tests", "docs", "noxfile.py")
+SOURCES = ("ncsnx", "experiments", "tests", "docs", "noxfile.py", "hatch_build.py")
 PYTEST = ("pytest", "--numprocesses", "auto", "--maxprocesses", "4")
+QUICK = (
+    *(f"tests/{folder}" for folder in ("config", "console", "metrics", "networks", "noise", "samplers", "storage")),
+    *(f"tests/cli/test_{name}.py" for name in ("list_show_diff", "train")),
+    *(f"tests/data/test_{name}.py" for name in ("data_sets", "download")),
+    *(f"tests/evaluation/test_{name}.py" for name in ("plots", "probability_flow")),
+    "tests/training/test_events.py",
+    "tests/test_installed.py",
+)
+"""Tests that touch every dependency and take minutes."""
+PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 
 
@@ -65,3 +77,33 @@ def chaos(session: nox.Session) -> None:
     """Kills, full disks, damaged files, second writers, mishaps: their counts; arguments are names and --seed N."""
     session.install("-e", ".", *GROUPS["tests"])
     session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session(python=PROJECT["requires-python"].removeprefix(">="))
+def oldest(session: nox.Session) -> None:
+    """A quick part of the tests on the oldest Python and dependencies that are admitted; arguments go to pytest."""
+    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    admitted = [*PROJECT["dependencies"], *extras, *GROUPS["tests"]]
+    session.install(".", *(requirement.replace(">=", "==") for requirement in admitted))
+    # old packages use what newer ones below them deprecate; that test has a process of its own, where it is an error
+    strict = "tests/evaluation/test_plots.py::test_matplotlib_is_loaded_by_the_first_plot_and_pyplot_never"
+    calm = ("-W", "ignore::DeprecationWarning", "--deselect", strict)
+    session.run(*PYTEST, *calm, *(session.posargs or QUICK))
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Builds dist/, checks it, and runs a small job with the wheel in an environment that knows no checkout."""
+    session.install("build>=1.2", "twine>=6.1")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    (wheel,) = Path("dist").resolve().glob("*.whl")
+    session.chdir(session.create_tmp())
+    for left in ("fresh", "runs"):
+        shutil.rmtree(left, ignore_errors=True)
+    session.run("python", "-m", "venv", "fresh")
+    session.run("fresh/bin/pip", "install", str(wheel), external=True)
+    small = ("steps=40", "checkpoint_every=20", "model.width=8", "batch_size=32")
+    session.run("fresh/bin/ncsnx", "train", "digits", *small, external=True)
+    session.run("fresh/bin/ncsnx", "sample", "digits", "--ckpt", "latest", "--n", "4", external=True)
