@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
+from ncsnx.config.strict import complaints
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.converter import structured, unstructured
 from ncsnx.config.strict.fields import OMITTED, REST, inside_of, versioned
@@ -103,6 +104,36 @@ def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
         structured({"version": 4, "anything": "else"}, Migrated)
     for number in (0, -1, 1.0, "1", True, None, [1]):
         assert "version: expected a whole number from 1 on, found" in complaint({"version": number}, Migrated)
+
+
+def test_a_newer_part_is_told_as_such_wherever_it_is_and_whatever_else_is_wrong() -> None:
+    @attrs.frozen
+    class Outer:
+        by_name: dict[str, Whole]
+        few: tuple[Whole, ...] = ()
+
+    values = {"by_name": {"x": {"version": 3}, "y": {"version": 4, "part": 5}}, "few": [{"version": 9}], "more": 1}
+    with pytest.raises(NewerVersionError) as caught:
+        structured(values, Outer)
+    assert str(caught.value) == (
+        "by_name.y.version: is 4, newer than this ncsnx reads (3); few[0].version: is 9, newer than this ncsnx reads "
+        "(3); update ncsnx"
+    )
+
+
+@pytest.mark.parametrize("count", [21, 20_000])
+def test_of_very_many_problems_a_few_are_described_and_the_rest_counted(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+    monkeypatch.setattr(complaints, "get_close_matches", lambda word, *_, **__: compared.append(word) or ["names"])
+    said = complaint({f"name{number}": 1 for number in range(count)}, Part)
+    assert len(compared) == 20, "each takes time"
+    told = said.count("; did you mean 'names'?")
+    assert said.endswith(f"; and {count - told:,} more")
+    few = {"version": 3, "part": {}, "by_name": {str(number): {"name": 1} for number in range(count)}}
+    assert complaint(few).endswith(" more")
+    assert len(compared) == 40
 
 
 HOSTILE_VALUES: dict[str, Callable[[str], object]] = {

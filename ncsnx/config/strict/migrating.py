@@ -31,7 +31,7 @@ def _migrated(values: dict[str, Any], field: "attrs.Attribute[int]", cls: type) 
     if type(version) is not int or version < 1:
         raise StructureError([(key, f"expected a whole number from 1 on, found {quoted(version)}")])
     if version > newest:
-        what = f"is {quoted(version)}, newer than this ncsnx reads ({newest}); update ncsnx"
+        what = f"is {quoted(version)}, newer than this ncsnx reads ({newest})"
         raise NewerVersionError([(key, what)])
     for step in range(version, newest):
         if step not in migrations:
