@@ -82,6 +82,22 @@ def test_a_field_is_left_out_or_holds_the_rest() -> None:
     assert complaint({"a": 1}, Open) == "complete: is required, but missing"
 
 
+def test_a_default_that_is_made_anew_is_left_out_too() -> None:
+    @attrs.frozen
+    class Made:
+        names: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
+        same: Any = attrs.field(default=attrs.Factory(lambda own: own.names, takes_self=True), metadata=OMITTED)
+
+    assert unstructured(Made()) == {}
+    assert unstructured(Made({"a": 1})) == {"names": {"a": 1}}
+    assert unstructured(Made({"a": 1}, {})) == {"names": {"a": 1}, "same": {}}
+
+
+def test_what_stands_beside_the_fields_never_replaces_one() -> None:
+    with pytest.raises(ValueError, match=r"^Open\.others holds 'complete', which is a field beside it$"):
+        unstructured(Open(True, {"complete": False}))
+
+
 def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
     @attrs.frozen(kw_only=True)
     class Migrated:
@@ -99,7 +115,13 @@ def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
     assert structured({"version": 2, "new": {"name": "a"}}, Migrated) == wanted
     assert structured(unstructured(wanted), Migrated) == wanted
     assert "version: expected 3, found 2, which isn't read any more" in complaint({"version": 2, "part": {}})
-    assert complaint({"version": 1}, Migrated) == "expected version 1, which it says it is, found another form"
+    not_of_it = "but the other fields aren't those of version"
+    assert complaint({"version": 1}, Migrated) == f"version: is 1, {not_of_it} 1: 'old' is missing"
+    assert complaint({}, Migrated) == f"version: is missing, which means 1, {not_of_it} 1: 'old' is missing"
+    assert complaint({"version": 2, "new": {"names": []}}, Migrated) == (
+        f"version: is 2, {not_of_it} 2: 'name' is missing"
+    )
+    assert complaint({"version": 2, "new": 5}, Migrated) == f"version: is 2, {not_of_it} 2"
     with pytest.raises(NewerVersionError, match=r"^version: is 4, newer than this ncsnx reads \(3\); update ncsnx$"):
         structured({"version": 4, "anything": "else"}, Migrated)
     for number in (0, -1, 1.0, "1", True, None, [1]):

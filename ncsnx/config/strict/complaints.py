@@ -57,7 +57,7 @@ class NewerVersionError(StructureError):
 
 
 class RefusedError(Exception):
-    """A value that its declared type doesn't accept; the message, with the nearest of `near`, is made when asked for."""
+    """A value that its declared type doesn't accept; the message, with the nearest of `near`, is made late."""
 
     def __init__(self, expected: str, value: object, near: Sequence[str] = ()) -> None:
         super().__init__(expected, value, near)

@@ -35,7 +35,10 @@ def structured(values: object, cls: type[T]) -> T:
 
 
 def unstructured(value: Any) -> Any:
-    """Plain JSON values of an object, every field written out, variants with their tag under 'type'."""
+    """Plain JSON values of an object, every field written out, variants with their tag under 'type'.
+
+    Raises ValueError where what is to stand beside the fields has a field's name.
+    """
     return _converter.unstructure(value)
 
 
@@ -171,9 +174,12 @@ def _unstructure_class(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
     def unstructure_class(value: Any) -> dict[str, Any]:
         values: dict[str, Any] = {**({} if tag is None else {TAG: tag}), **dump(value)}
         for field in may_be_omitted:
-            if is_omitted(field, getattr(value, field.name)):
+            if is_omitted(field, value):
                 del values[field.name]
         if rest is not None:
+            others = values[rest]
+            if twice := sorted(others.keys() & values.keys() - {rest}):
+                raise ValueError(f"{cls.__name__}.{rest} holds {quoted(twice[0])}, which is a field beside it")
             values = {inner: held for key in values for inner, held in _beside(key, values[key], rest)}
         return values
 
