@@ -48,7 +48,8 @@ def version_fields(cls: Any) -> list["attrs.Attribute[int]"]:
 
 def is_omitted(field: "attrs.Attribute[Any]", owner: Any) -> bool:
     """Whether a field is left out when `owner`, the object that has it, is written."""
-    value, default = getattr(owner, field.name), field.default
+    value: Any = getattr(owner, field.name)
+    default: Any = field.default
     if "since" in field.metadata:
         return bool(value < field.metadata["since"])
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, which its stub calls a function
