@@ -22,7 +22,7 @@ from cattrs import (
 from ncsnx.config.checks import FieldError, quoted
 from ncsnx.config.strict.fields import rest_field
 from ncsnx.config.variants import Config, tag_of
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import AdvisedError
 
 Problem = tuple[str, str]
 """Path and complaint."""
@@ -36,17 +36,16 @@ _MOST_NEAR = 100
 """Characters of a text that near matches are looked for: the search takes time with the square of its length."""
 
 
-class StructureError(NcsnxError):
+class StructureError(AdvisedError):
     """JSON values that aren't what a class declares: `problems` has a (path, complaint) for each wrong thing.
 
     where: what messages begin with. advice: what they end with. more: how many problems there are beside those told.
     """
 
     def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "", more: int = 0) -> None:
-        self.problems, self.advice, self.more = list(problems), advice, more
+        self.problems, self.more = list(problems), more
         self.words = problems_in_words(self.problems, more)
-        where, advice = f"{where}: " if where else "", f"; {advice}" if advice else ""
-        super().__init__(f"{where}{self.words}{advice}")
+        super().__init__(f"{where}: {self.words}" if where else self.words, advice)
 
 
 class NewerVersionError(StructureError):
