@@ -14,6 +14,14 @@ class NcsnxError(Exception):
     exit_code = 1
 
 
+class AdvisedError(NcsnxError):
+    """What is wrong, as `said`, and what to do about it, as `advice`: whoever knows better advice says that instead."""
+
+    def __init__(self, said: str, advice: str = "") -> None:
+        self.said, self.advice = said, advice
+        super().__init__(f"{said}; {advice}" if advice else said)
+
+
 class UsageError(NcsnxError):
     """What was typed can't be understood: an unknown name, a wrong override, a bad option."""
 

@@ -52,7 +52,7 @@ def from_json(saved: object) -> Experiment:
         return structured(saved, SavedExperiment).experiment
     except StructureError as error:
         problems = [(path.removeprefix("experiment."), complaint) for path, complaint in error.problems]
-        raise ConfigError(problems) from error
+        raise ConfigError(problems, advice=error.advice, more=error.more) from error
 
 
 def unstructure(config: Config) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def structure(values: dict[str, Any], cls: type[T]) -> T:
     try:
         return structured(values, cls)
     except StructureError as error:
-        raise ConfigError(error.problems) from error
+        raise ConfigError(error.problems, advice=error.advice, more=error.more) from error
 
 
 def identity(experiment: Experiment) -> str:

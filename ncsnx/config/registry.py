@@ -55,7 +55,8 @@ def register(experiment: Experiment) -> Experiment:
     try:
         checked = structure(unstructure(experiment), Experiment)
     except ConfigError as error:
-        raise ConfigError(error.problems, f"{where}: experiment {experiment.name!r}") from error
+        place = f"{where}: experiment {experiment.name!r}"
+        raise ConfigError(error.problems, place, error.advice, error.more) from error
     collector = collecting.get()
     if collector is not None:
         for other in collector.registered:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.parsing import parse_json
 
@@ -34,7 +34,7 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            raise NcsnxError(f"{path}, line {number}: expected a JSON object; fix or remove that line")
+            raise AdvisedError(f"{path}, line {number}: expected a JSON object", "fix or remove that line")
         yield record, line + b"\n"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
+from ncsnx.config.strict import complaints
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.converter import structured, unstructured
 from ncsnx.config.strict.fields import OMITTED, REST, inside_of, versioned
@@ -81,6 +82,22 @@ def test_a_field_is_left_out_or_holds_the_rest() -> None:
     assert complaint({"a": 1}, Open) == "complete: is required, but missing"
 
 
+def test_a_default_that_is_made_anew_is_left_out_too() -> None:
+    @attrs.frozen
+    class Made:
+        names: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
+        same: Any = attrs.field(default=attrs.Factory(lambda own: own.names, takes_self=True), metadata=OMITTED)
+
+    assert unstructured(Made()) == {}
+    assert unstructured(Made({"a": 1})) == {"names": {"a": 1}}
+    assert unstructured(Made({"a": 1}, {})) == {"names": {"a": 1}, "same": {}}
+
+
+def test_what_stands_beside_the_fields_never_replaces_one() -> None:
+    with pytest.raises(ValueError, match=r"^Open\.others holds 'complete', which is a field beside it$"):
+        unstructured(Open(True, {"complete": False}))
+
+
 def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
     @attrs.frozen(kw_only=True)
     class Migrated:
@@ -98,11 +115,47 @@ def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
     assert structured({"version": 2, "new": {"name": "a"}}, Migrated) == wanted
     assert structured(unstructured(wanted), Migrated) == wanted
     assert "version: expected 3, found 2, which isn't read any more" in complaint({"version": 2, "part": {}})
-    assert complaint({"version": 1}, Migrated) == "expected version 1, which it says it is, found another form"
+    not_of_it = "but the other fields aren't those of version"
+    assert complaint({"version": 1}, Migrated) == f"version: is 1, {not_of_it} 1: 'old' is missing"
+    assert complaint({}, Migrated) == f"version: is missing, which means 1, {not_of_it} 1: 'old' is missing"
+    assert complaint({"version": 2, "new": {"names": []}}, Migrated) == (
+        f"version: is 2, {not_of_it} 2: 'name' is missing"
+    )
+    assert complaint({"version": 2, "new": 5}, Migrated) == f"version: is 2, {not_of_it} 2"
     with pytest.raises(NewerVersionError, match=r"^version: is 4, newer than this ncsnx reads \(3\); update ncsnx$"):
         structured({"version": 4, "anything": "else"}, Migrated)
     for number in (0, -1, 1.0, "1", True, None, [1]):
         assert "version: expected a whole number from 1 on, found" in complaint({"version": number}, Migrated)
+
+
+def test_a_newer_part_is_told_as_such_wherever_it_is_and_whatever_else_is_wrong() -> None:
+    @attrs.frozen
+    class Outer:
+        by_name: dict[str, Whole]
+        few: tuple[Whole, ...] = ()
+
+    values = {"by_name": {"x": {"version": 3}, "y": {"version": 4, "part": 5}}, "few": [{"version": 9}], "more": 1}
+    with pytest.raises(NewerVersionError) as caught:
+        structured(values, Outer)
+    assert str(caught.value) == (
+        "by_name.y.version: is 4, newer than this ncsnx reads (3); few[0].version: is 9, newer than this ncsnx reads "
+        "(3); update ncsnx"
+    )
+
+
+@pytest.mark.parametrize("count", [21, 20_000])
+def test_of_very_many_problems_a_few_are_described_and_the_rest_counted(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+    monkeypatch.setattr(complaints, "get_close_matches", lambda word, *_, **__: compared.append(word) or ["names"])
+    said = complaint({f"name{number}": 1 for number in range(count)}, Part)
+    assert len(compared) == 20, "each takes time"
+    told = said.count("; did you mean 'names'?")
+    assert said.endswith(f"; and {count - told:,} more")
+    few = {"version": 3, "part": {}, "by_name": {str(number): {"name": 1} for number in range(count)}}
+    assert complaint(few).endswith(" more")
+    assert len(compared) == 40
 
 
 HOSTILE_VALUES: dict[str, Callable[[str], object]] = {

@@ -13,6 +13,7 @@ from ncsnx.evaluation.sweeps.likelihood_sweep import LikelihoodRequest, Likeliho
 from ncsnx.features.data_source import DataSource
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
+from ncsnx.spelling import spelled_by
 from tests.config.examples import minimal
 
 
@@ -66,7 +67,7 @@ def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -
         ({"n": 1}, "^n must be at least 2"),
         ({"seed": 2**32}, "seed must be between 0 and"),
         ({"estimator": "best"}, "estimator must be one of hutchinson, skilling, exact"),
-        ({"estimator": "exact", "probes": 3}, "leave probes out"),
+        ({"estimator": "exact", "probes": 3}, "every direction: leave out probes$"),
         ({"probes": 0}, "probes must be between"),
         ({"tolerance": 1e-9}, "tolerance must be between"),
         ({"tolerance": math.nan}, "tolerance must be between"),
@@ -76,3 +77,8 @@ def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -
 def test_what_makes_no_sense_is_a_mistake_of_typing(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(UsageError, match=expected):
         LikelihoodRequest(**changes)
+
+
+def test_a_parameter_that_is_to_be_left_out_is_named_as_it_is_typed() -> None:
+    with spelled_by(lambda name: f"--{name}"), pytest.raises(UsageError, match=r"leave out --probes$"):
+        LikelihoodRequest(estimator="exact", probes=3)

@@ -573,6 +573,27 @@ def test_what_only_a_person_can_mend_is_named_and_left(sound: Run, change: Break
     assert all(finding.advice for finding in found.findings)
 
 
+@pytest.mark.parametrize(
+    ("line", "said", "advice"),
+    [
+        ("none", "line 1: expected a JSON object", "bring it back from a copy, or fix that line"),
+        ('{"from": 1}', "line 1: ", "bring it back from a copy, or fix that line"),
+        (
+            '{"schema_version": 2, "other": 1}',
+            "line 1: schema_version: is 2, newer than this ncsnx reads (1)",
+            "update ncsnx",
+        ),
+    ],
+)
+def test_a_bad_segment_gets_its_advice_once(sound: Run, line: str, said: str, advice: str) -> None:
+    sound.segments_path.write_text(line + "\n")
+    found = next(finding for finding in doctor.examine(sound).findings if finding.path == sound.segments_path)
+    assert found.what.startswith(said)
+    assert found.advice == advice
+    assert "fix or remove" not in found.what
+    assert "update ncsnx" not in found.what
+
+
 def test_what_another_process_writes_isnt_called_debris(sound: Run) -> None:
     for leave in (half_written_checkpoint, half_written_file, half_removed_checkpoint, half_written_manifest):
         leave(sound)

@@ -4,8 +4,9 @@ Whatever a file brings into a message, keys included, is escaped and cut.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -21,7 +22,7 @@ from cattrs import (
 from ncsnx.config.checks import FieldError, quoted
 from ncsnx.config.strict.fields import rest_field
 from ncsnx.config.variants import Config, tag_of
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import AdvisedError
 
 Problem = tuple[str, str]
 """Path and complaint."""
@@ -29,29 +30,40 @@ Problem = tuple[str, str]
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _MOST_TEXT = 1_000
 """Characters of problems in one message; those that follow are counted."""
+_MOST_TOLD = 20
+"""Problems that are described; those that follow are counted too."""
 _MOST_NEAR = 100
 """Characters of a text that near matches are looked for: the search takes time with the square of its length."""
 
 
-class StructureError(NcsnxError):
-    """JSON values that aren't what a class declares: `problems` has a (path, complaint) for each wrong thing."""
+class StructureError(AdvisedError):
+    """JSON values that aren't what a class declares: `problems` has a (path, complaint) for each wrong thing.
 
-    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "") -> None:
-        self.problems = list(problems)
-        self.words = problems_in_words(self.problems)
-        where, advice = f"{where}: " if where else "", f"; {advice}" if advice else ""
-        super().__init__(f"{where}{self.words}{advice}")
+    where: what messages begin with. advice: what they end with. more: how many problems there are beside those told.
+    """
+
+    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "", more: int = 0) -> None:
+        self.problems, self.more = list(problems), more
+        self.words = problems_in_words(self.problems, more)
+        super().__init__(f"{where}: {self.words}" if where else self.words, advice)
 
 
 class NewerVersionError(StructureError):
-    """Values that only a newer ncsnx can read."""
+    """Values that only a newer ncsnx can read; its advice says so."""
+
+    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "", more: int = 0) -> None:
+        super().__init__(problems, where, "update ncsnx", more)
 
 
 class RefusedError(Exception):
-    """A value that its declared type doesn't accept."""
+    """A value that its declared type doesn't accept; the message, with the nearest of `near`, is made late."""
 
-    def __init__(self, expected: str, value: object, remark: str = "") -> None:
-        super().__init__(f"expected {expected}, found {found_in_words(value)}{remark}")
+    def __init__(self, expected: str, value: object, near: Sequence[str] = ()) -> None:
+        super().__init__(expected, value, near)
+
+    def __str__(self) -> str:
+        expected, value, near = self.args
+        return f"expected {expected}, found {found_in_words(value)}{did_you_mean(value, near)}"
 
 
 _titles: dict[type, str] = {}
@@ -62,15 +74,16 @@ def entitle(cls: type, title: str) -> None:
     _titles[cls] = title
 
 
-def problems_in_words(problems: Iterable[Problem]) -> str:
-    """All problems in one line, or as many as a message has room for and the number of the others."""
+def problems_in_words(problems: Iterable[Problem], more: int = 0) -> str:
+    """All problems in one line, or as many as a message has room for; the others are counted, with `more`."""
     said: list[str] = []
     lines = [f"{path}: {complaint}" if path else complaint for path, complaint in problems]
     for line in lines:
         if said and sum(map(len, said)) + len(line) > _MOST_TEXT:
-            return f"{'; '.join(said)}; and {len(lines) - len(said):,} more"
+            break
         said.append(line)
-    return "; ".join(said)
+    left = len(lines) - len(said) + more
+    return "; ".join([*said, f"and {left:,} more"] if left else said)
 
 
 def json_kind(value: object) -> str:
@@ -113,25 +126,41 @@ def inside(path: str, key: str | int) -> str:
     return f"{path}.{shown}" if path else shown
 
 
-def problems_of(error: BaseException, cls: Any, path: str = "") -> list[Problem]:
-    """Every leaf of cattrs' tree of errors as (path, complaint)."""
+def structure_error(error: BaseException, cls: Any) -> StructureError:
+    """What is wrong by cattrs' tree of errors; a NewerVersionError where a part is newer, which explains the rest."""
+    leaves = list(_leaves(error, cls, ""))
+    newer = [leaf for leaf in leaves if leaf.is_newer]
+    leaves, kind = (newer, NewerVersionError) if newer else (leaves, StructureError)
+    return kind([(leaf.path, leaf.say()) for leaf in leaves[:_MOST_TOLD]], more=max(0, len(leaves) - _MOST_TOLD))
+
+
+@attrs.frozen
+class _Leaf:
+    """A wrong thing; to find its words takes time, and nobody reads thousands."""
+
+    path: str
+    say: Callable[[], str]
+    is_newer: bool = False
+
+
+def _leaves(error: BaseException, cls: Any, path: str) -> Iterator[_Leaf]:
     if isinstance(error, BaseValidationError):
-        found: list[Problem] = []
         for inner in error.exceptions:
             owner = error.cl if isinstance(error, ClassValidationError) else cls
-            found.extend(problems_of(inner, owner, _extended(path, inner, owner)))
-        return found
-    if isinstance(error, ForbiddenExtraKeysError):
-        return [(inside(path, key), unknown_key(key, error.cl)) for key in sorted(error.extra_fields)]
-    if isinstance(error, KeyError):
-        return [(path, missing_key(cls))]
-    if isinstance(error, FieldError):
-        return [(inside(path, error.field), error.complaint)]
-    if isinstance(error, StructureError):
-        return [
-            (f"{path}.{inner}" if path and inner else path or inner, complaint) for inner, complaint in error.problems
-        ]
-    return [(path, str(error))]
+            yield from _leaves(inner, owner, _extended(path, inner, owner))
+    elif isinstance(error, ForbiddenExtraKeysError):
+        for key in sorted(error.extra_fields):
+            yield _Leaf(inside(path, key), partial(unknown_key, key, error.cl))
+    elif isinstance(error, KeyError):
+        yield _Leaf(path, partial(missing_key, cls))
+    elif isinstance(error, FieldError):
+        yield _Leaf(inside(path, error.field), partial(str, error.complaint))
+    elif isinstance(error, StructureError):
+        for inner_path, complaint in error.problems:
+            whole = f"{path}.{inner_path}" if path and inner_path else path or inner_path
+            yield _Leaf(whole, partial(str, complaint), isinstance(error, NewerVersionError))
+    else:
+        yield _Leaf(path, partial(str, error))
 
 
 def _extended(path: str, error: BaseException, owner: Any) -> str:

@@ -14,7 +14,7 @@ from cattrs import BaseValidationError, Converter, IterableValidationError, Iter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.strict.complaints import RefusedError, StructureError, did_you_mean, problems_of
+from ncsnx.config.strict.complaints import RefusedError, StructureError, did_you_mean, structure_error
 from ncsnx.config.strict.fields import is_omitted, rest_field
 from ncsnx.config.strict.migrating import migrated
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
@@ -31,11 +31,14 @@ def structured(values: object, cls: type[T]) -> T:
     try:
         return _converter.structure(values, cls)
     except (BaseValidationError, RefusedError) as error:
-        raise StructureError(problems_of(error, cls)) from error
+        raise structure_error(error, cls) from error
 
 
 def unstructured(value: Any) -> Any:
-    """Plain JSON values of an object, every field written out, variants with their tag under 'type'."""
+    """Plain JSON values of an object, every field written out, variants with their tag under 'type'.
+
+    Raises ValueError where what is to stand beside the fields has a field's name.
+    """
     return _converter.unstructure(value)
 
 
@@ -77,7 +80,7 @@ def _structure_literal(value: Any, literal: Any) -> Any:
     if not any(type(value) is type(option) and value == option for option in accepted):
         words = [str(option) for option in accepted]
         expected = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
-        raise RefusedError(expected, value, did_you_mean(value, words))
+        raise RefusedError(expected, value, words)
     return value
 
 
@@ -138,6 +141,9 @@ class _UnknownVariantError(RefusedError):
     def __init__(self, complaint: str) -> None:
         Exception.__init__(self, complaint)
 
+    def __str__(self) -> str:
+        return str(self.args[0])
+
 
 def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
     fill = make_dict_structure_fn(cls, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True)
@@ -168,9 +174,12 @@ def _unstructure_class(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
     def unstructure_class(value: Any) -> dict[str, Any]:
         values: dict[str, Any] = {**({} if tag is None else {TAG: tag}), **dump(value)}
         for field in may_be_omitted:
-            if is_omitted(field, getattr(value, field.name)):
+            if is_omitted(field, value):
                 del values[field.name]
         if rest is not None:
+            others = values[rest]
+            if twice := sorted(others.keys() & values.keys() - {rest}):
+                raise ValueError(f"{cls.__name__}.{rest} holds {quoted(twice[0])}, which is a field beside it")
             values = {inner: held for key in values for inner, held in _beside(key, values[key], rest)}
         return values
 

@@ -46,8 +46,12 @@ def version_fields(cls: Any) -> list["attrs.Attribute[int]"]:
     return [field for field in attrs.fields(cls) if "migrations" in field.metadata]
 
 
-def is_omitted(field: "attrs.Attribute[Any]", value: Any) -> bool:
-    """Whether a field of this value is left out when its object is written."""
+def is_omitted(field: "attrs.Attribute[Any]", owner: Any) -> bool:
+    """Whether a field is left out when `owner`, the object that has it, is written."""
+    value: Any = getattr(owner, field.name)
+    default: Any = field.default
     if "since" in field.metadata:
         return bool(value < field.metadata["since"])
-    return "omitted" in field.metadata and bool(value == field.default)
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, which its stub calls a function
+        default = default.factory(owner) if default.takes_self else default.factory()
+    return "omitted" in field.metadata and bool(value == default)

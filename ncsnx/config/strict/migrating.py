@@ -27,11 +27,11 @@ def _migrated(values: dict[str, Any], field: "attrs.Attribute[int]", cls: type) 
     assert isinstance(newest, int)
     if key not in values and since == 1:
         raise StructureError([(key, missing_key(cls))])
-    version = values.get(key, since - 1)
+    given, version = key in values, values.get(key, since - 1)
     if type(version) is not int or version < 1:
         raise StructureError([(key, f"expected a whole number from 1 on, found {quoted(version)}")])
     if version > newest:
-        what = f"is {quoted(version)}, newer than this ncsnx reads ({newest}); update ncsnx"
+        what = f"is {quoted(version)}, newer than this ncsnx reads ({newest})"
         raise NewerVersionError([(key, what)])
     for step in range(version, newest):
         if step not in migrations:
@@ -39,5 +39,8 @@ def _migrated(values: dict[str, Any], field: "attrs.Attribute[int]", cls: type) 
         try:
             values = migrations[step](values)
         except _NOT_OF_IT as error:
-            raise StructureError([("", f"expected version {step}, which it says it is, found another form")]) from error
+            said = f"is {version}" if given else f"is missing, which means {version}"
+            lacks = f": {quoted(error.args[0])} is missing" if isinstance(error, KeyError) else ""
+            what = f"{said}, but the other fields aren't those of version {version}{lacks}"
+            raise StructureError([(key, what)]) from error
     return {**values, key: newest}

@@ -84,7 +84,7 @@ class LikelihoodRequest:
             accepted = ", ".join(get_args(Estimator))
             raise UsageError(f"{parameter('estimator')} must be one of {accepted}, not {self.estimator!a}")
         if self.probes is not None and self.estimator == "exact":
-            raise UsageError(f"{parameter('estimator')} exact takes every direction once; leave probes out")
+            raise UsageError(f"{parameter('estimator')} exact takes every direction: leave out {parameter('probes')}")
         if self.probes is not None:
             require_between("probes", self.probes, 1, 10_000)
         if not 1e-6 <= self.tolerance <= 0.1:

@@ -8,7 +8,8 @@ from typing import Literal
 
 import attrs
 
-from ncsnx.errors import NcsnxError
+from ncsnx.config.strict.complaints import NewerVersionError
+from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.runs.checkpoints.leftovers import is_ours, remove_leftover
 from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints
 from ncsnx.runs.folder import Run
@@ -141,15 +142,20 @@ class Examination:
 
     @contextmanager
     def reading(self, path: Path, kind: FindingKind, advice: str) -> Iterator[None]:
-        """Makes a finding of what is wrong with what the block reads."""
+        """Makes a finding of what is wrong with what the block reads, with this advice: a newer ncsnx has its own."""
         try:
             yield
         except UnsoundError as error:
             self.add("unsound", path, without_path(str(error), path), advice)
         except NcsnxError as error:
-            self.add(kind, path, without_path(str(error), path), advice)
+            said = error.said if isinstance(error, AdvisedError) else str(error)
+            advice = error.advice if isinstance(error, NewerVersionError) else advice
+            self.add(kind, path, without_path(said, path), advice)
 
 
 def without_path(text: str, path: Path) -> str:
     """What is said about `path`, without the path where it comes first."""
-    return text.removeprefix(f"{path}: ").removeprefix(f"{path} ").removeprefix(f"can't read {path}: ")
+    unread = f"can't read {path}: "
+    if text.startswith(unread):
+        return f"can't be read: {text.removeprefix(unread)}"
+    return text.removeprefix(f"{path}: ").removeprefix(f"{path} ").removeprefix(f"{path}, ")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ncsnx.config.strict.complaints import NewerVersionError, StructureError, entitle
+from ncsnx.config.strict.complaints import StructureError, entitle
 from ncsnx.config.strict.converter import structured, unstructured
 from ncsnx.storage import atomic
 from ncsnx.storage.parsing import parse_json
@@ -53,10 +53,8 @@ def document_of(values: object, cls: type[T], where: Path | str) -> T:
     """
     try:
         return structured(values, cls)
-    except NewerVersionError as error:
-        raise NewerVersionError(error.problems, str(where)) from error
     except StructureError as error:
-        raise StructureError(error.problems, str(where), DOCUMENTS[cls].advice) from error
+        raise type(error)(error.problems, str(where), DOCUMENTS[cls].advice, error.more) from error
 
 
 def parse_document(content: bytes, cls: type[T], where: Path | str) -> T:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ncsnx.config.strict.complaints import StructureError
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import AdvisedError
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import (
     DOCUMENTS,
@@ -21,16 +21,15 @@ T = TypeVar("T")
 def read_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> T:
     """The document in a file of at most `limit` bytes.
 
-    Raises FileNotFoundError where there is none, NcsnxError for a file that can't be read, StructureError for anything
-    wrong with it.
+    Raises FileNotFoundError where there is none, AdvisedError for a file that can't be read, StructureError for
+    anything wrong with it.
     """
     try:
         content = reading.read_bytes(path, limit)
     except FileNotFoundError:
         raise
     except OSError as error:
-        advice = DOCUMENTS[cls].advice
-        raise NcsnxError(f"can't read {path}: {error.strerror}{f'; {advice}' if advice else ''}") from error
+        raise AdvisedError(f"can't read {path}: {error.strerror}", DOCUMENTS[cls].advice) from error
     return parse_document(content, cls, path)
 
 
