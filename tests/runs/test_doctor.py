@@ -17,6 +17,7 @@ from ncsnx.config import Retention
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.runs import doctor
+from ncsnx.runs.checkpoints.leftovers import remove_debris
 from ncsnx.runs.checkpoints.manifest import MANIFEST, OPTIMIZER, checkpoints
 from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
 from ncsnx.runs.doctor import NOTES, Examination, Finding
@@ -244,6 +245,64 @@ def test_debris_is_named_and_removed_on_request_alone(sound: Run, leave: Break) 
     after = {name: content for name, content in tree(sound.path.parent).items() if not name.endswith(".lock")}
     assert after == clean
     assert doctor.examine(sound).findings == []
+
+
+def half_written_export(run: Run) -> Path:
+    """What an export into the run's folder had written when it was killed."""
+    path = run.path / f".model.{TOKEN}"
+    shutil.copytree(run.path / "exported", path)
+    (path / "samples.png").write_bytes(png())
+    (path / "config.json").unlink()
+    return path
+
+
+@pytest.mark.parametrize("name", ["model", step_name(40)])
+def test_an_export_that_is_being_written_into_the_run_is_left_alone(sound: Run, name: str) -> None:
+    path = half_written_export(sound).rename(sound.path / f".{name}.{TOKEN}")
+    for written in ("README.md", "samples.png", "model.safetensors", None):
+        before = tree(sound.path)
+        remove_debris(sound)
+        found = repaired(sound)
+        assert (only(found).kind, only(found).path, found.is_sound) == ("busy", path, True)
+        assert tree(sound.path) == before
+        if written is not None:
+            (path / written).unlink()
+
+
+def test_what_a_killed_export_left_is_removed_whole(sound: Run) -> None:
+    clean = tree(sound.path)
+    path = half_written_export(sound)
+    os.utime(path, (1, 1))
+    finding = only(doctor.examine(sound))
+    assert (finding.kind, finding.path) == ("leftover", path)
+    assert "train" not in finding.advice
+    remove_debris(sound)
+    assert path.exists(), "a training can't tell whether it is being written"
+    assert repaired(sound).is_sound
+    assert tree(sound.path) == clean
+    assert not path.exists()
+
+
+def test_a_half_written_folder_that_holds_something_of_somebody_elses_stays_whole(sound: Run) -> None:
+    path = half_written_export(sound)
+    (path / "mine.txt").write_text("mine")
+    os.utime(path, (1, 1))
+    before = tree(sound.path)
+    found = repaired(sound)
+    assert only(found).kind == "unknown"
+    assert "holds mine.txt, which" in only(found).what
+    assert tree(sound.path) == before
+
+
+def test_the_checkpoints_of_a_half_made_run_are_not_said_to_be_somebody_elses(sound: Run) -> None:
+    path = half_made_run(sound)
+    (path / "checkpoints" / "mine").mkdir()
+    os.utime(path, (1, 1))
+    before = tree(path)
+    finding = only(repaired(sound))
+    assert "holds checkpoints/mine, which ncsnx" in finding.advice
+    assert not finding.repaired
+    assert tree(path) == before
 
 
 @pytest.mark.parametrize("leave", [half_written_checkpoint, half_made_run, half_removed_checkpoint])

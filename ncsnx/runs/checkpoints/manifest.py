@@ -11,7 +11,6 @@ sampled and scored. So retention removes that state in one step, and the manifes
 import errno
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -38,10 +37,11 @@ from ncsnx.storage.parsing import parse_json
 MANIFEST = "manifest.json"
 STATE = "state.json"
 OPTIMIZER = part_file("optimizer")
+CHECKPOINT_FILES = frozenset({part_file("model"), part_file("ema"), OPTIMIZER, STATE, MANIFEST})
+"""What ncsnx writes into a checkpoint's folder."""
 SCHEMA_VERSION = 2
 T = TypeVar("T")
 _Content = bytes  # which is the name of a field too
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
 _FAULTS = {
     errno.ENOENT: "is missing",
@@ -107,8 +107,8 @@ class ManifestRecord:
             if files != getattr(self, key):
                 raise checks.FieldError(key, f"must hold {checks.quoted(list(files))[1:-1] or 'nothing'} alone")
         for name in self.files:
-            if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
-                raise checks.FieldError("files", f"must have plain names, not {checks.quoted(name)}")
+            if name not in CHECKPOINT_FILES - {MANIFEST}:
+                raise checks.FieldError("files", f"must be files of a checkpoint, not {checks.quoted(name)}")
 
 
 @attrs.frozen
