@@ -369,14 +369,56 @@ def test_what_is_left_without_a_checkpoint_cant_be_trained_on_and_the_doctor_say
     assert not found.is_sound
 
 
-def test_a_run_whose_newest_checkpoint_has_no_optimizer_state_gets_the_advice_that_train_gives(sound: Run) -> None:
+def test_a_run_whose_newest_sound_checkpoint_was_pruned_gets_the_advice_that_train_gives(sound: Run) -> None:
+    for step in (10, 20):
+        remove_optimizer_state(folder(sound, step))
+    damage(folder(sound, 30) / "model.safetensors")
+    sound.update_experiment(attrs.evolve(sound.experiment(), retention=Retention(optimizer_last=1)))
+    for found in (doctor.examine(sound), repaired(sound)):
+        finding = next(finding for finding in found.findings if finding.kind == "untrainable")
+        assert finding.advice == resumption(sound).way_out
+        assert "missing" not in {finding.kind for finding in found.findings}
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept", "lost"),
+    [
+        (Retention(), 20, [30]),
+        (Retention(optimizer_last=1), 20, [30]),
+        (Retention(optimizer_last=2), 10, [20, 30]),
+        (Retention(optimizer_last=2, keep_every=10), 10, [30]),
+        (Retention(optimizer_last=3, keep_last=2, keep_every=10), 10, [20, 30]),
+    ],
+)
+def test_an_optimizer_state_that_no_rule_removes_is_missing(
+    sound: Run, rules: Retention, kept: int, lost: list[int]
+) -> None:
+    sound.update_experiment(attrs.evolve(sound.experiment(), retention=rules))
+    for step in (10, 20, 30):
+        if step > kept:
+            (folder(sound, step) / OPTIMIZER).unlink()
+    before = tree(sound.path)
+    found = repaired(sound)
+    missing = [finding.path for finding in found.findings if finding.kind == "missing"]
+    assert sorted(missing) == [folder(sound, step) / OPTIMIZER for step in lost]
+    assert "untrainable" not in {finding.kind for finding in found.findings}
+    assert not found.is_sound
+    assert tree(sound.path) == before
+    assert resumption(sound).step == kept
+
+
+def test_an_optimizer_state_that_a_rule_removed_is_no_finding(sound: Run) -> None:
     sound.update_experiment(attrs.evolve(sound.experiment(), retention=Retention(optimizer_last=2)))
     remove_optimizer_state(folder(sound, 10))
     assert doctor.examine(sound).findings == []
-    remove_optimizer_state(folder(sound, 30))
-    finding = only(doctor.examine(sound))
-    assert finding.kind == "untrainable"
-    assert finding.advice == resumption(sound).way_out
+
+
+def test_beside_a_training_whose_retention_goes_on_nothing_is_said_of_where_another_would_resume(sound: Run) -> None:
+    for step in (10, 20, 30):
+        damage(folder(sound, step) / "model.safetensors")
+    kinds_found = {finding.kind for finding in doctor.examine(sound, writer="process 7").findings}
+    assert kinds_found & {"untrainable", "missing"} == set()
+    assert "untrainable" in {finding.kind for finding in doctor.examine(sound).findings}
 
 
 def without_optimizer_state(run: Run) -> Path:

@@ -560,10 +560,22 @@ def test_a_checkpoint_of_another_experiment_neither_counts_nor_goes(run: Run) ->
     assert checkpoints(run) == [20, 30, 40]
 
 
-def test_a_training_without_an_optimizer_state_is_refused_with_the_nearest_that_has_one(run: Run) -> None:
+def test_a_training_falls_back_behind_a_newest_checkpoint_that_lost_its_optimizer_state(run: Run) -> None:
     write(run, 10, 20, 30)
+    for step, expected in ((30, (20, (30,))), (20, (10, (30, 20)))):
+        remove_optimizer_state(folder(run, step))
+        found = resumption(run)
+        assert (found.step, found.untrainable, found.refusal) == (*expected, None)
+    write(run, 30)
+    assert names_of(run) == ["step-00000010", "step-00000020", "step-00000030", "step-00000030.unsound-1"]
+    assert resumption(run).step == 30
+
+
+def test_a_training_without_an_optimizer_state_is_refused_with_the_nearest_that_has_one(run: Run) -> None:
+    write(run, 10, 20, 30, 40)
     for step in (20, 30):
         remove_optimizer_state(folder(run, step))
+    damage(folder(run, 40) / OPTIMIZER)
     found = resumption(run)
     assert found.step is None
     assert found.refusal is not None
@@ -609,6 +621,11 @@ def test_json_files_of_a_size_that_none_has_are_refused_unread(run: Run) -> None
         NcsnxError, match=r"config\.json: it has 16,777,217 bytes, and no such file has over 16,777,216"
     ):
         run.experiment()
+
+
+def names_of(run: Run) -> list[str]:
+    """What lies among the checkpoints."""
+    return sorted(path.name for path in run.checkpoints.iterdir())
 
 
 @pytest.mark.parametrize(

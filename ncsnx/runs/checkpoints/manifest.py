@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -117,7 +117,9 @@ class Manifest:
 
     step: int
     files: dict[str, FileRecord]
-    """By name; without the manifest itself, and without the optimizer's state where there is none."""
+    """Those that are there, by name; without the manifest itself."""
+    absent: dict[str, FileRecord] = attrs.field(factory=dict)
+    """Those that only training needs, and that aren't there: retention removed them, or they were lost."""
 
     @property
     def is_trainable(self) -> bool:
@@ -126,7 +128,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file: readable JSON with a digest of its own canonical form."""
-        parted = _by_need(dict(sorted(self.files.items())))
+        parted = _by_need(dict(sorted((self.files | self.absent).items())))
         files, for_training = parted["files"], parted["for_training"]
         return document_bytes(ManifestRecord(step=self.step, files=files, for_training=for_training))
 
@@ -136,9 +138,9 @@ def write_checkpoint(
 ) -> Path:
     """Writes the checkpoint of `step` into `parent`; returns its folder, which appears whole or not at all.
 
-    `files` gives names and contents; a generator keeps only one content in memory. An unsound folder of that
-    name is moved aside (`step-00000150.unsound-1`), a sound one refused. sizes: as in `read_manifest`, for one that is
-    there. Raises NcsnxError where the system refuses.
+    `files` gives names and contents; a generator keeps only one content in memory. A folder of that name is moved aside
+    (`step-00000150.unsound-1`) if it is unsound or without its optimizer's state; a whole one is refused. sizes: as in
+    `read_manifest`, for one that is there. Raises NcsnxError where the system refuses.
     """
     reading.refuse_links(parent)
     final = parent / step_name(step)
@@ -156,9 +158,9 @@ def write_checkpoint(
 def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     """The manifest of a checkpoint's folder, checked by its digest and against the folder's name.
 
-    It lists the optimizer's state only where that is there. sizes: those of the experiment's weights; a manifest that
-    lists other ones is refused, so that files of other sizes are neither read nor hashed. Raises UnsoundError, and
-    NcsnxError for a manifest that only a newer ncsnx can read.
+    It lists the optimizer's state as absent where that isn't there. sizes: those of the experiment's weights; a
+    manifest that lists other ones is refused, so that files of other sizes are neither read nor hashed. Raises
+    UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
     """
     reading.refuse_links(folder.parent)
     with _reading(folder):
@@ -167,8 +169,8 @@ def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     path = folder / MANIFEST
     manifest = _parsed(path, _read(path))
     if not os.path.lexists(folder / OPTIMIZER):
-        needed = {name: record for name, record in manifest.files.items() if name != OPTIMIZER}
-        manifest = attrs.evolve(manifest, files=needed)
+        parted = _by_need(manifest.files)
+        manifest = attrs.evolve(manifest, files=parted["files"], absent=parted["for_training"])
     if step_of(folder.name) not in (None, manifest.step):
         raise UnsoundError(f"{folder} holds the checkpoint of another step, {manifest.step}")
     if sizes is not None:
@@ -331,16 +333,14 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
 def _make_way(folder: Path, sizes: WeightSizes | None) -> None:
     if not os.path.lexists(folder):
         return
-    try:
-        verify(folder, sizes=sizes)
-    except UnsoundError:
-        number = 1
-        while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
-            number += 1
-        with atomic.reporting(aside):
-            folder.rename(aside)
-    else:
-        raise NcsnxError(f"{folder} exists already and is sound; nothing is overwritten")
+    with suppress(UnsoundError):
+        if not verify(folder, sizes=sizes).absent:
+            raise NcsnxError(f"{folder} exists already and is sound; nothing is overwritten")
+    number = 1
+    while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
+        number += 1
+    with atomic.reporting(aside):
+        folder.rename(aside)
 
 
 def _parsed(path: Path, written: bytes) -> Manifest:
