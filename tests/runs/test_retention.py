@@ -538,6 +538,21 @@ def test_an_optimizer_state_that_goes_while_a_checkpoint_is_verified_is_no_damag
         verify_file(folder(run, 10), found, OPTIMIZER)
 
 
+def test_an_optimizer_state_that_goes_once_the_manifest_was_read_ends_no_sampling(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(run, 10)
+    read = protocol.read_manifest
+
+    def read_before_it_goes(place: Path, *arguments: Any) -> protocol.Manifest:
+        found = read(place, *arguments)
+        (place / OPTIMIZER).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(protocol, "read_manifest", read_before_it_goes)
+    assert protocol.resolve_checkpoint(run, 10) == folder(run, 10)
+
+
 def test_an_optimizer_state_that_came_back_counts_again(run: Run) -> None:
     write(run, 10, 20)
     content = (folder(run, 20) / OPTIMIZER).read_bytes()

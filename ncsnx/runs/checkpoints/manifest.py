@@ -212,8 +212,7 @@ def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes 
     UnsoundError that says what is wrong.
     """
     manifest = read_manifest(folder, sizes)
-    for name in sorted(manifest.files) if names is None else names:
-        verify_file(folder, manifest, name)
+    _verify_files(folder, manifest, sorted(manifest.files) if names is None else names)
     if names is None and (found := strangers(folder, manifest)):
         raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest doesn't know")
     return manifest
@@ -221,7 +220,14 @@ def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes 
 
 def verify_own(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     """Verifies every file that the manifest lists, whatever else somebody put there. Raises UnsoundError."""
-    return verify(folder, read_manifest(folder, sizes).files, sizes)
+    manifest = read_manifest(folder, sizes)
+    _verify_files(folder, manifest, manifest.files)
+    return manifest
+
+
+def _verify_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    for name in names:
+        verify_file(folder, manifest, name)
 
 
 def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
