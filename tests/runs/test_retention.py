@@ -28,7 +28,7 @@ from ncsnx.runs.checkpoints.manifest import (
 )
 from ncsnx.runs.checkpoints.pruning import Keeper
 from ncsnx.runs.checkpoints.ranges import in_words
-from ncsnx.runs.checkpoints.removal import remove_optimizer_state
+from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
 from ncsnx.runs.checkpoints.selection import Judgement, Plan, Standing, plan
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -551,6 +551,36 @@ def test_an_optimizer_state_that_goes_once_the_manifest_was_read_ends_no_samplin
 
     monkeypatch.setattr(protocol, "read_manifest", read_before_it_goes)
     assert protocol.resolve_checkpoint(run, 10) == folder(run, 10)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_removal_that_is_refused_at_the_first_file_leaves_the_checkpoint(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write(run, 10, 20)
+    before = tree(run.checkpoints)
+    unlink, calls = Path.unlink, []
+
+    def refused(path: Path, *arguments: Any, **keywords: Any) -> None:
+        calls.append(path)
+        if len(calls) > number:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(
+        NcsnxError, match=r"step-00000010: Operation not permitted.*; allow that .*next start"
+    ) as caught:
+        remove_checkpoint(folder(run, 10))
+    monkeypatch.undo()
+    if number == 0:
+        assert tree(run.checkpoints) == before
+    else:
+        (left,) = atomic.debris(run.checkpoints)
+        assert f"; what is left of it is {left.name};" in str(caught.value)
+        assert checkpoints(run) == [20]
+        remove_debris(run)
+        assert names_of(run) == ["step-00000020"]
 
 
 def test_an_optimizer_state_that_came_back_counts_again(run: Run) -> None:

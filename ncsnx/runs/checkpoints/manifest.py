@@ -5,7 +5,7 @@ then the folder is renamed. So a folder `step-00000150` is complete, whatever wa
 are still those that were written, the manifest tells.
 
 One file may be missing: the optimizer's state, which only training needs. A checkpoint without it is sound, and can be
-sampled and scored. So retention removes that state in one step, and the manifest stays as it was written.
+sampled and scored. So retention removes that state in one step, and the manifest goes on listing it.
 """
 
 import errno
@@ -178,6 +178,18 @@ def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
             if (problem := sizes.problem(name, record.bytes)) is not None:
                 raise UnsoundError(f"{folder / name} {problem}")
     return manifest
+
+
+def renew_manifest(folder: Path) -> None:
+    """Writes the manifest of an earlier version anew, in one step; one of this version stays as it is.
+
+    Raises UnsoundError, and NcsnxError where the system refuses.
+    """
+    path = folder / MANIFEST
+    written = _read(path)
+    manifest = _parsed(path, written)
+    if parse_json(written)["schema_version"] != SCHEMA_VERSION:
+        atomic.write_bytes(path, manifest.to_bytes())
 
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
