@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.manifest import Manifest, UnsoundError, checkpoints, verify_own
+from ncsnx.runs.checkpoints.selection import newest_whole
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name, step_of
@@ -26,6 +28,8 @@ class Resumption:
     """None: from the beginning."""
     unsound: tuple[tuple[int, str], ...] = ()
     """Newer checkpoints that aren't sound, and why."""
+    untrainable: tuple[int, ...] = ()
+    """Newer checkpoints without an optimizer's state, the newest of which was lost."""
     refusal: str | None = None
     """Why it can't resume."""
     way_out: str = ""
@@ -33,23 +37,25 @@ class Resumption:
 
 
 def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) -> Resumption:
-    """Where the training of `run` resumes: its newest sound checkpoint, which must hold an optimizer's state.
+    """Where the training of `run` resumes: its newest sound checkpoint that holds an optimizer's state.
 
+    Refuses where a newer one is sound and retention removed its state: then the work since would be lost unasked.
     verdicts: of all checkpoints, the newest first; by default they are verified now, as far as need be. Raises
     NcsnxError where a checkpoint can't be read.
     """
     unsound: list[tuple[int, str]] = []
     without_optimizer: list[int] = []
-    for step, verdict in _verdicts(run) if verdicts is None else verdicts:
+    was_lost = False
+    for number, (step, verdict) in enumerate(_verdicts(run) if verdicts is None else verdicts):
         if isinstance(verdict, UnsoundError):
-            if not without_optimizer:
-                unsound.append((step, str(verdict)))
+            unsound.append((step, str(verdict)))
         elif not verdict.is_trainable:
+            was_lost = was_lost or (not without_optimizer and has_lost_state(run.experiment(), number, verdict))
             without_optimizer.append(step)
-        elif without_optimizer:
+        elif without_optimizer and not was_lost:
             return _without_optimizer(run, unsound, without_optimizer, step)
         else:
-            return Resumption(step, tuple(unsound))
+            return Resumption(step, tuple(unsound), tuple(without_optimizer))
     if without_optimizer:
         return _without_optimizer(run, unsound, without_optimizer, None)
     if unsound:
@@ -58,6 +64,14 @@ def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) ->
     if trace := _trace_of_checkpoints(run):
         return _without_checkpoint(run, trace)
     return Resumption(None)
+
+
+def has_lost_state(experiment: Experiment, number: int, manifest: Manifest) -> bool:
+    """Whether a checkpoint has lost its optimizer's state, which no rule removes there.
+
+    number: of the newer checkpoints.
+    """
+    return bool(manifest.absent) and number < newest_whole(experiment.retention)
 
 
 def _verdicts(run: Run) -> Iterator[CheckpointVerdict]:
@@ -88,16 +102,16 @@ def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[i
             f"the nearest that has it is of step {nearest:,}: to resume from there, move the newer ones away, as in "
             f"`mkdir -p {aside} && mv {_listed(run, without)} {aside}/`, then `ncsnx train` again"
         )
-    return Resumption(None, tuple(unsound), refusal, way_out)
+    return Resumption(None, tuple(unsound), refusal=refusal, way_out=way_out)
 
 
 def _without_checkpoint(run: Run, trace: str, unsound: tuple[tuple[int, str], ...] = ()) -> Resumption:
     return Resumption(
         None,
         unsound,
-        f"run {run.name!r} has no sound checkpoint any more, but had some ({trace}); beginning it anew would drop what "
-        "it has recorded",
-        f"bring a sound one back into {run.checkpoints} from a copy, or start a run of its own with "
+        refusal=f"run {run.name!r} has no sound checkpoint any more, but had some ({trace}); beginning it anew would "
+        "drop what it has recorded",
+        way_out=f"bring a sound one back into {run.checkpoints} from a copy, or start a run of its own with "
         f"{argument('name', A_NAME)}, such as {argument('name', f'{run.name}-2')}",
     )
 

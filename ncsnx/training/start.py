@@ -12,6 +12,7 @@ from ncsnx.config.differences import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.leftovers import remove_debris
+from ncsnx.runs.checkpoints.manifest import OPTIMIZER
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.origins import Origins
@@ -58,9 +59,9 @@ def begin(
     """Brings `state` to the run's newest sound checkpoint, if it has one. The caller holds the lock.
 
     Removes what a killed process left half written or half removed, and records the segment, and changes with where
-    their values come from. Returns warnings: unsound checkpoints, and a runtime under which bits will differ. Raises
-    NcsnxError, having changed nothing else, where the newest sound checkpoint has no optimizer state, and where there
-    is none any more.
+    their values come from. Returns warnings: checkpoints that are unsound or have lost their optimizer's state, and a
+    runtime under which bits will differ. Raises NcsnxError, having changed nothing else, where retention removed the
+    optimizer's state of the newest sound checkpoint, and where there is none any more.
     """
     remove_debris(run)
     found = resumption(run)
@@ -73,6 +74,10 @@ def begin(
         warnings += [
             f"checkpoint of step {bad:,} is unsound ({why}); falling back to step {step:,}"
             for bad, why in found.unsound
+        ]
+        warnings += [
+            f"checkpoint of step {bad:,} can't be trained on ({OPTIMIZER} is missing); falling back to step {step:,}"
+            for bad in found.untrainable
         ]
         warnings += _runtime_warnings(run, runtime)
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}

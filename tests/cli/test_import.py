@@ -49,6 +49,14 @@ def test_an_imported_run_samples_without_data(here: Path) -> None:
     assert "command line" in shown.out
 
 
+def test_a_file_imported_again_is_told_with_what_was_pruned(here: Path) -> None:
+    words = ("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
+    assert run(*words).code == 0
+    assert "pth: already there (raw and averaged weights, optimizer)\n" in run(*words).err
+    (here / "runs/cifar10/checkpoints/step-00005000/optimizer.safetensors").unlink()
+    assert "pth: already there, without its optimizer state (pruned)\n" in run(*words).err
+
+
 def test_where_an_imported_run_comes_from_is_kept(here: Path) -> None:
     assert run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL, "--note", "from a friend").code == 0
     ours = Run(here / "runs" / "cifar10")

@@ -235,6 +235,18 @@ def test_an_unsound_newest_checkpoint_is_named_set_aside_and_made_again(workplac
     assert line.removeprefix("warning: ") in (run / "log.txt").read_text()
 
 
+def test_training_falls_back_behind_a_checkpoint_that_lost_its_optimizer_state(workplace: Path) -> None:
+    run = run_in(workplace)
+    before = saved(run, 12)
+    (checkpoint_folder(run, 12) / "optimizer.safetensors").unlink()
+    result = command(*training(), folder=workplace)
+    assert result.code == 0, result.err
+    (line,) = [line for line in result.err.splitlines() if line.startswith("warning: ")]
+    assert "step 12 can't be trained on (optimizer.safetensors is missing); falling back to step 8" in line
+    assert saved(run, 12) == before
+    assert (run / "checkpoints/step-00000012.unsound-1/model.safetensors").is_file()
+
+
 def test_without_a_sound_checkpoint_nothing_begins_anew_over_what_was_recorded(workplace: Path) -> None:
     run = run_in(workplace)
     for step in (4, 8, 12):

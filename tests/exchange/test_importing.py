@@ -207,8 +207,23 @@ def test_the_same_file_again_changes_nothing(own: tuple[Experiment, Path], tmp_p
         remove_optimizer_state(folder)
     before = files(run.path)
     again = import_checkpoint(run, experiment, read_published(path))
-    assert (again.outcome, again.folder) == ("already there", folder)
+    outcome = "already there, without its optimizer state (pruned)" if pruned else "already there"
+    assert (again.outcome, again.folder) == (outcome, folder)
     assert files(run.path) == before
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_another_optimizer_state_of_a_step_is_refused(
+    own: tuple[Experiment, Path], tmp_path: Path, pruned: bool
+) -> None:
+    experiment, path = own
+    run, folder = imported(tmp_path, experiment, path)
+    if pruned:
+        remove_optimizer_state(folder)
+    states: list[Any] = torch.load(path, weights_only=True)
+    states[1]["state"][3]["exp_avg"] += 1
+    with pytest.raises(NcsnxError, match=r"is there with other contents than .*\(optimizer\.safetensors\)"):
+        import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
 
 
 def test_other_contents_of_a_step_are_refused(own: tuple[Experiment, Path], tmp_path: Path) -> None:

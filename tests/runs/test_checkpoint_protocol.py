@@ -217,6 +217,7 @@ def test_a_checkpoint_under_another_steps_name_is_refused(run: Run) -> None:
     [
         {"files": {"../config.json": {"sha256": "0" * 64, "bytes": 1}}},
         {"files": {"manifest.json": {"sha256": "0" * 64, "bytes": 1}}},
+        {"files": {"notes.txt": {"sha256": "0" * 64, "bytes": 1}}},
         {"files": {"ema.safetensors": {"sha256": "0" * 64}}},
         {"files": {"ema.safetensors": {"sha256": 5, "bytes": 1}}},
         {"files": {"ema.safetensors": []}},

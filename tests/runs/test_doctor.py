@@ -17,6 +17,7 @@ from ncsnx.config import Retention
 from ncsnx.config.canonical import digest
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.runs import doctor
+from ncsnx.runs.checkpoints.leftovers import remove_debris
 from ncsnx.runs.checkpoints.manifest import MANIFEST, OPTIMIZER, checkpoints
 from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
 from ncsnx.runs.doctor import NOTES, Examination, Finding
@@ -246,6 +247,64 @@ def test_debris_is_named_and_removed_on_request_alone(sound: Run, leave: Break) 
     assert doctor.examine(sound).findings == []
 
 
+def half_written_export(run: Run) -> Path:
+    """What an export into the run's folder had written when it was killed."""
+    path = run.path / f".model.{TOKEN}"
+    shutil.copytree(run.path / "exported", path)
+    (path / "samples.png").write_bytes(png())
+    (path / "config.json").unlink()
+    return path
+
+
+@pytest.mark.parametrize("name", ["model", step_name(40)])
+def test_an_export_that_is_being_written_into_the_run_is_left_alone(sound: Run, name: str) -> None:
+    path = half_written_export(sound).rename(sound.path / f".{name}.{TOKEN}")
+    for written in ("README.md", "samples.png", "model.safetensors", None):
+        before = tree(sound.path)
+        remove_debris(sound)
+        found = repaired(sound)
+        assert (only(found).kind, only(found).path, found.is_sound) == ("busy", path, True)
+        assert tree(sound.path) == before
+        if written is not None:
+            (path / written).unlink()
+
+
+def test_what_a_killed_export_left_is_removed_whole(sound: Run) -> None:
+    clean = tree(sound.path)
+    path = half_written_export(sound)
+    os.utime(path, (1, 1))
+    finding = only(doctor.examine(sound))
+    assert (finding.kind, finding.path) == ("leftover", path)
+    assert "train" not in finding.advice
+    remove_debris(sound)
+    assert path.exists(), "a training can't tell whether it is being written"
+    assert repaired(sound).is_sound
+    assert tree(sound.path) == clean
+    assert not path.exists()
+
+
+def test_a_half_written_folder_that_holds_something_of_somebody_elses_stays_whole(sound: Run) -> None:
+    path = half_written_export(sound)
+    (path / "mine.txt").write_text("mine")
+    os.utime(path, (1, 1))
+    before = tree(sound.path)
+    found = repaired(sound)
+    assert only(found).kind == "unknown"
+    assert "holds mine.txt, which" in only(found).what
+    assert tree(sound.path) == before
+
+
+def test_the_checkpoints_of_a_half_made_run_are_not_said_to_be_somebody_elses(sound: Run) -> None:
+    path = half_made_run(sound)
+    (path / "checkpoints" / "mine").mkdir()
+    os.utime(path, (1, 1))
+    before = tree(path)
+    finding = only(repaired(sound))
+    assert "holds checkpoints/mine, which ncsnx" in finding.advice
+    assert not finding.repaired
+    assert tree(path) == before
+
+
 @pytest.mark.parametrize("leave", [half_written_checkpoint, half_made_run, half_removed_checkpoint])
 def test_a_strangers_file_in_debris_stays_and_is_named(sound: Run, leave: Break) -> None:
     path = leave(sound)
@@ -310,14 +369,56 @@ def test_what_is_left_without_a_checkpoint_cant_be_trained_on_and_the_doctor_say
     assert not found.is_sound
 
 
-def test_a_run_whose_newest_checkpoint_has_no_optimizer_state_gets_the_advice_that_train_gives(sound: Run) -> None:
+def test_a_run_whose_newest_sound_checkpoint_was_pruned_gets_the_advice_that_train_gives(sound: Run) -> None:
+    for step in (10, 20):
+        remove_optimizer_state(folder(sound, step))
+    damage(folder(sound, 30) / "model.safetensors")
+    sound.update_experiment(attrs.evolve(sound.experiment(), retention=Retention(optimizer_last=1)))
+    for found in (doctor.examine(sound), repaired(sound)):
+        finding = next(finding for finding in found.findings if finding.kind == "untrainable")
+        assert finding.advice == resumption(sound).way_out
+        assert "missing" not in {finding.kind for finding in found.findings}
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept", "lost"),
+    [
+        (Retention(), 20, [30]),
+        (Retention(optimizer_last=1), 20, [30]),
+        (Retention(optimizer_last=2), 10, [20, 30]),
+        (Retention(optimizer_last=2, keep_every=10), 10, [30]),
+        (Retention(optimizer_last=3, keep_last=2, keep_every=10), 10, [20, 30]),
+    ],
+)
+def test_an_optimizer_state_that_no_rule_removes_is_missing(
+    sound: Run, rules: Retention, kept: int, lost: list[int]
+) -> None:
+    sound.update_experiment(attrs.evolve(sound.experiment(), retention=rules))
+    for step in (10, 20, 30):
+        if step > kept:
+            (folder(sound, step) / OPTIMIZER).unlink()
+    before = tree(sound.path)
+    found = repaired(sound)
+    missing = [finding.path for finding in found.findings if finding.kind == "missing"]
+    assert sorted(missing) == [folder(sound, step) / OPTIMIZER for step in lost]
+    assert "untrainable" not in {finding.kind for finding in found.findings}
+    assert not found.is_sound
+    assert tree(sound.path) == before
+    assert resumption(sound).step == kept
+
+
+def test_an_optimizer_state_that_a_rule_removed_is_no_finding(sound: Run) -> None:
     sound.update_experiment(attrs.evolve(sound.experiment(), retention=Retention(optimizer_last=2)))
     remove_optimizer_state(folder(sound, 10))
     assert doctor.examine(sound).findings == []
-    remove_optimizer_state(folder(sound, 30))
-    finding = only(doctor.examine(sound))
-    assert finding.kind == "untrainable"
-    assert finding.advice == resumption(sound).way_out
+
+
+def test_beside_a_training_whose_retention_goes_on_nothing_is_said_of_where_another_would_resume(sound: Run) -> None:
+    for step in (10, 20, 30):
+        damage(folder(sound, step) / "model.safetensors")
+    kinds_found = {finding.kind for finding in doctor.examine(sound, writer="process 7").findings}
+    assert kinds_found & {"untrainable", "missing"} == set()
+    assert "untrainable" in {finding.kind for finding in doctor.examine(sound).findings}
 
 
 def without_optimizer_state(run: Run) -> Path:

@@ -1,20 +1,25 @@
 """What retention left of a run, under each version of the manifest, is sound, resumed, pruned and cleared of debris."""
 
+import errno
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import attrs
 import pytest
 
 from ncsnx.config import Retention
+from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.manifest import MANIFEST, OPTIMIZER, SCHEMA_VERSION, checkpoints, read_manifest, verify
 from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.checkpoints.removal import remove_optimizer_state
 from ncsnx.runs.folder import Run
 from ncsnx.runs.resuming import resumption
+from ncsnx.storage import atomic
 from tests.runs.frozen.__main__ import FROZEN
 from tests.runs.frozen.pruned import STEPS, TRAINABLE, TRAINING
-from tests.runs.kept import damage, folder, whole
+from tests.runs.kept import damage, folder, python, whole
 from tests.training.tiny import CPU, command, saved
 
 VERSIONS = sorted(FROZEN.glob("pruned-v*"))
@@ -95,12 +100,48 @@ def test_the_nearest_optimizer_state_is_named_where_the_newest_sound_checkpoint_
     assert "nearest that has it is of step 2" in resumption(pruned).way_out
 
 
-def test_it_is_pruned_without_writing_a_manifest(pruned: Run) -> None:
+WITHOUT_ROOM = """
+import resource, sys
+from pathlib import Path
+from ncsnx.runs.checkpoints.removal import remove_optimizer_state
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+remove_optimizer_state(Path(sys.argv[1]))
+"""
+
+
+def test_an_optimizer_state_goes_on_a_full_disk_too(pruned: Run) -> None:
     before = manifests(pruned)
+    assert python(WITHOUT_ROOM, folder(pruned, 2)).stderr == ""
+    assert (manifests(pruned), whole(pruned)) == (before, [5])
+    assert not verify(folder(pruned, 2)).is_trainable
+    assert [path.name for path in folder(pruned, 2).iterdir() if path.name.startswith(".")] == []
+
+
+def test_where_a_manifest_may_not_be_written_no_state_goes(pruned: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> None:
+        raise NcsnxError("no") from PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(atomic, "write_bytes", refused)
+    is_old = json.loads(manifests(pruned)[2])["schema_version"] < SCHEMA_VERSION
+    with pytest.raises(NcsnxError) if is_old else nullcontext():
+        remove_optimizer_state(folder(pruned, 2))
+    assert whole(pruned) == ([2, 5] if is_old else [5])
+
+
+def test_it_is_pruned_and_writes_only_a_manifest_that_earlier_programs_would_call_damaged(pruned: Run) -> None:
+    before = manifests(pruned)
+    held = read_manifest(folder(pruned, 2)).files
     experiment = pruned.experiment()
     keeper = Keeper(pruned, attrs.evolve(experiment, retention=Retention(optimizer_last=1)))
     assert keeper.apply().stripped == (2,)
-    assert (manifests(pruned), whole(pruned)) == (before, [5])
+    assert whole(pruned) == [5]
+    after = manifests(pruned)
+    changed = {step for step in before if after[step] != before[step]}
+    assert changed == ({2} if json.loads(before[2])["schema_version"] < SCHEMA_VERSION else set())
+    assert json.loads(after[2])["schema_version"] == SCHEMA_VERSION
+    stripped = read_manifest(folder(pruned, 2))
+    assert stripped.files | stripped.absent == held
+    assert set(stripped.absent) == {OPTIMIZER}
     for step in checkpoints(pruned):
         verify(folder(pruned, step))
     keeper = Keeper(pruned, attrs.evolve(experiment, retention=Retention(keep_last=1)))

@@ -28,7 +28,7 @@ from ncsnx.runs.checkpoints.manifest import (
 )
 from ncsnx.runs.checkpoints.pruning import Keeper
 from ncsnx.runs.checkpoints.ranges import in_words
-from ncsnx.runs.checkpoints.removal import remove_optimizer_state
+from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
 from ncsnx.runs.checkpoints.selection import Judgement, Plan, Standing, plan
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -538,6 +538,51 @@ def test_an_optimizer_state_that_goes_while_a_checkpoint_is_verified_is_no_damag
         verify_file(folder(run, 10), found, OPTIMIZER)
 
 
+def test_an_optimizer_state_that_goes_once_the_manifest_was_read_ends_no_sampling(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(run, 10)
+    read = protocol.read_manifest
+
+    def read_before_it_goes(place: Path, *arguments: Any) -> protocol.Manifest:
+        found = read(place, *arguments)
+        (place / OPTIMIZER).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(protocol, "read_manifest", read_before_it_goes)
+    assert protocol.resolve_checkpoint(run, 10) == folder(run, 10)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_removal_that_is_refused_at_the_first_file_leaves_the_checkpoint(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write(run, 10, 20)
+    before = tree(run.checkpoints)
+    unlink, calls = Path.unlink, []
+
+    def refused(path: Path, *arguments: Any, **keywords: Any) -> None:
+        calls.append(path)
+        if len(calls) > number:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(
+        NcsnxError, match=r"step-00000010: Operation not permitted.*; allow that .*next start"
+    ) as caught:
+        remove_checkpoint(folder(run, 10))
+    monkeypatch.undo()
+    if number == 0:
+        assert tree(run.checkpoints) == before
+    else:
+        (left,) = atomic.debris(run.checkpoints)
+        assert f"; what is left of it is {left.name};" in str(caught.value)
+        assert checkpoints(run) == [20]
+        remove_debris(run)
+        assert names_of(run) == ["step-00000020"]
+
+
 def test_an_optimizer_state_that_came_back_counts_again(run: Run) -> None:
     write(run, 10, 20)
     content = (folder(run, 20) / OPTIMIZER).read_bytes()
@@ -560,10 +605,22 @@ def test_a_checkpoint_of_another_experiment_neither_counts_nor_goes(run: Run) ->
     assert checkpoints(run) == [20, 30, 40]
 
 
-def test_a_training_without_an_optimizer_state_is_refused_with_the_nearest_that_has_one(run: Run) -> None:
+def test_a_training_falls_back_behind_a_newest_checkpoint_that_lost_its_optimizer_state(run: Run) -> None:
     write(run, 10, 20, 30)
+    for step, expected in ((30, (20, (30,))), (20, (10, (30, 20)))):
+        remove_optimizer_state(folder(run, step))
+        found = resumption(run)
+        assert (found.step, found.untrainable, found.refusal) == (*expected, None)
+    write(run, 30)
+    assert names_of(run) == ["step-00000010", "step-00000020", "step-00000030", "step-00000030.unsound-1"]
+    assert resumption(run).step == 30
+
+
+def test_a_training_without_an_optimizer_state_is_refused_with_the_nearest_that_has_one(run: Run) -> None:
+    write(run, 10, 20, 30, 40)
     for step in (20, 30):
         remove_optimizer_state(folder(run, step))
+    damage(folder(run, 40) / OPTIMIZER)
     found = resumption(run)
     assert found.step is None
     assert found.refusal is not None
@@ -609,6 +666,11 @@ def test_json_files_of_a_size_that_none_has_are_refused_unread(run: Run) -> None
         NcsnxError, match=r"config\.json: it has 16,777,217 bytes, and no such file has over 16,777,216"
     ):
         run.experiment()
+
+
+def names_of(run: Run) -> list[str]:
+    """What lies among the checkpoints."""
+    return sorted(path.name for path in run.checkpoints.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,8 @@ class _Import:
         imported = self.target.add(published, self.stop.check)
         self.attach()
         average = "raw weights only" if published.ema is None else "raw and averaged weights"
-        self.messages.info(f"step {published.step:,} from {path.name}: {imported.outcome} ({average}, optimizer)")
+        held = "" if "pruned" in imported.outcome else f" ({average}, optimizer)"
+        self.messages.info(f"step {published.step:,} from {path.name}: {imported.outcome}{held}")
         return _row(published, imported)
 
     def attach(self) -> None:

@@ -1,6 +1,6 @@
 """The run that published checkpoints are imported into, each written whole or not at all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,15 @@ from ncsnx.exchange.importing.conversion import parts
 from ncsnx.exchange.published_files import PublishedCheckpoint
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.leftovers import remove_debris
-from ncsnx.runs.checkpoints.manifest import OPTIMIZER, STATE, FileRecord, UnsoundError, verify, write_checkpoint
+from ncsnx.runs.checkpoints.manifest import (
+    OPTIMIZER,
+    STATE,
+    FileRecord,
+    Manifest,
+    UnsoundError,
+    verify,
+    write_checkpoint,
+)
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import step_name
@@ -26,7 +34,7 @@ from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.start import require_same_identity
 
-ImportOutcome = Literal["imported", "already there"]
+ImportOutcome = Literal["imported", "already there", "already there, without its optimizer state (pruned)"]
 
 
 @attrs.frozen
@@ -92,10 +100,10 @@ def import_checkpoint(
     """Adds a checkpoint to the run, whole or not at all; the caller holds its lock, and knows that it fits.
 
     The run's segments record it, and the state of every checkpoint that is trained from it. If the step is there with
-    the same contents, nothing is done. `published` gives its weights up on the way. check_stop is asked before each
-    part, and ends the work by raising. Raises NcsnxError where the step is there with other contents, where the run was
-    trained here (two trainings in one run couldn't be told apart), for numbers that aren't finite, and where the
-    system refuses.
+    the same contents, or with the same but for an optimizer's state that was removed, nothing is done. `published`
+    gives its weights up on the way. check_stop is asked before each part, and ends the work by raising. Raises
+    NcsnxError where the step is there with other contents, where the run was trained here (two trainings in one run
+    couldn't be told apart), for numbers that aren't finite, and where the system refuses.
     """
     folder = run.checkpoints / step_name(published.step)
     origin = ImportRecord(
@@ -113,13 +121,15 @@ def import_checkpoint(
         return checkpoint.contents(published.step, parts(experiment, published, check_stop), state)
 
     sizes = weight_sizes(experiment)
-    if differing := _differing(folder, files, sizes):
+    there = _sound(folder, sizes)
+    if there is not None and (differing := _differing(there, files())):
         raise NcsnxError(
             f"{folder} is there with other contents than {published.path} ({', '.join(differing)}), and nothing is "
             f"overwritten; import the file into a run of its own with {argument('name', A_NAME)}"
         )
-    if differing is not None:
-        return Imported(published.step, "already there", folder)
+    if there is not None:
+        pruned: ImportOutcome = "already there, without its optimizer state (pruned)"
+        return Imported(published.step, "already there" if there.is_trainable else pruned, folder)
     if run.data_fingerprint() is not None:
         raise NcsnxError(
             f"{run.path} was trained here, and {published.path} belongs to another training; import it into a run of "
@@ -129,17 +139,20 @@ def import_checkpoint(
     return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files(), sizes))
 
 
-def _differing(
-    folder: Path, files: Callable[[], Iterator[tuple[str, bytes]]], sizes: WeightSizes | None
-) -> list[str] | None:
-    """Which files of a sound checkpoint in `folder` have other contents; None where there is none."""
+def _sound(folder: Path, sizes: WeightSizes | None) -> Manifest | None:
+    """The manifest of the checkpoint in `folder`; None where there is no sound one."""
     try:
-        manifest = verify(folder, sizes=sizes)
+        return verify(folder, sizes=sizes)
     except UnsoundError:  # isn't there, or is moved aside by who writes the new one
         return None
+
+
+def _differing(there: Manifest, files: Iterable[tuple[str, bytes]]) -> list[str]:
+    """Which files of a sound checkpoint have, or had, other contents."""
     names = []
-    for name, content in files():
-        record = manifest.files.get(name)
+    for name, content in files:
+        record = (there.files | there.absent).get(name)
+        # version 1 of the manifest forgot what the optimizer's state was that had been removed
         same = name == OPTIMIZER if record is None else record == FileRecord.of(content)
         if name != STATE and not same:
             names.append(name)

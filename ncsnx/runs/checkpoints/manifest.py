@@ -5,15 +5,14 @@ then the folder is renamed. So a folder `step-00000150` is complete, whatever wa
 are still those that were written, the manifest tells.
 
 One file may be missing: the optimizer's state, which only training needs. A checkpoint without it is sound, and can be
-sampled and scored. So retention removes that state in one step, and the manifest stays as it was written.
+sampled and scored. So retention removes that state in one step, and the manifest goes on listing it.
 """
 
 import errno
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -38,10 +37,11 @@ from ncsnx.storage.parsing import parse_json
 MANIFEST = "manifest.json"
 STATE = "state.json"
 OPTIMIZER = part_file("optimizer")
+CHECKPOINT_FILES = frozenset({part_file("model"), part_file("ema"), OPTIMIZER, STATE, MANIFEST})
+"""What ncsnx writes into a checkpoint's folder."""
 SCHEMA_VERSION = 2
 T = TypeVar("T")
 _Content = bytes  # which is the name of a field too
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
 _FAULTS = {
     errno.ENOENT: "is missing",
@@ -107,8 +107,8 @@ class ManifestRecord:
             if files != getattr(self, key):
                 raise checks.FieldError(key, f"must hold {checks.quoted(list(files))[1:-1] or 'nothing'} alone")
         for name in self.files:
-            if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
-                raise checks.FieldError("files", f"must have plain names, not {checks.quoted(name)}")
+            if name not in CHECKPOINT_FILES - {MANIFEST}:
+                raise checks.FieldError("files", f"must be files of a checkpoint, not {checks.quoted(name)}")
 
 
 @attrs.frozen
@@ -117,7 +117,9 @@ class Manifest:
 
     step: int
     files: dict[str, FileRecord]
-    """By name; without the manifest itself, and without the optimizer's state where there is none."""
+    """Those that are there, by name; without the manifest itself."""
+    absent: dict[str, FileRecord] = attrs.field(factory=dict)
+    """Those that only training needs, and that aren't there: retention removed them, or they were lost."""
 
     @property
     def is_trainable(self) -> bool:
@@ -126,7 +128,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file: readable JSON with a digest of its own canonical form."""
-        parted = _by_need(dict(sorted(self.files.items())))
+        parted = _by_need(dict(sorted((self.files | self.absent).items())))
         files, for_training = parted["files"], parted["for_training"]
         return document_bytes(ManifestRecord(step=self.step, files=files, for_training=for_training))
 
@@ -136,9 +138,9 @@ def write_checkpoint(
 ) -> Path:
     """Writes the checkpoint of `step` into `parent`; returns its folder, which appears whole or not at all.
 
-    `files` gives names and contents; a generator keeps only one content in memory. An unsound folder of that
-    name is moved aside (`step-00000150.unsound-1`), a sound one refused. sizes: as in `read_manifest`, for one that is
-    there. Raises NcsnxError where the system refuses.
+    `files` gives names and contents; a generator keeps only one content in memory. A folder of that name is moved aside
+    (`step-00000150.unsound-1`) if it is unsound or without its optimizer's state; a whole one is refused. sizes: as in
+    `read_manifest`, for one that is there. Raises NcsnxError where the system refuses.
     """
     reading.refuse_links(parent)
     final = parent / step_name(step)
@@ -156,9 +158,9 @@ def write_checkpoint(
 def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     """The manifest of a checkpoint's folder, checked by its digest and against the folder's name.
 
-    It lists the optimizer's state only where that is there. sizes: those of the experiment's weights; a manifest that
-    lists other ones is refused, so that files of other sizes are neither read nor hashed. Raises UnsoundError, and
-    NcsnxError for a manifest that only a newer ncsnx can read.
+    It lists the optimizer's state as absent where that isn't there. sizes: those of the experiment's weights; a
+    manifest that lists other ones is refused, so that files of other sizes are neither read nor hashed. Raises
+    UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
     """
     reading.refuse_links(folder.parent)
     with _reading(folder):
@@ -167,8 +169,8 @@ def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     path = folder / MANIFEST
     manifest = _parsed(path, _read(path))
     if not os.path.lexists(folder / OPTIMIZER):
-        needed = {name: record for name, record in manifest.files.items() if name != OPTIMIZER}
-        manifest = attrs.evolve(manifest, files=needed)
+        parted = _by_need(manifest.files)
+        manifest = attrs.evolve(manifest, files=parted["files"], absent=parted["for_training"])
     if step_of(folder.name) not in (None, manifest.step):
         raise UnsoundError(f"{folder} holds the checkpoint of another step, {manifest.step}")
     if sizes is not None:
@@ -176,6 +178,18 @@ def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
             if (problem := sizes.problem(name, record.bytes)) is not None:
                 raise UnsoundError(f"{folder / name} {problem}")
     return manifest
+
+
+def renew_manifest(folder: Path) -> None:
+    """Writes the manifest of an earlier version anew, in one step; one of this version stays as it is.
+
+    Raises UnsoundError, and NcsnxError where the system refuses.
+    """
+    path = folder / MANIFEST
+    written = _read(path)
+    manifest = _parsed(path, written)
+    if parse_json(written)["schema_version"] != SCHEMA_VERSION:
+        atomic.write_bytes(path, manifest.to_bytes())
 
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
@@ -210,8 +224,7 @@ def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes 
     UnsoundError that says what is wrong.
     """
     manifest = read_manifest(folder, sizes)
-    for name in sorted(manifest.files) if names is None else names:
-        verify_file(folder, manifest, name)
+    _verify_files(folder, manifest, sorted(manifest.files) if names is None else names)
     if names is None and (found := strangers(folder, manifest)):
         raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest doesn't know")
     return manifest
@@ -219,7 +232,14 @@ def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes 
 
 def verify_own(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     """Verifies every file that the manifest lists, whatever else somebody put there. Raises UnsoundError."""
-    return verify(folder, read_manifest(folder, sizes).files, sizes)
+    manifest = read_manifest(folder, sizes)
+    _verify_files(folder, manifest, manifest.files)
+    return manifest
+
+
+def _verify_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    for name in names:
+        verify_file(folder, manifest, name)
 
 
 def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
@@ -331,16 +351,14 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
 def _make_way(folder: Path, sizes: WeightSizes | None) -> None:
     if not os.path.lexists(folder):
         return
-    try:
-        verify(folder, sizes=sizes)
-    except UnsoundError:
-        number = 1
-        while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
-            number += 1
-        with atomic.reporting(aside):
-            folder.rename(aside)
-    else:
-        raise NcsnxError(f"{folder} exists already and is sound; nothing is overwritten")
+    with suppress(UnsoundError):
+        if not verify(folder, sizes=sizes).absent:
+            raise NcsnxError(f"{folder} exists already and is sound; nothing is overwritten")
+    number = 1
+    while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
+        number += 1
+    with atomic.reporting(aside):
+        folder.rename(aside)
 
 
 def _parsed(path: Path, written: bytes) -> Manifest:

@@ -67,6 +67,17 @@ def plan(
     return Plan(remove, strip, tuple(sorted(relied_on)))
 
 
+def newest_whole(rules: Retention) -> int:
+    """How many of the newest checkpoints hold their optimizer's state, whatever the rules have removed.
+
+    One where a rule may remove a newer checkpoint that holds it, and where no rule removes such states: an earlier one
+    may have.
+    """
+    if rules.optimizer_last is None or (rules.removes_checkpoints and rules.keep_last is None):
+        return 1
+    return min(rules.optimizer_last, rules.keep_last or rules.optimizer_last)
+
+
 def _kept(
     rules: Retention, steps: list[int], trainable: list[int], unsound: set[int], scores: Judgement
 ) -> tuple[set[int], set[int]]:

@@ -123,8 +123,8 @@ def examine_exports(found: Examination) -> None:
 
 
 def is_exported(entry: reading.Entry) -> bool:
-    """Whether this is the folder of an exported model."""
-    return entry.kind == "folder" and is_export(entry.path)
+    """Whether this is the folder of an exported model, and not one that is half written."""
+    return entry.kind == "folder" and not atomic.is_temporary(entry.name) and is_export(entry.path)
 
 
 def _examine_sampling(found: Examination, folder: Path) -> None:

@@ -11,6 +11,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.manifest import (
     MANIFEST,
+    OPTIMIZER,
     STATE,
     Manifest,
     UnsoundError,
@@ -25,6 +26,7 @@ from ncsnx.runs.doctor.examined import Examination, without_path
 from ncsnx.runs.doctor.remedies import move_aside
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name, step_of
+from ncsnx.runs.resuming import has_lost_state
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic
 
@@ -52,11 +54,33 @@ def examine_checkpoints(found: Examination) -> None:
         elif atomic.is_temporary(entry.name):
             found.add_leftover(entry.path)
         elif _SET_ASIDE.fullmatch(entry.name):
-            found.add("set-aside", entry.path, "was unsound when its step was written again", "it may be deleted")
+            found.add(
+                "set-aside",
+                entry.path,
+                "was unsound or not trainable when its step was written again",
+                "it may be deleted",
+            )
         elif not entry.name.startswith("."):
             found.add("unknown", entry.path, "isn't a checkpoint", "ncsnx leaves it alone")
-    without = [step for step, one in found.verdicts if isinstance(one, Manifest) and not one.is_trainable]
-    if without and experiment is not None and experiment.retention.optimizer_last is None:
+    if experiment is not None:
+        _examine_optimizer_states(found, experiment)
+
+
+def _examine_optimizer_states(found: Examination, experiment: Experiment) -> None:
+    """Optimizer states that aren't there: lost ones, and those that no rule of the run has removed."""
+    if found.writer is not None:
+        return  # whose retention may have removed them meanwhile
+    without = []
+    for number, (step, manifest) in enumerate(found.verdicts):
+        if isinstance(manifest, UnsoundError) or manifest.is_trainable:
+            continue
+        if has_lost_state(experiment, number, manifest):
+            path = found.run.checkpoints / step_name(step) / OPTIMIZER
+            advice = "bring it back from a copy: without it training can't resume from this checkpoint"
+            found.add("missing", path, "is missing", advice)
+        else:
+            without.append(step)
+    if without and experiment.retention.optimizer_last is None:
         what = f"has checkpoints without an optimizer state, of steps {in_words(sorted(without))}"
         advice = "nothing need be done: they can be sampled and scored, but training can't resume from them"
         found.add("gone", found.run.checkpoints, what, advice)

@@ -104,7 +104,7 @@ def _unsound_steps(found: Examination) -> set[int]:
 def _examine_resumption(found: Examination, verdicts: list[CheckpointVerdict]) -> None:
     """Whether a training can resume, by the same rule that it follows itself."""
     run = found.run
-    if not found.is_readable:
+    if not found.is_readable or found.writer is not None:  # whose retention removes what was being examined
         return
     try:
         going_on = resumption(run, verdicts)

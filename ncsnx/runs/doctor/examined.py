@@ -10,8 +10,9 @@ import attrs
 
 from ncsnx.config.strict.complaints import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
-from ncsnx.runs.checkpoints.leftovers import is_ours, remove_leftover
+from ncsnx.runs.checkpoints.leftovers import foreign_names, remove_leftover, was_checkpoint
 from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints
+from ncsnx.runs.doctor.remedies import is_long_gone
 from ncsnx.runs.folder import Run
 from ncsnx.runs.resuming import CheckpointVerdict
 from ncsnx.spelling import argument
@@ -102,15 +103,32 @@ class Examination:
             what = "is being written or removed, or was left by a killed process"
             self.add("busy", path, what, "ask again when the writer has ended")
             return
-        inside = self.entries(path) if path.is_dir() and not path.is_symlink() else []
-        if inside and not any(map(is_ours, inside)):
-            names = ", ".join(entry.name for entry in inside)
+        if path.is_symlink() or not path.is_dir():
+            self._add_removable(path, "`ncsnx train` or ")
+            return
+        is_checkpoint = was_checkpoint(path)
+        inside = self.entries(path)
+        try:
+            foreign = foreign_names(path)
+            is_young = not is_checkpoint and not is_long_gone(path)
+        except OSError as error:
+            self.add("unreadable", path, f"can't be read: {error.strerror}", "make it readable, then ask again")
+            return
+        if is_young:  # exports are written here without the lock
+            what = "is being written, or was left by a killed process"
+            self.add("busy", path, what, "ask again in ten minutes")
+        elif foreign and (not is_checkpoint or len(foreign) == len(inside)):
+            names = ", ".join(foreign)
             what = f"was half written or half removed, and still holds {names}, which ncsnx didn't write there"
             self.add("unknown", path, what, "nothing reads it: look at that, and remove the folder")
         else:
-            what = "was left half written or half removed by a killed process"
-            advice = f"`ncsnx train` or {argument('repair', True)} removes it"
-            self.add("leftover", path, what, advice, partial(remove_leftover, path))
+            self._add_removable(path, "`ncsnx train` or " if is_checkpoint else "")
+
+    def _add_removable(self, path: Path, also: str) -> None:
+        """also: what removes it besides a repair."""
+        what = "was left half written or half removed by a killed process"
+        advice = f"{also}{argument('repair', True)} removes it"
+        self.add("leftover", path, what, advice, partial(remove_leftover, path))
 
     def watch(self, count: int) -> None:
         """Counts bytes that were hashed; ends the examination by raising, if it is to stop."""

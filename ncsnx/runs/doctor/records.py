@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoints.leftovers import OURS, remove_leftover
+from ncsnx.runs.checkpoints.leftovers import BEGINNING, remove_leftover
 from ncsnx.runs.doctor.artifacts import is_exported
 from ncsnx.runs.doctor.examined import Examination
 from ncsnx.runs.doctor.remedies import is_long_gone
@@ -91,9 +91,8 @@ def examine_runs_folder(found: Examination) -> None:
 
 def _is_begun_run(folder: Path) -> bool:
     """Whether it holds what the beginning of a run holds, or nothing; other programs have hidden folders too."""
-    ours = {*OURS, "checkpoints"}
     try:
-        return all((atomic.whole_name(entry.name) or entry.name) in ours for entry in reading.entries(folder))
+        return all((atomic.whole_name(entry.name) or entry.name) in BEGINNING for entry in reading.entries(folder))
     except OSError:
         return False
 

@@ -1,6 +1,6 @@
 """`python -m tests.runs.frozen`: freezes a run of the present schema version, with what is to be had from it.
 
-It is to be called once a version, when `ncsnx.config.codec.SCHEMA_VERSION` has risen, by the program that writes that
+It is to be called once a version, when `ncsnx.config.codec.CONFIG_VERSION` has risen, by the program that writes that
 version: its result is committed, and never made anew. `vN/run` is what `ncsnx train` wrote, but for the names of this
 machine and its folders, and TensorBoard's events; `vN/export` is what `ncsnx export` made of it, and `vN/expected.json`
 what ncsnx makes of both.
