@@ -23,14 +23,13 @@ from torch import Tensor
 
 from ncsnx.config.canonical import canonical
 from ncsnx.config.strict.complaints import NewerVersionError
-from ncsnx.config.strict.fields import OMITTED, REST, versioned
 from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
+from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.spelling import argument
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import reporting, write_bytes
-from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import read_document, write_document
 from ncsnx.storage.parts import Part, done_indices, read_parts, write_part
 
@@ -42,22 +41,6 @@ _OURS = re.compile(
 )
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
 """What a killed process may leave of a file: see `atomic.temporary_sibling`."""
-
-
-@document("the record of a sampling")
-@attrs.frozen(kw_only=True)
-class SampleRecord:
-    """What protocol.json says."""
-
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
-    protocol: dict[str, Any] = attrs.field(metadata=REST)
-    """What determines the images."""
-    made: dict[str, Any] = attrs.field(factory=dict)
-    """How they were made."""
-    complete: bool
-    """Whether they are all there."""
-    samples_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
-    """Of samples.safetensors, in hexadecimal, once they are."""
 
 
 class SampleFolder:
@@ -179,7 +162,7 @@ class SampleFolder:
     @property
     def samples_path(self) -> Path:
         """All images, once the folder is complete."""
-        return self.path / "samples.safetensors"
+        return self.path / SAMPLES_FILE
 
     @property
     def film_path(self) -> Path:
@@ -188,7 +171,7 @@ class SampleFolder:
 
     @property
     def _record_path(self) -> Path:
-        return self.path / "protocol.json"
+        return self.path / PROTOCOL_FILE
 
     @property
     def _parts(self) -> Path:

@@ -273,8 +273,7 @@ BY_HAND = {
     "evaluation/comparing/trials.py",  # lines that are no trials are left out
     "evaluation/nearest/neighbor_results.py",  # what was written is given as JSON
     "runs/checkpoints/manifest.py",  # the state of the loop
-    "runs/doctor/artifacts.py",
-    "runs/doctor/records.py",
+    "runs/doctor/artifacts.py",  # lines that are no trials
     "runs/exported.py",  # whether a folder is an export, sound or not
     "runs/metrics_log.py",  # records of any numbers
     "runs/protocols.py",  # protocols of earlier versions
