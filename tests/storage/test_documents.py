@@ -276,6 +276,7 @@ BY_HAND = {
     "runs/doctor/artifacts.py",  # lines that are no trials
     "runs/exported.py",  # whether a folder is an export, sound or not
     "runs/metrics_log.py",  # records of any numbers
+    "sampling/sample_folder.py",  # whether a folder is one of samples, its record sound or not
     "runs/protocols.py",  # protocols of earlier versions
 }
 """Modules that look into JSON of their own accord. There may be fewer."""
