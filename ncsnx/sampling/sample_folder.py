@@ -16,22 +16,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from ncsnx.config.canonical import canonical
-from ncsnx.config.strict.complaints import NewerVersionError
-from ncsnx.config.strict.fields import OMITTED, REST, versioned
+from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
+from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.spelling import argument
 from ncsnx.storage import reading
-from ncsnx.storage.atomic import reporting, write_bytes
-from ncsnx.storage.documents.document import document
-from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage.atomic import reporting, write_bytes, write_json
+from ncsnx.storage.documents.document import document_of
+from ncsnx.storage.documents.document_files import write_document
+from ncsnx.storage.parsing import read_json
 from ncsnx.storage.parts import Part, done_indices, read_parts, write_part
 
 GRID_IMAGES = 100
@@ -42,22 +42,6 @@ _OURS = re.compile(
 )
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
 """What a killed process may leave of a file: see `atomic.temporary_sibling`."""
-
-
-@document("the record of a sampling")
-@attrs.frozen(kw_only=True)
-class SampleRecord:
-    """What protocol.json says."""
-
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
-    protocol: dict[str, Any] = attrs.field(metadata=REST)
-    """What determines the images."""
-    made: dict[str, Any] = attrs.field(factory=dict)
-    """How they were made."""
-    complete: bool
-    """Whether they are all there."""
-    samples_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
-    """Of samples.safetensors, in hexadecimal, once they are."""
 
 
 class SampleFolder:
@@ -109,20 +93,19 @@ class SampleFolder:
     def open(self, *, overwrite: bool = False) -> None:
         """Makes the folder, or takes up the one that is there.
 
-        overwrite: remove what an earlier sampling left there, and nothing else. Raises NcsnxError, having
-        changed nothing, where the folder holds something else, or, without `overwrite`, samples of another
-        protocol.
+        overwrite: remove what an earlier sampling left there, its record damaged or not, and nothing else. Raises
+        NcsnxError, having changed nothing, where the folder holds something else, or, without `overwrite`, samples
+        of another protocol or a damaged record.
         """
         self._refuse_links()
-        found = self._existing_record()
-        if found is not None and overwrite:
-            self._remove_ours(found)
-            found = None
-        if found is None:
+        there = self._recorded()
+        if there is not None and overwrite:
+            self._remove_ours(there)
+        if there is None or overwrite:
             with reporting(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
             write_document(self._record_path, self._record())
-        elif differences := _differences(found.protocol, self.protocol):
+        elif differences := _differences((found := self._existing_record(there)).protocol, self.protocol):
             raise NcsnxError(
                 f"{self.path} holds samples of another protocol: {'; '.join(differences)}. "
                 f"Choose another folder with {argument('out')}, or add {argument('overwrite', True)} to replace them"
@@ -179,7 +162,7 @@ class SampleFolder:
     @property
     def samples_path(self) -> Path:
         """All images, once the folder is complete."""
-        return self.path / "samples.safetensors"
+        return self.path / SAMPLES_FILE
 
     @property
     def film_path(self) -> Path:
@@ -188,7 +171,7 @@ class SampleFolder:
 
     @property
     def _record_path(self) -> Path:
-        return self.path / "protocol.json"
+        return self.path / PROTOCOL_FILE
 
     @property
     def _parts(self) -> Path:
@@ -219,8 +202,11 @@ class SampleFolder:
         complete = samples_sha256 is not None
         return SampleRecord(protocol=self.protocol, made=self.made, complete=complete, samples_sha256=samples_sha256)
 
-    def _existing_record(self) -> SampleRecord | None:
-        """The record of a folder that is ours, None for one that is empty or not there."""
+    def _recorded(self) -> dict[str, Any] | None:
+        """What the record of a folder that is ours says, sound or not; None for a folder that is empty or not there.
+
+        Raises NcsnxError for a folder of something else.
+        """
         if not self.path.exists():
             return None
         foreign = f"{self.path} isn't a folder that samples were written to; choose another with {argument('out')}"
@@ -228,18 +214,31 @@ class SampleFolder:
             raise NcsnxError(foreign)
         if not self._record_path.exists():
             if any(_TEMPORARY.match(entry.name) is None for entry in self.path.iterdir()):
-                raise NcsnxError(f"{foreign} (it holds files, but no protocol.json)")
+                raise NcsnxError(f"{foreign} (it holds files, but no {PROTOCOL_FILE})")
             return None
         try:
-            return read_document(self._record_path, SampleRecord)
+            values = read_json(self._record_path)
+        except (OSError, ValueError) as error:
+            raise NcsnxError(f"{foreign} (its {PROTOCOL_FILE} can't be read: {error})") from error
+        if not isinstance(values, dict) or not isinstance(values.get("complete"), bool):
+            raise NcsnxError(f"{foreign} (its {PROTOCOL_FILE} isn't that of a sampling)")
+        return values
+
+    def _existing_record(self, values: dict[str, Any]) -> SampleRecord:
+        try:
+            return document_of(values, SampleRecord, self._record_path)
         except NewerVersionError:
             raise
-        except (OSError, NcsnxError) as error:
-            raise NcsnxError(f"{foreign} ({error})") from error
+        except StructureError as error:
+            advice = (
+                f"add {argument('overwrite', True)} to make the samples again, or choose another folder with "
+                f"{argument('out')}"
+            )
+            raise StructureError(error.problems, f"{self._record_path} is damaged", advice, error.more) from error
 
-    def _remove_ours(self, record: SampleRecord) -> None:
+    def _remove_ours(self, values: dict[str, Any]) -> None:
         # undeclared before anything goes, so that no moment has a folder that claims to be complete and isn't
-        write_document(self._record_path, attrs.evolve(record, complete=False, samples_sha256=None))
+        write_json(self._record_path, {**values, "complete": False})
         shutil.rmtree(self._parts, ignore_errors=True)
         for path in self._our_files():
             if path != self._record_path:

@@ -64,12 +64,6 @@ def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
     return done
 
 
-def missing_indices(folder: Path, count: int, fits: Fits) -> list[int]:
-    """Those of 0 … count − 1 that no part has, ascending; parts as in `done_indices`."""
-    done = done_indices(folder, count, fits)
-    return [index for index in range(count) if index not in done]
-
-
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:
     """The tensors of all parts together, (count, …) each, by index.
 

@@ -176,13 +176,17 @@ def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: 
     examined = command("doctor", "digits", folder=searched)
     assert (examined.code, examined.out) == (0, "")
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
-    (place(folder) / "results.json").write_text("{")
-    (place(folder) / "grid.png").write_bytes(b"")
+    results = place(folder) / "results.json"
     (folder / RUN / "neighbors/more.txt").write_text("x")
+    results.with_name("grid.png").write_bytes(b"")
     examined = command("doctor", "digits", folder=folder)
     assert examined.code == 1
-    for line in ("results.json isn't JSON", "grid.png isn't a PNG", "isn't a search for neighbours"):
+    for line in ("grid.png is damaged: its sha256 isn't", "isn't a search for neighbours"):
         assert line in examined.out
+    results.write_text("{}")
+    examined = command("doctor", "digits", folder=folder)
+    assert examined.code == 1
+    assert "results.json is damaged: it isn't, byte for byte, what was written; the same" in examined.out
     assert neighbors(folder, *SMALL).code == 0
     assert command("doctor", "digits", folder=folder).code == 0, "all of it is made again"
 

@@ -17,9 +17,7 @@ from ncsnx.evaluation.nearest.memorizing import (
     NEAR,
     WRONG,
     Nearness,
-    Share,
     SpaceNearness,
-    Verdict,
     exceedance_probability,
     mann_whitney_interval,
     mann_whitney_probability,
@@ -30,6 +28,7 @@ from ncsnx.evaluation.nearest.memorizing import (
     tail_rank,
     verdict,
 )
+from ncsnx.runs.records.neighbor_record import Share, Verdict
 
 TRIALS = 400
 LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ncsnx import config
 from ncsnx.data.readers.digits import read_digits
-from ncsnx.evaluation.nearest.memorizing import AROUND, SpaceNearness, Verdict, nearness, relative_distances, verdict
+from ncsnx.evaluation.nearest.memorizing import AROUND, SpaceNearness, nearness, relative_distances, verdict
 from ncsnx.evaluation.nearest.nearest_images import feature_space, nearest, pixel_space
 from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.features.feature_network import Extracted
 from ncsnx.images import to_uint8
+from ncsnx.runs.records.neighbor_record import Verdict
 from tests.evaluation.test_nearest import Training
 from tests.features.scripted import PooledFeatures
 

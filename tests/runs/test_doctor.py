@@ -25,12 +25,15 @@ from ncsnx.runs.exported import export_config, write_export
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
+from ncsnx.runs.records.neighbor_record import MeasureRecord, NeighborRecord, SpaceRecord
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment
 from ncsnx.runs.writer_lock import folder_lock, writer_of
 from ncsnx.storage import atomic
+from ncsnx.storage.documents.document_files import write_document
 from ncsnx.work import Work
 from tests.runs.kept import as_nobody, damage, folder, score, tree, weights, write
+from tests.storage.frozen import V1
 
 TOKEN = "tmp-99-0a1b2c3d"
 Break = Callable[[Run], Path]
@@ -633,6 +636,75 @@ def broken_export(run: Run) -> Path:
     return run.path / "exported/model.safetensors"
 
 
+def origin_of_another_type(run: Run) -> Path:
+    run.origins_path.write_text('{"x": 5}')
+    return run.origins_path
+
+
+def sampling_changed(run: Run, **changes: object) -> Path:
+    path = run.samples / "step-00000030-n1-seed0/protocol.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return path
+
+
+def newer_sampling(run: Run) -> Path:
+    return sampling_changed(run, schema_version=2)
+
+
+def odd_sampling(run: Run) -> Path:
+    return sampling_changed(run, made=3)
+
+
+def searched(run: Run) -> Path:
+    """Results of a search for neighbours, as they are written; with a picture."""
+    folder = run.neighbors / "first"
+    folder.mkdir(parents=True)
+    (folder / "grid.png").write_bytes(png())
+    measure = MeasureRecord(
+        median=1.25, held_out_median=None, nearer=None, near=None, pairs_probability=None, tail_probability=None
+    )
+    record = NeighborRecord(
+        protocol={},
+        caption="how",
+        verdict=None,
+        spaces={"pixels": SpaceRecord(distance=measure, relative=measure)},
+        files={"grid.png": hashlib.sha256(png()).hexdigest()},
+    )
+    write_document(folder / "results.json", record)
+    return folder / "results.json"
+
+
+def other_median(run: Run) -> Path:
+    path = searched(run)
+    path.write_text(path.read_text().replace("1.25", "1.35", 1))
+    return path
+
+
+def no_results(run: Run) -> Path:
+    path = searched(run)
+    path.write_text("{}")
+    return path
+
+
+def other_grid(run: Run) -> Path:
+    path = searched(run).with_name("grid.png")
+    path.write_bytes(png() + b"more")
+    return path
+
+
+def compared(run: Run, *more: str) -> Path:
+    """Trials of a comparison, as they are written, and more lines."""
+    path = run.compare / "first/trials.jsonl"
+    path.parent.mkdir(parents=True)
+    trials = next((V1 / "run/compare").glob("*/trials.jsonl")).read_text()
+    path.write_text(trials + "".join(f"{line}\n" for line in more))
+    return path
+
+
+def broken_trial(run: Run) -> Path:
+    return compared(run, "none")
+
+
 def linked_samples(run: Run) -> Path:
     shutil.rmtree(run.samples)
     run.samples.symlink_to("/etc")
@@ -661,6 +733,13 @@ def damage_middle(path: Path) -> None:
         (lost_image, "missing"),
         (broken_export, "damaged"),
         (linked_samples, "link"),
+        (origin_of_another_type, "damaged"),
+        (newer_sampling, "damaged"),
+        (odd_sampling, "damaged"),
+        (other_median, "damaged"),
+        (no_results, "damaged"),
+        (other_grid, "damaged"),
+        (broken_trial, "damaged"),
     ],
 )
 def test_what_only_a_person_can_mend_is_named_and_left(sound: Run, change: Break, kind: str) -> None:
@@ -672,6 +751,29 @@ def test_what_only_a_person_can_mend_is_named_and_left(sound: Run, change: Break
     assert not any(finding.repaired for finding in found.findings)
     assert tree(sound.path) == before
     assert all(finding.advice for finding in found.findings)
+
+
+def test_searches_and_comparisons_are_sound_as_they_are_written(sound: Run) -> None:
+    searched(sound)
+    compared(sound)
+    assert doctor.examine(sound).findings == []
+
+
+def test_what_a_comparison_leaves_out_is_a_note(sound: Run) -> None:
+    path = compared(sound, '{"seed": 0}', '{"schema_version": 2, "more": 1}')
+    lines = path.read_text().count("\n")
+    finding = only(doctor.examine(sound))
+    assert (finding.kind, finding.path, finding.is_note) == ("unknown", path, True)
+    assert finding.what.startswith(
+        f"has 2 lines that this ncsnx doesn't know as a trial: line {lines - 1}: sampler: is"
+    )
+
+
+def test_what_a_newer_ncsnx_wrote_gets_no_other_advice_than_to_update(sound: Run) -> None:
+    path = newer_sampling(sound)
+    finding = only(doctor.examine(sound))
+    assert (finding.path, finding.advice) == (path, "update ncsnx")
+    assert finding.what == "schema_version: is 2, newer than this ncsnx reads (1)"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -171,6 +172,45 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(
     with pytest.raises(NcsnxError, match="out="):
         sample_folder(tmp_path, COUNT).open(overwrite=overwrite)
     assert files(tmp_path) == {name: content}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"made": 3}, r"protocol\.json is damaged: made: expected an object, found integer 3; add overwrite=True to"),
+        ({"samples_sha256": [1]}, r"protocol\.json is damaged: samples_sha256: expected text, .*overwrite=True"),
+        ({"schema_version": 2}, r"protocol\.json: schema_version: is 2, newer than .*; update ncsnx$"),
+    ],
+)
+def test_a_damaged_record_is_called_that_and_the_samples_can_be_made_again(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    sample(tmp_path, 5, COUNT)
+    path = tmp_path / "protocol.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    before = files(tmp_path)
+    with pytest.raises(NcsnxError, match=said):
+        sample_folder(tmp_path, COUNT).open()
+    assert files(tmp_path) == before
+    sample_folder(tmp_path, COUNT).open(overwrite=True)
+    assert list(files(tmp_path)) == ["protocol.json"]
+    assert len(sample(tmp_path, 5, COUNT)) == COUNT
+
+
+def test_samples_that_are_overwritten_are_undeclared_before_any_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample(tmp_path, 5, COUNT)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    other = SampleFolder(tmp_path, {**PROTOCOL, "seed": 1}, count=COUNT, shape=SHAPE, frames=len(STEPS))
+    with pytest.raises(KeyboardInterrupt):
+        other.open(overwrite=True)
+    found = json.loads((tmp_path / "protocol.json").read_text())
+    assert (found["complete"], found["seed"]) == (False, 0), "what may be left are pieces of these"
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -273,10 +273,10 @@ BY_HAND = {
     "evaluation/comparing/trials.py",  # lines that are no trials are left out
     "evaluation/nearest/neighbor_results.py",  # what was written is given as JSON
     "runs/checkpoints/manifest.py",  # the state of the loop
-    "runs/doctor/artifacts.py",
-    "runs/doctor/records.py",
+    "runs/doctor/artifacts.py",  # lines that are no trials
     "runs/exported.py",  # whether a folder is an export, sound or not
     "runs/metrics_log.py",  # records of any numbers
+    "sampling/sample_folder.py",  # whether a folder is one of samples, its record sound or not
     "runs/protocols.py",  # protocols of earlier versions
 }
 """Modules that look into JSON of their own accord. There may be fewer."""

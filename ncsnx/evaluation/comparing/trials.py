@@ -5,29 +5,14 @@ from typing import Self
 
 import attrs
 
-from ncsnx.config import checks
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.strict.complaints import StructureError
-from ncsnx.config.strict.fields import OMITTED, REST, versioned
-from ncsnx.runs.score_files import Row, value
+from ncsnx.runs.records.trial_record import TrialRecord
+from ncsnx.runs.score_files import Row
 from ncsnx.samplers.building import revision
-from ncsnx.storage.documents.document import document, document_of
+from ncsnx.storage.documents.document import document_of
 from ncsnx.storage.documents.document_files import append_document
 from ncsnx.storage.json_lines import read_records
-
-
-@document("a trial of a comparison")
-@attrs.frozen(kw_only=True)
-class TrialRecord:
-    """A line of the file of trials."""
-
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
-    sampler: Sampler
-    sampler_revision: int = attrs.field(default=1, metadata=OMITTED)
-    """Of what the sampler draws; see `ncsnx.samplers.building.revision`."""
-    seed: int = attrs.field(validator=checks.between(0, 2**63 - 1))
-    measured: Row = attrs.field(metadata=REST)
-    """What was measured, and under which runtime."""
 
 
 @attrs.frozen
@@ -79,12 +64,6 @@ def _trial(row: Row) -> Trial | None:
         record = document_of(row, TrialRecord, "a trial")
     except StructureError:
         return None
-    broken = value(row, "broken")
-    if broken is None or not 0 <= broken <= 1 or record.sampler_revision != revision(record.sampler):
+    if record.sampler_revision != revision(record.sampler):
         return None
-    diverged = row.get("distance") is None  # then it may lack both of the others
-    for key, least in (("distance", 0), ("evaluations", 1), ("seconds", 0)):
-        number = value(row, key)
-        if not (number is not None and number >= least) and not (diverged and row.get(key) is None):
-            return None
     return Trial(record.sampler, record.seed, row)

@@ -19,12 +19,12 @@ in all spaces, is said in at most 2.5 %.
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Literal
 
 import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.runs.records.neighbor_record import Share, Verdict
 from ncsnx.spelling import argument
 
 NEAR = 0.05
@@ -47,17 +47,6 @@ _SLOPE = (3, 2)
 """The upper limit looks at the ranks from this quantile of J on, and expects 3/2 as many samples as held-out images
 between them. Any choice gives a valid limit; of those tried for 20 to 1,000 samples and 30 to 1,000 held-out images,
 this one excludes most for samples that are like held-out images."""
-
-Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]
-
-
-@attrs.frozen
-class Share:
-    """A share with an interval; all in [0, 1]."""
-
-    value: float
-    low: float
-    high: float
 
 
 @attrs.frozen
@@ -93,14 +82,6 @@ class SpaceNearness:
     def is_nearer(self) -> bool:
         """Whether samples are nearer, and to single images."""
         return self.distance.is_nearer and self.relative.is_nearer
-
-
-@attrs.frozen
-class Verdict:
-    """What follows, for programs and for people."""
-
-    kind: Kind
-    words: str
 
 
 def relative_distances(distances: Tensor) -> Tensor:

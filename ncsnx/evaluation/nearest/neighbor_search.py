@@ -26,7 +26,6 @@ from ncsnx.evaluation.nearest.memorizing import (
     AROUND,
     Nearness,
     SpaceNearness,
-    Verdict,
     nearness,
     relative_distances,
     verdict,
@@ -42,6 +41,7 @@ from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
+from ncsnx.runs.records.neighbor_record import Verdict
 from ncsnx.samplers.building import revision_facts
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw

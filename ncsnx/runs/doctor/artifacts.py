@@ -7,22 +7,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ncsnx.config.strict.complaints import StructureError
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.manifest import holds
 from ncsnx.runs.checkpoints.ranges import in_words
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
-from ncsnx.runs.doctor.examined import Examination, without_path
+from ncsnx.runs.doctor.examined import Examination
 from ncsnx.runs.doctor.remedies import remove_leftover_of
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.fast_sampler import FAST_FILE, TRIALS, read_fast
 from ncsnx.runs.names import step_of
-from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, SCORES, TABLE_OF_IMAGES, ScoreFile, kept_file
+from ncsnx.runs.records.neighbor_record import FILE_LIMIT, NeighborRecord
+from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
+from ncsnx.runs.records.trial_record import TrialRecord
+from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, RESULTS, SCORES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.writer_lock import writer_of
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
+from ncsnx.storage.documents.document import document_of
+from ncsnx.storage.documents.document_files import read_document
 from ncsnx.storage.json_lines import read_records
-from ncsnx.storage.parsing import read_json
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PICTURE_LIMIT = 2**28
@@ -75,8 +80,7 @@ def examine_comparisons(found: Examination) -> None:
     for entry in found.entries(found.run.compare):
         if entry.kind == "folder":
             _examine_leftovers(found, entry.path, found.entries(entry.path), "the same `ncsnx compare`")
-            with found.reading(entry.path / TRIALS, "damaged", "fix or remove that line"):
-                read_records(entry.path / TRIALS)
+            _examine_trials(found, entry.path / TRIALS)
         elif entry.name == FAST_FILE:
             with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
                 read_fast(found.run)
@@ -94,17 +98,13 @@ def examine_neighbors(found: Examination) -> None:
             continue
         inside = found.entries(entry.path)
         _examine_leftovers(found, entry.path, inside, "the same `ncsnx neighbors`")
-        if not any(one.name == "results.json" for one in inside):
+        if not any(one.name == RESULTS for one in inside):
             found.add("unfinished", entry.path, "has no results yet", "the same `ncsnx neighbors` resumes it")
             continue
-        try:
-            read_json(entry.path / "results.json")
-        except OSError as error:
-            found.add("damaged", entry.path / "results.json", f"can't be read: {error.strerror}", again)
-        except ValueError as error:
-            found.add("damaged", entry.path / "results.json", f"isn't JSON: {error}", again)
-        if (problem := _picture_problem(entry.path / "grid.png")) is not None:
-            found.add("damaged", entry.path / "grid.png", problem, again)
+        with found.reading(entry.path / RESULTS, "damaged", again):
+            for name, sha256 in read_document(entry.path / RESULTS, NeighborRecord).files.items():
+                if (problem := _hash_problem(found, entry.path / name, sha256, FILE_LIMIT)) is not None:
+                    found.add("damaged", entry.path / name, problem, again)
 
 
 def examine_exports(found: Examination) -> None:
@@ -122,6 +122,20 @@ def examine_exports(found: Examination) -> None:
                 found.add("damaged", model, problem, again)
 
 
+def _examine_trials(found: Examination, path: Path) -> None:
+    """A line that is no JSON stops a comparison; one that is no trial of this ncsnx is measured again beside it."""
+    with found.reading(path, "damaged", "fix or remove that line"):
+        others = []
+        for line, record in enumerate(read_records(path), start=1):
+            try:
+                document_of(record, TrialRecord, f"line {line}")
+            except StructureError as error:
+                others.append(error.said)
+        if others:
+            what = f"has {counted(len(others), 'line')} that this ncsnx doesn't know as a trial: {others[0]}"
+            found.add("unknown", path, what, "`ncsnx compare` leaves that out, and measures again")
+
+
 def is_exported(entry: reading.Entry) -> bool:
     """Whether this is the folder of an exported model, and not one that is half written."""
     return entry.kind == "folder" and not atomic.is_temporary(entry.name) and is_export(entry.path)
@@ -129,36 +143,27 @@ def is_exported(entry: reading.Entry) -> bool:
 
 def _examine_sampling(found: Examination, folder: Path) -> None:
     again = "the same `ncsnx sample … --overwrite` makes them again"
-    inside = [entry for place in ("", "images", "frames") for entry in found.entries(folder / place)]
+    own = found.entries(folder)
+    inside = [*own, *(entry for place in ("images", "frames") for entry in found.entries(folder / place))]
     _examine_leftovers(found, folder, inside, "the same `ncsnx sample`")
-    path = folder / "protocol.json"
-    try:
-        record = read_json(path)
-    except FileNotFoundError:
-        found.add("unknown", folder, "has no protocol.json, so it isn't a sampling's", "ncsnx leaves it alone")
+    if not any(entry.name == PROTOCOL_FILE for entry in own):
+        found.add("unknown", folder, f"has no {PROTOCOL_FILE}, so it isn't a sampling's", "ncsnx leaves it alone")
         return
-    except OSError as error:
-        found.add("damaged", path, f"can't be read: {error.strerror}", again)
-        return
-    except ValueError as error:
-        found.add("damaged", path, f"isn't JSON: {error}", again)
-        return
-    if not isinstance(record, dict) or not isinstance(record.get("complete"), bool):
-        found.add("damaged", path, "isn't the protocol of a sampling", again)
-    elif not record["complete"]:
-        advice = "the same `ncsnx sample` resumes it; it may be deleted too"
-        found.add("unfinished", folder, "is a sampling that was interrupted, or is going on", advice)
-    else:
-        samples = folder / "samples.safetensors"
-        if (problem := _hash_problem(found, samples, record.get("samples_sha256"), _most_bytes(record))) is not None:
-            found.add("damaged", samples, problem, again)
-        _examine_pictures(found, folder, record, again)
-    if isinstance(record, dict):
-        _examine_weights(found, folder, record)
+    with found.reading(folder / PROTOCOL_FILE, "damaged", again):
+        record = read_document(folder / PROTOCOL_FILE, SampleRecord)
+        if record.complete:
+            _examine_images(found, folder, record, again)
+        else:
+            advice = "the same `ncsnx sample` resumes it; it may be deleted too"
+            found.add("unfinished", folder, "is a sampling that was interrupted, or is going on", advice)
+        _examine_weights(found, folder, record.protocol)
 
 
-def _examine_pictures(found: Examination, folder: Path, record: dict[str, Any], again: str) -> None:
-    match record:
+def _examine_images(found: Examination, folder: Path, record: SampleRecord, again: str) -> None:
+    samples = folder / SAMPLES_FILE
+    if (problem := _hash_problem(found, samples, record.samples_sha256, _most_bytes(record.protocol))) is not None:
+        found.add("damaged", samples, problem, again)
+    match record.protocol:
         case {"n": int(count), "columns": int(columns)}:
             expected = count * columns
         case _:
@@ -170,9 +175,9 @@ def _examine_pictures(found: Examination, folder: Path, record: dict[str, Any], 
         found.add("damaged", folder / "grid.png", problem, again)
 
 
-def _examine_weights(found: Examination, folder: Path, record: dict[str, Any]) -> None:
+def _examine_weights(found: Examination, folder: Path, protocol: dict[str, Any]) -> None:
     """Whether the checkpoint that was sampled is there still."""
-    match record:
+    match protocol:
         case {"step": int(step), "weights_sha256": str(sha256)}:
             if not _holds(found, step, sha256):
                 what = f"was drawn from the checkpoint of step {step:,}, whose weights aren't there any more"
@@ -187,12 +192,12 @@ def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
     if not any(entry.name == SCORES for entry in inside):
         found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` resumes it")
         return
-    try:
-        sweep = ScoreFile.read(folder)
-    except (NcsnxError, FileNotFoundError) as error:
-        what = without_path(str(error), folder / SCORES).partition("; move it away")[0]
-        found.add("damaged", folder / SCORES, what, f"move it away; `ncsnx {command}` measures again")
-        return
+    with found.reading(folder / SCORES, "damaged", f"move it away; `ncsnx {command}` measures again"):
+        _examine_scores(found, ScoreFile.read(folder), command)
+
+
+def _examine_scores(found: Examination, sweep: ScoreFile, command: str) -> None:
+    folder = sweep.folder
     if writer_of(folder) is None:  # else a table may be ahead of its row
         _examine_tables(found, sweep, command)
     gone = [row["step"] for row in sweep.rows if not _holds(found, row["step"], row["weights_sha256"])]
@@ -236,9 +241,9 @@ def _holds(found: Examination, step: int, sha256: str) -> bool:
         return True  # it can't be told: what is wrong with the checkpoint has a finding of its own
 
 
-def _most_bytes(record: dict[str, Any]) -> int | None:
+def _most_bytes(protocol: dict[str, Any]) -> int | None:
     """What the samples of this protocol can have at the most."""
-    match record:
+    match protocol:
         case {"n": int(count), "columns": int(columns), "shape": [int(channels), int(height), int(width)]}:
             return count * columns * channels * height * width * 4 + reading.HEADER_LIMIT
     return None

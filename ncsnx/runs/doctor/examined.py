@@ -165,6 +165,8 @@ class Examination:
             yield
         except UnsoundError as error:
             self.add("unsound", path, without_path(str(error), path), advice)
+        except FileNotFoundError:
+            self.add("missing", path, "is missing", advice)
         except NcsnxError as error:
             said = error.said if isinstance(error, AdvisedError) else str(error)
             advice = error.advice if isinstance(error, NewerVersionError) else advice

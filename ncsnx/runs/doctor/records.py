@@ -1,6 +1,7 @@
 """The files that explain a run, the places in its folder, and what lies beside it in the runs folder."""
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from ncsnx.runs.doctor.examined import Examination
 from ncsnx.runs.doctor.remedies import is_long_gone
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.origins import read_origins
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import HOLDER, LOCK
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.parsing import read_json
 
 _FROM_A_COPY = "bring it back from a copy"
 
@@ -98,18 +99,11 @@ def _is_begun_run(folder: Path) -> bool:
 
 
 def _examine_origins(found: Examination, path: Path) -> None:
-    advice = f"{_FROM_A_COPY}, or remove it: only `ncsnx show --origins` reads it"
-    try:
-        origins = read_json(path)
-    except FileNotFoundError:
-        found.add("missing", path, "is missing", f"{_FROM_A_COPY}: only `ncsnx show --origins` reads it")
-    except OSError as error:
-        found.add("damaged", path, f"can't be read: {error.strerror}", advice)
-    except ValueError as error:
-        found.add("damaged", path, f"isn't JSON: {error}", advice)
-    else:
-        if not isinstance(origins, dict):
-            found.add("damaged", path, "isn't a JSON object", advice)
+    why = "only `ncsnx show --origins` reads it"
+    if not os.path.lexists(path):
+        found.add("missing", path, "is missing", f"{_FROM_A_COPY}: {why}")
+    with found.reading(path, "damaged", f"{_FROM_A_COPY}, or remove it: {why}"):
+        read_origins(path)
 
 
 def _examine_metrics(found: Examination) -> None:

@@ -14,8 +14,6 @@ from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
 from ncsnx.evaluation.comparing.roughness import Roughest
-from ncsnx.evaluation.comparing.trials import TrialRecord
-from ncsnx.evaluation.nearest.neighbor_results import NeighborRecord
 from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
@@ -25,10 +23,12 @@ from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.folder import RunConfig
 from ncsnx.runs.origins import Origins
+from ncsnx.runs.records.neighbor_record import NeighborRecord
+from ncsnx.runs.records.sample_record import SampleRecord
+from ncsnx.runs.records.trial_record import TrialRecord
 from ncsnx.runs.score_files import SweepRecord
 from ncsnx.runs.segments import Segment
 from ncsnx.runs.writer_lock import HolderNote
-from ncsnx.sampling.sample_folder import SampleRecord
 
 V1 = Path(__file__).parent / "v1"
 FILES: dict[str, type] = {

@@ -1,0 +1,76 @@
+"""What a search for neighbours found; `ncsnx.evaluation.nearest.neighbor_results` writes it."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from ncsnx.config.checks import FieldError, quoted
+from ncsnx.config.strict.fields import versioned
+from ncsnx.storage.documents.document import document
+
+FILE_LIMIT = 2**30
+"""Bytes of a file beside the results."""
+
+Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]
+
+
+@attrs.frozen
+class Share:
+    """A share with an interval; all in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+
+@attrs.frozen
+class Verdict:
+    """What follows, for programs and for people."""
+
+    kind: Kind
+    words: str
+
+
+@attrs.frozen(kw_only=True)
+class MeasureRecord:
+    """Samples and held-out images by one measure; None where there is nothing to compare with."""
+
+    median: float
+    held_out_median: float | None
+    nearer: Share | None
+    near: Share | None
+    pairs_probability: float | None
+    tail_probability: float | None
+
+
+@attrs.frozen(kw_only=True)
+class SpaceRecord:
+    """Both measures in one space."""
+
+    distance: MeasureRecord
+    relative: MeasureRecord
+
+
+@document("the results of a search for neighbours", sealed=True)
+@attrs.frozen(kw_only=True)
+class NeighborRecord:
+    """What results.json says."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    protocol: dict[str, Any]
+    caption: str
+    verdict: Verdict | None
+    """None where there are no held-out images to compare with."""
+    spaces: dict[str, SpaceRecord]
+    files: dict[str, str]
+    """Name of each file beside it → its sha256."""
+
+    def __attrs_post_init__(self) -> None:
+        if elsewhere := [name for name in self.files if Path(name).name != name]:
+            raise FieldError("files", f"must be names without folders, not {quoted(elsewhere[0])}")
+        for name, space in self.spaces.items():
+            for measure in (space.distance, space.relative):
+                compared = [getattr(measure, field.name) for field in attrs.fields(MeasureRecord)[1:]]
+                if compared.count(None) != (len(compared) if self.verdict is None else 0):
+                    raise FieldError("spaces", f"must say of {quoted(name)} what a verdict rests on, if there is one")

@@ -1,0 +1,37 @@
+"""A trial of a comparison of samplers, as a line of its file; `ncsnx.evaluation.comparing.trials` writes it."""
+
+import attrs
+
+from ncsnx.config import checks
+from ncsnx.config.sampler import Sampler
+from ncsnx.config.strict.fields import OMITTED, REST, versioned
+from ncsnx.runs.score_files import Row, value
+from ncsnx.storage.documents.document import document
+
+_LEAST = {"distance": 0, "evaluations": 1, "seconds": 0}
+"""Of what is measured."""
+
+
+@document("a trial of a comparison")
+@attrs.frozen(kw_only=True)
+class TrialRecord:
+    """A line of the file of trials."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    sampler: Sampler
+    sampler_revision: int = attrs.field(default=1, metadata=OMITTED)
+    """Of what the sampler draws; see `ncsnx.samplers.building.revision`."""
+    seed: int = attrs.field(validator=checks.between(0, 2**63 - 1))
+    measured: Row = attrs.field(metadata=REST)
+    """What was measured, and under which runtime."""
+
+    def __attrs_post_init__(self) -> None:
+        broken = value(self.measured, "broken")
+        if broken is None or not 0 <= broken <= 1:
+            said = f"must be between 0 and 1, not {checks.quoted(self.measured.get('broken'))}"
+            raise checks.FieldError("broken", said)
+        diverged = self.measured.get("distance") is None  # then it may lack both of the others
+        for key, least in _LEAST.items():
+            number, found = value(self.measured, key), self.measured.get(key)
+            if not (number is not None and number >= least) and not (diverged and found is None):
+                raise checks.FieldError(key, f"must be a number from {least} on, not {checks.quoted(found)}")
