@@ -705,6 +705,12 @@ def broken_trial(run: Run) -> Path:
     return compared(run, "none")
 
 
+def odd_comparison(run: Run) -> Path:
+    path = compared(run).with_name("results.json")
+    path.write_text((V1 / "comparison/results.json").read_text().replace('"seeds": ', '"seeds": 1.5', 1))
+    return path
+
+
 def linked_samples(run: Run) -> Path:
     shutil.rmtree(run.samples)
     run.samples.symlink_to("/etc")
@@ -740,6 +746,7 @@ def damage_middle(path: Path) -> None:
         (no_results, "damaged"),
         (other_grid, "damaged"),
         (broken_trial, "damaged"),
+        (odd_comparison, "damaged"),
     ],
 )
 def test_what_only_a_person_can_mend_is_named_and_left(sound: Run, change: Break, kind: str) -> None:
@@ -755,7 +762,7 @@ def test_what_only_a_person_can_mend_is_named_and_left(sound: Run, change: Break
 
 def test_searches_and_comparisons_are_sound_as_they_are_written(sound: Run) -> None:
     searched(sound)
-    compared(sound)
+    shutil.copy(V1 / "comparison/results.json", compared(sound).parent)
     assert doctor.examine(sound).findings == []
 
 

@@ -16,8 +16,10 @@ from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_al
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import is_usable
 from ncsnx.runs.folder import Run, appending
+from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row
-from ncsnx.storage import atomic
+from ncsnx.storage.documents.document import document_of
+from ncsnx.storage.documents.document_files import write_document
 from ncsnx.work import Work
 
 _OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
@@ -99,8 +101,8 @@ def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
 def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> None:
     """Results and plot; what was measured again is drawn by its numbers from fresh seeds."""
     protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
-    content = {"protocol": protocol, "caption": caption, "rows": outcome.to_json()}
-    atomic.write_json(comparison.place / RESULTS, content)
+    path, content = comparison.place / RESULTS, {"protocol": protocol, "caption": caption, "rows": outcome.to_json()}
+    write_document(path, document_of(content, ComparisonRecord, path))
     own = outcome.rows[0][1]
     shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in outcome.rows]
     drawn = [(sampler, row) for sampler, row in shown if row["distance"] is not None]

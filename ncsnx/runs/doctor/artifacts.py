@@ -18,6 +18,7 @@ from ncsnx.runs.doctor.remedies import remove_leftover_of
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.fast_sampler import FAST_FILE, TRIALS, read_fast
 from ncsnx.runs.names import step_of
+from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.records.neighbor_record import FILE_LIMIT, NeighborRecord
 from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.runs.records.trial_record import TrialRecord
@@ -79,8 +80,12 @@ def examine_comparisons(found: Examination) -> None:
     """What `ncsnx compare` measured, and what it recommends."""
     for entry in found.entries(found.run.compare):
         if entry.kind == "folder":
-            _examine_leftovers(found, entry.path, found.entries(entry.path), "the same `ncsnx compare`")
+            inside = found.entries(entry.path)
+            _examine_leftovers(found, entry.path, inside, "the same `ncsnx compare`")
             _examine_trials(found, entry.path / TRIALS)
+            if any(one.name == RESULTS for one in inside):
+                with found.reading(entry.path / RESULTS, "damaged", "the same `ncsnx compare` makes it again"):
+                    read_document(entry.path / RESULTS, ComparisonRecord, reading.RECORDS_LIMIT)
         elif entry.name == FAST_FILE:
             with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
                 read_fast(found.run)

@@ -1,4 +1,4 @@
-"""One file of every kind of document, as ncsnx 0.1.0 wrote it before kinds were declared: version 1, of manifests 2.
+"""One file of every kind of document, as ncsnx 0.1.0 wrote it: version 1, of manifests 2.
 
 They are never made anew: they are what the readers of later versions are tried on. Who raises the version of a kind, or
 adds one, adds a file that the program which writes it has written.
@@ -23,6 +23,7 @@ from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.folder import RunConfig
 from ncsnx.runs.origins import Origins
+from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.records.neighbor_record import NeighborRecord
 from ncsnx.runs.records.sample_record import SampleRecord
 from ncsnx.runs.records.trial_record import TrialRecord
@@ -43,6 +44,7 @@ FILES: dict[str, type] = {
     "cache/scans/found.json": Scan,
     "export/config.json": ExportConfig,
     "new-run/config.json": RunConfig,
+    "comparison/results.json": ComparisonRecord,
     "run/compare/fast.json": FastSampler,
     "run/compare/*/trials.jsonl": TrialRecord,
     "run/fid/*/scores.json": SweepRecord,
