@@ -536,8 +536,8 @@ def test_a_plot_that_cannot_be_written_costs_no_result(workplace: Path) -> None:
     (sweep / "scores.png" / "in the way").touch()
     (sweep / "scores.csv").unlink()
     result = fid(workplace)
-    assert result.code == 1
-    assert "scores.png" in error(result)
+    assert result.code == 0, "every score was there already"
+    assert [line for line in result.err.splitlines() if line.startswith("warning: ") and "scores.png" in line]
     assert len(result.out.splitlines()) == 1 + 3 + 1
 
 

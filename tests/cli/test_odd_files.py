@@ -24,6 +24,8 @@ LIMITED = """
 import json, os, resource, signal, sys
 from pathlib import Path
 import ncsnx.data.summary, ncsnx.evaluation.sweeps.distance_sweep, ncsnx.exchange.published_files
+from ncsnx.registering import import_modules_of
+import_modules_of("ncsnx.samplers")
 from tests.training.tiny import command
 def too_late(number, frame):
     raise TimeoutError("it waits")

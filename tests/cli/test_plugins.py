@@ -121,7 +121,7 @@ def test_a_run_of_a_plug_in_that_is_gone_says_what_is_missing(here: Path, lion: 
     outcome = run_process(here, "show", "runs/old")
     assert outcome.code == 1
     assert outcome.err == (
-        "error: runs/old/config.json: optimizer: expected one of adam, rmsprop, sgd, found type 'lion'\n"
+        "error: runs/old/config.json: experiment.optimizer: expected one of adam, rmsprop, sgd, found type 'lion'\n"
     )
 
 

@@ -30,6 +30,8 @@ import json, os, resource, sys
 from pathlib import Path
 import numpy as np
 import ncsnx.data.summary, ncsnx.evaluation.sweeps.distance_sweep
+from ncsnx.registering import import_modules_of
+import_modules_of("ncsnx.samplers")
 from tests.training.tiny import command
 unlimited, commands = json.load(sys.stdin)
 for words in unlimited:

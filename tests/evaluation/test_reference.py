@@ -282,7 +282,7 @@ def test_a_damaged_reference_is_said_to_be_so_and_built_again(
     again = open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", heard.work())
     assert len(network.seen) > 0
     (line,) = heard.warnings
-    assert f"{first.path / name}: " in line
+    assert str(first.path / name) in line
     assert line.endswith("; the reference is built again")
     assert files(first.path) == before
     assert again.facts == first.facts
