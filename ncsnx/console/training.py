@@ -206,5 +206,4 @@ class TrainingView(View, TrainingObserver):
         return main if device is None else f"{main}, {byte_size(device)} on the device"
 
 
-training_view = TrainingView
 """Called like `progress` and `sweep_view`."""

@@ -13,7 +13,7 @@ import torch
 
 from ncsnx.config.discovery import resolve
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.console.training import training_view
+from ncsnx.console.training import TrainingView
 from ncsnx.data import TrainingBatches, open_data
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.networks import Execution, build_network, prepare
@@ -82,7 +82,7 @@ def training() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # quiet, so that lines go to the log only: what a person's terminal costs is not ours
         messages = Messages(Verbosity.QUIET, Path(folder) / "log.txt")
-        view = training_view(messages, total_steps=10**9, start_step=0, batch_size=128)
+        view = TrainingView(messages, total_steps=10**9, start_step=0, batch_size=128)
 
         def watch() -> None:
             view.step(default.step, 128)

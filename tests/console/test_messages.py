@@ -257,9 +257,9 @@ import signal, time
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 from pathlib import Path
 from ncsnx.console.messages import Messages
-from ncsnx.console.training import training_view
+from ncsnx.console.training import TrainingView
 messages = Messages(log_file=Path({str(log)!r}))
-with training_view(messages, total_steps=10, start_step=0, batch_size=1) as view:
+with TrainingView(messages, total_steps=10, start_step=0, batch_size=1) as view:
     view.phase("training")
     time.sleep(1.5)
     messages.info("said to nobody")

@@ -73,9 +73,9 @@ def test_progress_inside_a_live_view_is_told_above_it() -> None:
     text = on_terminal("""
 from ncsnx.console.messages import Messages
 from ncsnx.console.progress import progress
-from ncsnx.console.training import training_view
+from ncsnx.console.training import TrainingView
 messages = Messages()
-with training_view(messages, total_steps=10, start_step=0, batch_size=8):
+with TrainingView(messages, total_steps=10, start_step=0, batch_size=8):
     with progress(messages, "hashing", total=3, unit="files") as advance:
         advance(3)
 """).text

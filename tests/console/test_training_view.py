@@ -11,12 +11,12 @@ TRAIN = """
 import sys, time
 from pathlib import Path
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.console.training import training_view
+from ncsnx.console.training import TrainingView
 
 now_s = 0.0
 messages = Messages(Verbosity.{verbosity})
 messages.attach(Path({log!r}))
-with training_view(
+with TrainingView(
     messages, total_steps=1500, start_step=100, batch_size=8, folder=Path("runs/x"), clock=lambda: now_s
 ) as view:
     view.start({{"experiment": "digits [red]", "device": "cpu"}})
@@ -173,8 +173,8 @@ def test_ten_thousand_steps_redraw_at_most_four_times_a_second(tmp_path: Path) -
 import time
 from pathlib import Path
 from ncsnx.console.messages import Messages
-from ncsnx.console.training import training_view
-with training_view(Messages(), total_steps=10_000, start_step=0, batch_size=8) as view:
+from ncsnx.console.training import TrainingView
+with TrainingView(Messages(), total_steps=10_000, start_step=0, batch_size=8) as view:
     started = time.monotonic()
     for step in range(1, 10_001):
         view.step(step, 8)
@@ -190,9 +190,9 @@ with training_view(Messages(), total_steps=10_000, start_step=0, batch_size=8) a
 def test_plain_lines_come_at_most_once_in_ten_seconds() -> None:
     done = piped("""
 from ncsnx.console.messages import Messages
-from ncsnx.console.training import training_view
+from ncsnx.console.training import TrainingView
 now_s = 0.0
-with training_view(Messages(), total_steps=1000, start_step=0, batch_size=8, clock=lambda: now_s) as view:
+with TrainingView(Messages(), total_steps=1000, start_step=0, batch_size=8, clock=lambda: now_s) as view:
     for step in range(1, 41):
         view.step(step, 8)
         view.logged(step, 1 / step)
@@ -205,11 +205,11 @@ with training_view(Messages(), total_steps=1000, start_step=0, batch_size=8, clo
 
 PAUSES = """
 from ncsnx.console.messages import Messages
-from ncsnx.console.training import training_view
+from ncsnx.console.training import TrainingView
 from ncsnx.training.observer import SAMPLING, TRAINING, Pause
 now_s = 0.0
 pauses = [Pause(phase=SAMPLING, every=300, at_end=True)]
-with training_view(
+with TrainingView(
     Messages(), total_steps=600, start_step=0, batch_size=21, pauses=pauses, clock=lambda: now_s
 ) as view:
     view.phase(TRAINING)
@@ -253,9 +253,9 @@ def test_the_course_of_the_loss_is_that_of_the_whole_run_also_after_a_resumption
     text = on_terminal(
         """
 from ncsnx.console.messages import Messages
-from ncsnx.console.training import training_view
+from ncsnx.console.training import TrainingView
 earlier = [2.0 ** -(number // 100) for number in range(600)]
-with training_view(Messages(), total_steps=10, start_step=6, batch_size=8, losses=earlier) as view:
+with TrainingView(Messages(), total_steps=10, start_step=6, batch_size=8, losses=earlier) as view:
     view.logged(7, 2.0 ** -6)
     for _ in range(199):
         view.logged(8, 2.0 ** -7)
@@ -270,8 +270,8 @@ def test_losses_that_are_not_finite_are_shown_by_name() -> None:
     text = """
 import time
 from ncsnx.console.messages import Messages
-from ncsnx.console.training import training_view
-with training_view(Messages(), total_steps=10, start_step=0, batch_size=8) as view:
+from ncsnx.console.training import TrainingView
+with TrainingView(Messages(), total_steps=10, start_step=0, batch_size=8) as view:
     view.logged(1, float("nan"))
     view.logged(2, 1.0)
     view.logged(3, float("inf"))

@@ -107,7 +107,7 @@ def _train(
     stop: "StopRequest",
     note: str,
 ) -> None:
-    from ncsnx.console.training import training_view
+    from ncsnx.console.training import TrainingView
     from ncsnx.errors import Stopped
     from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.writer_lock import writer_lock
@@ -127,7 +127,7 @@ def _train(
         if place.data_fingerprint() is None:
             place.adopt_data(splits.fingerprint)
             messages.info(f"data: the run resumes with what is here, fingerprint {splits.fingerprint[:12]}…")
-        view = training_view(
+        view = TrainingView(
             messages,
             total_steps=experiment.steps,
             start_step=state.step,
