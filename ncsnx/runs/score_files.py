@@ -227,6 +227,12 @@ def best_row(rows: Sequence[Row]) -> Row | None:
     return min(rows, key=lambda row: float(row["score"]), default=None)
 
 
+def best_place(rows: Sequence[Row]) -> int | None:
+    """Where `best_row` is among the rows."""
+    best = best_row(rows)
+    return next((place for place, row in enumerate(rows) if row is best), None)
+
+
 def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | None:
     """The best of the newest sweep with the most images; None before there is a score.
 

@@ -70,26 +70,23 @@ def fid_command(
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.sampler_options import FAST_OVERRIDE, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.errors import require_between
+        from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
-        require_between("n", n, LEAST_SCORED, MOST_IMAGES)  # before torch is imported
-        SampleRequest(n=n, seed=seed, batch_size=batch_size)
+        request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
         selection = select(place, range_)
 
         from ncsnx.cli.judging import Judge
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.evaluation.comparing.agreement import agreement_in_words
-        from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep, SweepRequest
+        from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
         from ncsnx.runtime import Runtime
 
-        request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
         requested = _requested(metrics, precision_recall=precision_recall, inception_score=inception_score)
         judge = Judge(features, settings, reference, data, cache)
 

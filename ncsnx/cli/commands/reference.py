@@ -62,7 +62,7 @@ def reference_command(
             return
 
         from ncsnx.evaluation.references.reference import check_reference, open_reference
-        from ncsnx.evaluation.sweeps.distance_sweep import SweepRequest
+        from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
         from ncsnx.features.extractors import build_features
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest

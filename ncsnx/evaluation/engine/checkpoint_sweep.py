@@ -17,13 +17,14 @@ from ncsnx.evaluation.engine.candidates import Candidate, load_member
 from ncsnx.evaluation.engine.measurement import Measurement
 from ncsnx.metrics.metric import Quantity
 from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.protocols import place_of
 from ncsnx.runs.score_files import SCORES, TABLE, Row, ScoreFile, value
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.sampling.score_model import ScoreModel, weights_of
 from ncsnx.storage.process import this_process
 
 
@@ -49,6 +50,11 @@ class CheckpointSweep(Measurement[Candidate]):
     @abstractmethod
     def quantities(self) -> Sequence[Quantity]:
         """What the table shows of a row, the score first."""
+
+    @property
+    def weights(self) -> Weights:
+        """Which weights of a checkpoint are measured."""
+        return weights_of(self.experiment)[0]
 
     @property
     def metric(self) -> str:

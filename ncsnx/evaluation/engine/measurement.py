@@ -69,6 +69,9 @@ class WorkInParts(ABC, Generic[Subject]):
         UnsoundError for a subject that is damaged or gone, DivergedError for values that aren't finite.
         """
 
+    def reload(self) -> None:
+        """Takes over what another process has kept meanwhile; by default nothing is remembered. Raises NcsnxError."""
+
     def has_beside(self, parts: Path, indices: Iterable[int]) -> bool:
         """Whether the files that parts of these images have beside them are there; by default there are none."""
         return True
@@ -79,10 +82,6 @@ class WorkInParts(ABC, Generic[Subject]):
 
 class Measurement(WorkInParts[Subject]):
     """What gives a row for each subject."""
-
-    @abstractmethod
-    def reload(self) -> None:
-        """Takes over the rows that another process has added meanwhile. Raises NcsnxError."""
 
     @abstractmethod
     def is_done(self, subject: Subject) -> bool:

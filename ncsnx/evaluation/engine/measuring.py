@@ -22,14 +22,13 @@ from ncsnx.work import Advance, Work
 
 @contextmanager
 def writing(job: WorkInParts[Subject]) -> Iterator[None]:
-    """Holds the right to write into its place, which is made if need be; a measurement gets the rows of others.
+    """Holds the right to write into its place, which is made if need be, with what others have kept by now.
 
     Raises NcsnxError where another process has it.
     """
     place = open_results(job.place.parent, job.place)
     with folder_lock(place, f"{job.what} {place}"):
-        if isinstance(job, Measurement):
-            job.reload()
+        job.reload()
         remove_debris_in([place, place / FEATURES])
         yield
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import NcsnxError, require_between
+from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.estimate import seconds_per_features, seconds_per_image
@@ -26,6 +26,7 @@ from ncsnx.evaluation.references.reference import Reference
 from ncsnx.evaluation.sweeps.kept_features import is_kept, keep, kept, make_room
 from ncsnx.evaluation.sweeps.kept_images import beside, finish_images, has_images, write_images
 from ncsnx.evaluation.sweeps.score_plot import draw_metrics, draw_scores
+from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import features_in_words, unnamed
 from ncsnx.images import to_uint8
@@ -36,9 +37,8 @@ from ncsnx.runs.score_files import FEATURES, Row, value
 from ncsnx.samplers.building import evaluations, evaluations_in_words, revision_facts, state_count
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
-from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample import draw
-from ncsnx.sampling.score_model import ScoreModel, weights_in_words, weights_of
+from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.storage.parts import Part
 from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work
@@ -48,31 +48,6 @@ _TAKEN = "evaluations"
 _VERSION = 1
 """Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
 version aren't taken for rows of this one."""
-
-
-@attrs.frozen(kw_only=True)
-class SweepRequest:
-    """How each checkpoint is scored. Raises UsageError for numbers that make no sense."""
-
-    n: int = 1000
-    """Images of each checkpoint."""
-    seed: int = 0
-    batch_size: int = 64
-    """Images at once; they don't depend on it, but for rounding."""
-    ensemble: int = 1
-    """Checkpoints whose scores are averaged: the last so many up to each."""
-    keep_images: bool = False
-    """Write every image as a PNG."""
-
-    def __attrs_post_init__(self) -> None:
-        require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)
-        _ = self.images  # checks seed and batch_size
-        require_between("ensemble", self.ensemble, 1, 1_000, " checkpoints")
-
-    @property
-    def images(self) -> SampleRequest:
-        """The images of a checkpoint."""
-        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -136,7 +111,7 @@ class DistanceSweep(CheckpointSweep):
             "sampler": unstructure(self.experiment.sampler),
             **revision_facts(self.experiment.sampler),
             "evaluations": self.evaluations,
-            "weights": weights_of(self.experiment)[0],
+            "weights": self.weights,
             "ensemble": self.request.ensemble,
             "precision": self.experiment.precision,
             "features": unnamed(self.features.facts),
@@ -154,7 +129,7 @@ class DistanceSweep(CheckpointSweep):
         perfect = self.reference.why_unknown if self.perfect_model is None else self.perfect_model.words
         return (
             f"{counted(self.request.n, 'image')} a checkpoint from seed {self.request.seed}, "
-            f"{weights_in_words(weights_of(self.experiment)[0])}{members}, sampler {sampler} with {each} an image; "
+            f"{weights_in_words(self.weights)}{members}, sampler {sampler} with {each} an image; "
             f"features: {features_in_words(self.features)}; reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
         )

@@ -25,8 +25,8 @@ from ncsnx.metrics.metric import Quantity
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.score_files import Row, best_row, values
-from ncsnx.sampling.score_model import weights_in_words, weights_of
+from ncsnx.runs.score_files import Row, best_place, values
+from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.training.score_matching import score_matching_loss
@@ -94,7 +94,7 @@ class HeldOutSweep(CheckpointSweep):
             "passes": self.effective_passes,
             "levels": self.experiment.schedule.levels,
             "power": self.experiment.loss.power,
-            "weights": weights_of(self.experiment)[0],
+            "weights": self.weights,
             "precision": self.experiment.precision,
             "split": "held-out",
             "fingerprint": self.source.fingerprint,
@@ -110,7 +110,7 @@ class HeldOutSweep(CheckpointSweep):
             f"denoising score matching, σ to the power {self.experiment.loss.power:g}: "
             f"{counted(self.count, 'held-out image')}, each at {self.effective_passes:,} of "
             f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, "
-            f"{weights_in_words(weights_of(self.experiment)[0])}; data {self.source.fingerprint[:8]}"
+            f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
         )
 
     def conclusion(self, best: Row) -> list[str]:
@@ -125,7 +125,6 @@ class HeldOutSweep(CheckpointSweep):
 
     def draw(self) -> object:
         rows = self.scores.rows
-        best = best_row(rows)
         return plot_losses(
             self.place / "losses",
             LossSeries(
@@ -136,7 +135,7 @@ class HeldOutSweep(CheckpointSweep):
             ),
             title=self.run.name,
             caption=self.caption(),
-            best=next((index for index, row in enumerate(rows) if row is best), None),
+            best=best_place(rows),
         )
 
     def seconds(self, candidate: Candidate) -> float:

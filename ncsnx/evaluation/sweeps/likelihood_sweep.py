@@ -42,7 +42,7 @@ from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, kept_file
 from ncsnx.samplers.dormand_prince import METHOD
-from ncsnx.sampling.score_model import weights_in_words, weights_of
+from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.parts import Part
@@ -180,7 +180,7 @@ class LikelihoodSweep(CheckpointSweep):
             "sigma_max": sigma_max,
             "grey_levels": self.grey_levels,
             "dequantization": "uniform",
-            "weights": weights_of(self.experiment)[0],
+            "weights": self.weights,
             "precision": "fp32",
             "split": "held-out",
             "fingerprint": self.source.fingerprint,
@@ -196,7 +196,7 @@ class LikelihoodSweep(CheckpointSweep):
             f"N({prior_mean(self.experiment.data):g}, {sigma_max:g}²), {METHOD} with tolerance {request.tolerance:g}, "
             f"{divergence}: {counted(self.count, 'held-out image')} of "
             f"{counted(self.grey_levels, 'grey level')}, dequantized uniformly, seed {request.seed}, "
-            f"{weights_in_words(weights_of(self.experiment)[0])}; data {self.source.fingerprint[:8]}"
+            f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
         )
 
     def conclusion(self, best: Row) -> list[str]:

@@ -7,13 +7,12 @@ from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.plots import MetricSeries, ScoreSeries, plot_metrics, plot_scores
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.metrics.metric import Quantity
-from ncsnx.runs.score_files import Row, best_row, value
+from ncsnx.runs.score_files import Row, best_place, value
 
 
 def draw_scores(sweep: CheckpointSweep, perfect_model: PerfectModel | None = None) -> tuple[Path, Path]:
     """Draws all scores that there are into scores.png and scores.svg, in their folder. Raises NcsnxError."""
     rows = sweep.scores.rows
-    best = best_row(rows)
     return plot_scores(
         sweep.place / "scores",
         ScoreSeries(
@@ -24,7 +23,7 @@ def draw_scores(sweep: CheckpointSweep, perfect_model: PerfectModel | None = Non
         metric=sweep.metric,
         title=sweep.run.name,
         caption=sweep.caption(),
-        best=next((index for index, row in enumerate(rows) if row is best), None),
+        best=best_place(rows),
         perfect=None if perfect_model is None else (perfect_model.score, perfect_model.spread),
     )
 
