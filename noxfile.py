@@ -28,10 +28,11 @@ GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and errors that can be seen without running anything."""
+    """Style, wording and errors that can be seen without running anything."""
     session.install(*GROUPS["lint"])
     session.run("ruff", "check", *SOURCES)
     session.run("ruff", "format", "--check", *SOURCES)
+    session.run("python", "-m", "tests.wording")
 
 
 @nox.session

@@ -1,48 +1,78 @@
-"""Counts and measured values in messages go through the helpers of `ncsnx.quantities`, so that all read alike."""
+"""The check of how ncsnx writes finds what it should, and lets pass what is right."""
 
-import ast
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import ncsnx
+import pytest
 
-_PLURALS = (
-    "(?:image|picture|step|checkpoint|level|trial|setting|seed|evaluation|byte|file|value|number|feature|tensor|"
-    "parameter|time|sample|row|column|frame|alternative|thread|worker|probe|channel|name|state|line|record|character|"
-    "weight|thing|neighbour|score|day|dimension|split|pair|member|input|archive|folder|experiment|problem|update|epoch|"
-    "label|array|point|direction|device|sweep|finding|note)s|entries|probabilities|passes|losses|batches|classes|processes"
+from tests.wording import HOUSE_WORDS, findings, in_page, in_python
+
+
+def reasons(text: str, *, messages: bool = True) -> list[str]:
+    return [finding.reason for finding in in_python(text, "module.py", messages=messages)]
+
+
+@pytest.mark.parametrize("first", ["Of the checkpoint.", "By their names.", "What is kept.", "Where it is."])
+def test_a_docstring_that_is_a_fragment_is_found(first: str) -> None:
+    assert reasons(f'step = 1\n"""{first}"""\n') == [
+        f"a docstring that begins with {first.split()[0]!r}: write a sentence or a noun phrase"
+    ]
+
+
+@pytest.mark.parametrize(
+    "first", ["Step of the checkpoint.", "Weights by parameter name (CPU).", "Whether it is sound."]
 )
-"""What is counted in messages."""
-NO_COUNTS = ("weights", "shape", "form", "part", "channels", "width", "plan.ratio", "seconds / 86400")
-"""Values before a plural that are names, the last part of A×B, or no whole numbers."""
-_BETWEEN = r"(?:(?!(?:of|at|and|from|in|to|on|for|with|is|are|have|has|holds|takes|halves) )[a-z-]+ ){0,2}"
-COUNTED = re.compile(f" {_BETWEEN}(?:{_PLURALS})(?![\\w/])")
-"""What follows a value that is a count."""
+def test_a_docstring_that_stands_alone_passes(first: str) -> None:
+    assert reasons(f'step = 1\n"""{first}"""\n') == []
 
 
-def texts() -> Iterator[tuple[str, ast.JoinedStr]]:
-    """(FILE:LINE, f-string) of the package."""
-    root = Path(ncsnx.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                yield f"{path.relative_to(root)}:{node.lineno}", node
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"""A training that goes on."""',
+        "x = 1  # then it goes on",
+        'raise ValueError("it goes on")',
+        '"""So it goes\n    on."""',
+    ],
+)
+def test_a_house_word_is_found_in_docstrings_comments_messages_and_across_lines(text: str) -> None:
+    assert reasons(text) == ["'goes on': write resume, continue"]
 
 
-def is_count(value: ast.expr) -> bool:
-    """Whether the value of an f-string may be a number."""
-    return isinstance(value, ast.FormattedValue) and not (
-        ast.unparse(value.value) in NO_COUNTS
-        or (isinstance(value.value, ast.IfExp) and isinstance(value.value.body, ast.Constant))
-        or (isinstance(value.value, ast.Call) and ast.unparse(value.value.func) == "counted")
+def test_a_pattern_for_each_house_word_finds_it() -> None:
+    written = (
+        "go on; 3 evaluations an image; mend; is there already; and that isn't one; it is none; dear to make; a person's "
+        "business; left the finite numbers; the pull; what was given; trials of survival; what goes; oftener; by what was "
+        "timed; go together by; further from what was given; one image's doing; hold their places; the floor; anew"
     )
+    found = [finding.reason for finding in in_page(written, "page.md")]
+
+    assert {reason.partition(": write ")[2] for reason in found} == set(HOUSE_WORDS.values())
 
 
-def test_no_count_stands_before_a_plural_that_is_written_by_hand() -> None:
-    found = []
-    for place, text in texts():
-        for value, after in zip(text.values, text.values[1:], strict=False):
-            if is_count(value) and isinstance(after, ast.Constant) and COUNTED.match(after.value):
-                found.append(f"{place}: {ast.unparse(value)} {after.value[:40]!r}")
-    assert found == []
+def test_strings_of_tests_pass() -> None:
+    assert reasons('old = "it goes on"', messages=False) == []
+
+
+def test_code_in_a_page_passes() -> None:
+    page = "Write `go on`:\n\n    go on\n\n```\ngo on\n```\n\nand go on.\n"
+
+    assert [(finding.line, finding.reason) for finding in in_page(page, "page.md")] == [
+        (9, "'go on': write resume, continue")
+    ]
+
+
+@pytest.mark.parametrize("text", ['f"{n} images"', 'f"{n} held-out images"'])
+def test_a_count_before_a_plural_written_by_hand_is_found(text: str) -> None:
+    assert reasons(text) == ["'n' before a plural: write counted(…)"]
+
+
+@pytest.mark.parametrize("text", ["f\"{counted(n, 'image')}\"", 'f"{weights} of images"', 'f"{name} of images"'])
+def test_counts_that_go_through_the_helper_pass(text: str) -> None:
+    assert reasons(text) == []
+
+
+def test_a_finding_names_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "ncsnx").mkdir()
+    (tmp_path / "ncsnx" / "module.py").write_text('"""Fine."""\n\n# mend this\n')
+
+    assert list(map(str, findings(tmp_path))) == ["ncsnx/module.py:3: 'mend': write fix"]

@@ -3,7 +3,7 @@
 from ncsnx.data.batches import TrainingBatches
 from ncsnx.data.data_set import DataSet, data_set, data_set_of, data_sets, open_data
 from ncsnx.data.dataset import Dataset, InMemory, StoredImages
-from ncsnx.data.holding import held
+from ncsnx.data.memory_cache import cache_in_memory
 from ncsnx.data.missing import DataMissingError
 from ncsnx.data.places import data_folder
 from ncsnx.data.splits import Splits
@@ -18,12 +18,12 @@ __all__ = [
     "Splits",
     "StoredImages",
     "TrainingBatches",
+    "cache_in_memory",
     "data_folder",
     "data_set",
     "data_set_of",
     "data_sets",
     "from_unit",
-    "held",
     "log_slope",
     "open_data",
     "to_unit",

@@ -33,7 +33,7 @@ from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.quantities import counted, percent
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
-from ncsnx.storage.cache import making
+from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.documents.document import document, document_bytes, document_values
 from ncsnx.storage.documents.document_files import read_document
 from ncsnx.work import Work
@@ -106,7 +106,7 @@ def open_classifier(
     images = SplitImages(source, "train").facts
     key = {"schema_version": _SCHEMA_VERSION, "features": unstructure(config), "images": images}
     folder = cache / _FOLDER / digest(key)
-    with making(folder.parent, "the classifier", work):
+    with cache_lock(folder.parent, "the classifier", work):
         if folder.exists():
             try:
                 return _read(folder, source.data, device)

@@ -34,7 +34,7 @@ from ncsnx.features.torchscript import first_line, load_script, read_file
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
-from ncsnx.storage.cache import making
+from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import read_document, write_document
 from ncsnx.storage.zips import is_zip
@@ -123,7 +123,7 @@ def open_inception(
 
 def _cached(path: Path, device: torch.device, work: Work, source: str, published: str) -> InceptionNetwork:
     folder = path.parent
-    with making(folder, INCEPTION_FILE, work):
+    with cache_lock(folder, INCEPTION_FILE, work):
         downloading = not path.exists()
         if downloading:
             otherwise = f", or name it with {parameter('features')} inception:FILE"

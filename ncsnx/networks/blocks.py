@@ -16,7 +16,7 @@ from ncsnx.networks.normalization import NormalizationFactory
 
 
 @attrs.frozen
-class Recipe:
+class BlockConfig:
     """What all blocks of a network are made of."""
 
     activation: ActivationFunction
@@ -37,17 +37,17 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, recipe: Recipe, *, transition: bool, pool: bool, dilation: int
+        self, in_channels: int, out_channels: int, config: BlockConfig, *, transition: bool, pool: bool, dilation: int
     ) -> None:
         super().__init__()
-        self.activation = recipe.activation
-        self.norm1 = recipe.normalization(in_channels)
-        self.conv1 = recipe.convolution(in_channels, in_channels, dilation=dilation)
-        self.norm2 = recipe.normalization(in_channels)
-        conv2 = recipe.convolution(in_channels, out_channels, dilation=dilation)
+        self.activation = config.activation
+        self.norm1 = config.normalization(in_channels)
+        self.conv1 = config.convolution(in_channels, in_channels, dilation=dilation)
+        self.norm2 = config.normalization(in_channels)
+        conv2 = config.convolution(in_channels, out_channels, dilation=dilation)
         self.conv2 = PooledConvolution(conv2) if pool else conv2
         self.shortcut = (
-            nn.Identity() if not transition else _shortcut(in_channels, out_channels, recipe, pool, dilation)
+            nn.Identity() if not transition else _shortcut(in_channels, out_channels, config, pool, dilation)
         )
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
@@ -57,20 +57,20 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def _shortcut(in_channels: int, out_channels: int, recipe: Recipe, pool: bool, dilation: int) -> nn.Module:
+def _shortcut(in_channels: int, out_channels: int, config: BlockConfig, pool: bool, dilation: int) -> nn.Module:
     if pool:
-        return PooledConvolution(recipe.convolution(in_channels, out_channels, size=1))
-    return recipe.convolution(in_channels, out_channels, dilation=dilation)
+        return PooledConvolution(config.convolution(in_channels, out_channels, size=1))
+    return config.convolution(in_channels, out_channels, dilation=dilation)
 
 
 class ConvolutionUnit(nn.Module):
     """Normalization, activation, 3×3 convolution without bias; the number of channels stays."""
 
-    def __init__(self, channels: int, recipe: Recipe) -> None:
+    def __init__(self, channels: int, config: BlockConfig) -> None:
         super().__init__()
-        self.activation = recipe.activation
-        self.norm = recipe.refine_normalization(channels)
-        self.conv = recipe.convolution(channels, channels, bias=False)
+        self.activation = config.activation
+        self.norm = config.refine_normalization(channels)
+        self.conv = config.convolution(channels, channels, bias=False)
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
         convolved: Tensor = self.conv(self.activation(self.norm(x, levels)))
@@ -80,8 +80,8 @@ class ConvolutionUnit(nn.Module):
 class ResidualConvolutionUnits(nn.ModuleList):
     """RCU: `blocks` chains of two units, each chain added to its input."""
 
-    def __init__(self, channels: int, blocks: int, recipe: Recipe) -> None:
-        super().__init__(nn.ModuleList(ConvolutionUnit(channels, recipe) for _ in range(2)) for _ in range(blocks))
+    def __init__(self, channels: int, blocks: int, config: BlockConfig) -> None:
+        super().__init__(nn.ModuleList(ConvolutionUnit(channels, config) for _ in range(2)) for _ in range(blocks))
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
         for units in self:
@@ -95,12 +95,12 @@ class ResidualConvolutionUnits(nn.ModuleList):
 class ChainedResidualPooling(nn.Module):
     """CRP: activation; then twice (normalization, 5×5 pool of stride 1, convolution), every result added up."""
 
-    def __init__(self, channels: int, recipe: Recipe) -> None:
+    def __init__(self, channels: int, config: BlockConfig) -> None:
         super().__init__()
-        self.activation = recipe.activation
-        self.pool = recipe.context_pool
-        self.norms = nn.ModuleList(recipe.refine_normalization(channels) for _ in range(2))
-        self.convs = nn.ModuleList(recipe.convolution(channels, channels, bias=False) for _ in range(2))
+        self.activation = config.activation
+        self.pool = config.context_pool
+        self.norms = nn.ModuleList(config.refine_normalization(channels) for _ in range(2))
+        self.convs = nn.ModuleList(config.convolution(channels, channels, bias=False) for _ in range(2))
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
         x = path = self.activation(x)
@@ -113,10 +113,10 @@ class ChainedResidualPooling(nn.Module):
 class MultiScaleFusion(nn.Module):
     """MSF: each input normalized, convolved to the output's width and resized to its size; then their sum."""
 
-    def __init__(self, in_channels: Sequence[int], out_channels: int, recipe: Recipe) -> None:
+    def __init__(self, in_channels: Sequence[int], out_channels: int, config: BlockConfig) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(recipe.refine_normalization(channels) for channels in in_channels)
-        self.convs = nn.ModuleList(recipe.convolution(channels, out_channels) for channels in in_channels)
+        self.norms = nn.ModuleList(config.refine_normalization(channels) for channels in in_channels)
+        self.convs = nn.ModuleList(config.convolution(channels, out_channels) for channels in in_channels)
 
     def forward(self, inputs: Sequence[Tensor], levels: Tensor | None, size: Sequence[int]) -> Tensor:
         first, *others = (
@@ -131,12 +131,14 @@ class RefineBlock(nn.Module):
     The first input gives height and width: it is a stage's output; the second, if any, that of the deeper block.
     """
 
-    def __init__(self, in_channels: Sequence[int], out_channels: int, recipe: Recipe, *, output_blocks: int) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: int, config: BlockConfig, *, output_blocks: int
+    ) -> None:
         super().__init__()
-        self.adapt = nn.ModuleList(ResidualConvolutionUnits(channels, 2, recipe) for channels in in_channels)
-        self.fusion = MultiScaleFusion(in_channels, out_channels, recipe) if len(in_channels) > 1 else None
-        self.pooling = ChainedResidualPooling(out_channels, recipe)
-        self.output = ResidualConvolutionUnits(out_channels, output_blocks, recipe)
+        self.adapt = nn.ModuleList(ResidualConvolutionUnits(channels, 2, config) for channels in in_channels)
+        self.fusion = MultiScaleFusion(in_channels, out_channels, config) if len(in_channels) > 1 else None
+        self.pooling = ChainedResidualPooling(out_channels, config)
+        self.output = ResidualConvolutionUnits(out_channels, output_blocks, config)
 
     def forward(self, inputs: Sequence[Tensor], levels: Tensor | None) -> Tensor:
         adapted = [adapt(x, levels) for x, adapt in zip(inputs, self.adapt, strict=True)]

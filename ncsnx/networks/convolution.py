@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncsnx.networks.initialization import Law, UnitVector, fan_in_uniform
+from ncsnx.networks.initialization import Initializer, UnitVector, fan_in_uniform
 
 
 class Convolution(nn.Module):
@@ -17,15 +17,15 @@ class Convolution(nn.Module):
         self.size = size
         self.dilation = dilation
         weight = torch.empty(out_channels, in_channels, size, size)
-        law = fan_in_uniform(in_channels * size**2)
-        self.laws = self._hold(weight, law)
+        initializer = fan_in_uniform(in_channels * size**2)
+        self.initializers = self._hold(weight, initializer)
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         if bias:
-            self.laws["bias"] = law
+            self.initializers["bias"] = initializer
 
-    def _hold(self, weight: Tensor, law: Law) -> dict[str, Law]:
+    def _hold(self, weight: Tensor, initializer: Initializer) -> dict[str, Initializer]:
         self.weight = nn.Parameter(weight)
-        return {"weight": law}
+        return {"weight": initializer}
 
     @property
     def padding(self) -> int:
@@ -50,11 +50,11 @@ class SpectralConvolution(Convolution):
     weight_u: Tensor
     weight_v: Tensor
 
-    def _hold(self, weight: Tensor, law: Law) -> dict[str, Law]:
+    def _hold(self, weight: Tensor, initializer: Initializer) -> dict[str, Initializer]:
         self.weight_orig = nn.Parameter(weight)
         self.register_buffer("weight_u", torch.empty(weight.shape[0]))
         self.register_buffer("weight_v", torch.empty(weight[0].numel()))
-        return {"weight_orig": law, "weight_u": UnitVector(), "weight_v": UnitVector()}
+        return {"weight_orig": initializer, "weight_u": UnitVector(), "weight_v": UnitVector()}
 
     def kernel(self) -> Tensor:
         with torch.autocast(self.weight_orig.device.type, enabled=False):

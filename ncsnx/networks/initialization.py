@@ -1,8 +1,8 @@
-"""How weights start: laws per tensor, drawn from the counter-based generator.
+"""Initial weights: one initializer per tensor, drawn from the counter-based generator.
 
-Convolutions follow torch's own default; the laws of the normalizations are in `normalization.py`. A module of ours
-that owns tensors lists a law for each of them in its attribute `laws`; any other starts as its constructor leaves it,
-by `CounterBasedDraws`.
+Convolutions follow torch's own default; the initializers of the normalizations are in `normalization.py`. A module of
+ours lists one initializer per tensor in its attribute `initializers`. Any other module starts as its constructor leaves
+it, with draws by `CounterBasedDraws`.
 """
 
 import math
@@ -18,7 +18,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 
-class Law(Protocol):
+class Initializer(Protocol):
     """The distribution that a tensor is drawn from."""
 
     def __call__(self, stream: Stream, position: int, shape: tuple[int, ...], step: int = 0) -> Tensor:
@@ -69,14 +69,16 @@ class UnitVector:
 
 @attrs.frozen
 class Columns:
-    """A matrix whose columns come in equal groups, one law each; each group is drawn at a step of its own."""
+    """A matrix whose columns come in equal groups, one initializer each; each group is drawn at a step of its own."""
 
-    laws: tuple[Law, ...]
+    initializers: tuple[Initializer, ...]
 
     def __call__(self, stream: Stream, position: int, shape: tuple[int, ...], step: int = 0) -> Tensor:
         rows, columns = shape
-        group = (rows, columns // len(self.laws))
-        return torch.cat([law(stream, position, group, step + k) for k, law in enumerate(self.laws)], dim=1)
+        group = (rows, columns // len(self.initializers))
+        return torch.cat(
+            [initializer(stream, position, group, step + k) for k, initializer in enumerate(self.initializers)], dim=1
+        )
 
 
 def fan_in_uniform(fan_in: int) -> UniformWeights:
@@ -86,18 +88,18 @@ def fan_in_uniform(fan_in: int) -> UniformWeights:
 
 
 def initialize(network: nn.Module, seed: int) -> None:
-    """Fill the tensors that have laws, in place; the result depends on `seed` alone. The others stay as they are.
+    """Fill the tensors that have an initializer, in place, by `seed` alone; other tensors stay as they are.
 
     The position of a tensor in the stream is the rank of its name among the sorted names of the state.
     """
     stream = Stream(seed, Purpose.WEIGHTS)
-    laws: dict[str, Law] = {}
+    initializers: dict[str, Initializer] = {}
     for prefix, module in network.named_modules():
-        own: Mapping[str, Law] = getattr(module, "laws", {})
-        laws.update({f"{prefix}.{name}" if prefix else name: law for name, law in own.items()})
+        own: Mapping[str, Initializer] = getattr(module, "initializers", {})
+        initializers.update({f"{prefix}.{name}" if prefix else name: initializer for name, initializer in own.items()})
     for position, (name, tensor) in enumerate(sorted(network.state_dict().items())):
-        if name in laws:
-            tensor.copy_(laws[name](stream, position, tuple(tensor.shape)))
+        if name in initializers:
+            tensor.copy_(initializers[name](stream, position, tuple(tensor.shape)))
 
 
 def require_values(network: nn.Module) -> None:
@@ -106,7 +108,7 @@ def require_values(network: nn.Module) -> None:
         if bool(torch.isnan(tensor).any()):
             raise NcsnxError(
                 f"the network {type(network).__name__} has a tensor that nothing gives values, {name[:80]!a}: "
-                "write them in its constructor, or name a law for it in the attribute `laws` of its module"
+                "write them in its constructor, or give it one in the attribute `initializers` of its module"
             )
 
 
@@ -129,7 +131,7 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     generator is read or moved. Memory that is allocated without values holds NaN. Raises NcsnxError for any other draw.
     """
 
-    _FIRST = 2**32  # beyond the ranks of names, which are the positions of tensors that have laws
+    _FIRST = 2**32  # beyond the ranks of names, which are the positions of tensors that have initializers
 
     def __init__(self, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -160,7 +162,7 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise NcsnxError(
                 f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which can't be told from a "
-                "seed here; it takes uniform_, normal_, rand and randn, and torch.nn.init's laws that are made of them"
+                "seed here; it takes uniform_, normal_, rand and randn, and what torch.nn.init builds on them"
             )
         made = func(*args, **kwargs)
         if func.overloadpacket in _WITHOUT_VALUES and (made.is_floating_point() or made.is_complex()):
@@ -178,6 +180,6 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _with_defaults(given: tuple[float, ...]) -> tuple[float, float]:
-    """Both parameters of a law, as torch's functions have them by default."""
+    """Both parameters of an initializer, as torch's functions have them by default."""
     low, high = (*given, *(0.0, 1.0)[len(given) :])
     return low, high

@@ -4,7 +4,7 @@ from functools import partial
 
 from ncsnx.config.model import NCSN, ConditionalModel, NCSNDeeper
 from ncsnx.networks.activations import ACTIVATIONS
-from ncsnx.networks.blocks import Recipe, mean_pool
+from ncsnx.networks.blocks import BlockConfig, mean_pool
 from ncsnx.networks.convolution import Convolution, SpectralConvolution
 from ncsnx.networks.layouts import DEEPER, NCSNV2
 from ncsnx.networks.makers import network
@@ -22,14 +22,14 @@ class NCSNNetwork(RefineNet):
 
     def __init__(self, model: ConditionalModel, spec: NetworkSpec) -> None:
         normalization = partial(conditional, model.normalization, levels=len(spec.sigmas))
-        recipe = Recipe(
+        config = BlockConfig(
             activation=ACTIVATIONS[model.activation],
             convolution=SpectralConvolution if model.spectral_norm else Convolution,
             normalization=normalization,
             refine_normalization=normalization,
             context_pool=mean_pool,
         )
-        super().__init__(recipe, normalization(model.width), model.width, spec)
+        super().__init__(config, normalization(model.width), model.width, spec)
 
 
 @network(NCSNDeeper)

@@ -4,7 +4,7 @@ from functools import partial
 
 from ncsnx.config.model import NCSNv2, NCSNv2Deeper, NCSNv2Deepest, RefineNetModel
 from ncsnx.networks.activations import ACTIVATIONS
-from ncsnx.networks.blocks import Recipe, max_pool
+from ncsnx.networks.blocks import BlockConfig, max_pool
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2
 from ncsnx.networks.makers import network
@@ -20,7 +20,7 @@ class NCSNv2Network(RefineNet):
     layout = NCSNV2
 
     def __init__(self, model: RefineNetModel, spec: NetworkSpec) -> None:
-        recipe = Recipe(
+        config = BlockConfig(
             activation=ACTIVATIONS[model.activation],
             convolution=Convolution,
             normalization=partial(unconditional, model.normalization),
@@ -29,7 +29,7 @@ class NCSNv2Network(RefineNet):
         )
         # The published networks pass the number of levels where the normalization expects its epsilon.
         last = unconditional(model.normalization, model.width, epsilon=float(len(spec.sigmas)))
-        super().__init__(recipe, last, model.width, spec)
+        super().__init__(config, last, model.width, spec)
 
 
 @network(NCSNv2Deeper)

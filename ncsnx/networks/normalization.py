@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncsnx.networks.initialization import Columns, Constant, Law, Normal, UniformWeights
+from ncsnx.networks.initialization import Columns, Constant, Initializer, Normal, UniformWeights
 
 EPSILON = 1e-5
 
@@ -26,25 +26,25 @@ _UNIT = UniformWeights(0.0, 1.0)
 class PerChannel(nn.Module):
     """Factors that are the same at every level: one vector a name."""
 
-    def __init__(self, channels: int, laws: Mapping[str, Law]) -> None:
+    def __init__(self, channels: int, initializers: Mapping[str, Initializer]) -> None:
         super().__init__()
-        self.laws = dict(laws)
-        for name in laws:
+        self.initializers = dict(initializers)
+        for name in initializers:
             self.register_parameter(name, nn.Parameter(torch.empty(channels)))
 
     def forward(self, levels: Tensor | None) -> tuple[Tensor, ...]:
         """One (1, C, 1, 1) tensor a name."""
-        return tuple(self.get_parameter(name).view(1, -1, 1, 1) for name in self.laws)
+        return tuple(self.get_parameter(name).view(1, -1, 1, 1) for name in self.initializers)
 
 
 class PerLevel(nn.Module):
     """Factors that depend on the level: a table of one row a level, the names side by side."""
 
-    def __init__(self, levels: int, channels: int, laws: Mapping[str, Law]) -> None:
+    def __init__(self, levels: int, channels: int, initializers: Mapping[str, Initializer]) -> None:
         super().__init__()
-        self.laws = {"rows": Columns(tuple(laws.values()))}
-        self.names = len(laws)
-        self.rows = nn.Parameter(torch.empty(levels, len(laws) * channels))
+        self.initializers = {"rows": Columns(tuple(initializers.values()))}
+        self.names = len(initializers)
+        self.rows = nn.Parameter(torch.empty(levels, len(initializers) * channels))
 
     def forward(self, levels: Tensor | None) -> tuple[Tensor, ...]:
         """One (B, C, 1, 1) tensor a name, for `levels` (B,) int64."""
@@ -62,7 +62,7 @@ class NormalizationLayer(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        return self.transform(widened(x), *self.factors(levels)).to(x.dtype)
+        return self.transform(at_least_float32(x), *self.factors(levels)).to(x.dtype)
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         """The normalization proper, in float32 or wider."""
@@ -96,7 +96,7 @@ class VarianceNorm(NormalizationLayer):
 class BatchNorm(NormalizationLayer):
     """Batch normalization, then · γ + β."""
 
-    laws: Mapping[str, Law] = {
+    initializers: Mapping[str, Initializer] = {
         "statistics.running_mean": _ZERO,
         "statistics.running_var": _ONE,
         "statistics.num_batches_tracked": _ZERO,
@@ -128,8 +128,8 @@ class _Kind:
     """A normalization with the factors of its unconditional and of its conditional form, in their order."""
 
     build: type[NormalizationLayer]
-    constants: Mapping[str, Law]
-    columns: Mapping[str, Law]
+    constants: Mapping[str, Initializer]
+    columns: Mapping[str, Initializer]
 
 
 _KINDS = {
@@ -168,7 +168,7 @@ def relative_means(means: Tensor) -> Tensor:
     return (means - mean) / torch.sqrt(variance + EPSILON)
 
 
-def widened(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """x in float32, or in its own type if that is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 

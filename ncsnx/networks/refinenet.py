@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ncsnx.errors import NcsnxError
-from ncsnx.networks.blocks import Recipe, RefineBlock, ResidualBlock
+from ncsnx.networks.blocks import BlockConfig, RefineBlock, ResidualBlock
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import NetworkLayout
-from ncsnx.networks.normalization import NormalizationLayer, widened
+from ncsnx.networks.normalization import NormalizationLayer, at_least_float32
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
 from ncsnx.quantities import counted
 
@@ -28,13 +28,15 @@ class RefineNet(ScoreFunction):
 
     layout: ClassVar[NetworkLayout]
 
-    def __init__(self, recipe: Recipe, last_normalization: NormalizationLayer, width: int, spec: NetworkSpec) -> None:
+    def __init__(
+        self, config: BlockConfig, last_normalization: NormalizationLayer, width: int, spec: NetworkSpec
+    ) -> None:
         super().__init__(spec)
         _require_fitting(spec.image_size, type(self).__name__, self.layout)
-        self.activation = recipe.activation
+        self.activation = config.activation
         self.begin = Convolution(spec.channels, width)
-        self.stages = nn.ModuleList(_stages(self.layout, width, recipe))
-        self.refine = nn.ModuleList(_refine_blocks(self.layout, width, recipe))
+        self.stages = nn.ModuleList(_stages(self.layout, width, config))
+        self.refine = nn.ModuleList(_refine_blocks(self.layout, width, config))
         self.norm = last_normalization
         self.end = Convolution(width, spec.channels)
 
@@ -46,7 +48,7 @@ class RefineNet(ScoreFunction):
         h = self.begin(self.centered(x))
         with super().lower_precision(x.device):
             h = self._body(h, levels)
-        out: Tensor = self.end(self.activation(self.norm(widened(h), levels)))
+        out: Tensor = self.end(self.activation(self.norm(at_least_float32(h), levels)))
         return out
 
     def _body(self, h: Tensor, levels: Tensor | None) -> Tensor:
@@ -61,26 +63,26 @@ class RefineNet(ScoreFunction):
         return h
 
 
-def _stages(layout: NetworkLayout, width: int, recipe: Recipe) -> Iterator[nn.ModuleList]:
+def _stages(layout: NetworkLayout, width: int, config: BlockConfig) -> Iterator[nn.ModuleList]:
     before = width
     for stage in layout.stages:
         after = stage.width * width
         yield nn.ModuleList(
             (
                 ResidualBlock(
-                    before, after, recipe, transition=stage.transition, pool=stage.pool, dilation=stage.dilation
+                    before, after, config, transition=stage.transition, pool=stage.pool, dilation=stage.dilation
                 ),
-                ResidualBlock(after, after, recipe, transition=False, pool=False, dilation=stage.dilation),
+                ResidualBlock(after, after, config, transition=False, pool=False, dilation=stage.dilation),
             )
         )
         before = after
 
 
-def _refine_blocks(layout: NetworkLayout, width: int, recipe: Recipe) -> Iterator[RefineBlock]:
+def _refine_blocks(layout: NetworkLayout, width: int, config: BlockConfig) -> Iterator[RefineBlock]:
     deeper: list[int] = []
     for stage, multiple in zip(reversed(layout.stages), layout.refine, strict=True):
         last = stage is layout.stages[0]
-        yield RefineBlock([stage.width * width, *deeper], multiple * width, recipe, output_blocks=3 if last else 1)
+        yield RefineBlock([stage.width * width, *deeper], multiple * width, config, output_blocks=3 if last else 1)
         deeper = [multiple * width]
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ncsnx.errors import NcsnxError
-from ncsnx.networks.normalization import widened
+from ncsnx.networks.normalization import at_least_float32
 
 _SIGMA_TOLERANCE = 1e-6  # relative: a level that went through float32 is still that level
 
@@ -108,7 +108,7 @@ class ScoreFunction(nn.Module, ABC):
         x = x.to(memory_format=self.memory_format)
         with self.lower_precision(x.device):
             out: Tensor = self.forward(x, levels) if torch.is_grad_enabled() else self(x, levels)
-        return widened(out).contiguous()
+        return at_least_float32(out).contiguous()
 
     def _level(self, sigma: float) -> int:
         for level, known in enumerate(self.noise_levels):

@@ -27,7 +27,7 @@ class InterpolatedNoise:
 
     def __call__(self, k: int) -> Tensor:
         """(R·columns, C, H, W), flattened as row · columns + column. Column 0 is p exactly."""
-        return turned_rows(self.p(k), self.q(k), self.columns)
+        return slerp_rows(self.p(k), self.q(k), self.columns)
 
 
 _Start = Callable[[Tensor], Tensor]
@@ -39,7 +39,7 @@ def repeat_rows(x: Tensor, columns: int) -> Tensor:
     return x.repeat_interleave(columns, dim=0)
 
 
-def turned_rows(x: Tensor, y: Tensor, columns: int, middle: float = 0.0) -> Tensor:
+def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: float = 0.0) -> Tensor:
     """(R, C, H, W) both → (R·columns, C, H, W): from x to y in equal steps of angle around `middle`.
 
     Normal noise around the middle stays such noise; the first column is x exactly.
@@ -62,7 +62,7 @@ def interpolated(
 
     def initial(rows: Tensor) -> Tensor:
         x = draws.initial(rows)
-        return repeat_rows(x, columns) if other is None else turned_rows(x, other(rows), columns, middle)
+        return repeat_rows(x, columns) if other is None else slerp_rows(x, other(rows), columns, middle)
 
     return Draws(
         initial=initial,

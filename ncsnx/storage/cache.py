@@ -24,7 +24,7 @@ def cache_folder(given: Path | None = None) -> Path:
 
 
 @contextmanager
-def making(folder: Path, what: str, work: Work) -> Iterator[None]:
+def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
     """Holds the right to fill `folder` of the cache during the block; waits as long as another process has it.
 
     So of two processes that need the same, one makes it and the other finds it: look whether it is there only inside

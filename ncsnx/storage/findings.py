@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ncsnx.config.canonical import digest
 from ncsnx.storage import reading
-from ncsnx.storage.cache import cache_folder, making
+from ncsnx.storage.cache import cache_folder, cache_lock
 from ncsnx.storage.documents.document_files import find_document, write_document
 from ncsnx.work import Work
 
@@ -40,7 +40,7 @@ def found(
 
     what: its name for a person who waits for another process. Raises NcsnxError where the cache can't be written.
     """
-    with making(place, what, work):
+    with cache_lock(place, what, work):
         known = None if anew else find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
         if known is not None and still_true(known):
             return known

@@ -15,7 +15,7 @@ from ncsnx.data import Preprocessing, Splits, TrainingBatches
 from ncsnx.data.batches import Batch
 from ncsnx.errors import DivergedError, NcsnxError, Stopped
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
@@ -67,7 +67,7 @@ class _Training:
         self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
-        self.keeper = Keeper(run, experiment, lambda: stop.requested)
+        self.pruner = CheckpointPruner(run, experiment, lambda: stop.requested)
         self.losses: list[Tensor] = []  # of the steps since the last record, on the device
         self.saved_step = state.step
 
@@ -212,13 +212,13 @@ class _Training:
         """Says what will be removed, before anything is; then removes what is due already."""
         if self.experiment.retention.removes_anything:
             self.observer.phase("verifying the checkpoints that retention relies on")
-        for line in self.keeper.announcement():
+        for line in self.pruner.announcement():
             self.observer.warning(line)
         self._retain()
 
     def _retain(self) -> None:
         """Removes what the experiment's retention doesn't keep. Whatever goes wrong, the training goes on."""
-        outcome = self.keeper.apply()
+        outcome = self.pruner.apply()
         if outcome.removed or outcome.stripped:
             self.observer.note(str(outcome))
         for problem in outcome.problems:

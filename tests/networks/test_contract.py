@@ -153,11 +153,11 @@ def test_a_mask_of_infinities_has_values() -> None:
     require_values(module)
 
 
-def test_a_law_of_the_network_itself_fills_its_tensor() -> None:
+def test_an_initializer_of_the_network_itself_fills_its_tensor() -> None:
     with CounterBasedDraws(seed=0):
         module = nn.Module()
         module.scale = nn.Parameter(torch.empty(2))
-    module.laws = {"scale": Constant(3.0)}  # type: ignore[assignment]
+    module.initializers = {"scale": Constant(3.0)}  # type: ignore[assignment]
     initialize(module, 0)
     assert module.scale.tolist() == [3.0, 3.0]
 

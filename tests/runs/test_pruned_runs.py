@@ -12,7 +12,7 @@ import pytest
 from ncsnx.config import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.manifest import MANIFEST, OPTIMIZER, SCHEMA_VERSION, checkpoints, read_manifest, verify
-from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 from ncsnx.runs.checkpoints.removal import remove_optimizer_state
 from ncsnx.runs.folder import Run
 from ncsnx.runs.resuming import resumption
@@ -132,8 +132,8 @@ def test_it_is_pruned_and_writes_only_a_manifest_that_earlier_programs_would_cal
     before = manifests(pruned)
     held = read_manifest(folder(pruned, 2)).files
     experiment = pruned.experiment()
-    keeper = Keeper(pruned, attrs.evolve(experiment, retention=Retention(optimizer_last=1)))
-    assert keeper.apply().stripped == (2,)
+    pruner = CheckpointPruner(pruned, attrs.evolve(experiment, retention=Retention(optimizer_last=1)))
+    assert pruner.apply().stripped == (2,)
     assert whole(pruned) == [5]
     after = manifests(pruned)
     changed = {step for step in before if after[step] != before[step]}
@@ -144,8 +144,8 @@ def test_it_is_pruned_and_writes_only_a_manifest_that_earlier_programs_would_cal
     assert set(stripped.absent) == {OPTIMIZER}
     for step in checkpoints(pruned):
         verify(folder(pruned, step))
-    keeper = Keeper(pruned, attrs.evolve(experiment, retention=Retention(keep_last=1)))
-    assert keeper.apply().removed == (1, 2, 3)
+    pruner = CheckpointPruner(pruned, attrs.evolve(experiment, retention=Retention(keep_last=1)))
+    assert pruner.apply().removed == (1, 2, 3)
     assert checkpoints(pruned) == [5]
 
 
@@ -159,8 +159,8 @@ def test_an_optimizer_state_that_no_manifest_lists_stays_and_keeps_its_checkpoin
     run = Run(Path(shutil.copytree(FROZEN / "pruned-v1", tmp_path / "digits")))
     (folder(run, 1) / OPTIMIZER).write_bytes(b"theirs")
     assert not read_manifest(folder(run, 1)).is_trainable
-    keeper = Keeper(run, attrs.evolve(run.experiment(), retention=Retention(keep_last=1)))
-    outcome = keeper.apply()
+    pruner = CheckpointPruner(run, attrs.evolve(run.experiment(), retention=Retention(keep_last=1)))
+    outcome = pruner.apply()
     assert outcome.removed == (2, 3)
     assert f"it holds {OPTIMIZER}" in outcome.problems[0]
     assert (folder(run, 1) / OPTIMIZER).read_bytes() == b"theirs"

@@ -26,10 +26,10 @@ from ncsnx.runs.checkpoints.manifest import (
     verify_own,
     write_checkpoint,
 )
-from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 from ncsnx.runs.checkpoints.ranges import in_words
 from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
-from ncsnx.runs.checkpoints.selection import Judgement, Plan, Standing, plan
+from ncsnx.runs.checkpoints.selection import CheckpointStatus, Judgement, Plan, plan
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
@@ -102,13 +102,13 @@ import resource, sys
 from pathlib import Path
 from ncsnx.config import Retention
 from ncsnx.runs.folder import Run
-from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 import attrs
 run = Run(Path(sys.argv[1]))
 experiment = attrs.evolve(run.experiment(), retention=Retention(keep_last=2, optimizer_last=1))
-keeper = Keeper(run, experiment)
+pruner = CheckpointPruner(run, experiment)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-outcome = keeper.apply()
+outcome = pruner.apply()
 print(outcome.removed, outcome.stripped, *outcome.problems, sep=" | ")
 """
 
@@ -118,22 +118,22 @@ from pathlib import Path
 import attrs
 from ncsnx.config import Retention
 from ncsnx.runs.folder import Run
-from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 run = Run(Path(sys.argv[1]))
 Path(sys.argv[3]).chmod(int(sys.argv[4], 8))
 drop()
-keeper = Keeper(run, attrs.evolve(run.experiment(), retention=eval(sys.argv[2])))
-for line in keeper.announcement():
+pruner = CheckpointPruner(run, attrs.evolve(run.experiment(), retention=eval(sys.argv[2])))
+for line in pruner.announcement():
     print(line)
-outcome = keeper.apply()
+outcome = pruner.apply()
 print("removed", outcome.removed, "stripped", outcome.stripped)
 for line in outcome.problems:
     print("problem:", line)
 """
 
 
-def standings(*steps: int, stripped: tuple[int, ...] = ()) -> list[Standing]:
-    return [Standing(step, step not in stripped) for step in steps]
+def standings(*steps: int, stripped: tuple[int, ...] = ()) -> list[CheckpointStatus]:
+    return [CheckpointStatus(step, step not in stripped) for step in steps]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ rules = st.builds(
 def test_whatever_the_rules_the_last_the_best_and_one_to_train_on_stay(
     rules: Retention, pairs: list[tuple[int, bool]], data: st.DataObject
 ) -> None:
-    counting = [Standing(step, trainable) for step, trainable in sorted(pairs)]
+    counting = [CheckpointStatus(step, trainable) for step, trainable in sorted(pairs)]
     steps, trainable = [one.step for one in counting], [one.step for one in counting if one.trainable]
     best = data.draw(st.sampled_from([None, *steps]))
     scores = Judgement(best, frozenset(data.draw(st.lists(st.sampled_from(steps)))) if steps else frozenset())
@@ -211,7 +211,7 @@ def test_checkpoints_that_cant_be_trained_on_dont_push_out_those_that_can() -> N
 def test_what_isnt_kept_goes_and_what_stays_is_whole(run: Run) -> None:
     write(run, 10, 20, 30, 40)
     (run.checkpoints / "step-00000010.unsound-1").mkdir()
-    outcome = Keeper(run, with_rules(run, keep_last=2, optimizer_last=1)).apply()
+    outcome = CheckpointPruner(run, with_rules(run, keep_last=2, optimizer_last=1)).apply()
     assert (outcome.removed, outcome.stripped, outcome.problems) == ((10, 20), (30,), ())
     assert (checkpoints(run), whole(run)) == ([30, 40], [40])
     assert not read_manifest(folder(run, 30)).is_trainable
@@ -227,23 +227,23 @@ def test_what_isnt_kept_goes_and_what_stays_is_whole(run: Run) -> None:
 def test_without_rules_nothing_is_read_or_removed(run: Run) -> None:
     write(run, 10, 20)
     (folder(run, 20) / MANIFEST).write_text("{")
-    keeper = Keeper(run, run.experiment())
-    assert keeper.announcement() == []
-    assert str(keeper.apply()) == "removed by retention: nothing"
+    pruner = CheckpointPruner(run, run.experiment())
+    assert pruner.announcement() == []
+    assert str(pruner.apply()) == "removed by retention: nothing"
     assert checkpoints(run) == [10, 20]
 
 
 def test_the_start_says_exactly_what_goes_now_and_by_which_rule_later(run: Run) -> None:
     write(run, 10, 20, 30, 40)
-    keeper = Keeper(run, with_rules(run, keep_last=2, keep_every=1000, optimizer_last=2))
-    assert keeper.announcement()[0] == (
+    pruner = CheckpointPruner(run, with_rules(run, keep_last=2, keep_every=1000, optimizer_last=2))
+    assert pruner.announcement()[0] == (
         "retention removes now: the checkpoints of steps 10, 20; later, after each checkpoint: every checkpoint that "
         "isn't among the last 2 or a multiple of 1,000, and the optimizer states of all but the last 2; never the "
         "best or the last"
     )
     assert checkpoints(run) == [10, 20, 30, 40], "nothing goes before it was said"
-    assert keeper.apply().removed == (10, 20)
-    assert "now: nothing; later" in keeper.announcement()[0]
+    assert pruner.apply().removed == (10, 20)
+    assert "now: nothing; later" in pruner.announcement()[0]
 
 
 @pytest.mark.parametrize(
@@ -261,14 +261,14 @@ def test_the_start_says_exactly_what_goes_now_and_by_which_rule_later(run: Run) 
 def test_rules_that_keep_less_than_one_may_think_are_warned_about(
     run: Run, rules: dict[str, Any], expected: str
 ) -> None:
-    lines = Keeper(run, with_rules(run, **rules)).announcement()
+    lines = CheckpointPruner(run, with_rules(run, **rules)).announcement()
     assert len(lines) == 2
     assert expected in lines[1]
 
 
 def test_sensible_rules_are_not_warned_about(run: Run) -> None:
     for rules in ({"keep_every": 20}, {"keep_every": 5}, {"optimizer_last": 2, "keep_last": 2}):
-        assert len(Keeper(run, with_rules(run, **rules)).announcement()) == 1
+        assert len(CheckpointPruner(run, with_rules(run, **rules)).announcement()) == 1
 
 
 @pytest.mark.parametrize("field", ["keep_last", "keep_every", "optimizer_last"])
@@ -282,7 +282,7 @@ def test_none_kept_is_not_a_rule(field: str, value: int) -> None:
 def test_an_unsound_last_checkpoint_doesnt_count_and_the_newest_sound_ones_stay(run: Run, name: str) -> None:
     write(run, 10, 20, 30, 40)
     damage(folder(run, 40) / name)
-    outcome = Keeper(run, with_rules(run, keep_last=2, optimizer_last=1)).apply()
+    outcome = CheckpointPruner(run, with_rules(run, keep_last=2, optimizer_last=1)).apply()
     assert (outcome.removed, outcome.stripped) == ((10,), (20,))
     assert checkpoints(run) == [20, 30, 40], "an unsound one is not removed here"
     assert resumption(run).step == 30
@@ -292,7 +292,7 @@ def test_nothing_goes_where_no_other_is_sound(run: Run) -> None:
     write(run, 10, 20, 30)
     for step in (20, 30):
         damage(folder(run, step) / "model.safetensors")
-    outcome = Keeper(run, with_rules(run, keep_last=1, optimizer_last=1)).apply()
+    outcome = CheckpointPruner(run, with_rules(run, keep_last=1, optimizer_last=1)).apply()
     assert (outcome.removed, outcome.stripped) == ((), ())
     verify(folder(run, 10))
 
@@ -300,18 +300,18 @@ def test_nothing_goes_where_no_other_is_sound(run: Run) -> None:
 def test_an_unsound_multiple_is_replaced_by_the_newest_sound_one_before_it(run: Run) -> None:
     write(run, 10, 20, 30, 40, 50, 60, 70)
     damage(folder(run, 60) / "ema.safetensors")
-    keeper = Keeper(run, with_rules(run, keep_every=30))
-    assert keeper.apply().removed == (10, 20, 40)
+    pruner = CheckpointPruner(run, with_rules(run, keep_every=30))
+    assert pruner.apply().removed == (10, 20, 40)
     assert checkpoints(run) == [30, 50, 60, 70]
-    assert keeper.apply().removed == ()
-    assert Keeper(run, with_rules(run, keep_every=30)).apply().removed == (), "also in the next process"
+    assert pruner.apply().removed == ()
+    assert CheckpointPruner(run, with_rules(run, keep_every=30)).apply().removed == (), "also in the next process"
 
 
 def test_an_unsound_best_is_replaced_by_the_next_best_that_is_sound(run: Run) -> None:
     write(run, 10, 20, 30, 40)
     score(run, {10: 3.0, 20: 1.0, 30: 2.0})
     damage(folder(run, 20) / "model.safetensors")
-    assert Keeper(run, with_rules(run, keep_last=1)).apply().removed == (10,)
+    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply().removed == (10,)
     assert checkpoints(run) == [20, 30, 40]
 
 
@@ -319,7 +319,7 @@ def test_the_best_is_that_of_the_newest_sweep_with_the_most_images(run: Run) -> 
     write(run, 10, 20, 30, 40)
     score(run, {10: 1.0, 20: 2.0}, images=50, now="2031-01-01")
     score(run, {10: 5.0, 20: 4.0, 30: 9.0}, name="large", images=100)
-    assert Keeper(run, with_rules(run, keep_last=1)).apply().removed == (10, 30)
+    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply().removed == (10, 30)
 
 
 def test_the_best_is_read_again_before_each_removal(run: Run) -> None:
@@ -333,7 +333,7 @@ def test_the_best_is_read_again_before_each_removal(run: Run) -> None:
             score(run, {10: 2.0, 30: 1.0})
         return False
 
-    outcome = Keeper(run, with_rules(run, keep_last=1), sweep_beside).apply()
+    outcome = CheckpointPruner(run, with_rules(run, keep_last=1), sweep_beside).apply()
     assert checkpoints(run) == [30, 50]
     assert outcome.removed == (20, 10, 40)
 
@@ -341,11 +341,11 @@ def test_the_best_is_read_again_before_each_removal(run: Run) -> None:
 def test_scores_that_cant_be_read_leave_everything_and_are_said_once(run: Run) -> None:
     write(run, 10, 20, 30)
     (score(run, {10: 1.0}) / "scores.json").write_text("{")
-    keeper = Keeper(run, with_rules(run, keep_last=1))
-    (line,) = keeper.apply().problems
+    pruner = CheckpointPruner(run, with_rules(run, keep_last=1))
+    (line,) = pruner.apply().problems
     assert line.startswith("retention removes nothing for now: ")
     assert "scores.json" in line
-    assert keeper.apply().problems == ()
+    assert pruner.apply().problems == ()
     assert checkpoints(run) == [10, 20, 30]
 
 
@@ -366,18 +366,18 @@ class Hashing:
 def test_what_was_verified_is_not_read_again_until_it_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write(run, 10, 20, 30)
     hashing = Hashing(monkeypatch)
-    keeper = Keeper(run, with_rules(run, keep_last=2, optimizer_last=1))
-    keeper.announcement()
+    pruner = CheckpointPruner(run, with_rules(run, keep_last=2, optimizer_last=1))
+    pruner.announcement()
     assert sorted(hashing.files) == sorted(
         f"{step_name(s)}/{name}" for s in (20, 30) for name in contents(run.experiment(), s)
     )
-    keeper.apply()
+    pruner.apply()
     write(run, 40)
-    assert keeper.apply().removed == (20,)
+    assert pruner.apply().removed == (20,)
     assert len(hashing.files) == 12, "of the others nothing was read again, though a manifest was"
     write(run, 50)
     damage(folder(run, 40) / "model.safetensors")
-    outcome = keeper.apply()
+    outcome = pruner.apply()
     assert "step-00000040/model.safetensors" in hashing.files[12:], "what changed was read again"
     assert outcome.removed == ()
     assert checkpoints(run) == [30, 40, 50]
@@ -385,14 +385,14 @@ def test_what_was_verified_is_not_read_again_until_it_changes(run: Run, monkeypa
 
 def test_a_file_whose_record_changed_is_verified_anew(run: Run) -> None:
     write(run, 10, 20, 30)
-    keeper = Keeper(run, with_rules(run, keep_last=1))
-    keeper.plan()
+    pruner = CheckpointPruner(run, with_rules(run, keep_last=1))
+    pruner.plan()
     path = folder(run, 30) / MANIFEST
     content = json.loads(path.read_bytes())
     del content["digest"]
     content["files"]["model.safetensors"]["sha256"] = "0" * 64
     path.write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
-    assert keeper.apply().removed == (10,)
+    assert pruner.apply().removed == (10,)
     assert checkpoints(run) == [20, 30]
 
 
@@ -400,14 +400,14 @@ def test_a_file_whose_record_changed_is_verified_anew(run: Run) -> None:
 def test_optimizer_states_are_counted_by_those_that_are_sound(run: Run, name: str) -> None:
     write(run, 10, 20, 30, 40)
     damage(folder(run, 30) / name)
-    assert Keeper(run, with_rules(run, optimizer_last=2)).apply().stripped == (10,)
+    assert CheckpointPruner(run, with_rules(run, optimizer_last=2)).apply().stripped == (10,)
     assert whole(run) == [20, 30, 40]
 
 
 def test_a_stop_request_ends_the_hashing_and_nothing_goes(run: Run) -> None:
     write(run, 10, 20, 30)
     answers = iter([False, False, True, *[True] * 99])
-    outcome = Keeper(run, with_rules(run, keep_last=1), lambda: next(answers)).apply()
+    outcome = CheckpointPruner(run, with_rules(run, keep_last=1), lambda: next(answers)).apply()
     assert (outcome.removed, outcome.problems) == ((), ())
     assert checkpoints(run) == [10, 20, 30]
 
@@ -454,7 +454,7 @@ def test_a_strangers_file_keeps_its_checkpoint_and_is_named(run: Run) -> None:
     write(run, 10, 20)
     (folder(run, 10) / "notes.txt").write_text("the good one")
     before = tree(run.checkpoints)
-    (line,) = Keeper(run, with_rules(run, keep_last=1)).apply().problems
+    (line,) = CheckpointPruner(run, with_rules(run, keep_last=1)).apply().problems
     assert "step-00000010 stays, since it holds notes.txt" in line
     assert tree(run.checkpoints) == before
 
@@ -462,7 +462,7 @@ def test_a_strangers_file_keeps_its_checkpoint_and_is_named(run: Run) -> None:
 def test_a_hidden_file_that_came_from_elsewhere_stays_where_it_is_named(run: Run) -> None:
     write(run, 10, 20)
     (folder(run, 10) / ".DS_Store").write_text("theirs")
-    outcome = Keeper(run, with_rules(run, keep_last=1)).apply()
+    outcome = CheckpointPruner(run, with_rules(run, keep_last=1)).apply()
     assert outcome.removed == (10,)
     (left,) = atomic.debris(run.checkpoints)
     assert [path.name for path in left.iterdir()] == [".DS_Store"]
@@ -486,7 +486,7 @@ def test_no_link_is_followed_and_nothing_outside_goes(run: Run, tmp_path: Path, 
         shutil.move(run.checkpoints, outside / "checkpoints")
         run.checkpoints.symlink_to(outside / "checkpoints")
     before = tree(outside)
-    outcome = Keeper(run, with_rules(run, keep_last=1, optimizer_last=1)).apply()
+    outcome = CheckpointPruner(run, with_rules(run, keep_last=1, optimizer_last=1)).apply()
     assert tree(outside) == before
     assert folder(run, 10).is_dir()
     assert outcome.removed == (() if kind == "place" else (20,))
@@ -500,7 +500,7 @@ def test_a_manifest_that_names_files_elsewhere_removes_nothing(run: Run, tmp_pat
     del content["digest"]
     content["for_training"]["../../../precious"] = {"sha256": "0" * 64, "bytes": 8}
     path.write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
-    Keeper(run, with_rules(run, keep_last=1)).apply()
+    CheckpointPruner(run, with_rules(run, keep_last=1)).apply()
     remove_debris(run)
     assert (tmp_path / "precious").read_text() == "precious"
     assert 10 in checkpoints(run)
@@ -587,10 +587,10 @@ def test_an_optimizer_state_that_came_back_counts_again(run: Run) -> None:
     write(run, 10, 20)
     content = (folder(run, 20) / OPTIMIZER).read_bytes()
     remove_optimizer_state(folder(run, 20))
-    keeper = Keeper(run, with_rules(run, optimizer_last=1))
-    assert keeper.apply().stripped == ()
+    pruner = CheckpointPruner(run, with_rules(run, optimizer_last=1))
+    assert pruner.apply().stripped == ()
     (folder(run, 20) / OPTIMIZER).write_bytes(content)
-    assert keeper.apply().stripped == (10,)
+    assert pruner.apply().stripped == (10,)
 
 
 def test_a_checkpoint_of_another_experiment_neither_counts_nor_goes(run: Run) -> None:
@@ -599,9 +599,9 @@ def test_a_checkpoint_of_another_experiment_neither_counts_nor_goes(run: Run) ->
     write_checkpoint(run.checkpoints, 20, contents(other, 20).items())
     write_checkpoint(run.checkpoints, 40, contents(other, 40).items())
     experiment = with_rules(run, keep_last=2)
-    assert Keeper(run, experiment).foreseen([]) is None
-    assert Keeper(run, experiment).apply().removed == ()
-    assert Keeper(run, with_rules(run, keep_last=1)).apply().removed == (10,)
+    assert CheckpointPruner(run, experiment).foreseen([]) is None
+    assert CheckpointPruner(run, experiment).apply().removed == ()
+    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply().removed == (10,)
     assert checkpoints(run) == [20, 30, 40]
 
 

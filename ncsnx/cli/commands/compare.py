@@ -12,7 +12,7 @@ from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
-    from ncsnx.cli.judging import Judge
+    from ncsnx.cli.distance_options import DistanceOptions
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.comparing.outcome import ComparisonOutcome
     from ncsnx.evaluation.comparing.recommendation import Recommendation
@@ -90,20 +90,20 @@ def compare_command(
         SampleRequest(n=n, batch_size=batch_size)
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.judging import Judge
+        from ncsnx.cli.distance_options import DistanceOptions
+        from ncsnx.evaluation.comparing.comparison_candidates import comparison_candidates
         from ncsnx.evaluation.comparing.outcome import compare
         from ncsnx.evaluation.comparing.recommendation import store_recommendation
-        from ncsnx.evaluation.comparing.settings import settings
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
-        tried = settings(place.experiment(), tags, counts, messages.warning)
-        judge = Judge(features, chosen, reference, data, cache)
+        tried = comparison_candidates(place.experiment(), tags, counts, messages.warning)
+        distance = DistanceOptions(features, chosen, reference, data, cache)
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-                comparison = _comparison(place, ckpt, judge, n, seeds, batch_size, runtime, work)
+                comparison = _comparison(place, ckpt, distance, n, seeds, batch_size, runtime, work)
             messages.info(f"{place.path}: {comparison.caption()}")
             outcome = compare(place, comparison, tried, work)
         store_recommendation(place, outcome.rows[0][1], outcome.verdict, work_of(messages))
@@ -126,7 +126,7 @@ def _counts(text: str) -> list[int]:
 def _comparison(
     place: "Run",
     ckpt: str,
-    judge: "Judge",
+    distance: "DistanceOptions",
     n: int,
     seeds: int,
     batch_size: int,
@@ -143,17 +143,17 @@ def _comparison(
     if ckpt == "best":
         work.info(f"best: {require_best(place)}")
     experiment = place.experiment()
-    source, network, reference = judge.open(place, experiment, runtime, work)
+    source, network, reference = distance.open(place, experiment, runtime, work)
     return Comparison(
         model=load(place, ckpt, runtime=runtime),
         folder=place.compare,
         features=network,
         reference=reference,
-        limit=roughest(SplitImages(source, data_set_of(experiment.data).reference), judge.cache, work),
+        limit=roughest(SplitImages(source, data_set_of(experiment.data).reference), distance.cache, work),
         n=n,
         seeds=seeds,
         batch_size=batch_size,
-        data=judge.data,
+        data=distance.data,
     )
 
 

@@ -81,18 +81,18 @@ def fid_command(
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
         selection = select(place, range_)
 
-        from ncsnx.cli.judging import Judge
+        from ncsnx.cli.distance_options import DistanceOptions
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.evaluation.comparing.agreement import agreement_in_words
         from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
         from ncsnx.runtime import Runtime
 
         requested = _requested(metrics, precision_recall=precision_recall, inception_score=inception_score)
-        judge = Judge(features, settings, reference, data, cache)
+        distance = DistanceOptions(features, settings, reference, data, cache)
 
         def build(work: "Work") -> DistanceSweep:
             runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-            _, network, compared = judge.open(place, experiment, runtime, work)
+            _, network, compared = distance.open(place, experiment, runtime, work)
             sweep = DistanceSweep(
                 run=place,
                 experiment=experiment,

@@ -10,7 +10,7 @@ from ncsnx.cli.path_parameters import a_file_behind_tag
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
-    from ncsnx.cli.judging import Judge
+    from ncsnx.cli.distance_options import DistanceOptions
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch, NeighborsRequest
@@ -85,18 +85,18 @@ def neighbors_command(
         SampleRequest(n=n, seed=seed, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.judging import Judge
+        from ncsnx.cli.distance_options import DistanceOptions
         from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
         request = NeighborsRequest(n=n, k=k, seed=seed, batch_size=batch_size, held_out=held_out, flips=flips)
-        judge = Judge(features, settings, None, data, cache)
+        distance = DistanceOptions(features, settings, None, data, cache)
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
-                search = _search(place, experiment, ckpt, request, judge, runtime, work)
+                search = _search(place, experiment, ckpt, request, distance, runtime, work)
             messages.info(f"{place.path}: {search.caption()}")
             results = search.carry_out(work)
         if json:
@@ -111,7 +111,7 @@ def _search(
     experiment: "Experiment",
     ckpt: str,
     request: "NeighborsRequest",
-    judge: "Judge",
+    distance: "DistanceOptions",
     runtime: "Runtime",
     work: "Work",
 ) -> "NeighborSearch":
@@ -124,17 +124,17 @@ def _search(
 
     if ckpt == "best":
         work.info(f"best: {require_best(place)}")
-    source = judge.open_data(place, work)
-    in_pixels_alone = judge.features == NO_FEATURES
-    if in_pixels_alone and judge.settings:
-        raise UsageError(f"{judge.settings[0].path}: --features none has no settings; leave one of them out")
+    source = distance.open_data(place, work)
+    in_pixels_alone = distance.features == NO_FEATURES
+    if in_pixels_alone and distance.settings:
+        raise UsageError(f"{distance.settings[0].path}: --features none has no settings; leave one of them out")
     return NeighborSearch(
         model=attrs.evolve(load(place, ckpt, runtime=runtime), experiment=experiment),
         folder=place.neighbors,
         source=source,
-        features=None if in_pixels_alone else judge.open_features(source, experiment, runtime, work),
+        features=None if in_pixels_alone else distance.open_features(source, experiment, runtime, work),
         request=request,
-        data=judge.data,
+        data=distance.data,
     )
 
 

@@ -61,7 +61,7 @@ def train_command(
         _require_unheld(folder, name)
 
         from ncsnx.config.variants import load_plugins
-        from ncsnx.data import data_folder, held, open_data
+        from ncsnx.data import cache_in_memory, data_folder, open_data
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
         from ncsnx.training.training_state import TrainingState
@@ -71,7 +71,7 @@ def train_command(
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, workers=workers)
                 splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
-                splits = held(splits, runtime.device)
+                splits = cache_in_memory(splits, runtime.device)
                 state = TrainingState(found.experiment, runtime)
             place = _place(folder, name, found, splits.fingerprint)
             _train(messages, place, state, found.origins, splits, runtime, stop, note)

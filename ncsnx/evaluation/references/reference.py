@@ -36,7 +36,7 @@ from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.storage import atomic
-from ncsnx.storage.cache import making
+from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
 
@@ -113,7 +113,7 @@ def open_reference(
     except (FileNotFoundError, DamagedReferenceError):
         pass  # another process may be making it, or mending it
     unfinished = cache / REFERENCES / f".{folder.name}"
-    with making(unfinished, f"the reference of {images.title}", work):
+    with cache_lock(unfinished, f"the reference of {images.title}", work):
         try:
             return _read(folder, images)
         except FileNotFoundError:

@@ -30,7 +30,7 @@ from ncsnx.runs.checkpoints.manifest import (
 )
 from ncsnx.runs.checkpoints.ranges import in_words
 from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
-from ncsnx.runs.checkpoints.selection import Judgement, Plan, Standing, plan
+from ncsnx.runs.checkpoints.selection import CheckpointStatus, Judgement, Plan, plan
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -52,7 +52,7 @@ class Outcome:
         return f"removed by retention: {_things(self.removed, self.stripped)}"
 
 
-class Keeper:
+class CheckpointPruner:
     """Follows the rules in one run, under the writer's lock, and remembers what it has verified."""
 
     def __init__(self, run: Run, experiment: Experiment, should_stop: Callable[[], bool] = lambda: False) -> None:
@@ -111,7 +111,7 @@ class Keeper:
         manifests, damaged = self._counting()
         unsound = damaged.union(unsound)
         sound = {step: manifest for step, manifest in manifests.items() if step not in unsound}
-        counting = [Standing(step, manifest.is_trainable) for step, manifest in sound.items()]
+        counting = [CheckpointStatus(step, manifest.is_trainable) for step, manifest in sound.items()]
         found = plan(self._rules, counting, unsound, self._scores(sound))
         return _things(found.remove, found.strip) if found else None
 
@@ -143,7 +143,7 @@ class Keeper:
     def _plan(self) -> tuple[Plan, Judgement]:
         while True:
             manifests, unsound = self._counting()
-            counting = [Standing(step, manifest.is_trainable) for step, manifest in manifests.items()]
+            counting = [CheckpointStatus(step, manifest.is_trainable) for step, manifest in manifests.items()]
             scores = self._scores(manifests)
             found = plan(self._rules, counting, unsound, scores)
             if not found or all(self._is_sound(step, manifests[step]) for step in found.relied_on):

@@ -8,7 +8,7 @@ from ncsnx.config.retention import Retention
 
 
 @attrs.frozen
-class Standing:
+class CheckpointStatus:
     """A checkpoint that counts: one that is sound as far as is known."""
 
     step: int
@@ -41,7 +41,7 @@ class Plan:
 
 
 def plan(
-    rules: Retention, counting: Sequence[Standing], unsound: Iterable[int] = (), scores: Judgement | None = None
+    rules: Retention, counting: Sequence[CheckpointStatus], unsound: Iterable[int] = (), scores: Judgement | None = None
 ) -> Plan:
     """What the rules remove, given the checkpoints that count, ascending, and the steps of those that don't.
 

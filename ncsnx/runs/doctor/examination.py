@@ -4,7 +4,7 @@ import attrs
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoints.manifest import UnsoundError
-from ncsnx.runs.checkpoints.pruning import Keeper
+from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 from ncsnx.runs.doctor.artifacts import (
     examine_comparisons,
     examine_exports,
@@ -85,7 +85,7 @@ def _examine_retention(found: Examination) -> None:
         return
     try:
         # what the examination verified isn't hashed again: the plan alone is wanted
-        due = Keeper(found.run, found.run.experiment()).foreseen(_unsound_steps(found))
+        due = CheckpointPruner(found.run, found.run.experiment()).foreseen(_unsound_steps(found))
     except NcsnxError:
         return  # what is wrong has a finding of its own
     if due is not None:

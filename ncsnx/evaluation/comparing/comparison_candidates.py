@@ -22,7 +22,7 @@ LEAST_SAVING = 12
 """By so much fewer evaluations than the experiment's own sampler takes, at the least, is called fast."""
 
 
-def settings(
+def comparison_candidates(
     experiment: Experiment,
     tags: Sequence[str] | None = None,
     counts: Sequence[int] | None = None,

@@ -14,7 +14,7 @@ from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.comparing.settings import default_counts, settings
+from ncsnx.evaluation.comparing.comparison_candidates import comparison_candidates, default_counts
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
 
@@ -22,7 +22,7 @@ from ncsnx.samplers.building import evaluations
 @pytest.mark.parametrize("name", ["digits", "cifar10", "bedroom128", "cifar10_ncsn"])
 def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_asked_for(name: str) -> None:
     experiment = resolve(name).experiment
-    own, *others = settings(experiment)
+    own, *others = comparison_candidates(experiment)
     assert own == experiment.sampler
     assert len({own, *others}) == 1 + len(others), "none is tried twice"
     for sampler in (own, *others):
@@ -41,14 +41,14 @@ def test_a_twelfth_of_the_own_evaluations_is_tried_too() -> None:
 
 def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
     experiment = resolve("digits").experiment
-    own, *others = settings(experiment, ["dpmpp", "heun"], [7])
+    own, *others = comparison_candidates(experiment, ["dpmpp", "heun"], [7])
     assert own == experiment.sampler
     assert [tag_of(type(sampler)) for sampler in others] == ["dpmpp", "heun", "heun"]
     assert {evaluations(sampler, 24) for sampler in others} == {7}
     with pytest.raises(UsageError, match=r"^samplers 'ald': expected all, or some of cas, pc, heun"):
-        settings(experiment, ["ald"])
+        comparison_candidates(experiment, ["ald"])
     with pytest.raises(UsageError, match=r"^samplers ode: it goes between the trained levels, and ncsn knows no other"):
-        settings(resolve("cifar10_ncsn").experiment, ["dpmpp", "ode"])
+        comparison_candidates(resolve("cifar10_ncsn").experiment, ["dpmpp", "ode"])
 
 
 @attrs.frozen(kw_only=True)
@@ -85,17 +85,17 @@ def test_a_faulty_sampler_of_a_package_keeps_no_other_from_being_tried(
     register: Callable[[], object], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = resolve("digits").experiment
-    expected = settings(experiment)
+    expected = comparison_candidates(experiment)
     monkeypatch.setattr(contract, "_definitions", dict(contract._definitions))
     monkeypatch.setitem(registry._families, Sampler, {"faulty": Faulty, **registry._families[Sampler]})
     register()
     lines: list[str] = []
-    assert settings(experiment, tell=lines.append) == expected
+    assert comparison_candidates(experiment, tell=lines.append) == expected
     (line,) = lines
     assert line.startswith("the sampler faulty is left out: ")
     assert told in line
-    assert len(settings(experiment, ["dpmpp"], [7])) == 2
+    assert len(comparison_candidates(experiment, ["dpmpp"], [7])) == 2
     with pytest.raises(UsageError, match=r"^samplers 'ald': expected all, or some of cas, pc, heun"):
-        settings(experiment, ["ald"])
+        comparison_candidates(experiment, ["ald"])
     with pytest.raises(NcsnxError, match=told):
-        settings(experiment, ["faulty"])
+        comparison_candidates(experiment, ["faulty"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Judge:
+class DistanceOptions:
     """The options that say by what images are judged."""
 
     features: str | None

@@ -11,11 +11,11 @@ from ncsnx.data.packed.packed_file import PackedImages
 from ncsnx.data.splits import Splits
 from ncsnx.storage.free_memory import SHARE, available_memory
 
-_HELD_ALREADY = (InMemory, PackedImages)
+_IN_MEMORY_ALREADY = (InMemory, PackedImages)
 """What the CPU's memory or, for a mapped file, the system's cache holds."""
 
 
-def held(splits: Splits, device: torch.device, budget_bytes: int | None = None) -> Splits:
+def cache_in_memory(splits: Splits, device: torch.device, budget_bytes: int | None = None) -> Splits:
     """The same images, kept in memory from the first time that they are read, as far as they fit.
 
     device: where images are used. On a CUDA device with room `read` gives pixels that are there; labels and ids stay on
@@ -26,29 +26,29 @@ def held(splits: Splits, device: torch.device, budget_bytes: int | None = None) 
     budgets = {torch.device("cpu"): _given(budget_bytes, available_memory())}
     if device.type == "cuda":
         budgets = {device: _given(budget_bytes, torch.cuda.mem_get_info(device)[0]), **budgets}
-    return Splits(_held(splits.train, budgets), _held(splits.held_out, budgets), splits.fingerprint)
+    return Splits(_cached(splits.train, budgets), _cached(splits.held_out, budgets), splits.fingerprint)
 
 
 def _given(budget_bytes: int | None, available: int) -> int:
     return available // SHARE if budget_bytes is None else budget_bytes
 
 
-def _held(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
+def _cached(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
     """The data set, held in the first memory that has room for it, whose budget it takes."""
     if len(dataset) == 0:
         return dataset
     sample = dataset.read(torch.arange(1)).pixels
     size = len(dataset) * sample[0].numel() * sample.element_size()
     for device, budget in budgets.items():
-        if device.type == "cpu" and isinstance(dataset, _HELD_ALREADY):
+        if device.type == "cpu" and isinstance(dataset, _IN_MEMORY_ALREADY):
             break
         if size <= budget:
             budgets[device] -= size
-            return HeldImages(dataset, sample, device)
+            return CachedImages(dataset, sample, device)
     return dataset
 
 
-class HeldImages:
+class CachedImages:
     """A split whose pixels are kept on a device once they were read."""
 
     def __init__(self, source: Dataset, sample: Tensor, device: torch.device) -> None:
@@ -75,7 +75,7 @@ class HeldImages:
 
     def __reduce__(self) -> tuple[Callable[[Dataset], Dataset], tuple[Dataset]]:
         # what is sent to a data worker that is spawned
-        return _unheld, (self.source,)
+        return _uncached, (self.source,)
 
     def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, their pixels on the device."""
@@ -95,5 +95,5 @@ class HeldImages:
         self._filled[indices] = True
 
 
-def _unheld(source: Dataset) -> Dataset:
+def _uncached(source: Dataset) -> Dataset:
     return source

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncsnx.data import InMemory, Splits, TrainingBatches
 from ncsnx.data.dataset import Dataset, StoredImages
-from ncsnx.data.holding import HeldImages, held
+from ncsnx.data.memory_cache import CachedImages, cache_in_memory
 from ncsnx.data.packed.packed_file import splits_of
 from ncsnx.data.packed.packing import pack
 from ncsnx.errors import NcsnxError
@@ -69,8 +69,8 @@ def assert_equal(first: StoredImages, second: StoredImages) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
 def test_held_images_are_those_of_the_source_and_each_is_read_once(dtype: torch.dtype) -> None:
     original = source(dtype)
-    kept = held(original, CPU)
-    assert isinstance(kept.train, HeldImages)
+    kept = cache_in_memory(original, CPU)
+    assert isinstance(kept.train, CachedImages)
     assert (len(kept.train), kept.train.shape, kept.train.value_range) == (TRAIN, (3, 4, 4), (0, 100))
     assert kept.fingerprint == "mark"
     del reads(original.train)[:]  # one was looked at for its type
@@ -86,7 +86,7 @@ def test_batches_have_the_same_bits_with_and_without_holding_and_with_workers() 
         stream = TrainingBatches(splits.train, batch_size=7, seed=3)
         return [batch.images for batch in stream.between(0, 9, workers)]
 
-    plain, kept = batches(source()), held(source(), CPU)
+    plain, kept = batches(source()), cache_in_memory(source(), CPU)
     kept.train.read(torch.arange(5))
     for ours in (batches(kept), batches(kept, workers=2)):
         for first, second in zip(ours, plain, strict=True):
@@ -94,14 +94,14 @@ def test_batches_have_the_same_bits_with_and_without_holding_and_with_workers() 
 
 
 def test_what_is_read_can_be_changed_without_changing_what_is_held() -> None:
-    kept = held(source(), CPU).train
+    kept = cache_in_memory(source(), CPU).train
     kept.read(torch.arange(TRAIN)).pixels.fill_(0)
     assert_equal(kept.read(torch.arange(TRAIN)), images(TRAIN).images)
 
 
 def test_an_image_that_cant_be_read_is_tried_again() -> None:
     original = Decoded(images(TRAIN), broken=[4])
-    kept = held(Splits(original, images(1), ""), CPU).train
+    kept = cache_in_memory(Splits(original, images(1), ""), CPU).train
     with pytest.raises(NcsnxError, match=r"cat\.png"):
         kept.read(torch.tensor([1, 4]))
     original.broken.clear()
@@ -124,28 +124,28 @@ def test_what_doesnt_fit_stays_as_it_is_and_the_training_images_come_first(
     budget: int, expected: tuple[bool, bool]
 ) -> None:
     original = source()
-    kept = held(original, CPU, budget)
-    assert tuple(isinstance(split, HeldImages) for split in (kept.train, kept.held_out)) == expected
+    kept = cache_in_memory(original, CPU, budget)
+    assert tuple(isinstance(split, CachedImages) for split in (kept.train, kept.held_out)) == expected
     if not expected[0]:
         assert kept.train is original.train
 
 
 def test_the_type_counts_for_the_size() -> None:
-    kept = held(source(torch.float32), CPU, IMAGE_BYTES * TRAIN)
-    assert not isinstance(kept.train, HeldImages)
+    kept = cache_in_memory(source(torch.float32), CPU, IMAGE_BYTES * TRAIN)
+    assert not isinstance(kept.train, CachedImages)
 
 
 def test_what_is_in_memory_or_mapped_is_left_as_it_is(tmp_path: Path) -> None:
     in_memory = Splits(images(TRAIN), images(0), "")
     mapped = splits_of(pack(in_memory, tmp_path / "a.pack", settings={}, work=Work()))
     for splits in (in_memory, mapped):
-        kept = held(splits, CPU)
+        kept = cache_in_memory(splits, CPU)
         assert kept.train is splits.train
         assert kept.held_out is splits.held_out
 
 
 def test_another_process_is_sent_the_source_alone() -> None:
-    kept = held(Splits(source().train, images(0), ""), CPU).train
+    kept = cache_in_memory(Splits(source().train, images(0), ""), CPU).train
     kept.read(torch.arange(TRAIN))
     sent = pickle.loads(pickle.dumps(kept))
     assert isinstance(sent, Decoded)
@@ -156,7 +156,7 @@ def test_another_process_is_sent_the_source_alone() -> None:
 def test_on_a_device_with_room_pixels_are_there(in_memory: bool) -> None:
     device = torch.device("cuda", 0)
     original = Splits(images(TRAIN), images(HELD_OUT, TRAIN), "") if in_memory else source()
-    kept = held(original, device)
+    kept = cache_in_memory(original, device)
     read = kept.train.read(torch.tensor([3, 0, 3]))
     assert (read.pixels.device, read.labels.device, read.ids.device) == (device, CPU, CPU)
     assert_equal(read, images(TRAIN).read(torch.tensor([3, 0, 3])))
@@ -164,6 +164,6 @@ def test_on_a_device_with_room_pixels_are_there(in_memory: bool) -> None:
     for ours, theirs in zip(stream.between(0, 5, workers=2), stream.between(0, 5), strict=True):
         assert ours.images.pixels.device == CPU
         assert torch.equal(ours.images.pixels, theirs.images.pixels.cpu())
-    small = held(source(), device, IMAGE_BYTES * TRAIN)
+    small = cache_in_memory(source(), device, IMAGE_BYTES * TRAIN)
     assert small.train.read(torch.tensor([0])).pixels.device == device
     assert small.held_out.read(torch.tensor([0])).pixels.device == CPU
