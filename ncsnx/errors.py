@@ -1,29 +1,61 @@
-"""The errors that are a person's business: one clear line each, and the exit code that goes with it.
+"""User-facing errors: one clear sentence each, what to type next, and the exit code.
 
-Whatever else is raised is a bug of ncsnx and keeps its traceback.
+Any other exception is a bug of ncsnx and keeps its traceback.
 """
 
 import signal
 
+import attrs
+
 from ncsnx.spelling import parameter
 
 
+@attrs.frozen
+class Hint:
+    """What to do about an error, shown on a line of its own: `label: command`, or the label alone.
+
+    Hint("download it (43 GB)", "ncsnx data download bedroom128")
+    Hint("or say where it is", adds="data.root=DIR")
+    Hint("fix or remove that line")
+    """
+
+    label: str
+    command: str = ""
+    """A whole command line that can be copied."""
+    adds: str = ""
+    """What the call lacks, as `ncsnx.spelling.argument` writes it; the command line shows it after what was typed."""
+
+    def __str__(self) -> str:
+        text = self.command or self.adds
+        return f"{self.label}: {text}" if text else self.label
+
+
 class NcsnxError(Exception):
-    """Something that can't be done: says what was expected, what was found, where, and what to type next."""
+    """A user-facing error: says what happened, what was found where and what is accepted; hints say what to type.
+
+    message: one sentence without its full stop. As text, an error is its message and hints in one line.
+    """
 
     exit_code = 1
 
+    def __init__(self, message: str, *hints: Hint) -> None:
+        super().__init__(message, *hints)
+        self.message, self.hints = message, hints
+
+    def __str__(self) -> str:
+        return "; ".join([self.message, *map(str, self.hints)])
+
 
 class AdvisedError(NcsnxError):
-    """What is wrong, as `said`, and what to do about it, as `advice`: whoever knows better advice says that instead."""
+    """An error with advice in words, which callers that know better advice replace."""
 
     def __init__(self, said: str, advice: str = "") -> None:
+        super().__init__(said, *([Hint(advice)] if advice else []))
         self.said, self.advice = said, advice
-        super().__init__(f"{said}; {advice}" if advice else said)
 
 
 class UsageError(NcsnxError):
-    """What was typed can't be understood: an unknown name, a wrong override, a bad option."""
+    """An error in what was typed: an unknown name, an invalid override or option."""
 
     exit_code = 2
 

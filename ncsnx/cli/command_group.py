@@ -7,12 +7,18 @@ from typer.core import TyperGroup
 
 from ncsnx.cli.bad_values import BadValue
 from ncsnx.cli.command_registry import Command, plugin_commands
+from ncsnx.cli.retyping import remember
 
 
 class Commands(TyperGroup):
     """Commands whose bad values are shown in one line; what is missing or unknown shows the usage."""
 
     _has_plugins = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        remember(args)
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
     def invoke(self, ctx: Any) -> Any:
         try:

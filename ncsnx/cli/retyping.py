@@ -1,9 +1,34 @@
 """The command that is running, as it is typed again with something changed."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 
 import typer
+
+_typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
+"""Arguments of the command line that is running."""
+
+
+def remember(arguments: Sequence[str]) -> None:
+    """Keeps the arguments of the command line, as typed, for `typed_with`."""
+    _typed.set(tuple(arguments))
+
+
+def typed_with(addition: str) -> str:
+    """The command line as it was typed, followed by `addition`: an option, or FIELD=VALUE, ready to be typed.
+
+    An earlier use of the same option or field is left out.
+    """
+    name, value = [*shlex.split(addition), ""][:2]
+    kept: list[str] = []
+    words = iter(_typed.get())
+    for word in words:
+        if word == name and value:
+            next(words, None)
+        elif not (word.startswith(f"{name}=") or ("=" in name and word.startswith(name.partition("=")[0] + "="))):
+            kept.append(word)
+    return f"{shlex.join(['ncsnx', *kept])} {addition}"
 
 
 def typed_again(context: typer.Context, **changes: object) -> str:

@@ -41,7 +41,7 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
         messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
-        messages.error(str(error))
+        messages.error(_in_lines(error))
         messages.detail(traceback.format_exc().rstrip())
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
@@ -62,6 +62,20 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
 def _option(name: str) -> str:
     """The option that a parameter of the library is in a command."""
     return f"--{_OPTIONS.get(name, name).replace('_', '-')}"
+
+
+def _in_lines(error: NcsnxError) -> str:
+    """The message and, each on a line of its own so that it can be copied, what its hints say to type."""
+    from ncsnx.cli.retyping import typed_with
+
+    if not error.hints:
+        return str(error)
+    width = max((len(hint.label) + 1 for hint in error.hints if hint.command or hint.adds), default=0)
+    lines = [error.message if error.message.endswith((".", "?", "!")) else f"{error.message}."]
+    for hint in error.hints:
+        command = hint.command or (typed_with(hint.adds) if hint.adds else "")
+        lines.append(f"{hint.label + ':':<{width}}  {command}" if command else hint.label)
+    return "\n".join(lines)
 
 
 def work_of(messages: Messages, stop: "StopRequest | None" = None) -> "Work":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ncsnx.config.data_sets import DataOnDisk
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.paths import typed_folder
 
 OWN = "this is data of your own, so there is nothing to download"
@@ -22,8 +22,9 @@ def root_of(data: DataOnDisk, folder: Path, default: str) -> Path:
 def by_hand(data_set: str, files: str, page: str, place: str) -> DataMissingError:
     """The error for a data set that no program can get. place: where to put the files, as an imperative."""
     return DataMissingError(
-        f"{data_set} can't be downloaded by a program, since its servers ask for a login or limit downloads: get "
-        f"{files} from {page}, and {place}; if you have it elsewhere, name the folder that holds it with data.root=DIR"
+        f"{data_set} can't be downloaded by a program, since its servers ask for a login or limit downloads",
+        Hint(f"get {files} from {page}, and {place}"),
+        Hint("or say where it is", adds="data.root=DIR"),
     )
 
 
@@ -32,6 +33,7 @@ def require(root: Path, name: str, data_set: str, source: str) -> None:
     if (root / name).exists():
         return
     raise DataMissingError(
-        f"{data_set} isn't on this machine: get {source}, and put it into {root}, so that {root / name} is there; "
-        f"if you have it elsewhere, name the folder that holds {name} with data.root=DIR"
+        f"{data_set} isn't here: {root / name} is missing",
+        Hint(f"get {source}, and put it into {root}"),
+        Hint("or say where it is", adds="data.root=DIR"),
     )

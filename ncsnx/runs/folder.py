@@ -11,9 +11,9 @@ import attrs
 from ncsnx.config import codec
 from ncsnx.config.checks import shortened
 from ncsnx.config.data_sets import Digits
-from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_built_in, resolve
+from ncsnx.config.discovery import file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.names import as_typed, check_run_name, near_matches
@@ -241,29 +241,31 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}; `ncsnx list` shows the runs there are")
     check_run_name(typed)
-    raise UsageError(f"there is no run {typed!r} in {runs_folder}{_how_to_get_one(typed, runs_folder)}")
+    raise _no_run(typed, runs_folder)
 
 
-def _how_to_get_one(name: str, runs_folder: Path) -> str:
-    """The end of a sentence about a run that isn't there: what makes it, where an experiment has its name."""
-    try:
-        if file_and_name(name)[0] is not None:  # no file is executed for the name of a run
-            raise UnknownExperimentError
-        found = resolve(name)
-    except NcsnxError:
-        return f"; {near_matches(name, _run_names(runs_folder))}"
+def _no_run(name: str, runs_folder: Path) -> UsageError:
+    """The error for a run that isn't there; where an experiment has its name, with the commands that make the run."""
+    missing = f"there is no run {name!r} in {runs_folder}"
+    found = None if file_and_name(name)[0] is not None else _experiment(name)  # no file is executed for a run's name
+    if found is None:
+        return UsageError(f"{missing}; {near_matches(name, _run_names(runs_folder))}")
 
     def command(words: str) -> str:
         where = shlex.quote(str(runs_folder))
         return f"ncsnx {words}" if runs_folder == default_folder() else f"ncsnx {words} --runs {where}"
 
-    lines = [
-        ", but there is an experiment of that name.",
-        f"train it:                          {command(f'train {name}')}",
-    ]
-    if is_built_in(found.experiment) and not isinstance(found.experiment.data, Digits):
-        lines.append(f"or import a published checkpoint:  {command(f'import FILE.pth {name}')}")
-    return "\n".join(lines)
+    hints = [Hint("train it", command(f"train {name}"))]
+    if is_built_in(found) and not isinstance(found.data, Digits):
+        hints.append(Hint("or import a published checkpoint", command(f"import FILE.pth {name}")))
+    return UsageError(f"{missing}, but there is an experiment of that name", *hints)
+
+
+def _experiment(name: str) -> Experiment | None:
+    try:
+        return resolve(name).experiment
+    except NcsnxError:
+        return None
 
 
 def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:

@@ -65,7 +65,7 @@ def test_only_what_was_published_can_be_imported_and_the_folder_of_the_runs_is_t
         outcome = run("sample", name, "--runs", "my runs")
         assert outcome.err.splitlines() == [
             f"error: there is no run '{name}' in my runs, but there is an experiment of that name.",
-            f"  train it:                          ncsnx train {name} --runs 'my runs'",
+            f"  train it:  ncsnx train {name} --runs 'my runs'",
         ]
 
 
