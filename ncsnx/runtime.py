@@ -95,7 +95,7 @@ def _device(wanted: str) -> torch.device:
         count = torch.cuda.device_count()
         there_are = counted(count, "CUDA device")
         raise UsageError(
-            f"{parameter('device')} {wanted}: isn't on this machine ({there_are}); try {argument('device', 'auto')}"
+            f"{parameter('device')} {wanted}: is not on this machine ({there_are}); try {argument('device', 'auto')}"
         )
     return device
 

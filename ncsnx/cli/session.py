@@ -50,7 +50,7 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
     except Exception as error:
         if _is_out_of_memory(error):
             messages.error(
-                "there isn't enough memory; try a smaller batch_size or model.width, more accumulation, or, in "
+                "there is not enough memory; try a smaller batch_size or model.width, more accumulation, or, in "
                 "sampling and measuring, a smaller --batch-size"
             )
             messages.detail(traceback.format_exc().rstrip())

@@ -150,7 +150,7 @@ class TaskOptions:
         if stray := sorted(typed - known):
             of = next((kind for kind, extras in kinds.items() if stray[0] in extras), "outpaint")
             wanted = "a task, such as --inpaint" if stray[0] in ("noise", "truth") else _option(of)
-            raise UsageError(f"{_option(stray[0])} goes with {wanted}, which isn't given")
+            raise UsageError(f"{_option(stray[0])} goes with {wanted}, which is not given")
         if not chosen:
             return None
         for extra in kinds[chosen[0]]:

@@ -26,7 +26,7 @@ class Data(Config):
     @property
     def image_size(self) -> int:
         """Height and width in pixels."""
-        raise NotImplementedError(f"{type(self).__name__} doesn't say its image_size")
+        raise NotImplementedError(f"{type(self).__name__} does not say its image_size")
 
     @property
     def stored_size(self) -> int:

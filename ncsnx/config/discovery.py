@@ -163,7 +163,7 @@ def _installed() -> list[Path | DiscoveredFile]:
             found.append(Path(spec.origin))
         else:
             package = entry.dist.name if entry.dist is not None else "an installed package"
-            message = f"the experiments {entry.name!r} of {package} ({module}) can't be found: {reason}"
+            message = f"the experiments {entry.name!r} of {package} ({module}) cannot be found: {reason}"
             found.append(DiscoveredFile(Path(module), 1, None, f"{message}; repair or uninstall {package}"))
     return found
 

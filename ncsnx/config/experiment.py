@@ -96,4 +96,4 @@ class Experiment(Config):
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:
         if checks.is_whole(value) and checks.is_whole(self.batch_size) and self.batch_size % max(1, value):
-            raise checks.FieldError("accumulation", f"must divide batch_size={self.batch_size}, which {value} doesn't")
+            raise checks.FieldError("accumulation", f"must divide batch_size={self.batch_size}, which {value} does not")

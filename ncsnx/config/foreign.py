@@ -43,7 +43,7 @@ def message_of(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:
-        return "its message can't be shown"
+        return "its message cannot be shown"
     line = printable(" ".join(text[:_LOOKED_AT].split()))
     is_whole = len(text) <= _LOOKED_AT and len(line) <= _LONGEST_MESSAGE
     return line if is_whole else f"{line[:_LONGEST_MESSAGE]}… ({counted(len(text), 'character')})"

@@ -70,7 +70,7 @@ def _read(path: Path) -> str:
     try:
         content = reading.read_bytes(path, LARGEST, follows_links=True)
     except OSError as error:
-        raise ExperimentFileError(f"{path}: can't be read: {error.strerror}") from error
+        raise ExperimentFileError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
         return content.decode(encoding)
@@ -111,7 +111,7 @@ def _describe(path: Path, error: BaseException) -> str:
     if isinstance(error, SystemExit):
         message = f"the file calls exit ({message or 'no message'}); an experiment file only declares"
     elif isinstance(error, attrs.exceptions.FrozenInstanceError):
-        message = "experiments and their parts don't change; write attrs.evolve(experiment, …)"
+        message = "experiments and their parts do not change; write attrs.evolve(experiment, …)"
     elif isinstance(error, TypeError):
         message = _advised(message)
     where = f"{path}:{line}" if line else str(path)

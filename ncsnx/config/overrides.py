@@ -131,7 +131,8 @@ def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -
     for override in overrides:
         if override.parts[0] != "sampler":
             raise OverrideError(
-                f"{override.path}: a trained run can't change it; here only sampler… can, such as sampler.denoise=false"
+                f"{override.path}: a trained run cannot change it; here only sampler… can, such as "
+                f"sampler.denoise=false"
             )
     changed, _ = apply_overrides(_Changeable(sampler=experiment.sampler), {}, overrides)
     return attrs.evolve(experiment, sampler=changed.sampler)
@@ -163,7 +164,7 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
         return float(text)
     if declared is str:
         return text
-    raise OverrideError(f"{path}: can't be set from the command line; set it in the experiment's file")
+    raise OverrideError(f"{path}: cannot be set from the command line; set it in the experiment's file")
 
 
 def _integer(text: str, path: str) -> int:

@@ -46,7 +46,7 @@ class Retention(Config):
                 )
             elif common != self.keep_every and common != checkpoint_every:
                 found.append(
-                    f"retention.keep_every={self.keep_every} isn't a multiple of checkpoint_every={checkpoint_every}: "
+                    f"retention.keep_every={self.keep_every} is not a multiple of checkpoint_every={checkpoint_every}: "
                     f"it keeps the multiples of {common:,} only"
                 )
         if self.optimizer_last == 1:

@@ -22,7 +22,7 @@ class Schedule(Config):
         bounds = (self.sigma_max, self.sigma_min)
         if all(isinstance(bound, int | float) for bound in bounds) and not bounds[0] > bounds[1]:
             raise checks.FieldError(
-                "sigma_max", f"must be above sigma_min={self.sigma_min!r}, which {self.sigma_max!r} isn't"
+                "sigma_max", f"must be above sigma_min={self.sigma_min!r}, which {self.sigma_max!r} is not"
             )
 
 

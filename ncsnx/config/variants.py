@@ -46,7 +46,8 @@ def variant(family: type[Config], tag: str) -> Callable[[T], T]:
     """
     if is_recording():
         raise NcsnxError(
-            f"the variant {tag!r} can't come from an experiment file; put it into a module of an installed package and "
+            f"the variant {tag!r} cannot come from an experiment file; put it into a module of an "
+            f"installed package and "
             "name that module by an entry point of the group ncsnx.config"
         )
 
@@ -93,7 +94,7 @@ def plugin_errors(group: str = "ncsnx.config") -> list[str]:
             except ForeignError as raised:
                 package = entry.dist.name if entry.dist is not None else "an installed package"
                 errors.append(
-                    f"the plug-in {entry.name!r} of {package} ({entry.value}) can't be loaded: "
+                    f"the plug-in {entry.name!r} of {package} ({entry.value}) cannot be loaded: "
                     f"{error_in_words(raised.error)}; repair or uninstall {package}"
                 )
     return _plugin_errors[group]

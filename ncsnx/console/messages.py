@@ -161,7 +161,7 @@ class Messages:
         except OSError as error:
             path, self._log_file = self._log_file, None
             reason = f"{path} ({counted(len(content), 'byte')}): {error.strerror}"
-            self._show("warning", f"can't write {reason}; messages are no longer kept there")
+            self._show("warning", f"cannot write {reason}; messages are no longer kept there")
 
     def _write_data(self, text: str) -> None:
         try:

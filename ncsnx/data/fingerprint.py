@@ -32,5 +32,5 @@ def _sampled(path: Path) -> tuple[int, str]:
                 file.seek(start)
                 content.update(file.read(SAMPLED_BYTES))
     except OSError as error:
-        raise NcsnxError(f"{path}: can't be read: {error.strerror}") from error
+        raise NcsnxError(f"{path}: cannot be read: {error.strerror}") from error
     return size, content.hexdigest()

@@ -22,7 +22,7 @@ def root_of(data: DataOnDisk, folder: Path, default: str) -> Path:
 def by_hand(data_set: str, files: str, page: str, place: str) -> DataMissingError:
     """The error for a data set that no program can get. place: where to put the files, as an imperative."""
     return DataMissingError(
-        f"{data_set} can't be downloaded by a program, since its servers ask for a login or limit downloads",
+        f"{data_set} cannot be downloaded by a program, since its servers ask for a login or limit downloads",
         Hint(f"get {files} from {page}, and {place}"),
         Hint("or say where it is", adds="data.root=DIR"),
     )
@@ -33,7 +33,7 @@ def require(root: Path, name: str, data_set: str, source: str) -> None:
     if (root / name).exists():
         return
     raise DataMissingError(
-        f"{data_set} isn't here: {root / name} is missing",
+        f"{data_set} is not here: {root / name} is missing",
         Hint(f"get {source}, and put it into {root}"),
         Hint("or say where it is", adds="data.root=DIR"),
     )

@@ -32,7 +32,7 @@ def own_path(path: str, folder: Path, *, field: str = "path") -> Path:
             return place
     looked = " nor at ".join(map(str, dict.fromkeys(places)))
     raise DataMissingError(
-        f"your data isn't at {looked}: bring it there, or say where it is with data.{field}="
+        f"your data is not at {looked}: bring it there, or say where it is with data.{field}="
         f"{'DIR' if field == 'root' else 'FILE'}"
     )
 
@@ -66,5 +66,5 @@ def declared(path: Path) -> str:
     inside = str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(whole)
     text = f"./{inside}" if inside.startswith("~") else inside  # a ~ would be taken for a home
     if not text.isprintable():
-        raise NcsnxError(f"{text!a}: an experiment can't name this path, which isn't printable text; rename it")
+        raise NcsnxError(f"{text!a}: an experiment cannot name this path, which is not printable text; rename it")
     return text

@@ -180,7 +180,7 @@ def _usage(experiment: Experiment) -> Iterator[str]:
     )
     if getattr(experiment.sampler, "data_init", False):
         yield (
-            "The sampler starts from training images, which aren't in this folder: "
+            "The sampler starts from training images, which are not in this folder: "
             f"`ncsnx sample {PLACEHOLDER} --data DIR` names their place, `sampler.data_init=false` starts from noise."
         )
 

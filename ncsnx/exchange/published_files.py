@@ -80,7 +80,7 @@ def published_files(place: Path) -> list[Path]:
         found = sorted(place.glob("checkpoint_*.pth"), key=lambda path: (number_in(path) is None, number_in(path) or 0))
         others = sorted(path.name for path in place.glob("*.pth"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"can't read {str(place)!a}: {error}") from error
+        raise UsageError(f"cannot read {str(place)!a}: {error}") from error
     if not found and others:
         shown = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
         raise UsageError(f"{place} holds no checkpoint_*.pth, but {shown}; name one of these files")
@@ -106,7 +106,7 @@ def read_published(path: Path) -> PublishedCheckpoint:
         head = file.peek(64)[:64]
         is_zip = head.startswith(_ZIP)
         if not is_zip and not _LEGACY.match(head):
-            raise NcsnxError(f"{path} isn't a file that torch.save wrote; {_FORMAT}")
+            raise NcsnxError(f"{path} is not a file that torch.save wrote; {_FORMAT}")
         size = os.fstat(file.fileno()).st_size
         if is_zip:
             _check_archive(path, file, size)
@@ -124,7 +124,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NcsnxError(f"can't read {path}: {error.strerror or error}") from error
+        raise NcsnxError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _check_archive(path: Path, file: BufferedReader, size: int) -> None:
@@ -134,12 +134,12 @@ def _check_archive(path: Path, file: BufferedReader, size: int) -> None:
             entries = archive.infolist()
             names = {entry.filename.partition("/")[2] for entry in entries}
             if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-                raise NcsnxError(f"{path} is a TorchScript archive, which holds code, and isn't loaded; {_FORMAT}")
+                raise NcsnxError(f"{path} is a TorchScript archive, which holds code, and is not loaded; {_FORMAT}")
             if "data.pkl" not in names:
                 raise NcsnxError(f"{path} is a zip, but not one that torch.save wrote; {_FORMAT}")
             grown = sum(entry.file_size for entry in entries)
             if grown > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise NcsnxError(f"{path} is a compressed zip, which torch.save doesn't write; {_FORMAT}")
+                raise NcsnxError(f"{path} is a compressed zip, which torch.save does not write; {_FORMAT}")
             for entry in entries:
                 if entry.filename.endswith("/data.pkl"):
                     with archive.open(entry) as data:
@@ -168,7 +168,7 @@ def _check_pickles(path: Path, stream: IO[bytes], count: int) -> None:
                 repeated += opcode.name in ("BINGET", "LONG_BINGET") and argument in tuples
                 before = opcode.name
             if repeated > _MOST_REPEATED_TUPLES:
-                raise NcsnxError(f"{path} isn't imported: it repeats tuples, as torch.save doesn't; {_FORMAT}")
+                raise NcsnxError(f"{path} is not imported: it repeats tuples, as torch.save does not; {_FORMAT}")
     except (NcsnxError, OSError):
         raise
     # as in reading an archive: damage shows itself in many ways
@@ -191,13 +191,14 @@ def _unpickled(path: Path, file: BufferedReader, is_zip: bool) -> Any:
         text = str(error)
         if asked := _GLOBAL.search(text):
             raise NcsnxError(
-                f"{path} isn't imported: it asks for {quoted(asked[1])}, and a file may hold tensors, numbers and text "
+                f"{path} is not imported: it asks for {quoted(asked[1])}, and a file may hold tensors, "
+                f"numbers and text "
                 "only; nothing in it was executed"
             ) from error
         if "DefaultCPUAllocator" in text:
             raise _too_large(path) from error
         raise NcsnxError(
-            f"{path} is damaged or isn't a published checkpoint: {_first_line(error)}; nothing in it was executed"
+            f"{path} is damaged or is not a published checkpoint: {_first_line(error)}; nothing in it was executed"
         ) from error
 
 
@@ -265,7 +266,7 @@ def _without_prefix(path: Path, part: str, tensors: dict[str, Tensor]) -> dict[s
         odd = next(name for name in tensors if not name.startswith(PREFIX))
         raise NcsnxError(
             f"{path}: {count} of the {part}'s {counted(len(tensors), 'name')} begin with {PREFIX!r}, and others such "
-            f"as {quoted(odd)} don't; expected it at all of them or at none"
+            f"as {quoted(odd)} do not; expected it at all of them or at none"
         )
     return {name.removeprefix(PREFIX): value for name, value in tensors.items()}
 
@@ -287,7 +288,7 @@ def _by_position(path: Path, state: Mapping[Any, Any], numbers: list[int], group
     """The states in the order of `numbers`: 0, 1, 2 … today, but what torch 1.5 wrote are addresses in memory."""
     if strangers := [key for key in state if key not in set(numbers)]:
         raise NcsnxError(
-            f"{path}: the optimizer has states for {counted(len(strangers), 'parameter')} that it doesn't list"
+            f"{path}: the optimizer has states for {counted(len(strangers), 'parameter')} that it does not list"
         )
     states = tuple(_parameter_state(path, place, state.get(number, {})) for place, number in enumerate(numbers))
     settings = {key: value for key, value in group.items() if isinstance(key, str) and _is_setting(value)}

@@ -158,11 +158,11 @@ def _read(folder: Path, data: Data, device: torch.device) -> ClassifierFeatures:
         path = folder / WEIGHTS
         weights = path.read_bytes()
     except OSError as error:
-        raise _DamagedError(f"{path}: can't be read: {error.strerror}") from error
+        raise _DamagedError(f"{path}: cannot be read: {error.strerror}") from error
     except NcsnxError as error:
         raise _DamagedError(str(error)) from error
     if hashlib.sha256(weights).hexdigest() != record.sha256:
-        raise _DamagedError(f"{path}: its bytes aren't those that were written")
+        raise _DamagedError(f"{path}: its bytes are not those that were written")
     network = ClassifierNetwork(record.shape, record.width, record.classes, record.seed)
     network.load_state_dict(load(weights))
     return ClassifierFeatures(network.to(device).eval(), record, data, device)

@@ -47,7 +47,7 @@ class DataSource:
             opened = open_data(self.data, self.folder, self.work)
             if self.recorded is not None and opened.fingerprint != self.recorded:
                 raise NcsnxError(
-                    f"the data isn't that of the run (fingerprint {opened.fingerprint[:12]} instead of "
+                    f"the data is not that of the run (fingerprint {opened.fingerprint[:12]} instead of "
                     f"{self.recorded[:12]}); bring the run's data back, or name another place with "
                     f"{argument('data', A_DIR)}"
                 )

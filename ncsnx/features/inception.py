@@ -115,7 +115,7 @@ def open_inception(
         network = _cached(path, device, work, source, published)
     if network.name != INCEPTION:
         work.warning(
-            f"{path} isn't the published {INCEPTION_FILE}: its sha256 is {network.facts['sha256']}, not {published}; "
+            f"{path} is not the published {INCEPTION_FILE}: its sha256 is {network.facts['sha256']}, not {published}; "
             f"its scores are called {distance_name(network.name)} and the like, not FID"
         )
     return network

@@ -75,7 +75,7 @@ class Moments:
         require_dimensions(len(part.mean), len(self.mean), "those before")
         left = self.count - part.count
         if left < 0:
-            raise ValueError(f"{counted(part.count, 'image')} can't be a part of {self.count}")
+            raise ValueError(f"{counted(part.count, 'image')} cannot be a part of {self.count}")
         if left == 0:
             return Moments.empty(len(self.mean))
         mean = self.mean + (self.mean - part.mean) * (part.count / left)
@@ -101,7 +101,7 @@ def usable(features: Tensor) -> Tensor:
     bad = int((~rows.isfinite()).any(dim=1).sum())
     if bad:
         raise NcsnxError(
-            f"{bad:,} of {counted(len(rows), 'image')} have features that aren't finite numbers: check the network "
+            f"{bad:,} of {counted(len(rows), 'image')} have features that are not finite numbers: check the network "
             f"that computes them, or name another with {argument('features')}"
         )
     return rows

@@ -35,7 +35,7 @@ def read_file(path: Path) -> bytes:
     try:
         return read_bytes(path, MOST_BYTES, follows_links=True)
     except OSError as error:
-        raise NcsnxError(f"{path}: can't be read: {error.strerror or error}; is that the file's name?") from error
+        raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}; is that the file's name?") from error
 
 
 def load_script(content: bytes, path: Path, device: torch.device) -> torch.jit.ScriptModule:
@@ -49,7 +49,7 @@ def load_script(content: bytes, path: Path, device: torch.device) -> torch.jit.S
         except Exception as error:
             raise NcsnxError(
                 f"{path}: expected a TorchScript file, as torch.jit.save writes it, found "
-                f"{counted(len(content), 'byte')} that torch can't load as one ({first_line(error)})"
+                f"{counted(len(content), 'byte')} that torch cannot load as one ({first_line(error)})"
             ) from error
     return loaded.eval()
 

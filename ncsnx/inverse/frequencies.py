@@ -55,7 +55,7 @@ def read_frequencies(path: Path, shape: tuple[int, int, int], values: ValueRange
         whole = np.where(mask.astype(bool), kspace.reshape(-1, *shape[1:]), 0).astype(np.complex128)
     black, white = _range(name, arrays["range"]) if "range" in arrays else values()
     if not np.isfinite(whole).all():
-        raise NcsnxError(f"{name}: kspace holds values that aren't finite where mask is 1")
+        raise NcsnxError(f"{name}: kspace holds values that are not finite where mask is 1")
     measured = Frequencies(torch.from_numpy(whole), torch.from_numpy(mask.astype(bool)), (black, white))
     _check_scale(name, measured, shape[0])
     return measured

@@ -66,7 +66,7 @@ class LinearOperator(ABC):
         if singular.dim() != 1 or len(singular) == 0:
             raise NcsnxError(f"{name}.singular_values must be (M,), with M above 0, and are {tuple(singular.shape)}")
         if not bool((singular > 0).all() and singular.isfinite().all()):
-            raise NcsnxError(f"{name}.singular_values must be above 0, and one isn't; leave out what isn't measured")
+            raise NcsnxError(f"{name}.singular_values must be above 0, and one is not; leave out what is not measured")
         generator = torch.Generator().manual_seed(0)
         c = torch.randn(2, len(singular), generator=generator, dtype=torch.float64)
         other = torch.randn(2, *self.shape, generator=generator, dtype=torch.float64)
@@ -79,10 +79,12 @@ class LinearOperator(ABC):
         except RuntimeError as error:  # as torch has it for types and shapes that don't go together
             raise NcsnxError(f"{name} fails on 2 images of {tuple(self.shape)}: {error}") from error
         if back.shape != c.shape or not torch.allclose(back, c, rtol=1e-4, atol=1e-4):
-            raise NcsnxError(f"{name}: coefficients(images(c)) must be c, and isn't: its directions aren't orthonormal")
+            raise NcsnxError(
+                f"{name}: coefficients(images(c)) must be c, and is not: its directions are not orthonormal"
+            )
         products = (seen * c).sum(), (other * x).sum()
         if not torch.allclose(*products, rtol=1e-4, atol=1e-4 * math.sqrt(c.numel())):
-            raise NcsnxError(f"{name}: images must be the transpose of coefficients, and isn't")
+            raise NcsnxError(f"{name}: images must be the transpose of coefficients, and is not")
 
 
 class Selecting(LinearOperator):
@@ -146,7 +148,7 @@ class Averaging(LinearOperator):
     def __attrs_post_init__(self) -> None:
         _, height, width = self.shape
         if self.factor < 1 or height % self.factor or width % self.factor:
-            raise NcsnxError(f"a factor of {self.factor} doesn't divide images of {height}×{width} pixels")
+            raise NcsnxError(f"a factor of {self.factor} does not divide images of {height}×{width} pixels")
 
     @property
     def small(self) -> tuple[int, int, int]:
@@ -326,7 +328,7 @@ class MatrixOperator(LinearOperator):
                 f"a matrix of {tuple(self.matrix.shape)} for images of {counted(size, 'value')}: expected (m, {size})"
             )
         if self.matrix.is_complex() or not bool(torch.isfinite(self.matrix).all()):
-            raise NcsnxError("a matrix with values that aren't finite real numbers measures nothing")
+            raise NcsnxError("a matrix with values that are not finite real numbers measures nothing")
         if not bool(self.matrix.any()):
             raise NcsnxError("a matrix of zeros measures nothing")
         u, s, vh = torch.linalg.svd(self.matrix.detach().double(), full_matrices=False)

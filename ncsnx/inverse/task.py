@@ -69,7 +69,7 @@ class Task:
                 f"{tuple(self.values.shape)}"
             )
         if self.values.is_complex() or not bool(torch.isfinite(self.values).all()):
-            raise NcsnxError(f"{self.name}: expected values that are finite real numbers, and one isn't")
+            raise NcsnxError(f"{self.name}: expected values that are finite real numbers, and one is not")
         if not 0 <= self.noise < math.inf:
             raise NcsnxError(f"{self.name}: expected a noise from 0 on, the standard deviation; found {self.noise}")
         whole = (self.count, *self.operator.shape)
@@ -77,7 +77,7 @@ class Task:
             if images is not None and tuple(images.shape) != whole:
                 raise NcsnxError(f"{self.name}: expected {what} of {whole}, found {tuple(images.shape)}")
             if images is not None and not bool(torch.isfinite(images).all()):
-                raise NcsnxError(f"{self.name}: expected {what} of finite numbers, and one isn't")
+                raise NcsnxError(f"{self.name}: expected {what} of finite numbers, and one is not")
         if len(self.pictures) not in (0, self.count):
             raise NcsnxError(f"{self.name}: {counted(len(self.pictures), 'name')} for {counted(self.count, 'picture')}")
 

@@ -50,7 +50,7 @@ def value_range(data: Data, folder: Path | str | None = None, source: Source | N
         header = _packed(data, data_folder(None if folder is None else Path(folder)), source).header
     except NcsnxError as error:
         raise NcsnxError(
-            "which values of the data are black and white is written in the packed data set, which can't be used: "
+            "which values of the data are black and white is written in the packed data set, which cannot be used: "
             f"{error}. Name its folder with {argument('data', A_DIR)}, add the two values to a .npz as the array "
             "range, or give pictures as PNGs"
         ) from error
@@ -68,7 +68,7 @@ def _packed(data: Packed, folder: Path, source: Source | None) -> PackedFile:
         require_own(data, fingerprint, source.path)
     file = PackedFile.open(own_path(data.path, folder))
     if fingerprint not in (None, file.fingerprint):
-        raise NcsnxError(f"{file.path} isn't the file that the model was trained on")
+        raise NcsnxError(f"{file.path} is not the file that the model was trained on")
     return file
 
 
@@ -161,7 +161,7 @@ def in_range(numbers: Tensor, values: tuple[float, float], name: str) -> Tensor:
     black, white = values
     scaled = (numbers - black) / (white - black)
     if not bool(torch.isfinite(scaled).all()):
-        raise NcsnxError(f"{name}: holds values that aren't finite numbers; replace them")
+        raise NcsnxError(f"{name}: holds values that are not finite numbers; replace them")
     least, most = float(numbers.min()), float(numbers.max())
     if float(scaled.min()) < -1 or float(scaled.max()) > 2:
         raise NcsnxError(
@@ -231,4 +231,4 @@ def _of_numbers(path: Path, name: str, channels: int, size: _Size, values: Value
 
 
 def _unreadable(path: Path, error: OSError) -> NcsnxError:
-    return NcsnxError(f"can't read {in_utf8(path)}: {error.strerror or error}; is that the file's name?")
+    return NcsnxError(f"cannot read {in_utf8(path)}: {error.strerror or error}; is that the file's name?")

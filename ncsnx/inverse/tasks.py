@@ -57,7 +57,7 @@ def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> 
         name, times = Counter(names).most_common(1)[0]
         if times > 1:
             raise UsageError(
-                f"{given}: {counted(times, 'picture')} are called {name}, so that truths can't be told apart"
+                f"{given}: {counted(times, 'picture')} are called {name}, so that truths cannot be told apart"
             )
     if lacking := sorted(set(wanted) - set(stems)):
         raise UsageError(f"{given}: expected a true picture for each input, found none called {lacking[0]}")

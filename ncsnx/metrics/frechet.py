@@ -150,13 +150,13 @@ def _statistics(mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64 on the CPU. NcsnxError where they don't belong together or aren't finite."""
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise NcsnxError(
-            f"a mean of the shape {tuple(mean.shape)} and a covariance of the shape {tuple(covariance.shape)} don't "
+            f"a mean of the shape {tuple(mean.shape)} and a covariance of the shape {tuple(covariance.shape)} do not "
             f"belong together: (D,) and (D, D) are expected; give another reference with {argument('reference')}"
         )
     mean, covariance = mean.detach().cpu().double(), covariance.detach().cpu().double()
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise NcsnxError(
-            "the mean or the covariance has numbers that aren't finite; give another reference with "
+            "the mean or the covariance has numbers that are not finite; give another reference with "
             f"{argument('reference')}"
         )
     return mean, covariance

@@ -170,7 +170,7 @@ def metric(
     taken = [*_RESERVED, *(key for other in _metrics.values() for one in other.quantities for key in one.keys)]
     for key in (key for one in quantities for key in one.keys):
         if key in taken:
-            raise ValueError(f"a row has {key!r} already, so the metric {tag!r} can't give it")
+            raise ValueError(f"a row has {key!r} already, so the metric {tag!r} cannot give it")
         taken.append(key)
 
     def register_metric(compute: Compute) -> Compute:

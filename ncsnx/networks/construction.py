@@ -47,7 +47,7 @@ def meta_network(experiment: Experiment) -> ScoreFunction:
         raise
     except Exception as error:
         raise NcsnxError(
-            f"the network of {type(experiment.model).__name__} can't be constructed on torch's meta device, where "
+            f"the network of {type(experiment.model).__name__} cannot be constructed on torch's meta device, where "
             f"tensors have shapes and no values: {error_in_words(error)}"
         ) from error
 
@@ -75,7 +75,7 @@ def load_weights(network: ScoreFunction, tensors: Mapping[str, Tensor], source: 
             problems.append(f"{name} should be {shape} of {dtype}, and is {tuple(found.shape)} of {found.dtype}")
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise NcsnxError(f"{source} doesn't fit the experiment's network: {'; '.join(problems[:3])}{more}")
+        raise NcsnxError(f"{source} does not fit the experiment's network: {'; '.join(problems[:3])}{more}")
     network.load_state_dict(dict(tensors))
 
 

@@ -161,7 +161,7 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._draw(draw, args[0], dtype).to(dtype)
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise NcsnxError(
-                f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which can't be told from a "
+                f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which cannot be told from a "
                 "seed here; it takes uniform_, normal_, rand and randn, and what torch.nn.init builds on them"
             )
         made = func(*args, **kwargs)

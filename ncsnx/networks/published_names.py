@@ -53,7 +53,9 @@ def to_published(network: ScoreFunction) -> dict[str, str]:
     among the published ones.
     """
     if not isinstance(network, RefineNet) or network.layout not in _STAGES:
-        raise NcsnxError(f"{type(network).__name__} isn't one of the published networks, so no published state fits it")
+        raise NcsnxError(
+            f"{type(network).__name__} is not one of the published networks, so no published state fits it"
+        )
     names = {name: _published(name, network.layout) for name in network.state_dict()}
     if isinstance(network.norm, BatchNorm):
         conditional = isinstance(network.norm.factors, PerLevel)
@@ -79,7 +81,7 @@ def from_published(network: ScoreFunction, published: Mapping[str, Tensor]) -> d
         expected.add(SIGMAS)
     if expected != set(published):
         raise NcsnxError(
-            f"these weights aren't those of a {type(network).__name__} with this normalization: "
+            f"these weights are not those of a {type(network).__name__} with this normalization: "
             f"{_some(expected - set(published))} missing, {_some(set(published) - expected)} left over"
         )
     _require_same_levels(network, published)

@@ -116,7 +116,7 @@ class ScoreFunction(nn.Module, ABC):
                 return level
         raise NcsnxError(
             f"{type(self).__name__} is conditional on the levels that it was trained at: {len(self.noise_levels)} "
-            f"from {self.noise_levels[0]:g} to {self.noise_levels[-1]:g}; σ = {sigma:g} isn't one of them. Keep "
+            f"from {self.noise_levels[0]:g} to {self.noise_levels[-1]:g}; σ = {sigma:g} is not one of them. Keep "
             "to those, by sampler=ald, or by sampler.grid=levels with another sampler than ode and no churn; or train "
             "one of the NCSNv2 models, which take any σ"
         )

@@ -49,7 +49,7 @@ def level_ratio(dimensions: int, overlap: float = OVERLAP) -> float:
 def number_of_levels(sigma_max: float, sigma_min: float, ratio: float) -> int:
     """L = ⌊1 + ln(σ_1/σ_L)/ln γ⌋, at least 2 (technique 2). Raises NcsnxError unless σ_1 > σ_L > 0."""
     if not 0 < sigma_min < sigma_max < math.inf:
-        raise NcsnxError(f"σ_1 must be above σ_L = {sigma_min:g}, which {sigma_max:g} isn't")
+        raise NcsnxError(f"σ_1 must be above σ_L = {sigma_min:g}, which {sigma_max:g} is not")
     return max(2, math.floor(1 + math.log(sigma_max / sigma_min) / math.log(ratio)))
 
 

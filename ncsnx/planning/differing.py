@@ -48,7 +48,7 @@ def _sigma_max(experiment: Experiment, plan: NoisePlan) -> PlanDifference | None
     if abs(own / plan.sigma_max - 1) <= SIGMA_TOLERANCE:
         return None
     if own < plan.sigma_max:
-        meaning = "images that are farther apart aren't bridged by the largest noise: samples may lack variety"
+        meaning = "images that are farther apart are not bridged by the largest noise: samples may lack variety"
     else:
         meaning = "above every distance that was found: safe, and a few levels more than needed"
     return PlanDifference("sigma_max", own, plan.sigma_max, meaning)
@@ -97,7 +97,7 @@ def _step_size(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePla
     reached, reachable = (techniques.remaining_variance(step, schedule.sigma_min, ratio, steps) for step in (own, best))
     published = "the published value " if (schedule.levels, steps, own) == _CHURCH else ""
     meaning = (
-        f"{published}isn't the optimum of technique 4, which for {counted(schedule.levels, 'level')} and T = {steps} "
+        f"{published}is not the optimum of technique 4, which for {counted(schedule.levels, 'level')} and T = {steps} "
         f"is {best:.3g}: the variance that remains is {reached:.4f} of a level's, not {reachable:.4f} (ideally 1)"
     )
     if (reached - 1) / (reachable - 1) <= 1 + STEP_TOLERANCE:

@@ -146,7 +146,7 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
 
     folder: the data folder. Raises NcsnxError for data that can't be read and for noise levels that can't be.
     """
-    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data isn't at hand)", None
+    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data is not at hand)", None
     try:
         measured = measure_data(experiment.data, folder, seed=choices.seed, exact=choices.exact, work=work)
         sigma_max, source = measured.distances.largest, measured.distances.source
@@ -177,7 +177,7 @@ def data_remarks(measured: MeasuredData) -> list[str]:
     if distances.largest > OUTLIER * distances.quantile:
         found.append(
             f"σ_1 = {distances.largest:.4g} is far above what 99.9 % of the pairs have, {distances.quantile:.4g}: look "
-            f"at {first} and {second}; if one of them doesn't belong, take it out, or give "
+            f"at {first} and {second}; if one of them does not belong, take it out, or give "
             f"schedule.sigma_max={distances.quantile:.3g} and plan again"
         )
     if distances.images < SMALL_SET:

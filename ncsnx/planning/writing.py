@@ -140,7 +140,7 @@ def _fields(data: OwnData) -> list[str]:
         lines += [*comment(f"Takes an extra: {HEIC_EXTRA}"), "heic=True,"]
     if isinstance(data, Images) and data.on_error == "skip":
         lines += [
-            *comment("Some files can't be read; they are left out, and counted at every start."),
+            *comment("Some files cannot be read; they are left out, and counted at every start."),
             'on_error="skip",',
         ]
     return lines

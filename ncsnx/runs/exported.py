@@ -44,7 +44,7 @@ _FAULTS = {
     errno.ENOTDIR: "is missing; get a complete copy of the exported folder",
     errno.ELOOP: "is a symbolic link, and those are not followed; put the file itself there (`cp -rL` copies a folder "
     "without links, `hf download … --local-dir DIR` makes none)",
-    errno.ENODEV: "isn't a regular file; get a complete copy of the exported folder",
+    errno.ENODEV: "is not a regular file; get a complete copy of the exported folder",
 }
 
 
@@ -129,7 +129,8 @@ class Export:
             content = file.read(size)
         if hashlib.sha256(content).hexdigest() != config.model_sha256:
             raise NcsnxError(
-                f"{path} is damaged: its sha256 isn't the one in {CONFIG}; get an unchanged copy of the exported folder"
+                f"{path} is damaged: its sha256 is not the one in {CONFIG}; get an unchanged copy of the "
+                f"exported folder"
             )
         return content
 
@@ -150,7 +151,7 @@ def check_target(path: Path) -> None:
     """
     if path.name in ("", ".."):
         raise UsageError(
-            f"{str(path)!a} can't be made; give the new folder a name, as in {argument('out', 'digits-model')}"
+            f"{str(path)!a} cannot be made; give the new folder a name, as in {argument('out', 'digits-model')}"
         )
     atomic.check_place(path)
     with atomic.reporting(path):
@@ -249,5 +250,5 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _FAULTS.get(error.errno or 0, f"can't be read: {error.strerror}")
+        reason = _FAULTS.get(error.errno or 0, f"cannot be read: {error.strerror}")
         raise NcsnxError(f"{path} {reason}") from error

@@ -149,7 +149,7 @@ class Run:
         for other in _run_names(runs_folder):
             if other != name and other.lower() == name.lower():
                 raise UsageError(
-                    f"a run {name!r} and the run {other!r} couldn't both be on a disk that doesn't tell upper "
+                    f"a run {name!r} and the run {other!r} could not both be on a disk that does not tell upper "
                     f"from lower case; give another name with {argument('name', A_NAME)}"
                 )
         try:
@@ -197,7 +197,7 @@ class Run:
         try:
             return read_document(self.config_path, RunConfig)
         except FileNotFoundError as error:
-            raise NcsnxError(f"can't read {self.config_path}: {error.strerror}") from error
+            raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
 
 
 @contextmanager
@@ -237,7 +237,7 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     for path in candidates:
         if exists(path):
             kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
-            raise kind(f"{path} isn't a run: it has no config.json; `ncsnx list` shows the runs there are")
+            raise kind(f"{path} is not a run: it has no config.json; `ncsnx list` shows the runs there are")
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}; `ncsnx list` shows the runs there are")
     check_run_name(typed)
@@ -303,4 +303,4 @@ def _run_names(runs_folder: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NcsnxError(f"can't read the runs folder {runs_folder}: {error.strerror}") from error
+        raise NcsnxError(f"cannot read the runs folder {runs_folder}: {error.strerror}") from error

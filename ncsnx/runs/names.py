@@ -33,7 +33,7 @@ def check_file_name(name: str, of: str, then: str) -> str:
     """
     if not names_a_file_everywhere(name):
         raise UsageError(
-            f"{_typed(name)} can't name {of}: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a "
+            f"{_typed(name)} cannot name {of}: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a "
             f"letter or digit, without '..' or a dot at the end, and none of Windows' devices (con, nul, com1); {then}"
         )
     return name

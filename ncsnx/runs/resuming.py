@@ -88,7 +88,7 @@ def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[i
     """without: the newer checkpoints that have no optimizer's state, the newest first."""
     refusal = (
         f"the newest sound checkpoint of run {run.name!r}, of step {without[0]:,}, holds no optimizer state, and "
-        "training can't resume without one"
+        "training cannot resume without one"
     )
     if nearest is None:
         refusal += "; no other has one either"

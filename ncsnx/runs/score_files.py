@@ -254,7 +254,7 @@ def sweep_folders(place: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NcsnxError(f"can't read {place}: {error.strerror}") from error
+        raise NcsnxError(f"cannot read {place}: {error.strerror}") from error
 
 
 def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tuple[int, str], Best] | None:

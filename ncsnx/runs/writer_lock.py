@@ -85,7 +85,7 @@ def writer_of(folder: Path) -> str | None:
 def _holder(path: Path) -> str:
     note = find_document(path, HolderNote)
     if note is None:
-        return f"another process ({path} doesn't say which)"
+        return f"another process ({path} does not say which)"
     command = shorten(printable(note.command), 100, placeholder=" …")
     pid, host, started = (shortened(printable(str(one))) for one in (note.pid, note.host, note.started))
     return f"process {pid} on {host} ({command}, since {started})"

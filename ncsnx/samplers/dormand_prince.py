@@ -45,7 +45,8 @@ def solve(
         found = slope(sigma, state)
         if not bool(torch.isfinite(found).all()):
             raise DivergedError(
-                f"at σ = {sigma:.3g} the slope of the flow isn't finite; try a smaller tolerance, or another checkpoint"
+                f"at σ = {sigma:.3g} the slope of the flow is not finite; try a smaller tolerance, or "
+                f"another checkpoint"
             )
         return found
 
@@ -55,7 +56,7 @@ def solve(
         with torch.no_grad():
             states = odeint(checked, y, ends, rtol=tolerance, atol=tolerance, method=METHOD, options=options)
     except AssertionError as error:  # how torchdiffeq says that its steps became too small
-        raise DivergedError(f"the tolerance of {tolerance:g} can't be kept: {error}; a larger one may do") from error
+        raise DivergedError(f"the tolerance of {tolerance:g} cannot be kept: {error}; a larger one may do") from error
     final: Tensor = states[-1]
     return final
 

@@ -52,7 +52,7 @@ def require_passed(config: Sampler, sigmas: Sequence[float], measured: MeasuredP
     """
     definition = definition_of(type(config))
     if not definition.noisy:
-        raise NcsnxError(f"sampler={sampler_name(config)} isn't for noisy measurements; take another sampler")
+        raise NcsnxError(f"sampler={sampler_name(config)} is not for noisy measurements; take another sampler")
     if definition.is_built_in:  # the tests hold these to it
         return
     key = (config, tuple(sigmas))
@@ -63,7 +63,7 @@ def require_passed(config: Sampler, sigmas: Sequence[float], measured: MeasuredP
         except NcsnxError as error:
             _faults[key] = f"it fails with Gaussian data: {error}"
     if (found := _faults[key]) is not None:
-        raise NcsnxError(f"sampler={sampler_name(config)} can't be trusted with a noisy measurement: {found}")
+        raise NcsnxError(f"sampler={sampler_name(config)} cannot be trusted with a noisy measurement: {found}")
 
 
 _faults: dict[tuple[Sampler, tuple[float, ...]], str | None] = {}

@@ -34,7 +34,7 @@ def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset |
     if not starts_from_data(experiment):
         return draws
     if training_data is None:
-        raise NcsnxError("the sampler starts from training images (data_init), but the data isn't at hand")
+        raise NcsnxError("the sampler starts from training images (data_init), but the data is not at hand")
     dataset = training_data
     preprocessing = Preprocessing(data, dataset.value_range, seed)
 

@@ -66,7 +66,7 @@ def _final(states: Iterator[State], batch: Sequence[int], on_state: Callable[[Se
         raise NcsnxError("the sampler yielded no state: its last state must be the result")
     if not bool(torch.isfinite(state.x).all()):
         raise DivergedError(
-            f"the sampler diverged: among images {batch[0]} to {batch[-1]} are values that aren't finite. "
+            f"the sampler diverged: among images {batch[0]} to {batch[-1]} are values that are not finite. "
             "Try smaller or more steps (sampler.step_size, sampler.steps), another sampler, or another checkpoint"
         )
     return state.x

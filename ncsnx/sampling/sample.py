@@ -244,7 +244,7 @@ def _samples_place(source: Source) -> Path:
     place = Path("samples") / source.name
     if place.resolve().is_relative_to(source.path.resolve()):
         raise UsageError(
-            f"{source.path} stays as it was exported, so samples don't go there; say where with "
+            f"{source.path} stays as it was exported, so samples do not go there; say where with "
             f"{argument('out', A_DIR)}"
         )
     return place
@@ -269,7 +269,7 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
         raise NcsnxError(f"the sampler starts from training images (data_init): {error}; {advice}") from error
     if model.source.data_fingerprint() not in (None, splits.fingerprint):
         raise NcsnxError(
-            "the sampler starts from training images (data_init), and the data isn't that of "
+            "the sampler starts from training images (data_init), and the data is not that of "
             f"{model.source.path}; {advice}"
         )
     return splits
@@ -284,7 +284,7 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "
     draws = experiment_draws(config, request.seed, dataset)
     if task is not None:
         if request.interpolate is not None:
-            raise UsageError(f"{parameter('interpolate')} and {task.name} don't go together")
+            raise UsageError(f"{parameter('interpolate')} and {task.name} do not go together")
         condition = task.conditions(config.data, sigmas(config.schedule)[-1], request.seed, request.n // task.count)
         return attrs.evolve(draws, condition=condition)
     if request.interpolate is None:

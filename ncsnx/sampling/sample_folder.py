@@ -209,7 +209,7 @@ class SampleFolder:
         """
         if not self.path.exists():
             return None
-        foreign = f"{self.path} isn't a folder that samples were written to; choose another with {argument('out')}"
+        foreign = f"{self.path} is not a folder that samples were written to; choose another with {argument('out')}"
         if not self.path.is_dir():
             raise NcsnxError(foreign)
         if not self._record_path.exists():
@@ -219,9 +219,9 @@ class SampleFolder:
         try:
             values = read_json(self._record_path)
         except (OSError, ValueError) as error:
-            raise NcsnxError(f"{foreign} (its {PROTOCOL_FILE} can't be read: {error})") from error
+            raise NcsnxError(f"{foreign} (its {PROTOCOL_FILE} cannot be read: {error})") from error
         if not isinstance(values, dict) or not isinstance(values.get("complete"), bool):
-            raise NcsnxError(f"{foreign} (its {PROTOCOL_FILE} isn't that of a sampling)")
+            raise NcsnxError(f"{foreign} (its {PROTOCOL_FILE} is not that of a sampling)")
         return values
 
     def _existing_record(self, values: dict[str, Any]) -> SampleRecord:
@@ -261,7 +261,7 @@ class SampleFolder:
         most = self.count * self.columns * math.prod(self.shape) * 4 + reading.HEADER_LIMIT
         if _sha256(self.samples_path, most) != (record.samples_sha256 or ""):
             raise NcsnxError(
-                f"{self.samples_path} isn't the file that {self._record_path} recorded when it was complete; "
+                f"{self.samples_path} is not the file that {self._record_path} recorded when it was complete; "
                 f"add {argument('overwrite', True)} to make the samples again, or choose another folder with "
                 f"{argument('out')}"
             )

@@ -180,7 +180,7 @@ def _of_run(run: Run, ckpt: int | str | None) -> SavedWeights:
     weights, part = weights_of(experiment)
     saved = checkpoint.read_checkpoint(folder, [part], weight_sizes(experiment))
     if saved.state.get("identity") != identity(experiment):
-        raise NcsnxError(f"{folder} doesn't belong to {run.config_path}: it was trained by another experiment")
+        raise NcsnxError(f"{folder} does not belong to {run.config_path}: it was trained by another experiment")
     return SavedWeights(
         source=run,
         experiment=experiment,
@@ -201,7 +201,7 @@ def _of_export(export: Export, ckpt: int | str | None) -> SavedWeights:
     try:
         tensors = safetensors.torch.load(export.model_content(config))
     except SafetensorError as error:
-        raise NcsnxError(f"{path} isn't a safetensors file: {error}") from error
+        raise NcsnxError(f"{path} is not a safetensors file: {error}") from error
     return SavedWeights(
         source=export,
         experiment=config.experiment,

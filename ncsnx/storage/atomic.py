@@ -41,9 +41,11 @@ def reporting(path: Path, size: int | None = None) -> Iterator[None]:
     except OSError as error:
         what = str(path) if size is None else f"{path} ({counted(size, 'byte')})"
         if isinstance(error, _HardLinkedOSError):
-            raise HardLinkedError(f"can't write {what}: {error.strerror}") from error
+            raise HardLinkedError(f"cannot write {what}: {error.strerror}") from error
         advice = _ADVICE.get(error.errno or 0, "look into that")
-        raise NcsnxError(f"can't write {what}: {error.strerror or error}; {advice}, then repeat the command") from error
+        raise NcsnxError(
+            f"cannot write {what}: {error.strerror or error}; {advice}, then repeat the command"
+        ) from error
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -152,7 +154,7 @@ def check_place(path: Path) -> None:
             temporary_sibling(path).lstat()  # whose name is the longest
         parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         if not parent.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{parent} isn't a folder")
+            raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
         if not os.access(parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -206,7 +208,7 @@ def _open_to_append(path: Path) -> int:
         return descriptor
     os.close(descriptor)
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.ENODEV, "isn't a regular file")
+        raise OSError(errno.ENODEV, "is not a regular file")
     raise _HardLinkedOSError(errno.EMLINK, f"it has {counted(found.st_nlink, 'name')} (hard links)")
 
 

@@ -26,7 +26,7 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise NcsnxError(f"can't read {path}: {error.strerror}") from error
+        raise NcsnxError(f"cannot read {path}: {error.strerror}") from error
     *lines, _torn = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:

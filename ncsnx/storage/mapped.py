@@ -16,7 +16,7 @@ def require_whole(path: Path, size: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise NcsnxError(f"{path}: can't be read any more: {error.strerror}") from error
+        raise NcsnxError(f"{path}: cannot be read any more: {error.strerror}") from error
     if found < size:
         raise NcsnxError(
             f"{path}: has {counted(found, 'byte')} instead of {size:,}: it was cut off or replaced while in use"

@@ -240,7 +240,7 @@ def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_
         # the third version has names of fields in UTF-8, and no plain array has fields
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         if version not in _VERSIONS:
-            raise ValueError(f"version {version[0]}.{version[1]} of .npy isn't known")
+            raise ValueError(f"version {version[0]}.{version[1]} of .npy is not known")
         shape, fortran_order, dtype = read(head)
     if dtype.hasobject:
         raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
@@ -301,7 +301,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
         with opened(path, follows_links=True) as file:
             yield file
     except OSError as error:
-        raise NcsnxError(f"{in_utf8(path)}: can't be read: {error.strerror or error}") from error
+        raise NcsnxError(f"{in_utf8(path)}: cannot be read: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -312,7 +312,7 @@ def _reporting(title: str) -> Iterator[None]:
     except (NcsnxError, OSError):
         raise
     except MemoryError as error:
-        raise NcsnxError(f"{title}: doesn't fit in memory") from error
+        raise NcsnxError(f"{title}: does not fit in memory") from error
     # a damaged file makes zipfile, zlib and NumPy raise almost anything
     except Exception as error:
         reason = shortened(" ".join(str(error).split())) or type(error).__name__

@@ -77,7 +77,7 @@ def assembled(folder: Path, count: int) -> dict[str, Tensor]:
         )
     whole = {name: torch.cat([part.tensors[name] for part in found])[order] for name in found[0].tensors}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in whole.values()):
-        raise NcsnxError(f"{folder} holds values that aren't finite; remove it and repeat the command")
+        raise NcsnxError(f"{folder} holds values that are not finite; remove it and repeat the command")
     return whole
 
 

@@ -51,7 +51,7 @@ def open_regular(path: Path, *, follows_links: bool = False) -> BufferedReader:
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
-        raise OSError(errno.ENODEV, "isn't a regular file")
+        raise OSError(errno.ENODEV, "is not a regular file")
     return file
 
 

@@ -44,14 +44,14 @@ def tensor_headers(path: Path) -> dict[str, TensorHeader]:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if length > min(HEADER_LIMIT, size - _LENGTH_BYTES):
-            raise _damaged(path, f"its header can't have {counted(length, 'byte')}")
+            raise _damaged(path, f"its header cannot have {counted(length, 'byte')}")
         try:
             content = json.loads(file.read(length))
             entries = {name: entry for name, entry in content.items() if name != "__metadata__"}
             spans = {name: _span(entry["data_offsets"]) for name, entry in entries.items()}
             found = {name: TensorHeader(str(entry["dtype"]), _shape(entry["shape"])) for name, entry in entries.items()}
         except (ValueError, RecursionError, AttributeError, TypeError, LookupError) as error:
-            raise _damaged(path, "its header can't be read") from error
+            raise _damaged(path, "its header cannot be read") from error
     end = max((end for _, end in spans.values()), default=0) + _LENGTH_BYTES + length
     if end != size:
         first = [f"{quoted(name)} {quoted(one.dtype)} of shape {one.shape}" for name, one in list(found.items())[:3]]

@@ -76,7 +76,7 @@ def begin(
             for bad, why in found.unsound
         ]
         warnings += [
-            f"checkpoint of step {bad:,} can't be trained on ({OPTIMIZER} is missing); falling back to step {step:,}"
+            f"checkpoint of step {bad:,} cannot be trained on ({OPTIMIZER} is missing); falling back to step {step:,}"
             for bad in found.untrainable
         ]
         warnings += _runtime_warnings(run, runtime)

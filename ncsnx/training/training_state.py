@@ -62,7 +62,7 @@ class TrainingState:
         """Continues from a checkpoint, every file checked. Raises NcsnxError where it is of another experiment."""
         saved = checkpoint.read_checkpoint(folder, sizes=weight_sizes(self.experiment))
         if saved.state.get("identity") != identity(self.experiment):
-            raise NcsnxError(f"{folder} is a checkpoint of another experiment: its identity isn't this run's")
+            raise NcsnxError(f"{folder} is a checkpoint of another experiment: its identity is not this run's")
         load_weights(self.network, saved.model, str(folder))
         if self.average is not None:
             if saved.ema is None:
@@ -90,6 +90,6 @@ def non_finite(what: str, step: int, experiment: Experiment) -> NcsnxError:
     """The error that ends a training whose numbers have left the finite."""
     calmer = "warmup_steps=1000" if experiment.clip_norm is not None else "clip_norm=1"
     return NcsnxError(
-        f"{what} isn't finite at step {step:,}; nothing of it is saved, and checkpoints before it are as they were; "
+        f"{what} is not finite at step {step:,}; nothing of it is saved, and checkpoints before it are as they were; "
         f"try optimizer.lr={experiment.optimizer.lr / 10:g} or {calmer} in a new run ({argument('name', A_NAME)})"
     )

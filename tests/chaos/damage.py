@@ -115,7 +115,7 @@ def by_commands(place: Path, damage: Damage, expected: Path) -> list[str]:
         problems.append(f"train ended with {trained.code} and said: {trained.err}")
     aside = place / f"runs/digits/checkpoints/{step_name(LAST)}.unsound-1"
     if not aside.is_dir():
-        problems.append("the damaged checkpoint wasn't kept aside")
+        problems.append("the damaged checkpoint was not kept aside")
     return [*problems, *unlike(place / "runs/digits", expected / "runs/digits")]
 
 

@@ -96,7 +96,7 @@ SITES = {
 A folder that stands here twice was hit once for itself, and once for the one around it.
 """
 _LINE = re.compile(
-    r"(?P<before>.*?)can't write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)(?:;|$)"
+    r"(?P<before>.*?)cannot write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)(?:;|$)"
 )
 _number = itertools.count()
 
@@ -196,14 +196,14 @@ class Hit:
     def all_of(cls, result: Result) -> "list[Hit]":
         """Those that a command tells of: errors, warnings of what can't be written, and what can't be repaired."""
         err, out = result.err.splitlines(), result.out.splitlines()
-        lines = [line for line in err if line.startswith("error: ") or re.match("warning: .*can't write ", line)]
-        return [cls.of(line) for line in (*lines, *(line for line in out if "can't be repaired" in line))]
+        lines = [line for line in err if line.startswith("error: ") or re.match("warning: .*cannot write ", line)]
+        return [cls.of(line) for line in (*lines, *(line for line in out if "cannot be repaired" in line))]
 
     @classmethod
     def of(cls, line: str) -> "Hit":
         match = _LINE.match(line)
         during: Literal["", "repair"] = ""
-        if match is not None and match["before"].endswith("can't be repaired: "):
+        if match is not None and match["before"].endswith("cannot be repaired: "):
             during = "repair"
         elif match is None or match["before"] not in ("error: ", "warning: "):
             return cls(f"another line: {line[:200]}", False)
@@ -442,7 +442,7 @@ def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path
     problems += job.lost(place)
     last = hits[-1].path
     if job.name == "train" and "checkpoints/step-00000006" in last and steps_of(place / "runs/digits") != [3]:
-        problems.append("the checkpoint of step 3 isn't there")
+        problems.append("the checkpoint of step 3 is not there")
     return problems
 
 

@@ -50,7 +50,7 @@ def trials(tally: Tally, folder: Path) -> None:
     for name, one in (
         ("numbers that leave the finite", non_finite),
         ("data that vanish", vanishing),
-        ("folders that can't be written", read_only),
+        ("folders that cannot be written", read_only),
         ("clocks that jump back", clocks),
     ):
         before = tally.tried
@@ -64,14 +64,14 @@ def non_finite(tally: Tally, folder: Path) -> None:
     """The run ends, says why and what to try; what was saved before stays, and it is finite."""
     giant = ("optimizer=sgd", "snapshots=none")
     for name, changes, reason, kept in (
-        ("a loss at once", ("optimizer.lr=1e30", "checkpoint_every=4"), "the loss isn't finite", []),
+        ("a loss at once", ("optimizer.lr=1e30", "checkpoint_every=4"), "the loss is not finite", []),
         (
             "a loss after a checkpoint",
             ("optimizer.lr=1e12", "checkpoint_every=1"),
-            "the loss isn't finite at step 2",
+            "the loss is not finite at step 2",
             [1],
         ),
-        ("a weight", ("optimizer.lr=3e38", "checkpoint_every=1"), "a weight isn't finite at step 1", []),
+        ("a weight", ("optimizer.lr=3e38", "checkpoint_every=1"), "a weight is not finite at step 1", []),
     ):
         place = folder / name.replace(" ", "-")
         place.mkdir()
@@ -85,9 +85,9 @@ def non_finite(tally: Tally, folder: Path) -> None:
             for step in steps_of(run):
                 weights = load_file(run / f"checkpoints/step-{step:08d}/model.safetensors")
                 if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-                    problems.append(f"weights of step {step} aren't finite")
+                    problems.append(f"weights of step {step} are not finite")
             if reason not in (run / "log.txt").read_text():
-                problems.append("log.txt doesn't say it")
+                problems.append("log.txt does not say it")
             tally.trial(f"{name}{again}", problems)
 
 
@@ -186,7 +186,7 @@ def _removed_but_mapped(tally: Tally, folder: Path, expected: Path, source: Sour
 def _while_training(command: list[str], place: Path, run: Path, happen: Callable[[Path], object]) -> Result:
     with start_after(SLOWLY, *command, folder=place) as process:
         if not wait_for(holds(run / "metrics.jsonl", "loss"), process):
-            raise SystemExit(f"the run doesn't train: {process.communicate()[1]}")
+            raise SystemExit(f"the run does not train: {process.communicate()[1]}")
         happen(place)
         return result_of(process)
 
@@ -313,7 +313,7 @@ class Wrong(datetime.datetime):
     @classmethod
     def now(cls, tz=None):
         return cls.fromtimestamp(jumping(), tz)
-# where ncsnx asks for the time; compiled modules of others look into datetime itself, and wouldn't survive another one
+# where ncsnx asks for the time; compiled modules of others look into datetime itself, and would not survive another one
 import ncsnx.console.messages, ncsnx.storage.process
 ncsnx.console.messages.datetime = ncsnx.storage.process.datetime = Wrong
 """
@@ -340,7 +340,7 @@ def clocks(tally: Tally, folder: Path) -> None:
         problems += unlike(place / "runs/digits", expected / "runs/digits")
         starts = [one["started"] for one in lines(place / "runs/digits/segments.jsonl")]
         if back_s > 60 and not starts[0] > starts[1]:
-            problems.append(f"the clock wasn't seen to jump: {starts}")
+            problems.append(f"the clock was not seen to jump: {starts}")
         tally.trial(f"{back_s:,} s back between two starts, an hour back within the second", problems)
         sampled = finish_after(clock, "sample", "digits", "--n", "2", *CPU, folder=place)
         tally.trial(f"sample {back_s:,} s before the run", [] if sampled.code == 0 else [sampled.err])

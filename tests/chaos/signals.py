@@ -294,7 +294,7 @@ def _trial(
         owed = _owes_a_loss(place)
         reached = max(steps_of(place / "runs/digits"), default=None)
         again = finish(*phase.command, folder=place)
-        problems += [f"it didn't go on: {again.err[-500:]}"] if again.code != 0 else _unlike(place, straight, reached)
+        problems += [f"it did not go on: {again.err[-500:]}"] if again.code != 0 else _unlike(place, straight, reached)
         tally.count(MADE_UP, owed)
     tally.trial(name, problems)
     shutil.rmtree(place)
@@ -346,7 +346,7 @@ def _unlike_a_stop(code: int, err: str, place: Path, sent: signal.Signals) -> li
         return [f"it ended by the signal after it had begun, and had said {err[-300:]!r}"] if begun or err else []
     problems = [] if code == 128 + sent else [f"exit code {code}"]
     if f"stopped by {sent.name}" not in err:
-        problems.append("it didn't say why it ended")
+        problems.append("it did not say why it ended")
     if "Traceback" in err or "Exception ignored" in err:
         problems.append("a traceback")
     return [*problems, f"it said: {err[-1_000:]}"] if problems else []

@@ -123,5 +123,5 @@ def one_line(result: Result, *expected: str, code: int = 1) -> list[str]:
     errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
     if len(errors) != 1:
         problems.append(f"{len(errors)} lines of error")
-    problems += [f"{words!r} isn't in the error" for words in expected if not any(words in line for line in errors)]
+    problems += [f"{words!r} is not in the error" for words in expected if not any(words in line for line in errors)]
     return [*problems, f"it said: {result.err.strip()[-1500:]}"] if problems else []

@@ -58,7 +58,7 @@ def trials(tally: Tally, folder: Path) -> None:
         metrics = place / "runs/digits/metrics.jsonl"
         with start(*FOR_EVER, folder=place) as first:
             if not wait_for(holds(metrics, "loss"), first):
-                raise SystemExit(f"the first trainer doesn't train: {first.communicate()[1]}")
+                raise SystemExit(f"the first trainer does not train: {first.communicate()[1]}")
             time.sleep(chance.uniform(0, 0.5))
             _second(tally, number, place, first.pid, tried_s, whole_s)
             _third(tally, number, place, first.pid, whole_s)
@@ -112,7 +112,7 @@ def _killed(tally: Tally, number: int, place: Path, first: "subprocess.Popen[str
     first.kill()
     first.wait(PATIENCE_S)
     out, _ = waiting.communicate("\n", timeout=PATIENCE_S)
-    problems = [] if waiting.returncode == 0 else ["the lock wasn't free"]
+    problems = [] if waiting.returncode == 0 else ["the lock was not free"]
     free_s.append(float(out or "inf"))
     result = finish(*training("steps=4", "checkpoint_every=100k", "snapshots=none"), *CPU, folder=place)
     if result.code != 0:

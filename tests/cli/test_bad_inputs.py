@@ -105,11 +105,11 @@ FILES: dict[str, tuple[bytes, str]] = {
     "negative steps": (_with("steps=1_500", "steps=-1"), "bad.py:4: steps must be between 1 and 1,000,000,000, not -1"),
     "levels that ascend": (
         _with("sigma_min=0.01", "sigma_min=7.0"),
-        "bad.py:7: sigma_max must be above sigma_min=7.0, which 5.0 isn't",
+        "bad.py:7: sigma_max must be above sigma_min=7.0, which 5.0 is not",
     ),
-    "a batch that can't be divided": (
+    "a batch that cannot be divided": (
         _with("batch_size=128", "accumulation=3"),
-        "bad.py:4: accumulation must divide batch_size=128, which 3 doesn't",
+        "bad.py:4: accumulation must divide batch_size=128, which 3 does not",
     ),
     "a name with a slash": (_with('"bad"', '"a/b"'), "bad.py:4: name must be 1 to 100 of the characters A-Z a-z 0-9"),
     "a subclass that is no variant": (
@@ -118,13 +118,14 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "a variant that no package brings": (
         _before("from ncsnx.config import SGD, variant, Optimizer\n@variant(Optimizer, 'mine')\nclass Mine(SGD): pass"),
-        "bad.py:2: the variant 'mine' can't come from an experiment file; put it into a module of an installed package",
+        "bad.py:2: the variant 'mine' cannot come from an experiment file; put it into a module of an "
+        "installed package",
     ),
     "a value that is assigned afterwards": (
         _after("experiment.steps = 5"),
-        "bad.py:15: FrozenInstanceError: experiments and their parts don't change; write attrs.evolve(experiment, …)",
+        "bad.py:15: FrozenInstanceError: experiments and their parts do not change; write attrs.evolve(experiment, …)",
     ),
-    "evolve of a field that isn't there": (
+    "evolve of a field that is not there": (
         _after("import attrs\nregister(attrs.evolve(experiment, optimiser=Adam()))"),
         "bad.py:16: TypeError: optimiser: no such field in Experiment; did you mean 'optimizer'?",
     ),
@@ -136,11 +137,11 @@ FILES: dict[str, tuple[bytes, str]] = {
         _after("register(experiment)"),
         "bad.py:15: 'bad' is registered before, at experiments/bad.py:3",
     ),
-    "a bracket that isn't closed": (b"register(\n", "bad.py:1: SyntaxError: '(' was never closed"),
+    "a bracket that is not closed": (b"register(\n", "bad.py:1: SyntaxError: '(' was never closed"),
     "indentation": (b"if True:\nx = 1\n", "bad.py:2: IndentationError: expected an indented block"),
     "a NUL byte": (_with("lr=1e-3", "lr=1e-3\0"), "bad.py: SyntaxError: source code string cannot contain null bytes"),
     "Latin-1 without saying so": (_after("# é").replace("é".encode(), b"\xe9"), "bad.py:15: is no Python source ("),
-    "an encoding that isn't": (
+    "an encoding that is not": (
         _before("# coding: klingon"),
         "bad.py:1: is no Python source (unknown encoding: klingon)",
     ),
@@ -152,7 +153,7 @@ FILES: dict[str, tuple[bytes, str]] = {
         "bad.py:2: SystemExit: the file calls exit (3); an experiment file",
     ),
     "sys.exit without a word": (_after("raise SystemExit"), "bad.py:15: SystemExit: the file calls exit (no message)"),
-    "an import of what isn't installed": (
+    "an import of what is not installed": (
         _before("import nothere"),
         "bad.py:1: ModuleNotFoundError: No module named 'nothere'",
     ),
@@ -200,7 +201,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "a name like no other": (["show", "zzz"], "no experiment is named 'zzz'; there are own, two-a, two-b, bedroom128"),
     "an empty name": (["show", ""], "NAME: '' is empty: expected a name or a path"),
     "a name that is too long": (["show", "x" * 5000], "xx… (5,002 characters) is too long for a name or a path"),
-    "a file that isn't there": (
+    "a file that is not there": (
         ["show", "experiments/owm.py"],
         "no such experiment file; did you mean experiments/own.py?",
     ),
@@ -218,8 +219,8 @@ TYPED: dict[str, tuple[list[str], str]] = {
         ["show", "twin"],
         "'twin' is registered twice in ./experiments, at experiments/twin1.py:3 and",
     ),
-    "a run that isn't there": (["show", "runs/owned"], "there is no run 'owned' in runs; did you mean own-run?"),
-    "a run's path that isn't there": (["show", "else/where"], "there is no run at 'else/where'"),
+    "a run that is not there": (["show", "runs/owned"], "there is no run 'owned' in runs; did you mean own-run?"),
+    "a run's path that is not there": (["show", "else/where"], "there is no run at 'else/where'"),
     "a run that is mistyped": (["show", "own-rum"], "no experiment is named 'own-rum'; did you mean own"),
     "overrides of a run": (
         ["show", "runs/own-run", "steps=5"],
@@ -228,7 +229,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "a word without an equals sign": (["show", "own", "steps"], "'steps': expected FIELD=VALUE, such as steps=50k"),
     "an equals sign alone": (["show", "own", "="], "'=': expected FIELD=VALUE"),
     "a value given twice": (["show", "own", "seed=1", "seed=2"], "seed: given twice, as '1' and '2'"),
-    "a field that isn't there": (
+    "a field that is not there": (
         ["show", "own", "optimizer.lrr=1"],
         "optimizer.lrr: no such field in optimizer (adam)",
     ),
@@ -237,8 +238,8 @@ TYPED: dict[str, tuple[list[str], str]] = {
         ["show", "own", "optimizer.momentum=0.5"],
         "but in rmsprop, sgd\n  such as:  optimizer=rmsprop optimizer.momentum=0.5\n",
     ),
-    "a variant that isn't there": (["show", "own", "model=ncsnv3"], "model: expected one of ncsnv2, ncsnv2-deeper"),
-    "a whole number that isn't": (
+    "a variant that is not there": (["show", "own", "model=ncsnv3"], "model: expected one of ncsnv2, ncsnv2-deeper"),
+    "a whole number that is not": (
         ["show", "own", "steps=1.5"],
         "steps: expected a whole number such as 500, 50k or 1.5M",
     ),
@@ -373,7 +374,7 @@ def test_a_folder_that_is_no_run_is_told_so(here: Path) -> None:
     (here / "runs" / "photos").mkdir(parents=True)
     outcome = run("show", "runs/photos")
     assert outcome.code == 1
-    assert "runs/photos isn't a run: it has no config.json" in outcome.err
+    assert "runs/photos is not a run: it has no config.json" in outcome.err
 
 
 def test_verbose_adds_the_traceback_and_keeps_the_line(here: Path) -> None:

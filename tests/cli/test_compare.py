@@ -385,7 +385,7 @@ def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(comp
     [
         ((-1.0, 3.0, 1.0), "holds numbers that no trial gives; remove it and repeat the command"),
         ((7.0, 3.0, 1.0), "holds numbers that no trial gives; remove it and repeat the command"),
-        ((0.0, float("nan"), 1.0), "holds values that aren't finite; remove it and repeat the command"),
+        ((0.0, float("nan"), 1.0), "holds values that are not finite; remove it and repeat the command"),
     ],
 )
 def test_batches_that_somebody_else_wrote_become_no_trial(

@@ -199,7 +199,7 @@ def test_a_disk_that_is_full_is_one_line(here: Path) -> None:
     )
     assert (finished.returncode, finished.stdout) == (1, "")
     (line,) = finished.stderr.splitlines()
-    assert re.match(r"error: can't write d\.pack\.part \(\d+,\d+ bytes\): File too large; ", line)
+    assert re.match(r"error: cannot write d\.pack\.part \(\d+,\d+ bytes\): File too large; ", line)
     assert not (here / "d.pack").exists()
 
 
@@ -209,7 +209,7 @@ def test_another_file_is_never_replaced_unasked(place: Path) -> None:
     outcome = run(*words, "[bold]mine\u202e.txt")
     assert outcome.code == 2
     (*_, line) = outcome.err.splitlines()
-    assert line.startswith(r"error: [bold]mine\u202e.txt is there, and isn't what would be written")
+    assert line.startswith(r"error: [bold]mine\u202e.txt is there, and is not what would be written")
     assert run(*words, "p.pack").code == 0
     before = (place / "p.pack").stat().st_mtime_ns
     assert run(*words, "p.pack").code == 0
@@ -394,7 +394,7 @@ def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
         (["pack", "pics", "--out", "p", "--size", "8", "--held-out", "1"], "--held-out must be at least 0"),
         (["pack", "pics", "--out", "p", "--size", "8", "--background", "mauve"], "--background must be white"),
         (["pack", "pics", "--out", "p", "--size", "8", "--random-crop-from", "4"], "--random-crop-from must be at"),
-        (["pack", "pics", "data.random_flip=true", "--out", "p", "--size", "8"], "pics isn't an experiment"),
+        (["pack", "pics", "data.random_flip=true", "--out", "p", "--size", "8"], "pics is not an experiment"),
         (["pack", "digits", "--out", "p", "--size", "8"], "digits is an experiment, which says how its images are"),
         (["pack", "digits", "data.siz=3", "--out", "p"], "data.siz: no such field"),
         (["pack", "nothing", "--out", "p", "--size", "8"], "no experiment is named 'nothing'"),
@@ -429,15 +429,15 @@ def test_options_of_pictures_dont_go_with_arrays_or_packed_files(here: Path) -> 
     outcome = run("data", "pack", "a.npy", "--size", "8", "--background", "black", "--out", "a.pack")
     assert (
         outcome.code,
-        "--background doesn't go with arrays, which are no pictures: leave it out" in outcome.err,
+        "--background does not go with arrays, which are no pictures: leave it out" in outcome.err,
     ) == (2, True)
     assert run("data", "pack", "a.npy", "--size", "8", "--channels", "1", "--out", "a.pack").code == 0
     assert is_packed(here / "a.pack")
     outcome = run("data", "show", "a.pack", "--size", "9")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "--size must be at most 8, the size of the stored images, which aren't enlarged, not 9" in outcome.err
+    assert "--size must be at most 8, the size of the stored images, which are not enlarged, not 9" in outcome.err
     outcome = run("data", "show", "a.pack", "--held-out", "0.5")
-    assert "--held-out doesn't go with a packed file" in outcome.err
+    assert "--held-out does not go with a packed file" in outcome.err
 
 
 def test_help_and_usage_import_no_torch(here: Path) -> None:

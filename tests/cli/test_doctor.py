@@ -196,14 +196,14 @@ def test_on_a_terminal_names_stay_inert_too(workplace: Path) -> None:
             if not piece:
                 break
     assert process.returncode == 0
-    assert b"[bold red]x\\x1b[31m isn't a file" in shown
+    assert b"[bold red]x\\x1b[31m is not a file" in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
         (["nobody"], 2, "there is no run 'nobody'"),
-        (["runs"], 1, "runs isn't a run"),
+        (["runs"], 1, "runs is not a run"),
         ([], 2, "Missing argument"),
     ],
 )
@@ -247,7 +247,7 @@ def test_retention_is_said_then_followed_and_changes_no_weight(trained: Path, tm
     assert not read_manifest(checkpoint(run, 12)).is_trainable
     warnings = [line for line in result.err.splitlines() if line.startswith("warning: ")]
     assert warnings[0].startswith("warning: retention removes now: nothing; later, after each checkpoint: ")
-    assert "isn't among the last 2, and the optimizer states of all but the last" in warnings[0]
+    assert "is not among the last 2, and the optimizer states of all but the last" in warnings[0]
     assert "removed by retention: the checkpoint of step 8 and the optimizer state of step 12" in result.err
     model, ema = (saved(run, 12)[name] for name in ("model.safetensors", "ema.safetensors"))
     expected = saved(run_in(trained), 12)

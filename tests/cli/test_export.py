@@ -310,7 +310,7 @@ def test_samples_are_never_written_into_the_exported_folder_unasked(workplace: P
     before = files(model.path)
     result = command("sample", ".", "--n", "1", *CPU, folder=model.path)
     assert result.code == 2
-    assert "stays as it was exported, so samples don't go there; say where with --out" in error(result)
+    assert "stays as it was exported, so samples do not go there; say where with --out" in error(result)
     assert files(model.path) == before
     assert command("sample", "model", "--n", "1", "--out", "mine", *CPU, folder=workplace).code == 0
     assert (workplace / "mine/grid.png").is_file()
@@ -323,12 +323,12 @@ def test_starting_from_training_images_needs_them(workplace: Path) -> None:
     change(model, data=Arrays(path="gone.npy", image_size=8))
     result = command("sample", "changed", *words, folder=workplace)
     assert result.code == 1
-    assert "the sampler starts from training images (data_init): your data isn't at" in error(result)
+    assert "the sampler starts from training images (data_init): your data is not at" in error(result)
     assert "--data DIR, or add sampler.data_init=false" in error(result)
     other = attrs.evolve(model.config(), data_fingerprint="0" * 64)
     write_export(workplace / "other", other, model.model_content(other), "# card\n")
     result = command("sample", "other", *words, folder=workplace)
-    assert "the data isn't that of other" in error(result)
+    assert "the data is not that of other" in error(result)
     unknown = attrs.evolve(model.config(), data_fingerprint=None)
     write_export(workplace / "unknown", unknown, model.model_content(unknown), "# card\n")
     assert command("sample", "unknown", *words, folder=workplace).code == 0
@@ -347,7 +347,7 @@ def test_weights_that_do_not_fit_the_network_are_one_line(workplace: Path) -> No
     write_export(workplace / "junk", forged, junk, "# card\n")
     result = command("sample", "junk", *CPU, folder=workplace)
     assert result.code == 1
-    assert "model.safetensors isn't a safetensors file" in error(result)
+    assert "model.safetensors is not a safetensors file" in error(result)
 
 
 def test_a_damaged_model_is_refused_by_sample(workplace: Path) -> None:

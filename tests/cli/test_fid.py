@@ -328,7 +328,7 @@ def test_where_features_are_gone_rows_keep_what_they_have_and_it_is_said(workpla
     damage(kept[1])
     result = fid(workplace, "--metrics", "all")
     assert result.code == 0
-    assert "2 checkpoints lack numbers of newer metrics: their images' features aren't kept" in result.err
+    assert "2 checkpoints lack numbers of newer metrics: their images' features are not kept" in result.err
     assert sum("density" in row for row in rows(workplace)) == len(kept) - 2
 
 
@@ -395,13 +395,13 @@ def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monke
     as_an_earlier_version_left_them(scores_file(workplace))
 
     def refused(*given: object) -> None:
-        raise NcsnxError("can't write .lock: Read-only file system")
+        raise NcsnxError("cannot write .lock: Read-only file system")
 
     monkeypatch.setattr(measuring, "folder_lock", refused)
     result = fid(workplace)
     assert result.code == 0
     assert "best" in result.out
-    assert "warning: can't write .lock: Read-only file system" in result.err
+    assert "warning: cannot write .lock: Read-only file system" in result.err
 
 
 def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +409,7 @@ def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkey
     from ncsnx.evaluation.sweeps import kept_features
 
     def full(path: Path, content: bytes) -> None:
-        raise NcsnxError(f"can't write {path}: No space left on device")
+        raise NcsnxError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(kept_features.atomic, "write_bytes", full)
     from ncsnx.evaluation.sweeps.kept_features import keep
@@ -440,7 +440,7 @@ def test_metrics_that_are_not_there_or_cannot_be_measured_are_refused(workplace:
 
 def test_fewer_images_than_features_are_cautioned_about(workplace: Path) -> None:
     result = command("fid", "digits", "--range", "4", "--n", "12", *QUICK, *CPU, folder=workplace)
-    assert "can't be compared with published numbers" in result.err
+    assert "cannot be compared with published numbers" in result.err
 
 
 def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Path) -> None:

@@ -29,7 +29,7 @@ def test_hints_stand_below_the_message_with_their_commands_in_one_column(tmp_pat
     refused = run("train", "celeba64", "steps=5", "--data", str(tmp_path), "--runs", str(tmp_path / "runs"))
 
     message, get, point = refused.err.splitlines()
-    assert message == f"error: CelebA isn't here: {tmp_path}/celeba/img_align_celeba.zip is missing."
+    assert message == f"error: CelebA is not here: {tmp_path}/celeba/img_align_celeba.zip is missing."
     assert get.startswith("  get img_align_celeba.zip")
     typed = f"ncsnx train celeba64 steps=5 --data {tmp_path} --runs {tmp_path / 'runs'}"
     assert point == f"  or say where it is:  {typed} data.root=DIR"
@@ -37,7 +37,7 @@ def test_hints_stand_below_the_message_with_their_commands_in_one_column(tmp_pat
 
 
 def test_an_error_as_text_is_one_line() -> None:
-    error = NcsnxError("it isn't here", Hint("download it", "ncsnx data download x"), Hint("or say", adds="root=DIR"))
+    error = NcsnxError("it is not here", Hint("download it", "ncsnx data download x"), Hint("or say", adds="root=DIR"))
 
-    assert str(error) == "it isn't here; download it: ncsnx data download x; or say: root=DIR"
-    assert error.message == "it isn't here"
+    assert str(error) == "it is not here; download it: ncsnx data download x; or say: root=DIR"
+    assert error.message == "it is not here"

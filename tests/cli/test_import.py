@@ -121,7 +121,7 @@ def test_a_folder_is_gone_on_with_and_a_bad_file_in_it_is_named(series: Path, he
     first = run("import", str(series), "digits", *overrides())
     assert first.code == 1
     assert "warning: published" in first.err or f"warning: {series}" in first.err
-    assert first.err.splitlines()[-1] == "error: 1 of 3 files weren't imported, as said above: checkpoint_8.pth"
+    assert first.err.splitlines()[-1] == "error: 1 of 3 files were not imported, as said above: checkpoint_8.pth"
     assert checkpoints(Run(here / "runs" / "digits")) == [4, 12]
     (series / "checkpoint_8.pth").write_bytes(whole)
     second = run("import", str(series), "digits", *overrides())
@@ -225,11 +225,11 @@ def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
         ([".", "cifar10"], 2, "holds no checkpoint_*.pth, but evil.pth, text.pth; name one"),
         (["cifar10", "evil.pth"], 2, "the file first and then the experiment, as in `ncsnx import evil.pth cifar10`"),
         (["a.pth", "b.pth", "cifar10"], 2, "expected an experiment after a.pth, found b.pth"),
-        (["text.pth", "cifar10", "--run", ""], 2, "can't name a run"),
+        (["text.pth", "cifar10", "--run", ""], 2, "cannot name a run"),
         (["text.pth", "cifar1"], 2, "did you mean cifar10"),
         (["text.pth", "cifar10", "model.wdith=4"], 2, "model.width"),
-        (["text.pth", "cifar10", "--run", "../out"], 2, "can't name a run"),
-        (["text.pth", "cifar10"], 1, "isn't a file that torch.save wrote"),
+        (["text.pth", "cifar10", "--run", "../out"], 2, "cannot name a run"),
+        (["text.pth", "cifar10"], 1, "is not a file that torch.save wrote"),
         (["evil.pth", "cifar10"], 1, "asks for 'posix.system'"),
         (["\x1b[31mred.pth", "cifar10"], 2, "has control characters in it"),
     ],

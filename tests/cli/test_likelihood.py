@@ -118,7 +118,7 @@ def test_a_damaged_table_of_images_is_found_by_the_doctor_and_made_again(measure
     table.write_bytes(whole[:40])
     verdict = command("doctor", "digits", folder=folder)
     assert verdict.code == 1
-    assert f"{table.name} is damaged: its sha256 isn't the one that was recorded" in verdict.out
+    assert f"{table.name} is damaged: its sha256 is not the one that was recorded" in verdict.out
     assert "the same `ncsnx likelihood` measures this checkpoint again" in verdict.out
     assert rows(folder) == rows(measured)
     assert table.read_bytes() == whole

@@ -110,12 +110,12 @@ def test_a_sweep_that_cannot_be_drawn_anew_is_shown_all_the_same(
     (sweep / "losses.png").unlink()
 
     def refused(self: HeldOutSweep) -> None:
-        raise NcsnxError("can't write losses.png: Read-only file system")
+        raise NcsnxError("cannot write losses.png: Read-only file system")
 
     monkeypatch.setattr(HeldOutSweep, "draw", refused)
     result = loss(folder)
     assert result.code == 0
-    assert "warning: can't write losses.png: Read-only file system" in result.err
+    assert "warning: cannot write losses.png: Read-only file system" in result.err
     assert "plots: losses.svg" in result.err
     shutil.rmtree(sweep)
     assert loss(folder).code == 1, "what was measured just now has no plot"

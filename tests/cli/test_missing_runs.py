@@ -73,7 +73,7 @@ def test_a_file_that_is_named_as_a_run_is_never_executed(here: Path) -> None:
     (here / "trap.py").write_text("raise SystemExit(7)\n")
     outcome = run("sample", "trap.py")
     assert outcome.code == 2
-    assert "isn't a run" in outcome.err
+    assert "is not a run" in outcome.err
     for command, path in (("sample", "./trap.py"), ("doctor", "/dev/null")):
         outcome = run(command, path)
         assert (outcome.code, outcome.out) == (2, "")

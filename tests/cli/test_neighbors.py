@@ -181,12 +181,12 @@ def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: 
     results.with_name("grid.png").write_bytes(b"")
     examined = command("doctor", "digits", folder=folder)
     assert examined.code == 1
-    for line in ("grid.png is damaged: its sha256 isn't", "isn't a search for neighbours"):
+    for line in ("grid.png is damaged: its sha256 is not", "is not a search for neighbours"):
         assert line in examined.out
     results.write_text("{}")
     examined = command("doctor", "digits", folder=folder)
     assert examined.code == 1
-    assert "results.json is damaged: it isn't, byte for byte, what was written; the same" in examined.out
+    assert "results.json is damaged: it is not, byte for byte, what was written; the same" in examined.out
     assert neighbors(folder, *SMALL).code == 0
     assert command("doctor", "digits", folder=folder).code == 0, "all of it is made again"
 

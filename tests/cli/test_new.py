@@ -255,7 +255,7 @@ def test_broken_pictures_are_all_named_and_nothing_is_declared(here: Path) -> No
     assert not (here / "experiments").exists()
     outcome = new("photos", "--from", "photos", "--on-error", "skip")
     assert outcome.code == 0
-    assert outcome.err.count("3 of 15 pictures can't be used") == 1
+    assert outcome.err.count("3 of 15 pictures cannot be used") == 1
     data = resolve("photos").experiment.data
     assert isinstance(data, Images)
     assert data.on_error == "skip"
@@ -321,8 +321,8 @@ def test_another_folder_may_be_named_for_the_file(here: Path) -> None:
         (("mine", "--from", "photos", "--size", "2"), "multiples of 2, such as 4"),
         (("mine", "--from", "photos", "--size", "65"), "NCSNv2Deeper halves its images"),
         (("mine", "--from", "photos", "--overlap", "1"), "--overlap must be"),
-        (("../mine", "--from", "photos"), "can't name an experiment"),
-        (("x\ny", "--from", "photos"), "can't name an experiment"),
+        (("../mine", "--from", "photos"), "cannot name an experiment"),
+        (("x\ny", "--from", "photos"), "cannot name an experiment"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(here: Path, words: tuple[str, ...], expected: str) -> None:
@@ -338,7 +338,7 @@ def test_a_path_that_no_line_of_python_holds_is_refused(here: Path) -> None:
     write_pictures(here / "pho\u200btos", 4)
     outcome = new("mine", "--from", "pho\u200btos")
     assert outcome.code == 1
-    assert "an experiment can't name this path" in outcome.err
+    assert "an experiment cannot name this path" in outcome.err
 
 
 # --------------------------------------------------------------------------------------------- the text
@@ -409,7 +409,7 @@ def test_a_file_passes_ruff_where_it_is_installed(tmp_path: Path) -> None:
     ruff, repository = Path(sys.executable).with_name("ruff"), Path(__file__).parents[2]
     if not ruff.exists():
         pytest.skip("ruff comes with the development group only")
-    folders = ("photos", 'it\'s "bad" \\ {x}', 'a "long" folder\'s name ' * 12, "\\" * 100, "写真" * 60)
+    folders = ("photos", 'it is "bad" \\ {x}', 'a "long" folder\'s name ' * 12, "\\" * 100, "写真" * 60)
     for number, (root, size) in enumerate((root, size) for root in folders for size in (8, 68, 256)):
         found = survey(Images(root=root, image_size=size), exact=size == 8)
         assert found.measured is not None

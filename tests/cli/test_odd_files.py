@@ -122,8 +122,8 @@ def test_every_parameter_that_names_a_place_refuses_it_in_one_line_at_once(
 
 def test_what_is_odd_is_named_with_what_was_expected(place: Path) -> None:
     told = {
-        ("data", "show", "pipe.zip"): "expected a folder or a zip of pictures, found what isn't a regular file",
-        ("data", "check", "/dev/zero"): "expected a folder or a zip of pictures, found what isn't a regular file",
+        ("data", "show", "pipe.zip"): "expected a folder or a zip of pictures, found what is not a regular file",
+        ("data", "check", "/dev/zero"): "expected a folder or a zip of pictures, found what is not a regular file",
         ("plan", "forged.zip"): "its list of members has 4,294,901,756 bytes, and no such file has over 134,217,728",
         ("import", "forged.zip", "digits", "--run=mine"): "and no such file has over 4,194,304",
         ("reference", "forged.zip"): "and no such file has over 134,217,728",

@@ -61,7 +61,7 @@ def test_the_published_plans_come_out_of_the_published_sigma(name: str) -> None:
     if step_size is not None:
         assert found["step_size"] == pytest.approx(step_size, rel=0.03)
         assert found["differences"] == []
-    assert found["sigma_max_source"] == "the experiment (its data isn't at hand)"
+    assert found["sigma_max_source"] == "the experiment (its data is not at hand)"
     assert "is the experiment's own, since" in outcome.err
     assert found["snr"] == pytest.approx(math.sqrt(found["step_size"] / 2) / 0.01, rel=1e-12)
 
@@ -72,8 +72,8 @@ def test_the_published_step_size_for_church_is_said_not_to_be_the_optimum() -> N
     assert difference["field"] == "step_size"
     assert difference["own"] == 4.9e-6
     assert difference["planned"] == pytest.approx(2.31e-6, rel=2e-3)
-    assert difference["meaning"].startswith("the published value isn't the optimum of technique 4")
-    assert "the published value isn't the optimum" in plan("church96", "--no-timing").out
+    assert difference["meaning"].startswith("the published value is not the optimum of technique 4")
+    assert "the published value is not the optimum" in plan("church96", "--no-timing").out
     assert "the published" not in plan("church96", "--no-timing", "sampler.step_size=5e-6").out
 
 
@@ -135,7 +135,7 @@ def test_what_differs_is_said_with_its_meaning() -> None:
     words = ("schedule=uniform", "schedule.levels=10", "sampler.steps_per_level=2", "schedule.sigma_max=2.0")
     meanings = {row["field"]: row["meaning"] for row in facts("digits", *words)["differences"]}
     assert set(meanings) == {"schedule", "sigma_max", "levels", "steps_per_level"}
-    assert "aren't bridged" in meanings["sigma_max"]
+    assert "are not bridged" in meanings["sigma_max"]
     assert "constant ratio" in meanings["schedule"]
     narrow = {row["field"]: row["meaning"] for row in facts("digits", "schedule.levels=10")["differences"]}
     assert "samples may suffer" in narrow["levels"]
@@ -240,4 +240,4 @@ def test_broken_pictures_are_all_named_or_skipped(here: Path) -> None:
     assert "empty.jpg" in outcome.err
     outcome = plan("photos", "--no-timing", "--on-error", "skip")
     assert outcome.code == 0
-    assert "2 of 22 pictures can't be used" in outcome.err
+    assert "2 of 22 pictures cannot be used" in outcome.err

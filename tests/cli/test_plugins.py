@@ -81,7 +81,7 @@ def test_an_installed_experiment_is_listed_and_shown_with_its_file(here: Path, l
 def test_a_variant_of_a_plug_in_survives_the_round_trip_and_can_be_typed(here: Path, lion: Path) -> None:
     changed = ncsnx(here, "show", "digits", "optimizer=lion", "optimizer.nesterov=true", "--json")
     assert changed.code == 0
-    assert "plug-ins may print" in changed.err, "and it doesn't spoil the JSON"
+    assert "plug-ins may print" in changed.err, "and it does not spoil the JSON"
     saved = json.loads(changed.out)
     assert saved["experiment"]["optimizer"]["nesterov"] is True
     code = f"""
@@ -150,39 +150,39 @@ BROKEN = {
     "an exception": (
         "[ncsnx.config]\nbad = bad_config\n",
         "raise ValueError('no\\n  luck')",
-        "bad_config) can't be loaded: ValueError: no luck",
+        "bad_config) cannot be loaded: ValueError: no luck",
     ),
     "an exit": (
         "[ncsnx.config]\nbad = bad_config\n",
         "raise SystemExit(0)",
-        "(bad_config) can't be loaded: SystemExit: 0",
+        "(bad_config) cannot be loaded: SystemExit: 0",
     ),
-    "a module that isn't there": (
+    "a module that is not there": (
         "[ncsnx.config]\nbad = nowhere\n",
         "",
-        "(nowhere) can't be loaded: ModuleNotFoundError:",
+        "(nowhere) cannot be loaded: ModuleNotFoundError:",
     ),
     "a tag that is taken": (
         "[ncsnx.config]\nbad = bad_config\n",
         "from ncsnx.config import SGD, Optimizer, variant\n@variant(Optimizer, 'adam')\nclass Mine(SGD): pass\n",
-        "(bad_config) can't be loaded: ValueError: Optimizer already has a variant 'adam': Adam",
+        "(bad_config) cannot be loaded: ValueError: Optimizer already has a variant 'adam': Adam",
     ),
-    "experiments that aren't there": (
+    "experiments that are not there": (
         "[ncsnx.experiments]\nbad = nowhere\n",
         "",
-        "(nowhere) can't be found: there is no such Python file",
+        "(nowhere) cannot be found: there is no such Python file",
     ),
     "experiments in a package that fails": (
         "[ncsnx.experiments]\nbad = bad_package.experiments\n",
         "",
-        "(bad_package.experiments) can't be found: ZeroDivisionError: division by zero",
+        "(bad_package.experiments) cannot be found: ZeroDivisionError: division by zero",
     ),
     "experiments that fail": (
         "[ncsnx.experiments]\nbad = bad_config\n",
         "1 / 0\n",
         "site/bad_config.py:1: ZeroDivisionError",
     ),
-    "an entry that names no module": ("[ncsnx.experiments]\nbad = not a module!\n", "", "can't be found: "),
+    "an entry that names no module": ("[ncsnx.experiments]\nbad = not a module!\n", "", "cannot be found: "),
 }
 
 
@@ -211,5 +211,5 @@ def test_a_variant_that_a_broken_plug_in_would_have_brought_shows_its_error(here
     typed = ncsnx(here, "show", "digits", "optimizer=lion")
     assert typed.code == 2
     assert "optimizer: expected one of adam, rmsprop, sgd, found 'lion'" in typed.err
-    assert "the plug-in 'lion' of ncsnx-lion (lion_config) can't be loaded: ModuleNotFoundError" in typed.err
+    assert "the plug-in 'lion' of ncsnx-lion (lion_config) cannot be loaded: ModuleNotFoundError" in typed.err
     assert "repair or uninstall ncsnx-lion" in typed.err

@@ -125,7 +125,7 @@ def test_a_run_has_the_reference_of_the_data_that_it_recorded(place: Path) -> No
     assert (same.code, same.err) == (0, "")
     other = run("reference", "other", AS_THEY_ARE, *FEATURES)
     assert (other.code, other.out) == (1, "")
-    assert "the data isn't that of the run" in other.err
+    assert "the data is not that of the run" in other.err
 
 
 @pytest.mark.parametrize("words", [["./pics [1].zip"], ["digits", "--reference", "pics [1].zip"]], ids=["alone", "of"])

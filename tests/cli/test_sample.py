@@ -187,7 +187,7 @@ def test_a_film_can_be_an_mp4_where_the_extra_is_installed(workplace: Path, monk
         patched.setattr("importlib.util.find_spec", lambda name: None)
         refused = draw(workplace, *words)
     assert (refused.code, "pip install 'ncsnx[film]'" in message(refused)) == (2, True)
-    pytest.importorskip("imageio_ffmpeg", reason="the extra film isn't installed")
+    pytest.importorskip("imageio_ffmpeg", reason="the extra film is not installed")
     result = draw(workplace, *words)
     assert result.code == 0, result.err
     assert b"ftyp" in (workplace / "out/film.mp4").read_bytes()[:16]
@@ -273,7 +273,7 @@ def test_other_images_than_those_of_the_training_are_no_start(workplace: Path) -
     (workplace / ROOT / "config.json").write_text(json.dumps({**config, "data_fingerprint": "0" * 64}))
     result = draw(workplace, "--n", "1", "sampler.data_init=true")
     assert result.code == 1
-    assert "isn't that of runs/digits" in message(result)
+    assert "is not that of runs/digits" in message(result)
 
 
 def test_samples_of_another_protocol_are_never_overwritten_unasked(workplace: Path) -> None:

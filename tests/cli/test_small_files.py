@@ -40,7 +40,7 @@ taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PA
 resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[1]),) * 2)
 try:
     np.ones(int(sys.argv[2]), dtype="f4")
-    raise SystemExit("the limit doesn't hold")
+    raise SystemExit("the limit does not hold")
 except MemoryError:
     pass
 found = [command(*words, folder=Path.cwd()) for words in commands]

@@ -131,9 +131,9 @@ def test_numbers_of_any_channels_are_pictures_in_the_datas_own_values(two: Path)
         ),
         (("--inpaint", "several.npy", "--mask", "mask.png"), "expected a .npy of H×W×2 numbers, found a .npz"),
         (("--inpaint", "large.npy", "--mask", "mask.png"), "of 8×8 pixels (height × width), found 80000×40000"),
-        (("--inpaint", "pipe.png", "--mask", "mask.png"), "can't read pipe.png: isn't a regular file"),
+        (("--inpaint", "pipe.png", "--mask", "mask.png"), "cannot read pipe.png: is not a regular file"),
         (("--inpaint", "empty.npy", "--mask", "mask.png"), "found float64 0×0×2"),
-        (("--inpaint", "nan.npy", "--mask", "mask.png"), "holds values that aren't finite numbers"),
+        (("--inpaint", "nan.npy", "--mask", "mask.png"), "holds values that are not finite numbers"),
         (("--inpaint", "huge.npy", "--mask", "mask.png"), "expected values from -5 (black) to 3 (white)"),
         (("--inpaint", "eight.npy", "--mask", "mask.png"), "found some from 0 to 255"),
         (("--inpaint", "pictures", "--mask", "nan.npy"), "expected a mask as H×W or H×W×1 numbers"),
@@ -199,7 +199,7 @@ def test_without_the_packed_file_the_range_is_said_with_the_measurement(packed: 
     assert torch.equal(images, drawn(packed, "--measure", "kspace.npz", "--data", "elsewhere"))
     for words in (("--measure", "kspace.npz"), ("--inpaint", "digit.npy", "--mask", "mask.png")):
         told = error(draw(packed, *words, out="new"))
-        assert "written in the packed data set, which can't be used: your data isn't at" in told
+        assert "written in the packed data set, which cannot be used: your data is not at" in told
         assert "Name its folder with --data DIR" in told
     assert not (packed / "new").exists()
     Image.new("L", (8, 8)).save(packed / "grey.png")
@@ -210,7 +210,7 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
     np.save(packed / "other.npy", np.arange(9 * 8 * 8, dtype=np.uint8).reshape(9, 8, 8))
     other = command("data", "pack", "other.npy", "--size", "8", "--out", "d.pack", "--overwrite", folder=packed)
     assert other.code == 0, other.err
-    assert "isn't the file that the model was trained on" in error(draw(packed, "--measure", "kspace.npz"))
+    assert "is not the file that the model was trained on" in error(draw(packed, "--measure", "kspace.npz"))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
     [
         ("one.npy", "expected a .npz with the arrays kspace and mask (optional: range), found a .npy"),
         ("cut.npz", "cut.npz: is not a valid .npy or .npz"),
-        ("nan.npz", "kspace holds values that aren't finite where mask is 1"),
+        ("nan.npz", "kspace holds values that are not finite where mask is 1"),
         ("huge.npz", 'expected kspace in the scale of numpy.fft.fft2(image, norm="ortho"), of images with values from'),
         ("scale.npz", "found frequencies whose squares sum up to"),
         ("range.npz", "expected range to be two numbers, black and, above it, white"),

@@ -95,5 +95,5 @@ def test_a_pipe_is_no_picture_and_blocks_nothing(place: Path) -> None:
     words = ("--inpaint", "pipe.png", "--mask", "mask.png", "--n", "1", "--out", "out", *CPU)
     process = start("sample", "digits", *words, folder=place)
     _, told = process.communicate(timeout=60)
-    assert (process.returncode, "pipe.png: isn't a regular file" in told) == (1, True), told
+    assert (process.returncode, "pipe.png: is not a regular file" in told) == (1, True), told
     assert not (place / "out").exists()

@@ -242,7 +242,7 @@ def test_training_falls_back_behind_a_checkpoint_that_lost_its_optimizer_state(w
     result = command(*training(), folder=workplace)
     assert result.code == 0, result.err
     (line,) = [line for line in result.err.splitlines() if line.startswith("warning: ")]
-    assert "step 12 can't be trained on (optimizer.safetensors is missing); falling back to step 8" in line
+    assert "step 12 cannot be trained on (optimizer.safetensors is missing); falling back to step 8" in line
     assert saved(run, 12) == before
     assert (run / "checkpoints/step-00000012.unsound-1/model.safetensors").is_file()
 
@@ -302,7 +302,7 @@ def test_missing_data_is_one_line_and_no_run(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert out == ""
     (line,) = err.splitlines()
-    assert line.startswith("error: LSUN's bedroom_train_lmdb isn't on this machine: get http://dl.yf.io/lsun/")
+    assert line.startswith("error: LSUN's bedroom_train_lmdb is not on this machine: get http://dl.yf.io/lsun/")
     assert "(43 GB; " in line
     assert "data/lsun/bedroom_train_lmdb/data.mdb" in line
     assert "data.root=DIR" in line
@@ -314,7 +314,7 @@ def test_missing_data_is_one_line_and_no_run(tmp_path: Path) -> None:
     [
         (["digits", "model=ncsnv2-deepest", "model.width=4"], 1, "multiple of 8 and at least 16"),
         (["celeba64"], 1, "img_align_celeba.zip"),
-        (["digits", "--run", "../x"], 2, "can't name a run"),
+        (["digits", "--run", "../x"], 2, "cannot name a run"),
         (["digits", "--device", "cuda:99"], 2, "try --device auto"),
         (["digits", "--device", "abacus"], 2, "expected auto, cpu, cuda"),
         (["digits", "steps=many"], 2, "steps"),
@@ -336,7 +336,7 @@ def test_a_folder_that_isnt_a_run_is_never_trained_into(tmp_path: Path) -> None:
     (tmp_path / "digits/config.json").write_text("{}")
     result = command(*training("steps=1"), folder=tmp_path)
     assert result.code == 1
-    assert "runs/digits isn't a run" in result.err
+    assert "runs/digits is not a run" in result.err
     assert files(tmp_path) == {"runs/digits/notes.txt": b"mine", "digits/config.json": b"{}"}
 
 

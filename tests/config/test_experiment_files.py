@@ -103,7 +103,7 @@ def test_broken_files_are_sources_with_an_error_and_break_no_other(folder: Path)
     found = found_in(0)
     assert set(found) == {"good.py", "syntax.py", "exits.py", "folder.py"}, "helpers and hidden files are left out"
     assert [name for name, error in found.items() if error is None] == ["good.py"]
-    assert "experiments/folder.py: can't be read: Is a directory" in str(found["folder.py"])
+    assert "experiments/folder.py: cannot be read: Is a directory" in str(found["folder.py"])
     assert resolve("good").experiment.name == "good"
     assert resolve("digits").experiment.name == "digits", "the built-in ones are there as well"
 
@@ -245,7 +245,7 @@ def test_what_a_file_itself_raises_is_its_error_whatever_it_is(code: str, in_a_t
         ("raise ValueError('x' * 10**7)", f"ValueError: {'x' * 400}… (10,000,000 characters)"),
         ("raise ValueError('a\\x1b[2Jb\\0\\u202e')", r"ValueError: a\x1b[2Jb\x00\u202e"),
         ("raise type('E' * 10**6, (Exception,), {})", f"{'E' * 80}… (1,000,000 characters)"),
-        ("class E(Exception):\n  def __str__(self): raise E\nraise E", "E: its message can't be shown"),
+        ("class E(Exception):\n  def __str__(self): raise E\nraise E", "E: its message cannot be shown"),
         ("raise SyntaxError('x' * 10**6, ('a', 'b', 3, 'c'))", f"SyntaxError: {'x' * 400}… (1,000,000 characters)"),
         ("from ncsnx.errors import NcsnxError\nraise NcsnxError('x' * 10**6)", f"{'x' * 400}… (1,000,000 characters)"),
     ],
@@ -270,10 +270,10 @@ def test_a_pipe_a_device_and_a_giant_are_errors_and_keep_nobody_waiting(folder: 
     found = found_in(0)
     assert found["good.py"] is None
     for name in ("pipe.py", "zeros.py"):
-        assert found[name] == f"experiments/{name}: can't be read: isn't a regular file"
+        assert found[name] == f"experiments/{name}: cannot be read: is not a regular file"
     assert "8,796,093,022,208 bytes, and no such file has over 1,048,576" in str(found["giant.py"])
     assert "Too many levels of symbolic links" in str(found["loop.py"])
-    with pytest.raises(ExperimentFileError, match="isn't a regular file"):
+    with pytest.raises(ExperimentFileError, match="is not a regular file"):
         resolve("experiments/pipe.py")
 
 

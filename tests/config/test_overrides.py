@@ -160,9 +160,9 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["optimizer.lr=-1"], r"optimizer.lr: must be a finite number > 0, not -1.0 \(from optimizer.lr=-1\)"),
         (["steps=-5", "seed=3"], r"steps: must be between 1 and 1,000,000,000, not -5 \(from steps=-5\)$"),
         (["seed=4294967296"], "seed: must be between 0 and 4,294,967,295, not 4,294,967,296"),
-        (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 doesn't"),
-        (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 isn't .*sigma_min=9"),
-        (["schedule.sigma_min=5"], "schedule.sigma_max: must be above sigma_min=5.0, which 5.0 isn't"),
+        (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 does not"),
+        (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 is not .*sigma_min=9"),
+        (["schedule.sigma_min=5"], "schedule.sigma_max: must be above sigma_min=5.0, which 5.0 is not"),
         (["schedule.levels=1"], "schedule.levels: must be between 2 and 1,000,000, not 1"),
         (["ema.rate=1"], "ema.rate: must be at least 0 and below 1, not 1.0"),
         (["name=../x"], "name: must be 1 to 100 of the characters .*, not '../x'"),
@@ -210,7 +210,7 @@ def test_a_trained_run_can_change_its_sampler_only() -> None:
         minimal(), parse_overrides(["sampler.steps_per_level=2", "sampler.denoise=false"])
     )
     assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
-    with pytest.raises(OverrideError, match="steps: a trained run can't change it; here only sampler… can"):
+    with pytest.raises(OverrideError, match="steps: a trained run cannot change it; here only sampler… can"):
         apply_sampler_overrides(minimal(), parse_overrides(["steps=5"]))
 
 

@@ -114,8 +114,8 @@ def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
     assert structured({"old": {"name": "a"}}, Migrated) == wanted, "written before there was a number"
     assert structured({"version": 2, "new": {"name": "a"}}, Migrated) == wanted
     assert structured(unstructured(wanted), Migrated) == wanted
-    assert "version: expected 3, found 2, which isn't read any more" in complaint({"version": 2, "part": {}})
-    not_of_it = "but the other fields aren't those of version"
+    assert "version: expected 3, found 2, which is not read any more" in complaint({"version": 2, "part": {}})
+    not_of_it = "but the other fields are not those of version"
     assert complaint({"version": 1}, Migrated) == f"version: is 1, {not_of_it} 1: 'old' is missing"
     assert complaint({}, Migrated) == f"version: is missing, which means 1, {not_of_it} 1: 'old' is missing"
     assert complaint({"version": 2, "new": {"names": []}}, Migrated) == (

@@ -139,7 +139,7 @@ messages.info("one")
 messages.info("two")
 """
     warning, *others = piped(program).stderr.splitlines()
-    assert re.fullmatch(r"warning: can't write .*log\.txt \([0-9]+ bytes\): No such file or directory; .*", warning)
+    assert re.fullmatch(r"warning: cannot write .*log\.txt \([0-9]+ bytes\): No such file or directory; .*", warning)
     assert others == ["one", "two"]
 
 

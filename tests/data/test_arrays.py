@@ -89,7 +89,7 @@ def test_every_image_is_in_one_split_with_channels_first(tmp_path: Path, kind: s
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npy")
-    with pytest.raises(NcsnxError, match="isn't a regular file"):
+    with pytest.raises(NcsnxError, match="is not a regular file"):
         opened(tmp_path / "a.npy")
 
 
@@ -270,7 +270,7 @@ def test_values_out_of_the_declared_range_are_counted_and_the_range_to_declare_i
 ) -> None:
     values = np.linspace(-1, 1, 300).reshape(12, 1, 5, 5)
     path = written(tmp_path / f"x{kind}", values)
-    message = r"150 of 300 values aren't within low=0 and high=1: they are from -1 to 1; .* data\.low=-1 data\.high=1,"
+    message = r"150 of 300 values are not within low=0 and high=1: they are from -1 to 1; .* data\.low=-1 data\.high=1,"
     for _ in range(2):  # the second time from the cache
         with pytest.raises(NcsnxError, match=message):
             opened(path, channels=1, high=1.0)
@@ -342,7 +342,7 @@ def test_a_file_that_isnt_there_or_is_of_another_kind_is_named(tmp_path: Path) -
     (tmp_path / "x.npy").write_bytes(b"text that is no array")
     with pytest.raises(NcsnxError, match=r"x\.npy: expected a \.npy, \.npz or safetensors file, found none of them"):
         opened(tmp_path / "x.npy")
-    with pytest.raises(NcsnxError, match="can't be read: Is a directory"):
+    with pytest.raises(NcsnxError, match="cannot be read: Is a directory"):
         opened(tmp_path)
 
 

@@ -60,7 +60,7 @@ def test_pictures_that_the_list_names_in_vain_are_counted_and_the_first_are_name
     with pytest.raises(NcsnxError) as caught:
         read_celeba(CelebA(), tmp_path)
     message = str(caught.value)
-    assert "12 of the 20 pictures that list_eval_partition.txt lists aren't in it" in message
+    assert "12 of the 20 pictures that list_eval_partition.txt lists are not in it" in message
     assert "000009.jpg, 000010.jpg, 000011.jpg, 000012.jpg, 000013.jpg, …" in message
     assert "\n" not in message
 
@@ -68,10 +68,10 @@ def test_pictures_that_the_list_names_in_vain_are_counted_and_the_first_are_name
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda text: text.replace("000002.jpg 0", "000002.jpg 3"), "1 of 8 lines aren't: line 2, '000002.jpg 3'"),
-        (lambda text: text.replace("000002.jpg 0\n", "\n"), "1 of 8 lines aren't: line 2, ''"),
-        (lambda text: text.replace("000002.jpg", "../000002.jpg"), "1 of 8 lines aren't: line 2, '../000002.jpg 0'"),
-        (lambda text: text.replace(" ", ","), "8 of 8 lines aren't: .*line 5, '000005.jpg,2', …"),
+        (lambda text: text.replace("000002.jpg 0", "000002.jpg 3"), "1 of 8 lines are not: line 2, '000002.jpg 3'"),
+        (lambda text: text.replace("000002.jpg 0\n", "\n"), "1 of 8 lines are not: line 2, ''"),
+        (lambda text: text.replace("000002.jpg", "../000002.jpg"), "1 of 8 lines are not: line 2, '../000002.jpg 0'"),
+        (lambda text: text.replace(" ", ","), "8 of 8 lines are not: .*line 5, '000005.jpg,2', …"),
         (lambda text: text + text, "16 lines, 8 names"),
         (lambda text: text.replace(" 2\n", " 1\n"), "4 and 0"),
         (lambda text: "", "0 lines"),
@@ -97,7 +97,7 @@ def test_each_part_that_is_missing_is_named_with_its_place(tmp_path: Path, missi
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "is empty"), (b"no picture", "isn't a picture"), (b"\xff\xd8\xff\xe0" + bytes(50), "isn't a picture|")],
+    [(b"", "is empty"), (b"no picture", "is not a picture"), (b"\xff\xd8\xff\xe0" + bytes(50), "is not a picture|")],
 )
 def test_a_broken_picture_is_named_when_it_is_read(tmp_path: Path, content: bytes, reason: str) -> None:
     write_celeba(tmp_path / "celeba", packed=False)

@@ -176,9 +176,9 @@ def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
 
 BROKEN = {
     "nothing": (b"", "is empty"),
-    "a page": (b"<html>not found</html>", "isn't a picture of a known kind"),
-    "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "isn't a picture"),
-    "an animation of another kind": (saved(COLOURS.convert("P"), "GIF"), "isn't a picture of a known kind"),
+    "a page": (b"<html>not found</html>", "is not a picture of a known kind"),
+    "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "is not a picture"),
+    "an animation of another kind": (saved(COLOURS.convert("P"), "GIF"), "is not a picture of a known kind"),
     "half a PNG": (saved(Image.effect_noise((64, 64), 50))[:2000], "truncated"),
     "half a JPEG": (saved(Image.effect_noise((64, 64), 50), "JPEG")[:1000], "truncated"),
     "half a WebP": (saved(Image.effect_noise((64, 64), 50), "WEBP")[:700], "."),

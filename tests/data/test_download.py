@@ -127,7 +127,7 @@ def test_a_file_that_is_there_is_checked_and_taken_without_a_request(tmp_path: P
     with serving(server()) as served:
         assert get(served, tmp_path, size=len(CONTENT)) == CONTENT
         with pytest.raises(
-            NcsnxError, match=rf"{NAME}, 3,158,073 bytes, isn't the published file, which has 7; remove"
+            NcsnxError, match=rf"{NAME}, 3,158,073 bytes, is not the published file, which has 7; remove"
         ):
             get(served, tmp_path, size=7)
         assert served.ranges == []
@@ -268,7 +268,7 @@ def test_what_a_server_refuses_is_one_line_with_the_place_for_the_file(
     with serving(server(**changes)) as served, pytest.raises(NcsnxError) as caught:
         get(served, tmp_path, size=len(CONTENT), otherwise=", or ask a friend")
     message = str(caught.value)
-    for part in (f"can't download {NAME} (3,158,073 bytes)", f"{served.address}/{NAME}", reason, str(tmp_path)):
+    for part in (f"cannot download {NAME} (3,158,073 bytes)", f"{served.address}/{NAME}", reason, str(tmp_path)):
         assert part in message
     assert message.endswith(f"put it into {tmp_path}, or ask a friend")
     assert "\n" not in message
@@ -285,7 +285,7 @@ def test_without_a_network_what_came_before_is_kept(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with serving(server()) as served, pytest.raises(NcsnxError, match=rf"can't write {tmp_path}/file"):
+    with serving(server()) as served, pytest.raises(NcsnxError, match=rf"cannot write {tmp_path}/file"):
         get(served, tmp_path / "file")
 
 
@@ -350,7 +350,7 @@ def test_a_tar_that_lacks_a_file_or_has_another_is_refused_whole(
 def test_a_damaged_tar_is_named_and_leaves_nothing(tmp_path: Path, change: "type[bytes]") -> None:
     archive = tmp_path / "set.tar.gz"
     archive.write_bytes(change(tar({"set/a": random.Random(1).randbytes(50_000)})))
-    with pytest.raises(NcsnxError, match=r"set\.tar\.gz: can't be unpacked.*remove it, and get it again"):
+    with pytest.raises(NcsnxError, match=r"set\.tar\.gz: cannot be unpacked.*remove it, and get it again"):
         unpack_tar(archive, {"set/a": "a"}, tmp_path / "set", 100_000, Work())
     assert left(tmp_path) == {"set.tar.gz"}
 
@@ -366,7 +366,7 @@ def test_a_damaged_zip_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     content = bytearray(archive.read_bytes())
     content[1000] ^= 1
     archive.write_bytes(content)
-    with pytest.raises(NcsnxError, match=r"set\.zip: can't be unpacked: Bad CRC"):
+    with pytest.raises(NcsnxError, match=r"set\.zip: cannot be unpacked: Bad CRC"):
         unpack_zip(archive, {"set/a": "a"}, tmp_path / "set", Work())
     assert left(tmp_path) == {"set.zip", "sound"}
 
@@ -442,7 +442,7 @@ def test_both_parts_of_an_lsun_category_are_downloaded_unpacked_and_read(tmp_pat
 def test_sets_behind_a_login_say_which_files_to_get_and_where_to_put_them(
     tmp_path: Path, data: Data, parts: list[str]
 ) -> None:
-    with pytest.raises(DataMissingError, match="can't be downloaded by a program") as caught:
+    with pytest.raises(DataMissingError, match="cannot be downloaded by a program") as caught:
         download_data(data, tmp_path, Work())
     message = str(caught.value)
     assert all(part in message for part in (*parts[:-1], str(tmp_path / parts[-1])))

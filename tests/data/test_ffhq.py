@@ -99,7 +99,7 @@ def test_many_images_are_encoded_by_several_processes_in_their_order(tmp_path: P
 
 def test_images_that_would_have_to_be_enlarged_arent_built(tmp_path: Path) -> None:
     write_ffhq_folder(tmp_path, "images", 15, 3)
-    with pytest.raises(NcsnxError, match=r"3 pictures can't be used.*00002\.png: has 15×15 pixels, fewer than 16×16"):
+    with pytest.raises(NcsnxError, match=r"3 pictures cannot be used.*00002\.png: has 15×15 pixels, fewer than 16×16"):
         build_ffhq_lmdb(tmp_path / "images", tmp_path / "ffhq", 16, Work())
     assert not (tmp_path / "ffhq").exists()
 

@@ -61,7 +61,7 @@ def test_a_format_of_which_all_files_are_broken_is_not_declared_and_they_are_sai
     told: list[str] = []
     data = own_data(Path("x"), Reading(on_error="skip"), Work(warning=told.append))
     assert data == Images(root="x", image_size=20, channels=3)
-    assert all(f"1 of 9 pictures can't be used: {name}: " in line for line in told)
+    assert all(f"1 of 9 pictures cannot be used: {name}: " in line for line in told)
     assert len(told) == (1 if name == "a.gif" or decodes_heic() else 0)
     (here / "x" / "cut.png").write_bytes(b"no picture")
     data = described(Path("x"), on_error="skip")
@@ -146,7 +146,7 @@ def test_one_of_several_arrays_is_chosen_by_its_name(here: Path) -> None:
         ({"image_size": 0}, "image_size", "must be between 1 and"),
         ({"channels": 3}, "channels", r"must be 1, as .*x\.npy holds 9×1×10×10 numbers, not 3"),
         ({"random_crop": 9}, "random_crop", "must be 10, the size of the stored images, not 9"),
-        ({"background": "black"}, "background", "doesn't go with arrays"),
+        ({"background": "black"}, "background", "does not go with arrays"),
         ({"held_out": 2.0}, "held_out", "must be at least 0"),
     ],
 )

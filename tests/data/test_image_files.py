@@ -64,7 +64,7 @@ def test_links_to_folders_that_are_in_the_set_already_are_refused_by_name(tmp_pa
     (tmp_path / "ring" / "back").symlink_to(folder)
     with pytest.raises(NcsnxError) as error:
         ImageFiles.open(folder)
-    assert "3 entries can't be used" in str(error.value)
+    assert "3 entries cannot be used" in str(error.value)
     for name in ("inner/up", "alias", "ring/back"):
         assert f"{name}: is a link to " in str(error.value)
 
@@ -78,7 +78,7 @@ def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(t
         ImageFiles.open(tmp_path)
     assert "good" not in str(error.value)
     for name in ("pipe.png", "gone.png", "loop.png"):
-        assert f"{name}: isn't a file" in str(error.value)
+        assert f"{name}: is not a file" in str(error.value)
 
 
 def test_where_there_is_no_picture_the_error_says_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_zip_members_that_leave_the_folder_are_refused_by_name(tmp_path: Path, n
     path = zipped(tmp_path / "x.zip", {"good.png": b"1", name: b"2"})
     with pytest.raises(NcsnxError, match=HOSTILE[name]) as error:
         ImageFiles.open(path)
-    assert f"1 entry can't be used; fix or remove it: {name}: " in str(error.value)
+    assert f"1 entry cannot be used; fix or remove it: {name}: " in str(error.value)
 
 
 def test_a_nul_in_a_members_name_is_refused(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_member_never_unpacks_to_more_than_it_declares(tmp_path: Path) -> None
     path.write_bytes(lie)
     files = ImageFiles.open(path)
     tracemalloc.start()
-    with pytest.raises(BrokenImageError, match=r"a\.png: can't be read: Bad CRC"):
+    with pytest.raises(BrokenImageError, match=r"a\.png: cannot be read: Bad CRC"):
         files.read("a.png")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -170,11 +170,11 @@ def test_a_member_never_unpacks_to_more_than_it_declares(tmp_path: Path) -> None
 def test_a_damaged_member_and_a_file_that_has_gone_are_broken_pictures(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", {"a.png": b"some bytes that are stored"}, zipfile.ZIP_STORED)
     path.write_bytes(path.read_bytes().replace(b"some", b"same"))
-    with pytest.raises(BrokenImageError, match=r"a\.png: can't be read: Bad CRC"):
+    with pytest.raises(BrokenImageError, match=r"a\.png: cannot be read: Bad CRC"):
         ImageFiles.open(path).read("a.png")
     files = ImageFiles.open(written(tmp_path / "folder", ["a.png"]))
     (tmp_path / "folder" / "a.png").unlink()
-    with pytest.raises(BrokenImageError, match=r"a\.png: can't be read: No such file"):
+    with pytest.raises(BrokenImageError, match=r"a\.png: cannot be read: No such file"):
         files.read("a.png")
 
 

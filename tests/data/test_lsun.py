@@ -227,7 +227,7 @@ def test_an_entry_that_is_no_picture_is_named_by_its_key_when_it_is_read(tmp_pat
         )
     split = opened(tmp_path).train
     assert split.read(torch.tensor([0])).ids.tolist() == [0]
-    with pytest.raises(NcsnxError, match=r"bedroom_train_lmdb/data\.mdb: b\\xff: isn't a picture"):
+    with pytest.raises(NcsnxError, match=r"bedroom_train_lmdb/data\.mdb: b\\xff: is not a picture"):
         split.read(torch.tensor([1]))
 
 
@@ -290,7 +290,9 @@ def test_broken_pictures_are_all_named_and_nothing_is_left(tmp_path: Path) -> No
     write_pictures(tmp_path / "mine")
     (tmp_path / "mine" / "b" / "x.jpg").write_bytes(b"no picture")
     (tmp_path / "mine" / "empty.png").write_bytes(b"")
-    with pytest.raises(NcsnxError, match=r"2 pictures can't be used.*b/x\.jpg: isn't a picture.*empty\.png: is empty"):
+    with pytest.raises(
+        NcsnxError, match=r"2 pictures cannot be used.*b/x\.jpg: is not a picture.*empty\.png: is empty"
+    ):
         build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", "train", Work())
     assert not (tmp_path / "lsun" / "bedroom_train_lmdb").exists()
 

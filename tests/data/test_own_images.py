@@ -173,7 +173,7 @@ def test_broken_pictures_are_refused_or_left_out_and_ids_stay(tmp_path: Path) ->
     whole = opened(tmp_path / "x", held_out=0.5)
     (tmp_path / "x" / "2.png").write_bytes(b"text")
     with pytest.raises(
-        NcsnxError, match=r"1 of 6 pictures can't be used: 2\.png: .*; fix or remove it, or leave it out with"
+        NcsnxError, match=r"1 of 6 pictures cannot be used: 2\.png: .*; fix or remove it, or leave it out with"
     ):
         opened(tmp_path / "x", held_out=0.5)
     watcher = Watcher()
@@ -191,7 +191,7 @@ def test_a_picture_that_is_damaged_later_is_named_when_it_is_read(tmp_path: Path
     train = pictures(opened(tmp_path / "x"))[0]
     (tmp_path / "x" / train.names[2]).write_bytes(b"text")
     train.read(torch.tensor([0, 1]))
-    with pytest.raises(NcsnxError, match=f"{tmp_path / 'x'}: {train.names[2]}: isn't a picture"):
+    with pytest.raises(NcsnxError, match=f"{tmp_path / 'x'}: {train.names[2]}: is not a picture"):
         train.read(torch.tensor([1, 2]))
 
 
@@ -218,7 +218,7 @@ def test_a_path_is_looked_for_in_the_current_folder_then_in_the_data_folder(
     (tmp_path / "here" / "mine").mkdir()
     assert own_path("mine", tmp_path / "data") == tmp_path / "here" / "mine"
     assert own_path(str(tmp_path / "data"), tmp_path / "nowhere") == tmp_path / "data"
-    with pytest.raises(DataMissingError, match=r"isn't at /nowhere/x: .*data\.path=FILE"):
+    with pytest.raises(DataMissingError, match=r"is not at /nowhere/x: .*data\.path=FILE"):
         own_path("/nowhere/x", tmp_path)
 
 
@@ -250,12 +250,12 @@ def test_of_a_gif_the_first_frame_is_read(tmp_path: Path) -> None:
 def test_a_gif_under_the_name_of_a_png_stays_broken(tmp_path: Path) -> None:
     save(tmp_path / "x" / "a.png")
     save(tmp_path / "x" / "b.gif").rename(tmp_path / "x" / "b.png")
-    with pytest.raises(NcsnxError, match=r"1 of 2 pictures can't be used: b\.png: isn't a picture of a known kind"):
+    with pytest.raises(NcsnxError, match=r"1 of 2 pictures cannot be used: b\.png: is not a picture of a known kind"):
         opened(tmp_path / "x", gif=True)
 
 
 def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
-    heif = pytest.importorskip("pillow_heif", reason="the extra heic isn't installed")
+    heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
     heif.register_heif_opener()
     for name in ("one.heic", "two.HEIF"):
         (tmp_path / "x").mkdir(exist_ok=True)

@@ -302,7 +302,7 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.pack"
     path.write_bytes(PACKED_MAGIC + (1 << 36).to_bytes(8, "little"))
     os.truncate(path, 1 << 37)  # takes no room on the disk
-    with pytest.raises(PackedError, match="its header can't have 68,719,476,736 bytes"):
+    with pytest.raises(PackedError, match="its header cannot have 68,719,476,736 bytes"):
         PackedFile.open(path)
 
 
@@ -322,12 +322,12 @@ def a_zip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (Path.touch, "isn't a packed data set"),
-        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)), "isn't a packed data set"),
-        (lambda path: path.write_text("[bold]no[/bold]\n" * 10), "isn't a packed data set"),
-        (a_zip, "isn't a packed data set"),
+        (Path.touch, "is not a packed data set"),
+        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)), "is not a packed data set"),
+        (lambda path: path.write_text("[bold]no[/bold]\n" * 10), "is not a packed data set"),
+        (a_zip, "is not a packed data set"),
         (Path.mkdir, "Is a directory"),
-        (os.mkfifo, "isn't a regular file"),
+        (os.mkfifo, "is not a regular file"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
         (lambda path: None, "No such file"),
     ],
@@ -342,7 +342,7 @@ def test_what_isnt_a_packed_file_is_named(tmp_path: Path, make: Callable[[Path],
 
 def test_a_file_that_passed_as_text_isnt_taken_for_packed(file: PackedFile) -> None:
     file.path.write_bytes(file.path.read_bytes().replace(b"\r\n", b"\n"))
-    with pytest.raises(PackedError, match="isn't a packed data set"):
+    with pytest.raises(PackedError, match="is not a packed data set"):
         PackedFile.open(file.path)
 
 
@@ -460,7 +460,7 @@ def test_a_file_that_is_there_is_left_and_another_is_never_replaced_unasked(tmp_
         packed(file.path, source(seed=1))
     assert (file.path.stat().st_mtime_ns, file.path.read_bytes()) == before
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"notes\.txt is there, and isn't what would be written"):
+    with pytest.raises(UsageError, match=r"notes\.txt is there, and is not what would be written"):
         packed(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert packed(file.path, source(seed=1), overwrite=True).fingerprint != file.fingerprint
@@ -469,7 +469,7 @@ def test_a_file_that_is_there_is_left_and_another_is_never_replaced_unasked(tmp_
 def test_a_file_that_appears_while_images_are_packed_is_not_replaced(tmp_path: Path) -> None:
     out = tmp_path / "b.pack"
     work = Work(check_stop=lambda: out.write_text("mine") and None)
-    with pytest.raises(UsageError, match="isn't what would be written"):
+    with pytest.raises(UsageError, match="is not what would be written"):
         packed(out, work=work)
     assert out.read_text() == "mine"
 
@@ -516,7 +516,7 @@ def test_what_the_disk_has_no_room_for_is_refused_before_anything_is_decoded(tmp
 
     endless = Endless(images(TRAIN, 0))
     with pytest.raises(
-        NcsnxError, match=r"can't write .*b\.pack: it needs [0-9,]{18} bytes more, and [0-9,]+ are free"
+        NcsnxError, match=r"cannot write .*b\.pack: it needs [0-9,]{18} bytes more, and [0-9,]+ are free"
     ):
         packed(tmp_path / "b.pack", Splits(endless, images(0, 0), ""))
     assert endless.reads == [0]

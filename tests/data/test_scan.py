@@ -110,7 +110,7 @@ def test_all_broken_files_are_named_at_once_with_what_to_do(tmp_path: Path) -> N
     with pytest.raises(NcsnxError) as error:
         sound_files(files, scan_of(files, Work()), "refuse", Work())
     message = str(error.value)
-    assert message.startswith(f"{tmp_path / 'x'}: 3 of 11 pictures can't be used: broken00.png: isn't a picture of ")
+    assert message.startswith(f"{tmp_path / 'x'}: 3 of 11 pictures cannot be used: broken00.png: is not a picture of ")
     assert "; broken01.png: is empty; broken02.png: " in message
     assert "fix or remove them, or leave them out with data.on_error=skip (`ncsnx new … --on-error skip`)" in message
     assert "\n" not in message
@@ -133,14 +133,14 @@ def test_broken_files_can_be_left_out_which_is_a_warning_with_their_number(tmp_p
     rest = sound_files(files, scan_of(files, Work()), "skip", watcher.work)
     assert (len(rest), len(files)) == (8, 15)
     (warning,) = watcher.warnings
-    assert "7 of 15 pictures can't be used: broken00.png" in warning
+    assert "7 of 15 pictures cannot be used: broken00.png" in warning
     assert "broken04.png" in warning
     assert "… and 2 more" in warning
 
 
 def test_a_set_in_which_nothing_is_sound_is_refused_either_way(tmp_path: Path) -> None:
     files = with_broken_ones(tmp_path / "x", broken=2, sound=0)
-    with pytest.raises(NcsnxError, match="2 of 2 pictures can't be used") as error:
+    with pytest.raises(NcsnxError, match="2 of 2 pictures cannot be used") as error:
         sound_files(files, scan_of(files, Work()), "skip", Work())
     assert "skip" not in str(error.value)
 

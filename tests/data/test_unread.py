@@ -49,7 +49,7 @@ def test_everything_that_is_not_read_is_told_by_kind_and_number_with_the_reason(
     zipped(root / "inner.zip", {"z.png": b"?"})
     assert unread(zip_of(tmp_path / "x.zip", root) if packed else root) == [
         "2 .svg: not a raster image; export it as PNG",
-        "1 .avif: a format that isn't read; convert it to PNG",
+        "1 .avif: a format that is not read; convert it to PNG",
         "1 .gif: data.gif=true reads the first frame of each",
         "1 .heic: needs pip install 'ncsnx[heic]', then data.heic=true",
         "1 .jfif: a JPEG under another name; rename it to .jpg",

@@ -69,7 +69,7 @@ class Sums(Measurement[str]):
             work.check_stop()
             batch = torch.tensor(indices[start : start + 4])
             if subject == "wild":
-                raise DivergedError("it isn't finite")
+                raise DivergedError("it is not finite")
             advance(2 * len(batch))
             self.made += batch.tolist()
             yield Part(batch, {"values": batch.view(-1, 1).float(), "others": torch.zeros(len(batch), 3, 2)})
@@ -120,7 +120,7 @@ def test_what_was_stopped_goes_on_after_its_last_finished_batch(tmp_path: Path) 
 def test_a_subject_that_cannot_be_measured_leaves_the_others_theirs(tmp_path: Path) -> None:
     sums, heard = Sums(folder=tmp_path), []
     problems, _ = carried_out(sums, ["gone", "wild", "a"], Work(warning=heard.append))
-    assert problems == ["gone: it was removed", "wild: it isn't finite"]
+    assert problems == ["gone: it was removed", "wild: it is not finite"]
     assert heard == [f"left out: {line}" for line in problems]
     assert sums.rows == {"a": 45.0}
     tolerant = Sums(folder=tmp_path, finite=False)

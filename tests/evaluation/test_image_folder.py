@@ -76,9 +76,9 @@ def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(t
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     with pytest.raises(NcsnxError) as error:
         ImageFolder.open(tmp_path)
-    assert "3 entries can't be used" in str(error.value)
+    assert "3 entries cannot be used" in str(error.value)
     for name in ("pipe.png", "gone.png", "loop.png"):
-        assert f"{name}: isn't a file" in str(error.value)
+        assert f"{name}: is not a file" in str(error.value)
     assert "good" not in str(error.value)
 
 
@@ -88,7 +88,7 @@ def test_a_name_that_is_not_text_is_said_to_be_renamed(tmp_path: Path) -> None:
         save(strange)
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
-    with pytest.raises(NcsnxError, match="rename it: its name isn't UTF-8"):
+    with pytest.raises(NcsnxError, match="rename it: its name is not UTF-8"):
         ImageFolder.open(tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_all_pictures_that_cannot_be_read_are_named_in_one_error(tmp_path: Path)
     with pytest.raises(NcsnxError) as error:
         batches(tmp_path, size=1)
     message = str(error.value)
-    assert "4 images can't be used" in message
+    assert "4 images cannot be used" in message
     assert [name for name in "abcdefgh" if f" {name}." in message or f"/{name}." in message] == list("bdfh")
     assert "\n" not in message
 
@@ -184,7 +184,7 @@ def test_a_small_file_that_unpacks_to_gigapixels_is_refused(tmp_path: Path) -> N
 def test_a_picture_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
     Image.new("RGB", (3, 3)).save(tmp_path / "really_a.jpg", format="PNG")
     (tmp_path / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
-    with pytest.raises(NcsnxError, match=r"1 image can.*script\.png: isn't a picture of a known kind"):
+    with pytest.raises(NcsnxError, match=r"1 image can.*script\.png: is not a picture of a known kind"):
         batches(tmp_path)
 
 
@@ -248,7 +248,7 @@ def test_pictures_that_cannot_be_read_have_a_fingerprint_and_are_named_by_the_re
     folder = ImageFolder.open(tmp_path)
     (tmp_path / "a.png").unlink()
     assert len(folder.fingerprint) == 64
-    with pytest.raises(NcsnxError, match=r"1 image can't be used; fix or remove it: a\.png: can't be read"):
+    with pytest.raises(NcsnxError, match=r"1 image cannot be used; fix or remove it: a\.png: cannot be read"):
         list(folder.batches(1, never_stop))
 
 

@@ -146,5 +146,5 @@ def test_features_that_are_no_numbers_are_an_error() -> None:
         def __call__(self, images: Tensor) -> Extracted:
             return Extracted(torch.full((len(images), 4), torch.nan), None)
 
-    with pytest.raises(NcsnxError, match="aren't finite"):
+    with pytest.raises(NcsnxError, match="are not finite"):
         nearest(pictures(2, 1), Training(pictures(3, 1)), [feature_space(Broken())], 1)

@@ -200,7 +200,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_a_folder_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match=r"can't write .*missing/scores\.png"):
+    with pytest.raises(NcsnxError, match=r"cannot write .*missing/scores\.png"):
         scores(tmp_path / "missing", FALLING)
 
 

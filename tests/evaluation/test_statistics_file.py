@@ -147,7 +147,7 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
         ({"mu": np.array([1.0, np.nan, 0.0])}, "expected finite numbers"),
         ({"sigma": COVARIANCE * np.inf}, "expected finite numbers"),
         ({"sigma": np.triu(COVARIANCE)}, "expected a symmetric sigma, found entries that differ by 0.5"),
-        ({"sigma": -COVARIANCE}, "eigenvalues aren't negative; sigma has eigenvalues from -4"),
+        ({"sigma": -COVARIANCE}, "eigenvalues are not negative; sigma has eigenvalues from -4"),
         ({"sigma": np.eye(D) + 5 * (1 - np.eye(D))}, "sigma has eigenvalues from -4.000 to 11.00"),
         ({"sigma": np.zeros((D, D))}, "expected a covariance, found only zeros in sigma"),
         ({"sigma": COVARIANCE * 1j}, "sigma: expected real numbers .* found complex128"),

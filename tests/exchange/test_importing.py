@@ -272,7 +272,7 @@ def test_numbers_that_aren_t_finite_are_refused_and_leave_nothing(
     part = {"network": states[0], "EMA": states[4], "optimizer": states[1]["state"][3]}[place]
     list(part.values())[-1].view(-1)[0] = float("inf") if place == "EMA" else float("nan")
     run = Run.create(tmp_path / "runs", "small", experiment, {}, None, None)
-    with pytest.raises(NcsnxError, match="aren't finite"):
+    with pytest.raises(NcsnxError, match="are not finite"):
         import_checkpoint(run, experiment, read_published(write(tmp_path / "bad.pth", states)))
     assert list(run.checkpoints.iterdir()) == []
 

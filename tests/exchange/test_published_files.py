@@ -107,7 +107,7 @@ def test_a_prefix_on_some_names_only_is_refused(tmp_path: Path) -> None:
     states = golden_states("ncsnv2")
     states[0]["end_conv.bias"] = states[0].pop("module.end_conv.bias")
     with pytest.raises(
-        NcsnxError, match=r"153 of the network's 154 names begin with 'module\.'.*'end_conv\.bias' don't"
+        NcsnxError, match=r"153 of the network's 154 names begin with 'module\.'.*'end_conv\.bias' do not"
     ):
         read_published(write(tmp_path / "a.pth", states))
 
@@ -310,7 +310,7 @@ def test_every_truncation_is_detected(legacy: bool, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     for part in (0, 1, 3, 4, 17, 64, 1000, *(len(content) * k // 8 for k in range(1, 8)), len(content) - 1):
         path.write_bytes(content[:part])
-        with pytest.raises(NcsnxError, match=r"damaged|isn't a") as refused:
+        with pytest.raises(NcsnxError, match=r"damaged|is not a") as refused:
             read_published(path)
         assert len(str(refused.value)) < 500
 
@@ -336,11 +336,11 @@ def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(NcsnxError, match=r"isn't a file that torch\.save wrote"):
+    with pytest.raises(NcsnxError, match=r"is not a file that torch\.save wrote"):
         read_published(path)
     for content in (b"", b"text\n" * 100, pickle.dumps([{}, {}, 0, 0]), bytes(1000)):
         path.write_bytes(content)
-        with pytest.raises(NcsnxError, match=r"isn't a file that torch\.save wrote"):
+        with pytest.raises(NcsnxError, match=r"is not a file that torch\.save wrote"):
             read_published(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", b"text")
@@ -353,7 +353,7 @@ def test_what_isn_t_a_regular_file_is_refused_without_waiting(tmp_path: Path) ->
     (tmp_path / "device.pth").symlink_to("/dev/zero")
     (tmp_path / "loop.pth").symlink_to("loop.pth")
     for name in ("pipe.pth", "device.pth", "loop.pth", ".", "absent.pth"):
-        with pytest.raises(NcsnxError, match="can't read"):
+        with pytest.raises(NcsnxError, match="cannot read"):
             read_published(tmp_path / name)
 
 
@@ -396,7 +396,7 @@ OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
         (with_item(1, {"state": {}, "param_groups": []}), "one group of parameters in the optimizer, found 0"),
         (with_item(1, {**OPTIMIZER, "param_groups": [{"params": [0, 0]}]}), "expected the state of torch's optimizer"),
         (with_item(1, {**OPTIMIZER, "param_groups": [{"params": "01"}]}), "expected the state of torch's optimizer"),
-        (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "states for 1 parameter that it doesn't list"),
+        (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "states for 1 parameter that it does not list"),
         (
             with_item(1, {**OPTIMIZER, "state": {0: {"exp_avg": "x"}}}),
             "expected a tensor, found a value of the type str",

@@ -259,7 +259,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_f
 def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
     with serving(Server(b"")) as server:
         pass  # now nobody listens at its address
-    with pytest.raises(NcsnxError, match=f"can't download {INCEPTION_FILE} from .*refused.*features inception:FILE"):
+    with pytest.raises(NcsnxError, match=f"cannot download {INCEPTION_FILE} from .*refused.*features inception:FILE"):
         opened(tmp_path, server.address)
     assert left(tmp_path) == set()
 

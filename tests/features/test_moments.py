@@ -98,7 +98,7 @@ def test_moments_follow_from_mean_and_covariance() -> None:
 
 def test_more_than_all_cannot_be_taken_away() -> None:
     whole, more = gathered(torch.randn(5, 2), [5]), gathered(torch.randn(6, 2), [6])
-    with pytest.raises(ValueError, match="6 images can't be a part of 5"):
+    with pytest.raises(ValueError, match="6 images cannot be a part of 5"):
         whole.without(more)
     with pytest.raises(NcsnxError, match="3 numbers an image"):
         whole.without(Moments.empty(3))
@@ -133,7 +133,7 @@ def test_features_that_are_not_finite_are_refused_and_counted(bad: float) -> Non
     features = torch.ones(5, 3)
     features[1, 2] = features[4, 0] = features[4, 1] = bad
     moments = Moments.empty(3)
-    with pytest.raises(NcsnxError, match="2 of 5 images have features that aren't finite"):
+    with pytest.raises(NcsnxError, match="2 of 5 images have features that are not finite"):
         moments.add(features)
     assert moments.count == 0
 

@@ -155,10 +155,10 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match=r"missing\.pt: can't be read: No such file"):
+    with pytest.raises(NcsnxError, match=r"missing\.pt: cannot be read: No such file"):
         opened(tmp_path / "missing.pt", tmp_path)
 
 
 def test_a_file_without_an_end_is_no_network() -> None:
-    with pytest.raises(NcsnxError, match="/dev/zero: can't be read: isn't a regular file"):
+    with pytest.raises(NcsnxError, match="/dev/zero: cannot be read: is not a regular file"):
         read_file(Path("/dev/zero"))

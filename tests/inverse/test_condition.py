@@ -240,7 +240,7 @@ def test_a_result_is_brought_between_black_and_white_and_keeps_its_measurement()
     result = condition(x, 0.0, 0)
     torch.testing.assert_close(operator.coefficients(result), values)
     assert float(result.max()) < 1 + 1e-4
-    assert float(result.std()) > 0.01, "it isn't just the mean"
+    assert float(result.std()) > 0.01, "it is not just the mean"
 
 
 @pytest.mark.parametrize("deviation", [0.0, 0.002])

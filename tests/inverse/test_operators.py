@@ -92,7 +92,7 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
             return super().coefficients(x) + x[:, :, -1:].sum()
 
     for kind, told in (
-        (Doubled, "aren't orthonormal"),
+        (Doubled, "are not orthonormal"),
         (Longer, r"gave \(2, 2, 4, 4\) instead of"),
         (Blind, "must be above 0"),
         (Skewed, "must be the transpose"),
@@ -104,7 +104,7 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: Averaging((1, 8, 8), 3), "a factor of 3 doesn't divide images of 8×8"),
+        (lambda: Averaging((1, 8, 8), 3), "a factor of 3 does not divide images of 8×8"),
         (lambda: Graying((1, 8, 8)), "3 weights of channels for images of 1"),
         (lambda: Blurring((1, 8, 8), 0.0), "a blur of 0 pixels"),
         (lambda: Fourier((3, 8, 8), torch.ones(8, 8, dtype=torch.bool)), "1 or 2 channels, not 3"),

@@ -142,9 +142,9 @@ def test_measurements_of_another_shape_are_refused(operator: LinearOperator, y: 
     [
         (torch.zeros(3, 64), "a matrix of zeros measures nothing"),
         (torch.zeros(0, 64), r"a matrix of \(0, 64\) for images of 64 values"),
-        (torch.full((3, 64), math.nan), "aren't finite real numbers"),
-        (torch.full((3, 64), math.inf), "aren't finite real numbers"),
-        (torch.full((3, 64), 1j), "aren't finite real numbers"),
+        (torch.full((3, 64), math.nan), "are not finite real numbers"),
+        (torch.full((3, 64), math.inf), "are not finite real numbers"),
+        (torch.full((3, 64), 1j), "are not finite real numbers"),
     ],
 )
 def test_a_matrix_that_measures_nothing_is_refused(matrix: Tensor, told: str) -> None:
@@ -161,7 +161,7 @@ def test_an_operator_in_python_is_checked_before_anything_is_drawn() -> None:
         def coefficients(self, x: Tensor) -> Tensor:
             return super().coefficients(x) @ torch.zeros(3, 3)
 
-    for kind, told in ((Doubled, "aren't orthonormal"), (Broken, "Broken fails on 2 images of")):
+    for kind, told in ((Doubled, "are not orthonormal"), (Broken, "Broken fails on 2 images of")):
         task = Task(name="mine", operator=kind(HALF), values=VALUES)
         with pytest.raises(NcsnxError, match=told):
             task.conditions(Digits(), 0.01, 0, 1)

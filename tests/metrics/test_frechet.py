@@ -233,7 +233,7 @@ def test_a_mean_and_a_covariance_that_do_not_belong_together_are_refused() -> No
 
 def test_what_is_not_finite_is_refused() -> None:
     mean, sigma = torch.zeros(3), torch.eye(3)
-    with pytest.raises(NcsnxError, match="1 of 5 images have features that aren't finite"):
+    with pytest.raises(NcsnxError, match="1 of 5 images have features that are not finite"):
         frechet_distance_of_images(torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), mean, sigma)
-    with pytest.raises(NcsnxError, match="the mean or the covariance has numbers that aren't finite"):
+    with pytest.raises(NcsnxError, match="the mean or the covariance has numbers that are not finite"):
         frechet_distance(mean, sigma, mean, sigma * torch.inf)

@@ -154,6 +154,6 @@ def test_complex_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_constructor_that_asks_for_numbers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = r"^the network of Foreign can't be constructed on torch's meta device, where tensors have shapes and no val"
+    told = r"^the network of Foreign cannot be constructed on torch's meta device, where tensors have shapes and no val"
     with pytest.raises(NcsnxError, match=rf"{told}ues: RuntimeError: .*item\(\).*$"):
         build_network(made_by(monkeypatch, lambda network: torch.linspace(0, 1, 4).max().item()))

@@ -98,7 +98,7 @@ def built(seed: int) -> Plain:
 def test_an_ordinary_module_starts_as_torch_starts_it_from_the_seed_alone() -> None:
     before = torch.random.get_rng_state()
     state, same, differs = (built(seed).state_dict() for seed in (0, 0, 1))
-    assert torch.equal(torch.random.get_rng_state(), before), "the global generator wasn't moved"
+    assert torch.equal(torch.random.get_rng_state(), before), "the global generator was not moved"
     drawn = {"first.weight", "first.bias", "last.weight", "last.bias"}
     assert all(torch.equal(state[name], same[name]) for name in state)
     assert {name for name in state if not torch.equal(state[name], differs[name])} == drawn

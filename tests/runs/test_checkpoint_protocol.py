@@ -202,7 +202,7 @@ def test_a_named_pipe_in_the_place_of_a_file_is_refused_without_waiting(run: Run
     folder = write(run, 1)
     (folder / "ema.safetensors").unlink()
     os.mkfifo(folder / "ema.safetensors")
-    with pytest.raises(UnsoundError, match="isn't a file"):
+    with pytest.raises(UnsoundError, match="is not a file"):
         verify(folder)
 
 
@@ -264,7 +264,7 @@ def test_a_checkpoint_without_its_optimizer_state_is_sound_under_the_same_manife
     assert (folder / "manifest.json").read_bytes() == written
     with pytest.raises(NcsnxError, match=r"holds no optimizer\.safetensors"):
         verify(folder, ["optimizer.safetensors"])
-    with pytest.raises(NcsnxError, match=r"can't remove .*optimizer\.safetensors: No such file"):
+    with pytest.raises(NcsnxError, match=r"cannot remove .*optimizer\.safetensors: No such file"):
         remove_optimizer_state(folder)
 
 
@@ -298,7 +298,7 @@ def test_the_latest_sound_checkpoint_is_found_behind_unsound_ones(run: Run) -> N
     found = resumption(run)
     assert found.step == 1
     assert [(step, reason.split(" ", 1)[1]) for step, reason in found.unsound] == [
-        (3, "is damaged: its sha256 isn't the one in the manifest"),
+        (3, "is damaged: its sha256 is not the one in the manifest"),
         (2, "is missing"),
     ]
 

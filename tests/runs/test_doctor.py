@@ -280,7 +280,7 @@ def test_what_a_killed_export_left_is_removed_whole(sound: Run) -> None:
     assert (finding.kind, finding.path) == ("leftover", path)
     assert "train" not in finding.advice
     remove_debris(sound)
-    assert path.exists(), "a training can't tell whether it is being written"
+    assert path.exists(), "a training cannot tell whether it is being written"
     assert repaired(sound).is_sound
     assert tree(sound.path) == clean
     assert not path.exists()
@@ -489,12 +489,12 @@ def more_than_retention_keeps(run: Run) -> Path:
         (beyond, "beyond", "last checkpoint, of step 30, by 1 record"),
         (torn, "unfinished", "half a line"),
         (of_a_step_that_is_gone, "gone", ": 40"),
-        (drawn_from_other_weights, "gone", "step 30, whose weights aren't there any more"),
+        (drawn_from_other_weights, "gone", "step 30, whose weights are not there any more"),
         (unfinished_sampling, "unfinished", "interrupted"),
         (scored_and_gone, "gone", "of steps 40"),
-        (unknown_file, "unknown", "isn't a file that ncsnx writes there"),
-        (unknown_file_in_a_checkpoint, "unknown", "isn't part of the checkpoint"),
-        (unknown_link, "unknown", "isn't a checkpoint"),
+        (unknown_file, "unknown", "is not a file that ncsnx writes there"),
+        (unknown_file_in_a_checkpoint, "unknown", "is not part of the checkpoint"),
+        (unknown_link, "unknown", "is not a checkpoint"),
         (more_than_retention_keeps, "due", "the checkpoint of step 10"),
     ],
 )
@@ -772,7 +772,7 @@ def test_what_a_comparison_leaves_out_is_a_note(sound: Run) -> None:
     finding = only(doctor.examine(sound))
     assert (finding.kind, finding.path, finding.is_note) == ("unknown", path, True)
     assert finding.what.startswith(
-        f"has 2 lines that this ncsnx doesn't know as a trial: line {lines - 1}: sampler: is"
+        f"has 2 lines that this ncsnx does not know as a trial: line {lines - 1}: sampler: is"
     )
 
 

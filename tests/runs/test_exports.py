@@ -170,7 +170,7 @@ def test_a_field_that_is_missing_is_named() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"[" * 100_000, b"\xff\xfe", b'{"digest": 1e999}'])
 def test_what_is_no_configuration_is_damaged(content: bytes) -> None:
-    assert "config.json: is damaged: it isn't, byte for byte, what was written" in complaint(content)
+    assert "config.json: is damaged: it is not, byte for byte, what was written" in complaint(content)
 
 
 def test_a_configuration_that_was_formatted_anew_or_holds_a_key_twice_is_damaged() -> None:
@@ -203,7 +203,7 @@ def test_a_model_that_is_not_the_exported_one_is_refused(tmp_path: Path) -> None
         flipped = bytearray(WEIGHTS)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
-        with pytest.raises(NcsnxError, match=r"model\.safetensors is damaged: its sha256 isn't the one in config"):
+        with pytest.raises(NcsnxError, match=r"model\.safetensors is damaged: its sha256 is not the one in config"):
             export.model_content(config)
     path.unlink()
     with pytest.raises(NcsnxError, match=r"model\.safetensors is missing; get a complete copy"):
@@ -222,7 +222,7 @@ def test_links_and_pipes_in_the_place_of_a_file_are_neither_followed_nor_waited_
         read()
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(NcsnxError, match=rf"{name} isn't a regular file"):
+    with pytest.raises(NcsnxError, match=rf"{name} is not a regular file"):
         read()
 
 
@@ -267,7 +267,7 @@ def read_only_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux") and os.geteuid() == 0, reason="needs a user without privilege")
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match=r"can't write .*/model: .*; choose a folder"):
+    with pytest.raises(NcsnxError, match=r"cannot write .*/model: .*; choose a folder"):
         export_to(read_only_folder(tmp_path) / "model")
 
 

@@ -43,7 +43,7 @@ def test_a_link_is_not_read_and_not_appended_to(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="symbolic"):
         reading.read_bytes(link)
-    with pytest.raises(NcsnxError, match="can't write"):
+    with pytest.raises(NcsnxError, match="cannot write"):
         append_line(link, "{}")
     assert target.read_text() == "precious, without a newline"
 

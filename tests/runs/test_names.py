@@ -142,7 +142,7 @@ def test_a_new_experiment_is_written_into_its_folder_or_its_name_is_refused(name
 
 @pytest.mark.parametrize("name", ["run.", "run..", "con", "NUL", "aux.tar.gz", "com1", "LPT9.x", "run ", " run"])
 def test_names_that_another_system_changes_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="can't name a run"):
+    with pytest.raises(UsageError, match="cannot name a run"):
         check_run_name(name)
 
 
@@ -153,7 +153,7 @@ def test_names_that_only_resemble_those_are_taken(name: str) -> None:
 
 def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experiment, tmp_path: Path) -> None:
     Run.create(tmp_path, "Digits", experiment, {}, None, "f" * 64)
-    with pytest.raises(UsageError, match=r"a run 'digits' and the run 'Digits' couldn't both be .*name=NAME"):
+    with pytest.raises(UsageError, match=r"a run 'digits' and the run 'Digits' could not both be .*name=NAME"):
         Run.create(tmp_path, "digits", experiment, {}, None, "f" * 64)
     assert [name for name, _ in list_runs(tmp_path)] == ["Digits"]
 

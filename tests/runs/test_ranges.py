@@ -83,7 +83,7 @@ def test_a_range_that_runs_backwards_is_turned_round_in_the_answer(ladder: Run) 
 
 
 def test_multiples_of_nothing_are_refused(ladder: Run) -> None:
-    with pytest.raises(UsageError, match="can't be 0"):
+    with pytest.raises(UsageError, match="cannot be 0"):
         select(ladder, "100:200:0")
 
 

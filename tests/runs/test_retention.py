@@ -238,7 +238,7 @@ def test_the_start_says_exactly_what_goes_now_and_by_which_rule_later(run: Run) 
     pruner = CheckpointPruner(run, with_rules(run, keep_last=2, keep_every=1000, optimizer_last=2))
     assert pruner.announcement()[0] == (
         "retention removes now: the checkpoints of steps 10, 20; later, after each checkpoint: every checkpoint that "
-        "isn't among the last 2 or a multiple of 1,000, and the optimizer states of all but the last 2; never the "
+        "is not among the last 2 or a multiple of 1,000, and the optimizer states of all but the last 2; never the "
         "best or the last"
     )
     assert checkpoints(run) == [10, 20, 30, 40], "nothing goes before it was said"
@@ -251,7 +251,7 @@ def test_the_start_says_exactly_what_goes_now_and_by_which_rule_later(run: Run) 
     [
         (
             {"keep_every": 15},
-            "retention.keep_every=15 isn't a multiple of checkpoint_every=10: it keeps the multiples of 30",
+            "retention.keep_every=15 is not a multiple of checkpoint_every=10: it keeps the multiples of 30",
         ),
         ({"keep_every": 1000}, "retention.keep_every=1000 keeps nothing: no checkpoint of every 10 steps up to 100"),
         ({"optimizer_last": 1}, "a damaged last checkpoint leaves nothing to train on from"),
@@ -431,7 +431,7 @@ def test_what_a_person_may_not_remove_is_not_said_to_be_removed(run: Run, closed
     assert result.stderr == ""
     assert "removed () stripped ()" in result.stdout
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("problem: ")]
-    assert "retention can't remove the checkpoint of step 10" in line
+    assert "retention cannot remove the checkpoint of step 10" in line
     assert "Permission denied" in line
     place.chmod(0o755)
     assert tree(run.checkpoints) == before
@@ -444,8 +444,8 @@ def test_an_unreadable_sweep_is_one_line_and_nothing_goes(run: Run) -> None:
     result = as_nobody(APPLY, ".", "Retention(keep_last=1)", "fid/first", "0", place=run.path)
     sweep.chmod(0o755)
     assert result.stderr == ""
-    assert result.stdout.count("can't read") == 1
-    assert "can't read fid/first/scores.json: Permission denied" in result.stdout
+    assert result.stdout.count("cannot read") == 1
+    assert "cannot read fid/first/scores.json: Permission denied" in result.stdout
     assert "removed () stripped ()" in result.stdout
     assert checkpoints(run) == [10, 20, 30]
 
@@ -467,7 +467,7 @@ def test_a_hidden_file_that_came_from_elsewhere_stays_where_it_is_named(run: Run
     (left,) = atomic.debris(run.checkpoints)
     assert [path.name for path in left.iterdir()] == [".DS_Store"]
     assert outcome.problems == (
-        f"{left} still holds .DS_Store, which ncsnx didn't write there; look at it and remove it",
+        f"{left} still holds .DS_Store, which ncsnx did not write there; look at it and remove it",
     )
 
 

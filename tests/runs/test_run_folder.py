@@ -101,7 +101,7 @@ def test_odd_names_are_refused_in_one_printable_line(run: Run, name: str) -> Non
 
 def test_a_folder_without_a_config_is_no_run(run: Run) -> None:
     (run.path.parent / "photos").mkdir()
-    with pytest.raises(NcsnxError, match=r"photos isn't a run: it has no config\.json"):
+    with pytest.raises(NcsnxError, match=r"photos is not a run: it has no config\.json"):
         open_run(run.path.parent, "photos")
 
 
@@ -115,7 +115,7 @@ def test_listing_shows_broken_runs_with_what_is_wrong_beside_the_others(run: Run
     rows = dict(list_runs(runs))
     assert list(rows) == ["broken", "photos", "small"]
     assert "broken/config.json: expected JSON" in str(rows["broken"])
-    assert "can't read" in str(rows["photos"])
+    assert "cannot read" in str(rows["photos"])
     assert rows["small"] == run
 
 

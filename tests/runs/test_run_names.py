@@ -50,7 +50,7 @@ def test_whatever_is_accepted_is_one_plain_component_of_a_path(text: str) -> Non
 
 @pytest.mark.parametrize("bad", ["", "..", "a..b", "a/b", "-rf", ".hidden", "name\n", "a\0b", "cіfar", "x" * 101])
 def test_dangerous_names_are_refused(bad: str) -> None:
-    with pytest.raises(UsageError, match="can't name a run"):
+    with pytest.raises(UsageError, match="cannot name a run"):
         check_run_name(bad)
 
 

@@ -144,7 +144,7 @@ def test_of_equally_large_sweeps_the_newest_decides(run: Run) -> None:
 def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
     first = checkpoint(run, 10)
     sweep(run, "ensemble", row(10, 1.0, first), ensemble=5, n=9_999)
-    with pytest.raises(NcsnxError, match=r"scores of ensembles.* don't count"):
+    with pytest.raises(NcsnxError, match=r"scores of ensembles.* do not count"):
         require_best(run)
 
 
@@ -158,7 +158,7 @@ def test_best_skips_weights_that_are_gone_and_says_so(run: Run) -> None:
 def test_best_does_not_pass_off_other_weights_as_those_that_were_scored(run: Run) -> None:
     checkpoint(run, 10)
     sweep(run, "one", row(10, 1.0, "other weights"))
-    with pytest.raises(NcsnxError, match="of weights that aren't there any more"):
+    with pytest.raises(NcsnxError, match="of weights that are not there any more"):
         resolve_checkpoint(run, "best")
 
 

@@ -107,7 +107,7 @@ def test_a_packages_sampler_that_is_wrong_is_refused_for_noisy_measurements_alon
 ) -> None:
     config = of_a_package(function)
     assert len(states_of(config, noise_deviation=0.0)) == len(states_of(config)) == evaluations(config, 5) + 1  # type: ignore[operator]
-    with pytest.raises(NcsnxError, match=f"^sampler=Packaged can't be trusted with a noisy measurement: {fault}$"):
+    with pytest.raises(NcsnxError, match=f"^sampler=Packaged cannot be trusted with a noisy measurement: {fault}$"):
         states_of(config, noise_deviation=0.1)
 
 
@@ -124,7 +124,7 @@ def test_a_packages_sampler_that_is_right_is_examined_once(monkeypatch: pytest.M
 def test_a_sampler_that_isnt_for_noisy_measurements_is_refused_for_them() -> None:
     config = of_a_package(ancestral, noisy=False)
     states_of(config, noise_deviation=0.0)
-    with pytest.raises(NcsnxError, match=r"^sampler=Packaged isn't for noisy measurements; take another sampler$"):
+    with pytest.raises(NcsnxError, match=r"^sampler=Packaged is not for noisy measurements; take another sampler$"):
         states_of(config, noise_deviation=0.1)
 
 
@@ -246,6 +246,6 @@ def test_a_packages_sampler_that_the_exam_cannot_run_is_refused_with_what_it_say
             x = x - (sigma_next - sigma) * sigma * score
         return x
 
-    refused = "can't be trusted with a noisy measurement: it fails with Gaussian data"
+    refused = "cannot be trusted with a noisy measurement: it fails with Gaussian data"
     with pytest.raises(NcsnxError, match=f"{refused}: {told}"):
         states_of(of_a_package(careful), noise_deviation=0.1)

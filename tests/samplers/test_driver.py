@@ -30,7 +30,7 @@ class Pulling:
         return self
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        raise AssertionError("the driver doesn't ask")
+        raise AssertionError("the driver does not ask")
 
 
 def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() -> None:

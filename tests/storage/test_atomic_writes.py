@@ -76,7 +76,7 @@ def test_a_line_that_does_not_fit_leaves_the_lines_before_it(tmp_path: Path, sta
 
 def test_a_place_that_is_no_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(NcsnxError, match=r"can't write .*file/below \(3 bytes\): Not a directory"):
+    with pytest.raises(NcsnxError, match=r"cannot write .*file/below \(3 bytes\): Not a directory"):
         atomic.write_bytes(tmp_path / "file" / "below", b"abc")
 
 

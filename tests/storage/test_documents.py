@@ -241,12 +241,12 @@ def test_a_file_that_is_missing_unreadable_or_too_large_is_told(tmp_path: Path) 
         read_document(path, PackedHeader)
     assert find_document(path, PackedHeader) is None
     path.write_bytes(b" " * 100)
-    with pytest.raises(NcsnxError, match=r"can't read .*file\.json: it has 100 bytes"):
+    with pytest.raises(NcsnxError, match=r"cannot read .*file\.json: it has 100 bytes"):
         read_document(path, PackedHeader, limit=99)
     assert find_document(path, PackedHeader, limit=99) is None
     path.unlink()
     path.symlink_to(tmp_path)
-    with pytest.raises(NcsnxError, match=r"can't read .*file\.json"):
+    with pytest.raises(NcsnxError, match=r"cannot read .*file\.json"):
         read_document(path, PackedHeader)
 
 

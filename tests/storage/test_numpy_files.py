@@ -90,7 +90,7 @@ HEADERS: dict[str, tuple[bytes, str]] = {
         "holds records of",
     ),
     "no magic": (b"\x93NUMPX" + header((3,), "f8")[6:], "expected a .npy or .npz file, found something else"),
-    "unknown version": (b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:], "version 9.0 of .npy isn't known"),
+    "unknown version": (b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:], "version 9.0 of .npy is not known"),
     "long header": (b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + bytes(2**17), "expected 4294967295 bytes"),
     "wordy header": (b"\x93NUMPY\x01\x00" + struct.pack("<H", 2**16 - 12) + b"(" * 2**16, "is not a valid"),
     "no header": (b"\x93NUMPY\x01\x00", "is not a valid .npy"),

@@ -52,7 +52,7 @@ def test_names_types_and_shapes_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_header_is_one_line(tmp_path: Path, header: Any) -> None:
-    with pytest.raises(NcsnxError, match="x: is not a valid safetensors file: its header can't be read; get a compl"):
+    with pytest.raises(NcsnxError, match="x: is not a valid safetensors file: its header cannot be read; get a compl"):
         tensor_headers(forged(tmp_path / "x", header))
 
 
@@ -61,7 +61,7 @@ def test_what_is_declared_must_be_there(tmp_path: Path) -> None:
     told = r"it declares 'a' 'F32' of shape \(274877906944,\), which end at byte 1,099,511,627,\d+ of \d+ bytes"
     with pytest.raises(NcsnxError, match=told):
         tensor_headers(forged(tmp_path / "x", {"a": entry}))
-    with pytest.raises(NcsnxError, match="its header can't have 1,152,921,504,606,846,976 bytes"):
+    with pytest.raises(NcsnxError, match="its header cannot have 1,152,921,504,606,846,976 bytes"):
         tensor_headers(forged(tmp_path / "x", {}, length=2**60))
 
 

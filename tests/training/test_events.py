@@ -73,5 +73,5 @@ def test_events_that_do_not_fit_leave_those_before_them(tmp_path: Path) -> None:
 
 def test_a_folder_that_cant_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_bytes(b"")
-    with pytest.raises(NcsnxError, match=r"can't write .*tensorboard"):
+    with pytest.raises(NcsnxError, match=r"cannot write .*tensorboard"):
         EventFile(tmp_path / "tensorboard", purge_step=1)

@@ -297,7 +297,7 @@ class _Vanishing:
 
     def read(self, indices: torch.Tensor) -> StoredImages:
         if self._gone in indices.tolist():
-            raise NcsnxError("digits: number 5 can't be read: No such file or directory")
+            raise NcsnxError("digits: number 5 cannot be read: No such file or directory")
         return self._images.read(indices)
 
 
@@ -312,7 +312,7 @@ def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, work
     run = Run.create(tmp_path, "torn", config, {}, None, whole.fingerprint)
     with (
         _Watch() as watch,
-        pytest.raises(NcsnxError, match=r"number 5 can't.*; fix the data, .*it resumes from step 7$"),
+        pytest.raises(NcsnxError, match=r"number 5 cannot.*; fix the data, .*it resumes from step 7$"),
     ):
         train(TrainingState(config, runtime), data, run, runtime, _Steps(watch), StopRequest())
     assert steps_of(run.path) == [7]
@@ -330,9 +330,9 @@ def test_events_are_those_of_the_metrics(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        (("optimizer=sgd", "optimizer.lr=1e30"), "the loss isn't finite at step"),
+        (("optimizer=sgd", "optimizer.lr=1e30"), "the loss is not finite at step"),
         # an infinite step: the loss was still finite before it
-        (("optimizer=sgd", "optimizer.lr=3e38", "checkpoint_every=1"), "a weight isn't finite at step 1"),
+        (("optimizer=sgd", "optimizer.lr=3e38", "checkpoint_every=1"), "a weight is not finite at step 1"),
     ],
 )
 def test_numbers_that_leave_the_finite_end_the_run_and_arent_saved(
@@ -353,7 +353,7 @@ def test_a_checkpoint_from_before_the_loss_left_the_finite_is_kept(tmp_path: Pat
     for _ in range(2):  # starting it again changes nothing
         result = command(*training(*giant), folder=tmp_path)
         assert result.code == 1
-        assert "the loss isn't finite at step 2" in result.err
+        assert "the loss is not finite at step 2" in result.err
         assert steps_of(tmp_path / "runs/digits") == [1]
         weights = load(saved(tmp_path / "runs/digits", 1)["model.safetensors"])
         assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())

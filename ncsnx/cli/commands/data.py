@@ -288,7 +288,7 @@ def _meant(
         sources.refuse_options(source, said)
         return _Meant(found.name, found.data, folder)
     if changes:
-        raise UsageError(f"{source} isn't an experiment: {changes[0]} can't change it; give options, such as --size")
+        raise UsageError(f"{source} is not an experiment: {changes[0]} cannot change it; give options, such as --size")
     if must_say_size and holds_pictures(found) and said.image_size is None:
         raise UsageError(f"{source}: say how large the images are to be, as in --size 64")
     name = found.stem if found.is_file() else found.resolve().name

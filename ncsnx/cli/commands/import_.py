@@ -173,4 +173,4 @@ def _finish(messages: "Messages", path: Path, rows: list[dict[str, Any]], runs: 
         messages.info(f"next: ncsnx sample {path.name} --ckpt {newest} --n 16{option}")
     if refused := [Path(row["file"]).name for row in rows if "step" not in row]:
         names = ", ".join(refused[:8]) + (", …" if len(refused) > 8 else "")
-        raise NcsnxError(f"{len(refused)} of {counted(len(rows), 'file')} weren't imported, as said above: {names}")
+        raise NcsnxError(f"{len(refused)} of {counted(len(rows), 'file')} were not imported, as said above: {names}")

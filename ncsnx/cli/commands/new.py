@@ -72,7 +72,7 @@ def new_command(
     steps_per_level: StepsPerLevel = None,
     exact: Exact = False,
     seed: Seed = 0,
-    no_timing: Annotated[bool, typer.Option("--no-timing", help="Don't time the network.")] = False,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Do not time the network.")] = False,
     data: options.DataFolder = None,
     device: options.Device = "auto",
     threads: options.Threads = None,

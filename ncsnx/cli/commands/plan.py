@@ -66,7 +66,7 @@ def plan_command(
     array: sources.ArrayName = None,
     exact: Exact = False,
     seed: Seed = 0,
-    no_timing: Annotated[bool, typer.Option("--no-timing", help="Don't time the network.")] = False,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Do not time the network.")] = False,
     data: options.DataFolder = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -136,7 +136,7 @@ def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Exp
     data = fitted_to_network(sources.own(path, said, work))
     if data.random_crop is not None:
         work.info(
-            f"{path} holds images of {data.random_crop} pixels, which aren't resized: training sees squares of "
+            f"{path} holds images of {data.random_crop} pixels, which are not resized: training sees squares of "
             f"{data.image_size} that are cropped from them at random (data.random_crop={data.random_crop})"
         )
     return draft(name, data)

@@ -138,7 +138,7 @@ def sample_command(
         )
         kind = typed.check()
         if kind is not None and (interpolate or between) is not None:
-            raise UsageError(f"--interpolate and --between don't go together with {kind}")
+            raise UsageError(f"--interpolate and --between do not go together with {kind}")
         default = 1 if between is not None else 64 if kind is None else 4
         images = default if n is None else n
         first, other = (seed, None) if between is None else between
@@ -185,7 +185,7 @@ def _columns(between: tuple[int, int] | None, steps: int | None, interpolate: in
 
     if between is None:
         if steps is not None:
-            raise UsageError("--steps goes with --between, which isn't given; training steps are in --ckpt")
+            raise UsageError("--steps goes with --between, which is not given; training steps are in --ckpt")
         return interpolate
     if interpolate is not None or seed != 0:
         other = "--interpolate" if interpolate is not None else "--seed"

@@ -35,12 +35,12 @@ def _migrated(values: dict[str, Any], field: "attrs.Attribute[int]", cls: type) 
         raise NewerVersionError([(key, what)])
     for step in range(version, newest):
         if step not in migrations:
-            raise StructureError([(key, f"expected {newest}, found {version}, which isn't read any more")])
+            raise StructureError([(key, f"expected {newest}, found {version}, which is not read any more")])
         try:
             values = migrations[step](values)
         except _NOT_OF_IT as error:
             said = f"is {version}" if given else f"is missing, which means {version}"
             lacks = f": {quoted(error.args[0])} is missing" if isinstance(error, KeyError) else ""
-            what = f"{said}, but the other fields aren't those of version {version}{lacks}"
+            what = f"{said}, but the other fields are not those of version {version}{lacks}"
             raise StructureError([(key, what)]) from error
     return {**values, key: newest}

@@ -115,7 +115,7 @@ class _Known:
         """What is wrong with a file; None where nothing is."""
         size = path.stat().st_size
         if self.size is not None and size != self.size:
-            return f"{counted(size, 'byte')}, isn't the published file, which has {self.size:,}"
+            return f"{counted(size, 'byte')}, is not the published file, which has {self.size:,}"
         for name, published in self.digests.items():
             if published is not None and (found := _digest(path, name, work)) != published:
                 return f"{counted(size, 'byte')}, has the {name} {found}, not the published {published}"
@@ -166,7 +166,7 @@ def download(
         known_size = "" if size is None else f" ({counted(size, 'byte')})"
         going_on = ", which resumes where it stopped" if part.path.exists() else ""
         raise DownloadError(
-            f"can't download {path.name}{known_size} from {address}: {failure}; repeat the command{going_on}, or get "
+            f"cannot download {path.name}{known_size} from {address}: {failure}; repeat the command{going_on}, or get "
             f"the file elsewhere and put it into {path.parent}{otherwise}"
         ) from failure
 

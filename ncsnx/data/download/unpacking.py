@@ -89,4 +89,4 @@ def _reporting(archive: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, ValueError) as error:
-        raise NcsnxError(f"{archive}: can't be unpacked: {error}; remove it, and get it again") from error
+        raise NcsnxError(f"{archive}: cannot be unpacked: {error}; remove it, and get it again") from error

@@ -88,7 +88,7 @@ def _encoded(files: ImageFiles, encode: Encode, name: str) -> tuple[bytes, str |
 def _all_named(source: Path, broken: list[str]) -> NcsnxError:
     more = f"; … and {len(broken) - _MOST_NAMED:,} more" if len(broken) > _MOST_NAMED else ""
     return NcsnxError(
-        f"{source}: {counted(len(broken), 'picture')} can't be used; fix or remove {them(len(broken))}: "
+        f"{source}: {counted(len(broken), 'picture')} cannot be used; fix or remove {them(len(broken))}: "
         f"{'; '.join(broken[:_MOST_NAMED])}{more}"
     )
 

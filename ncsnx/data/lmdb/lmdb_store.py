@@ -89,7 +89,7 @@ class LmdbStore:
         except lmdb.Error as error:
             raise damaged(self.path, str(error)) from error
         except OSError as error:
-            raise NcsnxError(f"{self.path}: can't be read: {error.strerror or error}") from error
+            raise NcsnxError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
     def __getstate__(self) -> Path:
         return self.folder
@@ -188,4 +188,4 @@ def _reporting_writes(folder: Path) -> Iterator[None]:
     try:
         yield
     except lmdb.Error as error:
-        raise NcsnxError(f"can't write {folder}: {error}") from error
+        raise NcsnxError(f"cannot write {folder}: {error}") from error

@@ -146,7 +146,7 @@ class PackedFile:
             with opened(path, follows_links=True) as file:
                 return cls._read(path, file)
         except OSError as error:
-            raise PackedError(f"{path}: can't be read: {error.strerror}") from error
+            raise PackedError(f"{path}: cannot be read: {error.strerror}") from error
 
     @classmethod
     def _read(cls, path: Path, file: BufferedReader) -> "PackedFile":
@@ -154,12 +154,12 @@ class PackedFile:
         preamble = file.read(PREAMBLE_BYTES)
         if not preamble.startswith(PACKED_MAGIC):
             raise PackedError(
-                f"{path}: isn't a packed data set (it doesn't begin as one); `ncsnx data pack SOURCE --out FILE` "
+                f"{path}: is not a packed data set (it does not begin as one); `ncsnx data pack SOURCE --out FILE` "
                 "makes them"
             )
         length = int.from_bytes(preamble[8:16], "little")
         if length > min(size, _MOST_HEADER_BYTES):
-            raise _damaged(path, f"its header can't have {counted(length, 'byte')}")
+            raise _damaged(path, f"its header cannot have {counted(length, 'byte')}")
         encoded = file.read(length)
         header = _parsed(path, encoded)
         layout = PackedLayout.of(header, length)
@@ -171,7 +171,7 @@ class PackedFile:
         checksums = file.read(header.chunks * CHECKSUM_BYTES)
         digest = preamble[16:]
         if hashlib.sha256(encoded + checksums).digest() != digest:
-            raise _damaged(path, "its header isn't the one that was written")
+            raise _damaged(path, "its header is not the one that was written")
         return cls(path, header, layout, checksums, digest.hex())
 
     def checksum(self, chunk: int) -> bytes:

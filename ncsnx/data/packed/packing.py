@@ -129,7 +129,7 @@ def _already_there(out: Path, header: PackedHeader) -> PackedFile | None:
     try:
         there = PackedFile.open(out)
     except PackedError as error:
-        raise UsageError(f"{out} is there, and isn't what would be written ({error}); {advice}") from error
+        raise UsageError(f"{out} is there, and is not what would be written ({error}); {advice}") from error
     if there.header != header:
         raise UsageError(f"{out} is there, and holds other images, or the same ones read otherwise; {advice}")
     return there
@@ -200,7 +200,7 @@ class _Part:
         free = shutil.disk_usage(self.path.parent).free
         if missing > free:
             raise NcsnxError(
-                f"can't write {self._out}: it needs {counted(missing, 'byte')} more, and {free:,} are free; free some "
+                f"cannot write {self._out}: it needs {counted(missing, 'byte')} more, and {free:,} are free; free some "
                 "space, then repeat the command"
             )
 

@@ -75,7 +75,7 @@ def opened_picture(content: bytes, name: str) -> Iterator[Image.Image]:
             with Image.open(io.BytesIO(content), formats=_formats(name)) as picture:
                 yield picture
     except UnidentifiedImageError as error:
-        raise BrokenImageError(name, f"isn't a picture of a known kind ({', '.join(_formats(name))})") from error
+        raise BrokenImageError(name, f"is not a picture of a known kind ({', '.join(_formats(name))})") from error
     except BrokenImageError:
         raise
     except Exception as error:  # Pillow raises almost anything for a damaged file

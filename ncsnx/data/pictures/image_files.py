@@ -69,7 +69,7 @@ class ImageFiles:
         try:
             source, found = _source(path, suffixes)
         except OSError as error:
-            raise NcsnxError(f"{error.filename or path}: can't be read: {error.strerror or error}") from error
+            raise NcsnxError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
         ordered = sorted(found, key=lambda name: name.split("/"))
         names = tuple(name for name in ordered if _is_picture(name, suffixes))
         if not names:
@@ -84,7 +84,7 @@ class ImageFiles:
         try:
             return self._source.read(name)
         except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise BrokenImageError(name, f"can't be read: {getattr(error, 'strerror', None) or error}") from error
+            raise BrokenImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
     def without(self, names: Collection[str]) -> "ImageFiles":
         """The same pictures but those."""
@@ -98,7 +98,7 @@ class ImageFiles:
         try:
             return self._source.sizes(self.names)
         except OSError as error:
-            raise NcsnxError(f"{error.filename}: can't be read: {error.strerror}") from error
+            raise NcsnxError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
     @cached_property
     def fingerprint(self) -> str:
@@ -110,7 +110,7 @@ class ImageFiles:
         try:
             return self._source.fingerprint(self.names)
         except OSError as error:
-            raise NcsnxError(f"{error.filename}: can't be read: {error.strerror}") from error
+            raise NcsnxError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 @attrs.frozen
@@ -129,7 +129,7 @@ class _Folder:
         try:
             return fingerprint.of_files(self.root, [self.root / name])
         except NcsnxError:
-            return "can't be read"  # the scan will name it, together with all others
+            return "cannot be read"  # the scan will name it, together with all others
 
     def read(self, name: str) -> bytes:
         return reading.read_bytes(self.root / name, LARGEST_BYTES, follows_links=True)
@@ -183,7 +183,7 @@ def _source(path: Path, suffixes: tuple[str, ...]) -> tuple[_Source, list[str]]:
     if not path.exists():
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
     if not path.is_file():
-        raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found what isn't a regular file")
+        raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found what is not a regular file")
     with reading.opened(path, follows_links=True) as file:
         if not zipfile.is_zipfile(file):
             file.seek(0)
@@ -206,9 +206,9 @@ def _in_folder(root: Path, suffixes: tuple[str, ...]) -> tuple[_Folder, list[str
             found += _walk(root / link, f"{link}/", seen, links)
     for name, is_file in found:
         if not _is_text(name):
-            refused[ascii(name)] = "rename it: its name isn't UTF-8"
+            refused[ascii(name)] = "rename it: its name is not UTF-8"
         elif not is_file and _is_picture(name, suffixes):
-            refused[name] = "isn't a file"
+            refused[name] = "is not a file"
     _refuse(root, refused)
     return _Folder(root), [name for name, _ in found]
 
@@ -247,7 +247,7 @@ def _in_zip(path: Path, file: BufferedReader, suffixes: tuple[str, ...]) -> tupl
         with open_zip(file, MANY) as archive:
             listed = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise NcsnxError(f"{path}: this zip can't be read: {error}") from error
+        raise NcsnxError(f"{path}: this zip cannot be read: {error}") from error
     members: dict[str, _Member] = {}
     refused: dict[str, str] = {}
     for info in listed:
@@ -314,4 +314,4 @@ def _refuse(root: Path, refused: Mapping[str, str]) -> None:
         listed = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_MOST_NAMED])
         more = f"; … and {len(refused) - _MOST_NAMED:,} more" if len(refused) > _MOST_NAMED else ""
         entries, advice = counted(len(refused), "entry"), f"fix or remove {them(len(refused))}"
-        raise NcsnxError(f"{root}: {entries} can't be used; {advice}: {listed}{more}")
+        raise NcsnxError(f"{root}: {entries} cannot be used; {advice}: {listed}{more}")

@@ -105,7 +105,7 @@ def _broken(files: ImageFiles, scan: Scan, most: int) -> str:
     named = "; ".join(f"{printable_name(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
     rest = len(scan.broken) - most
     more = f"; … and {rest:,} more, all listed in {scan_folder(files) / LIST}" if rest > 0 else ""
-    return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} can't be used: {named}{more}"
+    return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} cannot be used: {named}{more}"
 
 
 def printable_name(name: str) -> str:

@@ -26,7 +26,7 @@ _REASONS = {
     (".apng",): "a PNG under another name; rename it to .png",
     (".dib",): "a BMP under another name; rename it to .bmp",
     (".avif", ".jxl", ".jp2", ".j2k", ".psd", ".xcf", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".exr", ".hdr"): (
-        "a format that isn't read; convert it to PNG"
+        "a format that is not read; convert it to PNG"
     ),
 }
 _NAMES = {"PNG": "animated PNG", "WEBP": "animated WebP"}

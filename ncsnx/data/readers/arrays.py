@@ -219,11 +219,11 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NcsnxError(f"{path}: can't be read: {error.strerror or error}") from error
+        raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
-        raise NcsnxError(f"{path}: doesn't fit in memory; save it as .npy, which is read image by image") from error
+        raise NcsnxError(f"{path}: does not fit in memory; save it as .npy, which is read image by image") from error
     except (SafetensorError, RuntimeError) as error:  # torch's, where memory has no room for the file
-        raise NcsnxError(f"{path}: can't be read as images: {' '.join(str(error).split())}") from error
+        raise NcsnxError(f"{path}: cannot be read as images: {' '.join(str(error).split())}") from error
 
 
 def _kind(path: Path) -> _Kind:
@@ -252,7 +252,7 @@ def _values(path: Path, kind: _Kind, name: str | None) -> Any:
     except (OSError, RuntimeError) as error:  # where there are no addresses left for it
         found = tensor_headers(path)[name or ""]
         raise NcsnxError(
-            f"{path}: declares {found.dtype} of shape {found.shape}, and {counted(path.stat().st_size, 'byte')} can't "
+            f"{path}: declares {found.dtype} of shape {found.shape}, and {counted(path.stat().st_size, 'byte')} cannot "
             "be mapped into memory here; give the process more, or save fewer images in a file"
         ) from error
 
@@ -385,7 +385,7 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
     if values.least < low or values.most > high:
         outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, work))
         raise NcsnxError(
-            f"{array.title}: {outside:,} of {counted(values.count, 'value')} aren't within low={data.low:.9g} and "
+            f"{array.title}: {outside:,} of {counted(values.count, 'value')} are not within low={data.low:.9g} and "
             f"high={data.high:.9g}: they are {span}; declare the range with {declare}, or wider"
         )
     if 0 < values.most - values.least < _USED_SHARE * (data.high - data.low):

@@ -39,7 +39,7 @@ def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
     root = root_of(data, folder, _FOLDER)
     if ((root / _PICTURES).is_dir() or (root / _ARCHIVE).exists()) and (root / PARTITION).exists():
         return root
-    files = f"{_ARCHIVE} (1.4 GB, needn't be unpacked) and {PARTITION} (3 MB)"
+    files = f"{_ARCHIVE} (1.4 GB, need not be unpacked) and {PARTITION} (3 MB)"
     raise by_hand("CelebA", files, _PAGE, f"put both into {root}")
 
 
@@ -47,7 +47,7 @@ def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
     CelebA,
     download=download_celeba,
     reference="held-out",  # its test set, as published
-    files=f"`{_ARCHIVE}` (it needn't be unpacked) and `{PARTITION}` from [CelebA's page]({_PAGE})",
+    files=f"`{_ARCHIVE}` (it need not be unpacked) and `{PARTITION}` from [CelebA's page]({_PAGE})",
     place=f"data/{_FOLDER}",
 )
 def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
@@ -107,7 +107,7 @@ def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
     try:
         lines = reading.read_bytes(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise NcsnxError(f"{path}: expected a list of pictures, which can't be read: {error}") from error
+        raise NcsnxError(f"{path}: expected a list of pictures, which cannot be read: {error}") from error
     rows = [line.split() for line in lines]
     wrong = [
         f"line {number}, {lines[number - 1][:_MOST_LETTERS]!r}"
@@ -117,7 +117,7 @@ def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
     if wrong:
         raise NcsnxError(
             f"{path}: expected lines such as '000001.jpg 0', with 0, 1 or 2 for training, validation and test; "
-            f"{len(wrong):,} of {counted(len(lines), 'line')} aren't: {_first(wrong)}; get it again"
+            f"{len(wrong):,} of {counted(len(lines), 'line')} are not: {_first(wrong)}; get it again"
         )
     names, parts = tuple(name for name, _ in rows), [int(part) for _, part in rows]
     if len(set(names)) < len(names) or not {_TRAINING, _TEST} <= set(parts):
@@ -135,7 +135,7 @@ def _require_all(files: _NamedFiles, partition: Path, pictures: Path) -> None:
     if missing:
         raise NcsnxError(
             f"{pictures}: {len(missing):,} of the {counted(len(files.names), 'picture')} that {partition.name} lists "
-            f"aren't in it: {_first(missing)}; get it again"
+            f"are not in it: {_first(missing)}; get it again"
         )
 
 

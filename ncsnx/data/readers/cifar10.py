@@ -89,7 +89,7 @@ def _records(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
     try:
         content = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise NcsnxError(f"{path}: can't be read: {error.strerror}") from error
+        raise NcsnxError(f"{path}: cannot be read: {error.strerror}") from error
     if len(content) == 0 or len(content) % RECORD_BYTES:
         raise NcsnxError(
             f"{path}: expected whole records of {counted(RECORD_BYTES, 'byte')}, found "

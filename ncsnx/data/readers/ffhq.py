@@ -170,7 +170,7 @@ def _length(store: LmdbStore, size: int) -> int:
             sizes = ", ".join(map(str, _sizes(store))) or "none"
             raise NcsnxError(
                 f"{store.path}: expected pictures of {size}×{size} pixels, {_key(size, place).decode()} among them, "
-                f"which isn't there; sizes found: {sizes}; choose one with data.image_size=N, or build another LMDB "
+                f"which is not there; sizes found: {sizes}; choose one with data.image_size=N, or build another LMDB "
                 "with `ncsnx data build ffhq`"
             )
     return int(declared)

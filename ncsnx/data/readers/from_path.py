@@ -103,7 +103,7 @@ def _within(stored: int, said: Reading) -> tuple[int, int | None]:
     size = stored if said.image_size is None else said.image_size
     if size > stored:
         raise FieldError(
-            "image_size", f"must be at most {stored}, the size of the stored images, which aren't enlarged, not {size}"
+            "image_size", f"must be at most {stored}, the size of the stored images, which are not enlarged, not {size}"
         )
     if said.random_crop not in (None, stored):
         raise FieldError("random_crop", f"must be {stored}, the size of the stored images, not {said.random_crop}")
@@ -165,4 +165,4 @@ def _expect(said: Reading, kind: type[OwnData], what: str) -> None:
     known = {field.name for field in attrs.fields(kind)}
     for name in said.given():
         if name not in known:
-            raise FieldError(name, f"doesn't go with {what}: leave it out")
+            raise FieldError(name, f"does not go with {what}: leave it out")

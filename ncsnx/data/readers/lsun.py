@@ -91,7 +91,7 @@ def size_of(name: str) -> str:
     category, _, split = name.removesuffix("_lmdb").rpartition("_")
     if split == _HELD_OUT:
         return "a few MB"
-    return f"{TRAINING_GB[category]} GB" if category in TRAINING_GB else "its size isn't known here, up to 43 GB"
+    return f"{TRAINING_GB[category]} GB" if category in TRAINING_GB else "its size is not known here, up to 43 GB"
 
 
 def build_lsun_lmdb(source: Path, root: Path, category: str, split: str, work: Work) -> Path:

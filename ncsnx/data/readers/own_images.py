@@ -122,7 +122,8 @@ def picture_files(data: OwnImages, path: Path) -> ImageFiles:
     count = sum(name.lower().endswith(HEIC_SUFFIXES) for name in files.names)
     if count and not decodes_heic():
         raise NcsnxError(
-            f"{files.root}: HEIC ({count:,} of {counted(len(files), 'picture')}) needs an extra that isn't installed.\n"
+            f"{files.root}: HEIC ({count:,} of {counted(len(files), 'picture')}) needs an extra that is "
+            f"not installed.\n"
             f"install it:         {HEIC_EXTRA}\n"
             "or leave them out:  data.heic=false"
         )

@@ -43,7 +43,7 @@ def recommend(
     n, again = protocol["n"], dict[Sampler, Row]()
     if own["evaluations"] is None:
         return Recommendation(
-            None, again, "the run's own sampler diverged, and how many evaluations it takes isn't known"
+            None, again, "the run's own sampler diverged, and how many evaluations it takes is not known"
         )
     fast = [
         (sampler, row)

@@ -79,7 +79,7 @@ def _weights_sha256(run: Run, experiment: Experiment, step: int) -> str:
     name = f"{weights_of(experiment)[1]}.safetensors"
     manifest = read_manifest(folder)
     if name not in manifest.files:
-        raise UnsoundError(f"{folder / name} isn't there")
+        raise UnsoundError(f"{folder / name} is not there")
     return manifest.files[name].sha256
 
 

@@ -104,7 +104,7 @@ def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work
     if without:
         work.info(
             f"{counted(without, 'checkpoint')} {'lacks' if without == 1 else 'lack'} numbers of newer metrics: their "
-            "images' features aren't kept"
+            "images' features are not kept"
         )
 
 

@@ -149,13 +149,14 @@ def verdict(spaces: Mapping[str, SpaceNearness], samples: int, held_out: int) ->
     if share > EXCLUDED:
         return Verdict(
             "undecided",
-            f"undecided: samples aren't seen to be nearer to training images than held-out images are, but {could_be}; "
+            f"undecided: samples are not seen to be nearer to training images than held-out images are, "
+            f"but {could_be}; "
             f"there are too few images to tell: samples {samples:,}, held-out images {held_out:,}; draw more with "
             f"{argument('n')}, hold more out",
         )
     return Verdict(
         "no sign",
-        "no sign that it memorises: samples aren't nearer to training images than held-out images are; "
+        "no sign that it memorises: samples are not nearer to training images than held-out images are; "
         f"still, {could_be}",
     )
 

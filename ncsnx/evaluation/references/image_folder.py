@@ -102,7 +102,8 @@ class ImageFolder:
         if broken:
             listed = "; ".join(f"{name}: {reason}" for name, reason in broken.items())
             raise NcsnxError(
-                f"{self.files.root}: {counted(len(broken), 'image')} can't be used; fix or remove {them(len(broken))}: "
+                f"{self.files.root}: {counted(len(broken), 'image')} cannot be used; fix or remove "
+                f"{them(len(broken))}: "
                 f"{listed}"
             )
         if held:

@@ -129,10 +129,10 @@ def read_reference(folder: Path) -> tuple[Statistics, str]:
     try:
         content = reading.read_bytes(path)
     except OSError as error:
-        raise DamagedReferenceError(f"{path}: can't be read: {error.strerror}") from error
+        raise DamagedReferenceError(f"{path}: cannot be read: {error.strerror}") from error
     found = hashlib.sha256(content).hexdigest()
     if found != record.statistics_sha256:
-        raise DamagedReferenceError(f"{path}: its bytes aren't those that were written")
+        raise DamagedReferenceError(f"{path}: its bytes are not those that were written")
     tensors = load(content)
     return Statistics(record.images, **tensors), found
 
@@ -173,7 +173,7 @@ def list_references(cache: Path) -> list[CachedReference]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NcsnxError(f"can't read {cache / REFERENCES}: {error.strerror}") from error
+        raise NcsnxError(f"cannot read {cache / REFERENCES}: {error.strerror}") from error
     found = [reference for reference in map(_listed, folders) if reference is not None]
     return sorted(found, key=lambda reference: (reference.name is None, reference.name or "", reference.path))
 
@@ -185,7 +185,7 @@ def _listed(folder: Path) -> CachedReference | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise NcsnxError(f"can't read {folder}: {error.strerror}") from error
+        raise NcsnxError(f"cannot read {folder}: {error.strerror}") from error
     try:
         record = _read_record(folder)
     except FileNotFoundError:

@@ -76,6 +76,6 @@ def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
     if smallest < -_ROUNDING * largest:
         raise NcsnxError(
-            f"{path}: expected a covariance, whose eigenvalues aren't negative; sigma has eigenvalues from "
+            f"{path}: expected a covariance, whose eigenvalues are not negative; sigma has eigenvalues from "
             f"{number(smallest)} to {number(largest)}, which no images give"
         )

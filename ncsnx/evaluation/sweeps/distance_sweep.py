@@ -323,12 +323,13 @@ def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
             return None
         return (
             f"the reference has {counted(reference, 'image')} for {counted(dimensions, 'feature')}: its covariance "
-            "isn't of full rank, and the distance depends on which images these are. It orders checkpoints; compare it "
+            "is not of full rank, and the distance depends on which images these are. It orders "
+            "checkpoints; compare it "
             "with nothing else"
         )
     return (
-        f"{counted(n, 'image')} for {counted(dimensions, 'feature')}: their covariance isn't of full rank, and the "
-        "distance is too large by an amount that depends on n. It orders checkpoints and runs at this n; it can't be "
+        f"{counted(n, 'image')} for {counted(dimensions, 'feature')}: their covariance is not of full rank, and the "
+        "distance is too large by an amount that depends on n. It orders checkpoints and runs at this n; it cannot be "
         "compared with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
     )
 

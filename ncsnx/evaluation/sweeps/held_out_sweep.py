@@ -173,7 +173,7 @@ class HeldOutSweep(CheckpointSweep):
                 advance(len(batch))
             table = torch.stack(losses, dim=1)
             if not bool(torch.isfinite(table).all()):
-                raise DivergedError("its held-out loss isn't finite")
+                raise DivergedError("its held-out loss is not finite")
             yield Part(batch, {"losses": table.float()})
 
     def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:

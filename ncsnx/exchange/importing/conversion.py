@@ -78,7 +78,7 @@ def _prepared(published: PublishedCheckpoint, tensors: Tensors, types: dict[str,
             place = plain.untyped_storage().data_ptr()
         if wanted in _FLOATS and not bool(torch.isfinite(plain).all()):
             raise NcsnxError(
-                f"{published.path}: {quoted(name)} holds numbers that aren't finite, and doesn't become a checkpoint"
+                f"{published.path}: {quoted(name)} holds numbers that are not finite, and does not become a checkpoint"
             )
         seen.add(place)
         ready[name] = plain

@@ -58,7 +58,7 @@ def require_fit(experiment: Experiment, published: PublishedCheckpoint, typed: T
     found = misfit(experiment, published)
     if found is not None:
         advice = _advice(experiment, published, typed)
-        raise NcsnxError(f"{published.path} doesn't fit {experiment.name}: {found}. {advice}")
+        raise NcsnxError(f"{published.path} does not fit {experiment.name}: {found}. {advice}")
 
 
 def _advice(asked: Experiment, published: PublishedCheckpoint, typed: Typed) -> str:

@@ -171,7 +171,7 @@ def _parsed(path: Path, content: bytes) -> Tensors:
     try:
         return parse_tensors(content)
     except SafetensorError as error:
-        raise UnsoundError(f"{path} isn't a safetensors file: {error}") from error
+        raise UnsoundError(f"{path} is not a safetensors file: {error}") from error
 
 
 def _parameters(optimizer: Optimizer, network: nn.Module) -> dict[str, nn.Parameter]:
@@ -198,7 +198,7 @@ def _require_same_names(parameters: Mapping[str, nn.Parameter], tensors: Mapping
             missing += [f"{key}/{name}" for key in everywhere - keys]
     if unexpected or missing:
         raise NcsnxError(
-            "the optimizer's state doesn't fit the network: "
+            "the optimizer's state does not fit the network: "
             f"{len(missing)} missing{_some(missing)}, {len(unexpected)} unexpected{_some(unexpected)}"
         )
 
@@ -214,12 +214,12 @@ def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:
         return value.clone()
     if value.dtype != parameter.dtype:
         raise NcsnxError(
-            f"the optimizer's state doesn't fit the network: {shortened(entry)} holds {value.dtype}, its parameter "
+            f"the optimizer's state does not fit the network: {shortened(entry)} holds {value.dtype}, its parameter "
             f"{parameter.dtype}"
         )
     if value.shape != parameter.shape:
         raise NcsnxError(
-            f"the optimizer's state doesn't fit the network: {shortened(entry)} has shape {tuple(value.shape)}, "
+            f"the optimizer's state does not fit the network: {shortened(entry)} has shape {tuple(value.shape)}, "
             f"its parameter {tuple(parameter.shape)}"
         )
     return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -56,7 +56,7 @@ def remove_leftover(path: Path) -> None:
                 entry.path.rmdir() if entry.kind == "folder" else entry.path.unlink()
     if foreign:
         names = ", ".join(foreign)
-        raise NcsnxError(f"{path} still holds {names}, which ncsnx didn't write there; look at it and remove it")
+        raise NcsnxError(f"{path} still holds {names}, which ncsnx did not write there; look at it and remove it")
     path.rmdir()
 
 

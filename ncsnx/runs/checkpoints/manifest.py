@@ -47,10 +47,10 @@ _FAULTS = {
     errno.ENOENT: "is missing",
     errno.ENOTDIR: "is missing",
     errno.ELOOP: "is a symbolic link, and those are not followed",
-    errno.ENODEV: "isn't a file",
-    errno.ENXIO: "isn't a file",
+    errno.ENODEV: "is not a file",
+    errno.ENXIO: "is not a file",
     errno.EFBIG: "is larger than any such file",
-    errno.EIO: "can't be read: the disk reports an error",
+    errno.EIO: "cannot be read: the disk reports an error",
 }
 
 
@@ -211,9 +211,9 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
     try:
         state = parse_json(read_verified(folder, manifest, STATE))
     except ValueError as error:
-        raise UnsoundError(f"{path} isn't JSON: {error}") from error
+        raise UnsoundError(f"{path} is not JSON: {error}") from error
     if not isinstance(state, dict):
-        raise UnsoundError(f"{path} isn't a JSON object")
+        raise UnsoundError(f"{path} is not a JSON object")
     return state
 
 
@@ -226,7 +226,7 @@ def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes 
     manifest = read_manifest(folder, sizes)
     _verify_files(folder, manifest, sorted(manifest.files) if names is None else names)
     if names is None and (found := strangers(folder, manifest)):
-        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest doesn't know")
+        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest does not know")
     return manifest
 
 
@@ -277,7 +277,7 @@ def checkpoints(run: Run) -> list[int]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NcsnxError(f"can't read {run.checkpoints}: {error.strerror}") from error
+        raise NcsnxError(f"cannot read {run.checkpoints}: {error.strerror}") from error
     return sorted(step for step in found if step is not None)
 
 
@@ -314,7 +314,7 @@ def require_best(run: Run) -> Best:
     if best is None:
         raise NcsnxError(
             f"run {run.name!r} has no best checkpoint: no scores yet, run `ncsnx fid {run.name}` (scores of ensembles, "
-            "and of weights that aren't there any more, don't count)"
+            "and of weights that are not there any more, do not count)"
         )
     return best
 
@@ -384,7 +384,7 @@ def _check_size(path: Path, record: FileRecord, size: int) -> None:
 
 def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:
     if sha256 != record.sha256:
-        raise UnsoundError(f"{path} is damaged: its sha256 isn't the one in the manifest")
+        raise UnsoundError(f"{path} is damaged: its sha256 is not the one in the manifest")
 
 
 def _read(path: Path) -> bytes:
@@ -399,4 +399,4 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FAULTS:
             raise UnsoundError(f"{path} {_FAULTS[error.errno]}") from error
-        raise NcsnxError(f"can't read {path}: {error.strerror}") from error
+        raise NcsnxError(f"cannot read {path}: {error.strerror}") from error

@@ -138,7 +138,7 @@ class CheckpointPruner:
                     stripped.append(step)
             except NcsnxError as error:
                 what = _things([step], []) if is_whole else _things([], [step])
-                problems.append(f"retention can't remove {what}: {error}")
+                problems.append(f"retention cannot remove {what}: {error}")
 
     def _plan(self) -> tuple[Plan, Judgement]:
         while True:
@@ -257,9 +257,9 @@ def _rule(rules: Retention) -> str:
     if rules.keep_last is not None or rules.keep_every is not None:
         last = "" if rules.keep_last is None else _among_the_last(rules.keep_last)
         every = "" if rules.keep_every is None else f"a multiple of {rules.keep_every:,}"
-        parts.append(f"every checkpoint that isn't {' or '.join(part for part in (last, every) if part)}")
+        parts.append(f"every checkpoint that is not {' or '.join(part for part in (last, every) if part)}")
     elif rules.keep_best:
-        parts.append("every checkpoint that `ncsnx fid` has scored and that isn't the best")
+        parts.append("every checkpoint that `ncsnx fid` has scored and that is not the best")
     if rules.optimizer_last is not None:
         last = "the last" if rules.optimizer_last == 1 else f"the last {rules.optimizer_last:,}"
         parts.append(f"the optimizer states of all but {last}")

@@ -76,7 +76,7 @@ def _parsed(text: str) -> _Range:
         raise UsageError(f"{parameter('range')} {text} runs backwards; did you mean {last}:{first}?")
     multiple = parts[2] if len(parts) == 3 else None
     if multiple == 0:
-        raise UsageError(f"{parameter('range')} {text}: the third part keeps the multiples of it, and can't be 0")
+        raise UsageError(f"{parameter('range')} {text}: the third part keeps the multiples of it, and cannot be 0")
     return _Range(first, last, multiple)
 
 

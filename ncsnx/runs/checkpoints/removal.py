@@ -24,7 +24,7 @@ def remove_checkpoint(folder: Path) -> str | None:
     """
     if foreign := strangers(folder, read_manifest(folder)):
         raise NcsnxError(
-            f"{folder} stays, since it holds {', '.join(foreign)}, which ncsnx didn't write there; move that away"
+            f"{folder} stays, since it holds {', '.join(foreign)}, which ncsnx did not write there; move that away"
         )
     gone = atomic.temporary_sibling(folder)
     before: list[reading.Entry] = []
@@ -40,7 +40,7 @@ def remove_checkpoint(folder: Path) -> str | None:
     except OSError as error:
         left = f"; what is left of it is {gone.name}" if _is_begun(folder, gone, len(before)) else ""
         raise NcsnxError(
-            f"can't remove {folder}: {error.strerror or error}{left}; allow that (see `ls -la` and `lsattr` there), "
+            f"cannot remove {folder}: {error.strerror or error}{left}; allow that (see `ls -la` and `lsattr` there), "
             "and the next start of `ncsnx train` removes it"
         ) from error
     return None
@@ -74,4 +74,4 @@ def remove_optimizer_state(folder: Path) -> None:
         (folder / OPTIMIZER).unlink()
         atomic.sync_folder(folder)
     except OSError as error:
-        raise NcsnxError(f"can't remove {folder / OPTIMIZER}: {error.strerror or error}") from error
+        raise NcsnxError(f"cannot remove {folder / OPTIMIZER}: {error.strerror or error}") from error

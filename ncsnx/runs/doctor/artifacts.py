@@ -44,7 +44,7 @@ def examine_snapshots(found: Examination) -> None:
             found.add_leftover(entry.path)
         elif step is None:
             if not entry.name.startswith("."):
-                found.add("unknown", entry.path, "isn't a grid of samples", "ncsnx leaves it alone")
+                found.add("unknown", entry.path, "is not a grid of samples", "ncsnx leaves it alone")
         else:
             if (problem := _picture_problem(entry.path)) is not None:
                 advice = "remove it: `ncsnx train` draws the last one again, `ncsnx sample` any other"
@@ -52,7 +52,7 @@ def examine_snapshots(found: Examination) -> None:
             if step not in there:
                 without.append(step)
     if without:
-        what = f"has grids of steps whose checkpoints aren't there: {in_words(sorted(without))}"
+        what = f"has grids of steps whose checkpoints are not there: {in_words(sorted(without))}"
         found.add("gone", found.run.snapshots, what, "nothing need be done; they may be deleted")
 
 
@@ -62,7 +62,7 @@ def examine_samples(found: Examination) -> None:
         if entry.kind == "folder":
             _examine_sampling(found, entry.path)
         elif not entry.name.startswith("."):
-            found.add("unknown", entry.path, "isn't a folder of samples", "ncsnx leaves it alone")
+            found.add("unknown", entry.path, "is not a folder of samples", "ncsnx leaves it alone")
 
 
 def examine_sweeps(found: Examination) -> None:
@@ -73,7 +73,7 @@ def examine_sweeps(found: Examination) -> None:
             if entry.kind == "folder":
                 _examine_sweep(found, entry.path, command)
             elif not entry.name.startswith("."):
-                found.add("unknown", entry.path, "isn't a sweep", "ncsnx leaves it alone")
+                found.add("unknown", entry.path, "is not a sweep", "ncsnx leaves it alone")
 
 
 def examine_comparisons(found: Examination) -> None:
@@ -90,7 +90,7 @@ def examine_comparisons(found: Examination) -> None:
             with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
                 read_fast(found.run)
         elif not entry.name.startswith("."):
-            found.add("unknown", entry.path, "isn't a comparison", "ncsnx leaves it alone")
+            found.add("unknown", entry.path, "is not a comparison", "ncsnx leaves it alone")
 
 
 def examine_neighbors(found: Examination) -> None:
@@ -99,7 +99,7 @@ def examine_neighbors(found: Examination) -> None:
     for entry in found.entries(found.run.neighbors):
         if entry.kind != "folder":
             if not entry.name.startswith("."):
-                found.add("unknown", entry.path, "isn't a search for neighbours", "ncsnx leaves it alone")
+                found.add("unknown", entry.path, "is not a search for neighbours", "ncsnx leaves it alone")
             continue
         inside = found.entries(entry.path)
         _examine_leftovers(found, entry.path, inside, "the same `ncsnx neighbors`")
@@ -137,7 +137,7 @@ def _examine_trials(found: Examination, path: Path) -> None:
             except StructureError as error:
                 others.append(error.said)
         if others:
-            what = f"has {counted(len(others), 'line')} that this ncsnx doesn't know as a trial: {others[0]}"
+            what = f"has {counted(len(others), 'line')} that this ncsnx does not know as a trial: {others[0]}"
             found.add("unknown", path, what, "`ncsnx compare` leaves that out, and measures again")
 
 
@@ -152,7 +152,7 @@ def _examine_sampling(found: Examination, folder: Path) -> None:
     inside = [*own, *(entry for place in ("images", "frames") for entry in found.entries(folder / place))]
     _examine_leftovers(found, folder, inside, "the same `ncsnx sample`")
     if not any(entry.name == PROTOCOL_FILE for entry in own):
-        found.add("unknown", folder, f"has no {PROTOCOL_FILE}, so it isn't a sampling's", "ncsnx leaves it alone")
+        found.add("unknown", folder, f"has no {PROTOCOL_FILE}, so it is not a sampling's", "ncsnx leaves it alone")
         return
     with found.reading(folder / PROTOCOL_FILE, "damaged", again):
         record = read_document(folder / PROTOCOL_FILE, SampleRecord)
@@ -185,7 +185,7 @@ def _examine_weights(found: Examination, folder: Path, protocol: dict[str, Any])
     match protocol:
         case {"step": int(step), "weights_sha256": str(sha256)}:
             if not _holds(found, step, sha256):
-                what = f"was drawn from the checkpoint of step {step:,}, whose weights aren't there any more"
+                what = f"was drawn from the checkpoint of step {step:,}, whose weights are not there any more"
                 found.add("gone", folder, what, "nothing need be done: the samples are complete in themselves")
 
 
@@ -207,7 +207,7 @@ def _examine_scores(found: Examination, sweep: ScoreFile, command: str) -> None:
         _examine_tables(found, sweep, command)
     gone = [row["step"] for row in sweep.rows if not _holds(found, row["step"], row["weights_sha256"])]
     if gone and sweep.protocol.get("ensemble", 1) == 1:
-        what = f"has scores of weights that aren't there any more, of steps {in_words(sorted(gone))}"
+        what = f"has scores of weights that are not there any more, of steps {in_words(sorted(gone))}"
         best = argument("ckpt", "best")
         found.add("gone", folder, what, f"nothing need be done: they are kept for the plot, and {best} leaves them out")
 
@@ -224,7 +224,7 @@ def _examine_tables(found: Examination, sweep: ScoreFile, command: str) -> None:
             problem = _hash_problem(found, path, record.sha256, MOST_FEATURES_BYTES)
             # one that isn't there was removed to make room; a folder that is a link isn't looked into
             if problem is not None and not path.parent.is_symlink() and path.exists():
-                found.add("damaged", path, problem, "remove it: the scores don't need it")
+                found.add("damaged", path, problem, "remove it: the scores do not need it")
 
 
 def _examine_leftovers(found: Examination, place: Path, inside: Iterable[reading.Entry], command: str) -> None:
@@ -257,15 +257,15 @@ def _most_bytes(protocol: dict[str, Any]) -> int | None:
 def _hash_problem(found: Examination, path: Path, expected: object, most_bytes: object) -> str | None:
     """What is wrong with a file that should have this sha256, and no more bytes than these."""
     if type(most_bytes) is not int:
-        return "can't be verified: nothing says how large it may be"
+        return "cannot be verified: nothing says how large it may be"
     try:
         sha256 = reading.sha256_of(path, most_bytes, found.watch)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
-        return f"can't be read: {error.strerror}"
+        return f"cannot be read: {error.strerror}"
     found.files += 1
-    return None if sha256 == expected else "is damaged: its sha256 isn't the one that was recorded"
+    return None if sha256 == expected else "is damaged: its sha256 is not the one that was recorded"
 
 
 def _picture_problem(path: Path) -> str | None:
@@ -275,10 +275,10 @@ def _picture_problem(path: Path) -> str | None:
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
-        return f"can't be read: {error.strerror}"
+        return f"cannot be read: {error.strerror}"
     place, kind = len(_PNG_SIGNATURE), b""
     if not content.startswith(_PNG_SIGNATURE):
-        return "isn't a PNG"
+        return "is not a PNG"
     while place + 12 <= len(content) and kind != b"IEND":
         (length,) = struct.unpack_from(">I", content, place)
         kind = content[place + 4 : place + 8]

@@ -61,7 +61,7 @@ def examine_checkpoints(found: Examination) -> None:
                 "it may be deleted",
             )
         elif not entry.name.startswith("."):
-            found.add("unknown", entry.path, "isn't a checkpoint", "ncsnx leaves it alone")
+            found.add("unknown", entry.path, "is not a checkpoint", "ncsnx leaves it alone")
     if experiment is not None:
         _examine_optimizer_states(found, experiment)
 
@@ -76,13 +76,13 @@ def _examine_optimizer_states(found: Examination, experiment: Experiment) -> Non
             continue
         if has_lost_state(experiment, number, manifest):
             path = found.run.checkpoints / step_name(step) / OPTIMIZER
-            advice = "bring it back from a copy: without it training can't resume from this checkpoint"
+            advice = "bring it back from a copy: without it training cannot resume from this checkpoint"
             found.add("missing", path, "is missing", advice)
         else:
             without.append(step)
     if without and experiment.retention.optimizer_last is None:
         what = f"has checkpoints without an optimizer state, of steps {in_words(sorted(without))}"
-        advice = "nothing need be done: they can be sampled and scored, but training can't resume from them"
+        advice = "nothing need be done: they can be sampled and scored, but training cannot resume from them"
         found.add("gone", found.run.checkpoints, what, advice)
 
 
@@ -122,13 +122,13 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment:
     expected = None if experiment is None else identity(experiment)
     if expected is not None and (state.get("identity"), state.get("step")) != (expected, step):
         whose = f"another {'step' if state.get('identity') == expected else 'experiment'}"
-        advice = f"nothing uses it; move it away, or bring back {found.run.config_path} if that isn't the run's own"
+        advice = f"nothing uses it; move it away, or bring back {found.run.config_path} if that is not the run's own"
         found.add("foreign", folder / STATE, f"is that of {whose}", advice)
     for entry in found.entries(folder):
         if atomic.is_temporary(entry.name):
             found.add_leftover(entry.path)
         elif not entry.name.startswith(".") and entry.name not in (*manifest.files, MANIFEST):
-            found.add("unknown", entry.path, "isn't part of the checkpoint", "ncsnx leaves it, and its folder, alone")
+            found.add("unknown", entry.path, "is not part of the checkpoint", "ncsnx leaves it, and its folder, alone")
 
 
 def _problems(found: Examination, folder: Path, manifest: Manifest) -> list[str]:

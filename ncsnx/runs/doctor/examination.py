@@ -69,7 +69,7 @@ def _repair(found: Examination) -> None:
             remark = finding.remedy()
         except (NcsnxError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            found.findings[number] = attrs.evolve(finding, advice=f"can't be repaired: {why}", remedy=None)
+            found.findings[number] = attrs.evolve(finding, advice=f"cannot be repaired: {why}", remedy=None)
         else:
             found.findings[number] = attrs.evolve(finding, advice=remark or "it is gone", repaired=True)
     # what was moved aside isn't there to fall back to, or to begin anew beside
@@ -111,4 +111,4 @@ def _examine_resumption(found: Examination, verdicts: list[CheckpointVerdict]) -
     except NcsnxError:
         return  # what can't be read has a finding of its own
     if going_on.refusal is not None:
-        found.add("untrainable", run.path, f"can't be trained on: {going_on.refusal}", going_on.way_out)
+        found.add("untrainable", run.path, f"cannot be trained on: {going_on.refusal}", going_on.way_out)

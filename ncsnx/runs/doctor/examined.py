@@ -112,14 +112,14 @@ class Examination:
             foreign = foreign_names(path)
             is_young = not is_checkpoint and not is_long_gone(path)
         except OSError as error:
-            self.add("unreadable", path, f"can't be read: {error.strerror}", "make it readable, then ask again")
+            self.add("unreadable", path, f"cannot be read: {error.strerror}", "make it readable, then ask again")
             return
         if is_young:  # exports are written here without the lock
             what = "is being written, or was left by a killed process"
             self.add("busy", path, what, "ask again in ten minutes")
         elif foreign and (not is_checkpoint or len(foreign) == len(inside)):
             names = ", ".join(foreign)
-            what = f"was half written or half removed, and still holds {names}, which ncsnx didn't write there"
+            what = f"was half written or half removed, and still holds {names}, which ncsnx did not write there"
             self.add("unknown", path, what, "nothing reads it: look at that, and remove the folder")
         else:
             self._add_removable(path, "`ncsnx train` or " if is_checkpoint else "")
@@ -155,7 +155,7 @@ class Examination:
             if folder.is_symlink():
                 self.add("link", folder, "is a symbolic link, and those are not followed in a run", "remove the link")
             else:
-                self.add("unreadable", folder, f"can't be read: {error.strerror}", "make it readable, then ask again")
+                self.add("unreadable", folder, f"cannot be read: {error.strerror}", "make it readable, then ask again")
             return []
 
     @contextmanager
@@ -175,7 +175,7 @@ class Examination:
 
 def without_path(text: str, path: Path) -> str:
     """What is said about `path`, without the path where it comes first."""
-    unread = f"can't read {path}: "
+    unread = f"cannot read {path}: "
     if text.startswith(unread):
-        return f"can't be read: {text.removeprefix(unread)}"
+        return f"cannot be read: {text.removeprefix(unread)}"
     return text.removeprefix(f"{path}: ").removeprefix(f"{path} ").removeprefix(f"{path}, ")

@@ -25,7 +25,7 @@ _FROM_A_COPY = "bring it back from a copy"
 def examine_records(found: Examination) -> None:
     """Reads configuration, origins, segments and metrics."""
     run = found.run
-    with found.reading(run.config_path, "damaged", f"{_FROM_A_COPY}: without it the run can't be used"):
+    with found.reading(run.config_path, "damaged", f"{_FROM_A_COPY}: without it the run cannot be used"):
         run.experiment()
         run.data_fingerprint()
     _examine_origins(found, run.origins_path)
@@ -38,7 +38,7 @@ def examine_records(found: Examination) -> None:
         _examine_end(found, path)
     for path in (run.log_path, run.source_path):
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            found.add("link", path, "isn't a regular file", "remove it")
+            found.add("link", path, "is not a regular file", "remove it")
 
 
 def examine_places(found: Examination) -> None:
@@ -59,13 +59,13 @@ def examine_places(found: Examination) -> None:
             found.add_leftover(entry.path)
         elif entry.name in known:
             if entry.kind != known[entry.name] and entry.kind != "link":
-                found.add("damaged", entry.path, f"isn't a {known[entry.name]}, but a {entry.kind}", "move it away")
+                found.add("damaged", entry.path, f"is not a {known[entry.name]}, but a {entry.kind}", "move it away")
             elif entry.kind == "link" and known[entry.name] == "folder":
                 found.add(
                     "link", entry.path, "is a symbolic link, and those are not followed in a run", "remove the link"
                 )
         elif not entry.name.startswith(".") and not is_exported(entry):
-            found.add("unknown", entry.path, "isn't a file that ncsnx writes there", "ncsnx leaves it alone")
+            found.add("unknown", entry.path, "is not a file that ncsnx writes there", "ncsnx leaves it alone")
     for entry in found.entries(run.unsound):
         what = f"was moved aside by {argument('repair', True)}"
         found.add("set-aside", entry.path, what, "nothing reads it; it may be deleted")
@@ -129,7 +129,7 @@ def _examine_end(found: Examination, path: Path) -> None:
     except OSError:
         return  # said already
     if content and not content.endswith(b"\n") and found.writer is None:
-        found.add("unfinished", path, "ends in half a line, which isn't read", "nothing need be done: it is cut off")
+        found.add("unfinished", path, "ends in half a line, which is not read", "nothing need be done: it is cut off")
 
 
 def _was_trained(run: Run) -> bool:

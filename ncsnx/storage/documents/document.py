@@ -63,7 +63,7 @@ def parse_document(content: bytes, cls: type[T], where: Path | str) -> T:
     if kind.is_sealed:
         values: Any = unsealed(content)
         if values is None:
-            what = "is damaged: it isn't, byte for byte, what was written"
+            what = "is damaged: it is not, byte for byte, what was written"
             raise StructureError([("", what)], str(where), kind.advice)
     else:
         try:

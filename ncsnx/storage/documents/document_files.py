@@ -29,7 +29,7 @@ def read_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> 
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise AdvisedError(f"can't read {path}: {error.strerror}", DOCUMENTS[cls].advice) from error
+        raise AdvisedError(f"cannot read {path}: {error.strerror}", DOCUMENTS[cls].advice) from error
     return parse_document(content, cls, path)
 
 
