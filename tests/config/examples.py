@@ -114,7 +114,7 @@ def every_variant() -> dict[str, Experiment]:
             eval_every=50,
             log_every=5,
             snapshots=None,
-            note="σ as published; lr is not",
+            note="σ as published; lr isn't",
         ),
         "celeba": Experiment(
             name="celeba",
