@@ -440,7 +440,7 @@ def test_metrics_that_are_not_there_or_cannot_be_measured_are_refused(workplace:
 
 def test_fewer_images_than_features_are_cautioned_about(workplace: Path) -> None:
     result = command("fid", "digits", "--range", "4", "--n", "12", *QUICK, *CPU, folder=workplace)
-    assert "cannot be compared with published numbers" in result.err
+    assert "not with published numbers (10,000 or 50,000 images)" in result.err
 
 
 def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Path) -> None:

@@ -393,7 +393,7 @@ def test_features_as_they_are_refuse_another_size_also_after_a_stop(tmp_path: Pa
             str(folder), None, network, tmp_path / "cache", Heard().work(stopping_at(5 + 5 + 4)), batch_size=2
         )
     assert files(tmp_path / "cache") != {}
-    with pytest.raises(NcsnxError, match=r"found 6×6 and 8×8 pixels"):
+    with pytest.raises(NcsnxError, match=r"found images of 6×6 and 8×8 pixels"):
         open_reference(str(folder), None, network, tmp_path / "cache", Work(), batch_size=2)
     assert files(tmp_path / "cache") == {}, "resuming is impossible"
 
