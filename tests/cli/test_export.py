@@ -310,7 +310,7 @@ def test_samples_are_never_written_into_the_exported_folder_unasked(workplace: P
     before = files(model.path)
     result = command("sample", ".", "--n", "1", *CPU, folder=model.path)
     assert result.code == 2
-    assert "stays as it was exported, so samples do not go there; say where with --out" in error(result)
+    assert "is an exported model, which is never changed, so samples cannot go there" in error(result)
     assert files(model.path) == before
     assert command("sample", "model", "--n", "1", "--out", "mine", *CPU, folder=workplace).code == 0
     assert (workplace / "mine/grid.png").is_file()

@@ -71,7 +71,7 @@ TYPOS = [
     (["sample", "first", "--ckpt", "best"], "run 'first' has no best checkpoint"),
     (["sample", "first", "--n", "0"], "--n must be between 1 and"),
     (["sample", "first", "--seed", "-1"], "--seed must be between 0 and"),
-    (["sample", "first", "--between", "3", "3"], "--between takes two seeds that differ"),
+    (["sample", "first", "--between", "3", "3"], "--between needs two different seeds"),
     (["sample", "first", "--interpolate", "1"], "--interpolate must be between 2 and"),
     (["sample", "first", "--steps", "5"], "--steps goes with --between"),
     (["sample", "first", "--frames", "1"], "--frames must be between 2 and"),
