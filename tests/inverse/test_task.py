@@ -1,4 +1,4 @@
-"""A task says at once what doesn't go together, and takes operators that calculate in their own type."""
+"""Tasks: validation, and operators that compute in the type of their own tensors."""
 
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class Basis(LinearOperator):
 
 
 class Weighted(Masking):
-    """Gives float64 whatever it gets."""
+    """An operator that always returns float64."""
 
     def coefficients(self, x: Tensor) -> Tensor:
         return super().coefficients(x) * torch.ones(32, dtype=torch.float64)
