@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncsnx.config.sampler import ProbabilityFlowODE
 from ncsnx.samplers.contract import DenoisingModel, Steps, sampler
-from ncsnx.samplers.dormand_prince import of_the_worst_image, solve
+from ncsnx.samplers.dormand_prince import largest_rms_error, solve
 
 
 @sampler(
@@ -31,6 +31,6 @@ def adaptive_ode(x: Tensor, sigmas: Sequence[float], model: DenoisingModel, *, t
             return found.cpu().double()
 
         y = x.cpu().double()
-        x = solve(slope, y, sigma, sigma_next, tolerance=tolerance, norm=of_the_worst_image).to(x)
+        x = solve(slope, y, sigma, sigma_next, tolerance=tolerance, norm=largest_rms_error).to(x)
     x, denoised, _ = yield x, sigmas[-1]
     return denoised

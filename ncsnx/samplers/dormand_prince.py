@@ -61,6 +61,6 @@ def solve(
     return final
 
 
-def of_the_worst_image(errors: Tensor) -> Tensor:
+def largest_rms_error(errors: Tensor) -> Tensor:
     """Largest root mean square of any image's errors. errors: (B, …)."""
     return errors.flatten(1).square().mean(dim=1).sqrt().max()

@@ -27,11 +27,11 @@ STEPS = 60
 """Number of steps of a sampler on a grid."""
 NOISES = (0.1, 0.5)
 """Standard deviations of the measurement's noise; the data's is about 0.6."""
-FARTHEST = 0.6
+LARGEST_MEAN_ERROR = 0.6
 """Largest accepted error of the mean, as a fraction of the way from the posterior's to the data's. A sampler that
 ignores the measurement has 1, one that never goes back (see `ncsnx.inverse.condition`) 0.35, a solver of the flow
 0.5."""
-SPREAD = (0.35, 2.0)
+VARIANCE_BOUNDS = (0.35, 2.0)
 """Accepted variances of the measured pixels, as multiples of the posterior's. `cas` of first order has ½ with any data;
 a sampler that ignores a measurement with low noise has 39."""
 
@@ -84,9 +84,9 @@ def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], meas
             return "an image depends on the others of its batch"
         error, spread = problem.judge(together)
         where = f"with noise of {deviation:g}, images of Gaussian data have"
-        if not error <= FARTHEST:
+        if not error <= LARGEST_MEAN_ERROR:
             return f"{where} a mean that is {error:.2f} of the way from the posterior's to the prior's"
-        if drawn and not SPREAD[0] <= spread <= SPREAD[1]:
+        if drawn and not VARIANCE_BOUNDS[0] <= spread <= VARIANCE_BOUNDS[1]:
             return f"{where} a variance of {spread:.2f} times the posterior's"
     return None
 
@@ -205,7 +205,7 @@ class _Problem:
         return last.x.double().flatten(1), drawn
 
     def judge(self, images: Tensor) -> tuple[float, float]:
-        """Error of the mean (see FARTHEST), and variance of the measured pixels as a multiple of the posterior's."""
+        """Error of the mean (see LARGEST_MEAN_ERROR), and variance of the measured pixels as a multiple of the posterior's."""
         away = float((images.mean(dim=0) - self.mean).norm() / (self.prior_mean - self.mean).norm())
         found = images.var(dim=0)[self.known] / self.covariance.diagonal()[self.known]
         return away, float(found.mean())
