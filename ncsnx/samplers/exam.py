@@ -205,7 +205,7 @@ class _Problem:
         return last.x.double().flatten(1), drawn
 
     def judge(self, images: Tensor) -> tuple[float, float]:
-        """Error of the mean (see LARGEST_MEAN_ERROR), and variance of the measured pixels as a multiple of the posterior's."""
+        """Error of the mean, and variance of the measured pixels; units as in the accepted bounds."""
         away = float((images.mean(dim=0) - self.mean).norm() / (self.prior_mean - self.mean).norm())
         found = images.var(dim=0)[self.known] / self.covariance.diagonal()[self.known]
         return away, float(found.mean())

@@ -119,5 +119,5 @@ def test_a_registered_task_reads_from_its_file_what_its_operator_measures(exampl
 def test_a_tag_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_registry, "_tasks", {})
     register_task("mine")(lambda file, shape: None)  # type: ignore[arg-type, return-value]
-    with pytest.raises(ValueError, match="there already is a task 'mine'"):
+    with pytest.raises(ValueError, match="a task 'mine' already exists"):
         register_task("mine")(lambda file, shape: None)  # type: ignore[arg-type, return-value]

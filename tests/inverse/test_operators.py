@@ -105,10 +105,10 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
     ("make", "told"),
     [
         (lambda: Averaging((1, 8, 8), 3), "a factor of 3 does not divide images of 8×8"),
-        (lambda: Graying((1, 8, 8)), "3 weights of channels for images of 1"),
+        (lambda: Graying((1, 8, 8)), "one weight per channel, found 3 weights for 1 channel"),
         (lambda: Blurring((1, 8, 8), 0.0), "a blur of 0 pixels"),
         (lambda: Fourier((3, 8, 8), torch.ones(8, 8, dtype=torch.bool)), "1 or 2 channels, not 3"),
-        (lambda: Fourier((1, 8, 8), torch.ones(8, 4, dtype=torch.bool)), "frequencies of"),
+        (lambda: Fourier((1, 8, 8), torch.ones(8, 4, dtype=torch.bool)), "expected frequencies of shape"),
         (lambda: MatrixOperator((1, 2, 2), torch.ones(3, 5)), "for images of 4 values"),
     ],
 )
