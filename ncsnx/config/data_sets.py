@@ -132,7 +132,7 @@ class OwnData(Data):
     """Height and width of the images in pixels, 1 to 16,384."""
     random_crop: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 16_384)))
     """Side in pixels, at least `image_size`, of the pictures that squares of `image_size` are cropped from: at random
-    in training, from the centre elsewhere. None: no crop."""
+    in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""
 
     @property
     def stored_size(self) -> int:

@@ -26,8 +26,7 @@ class RefineNetModel(Model):
     width: int = attrs.field(default=128, validator=checks.between(1, 16_384))
     """Channels of the first stage ('ngf'), 1 to 16,384; later stages have 2 or 4 times as many."""
     normalization: Normalization = "instance++"
-    """Normalization before each activation: 'instance++' (Song & Ermon 2019), 'instance', 'variance', 'batch' or
-    'none'."""
+    """Normalization layers: 'instance++' (Song & Ermon 2019), 'instance', 'variance', 'batch' or 'none'."""
     activation: Activation = "elu"
     """Activation function: 'elu', 'relu', 'leaky_relu' or 'swish'."""
 

@@ -51,7 +51,7 @@ def value_range(data: Data, folder: Path | str | None = None, source: Source | N
     except NcsnxError as error:
         raise NcsnxError(
             f"the values of black and white are in the packed data set, which cannot be used: {error.message}",
-            *(error.hints or [Hint("say where it is", adds=argument("data", A_DIR))]),
+            Hint("say where it is", adds=argument("data", A_DIR)),
             Hint("or add the two values to a .npz as the array range, or give pictures as PNGs"),
         ) from error
     return header.low, header.high

@@ -271,7 +271,8 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
         require_own(model.experiment.data, model.source.data_fingerprint(), model.source.path)
         splits = open_data(model.experiment.data, data_folder(data))
     except NcsnxError as error:
-        raise NcsnxError(f"{start}: {error.message}", *(error.hints or [place]), noise) from error
+        got = [hint for hint in error.hints if not hint.adds]  # a run's data can't be moved by an override
+        raise NcsnxError(f"{start}: {error.message}", *got, place, noise) from error
     if model.source.data_fingerprint() not in (None, splits.fingerprint):
         raise NcsnxError(f"{start}, but the data is not that of {model.source.path}", place, noise)
     return splits

@@ -64,7 +64,7 @@ TYPOS = [
     (["sample", "frist"], "there is no run 'frist' in runs; did you mean first?"),
     (["sample", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field in sampler (ald)"),
     (["sample", "first", "sampler=alb"], "sampler: expected one of ald,"),
-    (["sample", "first", "smapler.eta=1"], "smapler.eta: a trained run cannot change it"),
+    (["sample", "first", "smapler.eta=1"], "smapler.eta: cannot change in a trained run"),
     (["sample", "first", "sampler=fast"], "run 'first' has no fast sampler yet"),
     (["sample", "first", "--ckpt", "70"], "run 'first' has no checkpoint of step 70; nearest: 500"),
     (["sample", "first", "--ckpt", "lastest"], "'lastest' is no step"),

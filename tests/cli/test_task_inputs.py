@@ -198,9 +198,9 @@ def test_without_the_packed_file_the_range_is_said_with_the_measurement(packed: 
     assert torch.equal(images, drawn(packed, "--measure", "ranged.npz", "--truth", "digit.npy"))
     assert torch.equal(images, drawn(packed, "--measure", "kspace.npz", "--data", "elsewhere"))
     for words in (("--measure", "kspace.npz"), ("--inpaint", "digit.npy", "--mask", "mask.png")):
-        told = error(draw(packed, *words, out="new"))
-        assert "written in the packed data set, which cannot be used: your data is not at" in told
-        assert "Name its folder with --data DIR" in told
+        told = draw(packed, *words, out="new").err
+        assert "are in the packed data set, which cannot be used: your data is not at" in told
+        assert "--data DIR" in told.splitlines()[-2]
     assert not (packed / "new").exists()
     Image.new("L", (8, 8)).save(packed / "grey.png")
     assert len(drawn(packed, "--inpaint", "grey.png", "--mask", "mask.png", out="grey")) == 2

@@ -133,7 +133,11 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--truth", "digits"), "--truth goes with a task, such as --inpaint", 2),
         (("--at", "1,1", "--inpaint", "digits", "--mask", "masks"), "--at goes with --outpaint", 2),
         (("--colorize", "digits", "--deblur", "digits"), "--colorize and --deblur: one task at a time", 2),
-        (("--colorize", "digits"), "--colorize needs a model of images with 3 channels, but this model's images have 1", 2),
+        (
+            ("--colorize", "digits"),
+            "--colorize needs a model of images with 3 channels, but this model's images have 1",
+            2,
+        ),
         (("--inpaint", "nothing.png", "--mask", "masks"), "cannot read nothing.png: No such file", 1),
         (("--inpaint", "small", "--mask", "masks"), "expected a picture of 8×8 pixels (height × width), found 4×4", 1),
         (("--inpaint", "digits", "--mask", "digits/0.png"), "expected black (known) and white (to be filled in)", 1),

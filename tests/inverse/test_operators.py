@@ -94,7 +94,7 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
     for kind, told in (
         (Doubled, "are not orthonormal"),
         (Longer, r"gave \(2, 2, 4, 4\) instead of"),
-        (Blind, "must be above 0"),
+        (Blind, "must be finite and above 0"),
         (Skewed, "must be the transpose"),
     ):
         with pytest.raises(NcsnxError, match=told):

@@ -129,7 +129,11 @@ def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str)
         (Masking(HALF), torch.zeros(32), r"found \(32,\)"),
         (Masking(HALF), torch.zeros(2, 32) + 1j, "found complex ones"),
         (Blurring(SHAPE, 1.0), torch.zeros(2, 8, 8), "expected blurred pictures of"),
-        (MatrixOperator(SHAPE, torch.ones(3, 64)), torch.zeros(2, 1), r"expected measurements \(P, 3\), one value per row"),
+        (
+            MatrixOperator(SHAPE, torch.ones(3, 64)),
+            torch.zeros(2, 1),
+            r"expected measurements \(P, 3\), one value per row",
+        ),
     ],
 )
 def test_measurements_of_another_shape_are_refused(operator: LinearOperator, y: Tensor, told: str) -> None:
