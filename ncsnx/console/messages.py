@@ -78,15 +78,15 @@ class Messages:
         self._early.clear()
 
     def detail(self, text: str) -> None:
-        """A message that is shown with --verbose only."""
+        """A message that is shown in verbose output only."""
         self._say("detail", text)
 
     def info(self, text: str) -> None:
-        """A message that is shown unless --quiet was given."""
+        """A message that is shown unless output is quiet."""
         self._say("info", text)
 
     def warning(self, text: str) -> None:
-        """A problem that doesn't stop the work; shown unless --quiet was given."""
+        """A problem that doesn't stop the work; shown unless output is quiet."""
         self._say("warning", text)
 
     def error(self, text: str) -> None:

@@ -30,7 +30,7 @@ def progress(messages: Messages, name: str, *, total: int, unit: str = "") -> It
 
 @contextmanager
 def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iterator[None]:
-    """Draws a view within the block, if the terminal can redraw and --quiet wasn't given.
+    """Draws a view within the block, if the terminal can redraw and output is not quiet.
 
     Within another view's block its bar is added to that view's. A `transient` view vanishes at its end.
     """

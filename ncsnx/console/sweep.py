@@ -21,7 +21,7 @@ def sweep_view(messages: Messages, *, columns: Sequence[Column], total: int, uni
 
     On a terminal that can redraw, a table fills row by row and vanishes at the end; the caller prints the final table.
     Elsewhere each finished checkpoint is a line, with occasional progress lines in between. The log always gets the
-    lines of finished checkpoints. With --quiet nothing is shown.
+    lines of finished checkpoints. Quiet output shows nothing.
     """
     view = SweepView(messages, columns, total, units)
     with displayed(messages, view):

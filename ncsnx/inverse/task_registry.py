@@ -1,4 +1,4 @@
-"""Registry of tasks from installed packages, for `--operator TAG --input FILE`: `@register_task(TAG)` on a function.
+"""Registry of the tasks of installed packages by tag: `@register_task(TAG)` on a function.
 
 A package names the module of that function by an entry point of the group `ncsnx.runtime`.
 """
