@@ -87,7 +87,7 @@ def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], meas
         if not error <= LARGEST_MEAN_ERROR:
             return f"{where} a mean that is {error:.2f} of the way from the posterior's to the prior's"
         if drawn and not VARIANCE_BOUNDS[0] <= spread <= VARIANCE_BOUNDS[1]:
-            return f"{where} a variance of {spread:.2f} times the posterior's"
+            return f"{where} a variance ratio of {spread:.2f} to the posterior"
     return None
 
 

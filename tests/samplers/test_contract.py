@@ -99,7 +99,7 @@ def too_noisy(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
         (on_its_own_in_a_corrector, "it continues from its own x instead of the x that yield returns"),
         (in_one_step, r"with noise of 0\.1, images of Gaussian data have a mean that is 0\.\d+ of the way from .*"),
         (by_the_batch, "an image depends on the others of its batch"),
-        (too_noisy, r"with noise of 0\.1, images of Gaussian data have a variance of .* times the posterior's"),
+        (too_noisy, r"with noise of 0\.1, images of Gaussian data have a variance ratio of .* to the posterior"),
     ],
 )
 def test_a_packages_sampler_that_is_wrong_is_refused_for_noisy_measurements_alone(
