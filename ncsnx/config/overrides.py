@@ -22,6 +22,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import Hint, UsageError
+from ncsnx.quantities import them
 
 T = TypeVar("T", bound=Config)
 
@@ -322,7 +323,7 @@ def _elsewhere(name: str, root: type[Config], current: str | None) -> list[str]:
         parent = path.rpartition(".")[0]
         family = {tag for other, tag in found if other.rpartition(".")[0] == parent}
         tags = [tag for other, tag in found if other == path and tag != current]
-        with_tags = f" (with {' or '.join(f'{parent}={tag}' for tag in tags)})" if set(tags) != family else ""
+        with_tags = f" (with {parent}={', '.join(tags)})" if set(tags) != family else ""
         if tags:
             places.append(path + with_tags)
     return places
@@ -371,11 +372,12 @@ def _explained(error: ConfigError, overrides: list[Override], root: type[Config]
     for path, complaint in error.problems:
         causes = [p for p in given if path == p or path.startswith(p + ".") or (path and p.startswith(path + "."))]
         cause = ", ".join(shortened(printable(f"{p}={given[p]}")) for p in causes or given)
-        add = f"; add {path}=…" if "but missing" in complaint else ""
         off = _switched_off(path, root) if given.get(path) in ("0", "0.0") else None
         none = f"; to turn it off: {off}=none" if off else ""
-        lines.append(f"{path or cause}: {complaint} (from {cause}){add}{none}")
-    return OverrideError("; ".join(lines))
+        lines.append(f"{path or cause}: {complaint} (from {cause}){none}")
+    missing = [path for path, complaint in error.problems if "but missing" in complaint]
+    hints = [Hint(f"add {them(len(missing))}", adds=" ".join(f"{path}=…" for path in missing))] if missing else []
+    return OverrideError("; ".join(lines), *hints)
 
 
 def _switched_off(path: str, root: type[Config]) -> str | None:

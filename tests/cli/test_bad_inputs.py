@@ -250,7 +250,10 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "not a number": (["show", "own", "optimizer.lr=nan"], "optimizer.lr: expected a finite number such as 0.8 or 1e-4"),
     "steps below zero": (["show", "own", "steps=-5"], "steps: must be between 1 and 1,000,000,000, not -5"),
     "yes for true": (["show", "own", "sampler.denoise=yes"], "sampler.denoise: expected true or false, found 'yes'"),
-    "a swap that needs more": (["show", "own", "data=lsun"], "add data.category=…"),
+    "a swap that needs more": (
+        ["show", "own", "data=lsun"],
+        "add them:  ncsnx show own data=lsun data.category=… data.image_size=…",
+    ),
     "a control character": (
         ["show", "own", "note=\x1b[2J"],
         "note: must be one line of printable text, not '\\x1b[2J'",
@@ -278,7 +281,7 @@ def test_what_was_typed_wrongly_gets_one_line_and_what_to_type_and_exit_code_2(c
     assert outcome.out == ""
     first, *to_type = outcome.err.splitlines()
     assert first.startswith("error: ")
-    assert all(line.startswith("  such as:  ") for line in to_type)
+    assert all(line.startswith(("  such as:  ncsnx ", "  add them:  ncsnx ")) for line in to_type)
     assert message in outcome.err
 
 

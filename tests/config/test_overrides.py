@@ -42,7 +42,9 @@ def test_a_swap_starts_from_the_defaults_of_the_new_variant() -> None:
 
 def test_a_swap_keeps_what_has_no_default_in_both() -> None:
     assert changed("schedule=uniform").schedule == Uniform(sigma_max=5.0, levels=24)
-    with pytest.raises(OverrideError, match=r"data.category: is required by lsun, but missing .*add data.category=…"):
+    with pytest.raises(
+        OverrideError, match=r"data.category: is required by lsun, but missing .*add them: data.category=…"
+    ):
         changed("data=lsun")
 
 
