@@ -1,7 +1,7 @@
-"""What a distribution says of itself and pyproject.toml can't: addresses, and a README whose pictures show anywhere.
+"""Build hook for the metadata that follow from the project's public address: URLs, and a README with absolute links.
 
-The project's public address is one setting, `address` under [tool.hatch.metadata.hooks.custom] in pyproject.toml. While
-it is empty, a distribution names no address and its README is the repository's, to the byte.
+The address is one setting, `address` under [tool.hatch.metadata.hooks.custom] in pyproject.toml. While it is empty,
+distributions have no URLs, and their README is that of the repository, byte for byte.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 LINK = re.compile(r"^```.*?^```|^ {4}[^\n]*|`[^`]*`|(?P<before>!\[[^][]*\]|\])\((?P<target>[^()\s]+)\)", re.M | re.S)
-"""Code, which stays as it is; or a picture, or the second half of a link, in Markdown."""
+"""Markdown code, which stays unchanged; or a picture, or the second half of a link."""
 
 
 class Metadata(MetadataHookInterface):
-    """Fills in the fields of [project] that follow from the address: `readme` and `urls`."""
+    """Sets the fields of [project] that follow from the address: `readme` and `urls`."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         address = self.config["address"].rstrip("/")
@@ -26,10 +26,10 @@ class Metadata(MetadataHookInterface):
 
 
 def absolute_links(text: str, address: str, tag: str) -> str:
-    """Markdown whose links to pictures, files and headings of the repository work on any page, such as a package index.
+    """Markdown with absolute links to the repository's pictures, files and headings, for example for a package index.
 
-    They lead to the state of the repository that `tag` names, so that those of an old release keep working. Links that
-    have a scheme, and code, stay; so does all of it while `address` is empty.
+    Links lead to the repository at `tag`, so that those of an old release keep working. Code and links with a scheme
+    stay unchanged, and with an empty `address` the whole text does.
     """
 
     def absolute(found: re.Match[str]) -> str:
@@ -44,7 +44,7 @@ def absolute_links(text: str, address: str, tag: str) -> str:
 
 
 def urls(address: str, tag: str) -> dict[str, str]:
-    """Labels and addresses that a package index shows beside the README; none while `address` is empty."""
+    """Labels and URLs that a package index shows beside the README; empty without an address."""
     if not address:
         return {}
     return {

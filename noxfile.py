@@ -1,7 +1,4 @@
-"""Sessions: `nox` runs lint, types and tests; `nox -s slow` the tests that take minutes, `nox -s demo` the main job,
-`nox -s bench` the benchmarks, `nox -s chaos` the fault-injection tests, `nox -s oldest` tests with the oldest versions
-that are admitted, `nox -s dist` builds the distribution and tries it.
-"""
+"""Nox sessions. `nox` runs lint, types and tests; `nox --list` shows all sessions."""
 
 import shutil
 from pathlib import Path
@@ -21,14 +18,14 @@ QUICK = (
     "tests/training/test_events.py",
     "tests/test_installed.py",
 )
-"""Tests that touch every dependency and take minutes."""
+"""Tests that use every dependency, in a few minutes."""
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, wording and errors that can be seen without running anything."""
+    """Style, wording and errors that show without running the code."""
     session.install(*GROUPS["lint"])
     session.run("ruff", "check", *SOURCES)
     session.run("ruff", "format", "--check", *SOURCES)
@@ -37,28 +34,28 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict types."""
+    """Strict type checks."""
     session.install("-e", ".", *GROUPS["types"])
     session.run("mypy")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests; arguments go to pytest. They import the sources; tests/test_installed.py runs what is installed."""
+    """The tests; arguments go to pytest. They import the sources, except tests/test_installed.py."""
     session.install(".", *GROUPS["tests"])
     session.run(*PYTEST, *session.posargs)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The tests that take minutes and rarely fail: models trained until they can be judged, kills, compilation."""
+    """Tests that take minutes and rarely fail: trained models, kills, compilation."""
     session.install(".", *GROUPS["tests"])
     session.run(*PYTEST, "-m", "slow", *session.posargs)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The main job on real data: trains the digits and samples them (minutes on two cores)."""
+    """The main job on real data: trains on the digits and samples (minutes on two cores)."""
     session.install(".")
     folder = Path(session.create_tmp())
     session.run("ncsnx", "train", "experiments/digits.py", "--runs", str(folder))
@@ -68,25 +65,25 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Ratios: start-up, a training step, an evaluation, randomness, the console, distances, reading packed images."""
+    """Benchmarks: start-up, training step, evaluation, randomness, console, distances, reading packed images."""
     session.install("-e", ".")
     session.run("python", "-m", "tests.benchmarks")
 
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Kills, full disks, damaged files, second writers, mishaps: their counts; arguments are names and --seed N."""
+    """Fault-injection tests: kills, full disks, damaged files, second writers; arguments are names and --seed N."""
     session.install("-e", ".", *GROUPS["tests"])
     session.run("python", "-m", "tests.chaos", *session.posargs)
 
 
 @nox.session(python=PROJECT["requires-python"].removeprefix(">="))
 def oldest(session: nox.Session) -> None:
-    """A quick part of the tests on the oldest Python and dependencies that are admitted; arguments go to pytest."""
+    """A quick part of the tests with the oldest supported Python and dependencies; arguments go to pytest."""
     extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
     admitted = [*PROJECT["dependencies"], *extras, *GROUPS["tests"]]
     session.install(".", *(requirement.replace(">=", "==") for requirement in admitted))
-    # old packages use what newer ones below them deprecate; that test has a process of its own, where it is an error
+    # old packages use features that newer dependencies deprecate; the deselected test turns these warnings into errors
     strict = "tests/evaluation/test_plots.py::test_matplotlib_is_loaded_by_the_first_plot_and_pyplot_never"
     calm = ("-W", "ignore::DeprecationWarning", "--deselect", strict)
     session.run(*PYTEST, *calm, *(session.posargs or QUICK))
@@ -94,7 +91,7 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session
 def dist(session: nox.Session) -> None:
-    """Builds dist/, checks it, and runs a small job with the wheel in an environment that knows no checkout."""
+    """Builds dist/, checks it, and runs a small job with the wheel in a fresh environment without the checkout."""
     session.install("build>=1.2", "twine>=6.1")
     shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")

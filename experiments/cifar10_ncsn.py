@@ -1,4 +1,4 @@
-"""CIFAR-10 with the original NCSN, as published (Song & Ermon 2019): ten levels, one network for each, no average."""
+"""CIFAR-10 with the original NCSN, as published (Song & Ermon 2019): ten levels, a conditional network, no EMA."""
 
 from ncsnx.config import CIFAR10, NCSN, Adam, AnnealedLangevin, Experiment, Geometric, register
 

@@ -1,4 +1,4 @@
-"""Handwritten digits at 8 px: trains in minutes on two CPU cores, from images that come with scikit-learn."""
+"""Handwritten digits at 8 px: trains in minutes on two CPU cores, on images that ship with scikit-learn."""
 
 from ncsnx.config import Adam, AnnealedLangevin, Digits, Ema, Experiment, Geometric, NCSNv2, Snapshots, register
 

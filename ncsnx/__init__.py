@@ -11,7 +11,7 @@ The language of experiments (`Experiment` and its parts) is in `ncsnx.config`. t
 
 from ncsnx.version import __version__
 
-# Nothing is imported before it is used: this file runs before the command line can heed Ctrl-C.
+# Nothing is imported before it is used: this file runs before the command line can handle Ctrl-C.
 TYPE_CHECKING = False  # as in typing, whose import takes longer than Python's start
 if TYPE_CHECKING:
     from ncsnx.config import Experiment, register

@@ -1,4 +1,4 @@
-"""User-facing errors: one clear sentence each, what to type next, and the exit code.
+"""User-facing errors: a message of one sentence, hints that say what to type, and an exit code.
 
 Any other exception is a bug of ncsnx and keeps its traceback.
 """
@@ -12,7 +12,7 @@ from ncsnx.spelling import parameter
 
 @attrs.frozen
 class Hint:
-    """What to do about an error, shown on a line of its own: `label: command`, or the label alone.
+    """Way out of an error, shown on its own line: `label: command`, or the label alone.
 
     Hint("download it (43 GB)", "ncsnx data download bedroom128")
     Hint("or say where it is", adds="data.root=DIR")
@@ -21,9 +21,10 @@ class Hint:
 
     label: str
     command: str = ""
-    """A whole command line that can be copied."""
+    """Complete command line to copy."""
     adds: str = ""
-    """What the call lacks, as `ncsnx.spelling.argument` writes it; the command line shows it after what was typed."""
+    """Argument that the call lacks, as `ncsnx.spelling.argument` writes it. The command line shows it after the
+    command that was typed."""
 
     def __str__(self) -> str:
         text = self.command or self.adds
@@ -31,9 +32,10 @@ class Hint:
 
 
 class NcsnxError(Exception):
-    """A user-facing error: says what happened, what was found where and what is accepted; hints say what to type.
+    """A user-facing error.
 
-    message: one sentence without its full stop. As text, an error is its message and hints in one line.
+    message: one sentence without its full stop: what happened, what was found where, and what is accepted.
+    hints: what to type. `str(error)` is the message and the hints in one line.
     """
 
     exit_code = 1
@@ -47,38 +49,38 @@ class NcsnxError(Exception):
 
 
 class AdvisedError(NcsnxError):
-    """An error with advice in words, which callers that know better advice replace."""
+    """An error with one hint in words, which callers with better advice replace."""
 
-    def __init__(self, said: str, advice: str = "") -> None:
-        super().__init__(said, *([Hint(advice)] if advice else []))
-        self.said, self.advice = said, advice
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message, *([Hint(advice)] if advice else []))
+        self.advice = advice
 
 
 class UsageError(NcsnxError):
-    """An error in what was typed: an unknown name, an invalid override or option."""
+    """An error in the command line or the call: an unknown name, an invalid override or option."""
 
     exit_code = 2
 
 
 def require_between(name: str, value: int, low: int, high: int, unit: str = "") -> None:
-    """Raises UsageError for the value of a parameter outside low … high."""
+    """Raises UsageError unless low <= value <= high. name: the parameter; unit: text after the range."""
     if not low <= value <= high:
         raise UsageError(f"{parameter(name)} must be between {low:,} and {high:,}{unit}, not {value:,}")
 
 
 class DivergedError(NcsnxError):
-    """A sampling produced NaN or infinity."""
+    """Sampling produced NaN or infinity."""
 
 
 class Stopped(BaseException):
-    """A signal asked the process to end, and it ends in good order. Exit code 128 + signal, as shells do.
+    """A signal asked the process to end; it shuts down cleanly, with exit code 128 + signal as in shells.
 
-    Like KeyboardInterrupt it is no Exception: whoever makes the best of a failure isn't to take it for one.
+    Like KeyboardInterrupt it isn't an Exception, so that code which handles failures doesn't catch it.
     """
 
     def __init__(self, message: str, signal_number: int = signal.SIGTERM) -> None:
         super().__init__(message)
         self.signal_number = signal_number
         self.then: str | None = None
-        """What the same command would do now, where the work that was stopped knows it exactly."""
+        """Effect of repeating the command, as a clause; None if the stopped work doesn't know it."""
         self.exit_code = 128 + signal_number

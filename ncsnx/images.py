@@ -1,4 +1,4 @@
-"""Tensors to pictures: 8-bit values, grids, PNG files and films."""
+"""Tensors to pictures: 8-bit values, grids, PNG files and animations."""
 
 import io
 import math
@@ -16,35 +16,35 @@ from ncsnx.sampling.request import require_mp4
 from ncsnx.storage.atomic import write_bytes
 
 CELL_PIXELS = 64
-"""Pictures of several images enlarge smaller ones to at least this side, so that 8×8 digits can be seen."""
+"""Smallest side of an image in a grid, in pixels: smaller images are enlarged, so that 8×8 digits can be seen."""
 MOST_PIXELS = 8_192
-"""No enlargement makes a picture wider or higher than this."""
+"""Largest width and height of an enlarged picture, in pixels."""
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """(…, C, H, W) in [0, 1] → uint8 in 0 … 255: clamped, then rounded to the nearest, a half to even.
+    """(…, C, H, W) in [0, 1] → uint8 in 0 … 255: clamped, then rounded to the nearest, halves to even.
 
-    It differs from torchvision's `save_image`, which rounds a half up, at exact halves only.
+    torchvision's `save_image` rounds halves up and gives the same values otherwise.
     """
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def enlargement(height: int, width: int, *, rows: int = 1, columns: int = 1) -> int:
-    """The whole factor by which images are enlarged in a picture that shows rows and columns of them."""
+    """Integer factor by which images are enlarged in a grid of rows × columns."""
     wanted = math.ceil(CELL_PIXELS / min(height, width))
     return max(1, min(wanted, MOST_PIXELS // max(height * rows, width * columns)))
 
 
 def grid(images: Tensor, columns: int, *, padding: int = 2, scale: int | None = None) -> Tensor:
-    """(N, C, H, W) uint8 → one white-ruled picture (C, H', W'), row by row.
+    """(N, C, H, W) uint8 → one picture (C, H', W') with white lines between the images, row by row.
 
-    padding: pixels between and around the cells. scale: whole factor by which each pixel is enlarged; by default that
-    of `enlargement`. Raises ValueError for no image.
+    padding: width of the lines between and around the cells, in pixels. scale: integer factor by which each pixel is
+    enlarged; default: `enlargement`. Raises ValueError if there are no images or no columns.
     """
     n, channels, height, width = images.shape
     if n == 0 or columns < 1:
         raise ValueError(
-            f"a grid needs an image and a column, not {counted(n, 'image')} in {counted(columns, 'column')}"
+            f"a grid needs at least one image and one column, not {counted(n, 'image')} in {counted(columns, 'column')}"
         )
     rows = math.ceil(n / columns)
     factor = scale or enlargement(height, width, rows=rows, columns=columns)
@@ -57,18 +57,18 @@ def grid(images: Tensor, columns: int, *, padding: int = 2, scale: int | None = 
 
 
 def square_columns(n: int) -> int:
-    """The columns of a grid of n ≥ 1 images that is as square as can be, and never higher than wide."""
+    """Number of columns of the most square grid of n ≥ 1 images that isn't higher than wide."""
     return math.isqrt(n - 1) + 1
 
 
 def picture(image: Tensor) -> Image.Image:
-    """(C, H, W) uint8 → grey for one channel, RGB for three; else the channels side by side in grey."""
+    """(C, H, W) uint8 → grey image for one channel, RGB for three; otherwise the channels side by side in grey."""
     shown = side_by_side(image).permute(1, 2, 0).cpu().contiguous().numpy()
     return Image.fromarray(shown if image.shape[0] == 3 else shown[:, :, 0])
 
 
 def side_by_side(image: Tensor) -> Tensor:
-    """(C, H, W) → itself where pictures have as many channels, 1 or 3; else the channels as one, (1, H, C·W)."""
+    """(C, H, W) → the same for 1 or 3 channels; otherwise the channels side by side, (1, H, C·W)."""
     return image if image.shape[0] in (1, 3) else image.permute(1, 0, 2).flatten(1)[None]
 
 
@@ -87,8 +87,8 @@ def save_png(path: Path, image: Tensor) -> None:
 def save_film(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
     """Writes frames, each (C, H, W) uint8, as an endless animated GIF, atomically.
 
-    frame_ms: how long each frame stands; last_ms: the last one. GIF counts in steps of 10 ms.
-    Raises ValueError for no frame.
+    frame_ms: duration of a frame in ms; last_ms: of the last one. GIF rounds to 10 ms. Raises ValueError without
+    frames.
     """
     if not frames:
         raise ValueError("a film needs at least one frame")
@@ -100,10 +100,10 @@ def save_film(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_
 
 
 def save_mp4(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
-    """Writes frames, each (C, H, W) uint8, as an MP4 (H.264), atomically; the last one stands for last_ms.
+    """Writes frames, each (C, H, W) uint8, as an MP4 (H.264), atomically.
 
-    Odd widths and heights are filled up by a row of white, since the format has even ones only. Raises UsageError as
-    `require_mp4`, ValueError for no frame.
+    frame_ms: duration of a frame in ms; last_ms: of the last one. Odd widths and heights are padded by one white
+    column or row, since the format needs even ones. Raises UsageError as `require_mp4`, ValueError without frames.
     """
     require_mp4()
     import imageio.v3

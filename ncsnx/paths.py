@@ -1,4 +1,4 @@
-"""Paths as people type them: on a command line, in a variable of the environment, in a field of an experiment."""
+"""Paths as people type them: on the command line, in an environment variable, in a field of an experiment."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from ncsnx.config.checks import quoted
 from ncsnx.errors import UsageError
 
 _LINE_BREAKING = ("Cc", "Zl", "Zp")
-"""Unicode's categories of control characters, and of what ends a line or a paragraph."""
+"""Unicode categories of control characters and of line and paragraph separators."""
 _RENAME = "rename it, or name it by a symbolic link"
 _REASONS = {
     errno.ENAMETOOLONG: "is too long for a name or a path",
@@ -19,11 +19,11 @@ _REASONS = {
 
 
 def typed_path(text: str | Path, *, of: str = "") -> Path:
-    """The path that was typed, with `~` and `~user` expanded; nothing need be there.
+    """The typed path with `~` and `~user` expanded; it need not exist.
 
-    of: what was typed it for, such as a variable or a field, for the error. Raises UsageError for what can't be a path
-    or can't be reached. Control characters and bytes that aren't UTF-8 are legal in names on Linux, but are refused
-    too: messages, logs and records consist of lines of text, and LMDB and safetensors take no such names.
+    of: name of the variable or field that holds the path, for the error. Raises UsageError for text that can't be a
+    path and for paths that can't be reached. Control characters and bytes that aren't UTF-8 are refused too, although
+    Linux allows them: messages, logs and records are lines of text, and LMDB and safetensors reject such names.
     """
     text = str(text)
     _check_characters(text, of)
@@ -38,7 +38,7 @@ def typed_path(text: str | Path, *, of: str = "") -> Path:
 
 
 def typed_folder(text: str | Path, *, of: str = "") -> Path:
-    """`typed_path` for a folder, which need not exist yet. Raises UsageError where something else is."""
+    """`typed_path` for a folder, which need not exist yet. Raises UsageError if the path is a file."""
     path = typed_path(text, of=of)
     if path.exists() and not path.is_dir():
         raise _refused(str(text), "is a file; give a folder", of)
@@ -46,7 +46,7 @@ def typed_folder(text: str | Path, *, of: str = "") -> Path:
 
 
 def typed_name_or_path(text: str) -> str:
-    """What may be a name or a path, with `~` expanded. Text with a slash, or with `~` in front, is checked as a path.
+    """A name or a path, with `~` expanded. Text with a slash, or with `~` in front, is checked as a path.
 
     Raises UsageError as `typed_path` does.
     """
@@ -58,14 +58,14 @@ def typed_name_or_path(text: str) -> str:
     except FileNotFoundError:
         pass
     except OSError as error:
-        # what lies here under a name needn't be what the name means
+        # a name need not mean the file of that name in the current folder
         if "/" in text or error.errno == errno.ENAMETOOLONG:
             raise _refused(text, _reason(Path(text), error)) from error
     return text
 
 
 def folder_of(given: str | Path | None, variable: str, default: str | Path) -> Path:
-    """The folder that an option says, else the variable of the environment, else `default`. Raises UsageError."""
+    """The folder given by an option, else by the environment variable, else `default`. Raises UsageError."""
     named = os.environ.get(variable)
     if given is None and named:
         return typed_folder(named, of=variable)
@@ -73,7 +73,7 @@ def folder_of(given: str | Path | None, variable: str, default: str | Path) -> P
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there; False also for names that the system doesn't take, and where it may not look."""
+    """Whether the path exists; False also for names that the system rejects and folders that it may not read."""
     try:
         return path.exists()
     except OSError:
@@ -85,7 +85,7 @@ def _refused(text: str, reason: str, of: str = "") -> UsageError:
 
 
 def _check_characters(text: str, of: str = "") -> None:
-    """Raises UsageError for characters that no path may have here."""
+    """Raises UsageError for empty text, invalid UTF-8 and control characters."""
     if not text:
         raise _refused(text, "is empty: expected a name or a path", of)
     try:
@@ -93,7 +93,7 @@ def _check_characters(text: str, of: str = "") -> None:
     except UnicodeEncodeError:
         raise _refused(text, f"is not UTF-8; {_RENAME}", of) from None
     if any(unicodedata.category(character) in _LINE_BREAKING for character in text):
-        raise _refused(text, f"has control characters in it; {_RENAME}", of)
+        raise _refused(text, f"contains control characters; {_RENAME}", of)
 
 
 def _expanded(text: str, of: str) -> Path:
@@ -101,14 +101,14 @@ def _expanded(text: str, of: str) -> Path:
     if expanded.startswith("~"):
         user = quoted(text[1:].partition("/")[0])
         raise _refused(
-            text, f"begins with the home of {user}, and there is no such user here; expected ./~… or ~/…", of
+            text, f"begins with the home of {user}, but there is no such user here; expected ./~… or ~/…", of
         )
     path = Path(expanded)
-    return path.absolute() if str(path).startswith("~") else path  # which has lost the ./ before a ~
+    return path.absolute() if str(path).startswith("~") else path  # Path drops the ./ before a ~
 
 
 def _reason(path: Path, error: OSError) -> str:
     if error.errno == errno.ENOTDIR:
         file = next((parent for parent in path.parents if parent.is_file()), path.parent)
-        return f"cannot be there: {quoted(str(file))} is a file, not a folder"
+        return f"cannot exist: {quoted(str(file))} is a file, not a folder"
     return _REASONS.get(error.errno or 0, f"cannot be reached: {error.strerror or error}")

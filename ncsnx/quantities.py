@@ -1,4 +1,4 @@
-"""How counts, shares, sizes, durations and measured values are put into words, for consoles, plots and cards."""
+"""Text of counts, shares, sizes, durations and measured values, for consoles, plots and model cards."""
 
 import math
 import re
@@ -8,7 +8,7 @@ _CONSONANT_Y = re.compile("(?<![aeiou])y$")
 
 
 def counted(count: float, noun: str) -> str:
-    """A count with its noun, in the plural unless it is one: '1 image', '1,498 training images', '0 entries'."""
+    """A count with its noun in the singular or plural: '1 image', '1,498 training images', '0 entries'."""
     if count == 1:
         return f"1 {noun}"
     return f"{count:,.0f} {plural(noun)}"
@@ -24,17 +24,17 @@ def plural(noun: str) -> str:
 
 
 def them(count: int) -> str:
-    """The pronoun for so many things, as an object."""
+    """'it' for 1, else 'them'."""
     return "it" if count == 1 else "them"
 
 
 def number(value: float) -> str:
-    """A measured value with four significant digits, and whole from 1,000 on; nan and inf by name."""
+    """A measured value with four significant digits, without decimals from 1,000 on; 'nan' and 'inf'."""
     return f"{value:,.0f}" if 999.95 <= abs(value) < 1e7 else f"{value:#.4g}"
 
 
 def with_error(value: float, error: float | None) -> str:
-    """A measured value and its standard error, the value to the error's second digit: '8.21 ± 0.30'."""
+    """A measured value and its standard error, both to the error's second digit: '8.21 ± 0.30'."""
     if error is None or not math.isfinite(error) or error <= 0 or not math.isfinite(value):
         return number(value)
     if max(abs(value), error) >= 1e7:
@@ -45,10 +45,10 @@ def with_error(value: float, error: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of a whole as a percentage with two significant digits: '100 %', '22 %', '3.4 %', '0.1 %', '0.033 %'.
+    """A share in [0, 1] as a percentage with two significant digits: '100 %', '22 %', '3.4 %', '0.1 %', '0.033 %'.
 
-    Above 50 % the digits are those of what is missing, so that a share that is nearly all never reads '100 %': '99.96
-    %'. What is nearer than 0.001 % to nothing or all is told by that limit.
+    Above 50 % the two digits are those of 1 − share, so that only 1 reads '100 %': '99.96 %'. Shares within 0.001 % of
+    0 or 1 read '< 0.001 %' or '> 99.999 %'.
     """
     least = 1e-5
     if not 0 < share < 1:
@@ -72,7 +72,7 @@ def byte_size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss, rounded to the second; hours go on beyond 24."""
+    """Seconds as h:mm:ss, rounded to the second; hours may exceed 24."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}"

@@ -1,8 +1,8 @@
-"""Every random number of ncsnx: a pure function of (seed, purpose, step, position, element).
+"""Counter-based random numbers: every draw is a pure function of (seed, purpose, step, position, element).
 
 The generator is Philox4x32-10, a keyed bijection of 128-bit counters (Salmon, Moraes, Dror & Shaw, "Parallel
-Random Numbers: As Easy as 1, 2, 3", SC 2011), written in torch's integer operations. So a draw depends on
-no state: not on the batch that it is made in, on what was drawn before it, on worker, rank or device.
+Random Numbers: As Easy as 1, 2, 3", SC 2011), written in torch's integer operations. A draw depends on no state:
+neither on its batch or earlier draws, nor on worker, rank or device.
 """
 
 import math
@@ -22,7 +22,7 @@ _UNIFORM_BITS = 24  # a float32 holds 24 bits exactly
 
 
 class Purpose(IntEnum):
-    """What a draw is for: the second word of the key. The numbers are frozen, since saved runs depend on them."""
+    """Purpose of a draw: the second word of the key. The numbers are frozen, since saved runs depend on them."""
 
     DATA_ORDER = 1
     FLIP = 2
@@ -58,17 +58,17 @@ def _require_word(name: str, value: int) -> None:
 class Stream:
     """The draws of one purpose under one seed.
 
-    `positions` is (B,) int64: the place of each item in its stream (an image of the training stream, a sample),
-    on the device where the result is wanted. Element e of an item is word e % 4 of the Philox block with key
-    (seed, purpose) and counter (e // 4, position's low word, position's high word, step). So the first elements
-    of a longer draw are those of a shorter one, and items can be split over calls in any way.
+    `positions` is (B,) int64: the index of each item in its stream (an image of the training stream, a sample), on the
+    device where the result is wanted. Element e of an item is word e % 4 of the Philox block with key (seed, purpose)
+    and counter (e // 4, position's low word, position's high word, step). So a longer draw begins with the elements of
+    a shorter one, and items can be split over calls in any way.
     """
 
     seed: int = attrs.field(validator=_in_one_word)
     purpose: Purpose
 
     def words(self, positions: Tensor, count: int, step: int = 0) -> Tensor:
-        """(B, count) int64, uniform in [0, 2**32). ValueError where `step` isn't within 32 bits."""
+        """(B, count) int64, uniform in [0, 2**32). Raises ValueError unless `step` fits into 32 bits."""
         _require_word("step", step)
         blocks = -(-count // 4)
         elements = torch.arange(blocks, device=positions.device).expand(len(positions), blocks)
@@ -83,10 +83,10 @@ class Stream:
     def normal(self, positions: Tensor, shape: tuple[int, ...], step: int = 0) -> Tensor:
         """(B, *shape) float32, standard normal by Box & Muller (1958).
 
-        Elements 2k and 2k + 1 are √(−2 ln u)·cos 2πv and ·sin 2πv of words 2k and 2k + 1. u = (word + 1)/2**32,
-        rounded to float32, lies in (0, 1], so the largest magnitude is √(64 ln 2) = 6.66 (a true normal passes it
-        once in 4e10 draws). Devices agree on u and v exactly, and on the result to the accuracy of their
-        logarithm and cosine.
+        Elements 2k and 2k + 1 are √(−2 ln u)·cos 2πv and √(−2 ln u)·sin 2πv of words 2k and 2k + 1. u, which is
+        (word + 1)/2**32 rounded to float32, lies in (0, 1], so the largest magnitude is √(64 ln 2) = 6.66; a true
+        normal exceeds it once in 4e10 draws. Devices agree on u and v exactly, and on the result to the accuracy of
+        their logarithm and cosine.
         """
         count = math.prod(shape)
         pairs = self.words(positions, count + count % 2, step).reshape(len(positions), -1, 2)
@@ -96,10 +96,10 @@ class Stream:
         return both.flatten(1)[:, :count].reshape(-1, *shape)
 
     def integers(self, positions: Tensor, high: int, shape: tuple[int, ...] = (), step: int = 0) -> Tensor:
-        """(B, *shape) int64 in [0, high): ⌊word · high / 2**32⌋, for 0 < high <= 2**31 (else ValueError).
+        """(B, *shape) int64 in [0, high): ⌊word · high / 2**32⌋. Raises ValueError unless 0 < high <= 2**31.
 
-        The number of words that fall on an integer is ⌊2**32/high⌋ or one more, so that probabilities are off by
-        a factor of at most 1 ± high/2**32: 5e-7 for 2,311 noise levels, 1e-5 for 50,000 images.
+        ⌊2**32/high⌋ words or one more map to each integer, so that probabilities are off by a factor of at most
+        1 ± high/2**32: 5e-7 for 2,311 noise levels, 1e-5 for 50,000 images.
         """
         if not 0 < high <= 2**31:
             raise ValueError(f"high must be from 1 to {2**31}, not {high}")
@@ -108,17 +108,17 @@ class Stream:
     def permutation(self, n: int, epoch: int) -> Tensor:
         """(n,) int64 on the CPU: 0 … n − 1 in the random order of this epoch, by sorting 63-bit keys.
 
-        Equal keys, of which there is a pair with probability below n²/2**64, stay in order.
+        Equal keys (a pair with probability below n²/2**64) stay in order.
         """
         words = self.words(torch.tensor([epoch]), 2 * n).view(n, 2)
         return torch.argsort(words[:, 0] << 31 | words[:, 1] >> 1, stable=True)
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
-    """Philox4x32-10 of each counter (four int64 tensors of one shape S, each word in [0, 2**32)): (*S, 4) int64.
+    """Philox4x32-10 of each counter: (*S, 4) int64.
 
-    The two lanes of a round are stacked, and each is one multiplication: int64 wraps modulo 2**64, and masking
-    after the arithmetic shift gives the true high word.
+    counter: four int64 tensors of one shape S, words in [0, 2**32). The two lanes of a round are stacked into one
+    multiplication: int64 wraps modulo 2**64, and masking after the arithmetic shift gives the true high word.
     """
     lanes = (2,) + (1,) * counter[0].dim()
     multipliers, round_keys = _constants(key, counter[0].device)
@@ -134,7 +134,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 
 @lru_cache(maxsize=64)
 def _constants(key: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Multipliers (2,) and round keys (rounds, 2); kept, since a copy to a GPU would make every draw wait for it."""
+    """Multipliers (2,) and round keys (rounds, 2); cached, since a copy to the GPU would make every draw wait."""
     return torch.tensor(_MULTIPLIERS, device=device), torch.tensor(_round_keys(key), device=device)
 
 

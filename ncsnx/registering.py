@@ -1,4 +1,4 @@
-"""What registers itself: modules that do so when they are imported, and what to say where something hasn't."""
+"""Registration by import: modules register their parts when they are imported."""
 
 import importlib
 import pkgutil
@@ -9,14 +9,17 @@ from ncsnx.errors import NcsnxError
 
 @cache
 def import_modules_of(package: str) -> None:
-    """Imports every module of a package, such as 'ncsnx.metrics', once in a process."""
+    """Imports every module of a package, such as 'ncsnx.metrics', once per process."""
     folder = importlib.import_module(package)
     for module in pkgutil.iter_modules(folder.__path__, f"{package}."):
         importlib.import_module(module.name)
 
 
 def unregistered(what: str, config: type, decorator: str) -> NcsnxError:
-    """The error for a configuration that nothing is joined to. what: such as 'network'; decorator: its full name."""
+    """The error for a configuration class without an implementation.
+
+    what: kind of implementation, such as 'network'; decorator: full name of the decorator that registers one.
+    """
     return NcsnxError(
         f"no {what} is registered for {config.__name__}: the package that defines it must name a module with "
         f"@{decorator}({config.__name__}) by an entry point of the group ncsnx.runtime"

@@ -1,7 +1,7 @@
-"""How a command runs, apart from what it computes: device, threads, execution of the network, data workers.
+"""Runtime choices of a command: device, threads, execution of the network, data workers.
 
-None of it is in an experiment or its identity. It is recorded for every segment of a run, since results are equal to
-the bit under equal choices on one machine only.
+They aren't part of an experiment or its identity. They are recorded for every segment of a run, since results are
+bit-identical only under equal choices on one machine.
 """
 
 import platform
@@ -19,16 +19,17 @@ from ncsnx.spelling import argument, parameter
 
 @attrs.frozen(kw_only=True)
 class Runtime:
-    """The choices of one command."""
+    """Runtime choices of one command."""
 
     device: torch.device
     threads: int
-    """CPU threads of torch; sums are split by them, so bits depend on their number."""
+    """CPU threads of torch. Sums are split over threads, so bits depend on their number."""
     plain: bool = False
     """Run the network as it is written, without the exact rewrites."""
     compile: bool = False
+    """Run the network through `torch.compile`."""
     workers: int = 0
-    """Processes that read data ahead."""
+    """Processes that read data ahead; 0: the main process reads."""
 
     @classmethod
     def choose(
@@ -40,7 +41,7 @@ class Runtime:
         compile: bool = False,
         workers: int = 0,
     ) -> "Runtime":
-        """The choices that options mean; applies those that are the whole process's. Raises UsageError."""
+        """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError."""
         if threads is not None:
             torch.set_num_threads(threads)
         chosen = _device(device)
@@ -49,7 +50,7 @@ class Runtime:
         return cls(device=chosen, threads=torch.get_num_threads(), plain=plain, compile=compile, workers=workers)
 
     def execution(self, experiment: Experiment) -> Execution:
-        """How the experiment's network is run under these choices."""
+        """Execution of the experiment's network under these choices."""
         return Execution(
             memory_format="contiguous" if self.plain else "channels_last",
             fused=not self.plain,
@@ -58,7 +59,7 @@ class Runtime:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What is recorded: the choices, and the machine that bits depend on."""
+        """The choices and the device's name, as they are recorded."""
         return {
             "device": str(self.device),
             "device_name": device_name(self.device),
@@ -70,7 +71,8 @@ class Runtime:
 
 
 def _prefer_equal_numbers() -> None:
-    """TF32 would miss the published scores' 2e-5, and cuDNN's choice of algorithm differs from start to start."""
+    """Turns off TF32, which would miss the published scores by more than 2e-5, and cuDNN's nondeterministic choice of
+    algorithms."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
@@ -86,16 +88,15 @@ def _device(wanted: str) -> torch.device:
         device = torch.device(wanted)
     except RuntimeError:
         raise UsageError(f"{parameter('device')} {wanted}: expected auto, cpu, cuda, cuda:N or mps") from None
-    there = {
+    available = {
         "cpu": True,
         "cuda": (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(device.type, False):
-        count = torch.cuda.device_count()
-        there_are = counted(count, "CUDA device")
+    if not available.get(device.type, False):
+        found = counted(torch.cuda.device_count(), "CUDA device")
         raise UsageError(
-            f"{parameter('device')} {wanted}: is not on this machine ({there_are}); try {argument('device', 'auto')}"
+            f"{parameter('device')} {wanted}: is not on this machine ({found}); try {argument('device', 'auto')}"
         )
     return device
 

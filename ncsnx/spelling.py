@@ -1,15 +1,15 @@
-"""How a message names a parameter: as its reader types it, in Python by default, as an option in a command."""
+"""Names of parameters in messages: as in Python by default, as options within a command."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 _OPTION: ContextVar[Callable[[str], str] | None] = ContextVar("option", default=None)
-"""Makes an option of a parameter's name. Other threads and spawned processes have none, and speak Python."""
+"""Function from a parameter's name to its option. Unset in other threads and spawned processes: they write Python."""
 
 
 class Placeholder(str):
-    """What a person fills in, such as NAME: it is no text that is to be passed, and isn't quoted."""
+    """A word that the reader replaces, such as NAME; shown without quotes."""
 
     def __repr__(self) -> str:
         return str(self)
@@ -19,15 +19,15 @@ A_DIR, A_NAME = Placeholder("DIR"), Placeholder("NAME")
 
 
 def parameter(name: str) -> str:
-    """A parameter in a sentence about its value: `batch_size`, or its option in a command."""
+    """The parameter's name in a sentence: `batch_size`, or in a command its option."""
     option = _OPTION.get()
     return name if option is None else option(name)
 
 
 def argument(name: str, value: object = None) -> str:
-    """What is to be passed: `device='auto'`, or in a command its option with the value.
+    """The argument to pass: `device='auto'`, or in a command its option with the value.
 
-    None leaves the value open: `out=`, or the option alone. True, as in `overwrite=True`, is the option alone too.
+    None leaves the value open: `out=`, or the option alone. True is the option alone too: `overwrite=True`.
     """
     option = _OPTION.get()
     if option is None:
@@ -37,7 +37,7 @@ def argument(name: str, value: object = None) -> str:
 
 @contextmanager
 def spelled_by(option: Callable[[str], str]) -> Iterator[None]:
-    """Within the block, messages that this thread makes name the options that `option` makes of names."""
+    """Within the block, messages of this thread name parameters by `option(name)`."""
     token = _OPTION.set(option)
     try:
         yield

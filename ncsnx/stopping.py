@@ -1,4 +1,4 @@
-"""Ending in good order: a signal sets a flag, which is read between network evaluations."""
+"""Clean shutdown: a signal sets a flag, which is read between network evaluations."""
 
 import contextlib
 import os
@@ -16,22 +16,22 @@ from ncsnx.errors import NcsnxError, Stopped
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """SIGTERM of kill and of batch schedulers, SIGHUP of a terminal that is closed, SIGINT of Ctrl-C."""
 _GRACE_S = 0.5
-"""After a second Ctrl-C, for the work to be left in the usual way; then the process ends wherever it is."""
+"""Time after a second Ctrl-C in which blocks can be left as usual, in seconds; then the process ends wherever it is."""
 _AGAIN_S = 0.02
 _NO_MORE = b"\0"
 _IMPORTER = "<frozen importlib._bootstrap_external>"
 _NATIVE = ("torch", "numpy")
 """Packages that run their own native code while they are imported."""
 
-# What a forked process would write into the pipe that it shares with this one would count as this one's signals.
+# A forked process shares the wakeup pipe: its signals would count as ours.
 os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 class StopRequest:
-    """While it is entered, SIGTERM, SIGHUP and the first Ctrl-C ask the work to end; a second Ctrl-C ends it at once.
+    """Turns SIGTERM, SIGHUP and the first Ctrl-C in its block into a request to stop; a second Ctrl-C ends the process.
 
-    A signal that came before, within `signals_raise`, counts as one that comes now. A SIGHUP that was ignored when the
-    process started, as under nohup, stays ignored.
+    A signal that arrived earlier, within `signals_raise`, counts. A SIGHUP that was ignored when the process started,
+    as under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -40,23 +40,23 @@ class StopRequest:
 
     @property
     def signal_number(self) -> int | None:
-        """The first signal that has come."""
+        """The first signal that arrived; None before."""
         return self._handler.signal_number
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal has arrived."""
         return self.signal_number is not None
 
     def check(self) -> None:
-        """Raises Stopped if a signal has come."""
+        """Raises Stopped if a signal has arrived."""
         self._handler.check()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """In the block a signal raises Stopped wherever the work is, not only where it is asked for.
+        """Within the block a signal raises Stopped at once, not only in `check`.
 
-        For what takes long without asking, and loses nothing by being left: every write of ours is whole or not there.
+        For long work that doesn't call `check` and can be interrupted anywhere, since our writes are atomic.
         """
         self._handler.raises = True
         try:
@@ -67,7 +67,7 @@ class StopRequest:
             raise
         finally:
             self._handler.raises = False
-        self.check()  # who catches everything may have caught it
+        self.check()  # code in the block that catches everything may have caught Stopped
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as entered:
@@ -90,10 +90,10 @@ class StopRequest:
 
 @contextmanager
 def signals_raise() -> Iterator[None]:
-    """In the block SIGTERM, SIGHUP and Ctrl-C raise Stopped: for what precedes, or needs, no request.
+    """Within the block SIGTERM, SIGHUP and Ctrl-C raise Stopped: for work without a StopRequest.
 
-    Without it SIGTERM would end the process without a word, and without leaving its blocks. Does nothing outside of the
-    main thread, which alone may handle signals.
+    Without it SIGTERM would end the process silently and without leaving its blocks. Does nothing outside the main
+    thread, since only that can handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -106,19 +106,19 @@ def signals_raise() -> Iterator[None]:
             _raise_what_is_behind(error)
             raise
         finally:
-            handler.raises = False  # what comes from here on finds all done
+            handler.raises = False  # the work is done: later signals only count
             handler.later.cancel()
-        handler.check()  # who catches everything may have caught it
+        handler.check()  # code in the block that catches everything may have caught Stopped
 
 
 @contextmanager
 def noticing_signals() -> Iterator[Callable[[], BaseException | None]]:
-    """Gives a function that tells what a signal to stop has raised in the block, None if nothing.
+    """Yields a function that returns the exception that a signal raised within the block, or None.
 
-    For blocks that run other people's code, which may catch it, or make another exception of it.
+    For blocks that run foreign code, which may catch that exception or replace it by another.
     """
     raised: list[BaseException] = []
-    if threading.current_thread() is not threading.main_thread():  # signals are handled, and raise, there alone
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield lambda: None
         return
     before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
@@ -141,9 +141,9 @@ def noticing_signals() -> Iterator[Callable[[], BaseException | None]]:
 
 @contextmanager
 def _handled_by(handler: "_Handler") -> Iterator[Mapping[int, Any]]:
-    """In the block the handler is called for signals that ask to end; yields the handlers of before.
+    """Within the block the handler is called for the signals that stop a process; yields the previous handlers.
 
-    A SIGHUP that is ignored stays ignored: nohup wants the work to outlive its terminal.
+    A SIGHUP that is ignored stays ignored: under nohup the work outlives its terminal.
     """
     before: dict[int, Any] = {}
     try:
@@ -159,9 +159,9 @@ def _handled_by(handler: "_Handler") -> Iterator[Mapping[int, Any]]:
 
 
 def _raise_what_is_behind(error: Exception) -> None:
-    """Raises the Stopped that led to the error: Python 3.11 wraps whatever is raised while a class is made.
+    """Raises the Stopped that caused the error: Python 3.11 wraps exceptions that are raised while a class is created.
 
-    An NcsnxError stays what it is: it says what went wrong while the work was ended in good order.
+    Does nothing for an NcsnxError, which says what went wrong during the shutdown.
     """
     behind: BaseException | None = error
     while behind is not None and not isinstance(error, NcsnxError):
@@ -171,10 +171,10 @@ def _raise_what_is_behind(error: Exception) -> None:
 
 
 class _Handler:
-    """Notes the first signal, and raises Stopped for it where that is wanted.
+    """Notes the first signal and, with `raises`, raises Stopped for it.
 
-    While that Stopped is on its way, others aren't raised: they would keep the blocks that are left from removing what
-    they had half written. It may be caught, since an import that tries several ways takes it for a failure of one.
+    While that Stopped propagates, no second one is raised: it would keep the blocks on the way from removing
+    half-written files. Stopped may get caught, by an import that tries several alternatives.
     """
 
     def __init__(self, *, raises: bool = False) -> None:
@@ -183,22 +183,22 @@ class _Handler:
         self.interrupts = 0
         self.later = _Later()
         self._raised: Callable[[], Stopped | None] = lambda: None
-        """The Stopped that is on its way, or was kept."""
+        """Returns the Stopped that is propagating or still referenced, else None."""
 
     def adopt(self, other: "_Handler") -> None:
-        """Counts what came to another handler as its own."""
+        """Takes over the signals that another handler counted."""
         self.signal_number = other.signal_number
         self.interrupts = other.interrupts
 
     def check(self) -> None:
-        """Raises Stopped if a signal has come."""
+        """Raises Stopped if a signal has arrived."""
         if self.signal_number is not None:
             error = Stopped(f"stopped by {_name(self.signal_number)}", self.signal_number)
             self._raised = weakref.ref(error)
             try:
                 raise error
             finally:
-                del error  # else its traceback would keep it, through this frame
+                del error  # otherwise its traceback keeps it alive through this frame
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is None:
@@ -212,17 +212,17 @@ class _Handler:
                 _end_now()
             self.later.come_again()
         elif is_second:
-            raise KeyboardInterrupt  # still restores the terminal on its way out
+            raise KeyboardInterrupt  # the terminal is still restored as it propagates
         else:
             self.check()
 
 
 class _Watch:
-    """A thread that counts Ctrl-C while the main one is busy, and ends the process if the second isn't heeded.
+    """A thread that counts Ctrl-C while the main thread is busy, and ends the process if the second has no effect.
 
-    Python's handlers run between two of its instructions, and once for all signals that came meanwhile: within one
-    network evaluation, which may take a minute, a second Ctrl-C would neither be noticed nor counted. The number of
-    every signal is written into a pipe when it comes, however busy the main thread is.
+    Python runs signal handlers between two bytecode instructions, and once for all signals that arrived meanwhile:
+    within one network evaluation, which may take a minute, a second Ctrl-C would be neither noticed nor counted. The
+    number of every signal is written into a pipe as it arrives, however busy the main thread is.
     """
 
     def __init__(self) -> None:
@@ -255,20 +255,23 @@ def _end_now() -> None:
     shown = "error: interrupted\n"
     if os.isatty(2):
         shown = f"\x1b[?25h\n{shown}"  # a live view hides the cursor
-    with contextlib.suppress(OSError):  # the terminal was closed, or the pipe's reader has left
+    with contextlib.suppress(OSError):  # the terminal or the pipe's reader is closed
         os.write(2, shown.encode())
     os._exit(128 + signal.SIGINT)
 
 
 class _Later:
-    """Sends SIGTERM when what a signal must not interrupt may be over: it raises for the signal that came first."""
+    """Sends SIGTERM again after a moment, when code that must not be interrupted may be done.
+
+    The handler then raises for the signal that arrived first.
+    """
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
         self._is_pending = False
 
     def come_again(self) -> None:
-        """In a moment. Called by a handler, and so perhaps within a call of itself."""
+        """Schedules the signal. Called by a handler, so possibly within another call of itself."""
         if self._is_pending:
             return
         self._is_pending = True
@@ -277,7 +280,7 @@ class _Later:
         self._timer.start()
 
     def cancel(self) -> None:
-        """Not any more: somebody else handles signals."""
+        """Cancels the scheduled signal, because another handler takes over."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
@@ -289,15 +292,15 @@ class _Later:
 
 
 def _name(number: int) -> str:
-    """What people call a signal."""
+    """Common name of a signal: 'Ctrl-C' or 'SIGTERM'."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def _is_loading_native_code(frame: FrameType | None) -> bool:
     """Whether an extension module, torch or NumPy is being imported.
 
-    What is raised then passes through C and C++ that are not made for it: the process aborts, or the module counts as
-    loaded and is of no use.
+    An exception raised then passes through C and C++ code that doesn't expect it: the process aborts, or the module
+    counts as loaded but is unusable.
     """
     while frame is not None:
         code = frame.f_code

@@ -1,3 +1,3 @@
-"""The version of ncsnx: the one place that says it (the package's metadata are read from here)."""
+"""The version of ncsnx; the package metadata read it from here."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""How a long job shows how far it is, speaks and is stopped: given by who runs it, a command or a test."""
+"""Progress display, messages and stop check of a long job, supplied by its caller (a command, a test)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,42 +8,42 @@ import attrs
 
 
 class Advance(Protocol):
-    """Says that `count` more units are done.
+    """Reports that `count` more units are done.
 
-    kept: an earlier process did them, so they say nothing of the pace.
+    kept: an earlier process did them, so they don't count for the pace.
     """
 
     def __call__(self, count: int = 1, *, kept: bool = False) -> None: ...
 
 
 class Progress(Protocol):
-    """Shows a job of `total` units while the block is open."""
+    """Shows the progress of a job of `total` units within a block."""
 
     def __call__(self, name: str, *, total: int, unit: str = "") -> AbstractContextManager[Advance]: ...
 
 
 class RowView(Protocol):
-    """A table that fills up, and what is under way for its next row."""
+    """A table that fills row by row, with the progress of its next row."""
 
     def begin(self, name: str) -> None:
-        """Says what is under way from now on."""
+        """Names the work for the next row."""
 
     def advance(self, count: int = 1, *, kept: bool = False) -> None:
-        """Says that `count` more units are done; kept as of `Advance`."""
+        """Reports that `count` more units are done; `kept` as in `Advance`."""
 
     def row(self, cells: Sequence[str], best: int | None) -> None:
-        """Adds a row; best: the number of the best one so far, where there is one."""
+        """Adds a row. best: index of the best row so far, if any."""
 
 
 class Rows(Protocol):
-    """Shows a job of `units` that makes `total` rows under these titles while the block is open."""
+    """Shows a job of `units` units that adds `total` rows to a table with these titles, within a block."""
 
     def __call__(self, titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]: ...
 
 
 @contextmanager
 def silent_progress(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
-    """Progress that nobody watches."""
+    """Progress without a display."""
     yield lambda count=1, kept=False: None
 
 
@@ -55,29 +55,29 @@ class _SilentRows:
 
 @contextmanager
 def silent_rows(titles: Sequence[str], *, total: int, units: int) -> Iterator[RowView]:
-    """Rows that nobody watches."""
+    """Rows without a display."""
     yield _SilentRows()
 
 
 def ignore_message(text: str) -> None:
-    """A message that nobody reads."""
+    """Discards a message."""
 
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """The surroundings of a job; by default nobody watches and nobody stops it."""
+    """Progress, messages and stop check of a job; by default nothing is shown and nothing stops it."""
 
     progress: Progress = silent_progress
     rows: Rows = silent_rows
     check_stop: Callable[[], None] = lambda: None
-    """Asked between the pieces of a job; ends it by raising."""
+    """Called between the pieces of a job; raises to end it."""
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Surrounds what takes long without asking, and loses nothing by being left: it may be ended anywhere in there."""
+    """Surrounds long work without calls of `check_stop` that can be interrupted anywhere without loss."""
     info: Callable[[str], None] = ignore_message
     warning: Callable[[str], None] = ignore_message
     detail: Callable[[str], None] = ignore_message
-    """Of what only those want to read who look for the details."""
+    """Shows a message in verbose output only."""
 
 
 SILENT = Work()
-"""For jobs that nobody watches."""
+"""Work without a display, for tests and library calls."""

@@ -1,4 +1,4 @@
-"""One thread for torch, here and in the processes that tests start; small runs, and real processes to work on them."""
+"""Fixtures: one thread for torch, here and in child processes; small runs, and processes that work on them."""
 
 import os
 import shutil
@@ -19,19 +19,19 @@ TOY_PACKAGE = Path(__file__).parent / "toy_package"
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
-# a background job of a script, and nohup, ignore these, and the processes that tests start would too
+# background jobs of scripts, and nohup, ignore these signals, and child processes would inherit that
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; threads that wait for a busy core cost seconds
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; threads waiting for a busy core cost seconds
 
-for group in ("ncsnx.config", "ncsnx.runtime"):  # tests over registries go over what installed packages bring as well
+for group in ("ncsnx.config", "ncsnx.runtime"):  # tests over registries include installed packages
     load_plugins(group)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of feature networks and references that all tests share, and that isn't the user's own."""
+    """A cache of feature networks and references that all tests share, separate from the user's."""
     before = os.environ.get("NCSNX_CACHE")
     folder = tmp_path_factory.mktemp("cache")
     os.environ["NCSNX_CACHE"] = str(folder)
@@ -44,7 +44,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the finished run of `tiny.training()` in runs/digits. Not to be changed: see `workplace`."""
+    """A folder with the finished run of `tiny.training()` in runs/digits. Don't change it; see `workplace`."""
     from tests.training.tiny import command, training
 
     folder = tmp_path_factory.mktemp("trained")
@@ -54,9 +54,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that pip has installed tests/toy_package in, to be put on the path of processes."""
+    """The folder in which pip installed tests/toy_package, for the import path of child processes."""
     folder = tmp_path_factory.mktemp("toy")
-    sources = shutil.copytree(TOY_PACKAGE, folder / "sources")  # a copy: setuptools writes beside what it builds
+    sources = shutil.copytree(TOY_PACKAGE, folder / "sources")  # a copy, since setuptools writes beside the sources
     pip = [sys.executable, "-m", "pip", "--isolated", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--no-build-isolation", "--target", folder / "site", sources], check=True)
     return folder / "site"
@@ -80,7 +80,7 @@ def run(tmp_path: Path, experiment: Experiment) -> Run:
 
 @pytest.fixture
 def start_python() -> Iterator[StartPython]:
-    """Starts `python -c CODE ARGUMENTS` with pipes; whatever still runs at the end of the test is killed."""
+    """Starts `python -c CODE ARGUMENTS` with pipes; processes still running at the end of the test are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: object) -> "subprocess.Popen[str]":

@@ -1,4 +1,4 @@
-"""Networks with the weights and the numbers of the published implementation, from the files in `golden/`."""
+"""Networks with weights and outputs of the published implementation, from the files in `golden/`."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ from ncsnx.noise.levels import sigmas
 FOLDER = Path(__file__).parent / "golden"
 NETWORKS = tuple(sorted(path.stem for path in FOLDER.glob("ncsn*.safetensors") if "checkpoint" not in path.stem))
 TOLERANCE = 2e-5
-"""The golden numbers themselves are within 7e-6 of float64."""
+"""Largest relative error; the golden numbers are within 7e-6 of float64."""
 
 _MODELS: dict[str, type[Model]] = {
     "NCSN": NCSN,
@@ -50,7 +50,7 @@ _NORMALIZATIONS: dict[str, Normalization] = {
 
 @attrs.frozen
 class Golden:
-    """One file: the network with its weights, in evaluation mode, and the other tensors."""
+    """A golden file: the network with its weights, in evaluation mode, and the other tensors."""
 
     network: ScoreFunction
     tensors: dict[str, Tensor]
@@ -73,7 +73,7 @@ def relative_error(ours: Tensor, expected: Tensor) -> float:
 
 
 def small_experiment(model: Model, data: Data | None = None, *, levels: int = 10, seed: int = 0) -> Experiment:
-    """An experiment around a model; by default 8×8 digits, or for the networks of more stages 16×16 images."""
+    """An experiment with this model; default data: 8×8 digits, or 16×16 images for networks with more stages."""
     default = Digits() if isinstance(model, NCSN | NCSNv2) else CelebA(image_size=16)
     return Experiment(
         name="small",
@@ -87,7 +87,7 @@ def small_experiment(model: Model, data: Data | None = None, *, levels: int = 10
 
 
 def model_of(config: dict[str, Any]) -> Model:
-    """The network of a published configuration."""
+    """The model configuration of a published configuration."""
     spectral = {"spectral_norm": config["spec_norm"]} if config["network"] in ("NCSN", "NCSNdeeper") else {}
     return _MODELS[config["network"]](
         width=config["ngf"],

@@ -1,4 +1,4 @@
-"""Files in the form of the published implementation: its own golden ones, and others made from them or from a run."""
+"""Files in the form of the published implementation: golden files, and files made from them or from a run."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from tests.golden_networks import FOLDER, model_of
 
 GOLDEN = ("ncsn", "ncsnv2", "ncsnv2_deeper")
 STEP = 5000
-"""Of the golden checkpoints."""
+"""Step of the golden checkpoints."""
 
 
 def golden_path(name: str) -> Path:
@@ -26,19 +26,19 @@ def golden_path(name: str) -> Path:
 
 
 def golden_states(name: str) -> list[Any]:
-    """What the published code would load, to be changed and saved again."""
+    """Content of a golden checkpoint as the published code loads it, to change and save."""
     states: list[Any] = torch.load(golden_path(name), map_location="cpu", weights_only=True)
     return states
 
 
 def expected(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration as the published code spells it; inputs, and the scores that it computed."""
+    """The configuration in the published form; inputs and the published code's scores of them."""
     with safe_open(FOLDER / f"{name}_checkpoint_{STEP}.expected.safetensors", "pt") as file:
         return json.loads(file.metadata()["config"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def golden_experiment(name: str) -> Experiment:
-    """The experiment that a golden checkpoint belongs to."""
+    """The experiment of a golden checkpoint."""
     config, _ = expected(name)
     return experiment_for(model_of(config), config["image_size"], config["sigma_begin"], config["num_classes"])
 
@@ -58,7 +58,7 @@ def experiment_for(model: Model, image_size: int, sigma_max: float, levels: int)
 
 
 def saved(states: Any, *, legacy: bool = False) -> bytes:
-    """The bytes that torch.save writes; `legacy` as it did before version 1.6, and so for the published files."""
+    """The bytes that torch.save writes; with `legacy` as before version 1.6, like the published files."""
     buffer = io.BytesIO()
     torch.save(states, buffer, _use_new_zipfile_serialization=not legacy)
     return buffer.getvalue()
@@ -70,7 +70,7 @@ def write(path: Path, states: Any, *, legacy: bool = False) -> Path:
 
 
 def states_of(folder: Path, experiment: Experiment) -> list[Any]:
-    """A checkpoint of a run in the published form: as if the published code had trained it."""
+    """A checkpoint of a run in the published form, as if the published code had trained it."""
     content = checkpoint.read_checkpoint(folder)
     network = meta_network(experiment)
     names = to_published(network)

@@ -1,4 +1,4 @@
-"""What a distribution says of itself: addresses from one setting, and a README that shows anywhere."""
+"""Metadata of the distribution: URLs from one setting, and a README with absolute links."""
 
 import tomllib
 from email import message_from_string
@@ -15,7 +15,7 @@ BASE = "https://forge.example/o/ncsnx"
 
 
 def metadata_with(address: str, folder: Path) -> tuple[dict[str, list[str]], str]:
-    """(fields, README) of a wheel that is built from a copy of what decides them, with this address as the setting."""
+    """(fields, README) of the metadata of a wheel built with this address."""
     build = pytest.importorskip("hatchling.builders.wheel")
     settings = (ROOT / "pyproject.toml").read_text()
     empty = f'address = "{SETTINGS["address"]}"'
@@ -37,7 +37,7 @@ def metadata_with(address: str, folder: Path) -> tuple[dict[str, list[str]], str
 
 
 def links(markdown: str) -> list[tuple[str, str]]:
-    """(kind, target) of every picture and link, as a parser of Markdown sees them."""
+    """(kind, target) of every picture and link, by a Markdown parser."""
     parser = pytest.importorskip("markdown_it").MarkdownIt().enable("table")
     inner = [part for block in parser.parse(markdown) for part in block.children or ()]
     return [(part.type, str(part.attrs.get("src", part.attrs.get("href")))) for part in inner if part.attrs]

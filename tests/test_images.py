@@ -60,7 +60,7 @@ def test_an_enlargement_is_the_least_that_shows_an_image_unless_the_picture_grow
     factor = enlargement(height, width, rows=rows, columns=columns)
     largest = max(height * rows, width * columns)
     assert factor >= 1
-    assert factor == 1 or (factor - 1) * min(height, width) < CELL_PIXELS, "no larger than need be"
+    assert factor == 1 or (factor - 1) * min(height, width) < CELL_PIXELS, "no larger than necessary"
     assert factor == 1 or factor * largest <= MOST_PIXELS
     assert factor * min(height, width) >= CELL_PIXELS or (factor + 1) * largest > MOST_PIXELS
 

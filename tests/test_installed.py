@@ -1,4 +1,4 @@
-"""The package as it is installed: it works outside the repository and brings its experiments along."""
+"""The installed package works outside the repository and contains the built-in experiments."""
 
 import json
 import os

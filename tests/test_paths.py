@@ -1,4 +1,4 @@
-"""Paths as typed: what is refused, in one line, and what is taken as it is."""
+"""Paths as typed: those that are refused, in one line, and those that are accepted."""
 
 import contextlib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ TEXT = st.text(st.characters(exclude_categories=()), max_size=40)  # lone surrog
 
 
 def refused_or_parsed(parse: Callable[[str], Path | str], text: str) -> tuple[str | None, Path | str]:
-    """The refusal, or what was made of the text."""
+    """(error, result) of parsing the text."""
     try:
         return None, parse(text)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""The files around the package agree with it and with each other: workflows, sessions, hooks, changelog, citation."""
+"""Workflows, nox sessions, pre-commit hooks, changelog and citation agree with the package and each other."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""How counts, shares and measured values read."""
+"""Text of counts, shares and measured values."""
 
 import re
 

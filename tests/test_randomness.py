@@ -113,7 +113,7 @@ def stream(purpose: Purpose = Purpose.TRAINING_NOISE, seed: int = 1234) -> Strea
 
 
 def reference_philox(counter: tuple[int, ...], key: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The generator of the paper, in Python's integers."""
+    """The generator of the paper in Python integers."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -168,7 +168,7 @@ def test_devices_can_differ_in_logarithm_and_cosine_only(device: str) -> None:
     angle = (second >> 8).float() * 2.0**-24 * (2 * math.pi)
     radius = (-2 * u.double().log()).sqrt()
     expected = torch.stack((radius * angle.double().cos(), radius * angle.double().sin()), -1).flatten(1)
-    # Three roundings in float32 of radius and one of the cosine, of up to two units in the last place each.
+    # Three float32 roundings of the radius and one of the cosine, each up to two units in the last place.
     margin = 8 * torch.finfo(torch.float32).eps * (1 + radius.max())
     assert (stream().normal(positions, (4,)).cpu().double() - expected).abs().max() < margin
 
@@ -298,7 +298,7 @@ def test_permutations_differ_between_epochs_and_are_frozen() -> None:
     assert order.permutation(8, 3).tolist() == [5, 3, 0, 4, 1, 2, 6, 7]
     n = 10_000
     first, second = order.permutation(n, 0), order.permutation(n, 1)
-    # The number of places where two independent permutations agree is Poisson with mean 1: above 15 in 2e-14.
+    # The number of places where two independent permutations agree is Poisson with mean 1; P(> 15) = 2e-14.
     assert (first == second).sum() <= 15
     assert (first == torch.arange(n)).sum() <= 15
 

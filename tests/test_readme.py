@@ -1,4 +1,4 @@
-"""The README says what is so."""
+"""Statements of the README are true."""
 
 import contextlib
 import subprocess
@@ -52,6 +52,6 @@ def test_the_operator_of_ones_own_measures_what_it_says(trained: Path, monkeypat
     images, truth = names["images"], names["truth"]
     assert images.shape == (8, 1, 8, 8)
     away = images.sum(dim=(1, 3)) - truth.sum(dim=(1, 3)).repeat_interleave(4, 0)
-    # a hardly trained network is far from the sums; the last level has a noise of 0.01 too
+    # a barely trained network is far from the sums, and the last level has noise of 0.01
     assert float(away.abs().max()) < 0.2
     assert not torch.equal(images[0], images[1])

@@ -1,4 +1,4 @@
-"""How a parameter is named in messages: for who calls the library, and for who typed a command."""
+"""Names of parameters in messages: for callers of the library, and for users of the command line."""
 
 import threading
 from collections.abc import Callable

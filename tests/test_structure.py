@@ -1,4 +1,4 @@
-"""The package as a building: no circle of imports, no two modules of one name, no crowded folder, one way to look."""
+"""Structure of the package: no import cycles, layers, unique names, no crowded folders."""
 
 import ast
 import re
@@ -20,14 +20,14 @@ FLOORS = (
     ("console",),
     ("cli",),
 )
-"""From the ground up: a module imports nothing of a floor above its own."""
+"""Layers from the bottom up: a module imports nothing from a layer above its own."""
 MOST_FILES = 14
-"""Of a folder, before it gets rooms."""
+"""Most modules of a folder."""
 CROWDED = {"config": 20, "cli": 16}
-"""Folders that have more today, and how many. They may not grow."""
+"""Folders with more modules, and their current number, which may not grow."""
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])
 COMMAND = re.compile(rf"\bncsnx (?:{COMMANDS})(?![a-z])[^`\n]*|`hf download [^`\n]*|git (?:rev-parse|status) [^`\n]*")
-"""A whole command to type, to the end of its line or of what is set as code."""
+"""A complete command to type, up to the end of its line or code span."""
 OPTION = re.compile(r"(?<![\w-])--(?:[a-z]|\{\})")
 
 
@@ -43,7 +43,7 @@ MODULES = modules()
 
 
 def imports(path: Path) -> set[str]:
-    """The modules of the package that a file imports, inside functions and for types too."""
+    """Modules of the package that a file imports, including imports in functions and for types."""
     tree = ast.parse(path.read_text())
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -57,7 +57,7 @@ def imports(path: Path) -> set[str]:
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, text) of the strings of a file, docstrings too; a value in one is {}."""
+    """(line, text) of the strings of a file, including docstrings; values in f-strings are {}."""
     tree = ast.parse(path.read_text())
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
@@ -105,7 +105,7 @@ def test_no_two_modules_share_a_name_but_for_commands() -> None:
 
 
 def public_names(path: Path) -> Iterator[str]:
-    """Functions, classes and constants of a file; type variables are every file's own."""
+    """Public functions, classes and constants of a file, without type variables."""
     for node in ast.parse(path.read_text()).body:
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
@@ -123,7 +123,7 @@ def public_names(path: Path) -> Iterator[str]:
 
 def test_no_two_modules_share_a_public_name() -> None:
     names = Counter(name for path in MODULES.values() for name in set(public_names(path)))
-    del names["TYPE_CHECKING"]  # the two files that can't wait for typing
+    del names["TYPE_CHECKING"]  # defined in the two files that must not import typing
     assert {name for name, count in names.items() if count > 1} == set()
 
 
@@ -133,7 +133,7 @@ def test_a_folder_is_seen_at_a_glance(folder: Path) -> None:
     name = folder.relative_to(ROOT).as_posix()
     if name in CROWDED:
         assert len(files) == CROWDED[name]
-    elif name != "cli/commands":  # which is as long as it is
+    elif name != "cli/commands":  # one file per command
         assert len(files) <= MOST_FILES
 
 
@@ -145,7 +145,7 @@ def test_the_readme_lists_every_folder() -> None:
 
 
 def test_the_library_names_no_option_but_in_a_whole_command() -> None:
-    """Which parameter is meant, `ncsnx.spelling` says, as the caller types it."""
+    """The library names parameters by `ncsnx.spelling`, as the caller types them."""
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text}"
         for path in MODULES.values()

@@ -1,4 +1,4 @@
-"""A package with one of each thing, installed by pip: it is what the pages on adding things show, and it works."""
+"""A package with one extension of each kind, installed by pip, works; the pages on extensions show its files."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ CONTRACTS = {
     "tests/cli/test_commands.py": ("steps", "show"),
     "tests/cli/test_paths.py": ("steps RUN", "fid RUN"),
 }
-"""Of each registry a conformance test, the package's thing, and a built-in one that it is treated like."""
+"""Module of each registry's conformance test → the package's entry, and a built-in entry for comparison."""
 SHORT = ("model=plain", "model.width=4", "data=rings", "checkpoint_every=4", "snapshots=none", "eval_every=4", *CPU)
 
 
@@ -74,7 +74,7 @@ def test_each_thing_passes_all_tests_that_a_built_in_one_passes(toy: Path, tmp_p
     passed = defaultdict(set)
     for case in ElementTree.parse(report).iter("testcase"):
         name, _, thing = case.attrib["name"].removesuffix("]").partition("(")[0].partition("[")
-        if not len(case):  # a child would say that it was skipped
+        if not len(case):  # a child element marks a skipped test
             passed[case.attrib["classname"].replace(".", "/") + ".py", thing].add(name)
     for module, (brought, built_in) in CONTRACTS.items():
         assert passed[module, brought] >= passed[module, built_in] > set(), module
@@ -82,14 +82,14 @@ def test_each_thing_passes_all_tests_that_a_built_in_one_passes(toy: Path, tmp_p
 
 @pytest.fixture(scope="module")
 def place(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of its network on its data set."""
+    """A folder with a run of the package's network on its data set."""
     folder = tmp_path_factory.mktemp("place")
     ncsnx(toy, folder, "train", "digits", "steps=8", *SHORT, "--run", "straight")
     return folder
 
 
 def ncsnx(toy: Path, folder: Path, *words: str) -> str:
-    """What the command writes, in a process of its own."""
+    """Standard output of the command, run as a process."""
     outcome = run_process(folder, *words, python_path=(toy,))
     assert outcome.code == 0, outcome.err
     return outcome.out

@@ -1,4 +1,4 @@
-"""The check of how ncsnx writes finds what it should, and lets pass what is right."""
+"""The wording check finds house words and fragments, and accepts everything else."""
 
 from pathlib import Path
 

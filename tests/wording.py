@@ -1,7 +1,7 @@
-"""What a machine can see of how ncsnx writes: `python -m tests.wording` lists what reads wrongly, as FILE:LINE.
+"""Wording check: `python -m tests.wording` lists house words, fragments and handwritten plurals, as FILE:LINE.
 
-It reads docstrings, comments and messages of the package, docstrings and comments of the tests, and the pages. Strings
-of the tests stay out: they quote old formats and other programs.
+It checks docstrings, comments and messages of the package, docstrings and comments of the tests, and the pages. Strings
+of the tests are excluded, since they quote old formats and other programs.
 """
 
 import ast
@@ -43,12 +43,12 @@ HOUSE_WORDS = {
     r"(?<!noise )\bfloors?\b(?! of| \()": "noise floor, reference distance",
     r"\banew\b": "again, from the beginning",
 }
-"""House words, as patterns, and the field's terms."""
+"""Patterns of house words, with the field's terms."""
 FRAGMENT = re.compile(
     r"(?:Of|By|What|Whose|Who|Those|These|Them|They|Their|It|Its|That|With|Without|From|At|To|On|For|As|In|Into|Where"
     r"|And|But|Or|Never|Not|Only)\b"
 )
-"""Beginnings of a docstring that make sense after the name only, or hardly ever stand alone."""
+"""Beginnings of docstrings that hardly ever stand alone."""
 
 _PLURALS = (
     "(?:image|picture|step|checkpoint|level|trial|setting|seed|evaluation|byte|file|value|number|feature|tensor|"
@@ -56,17 +56,17 @@ _PLURALS = (
     "weight|thing|neighbour|score|day|dimension|split|pair|member|input|archive|folder|experiment|problem|update|epoch|"
     "label|array|point|direction|device|sweep|finding|note)s|entries|probabilities|passes|losses|batches|classes|processes"
 )
-"""What is counted in messages."""
+"""Nouns that are counted in messages."""
 NO_COUNTS = ("weights", "shape", "form", "part", "channels", "width", "plan.ratio", "seconds / 86400")
-"""Values before a plural that are names, the last part of A×B, or not whole numbers."""
+"""Values before a plural that aren't counts: names, the last part of A×B, fractions."""
 _BETWEEN = r"(?:(?!(?:of|at|and|from|in|to|on|for|with|is|are|have|has|holds|takes|halves) )[a-z-]+ ){0,2}"
 COUNTED = re.compile(f" {_BETWEEN}(?:{_PLURALS})(?![\\w/])")
-"""The text after a value that is a count."""
+"""Text that follows a count."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Finding:
-    """A place that reads wrongly."""
+    """A place with wrong wording."""
 
     path: str
     line: int
@@ -77,7 +77,7 @@ class Finding:
 
 
 def findings(root: Path = ROOT) -> list[Finding]:
-    """All findings in the sources and pages below `root`, in the order of their places."""
+    """All findings in the sources and pages below `root`, sorted by place."""
     found: list[Finding] = []
     for source in SOURCES:
         for path in sorted((root / source).rglob("*.py")):
@@ -139,7 +139,7 @@ def _house_words(text: str, path: str, line: int) -> Iterator[Finding]:
 
 
 def _plurals(text: ast.JoinedStr, path: str) -> Iterator[Finding]:
-    """Counts before a plural that is written by hand instead of by `ncsnx.quantities.counted`."""
+    """Counts before a handwritten plural instead of `ncsnx.quantities.counted`."""
     for value, after in zip(text.values, text.values[1:], strict=False):
         if _is_count(value) and isinstance(after, ast.Constant) and COUNTED.match(str(after.value)):
             yield Finding(path, text.lineno, f"{ast.unparse(value.value)!r} before a plural: write counted(…)")
@@ -155,7 +155,7 @@ def _is_count(value: ast.expr) -> bool:
 
 
 def main() -> int:
-    """Prints the findings. 1 where there are any."""
+    """Prints the findings; returns 1 if there are any, else 0."""
     found = findings()
     print(*found, sep="\n" if found else "")
     return 1 if found else 0

@@ -1,4 +1,4 @@
-"""The language of experiments: frozen classes, checked and registered. Nothing here imports torch."""
+"""Configuration classes of experiments: frozen, checked and registered. Nothing here imports torch."""
 
 from ncsnx.config.data_sets import (
     CIFAR10,

@@ -1,4 +1,4 @@
-"""One byte string for one JSON value, so that equal values have equal hashes."""
+"""Canonical JSON: equal values give equal bytes, and so equal hashes."""
 
 import hashlib
 import json

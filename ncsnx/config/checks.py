@@ -1,6 +1,6 @@
-"""Validators for fields of configuration classes; their messages say what is accepted and what was given.
+"""Validators of configuration fields; their messages say what is accepted and what was found.
 
-They judge values, not types: types are the codec's business, so a value of another type passes here.
+They check values only. The codec checks types, so a value of another type passes here.
 """
 
 import math
@@ -13,13 +13,16 @@ from ncsnx.quantities import counted
 
 
 class Check(Protocol):
-    """A validator as attrs calls it."""
+    """Signature of an attrs validator."""
 
     def __call__(self, instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None: ...
 
 
 class FieldError(ValueError):
-    """A value that a field doesn't accept, in words that follow the field's name or path."""
+    """A value that a field doesn't accept.
+
+    complaint: the rest of the sentence that begins with the field's name or path.
+    """
 
     def __init__(self, field: str, complaint: str) -> None:
         super().__init__(f"{field} {complaint}")
@@ -28,29 +31,29 @@ class FieldError(ValueError):
 
 
 def quoted(value: object) -> str:
-    """A value as Python writes it, cut where it is too long for a message."""
+    """The value's repr, cut to a length that fits a message."""
     try:
         return shortened(repr(value))
-    except ValueError:  # an integer of more digits than Python is willing to write
+    except ValueError:  # an integer with more digits than Python converts to text
         return "a number of thousands of digits"
 
 
 def shortened(text: str) -> str:
-    """Text that is cut where it is too long for a message."""
+    """Text of more than 100 characters cut to 80, followed by its length."""
     return text if len(text) <= 100 else f"{text[:80]}… ({counted(len(text), 'character')})"
 
 
 def printable(text: str) -> str:
-    """Text whose control characters and the like have become escapes."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    """Text with unprintable characters escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is an integer, which a constructor doesn't see to."""
+    """Whether a value is an integer (constructors don't check types)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-_LARGE = 10**18  # beyond, a number is quoted, and cut where it is long
+_LARGE = 10**18  # larger numbers are quoted, and cut if they are long
 
 
 def _number(value: Any) -> bool:
@@ -117,7 +120,7 @@ def between(low: int, high: int) -> Check:
 
 
 def one_of(*accepted: int) -> Check:
-    """Accepts these whole numbers."""
+    """Accepts the given whole numbers."""
 
     def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
         if _number(value) and value not in accepted:
@@ -127,11 +130,11 @@ def one_of(*accepted: int) -> Check:
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What may name an experiment or a run: a plain file name on every system."""
+"""Names of experiments and runs: valid file names on every system."""
 
 
 def name(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts names that are safe as a folder's."""
+    """Accepts names that match NAME, without '..'."""
     if isinstance(value, str) and (not NAME.fullmatch(value) or ".." in value):
         accepted = "1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a letter or digit and without '..'"
         _refuse(attribute, accepted, value)
@@ -144,9 +147,9 @@ def one_line(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> No
 
 
 def short_ascii(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts 1 to 200 printable characters of ASCII."""
+    """Accepts 1 to 200 printable ASCII characters."""
     if isinstance(value, str) and not re.fullmatch("[ -~]{1,200}", value):
-        _refuse(attribute, "1 to 200 printable characters of ASCII", value)
+        _refuse(attribute, "1 to 200 printable ASCII characters", value)
 
 
 def sha256_hex(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -156,13 +159,13 @@ def sha256_hex(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> 
 
 
 def plain_word(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts words of letters, digits, _ and -, such as the name of a category."""
+    """Accepts 1 to 64 letters, digits, _ or -, such as the name of a category."""
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
         _refuse(attribute, "1 to 64 letters, digits, _ or -", value)
 
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
-"""Colours that have a name."""
+"""Named colours as RGB in 0 … 255."""
 
 
 def colour(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:

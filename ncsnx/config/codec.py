@@ -1,6 +1,6 @@
 """The saved form of an experiment: strict JSON with a version, tags for variants, and every default written out.
 
-Every complaint names the full path of the value, what was given and what is accepted.
+Every error names the full path of the value, what was found and what is accepted.
 """
 
 from typing import Any, TypeVar
@@ -26,12 +26,12 @@ EXPERIMENT_VERSION = versioned(inside_of("experiment", MIGRATIONS))
 
 
 class ConfigError(StructureError):
-    """An invalid configuration: `problems` has a (path, complaint) for each thing that is wrong with it."""
+    """An invalid configuration, with every problem as (path, complaint) in `problems`."""
 
 
 @attrs.frozen(kw_only=True)
 class SavedExperiment:
-    """The saved form."""
+    """The saved form of an experiment."""
 
     schema_version: int = attrs.field(default=CONFIG_VERSION, metadata=EXPERIMENT_VERSION)
     experiment: Experiment
@@ -47,7 +47,7 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_json(saved: object) -> Experiment:
-    """The experiment of a saved form of this or an earlier version. Raises ConfigError, also for newer versions."""
+    """The experiment of a saved form of this or an earlier version. Raises ConfigError, for newer versions too."""
     try:
         return structured(saved, SavedExperiment).experiment
     except StructureError as error:
@@ -56,13 +56,13 @@ def from_json(saved: object) -> Experiment:
 
 
 def unstructure(config: Config) -> dict[str, Any]:
-    """A configuration object as plain JSON values, every field written out, variants with their tag under 'type'."""
+    """A configuration object as plain JSON values: every field written out, variants with their tag under 'type'."""
     values: dict[str, Any] = unstructured(config)
     return values
 
 
 def structure(values: dict[str, Any], cls: type[T]) -> T:
-    """The configuration object of plain JSON values. Raises ConfigError with every problem's path."""
+    """The configuration object of plain JSON values. Raises ConfigError with the path of every problem."""
     try:
         return structured(values, cls)
     except StructureError as error:
@@ -83,7 +83,7 @@ def identifying_paths(experiment: Experiment) -> set[str]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested values as (dotted path, value) rows; a variant's tag stands at the path of the variant itself."""
+    """Nested values as (dotted path, value) rows; the path of a variant itself has its tag."""
     rows: list[tuple[str, Any]] = []
     for key, value in values.items():
         path = f"{prefix}.{key}" if prefix else key

@@ -1,4 +1,4 @@
-"""A sampler as the words of a command line that mean it."""
+"""A sampler as words of the command line."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from ncsnx.config.variants import Config, tag_of
 
 
 def typed(sampler: Sampler) -> str:
-    """The sampler as words of a command line: its tag, and what isn't at its default."""
+    """The overrides that select a sampler: its tag, and every value that isn't its default."""
     return " ".join([f"sampler={tag_of(type(sampler))}", *_changed(sampler, "sampler")])
 
 

@@ -1,4 +1,4 @@
-"""Data sets as configuration. What reads them is in `ncsnx.data`."""
+"""Configuration of data sets. Their readers are in `ncsnx.data`."""
 
 from typing import Literal
 
@@ -13,15 +13,16 @@ Transform = Literal["none", "rescaled", "logit"]
 
 @attrs.frozen(kw_only=True)
 class Data(Config):
-    """A data set and how its images reach the network: pixels in [0, 1], flipped, dequantized, transformed."""
+    """A data set and the path of its images to the network: scaled to [0, 1], flipped, dequantized, transformed."""
 
     random_flip: bool = False
-    """Mirror each training image left to right with probability one half."""
+    """Mirrors each training image left to right with probability ½, drawn again in every epoch."""
     dequantization: Dequantization = "none"
-    """'uniform': x·(q−1)/q + u/q for q grey levels (255/256 and u/256 for 8 bits); 'gaussian': x + 0.01 z."""
+    """Noise added to pixels x in [0, 1]. 'uniform': x·(q−1)/q + u/q for q grey levels (255/256 and u/256 for 8 bits)
+    and u uniform in [0, 1); 'gaussian': x + 0.01·z with z standard normal; 'none': no noise."""
     transform: Transform = "none"
-    """'rescaled': 2x − 1; 'logit': ln u − ln(1 − u) of u = λ + (1 − 2λ)x with λ = 1e-6. With 'none' the network
-    itself maps x to 2x − 1."""
+    """Map from pixels x in [0, 1] to the range of the network. 'rescaled': 2x − 1; 'logit': ln u − ln(1 − u) for
+    u = λ + (1 − 2λ)x with λ = 1e-6; 'none': x itself, which the network maps to 2x − 1."""
 
     @property
     def image_size(self) -> int:
@@ -30,13 +31,13 @@ class Data(Config):
 
     @property
     def stored_size(self) -> int:
-        """Height and width of what the reader gives; where it is larger than `image_size`, that is cropped from it, at
-        random in training and from the centre elsewhere."""
+        """Height and width in pixels of the images that the reader gives. If larger than `image_size`, they are
+        cropped: at random in training, from the centre elsewhere."""
         return self.image_size
 
     @property
     def channels(self) -> int:
-        """Number of channels."""
+        """Number of channels: 1 for grey, 3 for colour."""
         return 3
 
     @property
@@ -46,7 +47,7 @@ class Data(Config):
 
 
 def place_fields(data: Data) -> list[str]:
-    """The fields that say where on a machine the data is: text outside the identity; those that are set."""
+    """Names of the fields that say where the data is on this machine, if set: text fields outside the identity."""
     fields = [
         field.name
         for field in attrs.fields(type(data))
@@ -57,20 +58,20 @@ def place_fields(data: Data) -> list[str]:
 
 @attrs.frozen(kw_only=True)
 class DataOnDisk(Data):
-    """A data set that a person puts on the disk."""
+    """A published data set that is read from a folder."""
 
     root: str | None = attrs.field(
         default=None, validator=checks.when_given(checks.one_line), metadata=OUTSIDE_IDENTITY
     )
-    """Where its files are. By default a folder of the set's own in the data folder (NCSNX_DATA, else ./data)."""
+    """Folder of the data set's files. None: a folder of its own inside the data folder (NCSNX_DATA, else ./data)."""
 
 
 @variant(Data, "digits")
 @attrs.frozen(kw_only=True)
 class Digits(Data):
-    """scikit-learn's 1,797 handwritten digits, 8×8, one channel, grey levels 0 to 16. Ships with scikit-learn.
+    """The 1,797 handwritten digits that ship with scikit-learn: 8×8 pixels, one channel, grey levels 0 to 16.
 
-    Held out: every image whose index is 5 modulo 6.
+    Held out are the images whose index is 5 modulo 6.
     """
 
     @property
@@ -85,7 +86,7 @@ class Digits(Data):
 @variant(Data, "cifar10")
 @attrs.frozen(kw_only=True)
 class CIFAR10(DataOnDisk):
-    """CIFAR-10 (Krizhevsky 2009), binary version: 50,000 training and 10,000 test images of 32×32 pixels."""
+    """CIFAR-10 (Krizhevsky 2009), binary version: 50,000 training and 10,000 held-out images of 32×32 pixels."""
 
     @property
     def image_size(self) -> int:
@@ -95,38 +96,43 @@ class CIFAR10(DataOnDisk):
 @variant(Data, "celeba")
 @attrs.frozen(kw_only=True)
 class CelebA(DataOnDisk):
-    """CelebA, aligned and cropped (Liu et al. 2015): centre crop, then resized; split as the data set declares."""
+    """CelebA, aligned and cropped (Liu et al. 2015): centre crop, then resized; the data set's own split."""
 
     image_size: int = attrs.field(default=64, validator=checks.between(1, 16_384))
+    """Height and width of the images in pixels, 1 to 16,384."""
     crop: int = attrs.field(default=140, validator=checks.between(1, 178))
-    """Side of the centre crop, in pixels of the original 178×218."""
+    """Side of the centre crop before resizing, in pixels of the original 178×218 pictures, 1 to 178."""
 
 
 @variant(Data, "lsun")
 @attrs.frozen(kw_only=True)
 class LSUN(DataOnDisk):
-    """One category of LSUN (Yu et al. 2015), LMDB: the short side resized, then a centre crop."""
+    """One category of LSUN (Yu et al. 2015) as LMDB: the short side resized, then a centre crop."""
 
     category: str = attrs.field(validator=checks.plain_word)
-    """Such as bedroom, tower or church_outdoor."""
+    """Name of the category, such as bedroom, tower or church_outdoor: 1 to 64 letters, digits, _ or -."""
     image_size: int = attrs.field(validator=checks.between(1, 16_384))
+    """Height and width of the images in pixels, 1 to 16,384."""
 
 
 @variant(Data, "ffhq")
 @attrs.frozen(kw_only=True)
 class FFHQ(DataOnDisk):
-    """FFHQ (Karras et al. 2019), LMDB at one resolution; 90/10 split of a fixed shuffle."""
+    """FFHQ (Karras et al. 2019) as LMDB at one resolution; 90/10 split of a fixed shuffle."""
 
     image_size: int = attrs.field(default=256, validator=checks.between(1, 16_384))
+    """Height and width of the images in pixels, 1 to 16,384."""
 
 
 @attrs.frozen(kw_only=True)
 class OwnData(Data):
-    """Square images that a person brings, of a size and a number of channels that are declared."""
+    """Your own images: square, with a declared size and number of channels."""
 
     image_size: int = attrs.field(validator=checks.between(1, 16_384))
+    """Height and width of the images in pixels, 1 to 16,384."""
     random_crop: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 16_384)))
-    """Side of the pictures that squares of `image_size` are cropped from: in training at random."""
+    """Side in pixels, at least `image_size`, of the pictures that squares of `image_size` are cropped from: at random
+    in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""
 
     @property
     def stored_size(self) -> int:
@@ -146,45 +152,49 @@ class OwnData(Data):
 @variant(Data, "images")
 @attrs.frozen(kw_only=True)
 class Images(OwnData):
-    """A folder or zip of pictures (PNG, JPEG, WebP, TIFF, BMP), nested or not: resized by the short side, cropped."""
+    """A folder or zip of pictures (PNG, JPEG, WebP, TIFF, BMP), nested or not: the short side resized, then cropped."""
 
     root: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
-    """The folder or zip. A relative one is looked for in the current folder, then in the data folder."""
+    """Folder or zip of the pictures. A relative path is looked up in the current folder, then in the data folder."""
     channels: int = attrs.field(default=3, validator=checks.one_of(1, 3))
-    """1: grey; 3: colour."""
+    """Number of channels that pictures are converted to: 1 for grey, 3 for colour."""
     background: str = attrs.field(default="white", validator=checks.colour)
-    """What shows through transparent pixels: white, black, grey or #rrggbb."""
+    """Colour behind transparent pixels: white, black, grey or #rrggbb."""
     held_out: float = attrs.field(default=0.1, validator=checks.fraction)
-    """Share of the pictures that is held out: chosen by a hash of each name, so that it stays when others are added."""
+    """Share of the pictures that is held out, at least 0 and below 1. A hash of each picture's name decides, so that
+    adding pictures doesn't move others."""
     held_out_folder: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
-    """Top folder whose pictures are held out, in place of `held_out`."""
+    """Name of the top folder whose pictures are held out. None: `held_out` decides."""
     on_error: Literal["refuse", "skip"] = attrs.field(default="refuse", metadata=OUTSIDE_IDENTITY)
-    """What broken files do: 'refuse' the set and name all, or 'skip' them, counted."""
-    # Off by default, as before there were these fields: the fingerprint of a set, which a run is held to, must not
-    # change because its folder also holds such files. That it covers the files read is why the fields needn't be in the
-    # identity.
+    """Handling of broken files. 'refuse': an error that names all of them; 'skip': they are left out and counted."""
+    # Off by default, as before these fields existed: a run is bound to the fingerprint of its data set, which must not
+    # change because the folder also holds such files. The fingerprint covers the files that are read, so the fields
+    # need not be part of the identity.
     gif: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY)
-    """Read GIFs too: of each the first frame."""
+    """Whether GIFs are read too, the first frame of each."""
     heic: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY)
-    """Read HEIC and HEIF too, which takes the extra `heic`."""
+    """Whether HEIC and HEIF files are read too; needs the extra `heic`."""
 
 
 @variant(Data, "arrays")
 @attrs.frozen(kw_only=True)
 class Arrays(OwnData):
-    """Images as numbers: `.npy`, `.npz` or safetensors, N×C×H×W or N×H×W(×C), with any number of channels."""
+    """Images as an array in a `.npy`, `.npz` or safetensors file: N×C×H×W or N×H×W(×C), any number of channels."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
-    """The file. A relative one is looked for in the current folder, then in the data folder."""
+    """File of the array. A relative path is looked up in the current folder, then in the data folder."""
     channels: int = attrs.field(default=1, validator=checks.between(1, 1_024))
+    """Number of channels C of the array, 1 to 1,024."""
     low: float = attrs.field(default=0.0, validator=checks.finite)
-    """The value that is black: 0 for the network."""
+    """Value of the array that becomes 0 (black)."""
     high: float = attrs.field(default=255.0, validator=checks.finite)
-    """The value that is white: 1 for the network."""
+    """Value of the array that becomes 1 (white); above `low`."""
     array: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
-    """Name of the array in a file that holds several; labels are read from one that is called 'labels'."""
+    """Name of the array in a file that holds several; labels are read from an array called 'labels'. None: the only
+    array of images."""
     held_out: float = attrs.field(default=0.1, validator=checks.fraction)
-    """Share of the images that is held out: chosen by a hash of each place, so that it stays when others are added."""
+    """Share of the images that is held out, at least 0 and below 1. A hash of each image's index decides, so that
+    appending images doesn't move others."""
 
     @high.validator
     def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
@@ -195,8 +205,9 @@ class Arrays(OwnData):
 @variant(Data, "packed")
 @attrs.frozen(kw_only=True)
 class Packed(OwnData):
-    """A file that `ncsnx data pack` made: decoded once, read without decoding; it holds its own split."""
+    """A file written by `ncsnx data pack`: images decoded once, with their split."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
-    """The file. A relative one is looked for in the current folder, then in the data folder."""
+    """The packed file. A relative path is looked up in the current folder, then in the data folder."""
     channels: int = attrs.field(default=3, validator=checks.between(1, 1_024))
+    """Number of channels of the packed images, 1 to 1,024."""

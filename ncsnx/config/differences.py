@@ -1,4 +1,4 @@
-"""What differs between two experiments, value by value."""
+"""Differences between two experiments, value by value."""
 
 from typing import Any
 
@@ -8,25 +8,26 @@ from ncsnx.config.codec import flatten, identifying_paths, unstructure
 from ncsnx.config.experiment import Experiment
 
 ABSENT = object()
-"""Stands for a value that one of the two doesn't have."""
+"""Placeholder for a value that one of the two experiments doesn't have."""
 
 
 @attrs.frozen
 class Difference:
-    """One value that isn't the same in both."""
+    """A value that differs between two experiments."""
 
     path: str
+    """Dotted path of the value."""
     first: Any
     second: Any
     identity: bool
-    """Whether it determines the trained weights."""
+    """Whether the value determines the trained weights."""
 
     def __str__(self) -> str:
         return f"{self.path}: {shown(self.first)} → {shown(self.second)}"
 
 
 def differences(first: Experiment, second: Experiment) -> list[Difference]:
-    """Every value that differs, in the order of the fields; ABSENT where only one has it."""
+    """Every value that differs, in the order of the fields; ABSENT for a value that only one experiment has."""
     ours, theirs = dict(flatten(unstructure(first))), dict(flatten(unstructure(second)))
     identifying = identifying_paths(first) | identifying_paths(second)
     paths = [path for path in dict.fromkeys([*ours, *theirs]) if ours.get(path, ABSENT) != theirs.get(path, ABSENT)]
@@ -34,7 +35,7 @@ def differences(first: Experiment, second: Experiment) -> list[Difference]:
 
 
 def shown(value: Any) -> str:
-    """A value as it would be typed: none, true, 50000, 1e-05, adam; — for one that isn't there."""
+    """A value as it is typed on the command line: none, true, 50000, 1e-05, adam; — for ABSENT."""
     if value is ABSENT:
         return "—"
     if value is None:

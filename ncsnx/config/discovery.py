@@ -1,6 +1,6 @@
-"""Finding experiments: in `./experiments`, in installed packages, and those that come with ncsnx, in that order.
+"""Finding experiments: in `./experiments`, in installed packages, and among the built-in ones, in that order.
 
-A broken file is an entry with its error and never breaks another.
+A broken file is an entry with its error and doesn't affect the others.
 """
 
 import os
@@ -27,75 +27,79 @@ RANKS = ("./experiments", "installed packages", "built in")
 
 
 class UnknownExperimentError(UsageError):
-    """A name that no experiment has."""
+    """No experiment has the name."""
 
 
 @attrs.frozen
 class DiscoveredFile:
-    """One experiment file that was found, and what came of executing it."""
+    """An experiment file and the result of executing it."""
 
     path: Path
     rank: int
     """Index into RANKS."""
     file: ExperimentFile | None
+    """The executed file; None if it failed."""
     error: str | None
+    """Error of a file that failed, in one line."""
 
 
 @attrs.frozen
 class Known:
-    """A name under which an experiment is found: in the first of RANKS that has it."""
+    """An experiment that is found by its name, in the first of RANKS that has the name."""
 
     registered: Registered
     file: ExperimentFile
     rank: int
     """Index into RANKS."""
     error: str | None
-    """Why the name can't be used, where two files of one rank have it."""
+    """Why the name can't be used: two files of one rank have it. None: it can."""
     shadowed: tuple[Registered, ...]
-    """What lower ranks have under this name."""
+    """Experiments of the same name in later ranks."""
 
 
 @attrs.frozen
 class Resolved:
-    """An experiment that was asked for, ready to be used."""
+    """An experiment by its name or file, with overrides applied."""
 
     experiment: Experiment
     origins: dict[str, str]
+    """Dotted path → 'default', 'FILE:LINE' or 'command line'."""
     source: str
-    """The text of the file that registered it."""
+    """Text of the file that registered the experiment."""
     where: str
-    """FILE:LINE of its registration."""
+    """FILE:LINE of the registration."""
 
 
 def built_in_folder() -> Path:
-    """The folder of the experiments that come with ncsnx: inside the package, or beside it in a source checkout."""
+    """Folder of the built-in experiments: inside the package, or beside it in a source checkout."""
     package = Path(__file__).parent.parent
     packaged = package / "_experiments"
     return packaged if packaged.is_dir() else package.parent / "experiments"
 
 
 def is_built_in(experiment: Experiment) -> bool:
-    """Whether this experiment comes with ncsnx; files that hold a copy of one register the same."""
+    """Whether the experiment equals a built-in one (a copy in another file counts)."""
     sources = (_load(path, 2) for path in _files_in(built_in_folder()) if isinstance(path, Path))
     return any(known.registered.experiment == experiment for known in known_names(sources))
 
 
 def discover() -> list[DiscoveredFile]:
-    """Executes every experiment file in all places; each real file once, in the first place that has it."""
+    """Executes every experiment file of all ranks; a file that several ranks have counts for the first."""
     sources: list[DiscoveredFile] = []
     seen: set[str] = set()
     for rank, paths in enumerate((_files_in(Path("experiments")), _installed(), _files_in(built_in_folder()))):
         for path in paths:
             if isinstance(path, DiscoveredFile):
                 sources.append(path)
-            elif (real := os.path.realpath(path)) not in seen:  # which says nothing of loops of links
+            elif (real := os.path.realpath(path)) not in seen:  # doesn't raise for loops of links
                 seen.add(real)
                 sources.append(_load(path, rank))
     return sources
 
 
 def known_names(sources: Iterable[DiscoveredFile]) -> list[Known]:
-    """Every name that is registered, in the order of the sources; several times where its files contradict."""
+    """Every registered name, in the order of the sources. A name that several files of its rank register comes once
+    per file, with an error."""
     by_name: dict[str, list[tuple[int, Registered, ExperimentFile]]] = {}
     for source in sources:
         if source.file is not None:
@@ -114,8 +118,8 @@ def known_names(sources: Iterable[DiscoveredFile]) -> list[Known]:
 def resolve(wanted: str, arguments: list[str] | None = None) -> Resolved:
     """The experiment that `wanted` names, with the overrides of the command line applied.
 
-    `wanted` is a name, a path to a `.py`, or `FILE.py:NAME`. Raises UsageError for what can't be found or is found
-    twice at one rank, and the errors of the file and of the overrides.
+    wanted: a name, a path to a `.py`, or `FILE.py:NAME`. Raises UsageError for an experiment that isn't found or that
+    two files of one rank register, ExperimentFileError and OverrideError.
     """
     path, inner_name = file_and_name(wanted)
     registered, file = _by_name(wanted) if path is None else _from_file(path, inner_name)
@@ -125,7 +129,7 @@ def resolve(wanted: str, arguments: list[str] | None = None) -> Resolved:
 
 
 def file_and_name(wanted: str) -> tuple[Path | None, str | None]:
-    """The two parts of `FILE.py:NAME`; no name for `FILE.py`, and no file for anything else."""
+    """File and name of `FILE.py:NAME`; the name is None for `FILE.py`, both are None for other text."""
     file_part, colon, inner_name = wanted.rpartition(":")
     if colon and file_part.endswith(".py"):
         return Path(file_part), inner_name
@@ -133,7 +137,7 @@ def file_and_name(wanted: str) -> tuple[Path | None, str | None]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; False also for names that the system doesn't take."""
+    """Whether the path is a file; False also for names that the system rejects."""
     try:
         return path.is_file()
     except OSError:
@@ -148,7 +152,7 @@ def _files_in(folder: Path) -> list[Path | DiscoveredFile]:
 
 
 def _installed() -> list[Path | DiscoveredFile]:
-    """The files of the modules that packages name under the entry-point group `ncsnx.experiments`."""
+    """Files of the modules that installed packages name by entry points of the group `ncsnx.experiments`."""
     found: list[Path | DiscoveredFile] = [
         DiscoveredFile(Path("ncsnx.config"), 1, None, error) for error in plugin_errors()
     ]
@@ -178,12 +182,12 @@ def _load(path: Path, rank: int) -> DiscoveredFile:
 def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile]:
     if not exists(path):
         beside = [str(other) for other in _files_in(path.parent) if isinstance(other, Path)]
-        raise UsageError(f"{path}: there is no such experiment file{_meant(str(path), beside)}")
+        raise UsageError(f"{path}: no such experiment file{_meant(str(path), beside)}")
     file = load_file(path)
     known = {registered.experiment.name: registered for registered in file.registered}
     if name is None and len(known) > 1:
         raise UsageError(
-            f"{path}: registers {', '.join(known)}; pick one with {path}:NAME, such as {path}:{next(iter(known))}"
+            f"{path}: registers {', '.join(known)}; choose one as {path}:NAME, such as {path}:{next(iter(known))}"
         )
     if name is not None and name not in known:
         raise UsageError(f"{path}: registers {', '.join(known)}, but no {name!r}{_meant(name, known)}")
@@ -214,10 +218,10 @@ def _contradiction(name: str, rank: int, found: list[Registered]) -> str:
 def _not_found(name: str, sources: list[DiscoveredFile]) -> UnknownExperimentError:
     broken = [source.error for source in sources if source.error and source.path.stem == name]
     if broken:
-        return UnknownExperimentError(f"no experiment {name!r}, and the file of that name is broken: {broken[0]}")
+        return UnknownExperimentError(f"no experiment is named {name!r}; the file of that name is broken: {broken[0]}")
     names = list(dict.fromkeys(known.registered.experiment.name for known in known_names(sources)))
     near = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}"
+    hint = f"did you mean {', '.join(near)}?" if near else f"known experiments: {', '.join(names) or 'none'}"
     count = sum(source.error is not None for source in sources)
     more = f" ({counted(count, 'broken file')}: see `ncsnx list`)" if count else ""
     return UnknownExperimentError(f"no experiment is named {quoted(name)}; {hint}{more}")

@@ -1,4 +1,4 @@
-"""An experiment: everything that determines a trained network, and how it is trained, watched and sampled."""
+"""An experiment: everything that determines a trained network, and how it is trained, monitored and sampled."""
 
 import math
 from typing import Literal
@@ -19,10 +19,10 @@ MOST_STEPS = 1_000_000_000
 
 @attrs.frozen(kw_only=True)
 class ScoreMatching(Config):
-    """Denoising score matching: ½ ‖s(x̃, i) + z/σ_i‖² · σ_i^p, the mean over the batch."""
+    """Denoising score matching: the mean of ½ ‖s(x̃, i) + z/σ_i‖² · σ_i^p over the batch."""
 
     power: float = attrs.field(default=2.0, validator=checks.not_negative)
-    """p; 2 gives every level the same weight."""
+    """p >= 0, the power of σ that weights each level; 2 gives every level the same weight."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +30,7 @@ class Ema(Config):
     """Exponential moving average of the weights (technique 5), updated every step."""
 
     rate: float = attrs.field(default=0.999, validator=checks.fraction)
-    """μ in EMA ← μ·EMA + (1 − μ)·w."""
+    """μ in EMA ← μ·EMA + (1 − μ)·w after every step, at least 0 and below 1."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,57 +38,73 @@ class Snapshots(Config):
     """A grid of samples from the averaged weights, drawn when a checkpoint is written."""
 
     n: int = attrs.field(default=36, validator=checks.between(1, 100_000), metadata=NONE_AT_ZERO)
-    """Images in a grid."""
+    """Number of images in a grid, 1 to 100,000."""
     every: int = attrs.field(default=1, validator=checks.between(1, 1_000_000))
-    """One grid in so many checkpoints."""
+    """Number of checkpoints per grid, 1 to 1,000,000: 2 draws a grid at every second checkpoint."""
     sampler: Sampler | None = None
-    """What draws the grid, such as one of few steps; None: the experiment's own sampler."""
+    """Sampler of the grid, for example one with few steps. None: the experiment's own sampler."""
 
 
 @attrs.frozen(kw_only=True)
 class Experiment(Config):
-    """One experiment. Fields outside the identity may change when a run is resumed; the others may not."""
+    """An experiment. Fields outside the identity may change when a run is resumed; the others may not."""
 
     name: str = attrs.field(validator=checks.name, metadata=OUTSIDE_IDENTITY)
+    """Name of the experiment and, by default, of its run: 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with
+    a letter or digit and without '..'."""
     data: Data
+    """Data set, and how its images reach the network."""
     schedule: Schedule
+    """Noise levels σ_1 > … > σ_L that the network is trained at."""
     model: Model
+    """Architecture of the score network."""
     optimizer: Optimizer = attrs.field(factory=Adam)
+    """Optimizer of the weights."""
     sampler: Sampler = attrs.field(metadata=OUTSIDE_IDENTITY)
+    """Sampler that draws images unless a command says otherwise."""
     loss: ScoreMatching = attrs.field(factory=ScoreMatching)
+    """Training loss."""
     ema: Ema | None = attrs.field(factory=Ema)
+    """Moving average of the weights, which is evaluated and sampled. None: the raw weights are."""
     batch_size: int = attrs.field(default=128, validator=checks.between(1, 1_000_000))
-    """Images in one optimizer step, however many passes they take."""
+    """Images per optimizer step, summed over its passes, 1 to 1,000,000."""
     accumulation: int = attrs.field(default=1, validator=checks.between(1, 1_000_000))
-    """Passes that share one optimizer step; divides `batch_size`."""
+    """Forward and backward passes per optimizer step, 1 to 1,000,000; divides `batch_size`. More passes need less
+    memory."""
     warmup_steps: int = attrs.field(default=0, validator=checks.between(0, MOST_STEPS))
-    """Steps over which the learning rate rises linearly to its value."""
+    """Optimizer steps over which the learning rate rises linearly to `optimizer.lr`, 0 to 1,000,000,000."""
     clip_norm: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
-    """Largest norm of the gradient; longer ones are scaled down to it."""
+    """Largest Euclidean norm of the gradient, > 0; larger gradients are scaled down to it. None: no clipping."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """'bf16' runs the body of the network under autocast; weights, loss and samplers' states stay in fp32."""
+    """Number format of the network. 'bf16' runs its body under autocast; weights, loss and the states of samplers stay
+    in fp32."""
     seed: int = attrs.field(default=0, validator=checks.between(0, 2**32 - 1))
+    """Seed of all random numbers of the training, 0 to 4,294,967,295."""
 
     steps: int = attrs.field(validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY)
-    """Optimizer steps until the run is complete."""
+    """Optimizer steps of the complete run, 1 to 1,000,000,000."""
     checkpoint_every: int = attrs.field(
         default=5_000, validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY
     )
+    """Optimizer steps between two checkpoints, 1 to 1,000,000,000; the last step always gets one."""
     eval_every: int = attrs.field(default=100, validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY)
-    """Steps between two held-out losses of the averaged weights."""
+    """Optimizer steps between two held-out losses of the averaged weights, 1 to 1,000,000,000."""
     log_every: int = attrs.field(default=10, validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY)
-    """Steps that one logged training loss is the mean of."""
+    """Optimizer steps per logged training loss, which is their mean, 1 to 1,000,000,000."""
     snapshots: Snapshots | None = attrs.field(factory=Snapshots, metadata=OUTSIDE_IDENTITY)
+    """Grids of samples that are drawn at checkpoints. None: no grids."""
     retention: Retention = attrs.field(factory=Retention, metadata=OUTSIDE_IDENTITY)
+    """Rules that prune checkpoints."""
     note: str = attrs.field(default="", validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
+    """Remark that is shown with the run: one line of printable text."""
 
     def bias_of(self, sampler: Sampler) -> str | None:
-        """How a sampler is known to draw another distribution than that of images of this size, as a sentence."""
+        """`Sampler.known_bias` for images of this size."""
         return sampler.known_bias(math.prod(self.data.shape))
 
     @property
     def known_biases(self) -> tuple[str, ...]:
-        """`bias_of` the experiment's own sampler, and of that of its snapshots."""
+        """Known biases of the experiment's own sampler and of the sampler of its snapshots."""
         grids = None if self.snapshots is None else self.snapshots.sampler
         own, of_grids = self.bias_of(self.sampler), None if grids is None else self.bias_of(grids)
         return *([own] if own else []), *([f"snapshots: {of_grids}"] if of_grids else [])

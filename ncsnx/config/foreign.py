@@ -1,4 +1,4 @@
-"""Running code that other people wrote, in experiment files and installed packages: it can fail in any way at all."""
+"""Running foreign code (experiment files, installed packages), which can fail in any way."""
 
 import contextlib
 import sys
@@ -8,12 +8,12 @@ from ncsnx.config.checks import printable, shortened
 from ncsnx.quantities import counted
 from ncsnx.stopping import noticing_signals
 
-_LONGEST_MESSAGE = 400  # characters: a line or two, and all of our own complaints
+_LONGEST_MESSAGE = 400  # characters: a line or two; longer than any of our own messages
 _LOOKED_AT = 10_000
 
 
 class ForeignError(Exception):
-    """What somebody's code raised; `error` is that exception."""
+    """Foreign code raised an exception, which is `error`."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -22,10 +22,10 @@ class ForeignError(Exception):
 
 @contextlib.contextmanager
 def foreign_code() -> Iterator[None]:
-    """In the block, what is printed goes to standard error, and whatever is raised becomes a ForeignError.
+    """Within the block, output goes to standard error, and every exception becomes a ForeignError.
 
-    That includes KeyboardInterrupt and exits. What a signal raises isn't the code's: it leaves the block as it is,
-    whatever the code made of it, since a person wants to end the program.
+    That includes KeyboardInterrupt and SystemExit. Only an exception that a signal raised leaves the block unchanged,
+    even if the code caught or replaced it: somebody wants to end the program.
     """
     with noticing_signals() as raised_by_signal:
         try:

@@ -1,8 +1,8 @@
-"""Executes an experiment file and collects what it registers.
+"""Executes an experiment file and collects the experiments that it registers.
 
-The source is read once and that very text is compiled, so that a stale bytecode file can't stand in for it. The
-module's name comes from the file's real path: two files with one stem never share classes. The folder of the file is
-not put on the import path.
+The source is read once and that text is compiled, so that stale bytecode is never used. The module's name comes from
+the file's real path, so that two files of the same name never share classes. The file's folder isn't added to the
+import path.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ from ncsnx.errors import NcsnxError
 from ncsnx.storage import reading
 
 LARGEST = 2**20
-"""Bytes that an experiment file has at the most."""
+"""Largest size of an experiment file, in bytes."""
 _CALL = re.compile(r"(\w+)\.__init__\(\) (.*)")
 _UNKNOWN_KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 class ExperimentFileError(NcsnxError):
-    """An experiment file that can't be executed; the message has FILE:LINE and the exception."""
+    """An experiment file can't be read or executed; the message has FILE:LINE and the exception."""
 
 
 @attrs.frozen
@@ -44,16 +44,17 @@ class ExperimentFile:
 
     path: Path
     source: str
+    """Text of the file."""
     registered: tuple[Registered, ...]
 
 
 def load_file(path: Path) -> ExperimentFile:
-    """Executes the file, a regular one of at most LARGEST bytes, and returns what it registered, in order.
+    """Executes a regular file of at most LARGEST bytes and returns the experiments that it registers, in order.
 
     Raises ExperimentFileError for a file that can't be read or executed, or that registers nothing.
     """
     source = _read(path)
-    plugin_errors()  # loads them: the file may import what they register
+    plugin_errors()  # loads plug-ins, whose variants the file may use
     with provenance.recording() as seen:
         collector = Collector(seen)
         token = collecting.set(collector)
@@ -76,7 +77,7 @@ def _read(path: Path) -> str:
         return content.decode(encoding)
     except (SyntaxError, UnicodeError, LookupError) as error:
         line = content.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else 1
-        what = f"is no Python source ({message_of(error)}); save it as UTF-8 text"
+        what = f"is not Python source ({message_of(error)}); save it as UTF-8 text"
         raise ExperimentFileError(f"{path}:{line}: {what}") from error
 
 
@@ -85,7 +86,7 @@ def _execute(path: Path, source: str) -> None:
     module = ModuleType(name)
     module.__file__ = str(path)
     before = sys.modules.get(name)
-    sys.modules[name] = module  # attrs looks up the module of a class while it makes it
+    sys.modules[name] = module  # attrs looks up the module of each class that it creates
     try:
         with foreign_code():
             exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
@@ -106,12 +107,12 @@ def _describe(path: Path, error: BaseException) -> str:
     lines = [number for frame, number in frames if frame.f_code.co_filename == str(path)]
     line = lines[-1] if lines else None
     if isinstance(error, SyntaxError) and type(error.msg) is str:
-        message = message_of(Exception(error.msg))  # without the place, which is said before it
+        message = message_of(Exception(error.msg))  # without the place, which comes first
         line = error.lineno if type(error.lineno) is int else line
     if isinstance(error, SystemExit):
-        message = f"the file calls exit ({message or 'no message'}); an experiment file only declares"
+        message = f"the file calls exit ({message or 'no message'}); an experiment file may only declare"
     elif isinstance(error, attrs.exceptions.FrozenInstanceError):
-        message = "experiments and their parts do not change; write attrs.evolve(experiment, …)"
+        message = "experiments and their parts cannot be changed; write attrs.evolve(experiment, …)"
     elif isinstance(error, TypeError):
         message = _advised(message)
     where = f"{path}:{line}" if line else str(path)
@@ -121,7 +122,7 @@ def _describe(path: Path, error: BaseException) -> str:
 
 
 def _advised(message: str) -> str:
-    """Python's complaint about a call, put as the language's own where it is about a configuration class."""
+    """Python's message about a wrong call, reworded if it is about a configuration class."""
     classes = {cls.__name__: cls for cls in _subclasses(Config)}
     call = _CALL.match(message)
     if call is None or call[1] not in classes:

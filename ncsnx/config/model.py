@@ -1,4 +1,4 @@
-"""Networks as configuration. What builds them is in `ncsnx.networks`."""
+"""Configuration of score networks, which `ncsnx.networks` builds."""
 
 from typing import ClassVar, Literal
 
@@ -16,7 +16,7 @@ class Model(Config):
     """A score network."""
 
     any_sigma: ClassVar[bool] = True
-    """Whether it takes any noise level σ > 0, not only those that it was trained at."""
+    """Whether the network accepts any noise level σ > 0 (True) or only its trained levels (False)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,9 +24,11 @@ class RefineNetModel(Model):
     """A RefineNet over dilated residual stages."""
 
     width: int = attrs.field(default=128, validator=checks.between(1, 16_384))
-    """Channels of the first stage ('ngf'); later stages have 2 or 4 times as many."""
+    """Channels of the first stage ('ngf'), 1 to 16,384; later stages have 2 or 4 times as many."""
     normalization: Normalization = "instance++"
+    """Normalization layers: 'instance++' (Song & Ermon 2019), 'instance', 'variance', 'batch' or 'none'."""
     activation: Activation = "elu"
+    """Activation function: 'elu', 'relu', 'leaky_relu' or 'swish'."""
 
 
 @variant(Model, "ncsnv2")
@@ -49,12 +51,12 @@ class NCSNv2Deepest(RefineNetModel):
 
 @attrs.frozen(kw_only=True)
 class ConditionalModel(RefineNetModel):
-    """A network whose normalizations hold one row of parameters for each noise level (Song & Ermon 2019)."""
+    """A network whose normalizations have one row of parameters per noise level (Song & Ermon 2019)."""
 
     any_sigma: ClassVar[bool] = False
 
     spectral_norm: bool = False
-    """Spectral normalization of every convolution but the first and the last."""
+    """Whether every convolution but the first and the last is spectrally normalized."""
 
 
 @variant(Model, "ncsn")

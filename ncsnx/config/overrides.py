@@ -1,8 +1,8 @@
-"""`optimizer=sgd optimizer.momentum=0.8 steps=50k`: changes to a configuration from the command line.
+"""Overrides of configuration values from the command line: `optimizer=sgd optimizer.momentum=0.8 steps=50k`.
 
-Order-free: variants first, then fields. Each text is parsed by the type that the field declares. A variant swap starts
-from the new variant's defaults; a value that has no default and that both variants share is kept (σ_1 when the
-spacing of the levels changes, say).
+The order doesn't matter: variants are applied first, then fields. Each text is parsed by the declared type of its
+field. A new variant starts from its defaults; a value without a default that both variants have is kept, such as σ_1
+when the spacing of the levels changes.
 """
 
 import re
@@ -21,14 +21,15 @@ from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
-from ncsnx.errors import UsageError
+from ncsnx.errors import Hint, UsageError
+from ncsnx.quantities import them
 
 T = TypeVar("T", bound=Config)
 
 _INTEGER = re.compile(r"([+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)([kKmM]?)")
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
-_LONGEST_LINE = 200  # characters to copy
-_LONGEST_INTEGER = 30  # characters; no count or seed comes near
+_LONGEST_HINT = 200  # characters
+_LONGEST_INTEGER = 30  # characters; more than any count or seed has
 _NUMBER = re.compile(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -37,7 +38,7 @@ class OverrideError(UsageError):
 
 
 class _OtherVariantError(OverrideError):
-    """A field that the variant in its place lacks; `remedies` would put one there that has it."""
+    """A field that the current variant lacks; each of `remedies` selects a variant that has it."""
 
     def __init__(self, message: str, remedies: "list[Override]") -> None:
         super().__init__(message)
@@ -46,7 +47,7 @@ class _OtherVariantError(OverrideError):
 
 @attrs.frozen
 class Override:
-    """One `path=text` of a command line."""
+    """One `path=text` word of the command line."""
 
     path: str
     text: str
@@ -57,7 +58,7 @@ class Override:
 
 
 def parse_overrides(arguments: list[str]) -> list[Override]:
-    """Splits `path=text` words. Raises OverrideError for a word without `=` and for a path that comes twice."""
+    """Splits `path=text` words. Raises OverrideError for a word without `=` and for a path that is given twice."""
     overrides: dict[str, Override] = {}
     for argument in arguments:
         path, equals, text = argument.partition("=")
@@ -72,17 +73,15 @@ def parse_overrides(arguments: list[str]) -> list[Override]:
 
 
 def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override]) -> tuple[T, dict[str, str]]:
-    """The experiment, or other configuration, with the overrides applied, and the origins of its values.
-
-    Raises OverrideError.
-    """
-    plugin_errors()  # loads them: their variants may be asked for
+    """A configuration with the overrides applied, and the origins of its values. Raises OverrideError."""
+    plugin_errors()  # loads plug-ins, whose variants the overrides may name
     try:
         return _applied(config, origins, overrides)
     except _OtherVariantError as error:
-        repaired = _repaired(config, overrides, error.remedies)
-        line = shlex.join(f"{one.path}={one.text}" for one in repaired)
-        raise OverrideError(f"{error}\nsuch as:  {line}" if 0 < len(line) < _LONGEST_LINE else str(error)) from error
+        added = [override for override in _repaired(config, overrides, error.remedies) if override not in overrides]
+        words = shlex.join(f"{override.path}={override.text}" for override in added)
+        hints = [Hint("such as", adds=words)] if 0 < len(words) < _LONGEST_HINT else []
+        raise OverrideError(error.message, *hints) from error
 
 
 def _applied(config: T, origins: dict[str, str], overrides: list[Override]) -> tuple[T, dict[str, str]]:
@@ -100,7 +99,7 @@ def _applied(config: T, origins: dict[str, str], overrides: list[Override]) -> t
 
 
 def _repaired(config: Config, overrides: list[Override], remedies: list[Override]) -> list[Override]:
-    """The overrides and, before them, the first of the remedies with which they apply; none where no one helps."""
+    """The overrides preceded by the first of the remedies that makes them apply; empty if none does."""
     given = {override.path for override in overrides}
     for remedy in remedies:
         if remedy.path in given:
@@ -118,21 +117,20 @@ def _repaired(config: Config, overrides: list[Override], remedies: list[Override
 
 
 def split_overrides(overrides: list[Override], root: str) -> tuple[list[Override], list[Override]]:
-    """Those whose path begins with `root`, and the others."""
+    """The overrides whose path begins with `root`, and the others."""
     under = [override for override in overrides if override.parts[0] == root]
     return under, [override for override in overrides if override not in under]
 
 
 def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -> Experiment:
-    """The experiment with another sampler, or other values of its own: all that may change once it is trained.
+    """A trained experiment with another sampler or other values of its sampler.
 
     Raises OverrideError for paths outside `sampler`.
     """
     for override in overrides:
         if override.parts[0] != "sampler":
             raise OverrideError(
-                f"{override.path}: a trained run cannot change it; here only sampler… can, such as "
-                f"sampler.denoise=false"
+                f"{override.path}: cannot change in a trained run; only the sampler can, such as sampler.denoise=false"
             )
     changed, _ = apply_overrides(_Changeable(sampler=experiment.sampler), {}, overrides)
     return attrs.evolve(experiment, sampler=changed.sampler)
@@ -140,13 +138,13 @@ def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -
 
 @attrs.frozen(kw_only=True)
 class _Changeable(Config):
-    """What of an experiment may change once it is trained."""
+    """The part of an experiment that may change after training."""
 
     sampler: Sampler
 
 
 def parse_text(text: str, declared: Any, path: str) -> Any:
-    """A command line's text as a value of the declared type. Raises OverrideError that says what is accepted."""
+    """Text of the command line as a value of the declared type. Raises OverrideError, which says what is accepted."""
     inner = optional_of(declared)
     if inner is not None:
         return None if text.lower() == "none" else parse_text(text, inner, path)
@@ -177,7 +175,7 @@ def _integer(text: str, path: str) -> int:
 
 
 def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str:
-    """`text`, if it is accepted; `missing` is said of what might have been accepted as well."""
+    """`text`, if it is accepted. missing: end of the message, about variants that couldn't be loaded."""
     if text in accepted:
         return text
     near = get_close_matches(text, accepted, n=1)
@@ -189,7 +187,7 @@ def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str
 
 
 def _is_variant(override: Override, root: type[Config]) -> bool:
-    """Whether the path is that of a family, by the declared types alone."""
+    """Whether the path leads to a family, by the declared types alone."""
     cls: Any = root
     for part in override.parts:
         field = _field(cls, part) if isinstance(cls, type) and attrs.has(cls) else None
@@ -204,7 +202,7 @@ def _field(cls: type, name: str) -> "attrs.Attribute[Any] | None":
 
 
 def _class_of(declared: Any, values: dict[str, Any]) -> type[Config]:
-    """The class that describes `values`: the tagged variant of a family, else the declared class."""
+    """The class of `values`: the tagged variant of a family, else the declared class."""
     cls: type[Config] = optional_of(declared) or declared
     return variants(cls)[values[TAG]] if is_family(cls) else cls
 
@@ -222,7 +220,7 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
         if last and is_family(declared) and not _is_off(override, field):
             missing = "".join(f"; {error}" for error in plugin_errors())
             tag = _one_of(override.text, list(variants(declared)), override.path, missing)
-            held = values.get(part)  # a part that was just switched on has no values yet
+            held = values.get(part)  # None: the part was turned off
             if held is None or tag != held[TAG]:
                 values[part] = _swapped(declared, tag, held)
                 _forget(origins, override.path, kept=values[part])
@@ -233,23 +231,21 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
             held = values.get(part)
             if held is None and is_family(declared):
                 raise _undecided(override, ".".join(parts[: depth + 1]), parts[depth + 1], declared)
-            if held is None:  # a part that was switched off comes back with its defaults
+            if held is None:  # the part was turned off; it starts from its defaults
                 values[part] = {}
                 _forget(origins, ".".join(parts[: depth + 1]))
             cls, values = _class_of(declared, values[part]), values[part]
         else:
-            raise OverrideError(
-                f"{override.path}: {'.'.join(parts[: depth + 1])} is a single value, nothing lies under it"
-            )
+            raise OverrideError(f"{override.path}: {'.'.join(parts[: depth + 1])} is a single value without fields")
 
 
 def _is_off(override: Override, field: "attrs.Attribute[Any]") -> bool:
-    """Whether the override leaves out a part that may be missing."""
+    """Whether the override turns off an optional part."""
     return optional_of(field.type) is not None and override.text.lower() == "none"
 
 
 def _fill(values: dict[str, Any], field: "attrs.Attribute[Any]") -> None:
-    """Writes out a part that is to be changed: a variant that was just put in its place lacks its defaults."""
+    """Writes out the default of a field that has no value yet, because its variant was just selected."""
     factory = getattr(field.default, "factory", None)
     if field.name not in values and factory is not None:
         default = factory()
@@ -261,7 +257,7 @@ def _refuse_contradictions(overrides: list[Override]) -> None:
     for override in overrides:
         parents = {".".join(override.parts[:depth]) for depth in range(1, len(override.parts))}
         for parent in parents & off:
-            raise OverrideError(f"{override.path}: given together with {parent}=none; give one of the two")
+            raise OverrideError(f"{override.path}: cannot be combined with {parent}=none; give only one of them")
 
 
 def _set(
@@ -276,7 +272,7 @@ def _set(
         if not _is_off(override, field):
             accepted = ", ".join(f"{override.path}.{inner.name}=…" for inner in attrs.fields(declared))
             off = f", or {override.path}=none" if optional_of(field.type) is not None else ""
-            raise OverrideError(f"{override.path}: is a group of values; set {accepted}{off}")
+            raise OverrideError(f"{override.path}: is a group of fields; set {accepted}{off}")
         values[key] = None
         _forget(origins, override.path)
     else:
@@ -297,18 +293,18 @@ def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> d
 
 
 def _forget(origins: dict[str, str], path: str, kept: Collection[str] = ()) -> None:
-    """Drops the origins under a path, but those of its fields in `kept`."""
+    """Drops the origins of all fields under a path, except those in `kept`."""
     for inner in [known for known in origins if known.startswith(path + ".")]:
         if inner.removeprefix(path + ".").partition(".")[0] in kept:
             continue
         del origins[inner]
 
 
-# ------------------------------------------------------------------------------------------------- complaints
+# --------------------------------------------------------------------------------------------- error messages
 
 
 def _paths(cls: type[Config], prefix: str = "") -> list[tuple[str, str]]:
-    """Every (path, tag of the variant that has it) under a class, all variants included."""
+    """Every (path, tag of the variant that has it) under a class, in all variants."""
     found = []
     for field in attrs.fields(cls):
         path, declared = f"{prefix}{field.name}", optional_of(field.type) or field.type
@@ -321,13 +317,13 @@ def _paths(cls: type[Config], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _elsewhere(name: str, root: type[Config], current: str | None) -> list[str]:
-    """The other places of a field of this name; with the variants that have it, where not all do."""
+    """Other paths of fields of this name, with the variants that have the field unless all do."""
     found, places = _paths(root), []
     for path in dict.fromkeys(path for path, _ in found if path.rpartition(".")[2] == name):
         parent = path.rpartition(".")[0]
         family = {tag for other, tag in found if other.rpartition(".")[0] == parent}
         tags = [tag for other, tag in found if other == path and tag != current]
-        with_tags = f" (with {' or '.join(f'{parent}={tag}' for tag in tags)})" if set(tags) != family else ""
+        with_tags = f" (with {parent}={', '.join(tags)})" if set(tags) != family else ""
         if tags:
             places.append(path + with_tags)
     return places
@@ -342,9 +338,9 @@ def _unknown(override: Override, root: type[Config], parents: list[str], cls: ty
     under = f"{prefix[:-1]} ({tag_of(cls) or cls.__name__})" if prefix else "an experiment"
     if remedies := _with_the_field(root, prefix, part):
         tags = ", ".join(remedy.text for remedy in remedies)
-        return _OtherVariantError(f"{override.path}: no such field in {under}, but in {tags}", remedies)
+        return _OtherVariantError(f"{override.path}: no such field in {under}; it exists in {tags}", remedies)
     if elsewhere and not (near and len(near[0]) == len(part)):
-        hint = f"it exists under {' and '.join(elsewhere)}"
+        hint = f"did you mean {' or '.join(elsewhere)}?"
     elif near:
         hint = f"did you mean {prefix}{near[0]}?"
     else:
@@ -353,9 +349,10 @@ def _unknown(override: Override, root: type[Config], parents: list[str], cls: ty
 
 
 def _undecided(override: Override, path: str, part: str, family: type[Config]) -> OverrideError:
-    """The complaint about a field of a variant that may be missing, and is."""
+    """The error for a field of an optional variant that isn't set."""
     if remedies := [Override(path, tag) for tag, cls in variants(family).items() if _field(cls, part)]:
-        return _OtherVariantError(f"{override.path}: there is no {path} yet; say which", remedies)
+        tags = ", ".join(remedy.text for remedy in remedies)
+        return _OtherVariantError(f"{override.path}: {path} is none; choose one of {tags}", remedies)
     fields = dict.fromkeys(field.name for cls in variants(family).values() for field in attrs.fields(cls))
     near = get_close_matches(part, fields, n=1)
     hint = f"; did you mean {path}.{near[0]}?" if near else ""
@@ -363,27 +360,28 @@ def _undecided(override: Override, path: str, part: str, family: type[Config]) -
 
 
 def _with_the_field(root: type[Config], prefix: str, part: str) -> list[Override]:
-    """The overrides that put a variant into the place `prefix` that has the field `part`."""
+    """The overrides that select a variant with the field `part` at `prefix`."""
     tags = dict.fromkeys(tag for path, tag in _paths(root) if path == f"{prefix}{part}" and tag)
     return [Override(prefix[:-1], tag) for tag in tags]
 
 
 def _explained(error: ConfigError, overrides: list[Override], root: type[Config]) -> OverrideError:
-    """The complaint about the changed experiment, with the override that its path comes from."""
+    """The error of the changed configuration, each problem with the override that caused it."""
     given = {override.path: override.text for override in overrides}
     lines = []
     for path, complaint in error.problems:
         causes = [p for p in given if path == p or path.startswith(p + ".") or (path and p.startswith(path + "."))]
         cause = ", ".join(shortened(printable(f"{p}={given[p]}")) for p in causes or given)
-        add = f"; add {path}=…" if "but missing" in complaint else ""
         off = _switched_off(path, root) if given.get(path) in ("0", "0.0") else None
-        none = f"; to have none: {off}=none" if off else ""
-        lines.append(f"{path or cause}: {complaint} (from {cause}){add}{none}")
-    return OverrideError("; ".join(lines))
+        none = f"; to turn it off: {off}=none" if off else ""
+        lines.append(f"{path or cause}: {complaint} (from {cause}){none}")
+    missing = [path for path, complaint in error.problems if "but missing" in complaint]
+    hints = [Hint(f"add {them(len(missing))}", adds=" ".join(f"{path}=…" for path in missing))] if missing else []
+    return OverrideError("; ".join(lines), *hints)
 
 
 def _switched_off(path: str, root: type[Config]) -> str | None:
-    """The part of the path, or the whole, that is to be none: what somebody wants who types 0."""
+    """The optional part of the path that 0 was probably meant to turn off."""
     found: str | None = None
     parts, classes = path.split("."), [root]
     for depth, part in enumerate(parts):

@@ -1,4 +1,4 @@
-"""`register`: what makes an experiment known."""
+"""`register` makes an experiment known under its name."""
 
 import sys
 from contextvars import ContextVar
@@ -15,7 +15,7 @@ from ncsnx.config.variants import Config
 
 @attrs.frozen
 class Registered:
-    """An experiment as it was registered."""
+    """A registered experiment with the place of its registration and the origins of its values."""
 
     experiment: Experiment
     file: str
@@ -25,11 +25,12 @@ class Registered:
 
     @property
     def where(self) -> str:
+        """FILE:LINE of the registration."""
         return f"{self.file}:{self.line}"
 
 
 class Collector:
-    """Takes what an experiment file registers while it is executed."""
+    """Collects the experiments that a file registers while it is executed."""
 
     def __init__(self, seen: Provenance) -> None:
         self.seen = seen
@@ -43,11 +44,11 @@ def register(experiment: Experiment) -> Experiment:
     """Checks an experiment, makes it known under its name, and returns it.
 
     Raises ConfigError (with FILE:LINE) for values that their declared types don't accept, and for a name that the file
-    has registered before.
+    has already registered.
     """
     frame = sys._getframe(1)
     while frame.f_back is not None and not provenance.is_in_file(frame.f_code):
-        frame = frame.f_back  # the line that executed it
+        frame = frame.f_back  # up to the line of the file
     file, line = frame.f_code.co_filename, frame.f_lineno
     where = f"{file}:{line}"
     if not isinstance(experiment, Experiment):
@@ -61,7 +62,7 @@ def register(experiment: Experiment) -> Experiment:
     if collector is not None:
         for other in collector.registered:
             if other.experiment.name == checked.name:
-                raise ConfigError([("", f"{checked.name!r} is registered before, at {other.where}")], where)
+                raise ConfigError([("", f"{checked.name!r} is already registered, at {other.where}")], where)
         origins = origins_of(experiment, collector.seen, where)
         collector.registered.append(Registered(checked, file, line, origins))
     return experiment
@@ -70,7 +71,7 @@ def register(experiment: Experiment) -> Experiment:
 def origins_of(config: Config, seen: Provenance, owner: str) -> dict[str, str]:
     """Dotted path → origin for every value of a configuration object.
 
-    What an unseen object holds (one made before the file was executed, say) came in where its `owner` did.
+    owner: the origin of values of objects that `seen` lacks, such as objects made before the file was executed.
     """
     origins: dict[str, str] = {}
     known = seen.of(config)
@@ -86,8 +87,8 @@ def origins_of(config: Config, seen: Provenance, owner: str) -> dict[str, str]:
 
 
 def relative(origin: str) -> str:
-    """An origin with its file relative to the current folder where it is inside."""
+    """An origin with its file relative to the current folder, if it is inside."""
     try:
         return str(Path(origin).relative_to(Path.cwd()))
-    except (ValueError, OSError):  # elsewhere; or the current folder is gone
+    except (ValueError, OSError):  # outside; or the current folder no longer exists
         return origin

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay, and which of them stay whole. By default all do."""
+"""Rules that prune the checkpoints of a run. By default none are pruned."""
 
 import math
 
@@ -6,43 +6,45 @@ import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.variants import Config
-from ncsnx.quantities import counted
 
 
 @attrs.frozen(kw_only=True)
 class Retention(Config):
-    """A checkpoint stays if one of the rules keeps it, and without a rule all stay. The best and the last always do."""
+    """Rules that prune checkpoints: one that no rule keeps is removed. Without a rule all stay.
+
+    The best and the last checkpoint are always kept.
+    """
 
     keep_last: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 1_000_000)))
-    """Keep the last so many."""
+    """Number of latest checkpoints to keep, 1 to 1,000,000. None: no such rule."""
     keep_every: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 1_000_000_000)))
-    """Keep those whose step is a multiple of it."""
+    """Keeps checkpoints whose step is a multiple of it, 1 to 1,000,000,000. None: no such rule."""
     keep_best: bool = False
-    """On its own: of the checkpoints that were scored, keep the best alone; those without a score stay. Beside another
-    rule it changes nothing, since no rule removes the best."""
+    """Alone: keeps the best of the scored checkpoints and all without a score. With another rule it has no effect,
+    since no rule removes the best."""
     optimizer_last: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 1_000_000)))
-    """Keep the optimizer's state, which only training needs, in the last so many. 1 leaves nothing to train on from
-    if the last one is damaged."""
+    """Number of latest checkpoints that keep the optimizer's state, which only training needs, 1 to 1,000,000. With 1,
+    a damaged last checkpoint leaves nothing to resume from. None: all keep it."""
 
     @property
     def removes_checkpoints(self) -> bool:
-        """Whether there is a rule, so that what no rule keeps goes."""
+        """Whether a rule is set, so that checkpoints may be removed."""
         return self.keep_last is not None or self.keep_every is not None or self.keep_best
 
     @property
     def removes_anything(self) -> bool:
-        """Whether files of a checkpoint may go at all."""
+        """Whether any file of a checkpoint may be removed."""
         return self.removes_checkpoints or self.optimizer_last is not None
 
     def cautions(self, *, checkpoint_every: int, steps: int) -> list[str]:
-        """What a person should know of these rules before they are followed, in an experiment of these values."""
+        """Warnings about these rules in an experiment with these values."""
         found = []
         if self.keep_every is not None:
             common = math.lcm(self.keep_every, checkpoint_every)
             if common > steps:
                 found.append(
-                    f"retention.keep_every={self.keep_every} keeps nothing: no checkpoint of every "
-                    f"{counted(checkpoint_every, 'step')} up to {steps:,} is a multiple of it"
+                    f"retention.keep_every={self.keep_every} keeps nothing: no checkpoint is at a multiple of it "
+                    f"(checkpoint_every={checkpoint_every}, steps={steps})"
                 )
             elif common != self.keep_every and common != checkpoint_every:
                 found.append(
@@ -51,12 +53,12 @@ class Retention(Config):
                 )
         if self.optimizer_last == 1:
             found.append(
-                "with retention.optimizer_last=1, a damaged last checkpoint leaves nothing to train on from; 2 leaves "
+                "with retention.optimizer_last=1, a damaged last checkpoint leaves nothing to resume from; 2 leaves "
                 "the one before"
             )
         if self.keep_last == 1 and self.optimizer_last != 1:
             found.append(
-                "with retention.keep_last=1, a damaged last checkpoint may leave nothing to train on from; 2 leaves "
+                "with retention.keep_last=1, a damaged last checkpoint may leave nothing to resume from; 2 leaves "
                 "the one before"
             )
         return found

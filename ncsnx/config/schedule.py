@@ -1,4 +1,4 @@
-"""Noise levels σ_1 > … > σ_L as configuration. The numbers themselves are computed in `ncsnx.noise`."""
+"""Configuration of the noise levels σ_1 > … > σ_L. Their values are computed in `ncsnx.noise`."""
 
 import attrs
 
@@ -11,11 +11,12 @@ class Schedule(Config):
     """L noise levels from `sigma_max` down to `sigma_min`, as standard deviations of pixels in [0, 1]."""
 
     sigma_max: float = attrs.field(validator=checks.positive)
-    """σ_1. Technique 1: the largest Euclidean distance between two training images."""
+    """σ_1, the largest noise level: a standard deviation of pixels in [0, 1], above `sigma_min`. Technique 1 sets it to
+    the largest Euclidean distance between two training images."""
     sigma_min: float = attrs.field(default=0.01, validator=checks.positive)
-    """σ_L."""
+    """σ_L > 0, the smallest noise level: a standard deviation of pixels in [0, 1]."""
     levels: int = attrs.field(validator=checks.between(2, 1_000_000))
-    """L. Technique 2 gives it from σ_1, σ_L and the dimension."""
+    """L, the number of noise levels, 2 to 1,000,000. Technique 2 computes it from σ_1, σ_L and the dimension."""
 
     @levels.validator
     def _descending(self, attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -29,10 +30,10 @@ class Schedule(Config):
 @variant(Schedule, "geometric")
 @attrs.frozen(kw_only=True)
 class Geometric(Schedule):
-    """Levels with a constant ratio."""
+    """Noise levels with a constant ratio."""
 
 
 @variant(Schedule, "uniform")
 @attrs.frozen(kw_only=True)
 class Uniform(Schedule):
-    """Levels with a constant difference."""
+    """Noise levels with a constant difference."""

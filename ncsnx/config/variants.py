@@ -1,8 +1,8 @@
-"""Families of variants: 'an optimizer' is Adam, RMSProp or SGD, told apart by a short stable tag.
+"""Families of variants: an optimizer is Adam, RMSProp or SGD, each with a short stable tag.
 
-A family is a base class; a variant registers itself under it with `@variant(Family, "tag")`. The tag, never the class
-path, is what is saved, so that a class may be renamed or moved. Installed packages add variants the same way from the
-module that their `ncsnx.config` entry point names.
+A family is a base class; a variant registers itself with `@variant(Family, "tag")`. The tag is saved, never the class
+path, so that a class may be renamed or moved. Installed packages add variants the same way, in the module that their
+`ncsnx.config` entry point names.
 """
 
 from collections.abc import Callable
@@ -13,18 +13,18 @@ import attrs
 
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
 from ncsnx.config.provenance import is_recording, record
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 
 T = TypeVar("T", bound="type[Config]")
 
 TAG = "type"
-"""The key that holds a variant's tag in the saved form."""
+"""Key of a variant's tag in the saved form."""
 
 OUTSIDE_IDENTITY = {"identity": False}
-"""Metadata of a field that doesn't determine the trained weights, such as a path or a cadence."""
+"""Metadata of a field that doesn't determine the trained weights, such as a path or an interval."""
 
 NONE_AT_ZERO = {"none_at_zero": True}
-"""Metadata of a count of which 0 would mean that there is none of the part that the field belongs to."""
+"""Metadata of a count where 0 would mean to turn off the part that has the field."""
 
 _families: "dict[type[Config], dict[str, type[Config]]]" = {}
 _tags: "dict[type[Config], str]" = {}
@@ -32,7 +32,7 @@ _tags: "dict[type[Config], str]" = {}
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """Base of every configuration class: frozen data, and nothing else."""
+    """Base of every configuration class: frozen data and nothing else."""
 
     def __attrs_post_init__(self) -> None:
         record(self)
@@ -41,14 +41,13 @@ class Config:
 def variant(family: type[Config], tag: str) -> Callable[[T], T]:
     """Class decorator: registers a configuration class as the variant `tag` of `family`.
 
-    Raises ValueError where another class already holds the tag, and NcsnxError in an experiment file: a saved run must
-    be readable without it.
+    Raises ValueError if another class already has the tag, and NcsnxError in an experiment file, since a saved run must
+    be readable without that file.
     """
     if is_recording():
         raise NcsnxError(
-            f"the variant {tag!r} cannot come from an experiment file; put it into a module of an "
-            f"installed package and "
-            "name that module by an entry point of the group ncsnx.config"
+            f"an experiment file cannot register a variant ({tag!r})",
+            Hint("move it to a module of an installed package that an entry point of the group ncsnx.config names"),
         )
 
     def register_variant(cls: T) -> T:
@@ -72,7 +71,7 @@ def variants(family: type[Config]) -> dict[str, type[Config]]:
 
 
 def tag_of(cls: type[Config]) -> str | None:
-    """The tag of a variant; None for a class that is no variant."""
+    """The tag of a variant; None for other classes."""
     return _tags.get(cls)
 
 
@@ -80,10 +79,11 @@ _plugin_errors: dict[str, list[str]] = {}
 
 
 def plugin_errors(group: str = "ncsnx.config") -> list[str]:
-    """Imports the modules that installed packages name under the entry-point group `group`, once.
+    """Imports, once, the modules that installed packages name by entry points of `group`.
 
-    `ncsnx.config` modules register variants and must not import torch; `ncsnx.runtime` modules register what builds
-    networks, data and samplers from them. Returns one line for each that can't be loaded: it breaks no other.
+    Modules of `ncsnx.config` register variants and must not import torch; modules of `ncsnx.runtime` register the
+    networks, data sets and samplers that are built from them. Returns one line per module that can't be loaded, which
+    doesn't affect the others.
     """
     if group not in _plugin_errors:
         errors = _plugin_errors[group] = []
@@ -101,6 +101,6 @@ def plugin_errors(group: str = "ncsnx.config") -> list[str]:
 
 
 def load_plugins(group: str) -> None:
-    """Does what `plugin_errors` does, and raises NcsnxError with its lines if there are any."""
+    """Imports the modules of `group` as `plugin_errors` does. Raises NcsnxError if one can't be loaded."""
     if errors := plugin_errors(group):
         raise NcsnxError("; ".join(errors))

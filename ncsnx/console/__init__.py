@@ -1,1 +1,1 @@
-"""What a person sees: messages, tables, progress, the views of a training run. Imports no torch."""
+"""Console output: messages, tables, progress, live views of training and sweeps. Doesn't import torch."""

@@ -1,6 +1,6 @@
-"""Bars at the bottom of a terminal, drawn again and again while messages scroll by above them.
+"""Live bars at the bottom of a terminal; messages scroll by above them.
 
-Imports rich, and so is imported only when something is drawn.
+Imports rich, so it is itself imported only when something is drawn.
 """
 
 import io
@@ -19,14 +19,14 @@ from ncsnx.console.view import View
 
 _REFRESHES_PER_SECOND = 4
 _GAPS = 4  # characters between the columns
-_NAME_WIDTH = 15  # at least, so that bars stay where they are while names change
+_NAME_WIDTH = 15  # minimum, so that bars don't move while names change
 
 
 class LiveArea(Progress):
-    """Draws views until it is left, by a thread of its own: less than 1 % of a core, and nothing per step.
+    """Draws views from its own thread until it is stopped: less than 1 % of a core, no cost per step.
 
-    A bar is told of its view when it is drawn. The time left is the view's own: rich's estimate knows no pauses, and
-    nothing where progress comes in bursts that are further apart than its window.
+    Bars read their view when they are drawn. The view estimates the time left, since rich's estimate ignores pauses and
+    fails where progress comes in bursts that are further apart than its window.
     """
 
     def __init__(self, messages: Messages, view: View, *, transient: bool) -> None:
@@ -45,13 +45,13 @@ class LiveArea(Progress):
         self.add_task(view.name, total=view.total, view=view)
 
     def start(self) -> None:
-        """Take the bottom of the terminal, and what is written to standard error."""
+        """Takes over the bottom of the terminal and standard error."""
         super().start()
         self._messages.live = self
         sys.stderr = cast("TextIO", self._stray)
 
     def stop(self) -> None:
-        """Draw a last time and give the terminal back: the cursor shown, on a line of its own."""
+        """Draws a last time and restores the terminal: cursor visible, on a new line."""
         try:
             self._stray.finish()
         finally:
@@ -61,7 +61,7 @@ class LiveArea(Progress):
             super().stop()
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        """What stands above the bars, as far as there is room, and the bars."""
+        """The lines above the bars, as far as there is room, and the bars."""
         width, height = self._messages.console().size
         with self._lock:
             views: list[View] = [task.fields["view"] for task in self.tasks]
@@ -74,7 +74,7 @@ class LiveArea(Progress):
             yield self.make_tasks_table(self.tasks)
 
     def _update_bars(self, views: list[View], width: int) -> None:
-        """Where there is little room, bars give way first, then names: numbers stay whole."""
+        """Updates the bars. If there is little room, bars shrink first, then names; numbers are never cut."""
         parts = [view.parts() for view in views]
         room = max(width - _GAPS - sum(max(map(cell_len, column)) for column in zip(*parts, strict=True)), 1)
         for task, view, its_parts in zip(self.tasks, views, parts, strict=True):
@@ -86,7 +86,7 @@ class LiveArea(Progress):
 
 
 class _StrayOutput(io.TextIOBase):
-    """What other code writes to standard error while the area is live: shown above it, a message a line."""
+    """Standard error for other code while the area is live: each line becomes a message above it."""
 
     def __init__(self, messages: Messages, stream: TextIO) -> None:
         self.stream = stream
@@ -101,7 +101,7 @@ class _StrayOutput(io.TextIOBase):
         return self.stream.isatty()
 
     def write(self, text: str) -> int:
-        # A forked data worker may inherit the console's lock while it is held, and must not wait for it.
+        # A forked data worker may inherit the console's lock in its locked state and must not wait for it.
         if os.getpid() != self._process:
             return self.stream.write(text)
         *lines, self._unfinished = (self._unfinished + text).split("\n")

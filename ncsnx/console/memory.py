@@ -1,4 +1,4 @@
-"""How much memory this process holds."""
+"""Memory use of this process."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """Bytes of main memory in use by this process: now on Linux, at the peak elsewhere."""
+    """Main memory in use by this process in bytes: the current value on Linux, the peak elsewhere."""
     if sys.platform == "linux":
         pages = int(_STATM.read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""The one place that writes to a person: messages to standard error and log.txt, data to standard output."""
+"""All console output: messages to standard error and log.txt, data to standard output."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ Level = Literal["detail", "info", "warning", "error"]
 
 
 class Verbosity(IntEnum):
-    """How much a person wants to read."""
+    """How many messages are shown."""
 
     QUIET = 0
     NORMAL = 1
@@ -44,21 +44,21 @@ _LABELS: Mapping[Level, str] = {"detail": "", "info": "", "warning": "warning: "
 _LABEL_STYLES: Mapping[Level, str] = {"detail": "", "info": "", "warning": "bold yellow", "error": "bold red"}
 _TEXT_STYLES: Mapping[Level, str] = {"detail": "dim", "info": "", "warning": "", "error": ""}
 
-_EARLY_MESSAGES_KEPT = 1_000  # of those written before the run folder, and so log.txt, exists
+_EARLY_MESSAGES_KEPT = 1_000  # messages from before the run folder, and so log.txt, exists
 
 
 class Messages:
-    """Writes messages to standard error, and to log.txt whatever the verbosity; data to standard output.
+    """Writes messages to standard error and, at every verbosity, to log.txt; writes data to standard output.
 
-    Nothing in a text is interpreted: markup stays as it is and control characters are made visible. Lines
-    after the first are indented, so that a name with a line break can't pass for a message of its own.
+    Text isn't interpreted: markup stays as it is and control characters are escaped. Lines after the first are
+    indented, so that a name with a line break can't look like a separate message.
     """
 
     def __init__(self, verbosity: Verbosity = Verbosity.NORMAL, log_file: Path | None = None) -> None:
         self.verbosity = verbosity
         self.stdout = Outlet(sys.stdout)
         self.stderr = Outlet(sys.stderr)
-        self.live: Progress | None = None  # what holds the bottom of the terminal
+        self.live: Progress | None = None  # the live area at the bottom of the terminal
         self._console: Console | None = None
         self._log_file: Path | None = None
         self._early: deque[str] = deque(maxlen=_EARLY_MESSAGES_KEPT)
@@ -67,34 +67,34 @@ class Messages:
 
     @property
     def can_redraw(self) -> bool:
-        """Whether standard error is a terminal on which lines can be drawn again."""
+        """Whether standard error is a terminal that can redraw lines."""
         is_dumb = os.environ.get("TERM", "").lower() in ("", "dumb", "unknown")
         return self.stderr.is_terminal and self.stderr.is_utf8 and not is_dumb
 
     def attach(self, log_file: Path) -> None:
-        """Append to `log_file` from now on, beginning with the messages written so far."""
+        """Appends the messages so far, and all later ones, to `log_file`."""
         self._log_file = log_file
         self._append("".join(self._early))
         self._early.clear()
 
     def detail(self, text: str) -> None:
-        """Something that is shown to those who asked for more."""
+        """A message that is shown in verbose output only."""
         self._say("detail", text)
 
     def info(self, text: str) -> None:
-        """Something that is shown unless quiet was asked for."""
+        """A message that is shown unless output is quiet."""
         self._say("info", text)
 
     def warning(self, text: str) -> None:
-        """Something a person should know that does not stop the work; not shown when quiet."""
+        """A problem that doesn't stop the work; shown unless output is quiet."""
         self._say("warning", text)
 
     def error(self, text: str) -> None:
-        """Why the work has stopped; always shown."""
+        """The reason why the work stopped; always shown."""
         self._say("error", text)
 
     def record(self, level: Level, text: str) -> None:
-        """Write to log.txt only."""
+        """Writes a message to log.txt only."""
         time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         line = f"{time} {level:<7} {_inert(text)}\n"
         if self._log_file is None:
@@ -103,12 +103,10 @@ class Messages:
             self._append(line)
 
     def data(self, text: str) -> None:
-        """Write `text` and a line break to standard output; controls but these and tabs are made visible.
+        """Writes `text` and a line break to standard output, with control characters except \\n and \\t escaped.
 
-        Also where it isn't a terminal: at the end of a pipe there mostly is one.
-
-        Raises:
-            NcsnxError: standard output takes no more (a full disk).
+        They are escaped for pipes and files too, since the text usually reaches a terminal in the end. Raises
+        NcsnxError if standard output can't be written (a full disk).
         """
         shown = visible(text, keep="\n\t")
         if self.stdout.is_terminal and self.live is not None:
@@ -117,19 +115,16 @@ class Messages:
             self._write_data(shown + "\n")
 
     def json(self, value: object) -> None:
-        """Write `value` to standard output as indented JSON in UTF-8, its keys in the order given.
+        """Writes `value` to standard output as indented JSON in UTF-8, its keys in the given order.
 
-        JSON has no nan and no infinity: they become null.
-
-        Raises:
-            NcsnxError: standard output takes no more (a full disk).
-            TypeError: `value` holds something that JSON can't express.
+        NaN and infinity become null. Raises NcsnxError if standard output can't be written (a full disk), TypeError
+        for values that JSON can't express.
         """
         text = json.dumps(_without_non_finite(value), indent=2, ensure_ascii=not self.stdout.is_utf8, allow_nan=False)
         self._write_data(UNSAFE.sub(_json_escape, text) + "\n")
 
     def console(self) -> "Console":
-        """The rich console on standard error, shared so that messages appear above what is live on it."""
+        """The rich console on standard error, shared so that messages appear above the live area."""
         if self._console is None:
             self._console = rich_console(self.stderr)
         return self._console
@@ -143,7 +138,7 @@ class Messages:
         if self.stderr.is_terminal:
             self._print_above(_LABELS[level], _LABEL_STYLES[level], _inert(text), _TEXT_STYLES[level])
             return
-        # A log on a full disk can't be told that the disk is full.
+        # standard error may itself be a file on the full disk
         with contextlib.suppress(OSError):
             self.stderr.write(f"{_LABELS[level]}{_inert(text)}\n")
 
@@ -156,12 +151,12 @@ class Messages:
         assert self._log_file is not None
         content = lines.encode("utf-8", "backslashreplace")
         try:
-            # Opened for each message: messages are rare, and a killed run loses none in a buffer.
+            # Opened for each message: messages are rare, and a killed run loses none to a buffer.
             atomic.append(self._log_file, content)
         except OSError as error:
             path, self._log_file = self._log_file, None
             reason = f"{path} ({counted(len(content), 'byte')}): {error.strerror}"
-            self._show("warning", f"cannot write {reason}; messages are no longer kept there")
+            self._show("warning", f"cannot write {reason}; later messages are not logged")
 
     def _write_data(self, text: str) -> None:
         try:
@@ -171,9 +166,9 @@ class Messages:
 
 
 def rich_console(outlet: Outlet) -> "Console":
-    """A rich console on `outlet`, which is a terminal only if the operating system says so.
+    """A rich console on `outlet`. Only the operating system decides whether it is a terminal.
 
-    FORCE_COLOR and its kin change nothing; NO_COLOR leaves plain text.
+    FORCE_COLOR and similar variables have no effect; NO_COLOR gives plain text.
     """
     from rich.console import Console
 
@@ -194,10 +189,10 @@ def _inert(text: str) -> str:
 
 
 def _json_escape(match: re.Match[str]) -> str:
-    # Line breaks between values are layout; within strings they are escaped already.
+    # Line breaks between values are layout; within strings they are already escaped.
     if match[0] == "\n":
         return match[0]
-    units = match[0].encode("utf-16-be", "surrogatepass").hex()  # JSON escapes units of UTF-16
+    units = match[0].encode("utf-16-be", "surrogatepass").hex()  # JSON escapes UTF-16 code units
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 

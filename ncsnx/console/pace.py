@@ -1,4 +1,4 @@
-"""How fast a job goes and when it ends, by a clock that can be given."""
+"""Speed of a job and estimate of its time left. The clock is a parameter."""
 
 import time
 from collections import deque
@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from ncsnx.training.observer import TRAINING, Pause
 
 Clock = Callable[[], float]
-"""Seconds from any moment on."""
+"""Seconds since an arbitrary moment."""
 
 _MARKS = 240
-"""Marks kept in a window, however often one is made."""
+"""Most marks kept per window."""
 _MARK_EVERY_S = 0.1
 
 
 class Pace:
-    """How fast a count rises, from what it was over the last minute or another `window_s`.
+    """Speed at which a count rises, over the last `window_s` seconds.
 
-    Marks come from one thread; any thread may ask.
+    One thread makes marks; any thread may read.
     """
 
     def __init__(self, window_s: float = 60.0, clock: Clock = time.monotonic) -> None:
@@ -26,7 +26,7 @@ class Pace:
         self._marks: deque[tuple[float, int]] = deque()
 
     def mark(self, done: int) -> None:
-        """Note that the count is `done` now."""
+        """Notes that the count is now `done`."""
         now_s, marks = self._clock(), self._marks
         if len(marks) > 1 and now_s - marks[-2][0] < self._window_s / _MARKS:
             marks[-1] = (now_s, done)
@@ -36,71 +36,71 @@ class Pace:
             marks.popleft()
 
     def shift(self, count: int) -> None:
-        """Note that so many were done before all marks, which tells nothing of the pace."""
+        """Notes that `count` units were done before all marks and don't count for the pace."""
         self._marks = deque((at_s, done + count) for at_s, done in tuple(self._marks))
 
     def per_second(self) -> float | None:
-        """The rate over the window, or None as long as nothing has moved."""
+        """Units per second over the window; None before the count has risen."""
         if len(self._marks) < 2:
             return None
         (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
         return (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
 
     def remaining_s(self, done: int, total: int) -> float | None:
-        """The seconds that are left, None where that isn't known."""
+        """Estimated seconds until `total`, or None."""
         per_second = self.per_second()
         return None if per_second is None else max(total - done, 0) / per_second
 
 
 class TrainingPace:
-    """The speed of training steps, pauses not counted, and the time that steps and pauses will take.
+    """Speed of training steps without pauses, and estimate of the time left with them.
 
-    It is told what happens by the thread that trains; any thread may ask.
+    The training thread reports events; any thread may read.
     """
 
     def __init__(
         self, step: int, total: int, pauses: Sequence[Pause] = (), clock: Clock = time.monotonic, window_s: float = 60.0
     ) -> None:
-        """`pauses` in the order in which they follow a step."""
+        """pauses: in the order in which they follow a step."""
         self._step, self._total = step, total
         self._pauses = {pause.phase: pause for pause in pauses}
         self._clock = clock
         self._window_s = window_s
         self._trained_s = 0.0  # in earlier phases of training
-        self._present = ("", clock())  # one object, so that whoever asks sees a phase with its own beginning
+        self._present = ("", clock())  # one object, so that readers see a phase with its own start time
         self._costs_s: dict[str, float] = {}
         self._steps = Pace(window_s, self._training_clock)
         self._next_mark_s = clock()
         self._progress: tuple[Pace, int, int] | None = None
 
     def phase(self, name: str) -> None:
-        """Note what happens from now on: training, a pause, or something else, which is left out of account."""
+        """Notes the phase that begins now: training, a pause, or another one, which is ignored."""
         (earlier, since_s), now_s = self._present, self._clock()
         if earlier == TRAINING:
             self._trained_s += now_s - since_s
         elif earlier in self._pauses:
-            self._costs_s[earlier] = now_s - since_s  # the last one's: the first may have compiled
+            self._costs_s[earlier] = now_s - since_s  # the latest, since the first may include compilation
         self._present, self._progress = (name, now_s), None
 
     def step(self, step: int) -> None:
-        """Note that `step` is done. The first one's time counts for nothing, since it loads and compiles."""
+        """Notes that `step` is done. The time of the first step is ignored, since it loads and compiles."""
         self._step = step
-        if (now_s := self._clock()) >= self._next_mark_s:  # a mark at every step would cost a microsecond each
+        if (now_s := self._clock()) >= self._next_mark_s:  # a mark per step would cost a microsecond each
             self._next_mark_s = now_s + _MARK_EVERY_S
             self._steps.mark(step)
 
     def progress(self, done: int, total: int) -> None:
-        """Note how far the present pause is."""
+        """Notes the progress of the current pause."""
         pace = self._progress[0] if self._progress else Pace(self._window_s, self._clock)
         pace.mark(done)
         self._progress = (pace, done, total)
 
     def steps_per_second(self) -> float | None:
-        """The speed over the last minute of training."""
+        """Speed over the last `window_s` seconds of training."""
         return self._steps.per_second()
 
     def remaining_s(self) -> float | None:
-        """The time until the end, with every pause to come; None where that isn't known."""
+        """Estimated seconds until the end, all remaining pauses included, or None."""
         step, per_second = self._step, self._steps.per_second()
         if per_second is None and step < self._total:
             return None
@@ -108,7 +108,7 @@ class TrainingPace:
         seconds += self.phase_remaining_s() or 0.0
         phase, is_later = self._present[0], False
         for pause in self._pauses.values():
-            # those that follow the present one after the same step are still to come
+            # pauses that follow the current one after the same step are still to come
             count = pause.count(step, self._total) + (is_later and pause.is_due(step, self._total))
             if count > 0:
                 seconds += count * self._cost_s(pause, per_second)
@@ -116,7 +116,7 @@ class TrainingPace:
         return seconds or None
 
     def phase_remaining_s(self) -> float | None:
-        """The time until the end of the present pause: by its progress, else by what the last one took."""
+        """Estimated seconds until the end of the current pause, by its progress or else by the duration of the last."""
         phase, since_s = self._present
         pause, progress = self._pauses.get(phase), self._progress
         if pause is None:
@@ -127,7 +127,7 @@ class TrainingPace:
         return left_s if left_s > 0 else None
 
     def _cost_s(self, pause: Pause, steps_per_second: float | None) -> float:
-        """What such a pause takes: the last one's time, else the present one's by its progress, else the guess."""
+        """Estimated seconds of a pause: duration of the last, else the current one's by its progress, else a guess."""
         if (cost_s := self._costs_s.get(pause.phase)) is not None:
             return cost_s
         (phase, since_s), progress = self._present, self._progress

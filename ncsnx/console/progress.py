@@ -1,4 +1,4 @@
-"""Progress of a long job: a bar on a terminal, sparse plain lines elsewhere."""
+"""Progress of a long job: a bar on a terminal, occasional plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -12,16 +12,15 @@ from ncsnx.quantities import counted, duration
 from ncsnx.work import Advance
 
 LINE_INTERVAL_S = 10.0
-_LEAST_INTERVAL_S = 1.0  # a job of a few seconds doesn't need ten lines
+_LEAST_INTERVAL_S = 1.0  # so that a job of a few seconds doesn't print ten lines
 
 
 @contextmanager
 def progress(messages: Messages, name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
-    """Show how far a job of `total` units has come: ``with progress(…) as advance: … advance(count)``.
+    """Shows the progress of a job of `total` units: ``with progress(…) as advance: … advance(count)``.
 
-    A bar on a terminal. Elsewhere a line at every tenth (at most one a second) and after ten seconds of silence. A
-    last line says how long it took, unless an exception passed. unit: what is counted, as a plural in s or a symbol:
-    images, MiB.
+    On a terminal as a bar; elsewhere as a line at every tenth (at most once per second) and after ten seconds of
+    silence. A last line says how long the job took, unless it raised. unit: a plural in s or a symbol: images, MiB.
     """
     job = Job(messages, name, total, unit)
     with displayed(messages, job):
@@ -31,9 +30,9 @@ def progress(messages: Messages, name: str, *, total: int, unit: str = "") -> It
 
 @contextmanager
 def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iterator[None]:
-    """Draw a view while the block is open, where the terminal can redraw and quiet wasn't asked for.
+    """Draws a view within the block, if the terminal can redraw and output is not quiet.
 
-    Within another view its bar joins that one's. A `transient` view vanishes at its end.
+    Within another view's block its bar is added to that view's. A `transient` view vanishes at its end.
     """
     if (live := messages.live) is not None:
         bar = live.add_task(view.name, total=view.total, view=view)
@@ -46,7 +45,7 @@ def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iter
 
         area = LiveArea(messages, view, transient=transient)
         try:
-            area.start()  # a signal may raise in here too, when the cursor is hidden already
+            area.start()  # inside the try: a signal may raise once the cursor is hidden
             yield
         finally:
             area.stop()
@@ -55,10 +54,10 @@ def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iter
 
 
 class Job(View):
-    """Units that are counted off."""
+    """A view of a job whose units are counted."""
 
     def __init__(self, messages: Messages, name: str, total: int, unit: str = "", window_s: float = 60.0) -> None:
-        """The time left follows from the pace over the last `window_s`."""
+        """window_s: seconds over which the pace is measured."""
         super().__init__(messages, name, total)
         self._unit = visible(unit)
         self._pace = Pace(window_s)
@@ -67,7 +66,7 @@ class Job(View):
         self._next_tenth = 1
 
     def advance(self, count: int = 1, *, kept: bool = False) -> None:
-        """Count units that are done; `kept` ones were done by an earlier process."""
+        """Counts units that are done. kept: an earlier process did them."""
         self.done += count
         if kept:
             self._pace.shift(count)
@@ -82,14 +81,17 @@ class Job(View):
         return self._pace.remaining_s(self.done, self.total)
 
     def summary(self) -> str:
-        """What was done, and in which time."""
+        """Units done and time taken."""
         return f"{self.name}: {self._of(self.done)} in {duration(time.monotonic() - self._started_s)}"
 
     def _of(self, count: int) -> str:
         return counted(count, self._unit.removesuffix("s")) if self._unit else f"{count:,}"
 
     def _is_line_due(self) -> bool:
-        """At every tenth, at most once a second, and after ten seconds of silence; other lines tell the end."""
+        """Whether to print a line: at every tenth, at most once per second, and after ten seconds of silence.
+
+        Never at the end, which `summary` reports.
+        """
         silence_s = time.monotonic() - self._last_line_s
         at_tenth = 10 * self.done >= self._next_tenth * self.total and silence_s >= _LEAST_INTERVAL_S
         return self.done < self.total and (at_tenth or silence_s >= LINE_INTERVAL_S)

@@ -1,4 +1,4 @@
-"""A row of small bars that shows the course of a value in one line of text."""
+"""Sparklines: the course of a value as a row of small bars in a line of text."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,10 @@ _MOST_MEANS = 512
 
 
 class Course:
-    """A value's course over any number of records in little room: means of equally many records, the last of fewer."""
+    """The course of a value over any number of records in bounded memory.
+
+    It keeps means of equally many records each; the last may cover fewer.
+    """
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self._means: list[float] = []
@@ -20,7 +23,7 @@ class Course:
             self.add(value)
 
     def add(self, value: float) -> None:
-        """Add a record's value."""
+        """Adds the value of a record."""
         total, count = self._latest[0] + value, self._latest[1] + 1
         if count < self._each:
             self._latest = total, count
@@ -31,16 +34,16 @@ class Course:
             self._each *= 2
 
     def means(self) -> list[float]:
-        """The means from the first record to the last; may be asked by another thread."""
+        """The means from the first record to the last. Safe to call from another thread."""
         means, (total, count) = self._means, self._latest
         return [*means, total / count] if count else means
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """At most `width` bars for all values, each for the mean of as many as there are for a bar.
+    """A line of at most `width` bars, each for the mean of an equal share of the values.
 
-    Scaled from the least to the greatest: by their logarithms where all are positive, so that the rest of a course is
-    seen beside a high beginning, else linearly. Means that aren't finite are shown as × and leave the scale alone.
+    Scaled from the least to the greatest mean: logarithmically if all are positive, so that a high start doesn't hide
+    the rest, else linearly. Means that aren't finite are shown as × and don't affect the scale.
     """
     count = min(len(values), max(width, 0))
     ends = [len(values) * number // count for number in range(count + 1)] if count else []

@@ -1,4 +1,4 @@
-"""The standard streams, made safe to write to when whoever reads them has left."""
+"""Standard streams that are safe to write to after their reader has closed them."""
 
 import contextlib
 import errno
@@ -6,24 +6,24 @@ import io
 import os
 from typing import TextIO
 
-# EPIPE: `| head -1` has what it wanted. EIO: the terminal of a job in the background was closed.
+# EPIPE: `| head -1` has finished. EIO: the terminal of a background job was closed.
 _READER_HAS_LEFT = (errno.EPIPE, errno.EIO)
 
 
 def takes_no_more(error: OSError) -> str:
     """The message for standard output on a full disk."""
-    return f"standard output takes no more ({error.strerror}): free space and run again"
+    return f"cannot write to standard output ({error.strerror}); free space and run again"
 
 
 class Outlet(io.TextIOBase):
-    """Standard output or standard error, as it was when this object was made.
+    """Standard output or standard error, as it was when this object was created.
 
-    Once its reader has left, what is written is dropped without an error: a run outlives the terminal it was
-    started from. Characters that the stream's encoding lacks become backslash escapes.
+    Once its reader is gone, output is dropped without an error, so that a run outlives its terminal. Characters that
+    the stream's encoding lacks become backslash escapes.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        """`stream` is None in a process that was started with the descriptor closed."""
+        """stream: None in a process that was started with the descriptor closed."""
         self._stream = stream
         self.is_terminal = stream is not None and stream.isatty()
 
@@ -34,29 +34,21 @@ class Outlet(io.TextIOBase):
 
     @property
     def is_utf8(self) -> bool:
-        """Whether every character can be written as it is."""
+        """Whether the encoding is UTF-8, which has every character."""
         return self.encoding.replace("-", "").replace("_", "") == "utf8"
 
     def isatty(self) -> bool:
-        """Whether the stream is a terminal, by the operating system's word alone."""
+        """Whether the stream is a terminal according to the operating system."""
         return self.is_terminal
 
     def fileno(self) -> int:
-        """The stream's descriptor.
-
-        Raises:
-            io.UnsupportedOperation: the stream has none.
-        """
+        """The stream's file descriptor. Raises io.UnsupportedOperation if it has none."""
         if self._stream is None:
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
 
     def write(self, text: str) -> int:
-        """Write and flush `text`; returns its length.
-
-        Raises:
-            OSError: it could not be written for another reason than that the reader has left (a full disk).
-        """
+        """Writes and flushes `text`; returns its length. Raises OSError, except if the reader is gone."""
         if self._stream is not None:
             try:
                 self._stream.write(self._encodable(text))
@@ -75,7 +67,7 @@ class Outlet(io.TextIOBase):
         return text
 
     def _abandon(self) -> None:
-        # The interpreter flushes what is still buffered when it exits, and would report the same error then.
+        # At exit the interpreter flushes the buffer, which would report the same error again.
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             try:

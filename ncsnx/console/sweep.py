@@ -1,4 +1,4 @@
-"""What a person sees of a sweep over checkpoints: a table that fills up on a terminal, a line each elsewhere."""
+"""View of a sweep over checkpoints: a table that fills row by row on a terminal, one line per checkpoint elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ from ncsnx.console.tables import Column, aligned
 from ncsnx.console.text import visible
 from ncsnx.console.view import Line
 
-# Between sampling there are pauses for features and distances, which a short window would take for a new pace.
+# Long, so that the pauses for features and distances between samplings don't look like a change of pace.
 _PACE_WINDOW_S = 600.0
 _BEST, _OTHER = "★ ", "  "
 
 
 @contextmanager
 def sweep_view(messages: Messages, *, columns: Sequence[Column], total: int, units: int) -> Iterator["SweepView"]:
-    """Show a sweep over `total` checkpoints that takes `units` of work as long as the block runs.
+    """Shows a sweep over `total` checkpoints and `units` units of work within the block.
 
-    On a terminal that can redraw, a table fills up and vanishes at the end: what is to stay is left to the
-    caller. Elsewhere there is one line for each finished checkpoint, and in between sparse ones that tell what
-    is under way. The log gets the lines of finished checkpoints in every case. Nothing is shown when quiet.
+    On a terminal that can redraw, a table fills row by row and vanishes at the end; the caller prints the final table.
+    Elsewhere each finished checkpoint is a line, with occasional progress lines in between. The log always gets the
+    lines of finished checkpoints. Quiet output shows nothing.
     """
     view = SweepView(messages, columns, total, units)
     with displayed(messages, view):
@@ -29,7 +29,7 @@ def sweep_view(messages: Messages, *, columns: Sequence[Column], total: int, uni
 
 
 class SweepView(Job):
-    """The checkpoints of a sweep as they are finished, and what is under way."""
+    """The finished checkpoints of a sweep and its current work."""
 
     def __init__(self, messages: Messages, columns: Sequence[Column], total: int, units: int) -> None:
         super().__init__(messages, "starting", units, window_s=_PACE_WINDOW_S)
@@ -37,21 +37,20 @@ class SweepView(Job):
         self._titles = tuple(visible(column.title) for column in columns)
         self._checkpoints = total
         self._has_begun = False
-        self._finished: tuple[tuple[tuple[str, ...], ...], int | None] = ((), None)  # rows, and the best one's index
+        self._finished: tuple[tuple[tuple[str, ...], ...], int | None] = ((), None)  # rows, index of the best
 
     def begin(self, name: str) -> None:
-        """Tell what is under way from now on, such as 'step 150,000: sampling'."""
+        """Names the work that begins now, such as 'step 150,000: sampling'."""
         self.name = visible(name)
-        if not self._has_begun:  # what is built before the first checkpoint says nothing about the pace
+        if not self._has_begun:  # work before the first checkpoint doesn't count for the pace
             pace = Pace(_PACE_WINDOW_S)
             pace.mark(self.done)
             self._has_begun, self._pace = True, pace
 
     def row(self, cells: Sequence[str], best: int | None) -> None:
-        """Add a finished checkpoint; `best` is the index of the best row so far.
+        """Adds a finished checkpoint. best: index of the best row so far.
 
-        Raises:
-            ValueError: there are more or fewer cells than columns.
+        Raises ValueError unless there are as many cells as columns.
         """
         shown = tuple(map(visible, cells))
         words = [f"{title} {cell}" for title, cell in zip(self._titles, shown, strict=True) if cell]
@@ -63,7 +62,7 @@ class SweepView(Job):
         return f"{len(self._finished[0])}/{self._checkpoints}"
 
     def above(self, width: int, room: int) -> Sequence[Line]:
-        """The head and the last rows; the best one, where it would be left out, is put first."""
+        """The head and the last rows; the best row comes first if it would otherwise be cut."""
         rows, best = self._finished
         if not rows or room < 2:
             return ()
@@ -75,7 +74,7 @@ class SweepView(Job):
 
 
 def _cut(lines: Sequence[Line], best: int | None, room: int) -> Sequence[Line]:
-    """As many of the last lines as there is room for below a line that counts those above."""
+    """The last lines that fit below a line with the number of lines above; the best line is kept."""
     if len(lines) <= room:
         return lines
     shown = room - 1

@@ -7,6 +7,7 @@ import attrs
 
 from ncsnx.console.messages import Messages, rich_console
 from ncsnx.console.text import visible
+from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,27 +15,24 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Column:
-    """The head of a column, and the side its cells are aligned to (numbers read best on the right)."""
+    """Title of a column and alignment of its cells (right for numbers)."""
 
     title: str
     align: Literal["left", "right"] = "left"
 
 
 def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table to standard output; control characters in cells are made visible.
+    """Writes a table to standard output; control characters in cells are escaped.
 
-    On a terminal, long cells are folded, never cut. Elsewhere each row is one line, its cells two or more
-    spaces apart, without box drawing or escape codes.
-
-    Raises:
-        ValueError: a row has another number of cells than there are columns.
-        NcsnxError: standard output takes no more (a full disk).
+    On a terminal, long cells are folded, never cut. Elsewhere each row is one line with two or more spaces between
+    cells, without box drawing or escape codes. Raises ValueError unless every row has as many cells as there are
+    columns, NcsnxError if standard output can't be written (a full disk).
     """
     titles = [visible(column.title) for column in columns]
     cells = [[visible(cell) for cell in row] for row in rows]
     for row in cells:
         if len(row) != len(columns):
-            raise ValueError(f"a row of {len(columns)} cells was expected, not {row}")
+            raise ValueError(f"expected a row of {counted(len(columns), 'cell')}, found {row}")
     if messages.stdout.is_terminal:
         rich_console(messages.stdout).print(_drawn(columns, titles, cells))
     else:
@@ -42,7 +40,7 @@ def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence
 
 
 def aligned(columns: Sequence[Column], lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of plain text whose cells stand below each other, two or more spaces apart."""
+    """Lines of plain text with aligned columns, two or more spaces apart."""
     from rich.cells import cell_len  # East Asian characters take two columns
 
     widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]

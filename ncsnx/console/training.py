@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a live block on a terminal, lines that suit a batch log elsewhere."""
+"""View of a training run: a live block on a terminal, lines for a batch log elsewhere."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _SPARKLINE_WIDTH = 40
 _LABEL_WIDTH = 16
 _WEIGHTS = {"raw": "raw", "ema": "EMA"}
-"""How weights are called beside their loss: the training loss is of the raw ones, and no measure for the others."""
+"""Names of weights beside their loss, since the training loss of the raw weights can't be compared with the others."""
 
 
 class TrainingView(View, TrainingObserver):
-    """A live block on a terminal, which stays when it is closed; plain lines elsewhere, and in the log in every case.
+    """A live block on a terminal, which stays when it is closed; plain lines elsewhere and always in the log.
 
-    The lines: one every ten seconds at most, and one for each checkpoint and each new phase. When quiet, nothing but
-    errors is shown.
+    A line is written at most every ten seconds, for each checkpoint and for each new phase. Quiet output shows
+    errors only.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TrainingView(View, TrainingObserver):
         losses: Iterable[float] = (),
         clock: Clock = time.monotonic,
     ) -> None:
-        """`batch_size` is the effective one; `folder` is where the run's files go; `losses` were logged before."""
+        """batch_size: images per optimizer step. folder: the run. losses: logged before this segment."""
         super().__init__(messages, "starting", total_steps, start_step)
         self._batch_size = batch_size
         self._folder = folder
@@ -77,20 +77,20 @@ class TrainingView(View, TrainingObserver):
         self._close()
 
     def start(self, facts: Mapping[str, str]) -> None:
-        """Show what is about to be trained, and where: a label and a value for each line."""
+        """Shows facts about the training, one label and value per line."""
         width = max(map(len, facts), default=0)
         for label, value in facts.items():
             self._messages.info(f"{label:<{width}}  {value}")
 
     def finish(self, outcome: str = "finished") -> None:
-        """Close the view with a summary that begins with `outcome`, such as 'ended'."""
+        """Closes the view with a summary that begins with `outcome`, such as 'ended'."""
         self.name = visible(outcome)
         self._close()
         taken = duration(self._clock() - self._started_s)
         summary = [f"{outcome} at step {self.count()} after {taken}", *self._losses_in_words()]
         self._messages.info("  ".join(summary))
         if self._folder is not None:
-            self._messages.info(f"everything is in {self._folder}")
+            self._messages.info(f"all files are in {self._folder}")
 
     def warning(self, text: str) -> None:
         self._messages.warning(text)
@@ -102,7 +102,7 @@ class TrainingView(View, TrainingObserver):
         self.name = visible(name)
         self._pace.phase(name)
         self._sampling = None
-        # Snapshots and checkpoints come again and again: a phase is news once.
+        # Snapshots and checkpoints recur: each phase is announced once.
         if name not in self._announced_phases:
             self._announced_phases.add(name)
             self._say(name)
@@ -111,7 +111,7 @@ class TrainingView(View, TrainingObserver):
         self.done = step
         self._images += images
         self._pace.step(step)
-        # The clock costs 50 ns; without it, a run of slow steps would be silent between its log steps.
+        # Reading the clock costs 50 ns; without it, a run with slow steps would be silent between logged steps.
         if self._clock() >= self._next_line_s:
             self._say_progress()
 
@@ -141,11 +141,11 @@ class TrainingView(View, TrainingObserver):
         return None if self._is_over else self._pace.remaining_s()
 
     def above(self, width: int, room: int) -> Sequence[Line]:
-        """Labels and values, each from its first value on."""
+        """Labels and values, for all values known so far."""
         return [((f"{label:<{_LABEL_WIDTH}}", "dim"), value) for label, value in self._rows(width - _LABEL_WIDTH)]
 
     def _close(self) -> None:
-        self._is_over = True  # what is drawn last gives no time of arrival
+        self._is_over = True  # the last drawing shows no time left
         self._opened.close()
 
     def _say_progress(self) -> None:
@@ -180,7 +180,7 @@ class TrainingView(View, TrainingObserver):
 
     def _rows(self, width: int) -> list[tuple[str, str]]:
         rows: list[tuple[str, str]] = []
-        # Each is read once: the training thread may replace it meanwhile.
+        # Each is read once, since the training thread may replace it meanwhile.
         loss, held_out = self._loss, self._held_out
         checkpoint, sampling = self._checkpoint, self._sampling
         if loss is not None:
@@ -204,6 +204,3 @@ class TrainingView(View, TrainingObserver):
         device = self._device_memory_bytes
         main = byte_size(resident_bytes())
         return main if device is None else f"{main}, {byte_size(device)} on the device"
-
-
-"""Called like `progress` and `sweep_view`."""

@@ -1,4 +1,4 @@
-"""What a person sees of work under way: a bar at the bottom of a terminal, or a plain line now and then."""
+"""View of running work: a bar at the bottom of a terminal, or occasional plain lines."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ from ncsnx.console.text import visible
 from ncsnx.quantities import duration
 
 Line = Sequence[str | tuple[str, str]]
-"""A line of a live area: pieces of text, each alone or with a style of rich."""
+"""A line of a live area: pieces of text, each optionally with a rich style."""
 
 
 class View:
-    """Work that has a name, a count and an end.
+    """Work with a name, a count and a total.
 
-    The thread that draws reads what the thread that works replaces, so each attribute is whole at any time.
+    The drawing thread reads attributes that the working thread replaces, so each is valid at any time.
     """
 
     def __init__(self, messages: Messages, name: str, total: int, done: int = 0) -> None:
@@ -21,25 +21,25 @@ class View:
         self._messages = messages
 
     def count(self) -> str:
-        """How much is done, and of how much."""
+        """Units done and total, as text."""
         return f"{self.done:,}/{self.total:,}"
 
     def left_s(self) -> float | None:
-        """Seconds until the end, None while unknown."""
+        """Estimated seconds until the end, or None."""
         return None
 
     def above(self, width: int, room: int) -> Sequence[Line]:
-        """Lines that stand above the bar; those that exceed `room` are left out."""
+        """Lines above the bar; those beyond `room` are cut."""
         return ()
 
     def parts(self) -> tuple[str, str, str]:
-        """Count, share and time left, for the columns beside a bar or for a line."""
+        """Count, percentage and time left, for the columns beside a bar or for a line."""
         percent = 100 * self.done // self.total if self.total > 0 else 100
         left_s = self.left_s()
         return self.count(), f"{percent} %", "" if left_s is None else f"eta {duration(left_s)}"
 
     def _say(self, text: str) -> None:
-        """Write a line to the log, and to whoever sees no bar."""
+        """Writes a line to the log and, without a bar, to the console."""
         if self._messages.live is not None:
             self._messages.record("info", text)
         else:

@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.samplers.dormand_prince import of_the_worst_image, solve
+from ncsnx.samplers.dormand_prince import largest_rms_error, solve
 from ncsnx.samplers.state import Score
 from ncsnx.sampling.generate import never_stop
 
@@ -92,7 +92,7 @@ def flow_to_prior(
 
     # the last column is the integral of the divergence per pixel
     start = torch.cat([x.double().flatten(1), torch.zeros(len(x), 1, dtype=torch.float64)], dim=1)
-    state = solve(slope_of, start, sigma_min, sigma_max, tolerance=tolerance, norm=_of_the_worst_image)
+    state = solve(slope_of, start, sigma_min, sigma_max, tolerance=tolerance, norm=_largest_error)
     return Flow(state[:, :-1].reshape(shape), state[:, -1] * dimensions, evaluations)
 
 
@@ -102,6 +102,6 @@ def log_normal(x: Tensor, mean: float, sigma: float) -> Tensor:
     return -0.5 * z.square().sum(dim=1) - z.shape[1] * (math.log(sigma) + 0.5 * math.log(2 * math.pi))
 
 
-def _of_the_worst_image(errors: Tensor) -> Tensor:
+def _largest_error(errors: Tensor) -> Tensor:
     """Largest error of any image, in x or in its divergence, from (B, D + 1) errors relative to the tolerance."""
-    return torch.maximum(of_the_worst_image(errors[:, :-1]), errors[:, -1].abs().max())
+    return torch.maximum(largest_rms_error(errors[:, :-1]), errors[:, -1].abs().max())

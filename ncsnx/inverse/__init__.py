@@ -1,8 +1,9 @@
-"""Linear measurements of images, and sampling images that agree with them.
+"""Linear measurements of images, and sampling of images that agree with them.
 
-A task of one's own: an operator (`MatrixOperator`, one of those below, or a class of one's own, a `LinearOperator`),
-what it measured (`Task.of_measurement`), and `ncsnx.sample(model, n=4, task=task)`. The README has a whole example. A
-package makes a task for `ncsnx sample --operator` with `register_task`; `read_pictures` reads what it is given.
+For a task of your own, choose an operator (`MatrixOperator`, another one below, or your own subclass of
+`LinearOperator`), make the task from a measurement (`Task.of_measurement`) and call
+`ncsnx.sample(model, n=4, task=task)`; the documentation has an example. A package registers a task for the command line
+with `register_task`, and reads pictures with `read_pictures`.
 """
 
 from ncsnx.inverse.condition import Condition, Measured

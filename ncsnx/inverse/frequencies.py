@@ -1,4 +1,4 @@
-"""Measured frequencies in a .npz, as of magnetic resonance."""
+"""Measured frequencies (magnetic resonance) in a .npz file."""
 
 import math
 from functools import cache
@@ -18,27 +18,27 @@ from ncsnx.storage.process import in_utf8
 
 _SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
 _RANGE = ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)
-_COPIES = 8  # of kspace, that reading it takes: in double precision, masked, and as coefficients
+_COPIES = 8  # copies of kspace in memory while it is read: in double precision, masked, and as coefficients
 
 
 @attrs.frozen(eq=False)
 class Frequencies:
-    """What was measured of P images of one complex channel."""
+    """Measured frequencies of P images."""
 
     kspace: Tensor
-    """(P, H, W) complex128, 0 where nothing was measured; of images in the data's own values."""
+    """(P, H, W) complex128, 0 outside the mask; frequencies of images in the data's own values."""
     mask: Tensor
-    """(H, W) bool: where something was."""
+    """Mask of the measured frequencies, (H, W) bool."""
     values: tuple[float, float]
-    """Of these images, black and white."""
+    """Values of black and white in these images."""
 
 
 def read_frequencies(path: Path, shape: tuple[int, int, int], values: ValueRange) -> Frequencies:
-    """The arrays of the file: `kspace`, `mask` and, in the place of `values`, `range`: black and white.
+    """Reads the arrays `kspace` and `mask` of a file, and the optional `range` (black, white), else `values`.
 
-    kspace is complex, (H, W) or (P, H, W), in the order and scale of `numpy.fft.fft2(image, norm="ortho")`; what it
-    holds outside of the mask is ignored. mask is (H, W), 1 where kspace was measured. shape: (C, H, W) of the images.
-    Raises NcsnxError for anything else, and for values that no image between black and white is near to.
+    kspace is complex, (H, W) or (P, H, W), in the order and scale of `numpy.fft.fft2(image, norm="ortho")`; values
+    outside the mask are ignored. mask is (H, W), 1 where kspace was measured. shape: (C, H, W) of the images. Raises
+    NcsnxError for other arrays, and for frequencies that no image between black and white can have.
     """
     name, size = in_utf8(path), shape[1:]
     expected = {
@@ -51,18 +51,21 @@ def read_frequencies(path: Path, shape: tuple[int, int, int], values: ValueRange
     if not np.isin(mask, (0, 1)).all() or not mask.any():
         found = "other values" if mask.any() else "only zeros"
         raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
-    with np.errstate(all="ignore"):  # what overflows is infinite, and refused as such
+    with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
         whole = np.where(mask.astype(bool), kspace.reshape(-1, *shape[1:]), 0).astype(np.complex128)
     black, white = _range(name, arrays["range"]) if "range" in arrays else values()
     if not np.isfinite(whole).all():
-        raise NcsnxError(f"{name}: kspace holds values that are not finite where mask is 1")
+        raise NcsnxError(f"{name}: kspace contains NaN or infinity where mask is 1")
     measured = Frequencies(torch.from_numpy(whole), torch.from_numpy(mask.astype(bool)), (black, white))
     _check_scale(name, measured, shape[0])
     return measured
 
 
 def range_in(path: Path, values: ValueRange) -> ValueRange:
-    """That of the file's array `range`, else `values`: for what comes with its measurement. Raises NcsnxError."""
+    """The range in the file's array `range`, else `values`; for pictures that belong to the file, such as the truth.
+
+    Raises NcsnxError.
+    """
 
     def found() -> tuple[float, float]:
         file = NumpyFile.open(path)
@@ -75,18 +78,19 @@ def range_in(path: Path, values: ValueRange) -> ValueRange:
 
 
 def _range(name: str, array: NDArray[np.generic]) -> tuple[float, float]:
-    """Black and white."""
+    """Black and white, checked."""
     black, white = map(float, array)
     if 0 < white - black < math.inf:
         return black, white
-    raise NcsnxError(f"{name}: expected range to be two numbers, black and, above it, white; found {str(array)[:80]!r}")
+    raise NcsnxError(
+        f"{name}: expected range to be two numbers (black, white) with white above black, found {str(array)[:80]!r}"
+    )
 
 
 def _check_scale(name: str, found: Frequencies, channels: int) -> None:
-    """A wrong scale tells itself: frequencies have the energy of values, and these lie between black and white.
+    """Raises NcsnxError for kspace in another scale: its energy is that of the images' values, which is bounded.
 
-    The images may go beyond those by as much as they are apart, in the mean as by noise: four times the energy that is
-    possible without.
+    With noise, values may exceed black and white by up to white − black on average; that allows four times the energy.
     """
     low, high = found.values
     reach, count = high - low, found.mask.numel()
@@ -101,11 +105,11 @@ def _check_scale(name: str, found: Frequencies, channels: int) -> None:
         far = means[(means < low - reach) | (means > high + reach)]
         if len(far):
             raise NcsnxError(f"{expected}an image with a mean of {number(float(far[0]))}")
-    others = parts.flatten(1, 2)[:, 1:]  # those that the level of black isn't in
+    others = parts.flatten(1, 2)[:, 1:]  # all but frequency 0, which black shifts
     energies = others.square().sum(dim=(1, 2))
-    most = channels * count * reach**2  # values about their mean have at most a quarter
+    most = channels * count * reach**2  # four times the most that values around their mean have
     if bool((energies > most).any()):
         raise NcsnxError(
-            f"{expected}frequencies whose squares sum up to {number(float(energies.max()))}, where those of images sum "
-            f"up to {number(float(most) / 4)} at most"
+            f"{expected}a sum of squares of {number(float(energies.max()))}, where images have at most "
+            f"{number(float(most) / 4)}"
         )

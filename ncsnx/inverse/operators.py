@@ -1,10 +1,10 @@
 """Linear operators A of images, by their singular value decomposition A = U Σ Vᵀ.
 
-What samplers need of A is V: the orthonormal directions of the space of images that A sees, so that the rest is its
-null space. `coefficients` is Vᵀ, `images` is V, and V Vᵀ projects on what is measured.
+Samplers need V: orthonormal directions in the space of images that A measures; the other directions are its null space.
+`coefficients` is Vᵀ, `images` is V, and V Vᵀ projects on the measured subspace.
 
-One of your own has a shape, singular values and these two functions; where U isn't the identity, `of_measurement` too.
-The README has a whole one. Or it is a matrix: `MatrixOperator`.
+An operator of your own has a shape, singular values and these two functions and, if U isn't the identity,
+`of_measurement`; the documentation has an example. For a matrix, use `MatrixOperator`.
 """
 
 import hashlib
@@ -21,18 +21,19 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey picture: ITU-R BT.601, as Pillow and most other programs take them."""
+"""Weights of red, green and blue in a grey picture: ITU-R BT.601, as in Pillow and most other programs."""
 
 
 class LinearOperator(ABC):
-    """A: images (C, H, W) → measurements. M is its rank."""
+    """A linear operator A of rank M from images (C, H, W) to measurements."""
 
     shape: tuple[int, int, int]
+    """(C, H, W) of the images."""
 
     @property
     @abstractmethod
     def singular_values(self) -> Tensor:
-        """(M,): the diagonal of Σ, all above 0."""
+        """Diagonal of Σ, (M,), all > 0."""
 
     @abstractmethod
     def coefficients(self, x: Tensor) -> Tensor:
@@ -51,9 +52,9 @@ class LinearOperator(ABC):
         return self.images(y / self.singular_values.to(y))
 
     def of_measurement(self, y: Tensor) -> Tensor:
-        """Uᵀ y of measurements y = A x: (B, …) → (B, M). Here U = 1, and y are M values each, in any shape.
+        """Uᵀ y of measurements y = A x: (B, …) → (B, M).
 
-        Raises NcsnxError for measurements of another shape.
+        By default U = 1, and each y has M values in any shape. Raises NcsnxError for measurements of another shape.
         """
         rank = len(self.singular_values)
         if y.dim() < 2 or math.prod(y.shape[1:]) != rank:
@@ -61,12 +62,14 @@ class LinearOperator(ABC):
         return y.flatten(1)
 
     def check(self) -> None:
-        """Raises NcsnxError where V isn't orthonormal, or a function gives another shape than it should."""
+        """Raises NcsnxError if V isn't orthonormal, or if a function returns a wrong shape."""
         name, singular = type(self).__name__, self.singular_values
         if singular.dim() != 1 or len(singular) == 0:
-            raise NcsnxError(f"{name}.singular_values must be (M,), with M above 0, and are {tuple(singular.shape)}")
+            raise NcsnxError(f"{name}.singular_values must be (M,) with M above 0, not {tuple(singular.shape)}")
         if not bool((singular > 0).all() and singular.isfinite().all()):
-            raise NcsnxError(f"{name}.singular_values must be above 0, and one is not; leave out what is not measured")
+            raise NcsnxError(
+                f"{name}.singular_values must be finite and above 0; leave out directions that are not measured"
+            )
         generator = torch.Generator().manual_seed(0)
         c = torch.randn(2, len(singular), generator=generator, dtype=torch.float64)
         other = torch.randn(2, *self.shape, generator=generator, dtype=torch.float64)
@@ -76,47 +79,47 @@ class LinearOperator(ABC):
             if tuple(x.shape) != (2, *self.shape):
                 raise NcsnxError(f"{name}.images gave {tuple(x.shape)} instead of {(2, *self.shape)}")
             back, seen = operator.coefficients(x), operator.coefficients(other)
-        except RuntimeError as error:  # as torch has it for types and shapes that don't go together
+        except RuntimeError as error:  # torch's error for types and shapes that don't match
             raise NcsnxError(f"{name} fails on 2 images of {tuple(self.shape)}: {error}") from error
         if back.shape != c.shape or not torch.allclose(back, c, rtol=1e-4, atol=1e-4):
             raise NcsnxError(
-                f"{name}: coefficients(images(c)) must be c, and is not: its directions are not orthonormal"
+                f"{name}: coefficients(images(c)) must be c, but it is not: the directions are not orthonormal"
             )
         products = (seen * c).sum(), (other * x).sum()
         if not torch.allclose(*products, rtol=1e-4, atol=1e-4 * math.sqrt(c.numel())):
-            raise NcsnxError(f"{name}: images must be the transpose of coefficients, and is not")
+            raise NcsnxError(f"{name}: images must be the transpose of coefficients, but it is not")
 
 
 class Selecting(LinearOperator):
-    """Some coefficients of an orthonormal transform of the images, of N = C·H·W: masks, blurs, frequencies."""
+    """Some of the N = C·H·W coefficients of an orthonormal transform of the images: masks, blurs, frequencies."""
 
     _places: Tensor
-    """(M,) int64: which."""
+    """Indices of the measured coefficients, (M,) int64."""
 
     @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, N), orthonormal."""
+        """The orthonormal transform, (B, C, H, W) → (B, N)."""
 
     @abstractmethod
     def inverse(self, c: Tensor) -> Tensor:
-        """(B, N) → (B, C, H, W)."""
+        """The inverse transform, (B, N) → (B, C, H, W)."""
 
     def coefficients(self, x: Tensor) -> Tensor:
-        """Those of the transform that are measured."""
+        """The measured coefficients of the transform."""
         return self.transform(x).index_select(1, self._places.to(x.device))
 
     def images(self, c: Tensor) -> Tensor:
-        """The inverse transform, 0 where nothing is measured."""
+        """The inverse transform, with 0 for coefficients that aren't measured."""
         whole = c.new_zeros(len(c), math.prod(self.shape))
         return self.inverse(whole.index_copy(1, self._places.to(c.device), c))
 
 
 @attrs.frozen(eq=False)
 class Masking(Selecting):
-    """Known pixels: inpainting and outpainting."""
+    """Measurement of some pixels: inpainting and outpainting."""
 
     known: Tensor
-    """(C, H, W) bool."""
+    """Mask of the known pixels, (C, H, W) bool."""
     shape: tuple[int, int, int] = attrs.field(init=False)
     _places: Tensor = attrs.field(init=False)
 
@@ -134,13 +137,13 @@ class Masking(Selecting):
         return x.flatten(1)
 
     def inverse(self, c: Tensor) -> Tensor:
-        """Pixels in their places."""
+        """The image of these pixel values."""
         return c.view(-1, *self.shape)
 
 
 @attrs.frozen(eq=False)
 class Averaging(LinearOperator):
-    """Means of squares of `factor` × `factor` pixels: super-resolution by an integer."""
+    """Means of blocks of `factor` × `factor` pixels: super-resolution by an integer factor."""
 
     shape: tuple[int, int, int]
     factor: int
@@ -152,7 +155,7 @@ class Averaging(LinearOperator):
 
     @property
     def small(self) -> tuple[int, int, int]:
-        """(C, H / factor, W / factor)."""
+        """Shape of the measured pictures: (C, H / factor, W / factor)."""
         channels, height, width = self.shape
         return channels, height // self.factor, width // self.factor
 
@@ -162,13 +165,13 @@ class Averaging(LinearOperator):
         return torch.full((math.prod(self.small),), 1 / self.factor)
 
     def coefficients(self, x: Tensor) -> Tensor:
-        """The means, times the factor."""
+        """The means times the factor."""
         return self.factor * functional.avg_pool2d(x, self.factor).flatten(1)
 
     def images(self, c: Tensor) -> Tensor:
-        """Squares of one value."""
-        squares = c.view(-1, *self.small).repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
-        return squares / self.factor
+        """Images of constant blocks."""
+        blocks = c.view(-1, *self.small).repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
+        return blocks / self.factor
 
 
 @attrs.frozen(eq=False)
@@ -180,7 +183,10 @@ class Graying(LinearOperator):
 
     def __attrs_post_init__(self) -> None:
         if len(self.weights) != self.shape[0]:
-            raise NcsnxError(f"{counted(len(self.weights), 'weight')} of channels for images of {self.shape[0]}")
+            raise NcsnxError(
+                f"expected one weight per channel, found {counted(len(self.weights), 'weight')} for "
+                f"{counted(self.shape[0], 'channel')}"
+            )
 
     @property
     def singular_values(self) -> Tensor:
@@ -192,7 +198,7 @@ class Graying(LinearOperator):
         return torch.einsum("bchw,c->bhw", x, self._direction.to(x)).flatten(1)
 
     def images(self, c: Tensor) -> Tensor:
-        """Shades of one colour, that of the weights."""
+        """Images in shades of the colour of the weights."""
         _, height, width = self.shape
         return c.view(-1, 1, height, width) * self._direction.to(c).view(1, -1, 1, 1)
 
@@ -203,10 +209,10 @@ class Graying(LinearOperator):
 
 @attrs.frozen(eq=False)
 class Blurring(Selecting):
-    """A Gaussian blur of `sigma` pixels, of an image that goes on mirrored beyond its edges.
+    """A Gaussian blur of `sigma` pixels, with mirrored edges.
 
-    A symmetric kernel with mirrored edges is diagonal in the cosine transform DCT-II (Martucci 1994). Frequencies that
-    it weakens below `cutoff` count as not measured: their values would be rounding.
+    A symmetric kernel with mirrored edges is diagonal in the cosine transform DCT-II (Martucci 1994). Frequencies with
+    a response below `cutoff` count as not measured, since their values would be rounding errors.
     """
 
     shape: tuple[int, int, int]
@@ -217,14 +223,14 @@ class Blurring(Selecting):
     def __attrs_post_init__(self) -> None:
         if not 0 < self.sigma < min(self.shape[1:]):
             raise NcsnxError(
-                f"a blur of {self.sigma:g} pixels, in images of {self.shape[1]}×{self.shape[2]}: expected more than 0 "
-                f"and less than {min(self.shape[1:])}, their shorter side"
+                f"a blur of {self.sigma:g} pixels in images of {self.shape[1]}×{self.shape[2]}: expected more than 0 "
+                f"and less than {min(self.shape[1:])}, the shorter side"
             )
         object.__setattr__(self, "_places", _places(self._response.expand(self.shape) >= self.cutoff))
 
     @property
     def singular_values(self) -> Tensor:
-        """The response at each frequency that is measured, in every channel."""
+        """The response at each measured frequency, in every channel."""
         return self._response.expand(self.shape).flatten()[self._places].float()
 
     def transform(self, x: Tensor) -> Tensor:
@@ -238,19 +244,19 @@ class Blurring(Selecting):
         return down.T @ c.view(-1, *self.shape) @ across
 
     def of_measurement(self, y: Tensor) -> Tensor:
-        """That of blurred pictures: (B, C, H, W) → (B, M)."""
+        """Uᵀ y of blurred pictures y: (B, C, H, W) → (B, M)."""
         if tuple(y.shape[1:]) != self.shape:
             raise NcsnxError(f"expected blurred pictures of {self.shape}, found {tuple(y.shape[1:])}")
         return self.coefficients(y)
 
     def blurred(self, x: Tensor) -> Tensor:
-        """A x as a picture: (B, C, H, W) → the same shape."""
+        """The blurred images A x, (B, C, H, W)."""
         response = self._response.expand(self.shape).flatten()
         return self.inverse(response.to(x) * self.transform(x))
 
     @property
     def _response(self) -> Tensor:
-        """(H, W) float64."""
+        """Response of the kernel at each frequency, (H, W) float64."""
         down, across = (_response(size, self.sigma) for size in self.shape[1:])
         return down[:, None] * across
 
@@ -259,27 +265,27 @@ class Blurring(Selecting):
 class Fourier(Selecting):
     """Some frequencies of the unitary discrete Fourier transform: magnetic resonance.
 
-    One channel: real images, where a frequency and its mirror say the same. Two channels: real and imaginary part.
-    Frequencies are in the order of `torch.fft.fft2`, (0, 0) first.
+    One channel: real images, where a frequency and its mirror image are conjugates. Two channels: real and imaginary
+    part. Frequencies are in the order of `torch.fft.fft2`, (0, 0) first.
     """
 
     shape: tuple[int, int, int]
     measured: Tensor
-    """(H, W) bool."""
+    """Mask of the measured frequencies, (H, W) bool."""
     _places: Tensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.shape[0] not in (1, 2):
             raise NcsnxError(f"Fourier measurements are for images of 1 or 2 channels, not {self.shape[0]}")
         if tuple(self.measured.shape) != self.shape[1:]:
-            raise NcsnxError(f"frequencies of {tuple(self.measured.shape)} for images of {self.shape[1:]}")
+            raise NcsnxError(f"expected frequencies of shape {self.shape[1:]}, found {tuple(self.measured.shape)}")
         seen = self.measured | _mirrored(self.measured) if self.shape[0] == 1 else self.measured
         object.__setattr__(self, "_places", _places(seen.expand(self.shape)))
 
     @property
     def singular_values(self) -> Tensor:
-        """1, for noise of γ in real and imaginary parts. But where only one of a frequency and its mirror is measured,
-        two coefficients of a real image follow from the sum and the difference of these parts: √½.
+        """1, for noise of γ in real and imaginary parts; √½ for a real image if only one of a frequency and its mirror
+        image is measured, since two coefficients then follow from the sum and the difference of its parts.
         """
         if self.shape[0] == 2:
             return torch.ones(len(self._places))
@@ -287,7 +293,7 @@ class Fourier(Selecting):
         return torch.where(alone.flatten()[self._places], math.sqrt(0.5), 1.0)
 
     def transform(self, x: Tensor) -> Tensor:
-        """Real images: Hartley's transform, Re − Im, which is orthonormal; else real parts, then imaginary ones."""
+        """Real images: the Hartley transform Re − Im, which is orthonormal; else real parts, then imaginary parts."""
         if self.shape[0] == 1:
             return _hartley(x[:, 0]).flatten(1)
         return _parts(torch.fft.fft2(torch.complex(x[:, 0], x[:, 1]), norm="ortho"))
@@ -300,7 +306,7 @@ class Fourier(Selecting):
         return _parts(torch.fft.ifft2(torch.complex(spectrum[:, 0], spectrum[:, 1]), norm="ortho")).view_as(spectrum)
 
     def of_spectrum(self, spectrum: Tensor) -> Tensor:
-        """The coefficients of (B, H, W) complex values; where a real image's mirror was measured too, the mean."""
+        """Coefficients of (B, H, W) complex frequencies, averaged with measured mirror images for real images."""
         if self.shape[0] == 2:
             return _parts(spectrum)[:, self._places]
         measured, mirrored = self.measured.to(spectrum.real), _mirrored(self.measured).to(spectrum.real)
@@ -312,9 +318,9 @@ class Fourier(Selecting):
 
 @attrs.frozen(eq=False)
 class MatrixOperator(LinearOperator):
-    """Any matrix (m, C·H·W), decomposed at once: for small images.
+    """A matrix (m, C·H·W), decomposed on construction; for small images.
 
-    Raises NcsnxError for a matrix of another shape, without rows, of zeros, or with values that aren't finite.
+    Raises NcsnxError for a matrix of another shape, without rows, of zeros only, or with values that aren't finite.
     """
 
     shape: tuple[int, int, int]
@@ -325,10 +331,11 @@ class MatrixOperator(LinearOperator):
         size = math.prod(self.shape)
         if self.matrix.dim() != 2 or self.matrix.shape[1] != size or len(self.matrix) == 0:
             raise NcsnxError(
-                f"a matrix of {tuple(self.matrix.shape)} for images of {counted(size, 'value')}: expected (m, {size})"
+                f"expected a matrix (m, {size}) for images of {counted(size, 'value')}, found "
+                f"{tuple(self.matrix.shape)}"
             )
         if self.matrix.is_complex() or not bool(torch.isfinite(self.matrix).all()):
-            raise NcsnxError("a matrix with values that are not finite real numbers measures nothing")
+            raise NcsnxError("expected a matrix of finite real numbers")
         if not bool(self.matrix.any()):
             raise NcsnxError("a matrix of zeros measures nothing")
         u, s, vh = torch.linalg.svd(self.matrix.detach().double(), full_matrices=False)
@@ -337,7 +344,7 @@ class MatrixOperator(LinearOperator):
 
     @property
     def singular_values(self) -> Tensor:
-        """Those above a millionth of the largest."""
+        """Singular values above 10⁻⁶ times the largest."""
         return self._decomposed[1].float()
 
     def coefficients(self, x: Tensor) -> Tensor:
@@ -349,16 +356,19 @@ class MatrixOperator(LinearOperator):
         return (c @ self._decomposed[2].to(c)).view(-1, *self.shape)
 
     def of_measurement(self, y: Tensor) -> Tensor:
-        """Uᵀ y of values in the order of the matrix' rows: (B, m) → (B, M)."""
+        """Uᵀ y of values in the order of the matrix's rows: (B, m) → (B, M)."""
         if y.dim() != 2 or y.shape[1] != len(self.matrix):
-            raise NcsnxError(f"expected measurements (P, {len(self.matrix)}), a value a row, found {tuple(y.shape)}")
+            raise NcsnxError(
+                f"expected measurements (P, {len(self.matrix)}), one value per row of the matrix, found "
+                f"{tuple(y.shape)}"
+            )
         return y @ self._decomposed[0].to(y)
 
 
 def fingerprint(operator: LinearOperator) -> str:
-    """What tells an operator from others of its shape: sha256 of what it makes of a fixed image, in four digits.
+    """Fingerprint of an operator: sha256 of its singular values and its coefficients of a fixed image, to four digits.
 
-    So few, since machines differ in the last ones. operator: one for images in float64, as `in_any_precision` gives.
+    Machines differ in further digits. operator: for images in float64, as `in_any_precision` returns.
     """
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, *operator.shape, generator=generator, dtype=torch.float64)
@@ -368,30 +378,30 @@ def fingerprint(operator: LinearOperator) -> str:
 
 
 def in_any_precision(operator: LinearOperator) -> LinearOperator:
-    """The operator itself if it gives float32 for float32 and float64 for float64, as samplers and checks take it.
+    """The operator itself if it returns float32 for float32 and float64 for float64, as samplers and checks need.
 
-    Else one around it that does: for operators which calculate with tensors of their own, in the type of these.
+    Otherwise a wrapper that does, for operators that compute in the type of their own tensors.
     """
     gives = {dtype: _given(operator, dtype) for dtype in (torch.float64, torch.float32)}
     working = [dtype for dtype, given in gives.items() if given is not None]
     if not working or all(dtype == given for dtype, given in gives.items()):
-        return operator  # where nothing works, `check` says why
+        return operator  # if no type works, `check` says why
     return _Casting(operator, working[0])
 
 
 def _given(operator: LinearOperator, dtype: torch.dtype) -> torch.dtype | None:
-    """The type of what comes out for images of this one; None where nothing does."""
+    """Type of the result for images of this type; None if the operator fails."""
     try:
         c = operator.coefficients(torch.zeros(1, *operator.shape, dtype=dtype))
         x = operator.images(c.to(dtype))
-    except RuntimeError:  # torch's, for types that don't go together
+    except RuntimeError:  # torch's error for types that don't match
         return None
     return x.dtype if c.dtype == dtype else c.dtype
 
 
 @attrs.frozen(eq=False)
 class _Casting(LinearOperator):
-    """An operator that calculates in one type, for images of any."""
+    """An operator that computes in one type, for images of any type."""
 
     operator: LinearOperator
     dtype: torch.dtype
@@ -418,18 +428,18 @@ class _Casting(LinearOperator):
 
 
 def _places(seen: Tensor) -> Tensor:
-    """(M,): where the flattened `seen` is true."""
+    """Indices where the flattened `seen` is true, (M,)."""
     return seen.flatten().nonzero().flatten()
 
 
 def _parts(x: Tensor) -> Tensor:
-    """(B, H, W) complex → (B, 2·H·W): real parts, then imaginary ones."""
+    """(B, H, W) complex → (B, 2·H·W): real parts, then imaginary parts."""
     return torch.stack([x.real, x.imag], dim=1).flatten(1)
 
 
 @cache
 def _cosines(size: int) -> Tensor:
-    """(size, size) float64: the orthonormal DCT-II, a frequency a row."""
+    """The orthonormal DCT-II, (size, size) float64, one row per frequency."""
     frequency, place = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
     rows = math.sqrt(2 / size) * torch.cos(math.pi * frequency * (place + 0.5) / size)
     rows[0] /= math.sqrt(2)
@@ -438,7 +448,7 @@ def _cosines(size: int) -> Tensor:
 
 @cache
 def _response(size: int, sigma: float) -> Tensor:
-    """(size,) float64: by what a normalized Gaussian kernel multiplies each frequency of the DCT-II."""
+    """Response of a normalized Gaussian kernel at each frequency of the DCT-II, (size,) float64."""
     reach = math.ceil(6 * sigma)
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -453,5 +463,5 @@ def _hartley(x: Tensor) -> Tensor:
 
 
 def _mirrored(x: Tensor) -> Tensor:
-    """x at the negative frequencies."""
+    """x at the negated frequencies."""
     return x.flip((-2, -1)).roll((1, 1), (-2, -1))

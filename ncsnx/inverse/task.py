@@ -1,4 +1,4 @@
-"""A task: pictures of which something was measured, to be sampled with what was measured kept."""
+"""A task: measurements of pictures, and sampling of images that agree with them."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from ncsnx.sampling.noise_sources import SeededNoise
 
 def _operator(given: LinearOperator) -> LinearOperator:
     if not isinstance(given, LinearOperator):
-        raise NcsnxError(f"a task takes a LinearOperator, not {type(given).__name__}")
+        raise NcsnxError(f"a task needs a LinearOperator, not {type(given).__name__}")
     if not isinstance(given.singular_values, Tensor):
         raise NcsnxError(f"{type(given).__name__}.singular_values must be a tensor (M,)")
     return in_any_precision(given)
@@ -31,32 +31,32 @@ def _operator(given: LinearOperator) -> LinearOperator:
 
 @attrs.frozen(eq=False, kw_only=True)
 class Task:
-    """What was measured of P pictures. Values are those of images in [0, 1], black 0 and white 1.
+    """Measurements of P pictures, with values of images in [0, 1]: 0 is black, 1 is white.
 
-    Raises NcsnxError for values, noise or pictures that don't go together.
+    Raises NcsnxError for values, noise or pictures that don't match.
     """
 
     name: str
-    """'inpaint', 'super-resolve', …"""
+    """Name of the task: 'inpaint', 'super-resolve', …"""
     operator: LinearOperator = attrs.field(converter=_operator)
-    """A, whose rank is M."""
+    """A, an operator of rank M."""
     values: Tensor = attrs.field(converter=torch.as_tensor)
-    """(P, M): Σ⁻¹ Uᵀ y, the measured coefficients, real and finite; of_measurement makes them of y."""
+    """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y."""
     noise: float = 0.0
-    """γ: the standard deviation of the noise in y, finite and not below 0."""
+    """γ, the standard deviation of the noise in y, finite and >= 0."""
     inputs: Tensor | None = attrs.field(default=None, converter=attrs.converters.optional(torch.as_tensor))
-    """(P, C, H, W) in [0, 1]: the measurements as people see them; None: the pseudo-inverse."""
+    """Measurements as pictures, (P, C, H, W) in [0, 1]. None: the pseudo-inverse."""
     truth: Tensor | None = attrs.field(default=None, converter=attrs.converters.optional(torch.as_tensor))
-    """(P, C, H, W) in [0, 1], where it is known."""
+    """True pictures, (P, C, H, W) in [0, 1], if known."""
     pictures: tuple[str, ...] = ()
-    """Their P names; or none."""
+    """Names of the P pictures, or empty."""
     facts: dict[str, Any] = attrs.field(factory=dict)
-    """JSON for the protocol: what else determines the images."""
+    """Further JSON values that determine the images, for the protocol."""
 
     def __attrs_post_init__(self) -> None:
         if not names_a_file_everywhere(self.name):
             raise NcsnxError(
-                f"a task's name becomes part of a folder's; expected letters, digits, - and _: {self.name!a}"
+                f"expected a task's name of letters, digits, - and _, since it names a folder; found {self.name!a}"
             )
         try:
             json.dumps(self.facts, allow_nan=False)
@@ -69,17 +69,20 @@ class Task:
                 f"{tuple(self.values.shape)}"
             )
         if self.values.is_complex() or not bool(torch.isfinite(self.values).all()):
-            raise NcsnxError(f"{self.name}: expected values that are finite real numbers, and one is not")
+            raise NcsnxError(f"{self.name}: expected values that are finite real numbers, but one is not")
         if not 0 <= self.noise < math.inf:
-            raise NcsnxError(f"{self.name}: expected a noise from 0 on, the standard deviation; found {self.noise}")
+            raise NcsnxError(f"{self.name}: expected noise >= 0, the standard deviation, found {self.noise}")
         whole = (self.count, *self.operator.shape)
         for what, images in (("inputs", self.inputs), ("truth", self.truth)):
             if images is not None and tuple(images.shape) != whole:
                 raise NcsnxError(f"{self.name}: expected {what} of {whole}, found {tuple(images.shape)}")
             if images is not None and not bool(torch.isfinite(images).all()):
-                raise NcsnxError(f"{self.name}: expected {what} of finite numbers, and one is not")
+                raise NcsnxError(f"{self.name}: expected {what} of finite numbers, but one is not")
         if len(self.pictures) not in (0, self.count):
-            raise NcsnxError(f"{self.name}: {counted(len(self.pictures), 'name')} for {counted(self.count, 'picture')}")
+            raise NcsnxError(
+                f"{self.name}: expected a name for each of {counted(self.count, 'picture')}, found "
+                f"{counted(len(self.pictures), 'name')}"
+            )
 
     @classmethod
     def of_measurement(
@@ -94,11 +97,11 @@ class Task:
         pictures: tuple[str, ...] = (),
         facts: dict[str, Any] | None = None,
     ) -> Self:
-        """The task whose y = A x, of images x in [0, 1], was measured with noise of this standard deviation.
+        """The task of measurements y = A x of images x in [0, 1], with noise of this standard deviation.
 
-        y: (P, …), as operator.of_measurement takes it: of a `MatrixOperator` (P, m), in the order of its rows; of a
-        `Blurring` blurred pictures (P, C, H, W); of others M values of each picture. Complex frequencies are the values
-        that `Fourier.of_spectrum` makes of them. Raises NcsnxError.
+        y: (P, …), as operator.of_measurement expects it: for a `MatrixOperator` (P, m), in the order of its rows; for a
+        `Blurring` blurred pictures (P, C, H, W); for others M values per picture. Convert complex frequencies by
+        `Fourier.of_spectrum` first. Raises NcsnxError.
         """
         y = torch.as_tensor(y)
         if y.is_complex():
@@ -117,17 +120,17 @@ class Task:
 
     @property
     def count(self) -> int:
-        """P."""
+        """P, the number of pictures."""
         return len(self.values)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those of the pictures, else their numbers."""
+        """Names of the pictures, or their numbers."""
         return self.pictures or tuple(str(number) for number in range(self.count))
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """JSON of what determines the images, beside the model."""
+        """JSON values of the task that determine the images."""
         content = self.values.detach().cpu().double().contiguous().numpy().tobytes()
         return {
             "name": self.name,
@@ -137,13 +140,13 @@ class Task:
         }
 
     def shown(self) -> Tensor:
-        """(P, C, H, W) in [0, 1]: what was given."""
+        """The measurements as pictures, (P, C, H, W) in [0, 1]."""
         given = self.operator.images(self.values) if self.inputs is None else self.inputs
         return given.float().clamp(0, 1)
 
     def require_fit(self, data: Data) -> None:
-        """Raises UsageError for images of another shape, NcsnxError for a transform that isn't linear, and for an
-        operator that is none (see `LinearOperator.check`).
+        """Raises UsageError for images of another shape, NcsnxError for a nonlinear data transform and for an invalid
+        operator (see `LinearOperator.check`).
         """
         operator = self.operator
         if tuple(operator.shape) != tuple(data.shape):
@@ -152,15 +155,15 @@ class Task:
             )
         if data.transform == "logit":
             raise NcsnxError(
-                f"{self.name}: the model works on logits of the images (data.transform=logit), and measurements are "
-                "linear in the images themselves; take a model with data.transform none or rescaled"
+                f"{self.name}: measurements must be linear, but this model works on logits of the images "
+                "(data.transform=logit); use a model with data.transform none or rescaled"
             )
         operator.check()
 
     def conditions(self, data: Data, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Condition]:
-        """Indices → their condition, where image i is an alternative of picture i // alternatives.
+        """Function from indices to their condition; image i is an alternative of picture i // alternatives.
 
-        lowest: σ of the last level. Raises as `require_fit`.
+        lowest: σ of the last level. Raises errors as `require_fit` does.
         """
         self.require_fit(data)
         operator = self.operator
@@ -178,7 +181,7 @@ class Task:
 
 
 def psnr(images: Tensor, truth: Tensor) -> list[float]:
-    """Peak signal to noise of each image, in dB: (B, C, H, W) both, in [0, 1]; infinite where they are equal."""
+    """Peak signal-to-noise ratio of each image in dB, infinite for equal images. Both (B, C, H, W) in [0, 1]."""
     errors = (images.double() - truth.double()).square().flatten(1).mean(dim=1)
     return [math.inf if error == 0 else -10 * math.log10(error) for error in errors.tolist()]
 

@@ -1,4 +1,4 @@
-"""The picture of a task: what was given, its alternatives, their mean and spread, and the truth, with PSNR."""
+"""The picture of a task: the measurement, its alternatives, their mean and spread, and the truth, with PSNR."""
 
 import io
 import statistics
@@ -11,24 +11,24 @@ from ncsnx.inverse.task import Task, psnr
 from ncsnx.quantities import counted
 
 _ROWS, _COLUMNS = 12, 6
-"""At most so many pictures, and alternatives of each, are shown."""
+"""Most pictures, and most alternatives of each, that are shown."""
 _CELL_IN, _GAP_IN, _POINTS, _DOTS_PER_INCH = 0.8, 0.2, 6.5, 200
 
 
 def psnr_in_words(decibels: float | None) -> str:
-    """Peak signal to noise; None is infinite."""
+    """Peak signal-to-noise ratio as text; None is infinite."""
     return "exact" if decibels in (None, float("inf")) else f"{decibels:.1f} dB"
 
 
 def shown_in_words(task: Task, alternatives: int) -> str | None:
-    """What of it the picture shows, where that isn't all."""
+    """The part of the task that the picture shows, as text; None if it shows all."""
     parts = [f"the first {counted(_ROWS, 'picture')}"] if task.count > _ROWS else []
     parts += [f"the first {counted(_COLUMNS, 'alternative')}"] if alternatives > _COLUMNS else []
     return " and ".join(parts) or None
 
 
 def draw_task(task: Task, images: Tensor) -> bytes:
-    """A PNG. images: (P·n, C, H, W) in [0, 1], those of picture p from p·n on."""
+    """The picture as a PNG. images: (P·n, C, H, W) in [0, 1], with the alternatives of picture p from p·n on."""
     from matplotlib.figure import Figure
 
     alternatives = images.view(task.count, -1, *images.shape[1:]).float()
@@ -56,25 +56,25 @@ def _row(given: Tensor, alternatives: Tensor, truth: Tensor | None) -> list[tupl
         return title, image, "" if truth is None else psnr_in_words(psnr(image[None], truth[None])[0])
 
     spread = alternatives.std(dim=0, correction=0)
-    # a spread of half the range is the most that values in [0, 1] can have
+    # the standard deviation of values in [0, 1] is at most ½
     ends = [cell("mean", alternatives.mean(dim=0)), ("spread × 2", 2 * spread, "")]
     shown = [cell(str(place), image) for place, image in enumerate(alternatives[:_COLUMNS])]
-    return [("given", given, ""), *shown, *ends, *([] if truth is None else [("truth", truth, "")])]
+    return [("measured", given, ""), *shown, *ends, *([] if truth is None else [("truth", truth, "")])]
 
 
 @attrs.frozen
 class Quality:
-    """How near to the truth the images of a picture are, as PSNR in dB."""
+    """PSNR of the images of a picture, in dB."""
 
     picture: str
     of_mean: float
-    """Of the mean of the alternatives."""
+    """PSNR of the mean of the alternatives."""
     of_one: float
-    """The mean of the alternatives' own."""
+    """Mean PSNR of the alternatives."""
 
 
 def quality(task: Task, images: Tensor) -> list[Quality]:
-    """Of each picture; nothing without a truth. images: (P·n, C, H, W) in [0, 1]."""
+    """Quality of each picture's images; empty without a truth. images: (P·n, C, H, W) in [0, 1]."""
     if task.truth is None:
         return []
     alternatives = images.view(task.count, -1, *images.shape[1:]).float()
@@ -85,7 +85,7 @@ def quality(task: Task, images: Tensor) -> list[Quality]:
 
 
 def largest_misfit(task: Task, images: Tensor) -> float:
-    """The largest difference between Uᵀ y and that of its images, (P·n, C, H, W) in [0, 1]."""
+    """Largest difference between Uᵀ y and its value for the images. images: (P·n, C, H, W) in [0, 1]."""
     wanted = task.values.repeat_interleave(len(images) // task.count, dim=0)
     away = task.operator.coefficients(images.double()) - wanted
     return float((task.operator.singular_values * away).abs().max())

@@ -1,4 +1,4 @@
-"""Pictures that tasks are given: PNGs and the like, and numbers in .npy files, of any number of channels."""
+"""Input pictures of tasks: image files such as PNG, and numbers in .npy files with any number of channels."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from ncsnx.config.data_sets import Arrays, Data, Packed
 from ncsnx.data.packed.packed_file import PackedFile
 from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, opened_picture
 from ncsnx.data.places import data_folder, own_path, require_own
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.runs.model_source import Source
 from ncsnx.spelling import A_DIR, argument
@@ -24,10 +24,10 @@ from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
 _WHITE = (255, 255, 255)
-_FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # of a picture's file at most: profiles, previews and the like, and pixels
+_FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
 
 ValueRange = Callable[[], tuple[float, float]]
-"""The values that are black and white, asked where numbers are read: where they aren't known, it raises NcsnxError."""
+"""Returns the values of black and white, when numbers are read; raises NcsnxError if they aren't known."""
 
 
 def unit_range() -> tuple[float, float]:
@@ -36,11 +36,11 @@ def unit_range() -> tuple[float, float]:
 
 
 def value_range(data: Data, folder: Path | str | None = None, source: Source | None = None) -> tuple[float, float]:
-    """The values of a model's data that are black and white.
+    """The values of black and white in a model's data.
 
-    Those that arrays declare, those that a packed file holds, and 0 and 1 of all other data. folder: the data folder,
-    by default NCSNX_DATA, else ./data. source: the run or exported model, on whose data a packed file must be. Raises
-    NcsnxError where a packed file isn't there, or is another.
+    Arrays declare them, packed files contain them, and all other data have 0 and 1. folder: the data folder; default:
+    NCSNX_DATA, else ./data. source: the run or exported model; a packed file must be the one it was trained on. Raises
+    NcsnxError for a packed file that is missing or another one.
     """
     if isinstance(data, Arrays):
         return data.low, data.high
@@ -50,15 +50,15 @@ def value_range(data: Data, folder: Path | str | None = None, source: Source | N
         header = _packed(data, data_folder(None if folder is None else Path(folder)), source).header
     except NcsnxError as error:
         raise NcsnxError(
-            "which values of the data are black and white is written in the packed data set, which cannot be used: "
-            f"{error}. Name its folder with {argument('data', A_DIR)}, add the two values to a .npz as the array "
-            "range, or give pictures as PNGs"
+            f"the values of black and white are in the packed data set, which cannot be used: {error.message}",
+            Hint("say where it is", adds=argument("data", A_DIR)),
+            Hint("or add the two values to a .npz as the array range, or give pictures as PNGs"),
         ) from error
     return header.low, header.high
 
 
 def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
-    """`value_range`, looked up when it is first asked."""
+    """`value_range`, looked up at the first call and cached."""
     return cache(lambda: value_range(data, folder, source))
 
 
@@ -78,21 +78,22 @@ class Pictures:
 
     names: tuple[str, ...]
     pixels: Tensor
-    """(P, C, H, W) float64; black is 0 and white 1."""
+    """(P, C, H, W) float64; 0 is black, 1 is white."""
 
 
 @attrs.frozen
 class _Size:
-    """The height and width that pictures are to have."""
+    """Required height and width of pictures."""
 
     what: str
-    """The pictures are, for messages."""
+    """Kind of picture, for messages."""
     pixels: tuple[int, int]
+    """Height and width in pixels."""
     smaller: bool
-    """Whether they are to be smaller than that, rather than equal."""
+    """Whether pictures must be smaller than that instead of equal."""
 
     def require(self, name: str, height: int, width: int, *, turned: bool = False) -> None:
-        """Raises NcsnxError for another size. turned: whether the two may be exchanged."""
+        """Raises NcsnxError for another size. turned: height and width may be exchanged."""
         if self._fits(height, width) or (turned and self._fits(width, height)):
             return
         high, wide = self.pixels
@@ -115,11 +116,11 @@ def read_pictures(
     *,
     smaller: bool = False,
 ) -> Pictures:
-    """The picture, or all pictures of a folder by name, with so many channels.
+    """Reads a picture, or all pictures of a folder in the order of their names.
 
-    size: their height and width; with `smaller`, they are smaller than that and have one size. what: they are, for
-    messages, such as 'a picture'. values: black and white of numbers in .npy files. Raises NcsnxError for what can't be
-    read, or is of another size: that is told by the header, before pixels are read.
+    channels, size: number of channels, and (height, width); with `smaller`, pictures are smaller than that, all of one
+    size. what: kind of picture for messages, such as 'a picture'. values: black and white of numbers in .npy files.
+    Raises NcsnxError for files that can't be read or have another size; the size is checked before pixels are read.
     """
     names: list[str] = []
     found: list[Tensor] = []
@@ -137,7 +138,7 @@ def read_pictures(
 
 
 def _picture_files(path: Path) -> Sequence[Path]:
-    """The file itself, or the pictures in the folder, by name. Raises NcsnxError where there is none."""
+    """The file itself, or the pictures in the folder, sorted by name. Raises NcsnxError if there are none."""
     kinds = (*SUFFIXES, NUMBERS)
     try:
         if not path.is_dir():
@@ -157,22 +158,22 @@ def _picture_files(path: Path) -> Sequence[Path]:
 
 
 def in_range(numbers: Tensor, values: tuple[float, float], name: str) -> Tensor:
-    """Numbers float64, black 0 and white 1. Raises NcsnxError where one is further from both than they are apart."""
+    """Numbers scaled to float64 with black 0 and white 1. Raises NcsnxError for results outside [−1, 2]."""
     black, white = values
     scaled = (numbers - black) / (white - black)
     if not bool(torch.isfinite(scaled).all()):
-        raise NcsnxError(f"{name}: holds values that are not finite numbers; replace them")
+        raise NcsnxError(f"{name}: contains NaN or infinity; replace these values")
     least, most = float(numbers.min()), float(numbers.max())
     if float(scaled.min()) < -1 or float(scaled.max()) > 2:
         raise NcsnxError(
-            f"{name}: expected values from {black:g} (black) to {white:g} (white), as the model's data have them; "
-            f"found some from {least:.6g} to {most:.6g}"
+            f"{name}: expected values from {black:g} (black) to {white:g} (white), as in the model's data; found "
+            f"{least:.6g} to {most:.6g}"
         )
     return scaled
 
 
 def _read(path: Path, most: int) -> tuple[bytes, int]:
-    """The first `most` bytes of a regular file, and how many it has. Raises NcsnxError."""
+    """The first `most` bytes of a regular file, and its size in bytes. Raises NcsnxError."""
     try:
         with reading.opened(path, follows_links=True) as file:
             size = os.fstat(file.fileno()).st_size
@@ -182,20 +183,20 @@ def _read(path: Path, most: int) -> tuple[bytes, int]:
 
 
 def _content(path: Path, size: _Size) -> bytes:
-    """The bytes of a picture's file. Raises NcsnxError, for one that no picture of this size needs too."""
+    """The bytes of a picture's file. Raises NcsnxError for unreadable files and files too large for this size."""
     height, width = size.pixels
     most = _FILE_BYTES + _BYTES_PER_PIXEL * height * width
     content, found = _read(path, most)
     if found > most:
         raise NcsnxError(
-            f"{in_utf8(path)}: has {counted(found, 'byte')}; {size.what} of {height}×{width} pixels takes {most:,} at "
-            "most"
+            f"{in_utf8(path)}: has {counted(found, 'byte')}, but {size.what} of {height}×{width} pixels has at most "
+            f"{most:,}"
         )
     return content
 
 
 def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor:
-    """(C, H, W) float64 in [0, 1] of a PNG or the like, which are grey or coloured."""
+    """(C, H, W) float64 in [0, 1] of an image file, grey or coloured."""
     with opened_picture(content, name) as picture:
         width, height = picture.size
     size.require(name, height, width, turned=True)
@@ -203,8 +204,8 @@ def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor
     size.require(name, image.height, image.width)
     if channels not in (1, 3):
         raise NcsnxError(
-            f"{name}: expected {size.what} of {counted(channels, 'channel')}, and a picture file is read as grey or as "
-            f"colours; give a {NUMBERS} of H×W×{channels} numbers"
+            f"{name}: expected {size.what} of {counted(channels, 'channel')}, but image files have 1 or 3; "
+            f"give a {NUMBERS} of H×W×{channels} numbers"
         )
     if channels == 1 and not is_grey(image):
         raise NcsnxError(f"{name}: expected {size.what} in grey, found colours")
@@ -213,7 +214,7 @@ def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor
 
 
 def _of_numbers(path: Path, name: str, channels: int, size: _Size, values: ValueRange) -> Tensor:
-    """(C, H, W) float64, black 0 and white 1, of a .npy."""
+    """(C, H, W) float64 of a .npy file; 0 is black, 1 is white."""
     form = "H×W or H×W×1" if channels == 1 else f"H×W×{channels}"
     file = NumpyFile.open(path)
     if file.names is not None:
@@ -225,10 +226,10 @@ def _of_numbers(path: Path, name: str, channels: int, size: _Size, values: Value
         found = f"{header.dtype} {'×'.join(map(str, shape))}"
         raise NcsnxError(f"{name}: expected {size.what} as {form} numbers, found {found}")
     size.require(name, *shape[:2])
-    with np.errstate(all="ignore"):  # what overflows is infinite, and refused as such
+    with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
         numbers = torch.from_numpy(file.read().astype(np.float64).reshape(*shape[:2], channels))
     return in_range(numbers, values(), name).permute(2, 0, 1)
 
 
 def _unreadable(path: Path, error: OSError) -> NcsnxError:
-    return NcsnxError(f"cannot read {in_utf8(path)}: {error.strerror or error}; is that the file's name?")
+    return NcsnxError(f"cannot read {in_utf8(path)}: {error.strerror or error}; check the file's name")

@@ -1,9 +1,9 @@
-"""task.json, beside the samples of a task: how well they agree with what was given, and with the truth.
+"""task.json, beside the samples of a task: their misfit to the measurement, and PSNR to the truth.
 
     {"task": "inpaint", "misfit": 1e-8, "samples_sha256": "…", "pictures": [
         {"picture": "a.png", "images": [0, 4], "psnr_of_mean": 21.5, "psnr_of_one": 18.9}, …]}
 
-images are those from the first to before the second. PSNRs, in dB, are there where a truth was given; null is exact.
+`images` is the half-open range of a picture's images. PSNRs, in dB, exist if the truth is known; null means equal.
 """
 
 import hashlib
@@ -26,16 +26,17 @@ class PictureRecord:
     """The images that agree with one picture."""
 
     picture: str
-    """Its name."""
+    """Name of the picture."""
     images: tuple[int, int]
+    """Half-open range of indices of its images."""
     psnr: dict[str, float | None] = attrs.field(metadata=REST)
-    """psnr_of_mean and psnr_of_one."""
+    """psnr_of_mean and psnr_of_one, in dB; empty without a truth."""
 
 
 @document("the record of a task")
 @attrs.frozen(kw_only=True)
 class TaskRecord:
-    """What task.json says."""
+    """Content of task.json."""
 
     schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
     task: str
@@ -45,9 +46,9 @@ class TaskRecord:
 
 
 def record_task(task: Task, folder: Path, samples: Path) -> TaskRecord:
-    """Writes task.json and the task's grid.png into the folder of the samples, and gives what task.json says.
+    """Writes task.json and the task's grid.png into the folder of the samples, and returns the record.
 
-    Both show the truth that the task has, if it has one. Raises NcsnxError.
+    Both compare with the truth if the task has one. Raises NcsnxError.
     """
     content = samples.read_bytes()
     images = safetensors.torch.load(content)["samples"]

@@ -1,6 +1,6 @@
-"""The tasks that packages bring for `ncsnx sample --operator TAG --input FILE`: `@register_task(TAG)` on a function.
+"""Registry of the tasks of installed packages by tag: `@register_task(TAG)` on a function.
 
-A package names the module that holds it by an entry point of the group `ncsnx.runtime`.
+A package names the module of that function by an entry point of the group `ncsnx.runtime`.
 """
 
 from collections.abc import Callable
@@ -13,34 +13,33 @@ from torch import Tensor
 from ncsnx.inverse.task import Task
 
 TaskMaker: TypeAlias = Callable[[Path, tuple[int, int, int]], Task]
-"""(a file, the shape (C, H, W) of the model's images) → the task. Raises NcsnxError for a file or shape that it doesn't
-take."""
+"""(file, shape (C, H, W) of the model's images) → the task. Raises NcsnxError for an unsupported file or shape."""
 ExampleWriter: TypeAlias = Callable[[Tensor, Path], None]
-"""(images (P, C, H, W) float64 in [0, 1], a file) → writes into the file what is measured of them, without noise."""
+"""(images (P, C, H, W) float64 in [0, 1], file): writes the measurement of the images, without noise, to the file."""
 T = TypeVar("T", bound=TaskMaker)
 
 
 @attrs.frozen
 class RegisteredTask:
-    """A task of a package."""
+    """A task registered by a package."""
 
     make: TaskMaker
     write_example: ExampleWriter | None
-    """For its tests: without it they have nothing to make the task of."""
+    """Writes a file that `make` reads, for the conformance tests."""
 
 
 _tasks: dict[str, RegisteredTask] = {}
 
 
 def register_task(tag: str, *, example: ExampleWriter | None = None) -> Callable[[T], T]:
-    """Decorator of a `TaskMaker`: makes the task `tag`, and leaves the function as it is.
+    """Decorator of a `TaskMaker`: registers it as the task `tag`, and returns it unchanged.
 
-    example: writes a file that the maker reads. Raises ValueError for a tag that is taken.
+    example: writes a file that the maker reads. Raises ValueError if another task has the tag.
     """
 
     def register(make: T) -> T:
         if tag in _tasks:
-            raise ValueError(f"there already is a task {tag!r}")
+            raise ValueError(f"a task {tag!r} already exists")
         _tasks[tag] = RegisteredTask(make, example)
         return make
 
@@ -48,5 +47,5 @@ def register_task(tag: str, *, example: ExampleWriter | None = None) -> Callable
 
 
 def registered_tasks() -> dict[str, RegisteredTask]:
-    """Those of the packages that are loaded, by tag."""
+    """Registered tasks by tag."""
     return dict(_tasks)

@@ -1,7 +1,7 @@
-"""The tasks that pictures in files are given as: filling in, enlarging, colouring, sharpening, measuring less.
+"""Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring, reconstruction.
 
-Of each the shape is that (C, H, W) of the model's images, and `values` gives the values that are black and white in the
-model's data: those of numbers in .npy and .npz files.
+In all of them `shape` is (C, H, W) of the model's images, and `values` returns the values of black and white in .npy
+and .npz files.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ from ncsnx.spelling import parameter
 from ncsnx.storage.process import in_utf8
 
 _ROUNDING = 1 / (255 * math.sqrt(12))
-"""The standard deviation of what 8 bits round away."""
+"""Standard deviation of the rounding error of 8 bits."""
 
 
 def with_truth(task: Task, path: Path | None, inputs: Path | None = None, values: ValueRange = unit_range) -> Task:
     """The task with the true pictures in the file or folder `path`.
 
-    inputs: where the task's own pictures are. Where both are folders, a truth goes with the picture of the same name,
-    whatever their suffixes; else they are as many and in the same order. Raises NcsnxError.
+    inputs: file or folder of the task's own pictures. Pictures in two folders are matched by name without suffix;
+    otherwise there must be as many truths as pictures, in the same order. Raises NcsnxError.
     """
     if path is None:
         return task
@@ -49,7 +49,7 @@ def with_truth(task: Task, path: Path | None, inputs: Path | None = None, values
 
 
 def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> list[int]:
-    """For each picture, the place of the truth of that name."""
+    """Index of the truth of the same name, for each picture."""
     given = f"{parameter('truth')} {path}"
     stems = [Path(name).stem for name in truths]
     wanted = [Path(name).stem for name in pictures]
@@ -57,22 +57,22 @@ def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> 
         name, times = Counter(names).most_common(1)[0]
         if times > 1:
             raise UsageError(
-                f"{given}: {counted(times, 'picture')} are called {name}, so that truths cannot be told apart"
+                f"{given}: {counted(times, 'picture')} are called {name}, so truths cannot be matched by name"
             )
     if lacking := sorted(set(wanted) - set(stems)):
         raise UsageError(f"{given}: expected a true picture for each input, found none called {lacking[0]}")
     if stray := sorted(set(stems) - set(wanted)):
-        raise UsageError(f"{given}: expected a true picture for each input, and no input is called {stray[0]}")
+        raise UsageError(f"{given}: expected a true picture for each input, but no input is called {stray[0]}")
     places = {name: place for place, name in enumerate(stems)}
     return [places[name] for name in wanted]
 
 
 def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Fills in where the mask is white (1 in a .npy)."""
+    """Inpainting of the pixels where the mask is white (1 in a .npy)."""
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
     holes = read_pictures(mask, 1, shape[1:], "a mask")
     if len(holes.names) > 1:
-        raise UsageError(f"{parameter('mask')} {mask}: one mask for all pictures, not {len(holes.names)}")
+        raise UsageError(f"{parameter('mask')} {mask}: expected one mask for all pictures, found {len(holes.names)}")
     hole = holes.pixels[0, 0]
     grey = float(((hole != 0) & (hole != 1)).double().mean())
     if grey > 0:
@@ -81,8 +81,8 @@ def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRa
             f"{percent(grey)} of the pixels"
         )
     if bool((hole == 0).all()) or bool((hole == 1).all()):
-        known = "nothing is to be filled in" if bool((hole == 0).all()) else "nothing is known"
-        raise NcsnxError(f"{mask}: {known}: the mask is all {'black' if hole[0, 0] == 0 else 'white'}")
+        colour, meaning = ("black", "nothing is to be filled in") if hole[0, 0] == 0 else ("white", "nothing is known")
+        raise NcsnxError(f"{mask}: the mask is all {colour}, so {meaning}")
     operator = Masking((hole == 0).expand(shape))
     shown = pictures.pixels * (hole == 0) + 0.5 * (hole == 1)
     measured = operator.coefficients(pictures.pixels)
@@ -92,41 +92,43 @@ def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRa
 def outpaint(
     path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int], values: ValueRange = unit_range
 ) -> Task:
-    """Fills in around smaller pictures. at: column and row of their upper left corner; by default in the middle."""
+    """Outpainting around smaller pictures. at: column and row of their upper left corner; default: centred."""
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values, smaller=True)
     height, width = pictures.pixels.shape[2:]
     left, top = at if at is not None else ((shape[2] - width) // 2, (shape[1] - height) // 2)
     if left < 0 or top < 0 or left + width > shape[2] or top + height > shape[1]:
         raise UsageError(
-            f"{parameter('at')} {left},{top}: a picture of {height}×{width} pixels there leaves the "
-            f"{shape[1]}×{shape[2]} pixels of the model's images; at most {shape[2] - width},{shape[1] - height}"
+            f"{parameter('at')} {left},{top}: a picture of {height}×{width} pixels does not fit there into images of "
+            f"{shape[1]}×{shape[2]}; give at most {shape[2] - width},{shape[1] - height}"
         )
     around = (left, shape[2] - width - left, top, shape[1] - height - top)
     known = functional.pad(torch.ones(height, width), around).bool()
     operator = Masking(known.expand(shape))
     whole = functional.pad(pictures.pixels, around)
     shown = whole + 0.5 * ~known
-    # the size too: pixels at other places may be as many
+    # with the size, since pictures of other sizes may have as many pixels
     place: dict[str, Any] = {"at": [left, top], "size": [height, width]}
     return _task("outpaint", operator, operator.coefficients(whole), pictures.names, shown, **place)
 
 
 def super_resolve(path: Path, factor: int, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Enlarges pictures whose pixels are the means of squares."""
+    """Super-resolution of pictures whose pixels are means of blocks."""
     if factor < 2:
         raise UsageError(f"{parameter('factor')} must be at least 2, not {factor}")
     operator = Averaging(shape, factor)
     pictures = read_pictures(path, shape[0], operator.small[1:], f"a picture to be enlarged by {factor}", values)
-    # y are the means, and the coefficients are the factor times those
+    # y are the means; the coefficients are the means times the factor
     means = factor * pictures.pixels.flatten(1)
     shown = pictures.pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     return _task("super-resolve", operator, means, pictures.names, shown, factor=factor)
 
 
 def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Colours grey pictures, which are 0.299 R + 0.587 G + 0.114 B."""
+    """Colorization of grey pictures, which are 0.299 R + 0.587 G + 0.114 B."""
     if shape[0] != 3:
-        raise UsageError(f"{parameter('colorize')} takes a model of images with 3 channels; this one's have {shape[0]}")
+        raise UsageError(
+            f"{parameter('colorize')} needs a model of images with 3 channels, but this model's images have {shape[0]}"
+        )
     operator = Graying(shape)
     pictures = read_pictures(path, 1, shape[1:], "a picture", values)
     measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
@@ -134,7 +136,7 @@ def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_
 
 
 def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Sharpens pictures that a Gaussian of `sigma` pixels blurred; what 8 bits round away counts as noise."""
+    """Deblurring of pictures blurred by a Gaussian of `sigma` pixels, with 8-bit rounding errors as noise."""
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
     measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
@@ -142,7 +144,7 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
 
 
 def reconstruct(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Frequencies of images with one or two channels, in a .npz as `read_frequencies` reads it."""
+    """Reconstruction of images with one or two channels from frequencies in a .npz (see `read_frequencies`)."""
     found = read_frequencies(path, shape, values)
     operator = Fourier(shape, found.mask)
     names = tuple(f"{in_utf8(Path(path.name))}[{number}]" for number in range(len(found.kspace)))

@@ -1,4 +1,4 @@
-"""The sampling algorithms and their grids of noise levels, one file for each family."""
+"""Sampling algorithms and their grids of noise levels, one file per family."""
 
 from ncsnx.samplers.contract import DenoisingModel, Draw, Grids, Steps, append_zero, sampler
 

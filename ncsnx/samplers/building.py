@@ -1,4 +1,4 @@
-"""From a sampler's configuration to the sampler: the seam between `ncsnx.config` and this package."""
+"""Building a sampler from its configuration: the seam between `ncsnx.config` and this package."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -15,15 +15,12 @@ from ncsnx.samplers.grids import levels_of
 from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
 
 REVISION = "sampler_revision"
-"""The key of a protocol for a sampler's revision."""
+"""Key of a sampler's revision in a protocol."""
 _GUESSED_EVALUATIONS = 100
 
 
 def build_sampler(config: Sampler) -> SamplerFunction:
-    """The sampler that `config` describes.
-
-    Raises NcsnxError for a configuration that no sampler was registered for.
-    """
+    """The sampler that `config` describes. Raises NcsnxError for a configuration without a registered sampler."""
     definition = definition_of(type(config))
 
     def sampler(
@@ -46,7 +43,7 @@ def run(
     noise: Noise,
     constrain: Constrain | None = None,
 ) -> Iterator[State]:
-    """The states of a sampler at these levels, whatever it makes of a measurement."""
+    """The states of a sampler at these levels, without checking that it supports `constrain`."""
 
     def start(x: Tensor, draw: Draw, model: DenoisingModel) -> Steps:
         return definition.start(config, x, levels, draw, model)
@@ -55,20 +52,20 @@ def run(
 
 
 def sampler_levels(config: Sampler, trained: Sequence[float]) -> Sequence[float]:
-    """The σ that a sampler is given. trained: the levels of the network. Raises NcsnxError for an impossible grid."""
+    """The σ that a sampler is called with. trained: levels of the network. Raises NcsnxError for an invalid grid."""
     return levels_of(config.grid, config.steps, trained) if isinstance(config, GridSampler) else trained
 
 
 def first_sigma(config: Sampler, trained: Sequence[float]) -> float:
-    """σ of the noise that images start from. trained: the levels of the network."""
+    """σ of the initial noise. trained: levels of the network."""
     return sampler_levels(config, trained)[0]
 
 
 def evaluations(config: Sampler, levels: int) -> int | None:
     """The exact number of network evaluations per image (NFE) of a sampler at `levels` noise levels.
 
-    None where only the sampling shows it: a solver that chooses its steps. Raises NcsnxError for a configuration that
-    no sampler was registered for, and for whatever the sampler raises.
+    None for adaptive solvers, where only sampling shows it. Raises NcsnxError for a configuration without a registered
+    sampler, and for any exception of the sampler.
     """
     definition = definition_of(type(config))
     if definition.adaptive is not None:
@@ -80,24 +77,24 @@ def evaluations(config: Sampler, levels: int) -> int | None:
 
 
 def state_count(config: Sampler, levels: int) -> int:
-    """How many states a sampler gives: one with each evaluation, but for those of an adaptive one, and the result."""
+    """Number of states that a sampler yields: one per evaluation and the result; fewer for an adaptive sampler."""
     count = evaluations(config, levels)
     return dry_run(config, _dry_levels(config, levels)).states if count is None else count + 1
 
 
 @attrs.frozen
 class DryRun:
-    """What a sampler did with a score that is 0 everywhere, on one pixel of zeros without noise."""
+    """Counts of a sampler run with a score of 0, on one pixel of zeros, without noise."""
 
     evaluations: int
     states: int
     stays: bool
-    """Whether it evaluated at the levels that it was given only."""
+    """Whether the sampler evaluated at its given levels only."""
 
 
 @lru_cache(maxsize=4096)
 def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
-    """Runs a sampler at these levels, counting. Raises NcsnxError where it refuses them, or fails."""
+    """Runs a sampler at these levels and counts. Raises NcsnxError if it rejects them or fails."""
     seen, x = [], torch.zeros(1, 1, 1, 1)
 
     def score(x: Tensor, sigma: float) -> Tensor:
@@ -111,46 +108,45 @@ def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
 
 
 def _dry_levels(config: Sampler, levels: int) -> tuple[float, ...]:
-    """As many levels as the sampler is given, each a millionth below the other: no step between them is too long.
+    """Levels for a dry run: as many as usual, each a millionth below the last, so that no step is too long.
 
-    What is counted at them holds for all levels, unless a sampler takes other steps at other σ, and then it declares
-    its evaluations.
+    Counts at these levels hold for all levels. A sampler whose steps depend on σ declares its evaluations.
     """
     count = config.steps if isinstance(config, GridSampler) else levels
     return tuple((1 + 1e-6) ** -number for number in range(count))
 
 
 def expected_evaluations(config: Sampler, levels: int) -> int:
-    """`evaluations`; where those aren't known, a guess, for estimates of time."""
+    """`evaluations`, or a guess for adaptive samplers; for estimates of time."""
     count = evaluations(config, levels)
     return _GUESSED_EVALUATIONS if count is None else count
 
 
 def evaluations_in_words(config: Sampler, levels: int) -> str:
-    """Evaluations per image, for people."""
+    """Evaluations per image as text."""
     if (field := definition_of(type(config)).adaptive) is not None:
         return f"an adaptive number of evaluations ({field} {getattr(config, field):g})"
     return counted(expected_evaluations(config, levels), "evaluation")
 
 
 def revision(config: Sampler) -> int:
-    """Which revision of its algorithm a sampler runs: 1, and one more whenever its images change for good.
+    """Revision of the sampler's algorithm: 1, increased whenever its images change permanently.
 
-    It is in the protocol of all that is made of its images, so that none are mixed with those of another revision.
+    Protocols of everything that uses its images contain it, so that images of two revisions are never mixed.
     """
     return definition_of(type(config)).revision(config)
 
 
 def revision_facts(config: Sampler) -> dict[str, int]:
-    """What stands beside the sampler in a protocol: nothing for the first revision."""
+    """The sampler's revision as entries of a protocol: empty for revision 1."""
     number = revision(config)
     return {} if number == 1 else {REVISION: number}
 
 
 def measured_facts(config: Sampler, *, noisy: bool) -> dict[str, int]:
-    """What stands beside a measurement in a protocol: the revision of the driver's rule for it, after the first.
+    """The revision of the driver's rule for measurements, as entries of a protocol: empty for revision 1.
 
-    2: the likelihood score is part of the score, and its transport the driver's; and evaluations inside a step of an
-    adaptive sampler know the measurement too.
+    Revision 2: the likelihood score is added to the score, the driver does the transport, and evaluations inside a step
+    of an adaptive sampler include the measurement too.
     """
     return {"measurement_revision": 2} if noisy or definition_of(type(config)).adaptive else {}

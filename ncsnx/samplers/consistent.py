@@ -1,19 +1,20 @@
 """Consistent annealed sampling: Jolicoeur-Martineau et al. 2020 (arXiv 2009.05475), algorithm 2.
 
-Annealed Langevin dynamics leaves more noise in x than the level names; here the noise that is added is chosen so that
-exactly that of the next level remains. That holds where the denoised image D doesn't depend on x, as for data that is
-a single point, and not for data with a spread. For N(m, s²), D = m + K (x − m) with K = s²/(s² + σ²), and at constant σ
+Annealed Langevin dynamics leaves more noise in x than σ of its level. Here the added noise is chosen so that exactly
+the noise of the next level remains. That holds if the denoised image D doesn't depend on x (data at a single point),
+but not for data with a spread. For N(m, s²), D = m + K (x − m) with K = s²/(s² + σ²), and at constant σ
 
     x' − m = (1 − η (1 − K)) (x − m) + √(2η − η²) σ z    has the variance    (s² + σ²) (2 − η)/(2 − η (1 − K)),
 
-which for σ → 0 is (1 − η/2) s² in the place of s²: a Langevin step of size ησ² takes noise of 2η, and here it gets
-2η − η². As η is the same at every level, more levels don't change that; the weights of a mixture's modes suffer too.
+which for σ → 0 is (1 − η/2) s² instead of s²: a Langevin step of size ησ² needs noise of variance 2ησ² and here gets
+(2η − η²) σ². Since η is the same at every level, more levels don't change that. The weights of a mixture's modes are
+wrong too.
 
-With order 2 the step aims at the denoised image that the last two evaluations let expect at the middle of the step, in
-ln σ, as DPM-Solver++ does (arXiv 2211.01095, algorithm 2). That restores s² for every η: for σ → 0 a step repeats η/2
-of the change that the last one made, so that each change, and with it the variance, is multiplied by
-1 + η/2 + (η/2)² + … = 1/(1 − η/2). With η = 1 no noise is carried over, so that a network that doesn't know σ can't
-mistake it: noise that is left from level to level is what breaks deterministic solvers there.
+With order 2 the step goes towards the denoised image extrapolated from the last two evaluations to the middle of the
+step in ln σ, as in DPM-Solver++ (arXiv 2211.01095, algorithm 2). That restores s² for every η: for σ → 0 a step repeats
+η/2 of the last change, so that each change, and with it the variance, is multiplied by
+1 + η/2 + (η/2)² + … = 1/(1 − η/2). With η = 1 no noise is carried over from level to level. Such noise is what breaks
+deterministic solvers for a network that isn't conditioned on σ.
 """
 
 import math
@@ -38,12 +39,12 @@ def _tried(evaluations: int, grids: Grids) -> list[ConsistentAnnealed]:
 
 @sampler(ConsistentAnnealed, tried=_tried)
 def consistent_annealed(x: Tensor, sigmas: Sequence[float], noise: Draw, *, eta: float, order: int) -> Steps:
-    """One step a level: x ← x + η (D − x) + β σ_{i+1} z with γ = σ_i/σ_{i+1} and β = √(1 − (1 − η)² γ²); then denoised.
+    """One step per level: x ← x + η (D − x) + β σ_{i+1} z with γ = σ_i/σ_{i+1}, β = √(1 − (1 − η)² γ²). Then denoises.
 
-    With order 2, D of the steps after the first is D + (D − D_before) h/2h_before, h = ln γ. eta: η = ε/σ_L², the share
-    of the noise that a step takes away; 1 takes all of it, and each level begins with fresh noise. order: 1 converges
-    to (1 − η/2) of the variance of Gaussian data, however many the levels, 2 to all of it (see above). L evaluations.
-    Raises NcsnxError where (1 − η) γ > 1: then more noise remains than the next level has.
+    With order 2, D is replaced by D + (D − D_before) h/2h_before, h = ln γ, from the second step on.
+    eta: η = ε/σ_L², the share of the noise that a step removes; with 1, each level begins with fresh noise.
+    order: 1 converges to (1 − η/2) times the variance of Gaussian data, for any number of levels; 2 to the variance.
+    NFE: L. Raises NcsnxError if (1 − η) γ > 1: then more noise remains than the next level has.
     """
     _require_enough(eta, sigmas)
     before: Tensor | None = None
@@ -65,7 +66,6 @@ def _require_enough(eta: float, sigmas: Sequence[float]) -> None:
     least = max((1 - sigma_next / sigma for sigma, sigma_next in pairwise(sigmas)), default=0.0)
     if eta < least - 1e-9:
         raise NcsnxError(
-            f"consistent annealed sampling with eta={eta:g} would leave more noise than the next of "
-            f"{counted(len(sigmas), 'level')} has; it takes sampler.eta={math.ceil(100 * least) / 100:g} or more, or "
-            "more levels"
+            f"sampler=cas with eta={eta:g} at {counted(len(sigmas), 'level')} leaves more noise than the next level "
+            f"has; use more levels, or sampler.eta={math.ceil(100 * least) / 100:g} or more"
         )

@@ -1,4 +1,4 @@
-"""How a sampler is written, and joined to its configuration.
+"""The contract of samplers: how a sampler is written and registered for its configuration.
 
     @sampler(EulerAncestral)
     def euler_ancestral(x, sigmas, noise, *, eta):
@@ -8,19 +8,18 @@
             x = denoised + down / sigma * (x - denoised) + up * noise()
         return x
 
-A sampler is a generator function that reads like the paper's algorithm. It knows nothing of measurements, of counting
-evaluations and of states: that is the driver's work (`ncsnx.samplers.driver`). Of these it takes those that it needs,
-by name:
+A sampler is a generator function that reads like the paper's algorithm. The driver (`ncsnx.samplers.driver`) handles
+measurements, counts evaluations and yields states. The function declares the parameters that it needs, by name:
 
     x         (B, C, H, W), with noise of σ_1
-    sigmas    σ_1 > … > σ_N > 0: the levels of its grid, or those that the network was trained at
+    sigmas    σ_1 > … > σ_N > 0: the levels of its grid, or the trained levels of the network
     noise     noise() is the next draw of unit normal noise, of the shape of x
     model     model(x, σ) → (denoised, score): an evaluation inside a step
-    *, names  fields or properties of the configuration, which have other names than these
+    *, names  fields or properties of the configuration, with other names than these
 
-A step begins with `x, denoised, score = yield x, sigma`: the sampler yields where it is, and goes on from the x that
-comes back, in which measurements are in their places; with it come the denoised image D(x, σ) = x + σ² s(x, σ) and the
-score s(x, σ). It returns its last x, or (x, σ) where noise of σ is left in it.
+A step begins with `x, denoised, score = yield x, sigma`. The sampler yields its x and continues from the x that comes
+back, in which measurements are in place. With it come the denoised image D(x, σ) = x + σ² s(x, σ) and the score
+s(x, σ). The sampler returns its last x, or (x, σ) if noise of σ is left in it.
 """
 
 import inspect
@@ -39,9 +38,9 @@ from ncsnx.errors import NcsnxError
 from ncsnx.registering import import_modules_of, unregistered
 
 Reply: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""x, denoised, score."""
+"""(x, denoised, score)."""
 Steps: TypeAlias = Generator[tuple[Tensor, float], Reply, Tensor | tuple[Tensor, float]]
-"""What a sampler returns when it is called."""
+"""The generator that a call of a sampler returns."""
 Draw: TypeAlias = Callable[[], Tensor]
 DenoisingModel: TypeAlias = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 
@@ -54,36 +53,36 @@ class Grids:
     """The grids that `ncsnx compare` tries samplers on."""
 
     even: Grid
-    """A constant ratio from σ_1 to σ_L."""
+    """Levels with a constant ratio from σ_1 to σ_L."""
     whole: Grid
-    """Karras's, from σ_1 to σ_L."""
+    """Karras grid from σ_1 to σ_L."""
     inner: Grid
-    """Karras's between σ_1/4 and 5 σ_L: where what images look like is decided; ρ = 9, for more steps at small σ, where
-    noise may be left."""
+    """Karras grid from σ_1/4 to 5 σ_L, the range that decides what images look like; ρ = 9, for more steps at small σ,
+    where noise may be left."""
     snr: float
-    """Signal-to-noise ratio of a Langevin step of the experiment's own annealing."""
+    """Signal-to-noise ratio of a Langevin step of the experiment's own sampler."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class Definition:
-    """A sampler's function, and what stands beside it."""
+    """A sampler's function with the arguments of its registration."""
 
     function: Callable[..., Steps]
     label: str | None
     """Name in plots; None: the tag."""
     tried: Callable[[int, Grids], Sequence[Sampler]] | None
-    """(evaluations, grids) → what `ncsnx compare` tries; None: the defaults, on the whole grid."""
+    """(evaluations, grids) → configurations that `ncsnx compare` tries; None: the defaults, on the whole grid."""
     evaluations: Callable[[Any, int], int] | None
     """(configuration, levels) → evaluations per image; None: counted in a dry run."""
     revision: Callable[[Any], int]
-    """configuration → revision of the algorithm: 1, and one more whenever its images change for good."""
+    """configuration → revision of the algorithm: 1, increased whenever its images change permanently."""
     order: int | None
-    """Order with which the defaults converge to the solution of the probability-flow ODE; None: not declared."""
+    """Order of convergence of the defaults to the solution of the probability-flow ODE; None: not declared."""
     adaptive: str | None
-    """Field of the configuration that says how finely the sampler chooses its steps; None: it doesn't choose them.
-    Where it does, each image goes by itself, and only sampling shows how many evaluations that takes."""
+    """Configuration field with the tolerance of an adaptive sampler; None: not adaptive. Adaptive samplers process each
+    image separately, and only sampling shows their NFE."""
     noisy: bool
-    """Whether noisy measurements are supported; exact ones are by every sampler."""
+    """Whether noisy measurements are supported. Every sampler supports exact ones."""
 
     @property
     def is_built_in(self) -> bool:
@@ -91,7 +90,7 @@ class Definition:
         return self.function.__module__.partition(".")[0] == __name__.partition(".")[0]
 
     def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: DenoisingModel) -> Steps:
-        """The sampler at its beginning."""
+        """A call of the sampler, before its first step."""
         given = {"x": x, "sigmas": sigmas, "noise": noise, "model": model}
         parameters = inspect.signature(self.function).parameters
         return self.function(**{name: given[name] if name in given else getattr(config, name) for name in parameters})
@@ -111,10 +110,10 @@ def sampler(
     adaptive: str | None = None,
     noisy: bool = True,
 ) -> Callable[[F], F]:
-    """Decorator: registers a function as the sampler of a configuration class. For the rest see `Definition`.
+    """Decorator: registers a generator function as the sampler of a configuration class.
 
-    Raises ValueError for a second function of a class, TypeError for what isn't a generator function, and for a
-    parameter that is neither one of those that samplers are given nor a field or property of the configuration.
+    See `Definition` for the other arguments. Raises ValueError for a second function of a class, TypeError for another
+    kind of function and for a parameter that is neither in the list above nor a field or property of the configuration.
     """
 
     def register(function: F) -> F:
@@ -122,7 +121,7 @@ def sampler(
         if not inspect.isgeneratorfunction(function):
             raise TypeError(f"{where}: expected a generator function, with `x, denoised, score = yield x, sigma`")
         known = [*attrs.fields_dict(config), *(name for name in dir(config) if _is_property(config, name))]
-        own = [name for name in known if name not in _GIVEN]  # `start` passes what samplers are given by these names
+        own = [name for name in known if name not in _GIVEN]  # `start` passes other values by the names in _GIVEN
         for name, parameter in inspect.signature(function).parameters.items():
             wanted = own if parameter.kind is parameter.KEYWORD_ONLY else _GIVEN
             if name not in wanted:
@@ -130,7 +129,7 @@ def sampler(
         if adaptive is not None and adaptive not in known:
             raise TypeError(f"{where}: expected adaptive to be among {', '.join(known)}, found {adaptive}")
         if config in _definitions:
-            raise ValueError(f"{where}: there is a sampler of it already, {_definitions[config].function.__qualname__}")
+            raise ValueError(f"{where}: {config.__name__} already has {_definitions[config].function.__qualname__}")
         _definitions[config] = Definition(
             function=function,
             label=label,
@@ -147,9 +146,9 @@ def sampler(
 
 
 def definition_of(config: type[Sampler]) -> Definition:
-    """The sampler of a configuration class, or of the one that it derives from.
+    """The sampler of a configuration class or of a base class of it.
 
-    Raises NcsnxError for a class that no function was registered for.
+    Raises NcsnxError for a class without a registered sampler.
     """
     if config not in _definitions:
         import_modules_of("ncsnx.samplers")
@@ -162,13 +161,13 @@ def definition_of(config: type[Sampler]) -> Definition:
 
 
 def sampler_name(config: Sampler) -> str:
-    """What a sampler is called in messages."""
+    """Name of a sampler in messages: its tag."""
     return tag_of(type(config)) or type(config).__name__
 
 
 @contextmanager
 def sampler_code(config: type[Sampler]) -> Iterator[None]:
-    """In the block, whatever the sampler of this class raises becomes an NcsnxError that names it."""
+    """Within the block, an exception of the sampler of this class becomes an NcsnxError that names it."""
     try:
         with foreign_code():
             yield
@@ -181,7 +180,7 @@ def sampler_code(config: type[Sampler]) -> Iterator[None]:
 
 
 def append_zero(sigmas: Sequence[float]) -> Iterator[tuple[float, float]]:
-    """Each σ with the next; the last one with 0."""
+    """Pairs of each σ and the next; the last pair is (σ_N, 0)."""
     return pairwise((*sigmas, 0.0))
 
 

@@ -28,7 +28,7 @@ def _tried(evaluations: int, grids: Grids) -> list[DPMSolverPPSDE]:
 @sampler(DPMSolverPP, order=2, tried=lambda evaluations, grids: [DPMSolverPP(steps=evaluations, grid=grids.whole)])
 @sampler(DPMSolverPPSDE, tried=_tried)
 def dpm_solver_pp(x: Tensor, sigmas: Sequence[float], noise: Draw, *, eta: float) -> Steps:
-    """eta: 0 is 2M, 1 is SDE-2M; between them the noise is scaled as in e^{−ηh}. N evaluations."""
+    """DPM-Solver++ with noise that `eta` scales, as in e^{−ηh}: 0 is 2M, 1 is SDE-2M. NFE: N."""
     before: Tensor | None = None
     h_before = 0.0
     for sigma, sigma_next in pairwise(sigmas):

@@ -1,15 +1,15 @@
-"""Drives a sampler: evaluates, counts, gives states, and brings in what was measured, of which a sampler knows nothing.
+"""The driver of a sampler: evaluates the network, counts, yields states, and applies measurements.
 
-What is measured exactly, or with less noise than σ has, is put in its place before each evaluation at σ. Of what is
-measured with more noise the target is p(x at σ | y), whose score is s + g, g = ∇ log p(y | x at σ). In v = σ² the noisy
-x is a Markov chain up to the measurement; given y it follows dx = g dv + dw, so that the density π of the target obeys
+Measurements that are exact, or less noisy than σ, are put in place before each evaluation at σ. For noisier ones the
+target is p(x at σ | y), whose score is s + g with the likelihood score g = ∇ log p(y | x at σ). In v = σ², the noisy x
+is a Markov chain up to the measurement. Given y it follows dx = g dv + dw, so that the density π of the target obeys
 
     ∂π/∂v = −∇·(g π) + ½ Δπ.
 
-A sampler that is told the score s + g moves its x as the second term says, whatever noise it draws. The driver adds the
-first, the transport x ← x + (σ'² − σ²) g, when it arrives at σ'. So a Langevin step, which stays at its σ, is drawn to
-the measurement by all of g; the reverse Markov chain, x + (σ² − σ'²) s + √(σ² − σ'²) z, not at all, since x knows all
-that the noisier measurement says; and solvers of the flow are drawn away from it, by half of g.
+A sampler that gets the score s + g accounts for the second term, whatever noise it draws. The driver accounts for the
+first, the transport x ← x + (σ'² − σ²) g, on arrival at σ'. In total, a Langevin step, which stays at its σ, moves by
+all of g. The reverse Markov chain, x + (σ² − σ'²) s + √(σ² − σ'²) z, doesn't move by g, since x already contains all
+information of the noisier measurement. Solvers of the flow move by −g/2.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,11 +34,11 @@ def drive(
     constrain: Constrain | None = None,
     alone: bool = False,
 ) -> Iterator[State]:
-    """A state for each evaluation, and the result.
+    """Yields a state per evaluation, and the result.
 
-    start: begins the sampler at its x. alone: each image is sampled by itself, for samplers that would else choose the
-    steps of an image by the others; these still begin their steps at the same σ, where they are evaluated together, and
-    what is evaluated inside a step gives no state.
+    start: calls the sampler with its initial x. alone: samples each image separately, for adaptive samplers, whose
+    steps for an image would otherwise depend on the others. Their steps still begin at the same σ for all images, which
+    are evaluated together there; evaluations inside a step yield no state.
     """
     parts = [slice(row, row + 1) for row in range(len(x))] if alone else [slice(0, len(x))]
     batch = _Batch(score, constrain, len(x))
@@ -61,17 +61,17 @@ def drive(
             return
         state, (x, denoised, s) = batch.arrive(x, sigma)
         yield state
-        # copies, as a sampler may change what it is given in place
+        # copies, since a sampler may change them in place
         replies = [(x[rows].clone(), denoised[rows].clone(), s[rows].clone()) for rows in parts]
 
 
 def _advance(routine: Steps, reply: Reply | None) -> tuple[bool, Tensor, float]:
-    """(whether it ended, x, σ) of the next step."""
+    """(whether the sampler ended, x, σ) at its next step."""
     try:
         x, sigma = next(routine) if reply is None else routine.send(reply)
     except StopIteration as end:
         if end.value is None:
-            raise NcsnxError("a sampler must return its last x, and this one returned none") from None
+            raise NcsnxError("a sampler must return its last x, but this one returned None") from None
         x, sigma = end.value if isinstance(end.value, tuple) else (end.value, 0.0)
         return True, x, sigma
     return False, x, sigma
@@ -79,7 +79,7 @@ def _advance(routine: Steps, reply: Reply | None) -> tuple[bool, Tensor, float]:
 
 @attrs.define(eq=False)
 class _Draws:
-    """The next draw of noise, for some rows of the batch."""
+    """Draws of noise in order, for some rows of the batch."""
 
     noise: Noise
     rows: slice
@@ -92,22 +92,22 @@ class _Draws:
 
 @attrs.define(eq=False)
 class _Batch:
-    """Where a batch of images is, what was evaluated, and what is measured of it."""
+    """The progress of a batch of images, with their measurement."""
 
     score: Score
     constrain: Constrain | None
     images: int
     states: int = 0
-    """States given so far."""
+    """Number of states yielded so far."""
     evaluated: int = 0
-    """Images evaluated so far, each as often as it was."""
+    """Number of evaluations so far, summed over the images."""
     sigma: float = 0.0
-    """σ of the last arrival."""
+    """σ at the last arrival."""
     guidance: Tensor | None = None
-    """Likelihood score g of the last arrival; None where nothing is measured."""
+    """Likelihood score g at the last arrival; None without a measurement."""
 
     def arrive(self, x: Tensor, sigma: float) -> tuple[State, Reply]:
-        """The state where a step begins, and what the sampler is told."""
+        """The state at the beginning of a step, and the reply to the sampler."""
         x = self._measured(self._transported(x, sigma), sigma, self.constrain, self.states)
         state, s = self._evaluate(x, sigma)
         if self.constrain is None:
@@ -116,9 +116,10 @@ class _Batch:
         return state, (x, state.denoised + sigma**2 * self.guidance, s + self.guidance)
 
     def inside(self, rows: slice, states: list[State] | None, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        """(denoised, score) at a place inside a step of some rows; what is measured is brought into a copy of it.
+        """(denoised, score) inside a step of some rows; measurements are put into a copy of x.
 
-        states: what its state is added to; where it gives none, it has the noise of the step's beginning.
+        states: list that the state is appended to. None: no state, and the measurement's noise is that of the beginning
+        of the step.
         """
         if self.constrain is None:
             at, constrain = x, None
@@ -135,7 +136,7 @@ class _Batch:
         return x + sigma**2 * s, s
 
     def result(self, x: Tensor, sigma: float) -> State:
-        """The last state: x, with the noise of σ that is left in it; with exact measurements in it where that is 0."""
+        """The last state: x with the remaining noise of σ. If σ is 0, exact measurements are put in place."""
         x = self._transported(x, sigma)
         if sigma == 0:
             x = self._measured(x, 0.0, self.constrain, self.states)

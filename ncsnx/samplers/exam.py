@@ -1,12 +1,11 @@
-"""The exam of a sampler: whether it may be trusted with a noisy measurement.
+"""The exam of a sampler: whether its images agree with a noisy measurement.
 
-1. It goes on from the x that it is given back; what is measured is lost to one that goes on from its own. Images and
-   moments needn't show that, so it is looked for by displacing x on the way, see `goes_on_from_the_given_x`.
+1. It continues from the x that it gets back. A sampler that continues from its own x loses the measurement. Images and
+   moments needn't show that, so the exam displaces x between steps, see `continues_from_given_x`.
 2. An image doesn't depend on the others of its batch.
-3. It draws from the posterior of Gaussian data, which is known: 16 pixels, neighbours of which are correlated, some of
-   them measured with little or with much noise. What is judged is the mean, as the part of the way from the posterior's
-   to that of the data, and along what is measured the variance, unless the sampler draws no noise: the flow alone can't
-   spread what starts at the measurement.
+3. It draws from the known posterior of Gaussian data: 16 pixels with correlated neighbours, some of them measured with
+   low or high noise. The exam checks the mean, as a fraction of the way from the posterior's to the data's, and the
+   variance of the measured pixels, unless the sampler draws no noise: the flow alone can't restore a variance.
 """
 
 import math
@@ -25,19 +24,19 @@ from ncsnx.samplers.contract import Definition, definition_of, sampler_code, sam
 from ncsnx.samplers.state import Constrain, Noise
 
 STEPS = 60
-"""Steps of a sampler on a grid."""
+"""Number of steps of a sampler on a grid."""
 NOISES = (0.1, 0.5)
-"""Standard deviations of the measurement's noise; that of the data is about 0.6."""
-FARTHEST = 0.6
-"""Largest accepted error of the mean, as a part of the way from the posterior's to the data's. A sampler that forgets
-the measurement comes to 1; one that never goes back (see `ncsnx.inverse.condition`) to 0.35, a solver of the flow to
+"""Standard deviations of the measurement's noise; the data's is about 0.6."""
+LARGEST_MEAN_ERROR = 0.6
+"""Largest accepted error of the mean, as a fraction of the way from the posterior's to the data's. A sampler that
+ignores the measurement has 1, one that never goes back (see `ncsnx.inverse.condition`) 0.35, a solver of the flow
 0.5."""
-SPREAD = (0.35, 2.0)
-"""Accepted variances along what is measured, as multiples of the posterior's. `cas` of first order gives half of it
-with any data; a sampler that forgets a measurement of little noise comes to 39."""
+VARIANCE_BOUNDS = (0.35, 2.0)
+"""Accepted variances of the measured pixels, as multiples of the posterior's. `cas` of first order has ½ with any data;
+a sampler that ignores a measurement with low noise has 39."""
 
 MeasuredPixels = Callable[[Tensor, Tensor, float, Noise], Constrain]
-"""(which of the 16 pixels are measured, (B, M) their values, the noise's deviation, draws) → the measurement."""
+"""(mask of the measured pixels, their values (B, M), standard deviation of the noise, draws) → the measurement."""
 
 _SHAPE, _COUNT, _FEW = (1, 4, 4), 400, 12
 _PIXEL, _FEW_LEVELS, _MOST_STEPS, _EXACT = (1, 1, 1, 1), 5, 60, 1e-6
@@ -46,14 +45,14 @@ _DEVIATION = 0.6
 
 
 def require_passed(config: Sampler, sigmas: Sequence[float], measured: MeasuredPixels) -> None:
-    """Raises NcsnxError where the sampler isn't for noisy measurements, or a package's one fails the exam.
+    """Raises NcsnxError if the sampler doesn't support noisy measurements, or if a package's sampler fails the exam.
 
-    sigmas: the trained levels, which samplers without a grid go along. An exam is taken once in a process.
+    sigmas: the trained levels, for samplers without a grid. Each exam is taken once per process.
     """
     definition = definition_of(type(config))
     if not definition.noisy:
-        raise NcsnxError(f"sampler={sampler_name(config)} is not for noisy measurements; take another sampler")
-    if definition.is_built_in:  # the tests hold these to it
+        raise NcsnxError(f"sampler={sampler_name(config)} does not support noisy measurements; use another sampler")
+    if definition.is_built_in:  # the tests check these
         return
     key = (config, tuple(sigmas))
     if key not in _faults:
@@ -63,16 +62,16 @@ def require_passed(config: Sampler, sigmas: Sequence[float], measured: MeasuredP
         except NcsnxError as error:
             _faults[key] = f"it fails with Gaussian data: {error}"
     if (found := _faults[key]) is not None:
-        raise NcsnxError(f"sampler={sampler_name(config)} cannot be trusted with a noisy measurement: {found}")
+        raise NcsnxError(f"sampler={sampler_name(config)} cannot be used with a noisy measurement: {found}")
 
 
 _faults: dict[tuple[Sampler, tuple[float, ...]], str | None] = {}
 
 
 def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], measured: MeasuredPixels) -> str | None:
-    """What a sampler does wrong, in words; None: it passes."""
-    if not goes_on_from_the_given_x(definition, config):
-        return "it goes on from its own x in the place of the one that it is given back"
+    """The fault of a sampler, as a clause; None if it passes."""
+    if not continues_from_given_x(definition, config):
+        return "it continues from its own x instead of the x that yield returns"
     steps, count = (_FEW, _FEW) if definition.adaptive else (STEPS, _COUNT)
     if isinstance(config, GridSampler):
         config, sigmas = attrs.evolve(config, steps=steps, grid=Exponential()), _LEVELS
@@ -85,21 +84,20 @@ def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], meas
             return "an image depends on the others of its batch"
         error, spread = problem.judge(together)
         where = f"with noise of {deviation:g}, images of Gaussian data have"
-        if not error <= FARTHEST:
+        if not error <= LARGEST_MEAN_ERROR:
             return f"{where} a mean that is {error:.2f} of the way from the posterior's to the prior's"
-        if drawn and not SPREAD[0] <= spread <= SPREAD[1]:
-            return f"{where} {spread:.2f} of the posterior's variance"
+        if drawn and not VARIANCE_BOUNDS[0] <= spread <= VARIANCE_BOUNDS[1]:
+            return f"{where} a variance ratio of {spread:.2f} to the posterior"
     return None
 
 
-def goes_on_from_the_given_x(definition: Definition, config: Sampler) -> bool:
-    """Whether a displacement of x that the driver makes does what one that the sampler made itself would do.
+def continues_from_given_x(definition: Definition, config: Sampler) -> bool:
+    """Whether a displacement of x by the driver has the same effect as a displacement by the sampler.
 
-    The denoised image and the score are held constant, so that nothing else hands a displacement on. Then either x
-    moves as a whole: displaced together with the denoised images from some step on, it is displaced by as much ever
-    after. Or nothing but x is handed on: what a displacement comes to in two steps is what it comes to in the one,
-    times what that comes to in the other. The first fails with a memory of denoised images, the second with one of
-    slopes; both fail where the sampler has an x of its own.
+    The denoised image and the score are held constant, so that only x carries a displacement. A sampler passes either
+    test. First: x and the denoised images are displaced together from some step on; then x stays displaced by the same
+    amount. Second: the effect over two steps is the product of the effects over each. A sampler that remembers denoised
+    images fails only the first test, one that remembers slopes only the second, and one with an x of its own both.
     """
     small = attrs.evolve(config, steps=_FEW_LEVELS) if isinstance(config, GridSampler) else config
     levels = [1.001**-number for number in range(_FEW_LEVELS)]
@@ -113,7 +111,7 @@ def goes_on_from_the_given_x(definition: Definition, config: Sampler) -> bool:
     moves = [effects(x_from=step, denoised_from=step)[step + 1 :] for step in steps]
     if all(abs(effect - 1) < _EXACT for move in moves for effect in move):
         return True
-    # row k: what follows from a displacement that the sampler itself brings to step k
+    # row k: effects of a displacement that the sampler itself makes before step k
     own = [effects(start=1.0), *(effects(x_from=step) for step in steps)]
     return all(abs(own[step][step + 1] - own[step][step] * own[step + 1][step + 1]) < _EXACT for step in steps)
 
@@ -127,10 +125,10 @@ def _trace(
     x_from: int | None = None,
     denoised_from: int | None = None,
 ) -> list[float]:
-    """Where the steps of one pixel begin, and the result; the first of them where there are many.
+    """The x at which the steps of one pixel begin (at most _MOST_STEPS), and the result.
 
-    start: displacement of the place where the sampler starts. x_from: the step at which the x that it is given back is
-    displaced by 1. denoised_from: the step from which on the denoised image is.
+    start: displacement of the initial x. x_from: step at which the x that the sampler gets back is displaced by 1.
+    denoised_from: step from which on the denoised image is displaced by 1.
     """
     begun: list[float] = []
 
@@ -152,15 +150,15 @@ def _trace(
 
 @attrs.frozen(eq=False)
 class _Problem:
-    """Gaussian data of which some pixels are measured, and their posterior."""
+    """Gaussian data, a measurement of some pixels, and the posterior."""
 
     prior_mean: Tensor
     prior: Tensor
     """Covariance of the data, (16, 16)."""
     known: Tensor
-    """Which pixels are measured, (16,) bool."""
+    """Mask of the measured pixels, (16,) bool."""
     values: Tensor
-    """What was measured of them, (M,)."""
+    """Measured values, (M,)."""
     deviation: float
     """Standard deviation of the measurement's noise."""
     mean: Tensor
@@ -170,7 +168,7 @@ class _Problem:
 
     @classmethod
     def of(cls, deviation: float) -> "_Problem":
-        """The problem with this noise: values 0.7 to 1.2 times 1.5 deviations above the mean, every third pixel."""
+        """The problem with this noise. Every third pixel is measured, 1 to 1.8 deviations above the mean."""
         pixels = math.prod(_SHAPE)
         places = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij"), dim=-1).view(-1, 2)
         prior = _DEVIATION**2 * torch.exp(-torch.cdist(places, places) / 1.5).double() + 0.02 * torch.eye(pixels)
@@ -183,7 +181,7 @@ class _Problem:
     def sample(
         self, definition: Definition, config: Sampler, levels: Sequence[float], rows: slice, measured: MeasuredPixels
     ) -> tuple[Tensor, int]:
-        """(B, 16) images of the rows, and how many draws of noise they took."""
+        """(B, 16) images of the rows, and the number of draws of noise."""
         variances, axes = (part.float() for part in torch.linalg.eigh(self.prior))
         middle, drawn = self.prior_mean.float(), 0
 
@@ -207,7 +205,7 @@ class _Problem:
         return last.x.double().flatten(1), drawn
 
     def judge(self, images: Tensor) -> tuple[float, float]:
-        """How far the mean is off, and the variance of what is measured as a multiple of the posterior's."""
+        """Error of the mean, and variance of the measured pixels; units as in the accepted bounds."""
         away = float((images.mean(dim=0) - self.mean).norm() / (self.prior_mean - self.mean).norm())
         found = images.var(dim=0)[self.known] / self.covariance.diagonal()[self.known]
         return away, float(found.mean())

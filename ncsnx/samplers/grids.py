@@ -1,4 +1,4 @@
-"""Grids of σ: at which noise levels a sampler evaluates the network."""
+"""Grids of σ: the noise levels at which a sampler evaluates the network."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,24 +7,25 @@ from itertools import pairwise
 
 from ncsnx.config.sampler import Exponential, FreeGrid, Grid, Karras, TrainedLevels
 from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.registering import unregistered
 
 
 @singledispatch
 def grid_of(config: Grid, steps: int, trained: Sequence[float]) -> list[float]:
-    """`steps` levels, strictly decreasing. trained: the levels σ_1 > … > σ_L of the network.
+    """`steps` strictly decreasing levels. trained: the levels σ_1 > … > σ_L of the network.
 
-    A package registers its own with `@grid_of.register(Config)`. Raises NcsnxError where there is no such grid.
+    A package registers its own grid with `@grid_of.register(Config)`. Raises NcsnxError for an invalid grid.
     """
     raise unregistered("grid", type(config), "ncsnx.samplers.grids.grid_of.register")
 
 
 @grid_of.register
 def _(config: TrainedLevels, steps: int, trained: Sequence[float]) -> list[float]:
-    """The trained ones, all of them or as evenly spread as their number allows, the first and the last included."""
+    """Trained levels, as evenly spread as possible, the first and the last included."""
     if steps > len(trained):
         raise NcsnxError(
-            f"sampler.steps={steps} on the trained levels, of which there are {len(trained)}; give fewer, or "
+            f"sampler.steps={steps} is more than the {counted(len(trained), 'trained level')}; give fewer steps, or "
             "sampler.grid=exponential"
         )
     last = len(trained) - 1
@@ -33,24 +34,24 @@ def _(config: TrainedLevels, steps: int, trained: Sequence[float]) -> list[float
 
 @grid_of.register
 def _(config: Exponential, steps: int, trained: Sequence[float]) -> list[float]:
-    """A constant ratio."""
+    """Levels with a constant ratio."""
     high, low = _ends(config, trained)
     return _spread(math.log(high), math.log(low), steps, math.exp)
 
 
 @grid_of.register
 def _(config: Karras, steps: int, trained: Sequence[float]) -> list[float]:
-    """Equal distances of σ^(1/ρ): Karras et al. 2022 (arXiv 2206.00364), equation 5."""
+    """Levels at equal distances of σ^(1/ρ): Karras et al. 2022 (arXiv 2206.00364), equation 5."""
     high, low = (end ** (1 / config.rho) for end in _ends(config, trained))
     return _spread(high, low, steps, lambda value: value**config.rho)
 
 
 def levels_of(config: Grid, steps: int, trained: Sequence[float]) -> list[float]:
-    """As `grid_of`, and refuses what isn't a grid: levels that aren't positive and strictly decreasing."""
+    """`grid_of`, checked. Raises NcsnxError unless the levels are positive, finite and strictly decreasing."""
     found = grid_of(config, steps, trained)
     if not all(0 < low < high < math.inf for high, low in pairwise(found)) or not 0 < found[-1] < math.inf:
         raise NcsnxError(
-            f"sampler.grid gives no strictly decreasing levels for sampler.steps={steps}: they go from {found[0]:g} to "
+            f"sampler.grid has no strictly decreasing levels for sampler.steps={steps}: they go from {found[0]:g} to "
             f"{found[-1]:g}; try fewer steps, or another grid"
         )
     return found
@@ -68,5 +69,5 @@ def _ends(config: FreeGrid, trained: Sequence[float]) -> tuple[float, float]:
 
 
 def _spread(high: float, low: float, steps: int, back: Callable[[float], float]) -> list[float]:
-    """`steps` values in equal distances from `high` to `low`, given back as σ; `high` alone for one."""
+    """`steps` equally spaced values from `high` to `low`, mapped to σ by `back`; `high` alone for one step."""
     return [back(high + (low - high) * number / max(steps - 1, 1)) for number in range(steps)]

@@ -1,4 +1,4 @@
-"""Heun's rule for the probability-flow ODE, with churn: Karras et al. 2022 (arXiv 2206.00364), algorithm 2."""
+"""Heun's method for the probability-flow ODE, with churn: Karras et al. 2022 (arXiv 2206.00364), algorithm 2."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def _tried(evaluations: int, grids: Grids) -> list[Heun]:
 
 
 def _revision(config: Heun) -> int:
-    """2: draws are numbered by their use, also where the first steps have none."""
+    """2 since draws are numbered in order of use, even if the first steps draw none."""
     return 2 if config.churn > 0 and config.churn_max is not None else 1
 
 
@@ -31,10 +31,10 @@ def stochastic_heun(
     churn_max: float | None,
     noise_scale: float,
 ) -> Steps:
-    """Each step first raises σ to σ̂ = σ(1 + γ) by fresh noise, then goes by Heun's rule to the next σ; the last to 0.
+    """Each step raises σ to σ̂ = σ(1 + γ) by fresh noise, then takes a Heun step to the next σ; the last one to 0.
 
-    churn: S_churn, γ = min(S_churn/N, √2 − 1) where churn_min ≤ σ ≤ churn_max, else 0; with 0 it is the deterministic
-    solver of dx/dσ = −σ s(x, σ), algorithm 1. noise_scale: S_noise. 2N − 1 evaluations.
+    churn: S_churn, with γ = min(S_churn/N, √2 − 1) where churn_min ≤ σ ≤ churn_max, else 0. With churn = 0 it is the
+    deterministic solver of dx/dσ = −σ s(x, σ), algorithm 1. noise_scale: S_noise. NFE: 2N − 1.
     """
     most = min(churn / len(sigmas), math.sqrt(2) - 1)
     for sigma, sigma_next in append_zero(sigmas):

@@ -18,9 +18,9 @@ from ncsnx.samplers.contract import Draw, Steps, sampler
 def annealed_langevin(
     x: Tensor, sigmas: Sequence[float], noise: Draw, *, step_size: float, steps_per_level: int, denoise: bool
 ) -> Steps:
-    """L · steps_per_level Langevin steps, largest σ first, and one more evaluation to denoise.
+    """L · steps_per_level Langevin steps, largest σ first, and with `denoise` one more evaluation.
 
-    step_size: ε, the step at σ_L; that of level i is α = ε·(σ_i/σ_L)².
+    step_size: ε, the step size at σ_L; level i has α = ε·(σ_i/σ_L)².
     """
     for sigma in sigmas:
         alpha = step_size * (sigma / sigmas[-1]) ** 2

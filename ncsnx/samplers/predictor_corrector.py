@@ -1,17 +1,18 @@
 """Predictor-corrector sampling of the variance-exploding SDE dx = √(dσ²/dt) dw: Song et al. 2021 (arXiv 2011.13456).
 
-Algorithm 2 with the predictors of appendix E (reverse diffusion) and F (ancestral), and the corrector of algorithm 4;
-in the order of the authors' code, which corrects before it predicts, and leaves the noise out of the last prediction.
+Algorithm 2 with the predictors of appendix E (reverse diffusion) and F (ancestral), and the corrector of algorithm 4.
+As in the authors' code, the corrector precedes the predictor and the last prediction adds no noise.
 
-The published Langevin step is 2(r ‖z‖/‖s‖)², with norms that are averaged over the batch. Here an image must not depend
-on its batch, so ‖z‖ is its expectation, √D for D pixels times channels, and ‖s‖ that of the image itself. ‖z‖ of the
-image would make a large z larger still: the variance would be (1 + 2/D) times as large again.
+The published Langevin step is 2(r ‖z‖/‖s‖)² with norms averaged over the batch. Here an image must not depend on its
+batch, so ‖z‖ is its expectation, √D for D pixels times channels, and ‖s‖ the norm of the image's own score. The image's
+own ‖z‖ would make a large z even larger: the variance would increase by another factor of 1 + 2/D.
 
-What remains of it: a step ε(x) that depends on x converges to a density proportional to p(x)/ε(x), here p(x) ‖s(x)‖².
-For N(m, v I) that is (1 + 2/D) of the variance, and a step of 2r² of it, however many there are, adds the factor
-1/(1 − r²). With r = 0.16 the variance was 1.67, 1.15, 1.06 and 1.03 of the true one for D = 4, 16, 64 and 256 (with ‖z‖
-of the image 2.54, 1.30, 1.09 and 1.04). In directions whose variance is well above σ², which are those that images
-differ in, both are small. The 'ald' corrector has neither: its step doesn't depend on x, and vanishes with σ.
+The remaining bias: a step size ε(x) that depends on x converges to a density proportional to p(x)/ε(x), here
+p(x) ‖s(x)‖². For N(m, v I) that multiplies the variance by 1 + 2/D, and steps of 2r² times the variance, however many,
+multiply it by 1/(1 − r²). With r = 0.16 the variance was 1.67, 1.15, 1.06 and 1.03 times the true one for D = 4, 16, 64
+and 256 (with the image's own ‖z‖ 2.54, 1.30, 1.09 and 1.04 times). In directions whose variance is well above σ², the
+ones in which images differ, both effects are small. The 'ald' corrector has neither: its step size doesn't depend on x
+and vanishes with σ.
 """
 
 import math
@@ -29,7 +30,7 @@ def _tried(evaluations: int, grids: Grids) -> list[PredictorCorrector]:
 
 
 def _revision(config: PredictorCorrector) -> int:
-    """2: the Langevin corrector's step has the expected norm of the noise in the place of the drawn one."""
+    """2 since the step size of the Langevin corrector has the expected norm of the noise instead of the drawn one."""
     return 2 if config.corrector == "langevin" and config.corrector_steps > 0 else 1
 
 
@@ -37,11 +38,11 @@ def _revision(config: PredictorCorrector) -> int:
 def predictor_corrector(
     x: Tensor, sigmas: Sequence[float], noise: Draw, *, predictor: str, corrector: str, corrector_steps: int, snr: float
 ) -> Steps:
-    """At each level `corrector_steps` Langevin steps, then the predictor to the next level; the last one denoises.
+    """Takes `corrector_steps` Langevin steps per level, then a predictor step to the next level; the last one denoises.
 
-    corrector: the step is 2(snr √D/‖s‖)² with the norm of each image's score ('langevin'; biased where D = C·H·W is
-    small, see above), or 2(snr σ)² ('ald': with snr = √(ε/2)/σ_L that of annealed Langevin dynamics).
-    L · (corrector_steps + 1) evaluations; without a predictor L · corrector_steps + 1.
+    corrector: 'langevin' has the step size 2(snr √D/‖s‖)² with the norm of each image's score (biased for small
+    D = C·H·W, see above); 'ald' has 2(snr σ)², which for snr = √(ε/2)/σ_L is that of annealed Langevin dynamics.
+    NFE: L · (corrector_steps + 1); without a predictor L · corrector_steps + 1.
     """
     for sigma, sigma_next in append_zero(sigmas):
         for _ in range(corrector_steps):

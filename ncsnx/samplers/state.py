@@ -1,9 +1,9 @@
-"""What a sampler gives, and what it is given: a stream of states, from a score, levels and noise.
+"""Types of sampling: a sampler turns a score, levels and noise into a stream of states.
 
     for state in build_sampler(config)(score, x, sigmas, noise=noise):
         ...
 
-Progress, frames and the final image are consumers of the states. How a sampler is written: `ncsnx.samplers.contract`.
+Progress, frames and the final image are consumers of the states. `ncsnx.samplers.contract` says how to write a sampler.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,42 +22,42 @@ Noise: TypeAlias = Callable[[int], Tensor]
 
 
 class Constrain(Protocol):
-    """What was measured of a batch of images."""
+    """A measurement of a batch of images."""
 
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
-        """x with what is measured put in its place, as noisy as σ; with σ = 0 in a result without noise.
+        """x with the measurement put in place, with noise of σ; for σ = 0, a result without noise.
 
-        step: the number of the noise that it draws.
+        step: number of the noise draw.
         """
 
     def likelihood_score(self, x: Tensor, sigma: float) -> Tensor:
-        """∇ log p(measurement | x) at σ, along what isn't put in its place; of the shape of x."""
+        """∇ log p(measurement | x) at σ, of the shape of x, for the part of the measurement that isn't put in place."""
 
     def of(self, rows: slice) -> Self:
-        """The same of some of the images."""
+        """The measurement of some of the images."""
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that doesn't draw from the posterior under such a measurement."""
+        """Raises NcsnxError for a sampler that doesn't draw from the posterior under this measurement."""
 
 
 @attrs.frozen(eq=False)
 class State:
-    """Where a sampler is, at the moment when the score at `x` is known and the update not yet made."""
+    """The state of a sampler after the score at `x` was evaluated and before x is updated."""
 
     step: int
-    """0 for the first state of a sampler, then counting up by one."""
+    """Index of the state, from 0."""
     sigma: float
-    """σ of the evaluation; of the last state, the noise that is left: 0 where it was denoised."""
+    """σ of the evaluation; in the last state, σ of the remaining noise: 0 after denoising."""
     x: Tensor
-    """(B, C, H, W), in the network's range (that of the data transform). The last state's is the result."""
+    """(B, C, H, W) in the network's range (that of the data transform); in the last state, the result."""
     denoised: Tensor
-    """x + σ² s(x, σ), the mean of what could have become x (Tweedie's formula); in the last state x."""
+    """x + σ² s(x, σ), the posterior mean of the image (Tweedie's formula); in the last state x."""
     evaluations: float
-    """Network evaluations per image so far; the mean over the batch, where each image takes a number of its own."""
+    """Network evaluations per image so far; the mean over the batch for adaptive samplers."""
 
 
 class SamplerFunction(Protocol):
-    """A sampler with its settings, ready to be driven; `build_sampler` makes it."""
+    """A sampler with its settings, made by `build_sampler`."""
 
     def __call__(
         self,
@@ -68,5 +68,5 @@ class SamplerFunction(Protocol):
         noise: Noise,
         constrain: Constrain | None = None,
     ) -> Iterator[State]:
-        """States from x on; the last one is the result. `sigmas` are decreasing: those of the network."""
+        """Yields the states from x on; the last one is the result. sigmas: decreasing levels of the network."""
         ...

@@ -1,1 +1,1 @@
-"""Drawing images from a trained network: what is asked for, the noise, the model and the folder of samples."""
+"""Sampling images from a trained network: the request, the noise, the model and the folder of samples."""

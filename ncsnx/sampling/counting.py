@@ -1,4 +1,4 @@
-"""How many evaluations images took: a consumer of states that keeps count, for solvers that choose their steps."""
+"""A consumer of states that counts evaluations per image, for adaptive samplers."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,20 @@ from ncsnx.samplers.state import State
 
 @attrs.define(eq=False)
 class EvaluationCounter:
-    """Give it to `generate` as on_state."""
+    """Evaluations per image of every batch; pass it to `generate` as on_state."""
 
     _found: dict[int, tuple[int, float]] = attrs.field(factory=dict, init=False)
 
     def __call__(self, indices: Sequence[int], state: State) -> None:
-        """Of a batch, the last state counts."""
+        """Records the evaluations so far of a batch."""
         self._found[indices[0]] = len(indices), state.evaluations
 
     def of(self, indices: Sequence[int]) -> float:
-        """Those of an image of a batch that is done."""
+        """Evaluations per image of a finished batch."""
         return self._found[indices[0]][1]
 
     @property
     def mean(self) -> float:
-        """An image's evaluations; 0 where there are no images."""
+        """Mean evaluations per image; 0 without images."""
         images = sum(count for count, _ in self._found.values())
         return sum(count * evaluations for count, evaluations in self._found.values()) / max(images, 1)

@@ -1,4 +1,4 @@
-"""All that is random in a sampling, as functions of the image indices."""
+"""All random parts of sampling, as functions of the image indices."""
 
 from collections.abc import Callable
 
@@ -11,20 +11,20 @@ from ncsnx.sampling.noise_sources import SeededNoise, initial_uniform
 
 @attrs.frozen(eq=False, kw_only=True)
 class Draws:
-    """Where images start and what noise drives them. Indices are (B,) int64, on the device of the results."""
+    """Initial states and noise of images. Indices are (B,) int64 on the device of the results."""
 
     initial: Callable[[Tensor], Tensor]
-    """indices → x, (B·columns, C, H, W)."""
+    """indices → initial x, (B·columns, C, H, W)."""
     noise: Callable[[Tensor], Noise]
     """indices → noise source of that shape."""
     condition: Callable[[Tensor], Constrain] | None = None
-    """indices → what is known of those images."""
+    """indices → measurement of those images."""
     columns: int = 1
-    """Images per index; more than one in an interpolation, where an index is a row."""
+    """Images per index; more than one for interpolation, where an index is a row."""
 
 
 def seeded_draws(seed: int, shape: tuple[int, ...], from_unit: Callable[[Tensor], Tensor]) -> Draws:
-    """Plain sampling: image i starts at a uniform x and is driven by noise, both functions of (seed, i).
+    """Draws of plain sampling: the uniform initial x and the noise of image i are functions of (seed, i).
 
     shape: (C, H, W). from_unit: the data transform, from [0, 1] to the network's range.
     """

@@ -1,4 +1,4 @@
-"""The draws of an experiment's sampler: where its images start, in its data's range."""
+"""Draws for the sampler of an experiment: initial states in the range of its data, and noise."""
 
 from collections.abc import Callable
 
@@ -17,16 +17,17 @@ from ncsnx.sampling.interpolation import interpolated, second_noise
 from ncsnx.sampling.noise_sources import initial_from_data, initial_normal
 
 _START = 2**32 - 1
-"""The draw of noise that no sampler comes to: where the other end of a row starts."""
+"""Step of the noise stream that no sampler reaches; used for the start of a row's other end."""
 
 
 def starts_from_data(experiment: Experiment) -> bool:
-    """Whether the sampler starts from training images, so that they must be at hand."""
+    """Whether the sampler starts from training images, which must then be available."""
     return experiment.sampler.start == "data"
 
 
 def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset | None) -> Draws:
-    """Image i's start and noise under `seed`. Raises NcsnxError where it starts from data and there is none."""
+    """Initial state and noise of image i under `seed`. Raises NcsnxError if the sampler starts from training images
+    and `training_data` is None."""
     data = experiment.data
     draws = seeded_draws(seed, data.shape, lambda x: from_unit(x, data))
     if experiment.sampler.start == "noise":
@@ -34,7 +35,7 @@ def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset |
     if not starts_from_data(experiment):
         return draws
     if training_data is None:
-        raise NcsnxError("the sampler starts from training images (data_init), but the data is not at hand")
+        raise NcsnxError("the sampler starts from training images (data_init), but there are none")
     dataset = training_data
     preprocessing = Preprocessing(data, dataset.value_range, seed)
 
@@ -56,10 +57,10 @@ def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset |
 
 
 def between_rows(experiment: Experiment, draws: Draws, seed: int, columns: int) -> Draws:
-    """Rows from the images of `draws`, of `seed`, to others, driven by noise of their own.
+    """Rows from the images of `draws` (under `seed`) to images of separate noise.
 
-    Where images start from noise of the first level, that is turned too: of a sampler that draws no other, the row
-    would be one image. Uniform starts and images are kept, as published.
+    Initial noise of the first level is interpolated too, since otherwise all images of a row would be equal for a
+    sampler without further noise. Uniform starts and training images stay the same along a row, as published.
     """
     shape, (sigma, middle) = experiment.data.shape, _first_level(experiment)
     other = None
@@ -73,7 +74,7 @@ def between_rows(experiment: Experiment, draws: Draws, seed: int, columns: int) 
 
 
 def between_seeds(experiment: Experiment, first: Draws, second: Draws, columns: int) -> Draws:
-    """Rows from the image of the first draws to that of the second with the same index: both ends are those images."""
+    """Rows from the image of the first draws to the image of the second draws with the same index."""
     middle = _first_level(experiment)[1]
     return interpolated(first, second.noise, columns, other=second.initial, middle=middle)
 

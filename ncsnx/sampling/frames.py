@@ -1,4 +1,4 @@
-"""Frames of a sampling: a consumer that keeps some of the states as 8-bit pictures of the first images."""
+"""Frames of sampling: a consumer of states that keeps some of them as 8-bit pictures of the first images."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,9 +11,9 @@ from ncsnx.samplers.state import State
 
 
 def frame_steps(states: int, frames: int) -> tuple[int, ...]:
-    """The steps of `frames` of a sampler's states, evenly spaced from the first to the last.
+    """Indices of `frames` of a sampler's `states` states, evenly spaced from the first to the last.
 
-    All of them, where there aren't as many as asked for; the last alone for one.
+    All states if there are fewer; only the last for one frame.
     """
     last = states - 1
     if frames < 2:
@@ -23,16 +23,16 @@ def frame_steps(states: int, frames: int) -> tuple[int, ...]:
 
 @attrs.define(eq=False)
 class FrameRecorder:
-    """Give it to `generate` as on_state; take the frames of each batch with `take` when its images arrive."""
+    """Records frames; pass it to `generate` as on_state and call `take` when the images of a batch arrive."""
 
     steps: tuple[int, ...]
-    """Which states to keep, from `frame_steps`."""
+    """Indices of the states to keep, from `frame_steps`."""
     shown: int
-    """Images with an index (rows, in an interpolation) below this are kept: those of the grid."""
+    """Number of images (rows, for interpolation) to keep, from index 0: those of the grid."""
     to_unit: Callable[[Tensor], Tensor]
-    """From the network's range to [0, 1]."""
+    """Map from the network's range to [0, 1]."""
     look: Callable[[State], Tensor]
-    """What of a state to show: its x, from noise to image, or its denoised, from blur to image."""
+    """Tensor of a state to show: its x (from noise to image) or its denoised image (from blur to image)."""
     _kept: list[Tensor] = attrs.field(factory=list, init=False)
 
     def __call__(self, indices: Sequence[int], state: State) -> None:
@@ -44,7 +44,7 @@ class FrameRecorder:
             self._kept.append(to_uint8(self.to_unit(images[mask])).cpu())
 
     def take(self) -> Tensor:
-        """(frames, images shown, C, H, W) uint8 of the batch that just ended, and forgets them."""
+        """Returns and clears the frames of the last batch: (frames, images shown, C, H, W) uint8."""
         frames = torch.stack(self._kept)
         self._kept = []
         return frames

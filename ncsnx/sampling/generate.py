@@ -1,25 +1,25 @@
-"""Drives a sampler over any number of images in batches: image i depends on the draws' seed and i alone."""
+"""Sampling any number of images in batches: image i depends only on the seed of the draws and i."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from ncsnx.errors import DivergedError, NcsnxError
+from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.samplers.state import SamplerFunction, Score, State
 from ncsnx.sampling.draws import Draws
 
 
 def ignore_state(indices: Sequence[int], state: State) -> None:
-    """A consumer of states that looks at none."""
+    """A consumer of states that does nothing."""
 
 
 def never_stop() -> None:
-    """A stop check for callers that can't be asked to stop."""
+    """A stop check that never stops."""
 
 
 def indices_per_batch(batch_size: int, columns: int) -> int:
-    """Indices that `generate` takes at once, where each is `columns` images: at least one, however wide its row."""
+    """Indices per batch of `generate`, with `columns` images each: at least one."""
     return max(1, batch_size // columns)
 
 
@@ -38,10 +38,10 @@ def generate(
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Yields (indices of a batch, its final x: (len · draws.columns, C, H, W) in the network's range).
 
-    indices: of the images (rows, in an interpolation), each made exactly once, in this order. batch_size:
-    images at once, draws.columns of them an index, and at least one index. check_stop is called before each
-    network evaluation and ends the sampling by raising. on_state gets (indices of the batch, state).
-    Raises DivergedError where an image isn't finite.
+    indices: indices of the images (rows, for interpolation), each sampled once, in this order. batch_size: images per
+    batch, with draws.columns images per index and at least one index. check_stop is called before each network
+    evaluation and raises to end the sampling. on_state gets (indices of the batch, state). Raises DivergedError if an
+    image contains NaN or infinity.
     """
 
     def stoppable_score(x: Tensor, sigma: float) -> Tensor:
@@ -63,10 +63,10 @@ def _final(states: Iterator[State], batch: Sequence[int], on_state: Callable[[Se
     for state in states:
         on_state(batch, state)
     if state is None:
-        raise NcsnxError("the sampler yielded no state: its last state must be the result")
+        raise NcsnxError("the sampler yielded no state; its last state must be the result")
     if not bool(torch.isfinite(state.x).all()):
         raise DivergedError(
-            f"the sampler diverged: among images {batch[0]} to {batch[-1]} are values that are not finite. "
-            "Try smaller or more steps (sampler.step_size, sampler.steps), another sampler, or another checkpoint"
+            f"the sampler diverged: images {batch[0]} to {batch[-1]} contain NaN or infinity",
+            Hint("try smaller or more steps (sampler.step_size, sampler.steps), another sampler or another checkpoint"),
         )
     return state.x

@@ -1,7 +1,6 @@
-"""Interpolation between two sources of noise: as in Song & Ermon 2020 (arXiv 2006.09011).
+"""Interpolation between two sources of noise, as in Song & Ermon 2020 (arXiv 2006.09011).
 
-Column k of K is driven by cos θ_k · p + sin θ_k · q, again unit normal, with θ_k from 0 to π/2 in equal
-steps.
+Column k of K gets the noise cos θ_k · p + sin θ_k · q, which is unit normal, with θ_k from 0 to π/2 in equal steps.
 """
 
 import math
@@ -19,7 +18,7 @@ from ncsnx.sampling.noise_sources import SeededNoise
 
 @attrs.frozen(eq=False)
 class InterpolatedNoise:
-    """From p to q in `columns` equal steps of angle. p and q give (R, C, H, W), one draw a row."""
+    """Noise from p to q in `columns` equal steps of angle. p and q give (R, C, H, W), one draw per row."""
 
     p: Noise
     q: Noise
@@ -31,7 +30,7 @@ class InterpolatedNoise:
 
 
 _Start = Callable[[Tensor], Tensor]
-"""(R,) int64 indices of rows → where they start, (R, C, H, W)."""
+"""(R,) int64 indices of rows → their initial states, (R, C, H, W)."""
 
 
 def repeat_rows(x: Tensor, columns: int) -> Tensor:
@@ -40,9 +39,9 @@ def repeat_rows(x: Tensor, columns: int) -> Tensor:
 
 
 def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: float = 0.0) -> Tensor:
-    """(R, C, H, W) both → (R·columns, C, H, W): from x to y in equal steps of angle around `middle`.
+    """x and y, both (R, C, H, W) → (R·columns, C, H, W): from x to y in equal steps of angle around `middle`.
 
-    Normal noise around the middle stays such noise; the first column is x exactly.
+    Normal noise around the middle keeps its distribution. The first column is x exactly.
     """
     angles = torch.linspace(0, math.pi / 2, columns, dtype=x.dtype, device=x.device)
     theta = angles.view(1, -1, *[1] * (x.dim() - 1))
@@ -54,10 +53,10 @@ def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: float = 0.0) -> Tenso
 def interpolated(
     draws: Draws, q: Callable[[Tensor], Noise], columns: int, *, other: _Start | None = None, middle: float = 0.0
 ) -> Draws:
-    """Draws whose rows are those of `draws` (column 0) turned into the noise of q, in `columns` columns.
+    """Draws whose rows go from the noise of `draws` (column 0) to the noise of q (last column), in `columns` columns.
 
-    q: (R,) int64 indices of rows → their noise. other: where the last column starts; None: all columns start where the
-    first does, as published. middle: of the range, around which starts are turned.
+    q: (R,) int64 indices of rows → their noise. other: initial states of the last column; None: all columns start from
+    the same state, as published. middle: middle of the range, around which initial states are interpolated.
     """
 
     def initial(rows: Tensor) -> Tensor:
@@ -72,5 +71,5 @@ def interpolated(
 
 
 def second_noise(seed: int, shape: tuple[int, ...]) -> Callable[[Tensor], Noise]:
-    """The q of an interpolation under one seed: for each row noise of its own, apart from the samplers'."""
+    """The noise q of an interpolation under one seed: separate for each row, and independent of the samplers' noise."""
     return lambda rows: SeededNoise(seed, rows, shape, Purpose.INTERPOLATION_NOISE)

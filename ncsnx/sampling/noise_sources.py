@@ -1,7 +1,6 @@
-"""What a sampler draws: initial states, and sources of noise that give the k-th draw when asked for it.
+"""Initial states, and noise sources that return the k-th draw.
 
-All are functions of (seed, image index) and, for noise, of k: not of the batch that an image happens to be
-in.
+All are functions of (seed, image index) and, for noise, of k. They don't depend on the batch of an image.
 """
 
 from collections.abc import Callable
@@ -18,9 +17,9 @@ class SeededNoise:
 
     seed: int
     indices: Tensor
-    """(B,) int64; the noise comes on its device."""
+    """(B,) int64, on the device of the noise."""
     shape: tuple[int, ...]
-    """Of one image: (C, H, W)."""
+    """Shape of an image: (C, H, W)."""
     purpose: Purpose = Purpose.SAMPLER_NOISE
 
     def __call__(self, k: int) -> Tensor:
@@ -30,13 +29,13 @@ class SeededNoise:
 
 @attrs.frozen(eq=False)
 class RecordedNoise:
-    """Replays draws that were recorded."""
+    """Replays recorded draws."""
 
     draws: Tensor
     """(K, B, C, H, W), in the order of use."""
 
     def __call__(self, k: int) -> Tensor:
-        """(B, C, H, W); IndexError past the last draw."""
+        """(B, C, H, W). Raises IndexError past the last draw."""
         return self.draws[k]
 
 

@@ -1,38 +1,38 @@
-"""What is to be sampled, and what of it makes no sense: known before torch is imported."""
+"""A request for samples, validated before torch is imported."""
 
 import importlib.util
 
 import attrs
 
-from ncsnx.errors import UsageError, require_between
-from ncsnx.spelling import parameter
+from ncsnx.errors import Hint, UsageError, require_between
+from ncsnx.spelling import argument, parameter
 
 MOST_IMAGES = 10_000_000
-"""Of one sampling."""
+"""Most images of one request."""
 LEAST_SCORED = 10
-"""Images of a score: fewer say nothing, and half of them have to have a covariance."""
+"""Fewest images of a score: fewer say nothing, and half of them must have a covariance."""
 MOST_SEED = 2**32 - 1
 
 
 @attrs.frozen(kw_only=True)
 class SampleRequest:
-    """What is to be sampled. Raises UsageError for numbers that make no sense."""
+    """A request for samples. Raises UsageError for values out of range."""
 
     n: int = 64
-    """Images; rows, with `interpolate`."""
+    """Number of images; of rows, with `interpolate`."""
     seed: int = 0
     batch_size: int = 64
-    """Images at once; they don't depend on it, but for rounding."""
+    """Images per batch. Images don't depend on it, except for rounding."""
     interpolate: int | None = None
-    """Columns of each row: from one image's noise to another's."""
+    """Columns per row, from one image's noise to another's. None: no interpolation."""
     between: int | None = None
-    """The seed of the other ends of rows; None: noise of their own."""
+    """Seed of the other ends of the rows. None: separate noise."""
     frames: int = 0
-    """Pictures of the annealing, evenly spaced over its states."""
+    """Number of pictures of the annealing, evenly spaced over its states."""
     film: bool = False
-    """Whether the annealing becomes a film; of rows, the way from their first image to the last and back."""
+    """Whether to write an animation of the annealing; with `interpolate`, of each row from end to end and back."""
     mp4: bool = False
-    """The film as an MP4 in the place of an animated GIF."""
+    """Whether the animation is an MP4 instead of a GIF."""
 
     def __attrs_post_init__(self) -> None:
         for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, MOST_SEED), ("batch_size", 1, 1_000_000)):
@@ -42,11 +42,13 @@ class SampleRequest:
         if self.between is not None:
             require_between("between", self.between, 0, MOST_SEED)
         if self.between == self.seed:
-            raise UsageError(f"{parameter('between')} takes two seeds that differ, not {self.seed:,} twice")
+            raise UsageError(f"{parameter('between')} needs two different seeds, not {self.seed:,} twice")
         if self.mp4:
             require_mp4()
         if self.between is not None and self.interpolate is None:
-            raise UsageError(f"{parameter('between')} needs interpolate, the number of columns")
+            raise UsageError(
+                f"{parameter('between')} needs the number of columns", Hint("add it", adds=argument("interpolate", 8))
+            )
         if self.frames != 0:
             require_between("frames", self.frames, 2, 1_000)
 
@@ -57,8 +59,10 @@ class SampleRequest:
 
 
 def require_mp4() -> None:
-    """Raises UsageError where films can't be written as MP4."""
+    """Raises UsageError if MP4 can't be written."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         raise UsageError(
-            f"{parameter('mp4')} takes the extra film: pip install 'ncsnx[film]'; or leave it out, for a GIF"
+            f"{parameter('mp4')} needs the extra film",
+            Hint("install it", "pip install 'ncsnx[film]'"),
+            Hint(f"or leave {parameter('mp4')} out, for a GIF"),
         )

@@ -1,4 +1,4 @@
-"""Images from a trained model, as tensors or into a folder that explains itself."""
+"""Samples of a trained model, as tensors or in a folder with their protocol."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
 from ncsnx.data.places import require_own
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
 
 FILM_FRAMES = 40
-"""Frames of a film whose number of frames isn't given."""
+"""Default number of frames of an animation."""
 
 
 def sample(
@@ -55,12 +55,14 @@ def sample(
     task: "Task | None" = None,
     data: Path | str | None = None,
 ) -> Tensor:
-    """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends on the model, the sampler, seed and i alone.
+    """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends only on the model, the sampler, seed and i.
 
-    sampler: by default the experiment's. interpolate: K columns; then n counts rows, and the result is (n·K, C, H, W),
-    flattened as row · K + column. between: the seed of the rows' other ends. task: what was measured of P pictures;
-    then n counts alternatives of each, and the result is (P·n, C, H, W), flattened as picture · n + alternative. data:
-    the folder of the data sets, for a sampler that starts from training images; by default NCSNX_DATA, else ./data.
+    sampler: default: the experiment's.
+    interpolate: number of columns K; then n counts rows, and the result is (n·K, C, H, W), flattened as
+    row · K + column. between: seed of the rows' other ends.
+    task: measurements of P pictures; then n counts alternatives of each, and the result is (P·n, C, H, W), flattened as
+    picture · n + alternative.
+    data: folder of the data sets, for a sampler that starts from training images; default: NCSNX_DATA, else ./data.
     Raises NcsnxError.
     """
     count = count_images(n, task)
@@ -71,9 +73,9 @@ def sample(
 
 
 def count_images(n: int, task: "Task | None") -> int:
-    """The images of a sampling: n, or n alternatives of each of the task's pictures. Raises UsageError."""
+    """Number of images: n, or n alternatives of each of the task's pictures. Raises UsageError."""
     if task is None:
-        return n  # SampleRequest says what n may be
+        return n  # SampleRequest checks its range
     most = MOST_IMAGES // task.count
     if not 1 <= n <= most:
         raise UsageError(
@@ -96,8 +98,8 @@ def draw(
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Yields (indices of a batch, its images: (len · columns, C, H, W) in [0, 1], on the model's device).
 
-    indices: which of the request's images (rows, with `interpolate`). score: by default the model's. task: what was
-    measured, of as many pictures as divide the request's n. data: the data folder, for samplers that start from
+    indices: indices of the request's images (rows, with `interpolate`). score: default: the model's. task:
+    measurements; its number of pictures divides the request's n. data: the data folder, for samplers that start from
     training images. check_stop and on_state as in `generate`. Raises NcsnxError.
     """
     batches = generate(
@@ -116,11 +118,11 @@ def draw(
 
 
 def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> Path:
-    """Where samples go when no place is given: named by step, number, seed, sampler, and the rest of the protocol.
+    """Default folder of the samples, named by step, number, seed, sampler and a hash of the protocol.
 
-    In a run, they go into its samples/; of an exported model, which stays as it was exported, into ./samples/NAME. A
-    folder of an earlier version, which left the sampler out of the name, is taken where it is there. Raises NcsnxError
-    where the run's folder for samples leads elsewhere, or ./samples is in the exported folder.
+    It is in samples/ of a run or, since an exported model is never changed, in ./samples/NAME. An existing folder of an
+    earlier version, whose name lacks the sampler, is used. Raises NcsnxError if the run's samples/ is a symbolic link,
+    or if ./samples is inside the exported folder.
     """
     mark = digest(
         {
@@ -143,7 +145,7 @@ def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None
 
 
 def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> dict[str, Any]:
-    """What determines the images, for the record."""
+    """JSON values that determine the images."""
     experiment = model.experiment
     given: dict[str, Any] = {} if request.between is None else {"between": request.between}
     if task is not None:
@@ -175,9 +177,9 @@ def open_output(
     note: str = "",
     overwrite: bool = False,
 ) -> SampleFolder:
-    """The folder `out` for the samples, new or taken up where an interrupted sampling of the same protocol stopped.
+    """Opens the folder `out` for the samples, new or resumed after an interruption under the same protocol.
 
-    Raises NcsnxError for a folder that holds something else, or samples of another protocol without `overwrite`.
+    Raises NcsnxError for a folder with other files, or, without `overwrite`, with samples of another protocol.
     """
     output = SampleFolder(
         out,
@@ -211,11 +213,11 @@ def fill(
     check_stop: Callable[[], None] = never_stop,
     progress: Callable[[], None] = never_stop,
 ) -> float:
-    """Makes the samples that the folder still misses; its `finish` then makes the pictures.
+    """Samples the images that the folder lacks; its `finish` then writes the pictures.
 
-    data: the data folder, for samplers that start from training images. check_stop is asked before each evaluation and
-    ends the sampling by raising; progress is called at each state of a batch. Gives the evaluations that an image took,
-    in the mean over what was made now. Raises NcsnxError.
+    data: the data folder, for samplers that start from training images. check_stop is called before each evaluation and
+    raises to end the sampling; progress is called at each state of a batch. Returns the mean evaluations per image over
+    the new images. Raises NcsnxError.
     """
     steps = _frame_steps(model, request)
     to_pixels = partial(to_unit, data=model.experiment.data)
@@ -238,14 +240,15 @@ def _samples_place(source: Source) -> Path:
     if isinstance(source, Run):
         if source.samples.is_symlink():
             raise NcsnxError(
-                f"{source.samples} is a symbolic link, and those are not followed; say where with {argument('out')}"
+                f"{source.samples} is a symbolic link, which is not followed",
+                Hint("choose a folder", adds=argument("out", A_DIR)),
             )
         return source.samples
     place = Path("samples") / source.name
     if place.resolve().is_relative_to(source.path.resolve()):
         raise UsageError(
-            f"{source.path} stays as it was exported, so samples do not go there; say where with "
-            f"{argument('out', A_DIR)}"
+            f"{source.path} is an exported model, which is never changed, so samples cannot go there",
+            Hint("choose a folder", adds=argument("out", A_DIR)),
         )
     return place
 
@@ -261,17 +264,17 @@ def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:
 
 
 def _training_data(model: ScoreModel, data: Path | None) -> Splits:
-    advice = f"name its place with {argument('data', A_DIR)}, or add sampler.data_init=false"
+    start = "the sampler starts from training images (data_init)"
+    place = Hint("say where they are", adds=argument("data", A_DIR))
+    noise = Hint("or start from noise", adds="sampler.data_init=false")
     try:
         require_own(model.experiment.data, model.source.data_fingerprint(), model.source.path)
         splits = open_data(model.experiment.data, data_folder(data))
     except NcsnxError as error:
-        raise NcsnxError(f"the sampler starts from training images (data_init): {error}; {advice}") from error
+        got = [hint for hint in error.hints if not hint.adds]  # a run's data can't be moved by an override
+        raise NcsnxError(f"{start}: {error.message}", *got, place, noise) from error
     if model.source.data_fingerprint() not in (None, splits.fingerprint):
-        raise NcsnxError(
-            "the sampler starts from training images (data_init), and the data is not that of "
-            f"{model.source.path}; {advice}"
-        )
+        raise NcsnxError(f"{start}, but the data is not that of {model.source.path}", place, noise)
     return splits
 
 
@@ -284,7 +287,7 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "
     draws = experiment_draws(config, request.seed, dataset)
     if task is not None:
         if request.interpolate is not None:
-            raise UsageError(f"{parameter('interpolate')} and {task.name} do not go together")
+            raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")
         condition = task.conditions(config.data, sigmas(config.schedule)[-1], request.seed, request.n // task.count)
         return attrs.evolve(draws, condition=condition)
     if request.interpolate is None:

@@ -1,11 +1,11 @@
-"""The folder that a sampling writes: it survives interruption, and never mixes two protocols.
+"""The folder of samples: it survives interruption and never mixes two protocols.
 
     protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif (or .mp4)  .parts/
-    task.json (of images that agree with a picture: how well they do, see `ncsnx.inverse.task_record`)
+    task.json (misfit and PSNR of a task, see `ncsnx.inverse.task_record`)
 
-Batches are kept under `.parts/` as they are done. When all are there, samples.safetensors (one tensor
-`samples`, float32 in [0, 1], N×C×H×W) and the pictures are made from them, `protocol.json` gets "complete"
-and the sha256 of the samples, and the parts go.
+Finished batches are kept under `.parts/`. When all are done, samples.safetensors (one tensor `samples`, float32 in
+[0, 1], N×C×H×W) and the pictures are made from them, `protocol.json` gets "complete" and the sha256 of the samples, and
+the parts are removed.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from ncsnx.config.canonical import canonical
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
 from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
-from ncsnx.spelling import argument
+from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import reporting, write_bytes, write_json
 from ncsnx.storage.documents.document import document_of
@@ -35,23 +35,23 @@ from ncsnx.storage.parsing import read_json
 from ncsnx.storage.parts import Part, done_indices, read_parts, write_part
 
 GRID_IMAGES = 100
-"""At most this many images are shown in the grid and in frames."""
+"""Most images that the grid and the frames show."""
 
 _OURS = re.compile(
     r"protocol\.json|task\.json|grid\.png|film\.(gif|mp4)|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png"
 )
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
-"""What a killed process may leave of a file: see `atomic.temporary_sibling`."""
+"""Temporary file that a killed process may leave: see `atomic.temporary_sibling`."""
 
 
 class SampleFolder:
-    """A folder of `count` images (rows, where `columns` > 1) made under one protocol.
+    """A folder of `count` images (rows, if `columns` > 1) under one protocol.
 
-    path: the folder, made by `open`. protocol: JSON values that determine the images. shape: (C, H, W) of an
-    image. columns: images per index, flattened as row · columns + column. frames: how many frames each batch
-    comes with; frame_files and film: whether they are written one by one, and as a film; of rows, the film goes from
-    their first image to the last and back. mp4: the film as an MP4, not a GIF. made: on what machine, with which
-    remark and of which pictures, for the record; it may differ when a sampling goes on.
+    path: the folder, which `open` creates. protocol: JSON values that determine the images. shape: (C, H, W) of an
+    image. columns: images per index, flattened as row · columns + column. frames: number of frames per batch.
+    frame_files, film: whether frames are written as files, and as an animation (of rows: from the first image to the
+    last and back). mp4: the animation is an MP4, not a GIF. made: provenance (machine, note, pictures), which may
+    differ when sampling is resumed.
     """
 
     def __init__(
@@ -87,15 +87,15 @@ class SampleFolder:
 
     @property
     def shown(self) -> int:
-        """The indices below this are shown in the grid and come with frames."""
+        """Number of indices, from 0, that are shown in the grid and in frames."""
         return min(self.count, max(1, GRID_IMAGES // self.columns))
 
     def open(self, *, overwrite: bool = False) -> None:
-        """Makes the folder, or takes up the one that is there.
+        """Creates the folder, or resumes in an existing one.
 
-        overwrite: remove what an earlier sampling left there, its record damaged or not, and nothing else. Raises
-        NcsnxError, having changed nothing, where the folder holds something else, or, without `overwrite`, samples
-        of another protocol or a damaged record.
+        overwrite: remove the files of an earlier sampling, even if its record is damaged, and no others. Raises
+        NcsnxError, without changing anything, for a folder with other files and, without `overwrite`, for samples of
+        another protocol and a damaged record.
         """
         self._refuse_links()
         there = self._recorded()
@@ -107,8 +107,9 @@ class SampleFolder:
             write_document(self._record_path, self._record())
         elif differences := _differences((found := self._existing_record(there)).protocol, self.protocol):
             raise NcsnxError(
-                f"{self.path} holds samples of another protocol: {'; '.join(differences)}. "
-                f"Choose another folder with {argument('out')}, or add {argument('overwrite', True)} to replace them"
+                f"{self.path} holds samples of another protocol: {'; '.join(differences)}",
+                Hint("choose another folder", adds=argument("out", A_DIR)),
+                Hint("or replace them", adds=argument("overwrite", True)),
             )
         elif found.complete:
             self._verify(found)
@@ -117,14 +118,14 @@ class SampleFolder:
         self._done = self._find_done()
 
     def missing(self) -> list[int]:
-        """The indices still to be made, ascending."""
+        """Indices that are still to be sampled, ascending."""
         return [] if self.complete else [index for index in range(self.count) if index not in self._done]
 
     def add(self, indices: Sequence[int], images: Tensor, frames: Tensor | None = None) -> None:
-        """Keeps a finished batch, durably: an interrupted sampling goes on after it.
+        """Stores a finished batch durably: an interrupted sampling resumes after it.
 
-        images: (len(indices)·columns, C, H, W) float in [0, 1]. frames: (frames, b·columns, C, H, W) uint8 of
-        the b indices below `shown`, where the folder has frames.
+        images: (len(indices)·columns, C, H, W) float in [0, 1]. frames: (frames, b·columns, C, H, W) uint8 of the b
+        indices below `shown`, if the folder has frames.
         """
         shown = self._shown_of(indices)
         if frames is None:
@@ -139,17 +140,17 @@ class SampleFolder:
     def finish(
         self, check_stop: Callable[[], None] = lambda: None, progress: Callable[[], None] = lambda: None
     ) -> None:
-        """Makes the files from the parts and declares the folder complete. Does nothing where it is.
+        """Writes the files from the parts and marks the folder as complete. Does nothing for a complete folder.
 
-        check_stop is asked before each image, and ends it by raising; then it can be called again. progress is
-        called after each. Raises NcsnxError while images are missing.
+        check_stop is called before each image and raises to stop; `finish` can then be called again. progress is called
+        after each image. Raises NcsnxError if images are missing.
         """
         if self.complete:
             return
         self._done = self._find_done()
         if missing := self.missing():
             raise NcsnxError(
-                f"{self.path} lacks {len(missing):,} of {counted(self.count, 'image')}: repeat the command to make them"
+                f"{self.path} lacks {len(missing):,} of {counted(self.count, 'image')}; repeat the command to make them"
             )
         self._remove_torn_files()
         samples, frames = self._assembled()
@@ -161,12 +162,12 @@ class SampleFolder:
 
     @property
     def samples_path(self) -> Path:
-        """All images, once the folder is complete."""
+        """File of all images, once the folder is complete."""
         return self.path / SAMPLES_FILE
 
     @property
     def film_path(self) -> Path:
-        """The film, where there is one."""
+        """File of the animation, if there is one."""
         return self.path / ("film.mp4" if self.protocol.get("mp4") else "film.gif")
 
     @property
@@ -187,41 +188,39 @@ class SampleFolder:
         return done_indices(self._parts, self.count, fits)
 
     def _shown_of(self, indices: Sequence[int]) -> int:
-        """How many of the indices are shown."""
+        """Number of the indices that are shown."""
         return sum(index < self.shown for index in indices)
 
     def _refuse_links(self) -> None:
-        # a folder that somebody else made must not lead our writes, or removals, out of itself
+        # links in a folder that somebody else made must not redirect our writes or removals
         for path in (self._parts, self.path / "images", self.path / "frames"):
             if path.is_symlink():
-                raise NcsnxError(
-                    f"{path} is a symbolic link, and those are not followed; choose another with {argument('out')}"
-                )
+                raise NcsnxError(f"{path} is a symbolic link, which is not followed", _another_folder())
 
     def _record(self, samples_sha256: str | None = None) -> SampleRecord:
         complete = samples_sha256 is not None
         return SampleRecord(protocol=self.protocol, made=self.made, complete=complete, samples_sha256=samples_sha256)
 
     def _recorded(self) -> dict[str, Any] | None:
-        """What the record of a folder that is ours says, sound or not; None for a folder that is empty or not there.
+        """Values of the record in an existing folder of samples, sound or not; None for an empty or missing folder.
 
-        Raises NcsnxError for a folder of something else.
+        Raises NcsnxError for a folder with other files.
         """
         if not self.path.exists():
             return None
-        foreign = f"{self.path} is not a folder that samples were written to; choose another with {argument('out')}"
+        foreign = f"{self.path} is not a folder of samples"
         if not self.path.is_dir():
-            raise NcsnxError(foreign)
+            raise NcsnxError(foreign, _another_folder())
         if not self._record_path.exists():
             if any(_TEMPORARY.match(entry.name) is None for entry in self.path.iterdir()):
-                raise NcsnxError(f"{foreign} (it holds files, but no {PROTOCOL_FILE})")
+                raise NcsnxError(f"{foreign}: it holds files, but no {PROTOCOL_FILE}", _another_folder())
             return None
         try:
             values = read_json(self._record_path)
         except (OSError, ValueError) as error:
-            raise NcsnxError(f"{foreign} (its {PROTOCOL_FILE} cannot be read: {error})") from error
+            raise NcsnxError(f"{foreign}: its {PROTOCOL_FILE} cannot be read: {error}", _another_folder()) from error
         if not isinstance(values, dict) or not isinstance(values.get("complete"), bool):
-            raise NcsnxError(f"{foreign} (its {PROTOCOL_FILE} is not that of a sampling)")
+            raise NcsnxError(f"{foreign}: its {PROTOCOL_FILE} is not a record of samples", _another_folder())
         return values
 
     def _existing_record(self, values: dict[str, Any]) -> SampleRecord:
@@ -237,7 +236,7 @@ class SampleFolder:
             raise StructureError(error.problems, f"{self._record_path} is damaged", advice, error.more) from error
 
     def _remove_ours(self, values: dict[str, Any]) -> None:
-        # undeclared before anything goes, so that no moment has a folder that claims to be complete and isn't
+        # marked as incomplete first, so that the folder never claims to be complete while files are missing
         write_json(self._record_path, {**values, "complete": False})
         shutil.rmtree(self._parts, ignore_errors=True)
         for path in self._our_files():
@@ -261,13 +260,13 @@ class SampleFolder:
         most = self.count * self.columns * math.prod(self.shape) * 4 + reading.HEADER_LIMIT
         if _sha256(self.samples_path, most) != (record.samples_sha256 or ""):
             raise NcsnxError(
-                f"{self.samples_path} is not the file that {self._record_path} recorded when it was complete; "
-                f"add {argument('overwrite', True)} to make the samples again, or choose another folder with "
-                f"{argument('out')}"
+                f"{self.samples_path} is damaged: its sha256 is not the one in {self._record_path}",
+                Hint("make the samples again", adds=argument("overwrite", True)),
+                Hint("or choose another folder", adds=argument("out", A_DIR)),
             )
 
     def _assembled(self) -> tuple[Tensor, Tensor]:
-        """All images (count·columns, C, H, W), and the frames (frames, shown·columns, C, H, W)."""
+        """Images (count·columns, C, H, W) and frames (frames, shown·columns, C, H, W)."""
         images = torch.empty((self.count, self.columns, *self.shape))
         frames = torch.empty((self.frames, self.shown, self.columns, *self.shape), dtype=torch.uint8)
         for part in read_parts(self._parts):
@@ -276,7 +275,7 @@ class SampleFolder:
         return images.flatten(0, 1), frames.flatten(1, 2)
 
     def _write_samples(self, samples: Tensor) -> str:
-        """Returns the sha256."""
+        """Writes samples.safetensors and returns its sha256."""
         # one metadata entry: safetensors would write several in random order
         metadata = {"protocol": canonical(self.protocol).decode()}
         content = safetensors.torch.save({"samples": samples}, metadata)
@@ -312,6 +311,10 @@ class SampleFolder:
             (self.path / name).mkdir(exist_ok=True)
 
 
+def _another_folder() -> Hint:
+    return Hint("choose another folder", adds=argument("out", A_DIR))
+
+
 def _is_ours(relative: Path) -> bool:
     temporary = _TEMPORARY.match(relative.name)
     name = relative.with_name(temporary["name"]) if temporary else relative
@@ -319,7 +322,7 @@ def _is_ours(relative: Path) -> bool:
 
 
 def _sha256(path: Path, most_bytes: int) -> str | None:
-    """None for what can't be read: a missing file, a symbolic link, what is no file, what is larger than it can be."""
+    """sha256 of a file; None if it can't be read: missing, a symbolic link, not a regular file, too large."""
     try:
         return reading.sha256_of(path, most_bytes)
     except OSError:
@@ -327,7 +330,7 @@ def _sha256(path: Path, most_bytes: int) -> str | None:
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """One line for each value that differs, such as 'sampler.step_size is 1e-06 there, 2e-06 here'."""
+    """A clause for each value that differs, such as 'sampler.step_size is 1e-06 there, 2e-06 here'."""
     old, new = _leaves(there), _leaves(here)
     return [
         f"{path} is {old.get(path, 'absent')} there, {new.get(path, 'absent')} here"

@@ -1,4 +1,4 @@
-"""A trained network, loaded from a run or from an exported folder: what samplers and scores are given."""
+"""A trained score model, loaded from a run or an exported folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,26 +32,27 @@ from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_
 
 @attrs.frozen(eq=False, kw_only=True)
 class SavedWeights:
-    """The weights of a checkpoint as they are kept, and what they belong to."""
+    """The weights of a checkpoint with their run, step and hash."""
 
     source: Source
     experiment: Experiment
     run_name: str
-    """Of the run that trained them."""
+    """Name of the run that trained the weights."""
     step: int
-    """Of the checkpoint."""
+    """Step of the checkpoint."""
     weights: Weights
+    """'ema' for averaged weights, 'raw' for those of the last update."""
     sha256: str
-    """Of the file that they came from, in hexadecimal."""
+    """sha256 of the file of the weights, in hexadecimal."""
     tensors: Mapping[str, Tensor]
-    """By their names in the network; on the CPU."""
+    """Weights by parameter name (CPU)."""
     where: Path
-    """The place that they were read from, for complaints."""
+    """Path of the weights, for error messages."""
     imported: ImportedFrom | None = None
-    """What the training began with, where that was a published checkpoint."""
+    """The published checkpoint that training started from; None if it started from random weights."""
 
     def to_safetensors(self) -> bytes:
-        """A safetensors file of them, as the Hub expects one; equal weights give equal bytes."""
+        """Content of a safetensors file of the weights, as the Hub expects it; equal weights give equal bytes."""
         # one metadata entry: safetensors would write several in random order
         return safetensors.torch.save(dict(sorted(self.tensors.items())), {"format": "pt"})
 
@@ -63,15 +64,15 @@ class ScoreModel:
     network: ScoreFunction
     experiment: Experiment
     source: Source
-    """The run or the exported folder that it was loaded from."""
+    """The run or exported folder that the model was loaded from."""
     run_name: str
-    """Of the run that trained it."""
+    """Name of the run that trained the model."""
     step: int
-    """Of the checkpoint."""
+    """Step of the checkpoint."""
     weights: Weights
-    """'ema': the averaged weights; 'raw': those of the last update, where the experiment averages none."""
+    """'ema' for averaged weights; 'raw' for those of the last update, in experiments without EMA."""
     weights_sha256: str
-    """Of the file that they came from, in hexadecimal."""
+    """sha256 of the file of the weights, in hexadecimal."""
     runtime: Runtime
 
     def __repr__(self) -> str:
@@ -90,40 +91,40 @@ class ScoreModel:
 
     @property
     def evaluations(self) -> int | None:
-        """Network evaluations that an image takes with the experiment's sampler; None where only sampling shows it."""
+        """Network evaluations per image with the experiment's sampler; None for adaptive samplers."""
         return evaluations(self.experiment.sampler, self.experiment.schedule.levels)
 
     @property
     def expected_evaluations(self) -> int:
-        """`evaluations`, or a guess."""
+        """`evaluations`, or a guess for adaptive samplers."""
         return expected_evaluations(self.experiment.sampler, self.experiment.schedule.levels)
 
     @property
     def evaluations_in_words(self) -> str:
-        """`evaluations`, for people."""
+        """`evaluations` as text."""
         return evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
 
     @property
     def states(self) -> int:
-        """States that the experiment's sampler gives."""
+        """Number of states that the experiment's sampler yields."""
         return state_count(self.experiment.sampler, self.experiment.schedule.levels)
 
     def to_network(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] in the network's range, as `data.transform` says, on the model's device."""
+        """Images (B, C, H, W) in [0, 1] → the network's range (see `data.transform`), on the model's device."""
         return from_unit(images.to(self.runtime.device), self.experiment.data)
 
     @torch.no_grad()
     def score(self, x: Tensor, sigma: float) -> Tensor:
-        """s(x, σ), the gradient of the log density of the data blurred by σ; (B, C, H, W), of the shape of x.
+        """s(x, σ), the gradient of the log density of the data with noise of σ; (B, C, H, W), the shape of x.
 
-        x is in the network's range and on the model's device (`to_network`). Raises NcsnxError for a σ that the network
-        can't take (NCSN: other than its trained levels).
+        x: in the network's range, on the model's device (`to_network`). Raises NcsnxError for a σ that the network
+        doesn't accept (NCSN accepts its trained levels only).
         """
         return self.network.score(x, sigma)
 
 
 def weights_of(experiment: Experiment) -> tuple[Weights, Literal["model", "ema"]]:
-    """Which weights are sampled, and the part of a checkpoint that holds them: the averaged ones where there are."""
+    """The weights that are sampled, and their part of a checkpoint: the averaged weights, or raw ones without EMA."""
     return ("raw", "model") if experiment.ema is None else ("ema", "ema")
 
 
@@ -139,24 +140,24 @@ def load(
     runs: Path | str | None = None,
     runtime: Runtime | None = None,
 ) -> ScoreModel:
-    """The model of a run's checkpoint, or an exported one: averaged weights, raw ones of an experiment without EMA.
+    """Loads the model of a run's checkpoint or of an exported folder: averaged weights, or raw ones without EMA.
 
-    source: a run's name in the runs folder, the path of a run or of an exported folder, a Run or an Export. ckpt: of a
-    run, a step (150000, '150k'), 'latest' (the default) or 'best'; an exported folder holds one, and takes none. runs:
-    the runs folder, by default NCSNX_RUNS, else ./runs. Only JSON and safetensors are read, and each file's hash is
-    checked. Raises NcsnxError.
+    source: name of a run in the runs folder, path of a run or an exported folder, a Run or an Export.
+    ckpt: checkpoint of a run: a step (150000, '150k'), 'latest' (the default) or 'best'; None for an exported folder.
+    runs: the runs folder; default: NCSNX_RUNS, else ./runs.
+    Reads only JSON and safetensors, and checks the hash of each file. Raises NcsnxError.
     """
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
     return build_model(read_weights(place, ckpt), runtime)
 
 
 def read_weights(source: Source, ckpt: int | str | None = None) -> SavedWeights:
-    """The weights that `load` puts into a network, checked by hash. Raises UsageError, NcsnxError."""
+    """The weights that `load` loads, checked by hash. Raises UsageError, NcsnxError."""
     return _of_export(source, ckpt) if isinstance(source, Export) else _of_run(source, ckpt)
 
 
 def build_model(saved: SavedWeights, runtime: Runtime | None = None) -> ScoreModel:
-    """The network with these weights, ready for evaluations. Raises NcsnxError where they don't fit it."""
+    """The network with these weights, ready for evaluation. Raises NcsnxError if they don't fit."""
     load_plugins("ncsnx.runtime")
     runtime = Runtime.choose() if runtime is None else runtime
     network = empty_network(saved.experiment)

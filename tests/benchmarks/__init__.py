@@ -1,1 +1,1 @@
-"""Benchmarks: ratios between two things in one run, alternating, never a test."""
+"""Benchmarks: ratios of two alternately timed actions. They aren't tests."""

@@ -1,6 +1,6 @@
-"""`python -m tests.benchmarks`: the start-up of the command line, and a training step and an evaluation of the digits.
+"""`python -m tests.benchmarks`: start-up of the command line, training step and evaluation on the digits.
 
-Each line: the first thing, the second, and first / second, timed in turn.
+Each line has the times of two alternating actions and their ratio, first / second.
 """
 
 import copy
@@ -34,7 +34,7 @@ def report(name: str, pair: Pair) -> None:
 
 
 def start_up() -> None:
-    """The help against the bare import of typer, whole processes."""
+    """`ncsnx --help` against the bare import of typer, as processes."""
 
     def run(*command: str) -> None:
         subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
@@ -46,7 +46,7 @@ def start_up() -> None:
 
 
 class Step:
-    """One training step of the digits under a way of execution, as the loop makes it."""
+    """One training step on the digits as in the training loop, under one kind of execution."""
 
     def __init__(self, execution: Execution) -> None:
         self.experiment = resolve("digits").experiment
@@ -59,7 +59,7 @@ class Step:
         self.step = 0
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """All that is random in a step, and the data."""
+        """Data and random numbers of a step."""
         batch = self.batches.at(self.step)
         x = self.preprocessing.training(batch.images.pixels, batch.positions)
         levels = Stream(1234, Purpose.NOISE_LEVEL).integers(batch.positions, 24)
@@ -75,25 +75,25 @@ class Step:
 
 
 def training() -> None:
-    """A step in the default execution against the plain one; what data, randomness and console take of it."""
+    """A step in the default execution against the plain one; shares of data, randomness and console."""
     default, plain = Step(DEFAULT), Step(PLAIN)
     report("a step of digits, default / plain", alternate(default, plain, rounds=15, warm_up=3))
     report("data and randomness / step", alternate(default.draw, default, rounds=15))
     with tempfile.TemporaryDirectory() as folder:
-        # quiet, so that lines go to the log only: what a person's terminal costs is not ours
+        # quiet, so that lines go to the log only: the cost of a terminal isn't measured
         messages = Messages(Verbosity.QUIET, Path(folder) / "log.txt")
         view = TrainingView(messages, total_steps=10**9, start_step=0, batch_size=128)
 
         def watch() -> None:
             view.step(default.step, 128)
-            view.logged(default.step, 1.0)  # at every step here, every tenth in a training
+            view.logged(default.step, 1.0)  # every step here, every tenth step in training
 
         report("console / step", alternate(watch, default, rounds=15))
 
 
 @torch.no_grad()
 def sampling() -> None:
-    """An evaluation of 64 images in the default execution against the plain one; the noise of a step against it."""
+    """An evaluation of 64 images in the default execution against the plain one; share of a step's noise."""
     base = build_network(resolve("digits").experiment).eval()
     default, plain = prepare(copy.deepcopy(base), DEFAULT), prepare(copy.deepcopy(base), PLAIN)
     x, noise = torch.rand(64, 1, 8, 8), SeededNoise(0, torch.arange(64), (1, 8, 8))

@@ -1,4 +1,4 @@
-"""The Fréchet distance of few images against the matrix square root that it does without."""
+"""The Fréchet distance for few images against the one by the matrix square root."""
 
 import numpy as np
 import scipy.linalg
@@ -13,9 +13,9 @@ FEATURES, IMAGES, REFERENCE = 2048, 1000, 3000
 
 
 def distances() -> None:
-    """At Inception's 2,048 features and 1,000 images: 5 times as fast at least, and the same number."""
+    """The distance at Inception's 2,048 features and 1,000 images: at least 5 times as fast, with the same result."""
     generator = torch.Generator().manual_seed(0)
-    # a few strong directions and many weak ones, rectified, as Inception's features are
+    # a few strong directions and many weak ones, rectified, like Inception's features
     mixing = torch.randn(FEATURES, FEATURES, generator=generator) * torch.logspace(0, -2, FEATURES)[:, None]
 
     def features(count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Two things timed in turn, so that a machine whose speed drifts slows both alike."""
+"""Alternate timing of two actions, so that changes in the machine's speed affect both."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.frozen
 class Pair:
-    """Medians over the rounds, in seconds, and the median of the rounds' ratios with their spread."""
+    """Medians over the rounds in seconds, and median and spread of the rounds' ratios."""
 
     first_s: float
     second_s: float
@@ -24,7 +24,7 @@ class Pair:
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Seconds that one call takes."""
+    """Seconds of one call."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Reading a packed file against decoding the JPEGs that it was made from."""
+"""Reading a packed file against decoding its JPEGs."""
 
 import tempfile
 from pathlib import Path
@@ -21,7 +21,7 @@ IMAGES, SIZE, BATCH = 2_000, 128, 128
 
 
 def reading() -> None:
-    """2,000 JPEGs of 128 pixels, in random order, in batches of 128, by one process; the system has read all before."""
+    """2,000 JPEGs of 128 px in random order, in batches of 128, by one process, with all files in the page cache."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_crops(folder / "jpeg")
@@ -36,7 +36,7 @@ def reading() -> None:
 
 
 def _write_crops(folder: Path) -> None:
-    """Random squares of scikit-learn's two photographs, as JPEGs."""
+    """Writes random crops of scikit-learn's two photographs as JPEGs."""
     folder.mkdir()
     photographs = [Image.fromarray(photograph) for photograph in load_sample_images().images]
     chance = np.random.default_rng(0)

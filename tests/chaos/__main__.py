@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [NAME …] [--seed N]`: makes the trials, prints their counts, exits 1 if one failed."""
+"""`python -m tests.chaos [NAME …] [--seed N]`: runs the trials, prints their counts, exits with 1 if one failed."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; trials run side by side, and bits are compared
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; trials run in parallel, and bits are compared
 
 from tests.chaos import damage, full_disk, kills, mishaps, signals, writers
 from tests.chaos.report import Tally, table
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="an empty folder for the runs, which stay there to be looked at")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(ITEMS)):
-        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(ITEMS)}")
+        parser.error(f"unknown: {', '.join(unknown)}; expected {', '.join(ITEMS)}")
     tallies = []
     with tempfile.TemporaryDirectory(prefix="ncsnx-chaos-") as temporary:
         base = arguments.keep or Path(temporary)

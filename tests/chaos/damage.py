@@ -21,20 +21,20 @@ from tests.training.tiny import CPU, training
 FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 TRUNCATIONS, FLIPS = 200, 1_000
 WITH_COMMANDS = 2
-"""Damages of each kind and file after which `train` and `sample` are run as processes."""
+"""Number of damages, per kind and file, after which `train` and `sample` run as processes."""
 TRAIN = training("steps=9", "checkpoint_every=3", "snapshots=none")
 LAST, BEFORE = 9, 6
 
 
 @attrs.frozen
 class Damage:
-    """What is done to a file."""
+    """A damage to a file."""
 
     name: str
     place: int
-    """A byte: of the bit that is flipped, or the first that is cut off."""
+    """Offset of the byte whose bit is flipped, or of the first byte that is cut off."""
     bit: int | None
-    """None: truncated."""
+    """The flipped bit; None: the file is truncated."""
 
     def __str__(self) -> str:
         return (
@@ -52,7 +52,7 @@ class Damage:
 
 
 def plan(seed: int, sizes: dict[str, int]) -> list[Damage]:
-    """As many to each file; the places are drawn."""
+    """Equally many damages per file, at random places."""
     chance = random.Random(f"damage {seed}")
     cuts = [Damage(name, chance.randrange(sizes[name]), None) for name in FILES * (TRUNCATIONS // len(FILES))]
     flips = [Damage(name, chance.randrange(sizes[name]), chance.randrange(8)) for name in FILES * (FLIPS // len(FILES))]
@@ -83,7 +83,7 @@ def trials(tally: Tally, folder: Path) -> None:
 
 
 def in_this_process(place: Path) -> list[str]:
-    """What the real loader, the choice of where to go on, and sampling overlook."""
+    """Problems: damage that the loader, the choice of the checkpoint to resume from, or sampling overlooks."""
     run = Run(place / "runs/digits")
     problems = [
         f"{what} noticed nothing"
@@ -101,7 +101,7 @@ def in_this_process(place: Path) -> list[str]:
 
 
 def by_commands(place: Path, damage: Damage, expected: Path) -> list[str]:
-    """What the commands do wrong: `sample` refuses, `train` says so, falls back and ends like nothing had been."""
+    """Problems of the commands: `sample` must refuse; `train` must report it, fall back and end as if undamaged."""
     path = _checkpoint(place) / damage.name
     path.write_bytes(damage.of(path.read_bytes()))
     refused = finish("sample", "digits", "--ckpt", str(LAST), "--n", "1", *CPU, folder=place)

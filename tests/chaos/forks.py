@@ -1,7 +1,7 @@
-"""Processes that begin with everything imported, forked from one that does nothing else: many in the time of one.
+"""Processes forked from one that has imported everything, to start many in the time of one.
 
-What they do is what `python -m ncsnx` does from there on. For trials that are about writes; where the start of a
-process matters, it is started as a person would.
+From there they do the same as `python -m ncsnx`. They are for trials of writes; trials of the start of a process start
+it normally.
 """
 
 import multiprocessing
@@ -38,7 +38,7 @@ _FORKS.set_forkserver_preload(
 
 
 def finish(*command: str, folder: Path, bytes_a_file: int | None = None) -> Result:
-    """`ncsnx COMMAND` in `folder`. bytes_a_file: no file that it writes can be longer."""
+    """Runs `ncsnx COMMAND` in `folder`. bytes_a_file: largest size of the files that it writes."""
     out_reader, out_writer = _FORKS.Pipe(duplex=False)
     err_reader, err_writer = _FORKS.Pipe(duplex=False)
     process = _FORKS.Process(target=_command, args=(command, folder, out_writer, err_writer, bytes_a_file))

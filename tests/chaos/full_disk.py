@@ -1,8 +1,8 @@
 """Item 2: a disk that is full at every write in turn.
 
-Room is given in files (each command is tried with room for none, one, two … of those that it makes) and in pages of
-4,096 bytes, where it is narrowed down until no write between two sizes is left out. A limit on the size of files, one
-byte below that of each file, does it where nothing can be mounted, and in another way where it can.
+Space is limited in files (each command is tried with space for none, one, two … of its files) and in pages of 4,096
+bytes, refined until no write between two sizes is left out. A limit on the size of files, one byte below that of each
+file, works where nothing can be mounted, and tests another kind of failure elsewhere.
 """
 
 import fnmatch
@@ -30,11 +30,11 @@ RESUME = [
     *training("steps=9", "checkpoint_every=3", "retention.optimizer_last=1", "snapshots=none"),
     f"note={'long ' * 1_000}",  # so that config.json takes more pages than origins.json, which is written before it
 ]
-"""Of a run of TRAIN: more steps, and other values that may change."""
+"""Overrides to resume a run of TRAIN: more steps, and other values that may change."""
 CLASSIFIER = ("features.steps=30", "features.width=8")
-"""One of seconds: what it is good for isn't what these trials are about."""
+"""A classifier that trains in seconds; its quality doesn't matter here."""
 ADVANCED = 8
-"""So many small files take a page each before the large ones begin."""
+"""Number of small files, one page each, before the large ones begin."""
 _NEW_RUN = ("config.json", "origins.json", "experiment.py", "checkpoints", ".lock", ".holder.json", "segments.jsonl")
 _PARTS = tuple(f"checkpoints/*/{name}.safetensors" for name in ("ema", "model", "optimizer"))
 _CHECKPOINT = ("checkpoints/*", *_PARTS, "checkpoints/*/state.json", "checkpoints/*/manifest.json")
@@ -91,9 +91,9 @@ SITES = {
         "cache/references/*/perfect-model-n1000.json",
     ),
 }
-"""What must have been hit, at the least, where small disks can be mounted.
+"""Sites that must be hit at least, if small disks can be mounted.
 
-A folder that stands here twice was hit once for itself, and once for the one around it.
+A folder that is listed twice is hit once for itself and once for its parent.
 """
 _LINE = re.compile(
     r"(?P<before>.*?)cannot write (?P<path>\S+)(?: \((?P<bytes>[0-9,]+) bytes\))?: (?P<reason>[^;]+)(?:;|$)"
@@ -103,20 +103,20 @@ _number = itertools.count()
 
 @attrs.frozen(eq=False)
 class Job:
-    """A command, what the disk holds when it starts, and what it holds when the command had all the room it wanted."""
+    """A command, the disk's content when it starts, and the content after it ran with unlimited space."""
 
     name: str
     command: list[str]
     before: Path | None
     after: Path
     made: tuple[str, ...]
-    """What it makes that is the same at every time."""
+    """Reproducible files of the command."""
 
     sizes: bool = True
-    """Whether room is given in pages too; else only in files."""
+    """Whether space is limited in pages too, not only in files."""
 
     def unlike(self, place: Path) -> list[str]:
-        """What differs in `place` after the command could end."""
+        """Differences in `place` after the command finished."""
         if self.command[0] == "train":
             return unlike(place / "runs/digits", self.after / "runs/digits")
         problems = []
@@ -129,12 +129,12 @@ class Job:
         return problems
 
     def bring(self, place: Path) -> None:
-        """Puts into `place` what the command begins with."""
+        """Copies the initial files of the command into `place`."""
         if self.before is not None:
             shutil.copytree(self.before, place, dirs_exist_ok=True)
 
     def lost(self, place: Path) -> list[str]:
-        """What was there, and is neither as it was nor what the command makes of it."""
+        """Initial files that are neither unchanged nor what the command turns them into."""
         if self.before is None:
             return []
         there, done = files(place), files(self.after)
@@ -151,7 +151,7 @@ class Job:
 
 @attrs.frozen
 class Room:
-    """How much can be written beyond what is there already."""
+    """Free space beyond the existing files."""
 
     pages: int | None = None
     files: int | None = None
@@ -172,29 +172,29 @@ class Hit:
     """A write that failed."""
 
     path: str
-    """Without what differs from one process to another."""
+    """Path without parts that differ between processes."""
     has_bytes: bool
     reason: str = ""
     during: Literal["", "repair"] = ""
-    """What is told of beside the error that ends a command."""
+    """'repair' for a failed repair, which is reported beside the error that ends a command."""
 
     def __str__(self) -> str:
         return f"{self.during}: {self.path}" if self.during else self.path
 
     @property
     def site(self) -> str:
-        """The write, without what differs from one step, image or protocol to another."""
+        """The write, without parts that differ between steps, images or protocols."""
         path = re.sub(r"step-[0-9]{8}(-[0-9a-f]{8})?|[0-9a-f]{64}|n[0-9]+-[^/]+", "*", str(self))
         return re.sub(r"[0-9]+(-[0-9]+)?(?=\.(png|safetensors))", "*", path)
 
     @property
     def is_borne(self) -> bool:
-        """Whether a training goes on: a lost message is no reason to end it."""
+        """Whether training continues: a lost message doesn't end it."""
         return self.has_bytes and self.site == "log.txt"
 
     @classmethod
     def all_of(cls, result: Result) -> "list[Hit]":
-        """Those that a command tells of: errors, warnings of what can't be written, and what can't be repaired."""
+        """Failed writes that a command reports: errors, warnings, and failed repairs."""
         err, out = result.err.splitlines(), result.out.splitlines()
         lines = [line for line in err if line.startswith("error: ") or re.match("warning: .*cannot write ", line)]
         return [cls.of(line) for line in (*lines, *(line for line in out if "cannot be repaired" in line))]
@@ -213,15 +213,15 @@ class Hit:
 
 @attrs.define
 class Trials:
-    """The trials of all jobs."""
+    """Trials of all jobs."""
 
     tally: Tally
     folder: Path
     gone_on: set[tuple[str, tuple[str, ...], bool]] = attrs.Factory(set)
-    """(job, sites, by size of files) after which the command was repeated with space."""
+    """(job, sites, by size of files) after which the command was repeated with enough space."""
 
     def every_file(self, job: Job) -> list[str]:
-        """Room for 0, 1, 2 … files and folders more, until the command can end. Returns what was hit, in order."""
+        """Gives space for 0, 1, 2 … more files and folders, until the command finishes. Returns the sites in order."""
         found: dict[int, str | None] = {}
 
         def one(number: int) -> None:
@@ -232,9 +232,9 @@ class Trials:
         return [hit for _, hit in sorted(found.items()) if hit is not None]
 
     def every_size(self, job: Job, order: list[str]) -> None:
-        """Room for so many pages that each file in turn doesn't fit, by halving between sizes that hit different ones.
+        """Finds sizes in pages at which each file in turn doesn't fit, by bisection between sizes that hit two sites.
 
-        order: of the writes; none is between two that follow each other.
+        order: sites in the order of the writes, without gaps.
         """
         found: dict[int, str | None] = {}
 
@@ -256,13 +256,13 @@ class Trials:
             side_by_side(one, [(a + b) // 2 for a, b in gaps])
 
     def every_limit(self, job: Job) -> None:
-        """Files may be no larger than one byte less than each that the command makes."""
+        """Limits the size of files to one byte below that of each file of the command."""
         there = files(job.before) if job.before is not None else {}
         sizes = {len(content) for name, content in files(job.after).items() if there.get(name) != content}
         side_by_side(lambda size: self.attempt(job, Room(bytes_a_file=size - 1)), sorted(sizes - {0}))
 
     def attempt(self, job: Job, room: Room) -> str | None:
-        """One trial; returns which write it hit, or None where there was room for all."""
+        """One trial; returns the site that it hit, or None if there was enough space."""
         place = self.folder / f"disk-{next(_number)}"
         place.mkdir()
         if room.bytes_a_file is not None:
@@ -312,7 +312,7 @@ def trials(tally: Tally, folder: Path) -> None:
 
 
 def prepared(folder: Path) -> list[Job]:
-    """Each command once with all the room that it wants."""
+    """All jobs, after a run of each command with unlimited space."""
     trained = folder / "trained"
     trained.mkdir()
     must(finish(*TRAIN, folder=trained))
@@ -359,7 +359,7 @@ def _table(sweep: str) -> tuple[str, ...]:
 
 
 def _redrawing(folder: Path, sweep: str, command: list[str]) -> Job:
-    """A sweep that is drawn anew: in a first one the table, which comes first, finds the space of what went before."""
+    """A sweep that only draws its stored results; in a new sweep the table would use the space of removed parts."""
     undrawn = Path(shutil.copytree(folder / sweep, folder / f"undrawn-{sweep}"))
     for path in undrawn.glob(f"runs/digits/{sweep}/*/*"):
         if path.is_file() and path.name not in ("scores.json", ".lock"):
@@ -368,21 +368,19 @@ def _redrawing(folder: Path, sweep: str, command: list[str]) -> Job:
 
 
 def _resuming(folder: Path, trained: Path) -> Job:
-    """Training on, where numbers were recorded after the last checkpoint, and so many that they take several pages."""
+    """Resuming a run with several pages of metrics after the last checkpoint."""
     before = Path(shutil.copytree(trained, folder / "begun"))
     with (before / "runs/digits/metrics.jsonl").open("a") as metrics:
         for step in [6] * 300 + [7]:
             metrics.write(json.dumps({"step": step, "loss": 1.0, "lr": 0.001}) + "\n")
     log = before / "runs/digits/log.txt"
-    with log.open(
-        "a"
-    ) as lines:  # to the end of a page, so that the next line needs another, however long the words are
+    with log.open("a") as lines:  # fill up the page, so that the next line needs another one, whatever its length
         lines.write(("." * (-log.stat().st_size % mounts.PAGE))[1:] + "\n")
     return _done(Job("resume", RESUME, before, folder / "resumed", ()))
 
 
 def _repairing(folder: Path, trained: Path) -> Job:
-    """The doctor, where a checkpoint is damaged."""
+    """The doctor on a run with a damaged checkpoint."""
     before = Path(shutil.copytree(trained, folder / "ill"))
     _, last = sorted(before.glob("runs/digits/checkpoints/step-*"))
     damage(last / part_file("model"))
@@ -391,7 +389,7 @@ def _repairing(folder: Path, trained: Path) -> Job:
 
 
 def _done(job: Job) -> Job:
-    """The job, after it was done once with all the room that it wants."""
+    """The job, after a run with unlimited space."""
     job.after.mkdir()
     job.bring(job.after)
     must(finish(*job.command, folder=job.after))
@@ -399,18 +397,18 @@ def _done(job: Job) -> Job:
 
 
 def _is_at(what: str, site: str) -> bool:
-    """Whether this is the site, whose * stand for no more than a part of one name."""
+    """Whether this is the site; * in the site matches part of one name."""
     names, patterns = what.split("/"), site.split("/")
     return len(names) == len(patterns) and all(map(fnmatch.fnmatchcase, names, patterns))
 
 
 def _is_on_its_way(name: str, old: bytes, new: bytes, now: bytes) -> bool:
-    """Whether a file that grows, or is cut off and grows again, is between what it was and what it becomes."""
+    """Whether a file that grows, or is truncated and grows again, is between its old and new content."""
     if name == "metrics.jsonl":
         pairs = zip(old.splitlines(keepends=True), new.splitlines(keepends=True), strict=False)
         shared = b"".join(line for line, same in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         return new.startswith(now) and now.startswith(shared)
-    return name in ("log.txt", "segments.jsonl") and now.startswith(old)  # their times are always others
+    return name in ("log.txt", "segments.jsonl") and now.startswith(old)  # their times always differ
 
 
 def _with_little(job: Job, room: Room, place: Path) -> Result:
@@ -427,7 +425,7 @@ def _with_little(job: Job, room: Room, place: Path) -> Result:
 
 
 def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path) -> list[str]:
-    """What is wrong with how it ended, while there is still no space."""
+    """Problems after the command ended, while there is still no space."""
     ended = [hit for hit in hits if not hit.is_borne]
     if result.code == 0:
         problems = [f"it said: {result.err}"] if ended or len({*hits}) < len(hits) else []
@@ -436,7 +434,7 @@ def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path
         problems += [f"{hit}: {hit.reason}" for hit in hits if hit.during != "repair" or hit.reason != room.reason]
     else:
         problems = one_line(result, room.reason)
-    # a folder has no bytes
+    # folders have no size
     problems += [f"no bytes in the line about {hit}" for hit in hits if not hit.has_bytes and Path(hit.path).suffix]
     problems += [*debris(place), *(one for run in sorted(place.glob("runs/*")) for one in _worsened(job, run))]
     problems += job.lost(place)
@@ -447,14 +445,14 @@ def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path
 
 
 def _worsened(job: Job, run: Path) -> list[str]:
-    """The run's checkpoints that are unsound, and weren't before."""
+    """The run's checkpoints that became unsound."""
     before = [] if job.before is None else unsound(job.before / "runs" / run.name)
     told = {problem.partition(":")[0] for problem in before}
     return [problem for problem in unsound(run) if problem.partition(":")[0] not in told]
 
 
 def _gone_on(job: Job, room: Room, place: Path) -> list[str]:
-    """What is wrong with how the command ends when it is repeated with space."""
+    """Problems when the command is repeated with enough space."""
     if room.bytes_a_file is None:
         mounts.resize(place)
     again = finish(*job.command, folder=place)

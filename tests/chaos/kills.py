@@ -1,4 +1,4 @@
-"""Item 1: SIGKILL at seeded moments of several runs, many of them while a checkpoint is being written."""
+"""Item 1: SIGKILL at seeded random moments of several runs, many of them while a checkpoint is written."""
 
 import random
 import signal
@@ -15,7 +15,7 @@ from tests.training.tiny import start
 RUNS = 10
 KILLS_A_RUN = 4
 REPETITIONS = 5
-"""Of a run that was complete before it was killed as often as planned, at the most."""
+"""Most repetitions of a run that completed before all planned kills."""
 LEAST_IN_WRITES = 15
 IN_WRITES = "kills while a checkpoint was being written (its temporary folder stayed behind)"
 OTHERS = "kills at other moments"
@@ -24,14 +24,14 @@ MISSED = "kills meant for a write that came after it (beyond the 40)"
 
 @attrs.frozen
 class Moment:
-    """When a process is killed."""
+    """The moment at which a process is killed."""
 
     in_write: bool
-    """While a checkpoint is written; else at any time."""
+    """Whether the kill comes while a checkpoint is written; otherwise at any time."""
     wait_for: int
-    """The so-many-th write that is seen."""
+    """Number of the write to wait for."""
     share: float
-    """Of the write, or of the time that an undisturbed process takes."""
+    """Fraction of the write, or of the time of an undisturbed process, after which the kill comes."""
 
     def __str__(self) -> str:
         return f"{self.share:.2f} of write {self.wait_for}" if self.in_write else f"{self.share:.2f} of the whole time"
@@ -39,14 +39,14 @@ class Moment:
 
 @attrs.frozen
 class Times:
-    """What an undisturbed process takes."""
+    """Times of an undisturbed process."""
 
     whole_s: float
     write_s: float
 
 
 def plan(seed: int) -> list[list[Moment]]:
-    """The moments of each run: three of four while a checkpoint is written."""
+    """Moments for each run, three quarters of them while a checkpoint is written."""
     chance = random.Random(f"kills {seed}")
     moments = []
     for _ in range(RUNS):
@@ -69,7 +69,7 @@ def trials(tally: Tally, folder: Path) -> None:
             if again > REPETITIONS:
                 tally.trial(f"run {number}", [f"{len(left)} kills never struck, in {again} runs"])
                 return
-            # only where kills missed their writes, and it was complete before all had been: the others strike another
+            # a run that completed early, because kills missed their writes; the remaining kills hit another run
             place = folder / f"run-{number}{'-again' * again}"
             place.mkdir()
             done, problems = kill_as_planned(place, left, times, tally)
@@ -89,9 +89,9 @@ def trials(tally: Tally, folder: Path) -> None:
 
 
 def kill_as_planned(place: Path, moments: list[Moment], times: Times, tally: Tally) -> tuple[int, list[str]]:
-    """Kills the run's processes at these moments: how many were had before the run was complete, and what went wrong.
+    """Kills the run's processes at these moments. Returns the number of kills before the run completed, and problems.
 
-    A process that ends by itself has completed the run, or something is wrong with it.
+    A process that ends by itself must have completed the run.
     """
     done = 0
     while done < len(moments):

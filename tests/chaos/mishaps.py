@@ -1,4 +1,4 @@
-"""Item 6: numbers that leave the finite, data that vanish, folders that can't be written, clocks that jump back."""
+"""Item 6: divergence, vanishing data, read-only folders, clocks that jump back."""
 
 import contextlib
 import os
@@ -37,13 +37,13 @@ from tests.training.tiny import CPU, Result, files, lines, overrides, start, ste
 PICTURES = 240
 STEPS = 30
 READ_LATE = 24
-"""A step one of whose pictures goes before it is reached."""
+"""A step with a picture that is removed before the step is reached."""
 SLOWLY = """
 import time, ncsnx.training.loop as loop
 plain = loop._Training._update
 loop._Training._update = lambda *given: (time.sleep(0.15), plain(*given))[1]
 """
-"""Steps that leave time for something to happen between them."""
+"""Slows steps down, so that there is time for mishaps between them."""
 
 
 def trials(tally: Tally, folder: Path) -> None:
@@ -61,7 +61,7 @@ def trials(tally: Tally, folder: Path) -> None:
 
 
 def non_finite(tally: Tally, folder: Path) -> None:
-    """The run ends, says why and what to try; what was saved before stays, and it is finite."""
+    """The run ends and says why and what to try; earlier checkpoints stay, and their weights are finite."""
     giant = ("optimizer=sgd", "snapshots=none")
     for name, changes, reason, kept in (
         ("a loss at once", ("optimizer.lr=1e30", "checkpoint_every=4"), "the loss is not finite", []),
@@ -92,7 +92,7 @@ def non_finite(tally: Tally, folder: Path) -> None:
 
 
 def vanishing(tally: Tally, folder: Path) -> None:
-    """A file of the data goes while the run trains: a checkpoint of the step, a line that names it, and on it goes."""
+    """A data file is removed while the run trains: it writes a checkpoint and names the file, and resumes."""
     pictures = Source("pictures", ("data=images", "data.root=pictures"))
     packed = Source("packed.bin", ("data=packed", "data.path=packed.bin"))
     array = Source("array.npy", ("data=arrays", "data.path=array.npy"))
@@ -104,10 +104,10 @@ def vanishing(tally: Tally, folder: Path) -> None:
     for source in (pictures, packed, array):
         must(finish(*source.command(), folder=expected))
     for workers in (0, 2):
-        name = f"a picture goes, {workers} workers"
+        name = f"a picture is removed, {workers} workers"
         _vanish(tally, folder, expected, pictures, name, _remove_picture, "--workers", str(workers))
     _vanish(
-        tally, folder, expected, pictures, "the folder goes", lambda place: (place / "pictures").rename(place / "x")
+        tally, folder, expected, pictures, "the folder is moved", lambda place: (place / "pictures").rename(place / "x")
     )
     _vanish(tally, folder, expected, pictures, "a picture is cut in half", _halve_picture)
     for source in (packed, array):
@@ -120,7 +120,7 @@ def vanishing(tally: Tally, folder: Path) -> None:
 
 @attrs.frozen
 class Source:
-    """A file or folder with the pictures."""
+    """A file or folder of pictures."""
 
     name: str
     data: tuple[str, ...]
@@ -134,7 +134,7 @@ class Source:
         return place / "runs" / self.name.split(".")[0]
 
     def bring(self, origin: Path, place: Path) -> None:
-        """As it was, whatever is there of it."""
+        """Restores the source, whatever is left of it."""
         if (origin / self.name).is_dir():
             shutil.rmtree(place / self.name, ignore_errors=True)
             shutil.copytree(origin / self.name, place / self.name)
@@ -174,7 +174,7 @@ def _vanish(
 
 
 def _removed_but_mapped(tally: Tally, folder: Path, expected: Path, source: Source) -> None:
-    """What was removed is there for those that hold it: the run ends as if nothing had been."""
+    """A removed file stays available to processes that have it mapped: the run ends as if undisturbed."""
     place = folder / f"{source.name}-goes"
     source.bring(expected, place)
     run = source.run(place)
@@ -202,7 +202,7 @@ def _write_pictures(folder: Path, seed: int) -> None:
 
 
 def _late_picture(place: Path) -> Path:
-    """A picture that is read in step READ_LATE, and not before."""
+    """A picture that is first read in step READ_LATE."""
     experiment = Run(place / "runs/pictures").experiment()
     with contextlib.chdir(place):
         train = open_data(experiment.data, place).train
@@ -224,7 +224,7 @@ def _halve(path: Path) -> None:
 
 
 def read_only(tally: Tally, folder: Path) -> None:
-    """Nothing is written, nothing is lost, and one line says which folder it is."""
+    """Nothing is written, nothing is lost, and one line names the folder."""
     expected = folder / "undisturbed"
     expected.mkdir()
     must(finish(*LONG, folder=expected))
@@ -262,7 +262,7 @@ def read_only(tally: Tally, folder: Path) -> None:
 
 
 def _taken_away(tally: Tally, place: Path, expected: Path) -> None:
-    """Permission goes in the middle of the training."""
+    """Write permission is removed during training."""
     run = place / "runs/digits"
     before = (run / "metrics.jsonl").stat().st_size
     with _start_unprivileged(LONG, place, SLOWLY) as process:
@@ -295,7 +295,7 @@ def _permit(place: Path, permitted: bool) -> None:
 
 
 def _start_unprivileged(command: list[str], place: Path, prelude: str = "") -> "subprocess.Popen[str]":
-    """A process to which permissions apply, also where this one is the superuser's."""
+    """Starts a process to which permissions apply, even if this process runs as root."""
     dropped = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
     return start_after(prelude, *command, folder=place, through=dropped)
 
@@ -317,11 +317,11 @@ class Wrong(datetime.datetime):
 import ncsnx.console.messages, ncsnx.storage.process
 ncsnx.console.messages.datetime = ncsnx.storage.process.datetime = Wrong
 """
-"""The wall clock as ncsnx sees it: wrong from the start, and it jumps further back while the command works."""
+"""Replaces the wall clock of ncsnx: it starts wrong and jumps further back while the command works."""
 
 
 def clocks(tally: Tally, folder: Path) -> None:
-    """A day back between two starts of a run, and an hour back within each: bits, curves and order are as ever."""
+    """The clock jumps back a day between two segments and an hour within each: bits, curves and order stay the same."""
     expected = folder / "undisturbed"
     expected.mkdir()
     must(finish(*LONG, folder=expected))

@@ -1,4 +1,4 @@
-"""Small and read-only file systems of one's own, where the system permits mounting them."""
+"""Small and read-only file systems, where mounting is permitted."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PAGE = 4096
-"""What a tmpfs gives at once, in bytes."""
+"""Allocation unit of a tmpfs in bytes."""
 LARGE = "256m"
 
 
@@ -24,9 +24,9 @@ def can_mount() -> bool:
 
 @contextmanager
 def small_disk(folder: Path, pages: int | None = None, inodes: int | None = None) -> Iterator[Path]:
-    """An empty disk at `folder`, with room for so many pages, or so many files and folders (its own root not counted).
+    """An empty disk at `folder` with a limited number of pages, or of files and folders (without its root).
 
-    None: as many as one likes. Raises CalledProcessError where mounting isn't permitted.
+    None: unlimited. Raises CalledProcessError if mounting isn't permitted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _mount(folder, "-t", "tmpfs", "-o", _room(pages, inodes), "ncsnx-chaos")
@@ -37,13 +37,13 @@ def small_disk(folder: Path, pages: int | None = None, inodes: int | None = None
 
 
 def resize(folder: Path, pages: int | None = None, inodes: int | None = None) -> None:
-    """Gives a small disk more or less room."""
+    """Changes the limits of a small disk."""
     _mount(folder, "-o", f"remount,{_room(pages, inodes)}")
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """`folder` as if on a disk that can't be written."""
+    """Makes `folder` read-only, as on a read-only disk."""
     _mount(folder, "--bind", str(folder))
     try:
         _mount(folder, "-o", "remount,bind,ro")

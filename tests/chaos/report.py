@@ -1,4 +1,4 @@
-"""What was tried and what came of it: counts for a table, and a line for each failure that says how to repeat it."""
+"""Report of the trials: counts for a table, and for each failure a line that says how to repeat it."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.define
 class Tally:
-    """The counts of one item. May be told of trials by several threads."""
+    """Counts of one item. Several threads may report trials."""
 
     item: str
     title: str
@@ -17,9 +17,9 @@ class Tally:
     tried: int = 0
     failures: list[str] = attrs.Factory(list)
     also: "Counter[str]" = attrs.Factory(Counter)
-    """What else was counted: sites that were hit, moments, checks that couldn't be made."""
+    """Other counts: sites hit, moments, checks that weren't possible."""
     facts: list[str] = attrs.Factory(list)
-    """What was measured, in words."""
+    """Measurements as text."""
     seconds: float = 0.0
     _lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
     _started_s: float = attrs.field(factory=time.monotonic, repr=False)
@@ -29,8 +29,8 @@ class Tally:
         return self.tried - len(self.failures)
 
     def trial(self, name: str, problems: list[str], count: int = 1) -> None:
-        """Counts a trial (or `count` that stand or fall together; one at the least), which passed without a problem."""
-        count = max(1, count)  # a failure that is counted nowhere would be none
+        """Counts a trial, or `count` trials with one outcome; it passed if there are no problems."""
+        count = max(1, count)  # so that every failure is counted
         with self._lock:
             self.tried += count
             if problems:
@@ -45,7 +45,7 @@ class Tally:
             self.also[what] += number
 
     def require(self, what: str, found: int, least: int) -> None:
-        """Fails the item where it tried less than it has to: a trial that never came about proves nothing."""
+        """Fails the item unless it made at least `least` trials of this kind."""
         if found < least:
             self.trial(f"enough of it ({what})", [f"{found} instead of at least {least}"])
 
@@ -54,7 +54,7 @@ class Tally:
 
 
 def table(tallies: list[Tally]) -> str:
-    """Item, tried, passed, and what else was counted."""
+    """Table of the items: tried, passed, other counts."""
     rows = [("item", "tried", "passed", "seconds", "")]
     rows += [(t.item, f"{t.tried:,}", f"{t.passed:,}", f"{t.seconds:,.0f}", t.title) for t in tallies]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -1,5 +1,6 @@
-"""Item 5: SIGTERM and SIGHUP in every phase of every command: a whole checkpoint or none, an end soon, with exit 143 or
-129; a SIGHUP under nohup; two Ctrl-C.
+"""Item 5: SIGTERM and SIGHUP in every phase of every command, SIGHUP under nohup, and two Ctrl-C.
+
+Expected: a complete checkpoint or none, and a prompt end with exit code 143 or 129.
 """
 
 import json
@@ -24,19 +25,19 @@ from tests.cli.command import REPOSITORY
 from tests.training.tiny import CPU, files, lines, start, steps_of, training
 
 OVERHEAD_S = 2.5
-"""What Python takes to end on a busy machine, which is no part of the work."""
+"""Time that Python takes to exit on a busy machine, in seconds."""
 SIGNALS = {signal.SIGTERM: 1.0, signal.SIGHUP: 0.5}
-"""What is sent, and the share of a phase's trials that get it: they have the same handler."""
+"""Signal → fraction of a phase's trials that are made with it; both have the same handler."""
 PUBLISHED = 24
-"""Files that are imported from one folder."""
+"""Number of files that are imported from one folder."""
 MADE_UP = "held-out losses made up for"
 
 TRAINING = training("steps=24", "checkpoint_every=6", "eval_every=4", "log_every=1")
-# a held-out loss after each step, which takes a good part of the time
+# a held-out loss after each step, which takes much of the time
 WATCHED = training("steps=24", "checkpoint_every=12", "eval_every=1", "log_every=1", "batch_size=299", "snapshots=none")
-# passes of some half a second; a step of one minute
+# passes of about half a second; a step of one minute
 LONG_STEPS = training("batch_size=65536", "accumulation=128", "steps=1", "log_every=1", "snapshots=none")
-# one pass that takes longer than anybody would wait
+# one pass that takes longer than anyone would wait
 LONG_PASS = training("batch_size=16384", "steps=1", "log_every=1", "snapshots=none")
 SLOW_GRIDS = training("steps=6", "checkpoint_every=3", "log_every=1", "sampler.steps_per_level=100", "snapshots.n=16")
 SAMPLE = ["sample", "digits", "--out", "out", "--n", "64", "--batch-size", "8", "sampler.steps_per_level=30", *CPU]
@@ -46,21 +47,21 @@ LOSS = ["loss", "digits", "--batch-size", "8", *CPU]
 DOCTOR = ["doctor", "digits"]
 EXPORT = ["export", "digits", "--out", "exported", "--grid", "16", *CPU]
 ENDLESS = training("steps=1", "sampler.steps_per_level=1M", "snapshots=none")
-"""A run whose samples nobody would wait for."""
+"""A run whose sampling takes too long to wait for."""
 IMPORT = ["import", "published", "cifar10", "model.width=4", "schedule.levels=10"]
 TELLS = """
 import ncsnx.exchange.exporting as exporting
 plain = exporting.draw
 exporting.draw = lambda *given, **named: (open("drawing", "w").close(), plain(*given, **named))[1]
 """
-"""An export that leaves a file when it begins to draw."""
+"""Makes an export write a file when it begins to draw."""
 SLOW_DISK = """
 import time
 import ncsnx.storage.reading as reading
 plain = reading.sha256
 reading.sha256 = lambda file, watch=reading.unwatched: plain(file, lambda count: (time.sleep(0.5), watch(count))[1])
 """
-"""Every piece of a file that is hashed takes half a second."""
+"""Makes hashing take half a second per piece of a file."""
 LIKELIHOOD = ["likelihood", "digits", "--range", "18:24", "--n", "12", "--batch-size", "2", *CPU]
 COMPARE = ["compare", "digits", "--samplers", "dpmpp", "--evaluations", "40", "--n", "300", "--seeds", "2"]
 COMPARE += ["features.steps=30", "features.width=8", *CPU]
@@ -70,28 +71,28 @@ Moment = Callable[[Path, "subprocess.Popen[str]"], bool]
 
 @attrs.frozen(kw_only=True)
 class Phase:
-    """What is stopped, when, and what must come of it."""
+    """A phase of a command: when it is stopped, and the expected outcome."""
 
     name: str
     command: list[str]
     moment: Moment | None = None
-    """Whether the phase has begun, as seen from outside; None: it begins with the process."""
+    """Whether the phase has begun, as visible from outside; None: it begins with the process."""
     prelude: str = ""
-    """Python that runs before the command, and makes its moment seen."""
+    """Python code that runs before the command and makes the moment visible."""
     within_s: float = 0.0
-    """The signal comes up to so much later."""
+    """Largest random delay of the signal in seconds."""
     allowed_s: float = 0.0
-    """The longest network evaluation and the write."""
+    """Time for the longest network evaluation and the write, in seconds."""
     times: int = 4
     origin: str | None = "trained"
-    """What it begins with: a folder; None: nothing."""
+    """Folder that the command starts from; None: an empty one."""
     resumes: bool = True
-    """Whether it is carried to its end afterwards, and compared."""
+    """Whether the command is resumed afterwards and its result compared."""
     leaves_all: bool = False
-    """Whether everything must be as it was, and nothing else be there."""
+    """Whether all files must stay unchanged and no new ones appear."""
 
     def bring(self, folder: Path, place: Path) -> Path:
-        """What it begins with, in a place of its own."""
+        """Copies the initial folder to a new place and returns it."""
         if self.origin is None:
             place.mkdir()
         else:
@@ -100,12 +101,12 @@ class Phase:
 
 
 def logged(text: str) -> Moment:
-    """The run's log has a line that ends so."""
+    """The run's log has a line with this end."""
     return lambda place, process: holds(place / "runs/digits/log.txt", f"{text}\n")()
 
 
 def there(pattern: str) -> Moment:
-    """Something of this form has appeared."""
+    """A path that matches the pattern exists."""
     return lambda place, process: any(place.glob(pattern))
 
 
@@ -117,12 +118,12 @@ def reading(name: str) -> Moment:
 def _leads_to(name: str, link: Path) -> bool:
     try:
         return link.readlink().name == name
-    except OSError:  # closed meanwhile
+    except OSError:  # closed in the meantime
         return False
 
 
 def phases(start_s: float) -> list[Phase]:
-    """All of them. start_s: how long a training takes to begin."""
+    """All phases. start_s: seconds until a training begins."""
     fresh: dict[str, None] = {"origin": None}
     write = there("runs/digits/checkpoints/.step-*")
     return [
@@ -147,7 +148,7 @@ def phases(start_s: float) -> list[Phase]:
             name="sample: writing pictures", command=PICTURES, moment=there("out/images/*.png"), within_s=0.3, times=3
         ),
         Phase(name="fid: start", command=FID, within_s=start_s),
-        # what was measured is drawn at a stop
+        # at a stop, the measured part is plotted
         Phase(name="fid", command=FID, moment=there("runs/digits/fid/*/.parts/*/*"), within_s=3.0, allowed_s=5.0),
         Phase(name="loss", command=LOSS, moment=there("runs/digits/loss/*/.lock"), within_s=1.5, allowed_s=5.0),
         Phase(
@@ -194,7 +195,7 @@ def phases(start_s: float) -> list[Phase]:
 
 
 def trials(tally: Tally, folder: Path) -> None:
-    """Makes the trials of all phases, in subfolders of `folder`."""
+    """Runs the trials of all phases in subfolders of `folder`."""
     chance = random.Random(tally.seed)
     _prepare(folder)
     start_s = _seconds_to_begin(folder / "timed")
@@ -224,7 +225,7 @@ def trials(tally: Tally, folder: Path) -> None:
 
 
 def _prepare(folder: Path) -> None:
-    """What the phases begin with."""
+    """Makes the folders that the phases start from."""
     for name, command in (("trained", TRAINING), ("endless", ENDLESS)):
         (folder / name).mkdir()
         must(finish(*command, folder=folder / name))
@@ -233,12 +234,12 @@ def _prepare(folder: Path) -> None:
     published.mkdir(parents=True)
     states = torch.load(REPOSITORY / "tests/golden/ncsnv2_checkpoint_5000.pth", weights_only=True)
     for number in range(PUBLISHED):
-        states[3] = 5_000 + number  # network, optimizer, epoch, step, average
+        states[3] = 5_000 + number  # the step; states are network, optimizer, epoch, step, EMA
         torch.save(states, published / f"checkpoint_{states[3]}.pth")
 
 
 def _seconds_to_begin(place: Path) -> float:
-    """How long a training takes to begin."""
+    """Seconds until a training begins."""
     place.mkdir()
     begun_s = time.monotonic()
     with start(*TRAINING, folder=place) as process:
@@ -265,7 +266,7 @@ def _trial(
     chance: random.Random,
     straight: Path | None,
 ) -> float | None:
-    """Stops the command once; returns the seconds until it ended, None where it was done before."""
+    """Stops the command once; returns the seconds until it ended, or None if it had finished before."""
     name = f"{phase.name} {sent.name} {number}"
     place = phase.bring(folder, folder / name.replace(" ", "-").replace(":", ""))
     launched = partial(start_after, phase.prelude) if phase.prelude else start
@@ -279,7 +280,7 @@ def _trial(
         result = result_of(process)
         took_s = time.monotonic() - sent_s
     if result.code == 0 or (result.code == -sent and straight is not None and not _unlike(place, straight, None)):
-        tally.count("ended before the signal came")  # or all was done, and Python was ending
+        tally.count("ended before the signal came")  # or the work was done and Python was exiting
         return None
     problems = _unlike_a_stop(result.code, result.err, place, sent)
     if phase.leaves_all:
@@ -324,7 +325,7 @@ def _second_interrupt(tally: Tally, number: int, folder: Path) -> None:
 
 
 def _ignored_hangup(tally: Tally, number: int, folder: Path, chance: random.Random) -> None:
-    """A SIGHUP under nohup at any moment changes nothing: the training ends as one that got none."""
+    """A SIGHUP under nohup at any moment has no effect on the training."""
     place = folder / f"nohup-{number}"
     place.mkdir()
     with start_after("", *TRAINING, folder=place, through=("nohup",)) as process:
@@ -340,8 +341,8 @@ def _ignored_hangup(tally: Tally, number: int, folder: Path, chance: random.Rand
 
 
 def _unlike_a_stop(code: int, err: str, place: Path, sent: signal.Signals) -> list[str]:
-    """In what an end differs from one in good order."""
-    if code == -sent:  # Python was still loading ncsnx: a shell shows 143 or 129 too
+    """Problems of an end that should be a clean shutdown."""
+    if code == -sent:  # Python was still loading ncsnx; a shell shows 143 or 129 too
         begun = (place / "runs/digits").exists() and not any(place.glob("runs/digits/checkpoints/*"))
         return [f"it ended by the signal after it had begun, and had said {err[-300:]!r}"] if begun or err else []
     problems = [] if code == 128 + sent else [f"exit code {code}"]
@@ -353,7 +354,7 @@ def _unlike_a_stop(code: int, err: str, place: Path, sent: signal.Signals) -> li
 
 
 def _unlike_before(phase: Phase, said: str, folder: Path, place: Path) -> list[str]:
-    """What has changed where nothing was to change, and what is said of damage where there is none."""
+    """Files that changed although none should, and messages about damage that doesn't exist."""
     assert phase.origin is not None
     origin = folder / phase.origin
     before = {path.relative_to(origin): path.lstat().st_ino for path in origin.rglob("*") if path.is_file()}
@@ -367,12 +368,12 @@ def _unlike_before(phase: Phase, said: str, folder: Path, place: Path) -> list[s
 
 
 def _half_done(place: Path) -> list[str]:
-    """What is half written: checkpoints that don't verify, temporary files."""
+    """Half-written files: checkpoints that don't verify, temporary files."""
     return [*debris(place), *(problem for run in sorted(place.glob("runs/*")) for problem in unsound(run))]
 
 
 def _owes_a_loss(place: Path) -> int:
-    """1 where the newest checkpoint of WATCHED stands without the held-out loss of its step."""
+    """1 if the newest checkpoint of WATCHED lacks the held-out loss of its step, else 0."""
     run = place / "runs/digits"
     steps = steps_of(run)
     if not steps or json.loads((run / "config.json").read_text())["experiment"]["eval_every"] != 1:
@@ -382,7 +383,7 @@ def _owes_a_loss(place: Path) -> int:
 
 
 def _unlike(place: Path, straight: Path, reached: int | None) -> list[str]:
-    """In what the folder differs from the one in which the command wasn't stopped. reached: the step of the stop."""
+    """Differences from the folder in which the command wasn't stopped. reached: step of the stop."""
     problems = []
     for expected in sorted(straight.glob("runs/*")):
         run = place / "runs" / expected.name
@@ -398,13 +399,13 @@ def _unlike(place: Path, straight: Path, reached: int | None) -> list[str]:
 
 
 def _trials(run: Path) -> list[str]:
-    """Those of all comparisons, without the time that they took."""
+    """Trials of all comparisons, without their times."""
     found = [trial for path in sorted(run.glob("compare/*/trials.jsonl")) for trial in lines(path)]
     return [json.dumps({**trial, "seconds": None}) for trial in found]
 
 
 def _drawn(place: Path) -> dict[str, bytes]:
-    """What was sampled; the protocol without when and by whom."""
+    """Files of the samples; the protocol without its provenance."""
     found = files(place / "out")
     if "protocol.json" in found:
         protocol = json.loads(found["protocol.json"])
@@ -413,6 +414,6 @@ def _drawn(place: Path) -> dict[str, bytes]:
 
 
 def _rows(sweeps: Path) -> list[str]:
-    """The rows of all sweeps without when and by whom."""
+    """Rows of all sweeps, without their provenance."""
     found = [row for path in sorted(sweeps.glob("*/scores.json")) for row in json.loads(path.read_text())["rows"]]
     return [json.dumps({**row, "made": None}) for row in found]

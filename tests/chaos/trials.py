@@ -1,4 +1,4 @@
-"""What the trials have in common: a run of seconds, its processes, and how two runs are compared."""
+"""Shared parts of the trials: a run of seconds, its processes, and the comparison of two runs."""
 
 import logging
 import os
@@ -16,30 +16,30 @@ from ncsnx.runs.names import step_name
 from tests.cli.command import REPOSITORY
 from tests.training.tiny import Result, events, files, saved, start, steps_of, training
 
-logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every restart that it reads
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it logs every restart that it reads
 
 T = TypeVar("T")
 
-# long enough to be struck anywhere: 8 checkpoints, 4 grids, held-out losses between them
+# long enough for faults anywhere: 8 checkpoints, 4 grids, held-out losses between them
 LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
 PATIENCE_S = 300.0
 CURVES = ("loss/training_raw", "loss/held_out_ema")
 
 
 def finish(*command: str, folder: Path) -> Result:
-    """`ncsnx COMMAND` as a process that is left to end by itself."""
+    """Runs `ncsnx COMMAND` as a process until it ends by itself."""
     with start(*command, folder=folder) as process:
         return result_of(process)
 
 
 def finish_after(prelude: str, *command: str, folder: Path) -> Result:
-    """`ncsnx COMMAND` as a process that first runs `prelude`, Python that changes its world."""
+    """Runs `ncsnx COMMAND` as a process that first executes `prelude`, Python code that changes its environment."""
     with start_after(prelude, *command, folder=folder) as process:
         return result_of(process)
 
 
 def result_of(process: "subprocess.Popen[str]") -> Result:
-    """How a process ends, which it must within PATIENCE_S; else it is killed, and the trials end."""
+    """Result of a process. After PATIENCE_S it is killed and the trials end."""
     try:
         out, err = process.communicate(timeout=PATIENCE_S)
     except BaseException:
@@ -49,7 +49,7 @@ def result_of(process: "subprocess.Popen[str]") -> Result:
 
 
 def start_after(prelude: str, *command: str, folder: Path, through: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-    """Starts what `finish_after` waits for; through: a program that starts it in its turn."""
+    """Starts the process of `finish_after`. through: a program that runs it, such as nohup."""
     code = f"import sys\nsys.argv = ['ncsnx', *sys.argv[1:]]\n{prelude}\nfrom ncsnx.cli import main\nmain()"
     return subprocess.Popen(
         [*through, sys.executable, "-c", code, *command],
@@ -62,24 +62,24 @@ def start_after(prelude: str, *command: str, folder: Path, through: tuple[str, .
 
 
 def must(result: Result) -> None:
-    """Ends everything where what nothing disturbs fails: there is nothing to compare with."""
+    """Ends the trials if an undisturbed command failed, since there is nothing to compare with."""
     if result.code != 0:
         raise SystemExit(f"without any disturbance it failed: {result.err}")
 
 
 def side_by_side(work: Callable[[T], None], pieces: Iterable[T]) -> None:
-    """Does independent pieces of work, as many at a time as there are processors (4 at most)."""
+    """Does independent pieces of work in parallel, one per processor (at most 4)."""
     with ThreadPoolExecutor(max(1, min(4, len(os.sched_getaffinity(0))))) as pool:
         for _ in pool.map(work, pieces):
             pass
 
 
 def unlike(run: Path, expected: Path, but_for: int | None = None) -> list[str]:
-    """In what a run differs from one that nothing disturbed: checkpoints, averages, numbers, curves, grids, debris.
+    """Differences of a run from an undisturbed one: checkpoints, EMA, metrics, curves, grids, leftover files.
 
-    but_for: a step at which the run ended in good order, and has a checkpoint that the other needn't have.
+    but_for: a step at which the run was stopped cleanly; the other run may lack a checkpoint there.
     """
-    is_trained = (expected / "metrics.jsonl").exists()  # one that was imported has no numbers
+    is_trained = (expected / "metrics.jsonl").exists()  # an imported run has no metrics
     if (run / "metrics.jsonl").exists() != is_trained:
         return ["it recorded nothing" if is_trained else "it recorded numbers"]
     problems = debris(run.parent)
@@ -99,12 +99,12 @@ def unlike(run: Path, expected: Path, but_for: int | None = None) -> list[str]:
 
 
 def debris(folder: Path) -> list[str]:
-    """What was left half written anywhere in a folder."""
+    """Half-written files anywhere in a folder."""
     return [f"debris: {path.relative_to(folder)}" for path in sorted(folder.rglob(".*.tmp-*"))]
 
 
 def unsound(run: Path) -> list[str]:
-    """What is wrong with the checkpoints that a run shows."""
+    """Problems of a run's checkpoints."""
     problems = []
     place = Run(run)
     for step in checkpoints(place):
@@ -116,7 +116,7 @@ def unsound(run: Path) -> list[str]:
 
 
 def one_line(result: Result, *expected: str, code: int = 1) -> list[str]:
-    """What is wrong with how a command failed: expected are this exit code, and one line that holds these words."""
+    """Problems of a failed command: expected are this exit code and one line that contains these words."""
     problems = [] if result.code == code else [f"exit code {result.code} instead of {code}"]
     if "Traceback" in result.err or "Exception in thread" in result.err:
         problems.append("a traceback")

@@ -1,4 +1,4 @@
-"""Seeing from outside what a training process does: which checkpoints are being written, and for how long."""
+"""Watching a training process from outside: which checkpoints it writes, and for how long."""
 
 import subprocess
 import time
@@ -13,7 +13,7 @@ LOOK_AFTER_S = 180.0
 
 
 def half_written(place: Path) -> set[str]:
-    """The names of the temporary folders in which checkpoints of `place`'s runs are, or were, being written."""
+    """Names of the temporary folders of checkpoints, current or left over, in the runs of `place`."""
     return {path.name for path in place.glob("runs/*/checkpoints/.step-*.tmp-*")}
 
 
@@ -29,7 +29,7 @@ def wait_for_write(place: Path, process: "subprocess.Popen[str]", number: int, b
 
 
 def times_of(command: list[str], place: Path) -> tuple[float, float]:
-    """(seconds of the whole process, mean seconds of the write of a checkpoint) of a command, by watching it."""
+    """(seconds of the process, mean seconds per write of a checkpoint) of a command, by watching it."""
     begun_s = time.monotonic()
     first_s: dict[str, float] = {}
     last_s: dict[str, float] = {}
@@ -50,7 +50,7 @@ def times_of(command: list[str], place: Path) -> tuple[float, float]:
 
 
 def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", poll_s: float = 0.002) -> bool:
-    """Waits until the condition holds; False if the process ends before. Ends the trials where neither ever comes."""
+    """Waits until the condition holds; False if the process ends before. Ends the trials if neither happens."""
     end_s = time.monotonic() + LOOK_AFTER_S
     while not condition():
         if process.poll() is not None:
@@ -63,7 +63,7 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", po
 
 
 def holds(path: Path, text: str = "") -> Callable[[], bool]:
-    """Whether a file is there and holds `text`."""
+    """Whether a file exists and contains `text`."""
     return partial(_holds, path, text)
 
 

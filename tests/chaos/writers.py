@@ -1,4 +1,4 @@
-"""Item 4: a second trainer on a run that is being trained, and a trainer after one that was killed."""
+"""Item 4: a second trainer on a run in training, and a trainer after one that was killed."""
 
 import os
 import random
@@ -16,11 +16,11 @@ from tests.cli.command import REPOSITORY
 from tests.training.tiny import CPU, Result, start, training
 
 SECONDS = 5
-"""Trainers that come second, and kills."""
+"""Number of second trainers, and of kills."""
 LIMIT_S = 2.0
-"""From the first try of the lock to the end of the process."""
+"""Largest time from the first try of the lock to the end of the process, in seconds."""
 WHOLE_S = 10.0
-"""From its start to its end: what is imported and looked at before the lock is tried is no reason to be slow."""
+"""Largest time from start to end of the process, with imports and checks before the lock, in seconds."""
 FOR_EVER = training("steps=100k", "checkpoint_every=100k", "log_every=1", "snapshots=none")
 TIMED = """
 import ncsnx.runs.writer_lock as lock, time
@@ -33,7 +33,7 @@ lock.FileLock = Timed
 import atexit
 atexit.register(lambda: print(f"lock: {time.monotonic() - tried_s:.3f}", flush=True))
 """
-"""Prints how long the process lived after it first tried the lock."""
+"""Prints the seconds from the first try of the lock to the end of the process."""
 TAKE = """
 import sys, time
 from pathlib import Path
@@ -69,7 +69,7 @@ def trials(tally: Tally, folder: Path) -> None:
 
 
 def _second(tally: Tally, number: int, place: Path, pid: int, tried_s: list[float], whole_s: list[float]) -> None:
-    """Another trainer is refused soon, and told who trains; the first doesn't notice."""
+    """A second trainer is refused promptly with the name of the first, which isn't affected."""
     result, problems = _within(whole_s, lambda: finish(*FOR_EVER, folder=place))
     problems += one_line(result, f"process {pid} on {socket.gethostname()}", "ncsnx")
     timed, slow = _within(whole_s, lambda: finish_after(TIMED, *FOR_EVER, folder=place))
@@ -82,7 +82,7 @@ def _second(tally: Tally, number: int, place: Path, pid: int, tried_s: list[floa
 
 
 def _third(tally: Tally, number: int, place: Path, pid: int, whole_s: list[float]) -> None:
-    """Nor does one of another experiment, or with other options, get in."""
+    """A trainer of another experiment, or with other options, is refused too."""
     result, problems = _within(whole_s, lambda: finish(*FOR_EVER, "optimizer.lr=0.5", folder=place))
     problems += one_line(result, f"process {pid} on ")
     tally.trial(f"{number}: a second trainer of another experiment", problems)
@@ -90,7 +90,7 @@ def _third(tally: Tally, number: int, place: Path, pid: int, whole_s: list[float
 
 
 def _within(whole_s: list[float], trainer: Callable[[], Result]) -> tuple[Result, list[str]]:
-    """How a trainer that is refused ended, and a problem if it took too long over it."""
+    """Result of a refused trainer, and a problem if it took too long."""
     begun_s = time.monotonic()
     result = trainer()
     whole_s.append(time.monotonic() - begun_s)
@@ -98,7 +98,7 @@ def _within(whole_s: list[float], trainer: Callable[[], Result]) -> tuple[Result
 
 
 def _killed(tally: Tally, number: int, place: Path, first: "subprocess.Popen[str]", free_s: list[float]) -> None:
-    """Who waits for the lock has it at once after SIGKILL, and the next trainer goes on."""
+    """After SIGKILL a waiting process gets the lock at once, and the next trainer resumes."""
     waiting = subprocess.Popen(
         [sys.executable, "-c", TAKE],
         cwd=place,

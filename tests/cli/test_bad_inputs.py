@@ -114,16 +114,15 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a name with a slash": (_with('"bad"', '"a/b"'), "bad.py:4: name must be 1 to 100 of the characters A-Z a-z 0-9"),
     "a subclass that is no variant": (
         _before("from ncsnx.config import SGD\nclass Mine(SGD): pass").replace(b"Adam(lr=1e-3)", b"Mine(lr=1e-3)"),
-        "optimizer: expected one of adam, rmsprop, sgd, found an object without a type, so of no registered variant",
+        "optimizer: expected one of adam, rmsprop, sgd, found an object without a type (no registered variant)",
     ),
     "a variant that no package brings": (
         _before("from ncsnx.config import SGD, variant, Optimizer\n@variant(Optimizer, 'mine')\nclass Mine(SGD): pass"),
-        "bad.py:2: the variant 'mine' cannot come from an experiment file; put it into a module of an "
-        "installed package",
+        "bad.py:2: an experiment file cannot register a variant ('mine'); move it to a module of an installed package",
     ),
     "a value that is assigned afterwards": (
         _after("experiment.steps = 5"),
-        "bad.py:15: FrozenInstanceError: experiments and their parts do not change; write attrs.evolve(experiment, …)",
+        "bad.py:15: FrozenInstanceError: experiments and their parts cannot be changed; write attrs.evolve(experiment,",
     ),
     "evolve of a field that is not there": (
         _after("import attrs\nregister(attrs.evolve(experiment, optimiser=Adam()))"),
@@ -135,17 +134,17 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "a name registered twice": (
         _after("register(experiment)"),
-        "bad.py:15: 'bad' is registered before, at experiments/bad.py:3",
+        "bad.py:15: 'bad' is already registered, at experiments/bad.py:3",
     ),
     "a bracket that is not closed": (b"register(\n", "bad.py:1: SyntaxError: '(' was never closed"),
     "indentation": (b"if True:\nx = 1\n", "bad.py:2: IndentationError: expected an indented block"),
     "a NUL byte": (_with("lr=1e-3", "lr=1e-3\0"), "bad.py: SyntaxError: source code string cannot contain null bytes"),
-    "Latin-1 without saying so": (_after("# é").replace("é".encode(), b"\xe9"), "bad.py:15: is no Python source ("),
+    "Latin-1 without saying so": (_after("# é").replace("é".encode(), b"\xe9"), "bad.py:15: is not Python source ("),
     "an encoding that is not": (
         _before("# coding: klingon"),
-        "bad.py:1: is no Python source (unknown encoding: klingon)",
+        "bad.py:1: is not Python source (unknown encoding: klingon)",
     ),
-    "an image": (b"\x89PNG\r\n\x1a\n\x00\x00", "bad.py:1: is no Python source ("),
+    "an image": (b"\x89PNG\r\n\x1a\n\x00\x00", "bad.py:1: is not Python source ("),
     "an empty file": (b"", "bad.py: registers no experiment; end it with register(Experiment("),
     "a file that registers nothing": (_with("register(\n", "print(\n"), "bad.py: registers no experiment; end it with"),
     "sys.exit": (
@@ -198,7 +197,10 @@ def test_all_bad_files_together_are_rows_and_break_nothing(here: Path) -> None:
 
 TYPED: dict[str, tuple[list[str], str]] = {
     "a name that is mistyped": (["show", "digitz"], "no experiment is named 'digitz'; did you mean digits?"),
-    "a name like no other": (["show", "zzz"], "no experiment is named 'zzz'; there are own, two-a, two-b, bedroom128"),
+    "a name like no other": (
+        ["show", "zzz"],
+        "no experiment is named 'zzz'; known experiments: own, two-a, two-b, bedroom128",
+    ),
     "an empty name": (["show", ""], "NAME: '' is empty: expected a name or a path"),
     "a name that is too long": (["show", "x" * 5000], "xx… (5,002 characters) is too long for a name or a path"),
     "a file that is not there": (
@@ -211,7 +213,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     ),
     "a file with several": (
         ["show", "experiments/two.py"],
-        "registers two-a, two-b; pick one with experiments/two.py:NAME",
+        "registers two-a, two-b; choose one as experiments/two.py:NAME",
     ),
     "a file without that name": (["show", "experiments/own.py:owl"], "registers own, but no 'owl'; did you mean own?"),
     "a file with an empty name": (["show", "experiments/own.py:"], "registers own, but no ''"),
@@ -233,10 +235,11 @@ TYPED: dict[str, tuple[list[str], str]] = {
         ["show", "own", "optimizer.lrr=1"],
         "optimizer.lrr: no such field in optimizer (adam)",
     ),
-    "a field elsewhere": (["show", "own", "lr=1"], "lr: no such field in an experiment; it exists under optimizer.lr"),
+    "a field elsewhere": (["show", "own", "lr=1"], "lr: no such field in an experiment; did you mean optimizer.lr?"),
     "a field of another variant": (
         ["show", "own", "optimizer.momentum=0.5"],
-        "but in rmsprop, sgd\n  such as:  optimizer=rmsprop optimizer.momentum=0.5\n",
+        "in optimizer (adam); it exists in rmsprop, sgd.\n"
+        "  such as:  ncsnx show own optimizer.momentum=0.5 optimizer=rmsprop\n",
     ),
     "a variant that is not there": (["show", "own", "model=ncsnv3"], "model: expected one of ncsnv2, ncsnv2-deeper"),
     "a whole number that is not": (
@@ -247,7 +250,10 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "not a number": (["show", "own", "optimizer.lr=nan"], "optimizer.lr: expected a finite number such as 0.8 or 1e-4"),
     "steps below zero": (["show", "own", "steps=-5"], "steps: must be between 1 and 1,000,000,000, not -5"),
     "yes for true": (["show", "own", "sampler.denoise=yes"], "sampler.denoise: expected true or false, found 'yes'"),
-    "a swap that needs more": (["show", "own", "data=lsun"], "add data.category=…"),
+    "a swap that needs more": (
+        ["show", "own", "data=lsun"],
+        "add them:  ncsnx show own data=lsun data.category=… data.image_size=…",
+    ),
     "a control character": (
         ["show", "own", "note=\x1b[2J"],
         "note: must be one line of printable text, not '\\x1b[2J'",
@@ -275,7 +281,7 @@ def test_what_was_typed_wrongly_gets_one_line_and_what_to_type_and_exit_code_2(c
     assert outcome.out == ""
     first, *to_type = outcome.err.splitlines()
     assert first.startswith("error: ")
-    assert all(line.startswith("  such as:  ") for line in to_type)
+    assert all(line.startswith(("  such as:  ncsnx ", "  add them:  ncsnx ")) for line in to_type)
     assert message in outcome.err
 
 
@@ -331,7 +337,7 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
     "a newer version": (
         "config.json",
         _config(lambda saved: {**saved, "schema_version": 9, "lineage": []}),
-        "config.json: schema_version: is 9, newer than this ncsnx reads (1); update ncsnx",
+        "config.json: schema_version: is 9, newer than this ncsnx reads (1).\n  update ncsnx",
     ),
     "an unknown key": (
         "config.json",
@@ -354,15 +360,16 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", RUN_FILES)
-def test_a_damaged_run_gets_one_line_that_names_the_file_and_exit_code_1(case: str, here: Path) -> None:
+def test_a_damaged_run_is_an_error_that_names_the_file_with_exit_code_1(case: str, here: Path) -> None:
     name, content, message = RUN_FILES[case]
     damaged = Run.create(here / "runs", "damaged", minimal(), {}, None, "f" * 64)
     (damaged.path / name).write_bytes(content)
     outcome = run("show", "runs/damaged", "--origins")
     assert outcome.code == 1
     assert outcome.out == ""
-    assert outcome.err.startswith("error: runs/damaged/")
-    assert len(outcome.err.splitlines()) == 1
+    first, *hints = outcome.err.splitlines()
+    assert first.startswith("error: runs/damaged/")
+    assert all(line.startswith("  ") for line in hints)
     assert message in outcome.err
     listed = run("list")
     assert listed.code == 0

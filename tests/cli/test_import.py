@@ -231,7 +231,7 @@ def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
         (["text.pth", "cifar10", "--run", "../out"], 2, "cannot name a run"),
         (["text.pth", "cifar10"], 1, "is not a file that torch.save wrote"),
         (["evil.pth", "cifar10"], 1, "asks for 'posix.system'"),
-        (["\x1b[31mred.pth", "cifar10"], 2, "has control characters in it"),
+        (["\x1b[31mred.pth", "cifar10"], 2, "contains control characters"),
     ],
 )
 def test_mistakes_get_one_line(words: list[str], code: int, told: str, here: Path) -> None:

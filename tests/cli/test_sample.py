@@ -201,7 +201,7 @@ def test_a_film_can_be_an_mp4_where_the_extra_is_installed(workplace: Path, monk
         (("--steps", "5"), "--steps goes with --between"),
         (("--between", "1", "2", "--steps", "1"), "--steps must be between 2 and 1,000 columns"),
         (("--between", "1", "-2"), "--between must be between 0 and 4,294,967,295, not -2"),
-        (("--between", "5", "5"), "--between takes two seeds that differ, not 5 twice"),
+        (("--between", "5", "5"), "--between needs two different seeds, not 5 twice"),
         (("--between", "1", "2", "--interpolate", "3"), "leave --interpolate out"),
         (("--between", "1", "2", "--seed", "3"), "leave --seed out"),
     ],

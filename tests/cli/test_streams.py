@@ -35,7 +35,7 @@ def bash(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 def test_what_a_full_disk_doesnt_take_is_one_line(words: str, tmp_path: Path) -> None:
     done = bash(f"{NCSNX} {words} >/dev/full", tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert done.stderr.startswith("error: standard output takes no more (No space left on device)")
+    assert done.stderr.startswith("error: cannot write to standard output (No space left on device)")
 
 
 @pytest.mark.parametrize("words", ["train --help", "list", "no-such-command"])

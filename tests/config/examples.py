@@ -1,4 +1,4 @@
-"""Experiments and experiment files that the tests of the language share."""
+"""Experiments and experiment files for the tests of the configuration."""
 
 from pathlib import Path
 
@@ -58,11 +58,11 @@ experiment = register(
     )
 )
 """
-"""A sound experiment file; its experiment is called NAME."""
+"""A valid experiment file; its experiment is called NAME."""
 
 
 def write_file(path: Path, *changes: tuple[str, str], name: str | None = None) -> Path:
-    """Writes FILE to `path`, named after it, with each (old, new) replaced; every `old` must be there."""
+    """Writes FILE to `path`, named after it, with each (old, new) replaced; every `old` must occur."""
     text = FILE.replace("NAME", name or path.stem)
     for old, new in changes:
         assert old in text
@@ -73,13 +73,13 @@ def write_file(path: Path, *changes: tuple[str, str], name: str | None = None) -
 
 
 def line_of(path: Path, fragment: str, occurrence: int = 1) -> str:
-    """FILE:LINE of the n-th line that holds `fragment`."""
+    """FILE:LINE of the n-th line that contains `fragment`."""
     numbers = [number for number, line in enumerate(path.read_text().splitlines(), start=1) if fragment in line]
     return f"{path}:{numbers[occurrence - 1]}"
 
 
 def minimal() -> Experiment:
-    """An experiment with nothing said that needn't be."""
+    """An experiment with its required fields only."""
     return Experiment(
         name="minimal",
         data=Digits(),
@@ -91,7 +91,7 @@ def minimal() -> Experiment:
 
 
 def every_variant() -> dict[str, Experiment]:
-    """Experiments that together have every built-in variant, and every field at another value than its default."""
+    """Experiments that together have every built-in variant, and every field at a value other than its default."""
     return {
         "digits": minimal(),
         "cifar10": Experiment(
@@ -285,7 +285,7 @@ SAMPLERS: tuple[Sampler, ...] = (
     ConsistentAnnealed(order=1),
     PredictorCorrector(corrector="langevin"),
 )
-"""Those of few steps, every field at another value than its default, or than the default that it had at first."""
+"""Samplers of few steps, with every field at a value other than its default or its first default."""
 
 
 def sampled(sampler: Sampler) -> Experiment:

@@ -1,4 +1,4 @@
-"""Experiment files: executed apart from each other, found by rank, and never harmed by a broken neighbour."""
+"""Experiment files are executed separately, found by rank, and not affected by broken files."""
 
 import os
 import py_compile
@@ -19,7 +19,7 @@ from tests.config.examples import FILE, line_of, write_file
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, empty."""
+    """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return Path("experiments")
 
@@ -52,7 +52,7 @@ def test_the_source_counts_and_not_a_stale_bytecode_file(folder: Path) -> None:
     before = file.stat()
     write_file(file, ("width=32", "width=48"))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert file.stat().st_size == before.st_size, "so that Python itself would take the bytecode"
+    assert file.stat().st_size == before.st_size, "otherwise Python would not use the bytecode"
     assert resolve("cached").experiment.model.width == 48
     assert "width=48" in resolve("cached").source
 
@@ -105,7 +105,7 @@ def test_broken_files_are_sources_with_an_error_and_break_no_other(folder: Path)
     assert [name for name, error in found.items() if error is None] == ["good.py"]
     assert "experiments/folder.py: cannot be read: Is a directory" in str(found["folder.py"])
     assert resolve("good").experiment.name == "good"
-    assert resolve("digits").experiment.name == "digits", "the built-in ones are there as well"
+    assert resolve("digits").experiment.name == "digits", "built-in experiments are found as well"
 
 
 def test_an_own_experiment_goes_before_the_built_in_one_of_its_name(folder: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_file_may_register_several_and_one_is_picked_by_name(folder: Path) -> 
     assert resolve("two").experiment.seed == 2
     assert resolve(f"{file}:two").experiment.seed == 2
     with pytest.raises(
-        UsageError, match=r"registers one, two; pick one with .*several.py:NAME, such as .*several.py:one"
+        UsageError, match=r"registers one, two; choose one as .*several.py:NAME, such as .*several.py:one"
     ):
         resolve(str(file))
     with pytest.raises(UsageError, match=r"registers one, two, but no 'too'; did you mean two\?"):
@@ -171,10 +171,10 @@ def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
     ):
         resolve("digitz")
     with pytest.raises(
-        UnknownExperimentError, match=r"no experiment is named 'zzz'; there are digits_wide, bedroom128,"
+        UnknownExperimentError, match=r"no experiment is named 'zzz'; known experiments: digits_wide, bedroom128,"
     ):
         resolve("zzz")
-    with pytest.raises(UsageError, match=r"experiments/digits_wyde.py: there is no such experiment file; did you mean"):
+    with pytest.raises(UsageError, match=r"experiments/digits_wyde.py: no such experiment file; did you mean"):
         resolve("experiments/digits_wyde.py")
     write_file(folder / "mine.py", name="digits")
     with pytest.raises(UnknownExperimentError, match=r"did you mean digits, digits_wide\?"):
@@ -202,7 +202,7 @@ def test_ctrl_c_where_nobody_handles_it_ends_the_search_too(folder: Path) -> Non
 IN_A_BLOCK = {
     "that catches everything": "try:\n  {kill}\nexcept BaseException:\n  pass\n",
     "that raises its own": "try:\n  {kill}\nexcept BaseException:\n  raise ValueError('interrupted')\n",
-    # Python 3.11 makes a RuntimeError of whatever is raised there
+    # Python 3.11 turns an exception raised there into a RuntimeError
     "that makes a class": "class A:\n  def __set_name__(self, owner, name): {kill}\nclass B:\n  a = A()\n",
 }
 
@@ -287,7 +287,7 @@ def test_code_that_claims_to_come_from_a_device_keeps_nobody_waiting(folder: Pat
 def test_a_codec_that_decodes_nothing_is_told(folder: Path) -> None:
     folder.mkdir()
     (folder / "odd.py").write_text("# coding: undefined\n")
-    assert "experiments/odd.py:1: is no Python source (" in str(found_in(0)["odd.py"])
+    assert "experiments/odd.py:1: is not Python source (" in str(found_in(0)["odd.py"])
 
 
 def test_an_unknown_name_that_a_broken_file_bears_gets_its_error(folder: Path) -> None:

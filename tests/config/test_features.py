@@ -1,4 +1,4 @@
-"""Feature networks as configuration: what they are called, and that no saved experiment can name one."""
+"""Configuration of feature networks: tags, fields, and that no saved experiment can contain one."""
 
 from typing import Any, get_args, get_type_hints
 
@@ -11,7 +11,7 @@ from ncsnx.config.variants import is_family, variants
 
 
 def reachable(declared: Any, seen: set[type[Config]]) -> set[type[Config]]:
-    """The configuration classes that a declared type can hold, with those that their fields can hold."""
+    """The configuration classes that a declared type can contain, directly or in fields."""
     for part in get_args(declared):
         reachable(part, seen)
     if isinstance(declared, type) and issubclass(declared, Config) and declared not in seen:

@@ -1,4 +1,4 @@
-"""The identity of a run: what is in it, what isn't, and that it never changes."""
+"""The identity of a run: the fields in it and outside, and that it never changes."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
@@ -24,7 +24,7 @@ FROZEN = {
     "ffhq256": "2c193b79f7db50d1ab9178271c74975673245117098edbc5acc1bece40220357",
     "tower128": "a5b5ed44b80de1bcfee15a445ccfcaf2bd00630a4fd1b0831297013c13a184b0",
 }
-"""They may never change: runs of today could not be resumed by the ncsnx of tomorrow."""
+"""Frozen identities: if one changed, a later ncsnx couldn't resume existing runs."""
 
 OUTSIDE = {
     "name",
@@ -72,7 +72,7 @@ def _another(value: Any, declared: Any) -> Any:
 
 
 def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """(path, the dict that holds it, its new value) for every field of an experiment and its parts."""
+    """(path, the dict that contains it, its new value) for every field of an experiment and its parts."""
     for field in attrs.fields(type(config)):
         path, value = f"{prefix}{field.name}", getattr(config, field.name)
         if is_family(field.type):
@@ -80,7 +80,7 @@ def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterat
             for tag in tags:
                 yield path, values, {**_required(variants(field.type)[tag], values[field.name]), TAG: tag}
         elif not isinstance(value, Config) or optional_of(field.type) is not None:
-            is_grey = field.name == "channels" and value == 1  # of pictures, which have 1 or 3
+            is_grey = field.name == "channels" and value == 1  # pictures have 1 or 3
             yield path, values, 3 if is_grey else _another(value, field.type)
         if isinstance(value, Config):
             yield from _changes(value, values[field.name], f"{path}.")

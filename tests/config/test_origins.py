@@ -1,4 +1,4 @@
-"""Every value knows where it was written: by default, in a file's line, or on the command line."""
+"""Origins of values: default, a line of a file, or the command line."""
 
 from pathlib import Path
 
@@ -42,13 +42,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def resolved(file: Path, code: str, *overrides: str) -> dict[str, str]:
-    """The origins of the experiment that IMPORTS and `code` register."""
+    """Origins of the experiment that IMPORTS and `code` register."""
     file.write_text(f"{IMPORTS}\n{code}\n")
     return checked(resolve(str(file), list(overrides))).origins
 
 
 def checked(found: Resolved) -> Resolved:
-    """Every value has an origin, and none else."""
+    """Checks that every value, and nothing else, has an origin."""
     assert set(found.origins) == {path for path, _ in flatten(unstructure(found.experiment))}
     return found
 

@@ -22,7 +22,7 @@ from ncsnx.config import (
 from ncsnx.config.discovery import built_in_folder, resolve
 from ncsnx.config.loading import load_file
 
-# pixels, σ_1, levels, T, ε, batch, steps, evaluations of the network for one image
+# pixels, σ_1, levels, T, ε, batch, steps, network evaluations per image
 PUBLISHED = {
     "cifar10": (32, 50.0, 232, 5, 6.2e-6, 128, 300_000, 1161),
     "celeba64": (64, 90.0, 500, 5, 3.3e-6, 128, 210_000, 2501),

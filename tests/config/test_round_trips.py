@@ -1,4 +1,4 @@
-"""Any configuration survives being saved; any override applies or says which path it can't be applied at."""
+"""Any configuration survives saving; any override applies, or its error names the path."""
 
 import json
 from typing import get_args

@@ -1,4 +1,4 @@
-"""The saved form: what was once written reads for ever, and nothing else reads at all."""
+"""The saved form: every version ever written can be read, and nothing else."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ from ncsnx.config.variants import variants
 from tests.config.examples import every_variant, minimal
 
 FROZEN = json.loads((Path(__file__).parent / "saved" / "v1.json").read_text())
-"""Written by the first ncsnx that had each variant. What is in it may never change; another version of the form adds
+"""Written by the first ncsnx that had each variant. Its content may never change; a new version of the form adds
 another file."""
 
 

@@ -1,4 +1,4 @@
-"""The strict converter takes what a class declares and nothing else, and nothing of a file reaches a terminal raw."""
+"""The strict converter accepts only what a class declares, and text from files reaches a terminal escaped only."""
 
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +82,7 @@ def test_a_field_is_left_out_or_holds_the_rest() -> None:
     assert complaint({"a": 1}, Open) == "complete: is required, but missing"
 
 
-def test_a_default_that_is_made_anew_is_left_out_too() -> None:
+def test_a_default_of_a_factory_is_left_out_too() -> None:
     @attrs.frozen
     class Made:
         names: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
@@ -94,7 +94,7 @@ def test_a_default_that_is_made_anew_is_left_out_too() -> None:
 
 
 def test_what_stands_beside_the_fields_never_replaces_one() -> None:
-    with pytest.raises(ValueError, match=r"^Open\.others holds 'complete', which is a field beside it$"):
+    with pytest.raises(ValueError, match=r"^Open\.others contains 'complete', which is another field$"):
         unstructured(Open(True, {"complete": False}))
 
 
@@ -114,7 +114,7 @@ def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
     assert structured({"old": {"name": "a"}}, Migrated) == wanted, "written before there was a number"
     assert structured({"version": 2, "new": {"name": "a"}}, Migrated) == wanted
     assert structured(unstructured(wanted), Migrated) == wanted
-    assert "version: expected 3, found 2, which is not read any more" in complaint({"version": 2, "part": {}})
+    assert "version: expected 3, found 2, which is no longer supported" in complaint({"version": 2, "part": {}})
     not_of_it = "but the other fields are not those of version"
     assert complaint({"version": 1}, Migrated) == f"version: is 1, {not_of_it} 1: 'old' is missing"
     assert complaint({}, Migrated) == f"version: is missing, which means 1, {not_of_it} 1: 'old' is missing"

@@ -15,23 +15,23 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT_S = 60
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 BAR = "━+╸? *"
-"""A bar that has begun, without colours."""
+"""A bar in progress, without colours."""
 
 
 @attrs.frozen
 class Shown:
-    """What a program left on a terminal, escape codes included, and how it ended."""
+    """Output of a program on a terminal, escape codes included, and its exit code."""
 
     text: str
     exit_code: int
-    attributes_kept: bool  # whether the terminal's own settings are as before
+    attributes_kept: bool  # whether the terminal's settings are unchanged
 
 
 CHANGES_OUTPUT = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "PYTHONUNBUFFERED")
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
-    """The environment of a program: this one's, without what changes output, and with `extra`."""
+    """This process's environment without variables that change output, and with `extra`."""
     kept = {name: value for name, value in os.environ.items() if name not in CHANGES_OUTPUT}
     fixed = {"TERM": "xterm-256color", "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
     return kept | fixed | {"PYTHONPATH": str(REPOSITORY)} | extra
@@ -60,7 +60,7 @@ def on_terminal(program: str, **extra: str) -> Shown:
 
 
 def _read_all(descriptor: int, received: list[bytes]) -> None:
-    # Linux reports EIO, macOS the end of the file, once nobody holds the terminal any more.
+    # Once the terminal is closed, Linux reports EIO, macOS the end of the file.
     try:
         while chunk := os.read(descriptor, 65_536):
             received.append(chunk)

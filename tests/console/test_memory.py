@@ -1,4 +1,4 @@
-"""The memory figure of the live view."""
+"""Memory use as shown in the live view."""
 
 from ncsnx.console.memory import resident_bytes
 

@@ -1,4 +1,4 @@
-"""Messages: where they go, what can't pass through them, and what becomes of them when nobody reads."""
+"""Messages: destinations, escaping, and behaviour when the reader is gone."""
 
 import json
 import os
@@ -144,7 +144,7 @@ messages.info("two")
 
 
 def test_data_in_a_pipe_has_its_controls_visible_too() -> None:
-    """At the end of it there may be a terminal."""
+    """A pipe may end at a terminal."""
     program = r"from ncsnx.console.messages import Messages; Messages().data('a\t\x1b[31m[red]é')"
     assert piped(program).stdout == "a\t\\x1b[31m[red]é\n"
 
@@ -246,7 +246,7 @@ except NcsnxError as error:
 """)
     done = _in_bash('"$PYTHON" "$PROGRAM" > /dev/full', program)
     assert done.stdout == "exit 0\n"
-    assert done.stderr.startswith("error: standard output takes no more (No space left on device)")
+    assert done.stderr.startswith("error: cannot write to standard output (No space left on device)")
     assert "Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The pace of a training by a clock that the tests move: pauses aren't slow steps, and count with what they cost."""
+"""Pace of a training by a simulated clock: pauses don't count as slow steps, but count for the time left."""
 
 import attrs
 import pytest
@@ -28,7 +28,7 @@ class Clock:
 
 @attrs.define(slots=False)
 class Run:
-    """A training of `total` steps whose parts always take the same time; notes what was expected in each moment."""
+    """A training of `total` steps with constant durations, which records the estimates at each moment."""
 
     total: int
     clock: Clock = attrs.Factory(Clock)
@@ -78,14 +78,14 @@ def test_the_end_is_foreseen_to_the_second_once_every_pause_came_once() -> None:
     run = Run(120).go()
     for phase, step, time_s, left_s, _ in run.seen:
         if step < 41 or (phase == TRAINING and step % 10 == 0):
-            continue  # before the first grid is done; between a step and the pause that follows it
+            continue  # before the first grid is done, and between a step and its pause
         if run.clock() - time_s > 1e-6:
             assert left_s == pytest.approx(run.clock() - time_s), (phase, step)
 
 
 def test_before_the_first_grid_its_guess_counts() -> None:
     (left_s,) = [left_s for phase, step, _, left_s, _ in Run(120).go().seen if (phase, step) == (TRAINING, 5)]
-    # three grids of a hundred steps each, and nothing yet for evaluations and checkpoints
+    # three grids at the cost of a hundred steps each; evaluations and checkpoints are still unknown
     assert left_s == pytest.approx((115 + 300) * STEP_S)
 
 
@@ -95,7 +95,7 @@ def test_within_the_first_grid_its_progress_counts_for_those_to_come() -> None:
     others_s = 80 * STEP_S + 8 * EVALUATION_S + 4 * CHECKPOINT_S
     guess_s = 100 * STEP_S
     assert begun == pytest.approx(others_s + 3 * guess_s)
-    # the time of the first state may be that of compiling
+    # the time of the first state may include compilation
     assert first == pytest.approx(others_s + 3 * guess_s - GRID_S / STATES)
     assert second == pytest.approx(others_s + 3 * GRID_S - 2 * GRID_S / STATES)
 

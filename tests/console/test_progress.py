@@ -1,4 +1,4 @@
-"""Progress of long jobs: live on a terminal, sparse plain lines elsewhere."""
+"""Progress of long jobs: live on a terminal, occasional plain lines elsewhere."""
 
 import re
 
@@ -31,7 +31,7 @@ def test_a_longer_job_in_a_pipe_tells_its_share_and_what_remains() -> None:
     *lines, last = piped(job(8, 0.5)).stderr.splitlines()
     for line in lines:
         assert re.fullmatch(r"sampling \[red\]  \d/8 images  \d\d %  eta 0:00:0\d", line)
-    assert 1 <= len(lines) <= 4  # at most one a second
+    assert 1 <= len(lines) <= 4  # at most one per second
     assert re.fullmatch(r"sampling \[red\]: 8 images in 0:00:0\d", last)
 
 
@@ -136,7 +136,7 @@ with progress(messages, "sampling", total=2, unit="images") as advance:
     ).text
     bars = []
     for part, columns in zip(text.split(" columns")[1:], (60, 50, 80), strict=True):
-        _, *lines = re.findall("sampling [^\r]+", part)  # the first stands for what was drawn before
+        _, *lines = re.findall("sampling [^\r]+", part)  # the first was drawn before
         assert all(len(line) <= columns for line in lines)
         bars.append(lines[-1].count("━"))
     assert bars[2] > bars[0] > bars[1] > 0

@@ -1,4 +1,4 @@
-"""The row of bars that shows the course of the loss."""
+"""Sparklines of the loss."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_a_course_keeps_means_of_all_values_in_little_room(count: int) -> None:
     means = Course(float(value) for value in range(count)).means()
     assert len(means) <= 512
     assert means == sorted(means)
-    each = 2 ** max(0, math.ceil(math.log2((count + 1) / 512)))  # each mean but the last is of so many
+    each = 2 ** max(0, math.ceil(math.log2((count + 1) / 512)))  # values per mean, except the last
     assert means[0] == pytest.approx((each - 1) / 2)
     assert count - 1 - each < means[-1] <= count - 1
 

@@ -1,4 +1,4 @@
-"""The view of a sweep: a table that fills up on a terminal, plain lines elsewhere, the log in every case."""
+"""View of a sweep: a table that fills row by row on a terminal, plain lines elsewhere, always the log."""
 
 import re
 from pathlib import Path
@@ -136,7 +136,7 @@ with sweep_view(Messages(), columns=[Column("step")], total=1, units=1_000) as v
         view.advance(40)
 """)
     lines = done.stderr.splitlines()
-    assert 1 <= len(lines) <= 3  # at most one a second
+    assert 1 <= len(lines) <= 3  # at most one per second
     for line in lines:
         assert re.fullmatch(r"step 1,000: sampling  0/1  \d\d %  eta 0:00:0\d", line)
 
@@ -160,7 +160,7 @@ with sweep_view(Messages(), columns=[Column("step")], total=1, units=50) as view
         ).text
     )
     (left_s,) = re.findall(r"10 % eta 0:00:(\d\d)", last[-1])
-    assert int(left_s) <= 12  # 45 units of 0.1 s; with the 2 s it would be 22 s
+    assert int(left_s) <= 12  # 45 units of 0.1 s; if the 2 s counted, it would be 22 s
 
 
 def test_markup_and_controls_stay_inert(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ with sweep_view(Messages(), columns=[Column("step")], total=100, units=1_000) as
 """)
     taken_s = float((tmp_path / "taken_s").read_text())
     redraws = len(re.findall(r"/100 ", shown.text))
-    assert 2 < redraws <= 4 * taken_s + 2  # and one each at the beginning and the end
+    assert 2 < redraws <= 4 * taken_s + 2  # plus one at the beginning and one at the end
 
 
 def test_a_row_with_another_number_of_cells_is_refused(tmp_path: Path) -> None:

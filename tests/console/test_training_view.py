@@ -1,4 +1,4 @@
-"""The views of a training run: live on a terminal, plain lines elsewhere, log.txt in every case."""
+"""View of a training run: live on a terminal, plain lines elsewhere, always log.txt."""
 
 import re
 from pathlib import Path
@@ -51,7 +51,7 @@ PLAIN_LINES = [
     r"warning: a message above",
     r"stray output",
     r"ended at step 300/1,500 after 0:00:01  loss 0\.1234 \(raw\)  held-out 0\.1301 \(EMA\)",
-    r"everything is in runs/x",
+    r"all files are in runs/x",
 ]
 
 
@@ -85,7 +85,7 @@ def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Pa
 
 def test_messages_and_stray_output_appear_above_the_live_block(tmp_path: Path) -> None:
     text = on_terminal(program(tmp_path), NO_COLOR="1").text
-    # Each is followed by the block, drawn again below it.
+    # Each is followed by the block, which is redrawn below it.
     assert re.search(r"warning: a message above\r\n(?:\x1b\[\d*[A-Z]|\r)*loss \(raw\) +0\.1234 ", text)
     assert re.search(r"stray output\r\n(?:\x1b\[\d*[A-Z]|\r)*loss \(raw\) +0\.1234 ", text)
 
@@ -129,7 +129,7 @@ def test_the_terminal_is_restored_when_an_exception_passes(tmp_path: Path, error
 def test_a_terminal_gets_the_live_block_whatever_the_environment_denies(tmp_path: Path, deny: dict[str, str]) -> None:
     shown = on_terminal(program(tmp_path), NO_COLOR="1", **deny)
     assert shown.text.count(HIDE_CURSOR) == shown.text.count(SHOW_CURSOR) == 1
-    assert shown.text.count(" ━") > 2  # drawn more than at the beginning and the end
+    assert shown.text.count(" ━") > 2  # drawn more often than at the beginning and the end
 
 
 def test_on_a_low_terminal_the_bar_and_the_losses_are_there(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_stdout_stays_free_of_the_view_when_only_stderr_is_a_terminal(tmp_path: 
 
 def test_quiet_shows_nothing_and_the_log_gets_everything(tmp_path: Path) -> None:
     shown = on_terminal(program(tmp_path, verbosity="QUIET"))
-    assert shown.text == "stray output\r\n"  # not ours to silence
+    assert shown.text == "stray output\r\n"  # output of other code isn't suppressed
     expected = [line for line in PLAIN_LINES if line != "stray output"]
     logged = (tmp_path / "log.txt").read_text().splitlines()
     for line, text in zip(logged, expected, strict=True):
@@ -184,7 +184,7 @@ with TrainingView(Messages(), total_steps=10_000, start_step=0, batch_size=8) as
 """)
     taken_s = float((tmp_path / "taken_s").read_text())
     redraws = len(re.findall(r"/10,000 ", shown.text))
-    assert 2 < redraws <= 4 * taken_s + 2  # and one each at the beginning and the end
+    assert 2 < redraws <= 4 * taken_s + 2  # plus one at the beginning and one at the end
 
 
 def test_plain_lines_come_at_most_once_in_ten_seconds() -> None:
@@ -231,7 +231,7 @@ def test_a_line_after_a_long_pause_tells_the_same_speed_and_what_is_to_come() ->
     training = [line for line in lines if "images/s" in line]
     assert len(training) > 40
     assert {line.split("  ")[1] for line in training} == {"21 images/s"}
-    assert "step 310/600  21 images/s  eta 0:07:50" in training  # 290 steps, and three minutes of a grid
+    assert "step 310/600  21 images/s  eta 0:07:50" in training  # 290 steps and a grid of three minutes
 
 
 def test_while_a_grid_is_drawn_its_own_end_and_that_of_the_run_are_told() -> None:

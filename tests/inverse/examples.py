@@ -1,4 +1,4 @@
-"""One of each operator of ncsnx, and one of a user with its task: what is true of all of them is tested over these."""
+"""An example of each operator of ncsnx, and a user's operator with its task, for the conformance tests."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ FREQUENCIES = torch.rand(6, 8, generator=GENERATOR) < 0.4
 
 @attrs.frozen(eq=False)
 class TopHalf(LinearOperator):
-    """One of a user."""
+    """A user's operator."""
 
     shape: tuple[int, int, int]
 
@@ -69,5 +69,5 @@ OPERATORS: dict[str, LinearOperator] = {
 
 
 def pictures(operator: LinearOperator, count: int = 3) -> Tensor:
-    """(count, C, H, W) float64 in [0, 1]."""
+    """Random images, (count, C, H, W) float64 in [0, 1]."""
     return torch.rand(count, *operator.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""Images that agree with a measurement: as published, exactly, and from the posterior of Gaussian data."""
+"""Conditioning on a measurement: as published, exact, and from the posterior of Gaussian data."""
 
 import itertools
 import re
@@ -53,7 +53,7 @@ DATA_DEVIATION = 0.6
 
 
 def gaussian(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of data whose neighbours are correlated."""
+    """Mean and covariance of data with correlated neighbours."""
     channels, height, width = shape
     axes = (0.8 * torch.arange(channels), torch.arange(height) * 1.0, torch.arange(width) * 1.0)
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 3).double()
@@ -63,7 +63,7 @@ def gaussian(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
 
 @attrs.frozen(eq=False)
 class Posterior:
-    """What is known of one image, and its exact posterior."""
+    """A measurement of one image, and the exact posterior."""
 
     values: Tensor
     mean: Tensor
@@ -84,7 +84,7 @@ def posterior(operator: LinearOperator, noise: float) -> Posterior:
 
 
 def unit_normal(seed: int, shape: tuple[int, ...]) -> Noise:
-    """Cheaper than noise that depends on the image alone."""
+    """A noise source that is cheaper than one that depends only on the image."""
     generator = torch.Generator().manual_seed(seed)
     return lambda step: torch.randn(shape, generator=generator)
 
@@ -97,7 +97,7 @@ def sampled(
     count: int,
     levels: Sequence[float] = LEVELS,
 ) -> Tensor:
-    """(count, D) images of the Gaussian data under a condition, with the exact score."""
+    """Images of the Gaussian data under a condition, sampled with the exact score, (count, D)."""
     mean, covariance = gaussian(operator.shape)
     variances, axes = torch.linalg.eigh(covariance)
 
@@ -118,7 +118,7 @@ LANGEVIN = AnnealedLangevin(step_size=0.5 * LEVELS[-1] ** 2, steps_per_level=20)
 
 
 def along(operator: LinearOperator, covariance: Tensor) -> Tensor:
-    """(M,): the variances along what is measured."""
+    """Variances along the measured directions, (M,)."""
     directions = operator.images(torch.eye(len(operator.singular_values)).double()).flatten(1)
     return (directions @ covariance @ directions.T).diagonal()
 
@@ -126,13 +126,14 @@ def along(operator: LinearOperator, covariance: Tensor) -> Tensor:
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 def test_langevin_dynamics_draw_from_the_posterior_of_gaussian_data(operator: LinearOperator, noise: float) -> None:
-    """In units of the data's deviation; a sample of n has errors of 1/√n in a mean and √(2/n) in a variance.
+    """Errors are in units of the data's standard deviation; n samples have 1/√n in a mean and √(2/n) in a variance.
 
-    To five of those come what 30 levels of 20 steps leave: a direction of the variance v follows a level for as long as
-    its steps, of σ²/2, are together more than v + σ²: 20 · σ²/2 > v down to σ² = v/10. What it knows of the measurement
-    is then as noisy as that: an error of up to σ²/(v + σ²) = 0.09 of the share that the measurement explains.
+    The margin is five of those plus the error of 30 levels of 20 steps: a direction of variance v equilibrates at a
+    level while its steps of σ²/2 sum to more than v + σ², that is 20 · σ²/2 > v, down to σ² = v/10. Its information on
+    the measurement is then as noisy as that level: an error of up to σ²/(v + σ²) = 0.09 of the share that the
+    measurement explains.
 
-    Along what is measured variances are smaller, and so are their errors; there a denoised result lacks up to σ_L².
+    Along measured directions variances and their errors are smaller; there a denoised result lacks up to σ_L².
     """
     n = 1000
     exact = posterior(operator, noise)
@@ -147,7 +148,7 @@ def test_langevin_dynamics_draw_from_the_posterior_of_gaussian_data(operator: Li
 
 @pytest.mark.parametrize("noise", [1e-6, 0.4 * LEVELS[-1], LEVELS[-1], 2 * LEVELS[-1], 4 * LEVELS[-1]])
 def test_the_smaller_the_noise_the_nearer_to_the_exact_measurement_at_the_last_level_too(noise: float) -> None:
-    """A denoised result lacks σ_L² of its variance, or all of it where that is less."""
+    """A denoised result lacks σ_L² of its variance, or all of it if that is less."""
     n, operator = 1000, OPERATORS["mask"]
     exact = posterior(operator, noise)
     values = sampled(operator, exact.values, noise, LANGEVIN, n)
@@ -156,7 +157,7 @@ def test_the_smaller_the_noise_the_nearer_to_the_exact_measurement_at_the_last_l
     assert bool((found > (measured - LEVELS[-1] ** 2) * (1 - 5 * (2 / n) ** 0.5) - 1e-9).all())
     mean = operator.coefficients(values.mean(dim=0).view(1, *operator.shape))[0]
     expected = operator.coefficients(exact.mean.view(1, *operator.shape))[0]
-    # the prior, of a variance of 0.38, moves the mean by γ²/0.38 of its distance, and less where γ is less than σ_L
+    # the prior, with variance 0.38, moves the mean by γ²/0.38 of its distance, and by less if γ is below σ_L
     assert float((mean - expected).abs().max()) < 5 * (noise**2 / n) ** 0.5 + 3 * LEVELS[-1] ** 2
 
 
@@ -164,7 +165,7 @@ def test_the_smaller_the_noise_the_nearer_to_the_exact_measurement_at_the_last_l
 def test_every_sampler_keeps_an_exact_measurement_and_comes_nearer_to_the_posterior_than_the_prior_is(
     sampler: Sampler,
 ) -> None:
-    """Of first order `cas` has half of any variance, so it is judged by its mean alone."""
+    """First-order `cas` has half of any variance, so only its mean is checked."""
     operator = OPERATORS["averaging"]
     exact = posterior(operator, 0.0)
     if definition_of(type(sampler)).adaptive:
@@ -185,7 +186,7 @@ def test_every_sampler_keeps_an_exact_measurement_and_comes_nearer_to_the_poster
 
 
 def documented() -> list[tuple[Sampler, str]]:
-    """The samplers of the README's table of noisy measurements, each with the ratios that it gives."""
+    """The samplers of the table of noisy measurements in the documentation, with their ratios."""
     lines = (REPOSITORY / "README.md").read_text().splitlines()
     (title,) = [number for number, line in enumerate(lines) if line.startswith("  | sampler | `sampler.steps=")]
     columns = [column.strip(" `") for column in lines[title].strip(" |").split("|")][1:]
@@ -209,7 +210,7 @@ def test_few_steps_spread_along_a_noisy_measurement_as_the_readme_says(sampler: 
         values = sampled(operator, exact.values, noise, sampler, count, levels)
         found.append(float((along(operator, torch.cov(values.T)) / along(operator, exact.covariance)).mean()))
     low, high = (float(end) for end in ratios.split(" to "))
-    # five standard errors of a mean over four directions, √(2/4n) of it, and half a unit of the last digit
+    # five relative standard errors of a mean over four directions, √(2/4n), and half a unit of the last digit
     margin = {"rel": 5 * (2 / (4 * count)) ** 0.5, "abs": 0.005}
     assert min(found) == pytest.approx(low, **margin)
     assert max(found) == pytest.approx(high, **margin)
@@ -240,12 +241,12 @@ def test_a_result_is_brought_between_black_and_white_and_keeps_its_measurement()
     result = condition(x, 0.0, 0)
     torch.testing.assert_close(operator.coefficients(result), values)
     assert float(result.max()) < 1 + 1e-4
-    assert float(result.std()) > 0.01, "it is not just the mean"
+    assert float(result.std()) > 0.01, "not just the mean"
 
 
 @pytest.mark.parametrize("deviation", [0.0, 0.002])
 def test_a_third_of_the_frequencies_and_both_ends_are_kept_by_each_image_for_itself(deviation: float) -> None:
-    """Pictures with much black and white in them, for which projecting in turn takes thousands of rounds."""
+    """Pictures with much black and white, for which alternating projections take thousands of iterations."""
     generator = torch.Generator().manual_seed(0)
     operator = Fourier((1, 16, 16), torch.rand(16, 16, generator=generator) < 0.3)
     truth = (torch.rand(4, 1, 16, 16, generator=generator) * 3 - 1).clamp(0, 1)
@@ -276,7 +277,7 @@ def test_the_likelihood_score_of_a_noisy_measurement_is_that_of_its_noise_beyond
     operator = Masking(torch.tensor([[[True, False]]]))
     condition = Condition(Measured(operator, torch.tensor([[1.0]]), 0.5), RecordedNoise(torch.zeros(1, 1, 1, 1, 2)))
     x = torch.tensor([[[[0.2, 0.3]]]])
-    # (value − x) / (τ² − σ²), on the known pixel alone
+    # (value − x) / (τ² − σ²), on the known pixel only
     torch.testing.assert_close(condition.likelihood_score(x, 0.1), torch.tensor([[[[0.8 / (0.25 - 0.01), 0.0]]]]))
     torch.testing.assert_close(condition.likelihood_score(x, 0.49), torch.tensor([[[[0.8 / 0.49**2, 0.0]]]]))
     torch.testing.assert_close(condition.likelihood_score(x, 0.6), torch.zeros_like(x))

@@ -1,4 +1,4 @@
-"""What every operator keeps: one of each class of ncsnx, and those of all tasks that packages register."""
+"""Conformance tests of operators: one of each class of ncsnx, and those of all registered tasks."""
 
 import inspect
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from tests.inverse.examples import OPERATORS, pictures
 
 TASKS = sorted(registered_tasks())
 SHAPES = ((1, 8, 8), (3, 16, 16), (2, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64))
-"""Of images; the first that a task takes is tried."""
+"""Shapes of images; each task is tested with the first that it accepts."""
 WRONG = 0.01
-"""The relative error of a measurement that is of another scale, order or image: what 8 bits round away is less."""
+"""Relative error above which a measurement has a wrong scale, order or image; 8-bit rounding errors are smaller."""
 
 
 def measured(tag: str, folder: Path) -> tuple[Tensor, Task]:
-    """Images, and the task that is made of the file that measures them."""
+    """Images, and the task made from the file of their measurement."""
     found = registered_tasks()[tag]
     assert found.write_example is not None, f"@register_task({tag!r}, example=…) says how its file is written"
     for shape in SHAPES:
@@ -39,7 +39,7 @@ def measured(tag: str, folder: Path) -> tuple[Tensor, Task]:
 
 @pytest.fixture(params=[*OPERATORS, *TASKS])
 def operator(request: pytest.FixtureRequest, tmp_path: Path) -> LinearOperator:
-    """As samplers are given it."""
+    """An operator as samplers use it."""
     if request.param in OPERATORS:
         return in_any_precision(OPERATORS[request.param])
     return measured(request.param, tmp_path)[1].operator
@@ -119,5 +119,5 @@ def test_a_registered_task_reads_from_its_file_what_its_operator_measures(exampl
 def test_a_tag_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_registry, "_tasks", {})
     register_task("mine")(lambda file, shape: None)  # type: ignore[arg-type, return-value]
-    with pytest.raises(ValueError, match="there already is a task 'mine'"):
+    with pytest.raises(ValueError, match="a task 'mine' already exists"):
         register_task("mine")(lambda file, shape: None)  # type: ignore[arg-type, return-value]

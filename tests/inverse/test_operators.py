@@ -1,4 +1,4 @@
-"""Each operator is what it says it is: against the definition, written out."""
+"""Each operator against its definition."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_blurring_is_the_gaussian_filter_with_mirrored_edges(sigma: float) -> No
     x = pictures(operator)
     expected = ndimage.gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="reflect", radius=math.ceil(6 * sigma))
     torch.testing.assert_close(operator.blurred(x), torch.from_numpy(expected))
-    # what it measures is the blurred picture, but for the frequencies that are next to nothing
+    # the measurement is the blurred picture without the frequencies below the cutoff
     seen = operator.images(operator.measure(x))
     torch.testing.assert_close(seen, operator.blurred(x), atol=3e-2, rtol=0)
     assert len(operator.singular_values) < 12 * 8 or sigma < 1
@@ -54,7 +54,7 @@ def test_fourier_measurements_are_those_of_the_unitary_transform(name: str) -> N
 
 @pytest.mark.parametrize("name", ["fourier, real", "fourier, odd", "fourier, complex"])
 def test_noise_of_fourier_measurements_is_as_large_in_the_coefficients_as_the_singular_values_say(name: str) -> None:
-    """Of n draws a standard deviation is known to 1/√(2n)."""
+    """The relative standard error of a standard deviation of n draws is 1/√(2n)."""
     operator, n = OPERATORS[name], 4000
     assert isinstance(operator, Fourier)
     parts = torch.randn(2, n, *operator.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -94,7 +94,7 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
     for kind, told in (
         (Doubled, "are not orthonormal"),
         (Longer, r"gave \(2, 2, 4, 4\) instead of"),
-        (Blind, "must be above 0"),
+        (Blind, "must be finite and above 0"),
         (Skewed, "must be the transpose"),
     ):
         with pytest.raises(NcsnxError, match=told):
@@ -105,10 +105,10 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
     ("make", "told"),
     [
         (lambda: Averaging((1, 8, 8), 3), "a factor of 3 does not divide images of 8×8"),
-        (lambda: Graying((1, 8, 8)), "3 weights of channels for images of 1"),
+        (lambda: Graying((1, 8, 8)), "one weight per channel, found 3 weights for 1 channel"),
         (lambda: Blurring((1, 8, 8), 0.0), "a blur of 0 pixels"),
         (lambda: Fourier((3, 8, 8), torch.ones(8, 8, dtype=torch.bool)), "1 or 2 channels, not 3"),
-        (lambda: Fourier((1, 8, 8), torch.ones(8, 4, dtype=torch.bool)), "frequencies of"),
+        (lambda: Fourier((1, 8, 8), torch.ones(8, 4, dtype=torch.bool)), "expected frequencies of shape"),
         (lambda: MatrixOperator((1, 2, 2), torch.ones(3, 5)), "for images of 4 values"),
     ],
 )

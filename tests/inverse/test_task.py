@@ -1,4 +1,4 @@
-"""A task says at once what doesn't go together, and takes operators that calculate in their own type."""
+"""Tasks: validation, and operators that compute in the type of their own tensors."""
 
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class Basis(LinearOperator):
 
 
 class Weighted(Masking):
-    """Gives float64 whatever it gets."""
+    """An operator that always returns float64."""
 
     def coefficients(self, x: Tensor) -> Tensor:
         return super().coefficients(x) * torch.ones(32, dtype=torch.float64)
@@ -107,14 +107,14 @@ VALUES = torch.zeros(2, 32)
         ({"values": VALUES + math.nan}, "finite real numbers"),
         ({"values": VALUES + math.inf}, "finite real numbers"),
         ({"values": VALUES + 1j}, "finite real numbers"),
-        ({"noise": -0.1}, "expected a noise from 0 on"),
-        ({"noise": math.inf}, "expected a noise from 0 on"),
-        ({"noise": math.nan}, "expected a noise from 0 on"),
+        ({"noise": -0.1}, "expected noise >= 0"),
+        ({"noise": math.inf}, "expected noise >= 0"),
+        ({"noise": math.nan}, "expected noise >= 0"),
         ({"inputs": torch.zeros(1, *SHAPE)}, r"expected inputs of \(2, 1, 8, 8\), found \(1, 1, 8, 8\)"),
         ({"truth": torch.zeros(2, 8, 8)}, r"expected truth of \(2, 1, 8, 8\), found \(2, 8, 8\)"),
         ({"truth": torch.full((2, *SHAPE), math.nan)}, "expected truth of finite numbers"),
-        ({"pictures": ("a",)}, "1 name for 2 pictures"),
-        ({"operator": HALF}, "a task takes a LinearOperator, not Tensor"),
+        ({"pictures": ("a",)}, "a name for each of 2 pictures, found 1 name"),
+        ({"operator": HALF}, "a task needs a LinearOperator, not Tensor"),
     ],
 )
 def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str) -> None:
@@ -129,7 +129,11 @@ def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str)
         (Masking(HALF), torch.zeros(32), r"found \(32,\)"),
         (Masking(HALF), torch.zeros(2, 32) + 1j, "found complex ones"),
         (Blurring(SHAPE, 1.0), torch.zeros(2, 8, 8), "expected blurred pictures of"),
-        (MatrixOperator(SHAPE, torch.ones(3, 64)), torch.zeros(2, 1), r"expected measurements \(P, 3\), a value a row"),
+        (
+            MatrixOperator(SHAPE, torch.ones(3, 64)),
+            torch.zeros(2, 1),
+            r"expected measurements \(P, 3\), one value per row",
+        ),
     ],
 )
 def test_measurements_of_another_shape_are_refused(operator: LinearOperator, y: Tensor, told: str) -> None:
@@ -141,10 +145,10 @@ def test_measurements_of_another_shape_are_refused(operator: LinearOperator, y: 
     ("matrix", "told"),
     [
         (torch.zeros(3, 64), "a matrix of zeros measures nothing"),
-        (torch.zeros(0, 64), r"a matrix of \(0, 64\) for images of 64 values"),
-        (torch.full((3, 64), math.nan), "are not finite real numbers"),
-        (torch.full((3, 64), math.inf), "are not finite real numbers"),
-        (torch.full((3, 64), 1j), "are not finite real numbers"),
+        (torch.zeros(0, 64), r"expected a matrix \(m, 64\) for images of 64 values, found \(0, 64\)"),
+        (torch.full((3, 64), math.nan), "expected a matrix of finite real numbers"),
+        (torch.full((3, 64), math.inf), "expected a matrix of finite real numbers"),
+        (torch.full((3, 64), 1j), "expected a matrix of finite real numbers"),
     ],
 )
 def test_a_matrix_that_measures_nothing_is_refused(matrix: Tensor, told: str) -> None:

@@ -1,4 +1,4 @@
-"""What pictures say of a known truth is what the task holds: up to 8 bits, in the data's own values exactly."""
+"""A task has the measurement of a known truth: from pictures up to 8-bit rounding, from numbers exactly."""
 
 import math
 import tempfile
@@ -25,7 +25,7 @@ Pixels = NDArray[np.float64]
 
 
 def truths(channels: int, count: int, seed: int) -> Tensor:
-    """(count, channels, 6, 8) in [0, 1]"""
+    """Random pictures, (count, channels, 6, 8) in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, channels, 6, 8, dtype=torch.float64, generator=generator)
 
@@ -40,7 +40,7 @@ def written(pictures: Tensor, values: Range | None) -> Iterator[Path]:
 
 
 def save(path: Path, pixels: Pixels, values: Range | None) -> None:
-    """(H, W) or (H, W, C) in [0, 1]."""
+    """Writes (H, W) or (H, W, C) in [0, 1] as a PNG, or as numbers with these values of black and white."""
     if values is None:
         Image.fromarray((255 * pixels).round().astype(np.uint8)).save(path.with_suffix(".png"))
     else:
@@ -48,7 +48,7 @@ def save(path: Path, pixels: Pixels, values: Range | None) -> None:
 
 
 def differences(task: Task, truth: Tensor) -> Tensor:
-    """(P, M): by how much the task's values are off."""
+    """Absolute errors of the task's values, (P, M)."""
     return (task.values - task.operator.coefficients(truth)).abs()
 
 
@@ -59,7 +59,7 @@ ranges = st.sampled_from([None, (0.0, 1.0), (0.0, 16.0), (-5.0, 3.0)])
 
 
 def channels_of(values: Range | None) -> st.SearchStrategy[int]:
-    """PNGs are grey or coloured, numbers anything."""
+    """Numbers of channels: 1 or 3 for PNGs, any for numbers."""
     return st.sampled_from([1, 3] if values is None else [1, 2, 3, 5])
 
 
@@ -130,7 +130,7 @@ def test_deblurring_holds_the_frequencies_before_the_blur(
     blurred = ndimage.gaussian_filter(truth.numpy(), (0, 0, sigma, sigma), mode="reflect", radius=reach)
     with written(torch.from_numpy(blurred), values) as folder:
         task = deblur(folder, sigma, tuple(truth.shape[1:]), known(values))
-    # a frequency sums up the rounding of all pixels, with squares of weights that are 1 in all
+    # a frequency sums the rounding errors of all pixels with weights whose squares sum to 1
     rounding = HALF_A_STEP * math.sqrt(6 * 8) if values is None else EXACT
     assert bool((differences(task, truth) <= rounding / task.operator.singular_values).all())
 

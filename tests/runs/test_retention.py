@@ -253,9 +253,9 @@ def test_the_start_says_exactly_what_goes_now_and_by_which_rule_later(run: Run) 
             {"keep_every": 15},
             "retention.keep_every=15 is not a multiple of checkpoint_every=10: it keeps the multiples of 30",
         ),
-        ({"keep_every": 1000}, "retention.keep_every=1000 keeps nothing: no checkpoint of every 10 steps up to 100"),
-        ({"optimizer_last": 1}, "a damaged last checkpoint leaves nothing to train on from"),
-        ({"keep_last": 1}, "a damaged last checkpoint may leave nothing to train on from"),
+        ({"keep_every": 1000}, "keeps nothing: no checkpoint is at a multiple of it (checkpoint_every=10, steps=100)"),
+        ({"optimizer_last": 1}, "a damaged last checkpoint leaves nothing to resume from"),
+        ({"keep_last": 1}, "a damaged last checkpoint may leave nothing to resume from"),
     ],
 )
 def test_rules_that_keep_less_than_one_may_think_are_warned_about(

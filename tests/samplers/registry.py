@@ -1,4 +1,4 @@
-"""Every sampler that is registered, built in or a package's, in the settings that the tests run it with."""
+"""Settings in which the tests run every registered sampler, built in or from a package."""
 
 import itertools
 import typing
@@ -17,18 +17,18 @@ from tests.samplers.toy import SIGMAS
 
 SAMPLERS: dict[str, type[Sampler]] = {tag: cls for tag, cls in variants(Sampler).items() if issubclass(cls, Sampler)}
 PLAN = plan_noise(32 * 32, 5.0, sigma_min=0.01, steps_per_level=20)
-"""For samplers that go along the trained levels."""
+"""Noise levels for samplers that use the trained levels."""
 GRIDS = Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0), snr=0.16)
 
 
 def default_of(cls: type[Sampler], plan: NoisePlan = PLAN) -> Sampler:
-    """Its defaults; what has none as `ncsnx plan` chooses it."""
+    """The sampler with its defaults; fields without a default as `ncsnx plan` chooses them."""
     required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
     return cls(**{name: getattr(plan, name) for name in required})
 
 
 def usual_settings(evaluations: int) -> Iterator[Sampler]:
-    """Of each sampler the defaults, and what `ncsnx compare` tries; in about so many evaluations."""
+    """The defaults of each sampler, and the settings that `ncsnx compare` tries, with about `evaluations` NFE."""
     for cls in SAMPLERS.values():
         tried = definition_of(cls).tried
         found = [default_of(cls), *(() if tried is None else tried(evaluations, GRIDS))]
@@ -36,7 +36,7 @@ def usual_settings(evaluations: int) -> Iterator[Sampler]:
 
 
 def all_settings(evaluations: int) -> Iterator[Sampler]:
-    """These, and of each choice of the defaults every alternative."""
+    """The usual settings, and every alternative of each literal field."""
     alternatives = itertools.chain.from_iterable(_alternatives(default_of(cls)) for cls in SAMPLERS.values())
     yield from dict.fromkeys(
         itertools.chain(usual_settings(evaluations), (in_steps(one, evaluations) for one in alternatives))
@@ -44,12 +44,12 @@ def all_settings(evaluations: int) -> Iterator[Sampler]:
 
 
 def in_steps(config: Sampler, steps: int) -> Sampler:
-    """In so many steps, where it chooses them."""
+    """The sampler with `steps` steps, if they can be chosen."""
     return attrs.evolve(config, steps=steps) if isinstance(config, GridSampler) else config
 
 
 def draws_noise(config: Sampler) -> bool:
-    """Whether it draws noise at all."""
+    """Whether the sampler draws noise."""
     drawn = []
 
     def noise(k: int) -> torch.Tensor:

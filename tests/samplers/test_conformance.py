@@ -1,4 +1,4 @@
-"""What holds of every sampler that is registered, built in or a package's."""
+"""Conformance tests of every registered sampler, built in or from a package."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ from ncsnx.inverse import Averaging, Condition, Measured
 from ncsnx.inverse.condition import measured_pixels
 from ncsnx.samplers.building import build_sampler, evaluations, first_sigma, state_count
 from ncsnx.samplers.contract import Steps, definition_of
-from ncsnx.samplers.exam import fault, goes_on_from_the_given_x
+from ncsnx.samplers.exam import continues_from_given_x, fault
 from ncsnx.samplers.state import State
 from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_normal
 from tests.samplers.registry import PLAN, SAMPLERS, all_settings, draws_noise, in_steps, usual_settings
@@ -28,7 +28,7 @@ NOTHING = RecordedNoise(torch.zeros(0))
 
 
 def run(config: Sampler, indices: Tensor, *, seed: int = 5, seen: list[int] | None = None) -> list[State]:
-    """Its states for Gaussian data; `seen` gets the images of each evaluation."""
+    """States of the sampler for Gaussian data; `seen` gets the number of images of each evaluation."""
 
     def score(x: Tensor, sigma: float) -> Tensor:
         if seen is not None:
@@ -51,12 +51,12 @@ def test_states_and_evaluations_are_as_announced(config: Sampler) -> None:
         assert said is None
     else:
         assert said is not None
-        assert set(seen) == {3}, "the whole batch at once"
+        assert set(seen) == {3}, "the whole batch per evaluation"
         assert [state.evaluations for state in states] == [*range(1, said + 1), said]
     for state in states[:-1]:
         torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
     assert states[-1].denoised is states[-1].x
-    assert states[-1].sigma in (0.0, SIGMAS[-1]), "denoised, or said to have the noise of the last level"
+    assert states[-1].sigma in (0.0, SIGMAS[-1]), "denoised, or declared to have the noise of the last level"
     assert bool(torch.isfinite(states[-1].x).all())
 
 
@@ -78,12 +78,12 @@ def test_solvers_of_the_flow_converge_to_its_solution_with_the_order_that_they_d
     x = torch.linspace(-2, 3, 12).double().view(2, 1, 2, 3)
     errors = []
     for steps in (40, 80):
-        config = cls(steps=steps, grid=Exponential())  # ends at 0.01; below, a step of first order to 0 is small
+        config = cls(steps=steps, grid=Exponential())  # ends at 0.01, so that the last step to 0 is small
         states = build_sampler(config)(gaussian_score, x, (1.0, 0.1, 0.01), noise=NOTHING)
         before_last = [state for state in states if state.sigma > 0][-1]
         growth = math.sqrt((DEVIATION**2 + before_last.sigma**2) / (DEVIATION**2 + 1))
         errors.append(float((before_last.x - MEAN - (x - MEAN) * growth).abs().max()))
-    # halving the step divides the error by 2^order; 10 % for the terms of higher order
+    # halving the step divides the error by 2^order; 10 % for higher-order terms
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
 
 
@@ -99,7 +99,7 @@ def test_a_noisy_measurement_gives_the_posterior_of_gaussian_data(config: Sample
 
 @USUAL
 def test_an_exact_measurement_is_kept_and_the_rest_follows_from_it(config: Sampler) -> None:
-    """The means of squares of pixels; what they say nothing of is as in the data."""
+    """Measures means of blocks; the directions that aren't measured are distributed as in the data."""
     operator, levels = Averaging((1, 4, 4), 2), levels_for(config)
     few = definition_of(type(config)).adaptive
     config, count = in_steps(config, 6 if few else 40), 8 if few else 200
@@ -113,7 +113,7 @@ def test_an_exact_measurement_is_kept_and_the_rest_follows_from_it(config: Sampl
     torch.testing.assert_close(operator.coefficients(last.x), measured.values, atol=1e-5, rtol=0)
     rest = last.x - operator.images(measured.values)
     assert float(rest.mean(dim=0).abs().max()) < 5 * DEVIATION / math.sqrt(count)
-    # the deviation in 12 of 16 directions, but for what 40 steps and first order (half of the variance) leave
+    # standard deviation in 12 of 16 directions, up to the error of 40 steps and of first order (half of the variance)
     assert 0.6 < float(rest.std()) / (DEVIATION * math.sqrt(12 / 16)) < 1.3
 
 
@@ -121,7 +121,7 @@ Sampling = Callable[..., Steps]
 
 
 def on_its_own(function: Sampling) -> Sampling:
-    """A sampler that goes on from the x that it had, and not from the one that it is given back."""
+    """A sampler that continues from its own x instead of the x that yield returns."""
 
     @functools.wraps(function)
     def sabotaged(*arguments: Any, **parameters: Any) -> Steps:
@@ -138,12 +138,12 @@ def on_its_own(function: Sampling) -> Sampling:
 
 
 @ALL
-def test_a_sampler_that_goes_on_from_its_own_x_is_found_out(config: Sampler) -> None:
+def test_a_sampler_that_continues_from_its_own_x_fails_the_exam(config: Sampler) -> None:
     definition = definition_of(type(config))
-    assert goes_on_from_the_given_x(definition, config)
-    assert not goes_on_from_the_given_x(attrs.evolve(definition, function=on_its_own(definition.function)), config)
+    assert continues_from_given_x(definition, config)
+    assert not continues_from_given_x(attrs.evolve(definition, function=on_its_own(definition.function)), config)
 
 
 def test_some_settings_draw_noise_and_some_draw_none() -> None:
-    """So that what is said of either is tested."""
+    """Makes sure that both kinds are tested."""
     assert {draws_noise(config) for config in all_settings(5)} == {True, False}

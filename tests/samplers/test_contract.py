@@ -1,4 +1,4 @@
-"""What is refused of samplers, at import or before a measurement, and how one is driven."""
+"""The contract of samplers: errors at import and before a measurement, and how the driver runs them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -21,7 +21,7 @@ KNOWN = torch.ones(SHAPE, dtype=torch.bool)
 
 
 def of_a_package(function: Callable[..., Steps], **beside: Any) -> Sampler:
-    """A configuration of a class of its own, and the function its sampler."""
+    """A configuration of a new class whose sampler is the function."""
 
     @attrs.frozen(kw_only=True)
     class Packaged(GridSampler):
@@ -32,7 +32,7 @@ def of_a_package(function: Callable[..., Steps], **beside: Any) -> Sampler:
 
 
 def states_of(config: Sampler, noise_deviation: float | None = None) -> list[State]:
-    """Of two images; with a measurement of every pixel."""
+    """States for two images; with `noise_deviation`, every pixel is measured."""
     x, generator = torch.zeros(2, *SHAPE), torch.Generator().manual_seed(0)
 
     def noise(k: int) -> Tensor:
@@ -69,7 +69,7 @@ def on_its_own_in_a_corrector(x: Tensor, sigmas: Sequence[float], noise: Draw) -
 
 
 def in_one_step(x: Tensor, sigmas: Sequence[float], model: DenoisingModel) -> Steps:
-    """Only the first place of all is told to the driver."""
+    """A sampler that yields only once, at the beginning."""
     x, denoised, _ = yield x, sigmas[0]
     for sigma, sigma_next in append_zero(sigmas):
         x = denoised + sigma_next / sigma * (x - denoised)
@@ -95,11 +95,11 @@ def too_noisy(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
 @pytest.mark.parametrize(
     ("function", "fault"),
     [
-        (on_its_own, "it goes on from its own x in the place of the one that it is given back"),
-        (on_its_own_in_a_corrector, "it goes on from its own x in the place of the one that it is given back"),
+        (on_its_own, "it continues from its own x instead of the x that yield returns"),
+        (on_its_own_in_a_corrector, "it continues from its own x instead of the x that yield returns"),
         (in_one_step, r"with noise of 0\.1, images of Gaussian data have a mean that is 0\.\d+ of the way from .*"),
         (by_the_batch, "an image depends on the others of its batch"),
-        (too_noisy, r"with noise of 0\.1, images of Gaussian data have .* of the posterior's variance"),
+        (too_noisy, r"with noise of 0\.1, images of Gaussian data have a variance ratio of .* to the posterior"),
     ],
 )
 def test_a_packages_sampler_that_is_wrong_is_refused_for_noisy_measurements_alone(
@@ -107,7 +107,7 @@ def test_a_packages_sampler_that_is_wrong_is_refused_for_noisy_measurements_alon
 ) -> None:
     config = of_a_package(function)
     assert len(states_of(config, noise_deviation=0.0)) == len(states_of(config)) == evaluations(config, 5) + 1  # type: ignore[operator]
-    with pytest.raises(NcsnxError, match=f"^sampler=Packaged cannot be trusted with a noisy measurement: {fault}$"):
+    with pytest.raises(NcsnxError, match=f"^sampler=Packaged cannot be used with a noisy measurement: {fault}$"):
         states_of(config, noise_deviation=0.1)
 
 
@@ -124,7 +124,9 @@ def test_a_packages_sampler_that_is_right_is_examined_once(monkeypatch: pytest.M
 def test_a_sampler_that_isnt_for_noisy_measurements_is_refused_for_them() -> None:
     config = of_a_package(ancestral, noisy=False)
     states_of(config, noise_deviation=0.0)
-    with pytest.raises(NcsnxError, match=r"^sampler=Packaged is not for noisy measurements; take another sampler$"):
+    with pytest.raises(
+        NcsnxError, match=r"^sampler=Packaged does not support noisy measurements; use another sampler$"
+    ):
         states_of(config, noise_deviation=0.1)
 
 
@@ -149,7 +151,7 @@ def test_parameters_are_checked_when_the_sampler_is_registered() -> None:
     with pytest.raises(TypeError, match=r"expected adaptive to be among steps, grid, eta, .*, found tolerance"):
         of_a_package(ancestral, adaptive="tolerance")
     config = of_a_package(ancestral)
-    with pytest.raises(ValueError, match="there is a sampler of it already, ancestral"):
+    with pytest.raises(ValueError, match="Packaged already has ancestral"):
         sampler(type(config))(on_its_own)
 
 
@@ -166,7 +168,7 @@ def test_a_sampler_that_returns_nothing_says_so() -> None:
     def forgetful(x: Tensor, sigmas: Sequence[float]) -> Iterator[Any]:
         x, _, _ = yield x, sigmas[0]
 
-    with pytest.raises(NcsnxError, match="a sampler must return its last x, and this one returned none"):
+    with pytest.raises(NcsnxError, match="a sampler must return its last x, but this one returned None"):
         states_of(of_a_package(forgetful))  # type: ignore[arg-type]
 
 
@@ -246,6 +248,6 @@ def test_a_packages_sampler_that_the_exam_cannot_run_is_refused_with_what_it_say
             x = x - (sigma_next - sigma) * sigma * score
         return x
 
-    refused = "cannot be trusted with a noisy measurement: it fails with Gaussian data"
+    refused = "cannot be used with a noisy measurement: it fails with Gaussian data"
     with pytest.raises(NcsnxError, match=f"{refused}: {told}"):
         states_of(of_a_package(careful), noise_deviation=0.1)

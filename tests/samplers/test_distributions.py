@@ -1,4 +1,4 @@
-"""What samplers draw in many steps with an exact score: the data by default, else what is said of their settings."""
+"""Samplers with many steps and an exact score draw from the data, or with the documented bias of their settings."""
 
 import math
 
@@ -23,17 +23,17 @@ MIXTURE = Mixture((0.3, 0.7), (0.2, 0.8), (0.05, 0.1))
 
 
 def converged(variant: type[Sampler]) -> Sampler:
-    """Its defaults in many steps, unless it chooses those itself."""
+    """The defaults with many steps, unless the sampler is adaptive."""
     config = default_of(variant)
     return config if definition_of(variant).adaptive else in_steps(config, STEPS)
 
 
 def left_bias(config: Sampler) -> float:
-    """The relative error that so many steps leave in a variance, and as much of a weight.
+    """Relative error of variances and weights that remains with this number of steps.
 
-    In 1,600 steps ln γ is at most 7 · 0.00046/0.52 = 0.006 (ρ = 7), and the error of a rule of first order about that.
-    Annealing at trained levels lags: the variance of x falls by σ²(γ² − 1) from level to level, and T steps of ε/σ_L²
-    bring what is above it nearer by a share of 2T ε/σ_L² · σ²/v; the two are equal for an excess of v ln γ/(T ε/σ_L²).
+    With 1,600 steps, ln γ is at most 7 · 0.00046/0.52 = 0.006 (ρ = 7), which is about the error of a first-order
+    method. Annealing at trained levels lags: the variance of x falls by σ²(γ² − 1) per level, and T steps of ε/σ_L²
+    reduce the excess by a fraction of 2T ε/σ_L² · σ²/v. The two balance at an excess of v ln γ/(T ε/σ_L²).
     """
     return 0.01 if isinstance(config, GridSampler) else lag(PLAN)
 
@@ -43,7 +43,7 @@ def lag(plan: NoisePlan) -> float:
 
 
 def drawn(config: Sampler, data: Mixture, shape: tuple[int, ...] = SHAPE, count: int = COUNT) -> Tensor:
-    """The pixels of images that start from the data blurred with σ_1, so that nothing but the sampler is at fault."""
+    """Pixels of images that start from the data with noise of σ_1, so that any error is the sampler's."""
     generator = torch.Generator().manual_seed(11)
 
     def unit_normal(k: int) -> Tensor:
@@ -55,7 +55,7 @@ def drawn(config: Sampler, data: Mixture, shape: tuple[int, ...] = SHAPE, count:
 
 
 def denoised(variance: float) -> float:
-    """The variance of the denoised image where that of the data is `variance`: the last σ is taken for noise."""
+    """Variance of denoised images if the data has `variance`: the last σ counts as noise."""
     return variance**2 / (variance + BOTTOM**2)
 
 
@@ -120,12 +120,12 @@ def test_the_langevin_corrector_tells_of_its_bias_in_small_images() -> None:
 
 @pytest.mark.parametrize(("pixels", "langevin"), [(4, 1.67), (16, 1.15), (64, 1.06)])
 def test_the_langevin_corrector_is_biased_as_said_and_that_of_annealing_is_not(pixels: int, langevin: float) -> None:
-    """The law (1 + 2/D)/(1 − r²) gives 1.54, 1.15, 1.06; with D = 4 steps of r = 0.16 are too coarse for it."""
+    """The formula (1 + 2/D)/(1 − r²) gives 1.54, 1.15, 1.06; for D = 4, steps of r = 0.16 are too coarse for it."""
     n = 32_768
     for corrector, expected in (("langevin", langevin), ("ald", 1.0)):
         config = PredictorCorrector(steps=200, corrector=corrector)
         values = drawn(config, GAUSSIAN, shape=(1, 1, pixels), count=n // pixels)
-        # five standard errors; those of a variance that differs from image to image are up to twice as large; and 200
-        # steps leave ln γ = 0.05 at most, of which a step with noise makes good a part
+        # five standard errors, up to twice as large for a variance that differs between images, and part of ln γ, which
+        # is at most 0.05 with 200 steps
         margin = 5 * math.sqrt(2 / n) * (2 if pixels == 4 else 1) + 0.015
         assert float(values.var()) / DEVIATION**2 == pytest.approx(expected, rel=margin)

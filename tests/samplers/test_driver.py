@@ -1,4 +1,4 @@
-"""What the driver does between two steps of a sampler, number by number."""
+"""The driver between two steps of a sampler, number by number."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -16,8 +16,8 @@ G, S = 3.0, -2.0
 
 
 @attrs.frozen
-class Pulling:
-    """A measurement that puts nothing in its place but a tenth of σ, with the likelihood score G."""
+class Guiding:
+    """A measurement that adds a tenth of σ to x, with the likelihood score G."""
 
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         return x + sigma / 10
@@ -41,9 +41,9 @@ def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() 
         told.append(tuple(float(tensor.flatten()[0]) for tensor in tensors))
 
     def script(x: Tensor, noise: Draw, model: DenoisingModel) -> Steps:
-        numbers(*(yield x, 1.0))  # where it begins: nothing is known yet, so nothing moves
+        numbers(*(yield x, 1.0))  # the beginning: there is no likelihood score yet, so no transport
         numbers(*(yield x + 1, 1.0))  # a step that stays at its σ
-        numbers(*model(x + 2, 0.5))  # a place inside the step from 1
+        numbers(*model(x + 2, 0.5))  # an evaluation inside the step from 1
         numbers(*(yield x + 3, 0.5))
         return x + 4, 0.25
 
@@ -52,15 +52,15 @@ def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() 
         told.clear()
         states = list(
             drive(
-                script, lambda x, sigma: torch.full_like(x, S), x, noise=lambda k: x, constrain=Pulling(), alone=alone
+                script, lambda x, sigma: torch.full_like(x, S), x, noise=lambda k: x, constrain=Guiding(), alone=alone
             )
         )
         arrivals = [(0.1, 1.0), (1.1, 1.0), (3 - 0.75 * G + 0.05, 0.5)]
         replies = [(place, place + sigma**2 * (S + G), S + G) for place, sigma in arrivals]
-        # inside, the denoised image is that of the place which the sampler asked about
+        # inside a step, the denoised image belongs to the sampler's x
         inside = (2 + 0.5**2 * (S + G), S + G)
         steps = [replies[0], replies[1], inside, replies[2]]
-        if alone:  # one image after the other, from each arrival to the next
+        if alone:  # one image after the other between two arrivals
             steps = [replies[0], replies[0], replies[1], inside, replies[1], inside, replies[2], replies[2]]
         assert told == [pytest.approx(step) for step in steps]
         places = [state.x.flatten().tolist() for state in states]

@@ -41,7 +41,7 @@ def test_the_trajectory_is_the_published_one(golden: Golden, trajectory: Sequenc
 def test_the_denoising_step_is_the_published_one(golden: Golden, trajectory: Sequence[State]) -> None:
     ours = trajectory[-1].x - trajectory[-2].x
     expected = golden.tensors["ald.final"] - golden.tensors["ald.before_denoise"]
-    # x is large beside the step, and each of the four x was rounded to half a unit in its last place
+    # x is large compared with the step, and each of the four x was rounded to half a unit in the last place
     rounding = 4 * torch.finfo(torch.float32).eps / 2 * float(golden.tensors["ald.final"].abs().max())
     assert float((ours - expected).abs().max()) < TOLERANCE * float(expected.abs().max()) + rounding
 
@@ -123,14 +123,13 @@ def test_gaussian_data_comes_out_with_its_mean_and_variance() -> None:
     # five standard errors of the mean and of the variance of n independent normal values
     assert abs(float(last.x.double().mean()) - mean) < 5 * math.sqrt(variance / n)
     assert abs(float(last.x.double().var()) - variance) < 5 * variance * math.sqrt(2 / n)
-    # and the algorithm itself is near the data: in the mean to 1 %, in the variance, which denoising narrows,
-    # to 10 %
+    # the algorithm itself is near the data: the mean to 1 %, the variance, which denoising reduces, to 10 %
     assert mean == pytest.approx(MEAN, rel=0.01)
     assert variance == pytest.approx(DEVIATION**2, rel=0.1)
 
 
 def _exact_moments(step_size: float, steps_per_level: int) -> tuple[float, float]:
-    """Mean and variance of what the algorithm yields: for a Gaussian's score each step is linear in x."""
+    """Mean and variance of the algorithm's result: for the score of a Gaussian each step is linear in x."""
     mean, variance = 1 / 2, 1 / 12
     for sigma in SIGMAS:
         alpha = step_size * (sigma / SIGMAS[-1]) ** 2
@@ -149,7 +148,7 @@ def test_no_graph_is_built_for_a_score_with_weights() -> None:
     states = sampler(lambda x, sigma: -weight * x, x, SIGMAS, noise=lambda k: x)
     for state in states:
         assert not state.x.requires_grad
-        assert torch.is_grad_enabled()  # the consumer's own mode is left alone
+        assert torch.is_grad_enabled()  # the consumer's own mode is unchanged
 
 
 def test_a_sampler_that_nobody_registered_says_what_to_do() -> None:

@@ -1,4 +1,4 @@
-"""What is known of single samplers: limits of each other, closed forms, their steps, and what they refuse."""
+"""Single samplers: limits that equal other samplers, closed forms, steps, and errors."""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def run(
 
 
 def closed_form(x: Tensor, start: float, end: float) -> Tensor:
-    """Where the probability-flow ODE brings x from σ = start to σ = end, for the score of N(MEAN, DEVIATION²)."""
+    """Solution at σ = end of the probability-flow ODE from x at σ = start, for the score of N(MEAN, DEVIATION²)."""
     return MEAN + (x - MEAN) * math.sqrt((DEVIATION**2 + end**2) / (DEVIATION**2 + start**2))
 
 
@@ -57,7 +57,7 @@ def test_eulers_rule_converges_with_order_one() -> None:
         config = EulerAncestral(steps=steps, grid=Exponential(), eta=0.0)
         states = list(build_sampler(config)(gaussian_score, x, (1.0, 0.1, 0.01), noise=RecordedNoise(torch.zeros(0))))
         errors.append(float((states[-2].x - closed_form(x, 1.0, states[-2].sigma)).abs().max()))
-    # 10 % for the terms of higher order
+    # 10 % for higher-order terms
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
 
 
@@ -79,11 +79,11 @@ def test_the_adaptive_solver_counts_what_it_takes_and_gives_a_state_at_each_leve
         assert [state.step for state in states] == list(range(state_count(config, len(SIGMAS))))
         assert [state.sigma for state in states] == [*SIGMAS, 0.0]
         assert states[-1].evaluations == sum(seen) / len(x)
-        # the score of a state is what the solver begins with: the batch is evaluated once a level, then its images
+        # the solver starts from the score of a state: the batch is evaluated once per level, then each image
         assert (seen.count(2), set(seen)) == (5, {1, 2})
         for state in states[:-1]:
             torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
-            # of a step the error is at most the tolerance; a segment of this smooth flow takes few
+            # the error of a step is at most the tolerance; a segment of this smooth flow takes few steps
             torch.testing.assert_close(
                 state.x, closed_form(x, 1.0, state.sigma), rtol=10 * tolerance, atol=10 * tolerance
             )
@@ -92,22 +92,22 @@ def test_the_adaptive_solver_counts_what_it_takes_and_gives_a_state_at_each_leve
 
 
 def test_the_flow_leads_from_images_to_noise_and_back_to_the_images() -> None:
-    """To σ_max by the flow that likelihoods follow, and back by the sampler; the exact score of a mixture."""
+    """The flow of the likelihood leads to σ_max, and the sampler back, with the exact score of a mixture."""
     tolerance, levels = 1e-6, (5.0, 0.5, 0.05)
     generator = torch.Generator().manual_seed(4)
     images = 0.2 + 0.6 * torch.rand(20, *SHAPE, generator=generator, dtype=torch.float64)
     probes = Probes(torch.ones(1, *images.shape, dtype=torch.float64), weight=1.0)
     flow = flow_to_prior(mixture_score, images, levels[-1], levels[0], probes, tolerance=tolerance)
-    assert float(flow.x.std()) > 1, "it is noise there"
+    assert float(flow.x.std()) > 1, "noise at σ_max"
     config = ProbabilityFlowODE(steps=3, tolerance=tolerance, grid=TrainedLevels())
     states = list(build_sampler(config)(mixture_score, flow.x, levels, noise=RecordedNoise(torch.zeros(0))))
     returned = next(state.x for state in states if state.sigma == levels[-1])
-    # the errors of some 50 steps, each of which the way back stretches by the ratio of the densities at its two ends:
-    # tenfold at most, between the modes; their signs vary
+    # errors of some 50 steps with varying signs; the way back multiplies each by the ratio of the densities at its two
+    # ends, at most 10 between the modes
     torch.testing.assert_close(returned, images, rtol=0, atol=100 * tolerance)
 
 
-def test_a_flow_that_leaves_the_finite_numbers_is_said_to() -> None:
+def test_a_flow_that_diverges_is_an_error() -> None:
     def broken(x: Tensor, sigma: float) -> Tensor:
         return x / (sigma - 0.5 if sigma < 0.8 else 1.0) * math.inf
 
@@ -131,7 +131,7 @@ def test_consistent_annealing_keeps_the_noise_of_each_level_around_a_single_poin
         states = list(build_sampler(config)(perfect, x, SIGMAS, noise=SeededNoise(2, indices, SHAPE)))
         for state in states[:-1]:
             variance = float(((state.x - true) ** 2).double().mean())
-            # the standard error of the variance of n normal values is its √(2/n)th part
+            # the relative standard error of the variance of n normal values is √(2/n)
             assert variance == pytest.approx(state.sigma**2, rel=5 * math.sqrt(2 / state.x.numel()))
 
 
@@ -181,7 +181,7 @@ def first_states(config: Sampler) -> list[State]:
 
 
 def test_draws_are_numbered_by_their_use_also_where_churn_begins_late() -> None:
-    """So images of bounded churn differ from those of the first revision, where step k had draw k."""
+    """So images of bounded churn differ from those of revision 1, where step k used draw k."""
     first = first_states(Heun(steps=5, churn=1.0, churn_max=0.6, grid=TrainedLevels()))[2]
     step = Heun(steps=5, churn=0.0, grid=TrainedLevels())
     before = first_states(step)[2]
@@ -230,9 +230,9 @@ def test_images_start_from_noise_of_the_first_level_around_the_middle_of_the_ran
     [
         (
             ConsistentAnnealed(steps=5, eta=0.2, grid=TrainedLevels()),
-            r"with eta=0\.2 would leave more noise than the next of 5 levels has; it takes sampler\.eta=0\.6 or more",
+            r"eta=0\.2 at 5 levels leaves more noise than the next level has; use .* sampler\.eta=0\.6 or more",
         ),
-        (DPMSolverPP(steps=6, grid=TrainedLevels()), "steps=6 on the trained levels, of which there are 5"),
+        (DPMSolverPP(steps=6, grid=TrainedLevels()), "steps=6 is more than the 5 trained levels"),
         (DPMSolverPP(grid=Karras(sigma_min=2.0)), "goes from σ = 1 down to 2"),
     ],
 )

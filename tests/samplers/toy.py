@@ -1,4 +1,4 @@
-"""Scores known exactly, cheap and the same for an image whatever its batch: of Gaussian data, and of mixtures."""
+"""Exact scores of Gaussian data and mixtures: cheap, and independent of the batch."""
 
 import math
 
@@ -18,20 +18,20 @@ CPU = torch.device("cpu")
 
 
 def gaussian_score(x: Tensor, sigma: float) -> Tensor:
-    """The score of N(MEAN, DEVIATION²) blurred with σ."""
+    """Score of N(MEAN, DEVIATION²) with noise of σ."""
     return (MEAN - x) / (DEVIATION**2 + sigma**2)
 
 
 @attrs.frozen
 class Mixture:
-    """Data whose pixels are independent, each from the same mixture of normal distributions."""
+    """Data with independent pixels from the same mixture of normal distributions."""
 
     weights: tuple[float, ...]
     means: tuple[float, ...]
     deviations: tuple[float, ...]
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
-        """That of the data blurred with σ."""
+        """Score of the data with noise of σ."""
         scores, logits = [], []
         for weight, mean, deviation in zip(self.weights, self.means, self.deviations, strict=True):
             variance = deviation**2 + sigma**2
@@ -42,18 +42,18 @@ class Mixture:
 
     @property
     def mean(self) -> float:
-        """Of a pixel."""
+        """Mean of a pixel."""
         return sum(weight * mean for weight, mean in zip(self.weights, self.means, strict=True))
 
     @property
     def variance(self) -> float:
-        """Of a pixel."""
+        """Variance of a pixel."""
         parts = zip(self.weights, self.means, self.deviations, strict=True)
         return sum(weight * (mean**2 + deviation**2) for weight, mean, deviation in parts) - self.mean**2
 
 
 def levels_of_plan(plan: NoisePlan) -> tuple[float, ...]:
-    """The noise levels that a plan is for."""
+    """The noise levels of a plan."""
     return sigmas(Geometric(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels))
 
 

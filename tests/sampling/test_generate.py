@@ -72,7 +72,7 @@ def test_earlier_states_are_let_go() -> None:
     for _ in generate(SAMPLER, gaussian_score, SIGMAS, PLAIN, range(6), batch_size=2, device=CPU, on_state=watch):
         pass
     assert len(seen) == 3 * (len(SIGMAS) * 3 + 2)
-    # a batch's start, its last state, its result, and the result of the batch before, which the caller has
+    # initial x, last state and result of a batch, and the result of the previous batch, which the caller holds
     assert most <= 4
     assert not any(reference() is not None for reference in seen[:-1])
 
@@ -147,7 +147,7 @@ def test_neighbouring_columns_of_an_interpolation_change_gradually() -> None:
     rows = images(range(3), 8, across).view(3, 8, -1)
     steps = (rows[:, 1:] - rows[:, :-1]).norm(dim=-1)
     ends = (rows[:, -1] - rows[:, 0]).norm(dim=-1)
-    # for p and q at right angles a step is 2 sin(π/28) / √2 = 0.16 of the whole way
+    # for orthogonal p and q a step is 2 sin(π/28) / √2 = 0.16 of the whole distance
     assert bool((steps < 0.3 * ends[:, None]).all())
     assert bool((steps > 0).all())
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def kill_when_added(path: Path, batch_size: int, batches: int) -> None:
-    """Samples in a process of its own, and kills it in the batch after `batches` finished ones."""
+    """Samples in a separate process and kills it during the batch after `batches` finished ones."""
     command = [
         sys.executable,
         "-m",
@@ -48,7 +48,7 @@ def files(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-def test_a_killed_sampling_goes_on_at_another_batch_size_to_equal_files(tmp_path: Path) -> None:
+def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_files(tmp_path: Path) -> None:
     sample(tmp_path / "whole", COUNT, COUNT)
     kill_when_added(tmp_path / "killed", batch_size=3, batches=2)
     assert not (tmp_path / "killed" / "samples.safetensors").exists()
@@ -210,7 +210,7 @@ def test_samples_that_are_overwritten_are_undeclared_before_any_goes(
     with pytest.raises(KeyboardInterrupt):
         other.open(overwrite=True)
     found = json.loads((tmp_path / "protocol.json").read_text())
-    assert (found["complete"], found["seed"]) == (False, 0), "what may be left are pieces of these"
+    assert (found["complete"], found["seed"]) == (False, 0), "files of the old samples may be left"
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Samples a toy into a folder, as a process that can be killed: FOLDER BATCH_SIZE COUNT [SECONDS A STATE]."""
+"""Toy sampling into a folder, as a process that can be killed: FOLDER BATCH_SIZE COUNT [SECONDS_PER_STATE]."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ def sample_folder(path: Path, count: int) -> SampleFolder:
 
 
 def sample(path: Path, batch_size: int, count: int, pause_s: float = 0) -> list[int]:
-    """Returns the indices that were made now."""
+    """Samples into the folder and returns the new indices."""
     folder = sample_folder(path, count)
     folder.open()
     recorder = FrameRecorder(STEPS, folder.shown, clamped, look=lambda state: state.x)

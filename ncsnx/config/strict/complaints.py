@@ -1,6 +1,6 @@
-"""What is wrong with JSON values that should be an attrs class: a path, what was expected and what was found.
+"""Problems of JSON values that should be an attrs class: the path, what was expected and what was found.
 
-Whatever a file brings into a message, keys included, is escaped and cut.
+Text from a file, keys included, is escaped and cut before it enters a message.
 """
 
 import re
@@ -29,17 +29,17 @@ Problem = tuple[str, str]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _MOST_TEXT = 1_000
-"""Characters of problems in one message; those that follow are counted."""
+"""Characters of problems in one message; the rest are counted."""
 _MOST_TOLD = 20
-"""Problems that are described; those that follow are counted too."""
+"""Problems that are described; the rest are counted."""
 _MOST_NEAR = 100
-"""Characters of a text that near matches are looked for: the search takes time with the square of its length."""
+"""Longest text for which near matches are searched, in characters: the search is quadratic in its length."""
 
 
 class StructureError(AdvisedError):
-    """JSON values that aren't what a class declares: `problems` has a (path, complaint) for each wrong thing.
+    """JSON values that aren't what a class declares, with every problem as (path, complaint) in `problems`.
 
-    where: what messages begin with. advice: what they end with. more: how many problems there are beside those told.
+    where: beginning of the message. advice: its end. more: number of problems that `problems` lacks.
     """
 
     def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "", more: int = 0) -> None:
@@ -49,14 +49,17 @@ class StructureError(AdvisedError):
 
 
 class NewerVersionError(StructureError):
-    """Values that only a newer ncsnx can read; its advice says so."""
+    """Values that only a newer ncsnx can read; the advice is to update."""
 
     def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "", more: int = 0) -> None:
         super().__init__(problems, where, "update ncsnx", more)
 
 
 class RefusedError(Exception):
-    """A value that its declared type doesn't accept; the message, with the nearest of `near`, is made late."""
+    """A value that its declared type doesn't accept.
+
+    near: accepted words, of which the message suggests the nearest. The message is built when it is shown.
+    """
 
     def __init__(self, expected: str, value: object, near: Sequence[str] = ()) -> None:
         super().__init__(expected, value, near)
@@ -70,12 +73,12 @@ _titles: dict[type, str] = {}
 
 
 def entitle(cls: type, title: str) -> None:
-    """Says what messages call a class; variants of configurations have their tags."""
+    """Sets the name of a class in messages. Variants are named by their tags."""
     _titles[cls] = title
 
 
 def problems_in_words(problems: Iterable[Problem], more: int = 0) -> str:
-    """All problems in one line, or as many as a message has room for; the others are counted, with `more`."""
+    """The problems in one line, as many as fit into a message; the others and `more` are counted at the end."""
     said: list[str] = []
     lines = [f"{path}: {complaint}" if path else complaint for path, complaint in problems]
     for line in lines:
@@ -87,39 +90,39 @@ def problems_in_words(problems: Iterable[Problem], more: int = 0) -> str:
 
 
 def json_kind(value: object) -> str:
-    """What JSON calls a value's type."""
+    """Name of a value's type in messages, near JSON's own: 'boolean', 'text', 'list', 'object'."""
     names = {bool: "boolean", int: "integer", float: "number", str: "text", NoneType: "none", dict: "object"}
     return names.get(type(value), "list" if isinstance(value, list | tuple) else type(value).__name__)
 
 
 def found_in_words(value: object) -> str:
-    """A value with its type, escaped and cut."""
+    """A value preceded by its type, escaped and cut."""
     if isinstance(value, type):
         return f"the class itself; write {value.__name__}(…)"
     return "none" if value is None else f"{json_kind(value)} {quoted(value)}"
 
 
 def did_you_mean(given: object, accepted: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where an accepted word is near, else nothing."""
+    """`; did you mean 'x'?` if an accepted word is near, else ''."""
     is_short = isinstance(given, str) and len(given) <= _MOST_NEAR
     near = get_close_matches(str(given), accepted, n=1) if is_short else []
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def unknown_key(key: str, cls: Any) -> str:
-    """The complaint about a field that `cls` doesn't have, with the nearest that it has."""
+    """The complaint about a field that `cls` lacks, with the nearest field or all fields."""
     fields = [field.name for field in attrs.fields(cls)]
     hint = did_you_mean(key, fields) or f"; it has {', '.join(fields)}"
     return f"no such field{_of(cls, ' in ')}{hint}"
 
 
 def missing_key(cls: Any) -> str:
-    """The complaint about a field of `cls` that isn't there."""
+    """The complaint about a missing field of `cls`."""
     return f"is required{_of(cls, ' by ')}, but missing"
 
 
 def inside(path: str, key: str | int) -> str:
-    """The path of what is under `key` at `path`."""
+    """The path of the value at `key` within `path`."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     shown = key if _PLAIN_KEY.fullmatch(key) else quoted(key)
@@ -127,7 +130,7 @@ def inside(path: str, key: str | int) -> str:
 
 
 def structure_error(error: BaseException, cls: Any) -> StructureError:
-    """What is wrong by cattrs' tree of errors; a NewerVersionError where a part is newer, which explains the rest."""
+    """The problems in cattrs' tree of errors; a NewerVersionError if a part is newer, which explains the others."""
     leaves = list(_leaves(error, cls, ""))
     newer = [leaf for leaf in leaves if leaf.is_newer]
     leaves, kind = (newer, NewerVersionError) if newer else (leaves, StructureError)
@@ -136,7 +139,7 @@ def structure_error(error: BaseException, cls: Any) -> StructureError:
 
 @attrs.frozen
 class _Leaf:
-    """A wrong thing; to find its words takes time, and nobody reads thousands."""
+    """One problem. Its complaint is built on demand: that takes time, and there may be thousands."""
 
     path: str
     say: Callable[[], str]

@@ -1,7 +1,7 @@
-"""The strict converter: JSON values to frozen attrs classes and back, free of torch and of what the classes are for.
+"""The strict converter from JSON values to frozen attrs classes and back. It doesn't import torch.
 
-`"false"` is no boolean, 3.7 no integer, `"abc"` no list of text; NaN, unknown keys and unknown tags are refused. What
-is declared as Any is taken as it is.
+`"false"` isn't a boolean, 3.7 not an integer, `"abc"` not a list of text; NaN, unknown keys and unknown tags are
+refused. Values declared as Any are accepted as they are.
 """
 
 import sys
@@ -23,11 +23,11 @@ from ncsnx.quantities import counted
 T = TypeVar("T")
 
 _MOST_NAMED = 12
-"""Fields that a message about an object of the wrong type lists."""
+"""Most fields that a message about an object of the wrong type lists."""
 
 
 def structured(values: object, cls: type[T]) -> T:
-    """The object of plain JSON values. Raises StructureError with every problem's path."""
+    """The object of plain JSON values. Raises StructureError with the path of every problem."""
     try:
         return _converter.structure(values, cls)
     except (BaseValidationError, RefusedError) as error:
@@ -35,9 +35,9 @@ def structured(values: object, cls: type[T]) -> T:
 
 
 def unstructured(value: Any) -> Any:
-    """Plain JSON values of an object, every field written out, variants with their tag under 'type'.
+    """Plain JSON values of an object: every field written out, variants with their tag under 'type'.
 
-    Raises ValueError where what is to stand beside the fields has a field's name.
+    Raises ValueError if a key of a REST field has the name of another field.
     """
     return _converter.unstructure(value)
 
@@ -66,7 +66,7 @@ def _structure_int(value: Any, _: Any) -> int:
 def _structure_float(value: Any, _: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise RefusedError("a finite number", value)
-    return float(value) + 0.0  # -0.0 becomes 0.0: equal values must have one identity
+    return float(value) + 0.0  # -0.0 becomes 0.0, so that equal values have one identity
 
 
 def _structure_str(value: Any, _: Any) -> str:
@@ -109,7 +109,7 @@ def _structure_dict(value: Any, declared: Any) -> dict[str, Any]:
 
 
 def _structure_each(items: Iterable[tuple[int | str, Any, Any]], declared: Any) -> list[Any]:
-    """The items, each a place, a value and a type; what is wrong with them is told at once."""
+    """Structures items of (place, value, type) and raises all their problems together."""
     done, errors = [], []
     for place, value, kind in items:
         try:
@@ -123,20 +123,20 @@ def _structure_each(items: Iterable[tuple[int | str, Any, Any]], declared: Any) 
 
 
 def _structure_variant(value: Any, family: type[Config]) -> Any:
-    broken = "".join(f"; {error}" for error in plugin_errors())  # loads them: their variants may be meant
+    broken = "".join(f"; {error}" for error in plugin_errors())  # loads plug-ins, whose variants count
     accepted = variants(family)
     if not isinstance(value, dict):
         raise RefusedError(f"one of {', '.join(accepted)}", value)
     tag = value.get(TAG)
     if not isinstance(tag, str) or tag not in accepted:
         expected = f"expected one of {', '.join(accepted)}"
-        found = f"type {quoted(tag)}" if TAG in value else "an object without a type, so of no registered variant"
+        found = f"type {quoted(tag)}" if TAG in value else "an object without a type (no registered variant)"
         raise _UnknownVariantError(f"{expected}, found {found}{did_you_mean(tag, accepted)}{broken}")
     return _converter.structure({key: held for key, held in value.items() if key != TAG}, accepted[tag])
 
 
 class _UnknownVariantError(RefusedError):
-    """See `_structure_variant`."""
+    """A tag that no variant has; see `_structure_variant`."""
 
     def __init__(self, complaint: str) -> None:
         Exception.__init__(self, complaint)
@@ -164,7 +164,7 @@ def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
 
 
 def _unstructure_class(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
-    # by the value's own class, so that a field declared as a family keeps all of its variant's fields
+    # by the value's own class, so that a field declared as a family keeps the fields of its variant
     by_value = {field.name: override(unstruct_hook=_converter.unstructure) for field in attrs.fields(cls)}
     dump = make_dict_unstructure_fn(cls, _converter, **by_value)  # type: ignore[arg-type]
     rest = rest_field(cls)
@@ -179,7 +179,7 @@ def _unstructure_class(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
         if rest is not None:
             others = values[rest]
             if twice := sorted(others.keys() & values.keys() - {rest}):
-                raise ValueError(f"{cls.__name__}.{rest} holds {quoted(twice[0])}, which is a field beside it")
+                raise ValueError(f"{cls.__name__}.{rest} contains {quoted(twice[0])}, which is another field")
             values = {inner: held for key in values for inner, held in _beside(key, values[key], rest)}
         return values
 

@@ -1,4 +1,4 @@
-"""From an object of an earlier version to one of the newest, which the class is then structured from."""
+"""Migration of a JSON object from an earlier version to the newest, before it is structured."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError, missing_key
 from ncsnx.config.strict.fields import version_fields
 
-# what a migration raises of values that were never of the version that they claim
-_NOT_OF_IT = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
+# errors of a migration whose values don't have the form of the version that they claim
+_WRONG_FORM = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 def migrated(values: dict[str, Any], cls: type) -> dict[str, Any]:
     """The object in the newest version that `cls` declares.
 
-    Raises StructureError for a version that is none, and NewerVersionError for one that is to come.
+    Raises StructureError for an invalid version, and NewerVersionError for a version above the newest.
     """
     for field in version_fields(cls):
         values = _migrated(values, field, cls)
@@ -35,10 +35,10 @@ def _migrated(values: dict[str, Any], field: "attrs.Attribute[int]", cls: type) 
         raise NewerVersionError([(key, what)])
     for step in range(version, newest):
         if step not in migrations:
-            raise StructureError([(key, f"expected {newest}, found {version}, which is not read any more")])
+            raise StructureError([(key, f"expected {newest}, found {version}, which is no longer supported")])
         try:
             values = migrations[step](values)
-        except _NOT_OF_IT as error:
+        except _WRONG_FORM as error:
             said = f"is {version}" if given else f"is missing, which means {version}"
             lacks = f": {quoted(error.args[0])} is missing" if isinstance(error, KeyError) else ""
             what = f"{said}, but the other fields are not those of version {version}{lacks}"

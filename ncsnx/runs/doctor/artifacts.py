@@ -135,7 +135,7 @@ def _examine_trials(found: Examination, path: Path) -> None:
             try:
                 document_of(record, TrialRecord, f"line {line}")
             except StructureError as error:
-                others.append(error.said)
+                others.append(error.message)
         if others:
             what = f"has {counted(len(others), 'line')} that this ncsnx does not know as a trial: {others[0]}"
             found.add("unknown", path, what, "`ncsnx compare` leaves that out, and measures again")

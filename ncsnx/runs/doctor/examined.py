@@ -168,7 +168,7 @@ class Examination:
         except FileNotFoundError:
             self.add("missing", path, "is missing", advice)
         except NcsnxError as error:
-            said = error.said if isinstance(error, AdvisedError) else str(error)
+            said = error.message if isinstance(error, AdvisedError) else str(error)
             advice = error.advice if isinstance(error, NewerVersionError) else advice
             self.add(kind, path, without_path(said, path), advice)
 

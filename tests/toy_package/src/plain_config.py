@@ -1,4 +1,4 @@
-"""A plain convolutional score network, as configuration."""
+"""Configuration of a plain convolutional score network."""
 
 import attrs
 
@@ -8,6 +8,7 @@ from ncsnx.config import Model, variant
 @variant(Model, "plain")
 @attrs.frozen(kw_only=True)
 class Plain(Model):
-    """Three convolutions; for trying things out."""
+    """Three convolutions, for tests."""
 
     width: int = 16
+    """Channels of the hidden layers."""

@@ -8,7 +8,7 @@ from ncsnx.networks import NetworkSpec, ScoreFunction, network
 
 @network(Plain)
 class PlainNetwork(ScoreFunction):
-    """s(x, σ) = f(x)/σ, which takes any σ."""
+    """s(x, σ) = f(x)/σ, for any σ."""
 
     def __init__(self, model: Plain, spec: NetworkSpec) -> None:
         super().__init__(spec)

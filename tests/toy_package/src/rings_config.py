@@ -1,4 +1,4 @@
-"""Rings: images that are drawn, for trying things out."""
+"""Configuration of the rings: synthetic images for tests."""
 
 import attrs
 
@@ -11,6 +11,7 @@ class Rings(Data):
     """Circles of all sizes, 8×8 pixels, one channel."""
 
     count: int = 200
+    """Number of images."""
 
     @property
     def image_size(self) -> int:

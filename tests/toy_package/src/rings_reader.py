@@ -1,4 +1,4 @@
-"""Rings: images that are drawn, for trying things out."""
+"""Reader of the rings: synthetic images for tests."""
 
 import hashlib
 from pathlib import Path
@@ -12,7 +12,7 @@ from ncsnx.work import Work
 
 @data_set(Rings, no_download="the rings are drawn, so there is nothing to download")
 def read_rings(data: Rings, folder: Path, work: Work) -> Splits:
-    """Nine of ten are trained on."""
+    """Draws the rings; one in ten is held out."""
     number = torch.arange(data.count)
     y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     radius = 1 + 3 * number / data.count

@@ -1,4 +1,4 @@
-"""Row sums: the sum of each row of pixels, as an X-ray from the side would see it."""
+"""Row sums: the sum of each row of pixels, like an X-ray from the side."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ncsnx.inverse import LinearOperator, Task, register_task
 
 @attrs.frozen(eq=False)
 class RowSums(LinearOperator):
-    """A = U Σ Vᵀ, here with U = 1: each row is a direction of its own."""
+    """Sums of the rows: A = U Σ Vᵀ with U = 1, one direction per row of pixels."""
 
     shape: tuple[int, int, int]
 
@@ -30,12 +30,12 @@ class RowSums(LinearOperator):
 
 
 def write_row_sums(images: Tensor, file: Path) -> None:
-    """What is measured of images (P, C, H, W)."""
+    """Writes the row sums of images (P, C, H, W) to a .npy file."""
     with file.open("wb") as opened:
         np.save(opened, images.sum(dim=3).numpy())
 
 
 @register_task("row-sums", example=write_row_sums)
 def row_sums(file: Path, shape: tuple[int, int, int]) -> Task:
-    """file: a .npy of (P, C, H) sums."""
+    """The task of a .npy file with row sums, (P, C, H)."""
     return Task.of_measurement(RowSums(shape), y=torch.from_numpy(np.load(file)), name="row-sums")

@@ -1,4 +1,4 @@
-"""`ncsnx steps`: the checkpoints of a run, one a line."""
+"""`ncsnx steps`: the checkpoints of a run, one per line."""
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import command
@@ -9,7 +9,7 @@ from ncsnx.cli.session import session
 def steps_command(
     run: options.RunName, runs: options.Runs = None, verbose: options.Verbose = False, quiet: options.Quiet = False
 ) -> None:
-    """List the steps of a run's checkpoints, one a line."""
+    """List the steps of a run's checkpoints, one per line."""
     with session("it wrote nothing", verbose=verbose, quiet=quiet) as messages:
         from ncsnx.runs.checkpoints.manifest import checkpoints
         from ncsnx.runs.folder import open_run

@@ -11,4 +11,4 @@ class DPMSolver2S(GridSampler):
     """DPM-Solver++ (2S): a second evaluation inside each step (Lu et al. 2022, algorithm 1)."""
 
     r: float = attrs.field(default=0.5, validator=checks.within(0.01, 1))
-    """Where in a step the second evaluation is, in ln σ."""
+    """Position of the second evaluation within a step in ln σ, 0.01 to 1."""

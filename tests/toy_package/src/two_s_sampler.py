@@ -1,4 +1,4 @@
-"""DPM-Solver++ (2S): Lu et al. 2022 (arXiv 2211.01095), algorithm 1, with σ in the place of t."""
+"""DPM-Solver++ (2S): Lu et al. 2022 (arXiv 2211.01095), algorithm 1, with σ instead of t."""
 
 from two_s_config import DPMSolver2S
 
