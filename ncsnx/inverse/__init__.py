@@ -1,8 +1,9 @@
 """Linear measurements of images, and sampling images that agree with them.
 
 A task of one's own: an operator (`MatrixOperator`, one of those below, or a class of one's own, a `LinearOperator`),
-what it measured (`Task.of_measurement`), and `ncsnx.sample(model, n=4, task=task)`. The README has a whole example. A
-package makes a task for `ncsnx sample --operator` with `register_task`; `read_pictures` reads what it is given.
+what it measured (`Task.of_measurement`), and `ncsnx.sample(model, n=4, task=task)`. docs/guides/inverse-problems.md has
+a whole example. A package makes a task for `ncsnx sample --operator` with `register_task`; `read_pictures` reads what
+it is given.
 """
 
 from ncsnx.inverse.condition import Condition, Measured

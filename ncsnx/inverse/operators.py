@@ -4,7 +4,7 @@ What samplers need of A is V: the orthonormal directions of the space of images 
 null space. `coefficients` is Vᵀ, `images` is V, and V Vᵀ projects on what is measured.
 
 One of your own has a shape, singular values and these two functions; where U isn't the identity, `of_measurement` too.
-The README has a whole one. Or it is a matrix: `MatrixOperator`.
+docs/guides/inverse-problems.md has a whole one. Or it is a matrix: `MatrixOperator`.
 """
 
 import hashlib
