@@ -43,7 +43,7 @@ class DataSet:
     reference: Split
     """Which of its images scores compare with, unless others are chosen: 'train' as published for CIFAR-10."""
     files: str
-    """What a person has to get, in Markdown, and `place`, where to put it: its row in the README."""
+    """What a person has to get, in Markdown, and `place`, where to put it: its row in docs/guides/published.md."""
     place: str
 
 

@@ -164,10 +164,10 @@ def test_in_a_fresh_process_elsewhere_the_card_and_the_command_work_without_the_
     assert files(place) == before
 
 
-def test_what_the_readme_shows_works(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = (REPOSITORY / "README.md").read_text().split("\n## Passing a model on\n")[1].split("\n## ")[0]
+def test_what_the_guide_shows_works(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = (REPOSITORY / "docs/guides/published.md").read_text().split("\n## Pass a model on\n")[1].split("\n## ")[0]
     folder = Path(shutil.copytree(scored, tmp_path / "work"))
-    commands = re.findall(r"^    ncsnx (.*)$", section, re.MULTILINE)
+    commands = re.findall(r"^ncsnx (.*)$", section, re.MULTILINE)
     assert len(commands) == 2
     for words in commands:
         result = command(*words.split(), *CPU, folder=folder)

@@ -61,11 +61,11 @@ def _any(kind: type[Data]) -> Data:
     return object.__new__(kind)
 
 
-def test_the_readme_has_the_row_of_each_set_that_comes_with_files() -> None:
-    readme = (REPOSITORY / "README.md").read_text()
+def test_the_guide_has_the_row_of_each_set_that_comes_with_files() -> None:
+    guide = (REPOSITORY / "docs/guides/published.md").read_text()
     for found in data_sets().values():
         if found.files:
-            assert f"| {found.files} | {f'`{found.place}`' if found.place else ''} |".replace("|  |", "| |") in readme
+            assert f"| {found.files} | {f'`{found.place}`' if found.place else ''} |".replace("|  |", "| |") in guide
 
 
 def test_without_a_reader_it_says_who_has_to_bring_one() -> None:

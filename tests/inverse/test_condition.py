@@ -186,9 +186,9 @@ def test_every_sampler_keeps_an_exact_measurement_and_comes_nearer_to_the_poster
 
 
 def documented() -> list[tuple[Sampler, str]]:
-    """The samplers of the table of noisy measurements in the documentation, with their ratios."""
-    lines = (REPOSITORY / "README.md").read_text().splitlines()
-    (title,) = [number for number, line in enumerate(lines) if line.startswith("  | sampler | `sampler.steps=")]
+    """The samplers in the guide's table of noisy measurements, each with the ratios that it gives."""
+    lines = (REPOSITORY / "docs/guides/inverse-problems.md").read_text().splitlines()
+    (title,) = [number for number, line in enumerate(lines) if line.startswith("| sampler | `sampler.steps=")]
     columns = [column.strip(" `") for column in lines[title].strip(" |").split("|")][1:]
     found = []
     for line in itertools.takewhile(str.strip, lines[title + 2 :]):
@@ -202,7 +202,7 @@ def documented() -> list[tuple[Sampler, str]]:
 
 
 @pytest.mark.parametrize(("sampler", "ratios"), documented(), ids=repr)
-def test_few_steps_spread_along_a_noisy_measurement_as_the_readme_says(sampler: Sampler, ratios: str) -> None:
+def test_few_steps_spread_along_a_noisy_measurement_as_the_guide_says(sampler: Sampler, ratios: str) -> None:
     count, noise, levels, found = 1000, 0.1, sigmas(resolve("cifar10").experiment.schedule), []
     for name in ("mask", "averaging"):
         operator = OPERATORS[name]

@@ -1,0 +1,72 @@
+"""The guides say what is so. That their commands and code run, another test tries."""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ncsnx.config import Grid, Sampler
+from ncsnx.config.discovery import resolve
+from ncsnx.config.variants import variants
+from ncsnx.errors import UsageError
+from tests.chaos import damage, kills, signals, writers
+
+ROOT = Path(__file__).parent.parent
+
+
+def guide(name: str) -> str:
+    return (ROOT / "docs/guides" / f"{name}.md").read_text()
+
+
+def test_the_experiment_shown_is_the_one_that_is_trained() -> None:
+    assert (ROOT / "experiments/bedroom128.py").read_text() in guide("configuration")
+
+
+def test_an_override_that_is_refused_is_refused_in_the_words_shown() -> None:
+    shown = re.findall(r"^\$ ncsnx train (\S+) (.*)\nerror: (.*)$", guide("configuration"), re.M)
+
+    assert len(shown) >= 3
+    for name, overrides, message in shown:
+        with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
+            resolve(name, overrides.split())
+
+
+@pytest.mark.parametrize("family", [Sampler, Grid])
+def test_every_sampler_and_grid_has_a_row(family: type[Any]) -> None:
+    rows = re.findall(r"^\| `([a-z-]+)`", guide("samplers"), re.M)
+
+    own = {tag for tag, found in variants(family).items() if found.__module__.startswith("ncsnx.")}
+    assert own
+    assert own <= set(rows)
+
+
+def test_the_counts_of_the_fault_injection_tests_are_theirs() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", guide("runs"), re.M))
+    phases = signals.phases(1.0)
+    sent = [sum(round(share * phase.times) for phase in phases) for share in signals.SIGNALS.values()]
+
+    assert rows["kills"] == f"{kills.RUNS * kills.KILLS_A_RUN} moments of {kills.RUNS} runs"
+    assert rows["damage"] == f"{damage.TRUNCATIONS} truncations, {damage.FLIPS:,} bits"
+    assert rows["signals"].startswith(f"{sent[0]}, {sent[1]}, ")
+    commands = {phase.command[0] for phase in phases}
+    assert f"in {len(phases)} phases of {len(commands)} commands" in guide("runs")
+    assert rows["writers"] == f"{writers.SECONDS} each"
+
+
+def test_the_operator_of_ones_own_measures_what_it_says(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NCSNX_RUNS", raising=False)
+    blocks = [part.split("```")[0] for part in guide("inverse-problems").split("```python\n")[1:]]
+    (block,) = [block for block in blocks if "LinearOperator" in block]
+    names: dict[str, Any] = {}
+    with contextlib.chdir(trained):
+        exec(compile(block, "inverse-problems.md", "exec"), names)
+
+    images, truth = names["images"], names["truth"]
+    assert images.shape == (8, 1, 8, 8)
+    away = images.sum(dim=(1, 3)) - truth.sum(dim=(1, 3)).repeat_interleave(4, 0)
+    # a hardly trained network is far from the sums; the last level has a noise of 0.01 too
+    assert float(away.abs().max()) < 0.2
+    assert not torch.equal(images[0], images[1])
