@@ -2,8 +2,8 @@
 
 For a task of your own, choose an operator (`MatrixOperator`, another one below, or your own subclass of
 `LinearOperator`), make the task from a measurement (`Task.of_measurement`) and call
-`ncsnx.sample(model, n=4, task=task)`; docs/guides/inverse-problems.md has an example. A package registers a task for the command line
-with `register_task`, and reads pictures with `read_pictures`.
+`ncsnx.sample(model, n=4, task=task)`; docs/guides/inverse-problems.md has an example. A package registers a task for
+the command line with `register_task`, and reads pictures with `read_pictures`.
 """
 
 from ncsnx.inverse.condition import Condition, Measured
