@@ -1,6 +1,7 @@
 """Sessions: `nox` runs lint, types and tests; `nox -s slow` the tests that take minutes, `nox -s demo` the main job,
-`nox -s bench` the benchmarks, `nox -s chaos` the fault-injection tests, `nox -s oldest` tests with the oldest versions
-that are admitted, `nox -s dist` builds the distribution and tries it.
+`nox -s docs` builds the site, `nox -s bench` the benchmarks, `nox -s chaos` the
+fault-injection tests, `nox -s oldest` tests with the oldest versions that are admitted, `nox -s dist` builds the
+distribution and tries it.
 """
 
 import shutil
@@ -64,6 +65,16 @@ def demo(session: nox.Session) -> None:
     session.run("ncsnx", "train", "experiments/digits.py", "--runs", str(folder))
     session.run("ncsnx", "sample", "digits", "--ckpt", "latest", "--n", "64", "--runs", str(folder))
     session.run("ncsnx", "sample", "digits", "--n", "4", "--interpolate", "8", "--film", "--runs", str(folder))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, with warnings as errors and its links checked."""
+    session.install("-e", ".", *GROUPS["docs"], *GROUPS["tests"])
+    site = Path("docs", "_build", "html")
+    shutil.rmtree(site.parent, ignore_errors=True)
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--quiet", "docs", str(site))
+    session.run("python", "-m", "tests.docs.links", str(site))
 
 
 @nox.session
