@@ -1,5 +1,5 @@
 """Sessions: `nox` runs lint, types and tests; `nox -s slow` the tests that take minutes, `nox -s demo` the main job,
-`nox -s docs` builds the site, `nox -s bench` the benchmarks, `nox -s chaos` the
+`nox -s docs` builds the site and runs its code blocks, `nox -s bench` the benchmarks, `nox -s chaos` the
 fault-injection tests, `nox -s oldest` tests with the oldest versions that are admitted, `nox -s dist` builds the
 distribution and tries it.
 """
@@ -69,12 +69,13 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The site, with warnings as errors and its links checked."""
+    """The site, its links, and the code blocks of site and README; arguments go to pytest."""
     session.install("-e", ".", *GROUPS["docs"], *GROUPS["tests"])
     site = Path("docs", "_build", "html")
     shutil.rmtree(site.parent, ignore_errors=True)
     session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--quiet", "docs", str(site))
     session.run("python", "-m", "tests.docs.links", str(site))
+    session.run(*PYTEST, "--dist", "worksteal", "tests/docs/execution.py", *session.posargs)
 
 
 @nox.session
