@@ -38,7 +38,7 @@ html_copy_source = False
 html_show_sphinx = False
 html_static_path = ["static"]
 html_css_files = ["narrow.css"]
-html_baseurl = ADDRESS and f"{ADDRESS}/"
+html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
 html_theme_options = {
     "show_prev_next": True,
