@@ -64,6 +64,17 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site, its links, and the code blocks of site and README; arguments go to pytest."""
+    session.install("-e", ".", *GROUPS["docs"], *GROUPS["tests"])
+    site = Path("docs", "_build", "html")
+    shutil.rmtree(site.parent, ignore_errors=True)
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--quiet", "docs", str(site))
+    session.run("python", "-m", "tests.docs.links", str(site))
+    session.run(*PYTEST, "--dist", "worksteal", "tests/docs/execution.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks: start-up, training step, evaluation, randomness, console, distances, reading packed images."""
     session.install("-e", ".")

@@ -137,11 +137,15 @@ def test_a_folder_is_seen_at_a_glance(folder: Path) -> None:
         assert len(files) <= MOST_FILES
 
 
-def test_the_readme_lists_every_folder() -> None:
-    readme = (ROOT.parent / "README.md").read_text()
+def test_the_architecture_page_has_every_floor_and_folder() -> None:
+    page = (ROOT.parent / "docs" / "project" / "architecture.md").read_text()
+    rows = page.split("```text\n")[1].split("```")[0]
+    named = set(re.findall("[a-z]+", rows))
+
+    assert [floor - named for floor in map(set, FLOORS)] == [set() for _ in FLOORS]
     for folder in ROOT.iterdir():
         if folder.is_dir() and (folder / "__init__.py").exists():
-            assert f"\n      {folder.name}/ " in readme
+            assert f"| `{folder.name}/` |" in page
 
 
 def test_the_library_names_no_option_but_in_a_whole_command() -> None:

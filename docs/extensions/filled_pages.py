@@ -1,0 +1,61 @@
+"""Sphinx extension: fills in pages where they say `<!-- made from … -->`: the reference of commands and configuration,
+and files that stand at the root of the repository.
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import command_reference
+import configuration_reference
+
+ROOT = Path(__file__).parents[2]
+GUIDES = (
+    *("getting-started", "own-images", "samplers", "scores", "likelihoods", "neighbors", "inverse-problems"),
+    *("published", "configuration", "runs", "performance", "many-gpus"),
+)
+IN_PROJECT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+"""File at the root → its page in project/."""
+
+
+def from_root(name: str) -> str:
+    """A file at the root, with links as they are from project/. Files that the site lacks are named without a link."""
+
+    def linked(link: re.Match[str]) -> str:
+        text, target = link["text"], link["target"]
+        if target.startswith(("#", "https:")):
+            return link[0]
+        if target.startswith("docs/"):
+            return f"[{text}](../{target.removeprefix('docs/')})"
+        return f"[{text}]({IN_PROJECT[target]})" if target in IN_PROJECT else text
+
+    return re.sub(r"\[(?P<text>[^][]+)\]\((?P<target>[^()\s]+)\)", linked, (ROOT / name).read_text(encoding="utf-8"))
+
+
+def guides() -> str:
+    """The guides, in the order of reading."""
+    folder = ROOT / "docs" / "guides"
+    return "\n".join(("```{toctree}", *(name for name in GUIDES if (folder / f"{name}.md").exists()), "```"))
+
+
+PAGES = {
+    "guides/index": guides,
+    "reference/commands": command_reference.markdown,
+    "reference/configuration": configuration_reference.markdown,
+    "project/contributing": partial(from_root, "CONTRIBUTING.md"),
+    "project/changelog": partial(from_root, "CHANGELOG.md"),
+}
+MARK = re.compile("^<!-- made from .* -->$", re.M)
+
+
+def fill_in(app: Any, page: str, source: list[str]) -> None:
+    if page in PAGES:
+        before, after = MARK.split(source[0])
+        source[0] = before + PAGES[page]() + after
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.connect("source-read", fill_in)
+    app.connect("env-get-outdated", lambda app, env, added, changed, removed: list(PAGES))
+    return {"parallel_read_safe": True}
