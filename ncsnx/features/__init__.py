@@ -1,1 +1,1 @@
-"""Feature networks, and the features of images: what distances between sets of images are measured in."""
+"""Feature networks and the features of images, the space of distances between sets of images."""

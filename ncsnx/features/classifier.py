@@ -1,11 +1,11 @@
-"""A classifier of a data set's own classes as feature network: scores where Inception can't be had or doesn't fit.
+"""A classifier of a data set's own classes as feature network, for data where Inception is unavailable or unsuitable.
 
-It is trained once (see `classifier_training`) and kept in the cache:
+It is trained once (see `classifier_training`) and cached:
 
     classifier/DIGEST/weights.safetensors  classifier.json
 
-DIGEST is that of the configuration and of the training images. The JSON holds the sha256 of the weights and a digest of
-itself, so that what is damaged is known for it, and is made again.
+DIGEST identifies the configuration and the training images. The JSON holds the sha256 of the weights and a digest of
+itself, so a damaged classifier is detected and trained again.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.config.strict.fields import versioned
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.classifier_training import DIMENSIONS, ClassifierNetwork, Trained, train_classifier
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.real_images import SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.quantities import counted, percent
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.documents.document import document, document_bytes, document_values
@@ -41,32 +41,32 @@ from ncsnx.work import Work
 _FOLDER = "classifier"
 WEIGHTS, CLASSIFIER_RECORD = "weights.safetensors", "classifier.json"
 _SCHEMA_VERSION = 1
-"""Rises with every change of the network or its training, so that older ones are made again."""
+"""Raised with every change of the network or its training, so that cached classifiers are trained again."""
 
 
 @document("a classifier in the cache", sealed=True)
 @attrs.frozen(kw_only=True)
 class ClassifierRecord:
-    """What classifier.json says."""
+    """Content of classifier.json."""
 
     schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=versioned())
     sha256: str
-    """Of the weights, in hexadecimal."""
+    """sha256 of the weights, in hexadecimal."""
     width: int
     steps: int
     seed: int
     trained_on: dict[str, Any]
-    """The facts of its training images."""
+    """Facts of the training images."""
     shape: tuple[int, int, int]
-    """(C, H, W)."""
+    """Shape (C, H, W) of an image."""
     classes: int
     accuracy: float | None
-    """Share of held-out images that it tells right; None where there are none."""
+    """Share of held-out images classified correctly; None without held-out images."""
     held_out_images: int
 
 
 class ClassifierFeatures:
-    """Features before the last layer, 64 of them, and logits; images as they are."""
+    """The 64 features before the last layer, and the logits, of images without resizing."""
 
     dimensions = DIMENSIONS
     has_logits = True
@@ -81,16 +81,16 @@ class ClassifierFeatures:
             "dimensions": self.dimensions,
             "images": AS_THEY_ARE,
             **{key: value for key, value in document_values(record).items() if key != "schema_version"},
-            "shape": list(record.shape),  # as JSON, which facts are compared as
+            "shape": list(record.shape),  # facts are compared as JSON
         }
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Extracted:
-        """Features and logits. Raises NcsnxError for images of another shape than those that it was trained on."""
+        """Features and logits. Raises NcsnxError for images of another shape than the training images."""
         if tuple(images.shape[1:]) != self._shape:
             raise NcsnxError(
-                f"the {self.name} takes images of shape {self._shape}, not {tuple(images.shape[1:])}; compare images "
-                f"of another shape with {parameter('features')} inception"
+                f"the {self.name} takes images of shape {self._shape}, not {tuple(images.shape[1:])}",
+                Hint("use other features", adds=argument("features", "inception")),
             )
         features, logits = self._network(images.to(self._device))
         return Extracted(features.cpu(), logits.cpu())
@@ -99,9 +99,9 @@ class ClassifierFeatures:
 def open_classifier(
     config: Classifier, source: DataSource, cache: Path, device: torch.device, work: Work
 ) -> ClassifierFeatures:
-    """The classifier on the training images of `source`: from the cache, without the data; else trained and kept.
+    """The classifier of the training images of `source`: from the cache, which doesn't need the data, or trained now.
 
-    Raises NcsnxError for data without labels, with one class or images that are too small, or that isn't there.
+    Raises NcsnxError for data that is missing, has no labels or one class only, or has images that are too small.
     """
     images = SplitImages(source, "train").facts
     key = {"schema_version": _SCHEMA_VERSION, "features": unstructure(config), "images": images}
@@ -117,18 +117,18 @@ def open_classifier(
         trained = train_classifier(config, source, device, work)
         _write(folder, config, trained, images)
         opened = _read(folder, source.data, device)
-    work.info(f"{opened.name}: {_worth(trained)}; kept in {folder}")
+    work.info(f"{opened.name}: {_accuracy(trained)}; saved in {folder}")
     return opened
 
 
-def _worth(trained: Trained) -> str:
+def _accuracy(trained: Trained) -> str:
     if trained.accuracy is None:
-        return "there are no held-out images to tell how good it is"
-    return f"tells {percent(trained.accuracy)} of {counted(trained.held_out, 'held-out image')} right"
+        return "accuracy unknown, since there are no held-out images"
+    return f"accuracy {percent(trained.accuracy)} on {counted(trained.held_out, 'held-out image')}"
 
 
 class _DamagedError(NcsnxError):
-    """A cached classifier whose files are not those that were written."""
+    """A file of a cached classifier is missing or was changed."""
 
 
 def _write(folder: Path, config: Classifier, trained: Trained, images: dict[str, Any]) -> None:
@@ -162,7 +162,7 @@ def _read(folder: Path, data: Data, device: torch.device) -> ClassifierFeatures:
     except NcsnxError as error:
         raise _DamagedError(str(error)) from error
     if hashlib.sha256(weights).hexdigest() != record.sha256:
-        raise _DamagedError(f"{path}: its bytes are not those that were written")
+        raise _DamagedError(f"{path}: it was changed since it was written")
     network = ClassifierNetwork(record.shape, record.width, record.classes, record.seed)
     network.load_state_dict(load(weights))
     return ClassifierFeatures(network.to(device).eval(), record, data, device)

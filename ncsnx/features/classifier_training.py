@@ -1,8 +1,8 @@
-"""A small convolutional network, and how it is trained to tell the classes of a labelled data set.
+"""A small convolutional classifier and its training on a labelled data set.
 
-It is made to be a fair judge of images rather than the best classifier: no normalization, so that it sees contrast; no
-noise among its augmentations, so that it stays sensitive to noise; and features before their nonlinearity, which are
-nearer to the normal distribution that a Fréchet distance assumes.
+It is designed for features that judge images rather than for accuracy: no normalization, so that it is sensitive to
+contrast; no noise as augmentation, so that it stays sensitive to noise; and features before the nonlinearity, which are
+closer to the normal distribution that a Fréchet distance assumes.
 """
 
 import math
@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.data import Dataset, Preprocessing
 from ncsnx.data.dataset import NO_LABEL
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.data_source import DataSource
 from ncsnx.images import to_uint8
 from ncsnx.networks.convolution import Convolution
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument
 from ncsnx.work import Work
 
 DIMENSIONS = 64
-"""Length of a feature vector: well below the thousand images that a score is usually made from."""
+"""Length of a feature vector: well below 1,000, a typical number of images for a score."""
 SMALLEST = 8
-"""Least height and width of an image, in pixels."""
+"""Smallest height and width of an image, in pixels."""
 _MOST_STAGES = 4
 _BATCH = 128
 _CHUNK = 512
@@ -38,11 +38,11 @@ _LARGEST_GRADIENT = 1.0
 
 
 class ClassifierNetwork(nn.Module):
-    """Stages of two 3×3 convolutions, each at half the size of the one before; the mean over the image; two layers.
+    """Stages of two 3×3 convolutions, each at half the resolution; then global average pooling and two linear layers.
 
-    The first stage has `width` channels, the others twice as many. Stages are added as long as the last sees four
-    pixels or more, up to four. `seed` determines the weights: normal with variance 4/fan-in, since SiLU
-    halves what is near zero.
+    The first stage has `width` channels, the others twice as many. There are up to four stages, as long as the last has
+    a side of at least four pixels. `seed` determines the weights: normal with variance 4/fan-in, since SiLU halves
+    values near zero.
     """
 
     def __init__(self, shape: tuple[int, int, int], width: int, classes: int, seed: int) -> None:
@@ -81,20 +81,20 @@ class ClassifierNetwork(nn.Module):
 
 @attrs.frozen(eq=False)
 class Trained:
-    """A trained classifier and what it is worth."""
+    """A trained classifier and its accuracy."""
 
     network: ClassifierNetwork
     shape: tuple[int, int, int]
-    """(C, H, W) of the images."""
+    """Shape (C, H, W) of an image."""
     classes: int
     accuracy: float | None
-    """Fraction of the held-out images that it tells right; None where there are none."""
+    """Share of held-out images classified correctly; None without held-out images."""
     held_out: int
-    """How many those are."""
+    """Number of held-out images."""
 
 
 def train_classifier(config: Classifier, source: DataSource, device: torch.device, work: Work) -> Trained:
-    """A network trained on the training images of `source`; the same on one machine for the same configuration.
+    """Trains a classifier on the training images of `source`; reproducible on one machine.
 
     Raises NcsnxError for images without labels, of one class only, or smaller than SMALLEST.
     """
@@ -102,21 +102,27 @@ def train_classifier(config: Classifier, source: DataSource, device: torch.devic
     shape = splits.train.shape
     if min(shape[1:]) < SMALLEST:
         raise NcsnxError(
-            f"the classifier takes images of {SMALLEST}×{SMALLEST} pixels or more, and these have "
-            f"{shape[1]}×{shape[2]}; use {parameter('features')} inception"
+            f"the classifier takes images of at least {SMALLEST}×{SMALLEST} pixels, not {shape[1]}×{shape[2]}",
+            _other_features(),
         )
     images = Preprocessing(source.data, splits.train.value_range, seed=0)
     known, targets = torch.unique(_labels(splits.train, work), return_inverse=True)
     held_out_labels = _labels(splits.held_out, work)
     if len(known) < 2:
-        raise NcsnxError(f"the data has images of one class only; use {parameter('features')} inception")
+        raise NcsnxError("the data has images of one class only", _other_features())
     network = ClassifierNetwork(shape, config.width, len(known), config.seed).to(device)
     _fit(network, config, splits.train, images, targets.to(device), work)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
-        raise NcsnxError(f"the training of the classifier diverged; try another width than {config.width} or seed")
+        raise NcsnxError(
+            f"the training of the classifier diverged; try another seed, or a width other than {config.width}"
+        )
     answers = known[_classes(network.eval(), splits.held_out, images, device, work)]
     accuracy = float((answers == held_out_labels).double().mean()) if len(answers) else None
     return Trained(network, shape, len(known), accuracy, len(answers))
+
+
+def _other_features() -> Hint:
+    return Hint("use other features", adds=argument("features", "inception"))
 
 
 def _chunks(size: int, work: Work) -> Iterator[Tensor]:
@@ -126,13 +132,13 @@ def _chunks(size: int, work: Work) -> Iterator[Tensor]:
 
 
 def _labels(dataset: Dataset, work: Work) -> Tensor:
-    """(N,) int64. Raises NcsnxError at the first image without a label."""
+    """Labels of all images: (N,) int64. Raises NcsnxError at the first image without one."""
     found = [torch.empty(0, dtype=torch.int64)]
     with work.progress("reading labels", total=len(dataset), unit="images") as advance:
         for indices in _chunks(len(dataset), work):
             labels = dataset.read(indices).labels
             if bool((labels == NO_LABEL).any()):
-                raise NcsnxError(f"the data has no labels; use {parameter('features')} inception")
+                raise NcsnxError("the data has no labels", _other_features())
             found.append(labels)
             advance(len(indices))
     return torch.cat(found)
@@ -142,7 +148,7 @@ def _labels(dataset: Dataset, work: Work) -> Tensor:
 def _classes(
     network: ClassifierNetwork, dataset: Dataset, images: Preprocessing, device: torch.device, work: Work
 ) -> Tensor:
-    """(N,) int64 on the CPU: the class that the network sees in each image."""
+    """Index of the predicted class of each image: (N,) int64 on the CPU."""
     seen = [torch.empty(0, dtype=torch.int64)]
     for indices in _chunks(len(dataset), work):
         _, logits = network(to_uint8(images.unit(dataset.read(indices).pixels)).to(device))
@@ -153,7 +159,7 @@ def _classes(
 def _fit(
     network: ClassifierNetwork, config: Classifier, dataset: Dataset, images: Preprocessing, targets: Tensor, work: Work
 ) -> None:
-    """Adam on the cross-entropy, the learning rate falling to zero along a cosine. targets: (N,) on the device."""
+    """Minimizes the cross-entropy with Adam, with warm-up and cosine decay to zero. targets: (N,) on the device."""
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     shifts = Stream(config.seed, Purpose.FEATURE_AUGMENTATION)
     batches = _batches(len(dataset), config)
@@ -174,7 +180,7 @@ def _fit(
 
 
 def _batches(size: int, config: Classifier) -> Iterator[Tensor]:
-    """The indices of each step: epochs of a new random order, whose last, partial batch is left out."""
+    """Yields the indices of each step: every epoch has a new random order, and drops its last, partial batch."""
     stream = Stream(config.seed, Purpose.FEATURE_ORDER)
     batch = min(_BATCH, size)
     orders = (stream.permutation(size, epoch) for epoch in count())
@@ -183,15 +189,15 @@ def _batches(size: int, config: Classifier) -> Iterator[Tensor]:
 
 
 def shifted(images: Tensor, stream: Stream, positions: Tensor) -> Tensor:
-    """Images moved by up to an eighth of their height and width, whole pixels; what comes in repeats the edge.
+    """Images shifted by whole pixels, up to an eighth of height and width, with edge padding: (B, C, H, W) uint8.
 
-    images: (B, C, H, W) uint8; positions: (B,) int64, the places of the draws in the stream. Gives (B, C, H, W) uint8.
+    images: (B, C, H, W) uint8. positions: (B,) int64, the positions of the draws in the stream.
     """
-    images_there, channels, height, width = images.shape
+    count_images, channels, height, width = images.shape
     most = torch.tensor([height // 8, width // 8], device=images.device)
     moves = (stream.uniform(positions, (2,)) * (2 * most + 1)).long() - most
     rows = (moves[:, :1] + torch.arange(height, device=images.device)).clamp(0, height - 1)
     columns = (moves[:, 1:] + torch.arange(width, device=images.device)).clamp(0, width - 1)
-    each = torch.arange(images_there, device=images.device)[:, None, None, None]
+    each = torch.arange(count_images, device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[:, None, None]
     return images[each, channel, rows[:, None, :, None], columns[:, None, None, :]]

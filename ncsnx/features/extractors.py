@@ -1,15 +1,15 @@
-"""From a feature network's configuration to the network: the seam between `ncsnx.config` and this package."""
+"""Builds feature networks from their configurations: the seam between `ncsnx.config` and this package."""
 
 from functools import singledispatch
 from pathlib import Path
 
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.registering import unregistered
 from ncsnx.runtime import Runtime
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument
 from ncsnx.work import Work
 
 
@@ -17,10 +17,10 @@ from ncsnx.work import Work
 def build_features(
     config: Features, source: DataSource | None, cache: Path, runtime: Runtime, work: Work
 ) -> FeatureNetwork:
-    """The network that `config` describes, on the runtime's device. Packages register theirs by `.register(Config)`.
+    """The network of a configuration, on the runtime's device. Packages add theirs with `build_features.register`.
 
-    source: the data set that a classifier is trained on; others don't need one. cache: see `cache_folder`.
-    Raises NcsnxError for what isn't there, is damaged or isn't such a network.
+    source: the data set for a classifier; other networks don't need one. cache: see `cache_folder`. Raises NcsnxError
+    for a file that is missing, damaged or not a valid network.
     """
     raise unregistered("feature network", type(config), "ncsnx.features.extractors.build_features.register")
 
@@ -45,6 +45,7 @@ def _(config: Classifier, source: DataSource | None, cache: Path, runtime: Runti
 
     if source is None:
         raise NcsnxError(
-            f"the classifier is trained on a data set, and none is given; use {parameter('features')} inception"
+            "the classifier needs a data set to train on",
+            Hint("use other features", adds=argument("features", "inception")),
         )
     return open_classifier(config, source, cache, runtime.device, work)

@@ -1,7 +1,7 @@
-"""What a feature network is: it turns images into vectors whose distances mean something.
+"""The contract of feature networks, which map images to vectors with meaningful distances.
 
-A score is a distance between features, so it means something only together with the network that made them: `facts`
-identifies it, down to the sha256 of its weights.
+A score is a distance between features, so it has a meaning only together with the network that computed them. `facts`
+identifies that network, down to the sha256 of its weights.
 """
 
 from typing import Any, Protocol
@@ -12,20 +12,20 @@ from torch import Tensor
 
 @attrs.frozen(eq=False)
 class Extracted:
-    """What a feature network sees in B images."""
+    """Output of a feature network for B images."""
 
     features: Tensor
     """(B, D) float32, on the CPU."""
     logits: Tensor | None
-    """(B, K) float32, on the CPU; None where the network gives none."""
+    """(B, K) float32, on the CPU; None for a network without logits."""
 
 
 class FeatureNetwork(Protocol):
-    """Turns images into features, the same for an image in any batch (up to rounding)."""
+    """Maps images to features that don't depend on the batch (up to rounding)."""
 
     @property
     def name(self) -> str:
-        """For people: 'Inception', 'classifier on digits', 'TorchScript net.pt'; no part of what identifies it."""
+        """Name for messages, not an identity: 'Inception', 'classifier on digits', 'TorchScript net.pt'."""
 
     @property
     def dimensions(self) -> int:
@@ -33,11 +33,11 @@ class FeatureNetwork(Protocol):
 
     @property
     def has_logits(self) -> bool:
-        """Whether there are logits, as the Inception score needs."""
+        """Whether it gives logits, which the Inception score needs."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """JSON that identifies the network in protocols: type, sha256 of the weights, dimensions, resizing …"""
 
     def __call__(self, images: Tensor) -> Extracted:
-        """Features of (B, C, H, W) uint8 on any device. Raises NcsnxError for images that it can't take."""
+        """Features of (B, C, H, W) uint8 images on any device. Raises NcsnxError for images that it doesn't accept."""

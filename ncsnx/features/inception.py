@@ -1,21 +1,22 @@
 """clean-fid's Inception network: the features of FID (Heusel et al., arXiv 1706.08500) and of the Inception score.
 
-The file is a TorchScript translation of the network inception-2015-12-05 that came with StyleGAN2-ADA; clean-fid
-takes its features from it as x → layers((x − 128)/128), and so does this module. It is downloaded once from its fixed
-address; its sha256 is recorded then and checked ever after.
+The file is a TorchScript translation of the network inception-2015-12-05 that came with StyleGAN2-ADA. As in clean-fid,
+features are x → layers((x − 128)/128). The file is downloaded once from its fixed address; its sha256 is recorded then
+and checked at every later use.
 
-Only the published file, told by its sha256 wherever it comes from, is called 'Inception', so that only its scores are
-FID, KID and IS. Any other file of that structure, named or downloaded, is used with a warning under a name of its own,
-such as 'Inception file 1a2b3c4d', the beginning of its sha256.
+Only the published file, identified by its sha256, is called 'Inception', so only its scores are called FID, KID and IS.
+Any other file with this structure, given or downloaded, is used with a warning and named after the beginning of its
+sha256, such as 'Inception file 1a2b3c4d'.
 
-The logits follow StyleGAN2-ADA's metric for the Inception score, which calls the same file with no_output_bias=True:
-the features times the weight of the last layer, `output`, without its bias, as Salimans et al. did (arXiv 1606.03498).
-The name `layers` is from clean-fid's source, `output` from published code that takes the file apart; a file without
-such an `output` gives features only. The tests run on a small stand-in of this structure, not on the weights
-themselves, so that for the weights the names alone are unconfirmed; a wrong one is an error or gives no logits.
+The logits follow StyleGAN2-ADA's Inception score, which calls the same file with no_output_bias=True: the features
+times the weight of the last layer, `output`, without bias, as in Salimans et al. (arXiv 1606.03498). The name `layers`
+is from clean-fid's source, `output` from published code that inspects the file; a file without `output` gives features
+only. The tests use a small stand-in with this structure, so the two names weren't confirmed with the published weights.
+A wrong name would be an error, or give no logits.
 """
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ from torch import Tensor
 
 from ncsnx.config.feature_networks import Inception
 from ncsnx.data.download.transfer import download
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.naming import INCEPTION, distance_name
 from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
 from ncsnx.features.torchscript import first_line, load_script, read_file
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import read_document, write_document
@@ -42,10 +43,10 @@ from ncsnx.work import Work
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
 SOURCE = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{INCEPTION_FILE}"
-"""The address in clean-fid's downloads_helper.py."""
+"""Address in clean-fid's downloads_helper.py."""
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-"""Of the published file, by which k-diffusion (k_diffusion/evaluation.py) checks what comes from that address, and
-H2CEvaluator (Leoxing/H2CEvaluator on Hugging Face) its own copy."""
+"""sha256 of the published file. k-diffusion (k_diffusion/evaluation.py) checks downloads from that address against it,
+and H2CEvaluator (Leoxing/H2CEvaluator on Hugging Face) its own copy."""
 INCEPTION_RECORD = "inception-2015-12-05.json"
 _DIMENSIONS = 2048
 
@@ -53,18 +54,18 @@ _DIMENSIONS = 2048
 @document("the record of a download", advice=f"remove it and {INCEPTION_FILE} beside it, then repeat the command")
 @attrs.frozen(kw_only=True)
 class InceptionRecord:
-    """The file in the cache, as it was at its first download."""
+    """Record of the file in the cache, from its first download or use."""
 
     file: str
     sha256: str
-    """In hexadecimal."""
+    """sha256 in hexadecimal."""
     bytes: int
     source: str | None
-    """The address that it came from; None for one that a person put there."""
+    """Address of the download; None for a file that was put there by hand."""
 
 
 class InceptionNetwork:
-    """Features as clean-fid computes them, and logits without bias."""
+    """Features as in clean-fid, and logits without bias."""
 
     dimensions = _DIMENSIONS
 
@@ -102,10 +103,10 @@ def open_inception(
     source: str = SOURCE,
     published: str = SHA256,
 ) -> InceptionNetwork:
-    """The network of the file that `config` names, else of the one in the cache, downloaded from `source` if need be.
+    """The network in the file that `config` names, or in the cached file, which is downloaded from `source` if needed.
 
-    Warns where its sha256 isn't the published one. Raises NcsnxError where it can't be had, isn't the file that was
-    recorded, or has another structure.
+    Warns if the sha256 isn't the published one. Raises NcsnxError if the file can't be downloaded or read, isn't the
+    recorded one, or has another structure.
     """
     if config.file is not None:
         path = typed_path(config.file, of="features.file")
@@ -133,14 +134,14 @@ def _cached(path: Path, device: torch.device, work: Work, source: str, published
         if recorded is not None:
             _require_same(path, recorded, hashlib.sha256(content).hexdigest())
         network = InceptionNetwork(content, path, device, published)
-        if recorded is None:  # only what turned out to be such a network is recorded
+        if recorded is None:  # recorded only after it proved to be a valid network
             came_from = source if downloading else None
             _record(folder / INCEPTION_RECORD, network.facts["sha256"], len(content), came_from, work)
     return network
 
 
 def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """The part of the network that makes features, tried on a grey image."""
+    """The part of the network that computes features, checked on a grey image."""
     layers = getattr(module, "layers", None)
     found = "has no part named layers"
     if layers is not None:
@@ -155,13 +156,14 @@ def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) ->
             if features.numel() == _DIMENSIONS:
                 return layers  # type: ignore[no-any-return]
     raise NcsnxError(
-        f"{path}: expected the Inception network {INCEPTION_FILE}, whose layers give {counted(_DIMENSIONS, 'feature')} "
-        f"an image; this one {found}; for another network use {parameter('features')} torchscript:{path}"
+        f"{path} is not the Inception network {INCEPTION_FILE}: expected a part `layers` that gives "
+        f"{counted(_DIMENSIONS, 'feature')} per image, but it {found}",
+        Hint("use another network", adds=argument("features", f"torchscript:{shlex.quote(str(path))}")),
     )
 
 
 def _output_weight(module: torch.jit.ScriptModule) -> Tensor | None:
-    """(K, 2048): the weight of the last layer; None where the file has none."""
+    """Weight (K, 2048) of the last layer; None if the file has none."""
     weight = getattr(getattr(module, "output", None), "weight", None)
     if isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == _DIMENSIONS:
         return weight.detach().to(torch.float32)
@@ -173,7 +175,7 @@ def _contradiction(path: Path) -> str | None:
 
 
 def _recorded_sha256(record: Path) -> str | None:
-    """What was recorded at the first download; None before it."""
+    """The recorded sha256; None before the first download."""
     try:
         return read_document(record, InceptionRecord).sha256
     except FileNotFoundError:
@@ -183,12 +185,12 @@ def _recorded_sha256(record: Path) -> str | None:
 def _require_same(path: Path, recorded: str, found: str) -> None:
     if found != recorded:
         raise NcsnxError(
-            f"{path}: expected the file whose sha256 was recorded at its first download, {recorded}, found {found}; "
-            "remove it, then repeat the command to download it again"
+            f"{path}: its sha256 is {found}, not {recorded} as recorded at its first download; remove it, then repeat "
+            "the command to download it again"
         )
 
 
 def _record(record: Path, sha256: str, size: int, source: str | None, work: Work) -> None:
-    """Keeps what the file in the cache is; source: None for one that a person put there."""
+    """Writes the record of the cached file. source: None for a file that was put there by hand."""
     write_document(record, InceptionRecord(file=INCEPTION_FILE, sha256=sha256, bytes=size, source=source))
     work.info(f"recorded the sha256 of {INCEPTION_FILE} in {record}: {sha256}")

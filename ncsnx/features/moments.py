@@ -1,7 +1,7 @@
-"""Mean and covariance of features, gathered batch by batch in float64, so that no set is held as a feature matrix.
+"""Mean and covariance of features, accumulated batch by batch in float64 without storing all features.
 
-The update is that of Chan, Golub & LeVeque, "Algorithms for computing the sample variance" (The American
-Statistician, 1983), equations 1.3: it centres each batch before it multiplies, so that a large mean costs no digits.
+The update is from Chan, Golub & LeVeque, "Algorithms for computing the sample variance" (The American Statistician,
+1983), equations 1.3. It centres each batch before multiplying, so a large mean costs no precision.
 """
 
 import math
@@ -18,10 +18,10 @@ from ncsnx.spelling import argument
 
 @attrs.define(eq=False)
 class Moments:
-    """The first two moments of the features seen so far; the order of batches matters by rounding only."""
+    """First two moments of all features so far; independent of the order of batches up to rounding."""
 
     count: int
-    """Images."""
+    """Number of images."""
     mean: Tensor
     """(D,) float64."""
     scatter: Tensor
@@ -29,7 +29,7 @@ class Moments:
 
     @classmethod
     def empty(cls, dimensions: int) -> Self:
-        """Moments of no images, whose features have `dimensions` numbers."""
+        """Moments of no images, for features of length `dimensions`."""
         mean = torch.zeros(dimensions, dtype=torch.float64)
         return cls(0, mean, torch.zeros(dimensions, dimensions, dtype=torch.float64))
 
@@ -39,7 +39,7 @@ class Moments:
         return cls(count, mean, covariance * (count - 1))
 
     def add(self, features: Tensor) -> None:
-        """Take in (B, D) features of any float type and device, B from 0. NcsnxError where they don't fit."""
+        """Adds (B, D) features of any float dtype and device, B ≥ 0. Raises NcsnxError if they are invalid."""
         batch = usable(features)
         require_dimensions(batch.shape[1], len(self.mean), "those before")
         if len(batch) == 0:
@@ -47,7 +47,7 @@ class Moments:
         total = self.count + len(batch)
         mean = batch.mean(dim=0)
         shift = mean - self.mean
-        # the distance between the means enters as one more row: a single product, and nothing to keep but the sums
+        # the difference of the means enters as an additional row, so that one product updates the scatter
         between = shift * math.sqrt(self.count * len(batch) / total)
         rows = torch.cat((batch - mean, between[None]))
         self.scatter.addmm_(rows.T, rows)
@@ -55,7 +55,7 @@ class Moments:
         self.count = total
 
     def merged(self, other: "Moments") -> "Moments":
-        """The moments of both sets together; neither is changed. NcsnxError where the dimensions differ."""
+        """Moments of both sets together, as a new object. Raises NcsnxError if the dimensions differ."""
         require_dimensions(len(other.mean), len(self.mean), "those before")
         total = max(self.count + other.count, 1)
         shift = other.mean - self.mean
@@ -67,10 +67,10 @@ class Moments:
         )
 
     def without(self, part: "Moments") -> "Moments":
-        """The moments of the images that aren't in `part`, which holds some of these; neither is changed.
+        """Moments of the images that aren't in `part`, a subset, as a new object: the inverse of `merged`.
 
-        The inverse of `merged`, with errors of a few roundings of this scatter, however few images are left. ValueError
-        where `part` has more images, NcsnxError where the dimensions differ.
+        Errors are a few roundings of this scatter, however few images remain. Raises ValueError if `part` has more
+        images, NcsnxError if the dimensions differ.
         """
         require_dimensions(len(part.mean), len(self.mean), "those before")
         left = self.count - part.count
@@ -85,42 +85,40 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """(D, D) float64, unbiased: divided by count − 1. NcsnxError where there are fewer than 2 images."""
+        """Unbiased covariance (D, D) float64, divided by count − 1. Raises NcsnxError for fewer than 2 images."""
         require_images(self.count, 2, "a covariance")
         return self.scatter / (self.count - 1)
 
 
 def usable(features: Tensor) -> Tensor:
-    """(n, D) features in float64 on the CPU. NcsnxError where they have another shape or aren't finite."""
+    """Features (n, D) in float64 on the CPU. Raises NcsnxError for another shape, NaN or infinity."""
     if features.dim() != 2:
         raise NcsnxError(
-            f"features should be one row of numbers an image, (n, D), not of the shape {tuple(features.shape)}: "
-            f"check the network that computes them, or name another with {argument('features')}"
+            f"features must have the shape (n, D), one row per image, not {tuple(features.shape)}; check the feature "
+            f"network, or use another with {argument('features')}"
         )
-    rows = features.detach().cpu().double()  # first to the CPU: MPS has no float64
+    rows = features.detach().cpu().double()  # to the CPU first, since MPS has no float64
     bad = int((~rows.isfinite()).any(dim=1).sum())
     if bad:
         raise NcsnxError(
-            f"{bad:,} of {counted(len(rows), 'image')} have features that are not finite numbers: check the network "
-            f"that computes them, or name another with {argument('features')}"
+            f"{bad:,} of {counted(len(rows), 'image')} have NaN or infinity among their features; check the feature "
+            f"network, or use another with {argument('features')}"
         )
     return rows
 
 
 def require_images(found: int, least: int, what: str) -> None:
-    """NcsnxError where there are fewer than `least` images for `what`."""
+    """Raises NcsnxError if there are fewer than `least` images for `what`."""
     if found < least:
         raise NcsnxError(
-            f"{what} needs at least {counted(least, 'image')}, and there are {found:,}: ask for more with "
-            f"{argument('n')}"
+            f"{what} needs at least {counted(least, 'image')}, not {found:,}; ask for more with {argument('n')}"
         )
 
 
 def require_dimensions(found: int, expected: int, whose: str) -> None:
-    """NcsnxError where features don't have the dimensions of those that they are to be compared with."""
+    """Raises NcsnxError if features have other dimensions than those they are compared with."""
     if found != expected:
         raise NcsnxError(
-            f"these features have {counted(found, 'number')} an image, and {whose} have {expected:,}: both must come "
-            f"from the same network; name it with {argument('features')}, or another reference with "
-            f"{argument('reference')}"
+            f"these features have {counted(found, 'number')} per image, but {whose} have {expected:,}; use the same "
+            f"network for both with {argument('features')}, or another reference with {argument('reference')}"
         )

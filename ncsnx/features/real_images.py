@@ -1,6 +1,6 @@
-"""Real images that generated ones are compared with: one split of a data set as clean 8-bit pictures.
+"""Real images that generated images are compared with: one split of a data set as clean 8-bit images.
 
-Clean: neither flipped nor dequantized nor transformed, so that one reference serves every experiment on a data set.
+Clean means not flipped, dequantized or transformed, so one reference serves all experiments on a data set.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,22 +20,22 @@ from ncsnx.images import to_uint8
 
 
 class RealImages(Protocol):
-    """Images in a fixed order, opened only where they are needed."""
+    """Images in a fixed order, opened only when needed."""
 
     @property
     def title(self) -> str:
-        """For people: 'digits, training images', 'folder /x/y'."""
+        """Name for messages: 'digits, training images', 'folder /x/y'."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """JSON that tells these images from others: 'kind', 'fingerprint' and more; no path on this machine."""
+        """JSON that identifies these images: 'kind', 'fingerprint' and more; without local paths."""
 
     def __len__(self) -> int: ...
 
     def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
-        """The images from `start` on in order, (b, C, H, W) uint8 with b ≤ size.
+        """Batches of the images from `start` on, in order: (b, C, H, W) uint8 with b ≤ size.
 
-        check_stop: asked before each is read.
+        check_stop: called before each batch is read.
         """
 
 
@@ -48,13 +48,13 @@ class SplitImages:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Name for messages: 'digits, training images'."""
         data = type(self.source.data)
         return f"{tag_of(data) or data.__name__}, {'training' if self.split == 'train' else 'held-out'} images"
 
     @property
     def facts(self) -> dict[str, Any]:
-        """JSON that tells these images from others. Reads the data only where no run has recorded its fingerprint."""
+        """JSON that identifies these images. Reads the data only if no run has recorded its fingerprint."""
         return {
             "kind": "split",
             "data": _content(self.source.data),
@@ -66,7 +66,7 @@ class SplitImages:
         return len(self._dataset)
 
     def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
-        """The images from `start` on, in the order of the split."""
+        """Batches of the images from `start` on, in the order of the split."""
         for first in range(start, len(self), size):
             check_stop()
             yield self.at(torch.arange(first, min(first + size, len(self)))).pixels
@@ -85,7 +85,7 @@ class SplitImages:
 
 
 def _content(data: Data) -> dict[str, Any]:
-    """The values that say which images these are, not how they reach a network or where they are."""
+    """The fields of the configuration that select images, without those on transforms and location."""
     values = unstructure(data)
     for field in attrs.fields(type(data)):
         if field.name in attrs.fields_dict(Data) or not field.metadata.get("identity", True):

@@ -1,7 +1,8 @@
-"""TorchScript files as feature networks: executed code, so only from a person's command line or a known address.
+"""TorchScript files as feature networks. They are executed, so they come from the command line or a known address only.
 
-The network gets (B, 3, S, S) float32 in 0 … 255, resized as clean-fid does, or, with `image_size=None`, the images as
-they are, (B, C, H, W) float32 in 0 … 255. It returns (B, D) features, or a tuple of (B, D) features and (B, K) logits.
+The network gets (B, 3, S, S) float32 in 0 … 255, resized as in clean-fid, or, with `image_size=None`, images that
+aren't resized, (B, C, H, W) float32 in 0 … 255. It returns (B, D) features, or a tuple of (B, D) features and (B, K)
+logits.
 """
 
 import hashlib
@@ -24,22 +25,22 @@ from ncsnx.storage.reading import read_bytes
 
 AS_THEY_ARE = "as they are"
 MOST_BYTES = 8 * 2**30
-"""Bytes of a network's file: beyond any that is used for features."""
+"""Most bytes of a network file, far above those of feature networks in use."""
 _ROUNDING = 1e-3
-"""Largest difference between an image's features in two batches that passes for rounding, relative to the largest
-feature: float32 sums in another order differ by 1e-5 or less, what depends on the batch by far more."""
+"""Largest difference of an image's features between batches that counts as rounding, relative to the largest feature.
+Float32 sums in another order differ by at most 1e-5; features that depend on the batch differ by far more."""
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a network's file, a regular one of at most `MOST_BYTES`. Raises NcsnxError."""
+    """Content of a network file, a regular file of at most `MOST_BYTES`. Raises NcsnxError."""
     try:
         return read_bytes(path, MOST_BYTES, follows_links=True)
     except OSError as error:
-        raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}; is that the file's name?") from error
+        raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}; check the name of the file") from error
 
 
 def load_script(content: bytes, path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """The TorchScript module that the content of the file `path` is, in evaluation mode. Raises NcsnxError."""
+    """The TorchScript module in the content of the file `path`, in evaluation mode. Raises NcsnxError."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit.load` is deprecated")
         try:
@@ -48,20 +49,20 @@ def load_script(content: bytes, path: Path, device: torch.device) -> torch.jit.S
             )
         except Exception as error:
             raise NcsnxError(
-                f"{path}: expected a TorchScript file, as torch.jit.save writes it, found "
-                f"{counted(len(content), 'byte')} that torch cannot load as one ({first_line(error)})"
+                f"{path} ({counted(len(content), 'byte')}) is not a valid TorchScript file, as torch.jit.save writes: "
+                f"{first_line(error)}"
             ) from error
     return loaded.eval()
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of torch's many lines."""
+    """First line of an error of torch, which may have many."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 class TorchScriptNetwork:
-    """A person's own network, called as this module's description says."""
+    """A user's own network with the interface described in this module's docstring."""
 
     def __init__(
         self, content: bytes, path: Path, image_size: int | None, shape: tuple[int, int, int], device: torch.device
@@ -83,7 +84,7 @@ class TorchScriptNetwork:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Extracted:
-        """Features, and logits where the network gives them. Raises NcsnxError where it breaks its contract."""
+        """Features, and logits if the network gives them. Raises NcsnxError if it fails or returns anything else."""
         x = self._resizer(images) if self._resizer else images.to(torch.float32)
         try:
             returned = self._module(x.to(self._device))
@@ -100,53 +101,53 @@ class TorchScriptNetwork:
         return Extracted(features.float().cpu(), None if logits is None else logits.float().cpu())
 
     def _tried(self, images: Tensor) -> Extracted:
-        """What it sees in one image. Raises NcsnxError where that depends on the others or is the same for all."""
+        """The output for the first image. Raises NcsnxError if features depend on the batch, or never differ."""
         alone, together = self(images[:1]), self(images).features
         difference = float((alone.features - together[:1]).abs().max())
         if not math.isfinite(difference):
             raise NcsnxError(f"{self._path}: expected finite features, found nan or infinity for images in 0 … 255")
         if difference > _ROUNDING * float(together.abs().max()):
             raise NcsnxError(
-                f"{self._path}: expected the same features for an image in any batch; they differ by "
-                f"{number(difference)} between a batch of 1 and one of {len(images)} (does it normalize by its batch?)"
+                f"{self._path}: an image's features depend on its batch: they differ by {number(difference)} between "
+                f"a batch of 1 and a batch of {len(images)} (does the network normalize by batch?)"
             )
         if bool((together == together[:1]).all()):
-            raise NcsnxError(f"{self._path}: expected features that differ between images; they are the same for all")
+            raise NcsnxError(f"{self._path}: the features are the same for all images")
         return alone
 
     def _require_rows(self, part: object, returned: object, count: int) -> None:
         if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != count or part.shape[1] == 0:
             raise NcsnxError(
-                f"{self._path}: expected the network to return features of shape ({count}, D), or a tuple of them and "
-                f"logits of shape ({count}, K), for {counted(count, 'image')}; it returned {_shape(returned)}"
+                f"{self._path}: for {counted(count, 'image')} the network returned {_shape(returned)}; expected "
+                f"features of shape ({count}, D), or a tuple of them and logits of shape ({count}, K)"
             )
 
 
 def open_torchscript(
     config: TorchScript, shape: tuple[int, int, int] | None, device: torch.device
 ) -> TorchScriptNetwork:
-    """The network of the file that `config` names.
+    """The network in the file that `config` names, after a trial call.
 
-    shape: (C, H, W) of the images to come, needed where they aren't resized. Raises NcsnxError for a file that can't
-    be read, that is no TorchScript, or whose network breaks its contract when it is tried.
+    shape: (C, H, W) of the images, needed if they aren't resized. Raises NcsnxError for a file that is unreadable or
+    not TorchScript, and for a network that breaks the contract.
     """
     path = typed_path(config.file, of="features.file")
     if config.image_size is not None:
         shape = (3, config.image_size, config.image_size)
     if shape is None:
-        raise NcsnxError(f"{path}: gets images as they are, and no data set says their shape; give it an image_size")
+        raise NcsnxError(f"{path}: without a data set the shape of images is unknown; set image_size to resize them")
     return TorchScriptNetwork(read_file(path), path, config.image_size, shape, device)
 
 
 def _patterns(shape: tuple[int, int, int]) -> Tensor:
-    """(3, C, H, W) uint8: stripes of three widths and brightnesses."""
+    """Test images (3, C, H, W) uint8: stripes of three widths and brightnesses."""
     number = torch.arange(3)[:, None]
     places = torch.arange(math.prod(shape))
     return ((2 * number + 3) * places % 256 * (number + 1) // 3).to(torch.uint8).view(3, *shape)
 
 
 def _last_line(error: Exception) -> str:
-    """TorchScript shows where in the code it was first, and what went wrong last."""
+    """Last line of an error of TorchScript, which says what went wrong after showing where."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

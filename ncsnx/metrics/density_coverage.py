@@ -1,9 +1,9 @@
 """Density and coverage (Naeem et al. 2020, arXiv 2002.09797, equations 3 and 4, k = 5).
 
-Around each of the m real images lies a ball that reaches to its k-th nearest neighbour among them. Density counts the
-balls that a generated image lies in, over k; it may exceed 1, and outliers of the reference, whose balls are large,
-raise it less than they raise precision. Coverage is the share of the balls that hold a generated image; a model that
-drops a mode lacks its balls. Of images of the reference's own distribution density is 1 in the mean, and coverage
+Each of the m real images has a ball that reaches to its k-th nearest neighbour among them. Density is the number of
+balls that a generated image lies in, divided by k; it may exceed 1. Outliers of the reference, whose balls are large,
+raise it less than they raise precision. Coverage is the share of balls that contain a generated image; a dropped mode
+lowers it. For images from the reference's distribution, the expected density is 1 and the expected coverage
 1 − (m − 1)⋯(m − k)/((m + n − 1)⋯(m + n − k)) (their lemma 3), 0.97 for m = n and k = 5.
 """
 
@@ -19,20 +19,20 @@ from ncsnx.quantities import counted
 
 @attrs.frozen
 class DensityCoverage:
-    """How densely the generated images lie where real ones do, and how much of the real variety they reach.
+    """How densely generated images populate the regions of real ones, and how much of the real variety they cover.
 
-    The errors say how far the values would stray with other images of the same model, the reference held fixed: the
-    jackknife over the generated images. For density, a mean over these, it is the standard error of a mean; coverage
-    loses with an image the balls that it alone lies in. A jackknife's variance is never too small in the mean (Efron &
-    Stein 1981, Annals of Statistics 9, 586–596): for coverage the error was 1.2 times the true spread at a coverage of
-    0.64 and 1.8 times at 0.98.
+    Errors are standard errors for other images of the same model and a fixed reference, by the jackknife over generated
+    images. For density, a mean over images, this is the standard error of a mean. For coverage, leaving an image out
+    removes the balls that contain no other. The expected jackknife variance is never too small (Efron & Stein 1981,
+    Annals of Statistics 9, 586–596): for coverage, the error was 1.2 times the true standard deviation at a coverage of
+    0.64, and 1.8 times at 0.98.
     """
 
     density: float
-    """≥ 0."""
+    """Mean number of balls per generated image, divided by k."""
     density_error: float
     coverage: float
-    """In [0, 1]."""
+    """Share of balls with a generated image, in [0, 1]."""
     coverage_error: float
 
 
@@ -50,11 +50,11 @@ def density_coverage_score(sets: FeatureSets) -> dict[str, float | None]:
 
 
 def density_coverage(real: Tensor, generated: Tensor, neighbors: int = 5, block: int = 1024) -> DensityCoverage:
-    """Of (m, D) real and (n, D) generated features, with k = `neighbors`; m > k, n ≥ 2.
+    """Density and coverage of (n, D) generated features for (m, D) real ones, with k = `neighbors`; m > k, n ≥ 2.
 
-    Coverage depends on n, m and k, so compare only what is equal in these. Needs memory for `block` × max(n, m)
-    distances. NcsnxError where images are too few, dimensions differ or features aren't finite; ValueError where
-    `neighbors` or `block` is below 1.
+    Coverage depends on n, m and k, so compare values only for equal n, m and k. Needs memory for `block` × max(n, m)
+    distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity; ValueError if `neighbors` or
+    `block` is below 1.
     """
     if neighbors < 1 or block < 1:
         raise ValueError(f"neighbors and block must be from 1, not {neighbors} and {block}")

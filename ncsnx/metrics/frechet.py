@@ -1,11 +1,13 @@
-"""The Fréchet distance between two sets of features, as if both were normal (Dowson & Landau 1982; the FID of
-Heusel et al. 2017, arXiv 1706.08500, equation 6), and its error bar.
+"""The Fréchet distance between two sets of features and its standard error.
 
-d² = |μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½
+It is the distance between normal distributions with the sets' moments (Dowson & Landau 1982; the FID of Heusel et al.
+2017, arXiv 1706.08500, equation 6):
 
-The last trace is that of the square roots of the eigenvalues of Σ₁Σ₂. With Σ₁ = A₁A₁ᵀ and Σ₂ = A₂A₂ᵀ these are the
-singular values of A₁ᵀA₂, so that it is a nuclear norm: real, and right where covariances are singular, which a square
-root of the product Σ₁Σ₂ is not. Everything is float64 on the CPU.
+    d² = |μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½
+
+The last trace is the sum of the square roots of the eigenvalues of Σ₁Σ₂. With Σ₁ = A₁A₁ᵀ and Σ₂ = A₂A₂ᵀ, these square
+roots are the singular values of A₁ᵀA₂, so the trace is a nuclear norm. This is real and accurate for singular
+covariances too, unlike a matrix square root of Σ₁Σ₂. Everything is float64 on the CPU.
 """
 
 import math
@@ -35,8 +37,8 @@ def frechet_score(sets: FeatureSets) -> dict[str, float | None]:
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
     """d² ≥ 0 between two sets given by their means (D,) and covariances (D, D).
 
-    Symmetric, and 0 for equal arguments to about D·2e-16 of tr Σ. Takes some seconds at D = 2,048. NcsnxError where
-    the dimensions differ, or numbers aren't finite.
+    Symmetric, and 0 for equal arguments up to about D·2e-16 of tr Σ. Takes seconds at D = 2,048. Raises NcsnxError for
+    different dimensions, NaN or infinity.
     """
     mean_1, covariance_1 = _statistics(mean_1, covariance_1)
     mean_2, covariance_2 = _statistics(mean_2, covariance_2)
@@ -48,8 +50,8 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
 def frechet_distance_of_images(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
     """d² ≥ 0 between images, (n, D) features with n ≥ 2, and a reference's mean (D,) and covariance (D, D).
 
-    The same number as `frechet_distance` gives for the images' moments. Where there are fewer images than features,
-    no decomposition is larger than n × n (`_projected`). NcsnxError as there, and where n < 2.
+    Equal to `frechet_distance` of the images' moments. For n < D, all decompositions are at most n × n (`_projected`).
+    Raises NcsnxError as there, and for n < 2.
     """
     rows, mean, covariance = _comparable(features, mean, covariance, least=2)
     if len(rows) < rows.shape[1]:
@@ -60,24 +62,23 @@ def frechet_distance_of_images(features: Tensor, mean: Tensor, covariance: Tenso
 
 
 def standard_error(features: Tensor, mean: Tensor, covariance: Tensor, seed: int, halves: int = 20) -> float:
-    """How far `frechet_distance_of_images` would stray with other images of the same model: one standard deviation.
+    """Standard error of `frechet_distance_of_images` for other images of the same model.
 
     A delete-d jackknife (Shao & Wu, "A general theory for jackknife variance estimation", Annals of Statistics 1989)
-    with d = n − r of the n images left out, over random subsets: √(r/d) times the standard deviation of the subsets'
+    over random subsets of r images that leave d = n − r out: √(r/d) times the standard deviation of the subsets'
     distances. A subset of r out of n varies around the whole with variance S²/r · (1 − r/n) = S²/n · d/r, hence the
-    factor; at halves, r = ⌊n/2⌋, it is 1 (n even). The subsets are drawn from `seed`.
+    factor. For halves, r = ⌊n/2⌋, it is 1 (n even). The subsets are drawn from `seed`.
 
-    What it doesn't say: the estimate itself has a relative error of 1/√(2·(halves − 1)), 16 % at 20. The reference
-    counts as exact. It is conservative, 1.0 to about 1.9 times the true spread as measured on normal features and on
-    those of real digits: too large by 10 to 20 % where n < D, and most where the model is nearly perfect, since the
-    distance is then not linear in the moments. And it is the spread of a distance, not its bias: a distance from few
-    images is too large, by tr Σ/n for the mean and often by much more for the covariance, so compare only distances
-    from equally many images.
+    Limitations: The estimate has a relative error of 1/√(2·(halves − 1)) itself, 16 % at 20. The reference counts as
+    exact. The estimate is conservative, 1.0 to about 1.9 times the true standard deviation on normal features and on
+    features of real digits: too large by 10 to 20 % for n < D, and most for a nearly perfect model, where the distance
+    isn't linear in the moments. It doesn't include the bias: a distance from few images is too large, by tr Σ/n for the
+    mean and often by much more for the covariance, so compare distances for equal n only.
 
-    Costs one decomposition like the distance's, and for every half the singular values of n/2 × min(n, D) numbers:
+    Costs one decomposition, as the distance does, and for every half the singular values of n/2 × min(n, D) numbers:
     seconds altogether for n = 1,000, but minutes for n ≥ D = 2,048.
 
-    NcsnxError where n < 4 and as above; ValueError where `halves` < 2.
+    Raises NcsnxError for n < 4 and as above; ValueError for `halves` < 2.
     """
     if halves < 2:
         raise ValueError(f"a spread needs at least 2 halves, not {halves}")
@@ -93,11 +94,11 @@ def standard_error(features: Tensor, mean: Tensor, covariance: Tensor, seed: int
 
 
 def _projected(rows: Tensor, covariance: Tensor) -> Tensor:
-    """(n, min(n, D)) F with FFᵀ = XΣXᵀ for the centred rows X: all that a distance needs of the covariances' product.
+    """F, (n, min(n, D)), with FFᵀ = XΣXᵀ for the centred rows X, from which the last trace follows.
 
-    For n ≥ D, F = XA with Σ = AAᵀ. Below that, the images span n directions: with Xᵀ = QR, XΣXᵀ = Rᵀ(QᵀΣQ)R, so
-    F = RᵀA for the small QᵀΣQ = AAᵀ. Centring a part of the rows again centres the same rows of F, so that any part
-    of the images can be compared from one F.
+    For n ≥ D, F = XA with Σ = AAᵀ. For n < D, the images span n directions: with Xᵀ = QR, XΣXᵀ = Rᵀ(QᵀΣQ)R, so F = RᵀA
+    for the small QᵀΣQ = AAᵀ. Centring a subset of the rows of X centres the same rows of F, so one F serves the
+    distances of all subsets.
     """
     centred = rows - rows.mean(dim=0)
     if len(rows) >= rows.shape[1]:
@@ -109,7 +110,7 @@ def _projected(rows: Tensor, covariance: Tensor) -> Tensor:
 
 
 def _distance(rows: Tensor, projected: Tensor, mean: Tensor, reference_trace: Tensor) -> float:
-    """d² of the images in `rows`, given their part of F, to a reference with this mean and trace of the covariance."""
+    """d² between the images in `rows`, with their rows of F, and a reference with this mean and covariance trace."""
     degrees = len(rows) - 1
     own_mean = rows.mean(dim=0)
     trace = (rows - own_mean).square().sum() / degrees
@@ -129,7 +130,7 @@ def _nuclear_norm(matrix: Tensor) -> Tensor:
 def _root(matrix: Tensor) -> Tensor:
     """A with AAᵀ = `matrix`, symmetric and positive semidefinite.
 
-    Eigenvalues that are rounding only count as 0: a thousand of them at 1e-16 would have roots of 1e-8 and be seen.
+    Eigenvalues at the level of rounding count as 0: the roots of a thousand of them at 1e-16, 1e-8, would add up.
     """
     values: Tensor
     vectors: Tensor
@@ -147,16 +148,15 @@ def _comparable(features: Tensor, mean: Tensor, covariance: Tensor, least: int) 
 
 
 def _statistics(mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float64 on the CPU. NcsnxError where they don't belong together or aren't finite."""
+    """Mean and covariance in float64 on the CPU. Raises NcsnxError for shapes that don't match, NaN or infinity."""
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise NcsnxError(
-            f"a mean of the shape {tuple(mean.shape)} and a covariance of the shape {tuple(covariance.shape)} do not "
-            f"belong together: (D,) and (D, D) are expected; give another reference with {argument('reference')}"
+            f"mean and covariance must have the shapes (D,) and (D, D), not {tuple(mean.shape)} and "
+            f"{tuple(covariance.shape)}; use another reference with {argument('reference')}"
         )
     mean, covariance = mean.detach().cpu().double(), covariance.detach().cpu().double()
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise NcsnxError(
-            "the mean or the covariance has numbers that are not finite; give another reference with "
-            f"{argument('reference')}"
+            f"the mean or the covariance holds NaN or infinity; use another reference with {argument('reference')}"
         )
     return mean, covariance

@@ -23,19 +23,19 @@ def class_score(sets: FeatureSets) -> dict[str, float | None]:
 
 @attrs.frozen
 class InceptionScore:
-    """Between 1, every image classified alike, and the number of classes."""
+    """An Inception Score: from 1, for equal predictions for all images, to the number of classes."""
 
     value: float
-    """The mean over the splits."""
+    """Mean over the splits."""
     spread: float | None
-    """The standard deviation over the splits (divided by their number, as published); None where there is one."""
+    """Standard deviation over the splits (biased, dividing by their number, as published); None for a single split."""
 
 
 def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
-    """Of (n, K) logits of a classifier, cut in order into `splits` parts that differ by one image at most.
+    """The Inception Score of (n, K) logits, split in order into `splits` parts whose sizes differ by at most one.
 
-    The score of few images is too small (that of one is 1), so it depends on n / splits. NcsnxError where there are
-    fewer images than splits or logits aren't finite; ValueError where `splits` < 1.
+    The score of few images is too small (1 for a single image), so it depends on n / splits. Raises NcsnxError for
+    fewer images than splits, NaN or infinity; ValueError for `splits` < 1.
     """
     if splits < 1:
         raise ValueError(f"splits must be from 1, not {splits}")

@@ -1,7 +1,7 @@
 """The kernel distance between two sets of features (the KID of Bińkowski et al. 2018, arXiv 1801.01401, section 4).
 
-The squared maximum mean discrepancy under the kernel k(x, y) = (xᵀy/D + 1)³, in its unbiased form (their equation 4):
-it needs no assumption about the features, and has no bias that depends on the number of images.
+It is the unbiased estimate (their equation 4) of the squared maximum mean discrepancy with the kernel
+k(x, y) = (xᵀy/D + 1)³. It makes no assumption about the distribution of features.
 """
 
 import attrs
@@ -25,12 +25,12 @@ def kernel_score(sets: FeatureSets) -> dict[str, float | None]:
 
 @attrs.frozen
 class KernelDistance:
-    """A squared distance, which the luck of the draw can make negative, and its error bar."""
+    """An estimate of a squared distance, which can be negative by chance, and its standard error."""
 
     value: float
     standard_error: float
-    """How far the value would stray with other images of the same model, the reference held fixed: one standard
-    deviation. Not the spread over subsets, which share their images and so say too little."""
+    """Standard error for other images of the same model and a fixed reference. The standard deviation over subsets
+    would be too small, since subsets share images."""
 
 
 def kernel_distance(
@@ -38,16 +38,16 @@ def kernel_distance(
 ) -> KernelDistance:
     """The mean distance over random subsets of both sets, each of min(n, m, `most`) images drawn from `seed`.
 
-    `features` is (n, D) and `reference` (m, D), n and m from 2. The value is that of clean-fid's protocol, but in
-    float64. Where the subset is all there is of both sets, one is enough.
+    features: (n, D). reference: (m, D). n and m at least 2. The value follows clean-fid's protocol, but in float64. If
+    a subset comprises both whole sets, one suffices.
 
-    The standard error is that of a U-statistic (Hoeffding 1948): an image i moves the value by 2wᵢhᵢ, where hᵢ is
-    its mean kernel with the model's other images less that with the reference's, and wᵢ its share in the draws; so
-    the variance is 4·Var h·Σwᵢ². It holds where the model differs from the reference; where it does not, h is nothing
-    but the noise of its means, and the standard error is too large, by up to √2.
+    The standard error is that of a U-statistic (Hoeffding 1948): an image i contributes 2wᵢhᵢ to the value, where hᵢ is
+    its mean kernel with the model's other images minus that with the reference's, and wᵢ its share in the draws; so the
+    variance is 4·Var h·Σwᵢ². It is valid if the model differs from the reference. Otherwise h is only the noise of its
+    means, and the standard error is too large by up to √2.
 
-    NcsnxError where a set has fewer than 2 images, the dimensions differ or features aren't finite; ValueError where
-    `subsets` < 1 or `most` < 2.
+    Raises NcsnxError for fewer than 2 images, different dimensions, NaN or infinity; ValueError for `subsets` < 1 or
+    `most` < 2.
     """
     if subsets < 1 or most < 2:
         raise ValueError(f"subsets must be from 1 and most from 2, not {subsets} and {most}")
@@ -59,32 +59,34 @@ def kernel_distance(
     count = 1 if size == len(ours) == len(theirs) else subsets
 
     total = 0.0
-    pull, drawn = torch.zeros(2, len(ours), dtype=torch.float64)
+    influence, drawn = torch.zeros(2, len(ours), dtype=torch.float64)
     for number in range(count):
         chosen, within = model.draw(number)
         others, within_real = real.draw(number)
         across = _kernel(ours[chosen], theirs[others]).mean(dim=1)
         total += (within.mean() + within_real.mean() - 2 * across.mean()).item()
-        pull[chosen] += within - across
+        influence[chosen] += within - across
         drawn[chosen] += 1
     seen = drawn > 0
-    variance = (pull[seen] / drawn[seen]).var() * (drawn / drawn.sum()).square().sum()
+    variance = (influence[seen] / drawn[seen]).var() * (drawn / drawn.sum()).square().sum()
     return KernelDistance(value=total / count, standard_error=2 * variance.sqrt().item())
 
 
 class _Subsets:
-    """Random subsets of one set, each with its images' mean kernel with the others of the subset."""
+    """Random subsets of a set, each with the mean kernel of every image with the others in the subset.
+
+    side: 0 or 1, for independent draws of the two sets.
+    """
 
     def __init__(self, features: Tensor, size: int, seed: int, side: int) -> None:
-        """`side` 0 or 1 keeps the draws of the two sets apart."""
         self._features, self._size, self._side = features, size, side
         self._stream = Stream(seed, Purpose.SUBSETS)
         everything = torch.arange(len(features))
-        # the only subset of a small set, and half of the work of its distance: computed once
+        # a small set has one subset, whose means are half of the work: computed once
         self._whole = (everything, _within(features)) if size == len(features) else None
 
     def draw(self, number: int) -> tuple[Tensor, Tensor]:
-        """Indices (size,) int64 of the subset with this number, and the means (size,) float64."""
+        """Indices (size,) int64 of subset `number`, and its means (size,) float64."""
         if self._whole is not None:
             return self._whole
         chosen = self._stream.permutation(len(self._features), epoch=2 * number + self._side)[: self._size]
@@ -92,10 +94,10 @@ class _Subsets:
 
 
 def _within(features: Tensor) -> Tensor:
-    """(n,): the mean kernel of each image with the other n − 1, without itself, which makes the mean unbiased."""
+    """Mean kernel (n,) of each image with the n − 1 others; leaving itself out makes the estimate unbiased."""
     return _kernel(features, features).fill_diagonal_(0.0).sum(dim=1) / (len(features) - 1)
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    """(n, m): (xᵀy/D + 1)³."""
+    """Kernel matrix (n, m): (xᵀy/D + 1)³."""
     return (x @ y.T).div_(x.shape[1]).add_(1.0).pow_(3)

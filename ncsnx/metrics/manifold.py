@@ -1,7 +1,8 @@
 """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991, equations 1 and 2).
 
-The manifold of a set of features is the union of balls around each, which reach to its k-th nearest neighbour in the
-set. Precision is the part of the generated images in the manifold of the real ones; recall the reverse.
+The manifold of a set of features is the union of balls around each of them, with the distance to its k-th nearest
+neighbour in the set as radius. Precision is the share of generated images in the manifold of the real ones; recall is
+the reverse.
 """
 
 import attrs
@@ -29,17 +30,17 @@ def covered_shares(sets: FeatureSets) -> dict[str, float | None]:
 
 @attrs.frozen
 class PrecisionRecall:
-    """Both in [0, 1]: how realistic the images are, and how much of the real variety they have."""
+    """How realistic the images are, and how much of the real variety they cover; both in [0, 1]."""
 
     precision: float
     recall: float
 
 
 def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block: int = 1024) -> PrecisionRecall:
-    """Of (m, D) real and (n, D) generated features, with k = `neighbours`; both sets need more than k images.
+    """Precision and recall of (n, D) generated features for (m, D) real ones, with k = `neighbours`; n, m > k.
 
-    Depends on n, m and k, so compare only what is equal in these. Needs memory for `block` × max(n, m) distances.
-    NcsnxError where images are too few, dimensions differ or features aren't finite; ValueError where `neighbours`
+    They depend on n, m and k, so compare values only for equal n, m and k. Needs memory for `block` × max(n, m)
+    distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity; ValueError if `neighbours`
     or `block` is below 1.
     """
     if neighbours < 1 or block < 1:
@@ -53,9 +54,9 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block
 
 
 def centered(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float64, less the mean of the real ones: a common offset would cost digits of the distances.
+    """Both sets in float64, minus the mean of the real ones, since a common offset would cost precision of distances.
 
-    NcsnxError where dimensions differ or features aren't finite.
+    Raises NcsnxError for different dimensions, NaN or infinity.
     """
     real, generated = usable(real), usable(generated)
     require_dimensions(generated.shape[1], real.shape[1], "the real ones")
@@ -64,7 +65,7 @@ def centered(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
-    """(n,): the squared distance of each to its k-th nearest neighbour, itself not counted (a duplicate is)."""
+    """Squared distance (n,) of each to its k-th nearest neighbour, not counting itself, but counting duplicates."""
     radii = []
     for start in range(0, len(features), block):
         distances = squared_distances(features[start : start + block], features)
@@ -74,7 +75,7 @@ def squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
 
 
 def _covered(points: Tensor, centres: Tensor, squared_radii: Tensor, block: int) -> float:
-    """The part of the points that lie in the ball of at least one centre."""
+    """Share of points in the ball of at least one centre."""
     inside = [
         (squared_distances(points[start : start + block], centres) <= squared_radii).any(dim=1)
         for start in range(0, len(points), block)
@@ -83,10 +84,10 @@ def _covered(points: Tensor, centres: Tensor, squared_radii: Tensor, block: int)
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """(n, m): |x|² + |y|² − 2xᵀy, by one matrix product.
+    """Squared distances (n, m) as |x|² + |y|² − 2xᵀy, by one matrix product.
 
-    What is below the rounding of this sum, (D + 4)·2e-16 of |x|² + |y|², counts as 0, so that duplicates are at a
-    distance of exactly 0. In float64, since in float32 a thousand near images would be taken for duplicates.
+    Values below the rounding of this sum, (D + 4)·2e-16 of |x|² + |y|², count as 0, so that duplicates have a distance
+    of exactly 0. Use float64: in float32, a thousand near images would count as duplicates.
     """
     squares = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
     distances = torch.addmm(squares, x, y.T, alpha=-2)

@@ -1,13 +1,13 @@
-"""What a metric is: numbers that compare generated images with real ones, by their features.
+"""The contract of metrics: numbers that compare generated images with real ones by their features.
 
-A metric is one file: a function of `FeatureSets`, and beside it what its numbers are called and how they are read.
+A metric is one file with a function of `FeatureSets`. Its decorator declares the names and meanings of its numbers:
 
     @metric("density-coverage", Quantity("density"), Quantity("coverage"), needs=("sample",))
     def density_coverage(sets: FeatureSets) -> dict[str, float | None]:
         ...
 
-The rows of `ncsnx fid`, its table, its JSON and CSV, and the cards of exported models follow from that. A module of
-this folder is found by itself; that of an installed package, by its entry point of the group `ncsnx.runtime`.
+The rows of `ncsnx fid`, its table, its JSON and CSV, and the cards of exported models follow from that. Modules in this
+folder are found automatically; those of installed packages by their entry point in the group `ncsnx.runtime`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Need: TypeAlias = Literal["sample", "logits"]
-"""What isn't always there: features of single real images, which mere statistics lack; and logits of the generated
-ones, which feature networks without classes lack."""
+"""Optional inputs of a metric: features of single real images, which statistics files lack, and logits of generated
+images, which feature networks without classes lack."""
 
 VERSIONS = "metrics"
-"""In a row: the version of each metric that it holds, by tag."""
+"""Key in a row of the version of each metric in it, by tag."""
 _BEFORE_VERSIONS = {"frechet-distance": 1, "kernel-distance": 1, "precision-recall": 1, "inception-score": 1}
-"""What rows that don't say so hold, as far as it is there."""
+"""Versions of the metrics in rows that were written before versions were recorded."""
 _RESERVED = ("step", "weights_sha256", "evaluations", "made", TABLE_OF_IMAGES, FEATURES, VERSIONS)
-"""What rows hold beside numbers of metrics."""
+"""Keys of a row that don't belong to metrics."""
 _NEEDS: tuple[Need | None, ...] = (None, "sample", "logits")
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class FeatureSets:
-    """Generated and real images, as one feature network sees them."""
+    """Features of generated and real images."""
 
     features: "Tensor"
     """(n, D) float32, of the generated images."""
@@ -52,7 +52,7 @@ class FeatureSets:
     sample: "Tensor | None"
     """(m, D), of some of the reference's images."""
     seed: int
-    """For whatever is random: its numbers come from `ncsnx.randomness`, by this seed."""
+    """Seed of all random numbers, which must come from `ncsnx.randomness`."""
 
 
 @attrs.frozen
@@ -60,39 +60,39 @@ class Quantity:
     """One number of a metric."""
 
     key: str
-    """Its name in rows, JSON and CSV."""
+    """Name in rows, JSON and CSV."""
     title: str = attrs.field(default=attrs.Factory(lambda self: self.key, takes_self=True))
-    """What people read."""
+    """Name in tables and plots."""
     of_inception: str | None = None
-    """What it is called with Inception's features, where the features belong to the name: 'KID'."""
+    """Name with Inception's features, such as 'KID', if the name depends on the features."""
     error: str | None = None
-    """The key of its standard error: how far it would stray with other images of the same model."""
+    """Key of its standard error for other images of the same model."""
     spread: str | None = None
-    """The key of another spread, which is shown in its place."""
+    """Key of another measure of spread, which is shown instead of an error."""
     better: Literal["lower", "higher"] = "lower"
     decimals: int | None = None
-    """Shown where there is no error to say how many count; None: as of any number."""
+    """Number of decimals shown; None to follow the error, or use four significant digits."""
     perfect: float | None = None
-    """What a perfect model has in the mean, for any number of images; None where that depends."""
+    """Expected value for a perfect model with any number of images; None if it isn't a constant."""
     place: int | None = None
-    """Its place in a list of numbers, where the key's value is one."""
+    """Index of the number, if the value of the key is a list."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Its key, and that of its error or spread."""
+        """The key, and the key of the error or spread."""
         return tuple(key for key in (self.key, self.error, self.spread) if key is not None)
 
     def name(self, features: str) -> str:
-        """What it is called in a sweep by these features."""
+        """Name in a sweep with these features."""
         return self.title if self.of_inception is None else name_with(features, self.title, self.of_inception)
 
     def error_in(self, row: Mapping[str, Any]) -> float | None:
-        """The error or spread of its value in a row; None where there is none."""
+        """The error or spread in a row; None if there is none."""
         beside = self.keys[1:]
         return value(row, beside[0]) if beside else None
 
     def shown(self, row: Mapping[str, Any]) -> str:
-        """Its value in a row with its error, for people; '' where there is none."""
+        """The value in a row with its error, as shown in tables; '' if there is none."""
         measured = value(row, self.key) if self.place is None else item(row, self.key, self.place)
         if measured is None:
             return ""
@@ -105,48 +105,48 @@ Compute: TypeAlias = Callable[[FeatureSets], Mapping[str, float | None]]
 
 @attrs.frozen(kw_only=True)
 class Metric:
-    """A metric that is registered."""
+    """A registered metric."""
 
     tag: str
     quantities: tuple[Quantity, ...]
     needs: tuple[Need, ...]
     on_request: bool
-    """Whether the table shows it only where it is asked for; rows hold it in any case."""
+    """Whether the table shows it only on request; rows hold it in any case."""
     least_sample: int
-    """Real images that it takes at the least, of the sample."""
+    """Fewest real images in the sample."""
     version: int
-    """Of its numbers: rises with any change of one. Rows of another version get the new numbers where their features
-    are kept; the old ones aren't shown."""
+    """Version of the numbers; raised when any of them changes. Rows of another version get the new numbers if their
+    features are kept; the old numbers aren't shown."""
     compute: Compute
 
     def refusal(self, *, features: str, sample: int | None, has_logits: bool) -> str | None:
-        """Why it can't be measured; None where it can.
+        """Why it can't be measured; None if it can.
 
-        features: name of the network. sample: how many single real images there are; None for mere statistics.
+        features: name of the feature network. sample: number of single real images; None for a statistics file.
         """
         if "logits" in self.needs and not has_logits:
-            return f"classes are needed for {self.tag}, and {features} gives none"
+            return f"{self.tag} takes logits, which {features} does not give"
         if "sample" in self.needs and sample is None:
-            return f"single real images are needed for {self.tag}, and the reference is mere mean and covariance"
+            return f"{self.tag} takes single real images, and the reference has only mean and covariance"
         if "sample" in self.needs and sample is not None and sample < self.least_sample:
-            return f"{counted(self.least_sample, 'real image')} are needed for {self.tag}, and there are {sample:,}"
+            return f"{self.tag} needs {counted(self.least_sample, 'real image')}, and the reference has {sample:,}"
         return None
 
     def measure(self, sets: FeatureSets) -> dict[str, float | None]:
-        """Its numbers, by the keys of its quantities.
+        """The numbers of the metric, by key.
 
-        Raises NcsnxError for features that it can't take, and for anything else but these numbers, all finite.
+        Raises NcsnxError for features that it doesn't accept, and if it returns other keys, NaN or infinity.
         """
         found = {key: None if number is None else float(number) for key, number in self.compute(sets).items()}
         keys = [key for one in self.quantities for key in one.keys]
         if sorted(found) != sorted(keys):
             raise NcsnxError(f"the metric {self.tag} gave {', '.join(found)}; expected {', '.join(keys)}")
         if wrong := [key for key, number in found.items() if number is not None and value(found, key) is None]:
-            raise NcsnxError(f"the metric {self.tag} gave {wrong[0]} = {found[wrong[0]]}; expected a usual number")
+            raise NcsnxError(f"the metric {self.tag} gave {wrong[0]} = {found[wrong[0]]}; expected a finite number")
         return found
 
     def is_in(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row holds this version of its numbers."""
+        """Whether a row holds the numbers of this version."""
         return versions_in(row).get(self.tag) == self.version and all(one.key in row for one in self.quantities)
 
 
@@ -161,16 +161,16 @@ def metric(
     on_request: bool = True,
     version: int = 1,
 ) -> Callable[[Compute], Compute]:
-    """Registers a function as the metric `tag`, and leaves it as it is; for the rest see `Metric`.
+    """Decorator: registers a function as the metric `tag` and returns it unchanged; for the parameters see `Metric`.
 
-    Raises ValueError for a name that is taken.
+    Raises ValueError for a tag or key that is taken.
     """
     if tag in _metrics:
-        raise ValueError(f"there already is a metric {tag!r}")
+        raise ValueError(f"a metric {tag!r} already exists")
     taken = [*_RESERVED, *(key for other in _metrics.values() for one in other.quantities for key in one.keys)]
     for key in (key for one in quantities for key in one.keys):
         if key in taken:
-            raise ValueError(f"a row has {key!r} already, so the metric {tag!r} cannot give it")
+            raise ValueError(f"the metric {tag!r} cannot give {key!r}, since rows already have this key")
         taken.append(key)
 
     def register_metric(compute: Compute) -> Compute:
@@ -189,19 +189,19 @@ def metric(
 
 
 def all_metrics() -> tuple[Metric, ...]:
-    """Those of this folder, and of the packages that are loaded: what is always shown first, then by what they need."""
+    """Metrics of this folder and of loaded packages: those always shown first, then by their needs and tags."""
     import_modules_of("ncsnx.metrics")
     return tuple(sorted(_metrics.values(), key=_place))
 
 
 def versions_in(row: Mapping[str, Any]) -> dict[str, int]:
-    """The version of each metric that a row holds, by tag."""
+    """The versions of the metrics in a row, by tag."""
     versions = row.get(VERSIONS)
     return dict(versions) if isinstance(versions, dict) else dict(_BEFORE_VERSIONS)
 
 
 def measured_by(metrics: Sequence[Metric], sets: FeatureSets) -> dict[str, Any]:
-    """The numbers of all these metrics, with their versions: what they add to a row. Raises NcsnxError."""
+    """The numbers of all these metrics and their versions, to be added to a row. Raises NcsnxError."""
     numbers: dict[str, Any] = {}
     for one in metrics:
         numbers |= one.measure(sets)

@@ -1,4 +1,4 @@
-"""The nearest training images: against brute force, with mirror images, in blocks of any size, and bounded memory."""
+"""Nearest training images: brute force, mirror images, blocks of any size, and bounded memory."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from tests.features.scripted import pictures
 
 
 class Training:
-    """Training images that note how many were given at once."""
+    """Training images that record the sizes of batches."""
 
     title, facts = "images", dict[str, Any]()
 
@@ -35,7 +35,7 @@ class Training:
 
 
 class Means:
-    """Features that are means of quarters, not symmetrical under reflection."""
+    """Means of quarters of an image as features, not symmetric under reflection."""
 
     name, dimensions, has_logits, facts = "means", 4, False, dict[str, Any]()
 
@@ -49,7 +49,7 @@ class Means:
 
 
 def brute_force(images: Tensor, training: Tensor, k: int, flips: bool) -> Nearest:
-    """By the definition, image by image."""
+    """Nearest training images by definition, image by image."""
     plain, mirrored = (
         ((images.double()[:, None] - others.double()) / 255).square().sum(dim=(2, 3, 4)).sqrt()
         for others in (training, training.flip(-1))
@@ -64,14 +64,14 @@ def brute_force(images: Tensor, training: Tensor, k: int, flips: bool) -> Neares
 @pytest.mark.parametrize("block", [1, 3, 7, 50, 1_000])
 def test_they_are_those_of_brute_force_whatever_the_blocks(flips: bool, block: int) -> None:
     training, images = pictures(50, 3), pictures(13, 3, side=8).flip(-2)
-    training[[4, 20, 33]] = images[2]  # three equal ones, at a distance of nothing
+    training[[4, 20, 33]] = images[2]  # three equal images, at distance 0
     training[11] = images[5].flip(-1)
     (found,) = nearest(images, Training(training), [pixel_space()], 6, flips=flips, block=block)
     expected = brute_force(images, training, 6, flips)
     assert torch.equal(found.indices, expected.indices)
     assert torch.equal(found.flipped, expected.flipped)
     torch.testing.assert_close(found.distances, expected.distances, rtol=1e-14, atol=0)
-    assert found.indices[2, :3].tolist() == [4, 20, 33], "of equal ones the first come first"
+    assert found.indices[2, :3].tolist() == [4, 20, 33], "ties are ordered by index"
     assert found.distances[2, :3].tolist() == [0, 0, 0]
     assert (found.distances[5, 0] == 0) == flips
     assert bool(found.flipped[5, 0]) == flips
@@ -97,7 +97,7 @@ def test_features_are_compared_in_the_same_pass() -> None:
 
 
 def test_memory_does_not_grow_with_the_training_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No tensor that is made depends on the number of training images."""
+    """No tensor's size depends on the number of training images."""
     largest = 0
     original = Nearest.add
 
@@ -146,5 +146,5 @@ def test_features_that_are_no_numbers_are_an_error() -> None:
         def __call__(self, images: Tensor) -> Extracted:
             return Extracted(torch.full((len(images), 4), torch.nan), None)
 
-    with pytest.raises(NcsnxError, match="are not finite"):
+    with pytest.raises(NcsnxError, match="have NaN or infinity"):
         nearest(pictures(2, 1), Training(pictures(3, 1)), [feature_space(Broken())], 1)

@@ -1,4 +1,4 @@
-"""TorchScript files for the tests: stand-ins for the Inception network, and networks of a person's own."""
+"""TorchScript files for tests: stand-ins for the Inception network, and user networks."""
 
 import hashlib
 import warnings
@@ -12,7 +12,7 @@ FEATURES = 2048
 
 
 class PooledFeatures(nn.Module):
-    """A grid of means, times a matrix: every pixel counts, with a weight of its own cell."""
+    """A grid of means times a matrix, so that every pixel matters."""
 
     def __init__(self, channels: int = 3, features: int = FEATURES, side: int = 8) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class PooledFeatures(nn.Module):
 
 
 class SquareFeatures(nn.Module):
-    """The same as (B, D, 1, 1), the form in which the layers of the Inception file give features."""
+    """Features of shape (B, D, 1, 1), as from the layers of the Inception file."""
 
     def __init__(self, features: int = FEATURES) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class StandIn(nn.Module):
 
 
 class WithoutOutput(nn.Module):
-    """The layers alone."""
+    """The layers without `output`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class WithLogits(nn.Module):
 
 
 class GreyOnly(nn.Module):
-    """Takes images of one channel only, of any size."""
+    """Accepts images of one channel and any size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,14 +85,14 @@ class GreyOnly(nn.Module):
 
 
 class Images(nn.Module):
-    """Breaks the contract: gives images back."""
+    """Breaks the contract: returns images."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class Three(nn.Module):
-    """Breaks the contract: gives three things."""
+    """Breaks the contract: returns three tensors."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return x, x, x
@@ -107,7 +107,7 @@ def scripted(network: nn.Module, path: Path) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
+    """sha256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

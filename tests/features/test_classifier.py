@@ -1,4 +1,4 @@
-"""The classifier: trained once on the labels of the run's own data, kept and checked; distances in its features."""
+"""The classifier: accuracy, distances in its features, training, and cache."""
 
 import json
 from pathlib import Path
@@ -28,12 +28,12 @@ from tests.training.tiny import damage, files
 
 CPU = torch.device("cpu")
 STEPS = 150
-"""Enough to be a judge of digits, in two to three seconds."""
+"""A configuration that is good enough on digits and trains in two to three seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class Stripes(Data):
-    """Upright and flat stripes of 12×12 pixels in two channels. labels: 'good', or what is wrong with them."""
+    """Vertical and horizontal stripes of 12×12 pixels in two channels. labels: 'good', or their defect."""
 
     opened: ClassVar[int] = 0
     labels: str = attrs.field(default="good", metadata=OUTSIDE_IDENTITY)
@@ -71,7 +71,7 @@ def read_stripes(data: Stripes, folder: Path, work: Work) -> Splits:
 
 
 def fingerprint(brightness: int) -> str:
-    """That of stripes."""
+    """Fingerprint of stripes."""
     return f"{brightness:064d}"
 
 
@@ -85,7 +85,7 @@ def stripes(
     steps: int = 12,
     seed: int = 0,
 ) -> FeatureNetwork:
-    """The classifier on stripes, as a command opens it."""
+    """The classifier of stripes, opened as in a command."""
     source = DataSource(data=Stripes(labels=labels, held_out=held_out, brightness=brightness), folder=cache)
     config = Classifier(width=4, steps=steps, seed=seed)
     return build_features(config, source, cache, Runtime.choose(device="cpu", threads=1), work or Work())
@@ -108,7 +108,7 @@ def digits() -> Tensor:
     return (pixels[order].float() * 255 / 16).round().to(torch.uint8)
 
 
-# ------------------------------------------------------------------------------------------------ what it is good for
+# ------------------------------------------------------------------------------------------ accuracy and distances
 
 
 def test_it_tells_digits_apart_and_says_how_well(judge: FeatureNetwork) -> None:
@@ -163,7 +163,7 @@ def distance(judge: FeatureNetwork, first: Tensor, second: Tensor) -> float:
 def test_an_image_has_the_same_features_in_any_batch(judge: FeatureNetwork, digits: Tensor) -> None:
     together = judge(digits[:50]).features
     apart = torch.cat([judge(digits[:1]).features, judge(digits[1:50]).features])
-    # sums of 576 products in another order
+    # rounding of sums of 576 products in another order
     torch.testing.assert_close(apart, together, rtol=0, atol=1e-4 * float(together.abs().max()))
 
 
@@ -195,7 +195,7 @@ def test_it_is_trained_once_and_then_read_from_the_cache_without_the_data(tmp_pa
     said: list[str] = []
     first = stripes(tmp_path, Work(info=said.append))
     assert [text.split(":")[0] for text in said] == ["classifier on Stripes"]
-    assert "% of 10 held-out images" in said[0]
+    assert "% on 10 held-out images" in said[0]
     before, images = Stripes.opened, torch.zeros(2, 2, 12, 12, dtype=torch.uint8)
     config = Classifier(width=4, steps=12)
     recorded = DataSource(data=Stripes(), folder=Path("nowhere"), recorded=fingerprint(200))
@@ -225,7 +225,7 @@ def test_without_held_out_images_how_good_it_is_stays_unknown(tmp_path: Path) ->
 
 
 def test_labels_may_be_any_numbers(tmp_path: Path) -> None:
-    assert stripes(tmp_path, steps=60).facts["accuracy"] == 1  # the labels of stripes are 3 and 7
+    assert stripes(tmp_path, steps=60).facts["accuracy"] == 1  # labels of stripes are 3 and 7
 
 
 def test_training_is_the_same_every_time_and_another_for_another_seed(tmp_path: Path) -> None:
@@ -269,13 +269,13 @@ def test_a_damaged_classifier_is_trained_again_and_that_is_said(name: str, tmp_p
     [
         ("one missing", "the data has no labels"),
         ("one class", "images of one class only"),
-        ("too small", "8×8 pixels or more, and these have 12×7"),
+        ("too small", "at least 8×8 pixels, not 12×7"),
     ],
 )
 def test_data_that_cannot_be_classified_is_refused_and_leaves_nothing(
     labels: str, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(NcsnxError, match=f"{message}; use features inception"):
+    with pytest.raises(NcsnxError, match=f"{message}; use other features: features='inception'"):
         stripes(tmp_path, labels=labels)
     assert files(tmp_path) == {}
 
@@ -295,7 +295,7 @@ def test_a_stop_request_ends_the_training_and_leaves_nothing(tmp_path: Path) -> 
 
 
 def test_a_classifier_without_a_data_set_says_what_to_use(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match="none is given; use features inception"):
+    with pytest.raises(NcsnxError, match="needs a data set to train on; use other features: features='inception'"):
         build_features(Classifier(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())
 
 

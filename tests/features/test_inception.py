@@ -1,4 +1,4 @@
-"""The Inception network: had once from a real server on this machine, kept, checked; a stand-in has its structure."""
+"""The Inception network: a stand-in with its structure, downloaded from a local server, cached and checked."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @attrs.define
 class Server:
-    """A server on this machine: what it answers, and how often it was asked."""
+    """A local server with its content and the number of requests."""
 
     content: bytes
     status: int = 200
@@ -77,7 +77,7 @@ def opened(cache: Path, source: str, work: Work | None = None) -> InceptionNetwo
 
 
 def left(cache: Path) -> set[str]:
-    """What the cache holds, apart from its lock."""
+    """Names of the files in the cache, without the lock."""
     return {path.name for path in (cache / "inception").iterdir()} - {".lock"}
 
 
@@ -142,7 +142,7 @@ def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: P
 )
 def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Module, found: str, tmp_path: Path) -> None:
     path = scripted(other, tmp_path / "net.pt")
-    with pytest.raises(NcsnxError, match=rf"net\.pt: expected the Inception network.*{found}.*features torchscript:"):
+    with pytest.raises(NcsnxError, match=rf"net\.pt is not the Inception network.*{found}.*features='torchscript:"):
         InceptionNetwork(path.read_bytes(), path, CPU)
 
 
@@ -194,7 +194,9 @@ def test_a_file_that_changed_since_its_download_is_refused(network_file: Path, t
         opened(tmp_path, server.address)
     path = tmp_path / "inception" / INCEPTION_FILE
     damage(path)
-    with pytest.raises(NcsnxError, match=f"{sha256(network_file)}, found {sha256(path)}; remove it"):
+    with pytest.raises(
+        NcsnxError, match=f"its sha256 is {sha256(path)}, not {sha256(network_file)} as recorded .*; remove it"
+    ):
         opened(tmp_path, server.address)
 
 
@@ -203,7 +205,7 @@ def test_another_file_at_the_address_is_refused_once_the_first_was_recorded(netw
         opened(tmp_path, server.address)
         (tmp_path / "inception" / INCEPTION_FILE).unlink()
         server.content = scripted(StandIn(classes=11), tmp_path / "other.pt").read_bytes()
-        with pytest.raises(NcsnxError, match="expected the file whose sha256 was recorded at its first download"):
+        with pytest.raises(NcsnxError, match="as recorded at its first download"):
             opened(tmp_path, server.address)
 
 
@@ -258,7 +260,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_f
 
 def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
     with serving(Server(b"")) as server:
-        pass  # now nobody listens at its address
+        pass  # nobody listens at its address any more
     with pytest.raises(NcsnxError, match=f"cannot download {INCEPTION_FILE} from .*refused.*features inception:FILE"):
         opened(tmp_path, server.address)
     assert left(tmp_path) == set()

@@ -1,4 +1,4 @@
-"""Moments: those of all images at once, whatever the batches, in float64."""
+"""Moments: independent of batches, and accurate in float64."""
 
 import numpy as np
 import pytest
@@ -18,15 +18,15 @@ def gathered(features: torch.Tensor, sizes: list[int]) -> Moments:
 
 
 def check(moments: Moments, features: torch.Tensor) -> None:
-    """Against NumPy's two passes, within the rounding of both."""
+    """Compares with NumPy's two-pass moments, within the rounding of both."""
     expected = features.double().numpy()
     count, dimensions = expected.shape
-    unit = 4 * np.finfo(np.float64).eps  # a few roundings a term, in both ways of summing
+    unit = 4 * np.finfo(np.float64).eps  # a few roundings per term, in both sums
     spread = np.ptp(expected, axis=0).max()
     mean_error = unit * count * np.abs(expected).max()
     assert moments.count == count
     np.testing.assert_allclose(moments.mean, expected.mean(axis=0), rtol=0, atol=mean_error)
-    # products of values below spread, each of which is off by the mean's error, and their sum's own rounding
+    # products of values below `spread`, each off by the error of the mean, plus the rounding of their sum
     covariance = np.cov(expected, rowvar=False).reshape(dimensions, dimensions)
     error = 4 * spread * mean_error + unit * count * spread**2
     np.testing.assert_allclose(moments.covariance, covariance, rtol=0, atol=error)
@@ -56,7 +56,7 @@ def test_merging_gives_the_moments_of_both_sets_in_either_order(cut: int, batch:
         right.add(part)
     check(left.merged(right), features)
     check(right.merged(left), features)
-    assert left.count == cut  # as it was
+    assert left.count == cut  # unchanged
     assert right.count == 20 - cut
 
 
@@ -78,10 +78,10 @@ def test_what_is_left_of_a_set_without_a_part_has_its_own_moments(
     left = whole.without(removed)
     assert (left.count, whole.count, removed.count) == (20 - part, 20, part)
     expected = features[part:]
-    # means are off by roundings of the offset, scatters by roundings of the scatter, a few for each image
+    # means are off by roundings of the offset, scatters by roundings of the scatter, a few per image
     unit = 20 * 4 * np.finfo(np.float64).eps
     if len(expected):
-        mean_error = unit * (offset + 5) * 20  # divided by as little as one image left
+        mean_error = unit * (offset + 5) * 20  # divided by the remaining images, at least one
         np.testing.assert_allclose(left.mean, expected.mean(dim=0), rtol=0, atol=mean_error)
         centred = expected - expected.mean(dim=0)
         scatter_error = unit * float(whole.scatter.abs().max()) + 20 * 10 * mean_error
@@ -100,7 +100,7 @@ def test_more_than_all_cannot_be_taken_away() -> None:
     whole, more = gathered(torch.randn(5, 2), [5]), gathered(torch.randn(6, 2), [6])
     with pytest.raises(ValueError, match="6 images cannot be a part of 5"):
         whole.without(more)
-    with pytest.raises(NcsnxError, match="3 numbers an image"):
+    with pytest.raises(NcsnxError, match="3 numbers per image"):
         whole.without(Moments.empty(3))
 
 
@@ -109,7 +109,7 @@ def test_a_large_mean_costs_no_digits_of_the_covariance() -> None:
     steps = torch.arange(1000, dtype=torch.float64)[:, None] * 2.0**-10
     moments = gathered(steps + 2.0**20, [1] * 1000)
     expected = (1000 * 1001 / 12) * 2.0**-20  # the variance of 0 … n − 1 is n(n + 1)/12
-    # each of 1,000 updates of the mean rounds by 2**20 · 1.1e-16, against values that spread over 1
+    # each of 1,000 updates rounds the mean by 2**20 · 1.1e-16, while values vary by 1
     assert moments.covariance.item() == pytest.approx(expected, abs=2 * 1000 * 2.0**20 * 1.2e-16)
 
 
@@ -124,7 +124,7 @@ def test_moments_are_float64_whatever_the_features_are() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_images_have_no_covariance(count: int) -> None:
     moments = gathered(torch.ones(count, 3), [1] * count)
-    with pytest.raises(NcsnxError, match=f"a covariance needs at least 2 images, and there are {count}"):
+    with pytest.raises(NcsnxError, match=f"a covariance needs at least 2 images, not {count}"):
         _ = moments.covariance
 
 
@@ -133,21 +133,21 @@ def test_features_that_are_not_finite_are_refused_and_counted(bad: float) -> Non
     features = torch.ones(5, 3)
     features[1, 2] = features[4, 0] = features[4, 1] = bad
     moments = Moments.empty(3)
-    with pytest.raises(NcsnxError, match="2 of 5 images have features that are not finite"):
+    with pytest.raises(NcsnxError, match="2 of 5 images have NaN or infinity among their features"):
         moments.add(features)
     assert moments.count == 0
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 1)])
 def test_features_that_are_no_rows_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(NcsnxError, match="one row of numbers an image"):
+    with pytest.raises(NcsnxError, match="one row per image"):
         Moments.empty(3).add(torch.ones(shape))
 
 
 def test_features_of_another_network_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="have 4 numbers an image, and those before have 3"):
+    with pytest.raises(NcsnxError, match="have 4 numbers per image, but those before have 3"):
         Moments.empty(3).add(torch.ones(2, 4))
-    with pytest.raises(NcsnxError, match="have 4 numbers an image, and those before have 3"):
+    with pytest.raises(NcsnxError, match="have 4 numbers per image, but those before have 3"):
         Moments.empty(3).merged(Moments.empty(4))
 
 

@@ -1,4 +1,4 @@
-"""Images in memory give the features that clean-fid finds for the same images in PNG files."""
+"""Images in memory have the same features as in clean-fid, which reads them from PNG files."""
 
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.features.scripted import StandIn, pictures, scripted
 
 
 def test_planes_of_a_batch_are_put_in_order_one_by_one() -> None:
-    """Else the whole batch is copied once more, across its memory, which took longer than resizing it."""
+    """Transposing a whole batch would copy it once more with strided access, which took longer than resizing."""
     planes = np.arange(7 * 6 * 5, dtype=np.uint8).reshape(7, 6, 5)
     resizer = CleanResizer(16)
     resized = resizer._planes(planes)
@@ -29,7 +29,7 @@ def test_images_in_memory_have_the_features_that_clean_fid_finds_in_their_png_fi
     channels: int, tmp_path: Path
 ) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what others' modules say when they are imported is not our matter
+        warnings.simplefilter("ignore")  # ignore warnings of other packages at import
         from cleanfid import fid
     images = pictures(7, channels, side=16)
     files = [tmp_path / f"{number}.png" for number in range(len(images))]
@@ -71,5 +71,5 @@ def test_an_image_of_the_right_size_stays_as_it_is() -> None:
 
 
 def test_two_channels_are_refused_with_what_to_use_instead() -> None:
-    with pytest.raises(NcsnxError, match=r"1 or 3 channels, found 2: .* use features classifier"):
+    with pytest.raises(NcsnxError, match=r"1 or 3 channels, not 2; use other features: features='classifier'"):
         CleanResizer()(pictures(1, 2))

@@ -1,4 +1,4 @@
-"""Density and coverage: a set that can be counted by hand, the definition by brute force, and what theory says."""
+"""Density and coverage: a set counted by hand, the definition by brute force, and expected values."""
 
 import math
 
@@ -22,9 +22,9 @@ def line(*places: float) -> Tensor:
 
 
 def by_definition(real: Tensor, generated: Tensor, neighbors: int) -> tuple[float, float]:
-    """Equations 3 and 4, image by image."""
+    """Density and coverage by equations 3 and 4, image by image."""
     x, y = real.double().numpy(), generated.double().numpy()
-    radii = [sorted(float(np.square(a - b).sum()) for b in x)[neighbors] for a in x]  # the first is itself
+    radii = [sorted(float(np.square(a - b).sum()) for b in x)[neighbors] for a in x]  # the first is the image itself
     inside = [[float(np.square(a - b).sum()) <= radius for b in y] for a, radius in zip(x, radii, strict=True)]
     density = sum(map(sum, inside)) / (neighbors * len(y))
     return density, sum(map(any, inside)) / len(x)
@@ -66,5 +66,5 @@ def test_a_mode_that_is_dropped_is_missing_from_coverage_and_not_from_density() 
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(NcsnxError, match="5 neighbors"):
         density_coverage(normal(0, 5, 3), normal(1, 20, 3))
-    with pytest.raises(NcsnxError, match="4 numbers an image"):
+    with pytest.raises(NcsnxError, match="4 numbers per image"):
         density_coverage(normal(0, 20, 3), normal(1, 20, 4))

@@ -1,4 +1,4 @@
-"""The Fréchet distance: closed forms, clean-fid's number, singular covariances, and the spread of the error bar."""
+"""The Fréchet distance: closed forms, clean-fid, singular covariances, and the standard error."""
 
 import importlib.metadata
 import math
@@ -44,7 +44,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_features(features_1: Tensor, features_2: Tensor) -> float:
-    """The distance of two sets of images in another form: with Σ = XᵀX/(n − 1), tr (Σ₁Σ₂)^½ = ‖X₁X₂ᵀ‖_*, scaled."""
+    """The distance of two sets by another formula: for Σ = XᵀX/(n − 1), tr (Σ₁Σ₂)^½ = ‖X₁X₂ᵀ‖_* up to scale."""
     x, y = features_1.double().numpy(), features_2.double().numpy()
     centred_x, centred_y = x - x.mean(0), y - y.mean(0)
     degrees_x, degrees_y = len(x) - 1, len(y) - 1
@@ -69,7 +69,7 @@ def test_of_commuting_covariances_it_is_the_distance_of_the_roots_of_their_eigen
 
 
 def test_of_lines_it_depends_on_the_angle_between_them() -> None:
-    # tr (aaᵀbbᵀ)^½ = |aᵀb|: covariances of rank 1, where a root of the product has nothing but rounding to go by
+    # tr (aaᵀbbᵀ)^½ = |aᵀb|: for covariances of rank 1, a root of the product would be mostly rounding
     a, b = normal(3, 2, 300)
     zero = torch.zeros(300)
     expected = (a @ a + b @ b - 2 * (a @ b).abs()).item()
@@ -78,7 +78,7 @@ def test_of_lines_it_depends_on_the_angle_between_them() -> None:
 
 
 def test_covariances_in_spaces_apart_have_no_overlap() -> None:
-    # each has 150 eigenvalues that are rounding only: their roots, 1e-8, must not add up
+    # each has 150 eigenvalues at the level of rounding, whose roots, 1e-8, must not add up
     basis = rotation(4, 300)
     first, second = basis[:, :150], basis[:, 150:]
     zero = torch.zeros(300)
@@ -99,7 +99,7 @@ def test_images_are_at_distance_zero_from_themselves(count: int, dimensions: int
     mean, sigma = moments(features)
     found = frechet_distance_of_images(features, mean, sigma)
     trace = sigma.trace().item()
-    # n² eigenvalues' rounding at most: cut at n·2e-16 of the largest, n of them
+    # up to n eigenvalues are cut as rounding, each at most n·2e-16 of the largest
     assert found <= count**2 * 2.3e-16 * trace + 1e-13
     assert found <= 1e-6
 
@@ -113,7 +113,7 @@ def test_it_is_clean_fids(count: int) -> None:
     reference = (normal(10, 2000, 64) * 1.2 + 0.1) * scales @ rotation(9, 64)
     statistics_1, statistics_2 = moments(features), moments(reference)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # what SciPy 1.17 says of the argument
+        warnings.simplefilter("ignore", DeprecationWarning)  # SciPy 1.17 deprecates the argument
         expected = clean_fid(*(array.numpy() for array in (*statistics_1, *statistics_2)))
     assert frechet_distance(*statistics_1, *statistics_2) == pytest.approx(expected, rel=1e-3)
     assert frechet_distance_of_images(features, *statistics_2) == pytest.approx(expected, rel=1e-3)
@@ -146,7 +146,7 @@ def test_every_form_gives_the_same_number(dimensions: int, count_1: int, count_2
 
 
 def test_a_covariance_with_eigenvalues_below_zero_counts_them_as_zero() -> None:
-    # as rounded by those who saved it in float32
+    # as after rounding to float32
     sigma = torch.diag(torch.tensor([4.0, -1e-7]))
     zero = torch.zeros(2)
     assert frechet_distance(zero, sigma, zero, torch.eye(2)) == pytest.approx(4 + 2 - 2 * 2, abs=2e-7)
@@ -162,8 +162,8 @@ def test_the_type_and_order_of_features_do_not_matter() -> None:
 
 @pytest.mark.parametrize(
     ("dimensions", "count", "differs", "expected"),
-    # linear in the moments: the truth; fewer images than features: up to 1.2 of it; a perfect model: 1.4 to 1.9;
-    # measured and documented
+    # ratios to the truth, as documented: 1 if linear in the moments; up to 1.2 for fewer images than features; 1.4 to
+    # 1.9 for a perfect model
     [(4, 200, True, 1.0), (64, 40, True, 1.15), (16, 200, False, 1.6), (4, 1_000, False, 1.8)],
 )
 def test_the_standard_error_is_the_spread_over_other_images_or_conservative(
@@ -175,13 +175,13 @@ def test_the_standard_error_is_the_spread_over_other_images_or_conservative(
     draws = draws * 1.3 + 0.5 if differs else draws
     distances = [frechet_distance_of_images(features, mean, sigma) for features in draws]
     errors = [standard_error(features, mean, sigma, seed=k, halves=10) for k, features in enumerate(draws)]
-    # the spread of 100 distances is known to 1/√(2·99) = 7 %, the mean of the errors (25 % each) to 2.5 %;
-    # four of their deviations together, 30 %
+    # the standard deviation of 100 distances is known to 1/√(2·99) = 7 %, the mean of the errors (25 % each) to 2.5 %:
+    # four of both together are 30 %
     assert statistics.mean(errors) / statistics.stdev(distances) == pytest.approx(expected, rel=0.30)
 
 
 def test_odd_numbers_of_images_are_weighted_for_the_smaller_half() -> None:
-    # of 5 images, 2 are kept and 3 left out; with no shape but a mean far off, d² ≈ |mean|² is linear in the images
+    # of 5 images, 2 are kept and 3 left out; with a distant mean, d² ≈ |mean|² is linear in the images
     features = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])[:, None] * 1e-4 + 100
     mean, sigma = torch.zeros(1), torch.zeros(1, 1)
     found = standard_error(features, mean, sigma, seed=1, halves=300)
@@ -211,29 +211,29 @@ def test_the_halves_are_compared_as_sets_of_images_are(count: int, dimensions: i
 
 def test_too_few_images_are_refused_with_the_number() -> None:
     mean, sigma = torch.zeros(3), torch.eye(3)
-    with pytest.raises(NcsnxError, match="a distance needs at least 2 images, and there are 1: ask for more with n="):
+    with pytest.raises(NcsnxError, match="a distance needs at least 2 images, not 1; ask for more with n="):
         frechet_distance_of_images(torch.ones(1, 3), mean, sigma)
-    with pytest.raises(NcsnxError, match="an error bar from halves needs at least 4 images, and there are 3"):
+    with pytest.raises(NcsnxError, match="an error bar from halves needs at least 4 images, not 3"):
         standard_error(torch.ones(3, 3), mean, sigma, seed=0)
     with pytest.raises(ValueError, match="at least 2 halves, not 1"):
         standard_error(torch.ones(4, 3), mean, sigma, seed=0, halves=1)
 
 
 def test_features_and_a_reference_of_two_networks_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="have 64 numbers an image, and the reference's have 3"):
+    with pytest.raises(NcsnxError, match="have 64 numbers per image, but the reference's have 3"):
         frechet_distance_of_images(torch.ones(5, 64), torch.zeros(3), torch.eye(3))
-    with pytest.raises(NcsnxError, match="have 64 numbers an image, and the reference's have 3"):
+    with pytest.raises(NcsnxError, match="have 64 numbers per image, but the reference's have 3"):
         frechet_distance(torch.zeros(64), torch.eye(64), torch.zeros(3), torch.eye(3))
 
 
 def test_a_mean_and_a_covariance_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(NcsnxError, match=r"a mean of the shape \(3,\) and a covariance of the shape \(4, 4\)"):
+    with pytest.raises(NcsnxError, match=r"not \(3,\) and \(4, 4\)"):
         frechet_distance_of_images(torch.ones(5, 3), torch.zeros(3), torch.eye(4))
 
 
 def test_what_is_not_finite_is_refused() -> None:
     mean, sigma = torch.zeros(3), torch.eye(3)
-    with pytest.raises(NcsnxError, match="1 of 5 images have features that are not finite"):
+    with pytest.raises(NcsnxError, match="1 of 5 images have NaN or infinity among their features"):
         frechet_distance_of_images(torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), mean, sigma)
-    with pytest.raises(NcsnxError, match="the mean or the covariance has numbers that are not finite"):
+    with pytest.raises(NcsnxError, match="the mean or the covariance holds NaN or infinity"):
         frechet_distance(mean, sigma, mean, sigma * torch.inf)

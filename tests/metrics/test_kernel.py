@@ -1,4 +1,4 @@
-"""The kernel distance: clean-fid's number, no bias, and an error bar that is the spread over other images."""
+"""The kernel distance: clean-fid, no bias, and a standard error for other images."""
 
 import importlib
 import itertools
@@ -29,7 +29,7 @@ def numpys_generator_kept() -> Iterator[None]:
 
 
 def by_pairs(features: Tensor, reference: Tensor) -> float:
-    """The unbiased distance of two whole sets, one pair after the other."""
+    """The unbiased distance of two whole sets, pair by pair."""
     x, y = features.double().tolist(), reference.double().tolist()
 
     def kernel(a: list[float], b: list[float]) -> float:
@@ -43,7 +43,7 @@ def by_pairs(features: Tensor, reference: Tensor) -> float:
 def test_it_is_clean_fids() -> None:
     clean_fid = importlib.import_module("cleanfid.fid").kernel_distance
     features, reference = normal(0, 120, 64), normal(1, 120, 64) * 1.2 + 0.3
-    with numpys_generator_kept():  # which it permutes the sets by
+    with numpys_generator_kept():  # clean-fid permutes the sets by this generator
         expected = clean_fid(reference.double().numpy(), features.double().numpy(), num_subsets=1)
     assert kernel_distance(features, reference, seed=0).value == pytest.approx(expected, rel=1e-10)
 
@@ -54,7 +54,7 @@ def test_of_whole_sets_it_is_the_mean_over_pairs_without_an_image_and_itself() -
 
 
 def test_with_every_subset_drawn_it_is_the_mean_over_subsets() -> None:
-    # 3 of 4 images against 3 of 4: 16 pairs of subsets, whose mean is the distance of the whole, as it has no bias
+    # 3 of 4 images against 3 of 4: the mean over the 16 pairs of subsets is the distance of the whole sets
     features, reference = normal(4, 4, 3), normal(5, 4, 3) + 1
     parts = [
         by_pairs(features[list(mine)], reference[list(theirs)])
@@ -80,8 +80,8 @@ def test_equal_distributions_are_at_distance_zero_on_average() -> None:
     ("shift", "count", "most", "subsets", "expected"),
     [
         (0.5, 100, 1000, 4, 1.0),  # all of the images in every subset
-        (0.5, 200, 50, 8, 1.0),  # some, in several
-        (0.5, 200, 40, 2, 1.0),  # not even all of them drawn
+        (0.5, 200, 50, 8, 1.0),  # some, in several subsets
+        (0.5, 200, 40, 2, 1.0),  # not all images are drawn
         (0.0, 100, 1000, 4, 1.2),  # the reference's own distribution: between 1 and √2, as documented
     ],
 )
@@ -94,7 +94,7 @@ def test_the_standard_error_is_the_spread_over_other_images(
         for k in range(200)
     ]
     spread = statistics.stdev(distance.value for distance in found)
-    # a cubic kernel's values have heavier tails than a normal's: the spread of 200 is known to 7 % or so
+    # values of a cubic kernel have heavy tails: a standard deviation from 200 is known to about 7 %
     assert statistics.fmean(distance.standard_error for distance in found) / spread == pytest.approx(expected, rel=0.25)
 
 
@@ -106,18 +106,18 @@ def test_the_subsets_are_a_function_of_the_seed() -> None:
 
 
 def test_the_two_sets_are_not_drawn_alike() -> None:
-    # of equal sets, equal subsets would make every distance negative: −2/(n − 1) of the kernel's spread
+    # equal subsets of equal sets would make every distance negative, by 2/(n − 1) of the kernel's spread
     features = normal(10, 300, 6)
     values = [kernel_distance(features, features, seed=k, subsets=1, most=30).value for k in range(60)]
     assert max(values) > 0
 
 
 def test_sets_that_cannot_be_compared_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="a kernel distance needs at least 2 images, and there are 1"):
+    with pytest.raises(NcsnxError, match="a kernel distance needs at least 2 images, not 1"):
         kernel_distance(torch.ones(1, 3), torch.ones(5, 3), seed=0)
-    with pytest.raises(NcsnxError, match="have 4 numbers an image, and the reference's have 3"):
+    with pytest.raises(NcsnxError, match="have 4 numbers per image, but the reference's have 3"):
         kernel_distance(torch.ones(5, 4), torch.ones(5, 3), seed=0)
-    with pytest.raises(NcsnxError, match="1 of 5 images have features that are not finite"):
+    with pytest.raises(NcsnxError, match="1 of 5 images have NaN or infinity among their features"):
         kernel_distance(torch.ones(5, 3), torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), seed=0)
     with pytest.raises(ValueError, match="subsets must be from 1 and most from 2, not 0 and 1"):
         kernel_distance(torch.ones(5, 3), torch.ones(5, 3), seed=0, subsets=0, most=1)

@@ -1,4 +1,4 @@
-"""Precision and recall: small sets that can be counted by hand, and a count by brute force."""
+"""Precision and recall: small sets counted by hand, and brute force."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def by_brute_force(real: Tensor, generated: Tensor, neighbours: int) -> tuple[fl
         return np.square(x[:, None] - y[None]).sum(-1)
 
     def covered(points: np.ndarray, centres: np.ndarray) -> float:
-        radii = np.sort(distances(centres, centres), axis=1)[:, neighbours]  # 0 is itself
+        radii = np.sort(distances(centres, centres), axis=1)[:, neighbours]  # 0 is the image itself
         return float((distances(points, centres) <= radii).any(1).mean())
 
     x, y = real.double().numpy(), generated.double().numpy()
@@ -61,8 +61,8 @@ def test_narrow_samples_are_precise_and_recall_little() -> None:
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("block", [7, 1024])
 def test_balls_of_duplicates_are_points(offset: float, block: int) -> None:
-    # four times each: with 3 neighbours every radius is 0, so that copies count and what is merely near does not;
-    # many and in any order, since a matrix product rounds differently from place to place
+    # four of each: with 3 neighbours every radius is 0, so only copies count; many and in random order, since rounding
+    # in a matrix product depends on the position
     images = normal(5, 100, 2047).double() + offset
     real = images.repeat(4, 1)[torch.randperm(400, generator=torch.Generator().manual_seed(6))]
     generated = torch.cat((images, images + 1e-3))
@@ -80,27 +80,27 @@ def test_balls_of_duplicates_are_points(offset: float, block: int) -> None:
 def test_any_block_gives_the_count_of_brute_force(
     counts: tuple[int, int], dimensions: int, neighbours: int, block: int, seed: int
 ) -> None:
-    # whole numbers: copies and points on the edge are common, and squared distances exact
+    # integers: copies and points on the edge are common, and squared distances exact
     generator = torch.Generator().manual_seed(seed)
     real, generated = (torch.randint(0, 4, (count, dimensions), generator=generator).double() for count in counts)
-    # the centre is subtracted first, so give both a mean that is exact
+    # the centre is subtracted first, so both get an exact mean
     mirrored = torch.cat((real, 4 - real))
     found = precision_recall(mirrored, generated, neighbours, block)
     assert (found.precision, found.recall) == pytest.approx(by_brute_force(mirrored, generated, neighbours))
 
 
 def test_too_few_images_for_the_neighbours_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, and there are 3"):
+    with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, not 3"):
         precision_recall(normal(6, 10, 2), normal(7, 3, 2))
-    with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, and there are 3"):
+    with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, not 3"):
         precision_recall(normal(6, 3, 2), normal(7, 10, 2))
     assert precision_recall(normal(6, 4, 2), normal(7, 4, 2)).precision <= 1
 
 
 def test_sets_that_cannot_be_compared_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="have 4 numbers an image, and the real ones have 3"):
+    with pytest.raises(NcsnxError, match="have 4 numbers per image, but the real ones have 3"):
         precision_recall(torch.ones(5, 3), torch.ones(5, 4))
-    with pytest.raises(NcsnxError, match="1 of 5 images have features that are not finite"):
+    with pytest.raises(NcsnxError, match="1 of 5 images have NaN or infinity among their features"):
         precision_recall(torch.ones(5, 3), torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.inf))
     with pytest.raises(ValueError, match="neighbours and block must be from 1, not 0 and 1024"):
         precision_recall(torch.ones(5, 3), torch.ones(5, 3), neighbours=0)
