@@ -60,7 +60,7 @@ def sweep_checkpoints(
 def _drawn(sweep: CheckpointSweep) -> NcsnxError | None:
     """Draws the plots that are due; the error where they can't be written."""
     try:
-        sweep.draw_what_is_due()
+        sweep.draw_if_outdated()
     except NcsnxError as error:
         return error
     return None

@@ -1,13 +1,14 @@
-"""The likelihood of images under a score, in bits per dimension (value of a pixel's channel).
+"""The likelihood of images under a score, in bits per dimension (a dimension is one channel of one pixel).
 
-The flow of the probability-flow ODE carries each image from σ_min up to σ_max, where the prior N(m, σ_max² I) says how
-likely it is; m is the middle of the network's range. With grey levels dequantized uniformly, an image of D values with
-q grey levels takes
+The probability-flow ODE carries each image from σ_min up to σ_max, where the prior N(m, σ_max² I) gives its density; m
+is the middle of the network's range. Grey levels are dequantized uniformly. An image with D dimensions and q grey
+levels then takes
 
     log₂ q − (log p(x) + ln |det ∂x/∂u|) / (D ln 2)
 
-bits per dimension, x being the image in the network's range and u that in [0, 1). In the mean over the dequantization
-that is an upper bound of what the grey levels themselves take (Theis et al. 2016, arXiv 1511.01844, section 3.1).
+bits per dimension, where x is the image in the network's range and u the image in [0, 1). Averaged over the
+dequantization, this is an upper bound on the bits of the grey levels themselves (Theis et al. 2016, arXiv 1511.01844,
+section 3.1).
 """
 
 import math
@@ -19,22 +20,23 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Data
 from ncsnx.data import Preprocessing, from_unit, log_slope
-from ncsnx.evaluation.probability_flow import Probes, log_normal, to_the_prior
+from ncsnx.evaluation.probability_flow import Probes, flow_to_prior, log_normal
 from ncsnx.randomness import Stream
 from ncsnx.samplers.state import Score
 
 METRIC = "bits per dimension"
 MEANING = (
-    "the likelihood of the flow that this network defines, exact but for tolerance and noise of its divergence; no "
-    "bound for the SDE or another sampler. A network that is blind to σ, s(x)/σ, is the exact score of no family of "
-    "blurred data: a low number says that its flow is a good model, not that the score is right at every level"
+    "the likelihood of the flow that this network defines, exact up to the solver's tolerance and the noise of the "
+    "divergence estimate. It is not a bound for the SDE or for another sampler. A network of the form s(x)/σ is not "
+    "the exact score of any family of blurred data: a low number says that its flow is a good model, not that the "
+    "score is right at every level"
 )
-"""Of the number, for whoever reads it."""
+"""How to read the number, for reports."""
 Estimator = Literal["hutchinson", "skilling", "exact"]
-"""Of the divergence: by vectors of signs, by Gaussian ones, or by every direction in turn."""
+"""Estimator of the divergence: random signs, Gaussian vectors, or every direction in turn."""
 COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
-"""Of each image: the sum of the next three; the bits of the prior, of the flow's divergence, of transform and grey
-levels; evaluations of the network and of its divergence."""
+"""Values per image: the total of the next three; the bits of the prior, of the flow's divergence, and of transform and
+grey levels; the number of evaluations of the network and its divergence."""
 
 
 def bits_per_dimension(
@@ -48,14 +50,14 @@ def bits_per_dimension(
     tolerance: float,
     watch: Callable[[float], None] = lambda sigma: None,
 ) -> Tensor:
-    """(B, 5) float64, as COLUMNS says, of stored pixels (B, C, H, W).
+    """Bits per dimension of stored pixels (B, C, H, W), with their parts: (B, 5) float64 with the columns COLUMNS.
 
-    positions: (B,) int64, what their dequantization depends on. ends: σ_min and σ_max. For the rest, and what it
-    raises, see `to_the_prior`.
+    positions: (B,) int64, the positions that the dequantization noise is drawn at. ends: σ_min and σ_max. For the other
+    parameters and the errors see `flow_to_prior`.
     """
     data, (sigma_min, sigma_max) = preprocessing.data, ends
     unit = preprocessing.continuous(pixels, positions)
-    flow = to_the_prior(score, from_unit(unit, data), sigma_min, sigma_max, probes, tolerance=tolerance, watch=watch)
+    flow = flow_to_prior(score, from_unit(unit, data), sigma_min, sigma_max, probes, tolerance=tolerance, watch=watch)
     bits_of_nats = -1 / (math.prod(data.shape) * math.log(2))
     prior = bits_of_nats * log_normal(flow.x, prior_mean(data), sigma_max)
     volume = bits_of_nats * flow.log_volume
@@ -64,17 +66,17 @@ def bits_per_dimension(
 
 
 def prior_mean(data: Data) -> float:
-    """Of the prior at σ_max, whose standard deviation is σ_max: the middle of the network's range."""
+    """Mean of the prior at σ_max: the middle of the network's range. Its standard deviation is σ_max."""
     return float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
 
 
 def probe(
     stream: Stream, estimator: Literal["hutchinson", "skilling"], places: Tensor, shape: tuple[int, ...], number: int
 ) -> Tensor:
-    """(B, *shape) float32: an image's probe of that number, a function of the seed, its place and the number alone.
+    """Probe vector `number` of each image, (B, *shape) float32: a function of the seed, the image's place and `number`.
 
-    'hutchinson': −1 or 1 with equal probability (Hutchinson 1989), whose estimate has the variance 2(‖S‖² − Σ S_ii²)
-    for S the Jacobian's symmetric part; 'skilling': Gaussian (Skilling 1989), 2‖S‖².
+    'hutchinson': −1 or 1 with equal probability (Hutchinson 1989), with the variance 2(‖S‖² − Σ S_ii²) of the estimate,
+    where S is the symmetric part of the Jacobian. 'skilling': Gaussian (Skilling 1989), with the variance 2‖S‖².
     """
     if estimator == "skilling":
         return stream.normal(places, shape, step=number)

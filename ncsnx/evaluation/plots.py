@@ -1,4 +1,4 @@
-"""Plots of a sweep over checkpoints, scores and held-out losses, as PNG and as SVG with text that stays text."""
+"""Plots of scores and held-out losses over checkpoints, as PNG and as SVG that keeps text as text."""
 
 import io
 import math
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _DOTS_PER_INCH = 200
-_FONT = "DejaVu Sans"  # comes with matplotlib, so that pictures are alike everywhere
+_FONT = "DejaVu Sans"  # comes with matplotlib, so plots look the same everywhere
 _MARGIN_IN = 0.08
 _TITLE_POINTS, _LABEL_POINTS, _TICK_POINTS, _SMALL_POINTS = 9.5, 8.5, 7.5, 6.5
-_LINES_AT_HAND = {"title": 1, "caption": 3}  # more than these make the figure higher, not the axes smaller
+_INCLUDED_LINES = {"title": 1, "caption": 3}  # more lines make the figure higher rather than the axes smaller
 
-# From the palette of Okabe and Ito, which the colour-blind can tell apart; so can a black-and-white printer.
+# From the palette of Okabe and Ito, distinct for colour-blind readers and in black and white.
 _BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#555555"
-_FEW_LINES = 5  # as many can be told apart by a legend; more get a colour bar
-_MARKED_LEVELS = 24  # beyond, markers would run into each other
+_FEW_LINES = 5  # most lines with a legend; more get a colour bar
+_MARKED_LEVELS = 24  # with more levels, markers would overlap
 
 _ROUND = [1, 2, 2.5, 5, 10]
 _MOST_TICKS, _MOST_LOG_TICKS = 6, 8
-_LOG_FROM = 10.0  # ratio of the largest to the smallest value
-_MOST_PANELS = 3  # of metrics, side by side
+_LOG_FROM = 10.0  # ratio of largest to smallest value above which an axis is logarithmic
+_MOST_PANELS = 3  # panels of metrics side by side
 _PANEL_IN = 2.2, 1.7  # width and height
-_LEAST_SHARE = 0.4  # of an axis that the values themselves must take up for a perfect model to be on it
+_LEAST_SHARE = 0.4  # the perfect model is drawn only if the values still fill this share of the axis
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": [_FONT, "Verdana", "Arial", "Helvetica"],  # the others for SVGs on machines that lack it
+    "font.sans-serif": [_FONT, "Verdana", "Arial", "Helvetica"],  # fallbacks for SVGs on machines without it
     "font.size": _TICK_POINTS,
     "axes.labelsize": _LABEL_POINTS,
     "axes.linewidth": 0.7,
@@ -62,40 +62,40 @@ _STYLE: dict[str, Any] = {
 
 @attrs.frozen(kw_only=True)
 class ScoreSeries:
-    """The scores of checkpoints, in the order of their steps; all three of one length."""
+    """Scores of checkpoints in the order of their steps; all three of the same length."""
 
     steps: Sequence[int]
     scores: Sequence[float]
-    """What isn't finite is left out, as a gap in the line."""
+    """NaN or infinity is a gap in the line."""
     errors: Sequence[float | None]
-    """Standard errors; None, or what isn't finite, is drawn without a bar."""
+    """Standard errors; None, NaN or infinity means no error bar."""
 
 
 @attrs.frozen(kw_only=True)
 class MetricSeries:
-    """One metric's numbers of checkpoints, in the order of their steps."""
+    """Values of one metric for checkpoints in the order of their steps."""
 
     name: str
     values: Sequence[float | None]
-    """None, or what isn't finite, is left out, as a gap in the line."""
+    """None, NaN or infinity is a gap in the line."""
     errors: Sequence[float | None]
-    """Standard errors or spreads; None is drawn without a bar."""
+    """Standard errors or spreads; None means no error bar."""
     better: Literal["lower", "higher"]
     perfect: float | None
-    """What a perfect model has, a dashed line; None where that depends."""
+    """Value of a perfect model, drawn as a dashed line; None if it isn't a constant."""
 
 
 @attrs.frozen(kw_only=True)
 class LossSeries:
-    """Held-out losses of checkpoints, in the order of their steps."""
+    """Held-out losses of checkpoints in the order of their steps."""
 
     steps: Sequence[int]
     means: Sequence[float]
-    """The mean over all noise levels, one a step."""
+    """Mean over all noise levels, one per step."""
     sigmas: Sequence[float]
     """Noise levels, positive."""
     by_level: Sequence[Sequence[float | None]]
-    """The loss at each noise level, one sequence a step; None is a gap."""
+    """Loss at each noise level, one sequence per step; None is a gap."""
 
 
 def plot_scores(
@@ -108,13 +108,14 @@ def plot_scores(
     best: int | None,
     perfect: tuple[float, float] | None,
 ) -> tuple[Path, Path]:
-    """Draw scores against training steps, with error bars, into `stem`.png and `stem`.svg.
+    """Draws scores against training steps, with error bars, into `stem`.png and `stem`.svg.
 
-    `best` is the index of the best checkpoint, which is marked; `perfect` the score of a perfect model and its spread,
-    a dashed line in a band of one spread on each side. The axis of scores is logarithmic where they span more than a
-    factor of ten. `caption` (the protocol) stands below the axes. Texts are taken literally, without mathematical
-    notation; controls are dropped, and characters that the font lacks become □. Equal arguments give equal bytes on one
-    machine.
+    best: index of the best checkpoint, which is marked. perfect: score of a perfect model and its spread, drawn as a
+    dashed line in a band of ± one spread. caption: the protocol, below the axes.
+
+    The score axis is logarithmic if scores span more than a factor of ten. Text is taken literally, without
+    mathematical notation; control characters are dropped, and characters that the font lacks become □. Equal arguments
+    give identical files on one machine.
 
     Raises:
         NcsnxError: a file can't be written (the folder must exist).
@@ -140,10 +141,10 @@ def plot_scores(
 def plot_metrics(
     stem: Path, steps: Sequence[int], metrics: Sequence[MetricSeries], *, title: str, caption: str
 ) -> tuple[Path, Path]:
-    """Draw metrics against training steps, a panel each, into `stem`.png and `stem`.svg.
+    """Draws metrics against training steps, a panel each, into `stem`.png and `stem`.svg.
 
-    steps: of the checkpoints. A perfect model is a dashed line, where the values come near enough. For the rest see
-    `plot_scores`.
+    steps: steps of the checkpoints. The value of a perfect model is a dashed line if the axis can include it. For the
+    rest see `plot_scores`.
 
     Raises:
         NcsnxError: a file can't be written (the folder must exist).
@@ -161,10 +162,10 @@ def plot_metrics(
 
 
 def plot_losses(stem: Path, series: LossSeries, *, title: str, caption: str, best: int | None) -> tuple[Path, Path]:
-    """Draw mean held-out losses against training steps, and beside it those of each level against σ.
+    """Draws mean held-out losses against training steps, and losses per level against σ.
 
-    Written into `stem`.png and `stem`.svg. The lines of the right panel are coloured by step, that of the best
-    checkpoint (index `best`) stands out. For the rest see `plot_scores`.
+    Writes `stem`.png and `stem`.svg. Lines in the right panel are coloured by step; that of the best checkpoint (index
+    `best`) is highlighted. For the rest see `plot_scores`.
 
     Raises:
         NcsnxError: a file can't be written (the folder must exist).
@@ -186,7 +187,7 @@ def plot_losses(stem: Path, series: LossSeries, *, title: str, caption: str, bes
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib's own defaults with the style of these plots, whatever is set up for the person or the process."""
+    """Applies the style of these plots to matplotlib's defaults, independent of the user's and process's settings."""
     from matplotlib import style
 
     with style.context(["default", _STYLE]):
@@ -194,9 +195,9 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width_in: float, height_in: float, title: str, caption: str) -> "Figure":
-    """A figure with its title above and its caption below the space that is laid out for axes.
+    """A figure with a title above and a caption below the area for axes.
 
-    Lines of text beyond `_LINES_AT_HAND` add to the height.
+    Lines of text beyond `_INCLUDED_LINES` add to the height.
     """
     from matplotlib.figure import Figure
 
@@ -206,7 +207,7 @@ def new_figure(width_in: float, height_in: float, title: str, caption: str) -> "
         lines = _lines_of(text, width_in - 2 * _MARGIN_IN, points)
         block = figure.text(_MARGIN_IN / width_in, 0, "\n".join(lines), fontsize=points, parse_math=False)
         block_in = block.get_window_extent(_renderer()).height / _DOTS_PER_INCH if lines else 0.0
-        height_in += max(0.0, block_in * (1 - _LINES_AT_HAND[name] / max(len(lines), 1)))
+        height_in += max(0.0, block_in * (1 - _INCLUDED_LINES[name] / max(len(lines), 1)))
         blocks.append((block, block_in + _MARGIN_IN if lines else 0.0))
 
     (title_block, above_in), (caption_block, below_in) = blocks
@@ -226,7 +227,7 @@ def write(stem: Path, figure: "Figure") -> tuple[Path, Path]:
     for path, metadata in zip(files, ({"Software": "ncsnx"}, {"Creator": "ncsnx", "Date": None}), strict=True):
         content = io.BytesIO()
         figure.savefig(content, format=path.suffix.removeprefix("."), metadata=metadata)
-        figure.set_layout_engine("none")  # as laid out for the first file, so that both are alike
+        figure.set_layout_engine("none")  # keep the layout of the first file for the second
         write_bytes(path, content.getvalue())
     return files
 
@@ -241,7 +242,7 @@ def _value_axis(
     perfect: tuple[float, float] | None,
     most_ticks: int = _MOST_TICKS,
 ) -> bool:
-    """Choose scale, limits and ticks for `values` with their error bars' `ends`; whether `perfect` is within."""
+    """Sets scale, limits and ticks for `values` and the `ends` of their error bars; returns whether `perfect` fits."""
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     is_log = min(finite) > 0 and max(finite) > _LOG_FROM * min(finite)
     if is_log:
@@ -258,9 +259,9 @@ def _value_axis(
 
 
 def _span(low: float, high: float, band: Sequence[float], is_log: bool) -> tuple[float, float, bool]:
-    """The limits of an axis for values from `low` to `high`, and whether the band has a place on it.
+    """The limits of an axis for values from `low` to `high`, and whether they include the band.
 
-    It has none where the values would be squeezed into a fraction of the axis.
+    The band is left out if including it would squeeze the values into less than `_LEAST_SHARE` of the axis.
     """
     if is_log:
         low, high = math.log10(low), math.log10(high)
@@ -274,7 +275,7 @@ def _span(low: float, high: float, band: Sequence[float], is_log: bool) -> tuple
     if is_log:
         return 10 ** (low - pad), 10 ** (high + pad), shows_band
     pad = max(pad, 0.005 * max(abs(low), abs(high))) or 1.0
-    starts_at_zero = 0.02 * high <= low < 0.6 * high  # nearer to zero, a marker would be cut in half
+    starts_at_zero = 0.02 * high <= low < 0.6 * high  # closer to zero, the axis would cut markers in half
     return 0.0 if starts_at_zero else low - pad, high + pad, shows_band
 
 
@@ -286,7 +287,7 @@ def _set_linear_ticks(axes: "Axes", low: float, high: float, most: int) -> None:
 
 
 def set_log_ticks(axis: "Axis", low: float, high: float) -> None:
-    """Label as many of 1, 2, 5, 10, 20 … as have room, and mark those between."""
+    """Labels as many of 1, 2, 5, 10, 20 … as fit, with minor ticks in between."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
     thinned = decades[:: 1 + len(decades) // _MOST_LOG_TICKS]
     choices = [
@@ -323,7 +324,7 @@ def _within(low: float, high: float, ticks: Iterable[float]) -> list[float]:
 
 
 def _label_values(axes: "Axes", lines: Sequence[str], values: Sequence[float], best: int | None) -> None:
-    """Name the axis of values, and say which end of it is the good one, as the choice of the best tells."""
+    """Labels the value axis, adding "(lower is better)" or "(higher is better)" as the best checkpoint implies."""
     finite = [value for value in values if math.isfinite(value)]
     better = ""
     if best is not None and len(set(finite)) > 1:
@@ -331,7 +332,7 @@ def _label_values(axes: "Axes", lines: Sequence[str], values: Sequence[float], b
     axes.set_ylabel("\n".join([*lines, better] if better else lines), parse_math=False)
 
 
-# What is drawn on them
+# Curves, marks and legends
 
 
 def _mark_best(
@@ -378,7 +379,7 @@ def _mark_perfect(axes: "Axes", perfect: tuple[float, float], is_shown: bool) ->
 
 
 def _legend_above(axes: "Axes", handles: Sequence["Line2D"], width_in: float) -> None:
-    """Say above the axes what is marked in them, where no curve can come: side by side if that fits."""
+    """Puts the legend above the axes, away from the curves; in one row if it fits."""
     if not handles:
         return
     taken_in = sum(0.35 + _width_in(str(handle.get_label()), _TICK_POINTS) for handle in handles)
@@ -421,7 +422,7 @@ def _draw_levels(axes: "Axes", series: LossSeries, best: int | None) -> None:
 
 
 def _step_colours(steps: Sequence[int]) -> tuple["Colormap", "Normalize"]:
-    """Colours from light to dark as training goes on, even in grey; the palest of the map are left out."""
+    """Colours from light to dark with the step, also in greyscale; without the palest ones of the map."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, Normalize
 
@@ -440,13 +441,13 @@ def _colour_bar(axes: "Axes", steps: Sequence[int]) -> None:
     colour_bar.outline.set_visible(False)
 
 
-# Words and numbers
+# Text and numbers
 
 
 def _lines_of(text: str, width_in: float, points: float, most: int | None = None) -> list[str]:
-    """Text that can be drawn, broken into lines of a width; a word that is longer is broken too.
+    """Drawable text, broken into lines of at most `width_in`; longer words are broken too.
 
-    No more than `most` lines: the last one then ends in an ellipsis.
+    More than `most` lines are cut, with an ellipsis at the end.
     """
     lines: list[str] = []
     for word in _drawable(text).split():
@@ -464,16 +465,16 @@ def _lines_of(text: str, width_in: float, points: float, most: int | None = None
 
 
 def _characters_within(word: str, width_in: float, points: float) -> int:
-    """How many of the first characters of `word` fit into a width; at least one."""
+    """Number of leading characters of `word` that fit into a width; at least one."""
     counts = range(2, len(word) + 1)
     return 1 + bisect_right(counts, width_in, key=lambda count: _width_in(word[:count], points))
 
 
 def _drawable(text: str) -> str:
-    """Text without characters that can't be drawn.
+    """Text with white space as blanks, without control characters, and with □ for characters that the font lacks.
 
-    Names come from other people: controls, and what reorders its neighbours, would break the picture or its
-    XML. What the font lacks becomes an empty square, since matplotlib would warn.
+    Names come from other people. Controls and characters that reorder text would break the plot or its XML; for a
+    missing character matplotlib would warn.
     """
     spaced = (" " if character.isspace() else character for character in unicodedata.normalize("NFC", text))
     printed = (character for character in spaced if not unicodedata.category(character).startswith("C"))
@@ -498,7 +499,7 @@ def _renderer() -> "RendererAgg":
 
 @cache
 def _characters() -> frozenset[int]:
-    """What the font has, as code points."""
+    """Code points of the font's characters."""
     from matplotlib.font_manager import findfont, get_font
 
     return frozenset(get_font(findfont(_FONT)).get_charmap())
@@ -509,7 +510,7 @@ def _finite(value: float | None) -> float:
 
 
 def _tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Ticks at equal distances in words, all with the fewest decimals that tell them exactly."""
+    """Labels of equidistant ticks, all with the fewest decimals that are exact."""
     if len(ticks) < 2 or not 1e-5 <= max(map(abs, ticks)) < 1e7:
         return [f"{tick:g}" for tick in ticks]
     apart = ticks[1] - ticks[0]
@@ -520,7 +521,7 @@ def _tick_labels(ticks: Sequence[float]) -> list[str]:
 
 
 def _step_labels(steps: Sequence[int]) -> list[str]:
-    """Numbers of steps in thousands (k) or millions (M) where they are large."""
+    """Labels of step numbers, in thousands (k) or millions (M) if they are large."""
     most = max(steps, default=0)
     unit, letter = (1_000_000, "M") if most >= 1_000_000 else (1_000, "k") if most >= 10_000 else (1, "")
     return [f"{step / unit:,g}{letter}" if step else "0" for step in steps]

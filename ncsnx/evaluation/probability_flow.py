@@ -1,7 +1,7 @@
 """Densities by the probability-flow ODE: Song et al. 2021 (arXiv 2011.13456), section 4.3 and appendix D.
 
-The variance-exploding SDE dx = √(dσ²/dσ) dw has the same marginals as dx/dσ = −σ s(x, σ), equation 13 with σ for the
-time. Along this flow log p changes by minus its divergence (equation 39), so that
+The variance-exploding SDE dx = √(dσ²/dσ) dw has the same marginals as dx/dσ = −σ s(x, σ), equation 13 with σ as
+time. Along this flow, log p changes at the rate of minus the divergence (equation 39):
 
     log p(x at σ_min) = log p(x at σ_max) + ∫ ∇ · (−σ s(x, σ)) dσ.
 """
@@ -20,20 +20,20 @@ from ncsnx.sampling.generate import never_stop
 
 @attrs.frozen(eq=False)
 class Probes:
-    """What the divergence tr J of a slope with the Jacobian J is taken from: weight · Σ_k v_kᵀ J v_k.
+    """Probe vectors for the divergence tr J of a vector field with the Jacobian J: weight · Σ_k v_kᵀ J v_k.
 
-    For v with independent entries of mean 0 and variance 1, vᵀJv has the mean tr J.
+    If the entries of v are independent with mean 0 and variance 1, vᵀJv has the mean tr J.
     """
 
     vectors: Tensor
-    """(K, B, C, H, W), of the type and on the device that the score is evaluated in and on."""
+    """(K, B, C, H, W), with the dtype and device of the score."""
     weight: float
-    """1/K, to average; 1 where the vectors are a basis."""
+    """1/K for an average; 1 for vectors that form a basis."""
 
     def divergence(self, slope: Tensor, x: Tensor, between: Callable[[], None] = never_stop) -> Tensor:
-        """(B,): of `slope`, which was computed from `x`, a leaf with gradients.
+        """Divergence (B,) of `slope`, which was computed from `x`, a leaf with gradients.
 
-        One backward pass a vector; `between` is called before each, and may end it by raising.
+        Takes one backward pass per vector. `between` is called before each and can stop by raising.
         """
         total = torch.zeros(len(x), dtype=torch.float64)
         last = len(self.vectors) - 1
@@ -46,17 +46,17 @@ class Probes:
 
 @attrs.frozen(eq=False)
 class Flow:
-    """Where images got to."""
+    """Images transported to σ_max, with the integral of the divergence."""
 
     x: Tensor
     """(B, C, H, W) float64 on the CPU, at σ_max."""
     log_volume: Tensor
-    """(B,) float64: the integral of the divergence, in nats."""
+    """(B,) float64: integral of the divergence, in nats."""
     evaluations: int
-    """Of the score and of its divergence, of each image."""
+    """Evaluations of the score and its divergence per image."""
 
 
-def to_the_prior(
+def flow_to_prior(
     score: Score,
     x: Tensor,
     sigma_min: float,
@@ -68,10 +68,13 @@ def to_the_prior(
 ) -> Flow:
     """Solves the ODE from x at σ_min up to σ_max, together with the integral of its divergence.
 
-    score must have gradients. x: (B, C, H, W) float64 on the CPU. All images share their steps, and at each step each
-    image satisfies the tolerance: the estimated errors of x, in the root mean square over its pixels, and of the
-    divergence per pixel are at most `tolerance`, absolutely or relative to the value. watch is told of σ before each
-    evaluation and each backward pass, and may end it by raising. Raises DivergedError, see `solve`.
+    score must be differentiable. x: (B, C, H, W) float64 on the CPU. watch: called with σ before each evaluation and
+    each backward pass; can stop by raising.
+
+    All images share their steps, and each step satisfies the tolerance for every image: the estimated errors of x (root
+    mean square over pixels) and of the divergence per pixel are at most `tolerance`, absolute or relative to the value.
+
+    Raises DivergedError, see `solve`.
     """
     shape, dimensions = x.shape, math.prod(x.shape[1:])
     device, dtype = probes.vectors.device, probes.vectors.dtype
@@ -94,11 +97,11 @@ def to_the_prior(
 
 
 def log_normal(x: Tensor, mean: float, sigma: float) -> Tensor:
-    """(B,): the log density of N(mean, σ² I) at x, (B, …)."""
+    """Log density of N(mean, σ² I) at x, (B, …): (B,)."""
     z = ((x - mean) / sigma).flatten(1)
     return -0.5 * z.square().sum(dim=1) - z.shape[1] * (math.log(sigma) + 0.5 * math.log(2 * math.pi))
 
 
 def _of_the_worst_image(errors: Tensor) -> Tensor:
-    """Of (B, D + 1) errors relative to the tolerance: the largest of any image's, in x or in its divergence."""
+    """Largest error of any image, in x or in its divergence, from (B, D + 1) errors relative to the tolerance."""
     return torch.maximum(of_the_worst_image(errors[:, :-1]), errors[:, -1].abs().max())

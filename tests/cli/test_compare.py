@@ -58,7 +58,7 @@ def error(result: Result) -> str:
 def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared: Path) -> None:
     result = command("compare", "digits", *SMALL, "--json", folder=compared)
     assert result.code == 0, result.err
-    assert "every trial is measured already" in result.err
+    assert "every trial is already measured" in result.err
     rows = json.loads(result.out)
     assert [(row["sampler"], row["steps"], row["evaluations"]) for row in rows] == [
         ("ald", None, 5),
@@ -89,7 +89,7 @@ def test_a_comparison_of_an_earlier_version_is_not_made_again(compared: Path, tm
     place.rename(place.with_name(f"{place.name.rpartition('-')[0]}-{digest(results['protocol'])[:8]}"))
     result = command("compare", "digits", *SMALL, folder=folder)
     assert result.code == 0, result.err
-    assert "every trial is measured already" in result.err
+    assert "every trial is already measured" in result.err
 
 
 def test_an_image_of_a_trial_is_that_of_sample_with_the_same_seed(compared: Path, tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path,
     sweep = ("fid", "digits", "--n", "20", *JUDGE, *CPU)
     first = command(*sweep, "sampler=fast", folder=folder)
     assert first.code == 0, first.err
-    assert "made with sampler=fast; whether it orders" in first.err
+    assert "made with sampler=fast; to see whether the run's own sampler orders checkpoints" in first.err
     assert command(*sweep, folder=folder).code == 0
     second = command(*sweep, "sampler=fast", folder=folder)
-    assert "made with sampler=fast: its order of 3 checkpoints agrees" in second.err
+    assert "made with sampler=fast: over 3 checkpoints, the rank correlation" in second.err
     assert command("doctor", "digits", folder=folder).code == 0
 
 
@@ -148,7 +148,7 @@ def script(folder: Path, changes: Callable[[dict[str, Any]], dict[str, Any]], fr
 
 
 def sound(row: dict[str, Any]) -> dict[str, Any]:
-    """Numbers of a trial that breaks nothing; the solver is the nearest."""
+    """Numbers of a trial that breaks nothing; dpmpp has the smallest distance."""
     return {"broken": 0.0, "distance": {"ald": 14.0, "dpmpp": 7.0}.get(row["sampler"]["type"], 9.0) + row["seed"] / 10}
 
 
@@ -156,8 +156,8 @@ def test_where_every_sampler_breaks_its_images_it_says_so_and_stores_nothing(hop
     folder, result = hopeless
     assert result.code == 0, result.err
     said = (
-        "nothing is recommended, and nothing stored: no setting with at most a twelfth of the own sampler's 25 "
-        "evaluations is usable: the best of 4 breaks 100 % of its images, and the run's own sampler 100 %"
+        "no sampler is recommended, and none stored: no setting with at most a twelfth of the own sampler's 25 "
+        "evaluations is usable: the best of 4 breaks 100 % of its images, the run's own sampler 100 %"
     )
     assert said in result.err
     assert "train longer, then compare again" in result.err
@@ -170,18 +170,18 @@ def test_where_every_sampler_breaks_its_images_it_says_so_and_stores_nothing(hop
 def test_a_winner_is_measured_again_with_seeds_that_chose_nothing(
     hopeless: tuple[Path, Result], tmp_path: Path
 ) -> None:
-    """Scripted trials make dpmpp the nearest; what the network really draws with fresh seeds is broken."""
+    """Scripted trials make dpmpp the best; the images that the network really draws with fresh seeds are broken."""
     folder = Path(shutil.copytree(hopeless[0], tmp_path / "work"))
     script(folder, sound)
     result = command("compare", "digits", *SMALL, folder=folder)
     assert result.code == 0, result.err
-    assert "the nearest is measured again with 2 fresh seeds: sampler=dpmpp" in result.err
-    assert "nothing is recommended" in result.err
+    assert "measuring the best setting again with 2 fresh seeds: sampler=dpmpp" in result.err
+    assert "no sampler is recommended" in result.err
     assert "measured again: not usable" in result.out
     (path,) = (folder / RUN / "compare").glob("*/trials.jsonl")
     assert {row["seed"] for row in map(json.loads, path.read_text().splitlines())} == {0, 1, 1_000, 1_001}
     again = command("compare", "digits", *SMALL, folder=folder)
-    assert "is measured again with" not in again.err, "nothing is measured twice"
+    assert "measuring the best setting again" not in again.err, "nothing is measured twice"
 
 
 def test_the_stored_numbers_are_those_that_were_measured_again(hopeless: tuple[Path, Result], tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_the_stored_numbers_are_those_that_were_measured_again(hopeless: tuple[P
     assert result.code == 0, result.err
     assert "stored as sampler=fast: sampler=dpmpp sampler.steps=2" in result.err
     assert "distance 12.050 ± 0.071, 0 % broken, 2 evaluations, measured again with fresh seeds" in result.err
-    assert "(chosen by 7.050, the least of all)" in result.err
+    assert "(chosen for its 7.050, the lowest of all)" in result.err
     lines = [line.split() for line in result.out.splitlines() if line.lstrip().startswith("dpmpp")]
     assert [("7.050" in line, "12.050" in line, line[-1]) for line in lines] == [
         (True, False, "by"),
@@ -383,8 +383,8 @@ def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(comp
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ((-1.0, 3.0, 1.0), "holds numbers that no trial gives; remove it and repeat the command"),
-        ((7.0, 3.0, 1.0), "holds numbers that no trial gives; remove it and repeat the command"),
+        ((-1.0, 3.0, 1.0), "holds numbers that no trial produces; remove it and repeat the command"),
+        ((7.0, 3.0, 1.0), "holds numbers that no trial produces; remove it and repeat the command"),
         ((0.0, float("nan"), 1.0), "holds values that are not finite; remove it and repeat the command"),
     ],
 )

@@ -110,7 +110,9 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tm
     row = best_row(scored)
     assert "license: cc-by-4.0" in card
     assert "| FD (classifier on digits) |" in card
-    assert "Protocol: 20 images a checkpoint from seed 0, EMA weights, sampler ald with 5 evaluations an image" in card
+    assert (
+        "Protocol: 20 images per checkpoint from seed 0, EMA weights, sampler ald with 5 evaluations per image" in card
+    )
     assert '"n": 20,' in card
     assert ("held-out loss" in card) == (row["step"] == 8)
     folder = Path(shutil.copytree(scored, tmp_path / "work"))

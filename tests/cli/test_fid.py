@@ -173,7 +173,7 @@ def test_a_sweep_of_an_earlier_version_goes_on_and_is_told_of_a_perfect_model(wo
     assert former.name != sweep.name
 
     seen = fid(workplace, "--range", "4:8")
-    assert "all 2 checkpoints are measured already" in seen.err
+    assert "all 2 checkpoints are already measured" in seen.err
     assert json.loads((former / "scores.json").read_text())["perfect_model"] == expected[0]["perfect_model"]
     assert fid(workplace).code == 0
     assert sweeps(workplace) == [former]
@@ -187,7 +187,7 @@ def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_toleran
     result = fid(workplace, "--range", "latest", "--n", "12", "--batch-size", "6", *solver, "--json")
     assert result.code == 0, result.err
     (row,) = json.loads(result.out)
-    assert "an adaptive number of evaluations (tolerance 0.05) an image" in row["protocol"]["caption"]
+    assert "an adaptive number of evaluations (tolerance 0.05) per image" in row["protocol"]["caption"]
     assert row["protocol"]["evaluations"] is None
     drawn = command("sample", "digits", "--n", "12", "--batch-size", "6", *solver, *CPU, folder=workplace)
     (mean,) = re.findall(r"(\d+) evaluations each, in the mean", drawn.err)
@@ -201,7 +201,7 @@ def test_a_second_call_measures_nothing_and_prints_equal_numbers(workplace: Path
     before = (sweep / "scores.json").read_bytes()
     result = fid(workplace)
     assert result.code == 0
-    assert "all 3 checkpoints are measured already" in result.err
+    assert "all 3 checkpoints are already measured" in result.err
     assert (sweep / "scores.json").read_bytes() == before
     assert "FD (classifier on digits)" in result.out
     assert result.out.count("best") == 1
@@ -211,7 +211,7 @@ def test_a_wider_range_measures_only_what_is_new(trained: Path, swept: Path, tmp
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     (first,) = rows(folder, "--range", "8")
     result = fid(folder, "--range", "all")
-    assert "2 checkpoints (1 more measured already)" in result.err
+    assert "2 checkpoints (1 more already measured)" in result.err
     found = rows(folder)
     assert found[1]["made"] == first["made"]
     assert measured(found) == measured(rows(swept))
@@ -221,7 +221,7 @@ def test_other_weights_at_the_same_step_are_measured_again(workplace: Path) -> N
     before = rows(workplace)
     rewrite(workplace, 12, lambda tensor: tensor + 0.05)
     result = fid(workplace)
-    assert "1 checkpoint (2 more measured already)" in result.err
+    assert "1 checkpoint (2 more already measured)" in result.err
     after = rows(workplace)
     assert after[:2] == before[:2]
     assert after[2]["score"] != before[2]["score"]
@@ -282,12 +282,12 @@ def test_kept_images_are_the_ones_that_were_scored(workplace: Path) -> None:
     assert command("sample", "digits", "--n", "40", "--out", "out", *CPU, folder=workplace).code == 0
     for number in range(40):
         assert (folder / f"{number:05d}.png").read_bytes() == (workplace / f"out/images/{number:05d}.png").read_bytes()
-    assert "is measured already" in fid(workplace, "--range", "12", "--keep-images").err
+    assert "is already measured" in fid(workplace, "--range", "12", "--keep-images").err
 
 
 def test_precision_recall_and_class_score_are_shown_on_request_without_new_images(workplace: Path) -> None:
     result = fid(workplace, "--precision-recall", "--inception-score")
-    assert "measured already" in result.err
+    assert "already measured" in result.err
     head = result.out.splitlines()[0]
     assert "precision" in head
     assert "class score (classifier on digits)" in head
@@ -312,7 +312,7 @@ def test_a_metric_that_comes_later_is_measured_from_the_features_that_were_kept(
     before = rows(workplace)
     as_an_earlier_version_left_them(scores_file(workplace))
     result = fid(workplace, "--metrics", "density-coverage")
-    assert "measured already" in result.err
+    assert "already measured" in result.err
     head, *lines = result.out.splitlines()
     assert re.split(" {2,}", head.strip())[-2:] == ["density", "coverage"]
     assert all(re.fullmatch(r"[0-9.]+( ± [0-9.]+)?", cell) for cell in re.split(" {2,}", lines[0].strip())[3:5])
@@ -328,7 +328,7 @@ def test_where_features_are_gone_rows_keep_what_they_have_and_it_is_said(workpla
     damage(kept[1])
     result = fid(workplace, "--metrics", "all")
     assert result.code == 0
-    assert "2 checkpoints lack numbers of newer metrics: their images' features are not kept" in result.err
+    assert "2 checkpoints lack numbers of newer metrics, since the features were not kept" in result.err
     assert sum("density" in row for row in rows(workplace)) == len(kept) - 2
 
 
@@ -412,10 +412,10 @@ def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkey
         raise NcsnxError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(kept_features.atomic, "write_bytes", full)
-    from ncsnx.evaluation.sweeps.kept_features import keep
+    from ncsnx.evaluation.sweeps.kept_features import save_features
     from ncsnx.runs.score_files import ScoreFile
 
-    assert keep(ScoreFile(workplace, {}), "step-00000004-00000000", {"features": torch.zeros(2, 2)}) is None
+    assert save_features(ScoreFile(workplace, {}), "step-00000004-00000000", {"features": torch.zeros(2, 2)}) is None
 
 
 def test_numbers_of_an_earlier_version_of_a_metric_are_not_shown(workplace: Path) -> None:
@@ -440,7 +440,7 @@ def test_metrics_that_are_not_there_or_cannot_be_measured_are_refused(workplace:
 
 def test_fewer_images_than_features_are_cautioned_about(workplace: Path) -> None:
     result = command("fid", "digits", "--range", "4", "--n", "12", *QUICK, *CPU, folder=workplace)
-    assert "cannot be compared with published numbers" in result.err
+    assert "not with published numbers (10,000 or 50,000 images)" in result.err
 
 
 def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Path) -> None:
@@ -525,7 +525,7 @@ def test_a_table_and_a_plot_that_are_missing_are_made_again(workplace: Path) -> 
     for name in ("scores.csv", "scores.png", "scores.svg"):
         (sweep / name).unlink()
     result = fid(workplace)
-    assert "measured already" in result.err
+    assert "already measured" in result.err
     assert {path.name for path in sweep.glob("scores.*")} == {"scores.json", "scores.csv", "scores.png", "scores.svg"}
 
 

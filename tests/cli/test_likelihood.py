@@ -90,9 +90,9 @@ def test_a_row_says_by_which_protocol(measured: Path) -> None:
 def test_the_output_says_what_the_number_means_and_measures_nothing_twice(measured: Path) -> None:
     before = tables(measured)
     result = likelihood(measured)
-    assert "all 3 checkpoints are measured already" in result.err
+    assert "all 3 checkpoints are already measured" in result.err
     assert MEANING in result.err
-    assert "equally likely take 4.09" in result.err
+    assert "uniform grey levels would take 4.09" in result.err
     assert len(result.out.splitlines()) == 4
     assert tables(measured) == before
     with Image.open(next((measured / RUN / "likelihood").glob("*/scores.png"))) as plot:
@@ -132,7 +132,7 @@ def test_a_row_of_before_tables_had_hashes_is_taken_for_measured(measured: Path,
     for row in content["rows"]:
         del row["images"]
     scores.write_text(json.dumps(content))
-    assert "all 3 checkpoints are measured already" in likelihood(folder).err
+    assert "all 3 checkpoints are already measured" in likelihood(folder).err
 
 
 def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, measured: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_losses_are_kept_and_drawn(measured: Path) -> None:
     (sweep,) = (measured / RUN / "loss").iterdir()
     before = (sweep / "scores.json").read_bytes()
     result = loss(measured)
-    assert "all 3 checkpoints are measured already" in result.err
+    assert "all 3 checkpoints are already measured" in result.err
     assert (sweep / "scores.json").read_bytes() == before
     assert len((sweep / "scores.csv").read_text().splitlines()) == 4
     assert "levels.3" in (sweep / "scores.csv").read_text()
@@ -88,7 +88,7 @@ def test_a_loss_that_no_score_can_be_leaves_one_checkpoint_out(
     result = loss(folder)
     assert result.code == 1
     (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    assert "a checkpoint has no score: step 4: its held-out loss is 1e+35, beyond what a score can be" in line
+    assert "a checkpoint has no score: step 4: its held-out loss is 1e+35, which is out of range" in line
     assert [row["score"] for row in rows(folder, "--range", "8:100")] == [1.0, 1.0]
 
 

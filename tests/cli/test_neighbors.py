@@ -122,7 +122,7 @@ def test_json_is_what_is_kept_and_the_table_what_it_says(searched: Path, tmp_pat
 def drawn(result: Result) -> bool:
     """Whether samples were drawn."""
     assert result.code == 0, result.err
-    assert ("the neighbours were found already" in result.err) != ("sampling: " in result.err)
+    assert ("the neighbours are already known" in result.err) != ("sampling: " in result.err)
     return "sampling: " in result.err
 
 
@@ -264,7 +264,7 @@ def test_one_held_out_image_is_too_few_to_tell(few: Path) -> None:
     result = neighbors(few, "--n", "2", "--features", "none", *CPU, run="one")
     assert result.code == 0, result.err
     assert "verdict: undecided: " in result.err
-    assert "there are too few images to tell: samples 2, held-out images 1; draw more with --n" in result.err
+    assert "There are too few images to tell: 2 samples and 1 held-out image; draw more with --n" in result.err
 
 
 def test_more_neighbours_than_training_images_are_a_mistake(few: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which checkpoints a sweep measures."""
+"""Candidates of a sweep."""
 
 import shutil
 from pathlib import Path
@@ -16,5 +16,5 @@ def test_a_checkpoint_that_retention_removes_during_a_sweep_is_left_out_like_an_
     runtime = Runtime.choose(threads=1)
     assert load_member(run, 8, runtime).step == 8
     shutil.rmtree(run.checkpoints / "step-00000008")
-    with pytest.raises(UnsoundError, match="removed meanwhile"):
+    with pytest.raises(UnsoundError, match="removed in the meantime"):
         load_member(run, 8, runtime)

@@ -50,7 +50,7 @@ def test_a_little_noise_that_is_left_breaks_smooth_images(tmp_path: Path) -> Non
     limit = roughest(Real(), tmp_path)
     opened.clear()
     assert roughest(Real(), tmp_path) == limit
-    assert not opened, "it was looked for once"
+    assert not opened, "computed once"
     assert not is_broken(real, limit).any()
     assert is_broken(drawn, limit).all()
 
@@ -83,7 +83,7 @@ Rows = list[tuple[Sampler, dict[str, Any]]]
 def chosen(
     own: dict[str, Any], rows: Rows, n: int = 100, again: dict[Sampler, dict[str, Any]] | None = None
 ) -> Recommendation:
-    """The verdict where fresh seeds give what the first ones gave, but for `again`."""
+    """The verdict if fresh seeds give the same rows as the first seeds, except for `again`."""
     fresh = {**dict(rows), **(again or {})}
     return recommend(own, rows, 7, {"n": n}, fresh.__getitem__)
 
@@ -100,7 +100,7 @@ def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommend
     assert chosen(own, [(good, row(10, 1.0, 0, seeds=1))]).found is None, "measured with fewer seeds"
     diverged = {**row(0, None, 1.0), "evaluations": None}
     assert chosen(own, [(slow, diverged)]).found is None
-    assert chosen(diverged, [(good, row(10, 9.0, 0.001))]).found is None, "a twelfth of what?"
+    assert chosen(diverged, [(good, row(10, 9.0, 0.001))]).found is None, "a twelfth of an unknown number"
     assert chosen(own, [(good, {**row(0, 9.0, 0.001), "evaluations": 9.5})]).found is not None, "a mean"
 
 
@@ -109,13 +109,13 @@ def test_a_sampler_that_breaks_most_images_is_unusable_also_where_the_own_one_do
     verdict = chosen(own, [(ConsistentAnnealed(), row(10, 250.0, 1.0)), (DPMSolverPP(), row(10, 200.0, 0.996))])
     assert verdict.found is None
     assert "no setting with at most a twelfth of the own sampler's 120 evaluations is usable" in verdict.reason
-    assert "the best of 2 breaks 99.6 % of its images, and the run's own sampler 100 %" in verdict.reason
-    assert not verdict.again, "nothing is measured again for it"
+    assert "the best of 2 breaks 99.6 % of its images, the run's own sampler 100 %" in verdict.reason
+    assert not verdict.again, "unusable settings are not measured again"
 
 
 def test_as_many_broken_images_as_chance_gives_are_no_more_than_none() -> None:
     own, n = row(120, 14.0, 0.0), 1000
-    # k of 3,000 beside 0 of 3,000: pooled, k differs from 0 by √k standard errors, and two are allowed
+    # k of 3,000 against 0 of 3,000: by the pooled variance, k differs from 0 by √k standard errors; two are allowed
     assert [is_usable(row(10, 9.0, k / 3000), own, n) for k in (0, 3, 5)] == [True, True, False]
     assert is_usable(row(10, 9.0, 0.099), row(120, 14.0, 0.2), n)
     assert not is_usable(row(10, 9.0, MOST_BROKEN + 0.001), row(120, 14.0, 0.2), n)
@@ -133,10 +133,10 @@ def test_what_turns_out_unusable_with_fresh_seeds_gives_way_to_the_next() -> Non
 
 
 def test_the_number_of_the_chosen_one_is_free_of_the_winners_curse() -> None:
-    """40 settings with the same true distance, 10, whose measurements have a deviation of 1 for each of 3 seeds.
+    """40 settings with the same true distance of 10 and a standard deviation of 1 per seed, measured with 3 seeds.
 
-    The least of 40 means of deviation 1/√3 is 2.16 of these deviations too small, in the mean (Φ's order statistic):
-    10 − 1.25. A mean of 300 unbiased numbers of deviation 1/√3 is within 4/√(3 · 300) of 10 but in 1 of 16,000 cases.
+    The expected minimum of 40 normal means with standard deviation 1/√3 is 2.16/√3 below 10, at 8.75. The mean of 300
+    unbiased numbers with standard deviation 1/√3 is within 4/√(3 · 300) of 10, except in 1 of 16,000 cases.
     """
     generator, comparisons, seeds = np.random.default_rng(0), 300, 3
     samplers = [ConsistentAnnealed(steps=steps) for steps in range(2, 42)]
@@ -195,14 +195,14 @@ def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, 
     assert trials.samplers(range(1)) == [known]
     assert trials.samplers(range(0)) == []
     assert trials.find(known, 0) == sound
-    # a field that a later version adds has its default in what was measured before
+    # older lines lack fields of later versions, which then have their defaults
     older = {**sound, "sampler": {key: value for key, value in unstructure(known).items() if key != "order"}}
     path.write_text(json.dumps(older) + "\n")
     assert Trials.read(path).find(known, 0) == older
 
 
 def test_a_trial_of_a_sampler_that_now_draws_other_images_is_left_out(tmp_path: Path) -> None:
-    """The step of the Langevin corrector had the norm of the drawn noise at first."""
+    """The Langevin corrector first used the norm of the drawn noise for its step."""
     langevin, other = PredictorCorrector(corrector="langevin"), PredictorCorrector(corrector="ald")
     path = tmp_path / "trials.jsonl"
     first = {"seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1, "evaluations": 20}
@@ -226,5 +226,5 @@ def test_no_real_image_is_an_error(tmp_path: Path) -> None:
         def batches(self, size: int, check_stop: Any) -> Any:
             return iter(())
 
-    with pytest.raises(NcsnxError, match="nothing: there is no real image"):
+    with pytest.raises(NcsnxError, match="nothing: there are no real images"):
         roughest(Nothing(), tmp_path)

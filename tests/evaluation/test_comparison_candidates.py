@@ -1,4 +1,4 @@
-"""Which settings of samplers are tried, and that each can be typed."""
+"""Sampler settings that are tried, each of which can be typed on the command line."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
         assert apply_sampler_overrides(experiment, parse_overrides(typed(sampler).split())).sampler == sampler
     counts = {evaluations(sampler, experiment.schedule.levels) for sampler in others}
     assert counts <= {None, *range(5, max(default_counts(experiment)) + 1)}
-    assert (None in counts) == (name != "cifar10_ncsn"), "the adaptive solver goes between the trained levels"
+    assert (None in counts) == (name != "cifar10_ncsn"), "the adaptive solver uses σ between the trained levels"
     if name == "cifar10_ncsn":
         assert all(isinstance(one, GridSampler) and one.grid == TrainedLevels() for one in others)
 
@@ -47,13 +47,13 @@ def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
     assert {evaluations(sampler, 24) for sampler in others} == {7}
     with pytest.raises(UsageError, match=r"^samplers 'ald': expected all, or some of cas, pc, heun"):
         comparison_candidates(experiment, ["ald"])
-    with pytest.raises(UsageError, match=r"^samplers ode: it goes between the trained levels, and ncsn knows no other"):
+    with pytest.raises(UsageError, match=r"^samplers ode: it uses σ between the trained levels, which ncsn does"):
         comparison_candidates(resolve("cifar10_ncsn").experiment, ["dpmpp", "ode"])
 
 
 @attrs.frozen(kw_only=True)
 class Faulty(GridSampler):
-    """A package's sampler."""
+    """A sampler of a package, whose function fails."""
 
 
 def failing(x: Tensor, sigmas: Sequence[float]) -> Steps:

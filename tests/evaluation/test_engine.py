@@ -1,4 +1,4 @@
-"""What carries measurements out: parts that survive, rows as they come, subjects that fail, and one writer."""
+"""The engine of measurements: parts survive interruptions, rows are saved at once, subjects fail alone, one writer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,14 +19,14 @@ from ncsnx.work import SILENT, Advance, Work
 
 @attrs.define(eq=False, kw_only=True)
 class Sums(Measurement[str]):
-    """The sum over ten images, each of which is its own number; in batches of four."""
+    """Measures the sum of ten images, where image i is the number i, in batches of four."""
 
-    what: ClassVar = "the sums"
+    label: ClassVar = "the sums"
     folder: Path
     finite: bool = True
     rows: dict[str, float] = attrs.field(factory=dict)
     made: list[int] = attrs.field(factory=list)
-    """The images that were made, in order."""
+    """Indices of the images that were made, in order."""
     reloaded: int = 0
 
     def protocol(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Sums(Measurement[str]):
 
 
 class StopError(Exception):
-    """What ends the work in these tests."""
+    """Interrupts the work."""
 
 
 def stopping_after(count: int) -> Work:
@@ -96,14 +96,14 @@ def stopping_after(count: int) -> Work:
 
 
 def carried_out(sums: Sums, subjects: Sequence[str], work: Work = SILENT) -> tuple[list[str], int]:
-    """The problems, and the units that were told."""
+    """Problems of the measured subjects, and the reported units of progress."""
     told = []
     with writing(sums):
         problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: told.append(count))
     return problems, sum(told)
 
 
-def test_what_was_stopped_goes_on_after_its_last_finished_batch(tmp_path: Path) -> None:
+def test_a_stopped_measurement_resumes_after_its_last_finished_batch(tmp_path: Path) -> None:
     first = Sums(folder=tmp_path)
     with pytest.raises(StopError):
         carried_out(first, ["a", "b"], stopping_after(2))
@@ -112,9 +112,9 @@ def test_what_was_stopped_goes_on_after_its_last_finished_batch(tmp_path: Path) 
     assert carried_out(second, ["a", "b"]) == ([], 40)
     assert second.made == [8, 9, *range(10)]
     assert second.rows == {"a": 45.0, "b": 45.0}
-    assert not list((tmp_path / "sums/.parts").iterdir()), "no row needs its parts"
+    assert not list((tmp_path / "sums/.parts").iterdir()), "parts are removed once there is a row"
     assert carried_out(second, ["a", "b"]) == ([], 0)
-    assert second.reloaded == 2, "rows of others are taken over under the lock"
+    assert second.reloaded == 2, "rows of other processes are read under the lock"
 
 
 def test_a_subject_that_cannot_be_measured_leaves_the_others_theirs(tmp_path: Path) -> None:
@@ -125,10 +125,10 @@ def test_a_subject_that_cannot_be_measured_leaves_the_others_theirs(tmp_path: Pa
     assert sums.rows == {"a": 45.0}
     tolerant = Sums(folder=tmp_path, finite=False)
     assert carried_out(tolerant, ["wild"])[0] == []
-    assert tolerant.rows == {"wild": float("inf")}, "where divergence is a finding"
+    assert tolerant.rows == {"wild": float("inf")}, "divergence is a result"
 
 
-def test_parts_of_another_layout_are_made_anew(tmp_path: Path) -> None:
+def test_parts_with_another_layout_are_made_again(tmp_path: Path) -> None:
     sums = Sums(folder=tmp_path)
     indices, parts = torch.arange(4), tmp_path / "sums/.parts/a"
     for values, others in (((4, 2), (4, 3, 2)), ((4, 1), (4, 3, 5)), ((4, 1), (4, 6))):

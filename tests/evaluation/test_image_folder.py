@@ -1,4 +1,4 @@
-"""A folder of pictures, as somebody else filled it."""
+"""Folders and zips of images as users have them."""
 
 import os
 import shutil
@@ -20,14 +20,14 @@ from ncsnx.work import Advance, Work
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (4, 3), mode: str = "RGB") -> Path:
-    """A picture of one colour; size: width, height."""
+    """Writes an image of one colour. size: (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value, value, value)).convert(mode).save(path)
     return path
 
 
 def never_stop() -> None:
-    """Nobody asks for an end."""
+    """A check that never stops."""
 
 
 def batches(root: Path, size: int = 64) -> list[Tensor]:
@@ -105,7 +105,7 @@ def test_a_picture_is_read_as_pillow_converts_it_to_rgb(tmp_path: Path, mode: st
     values = np.random.default_rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.fromarray(values).convert(mode).save(path)
-    save(tmp_path / "z.png", size=(6, 5))  # a picture in colour, so that grey ones are turned into RGB too
+    save(tmp_path / "z.png", size=(6, 5))  # a colour image, so that grey ones are converted to RGB too
     with Image.open(path) as picture:
         assert picture.mode == mode
         expected = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
@@ -150,7 +150,7 @@ def test_all_pictures_that_cannot_be_read_are_named_in_one_error(tmp_path: Path)
     values = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "b.png")
     Image.fromarray(values).save(tmp_path / "d.jpg")
-    for name in ("b.png", "d.jpg"):  # their beginnings are sound
+    for name in ("b.png", "d.jpg"):  # their headers are intact
         content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content[: len(content) // 2])
     (tmp_path / "f.webp").write_bytes(b"<html>not found</html>")

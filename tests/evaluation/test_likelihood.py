@@ -1,4 +1,4 @@
-"""Bits per dimension: scales, grey levels, closed forms."""
+"""Bits per dimension: transforms, grey levels, closed forms."""
 
 import math
 from typing import Literal
@@ -32,14 +32,14 @@ class OnePixel(Data):
 
 
 def gaussian(mean: float, deviation: float) -> Score:
-    """The score of one value with that distribution, blurred."""
+    """Score of a single value with this Gaussian distribution, at noise level σ."""
     return lambda x, sigma: (mean - x) / (deviation**2 + sigma**2)
 
 
 def bits(
     pixels: Tensor, levels: int, score: Score, ends: tuple[float, float], transform: Transform = "none"
 ) -> tuple[Tensor, Tensor]:
-    """(bits per dimension, the images in the network's range) of single pixels (B,)."""
+    """Bits per dimension of single pixels (B,), and the images in the network's range."""
     preprocessing = Preprocessing(OnePixel(transform=transform), value_range=(0, levels - 1), seed=5)
     positions, images = torch.arange(len(pixels)), pixels.view(-1, 1, 1, 1)
     probes = Probes(torch.ones(1, len(pixels), 1, 1, 1, dtype=torch.float64), weight=1.0)
@@ -51,7 +51,7 @@ def bits(
 @pytest.mark.parametrize("levels", [17, 256])
 @pytest.mark.parametrize("transform", ["none", "rescaled", "logit"])
 def test_bits_are_those_of_the_closed_form(transform: Transform, levels: int) -> None:
-    """Grey levels of Gaussian data in the network's range, with each transform's slope written out."""
+    """Gaussian data in the network's range, with the derivative of each transform in closed form."""
     pixels = torch.linspace(1, levels - 2, 60).round().to(torch.uint8)
     low, high, middle = 0.01, 20.0, 0.5 if transform == "none" else 0.0
     found, x = bits(pixels, levels, gaussian(MEAN, DEVIATION), (low, high), transform)
@@ -75,7 +75,7 @@ def test_the_same_model_in_other_units_gives_the_same_bits() -> None:
 
 @pytest.mark.parametrize("levels", [17, 256])
 def test_the_probabilities_of_all_grey_levels_add_up_to_one(levels: int) -> None:
-    """2^−bits, averaged over the dequantization, is the mass of a level's cell."""
+    """2^−bits, averaged over the dequantization, is the probability of a grey level."""
     draws = 2_560 // levels
     pixels = torch.arange(levels).repeat_interleave(draws).to(torch.uint8)
     found, _ = bits(pixels, levels, gaussian(0.5, 0.12), (0.01, 20.0))
@@ -105,7 +105,7 @@ COVARIANCE = 0.01 * torch.tensor([[1.0, 0.9, 0.5, 0.0], [0.9, 1.0, 0.6, 0.2], [0
 def test_estimated_bits_of_correlated_pixels_are_those_of_the_closed_form(
     estimator: Literal["hutchinson", "skilling"],
 ) -> None:
-    """The score is exact, its Jacobian far from diagonal, and σ_max so large that the prior is what the data become."""
+    """The score is exact, its Jacobian far from diagonal; σ_max is large enough for the prior."""
     count, probes, low, high = 2_000, 4, 0.01, 20.0
     covariance = COVARIANCE.double()
     identity = torch.eye(4, dtype=torch.float64)
@@ -128,5 +128,5 @@ def test_estimated_bits_of_correlated_pixels_are_those_of_the_closed_form(
     exact = 8 + 0.5 * (distances + torch.logdet(2 * math.pi * blurred)) / (4 * math.log(2))
     error = float((found - exact).std()) / math.sqrt(count)
     assert abs(float((found - exact).mean())) < 5 * error + 1e-3
-    if estimator == "hutchinson":  # the diagonal is no noise to it
+    if estimator == "hutchinson":  # Hutchinson's estimator has no variance from the diagonal
         assert float(found.mean()) == pytest.approx(float(exact.mean()), rel=0.005)

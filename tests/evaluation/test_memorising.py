@@ -1,4 +1,4 @@
-"""The memorising check: its statistics against their definitions, the coverage of its intervals, and its verdicts."""
+"""The memorising test: statistics against their definitions, coverage of intervals, error rates, and verdicts."""
 
 import math
 import re
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ncsnx.evaluation.nearest.memorizing import (
-    EXCLUDED,
-    LEVEL,
-    NEAR,
-    WRONG,
+    LIMIT_ERROR,
+    MOST_COPIES,
+    NEAR_QUANTILE,
+    SIGNIFICANCE_LEVEL,
     Nearness,
     SpaceNearness,
     exceedance_probability,
@@ -32,11 +32,11 @@ from ncsnx.runs.records.neighbor_record import Share, Verdict
 
 TRIALS = 400
 LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)
-"""Three standard errors of the share of trials below what 95 % means."""
+"""95 % minus three standard errors of a share of trials."""
 
 
 def covered(holds: Callable[[torch.Generator], bool]) -> float:
-    """The share of trials in which an interval held what it should."""
+    """Share of trials in which the interval contained the true value."""
     generator = torch.Generator().manual_seed(20)
     return sum(holds(generator) for _ in range(TRIALS)) / TRIALS
 
@@ -60,7 +60,7 @@ def test_near_counts_the_samples_below_the_nearest_twentieth_of_held_out_images(
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 20), (200, 200), (30, 10)])
 @pytest.mark.parametrize("shift", [0.0, 0.7, 2.5])
 def test_the_interval_of_pairs_holds_the_probability_in_95_of_100_cases(n: int, m: int, shift: float) -> None:
-    """Of two normal distributions it is Φ(shift / √2)."""
+    """The probability for two normal distributions is Φ(shift / √2)."""
     true = 0.5 * (1 + math.erf(shift / 2))
 
     def holds(generator: torch.Generator) -> bool:
@@ -76,8 +76,8 @@ def test_the_interval_of_pairs_holds_the_probability_in_95_of_100_cases(n: int, 
 def test_the_interval_of_near_samples_holds_their_share_in_95_of_100_cases_at_least(
     n: int, m: int, copies: float
 ) -> None:
-    """Of samples that are like held-out images 5 % are near; of copies all are."""
-    true = NEAR + copies * (1 - NEAR)
+    """5 % of samples distributed like held-out images are near, and all copies."""
+    true = NEAR_QUANTILE + copies * (1 - NEAR_QUANTILE)
 
     def holds(generator: torch.Generator) -> bool:
         samples = normal(generator, n)
@@ -96,18 +96,18 @@ Limit = Callable[[Tensor, Tensor], float]
 
 
 def wrong(limit: Limit, n: int, m: int, shares: list[float]) -> list[float]:
-    """How often a limit is wrong for each share where it is hardest, exactly: over all arrangements that there can be.
+    """Exact error rate of a limit for each share, for the least favourable distribution, by enumeration.
 
-    Each held-out image is at 0 with a probability of 5 %, else at 2, so that the quantile is between. A share of the
-    samples is near. For the upper limit near ones are as far as that allows, at 1, and the others beyond everything;
-    for the lower one near ones are at −1, and the others just beyond the quantile.
+    Each held-out image is at 0 with a probability of 5 %, otherwise at 2, so that the quantile lies in between. A share
+    of the samples is near. For the upper limit, near samples are as far as possible, at 1, and the others beyond every
+    held-out image; for the lower limit, near samples are at −1, and the others just beyond the quantile.
     """
     is_upper = limit is near_upper_limit
     near, others = (1.0, 3.0) if is_upper else (-1.0, 1.0)
     of_samples = [binomial(n, share) for share in shares]
     totals = [0.0] * len(shares)
-    for below, of_held_out in enumerate(binomial(m, NEAR)):
-        if of_held_out < 1e-7:  # those left out add up to less than 1e-5
+    for below, of_held_out in enumerate(binomial(m, NEAR_QUANTILE)):
+        if of_held_out < 1e-7:  # the skipped probabilities sum to less than 1e-5
             continue
         held_out = torch.tensor([0.0] * below + [2.0] * (m - below))
         for count in range(n + 1):
@@ -125,12 +125,12 @@ def test_each_limit_of_near_samples_is_wrong_in_2_5_of_100_cases_at_most_and_har
     limit: Limit, n: int, m: int
 ) -> None:
     found = wrong(limit, n, m, [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.8])
-    assert max(found) <= WRONG
-    assert max(found) > 0.9 * WRONG, "counts are whole numbers, so no limit is exact for every share"
+    assert max(found) <= LIMIT_ERROR
+    assert max(found) > 0.9 * LIMIT_ERROR, "counts are integers, so no limit is exact for every share"
 
 
 def test_a_nearer_sample_lowers_no_limit() -> None:
-    """What makes the arrangement above the hardest."""
+    """This makes the distribution above the least favourable."""
     generator = torch.Generator().manual_seed(3)
     for _ in range(100):
         samples, ordered = normal(generator, 20), normal(generator, 80).sort().values
@@ -143,25 +143,28 @@ def test_limits_of_many_images_are_finite_and_close() -> None:
     generator = torch.Generator().manual_seed(3)
     found = nearness(normal(generator, 50_000), normal(generator, 100_000)).near
     # three standard errors of a share of 5 % of 50,000 samples, and of the quantile of 100,000 held-out images
-    error = 3 * (math.sqrt(NEAR * (1 - NEAR) / 50_000) + math.sqrt(NEAR * (1 - NEAR) / 100_000))
-    assert NEAR - 2 * error < found.low < found.value < found.high < NEAR + 2 * error
+    error = 3 * (
+        math.sqrt(NEAR_QUANTILE * (1 - NEAR_QUANTILE) / 50_000)
+        + math.sqrt(NEAR_QUANTILE * (1 - NEAR_QUANTILE) / 100_000)
+    )
+    assert NEAR_QUANTILE - 2 * error < found.low < found.value < found.high < NEAR_QUANTILE + 2 * error
 
 
 def most(share: float) -> float:
-    """Three standard errors of the share of trials above what a probability means."""
+    """The probability plus three standard errors of a share of trials."""
     return share + 3 * math.sqrt(share * (1 - share) / TRIALS)
 
 
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (20, 10), (256, 50)])
 def test_samples_like_held_out_images_are_rarely_called_nearer(n: int, m: int) -> None:
-    """By two looks, of which each errs in at most 1.25 % of cases."""
+    """Two tests, each wrong in at most 1.25 % of cases."""
     wrong = covered(lambda generator: nearness(normal(generator, n), normal(generator, m)).is_nearer)
-    assert wrong <= most(2 * LEVEL)
+    assert wrong <= most(2 * SIGNIFICANCE_LEVEL)
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 4), (5, 3), (1, 6), (6, 1), (4, 4)])
 def test_the_probability_of_the_tail_is_that_of_all_orders_alike(n: int, m: int) -> None:
-    """Enumerated: the places that m numbers can have among n + m."""
+    """Enumerates the positions of m numbers among n + m."""
     orders = list(combinations(range(n + m), m))
     for rank in range(1, m + 1):
         for count in range(n + 1):
@@ -193,7 +196,7 @@ def test_equal_distances_are_no_evidence() -> None:
 
 
 def test_the_probability_of_pairs_is_that_of_all_orders_nearly() -> None:
-    """Of 8 and 8 numbers, by enumeration; the normal distribution is within a fifth where it decides."""
+    """Enumerates the orders of 8 and 8 numbers; near the level, the normal approximation is within a fifth."""
     n = m = 8
     shares = []
     for order in combinations(range(n + m), m):
@@ -209,17 +212,17 @@ def test_a_fifth_of_copies_shows_in_the_tail_where_the_pairs_hardly_show_it() ->
     samples = normal(generator, 200, mean=0.3)
     samples[:40] -= 20
     found = nearness(samples, normal(generator, 300))
-    assert found.pairs_probability > LEVEL
-    assert found.tail_probability < LEVEL
-    assert found.near.low > NEAR
+    assert found.pairs_probability > SIGNIFICANCE_LEVEL
+    assert found.tail_probability < SIGNIFICANCE_LEVEL
+    assert found.near.low > NEAR_QUANTILE
     assert found.is_nearer
 
 
 def simulated(generator: torch.Generator, n: int, m: int, copies: float, farther: float) -> Verdict:
-    """On a model that copies each image with this probability; the others are farther by so many deviations.
+    """Verdict on a model that copies with probability `copies`; other samples are farther by `farther` deviations.
 
-    What is a copy is one by both measures in both spaces; else these have nothing to do with each other, which makes
-    for the most false alarms.
+    A copy is one by both measures in both spaces. Otherwise measures and spaces are independent, which maximizes false
+    alarms.
     """
     is_copy = torch.rand(n, generator=generator) < copies
 
@@ -239,10 +242,10 @@ def kinds(n: int, m: int, copies: float = 0.0, farther: float = 0.0, trials: int
 
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (256, 100)])
 def test_a_perfect_model_is_suspected_in_5_of_100_cases_at_most(n: int, m: int) -> None:
-    """Of anything, and in half as many of memorising."""
+    """Any suspicion counts; "memorising" has half that rate."""
     found = kinds(n, m)
-    assert TRIALS - found["no sign"] - found["undecided"] <= most(4 * LEVEL) * TRIALS
-    assert found["memorising"] <= most(2 * LEVEL) * TRIALS
+    assert TRIALS - found["no sign"] - found["undecided"] <= most(4 * SIGNIFICANCE_LEVEL) * TRIALS
+    assert found["memorising"] <= most(2 * SIGNIFICANCE_LEVEL) * TRIALS
 
 
 @pytest.mark.parametrize(
@@ -251,7 +254,7 @@ def test_a_perfect_model_is_suspected_in_5_of_100_cases_at_most(n: int, m: int) 
 def test_copies_among_samples_that_are_farther_are_caught_or_not_denied(
     n: int, m: int, copies: float, caught: float
 ) -> None:
-    """Few held-out images don't hide them: where there is no sign of them, so many aren't excluded."""
+    """Few held-out images don't hide copies: if there is no sign, that share isn't excluded."""
     generator = torch.Generator().manual_seed(7)
     found = [simulated(generator, n, m, copies, farther=0.3) for _ in range(60)]
     stated = [int(re.findall(r"up to (\d+) %", one.words)[0]) for one in found if one.kind == "no sign"]
@@ -269,8 +272,8 @@ def test_what_is_found_of_copies_and_of_a_perfect_model_is_what_the_readme_says(
 
 @pytest.mark.parametrize(("n", "m", "copies"), [(64, 10, 0.27), (20, 300, 0.27), (64, 100, 0.27), (64, 1_000, 0.27)])
 def test_no_sign_is_rarely_said_of_more_copies_than_it_excludes(n: int, m: int, copies: float) -> None:
-    """The limit of their share is wrong in at most 2.5 % of cases."""
-    assert copies > EXCLUDED
+    """The upper limit of the share of copies is wrong in at most 2.5 % of cases."""
+    assert copies > MOST_COPIES
     assert kinds(n, m, copies, farther=1.0, trials=200)["no sign"] <= most(0.025) * 200
 
 
@@ -286,7 +289,7 @@ def test_few_held_out_images_make_wide_intervals() -> None:
 
 
 def test_the_interval_at_one_half_is_that_of_mann_and_whitney() -> None:
-    """A probability is just not told from one half where it is 1.96 standard deviations of their test away."""
+    """A share of 1.96 standard deviations of the test from one half is just not significant."""
     for n, m in ((64, 300), (10, 10)):
         away = 1.959964 * math.sqrt((n + m + 1) / (12 * n * m))
         assert mann_whitney_interval(0.5 + away, n, m)[0] == pytest.approx(0.5)
@@ -325,34 +328,34 @@ def test_the_verdict_follows_from_both_spaces(pixels: SpaceNearness, features: S
 
 
 @pytest.mark.parametrize("probability", ["pairs_probability", "tail_probability"])
-def test_either_look_is_enough_from_its_level_on(probability: str) -> None:
-    assert attrs.evolve(FAR, **{probability: LEVEL}).is_nearer
-    assert not attrs.evolve(FAR, **{probability: LEVEL + 1e-9}).is_nearer
+def test_either_test_is_enough_at_its_significance_level(probability: str) -> None:
+    assert attrs.evolve(FAR, **{probability: SIGNIFICANCE_LEVEL}).is_nearer
+    assert not attrs.evolve(FAR, **{probability: SIGNIFICANCE_LEVEL + 1e-9}).is_nearer
 
 
 def test_no_sign_names_the_share_of_copies_that_it_does_not_exclude() -> None:
-    """The largest of the spaces, rounded up."""
+    """The largest upper limit of all spaces, rounded up."""
     lower = SpaceNearness(attrs.evolve(FAR, near=Share(0.0, 0.0, 0.05)), FAR)
     found = verdict({"pixels": lower, "features": NONE}, 64, 300)
     assert found.kind == "no sign"
-    assert found.words.endswith("; still, up to 13 % of what it draws could be copies")
+    assert found.words.endswith("; still, up to 13 % of its samples could be copies")
 
 
 def test_undecided_says_what_there_is_and_what_to_do() -> None:
     found = verdict({"pixels": NONE, "features": SpaceNearness(OPEN, FAR)}, 1_064, 50)
     assert found.kind == "undecided"
-    assert "up to 31 % of what it draws could be copies" in found.words
-    assert "samples 1,064, held-out images 50; draw more with n=, hold more out" in found.words
+    assert "up to 31 % of its samples could be copies" in found.words
+    assert "1,064 samples and 50 held-out images; draw more with n=, or hold out more" in found.words
 
 
 def test_near_to_many_does_not_deny_single_copies() -> None:
     words = verdict({"pixels": MIDST}, 64, 300).words
     assert "no copies" not in words
-    assert "single copies among them must be looked for in the grid, where the nearest come first" in words
+    assert "look for single copies in the grid, nearest first" in words
 
 
 def test_one_space_alone_can_say_it_with_a_caution() -> None:
     found = verdict({"pixels": COPIES}, 64, 300)
     assert found.kind == "memorising"
-    assert "the only measure here: smooth images can be near there too" in found.words
+    assert "the only space compared; smooth images can be near there too" in found.words
     assert verdict({"pixels": NONE}, 64, 300).kind == "no sign"

@@ -1,4 +1,4 @@
-"""What a search for neighbours keeps: it is taken as found only if all of it is as it was written."""
+"""Saved results of a search for neighbours count only if every file is unchanged."""
 
 import json
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def found(is_compared: bool) -> Json:
 
 @pytest.fixture(params=[True, False])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Json:
-    """Results that are in `tmp_path` now."""
+    """Results that were written to `tmp_path`."""
     for name in FILES:
         (tmp_path / name).write_text(name)
     return write_results(tmp_path, found(request.param), FILES)
@@ -116,7 +116,7 @@ def test_results_that_are_damaged_are_seen(spoil: Callable[[bytes], bytes], writ
 def test_what_somebody_else_wrote_in_their_form_is_not_taken(
     change: Callable[[Json], object], written: Json, tmp_path: Path
 ) -> None:
-    """Its digest is right, and yet it isn't what can be shown."""
+    """The digest is right, but the content is invalid."""
     del written["digest"]
     change(written)
     (tmp_path / RESULTS).write_bytes(sealed(written))

@@ -1,4 +1,4 @@
-"""The memorising check on digits: copies are caught, all of them or a few; smooth and new images aren't."""
+"""The memorising test on digits: it detects all or some copies, and doesn't suspect smooth or new images."""
 
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncsnx import config
 from ncsnx.data.readers.digits import read_digits
-from ncsnx.evaluation.nearest.memorizing import AROUND, SpaceNearness, nearness, relative_distances, verdict
+from ncsnx.evaluation.nearest.memorizing import NEIGHBORHOOD, SpaceNearness, nearness, relative_distances, verdict
 from ncsnx.evaluation.nearest.nearest_images import feature_space, nearest, pixel_space
 from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.features.feature_network import Extracted
@@ -25,7 +25,7 @@ SAMPLES = 64
 
 
 class RandomFeatures:
-    """A random layer over all pixels: what is near in pixels need not be near there by as much."""
+    """A random layer over all pixels, which changes the order of distances."""
 
     name, dimensions, has_logits = "random features", 64, False
 
@@ -44,7 +44,7 @@ class Digits:
     train: Tensor
     held_out: Tensor
     new: Tensor
-    """Neither trained on nor held out: what a perfect generator gives."""
+    """Digits that are neither training nor held-out images, as a perfect model would draw."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def judged(samples: Tensor, digits: Digits) -> tuple[Verdict, dict[str, SpaceNea
     spaces = [pixel_space(), feature_space(RandomFeatures())]
     images = torch.cat([samples, digits.held_out])
     found = {}
-    for space, one in zip(spaces, nearest(images, Training(digits.train), spaces, AROUND), strict=True):
+    for space, one in zip(spaces, nearest(images, Training(digits.train), spaces, NEIGHBORHOOD), strict=True):
         mine, real = one.distances[: len(samples)], one.distances[len(samples) :]
         relative = nearness(relative_distances(mine), relative_distances(real))
         found[space.name] = SpaceNearness(nearness(mine[:, 0], real[:, 0]), relative)
@@ -95,7 +95,7 @@ def test_a_quarter_of_copies_is_caught_with_few_held_out_images(digits: Digits) 
 
 
 def test_smooth_digits_are_near_to_many_and_no_copies(digits: Digits) -> None:
-    """Means of training images that are alike, as of a model that blurs: nearer than new digits are."""
+    """Means of similar training images, as from a model that blurs, are nearer than new digits are."""
     (found,) = nearest(digits.new, Training(digits.train), [pixel_space()], 20)
     for count in (10, 20):
         smooth = to_uint8(digits.train[found.indices[:, :count]].float().mean(dim=1) / 255)
@@ -128,12 +128,12 @@ def test_a_grid_has_a_cell_for_each_picture_and_shows_the_mirror_image_that_is_n
     draw_grid(tmp_path / "grid.png", rows)
     draw_grid(tmp_path / "few.png", rows[:2])
     with Image.open(tmp_path / "grid.png") as whole, Image.open(tmp_path / "few.png") as few:
-        assert whole.size[0] > 2 * few.size[0], "many rows are in two panels"
+        assert whole.size[0] > 2 * few.size[0], "many rows take two panels"
         assert whole.size[1] > 2 * few.size[1]
         cells = np.asarray(few.convert("L"))[20:68]
     dark = (cells[:24] < 128).all(axis=0)
     halves = [is_dark for is_dark, _ in groupby(dark.tolist()) if is_dark]
-    assert len(halves) >= 5, "half of each of five pictures"
+    assert len(halves) >= 5, "half of each of five images"
 
 
 def test_a_plot_names_both_sets_and_does_without_held_out_images(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a perfect model would score: real images against the rest, as new images of their distribution would."""
+"""The score of a perfect model: real images against the rest of a reference score like new images."""
 
 import math
 import statistics
@@ -26,13 +26,13 @@ SETS = 30
 
 
 def images(generator: torch.Generator, count: int) -> Tensor:
-    """Features of new real images: normal, with variances that fall from 1 to 1/32."""
+    """Features of new real images: normal, with variances from 1 down to 1/32."""
     scale = torch.arange(1, D + 1, dtype=torch.float64).rsqrt()
     return torch.randn(count, D, generator=generator, dtype=torch.float64) * scale
 
 
 def measured(real: Tensor, n: int, kept: int | None = None) -> PerfectModel:
-    """Of a reference of these images, of which the features of the first `kept` are there."""
+    """The perfect model for a reference of these images, with the features of the first `kept`."""
     return measure_perfect_model(n, len(real), real.mean(dim=0), real.T.cov(), real[:kept], SILENT)
 
 
@@ -41,7 +41,7 @@ def distance(features: Tensor, real: Tensor) -> float:
 
 
 def over_sets(measure: Callable[[torch.Generator], float]) -> tuple[float, float]:
-    """Mean and standard error over sets of real images."""
+    """Mean and standard error of the score over sets of real images."""
     generator = torch.Generator().manual_seed(8)
     found = [measure(generator) for _ in range(SETS)]
     return statistics.fmean(found), statistics.stdev(found) / math.sqrt(SETS)
@@ -49,7 +49,7 @@ def over_sets(measure: Callable[[torch.Generator], float]) -> tuple[float, float
 
 @pytest.mark.parametrize(
     ("n", "reference", "kept"),
-    # a twentieth, a quarter, more than a quarter, more than there are; and few features kept of many
+    # n of N/20, N/4, more than N/4, more than N; and N with few kept features
     [(125, 2_500, None), (125, 500, None), (125, 187, None), (500, 187, None), (125, 625, 125), (1_000, 1_000, 200)],
 )
 def test_a_perfect_model_scores_what_new_images_of_the_distribution_score(
@@ -57,14 +57,14 @@ def test_a_perfect_model_scores_what_new_images_of_the_distribution_score(
 ) -> None:
     fresh, fresh_error = over_sets(lambda one: distance(images(one, n), images(one, reference)))
     found, found_error = over_sets(lambda one: measured(images(one, reference), n, kept).score)
-    # four standard errors of the difference, and 4 %: what the law leaves, to which terms of D/d are added
+    # four standard errors of the difference, and 4 % for terms in D/d beyond the formula
     assert found == pytest.approx(fresh, abs=4 * math.hypot(fresh_error, found_error) + 0.04 * fresh)
 
 
 def test_halves_of_the_reference_are_no_measure_of_a_perfect_model() -> None:
-    """By the law they are at 0.19 of its score here, where there are many images, and at 1.6 of it where few are.
+    """Halves are, by the formula, at 0.19 of the score here with many images, and at 1.6 with few.
 
-    A distance of about a hundred images strays by some 7 %: four of that pass.
+    A distance of about 100 images has a relative standard deviation of 7 %; the tolerance is four of these.
     """
     for reference, ratio in ((2_500, 0.19), (187, 1.6)):
         real = images(torch.Generator().manual_seed(9), reference)
@@ -79,13 +79,13 @@ def test_the_spread_is_that_of_the_scores_of_perfect_models(n: int, reference: i
     scores = [distance(images(generator, n), real) for _ in range(200)]
     spreads = [measured(images(generator, reference), n).spread for _ in range(SETS)]
     expected = statistics.stdev(scores)
-    # a standard deviation of 5 is known to 1/√8, its mean over the sets to 6 %, that of 200 to 5 %: four of both
-    # together are 33 %; a deviation of 5 is 6 % too small in the mean, and draws that share images another 8 %
+    # a standard deviation from 5 draws is known to 1/√8, its mean over the sets to 6 %, that of 200 to 5 %: four of
+    # both together are 33 %; from 5 draws it is 6 % too small on average, and another 8 % since draws share images
     assert statistics.fmean(spreads) == pytest.approx(expected, rel=0.33 + 0.14)
 
 
 def test_images_are_compared_with_those_that_are_left() -> None:
-    """Two of four against the other two: each draw is one of six."""
+    """Two of four images against the other two: each draw is one of six."""
     real = torch.tensor([[0.0], [1.0], [3.0], [7.0]], dtype=torch.float64)
     ways = []
     for pair in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)):
@@ -122,7 +122,7 @@ def test_as_many_are_drawn_as_leave_a_reference_and_it_is_said_where_these_are_f
     ("n", "reference"), [(48, 24), (24, 24), (96, 48), (24, 48), (288, 72), (72, 96), (192, 96), (64, 128), (128, 144)]
 )
 def test_where_a_reference_has_few_images_it_says_by_how_much_it_may_be_too_small(n: int, reference: int) -> None:
-    """Of 96 features with equal variances, which are the worst."""
+    """The worst case: 96 features of equal variances."""
 
     def equal(generator: torch.Generator, count: int) -> Tensor:
         return torch.randn(count, 96, generator=generator, dtype=torch.float64)
@@ -131,17 +131,17 @@ def test_where_a_reference_has_few_images_it_says_by_how_much_it_may_be_too_smal
     fresh = [distance(equal(generator, n), equal(generator, reference)) for _ in range(8)]
     found = [measured(equal(generator, reference), n) for _ in range(8)]
     share = 1 - statistics.fmean(one.score for one in found) / statistics.fmean(fresh)
-    # distances of 96 dimensions stray by 5 %: four errors of a mean of 8 are 7 %
+    # distances in 96 dimensions have a standard deviation of 5 %: four standard errors of a mean of 8 are 7 %
     assert share <= found[0].too_small + 0.07
-    assert found[0].too_small <= share + 0.2, "not a warning that says nothing"
-    assert f"; may be up to {100 * found[0].too_small:.0f} % too small, since the ratio of distinct " in found[0].words
+    assert found[0].too_small <= share + 0.2, "not an empty warning"
+    assert f"; may be up to {100 * found[0].too_small:.0f} % too small, for a ratio of distinct " in found[0].words
 
 
 def test_images_that_a_reference_has_twice_count_once() -> None:
     real = images(torch.Generator().manual_seed(15), 40)
     found = measured(torch.cat([real, real]), 80)
     assert found.images_per_feature == 40 / D
-    assert "up to 15 % too small, since the ratio of distinct reference images to features is 1.2" in found.words
+    assert "up to 15 % too small, for a ratio of distinct reference images to features of 1.2" in found.words
     assert PerfectModel.from_json(found.to_json()) == found
     whole = measured(images(torch.Generator().manual_seed(16), 80), 80)
     assert (whole.images_per_feature, whole.too_small) == (80 / D, 0)
@@ -149,16 +149,17 @@ def test_images_that_a_reference_has_twice_count_once() -> None:
 
 
 def test_the_scale_takes_back_what_a_smaller_rest_adds() -> None:
-    """For n against N − n it is 1 − 1/r² with r = N/n."""
+    """The scale for n against N − n is 1 − 1/r² with r = N/n."""
     for ratio in (4, 20):
         found = PerfectModel(score=1.0, spread=0.1, n=100, reference_images=100 * ratio, drawn=100, draws=5)
         assert found.scale == pytest.approx(1 - 1 / ratio**2)
 
 
 def test_features_that_vary_in_one_direction_take_more_draws() -> None:
-    """There a distance is nearly the square of one normal number, whose deviation is √2 of its mean: 800 draws for 5 %.
+    """A distance in one direction is nearly the square of a normal number, whose deviation is √2 of its mean.
 
-    In 32 directions with equal variances the distances here stray by 10 % at most: 5 draws know their mean to 5 %.
+    5 % would take 800 draws. In 32 directions with equal variances, the standard deviation is at most 10 % here: 5
+    draws give the mean to 5 %.
     """
     generator = torch.Generator().manual_seed(13)
     spread_out = torch.randn(400, D, generator=generator, dtype=torch.float64)

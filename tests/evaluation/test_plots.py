@@ -1,4 +1,4 @@
-"""Plots of sweeps, judged by what a reader of the SVG finds in it: words, where they stand, marks and lines."""
+"""Plots of sweeps, by the content of the SVG: text and its position, markers and lines."""
 
 import math
 import re
@@ -26,7 +26,7 @@ from ncsnx.evaluation.plots import LossSeries, MetricSeries, ScoreSeries, plot_l
 SVG = "{http://www.w3.org/2000/svg}"
 BEST_COLOUR, CURVE_COLOUR = "#d55e00", "#0072b2"
 CAPTION = (
-    "1,000 images from the EMA, annealed Langevin (1,160 evaluations an image), seed 0; features: classifier on "
+    "1,000 images from the EMA, annealed Langevin (1,160 evaluations each), seed 0; features: classifier on "
     "digits (128 dimensions, sha256 3fa1c2d4); reference: digits, training images (1,498, fingerprint 81b3cc0e21aa)"
 )
 FALLING = [61.2, 20.3, 9.8, 4.2, 4.4]
@@ -34,7 +34,7 @@ FALLING = [61.2, 20.3, 9.8, 4.2, 4.4]
 
 @attrs.frozen
 class Word:
-    """A line of text in a drawing and the box it takes up, in points from the upper left corner."""
+    """A line of text in a drawing with its bounding box, in points from the upper left corner."""
 
     text: str
     points: float
@@ -67,7 +67,7 @@ class Drawing:
         return [word.text for word in self.words if points in (None, word.points)]
 
     def marks(self, colour: str) -> list[tuple[float, float]]:
-        """Where markers of a colour are, in points, in the order they were drawn."""
+        """Positions of the markers of a colour, in points, in drawing order."""
         return [
             (float(use.attrib["x"]), float(use.attrib["y"]))
             for use in self.root.iter(f"{SVG}use")
@@ -75,7 +75,7 @@ class Drawing:
         ]
 
     def paths(self, style: str) -> list[list[tuple[float, float]]]:
-        """The corners of each path whose style contains `style`."""
+        """Vertices of each path whose style contains `style`."""
         return [
             [(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", path.attrib["d"])]
             for path in self.root.iter(f"{SVG}path")
@@ -142,7 +142,7 @@ def losses(folder: Path, checkpoints: int, levels: int, **given: Any) -> Drawing
 
 
 def collisions(drawing: Drawing) -> list[tuple[str, str]]:
-    """Texts that overlap, or reach over the border of the drawing."""
+    """Texts that overlap or exceed the drawing."""
     width, height = drawing.size
     words = [word for word in drawing.words if word.text]
     over = [(one.text, other.text) for one, other in combinations(words, 2) if one.overlaps(other)]
@@ -159,7 +159,7 @@ def test_a_plot_is_a_png_for_the_screen_and_an_svg_with_text_as_text(tmp_path: P
     drawing = scores(tmp_path, FALLING, title="digits: scores")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.png", "scores.svg"]
     with Image.open(tmp_path / "scores.png") as picture:
-        assert picture.size == (1000, 680)  # 5 × 3.4 inches of 200 dots
+        assert picture.size == (1000, 680)  # 5 × 3.4 inches at 200 dots per inch
         assert round(picture.info["dpi"][0]) == 200
     assert drawing.size == (360.0, 244.8)
     for text in ("digits: scores", "FD (classifier on digits)", "training steps"):
@@ -204,7 +204,7 @@ def test_a_folder_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) ->
         scores(tmp_path / "missing", FALLING)
 
 
-# Words
+# Text
 
 
 NAMES = [
@@ -224,7 +224,7 @@ def test_names_of_any_kind_are_drawn_whole_and_nothing_runs_into_them(tmp_path: 
     )
     assert collisions(drawing) == []
     kept = "".join(c for c in normalize("NFC", name) if "!" <= c <= "~")
-    for points in (9.5, 6.5):  # of the title and of the caption
+    for points in (9.5, 6.5):  # the lines of title and caption
         drawn = "".join(c for c in "".join(drawing.texts(points)) if "!" <= c <= "~")
         assert drawn.endswith(kept)
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u202e]", "".join(drawing.texts()))
@@ -320,7 +320,7 @@ def test_any_scores_make_a_plot_without_overlaps(tmp_path: Path, values: list[fl
     width, height = drawing.size
     assert len(drawing.marks(CURVE_COLOUR)) == sum(map(math.isfinite, values))
     assert all(0 < x < width and 0 < y < height for x, y in drawing.marks(CURVE_COLOUR))
-    assert len(set(drawing.texts(points=7.5))) == len(drawing.texts(points=7.5))  # no two ticks read alike
+    assert len(set(drawing.texts(points=7.5))) == len(drawing.texts(points=7.5))  # all tick labels are distinct
 
 
 def test_scores_that_are_all_zero_have_room_on_both_sides(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_scores_that_are_all_zero_have_room_on_both_sides(tmp_path: Path) -> Non
     assert {"−1", "0", "1"} <= {text.removesuffix(".0") for text in drawing.texts()}
 
 
-# What is marked
+# Marks
 
 
 def test_the_best_is_marked_where_it_is_and_told_with_its_error_and_step(tmp_path: Path) -> None:
@@ -409,14 +409,16 @@ def test_many_checkpoints_share_a_colour_bar_and_the_best_stands_out(tmp_path: P
     drawing = losses(tmp_path, 30, 40, best=20)
     assert drawing.texts().count("training steps") == 2  # below the left panel and along the colour bar
     assert [text for text in drawing.texts() if text.startswith("step ")] == ["step 105,000 (best)"]
-    best_lines = [path for path in drawing.paths(f"stroke: {BEST_COLOUR}") if len(path) > 3]  # shorter in the legend
+    best_lines = [
+        path for path in drawing.paths(f"stroke: {BEST_COLOUR}") if len(path) > 3
+    ]  # the line in the legend is shorter
     assert [len(path) for path in best_lines] == [40]
     assert collisions(drawing) == []
 
 
 def test_levels_run_along_a_logarithmic_axis(tmp_path: Path) -> None:
     drawing = losses(tmp_path, 1, 12, best=0)
-    places = [x for x, _ in drawing.marks(BEST_COLOUR)][2:]  # after the star and its likeness in the legend
+    places = [x for x, _ in drawing.marks(BEST_COLOUR)][2:]  # after the star and its copy in the legend
     levels = places[:12]
     steps = [left - right for left, right in pairwise(levels)]
     assert steps == pytest.approx([steps[0]] * 11, rel=1e-3)
@@ -429,7 +431,7 @@ def test_any_number_of_checkpoints_and_levels_makes_a_plot(tmp_path: Path, check
 
 def test_levels_that_were_not_measured_are_gaps(tmp_path: Path) -> None:
     drawing = losses(tmp_path, 1, 5, best=0, by_level=[[1.0, None, 2.0, math.nan, 3.0]])
-    assert len(drawing.marks(BEST_COLOUR)) == 3 + 3  # the star, its likeness and that of the line in legends
+    assert len(drawing.marks(BEST_COLOUR)) == 3 + 3  # the star, and the copies of star and line in the legends
 
 
 def test_no_two_samplers_look_alike_in_the_plot_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:

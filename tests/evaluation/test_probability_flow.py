@@ -1,4 +1,4 @@
-"""Densities by the ODE against closed forms, quadrature, and what a density must be."""
+"""Densities by the ODE against closed forms, quadrature, and normalization."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ncsnx.errors import DivergedError
 from ncsnx.evaluation.bits_per_dimension import probe
-from ncsnx.evaluation.probability_flow import Probes, log_normal, to_the_prior
+from ncsnx.evaluation.probability_flow import Probes, flow_to_prior, log_normal
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers import dormand_prince
 
@@ -17,11 +17,11 @@ SHAPE = (1, 2, 4)
 D = math.prod(SHAPE)
 MEANS = torch.linspace(0.2, 0.8, D, dtype=torch.float64).view(SHAPE)
 VARIANCES = torch.logspace(-3, 0, D, dtype=torch.float64).view(SHAPE)
-"""From far below to far above what an image's pixels have."""
+"""Values far below and far above those of pixels."""
 
 
 def basis(count: int, shape: tuple[int, ...]) -> Probes:
-    """The divergence itself."""
+    """Probes that give the exact divergence."""
     dimensions = math.prod(shape)
     return Probes(torch.eye(dimensions, dtype=torch.float64).view(-1, 1, *shape).expand(-1, count, *shape), weight=1.0)
 
@@ -38,16 +38,16 @@ def gaussian_images(count: int, seed: int = 0) -> Tensor:
 def test_the_flow_of_gaussian_data_is_the_closed_form() -> None:
     """x − μ and the volume grow by √((λ + σ_max²)/(λ + σ_min²)) in each direction."""
     x, low, high = gaussian_images(16), 0.01, 5.0
-    flow = to_the_prior(gaussian_score, x, low, high, basis(16, SHAPE), tolerance=1e-5)
+    flow = flow_to_prior(gaussian_score, x, low, high, basis(16, SHAPE), tolerance=1e-5)
     growth = ((VARIANCES + high**2) / (VARIANCES + low**2)).sqrt()
     assert torch.allclose(flow.x, MEANS + growth * (x - MEANS), rtol=1e-3, atol=1e-3)
     assert flow.log_volume.tolist() == pytest.approx([float(growth.log().sum())] * 16, rel=1e-4)
 
 
 def test_the_density_of_gaussian_data_is_within_half_a_percent() -> None:
-    """σ_max is so large that the prior is what the data become."""
+    """σ_max is so large that the prior matches the blurred data."""
     x, low, high = gaussian_images(64), 0.01, 50.0
-    flow = to_the_prior(gaussian_score, x, low, high, basis(64, SHAPE), tolerance=1e-4)
+    flow = flow_to_prior(gaussian_score, x, low, high, basis(64, SHAPE), tolerance=1e-4)
     found = log_normal(flow.x, 0.5, high) + flow.log_volume
     blurred = VARIANCES + low**2
     exact = -0.5 * ((x - MEANS).square() / blurred + (2 * math.pi * blurred).log()).flatten(1).sum(dim=1)
@@ -61,7 +61,7 @@ SHARES = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 
 
 def mixture_log_density(x: Tensor, sigma: float) -> Tensor:
-    """(B,): of three Gaussians in the plane, blurred with σ; x (B, 1, 1, 2)."""
+    """Log density (B,) of a mixture of three Gaussians in the plane at noise level σ, at x (B, 1, 1, 2)."""
     variances = SPREADS**2 + sigma**2
     distances = (x.view(-1, 1, 2) - CENTRES).square().sum(dim=2)
     return torch.logsumexp(SHARES.log() - (2 * math.pi * variances).log() - distances / (2 * variances), dim=1)
@@ -76,10 +76,12 @@ def mixture_score(x: Tensor, sigma: float) -> Tensor:
 
 def test_the_density_of_a_mixture_is_within_half_a_percent_of_quadrature_and_integrates_to_one() -> None:
     axis = torch.linspace(-2.5, 2.5, 51, dtype=torch.float64)
-    cell = float(axis[1] - axis[0]) ** 2  # half of the smallest spread: the trapezoidal rule is exact to 1e-8
+    cell = (
+        float(axis[1] - axis[0]) ** 2
+    )  # half of the smallest standard deviation: the trapezoidal rule is accurate to 1e-8
     x = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
     low, high = 0.05, 30.0
-    flow = to_the_prior(mixture_score, x, low, high, basis(len(x), (1, 1, 2)), tolerance=1e-4)
+    flow = flow_to_prior(mixture_score, x, low, high, basis(len(x), (1, 1, 2)), tolerance=1e-4)
     found, exact = log_normal(flow.x, 0.0, high) + flow.log_volume, mixture_log_density(x, low)
     assert float(found.exp().sum()) * cell == pytest.approx(1.0, rel=0.005)
     weights = exact.exp() * cell
@@ -102,8 +104,8 @@ def test_estimates_of_the_divergence_are_unbiased_and_as_noisy_as_they_should_be
     estimates = Probes(vectors.double(), weight=0.5).divergence(slope, x)
     symmetric = (jacobian + jacobian.T) / 2
     own = symmetric.diagonal().square().sum() if estimator == "hutchinson" else 0.0
-    variance = float(2 * (symmetric.square().sum() - own)) / 2  # of the mean of two
-    # five standard deviations of a mean, and of a variance whose distribution has a kurtosis below 15
+    variance = float(2 * (symmetric.square().sum() - own)) / 2  # for the mean of two probes
+    # five standard errors of the mean, and of the variance for a kurtosis below 15
     assert abs(float(estimates.mean() - jacobian.trace())) < 5 * math.sqrt(variance / count)
     assert float(estimates.var()) == pytest.approx(variance, rel=5 * math.sqrt(14 / count))
 
@@ -117,18 +119,18 @@ def test_a_probe_depends_on_its_place_and_number_only(estimator: str) -> None:
 
 
 def test_an_image_in_a_crowd_satisfies_the_tolerance() -> None:
-    """Its steps are those of the worst one: among 63 images that take no step to be got right, it is as right."""
+    """Steps follow the worst image, so 63 easy images don't loosen the tolerance of a hard one."""
     images = MEANS.expand(64, *SHAPE).clone()
     images[17] = gaussian_images(1)[0] + 3
-    alone = to_the_prior(gaussian_score, images[17:18], 0.01, 5.0, basis(1, SHAPE), tolerance=1e-4)
-    among = to_the_prior(gaussian_score, images, 0.01, 5.0, basis(64, SHAPE), tolerance=1e-4)
+    alone = flow_to_prior(gaussian_score, images[17:18], 0.01, 5.0, basis(1, SHAPE), tolerance=1e-4)
+    among = flow_to_prior(gaussian_score, images, 0.01, 5.0, basis(64, SHAPE), tolerance=1e-4)
     steps = alone.evaluations / 6
     assert torch.allclose(among.x[17], alone.x[0], rtol=1e-4 * steps, atol=1e-4 * steps)
     assert float(among.log_volume[17]) == pytest.approx(float(alone.log_volume[0]), abs=1e-4 * steps * D)
 
 
 def explodes(x: Tensor, sigma: float) -> Tensor:
-    """dx/dσ = x², which is infinite at σ_min + 1/x."""
+    """The solution of dx/dσ = x² is infinite at σ_min + 1/x."""
     return -x.square() / sigma
 
 
@@ -140,10 +142,10 @@ def is_not_finite(x: Tensor, sigma: float) -> Tensor:
 def test_a_flow_that_ends_nowhere_is_a_clear_error(score: Callable[[Tensor, float], Tensor]) -> None:
     x = torch.ones(2, *SHAPE, dtype=torch.float64)
     with pytest.raises(DivergedError, match=r"is not finite|cannot be kept"):
-        to_the_prior(score, x, 0.5, 5.0, basis(2, SHAPE), tolerance=1e-3)
+        flow_to_prior(score, x, 0.5, 5.0, basis(2, SHAPE), tolerance=1e-3)
 
 
 def test_a_flow_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dormand_prince, "MOST_EVALUATIONS", 20)
     with pytest.raises(DivergedError, match=r"after 20 evaluations the flow has come to σ = 0\.0"):
-        to_the_prior(gaussian_score, gaussian_images(2), 0.01, 5.0, basis(2, SHAPE), tolerance=1e-6)
+        flow_to_prior(gaussian_score, gaussian_images(2), 0.01, 5.0, basis(2, SHAPE), tolerance=1e-6)

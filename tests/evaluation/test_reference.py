@@ -1,4 +1,4 @@
-"""References of real images: what they hold, where they are kept, and what becomes of damaged ones."""
+"""References of real images: statistics, cache, resumed builds, and damage."""
 
 import json
 import os
@@ -38,7 +38,7 @@ D = 5
 
 
 class Means:
-    """Features of an image of any shape: the means of five of its stripes, which real images make correlated."""
+    """Means of five stripes of an image of any shape as features, which are correlated for real images."""
 
     dimensions = D
     has_logits = False
@@ -56,7 +56,7 @@ class Means:
 
 @attrs.define
 class Heard:
-    """What a job said, and how far it came."""
+    """Messages and progress of a job."""
 
     info: list[str] = attrs.field(factory=list)
     warnings: list[str] = attrs.field(factory=list)
@@ -80,12 +80,12 @@ def digits(folder: Path, data: Data | None = None, recorded: str | None = None) 
 
 
 def opened(folder: Path, wanted: str | None = None, network: Means | None = None, **options: Any) -> Reference:
-    """The digits' reference, the cache in `folder`."""
+    """The reference of the digits, with the cache in `folder`."""
     return open_reference(wanted, digits(folder), network or Means(), folder / "cache", Work(), **options)
 
 
 def features_of(source: DataSource, wanted: str = "train") -> Tensor:
-    """(n, D) by the stored values alone: 0 … 16 are black to white."""
+    """Expected features (n, D) from stored values, where 0 … 16 is black to white."""
     split = source.splits().train if wanted == "train" else source.splits().held_out
     low, high = split.value_range
     pixels = split.read(torch.arange(len(split))).pixels.numpy().astype(np.float64)
@@ -93,7 +93,7 @@ def features_of(source: DataSource, wanted: str = "train") -> Tensor:
 
 
 def pictures(folder: Path, sizes: list[int]) -> Path:
-    """Random pictures of those sides."""
+    """Writes random square images with these sides."""
     folder.mkdir()
     generator = np.random.default_rng(1)
     for number, side in enumerate(sizes):
@@ -197,13 +197,13 @@ def test_a_cache_that_cannot_be_written_to_costs_the_keeping_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = opened(tmp_path, "held-out")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a superuser may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     assert reference.perfect_model(50, Work()) is not None
     assert not list(reference.path.glob("perfect-model-*"))
 
 
 def test_a_reference_that_an_earlier_version_kept_is_read_and_stays_as_it_is(tmp_path: Path) -> None:
-    """It held the distance between its halves."""
+    """Earlier versions stored the distance between its halves."""
     path = opened(tmp_path, "held-out").path / "reference.json"
     record = json.loads(path.read_text())
     del record["digest"]
@@ -228,7 +228,7 @@ def test_the_sample_is_a_choice_of_the_images_in_their_order(tmp_path: Path) -> 
     indices = [place[tuple(row)] for row in reference.sample.tolist()]
     assert len(indices) == SAMPLE == 10_000
     assert indices == sorted(set(indices))
-    # of the first 2,200, a choice without regard to the place takes 2,000 ± 12 (hypergeometric); five times that passes
+    # a random choice takes 2,000 ± 12 (hypergeometric) of the first 2,200; five times that passes
     assert 1_940 < sum(index < 2_200 for index in indices) < 2_060
 
 
@@ -310,7 +310,7 @@ def test_progress_counts_images(tmp_path: Path) -> None:
 
 
 def stopping_at(poll: int) -> Callable[[], None]:
-    """Stops work when it asks for the n-th time."""
+    """Stops the work at the n-th check."""
     polls = iter(range(1, 1_000))
 
     def check_stop() -> None:
@@ -321,7 +321,7 @@ def stopping_at(poll: int) -> Callable[[], None]:
 
 
 def stopped(cache: Path, poll: int, wanted: str = "held-out", network: Means | None = None) -> str | None:
-    """What a build of the digits' reference, in batches of 64, says when it is stopped at a poll."""
+    """Message of a build of the digits' reference, in batches of 64, that is stopped at check `poll`."""
     work = Heard().work(stopping_at(poll))
     with pytest.raises(Stopped) as stop:
         open_reference(wanted, digits(cache.parent), network or Means(), cache, work)
@@ -366,7 +366,7 @@ def test_a_damaged_beginning_is_not_resumed(tmp_path: Path) -> None:
     assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
 
 
-def test_other_images_and_other_features_begin_anew(tmp_path: Path) -> None:
+def test_other_images_and_other_features_start_from_the_beginning(tmp_path: Path) -> None:
     stopped(tmp_path / "cache", 3)
     for wanted, network, count in (("train", Means(), 1498), ("held-out", Means(name="others", other=1), 299)):
         opened(tmp_path, wanted, network)
@@ -375,8 +375,8 @@ def test_other_images_and_other_features_begin_anew(tmp_path: Path) -> None:
 
 def test_a_folder_resumes_at_a_change_of_size_too(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "pics", [6, 6, 6, 8, 8, 8, 8, 5])
-    for poll in (8 + 4, 8 + 5):  # the first 8 look which pictures are grey; the first three are measured then
-        work = Heard().work(stopping_at(8 + poll))  # and 8 more are for the fingerprint
+    for poll in (8 + 4, 8 + 5):  # the first 8 checks look for grey images; then the first three are measured
+        work = Heard().work(stopping_at(8 + poll))  # and 8 more for the fingerprint
         with pytest.raises(Stopped):
             open_reference(str(folder), None, Means(), tmp_path / "cache", work, batch_size=3)
     assert files(tmp_path / "cache") != {}
@@ -393,9 +393,9 @@ def test_features_as_they_are_refuse_another_size_also_after_a_stop(tmp_path: Pa
             str(folder), None, network, tmp_path / "cache", Heard().work(stopping_at(5 + 5 + 4)), batch_size=2
         )
     assert files(tmp_path / "cache") != {}
-    with pytest.raises(NcsnxError, match=r"found 6×6 and 8×8 pixels"):
+    with pytest.raises(NcsnxError, match=r"found images of 6×6 and 8×8 pixels"):
         open_reference(str(folder), None, network, tmp_path / "cache", Work(), batch_size=2)
-    assert files(tmp_path / "cache") == {}, "nothing can come of it"
+    assert files(tmp_path / "cache") == {}, "resuming is impossible"
 
 
 def test_a_signal_in_the_midst_of_adding_keeps_no_half_of_a_batch(
@@ -404,7 +404,7 @@ def test_a_signal_in_the_midst_of_adding_keeps_no_half_of_a_batch(
     add, calls = Moments.add, iter(range(100))
 
     def add_and_be_stopped(self: Moments, features: Tensor) -> None:
-        if next(calls) == 5:  # the second of the third batch
+        if next(calls) == 5:  # the second image of the third batch
             raise Stopped("stopped by SIGTERM")
         add(self, features)
 
@@ -525,7 +525,7 @@ def test_a_picture_that_was_changed_anywhere_makes_another_reference(tmp_path: P
 
 def test_features_of_images_as_they_are_refuse_a_folder_of_several_sizes(tmp_path: Path) -> None:
     root = pictures(tmp_path / "pictures", [8, 8, 9, 8])
-    with pytest.raises(NcsnxError, match=r"expected images of one size.*found 8×8 and 9×9 pixels"):
+    with pytest.raises(NcsnxError, match=r"found images of 8×8 and 9×9 pixels .* takes a single size"):
         open_reference(str(root), None, Means(images="as they are"), tmp_path / "cache", Work())
     assert list_references(tmp_path / "cache") == []
 
@@ -541,9 +541,9 @@ def test_of_few_pictures_a_perfect_model_is_unknown_and_one_has_no_covariance(tm
 
 
 def test_a_wish_that_means_nothing_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'trian': expected train, held-out, a folder or zip of images or a file"):
+    with pytest.raises(UsageError, match="'trian' for the reference; expected train, held-out, a folder or zip"):
         opened(tmp_path, "trian")
-    with pytest.raises(UsageError, match="'train': of what"):
+    with pytest.raises(UsageError, match="'train' needs a data set"):
         open_reference("train", None, Means(), tmp_path / "cache", Work())
     assert files(tmp_path) == {}
 

@@ -1,4 +1,4 @@
-"""Statistics that others computed, and files that only look like them."""
+"""Statistics files of other programs, and invalid ones."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def read(path: Path) -> StatisticsFile:
 
 
 class Three:
-    """A network of three features that nothing is put into."""
+    """A network of three features that is never called."""
 
     name, dimensions, has_logits = "three", D, False
     facts: dict[str, Any] = {"type": "three"}  # noqa: RUF012
@@ -68,7 +68,7 @@ def test_mu_and_sigma_are_read_as_they_are(tmp_path: Path) -> None:
 
 def test_a_compressed_file_of_float32_is_read_in_float64(tmp_path: Path) -> None:
     single = COVARIANCE.astype(np.float32)
-    single[0, 1] = np.nextafter(single[0, 1], 1, dtype=np.float32)  # rounded otherwise than its mirror image
+    single[0, 1] = np.nextafter(single[0, 1], 1, dtype=np.float32)  # rounded differently from its transposed entry
     np.savez_compressed(tmp_path / "a.npz", mu=MEAN.astype(np.float32), sigma=single)
     found = read(tmp_path / "a.npz")
     assert found.covariance.dtype == found.mean.dtype == torch.float64
@@ -98,7 +98,7 @@ def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
 
 
 class Payload:
-    """An object whose unpickling makes a folder."""
+    """An object that creates a folder when unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -113,7 +113,7 @@ def test_a_pickle_in_a_file_is_refused_and_not_executed(tmp_path: Path, name: st
     objects = np.empty(D, dtype=object)
     objects[:] = [Payload(target)] * D
     path = save(tmp_path / "evil.npz", **{name: objects})
-    np.load(path, allow_pickle=True)[name]  # the payload is real
+    np.load(path, allow_pickle=True)[name]  # the payload works
     target.rmdir()
     with pytest.raises(NcsnxError, match=rf"evil\.npz, array {name}: holds Python objects, which are never unpickled"):
         read(path)
@@ -135,20 +135,20 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     [
         (
             {"mu": MEAN[:2]},
-            r"mu: expected real numbers of shape \(3,\), found float64 of shape \(2,\).*features=, here Inception",
+            r"mu: expected real numbers of shape \(3,\), found float64 of shape \(2,\).*here are Inception.* features=",
         ),
         ({"sigma": COVARIANCE[:2]}, r"sigma: expected real numbers of shape \(3, 3\), found float64 of shape \(2, 3\)"),
         (
             {"mu": MEAN[:2], "sigma": COVARIANCE[:2, :2]},
-            r"found float64 of shape \(2,\) \(16 bytes\); choose the features",
+            r"found float64 of shape \(2,\) \(16 bytes\); the features here are Inception",
         ),
         ({"other": MEAN}, "other is not understood; save it with numpy.savez"),
         ({"mu": MEAN[None]}, r"found float64 of shape \(1, 3\)"),
         ({"mu": np.array([1.0, np.nan, 0.0])}, "expected finite numbers"),
         ({"sigma": COVARIANCE * np.inf}, "expected finite numbers"),
         ({"sigma": np.triu(COVARIANCE)}, "expected a symmetric sigma, found entries that differ by 0.5"),
-        ({"sigma": -COVARIANCE}, "eigenvalues are not negative; sigma has eigenvalues from -4"),
-        ({"sigma": np.eye(D) + 5 * (1 - np.eye(D))}, "sigma has eigenvalues from -4.000 to 11.00"),
+        ({"sigma": -COVARIANCE}, "sigma is not a covariance, since its eigenvalues are from -4"),
+        ({"sigma": np.eye(D) + 5 * (1 - np.eye(D))}, "eigenvalues are from -4.000 to 11.00; expected none below 0"),
         ({"sigma": np.zeros((D, D))}, "expected a covariance, found only zeros in sigma"),
         ({"sigma": COVARIANCE * 1j}, "sigma: expected real numbers .* found complex128"),
         ({"mu": np.array(["a", "b", "c"])}, "mu: expected real numbers .* found <U1"),
@@ -163,7 +163,7 @@ def test_arrays_that_are_no_statistics_of_these_features_are_refused(
 
 
 def _not_there(path: Path) -> None:
-    """Nothing."""
+    """Writes no file."""
 
 
 def _one_array(path: Path) -> None:

@@ -40,7 +40,7 @@ def neighbors_command(
             "--features",
             metavar="TAG[:FILE]",
             parser=a_file_behind_tag,
-            help="inception, inception:FILE, torchscript:FILE, classifier, or none: pixels alone. [digits: classifier, "
+            help="inception, inception:FILE, torchscript:FILE, classifier, or none: pixels only. [digits: classifier, "
             f"else inception] {options.FILES_RUN_CODE}",
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""Settings of samplers that are worth trying on a checkpoint."""
+"""Sampler settings worth trying on a checkpoint."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ from ncsnx.samplers.contract import Grids, definition_of, sampler_code
 from ncsnx.spelling import parameter
 
 _EVALUATIONS = (6, 8, 10, 20)
-"""How many evaluations a sampler of few steps is tried with, at the least."""
+"""Numbers of evaluations that are always tried."""
 LEAST_SAVING = 12
-"""By so much fewer evaluations than the experiment's own sampler takes, at the least, is called fast."""
+"""A sampler counts as fast if it takes at most this fraction (1/12) of the own sampler's evaluations."""
 
 
 def comparison_candidates(
@@ -28,12 +28,14 @@ def comparison_candidates(
     counts: Sequence[int] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Sampler]:
-    """The experiment's own sampler first, then for each of the tags (None: all) what is tried with so many evaluations,
-    and adaptive solvers. counts: None for those of `default_counts`.
+    """The experiment's own sampler, then the settings to try of each sampler in `tags`, adaptive solvers included.
 
-    Networks that are conditional on their trained levels get those levels only. Raises UsageError for a tag without
-    settings, and for a sampler by its tag where it goes between the levels that the network takes; NcsnxError for one
-    that fails. Of all, such samplers are left out; `tell` gets a line for each that fails.
+    tags: None for all samplers. counts: numbers of evaluations per image; None for `default_counts`. A network that is
+    conditional on its trained levels is tried at those levels only.
+
+    Samplers that are named in `tags` raise UsageError if they have no settings to try, or need levels that the network
+    doesn't take, and NcsnxError if they fail. With tags=None such samplers are left out; `tell` gets a line for each
+    failure.
     """
     grids, known = _grids(experiment), variants(Sampler)
     if unknown := [tag for tag in tags or () if tag not in known or not _settings_of(known[tag], grids)]:
@@ -55,13 +57,13 @@ def comparison_candidates(
 
 
 def default_counts(experiment: Experiment) -> list[int]:
-    """Of evaluations: a few small ones, and the largest number that would be called fast."""
+    """Numbers of evaluations to try: a few small ones, and the largest that counts as fast."""
     own = evaluations(experiment.sampler, experiment.schedule.levels) or 0
     return sorted({*_EVALUATIONS, max(own // LEAST_SAVING, _EVALUATIONS[0])})
 
 
 def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[Sampler]:
-    """Of what is tried of a sampler, that which takes no more evaluations, and which the network takes."""
+    """The settings of a sampler that stay within the counts of evaluations and that the network supports."""
     trained, any_sigma = sigmas(experiment.schedule), experiment.model.any_sigma
     tried = [
         one
@@ -72,8 +74,8 @@ def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[S
     possible = [one for one in tried if any_sigma or dry_run(one, trained).stays]
     if tried and not possible:
         raise UsageError(
-            f"{parameter('samplers')} {tag}: it goes between the trained levels, and "
-            f"{tag_of(type(experiment.model))} knows no other σ; leave it out"
+            f"{parameter('samplers')} {tag}: it uses σ between the trained levels, which "
+            f"{tag_of(type(experiment.model))} does not accept; leave it out"
         )
     return [one for one in possible if _has_levels(one, trained, any_sigma)]
 
@@ -89,9 +91,9 @@ def _grids(experiment: Experiment) -> Grids:
 
 
 def _settings_of(cls: type[Config], grids: Grids, count: int = max(_EVALUATIONS)) -> Sequence[Sampler]:
-    """What is tried of a sampler: what stands beside its function, else its defaults in as many steps as it takes.
+    """Settings of a sampler to try with `count` evaluations: those its definition lists, else its defaults.
 
-    Raises NcsnxError for whatever the sampler raises.
+    Raises NcsnxError for anything that the sampler raises.
     """
     assert issubclass(cls, Sampler)
     tried = definition_of(cls).tried

@@ -1,4 +1,4 @@
-"""A comparison carried out: trials of all settings, those of the nearest one again with fresh seeds, table and plot."""
+"""Runs a comparison of samplers: trials of all settings, fresh seeds for the best one, results and plot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -23,19 +23,19 @@ from ncsnx.storage.documents.document_files import write_document
 from ncsnx.work import Work
 
 _OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
-"""What is kept of the numbers from fresh seeds."""
+"""Fields that are saved from the row with fresh seeds."""
 
 
 @attrs.frozen(eq=False)
 class ComparisonOutcome:
-    """What came of a comparison."""
+    """The rows of a comparison and its recommendation."""
 
     rows: Sequence[tuple[Sampler, Row]]
-    """The run's own sampler first."""
+    """Samplers with their rows; the run's own sampler first."""
     verdict: Recommendation
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The rows as they are written: each with its numbers from fresh seeds, where it was measured again."""
+        """The rows as saved, each with its numbers from fresh seeds if it was measured again."""
         recommended = None if self.verdict.found is None else self.verdict.found.sampler
         return [
             {**row, "recommended": sampler == recommended, "measured_again": _of_seeds(self.verdict.again.get(sampler))}
@@ -44,11 +44,11 @@ class ComparisonOutcome:
 
 
 def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
-    """Measures what is missing, and writes results and plot. tried: the run's own sampler first. Raises NcsnxError."""
+    """Measures missing trials and writes results and plot. tried: the run's own sampler first. Raises NcsnxError."""
     with writing(comparison), appending(run):
         discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
         _measure_all(comparison, tried, work)
-        # what an earlier, wider comparison measured still stands
+        # samplers that only an earlier comparison tried stay in the results
         seeds = comparison.first_seeds
         known = [*tried, *(one for one in comparison.trials.samplers(seeds) if one not in tried)]
         rows = [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
@@ -60,22 +60,22 @@ def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Wo
 
 
 def _measure_all(comparison: Comparison, tried: Sequence[Sampler], work: Work) -> None:
-    """The trials that are still to be made with the seeds by which one is chosen."""
+    """Measures the missing trials with the first seeds, by which a setting is chosen."""
     left = missing(comparison, _settings(tried, comparison.first_seeds))
     if not left:
-        work.info("every trial is measured already")
+        work.info("every trial is already measured")
         return
-    there = len(tried) * comparison.seeds - len(left)
-    again = f" ({there:,} more measured already)" if there else ""
-    work.info(f"{counted(len(left), 'trial')} of {counted(len(tried), 'setting')}{again}")
+    measured = len(tried) * comparison.seeds - len(left)
+    more = f" ({measured:,} more already measured)" if measured else ""
+    work.info(f"{counted(len(left), 'trial')} of {counted(len(tried), 'setting')}{more}")
     _measure(comparison, left, work)
 
 
 def _measured_again(comparison: Comparison, work: Work, sampler: Sampler) -> Row:
-    """The row of a setting from fresh seeds; what is there already isn't measured twice."""
+    """The row of a setting from fresh seeds. Trials that already exist aren't repeated."""
     left = missing(comparison, _settings([sampler], comparison.fresh_seeds))
     if left:
-        work.info(f"the nearest is measured again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
+        work.info(f"measuring the best setting again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
         _measure(comparison, left, work)
     return comparison.summary(sampler, comparison.fresh_seeds)
 
@@ -90,7 +90,7 @@ def _measure(comparison: Comparison, left: Sequence[Setting], work: Work) -> Non
 
 
 def _settings(samplers: Sequence[Sampler], seeds: Iterable[int]) -> list[Setting]:
-    """Seed by seed, so that every sampler has its first number soon."""
+    """All trials, seed by seed, so that every sampler has a first number early."""
     return [(sampler, seed) for seed in seeds for sampler in samplers]
 
 
@@ -99,7 +99,7 @@ def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
 
 
 def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> None:
-    """Results and plot; what was measured again is drawn by its numbers from fresh seeds."""
+    """Writes results and plot. The plot shows the numbers from fresh seeds where they exist."""
     protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
     path, content = comparison.place / RESULTS, {"protocol": protocol, "caption": caption, "rows": outcome.to_json()}
     write_document(path, document_of(content, ComparisonRecord, path))
@@ -124,6 +124,6 @@ def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> No
             points,
             metric=comparison.metric,
             title=title,
-            caption=f"{caption}; hollow: breaks too many images{ringed}",
+            caption=f"{caption}; hollow: too many broken images{ringed}",
             best=best,
         )

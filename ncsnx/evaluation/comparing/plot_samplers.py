@@ -1,4 +1,4 @@
-"""The plot of a comparison of samplers: quality against evaluations of the network."""
+"""The plot of a comparison of samplers: distance against network evaluations."""
 
 import math
 from collections.abc import Sequence
@@ -15,30 +15,32 @@ from ncsnx.samplers.contract import definition_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette with a grey for its yellow, which white paper swallows; with the markers for 64 samplers
+# Okabe and Ito's palette, with grey for its yellow, which is hard to see on white; with the markers, 64 samplers differ
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#777777")
 _MARKERS = "osD^vP*X"
 
 
 @attrs.frozen
 class Point:
-    """A setting of a sampler."""
+    """A sampler setting in the plot."""
 
     sampler: str
-    """Its tag."""
+    """Tag of the sampler."""
     evaluations: float
+    """Network evaluations per image."""
     distance: float
     spread: float | None
+    """Standard deviation of the distance over the seeds, drawn as an error bar."""
     breaks_more: bool
-    """Whether it breaks so many images that it isn't usable; drawn hollow."""
+    """Whether it breaks too many images to be usable; drawn hollow."""
 
 
 def plot_samplers(
     stem: Path, points: Sequence[Point], *, metric: str, title: str, caption: str, best: int | None
 ) -> tuple[Path, Path]:
-    """Draw distances against evaluations, both logarithmic, into `stem`.png and `stem`.svg.
+    """Draws distances against evaluations, both on logarithmic axes, into `stem`.png and `stem`.svg.
 
-    best: the index of the recommended point, which is ringed. Raises NcsnxError where a file can't be written.
+    best: the index of the recommended point, which gets a ring. Raises NcsnxError if a file can't be written.
     """
     with plots.style():
         figure = plots.new_figure(6.2, 3.8, title, caption)
@@ -54,14 +56,14 @@ def plot_samplers(
         axes.set_xscale("log")
         axes.set_yscale("log")
         _limit(axes, points)
-        axes.set_xlabel("network evaluations an image")
+        axes.set_xlabel("network evaluations per image")
         axes.set_ylabel(f"{metric} (lower is better)", parse_math=False)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
         return plots.write(stem, figure)
 
 
 def look_of(tag: str) -> tuple[str, str, str]:
-    """(label, colour, marker) of a sampler, the same in every plot: they follow from its place in the registry."""
+    """(label, colour, marker) of a sampler, by its position in the registry and so the same in every plot."""
     known = variants(Sampler)
     number = list(known).index(tag)
     sampler = known[tag]

@@ -1,4 +1,4 @@
-"""Which of the samplers that were compared is recommended: the nearest to the data of the fast ones that are usable."""
+"""The recommended sampler of a comparison: of the fast and usable settings, the one with the smallest distance."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,13 +18,14 @@ from ncsnx.work import Work
 
 @attrs.frozen
 class Recommendation:
-    """What a comparison recommends."""
+    """The result of a comparison."""
 
     found: FastSampler | None
+    """The recommended sampler; None if no setting is usable."""
     again: Mapping[Sampler, Row]
-    """What was measured again: first the settings that turned out to be unusable, then the recommended one."""
+    """Rows from fresh seeds: of settings that turned out to be unusable, then of the recommended one."""
     reason: str = ""
-    """Why nothing is recommended, where nothing is."""
+    """Why no sampler is recommended."""
 
 
 def recommend(
@@ -34,17 +35,15 @@ def recommend(
     protocol: dict[str, Any],
     measured_again: Callable[[Sampler], Row],
 ) -> Recommendation:
-    """The nearest to the data of the usable settings with at most a twelfth of the own sampler's evaluations.
+    """The usable setting with the smallest distance and at most a twelfth of the own sampler's evaluations.
 
-    measured_again: gives the row of a setting from fresh seeds. Its numbers are those of the recommendation, and where
-    they make the setting unusable, the next one is taken. The own sampler isn't measured again: it wasn't chosen for
-    its numbers, so they are as good as fresh ones.
+    measured_again: returns the row of a setting from fresh seeds. The recommendation reports those numbers; if they
+    make the setting unusable, the next best one is tried. The own sampler isn't measured again: it wasn't selected by
+    its numbers, so they are unbiased.
     """
     n, again = protocol["n"], dict[Sampler, Row]()
     if own["evaluations"] is None:
-        return Recommendation(
-            None, again, "the run's own sampler diverged, and how many evaluations it takes is not known"
-        )
+        return Recommendation(None, again, "the run's own sampler diverged, so its number of evaluations is not known")
     fast = [
         (sampler, row)
         for sampler, row in rows
@@ -63,39 +62,37 @@ def recommend(
 def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
     few = f"at most a twelfth of the own sampler's {counted(own['evaluations'], 'evaluation')}"
     if not fast:
-        return f"no setting that was measured takes {few}"
+        return f"no measured setting takes {few}"
     shares = [again.get(sampler, row)["broken"] for sampler, row in fast]
     return (
-        f"no setting with {few} is usable: the best of {len(fast):,} breaks {percent(min(shares))} of its images, and "
-        f"the run's own sampler {percent(own['broken'])} (usable: at most {percent(MOST_BROKEN)}, and not clearly more "
+        f"no setting with {few} is usable: the best of {len(fast):,} breaks {percent(min(shares))} of its images, the "
+        f"run's own sampler {percent(own['broken'])} (usable: at most {percent(MOST_BROKEN)}, and not clearly more "
         "than the own sampler)"
     )
 
 
 def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work) -> None:
-    """Keeps the recommendation, unless there is one of the same checkpoint that rests on more images; says so."""
+    """Stores the recommendation and reports it, unless the stored one used the same checkpoint and more images."""
     found = verdict.found
     try:
         before = read_fast(run)
-    except NcsnxError:  # none, or none that could be used
+    except NcsnxError:  # none is stored, or it is unreadable
         before = None
     stays = "" if before is None else f"; sampler=fast still means {typed(before.sampler)}, {before}"
     if found is None:
-        work.info(f"nothing is recommended, and nothing stored: {verdict.reason}{stays}")
+        work.info(f"no sampler is recommended, and none stored: {verdict.reason}{stays}")
         if own["broken"] > MOST_BROKEN:
             work.info("the run's own sampler breaks too many images too: train longer, then compare again")
         return
     assert found.chosen_by is not None
-    chosen = f" (chosen by {number(found.chosen_by['distance'])}, the least of all)"
+    chosen = f" (chosen for its {number(found.chosen_by['distance'])}, the lowest of all)"
     if before is not None and before.step == found.step and before.images > found.images:
         work.info(f"recommended by these trials: {typed(found.sampler)}, {found}{chosen}")
-        work.info(f"not stored, since they are fewer images than before{stays}")
+        work.info(f"not stored, since the stored one was measured with more images{stays}")
     else:
         write_fast(run, found)
-        instead = (
-            "" if before is None or before.sampler == found.sampler else f" (in the place of {typed(before.sampler)})"
-        )
+        instead = "" if before is None or before.sampler == found.sampler else f" (replacing {typed(before.sampler)})"
         work.info(f"recommended, and stored as sampler=fast{instead}: {typed(found.sampler)}, {found}{chosen}")
-    # the distance decides: in few steps no sampler has converged, and one that converges elsewhere may be nearest
+    # only the distance decides: with few steps no sampler has converged, and even a biased one may come out best
     if bias := run.experiment().bias_of(found.sampler):
         work.warning(bias)

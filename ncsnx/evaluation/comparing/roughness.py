@@ -1,6 +1,6 @@
-"""Broken images: rougher than any real one, as when a sampler has left noise in them.
+"""Broken images: rougher than every real image, for example because a sampler left noise in them.
 
-A distance between distributions hardly shows a few such images in a hundred; a person sees them at once.
+A few such images in a hundred hardly change a distance between distributions, but people see them at once.
 """
 
 from pathlib import Path
@@ -20,23 +20,23 @@ _BATCH_SIZE = 256
 @document("the roughness of real images", sealed=True)
 @attrs.frozen(kw_only=True)
 class Roughest:
-    """What is kept of real images."""
+    """The cached result of `roughest`."""
 
     roughest: float
-    """The roughness of the roughest."""
+    """Roughness of the roughest real image."""
 
 
 def roughness(images: Tensor) -> Tensor:
-    """The mean square of the differences of neighbouring pixels, down and across: (B, C, H, W) uint8 → (B,) float32.
+    """Mean squared difference of neighbouring pixels, down plus across: (B, C, H, W) uint8 → (B,) float32.
 
-    In units of the square of the whole range from black to white.
+    Pixel values are scaled to [0, 1].
     """
     x = images.float() / 255
     return sum((x.diff(dim=axis) ** 2).mean(dim=(1, 2, 3)) for axis in (2, 3))  # type: ignore[return-value]
 
 
 def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -> float:
-    """The roughness of the roughest real image; looked for once, and kept in the cache. Raises NcsnxError."""
+    """The roughness of the roughest real image, computed once and cached. Raises NcsnxError."""
 
     def find() -> Roughest:
         most = 0.0
@@ -47,11 +47,11 @@ def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -
         return Roughest(roughest=most)
 
     if len(real) == 0:
-        raise NcsnxError(f"{real.title}: there is no real image to compare with")
+        raise NcsnxError(f"{real.title}: there are no real images to compare with")
     place = findings.finding_place("roughness", real.facts, cache)
     return findings.found(place, Roughest, find, f"a look at {real.title}", work).roughest
 
 
 def is_broken(images: Tensor, limit: float) -> Tensor:
-    """(B,) bool: which of the images, (B, C, H, W) uint8, are rougher than `limit`."""
+    """Whether images, (B, C, H, W) uint8, are rougher than `limit`: (B,) bool."""
     return roughness(images) > limit

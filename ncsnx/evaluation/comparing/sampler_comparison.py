@@ -2,9 +2,9 @@
 
     compare/step-00001500-n1000-classifier-1a2b3c4d/trials.jsonl  results.json  samplers.png  samplers.svg
 
-A trial is one setting of a sampler with one seed; it is kept as soon as it is measured, so that a comparison that was
-interrupted goes on. The least of many measurements is less than what its setting would give another time, so the
-setting that is chosen is measured again, with seeds that nothing is chosen by.
+A trial is one sampler setting with one seed. It is saved as soon as it is measured, so an interrupted comparison
+resumes. The smallest of many measured distances is biased low; the chosen setting is therefore measured again, with
+fresh seeds that play no part in the choice.
 """
 
 import statistics
@@ -48,21 +48,21 @@ from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
 _VERSION = 1
-"""Of what is measured: rises with any change of a number."""
+"""Version of the measured numbers; raised when any of them changes."""
 _FRESH = 1_000
-"""The first of the seeds with which the chosen setting is measured again: beyond all that are compared by."""
+"""First of the seeds with which the chosen setting is measured again, above all seeds of the choice."""
 _VALUES = ("broken", "evaluations", "seconds")
-"""Of each image of a trial."""
+"""Values per image of a trial."""
 
 Setting = tuple[Sampler, int]
-"""A sampler with a seed: what a trial measures."""
+"""Sampler and seed of a trial."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class Comparison(Measurement[Setting]):
     """Samplers on one checkpoint, under one protocol."""
 
-    what: ClassVar = "the comparison"
+    label: ClassVar = "the comparison"
 
     model: ScoreModel
     folder: Path
@@ -70,20 +70,22 @@ class Comparison(Measurement[Setting]):
     features: FeatureNetwork
     reference: Reference
     limit: float
-    """The roughness of the roughest real image; an image beyond it is broken."""
+    """The roughness of the roughest real image; rougher images are broken."""
     n: int
+    """Images per trial."""
     seeds: int
+    """Trials of each setting."""
     batch_size: int
     data: Path | None = None
 
     @property
     def first_seeds(self) -> range:
-        """Those of every setting, by which one is chosen."""
+        """The seeds of every setting, by which one is chosen."""
         return range(self.seeds)
 
     @property
     def fresh_seeds(self) -> range:
-        """Those with which the chosen one is measured again, as many."""
+        """Seeds with which the chosen setting is measured again, equally many."""
         return range(_FRESH, _FRESH + self.seeds)
 
     @property
@@ -121,7 +123,7 @@ class Comparison(Measurement[Setting]):
 
     @cached_property
     def trials(self) -> Trials:
-        """The trials that there are. Raises NcsnxError."""
+        """The finished trials. Raises NcsnxError."""
         return Trials.read(self.place / TRIALS)
 
     def reload(self) -> None:
@@ -152,7 +154,7 @@ class Comparison(Measurement[Setting]):
         return f"{digest({**unstructure(sampler), **revision_facts(sampler)})[:16]}-seed{seed}"
 
     def units(self, subject: Setting) -> int:
-        """States of batches."""
+        """Sampler states, over all batches."""
         return -(-self.n // self.batch_size) * state_count(subject[0], self.model.experiment.schedule.levels)
 
     def parts(self, subject: Setting, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
@@ -177,20 +179,22 @@ class Comparison(Measurement[Setting]):
             begun_s = time.perf_counter()
 
     def row(self, subject: Setting, whole: Mapping[str, Tensor]) -> Row:
-        """The distance, and the means of what was measured of each image. Raises NcsnxError."""
+        """The row of a trial: the distance, and the means of the values per image. Raises NcsnxError."""
         distance = frechet_distance_of_images(whole["features"], self.reference.mean, self.reference.covariance)
         means = dict(zip(_VALUES, whole["values"].double().mean(dim=0).tolist(), strict=True))
         evaluations = _whole(means["evaluations"])
         row = {**self._begun(subject), "distance": distance, **means, "evaluations": evaluations}
-        if not is_trial(row):  # somebody else wrote them
+        if not is_trial(row):  # the parts were written by another program
             raise NcsnxError(
-                f"{parts_of(self, subject)} holds numbers that no trial gives; remove it and repeat the command"
+                f"{parts_of(self, subject)} holds numbers that no trial produces; remove it and repeat the command"
             )
         return row
 
     def failed(self, subject: Setting, error: DivergedError) -> Row:
-        """A sampler that leaves the finite has no distance, and all images broken; what it took isn't said where only a
-        sampling that ends shows it."""
+        """The row of a sampler that diverged: no distance, and all images broken.
+
+        The evaluations of an adaptive solver are None, since only a finished sampling shows them.
+        """
         count = evaluations(subject[0], self.model.experiment.schedule.levels)
         return {**self._begun(subject), "distance": None, "broken": 1.0, "evaluations": count, "seconds": None}
 
@@ -202,7 +206,7 @@ class Comparison(Measurement[Setting]):
     # -------------------------------------------------------------------------------------------- trials together
 
     def summary(self, sampler: Sampler, seeds: Iterable[int]) -> Row:
-        """The trials of a sampler together: the mean distance with its standard deviation over the seeds."""
+        """The row of a sampler over several seeds: mean distance, its standard deviation, and means of the rest."""
         found = [one for seed in seeds if (one := self.trials.find(sampler, seed)) is not None]
         distances = [distance for one in found if (distance := value(one, "distance")) is not None]
         whole = len(distances) == len(found) > 0
@@ -221,11 +225,11 @@ class Comparison(Measurement[Setting]):
 
 
 def _mean(found: Sequence[Row], key: str) -> float | None:
-    """Over the trials that know it."""
+    """Mean over the trials that have this value; None if none has it."""
     known = [number for one in found if (number := value(one, key)) is not None]
     return statistics.fmean(known) if known else None
 
 
 def _whole(number: float | None) -> float | None:
-    """The number, as an integer where it is one: a mean of equal counts is a count."""
+    """The number, as an int if it is whole, as the mean of equal counts is."""
     return int(number) if number is not None and number.is_integer() else number

@@ -1,4 +1,4 @@
-"""The trials of a comparison of samplers: one setting with one seed each, kept as soon as it is measured."""
+"""The trials of a comparison of samplers, one setting and seed each, saved as soon as they are measured."""
 
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from ncsnx.storage.json_lines import read_records
 
 @attrs.frozen
 class Trial:
-    """One measurement."""
+    """A setting measured with one seed."""
 
     sampler: Sampler
     seed: int
@@ -26,27 +26,27 @@ class Trial:
 
 @attrs.define
 class Trials:
-    """What was measured, one line a trial."""
+    """The trials in a JSON Lines file, one line each."""
 
     path: Path
     found: list[Trial]
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Those in a file, which need not be there; lines that are no trials are left out. Raises NcsnxError."""
+        """Reads a file, which may be missing; lines that aren't valid trials are skipped. Raises NcsnxError."""
         trials = [trial for row in read_records(path) if (trial := _trial(row)) is not None]
         return cls(path, trials)
 
     def find(self, sampler: Sampler, seed: int) -> Row | None:
-        """The trial of a sampler with a seed."""
+        """The row of a sampler with a seed; None if it wasn't measured."""
         return next((one.row for one in self.found if one.sampler == sampler and one.seed == seed), None)
 
     def samplers(self, seeds: range) -> list[Sampler]:
-        """What was measured with one of the seeds, in the order of the trials."""
+        """The samplers that were measured with any of the seeds, in the order of the trials."""
         return list(dict.fromkeys(one.sampler for one in self.found if one.seed in seeds))
 
     def add(self, row: Row) -> None:
-        """Keeps a trial, durably. Raises NcsnxError."""
+        """Saves a trial durably. Raises NcsnxError."""
         trial = _trial(row)
         assert trial is not None
         append_document(self.path, document_of(row, TrialRecord, self.path))
@@ -54,12 +54,12 @@ class Trials:
 
 
 def is_trial(row: Row) -> bool:
-    """Whether a trial can give such numbers."""
+    """Whether a row has the fields and values of a trial."""
     return _trial(row) is not None
 
 
 def _trial(row: Row) -> Trial | None:
-    """What a line says, if it is one that was measured, and with the sampler as it is now."""
+    """The trial of a line; None if it isn't valid, or was measured with another revision of the sampler."""
     try:
         record = document_of(row, TrialRecord, "a trial")
     except StructureError:

@@ -1,1 +1,1 @@
-"""One engine for all that is measured: what a measurement is, and what carries it out."""
+"""The measurement engine: the contract of a measurement, and the code that runs one."""

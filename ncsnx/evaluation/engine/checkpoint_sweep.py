@@ -1,4 +1,4 @@
-"""What is measured of a run's checkpoints: a row each, with a score that is the lower the better.
+"""Sweeps over the checkpoints of a run: one row each, with a score where lower is better.
 
 fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.svg  metrics.png  …
 """
@@ -32,11 +32,11 @@ from ncsnx.storage.process import this_process
 class CheckpointSweep(Measurement[Candidate]):
     """Measures checkpoints of one run under one protocol."""
 
-    what: ClassVar = "the sweep"
+    label: ClassVar = "the sweep"
 
     run: Run
     experiment: Experiment
-    """The run's, with whatever is to be used in the place of its own."""
+    """The run's experiment, with the overrides of this sweep."""
     runtime: Runtime
     note: str = ""
     """A remark for the record of each row."""
@@ -44,12 +44,12 @@ class CheckpointSweep(Measurement[Candidate]):
     @property
     @abstractmethod
     def score(self) -> Quantity:
-        """The number that the best checkpoint has least of, 'score' in a row."""
+        """The number that is lowest for the best checkpoint; 'score' in a row."""
 
     @property
     @abstractmethod
     def quantities(self) -> Sequence[Quantity]:
-        """What the table shows of a row, the score first."""
+        """The columns of the table, the score first."""
 
     @property
     def weights(self) -> Weights:
@@ -58,17 +58,17 @@ class CheckpointSweep(Measurement[Candidate]):
 
     @property
     def metric(self) -> str:
-        """What the score is called."""
+        """Name of the score."""
         return self.score.title
 
     @property
     @abstractmethod
     def kept_in(self) -> tuple[Path, str]:
-        """The run's folder for such sweeps, and how the name of this one begins: a digest of the protocol follows."""
+        """The run's folder for these sweeps, and the beginning of this one's name; a digest of the protocol follows."""
 
     @abstractmethod
     def seconds(self, candidate: Candidate) -> float:
-        """How long a candidate will take, by what is timed now. Raises NcsnxError."""
+        """Seconds that a candidate will take, estimated from a quick timing. Raises NcsnxError."""
 
     @property
     def pictures(self) -> Sequence[str]:
@@ -77,13 +77,13 @@ class CheckpointSweep(Measurement[Candidate]):
 
     @abstractmethod
     def draw(self) -> object:
-        """Draws all rows that there are into `pictures`. Raises NcsnxError."""
+        """Draws all rows into `pictures`. Raises NcsnxError."""
 
     @abstractmethod
     def conclusion(self, best: Row) -> list[str]:
-        """What is to be said at the end, a line each."""
+        """Closing messages, one line each."""
 
-    # -------------------------------------------------------------------------------------- rows, and what they lack
+    # ------------------------------------------------------------------------------------ rows and missing numbers
 
     @cached_property
     def place(self) -> Path:
@@ -92,11 +92,11 @@ class CheckpointSweep(Measurement[Candidate]):
 
     @cached_property
     def scores(self) -> ScoreFile:
-        """The rows that there are. Raises NcsnxError for a damaged file."""
+        """The rows so far. Raises NcsnxError for a damaged file."""
         return ScoreFile.open(self.place, self.protocol(), self.metric, self.caption())
 
     def rows(self, candidates: Sequence[Candidate]) -> list[Row]:
-        """Those of the candidates that have one."""
+        """The rows of the candidates; candidates without one are skipped."""
         found = [self.scores.row(candidate.step, candidate.weights_sha256) for candidate in candidates]
         return [row for row in found if row is not None]
 
@@ -113,22 +113,22 @@ class CheckpointSweep(Measurement[Candidate]):
     def problem(self, row: Row) -> str | None:
         if value(row, "score") is not None:
             return None
-        return f"its {self.metric} is {row['score']:g}, beyond what a score can be"
+        return f"its {self.metric} is {row['score']:g}, which is out of range"
 
-    def describes_itself_anew(self) -> bool:
-        """Sets what the file of the scores says beside its rows, without writing; whether that changes it."""
+    def update_description(self) -> bool:
+        """Updates the caption and other facts beside the rows, in memory only; returns whether they changed."""
         return False
 
     def lacks(self, row: Row) -> bool:
-        """Whether a row has no numbers of what is measured by now."""
+        """Whether a row lacks numbers of a current metric."""
         return False
 
     def can_fill(self, row: Row) -> bool:
-        """Whether what it takes to fill such a row seems to have been kept."""
+        """Whether the missing numbers of a row can probably be computed from kept files."""
         return False
 
     def fill(self, row: Row) -> Row | None:
-        """A row with what it lacks, from what was kept; None where that isn't there."""
+        """The row with its missing numbers, computed from kept files; None if those are gone."""
         return None
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
@@ -140,16 +140,16 @@ class CheckpointSweep(Measurement[Candidate]):
         return f"{step_name(subject.step)}-{subject.weights_sha256[:8]}"
 
     def load(self, candidate: Candidate) -> list[ScoreModel]:
-        """The models of a candidate. Raises UnsoundError for a checkpoint that is damaged, gone or another by now."""
+        """The models of a candidate. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
         models = [load_member(self.run, member, self.runtime) for member in candidate.members]
         if len(models) == 1 and models[0].weights_sha256 != candidate.weights_sha256:
-            raise UnsoundError(f"the checkpoint of step {candidate.step:,} has been replaced meanwhile")
+            raise UnsoundError(f"the checkpoint of step {candidate.step:,} was replaced in the meantime")
         return [attrs.evolve(model, experiment=self.experiment) for model in models]
 
-    # ---------------------------------------------------------------------------------------------- what is shown
+    # ------------------------------------------------------------------------------------------------------ output
 
     def caution(self) -> str | None:
-        """What is to be known before its numbers are compared with others; None where nothing is."""
+        """A caution about comparing these numbers with others; None if there is none."""
         return None
 
     @property
@@ -158,29 +158,29 @@ class CheckpointSweep(Measurement[Candidate]):
         return ["step", *(one.title for one in self.quantities)]
 
     def cells(self, row: Row) -> list[str]:
-        """A row of the table."""
+        """Cells of the table for a row."""
         return [f"{row['step']:,}", *(one.shown(row) for one in self.quantities)]
 
     def perfect_cells(self) -> list[str] | None:
-        """The last row of the table, of what a perfect model would have; None where that isn't known."""
+        """Cells of the table's last row, with the values of a perfect model; None if they are unknown."""
         return None
 
     def context(self) -> dict[str, Any]:
-        """What each row says of the sweep, as JSON."""
+        """Facts on the sweep that accompany each row in JSON output."""
         return {"metric": self.scores.metric, "protocol": {"caption": self.scores.caption, **self.scores.protocol}}
 
     @property
     def pictures_in_words(self) -> str:
-        """Names of the plots that are there."""
+        """Names of the existing plots."""
         return ", ".join(name for name in self.pictures if (self.place / name).is_file())
 
-    def draw_what_is_due(self) -> None:
-        """Makes the CSV and the plot of all rows, unless those that are there show them already. Raises NcsnxError."""
+    def draw_if_outdated(self) -> None:
+        """Writes the CSV and the plots of all rows, unless they are up to date. Raises NcsnxError."""
         if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
             self.scores.write_table()
             self.draw()
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
-        """How rows came about, for the record: not what determines them."""
+        """Provenance of new rows: facts on record that don't determine the numbers."""
         return {**this_process(), "note": self.note, "runtime": self.runtime.facts(), "versions": versions()}

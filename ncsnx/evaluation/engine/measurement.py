@@ -1,10 +1,11 @@
-"""What is measured: the contract of everything that `ncsnx.evaluation.engine.measuring` carries out.
+"""The contract of a measurement, which `ncsnx.evaluation.engine.measuring` carries out.
 
-A measurement has subjects: checkpoints, settings of a sampler, or a single one. Of each it looks at `count` images, one
-batch after the other. A batch depends on nothing but its subject and its indices, so that whoever finds it missing can
-make it; it is kept as a part until its subject has a row. A new measurement is a subclass that says what a part holds,
-how one is made, and how a row is made of all of them; locks, interruptions, progress and debris are the engine's.
-A search of neighbours, which is no row, has its samples in parts alike (`WorkInParts`).
+A measurement has subjects: checkpoints, sampler settings, or a single one. It processes `count` images of each, batch
+by batch. A batch depends on its subject and indices only, so any process can make a missing one. Batches are saved as
+parts until their subject has a row. A new measurement is a subclass that defines the layout of a part, how to make one,
+and how to compute a row from all parts. The engine handles locks, interruptions, progress and debris.
+
+`WorkInParts` is the contract without rows; a search for neighbours draws its samples in the same kind of parts.
 """
 
 from abc import ABC, abstractmethod
@@ -21,71 +22,71 @@ from ncsnx.work import Advance, Work
 
 Subject = TypeVar("Subject")
 PartLayout = Mapping[str, Sequence[int | None]]
-"""Shape of each tensor of a part without its first dimension, that of the batch; None for any length."""
+"""Shape of each tensor of a part, without the batch dimension; None stands for any length."""
 
 
 class WorkInParts(ABC, Generic[Subject]):
-    """What is made of `count` images of each subject, one batch after the other, under one protocol."""
+    """Work on `count` images of each subject, batch by batch, under one protocol."""
 
-    what: ClassVar[str]
-    """What messages call it: 'the sweep'."""
+    label: ClassVar[str]
+    """Name in messages: 'the sweep'."""
 
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
-        """What determines the numbers of a subject, beside the subject; as JSON."""
+        """Everything but the subject that determines its numbers, as JSON."""
 
     @abstractmethod
     def caption(self) -> str:
-        """The protocol in a sentence, for people and for plots."""
+        """The protocol in words, for messages and plots."""
 
     @property
     @abstractmethod
     def place(self) -> Path:
-        """The folder that everything is kept in; it need not exist. Raises NcsnxError."""
+        """The folder of all files, which may not exist yet. Raises NcsnxError."""
 
     @property
     @abstractmethod
     def count(self) -> int:
-        """Images of each subject."""
+        """Images per subject."""
 
     @property
     @abstractmethod
     def layout(self) -> PartLayout:
-        """What a part holds."""
+        """Tensors of a part."""
 
     @abstractmethod
     def mark(self, subject: Subject) -> str:
-        """The name of the folder of a subject's parts: another for another subject."""
+        """The name of the folder of a subject's parts, unique to the subject."""
 
     @abstractmethod
     def units(self, subject: Subject) -> int:
-        """What progress counts of a subject."""
+        """Units of progress of a subject."""
 
     @abstractmethod
     def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        """Makes the parts of these of the `count` images, in batches of its own size; each is kept when it comes.
+        """Yields the parts of the images at `indices`, in batches of its own size; the engine saves each at once.
 
-        Asks `work` between evaluations whether to stop, and tells `advance` of its progress. Raises NcsnxError:
-        UnsoundError for a subject that is damaged or gone, DivergedError for values that aren't finite.
+        Calls `work.check_stop` between evaluations and reports progress to `advance`. Raises NcsnxError: UnsoundError
+        for a subject that is damaged or was removed, DivergedError for NaN or infinity.
         """
 
     def reload(self) -> None:
-        """Takes over what another process has kept meanwhile; by default nothing is remembered. Raises NcsnxError."""
+        """Reads results that another process saved in the meantime; does nothing by default. Raises NcsnxError."""
 
-    def has_beside(self, parts: Path, indices: Iterable[int]) -> bool:
-        """Whether the files that parts of these images have beside them are there; by default there are none."""
+    def has_extra_files(self, parts: Path, indices: Iterable[int]) -> bool:
+        """Whether the extra files of these images' parts exist; True by default, since parts have none."""
         return True
 
     def finish(self, subject: Subject, parts: Path) -> None:
-        """Called when the result of a subject is kept, before the folder of its parts is removed. Raises NcsnxError."""
+        """Called once a subject's result is saved, before the folder of its parts is removed. Raises NcsnxError."""
 
 
 class Measurement(WorkInParts[Subject]):
-    """What gives a row for each subject."""
+    """Work that gives a row for each subject."""
 
     @abstractmethod
     def is_done(self, subject: Subject) -> bool:
-        """Whether there is nothing left to do for a subject."""
+        """Whether a subject is finished."""
 
     @abstractmethod
     def row(self, subject: Subject, whole: Mapping[str, Tensor]) -> Row:
@@ -93,16 +94,16 @@ class Measurement(WorkInParts[Subject]):
 
     @abstractmethod
     def add(self, subject: Subject, row: Row) -> None:
-        """Keeps the row of a subject, durably. Raises NcsnxError."""
+        """Saves the row of a subject durably. Raises NcsnxError."""
 
     def name(self, subject: Subject) -> str:
-        """What a person calls a subject; by default its mark."""
+        """The subject's name in messages; by default its mark."""
         return self.mark(subject)
 
     def problem(self, row: Row) -> str | None:
-        """What makes a row useless, None where nothing does: its subject then counts as diverged."""
+        """Why a row is useless, so that its subject counts as diverged; None if it is fine."""
         return None
 
     def failed(self, subject: Subject, error: DivergedError) -> Row | None:
-        """The row of a subject whose values aren't finite; None, the default: it has none."""
+        """The row of a subject that diverged; None, the default, if it gets none."""
         return None

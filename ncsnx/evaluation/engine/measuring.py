@@ -1,4 +1,4 @@
-"""Carries measurements out: what is missing, under one writer's lock, each piece kept as soon as it is made."""
+"""Carries out measurements: only missing ones, under a writer lock, each part saved as soon as it is made."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,19 +22,19 @@ from ncsnx.work import Advance, Work
 
 @contextmanager
 def writing(job: WorkInParts[Subject]) -> Iterator[None]:
-    """Holds the right to write into its place, which is made if need be, with what others have kept by now.
+    """Holds the writer lock of the job's folder, which is created if needed, and reloads its results.
 
-    Raises NcsnxError where another process has it.
+    Raises NcsnxError if another process holds the lock.
     """
     place = open_results(job.place.parent, job.place)
-    with folder_lock(place, f"{job.what} {place}"):
+    with folder_lock(place, f"{job.label} {place}"):
         job.reload()
         remove_debris_in([place, place / FEATURES])
         yield
 
 
 def discard_needless_parts(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> None:
-    """Removes parts that a kill left beside the row they were made for; call it within `writing`. Raises NcsnxError."""
+    """Removes parts that a kill left behind after their row was saved. Call it within `writing`. Raises NcsnxError."""
     for subject in subjects:
         if measurement.is_done(subject):
             shutil.rmtree(parts_of(measurement, subject), ignore_errors=True)
@@ -54,9 +54,9 @@ def measure_all(
     begun: Callable[[Subject], None] = lambda subject: None,
     added: Callable[[Subject, Row], None] = lambda subject, row: None,
 ) -> list[str]:
-    """Measures subjects that have no row, each kept as it is done; call it within `writing`.
+    """Measures subjects and saves each row as soon as it is done. Call it within `writing`.
 
-    begun, added: told of each. Returns a line for each subject that can't be measured. Raises NcsnxError.
+    begun, added: called for each subject. Returns a line for each subject that can't be measured. Raises NcsnxError.
     """
     problems: list[str] = []
     for subject in subjects:
@@ -74,8 +74,7 @@ def measure_all(
 
 
 def measure_subject(measurement: Measurement[Subject], subject: Subject, work: Work, advance: Advance) -> Row:
-    """The row of a subject. An interrupted one goes on after its last finished batch; the parts stay until
-    `discard_parts`."""
+    """The row of a subject. Resumes after the last finished batch; the parts stay until `discard_parts`."""
     try:
         make_parts(measurement, subject, work, advance)
     except DivergedError as error:
@@ -91,10 +90,10 @@ def measure_subject(measurement: Measurement[Subject], subject: Subject, work: W
 
 
 def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance: Advance) -> None:
-    """Makes the parts of a subject that aren't there yet; those that are count as progress. Raises NcsnxError."""
+    """Makes the missing parts of a subject; existing ones count as progress. Raises NcsnxError."""
     parts, count = parts_of(job, subject), job.count
     done = done_indices(parts, count, partial(fits, job.layout))
-    if not job.has_beside(parts, done):
+    if not job.has_extra_files(parts, done):
         shutil.rmtree(parts, ignore_errors=True)
         done = set()
     advance(job.units(subject) * len(done) // count, kept=True)
@@ -104,26 +103,26 @@ def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance:
 
 
 def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
-    """The tensors of all parts of a subject, (count, …) each. Raises NcsnxError where some are missing."""
+    """The tensors of all parts of a subject, (count, …) each. Raises NcsnxError if parts are missing."""
     return assembled(parts_of(job, subject), job.count)
 
 
 def discard_parts(job: WorkInParts[Subject], subject: Subject) -> None:
-    """Removes the parts of a subject whose row is kept. Raises NcsnxError."""
+    """Removes the parts of a subject whose row is saved. Raises NcsnxError."""
     parts = parts_of(job, subject)
     job.finish(subject, parts)
     shutil.rmtree(parts, ignore_errors=True)
 
 
 def parts_of(job: WorkInParts[Subject], subject: Subject) -> Path:
-    """The folder of a subject's parts. Raises NcsnxError where it leads elsewhere."""
+    """The folder of a subject's parts. Raises NcsnxError if it is a link."""
     parts = job.place / ".parts" / job.mark(subject)
     refuse_links(parts.parent, parts)
     return parts
 
 
 def fits(layout: PartLayout, indices: Sequence[int], shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether tensors of these shapes are what a layout says, for as many images as there are indices."""
+    """Whether tensor shapes match a layout, with one image per index."""
     return shapes.keys() == layout.keys() and all(
         len(shape) == 1 + len(layout[name])
         and shape[0] == len(indices)

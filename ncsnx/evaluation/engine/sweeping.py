@@ -1,4 +1,4 @@
-"""Sweeps over a run's checkpoints: which ones, what is missing, how long it takes, and each row as it comes."""
+"""Carries out sweeps over a run's checkpoints: selection, estimated duration, and rows as they are measured."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ from ncsnx.runs.writer_lock import writer_of
 from ncsnx.work import Work
 
 LONG_S = 30 * 60
-"""From here on it is worth saying what would make it shorter."""
+"""Estimated duration above which ways to shorten the sweep are shown."""
 
 
 def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
-    """The candidates of a selection, and a line for each unsound checkpoint; says what isn't covered."""
+    """The candidates of a selection, and a line for each damaged checkpoint. Warns of everything left out."""
     if selection.text == "best":
         work.info(f"best: {require_best(run)}")
     found = find_candidates(run, run.experiment(), selection.steps, ensemble)
@@ -34,32 +34,32 @@ def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tup
 
 
 def carry_out(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
-    """Measures what is missing, keeping each row as it comes; returns a line for each checkpoint that has no score.
+    """Measures missing rows and saves each; returns a line for each checkpoint that could not be scored.
 
-    shorter: what makes a long one shorter. Raises NcsnxError; what was measured until then is kept, and when it was
-    asked to stop, drawn.
+    shorter: advice on shortening a long sweep. Raises NcsnxError; rows measured before are kept, and drawn after a stop
+    request.
     """
-    is_outdated = sweep.describes_itself_anew()
+    is_outdated = sweep.update_description()
     if not missing(sweep, candidates):
         _refresh(sweep, candidates, work, is_outdated)
         return []
     with writing(sweep):
         discard_needless_parts(sweep, candidates)
         _fill(sweep, candidates, work)
-        left = missing(sweep, candidates)  # another process may have resumed it meanwhile
+        left = missing(sweep, candidates)  # another process may have measured some in the meantime
         _say_what_comes(sweep, candidates, left, work, shorter)
         try:
             return _measure(sweep, candidates, left, work)
         except Stopped:
             try:
-                sweep.draw_what_is_due()
+                sweep.draw_if_outdated()
             except NcsnxError as error:
                 work.warning(str(error))
             raise
 
 
 def refuse_left_out(problems: Sequence[str]) -> None:
-    """Raises NcsnxError where checkpoints had to be left out."""
+    """Raises NcsnxError if any checkpoints were left out."""
     if problems:
         count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
         raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
@@ -85,10 +85,10 @@ def _measure(
 
 
 def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, is_outdated: bool) -> None:
-    """Brings rows that are all there up to date, unless another process writes them, which does it."""
+    """Updates complete rows and their description, unless another process is writing and will do so."""
     count = len(candidates)
-    there = f"all {counted(count, 'checkpoint')} are" if count > 1 else "the checkpoint is"
-    work.info(f"{there} measured already")
+    all_of_them = f"all {counted(count, 'checkpoint')} are" if count > 1 else "the checkpoint is"
+    work.info(f"{all_of_them} already measured")
     has_parts = any(parts_of(sweep, candidate).exists() for candidate in candidates)
     can_fill = any(map(sweep.can_fill, sweep.rows(candidates)))
     if (is_outdated or can_fill or has_parts) and writer_of(sweep.place) is None:
@@ -98,18 +98,18 @@ def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work
                 if is_outdated:
                     sweep.scores.write()
                 _fill(sweep, candidates, work)
-        except NcsnxError as error:  # what was measured is shown all the same
+        except NcsnxError as error:  # existing rows can still be shown
             work.warning(str(error))
     without = sum(map(sweep.lacks, sweep.rows(candidates)))
     if without:
         work.info(
-            f"{counted(without, 'checkpoint')} {'lacks' if without == 1 else 'lack'} numbers of newer metrics: their "
-            "images' features are not kept"
+            f"{counted(without, 'checkpoint')} {'lacks' if without == 1 else 'lack'} numbers of newer metrics, since "
+            "the features were not kept"
         )
 
 
 def _fill(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
-    """Adds to rows what they lack, where what is needed for it was kept."""
+    """Adds missing numbers to rows, computed from kept features where possible."""
     for row in filter(sweep.can_fill, sweep.rows(candidates)):
         with work.at_once():
             filled = sweep.fill(row)
@@ -123,22 +123,22 @@ def _say_what_comes(
     if not left:
         return
     done = len(candidates) - len(left)
-    what = counted(len(left), "checkpoint") + (f" ({done:,} more measured already)" if done else "")
+    what = counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else "")
     seconds = _seconds(sweep, left, work)
     if seconds is None:
         work.info(what)
         return
-    work.info(f"{what}: about {duration(seconds)}, by what was timed just now")
+    work.info(f"{what}: about {duration(seconds)}, estimated from a quick timing")
     if seconds > LONG_S:
-        work.info(f"shorter: {shorter}")
+        work.info(f"to shorten it: {shorter}")
 
 
 def _seconds(sweep: CheckpointSweep, left: Sequence[Candidate], work: Work) -> float | None:
-    """How long they will take; None where none of them can be loaded."""
+    """Estimated seconds for all of them; None if none can be loaded."""
     for candidate in left:
         try:
             with work.at_once():
                 return sweep.seconds(candidate) * len(left)
         except UnsoundError:
-            continue  # it is left out when its turn comes
+            continue  # `measure_all` will leave it out
     return None

@@ -1,1 +1,1 @@
-"""Nearest training images of samples, and whether the samples are copies."""
+"""Nearest training images of samples, and whether samples are copies of them."""

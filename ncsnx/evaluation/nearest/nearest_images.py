@@ -1,7 +1,7 @@
-"""The k nearest training images of given ones: exact, in blocks, whatever the size of the training set.
+"""Exact search for the k nearest training images of given images, in blocks, for training sets of any size.
 
-Distances are Euclidean: of 8-bit pictures with values in [0, 1], and of features. One pass over the training images
-serves every space; what is held is the given images, one block, and the k nearest so far.
+Distances are Euclidean, between 8-bit images scaled to [0, 1] or between features. One pass over the training images
+serves all spaces. Memory holds the given images, one block of training images, and the k nearest so far.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,22 +24,22 @@ _FEATURE_BATCH = 64
 
 @attrs.define(eq=False)
 class Nearest:
-    """The k nearest training images of each of Q images, nearest first; of equal distances the lower index is first.
+    """The k nearest training images of each of Q images, nearest first; ties are ordered by index.
 
-    A training image and its mirror image count as one, at the smaller distance. Where there are fewer than k, the last
-    distances are infinite and the indices −1.
+    A training image and its mirror image count as one, at the smaller distance. With fewer than k training images, the
+    last distances are infinite and their indices −1.
     """
 
     distances: Tensor
     """(Q, k) float64."""
     indices: Tensor
-    """(Q, k) int64, in the order of the training images."""
+    """(Q, k) int64, positions in the training set."""
     flipped: Tensor
-    """(Q, k) bool: whether the mirror image is the nearer one."""
+    """(Q, k) bool: whether the mirror image is nearer than the image itself."""
 
     @classmethod
     def none(cls, queries: int, k: int) -> Self:
-        """Of no training images yet."""
+        """The result before any training image was searched."""
         return cls(
             torch.full((queries, k), torch.inf, dtype=torch.float64),
             torch.full((queries, k), -1, dtype=torch.int64),
@@ -47,10 +47,10 @@ class Nearest:
         )
 
     def add(self, rows: slice, found: "Nearest") -> None:
-        """Takes in, for some of the Q images, other training images, whose indices are higher than those before."""
+        """Merges further training images, with higher indices than all before, into some rows."""
         k = self.distances.shape[1]
         distances = torch.cat([self.distances[rows], found.distances], dim=1)
-        order = distances.argsort(dim=1, stable=True)[:, :k]  # stable: what came first has the lower index
+        order = distances.argsort(dim=1, stable=True)[:, :k]  # stable, so that ties keep the lower index first
         for mine, whole in (
             (self.distances, distances),
             (self.indices, torch.cat([self.indices[rows], found.indices], dim=1)),
@@ -61,25 +61,25 @@ class Nearest:
 
 @attrs.frozen(eq=False)
 class Space:
-    """Where distances are measured: what images are turned into, and how far these are from each other."""
+    """A space of distances: a map from images to points, and the distance between points."""
 
     name: str
-    """For people: 'pixels', 'features'."""
+    """Name in tables and plots: 'pixels', 'features'."""
     points: Callable[[Tensor], Tensor]
-    """(B, C, H, W) uint8 → (B, D), of any type that keeps it small."""
+    """(B, C, H, W) uint8 → (B, D), in a compact dtype."""
     squared: Callable[[Tensor, Tensor], Tensor]
     """(B, D) and (M, D) float64 → (B, M) squared distances."""
     unit: float = 1.0
-    """What a distance is divided by."""
+    """Divisor of distances."""
 
 
 def pixel_space() -> Space:
-    """Values in [0, 1]. The sums are of whole numbers in float64, and exact."""
+    """The space of pixel values in [0, 1]. Sums are over integers in float64, and therefore exact."""
     return Space("pixels", lambda images: images.flatten(1), _of_whole_numbers, unit=255.0)
 
 
 def feature_space(network: FeatureNetwork) -> Space:
-    """What a feature network sees. Raises NcsnxError for images that it can't take."""
+    """The space of a network's features. Its `points` raise NcsnxError for images that the network doesn't accept."""
 
     def points(images: Tensor) -> Tensor:
         batches = [usable(network(batch).features) for batch in images.split(_FEATURE_BATCH)]  # type: ignore[no-untyped-call]
@@ -98,10 +98,10 @@ def nearest(
     block: int | None = None,
     work: Work = SILENT,
 ) -> list[Nearest]:
-    """For each space the k nearest training images of (Q, C, H, W) uint8.
+    """The k nearest training images of (Q, C, H, W) uint8 images, for each space.
 
-    flips: whether the mirror image of a training image is one too. block: training images at once; by default as many
-    as 64 MiB hold. The result doesn't depend on it, but for the rounding of features. Raises NcsnxError.
+    flips: whether mirror images of training images count too. block: training images per block; by default as many as
+    fit into 64 MiB. The result depends on it by the rounding of features at most. Raises NcsnxError.
     """
     block = block or _block(images)
     points = [space.points(images) for space in spaces]
@@ -123,7 +123,7 @@ def nearest(
 def _measured(
     space: Space, own: Tensor, others: Tensor, mirrored: Tensor | None, block: int, work: Work
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """(rows of `own`, their squared distances to each of the others, whether to its mirror image), piece by piece."""
+    """Yields blocks of (rows of `own`, their squared distances to all others, whether the mirror image is nearer)."""
     for start in range(0, len(own), block):
         work.check_stop()
         rows = slice(start, start + block)
@@ -138,7 +138,7 @@ def _measured(
 
 
 def _of_whole_numbers(x: Tensor, y: Tensor) -> Tensor:
-    """|x|² + |y|² − 2xᵀy of whole numbers from 0 to 255: below 2⁵³ for any picture, so that no sum is rounded."""
+    """|x|² + |y|² − 2xᵀy for integers from 0 to 255: below 2⁵³ for any image, so no sum is rounded."""
     return torch.addmm(x.square().sum(dim=1)[:, None] + y.square().sum(dim=1), x, y.T, alpha=-2)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of nearest training images: a grid of samples beside theirs, and the distributions of distances."""
+"""Figures on nearest training images: a grid of samples with their neighbours, and distributions of distances."""
 
 import io
 import math
@@ -11,44 +11,44 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ncsnx.evaluation import plots
-from ncsnx.evaluation.nearest.memorizing import NEAR
+from ncsnx.evaluation.nearest.memorizing import NEAR_QUANTILE
 from ncsnx.images import enlargement, picture
 from ncsnx.quantities import percent
 from ncsnx.storage.atomic import write_bytes
 
 _GAP, _TEXT_PIXELS, _FONT_PIXELS = 4, 14, 11
 _ROWS_OF_A_PANEL = 8
-"""More are shown in two panels side by side."""
+"""Most rows of the grid in one panel; more are split into two panels side by side."""
 _INK = "#333333"
 
 
 @attrs.frozen(eq=False)
 class Neighbor:
-    """A training image that is near."""
+    """A near training image."""
 
     image: Tensor
-    """(C, H, W) uint8, as it is in the data set."""
+    """(C, H, W) uint8, as in the data set."""
     distance: float
     flipped: bool
-    """Whether its mirror image is meant; that is shown."""
+    """Whether its mirror image is the neighbour; the grid then shows that."""
 
 
 @attrs.frozen(eq=False)
 class GridRow:
-    """A sample and what is near it."""
+    """A sample and its neighbours."""
 
     number: int
+    """Index of the sample."""
     sample: Tensor
     """(C, H, W) uint8."""
     neighbors: Mapping[str, Sequence[Neighbor]]
-    """By space, nearest first, as many in every row."""
+    """Neighbours by space, nearest first; equally many in every row."""
 
 
 def draw_grid(path: Path, rows: Iterable[GridRow]) -> None:
-    """Writes a PNG, atomically: each row a sample with its number, then its neighbours with distances under them, one
-    group a space; a mirror image has an arrow.
+    """Writes a PNG atomically. A row shows a sample with its number, and its neighbours in each space with distances.
 
-    Raises NcsnxError.
+    Mirror images are marked with ↔. Raises NcsnxError.
     """
     rows = list(rows)
     half = len(rows) if len(rows) <= _ROWS_OF_A_PANEL else math.ceil(len(rows) / 2)
@@ -98,10 +98,10 @@ def _panel(rows: Sequence[GridRow]) -> Image.Image:
 def plot_distances(
     stem: Path, spaces: Mapping[str, tuple[Tensor, Tensor]], *, title: str, caption: str
 ) -> tuple[Path, Path]:
-    """Draw the distributions of (n,) distances of samples and (m,) of held-out images, m from 0, one panel a space.
+    """Draws cumulative distributions of distances into `stem`.png and `stem`.svg, one panel per space.
 
-    Each curve is the share of images that are nearer. Written into `stem`.png and `stem`.svg; for the rest see
-    `plot_scores`. Raises NcsnxError.
+    spaces: (n,) distances of samples and (m,) of held-out images, m ≥ 0, by name of the space. A dotted line marks the
+    quantile NEAR_QUANTILE of the held-out distances. For the rest see `plot_scores`. Raises NcsnxError.
     """
     with plots.style():
         figure = plots.new_figure(3.2 * len(spaces) + 0.2, 3.0, title, caption)
@@ -111,26 +111,26 @@ def plot_distances(
                 axes.ecdf(
                     held_out.numpy(), color="#555555", linestyle=(0, (4, 1.5)), label=f"held out ({len(held_out):,})"
                 )
-                limit = float(held_out.quantile(NEAR))
+                limit = float(held_out.quantile(NEAR_QUANTILE))
                 axes.axvline(limit, color="#555555", linewidth=0.7, linestyle=":", zorder=1)
-                axes.text(limit, 1.01, percent(NEAR), ha="center", va="bottom", fontsize=6.5, color="#555555")
+                axes.text(limit, 1.01, percent(NEAR_QUANTILE), ha="center", va="bottom", fontsize=6.5, color="#555555")
             axes.ecdf(samples.numpy(), color="#D55E00", label=f"samples ({len(samples):,})")
             axes.set_xlim(left=0)
             axes.set_ylim(0, 1)
             axes.set_xlabel(f"distance in {name}")
             axes.legend(loc="lower right")
-        panels[0].set_ylabel("share of images that are nearer")
+        panels[0].set_ylabel("share of images within this distance")
         return plots.write(stem, figure)
 
 
 def _short(distance: float) -> str:
-    """Three digits: there is little room."""
+    """A distance with three significant digits, to fit below an image."""
     return f"{distance:#.3g}".rstrip(".") if distance < 1e4 else f"{distance:.0e}"
 
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    """Matplotlib's own, so that pictures are alike everywhere."""
+    """Matplotlib's own font, so that grids look the same everywhere."""
     from matplotlib.font_manager import findfont
 
     return ImageFont.truetype(findfont("DejaVu Sans"), _FONT_PIXELS)

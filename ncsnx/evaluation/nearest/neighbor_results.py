@@ -1,4 +1,4 @@
-"""What a search for neighbours keeps: numbers that vouch for themselves and for the pictures and tables beside them."""
+"""Saved results of a search for neighbours, with hashes of themselves and of the figures and tables beside them."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -14,9 +14,9 @@ from ncsnx.storage.parsing import parse_json
 
 
 def write_results(folder: Path, results: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Writes what was found beside the files called `names`, which are there; returns what is written, as JSON.
+    """Writes `results` with the sha256 of the existing files `names` and a digest of its own; returns the JSON values.
 
-    That is `results` with the sha256 of those files and a digest of its own. Raises NcsnxError.
+    Raises NcsnxError.
     """
     with atomic.reporting(folder / RESULTS):
         files = {name: reading.sha256_of(folder / name, FILE_LIMIT) for name in names}
@@ -28,13 +28,13 @@ def write_results(folder: Path, results: Mapping[str, Any], names: Collection[st
 def read_results(
     folder: Path, protocol: Mapping[str, Any], spaces: Collection[str], names: Collection[str]
 ) -> dict[str, Any] | None:
-    """What `write_results` wrote for this protocol, in these spaces; None where it or a file isn't as it was."""
+    """The results that `write_results` wrote for this protocol and these spaces; None if any file was changed."""
     found = find_document(folder / RESULTS, NeighborRecord)
     if found is None or found.spaces.keys() != set(spaces) or found.protocol != json.loads(json.dumps(protocol)):
         return None
     try:
         if found.files != {name: reading.sha256_of(folder / name, FILE_LIMIT) for name in names}:
             return None
-    except OSError:  # one is missing, a link, or something else than a file
+    except OSError:  # missing, a link, or not a regular file
         return None
     return parse_json(document_bytes(found))  # type: ignore[no-any-return]

@@ -1,9 +1,9 @@
-"""The training images that samples are nearest to, in pixels and features; and whether the samples are copies of them.
+"""Search for the nearest training images of samples, in pixels and features, to tell whether samples are copies.
 
     neighbors/step-00001500-n64-k5-seed0-1a2b3c4d/
       results.json  distances.csv  grid.png  distances.png  distances.svg
 
-Samples are image i of the seed, as `ncsnx sample` draws them. Finished batches are kept until the results are there.
+Sample i is image i of the seed, as `ncsnx sample` draws it. Finished batches are saved until the results are written.
 """
 
 import csv
@@ -23,7 +23,7 @@ from ncsnx.errors import UsageError, require_between
 from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
 from ncsnx.evaluation.engine.measuring import discard_parts, make_parts, whole_of, writing
 from ncsnx.evaluation.nearest.memorizing import (
-    AROUND,
+    NEIGHBORHOOD,
     Nearness,
     SpaceNearness,
     nearness,
@@ -52,31 +52,31 @@ from ncsnx.storage.parts import Part
 from ncsnx.work import SILENT, Advance, Work
 
 _VERSION = 3
-"""Of what is measured: rises with any change of a number."""
+"""Version of the measured numbers; raised when any of them changes."""
 _TABLE, _GRID, _PLOT = "distances.csv", "grid.png", "distances"
 _FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
 GRID_ROWS = 20
-"""Samples that the grid shows: those that are nearest."""
+"""Most samples in the grid, the nearest ones first."""
 _HELD_OUT_CHOICE = 2
-"""The epoch of the permutation that held-out images are chosen by."""
+"""Epoch of the permutation that selects held-out images."""
 _READ_AT_ONCE = 256
 
 
 @attrs.frozen(kw_only=True)
 class NeighborsRequest:
-    """What is to be looked for. Raises UsageError for numbers that make no sense."""
+    """Parameters of a search. Raises UsageError for numbers out of range."""
 
     n: int = 64
-    """Samples."""
+    """Number of samples."""
     k: int = 5
-    """Neighbours of each that are shown."""
+    """Neighbours shown per sample."""
     seed: int = 0
     batch_size: int = 64
-    """Samples at once; they don't depend on it, but for rounding."""
+    """Samples per batch; changes them by rounding at most."""
     held_out: int = 1_000
-    """At most so many held-out images are compared with, chosen by a fixed seed."""
+    """Most held-out images to compare with, chosen by a fixed seed."""
     flips: bool | None = None
-    """Whether mirror images of training images count; None: where the experiment trained on them."""
+    """Whether mirror images of training images count; None for the experiment's `random_flip`."""
 
     def __attrs_post_init__(self) -> None:
         _ = self.images  # checks n, seed and batch_size
@@ -91,15 +91,15 @@ class NeighborsRequest:
 
 @attrs.frozen(eq=False)
 class SpaceFound:
-    """What was found in one space."""
+    """Neighbours in one space."""
 
     samples: Nearest
     held_out: Nearest
-    """Of no images where none are held out."""
+    """Neighbours of held-out images; no rows if there are none."""
 
     @property
     def measures(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """By measure what samples, (n,), and held-out images, (m,), have: the nearest distance, plain and relative."""
+        """Nearest distances of samples, (n,), and held-out images, (m,), by measure: plain and relative."""
         both = self.samples.distances, self.held_out.distances
         return {
             "distance": (both[0][:, 0], both[1][:, 0]),
@@ -107,24 +107,24 @@ class SpaceFound:
         }
 
     def nearness(self) -> SpaceNearness:
-        """Of samples and held-out images, at least one of each."""
+        """How much nearer samples are than held-out images; needs at least one of each."""
         measures = self.measures
         return SpaceNearness(distance=nearness(*measures["distance"]), relative=nearness(*measures["relative"]))
 
 
 @attrs.frozen(eq=False)
 class Found:
-    """What a search found."""
+    """The result of a search."""
 
     samples: Tensor
     """(n, C, H, W) uint8."""
     spaces: Mapping[str, SpaceFound]
     nearness: Mapping[str, SpaceNearness]
-    """Empty where no images are held out."""
+    """Nearness by space; empty without held-out images."""
 
     @property
     def verdict(self) -> Verdict | None:
-        """None where no images are held out: nothing says what is near."""
+        """The verdict; None without held-out images, since nothing then says what is near."""
         if not self.nearness:
             return None
         held_out = next(iter(self.spaces.values())).held_out
@@ -133,16 +133,16 @@ class Found:
 
 @attrs.frozen(eq=False, kw_only=True)
 class NeighborSearch(WorkInParts[None]):
-    """The neighbours of samples from one checkpoint. Raises UsageError where there are fewer training images than k."""
+    """A search for neighbours of one checkpoint's samples. Raises UsageError for fewer training images than k."""
 
-    what: ClassVar = "the search"
+    label: ClassVar = "the search"
 
     model: ScoreModel
     folder: Path
-    """The run's folder for them."""
+    """The run's folder for searches."""
     source: DataSource
     features: FeatureNetwork | None
-    """None: in pixels alone."""
+    """None to search in pixels only."""
     request: NeighborsRequest
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
@@ -157,7 +157,7 @@ class NeighborSearch(WorkInParts[None]):
 
     @property
     def training(self) -> SplitImages:
-        """What is searched."""
+        """The training images that are searched."""
         return SplitImages(self.source, "train")
 
     @property
@@ -168,7 +168,7 @@ class NeighborSearch(WorkInParts[None]):
 
     @property
     def held_out_count(self) -> int:
-        """Held-out images that samples are compared with."""
+        """Number of held-out images that samples are compared with."""
         return min(self.request.held_out, len(SplitImages(self.source, "held-out")))
 
     def protocol(self) -> dict[str, Any]:
@@ -196,14 +196,15 @@ class NeighborSearch(WorkInParts[None]):
     def caption(self) -> str:
         model, request = self.model, self.request
         sampler = tag_of(type(model.experiment.sampler))
-        seen = "pixels alone"
+        seen = "pixels only"
         if self.features is not None:
             seen = f"pixels and features: {features_in_words(self.features)}"
         mirrored = " and their mirror images" if self.flips else ""
         return (
             f"step {model.step:,}, {weights_in_words(model.weights)}, {counted(request.n, 'sample')} from seed "
-            f"{request.seed}, sampler {sampler} with {model.evaluations_in_words} an image; "
-            f"{counted(len(self.training), 'training image')}{mirrored}, {self.held_out_count:,} held-out ones; "
+            f"{request.seed}, sampler {sampler} with {model.evaluations_in_words} per image; "
+            f"{counted(len(self.training), 'training image')}{mirrored}, "
+            f"{counted(self.held_out_count, 'held-out image')}; "
             f"{seen}; data {self.source.fingerprint[:8]}"
         )
 
@@ -214,12 +215,12 @@ class NeighborSearch(WorkInParts[None]):
         return self.folder / f"{name}-{digest(self.protocol())[:8]}"
 
     def known(self) -> dict[str, Any] | None:
-        """What `write` returned, if all of it is there as it was written; None: it has to be found."""
+        """The results that `write` returned earlier; None if they don't exist or any file was changed."""
         return read_results(self.place, self.protocol(), [space.name for space in self._spaces], _FILES)
 
     @property
     def count(self) -> int:
-        """Samples."""
+        """Number of samples."""
         return self.request.n
 
     @property
@@ -230,7 +231,7 @@ class NeighborSearch(WorkInParts[None]):
         return ""
 
     def units(self, subject: None) -> int:
-        """States of batches of samples."""
+        """Sampler states, over all batches."""
         return -(-self.count // self.request.batch_size) * self.model.states
 
     def parts(self, subject: None, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
@@ -246,19 +247,19 @@ class NeighborSearch(WorkInParts[None]):
             yield Part(torch.tensor(batch, dtype=torch.int64), {"images": to_uint8(drawn).cpu()})
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        """What is kept: as it was found before, or found now. Raises NcsnxError."""
+        """Returns the saved results, searching first if there are none. Raises NcsnxError."""
         with writing(self):
             with work.at_once():
                 results = self.known()
             if results is None:
                 results = self._find_all(work)
             else:
-                work.info("the neighbours were found already")
+                work.info("the neighbours are already known")
             discard_parts(self, None)
         return results
 
     def _find_all(self, work: Work) -> dict[str, Any]:
-        """Draws, searches and writes."""
+        """Draws samples, searches, and writes the results."""
         with work.progress("sampling", total=self.units(None), unit="states") as advance:
             make_parts(self, None, work, advance)
         with work.at_once():
@@ -268,17 +269,17 @@ class NeighborSearch(WorkInParts[None]):
             return self.write(found)
 
     def held_out(self) -> Tensor:
-        """(m, C, H, W) uint8: the held-out images that are compared with."""
+        """The held-out images to compare with: (m, C, H, W) uint8."""
         images, chosen = SplitImages(self.source, "held-out"), self._held_out_indices()
         if len(chosen) == 0:
             return torch.empty((0, *self.model.experiment.data.shape), dtype=torch.uint8)
         return torch.cat([images.at(some).pixels for some in chosen.split(_READ_AT_ONCE)])  # type: ignore[no-untyped-call]
 
     def find(self, samples: Tensor, held_out: Tensor, work: Work = SILENT) -> Found:
-        """The neighbours of all of them, in one pass over the training images. Raises NcsnxError."""
+        """Searches for the neighbours of all images in one pass over the training images. Raises NcsnxError."""
         spaces = self._spaces
         images, n = torch.cat([samples, held_out]), len(samples)
-        k = min(max(self.request.k, AROUND), len(self.training))
+        k = min(max(self.request.k, NEIGHBORHOOD), len(self.training))
         whole = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
         found = {
             space.name: SpaceFound(_rows(one, slice(n)), _rows(one, slice(n, None)))
@@ -288,12 +289,12 @@ class NeighborSearch(WorkInParts[None]):
         return Found(samples, found, compared)
 
     def results(self, found: Found) -> dict[str, Any]:
-        """What is printed and kept."""
-        judged = found.verdict
+        """The results as JSON, without the hashes of files."""
+        outcome = found.verdict
         return {
             "protocol": self.protocol(),
             "caption": self.caption(),
-            "verdict": None if judged is None else attrs.asdict(judged),
+            "verdict": None if outcome is None else attrs.asdict(outcome),
             "spaces": {
                 name: {
                     measure: {
@@ -308,7 +309,7 @@ class NeighborSearch(WorkInParts[None]):
         }
 
     def write(self, found: Found) -> dict[str, Any]:
-        """Table, pictures, and the results last; these are returned as they are kept. Raises NcsnxError."""
+        """Writes table, figures and, last, the results, which are returned as saved. Raises NcsnxError."""
         neighbors = self._neighbors(found)
         atomic.write_bytes(self.place / _TABLE, self._table(found, neighbors))
         draw_grid(self.place / _GRID, self._grid(found, neighbors))
@@ -325,7 +326,7 @@ class NeighborSearch(WorkInParts[None]):
         return [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
 
     def _neighbors(self, found: Found) -> "_Pictures":
-        """The training images that are shown, read once each."""
+        """The training images of tables and grid, each read once."""
         wanted = [one.samples.indices[:, : self.request.k] for one in found.spaces.values()]
         wanted += [one.held_out.indices[:, :1] for one in found.spaces.values()]
         shown = _shown(found)
@@ -336,7 +337,7 @@ class NeighborSearch(WorkInParts[None]):
         )
 
     def _table(self, found: Found, pictures: "_Pictures") -> bytes:
-        """One line for each neighbour of a sample, and for the nearest of each held-out image."""
+        """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(["set", "image", "space", "rank", "training_image", "id", "flipped", "distance", "relative"])
@@ -373,7 +374,7 @@ class NeighborSearch(WorkInParts[None]):
             yield GridRow(image, found.samples[image], groups)
 
     def _held_out_indices(self) -> Tensor:
-        """(m,) int64, ascending: of all of them, or a choice of many, always the same."""
+        """Indices (m,) int64 of the held-out images to compare with, ascending: a fixed random choice if not all."""
         count = len(SplitImages(self.source, "held-out"))
         order = Stream(0, Purpose.SUBSETS).permutation(count, _HELD_OUT_CHOICE) if count else torch.arange(0)
         return order[: self.held_out_count].sort().values
@@ -381,11 +382,11 @@ class NeighborSearch(WorkInParts[None]):
 
 @attrs.frozen(eq=False)
 class _Pictures:
-    """Training images by their index."""
+    """Training images by index."""
 
     ids: dict[int, int]
     images: dict[int, Tensor]
-    """(C, H, W) uint8, of those that are drawn."""
+    """Pixels (C, H, W) uint8 of the images in the grid."""
 
     @classmethod
     def read(cls, training: SplitImages, wanted: Tensor, drawn: Tensor) -> "_Pictures":
@@ -412,7 +413,7 @@ def _median(values: Tensor) -> float | None:
 
 
 def _shown(found: Found) -> Tensor:
-    """The samples that the grid shows, the nearest in pixels first."""
+    """Indices of the samples in the grid, the nearest in pixels first."""
     first = next(iter(found.spaces.values())).samples.distances[:, 0]
     return first.argsort(stable=True)[:GRID_ROWS]
 

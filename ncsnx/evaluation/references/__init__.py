@@ -1,1 +1,1 @@
-"""References: statistics of real images that generated ones are compared with."""
+"""References: statistics of the real images that generated images are compared with."""

@@ -1,9 +1,9 @@
-"""What a reference that isn't finished has gathered from its images: kept in the cache, so that a build resumes.
+"""Intermediate sums of an unfinished reference, saved in the cache so that an interrupted build resumes.
 
-    references/.DIGEST/gathered    a sha256, and the safetensors file that it is of
+    references/.DIGEST/gathered    a sha256, followed by the safetensors content it belongs to
 
-The sums are those of all images so far, in float64 and in the order of the images: a build that was interrupted ends
-with the bits of one that wasn't. They are kept when the build is stopped, and every minute in case it is killed.
+The sums run over all images so far, in float64 and in image order, so an interrupted build ends with the same bits as
+an uninterrupted one. They are saved when the build is stopped, and every minute in case it is killed.
 """
 
 import contextlib
@@ -31,31 +31,32 @@ _PARTS = ("first", "second")
 
 @attrs.define(eq=False)
 class Gathered:
-    """The features of the first `done` images, as far as a reference needs them."""
+    """Moments and sampled features of the first `done` images."""
 
     parts: tuple[Moments, Moments]
+    """Moments of the two parts of the images."""
     samples: list[Tensor]
-    """Each (m, D) float32."""
+    """Sampled features, each (m, D) float32."""
     done: int = 0
     shape: tuple[int, ...] = ()
-    """Shape of the last image, (C, H, W); empty where there is none."""
+    """Shape of the last image, (C, H, W); empty before the first."""
     is_whole: bool = True
-    """False while images are being added, which a signal may interrupt anywhere."""
+    """False while images are being added, since a signal may interrupt anywhere."""
 
     @classmethod
     def empty(cls, dimensions: int) -> "Gathered":
-        """Nothing, in features of `dimensions` numbers."""
+        """Sums over no images, in features of `dimensions` numbers."""
         return cls((Moments.empty(dimensions), Moments.empty(dimensions)), [torch.zeros(0, dimensions)])
 
     @property
     def sample(self) -> Tensor:
-        """The features that are kept one by one: (m, D) float32."""
+        """The sampled features: (m, D) float32."""
         return torch.cat(self.samples)
 
     def add(self, features: Tensor, in_first: Tensor, chosen: Tensor, shape: tuple[int, ...]) -> None:
-        """Takes in (B, D) features of the next images.
+        """Adds the (B, D) features of the next images.
 
-        in_first: whether an image belongs to the first part; chosen: whether it belongs to the sample; both (B,) bool.
+        in_first, chosen: whether each image belongs to the first part, and to the sample; (B,) bool.
         """
         self.is_whole = False
         first, second = self.parts
@@ -67,7 +68,7 @@ class Gathered:
         self.is_whole = True
 
     def to_bytes(self) -> bytes:
-        """A sha256, and the safetensors file that it is of."""
+        """A sha256, followed by the safetensors content it belongs to."""
         tensors = {"sample": self.sample, "done": torch.tensor(self.done), "shape": torch.tensor(self.shape)}
         for name, part in zip(_PARTS, self.parts, strict=True):
             tensors[f"{name}.count"] = torch.tensor(part.count)
@@ -77,7 +78,7 @@ class Gathered:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Gathered | None":
-        """What `to_bytes` wrote; None for anything else."""
+        """The inverse of `to_bytes`; None for any other content."""
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
             return None
@@ -87,12 +88,12 @@ class Gathered:
                 Moments(int(found[f"{name}.count"]), found[f"{name}.mean"], found[f"{name}.scatter"]) for name in _PARTS
             )
             return cls((first, second), [found["sample"]], int(found["done"]), tuple(found["shape"].tolist()))
-        except (SafetensorError, KeyError):  # another version wrote it
+        except (SafetensorError, KeyError):  # written by another version
             return None
 
 
 class Gathering:
-    """Keeps what is gathered in a folder of the cache, and takes up what an earlier build has left there."""
+    """Saves intermediate sums in a folder of the cache, and loads those of an interrupted build."""
 
     def __init__(self, folder: Path, dimensions: int) -> None:
         self._path = folder / _FILE
@@ -108,7 +109,7 @@ class Gathering:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[Gathered]:
-        """What is gathered, to be added to; it is kept if the block is stopped. An error leaves nothing."""
+        """Gives the sums to add to. Saves them if the block is stopped; an error removes them."""
         try:
             yield self.gathered
         except Stopped as stopped:
@@ -122,18 +123,18 @@ class Gathering:
             raise
 
     def keep_at_times(self) -> None:
-        """Keeps what is gathered if the last time is a minute ago."""
+        """Saves the sums, at most once per minute."""
         if time.monotonic() >= self._next_s:
             self._keep()
             self._next_s = time.monotonic() + _EVERY_S
 
     def discard(self) -> None:
-        """Removes what is kept."""
+        """Removes the saved sums."""
         with contextlib.suppress(OSError):
             self._path.unlink()
 
     def _keep(self) -> bool:
-        """Whether there was room."""
+        """Saves the sums; False if they can't be written, for example on a full disk."""
         try:
             atomic.write_bytes(self._path, self.gathered.to_bytes())
         except NcsnxError:

@@ -1,7 +1,7 @@
-"""A folder or zip of pictures as real images: every picture in it, in the order of the relative paths.
+"""A folder or zip of images as real images: all of them, in the order of their relative paths.
 
-Pixels are those of clean-fid (Parmar, Zhang & Zhu 2022): each picture in RGB, turned as it is stored, at its own size.
-A folder that holds nothing but grey pictures keeps its one channel.
+Pixels are as in clean-fid (Parmar, Zhang & Zhu 2022): RGB, without applying EXIF orientation, at the stored size. If
+all images are grey, they keep their single channel.
 """
 
 import hashlib
@@ -25,38 +25,38 @@ from ncsnx.quantities import counted, them
 from ncsnx.work import SILENT, Work
 
 _GREY_MODES = ("1", "L")
-_BATCH_BYTES = 2**28  # of pixels at once: a file of a hundred kilobytes may be a picture of 250 MB
+_BATCH_BYTES = 2**28  # of pixels per batch: a file of 100 kB may decode to 250 MB
 
 
 @attrs.frozen(eq=False, slots=False)
 class ImageFolder:
-    """The pictures of a folder or zip, found but not read."""
+    """The images of a folder or zip, listed but not read."""
 
     files: ImageFiles
     work: Work
 
     @classmethod
     def open(cls, root: Path, work: Work = SILENT) -> "ImageFolder":
-        """Finds the pictures. work: where the reading for the fingerprint is shown, and what stops it.
+        """Lists the images. work: shows progress of the fingerprint, and can stop it.
 
-        Raises NcsnxError where there is none, and for what `ImageFiles` refuses.
+        Raises NcsnxError if there are none, and for anything that `ImageFiles` refuses.
         """
         return cls(ImageFiles.open(root), work)
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Name for messages: 'folder /x/y'."""
         root = self.files.root
         return f"{'folder' if root.is_dir() else 'zip'} {root.resolve()}"
 
     @property
     def facts(self) -> dict[str, Any]:
-        """JSON that tells these pictures from others; their place doesn't count."""
+        """JSON that identifies these images, independent of their location."""
         return {"kind": "pictures", "fingerprint": self.fingerprint}
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hexadecimal) of names and contents, every byte of which is read for it; a zip has its folder's."""
+        """sha256 (hexadecimal) of all names and contents, equal for a zip and its folder. Reads every file."""
         name = f"fingerprint of {self.title}"
         contents = []
         with self.work.progress(name, total=len(self), unit="images") as advance:
@@ -67,7 +67,7 @@ class ImageFolder:
         return digest(contents)
 
     def _sha256(self, name: str) -> str | None:
-        """Of a picture's file; None for one that can't be read, which `batches` will name together with the others."""
+        """sha256 of an image file; None if it can't be read, which `batches` will report."""
         try:
             return hashlib.sha256(self.files.read(name)).hexdigest()
         except BrokenImageError:
@@ -77,11 +77,9 @@ class ImageFolder:
         return len(self.files)
 
     def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
-        """Pictures from `start` on in order, (b, C, H, W) uint8: at most `size` neighbours of one height and width,
-        fewer where they are large.
+        """Images from `start` on, (b, C, H, W) uint8: up to `size` consecutive ones of equal size, fewer if large.
 
-        C is 1 where all are grey, else 3. Raises NcsnxError that names every picture that can't be read, once all have
-        been looked at.
+        C is 1 if all images are grey, else 3. Raises NcsnxError that lists every unreadable image, after the last one.
         """
         grey, broken = self._look(check_stop)
         held: list[Tensor] = []
@@ -93,7 +91,7 @@ class ImageFolder:
                 broken[name] = error.reason
                 continue
             if broken:
-                continue  # nothing can come of this any more, but all that is wrong is to be named
+                continue  # this will fail; keep looking so that the error lists all unreadable images
             most = min(size, _BATCH_BYTES // pixels.nbytes)
             if held and (len(held) >= most or held[0].shape != pixels.shape):
                 yield torch.stack(held)
@@ -103,14 +101,13 @@ class ImageFolder:
             listed = "; ".join(f"{name}: {reason}" for name, reason in broken.items())
             raise NcsnxError(
                 f"{self.files.root}: {counted(len(broken), 'image')} cannot be used; fix or remove "
-                f"{them(len(broken))}: "
-                f"{listed}"
+                f"{them(len(broken))}: {listed}"
             )
         if held:
             yield torch.stack(held)
 
     def _look(self, check_stop: Callable[[], None]) -> tuple[bool, dict[str, str]]:
-        """Whether all pictures are grey, and what is wrong with those that can't even be opened."""
+        """Whether all images are grey, and the errors of those that can't be opened."""
         broken: dict[str, str] = {}
         grey = True
         for name in self.files.names:
@@ -126,11 +123,11 @@ class ImageFolder:
     def _opened(self, name: str) -> Iterator[Image.Image]:
         with opened_picture(self.files.read(name), name) as picture:
             if picture.mode in ("I", "F") or ";" in picture.mode:
-                raise BrokenImageError(name, f"it has more than 8 bits a channel (mode {picture.mode})")
+                raise BrokenImageError(name, f"it has more than 8 bits per channel (mode {picture.mode})")
             yield picture
 
     def _pixels(self, name: str, mode: str) -> Tensor:
-        """(C, H, W) uint8: the picture in the mode L (one channel) or RGB."""
+        """Pixels (C, H, W) uint8 of an image in mode L (one channel) or RGB."""
         with self._opened(name) as picture:
             values = np.array(picture.convert(mode))
         return torch.from_numpy(values).unsqueeze(0) if mode == "L" else torch.from_numpy(values).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""References: mean and covariance of real images' features, by which the Fréchet distance judges generated ones."""
+"""References: mean and covariance of the features of real images, for distances to generated images."""
 
 import shutil
 from collections.abc import Iterator
@@ -43,9 +43,9 @@ from ncsnx.work import SILENT, Work
 __all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
 
 SAMPLE = 10_000
-"""At most this many feature vectors are kept, for the metrics that compare images one by one."""
+"""Most feature vectors that are kept, for metrics that compare single images."""
 _PARTS, _CHOICE = 0, 1
-"""Epochs of the permutations that the two parts of the images and the sample are taken from."""
+"""Epochs of the permutations that select the two parts of the images, and the sample."""
 
 
 @attrs.frozen(eq=False)
@@ -53,24 +53,24 @@ class Reference:
     """Statistics of real images in D features, on the CPU."""
 
     name: str
-    """For people: 'digits, training images (1,498)', 'folder /x/y', 'zip /x/y.zip', 'file stats.npz'."""
+    """Name for messages: 'digits, training images (1,498)', 'folder /x/y', 'zip /x/y.zip', 'file stats.npz'."""
     count: int | None
-    """Images; None where a file of statistics doesn't say."""
+    """Number of images; None for a statistics file, which doesn't say."""
     mean: Tensor
     """(D,) float64."""
     covariance: Tensor
     """(D, D) float64."""
     sample: Tensor | None
-    """(m, D) float32: features of at most SAMPLE of the images, a seeded choice in their order; None for a file."""
+    """(m, D) float32: features of a seeded choice of up to SAMPLE images, in order; None for a statistics file."""
     facts: dict[str, Any]
-    """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no place in the cache."""
+    """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no path in the cache."""
     path: Path
-    """Where the statistics are."""
+    """Folder or file of the statistics."""
 
     def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
-        """What n images of a perfect model would score: measured once for each n, and kept beside the statistics.
+        """The score of n images of a perfect model, measured once for each n and saved beside the statistics.
 
-        None for a file of statistics, which has no single images, and for fewer than four images. Raises NcsnxError.
+        None for a statistics file, which has no single images, and for fewer than four images. Raises NcsnxError.
         """
         if self.sample is None or self.count is None or self.count < LEAST_IMAGES:
             return None
@@ -83,7 +83,7 @@ class Reference:
 
     @property
     def why_unknown(self) -> str:
-        """Where there is no `perfect_model`: the reason, for people."""
+        """Why `perfect_model` is None, in words."""
         if self.sample is None:
             return f"unknown, since {self.name} holds mean and covariance only"
         return f"unknown, since it takes at least {counted(LEAST_IMAGES, 'real image')}"
@@ -98,11 +98,11 @@ def open_reference(
     *,
     batch_size: int = 64,
 ) -> Reference:
-    """The reference that `wanted` means, from the cache if it is there, else built and kept.
+    """The reference named by `wanted`: loaded from the cache, or built and cached.
 
-    wanted: 'train' or 'held-out' for a split of `source`, None for its default split; else a folder or zip of images
-    or a `.npz` file with mu and sigma. batch_size: images at once; changes the statistics by rounding at most.
-    Raises UsageError where `wanted` means nothing, NcsnxError for what can't be read.
+    wanted: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
+    images, or a `.npz` file with mu and sigma. batch_size: images per batch; changes the statistics by rounding at
+    most. Raises UsageError if `wanted` is none of these, NcsnxError for anything unreadable.
     """
     if wanted is not None and _is_statistics_file(wanted):
         return _of_file(typed_path(wanted), features)
@@ -111,7 +111,7 @@ def open_reference(
     try:
         return _read(folder, images)
     except (FileNotFoundError, DamagedReferenceError):
-        pass  # another process may be making it, or mending it
+        pass  # another process may be building or repairing it
     unfinished = cache / REFERENCES / f".{folder.name}"
     with cache_lock(unfinished, f"the reference of {images.title}", work):
         try:
@@ -130,10 +130,10 @@ def open_reference(
 
 
 def check_reference(wanted: str | None, source: DataSource | None) -> None:
-    """Finds out what `wanted` means before anything takes time; no image is read.
+    """Checks `wanted` before any expensive work; reads no images.
 
-    Raises UsageError where it means nothing that `open_reference` can open, NcsnxError for a folder or zip that can't
-    be read or holds no images, and for a file without statistics.
+    Raises UsageError if it names nothing that `open_reference` can open, NcsnxError for a folder or zip that can't be
+    read or has no images, and for a file without statistics.
     """
     if wanted is not None and _is_statistics_file(wanted):
         check_statistics(typed_path(wanted))
@@ -166,12 +166,12 @@ def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealIm
             return SplitImages(source, split)
     if wanted is None or wanted in get_args(Split):
         which = "the reference" if wanted is None else f"the reference {wanted!r}"
-        raise UsageError(f"{which}: of what? Name an experiment or a run, or a folder of images")
+        raise UsageError(f"{which} needs a data set: name an experiment or a run, or a folder of images")
     path = typed_path(wanted)
     if not path.is_dir() and not is_zip(path):
         raise UsageError(
-            f"the reference {wanted!r}: expected train, held-out, a folder or zip of images or a file of statistics "
-            f"({SUFFIX}); there is no such folder or zip"
+            f"there is no folder or zip {wanted!r} for the reference; expected train, held-out, a folder or zip of "
+            f"images, or a statistics file ({SUFFIX})"
         )
     return ImageFolder.open(path, work)
 
@@ -202,7 +202,7 @@ def _read(folder: Path, images: RealImages) -> Reference:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what is damaged or lies in the place, and what a process that was killed while it wrote has left."""
+    """Removes a damaged reference or anything else at its path, and temporary folders of killed processes."""
     with atomic.reporting(folder):
         for left in (folder, *folder.parent.glob(f".{folder.name}.tmp-*")):
             if left.is_dir() and not left.is_symlink():
@@ -214,12 +214,12 @@ def _clear(folder: Path) -> None:
 def _measure(
     images: RealImages, features: FeatureNetwork, work: Work, batch_size: int, gathering: Gathering
 ) -> Statistics:
-    """The statistics, in one pass; only the sample is ever held as features."""
+    """Computes the statistics in one pass; only the features of the sample are held in memory."""
     count = len(images)
     if count < 2:
         raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
     stream = Stream(0, Purpose.SUBSETS)
-    # added up in two parts, as in earlier versions: the bits of the sums, and with them the sha256 of the statistics in
+    # summed in two parts, as in earlier versions: the bits of the sums, and so the sha256 of the statistics in the
     # protocols of sweeps, depend on the order
     in_first = _marked(stream.permutation(count, _PARTS)[: count // 2], count)
     chosen = _marked(stream.permutation(count, _CHOICE)[:SAMPLE], count)
@@ -243,16 +243,16 @@ def _measure(
 def _fitting(
     batches: Iterator[Tensor], images: RealImages, features: FeatureNetwork, shape: tuple[int, ...]
 ) -> Iterator[Tensor]:
-    """The batches, as long as they have one shape where features are of images as they are. Raises NcsnxError.
+    """Yields the batches. Raises NcsnxError at a second shape if the features don't resize images.
 
-    shape: of the images before; empty where there are none.
+    shape: shape of the images before; empty if there are none.
     """
     for batch in batches:
         if shape and batch.shape[1:] != shape and features.facts.get("images") == AS_THEY_ARE:
             (_, *first), (_, *other) = shape, batch.shape[1:]
             raise NcsnxError(
-                f"{images.title}: expected images of one size, since the features ({features.name}) take them as they "
-                f"are; found {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × width); resize them"
+                f"{images.title}: found images of {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × "
+                f"width), but {features.name} does not resize images and takes a single size; resize them"
             )
         shape = tuple(batch.shape[1:])
         yield batch

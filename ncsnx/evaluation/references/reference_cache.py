@@ -1,8 +1,8 @@
-"""Statistics of real images, kept in the cache: what is measured once a data set and feature network.
+"""Cache of the statistics of real images, measured once per data set and feature network.
 
     references/DIGEST/statistics.safetensors  reference.json  perfect-model-n1000.json
 
-The JSON holds the sha256 of the tensors and a digest of itself, so that what is damaged is known for it.
+The JSON holds the sha256 of the tensors and a digest of itself, so damage is detected.
 """
 
 import hashlib
@@ -30,25 +30,26 @@ _SCHEMA_VERSION = 1
 
 
 class DamagedReferenceError(NcsnxError):
-    """A cached reference whose files are not those that were written."""
+    """A file of a cached reference is missing or was changed."""
 
 
 @attrs.frozen(eq=False)
 class Statistics:
-    """What is kept of n real images, in D features."""
+    """Statistics of n real images in D features."""
 
     count: int
+    """n."""
     mean: "Tensor"
     """(D,) float64, on the CPU."""
     covariance: "Tensor"
     """(D, D) float64, unbiased, on the CPU."""
     sample: "Tensor"
-    """(m, D) float32, on the CPU: features of a random choice of the images, in their order."""
+    """(m, D) float32, on the CPU: features of a random choice of the images, in order."""
 
 
 @attrs.frozen(kw_only=True)
 class FeatureFacts:
-    """The features that a reference is in."""
+    """The feature network of a reference."""
 
     name: str
     facts: dict[str, Any] = attrs.field(metadata=REST)
@@ -57,19 +58,19 @@ class FeatureFacts:
 @document("a reference in the cache", sealed=True)
 @attrs.frozen(kw_only=True)
 class ReferenceRecord:
-    """What reference.json says."""
+    """Content of reference.json."""
 
     name: str
     facts: dict[str, Any] = attrs.field(metadata=REST)
-    """Of its images."""
+    """Facts that identify its images."""
     features: FeatureFacts
     schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=versioned())
     images: int
-    """N."""
+    """Number of images."""
     dimensions: int
-    """D."""
+    """D, the length of a feature vector."""
     statistics_sha256: str
-    """Of statistics.safetensors, in hexadecimal."""
+    """sha256 of statistics.safetensors, in hexadecimal."""
 
 
 @document("what a perfect model would score", sealed=True)
@@ -78,34 +79,34 @@ class PerfectModelRecord:
     """A perfect model measured against a reference."""
 
     statistics_sha256: str
-    """Of the reference's statistics."""
+    """sha256 of the reference's statistics."""
     found: dict[str, Any] = attrs.field(metadata=REST)
-    """As `PerfectModel.to_json` gives it."""
+    """Result of `PerfectModel.to_json`."""
 
 
 @attrs.frozen
 class CachedReference:
-    """What can be said of a cached reference without loading it; None where it is damaged."""
+    """Facts on a cached reference, read without loading its statistics; None if it is damaged."""
 
     path: Path
     size: int
-    """Bytes on the disk."""
+    """Bytes on disk."""
     name: str | None = None
     images: int | None = None
     features: str | None = None
     dimensions: int | None = None
     perfect_models: tuple[PerfectModel, ...] = ()
-    """What was measured of a perfect model, by the number of images."""
+    """Measured scores of a perfect model, in ascending order of `n`."""
 
 
 def reference_folder(cache: Path, images: dict[str, Any], features: dict[str, Any]) -> Path:
-    """The place of the statistics of those images in those features, both told by their facts."""
+    """The cache folder for the statistics of some images in some features, both given by their facts."""
     return cache / REFERENCES / digest({"schema_version": _SCHEMA_VERSION, "images": images, "features": features})
 
 
 def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics) -> None:
-    """Writes a reference, whole or not at all; `facts` are kept beside the statistics. Raises NcsnxError."""
-    from safetensors.torch import save  # imports torch, which a list of references can do without
+    """Writes a reference atomically, with `facts` beside the statistics. Raises NcsnxError."""
+    from safetensors.torch import save  # here, since listing references doesn't need torch
 
     tensors = {"mean": statistics.mean, "covariance": statistics.covariance, "sample": statistics.sample}
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
@@ -120,7 +121,7 @@ def write_reference(folder: Path, facts: dict[str, Any], statistics: Statistics)
 def read_reference(folder: Path) -> tuple[Statistics, str]:
     """The statistics in `folder` and the sha256 of their file.
 
-    Raises FileNotFoundError where there is no such folder, DamagedReferenceError for anything wrong with it.
+    Raises FileNotFoundError if the folder doesn't exist, DamagedReferenceError for anything wrong in it.
     """
     from safetensors.torch import load
 
@@ -132,13 +133,13 @@ def read_reference(folder: Path) -> tuple[Statistics, str]:
         raise DamagedReferenceError(f"{path}: cannot be read: {error.strerror}") from error
     found = hashlib.sha256(content).hexdigest()
     if found != record.statistics_sha256:
-        raise DamagedReferenceError(f"{path}: its bytes are not those that were written")
+        raise DamagedReferenceError(f"{path}: it was changed since it was written")
     tensors = load(content)
     return Statistics(record.images, **tensors), found
 
 
 def write_perfect_model(folder: Path, found: PerfectModel, statistics_sha256: str) -> None:
-    """Keeps what was measured beside a reference; not where nobody may write, as in a cache that people share.
+    """Saves the score of a perfect model beside a reference, unless the folder is read-only, as in a shared cache.
 
     Raises NcsnxError.
     """
@@ -148,7 +149,7 @@ def write_perfect_model(folder: Path, found: PerfectModel, statistics_sha256: st
 
 
 def read_perfect_model(folder: Path, n: int, statistics_sha256: str) -> PerfectModel | None:
-    """What `write_perfect_model` kept for n images and these statistics; None where it isn't there or is damaged."""
+    """The saved score of a perfect model for n images and these statistics; None if it is missing or damaged."""
     record = find_document(_perfect_model_path(folder, n), PerfectModelRecord)
     if record is None or record.statistics_sha256 != statistics_sha256:
         return None
@@ -167,7 +168,7 @@ def _perfect_models(folder: Path, statistics_sha256: str) -> tuple[PerfectModel,
 
 
 def list_references(cache: Path) -> list[CachedReference]:
-    """What the cache holds, by name; damaged ones come last. Raises NcsnxError where it can't be read."""
+    """The cached references by name, damaged ones last. Raises NcsnxError if the cache can't be read."""
     try:
         folders = [path for path in (cache / REFERENCES).iterdir() if path.is_dir() and not path.name.startswith(".")]
     except FileNotFoundError:
@@ -179,7 +180,7 @@ def list_references(cache: Path) -> list[CachedReference]:
 
 
 def _listed(folder: Path) -> CachedReference | None:
-    """What is in `folder`; None where it, or a part of it, is being removed right now."""
+    """The reference in `folder`; None if another process is removing it."""
     try:
         size = sum(path.lstat().st_size for path in folder.iterdir())
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Reference statistics that others computed: a `.npz` file with `mu` (D,) and `sigma` (D, D), as FID codes exchange it.
+"""Reference statistics from other programs: a `.npz` file with `mu` (D,) and `sigma` (D, D), as is common for FID.
 
-Nothing in such a file is ever executed: arrays of objects, which are pickles, are refused.
+Nothing in such a file is ever executed: object arrays, which are pickles, are refused.
 """
 
 from pathlib import Path
@@ -18,37 +18,40 @@ from ncsnx.storage.numpy_files import ExpectedArray, array_file_sha256, read_arr
 SUFFIX = ".npz"
 _HOW = "save it with numpy.savez(FILE, mu=…, sigma=…)"
 OTHERS = ("mu_s", "sigma_s", "arr_0")
-"""What the reference batches of ADM (Dhariwal & Nichol 2021) hold beside the two: spatial statistics, and images."""
+"""Other arrays in the reference batches of ADM (Dhariwal & Nichol 2021): spatial statistics, and images."""
 _ROUNDING = 1e-5
-"""What passes for rounding, since some files are float32: of |Σ − Σᵀ|, relative to the largest entry of Σ; of a
-negative eigenvalue, relative to the largest, which rounding moves by at most 2⁻²⁴ √D, 3e-6 for 2,048 features."""
+"""Tolerance for rounding, since some files are float32: for |Σ − Σᵀ| relative to the largest entry of Σ, and for
+negative eigenvalues relative to the largest. Rounding moves an eigenvalue by at most 2⁻²⁴ √D, 3e-6 for D = 2,048."""
 
 
 @attrs.frozen(eq=False)
 class StatisticsFile:
-    """Mean (D,) and covariance (D, D), float64, and the sha256 (hexadecimal) of the file."""
+    """The statistics in a file, and its hash."""
 
     mean: Tensor
+    """(D,) float64."""
     covariance: Tensor
+    """(D, D) float64, symmetric."""
     sha256: str
+    """sha256 of the file, in hexadecimal."""
 
 
 def check_statistics(path: Path) -> None:
-    """Sees by names and headers whether a file holds statistics, of whatever features; no value is read.
+    """Checks by names and headers whether a file holds statistics of any features; reads no values.
 
     Raises NcsnxError.
     """
     file = require_arrays(path, _expected("D", copies=0), _HOW, ignored=OTHERS)
-    dimensions = min(file.header(name).shape[0] for name in ("mu", "sigma"))  # what is larger is named
+    dimensions = min(file.header(name).shape[0] for name in ("mu", "sigma"))  # the error names the larger array
     require_arrays(path, _expected(dimensions), _HOW, ignored=OTHERS)
 
 
 def read_statistics(path: Path, dimensions: int, features: str) -> StatisticsFile:
-    """Reads and checks a file of statistics of `dimensions` features by the network named `features`.
+    """Reads and checks statistics of `dimensions` features by the network named `features`.
 
-    Raises NcsnxError for a file that can't be read, isn't such a file, or doesn't fit the features.
+    Raises NcsnxError for an unreadable or invalid file, and for one that doesn't match the features.
     """
-    advice = f"; choose the features that it was made with by {argument('features')}, here {features}"
+    advice = f"; the features here are {features}: choose those of the file with {argument('features')}"
     arrays = read_arrays(path, _expected(dimensions, advice), _HOW, ignored=OTHERS)
     mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
     _check(path, mean, covariance)
@@ -76,6 +79,6 @@ def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
     if smallest < -_ROUNDING * largest:
         raise NcsnxError(
-            f"{path}: expected a covariance, whose eigenvalues are not negative; sigma has eigenvalues from "
-            f"{number(smallest)} to {number(largest)}, which no images give"
+            f"{path}: sigma is not a covariance, since its eigenvalues are from {number(smallest)} to "
+            f"{number(largest)}; expected none below 0"
         )

@@ -1,1 +1,1 @@
-"""What is measured of checkpoints: distances to real images, held-out losses, likelihoods."""
+"""Sweeps over checkpoints: distances to real images, held-out losses, likelihoods."""

@@ -1,7 +1,7 @@
-"""The scores of a run's checkpoints: images of each, from the same seeds, compared with a reference.
+"""Scores of a run's checkpoints: images of each, from the same seeds, compared with a reference.
 
-Image i of every checkpoint starts from the same noise, and is driven by the same, so that the curve shows the
-checkpoints and not the luck of the draw. Finished batches of features are kept until their checkpoint has its row.
+Image i of every checkpoint uses the same initial noise and the same Langevin noise, so that differences between
+checkpoints aren't differences between draws. Finished batches of features are saved until their checkpoint has a row.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,8 +23,8 @@ from ncsnx.evaluation.engine.measurement import PartLayout
 from ncsnx.evaluation.engine.measuring import fits, parts_of
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.evaluation.references.reference import Reference
-from ncsnx.evaluation.sweeps.kept_features import is_kept, keep, kept, make_room
-from ncsnx.evaluation.sweeps.kept_images import beside, finish_images, has_images, write_images
+from ncsnx.evaluation.sweeps.kept_features import has_features, load_features, make_room, save_features
+from ncsnx.evaluation.sweeps.kept_images import finish_images, has_images, unfinished_images, write_images
 from ncsnx.evaluation.sweeps.score_plot import draw_metrics, draw_scores
 from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
 from ncsnx.features.feature_network import FeatureNetwork
@@ -44,33 +44,33 @@ from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work
 
 _TAKEN = "evaluations"
-"""In parts and rows: what an image took, of a solver that chooses its steps; the protocol holds any other count."""
+"""Key in parts and rows of the evaluations per image of an adaptive solver; a fixed number is in the protocol."""
 _VERSION = 1
-"""Of what is measured, and by which settings of the metrics: rises with any change of a number, so that rows of another
-version aren't taken for rows of this one."""
+"""Version of the measurement and the metrics' settings; raised when any number changes, so that rows of different
+versions are kept apart."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class DistanceSweep(CheckpointSweep):
-    """Scores checkpoints of one run by their images' distance to a reference."""
+    """Scores checkpoints of one run by the distance of their images to a reference."""
 
     features: FeatureNetwork
     reference: Reference
     perfect_model: PerfectModel | None
-    """What a perfect model would score; None where it is unknown."""
+    """Score of a perfect model, the noise floor; None if unknown."""
     request: SweepRequest
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
     requested: Sequence[Metric] | None = ()
-    """What else the table shows; None for all that there is."""
+    """Metrics that the table shows in addition; None for all of them."""
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
-        """What can be measured with these features and this reference."""
+        """The metrics that these features and this reference allow."""
         return tuple(one for one in all_metrics() if self.refusal(one) is None)
 
     def refusal(self, metric: Metric) -> str | None:
-        """Why a metric can't be measured here; None where it can."""
+        """Why a metric can't be measured here; None if it can."""
         sample = None if self.reference.sample is None else len(self.reference.sample)
         return metric.refusal(features=self.features.name, sample=sample, has_logits=self.features.has_logits)
 
@@ -85,7 +85,7 @@ class DistanceSweep(CheckpointSweep):
         return found if self.evaluations is not None else [*found, Quantity(_TAKEN, decimals=0)]
 
     def _named(self, metrics: Sequence[Metric]) -> list[Quantity]:
-        """Their numbers, by the names that they have with these features."""
+        """The quantities of metrics, with their titles for these features."""
         every = [quantity for one in metrics for quantity in one.quantities]
         return [attrs.evolve(quantity, title=quantity.name(self.features.name)) for quantity in every]
 
@@ -97,7 +97,7 @@ class DistanceSweep(CheckpointSweep):
 
     @property
     def evaluations(self) -> int | None:
-        """Network evaluations that an image takes; None where only sampling shows it."""
+        """Network evaluations per image, of all members together; None for adaptive solvers."""
         count = evaluations(self.experiment.sampler, self.experiment.schedule.levels)
         return None if count is None else count * self.request.ensemble
 
@@ -125,11 +125,11 @@ class DistanceSweep(CheckpointSweep):
         )
         count = self.evaluations
         each = evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
-        each = each if count is None else counted(count, "evaluation")  # of all members
+        each = each if count is None else counted(count, "evaluation")
         perfect = self.reference.why_unknown if self.perfect_model is None else self.perfect_model.words
         return (
-            f"{counted(self.request.n, 'image')} a checkpoint from seed {self.request.seed}, "
-            f"{weights_in_words(self.weights)}{members}, sampler {sampler} with {each} an image; "
+            f"{counted(self.request.n, 'image')} per checkpoint from seed {self.request.seed}, "
+            f"{weights_in_words(self.weights)}{members}, sampler {sampler} with {each} per image; "
             f"features: {features_in_words(self.features)}; reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
         )
@@ -148,7 +148,7 @@ class DistanceSweep(CheckpointSweep):
 
     @property
     def _others(self) -> list[Quantity]:
-        """What is plotted beside the score: whatever some row holds."""
+        """The quantities besides the score that any row holds; they are plotted."""
         rows = [self._current(row) for row in self.scores.rows]
         others = [one for one in self._named(self.metrics) if one.key != FRECHET_DISTANCE.key]
         return [one for one in others if any(value(row, one.key) is not None for row in rows)]
@@ -172,7 +172,7 @@ class DistanceSweep(CheckpointSweep):
         return {"features": (self.features.dimensions,), **logits, **taken}
 
     def units(self, subject: Candidate) -> int:
-        """States of batches."""
+        """Sampler states, over all batches."""
         batches = -(-self.request.n // self.request.batch_size)
         return batches * state_count(self.experiment.sampler, self.experiment.schedule.levels)
 
@@ -201,7 +201,7 @@ class DistanceSweep(CheckpointSweep):
         for batch, drawn in batches:
             pixels = to_uint8(drawn)
             if self.request.keep_images:
-                write_images(beside(parts_of(self, subject)), batch, pixels)
+                write_images(unfinished_images(parts_of(self, subject)), batch, pixels)
             found = self.features(pixels)
             tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
             if self.evaluations is None:
@@ -209,9 +209,9 @@ class DistanceSweep(CheckpointSweep):
                 tensors[_TAKEN] = torch.full((len(batch), 1), float(count))
             yield Part(torch.tensor(batch, dtype=torch.int64), tensors)
 
-    def has_beside(self, parts: Path, indices: Iterable[int]) -> bool:
-        # those begun without keeping images have to be drawn again
-        return not self.request.keep_images or has_images(beside(parts), indices)
+    def has_extra_files(self, parts: Path, indices: Iterable[int]) -> bool:
+        # parts made without saving images have to be drawn again
+        return not self.request.keep_images or has_images(unfinished_images(parts), indices)
 
     def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
         kinds = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
@@ -220,13 +220,13 @@ class DistanceSweep(CheckpointSweep):
             "weights_sha256": subject.weights_sha256,
             **measured_by(self.metrics, self._sets(kinds)),
         }
-        if (record := keep(self.scores, self.mark(subject), kinds)) is not None:
+        if (record := save_features(self.scores, self.mark(subject), kinds)) is not None:
             row[FEATURES] = record
         return row if self.evaluations is not None else row | {_TAKEN: float(whole[_TAKEN].double().mean())}
 
     def finish(self, subject: Candidate, parts: Path) -> None:
         if self.request.keep_images:
-            finish_images(beside(parts), self._images(subject))
+            finish_images(unfinished_images(parts), self._images(subject))
         make_room(self.run)
 
     def _images(self, candidate: Candidate) -> Path:
@@ -234,9 +234,9 @@ class DistanceSweep(CheckpointSweep):
         refuse_links(images.parent, images)
         return images
 
-    # ------------------------------------------------------------------------------------- rows, and what they lack
+    # ------------------------------------------------------------------------------------ rows and missing numbers
 
-    def describes_itself_anew(self) -> bool:
+    def update_description(self) -> bool:
         scores, found = self.scores, None if self.perfect_model is None else self.perfect_model.to_json()
         changes = (scores.perfect_model, scores.caption) != (found, self.caption())
         scores.perfect_model, scores.caption = found, self.caption()
@@ -246,24 +246,24 @@ class DistanceSweep(CheckpointSweep):
         return bool(self._lacking(row))
 
     def can_fill(self, row: Row) -> bool:
-        return self.lacks(row) and is_kept(self.scores, row)
+        return self.lacks(row) and has_features(self.scores, row)
 
     def fill(self, row: Row) -> Row | None:
-        tensors = kept(self.scores, row)
+        tensors = load_features(self.scores, row)
         if tensors is None or not self._are_ours(tensors):
             return None
         try:
             found = measured_by(self._lacking(row), self._sets(tensors))
-        except NcsnxError:  # somebody else's features under a hash of his own
+        except NcsnxError:  # invalid features, written with a matching hash by another program
             return None
         return {**row, **found, VERSIONS: versions_in(row) | found[VERSIONS]}
 
     def _lacking(self, row: Row) -> tuple[Metric, ...]:
-        """The metrics that a row of an earlier time, or of other packages, has no numbers of."""
+        """The metrics whose current numbers a row lacks, since it is older or from other packages."""
         return tuple(one for one in self.metrics if not one.is_in(row))
 
     def _current(self, row: Row) -> Row:
-        """A row without numbers of other versions of metrics than this one."""
+        """The row without numbers of outdated versions of metrics."""
         old = {key for one in self._lacking(row) for quantity in one.quantities for key in quantity.keys}
         return {key: found for key, found in row.items() if key not in old}
 
@@ -278,13 +278,13 @@ class DistanceSweep(CheckpointSweep):
         )
 
     def _are_ours(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether kept tensors have the shapes that this sweep gives them."""
+        """Whether kept tensors have the names, shapes and values of this sweep's features."""
         layout = {name: shape for name, shape in self.layout.items() if name != _TAKEN}
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         sound = all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in tensors.values())
         return sound and fits(layout, range(self.request.n), shapes)
 
-    # ---------------------------------------------------------------------------------------------- what is shown
+    # ------------------------------------------------------------------------------------------------------ output
 
     def cells(self, row: Row) -> list[str]:
         return super().cells(self._current(row))
@@ -310,27 +310,26 @@ class DistanceSweep(CheckpointSweep):
 
 
 def mean_score(models: Sequence[ScoreModel]) -> Score:
-    """The mean of the models' scores, as the published code averages checkpoints; a single model's is its own."""
+    """The mean score of several models, as the published code averages checkpoints; for one model, its own score."""
     if len(models) == 1:
         return models[0].score
     return lambda x, sigma: torch.stack([model.score(x, sigma) for model in models]).mean(dim=0)
 
 
 def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
-    """A caution where there are fewer images, generated or real, than features; None where there are enough."""
+    """A caution if there are at most as many images, generated or real, as features; None otherwise."""
     if n > dimensions:
         if reference is None or reference > dimensions:
             return None
         return (
             f"the reference has {counted(reference, 'image')} for {counted(dimensions, 'feature')}: its covariance "
-            "is not of full rank, and the distance depends on which images these are. It orders "
-            "checkpoints; compare it "
-            "with nothing else"
+            "does not have full rank, and the distance depends on the choice of these images. Use it to compare "
+            "checkpoints only"
         )
     return (
-        f"{counted(n, 'image')} for {counted(dimensions, 'feature')}: their covariance is not of full rank, and the "
-        "distance is too large by an amount that depends on n. It orders checkpoints and runs at this n; it cannot be "
-        "compared with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
+        f"{counted(n, 'image')} for {counted(dimensions, 'feature')}: their covariance does not have full rank, and "
+        "the distance is too large by an amount that depends on n. Compare it between checkpoints and runs at this n "
+        "only, not with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
     )
 
 

@@ -1,7 +1,7 @@
-"""The held-out loss of checkpoints: the whole held-out split, level by level, always with the same noise.
+"""Held-out loss of checkpoints: over the whole held-out split, by noise level, always with the same noise.
 
-Denoising score matching as in training (`ncsnx.training.score_matching`), but of all held-out images, and averaged over
-the noise levels so that each counts the same: what training minimises, without the luck of a batch.
+This is the denoising score-matching loss of training (`ncsnx.training.score_matching`) over all held-out images, with
+equal weight for each noise level: the training objective without the variance of a batch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,21 +33,21 @@ from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.work import Advance, Work
 
 _EVALUATIONS = 20_000
-"""By default every image passes at so many levels that a checkpoint takes at least this many evaluations."""
+"""Fewest evaluations per checkpoint, which determines the default number of passes."""
 _LEVELS_SHOWN = 5
-"""Columns of the table: σ_1, σ_L and some between."""
+"""Number of levels in the table: σ_1, σ_L and some in between."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class HeldOutSweep(CheckpointSweep):
-    """Measures the loss of checkpoints of one run under one protocol."""
+    """Measures the held-out loss of checkpoints of one run under one protocol."""
 
     source: DataSource
     seed: int = 0
     passes: int | None = None
-    """Levels that each image is seen at; None: enough for 20,000 evaluations, all levels of a small set."""
+    """Number of levels that each image is evaluated at; None for enough levels (at most all) for 20,000 evaluations."""
     batch_size: int = 128
-    """Images at once; the loss depends on it by rounding at most."""
+    """Images per batch; changes the loss by rounding at most."""
 
     def __attrs_post_init__(self) -> None:
         levels = self.experiment.schedule.levels
@@ -62,12 +62,12 @@ class HeldOutSweep(CheckpointSweep):
 
     @property
     def count(self) -> int:
-        """Held-out images."""
+        """Number of held-out images."""
         return len(self.source.splits().held_out)
 
     @property
     def effective_passes(self) -> int:
-        """Passes over the held-out images, each at another level of every image."""
+        """Passes over the held-out images, each with another level for every image."""
         return self.passes or min(self.experiment.schedule.levels, -(-_EVALUATIONS // self.count))
 
     @property
@@ -107,7 +107,7 @@ class HeldOutSweep(CheckpointSweep):
 
     def caption(self) -> str:
         return (
-            f"denoising score matching, σ to the power {self.experiment.loss.power:g}: "
+            f"denoising score matching, weighted by σ^{self.experiment.loss.power:g}: "
             f"{counted(self.count, 'held-out image')}, each at {self.effective_passes:,} of "
             f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, "
             f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
@@ -149,7 +149,7 @@ class HeldOutSweep(CheckpointSweep):
         return {"losses": (self.effective_passes,)}
 
     def units(self, subject: Candidate) -> int:
-        """Images that it is shown."""
+        """Network evaluations, each of one image."""
         return self.effective_passes * self.count
 
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
@@ -165,7 +165,7 @@ class HeldOutSweep(CheckpointSweep):
             for number in range(self.effective_passes):
                 work.check_stop()
                 seen = self._levels(positions, number)
-                # step 0 is the noise of the batch that is looked at while training
+                # step 0 is the noise of the held-out batch that training evaluates
                 noise = stream.normal(positions, self.experiment.data.shape, step=number + 1)
                 with torch.no_grad():
                     loss = score_matching_loss(model.network, x, seen, noise, self.experiment.loss.power)
@@ -177,7 +177,7 @@ class HeldOutSweep(CheckpointSweep):
             yield Part(batch, {"losses": table.float()})
 
     def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
-        """'score' is the mean over the levels, 'levels' each level's mean, largest σ first."""
+        """The row of a checkpoint: 'levels' is the mean loss per level, largest σ first; 'score' their mean."""
         by_level = self._by_level(whole["losses"])
         seen = [loss for loss in by_level if loss is not None]
         return {
@@ -188,7 +188,7 @@ class HeldOutSweep(CheckpointSweep):
         }
 
     def _by_level(self, losses: Tensor) -> list[float | None]:
-        """Each level's mean of the losses, (n, passes) float32; None where no image was seen at it."""
+        """Mean per level of the losses, (n, passes) float32; None for levels without an image."""
         sums, counts = torch.zeros(2, self.experiment.schedule.levels, dtype=torch.float64)
         for start in range(0, self.count, self.batch_size):
             batch = losses[start : start + self.batch_size].double()
@@ -204,9 +204,9 @@ class HeldOutSweep(CheckpointSweep):
 
 
 def level_of(positions: Tensor, number: int, passes: int, levels: int) -> Tensor:
-    """The level of each image, positions (B,) int64, in pass `number` of `passes`: (B,) int64 in [0, levels).
+    """The level of each image at `positions`, (B,) int64, in pass `number` of `passes`: (B,) int64 in [0, levels).
 
-    Image j is seen at j + ⌊number · levels / passes⌋ mod levels: in each pass neighbours are at neighbouring levels,
-    and the passes of one image are spread evenly; with as many passes as levels it is seen at every one.
+    Image j gets level (j + ⌊number · levels / passes⌋) mod levels. In each pass, consecutive images are at consecutive
+    levels. The passes of one image are spread evenly; with as many passes as levels, it is evaluated at every level.
     """
     return (positions + number * levels // passes) % levels

@@ -1,10 +1,10 @@
-"""Features of scored checkpoints, kept so that a metric that comes later is measured without drawing images again.
+"""Features of scored checkpoints, kept so that metrics added later can be computed without drawing images again.
 
     fid/n1000-seed0-classifier-1a2b3c4d/features/step-00001500-5e6f7a8b.safetensors
 
-Their row names the file with its sha256. They are expendable: what a run keeps of them has at most MOST_FEATURES_BYTES,
-and where that is exceeded the oldest sweep's go first, of a sweep those of the worst scores, and of each the best row's
-last. A file that is gone or damaged is no failure: its row then keeps the numbers that it has.
+A row names its file and sha256. The files are expendable: a run keeps at most MOST_FEATURES_BYTES of them. Beyond that,
+files of the oldest sweep are removed first, within a sweep those of the worst scores first, and the file of each
+sweep's best row last. A missing or damaged file is no error; its row just keeps the numbers it has.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from ncsnx.storage import atomic, reading
 _OURS = re.compile(r"step-\d{8,}-[0-9a-f]{8}\.safetensors")
 
 
-def keep(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str] | None:
-    """Writes the tensors, each (n, …) float32, into the sweep's folder; gives what the row is to say of them.
+def save_features(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str] | None:
+    """Writes tensors, each (n, …) float32, into the sweep's folder; returns the entry of the row that names the file.
 
-    name: of the checkpoint, without suffix. None where they can't be kept: a score doesn't need them.
+    name: file name of the checkpoint, without suffix. None if they can't be saved, which doesn't affect the score.
     """
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST_FEATURES_BYTES:
         return None
@@ -44,16 +44,16 @@ def keep(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -> dict[st
     return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def is_kept(scores: ScoreFile, row: Row) -> bool:
-    """Whether there is a file of the name that the row gives."""
+def has_features(scores: ScoreFile, row: Row) -> bool:
+    """Whether the file that the row names exists."""
     record = kept_file(row, FEATURES)
     return record is not None and record.name in _files(scores.folder)
 
 
-def kept(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
-    """The tensors that the row names; None where none are kept, or what is there isn't them."""
+def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
+    """The tensors in the file that the row names; None if it is missing or was changed."""
     record = kept_file(row, FEATURES)
-    if record is None or not is_kept(scores, row):
+    if record is None or not has_features(scores, row):
         return None
     try:
         content = reading.read_bytes(scores.folder / FEATURES / record.name, MOST_FEATURES_BYTES)
@@ -65,9 +65,9 @@ def kept(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
 
 
 def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
-    """Removes files until those of the run's sweeps have at most `most_bytes`, in the order above, as far as it can.
+    """Removes kept files of the run's sweeps, in the order above, until they have at most `most_bytes` if possible.
 
-    Only regular files of our names, in folders that are no links, are counted and removed; rows merely rank them.
+    Counts and removes only regular files with our names, in folders that aren't links; rows only rank them.
     """
     found = _in_order(run)
     excess = sum(size for _, size in found) - most_bytes
@@ -80,27 +80,27 @@ def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
 
 
 def _in_order(run: Run) -> list[tuple[Path, int]]:
-    """The kept files with their sizes; what goes first comes first: those that no row names, then by sweep and row."""
+    """The kept files with their sizes, in order of removal: files that no row names, then by sweep and row."""
     ranked = []
     for folder in sweep_folders(run.fid):
         try:
             sweep = ScoreFile.read(folder)
-        except (FileNotFoundError, NcsnxError):  # what can't be read is not ours to judge
+        except (FileNotFoundError, NcsnxError):  # leave the files of an unreadable sweep alone
             continue
         best_first = sorted(sweep.rows, key=lambda row: float(row["score"]))
         names = [None if (record := kept_file(row, FEATURES)) is None else record.name for row in best_first]
         for name, size in _files(folder).items():
             place = names.index(name) if name in names else None
-            # the best row of each sweep comes after all others
+            # best rows of all sweeps come last
             rank = (0, "", 0) if place is None else (2 if place == 0 else 1, sweep.changed, -place)
             ranked.append((rank, folder / FEATURES / name, size))
     return [(path, size) for _, path, size in sorted(ranked, key=lambda one: one[0])]
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """Our files among a sweep's kept features, with their sizes."""
+    """Sizes of a sweep's kept feature files by name."""
     found = {}
-    with contextlib.suppress(OSError):  # none are kept, or the folder is a link
+    with contextlib.suppress(OSError):  # the folder is missing or a link
         for entry in reading.entries(folder / FEATURES):
             if entry.kind == "file" and _OURS.fullmatch(entry.name):
                 found[entry.name] = entry.path.lstat().st_size

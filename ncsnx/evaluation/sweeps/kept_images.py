@@ -1,4 +1,4 @@
-"""The images of a checkpoint as PNGs: beside its unfinished parts until all are there, then in their place."""
+"""Images of a checkpoint as PNGs: beside its unfinished parts at first, moved to their folder when complete."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -11,15 +11,15 @@ from ncsnx.storage.atomic import reporting
 from ncsnx.storage.reading import refuse_links
 
 
-def beside(parts: Path) -> Path:
-    """Where they are until then. Raises NcsnxError where that leads elsewhere."""
+def unfinished_images(parts: Path) -> Path:
+    """The folder of images beside unfinished parts. Raises NcsnxError if it is a link."""
     folder = parts / "images"
     refuse_links(folder)
     return folder
 
 
 def write_images(folder: Path, indices: Sequence[int], pixels: Tensor) -> None:
-    """Writes (B, C, H, W) uint8, durably. Raises NcsnxError."""
+    """Writes (B, C, H, W) uint8 images durably. Raises NcsnxError."""
     with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for index, image in zip(indices, pixels, strict=True):
@@ -27,12 +27,12 @@ def write_images(folder: Path, indices: Sequence[int], pixels: Tensor) -> None:
 
 
 def has_images(folder: Path, indices: Iterable[int]) -> bool:
-    """Whether all of them are there."""
+    """Whether the images of all indices exist."""
     return all(_file(folder, index).is_file() for index in indices)
 
 
 def finish_images(folder: Path, place: Path) -> None:
-    """Moves them to their place, instead of what is there. Raises NcsnxError."""
+    """Moves the folder of images to `place`, replacing what exists there. Raises NcsnxError."""
     with reporting(place):
         place.parent.mkdir(exist_ok=True)
         if place.exists():

@@ -1,6 +1,6 @@
-"""The likelihood of the same held-out images under each of a run's checkpoints: one row a checkpoint, kept as it comes.
+"""Likelihood of the same held-out images under each checkpoint of a run.
 
-What is measured of an image is in `ncsnx.evaluation.bits_per_dimension`.
+For the likelihood of an image see `ncsnx.evaluation.bits_per_dimension`.
 """
 
 import csv
@@ -50,46 +50,46 @@ from ncsnx.storage.reading import RECORDS_LIMIT, refuse_links, sha256_of
 from ncsnx.work import Advance, Work
 
 _VERSION = 1
-"""Of what is measured: rises with any change of a number, so that rows of another version aren't taken for its own."""
+"""Version of the measured numbers; raised when any of them changes, so that rows of different versions stay apart."""
 IMAGES = 100
-"""By default, or as many as are held out."""
+"""Default number of images, unless fewer are held out."""
 
 _MOST_EXACT = 4_096
-"""Dimensions of which every one takes a backward pass."""
-_UNITS = 100  # of progress, an image
+"""Most dimensions for the exact divergence, which takes a backward pass per dimension."""
+_UNITS = 100  # of progress, per image
 
 
 @attrs.frozen(kw_only=True)
 class LikelihoodRequest:
-    """How the likelihood of each checkpoint is measured. Raises UsageError for numbers that make no sense."""
+    """Parameters of the measurement of each checkpoint. Raises UsageError for numbers out of range."""
 
     n: int | None = None
-    """Held-out images, chosen by the seed; the first ones of a larger number are those of a smaller one. None: IMAGES,
-    or all where there are fewer."""
+    """Number of held-out images, chosen by the seed; a larger n adds images to those of a smaller one. None for IMAGES,
+    or all if there are fewer."""
     seed: int = 0
-    """Of the choice of images, their dequantization and the probes."""
+    """Seed of the choice of images, their dequantization and the probes."""
     estimator: Estimator = "hutchinson"
     probes: int | None = None
-    """Random vectors for each image, the same at every σ. None: one, or every direction for 'exact'."""
+    """Random vectors per image, the same at every σ. None for one, or for every direction with 'exact'."""
     tolerance: float = 1e-4
-    """Of the solver: see `to_the_prior`."""
+    """Tolerance of the solver, see `flow_to_prior`."""
     batch_size: int = 64
-    """Images that share steps; they depend on it within the tolerance."""
+    """Images per batch, which share the solver's steps; changes results within the tolerance."""
 
     def __attrs_post_init__(self) -> None:
         if self.n is not None and self.n < 2:
-            raise UsageError(f"{parameter('n')} must be at least 2, not {self.n}: one image has no standard error")
+            raise UsageError(f"{parameter('n')} must be at least 2 for a standard error, not {self.n}")
         require_between("seed", self.seed, 0, 2**32 - 1)
         if self.estimator not in get_args(Estimator):
             accepted = ", ".join(get_args(Estimator))
             raise UsageError(f"{parameter('estimator')} must be one of {accepted}, not {self.estimator!a}")
         if self.probes is not None and self.estimator == "exact":
-            raise UsageError(f"{parameter('estimator')} exact takes every direction: leave out {parameter('probes')}")
+            raise UsageError(f"{parameter('estimator')} exact has no {parameter('probes')}; leave them out")
         if self.probes is not None:
             require_between("probes", self.probes, 1, 10_000)
         if not 1e-6 <= self.tolerance <= 0.1:
             raise UsageError(
-                f"{parameter('tolerance')} must be between 1e-6 (the network calculates in float32) and 0.1, not "
+                f"{parameter('tolerance')} must be between 1e-6 (since the network runs in float32) and 0.1, not "
                 f"{self.tolerance:g}"
             )
         require_between("batch_size", self.batch_size, 1, 1_000_000)
@@ -97,7 +97,7 @@ class LikelihoodRequest:
 
 @attrs.frozen(eq=False, kw_only=True)
 class LikelihoodSweep(CheckpointSweep):
-    """Measures the likelihood of the same images under checkpoints of one run. Raises NcsnxError where it has none."""
+    """Measures the likelihood of the same images under checkpoints of one run. Raises NcsnxError if it has none."""
 
     source: DataSource
     request: LikelihoodRequest
@@ -106,23 +106,25 @@ class LikelihoodSweep(CheckpointSweep):
         model = self.experiment.model
         if not model.any_sigma:
             raise NcsnxError(
-                f"{type(model).__name__} is conditional on the levels that it was trained at, and the flow goes "
-                "through every σ between them; likelihoods are for the NCSNv2 models, which take any σ"
+                f"{type(model).__name__} accepts its trained levels only, and a likelihood needs every σ between them; "
+                "use an NCSNv2 model"
             )
-        there = len(self.source.splits().held_out)
-        if there < 2:
+        held_out = len(self.source.splits().held_out)
+        if held_out < 2:
             raise NcsnxError(
-                f"the data set has {counted(there, 'held-out image')}, and a likelihood with its error takes two"
+                f"a likelihood with a standard error needs at least 2 held-out images, and the data set has {held_out}"
             )
-        if self.count > there:
-            raise UsageError(f"{parameter('n')} {self.count:,}: the data set has {counted(there, 'held-out image')}")
+        if self.count > held_out:
+            raise UsageError(
+                f"{parameter('n')} {self.count:,}: the data set has {counted(held_out, 'held-out image')} only"
+            )
         if self.request.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
-                f"{parameter('estimator')} exact takes a backward pass for each of "
-                f"{counted(self.dimensions, 'dimension')}; it is for images of at most {_MOST_EXACT:,}. Take "
-                f"hutchinson, with more {parameter('probes')} for a smaller error"
+                f"{parameter('estimator')} exact is for images of at most {counted(_MOST_EXACT, 'dimension')}, since "
+                f"each takes a backward pass; these have {self.dimensions:,}. Use hutchinson, with more "
+                f"{parameter('probes')} for a smaller error"
             )
-        _ = self.grey_levels  # refuses data that has none
+        _ = self.grey_levels  # raises for data without any
 
     @property
     def count(self) -> int:
@@ -130,17 +132,17 @@ class LikelihoodSweep(CheckpointSweep):
 
     @property
     def dimensions(self) -> int:
-        """Values of an image."""
+        """Dimensions of an image, C·H·W."""
         return math.prod(self.experiment.data.shape)
 
     @property
     def probes(self) -> int:
-        """Backward passes for each evaluation."""
+        """Backward passes per evaluation."""
         return self.dimensions if self.request.estimator == "exact" else self.request.probes or 1
 
     @property
     def grey_levels(self) -> int:
-        """Values that a channel of a pixel can have. Raises NcsnxError where there are no such."""
+        """Number of grey levels of a channel. Raises NcsnxError for data without grey levels."""
         pixels = self.source.splits().held_out.read(torch.tensor([0])).pixels
         return self._preprocessing().grey_levels(pixels)
 
@@ -160,7 +162,7 @@ class LikelihoodSweep(CheckpointSweep):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """σ_min and σ_max: of the trained levels."""
+        """σ_min and σ_max: the lowest and the highest trained level."""
         levels = sigmas(self.experiment.schedule)
         return levels[-1], levels[0]
 
@@ -201,18 +203,18 @@ class LikelihoodSweep(CheckpointSweep):
 
     def conclusion(self, best: Row) -> list[str]:
         return [
-            f"lowest: step {best['step']:,}, {self.score.shown(best)} {METRIC}; grey levels that are all equally "
-            f"likely take {math.log2(self.grey_levels):.2f}. The error is that of the mean over images, with the noise "
-            "of the probes in it",
+            f"lowest: step {best['step']:,}, {self.score.shown(best)} {METRIC}; uniform grey levels would take "
+            f"{math.log2(self.grey_levels):.2f}. The error is the standard error of the mean over images, including "
+            "the noise of the probes",
             f"what it means: {MEANING}",
-            f"values: {self.place}/scores.json, .csv, of each image step-….csv; plots: {self.pictures_in_words}",
+            f"values: {self.place}/scores.json, .csv; per image: step-….csv; plots: {self.pictures_in_words}",
         ]
 
     def draw(self) -> object:
         return draw_scores(self)
 
     def seconds(self, candidate: Candidate) -> float:
-        """An evaluation is timed, their number is a guess."""
+        """Times one evaluation; the number of evaluations is a guess."""
         network, count = self._network(candidate), min(self.request.batch_size, self.count)
         x = torch.zeros(count, *self.experiment.data.shape, device=self.runtime.device, requires_grad=True)
         probes, times = self._probes(torch.arange(count)), []
@@ -232,17 +234,17 @@ class LikelihoodSweep(CheckpointSweep):
         return _UNITS * self.count
 
     def is_done(self, subject: Candidate) -> bool:
-        """Also the values of its images have to be there, whole."""
+        """Whether the checkpoint has a row and an unchanged table of its images' values."""
         row = self.scores.row(subject.step, subject.weights_sha256)
         if row is None:
             return False
         table = self._table(subject)
         if (record := kept_file(row, TABLE_OF_IMAGES)) is not None:
             return _sha256(table) == record.sha256
-        return table.is_file()  # a row of before tables had hashes
+        return table.is_file()  # older rows have no hash of the table
 
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        """Each follows its images to the prior; DivergedError where that can't be done."""
+        """Yields the values of images, integrated to the prior. Raises DivergedError if the solver fails."""
         network, places = self._network(subject), self._places()
         for start in range(0, len(indices), self.request.batch_size):
             batch = torch.tensor(indices[start : start + self.request.batch_size])
@@ -261,8 +263,11 @@ class LikelihoodSweep(CheckpointSweep):
             progress.finish()
 
     def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
-        """'score' is the mean over the images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the
-        score; TABLE_OF_IMAGES holds name and sha256 of the table of the images' values, which is written."""
+        """The row of a checkpoint; also writes the table of its images' values.
+
+        'score' is the mean over images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the score.
+        TABLE_OF_IMAGES holds name and sha256 of the table.
+        """
         table = whole["values"].double()
         path, content = self._table(subject), _csv(self._places().tolist(), table)
         write_bytes(path, content)
@@ -278,13 +283,13 @@ class LikelihoodSweep(CheckpointSweep):
         }
 
     def _table(self, candidate: Candidate) -> Path:
-        """The values of each image, as CSV."""
+        """Path of the CSV table with the values of each image."""
         path = self.place / f"{self.mark(candidate)}.csv"
         refuse_links(path)
         return path
 
     def _probes(self, places: Tensor) -> Probes:
-        """Those of the held-out images at `places`."""
+        """Probes of the held-out images at `places`."""
         shape, places = self.experiment.data.shape, places.to(self.runtime.device)
         if self.request.estimator == "exact":
             basis = torch.eye(self.dimensions, device=places.device).view(-1, 1, *shape)
@@ -298,14 +303,14 @@ class LikelihoodSweep(CheckpointSweep):
         )
 
     def _network(self, candidate: Candidate) -> ScoreFunction:
-        """In fp32 whatever it was trained in: the solver looks at differences that bf16 would round away."""
+        """The network in fp32 whatever its precision: the solver needs differences that bf16 would round away."""
         (model,) = self.load(candidate)
         return prepare(model.network, attrs.evolve(self.runtime.execution(self.experiment), precision="fp32"))
 
     def _places(self) -> Tensor:
-        """(n,) int64: the images' places in the held-out split."""
-        there = len(self.source.splits().held_out)
-        return Stream(self.request.seed, Purpose.SUBSETS).permutation(there, 0)[: self.count]
+        """Indices (n,) int64 of the images in the held-out split."""
+        held_out = len(self.source.splits().held_out)
+        return Stream(self.request.seed, Purpose.SUBSETS).permutation(held_out, 0)[: self.count]
 
     def _preprocessing(self) -> Preprocessing:
         held_out = self.source.splits().held_out
@@ -313,7 +318,7 @@ class LikelihoodSweep(CheckpointSweep):
 
 
 class _Progress:
-    """Of a batch: how far σ has come, on a logarithmic scale."""
+    """Progress of a batch: how far log σ has come from σ_min to σ_max."""
 
     def __init__(
         self, images: int, sigma_min: float, sigma_max: float, check_stop: Callable[[], None], advance: Advance
@@ -324,13 +329,13 @@ class _Progress:
         self._told = 0
 
     def at(self, sigma: float) -> None:
-        """To be called before each evaluation. Ends it by raising, if that was asked for."""
+        """Reports progress at σ, before each evaluation. Raises after a stop request."""
         self._check_stop()
         share = math.log(sigma / self._sigma_min) / self._span
         self._tell(int(share * self._units))
 
     def finish(self) -> None:
-        """The batch is done."""
+        """Reports the batch as done."""
         self._tell(self._units)
 
     def _tell(self, done: int) -> None:
@@ -341,12 +346,12 @@ class _Progress:
 
 
 def _typical_evaluations(tolerance: float) -> float:
-    """Of a digits model; a guess for any other."""
+    """Typical number of evaluations, from a digits model; a guess for any other."""
     return 130 * math.pow(1e-4 / tolerance, 0.28)
 
 
 def _sha256(path: Path) -> str | None:
-    """Of a table; None where none can be read."""
+    """sha256 of a table; None if it can't be read."""
     try:
         return sha256_of(path, RECORDS_LIMIT)
     except OSError:
@@ -354,7 +359,7 @@ def _sha256(path: Path) -> str | None:
 
 
 def _csv(places: Sequence[int], table: Tensor) -> bytes:
-    """One line an image, with its place in the held-out split."""
+    """CSV with one line per image, which begins with its index in the held-out split."""
 
     def lines() -> Iterator[list[str]]:
         yield ["held_out_index", *COLUMNS]

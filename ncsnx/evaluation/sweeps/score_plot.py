@@ -1,4 +1,4 @@
-"""The plots of a sweep from the rows that are kept: the score of each checkpoint with its error, and other metrics."""
+"""Plots of a sweep from its rows: scores of checkpoints with their errors, and other metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from ncsnx.runs.score_files import Row, best_place, value
 
 
 def draw_scores(sweep: CheckpointSweep, perfect_model: PerfectModel | None = None) -> tuple[Path, Path]:
-    """Draws all scores that there are into scores.png and scores.svg, in their folder. Raises NcsnxError."""
+    """Draws all scores of a sweep into scores.png and scores.svg in its folder. Raises NcsnxError."""
     rows = sweep.scores.rows
     return plot_scores(
         sweep.place / "scores",
@@ -29,7 +29,7 @@ def draw_scores(sweep: CheckpointSweep, perfect_model: PerfectModel | None = Non
 
 
 def draw_metrics(sweep: CheckpointSweep, rows: Sequence[Row], quantities: Sequence[Quantity]) -> tuple[Path, Path]:
-    """Draws these numbers of the rows into metrics.png and metrics.svg, a panel each. Raises NcsnxError."""
+    """Draws quantities of the rows into metrics.png and metrics.svg, a panel each. Raises NcsnxError."""
     return plot_metrics(
         sweep.place / "metrics",
         [row["step"] for row in rows],

@@ -1,4 +1,4 @@
-"""How checkpoints are scored, and what of it makes no sense: known before torch is imported."""
+"""Parameters of scoring checkpoints, checked without importing torch."""
 
 import attrs
 
@@ -8,17 +8,17 @@ from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
 
 @attrs.frozen(kw_only=True)
 class SweepRequest:
-    """How each checkpoint is scored. Raises UsageError for numbers that make no sense."""
+    """Parameters of scoring checkpoints. Raises UsageError for numbers out of range."""
 
     n: int = 1000
-    """Images of each checkpoint."""
+    """Images per checkpoint."""
     seed: int = 0
     batch_size: int = 64
-    """Images at once; they don't depend on it, but for rounding."""
+    """Images per batch; changes them by rounding at most."""
     ensemble: int = 1
-    """Checkpoints whose scores are averaged: the last so many up to each."""
+    """K for an ensemble: the scores of the last K checkpoints up to each are averaged."""
     keep_images: bool = False
-    """Write every image as a PNG."""
+    """Whether to write every image as a PNG."""
 
     def __attrs_post_init__(self) -> None:
         require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)
@@ -27,5 +27,5 @@ class SweepRequest:
 
     @property
     def images(self) -> SampleRequest:
-        """The images of a checkpoint."""
+        """Request for the images of a checkpoint."""
         return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
