@@ -112,14 +112,14 @@ def plot_distances(
                     held_out.numpy(), color="#555555", linestyle=(0, (4, 1.5)), label=f"held out ({len(held_out):,})"
                 )
                 limit = float(held_out.quantile(NEAR_QUANTILE))
-                axes.axvline(limit, color="#555555", linewidth=0.7, linestyle=":", zorder=1)
-                axes.text(limit, 1.01, percent(NEAR_QUANTILE), ha="center", va="bottom", fontsize=6.5, color="#555555")
+                label = f"nearest {percent(NEAR_QUANTILE)} of held out"
+                axes.axvline(limit, color="#555555", linewidth=0.7, linestyle=":", zorder=1, label=label)
             axes.ecdf(samples.numpy(), color="#D55E00", label=f"samples ({len(samples):,})")
             axes.set_xlim(left=0)
             axes.set_ylim(0, 1)
             axes.set_xlabel(f"distance in {name}")
-            axes.legend(loc="lower right")
-        panels[0].set_ylabel("share of images within this distance")
+            axes.legend(loc="best")
+        panels[0].set_ylabel("cumulative share of images")
         return plots.write(stem, figure)
 
 

@@ -30,6 +30,7 @@ def draw_scores(sweep: CheckpointSweep, perfect_model: PerfectModel | None = Non
 
 def draw_metrics(sweep: CheckpointSweep, rows: Sequence[Row], quantities: Sequence[Quantity]) -> tuple[Path, Path]:
     """Draws quantities of the rows into metrics.png and metrics.svg, a panel each. Raises NcsnxError."""
+    dashed = "; dashed: expected of a perfect model" if any(one.perfect is not None for one in quantities) else ""
     return plot_metrics(
         sweep.place / "metrics",
         [row["step"] for row in rows],
@@ -44,5 +45,5 @@ def draw_metrics(sweep: CheckpointSweep, rows: Sequence[Row], quantities: Sequen
             for one in quantities
         ],
         title=sweep.run.name,
-        caption=sweep.caption(),
+        caption=f"{sweep.caption()}{dashed}",
     )
