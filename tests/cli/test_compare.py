@@ -120,7 +120,7 @@ def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path,
     sweep = ("fid", "digits", "--n", "20", *JUDGE, *CPU)
     first = command(*sweep, "sampler=fast", folder=folder)
     assert first.code == 0, first.err
-    assert "made with sampler=fast; whether it orders" in first.err
+    assert "made with sampler=fast; to see whether the run's own sampler orders checkpoints" in first.err
     assert command(*sweep, folder=folder).code == 0
     second = command(*sweep, "sampler=fast", folder=folder)
     assert "made with sampler=fast: over 3 checkpoints, the rank correlation" in second.err
@@ -383,8 +383,8 @@ def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(comp
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ((-1.0, 3.0, 1.0), "holds numbers that no trial gives; remove it and repeat the command"),
-        ((7.0, 3.0, 1.0), "holds numbers that no trial gives; remove it and repeat the command"),
+        ((-1.0, 3.0, 1.0), "holds numbers that no trial produces; remove it and repeat the command"),
+        ((7.0, 3.0, 1.0), "holds numbers that no trial produces; remove it and repeat the command"),
         ((0.0, float("nan"), 1.0), "holds values that are not finite; remove it and repeat the command"),
     ],
 )

@@ -26,7 +26,7 @@ from ncsnx.evaluation.plots import LossSeries, MetricSeries, ScoreSeries, plot_l
 SVG = "{http://www.w3.org/2000/svg}"
 BEST_COLOUR, CURVE_COLOUR = "#d55e00", "#0072b2"
 CAPTION = (
-    "1,000 images from the EMA, annealed Langevin (1,160 evaluations per image), seed 0; features: classifier on "
+    "1,000 images from the EMA, annealed Langevin (1,160 evaluations each), seed 0; features: classifier on "
     "digits (128 dimensions, sha256 3fa1c2d4); reference: digits, training images (1,498, fingerprint 81b3cc0e21aa)"
 )
 FALLING = [61.2, 20.3, 9.8, 4.2, 4.4]
