@@ -145,12 +145,13 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
 
     folder: the data folder. Raises NcsnxError for data that can't be read, and if no noise levels suit it.
     """
-    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data is not at hand)", None
+    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data is not here)", None
     try:
         measured = measure_data(experiment.data, folder, seed=choices.seed, exact=choices.exact, work=work)
         sigma_max, source = measured.distances.largest, measured.distances.source
     except DataMissingError as error:
-        work.warning(f"σ_1 = {sigma_max:g} is the experiment's own: {error}")
+        lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
+        work.warning("\n".join(lines))
     dimensions = experiment.data.channels * experiment.data.image_size**2
     plan = plan_noise(
         dimensions,

@@ -62,8 +62,8 @@ def test_the_published_plans_come_out_of_the_published_sigma(name: str) -> None:
     if step_size is not None:
         assert found["step_size"] == pytest.approx(step_size, rel=0.03)
         assert found["differences"] == []
-    assert found["sigma_max_source"] == "the experiment (its data is not at hand)"
-    assert "is the experiment's own: " in outcome.err
+    assert found["sigma_max_source"] == "the experiment (its data is not here)"
+    assert "is the experiment's own\n  " in outcome.err
     assert found["snr"] == pytest.approx(math.sqrt(found["step_size"] / 2) / 0.01, rel=1e-12)
 
 
