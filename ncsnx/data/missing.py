@@ -5,6 +5,7 @@ from pathlib import Path
 from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.paths import typed_folder
+from ncsnx.spelling import A_DIR, argument
 
 OWN = "this is your own data, so there is nothing to download"
 """Reply to a download of the user's own data."""
@@ -28,6 +29,13 @@ def by_hand(data_set: str, files: str, page: str, place: str, *hints: Hint) -> D
         *hints,
         _OR_WHERE,
     )
+
+
+def by_data_folder(error: DataMissingError) -> DataMissingError:
+    """The same error for callers that accept another data folder, but no changes to the data set."""
+    hints = [hint for hint in error.hints if not hint.adds.startswith("data.")]
+    label = "or name the data folder" if hints else "name the data folder"
+    return DataMissingError(error.message, *hints, Hint(label, adds=argument("data", A_DIR)))
 
 
 def missing(data_set: str, path: Path, *ways: Hint) -> DataMissingError:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, DataOnDisk, Digits
+from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, DataOnDisk, Digits, Images
 from ncsnx.config.discovery import resolve
 from ncsnx.data import DataMissingError, Splits, data_folder, data_set, open_data
 from ncsnx.data.download.command import download_command
 from ncsnx.errors import NcsnxError
+from ncsnx.features.data_source import DataSource
 from ncsnx.work import Work
 from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun
 
@@ -122,6 +123,13 @@ def test_missing_data_says_how_to_get_it_and_where_it_is_expected(
     assert f"{tmp_path / place} is missing" in message
     assert "data.root=DIR" in message
     assert "\n" not in message
+
+
+def test_a_run_whose_data_is_missing_names_the_data_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataMissingError, match=r"download it .*; or name the data folder: data=DIR$"):
+        DataSource(data=CIFAR10(), folder=tmp_path).splits()
+    with pytest.raises(DataMissingError, match=r"your data is not at /nowhere; name the data folder: data=DIR$"):
+        DataSource(data=Images(root="/nowhere", image_size=8), folder=tmp_path).splits()
 
 
 @pytest.mark.parametrize(
