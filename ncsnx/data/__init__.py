@@ -1,4 +1,4 @@
-"""Data: readers that give images by index, and batches that are pure functions of the step."""
+"""Data sets that are read by image index, and training batches that are pure functions of the step."""
 
 from ncsnx.data.batches import TrainingBatches
 from ncsnx.data.data_set import DataSet, data_set, data_set_of, data_sets, open_data

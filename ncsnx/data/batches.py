@@ -1,7 +1,7 @@
 """The training stream: position p = step · batch + j holds an image of epoch p // N, in that epoch's shuffled order.
 
-The batch of a step is a pure function of (seed, step), so resuming needs no replay, and an epoch's end falls inside a
-batch without losing an image.
+The batch of a step is a pure function of (seed, step). Resuming therefore needs no replay, and a batch may span the end
+of an epoch without dropping an image.
 """
 
 from collections.abc import Iterator
@@ -18,30 +18,31 @@ from ncsnx.randomness import Purpose, Stream
 
 @attrs.frozen(eq=False)
 class Batch:
-    """One step's images, with their positions in the training stream, (B,) int64."""
+    """The images of one step."""
 
     images: StoredImages
     positions: Tensor
+    """(B,) int64: positions in the training stream."""
 
 
 class TrainingBatches:
     """The batches of a data set under one seed."""
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
-        """Raises NcsnxError for a data set without an image."""
+        """Raises NcsnxError for an empty data set."""
         if len(dataset) == 0:
-            raise NcsnxError("the data set has no training image; declare a smaller share that is held out")
+            raise NcsnxError("the data set has no training images; hold out a smaller share")
         self.dataset = dataset
         self.batch_size = batch_size
         self._stream = Stream(seed, Purpose.DATA_ORDER)
         self._orders: dict[int, Tensor] = {}
 
     def positions(self, step: int) -> Tensor:
-        """(B,) int64: the places of a step's images in the training stream."""
+        """(B,) int64: positions of a step's images in the training stream."""
         return torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
 
     def indices(self, step: int) -> Tensor:
-        """(B,) int64: the indices of a step's images in the data set."""
+        """(B,) int64: indices of a step's images in the data set."""
         positions, size = self.positions(step), len(self.dataset)
         epochs = positions // size
         return torch.cat(
@@ -57,11 +58,11 @@ class TrainingBatches:
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            # the last one is kept too: a batch may span the end of an epoch and the beginning of the next
+            # the previous epoch's order is kept too: a batch may span two epochs
             kept = list(self._orders.items())[-1:]
             self._orders = dict([*kept, (epoch, self._stream.permutation(len(self.dataset), epoch))])
         return self._orders[epoch]
 
     def between(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-        """The batches of steps start … stop − 1; with workers, that many processes read ahead."""
+        """The batches of steps start … stop − 1. workers: number of processes that read ahead; 0 reads in this one."""
         yield from read_ahead(self.at, range(start, stop), workers)

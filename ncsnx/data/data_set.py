@@ -1,11 +1,11 @@
-"""What a data set is: `@data_set(Config)` on its reader says all that goes with a configuration, in one place.
+"""Registry of data sets: `@data_set(Config)` on a reader declares everything that belongs to a configuration.
 
-    @data_set(Rings, features=Classifier(), no_download="the rings are drawn, so there is nothing to download")
+    @data_set(Rings, features=Classifier(), no_download="the rings are generated, so there is nothing to download")
     def read_rings(data: Rings, folder: Path, work: Work) -> Splits:
         ...
 
-Modules of `ncsnx.data.readers` are found by themselves, those of an installed package by its entry point of the group
-`ncsnx.runtime`.
+Modules of `ncsnx.data.readers` are imported automatically, those of an installed package through its entry point in the
+group `ncsnx.runtime`.
 """
 
 from collections.abc import Callable
@@ -22,29 +22,30 @@ from ncsnx.registering import import_modules_of, unregistered
 from ncsnx.work import SILENT, Work
 
 Reader: TypeAlias = Callable[[Any, Path, Work], Splits]
-"""(configuration, data folder, work) → its images. Raises DataMissingError for what isn't on the disk, and NcsnxError
-for what can't be read; work shows what takes long, such as the first scan of a folder."""
+"""(configuration, data folder, work) → images. Raises DataMissingError for missing files, and NcsnxError for files that
+can't be read. `work` shows the progress of slow work, such as the first scan of a folder."""
 Download: TypeAlias = Callable[[Any, Path, Work], Path]
-"""(configuration, data folder, work) → the folder that it is in now. Raises NcsnxError where it can't be had, or not by
-a program: then the error says which files to get, how large they are, and where they belong."""
+"""(configuration, data folder, work) → the folder that now holds the data. Raises NcsnxError if it can't be downloaded;
+where users must download it themselves, the error names the files, their sizes, and where to put them."""
 T = TypeVar("T", bound=Reader)
 
 
 @attrs.frozen(kw_only=True)
 class DataSet:
-    """What goes with the configuration of a data set."""
+    """Reader, download and defaults of a data set."""
 
     read: Reader
     download: Download | None
     no_download: str | None
-    """A clause on why there is nothing to download, where `download` is None; None: no address is known."""
+    """Clause that says why there is nothing to download, where `download` is None; None: no address is known."""
     features: Features
-    """By which generated images are judged against it, unless others are chosen."""
+    """Default feature network for scores."""
     reference: Split
-    """Which of its images scores compare with, unless others are chosen: 'train' as published for CIFAR-10."""
+    """Default reference images for scores: 'train' as published for CIFAR-10."""
     files: str
-    """What a person has to get, in Markdown, and `place`, where to put it: its row in docs/guides/published.md."""
+    """Files that users must get, in Markdown, for the table of data sets in docs/guides/published.md."""
     place: str
+    """Folder for `files`, for the same table."""
 
 
 _data_sets: dict[type[Data], DataSet] = {}
@@ -60,7 +61,10 @@ def data_set(
     files: str = "",
     place: str = "",
 ) -> Callable[[T], T]:
-    """Decorator of a reader; for the parameters see `DataSet`. Raises ValueError for a configuration that has one."""
+    """Decorator that registers a reader; parameters as in `DataSet`.
+
+    Raises ValueError if the configuration already has another reader.
+    """
 
     def join(read: T) -> T:
         found = DataSet(
@@ -80,13 +84,13 @@ def data_set(
 
 
 def data_sets() -> dict[type[Data], DataSet]:
-    """All that are registered, by their configuration's class."""
+    """All registered data sets by configuration class."""
     import_modules_of("ncsnx.data.readers")
     return dict(_data_sets)
 
 
 def data_set_of(data: Data) -> DataSet:
-    """What goes with a configuration. Raises NcsnxError where no reader is registered for it."""
+    """The data set of a configuration. Raises NcsnxError if no reader is registered for it."""
     found = data_sets().get(type(data))
     if found is None:
         raise unregistered("reader", type(data), "ncsnx.data.data_set")
@@ -94,13 +98,13 @@ def data_set_of(data: Data) -> DataSet:
 
 
 def open_data(data: Data, folder: Path, work: Work = SILENT) -> Splits:
-    """The images of a data set; folder: the data folder, for sets without a place of their own. Raises as `Reader`."""
+    """The images of a data set. folder: the data folder, used where `data` doesn't name a path. Raises as `Reader`."""
     return data_set_of(data).read(data, folder, work)
 
 
 def download_data(data: Data, folder: Path, work: Work) -> Path:
-    """Gets a data set; returns the folder that it is in. folder: the data folder. Raises as `Download`."""
+    """Downloads a data set and returns its folder. folder: the data folder. Raises as `Download`."""
     found = data_set_of(data)
     if found.download is None:
-        raise NcsnxError(found.no_download or f"no address is known to download {type(data).__name__} from")
+        raise NcsnxError(found.no_download or f"no download address is known for {type(data).__name__}")
     return found.download(data, folder, work)

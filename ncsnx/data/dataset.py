@@ -1,4 +1,4 @@
-"""What a reader gives: images in their stored type with a declared range, labels and ids, by index."""
+"""Images read by index: pixels in their stored type with a declared range, labels and ids."""
 
 from typing import Protocol
 
@@ -11,14 +11,14 @@ NO_LABEL = -1
 
 @attrs.frozen(eq=False)
 class StoredImages:
-    """Some images of a data set."""
+    """A batch of images of a data set."""
 
     pixels: Tensor
     """(n, C, H, W), in the stored type, within the data set's `value_range`."""
     labels: Tensor
-    """(n,) int64; NO_LABEL where there is none."""
+    """(n,) int64; NO_LABEL for unlabelled images."""
     ids: Tensor
-    """(n,) int64: the place of each image in the whole data set, the same in every split."""
+    """(n,) int64: each image's index in the whole data set, whatever the split."""
 
 
 class Dataset(Protocol):
@@ -40,7 +40,7 @@ class Dataset(Protocol):
 
 @attrs.frozen(eq=False)
 class InMemory:
-    """A split that is held in memory whole."""
+    """A split that is entirely in memory."""
 
     images: StoredImages
     value_range: tuple[float, float]
@@ -59,5 +59,5 @@ class InMemory:
         return StoredImages(self.images.pixels[indices], self.images.labels[indices], self.images.ids[indices])
 
     def subset(self, chosen: Tensor) -> "InMemory":
-        """The images that `chosen`, (N,) bool, marks."""
+        """The images selected by `chosen`, (N,) bool."""
         return InMemory(self.read(torch.nonzero(chosen).flatten()), self.value_range)

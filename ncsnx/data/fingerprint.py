@@ -1,4 +1,4 @@
-"""Fingerprints: what tells one data set from another, whatever folder it is in."""
+"""Fingerprints, which tell data sets apart whatever folder they are in."""
 
 import hashlib
 import os
@@ -10,16 +10,16 @@ from ncsnx.errors import NcsnxError
 from ncsnx.storage.reading import opened
 
 SAMPLED_BYTES = 64 * 1024
-"""Bytes that are read at the beginning, in the middle and at the end of each file."""
+"""Bytes read at the beginning, the middle and the end of each file."""
 
 
 def of_bytes(name: str, *contents: bytes) -> str:
-    """The fingerprint of data that has no file of its own: every byte counts."""
+    """Fingerprint of data that isn't in a file. It covers every byte."""
     return digest([name, *(hashlib.sha256(content).hexdigest() for content in contents)])
 
 
 def of_files(root: Path, files: Iterable[Path]) -> str:
-    """The fingerprint of files under `root`: their relative names, sizes, and a sample of their bytes."""
+    """Fingerprint of files under `root`: relative names, sizes, and a sample of the bytes."""
     return digest([[str(path.relative_to(root)), *_sampled(path)] for path in sorted(files)])
 
 

@@ -1,4 +1,4 @@
-"""Holding in memory: images are decoded when they are first read and kept, on the device where it has room."""
+"""Images cached in memory: decoded at the first read, then kept, on the device if it has room."""
 
 import os
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from ncsnx.data.splits import Splits
 from ncsnx.storage.free_memory import SHARE, available_memory
 
 _IN_MEMORY_ALREADY = (InMemory, PackedImages)
-"""What the CPU's memory or, for a mapped file, the system's cache holds."""
+"""Splits that are in the CPU's memory or, if the file is memory-mapped, in the page cache."""
 
 
 def cache_in_memory(splits: Splits, device: torch.device, budget_bytes: int | None = None) -> Splits:
-    """The same images, kept in memory from the first time that they are read, as far as they fit.
+    """The same images, each split cached in memory from its first read if it fits.
 
-    device: where images are used. On a CUDA device with room `read` gives pixels that are there; labels and ids stay on
-    the CPU. budget_bytes: for each memory; by default a quarter of what is available in it. The training images come
-    first. Where neither memory has room, and for what is read without decoding and belongs on the CPU, the data set is
-    left as it is. Data workers never fill or use a device's memory, so that with them holding has no effect there.
+    device: where images are used. If a CUDA device has room, `read` returns pixels on it; labels and ids stay on the
+    CPU. budget_bytes: limit for each memory, by default a quarter of what is available in it. The training images come
+    first. A split that fits nowhere, or that the CPU reads without decoding, is returned unchanged. Data workers never
+    use a device's memory, so caching has no effect there when they read.
     """
     budgets = {torch.device("cpu"): _given(budget_bytes, available_memory())}
     if device.type == "cuda":
@@ -34,7 +34,7 @@ def _given(budget_bytes: int | None, available: int) -> int:
 
 
 def _cached(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
-    """The data set, held in the first memory that has room for it, whose budget it takes."""
+    """The data set, cached in the first memory with room for it; its size is taken from that budget."""
     if len(dataset) == 0:
         return dataset
     sample = dataset.read(torch.arange(1)).pixels
@@ -49,10 +49,10 @@ def _cached(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
 
 
 class CachedImages:
-    """A split whose pixels are kept on a device once they were read."""
+    """A split whose pixels are kept on a device after the first read."""
 
     def __init__(self, source: Dataset, sample: Tensor, device: torch.device) -> None:
-        """sample: one image of the split, (1, C, H, W), for its stored type."""
+        """sample: one image of the split, (1, C, H, W), which gives shape and stored type."""
         count = len(source)
         self.source = source
         self._pixels = torch.empty((count, *sample.shape[1:]), dtype=sample.dtype, device=device)
@@ -74,13 +74,13 @@ class CachedImages:
         return len(self.source)
 
     def __reduce__(self) -> tuple[Callable[[Dataset], Dataset], tuple[Dataset]]:
-        # what is sent to a data worker that is spawned
+        # a spawned data worker gets the uncached split
         return _uncached, (self.source,)
 
     def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, their pixels on the device."""
         if os.getpid() != self._process:
-            # a data worker: what it kept would be lost with it, and a GPU can't be used after a fork
+            # a data worker: its cache would be lost when it ends, and a GPU can't be used after a fork
             return self.source.read(indices)
         missing = torch.unique(indices[~self._filled[indices]])
         if len(missing):

@@ -1,4 +1,4 @@
-"""Reading by several processes that are ahead of who uses what they read."""
+"""Reading ahead in several processes."""
 
 import os
 import signal
@@ -18,9 +18,10 @@ V = TypeVar("V")
 
 
 def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Iterator[V]:
-    """`read(key)` of each key, in order; with workers, that many processes call it, a few keys ahead.
+    """`read(key)` of each key, in order. workers: number of processes that call it, a few keys ahead; 0: this process.
 
-    `read` must be one that can be pickled. Raises its NcsnxError in the words it has, and NcsnxError if a process died.
+    `read` must be picklable. Raises the NcsnxError that `read` raises, with its message, and NcsnxError if a process
+    died.
     """
     if workers == 0:
         yield from map(read, keys)
@@ -30,7 +31,7 @@ def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Itera
         batch_size=None,
         sampler=keys,
         num_workers=workers,
-        generator=torch.Generator(),  # else it would draw from the global one
+        generator=torch.Generator(),  # without one, the loader would draw from the global generator
         worker_init_fn=_leave_signals_alone,
     )
     values = iter(loader)
@@ -42,34 +43,32 @@ def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Itera
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise NcsnxError(
-            f"a process that reads data has died ({error}); try fewer with {argument('workers')}"
-        ) from error
+        raise NcsnxError(f"a data worker has died ({error}); try fewer with {argument('workers')}") from error
     finally:
-        # Left to the garbage collector, an exception whose traceback is kept would keep the workers too.
+        # Left to the garbage collector, the workers would live as long as the traceback of an exception.
         values._shutdown_workers()  # type: ignore[attr-defined]
-        # One that waits for a lock that a dead one held doesn't end, and doesn't heed the signal that it is sent: this
-        # process would wait for it for ever at its end.
+        # A worker that waits for a lock held by a dead worker never ends and ignores SIGTERM, and this process would
+        # wait for it forever at exit.
         for worker in getattr(values, "_workers", []):
             worker.kill()
 
 
 def _leave_signals_alone(worker: int) -> None:
-    """Terminals and batch schedulers signal the whole group, but when to stop is the parent's decision."""
+    """Ignores signals in a worker: terminals and schedulers signal the whole group, but the parent decides to stop."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 @attrs.frozen
 class _Failure:
-    """An error of a worker: the loader would raise it with the worker's traceback in its message."""
+    """An error in a worker. It is returned, since the loader would raise it with a traceback in its message."""
 
     message: str
 
 
 @attrs.frozen(eq=False)
 class _Reads(MapStyle[V | _Failure], Generic[K, V]):
-    """Key → what was read, for torch's DataLoader."""
+    """`read` as a map-style data set for torch's DataLoader."""
 
     read: Callable[[K], V]
 
@@ -81,5 +80,5 @@ class _Reads(MapStyle[V | _Failure], Generic[K, V]):
 
 
 def processors() -> int:
-    """The CPUs that this process may use."""
+    """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A data set, opened: its training and held-out images, and what tells it from others."""
+"""An opened data set: training images, held-out images and fingerprint."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a data set holds: counts, labels, the statistics of its channels, and a contact sheet."""
+"""Summary of a data set: counts, labels, channel statistics, and a contact sheet."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,40 +20,41 @@ from ncsnx.work import Work
 _AT_ONCE_BYTES = 1 << 20
 _MOST_AT_ONCE = 64
 _CELL_PIXELS = 256
-"""Larger images are made smaller on the contact sheet."""
+"""Larger images are shrunk to this side on the contact sheet."""
 
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """A data set in numbers; pixels are those of all images, as the reader gives them."""
+    """Statistics of a data set over both splits, of pixels as the reader returns them."""
 
     train: int
     held_out: int
     labels: dict[int, int]
-    """Images of each label, training and held out; empty where there are none."""
+    """Number of images by label; empty for unlabelled data."""
     shape: tuple[int, int, int]
     """(C, H, W)."""
     dtype: str
     value_range: tuple[float, float]
     """The stored values that mean black and white."""
     least: float
-    """The least stored value that there is."""
+    """Smallest stored value."""
     most: float
+    """Largest stored value."""
     mean: tuple[float, ...]
-    """Of each channel, in units in which black is 0 and white 1."""
+    """Mean of each channel, with black 0 and white 1."""
     standard_deviation: tuple[float, ...]
-    """Of each channel, in the same units, over all pixels."""
+    """Standard deviation of each channel over all pixels, with black 0 and white 1."""
     pixel_bytes: int
-    """Bytes of all images as stored."""
+    """Bytes of all pixels in their stored type."""
     fingerprint: str
 
 
 def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
-    """Reads every image once. Raises NcsnxError for an empty set, and for an image that can't be read."""
+    """Reads every image once. Raises NcsnxError for an empty data set and for an image that can't be read."""
     tally = _Tally(splits.train)
     count = len(splits.train) + len(splits.held_out)
     if count == 0:
-        raise NcsnxError("the data set holds no image; look at where its files should be")
+        raise NcsnxError("the data set has no images; check its files")
     with work.progress("reading", total=count, unit="images") as advance:
         for split in (splits.train, splits.held_out):
             for images in read_all(split, workers):
@@ -78,7 +79,7 @@ def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
 
 
 def read_all(split: Dataset, workers: int = 0) -> Iterator[StoredImages]:
-    """The images of a split in order, some at a time."""
+    """The images of a split in order, in batches of at most 1 MiB or 64 images."""
     channels, height, width = split.shape
     most = max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // (channels * height * width)))
     pieces = [range(start, min(len(split), start + most)) for start in range(0, len(split), most)]
@@ -94,7 +95,7 @@ class _Tally:
 
     def __init__(self, split: Dataset) -> None:
         self._low, self._high = split.value_range
-        self._sums = torch.zeros(2, split.shape[0], dtype=torch.float64)  # of the values and of their squares
+        self._sums = torch.zeros(2, split.shape[0], dtype=torch.float64)  # sums of values and of their squares
         self._pixels = 0
         self.dtype: torch.dtype | None = None
         self.labels: Counter[int] = Counter()
@@ -116,13 +117,13 @@ class _Tally:
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel."""
         mean, mean_square = self._sums / self._pixels
-        # rounding can make the variance of one colour negative
+        # rounding can make the variance of a constant channel negative
         deviation = (mean_square - mean * mean).clamp(min=0).sqrt()
         return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
 def contact_sheet(split: Dataset, n: int, seed: int = 0) -> Tensor:
-    """A grid of n images of a split, or of all if there are fewer, chosen by the seed: (C, H', W') uint8."""
+    """A grid of n images (or all, if fewer) of a split, chosen by the seed: (C, H', W') uint8."""
     count = min(n, len(split))
     chosen = Stream(seed, Purpose.SUBSETS).permutation(len(split), epoch=0)[:count].sort().values
     low, high = split.value_range

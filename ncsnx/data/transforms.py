@@ -1,7 +1,7 @@
-"""From stored pixels to what the network sees, and back: batched, on the device.
+"""Stored pixels → network input, and back: batched, on the device.
 
-In order: cropped where the stored images are larger, to [0, 1], random flip, dequantization, then 'rescaled' or logit
-transform, as published.
+The order is that of the published code: crop (if the stored images are larger), scale to [0, 1], random flip,
+dequantization, then the 'rescaled' or logit transform.
 """
 
 import math
@@ -21,18 +21,18 @@ GAUSSIAN_SIGMA = 0.01
 
 
 def from_unit(x: Tensor, data: Data) -> Tensor:
-    """Images in [0, 1] → the network's range, as `data.transform` says."""
+    """Images in [0, 1] → the network's range, by `data.transform`."""
     if data.transform == "rescaled":
         return 2 * x - 1
     if data.transform == "logit":
-        # Gaussian dequantization leaves [0, 1], where there is no logit
+        # Gaussian dequantization leaves [0, 1], outside of which there is no logit
         u = (LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * x).clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN)
         return torch.log(u) - torch.log1p(-u)
     return x
 
 
 def log_slope(x: Tensor, data: Data) -> Tensor:
-    """(B,): ln |det ∂from_unit(x)/∂x| of images (B, …) in [0, 1]: how much the transform spreads them, in nats."""
+    """(B,): ln |det ∂from_unit(x)/∂x|, in nats, of images (B, …) in [0, 1]."""
     if data.transform == "rescaled":
         return torch.full_like(x, math.log(2)).flatten(1).sum(dim=1)
     if data.transform == "logit":
@@ -43,7 +43,7 @@ def log_slope(x: Tensor, data: Data) -> Tensor:
 
 
 def to_unit(x: Tensor, data: Data) -> Tensor:
-    """The inverse of `from_unit`, clamped to [0, 1]; the margin of the logit is ignored, as published."""
+    """Inverse of `from_unit`, clamped to [0, 1]. The logit's margin is ignored, as in the published code."""
     if data.transform == "rescaled":
         x = (x + 1) / 2
     elif data.transform == "logit":
@@ -53,7 +53,7 @@ def to_unit(x: Tensor, data: Data) -> Tensor:
 
 @attrs.frozen
 class Preprocessing:
-    """Turns stored pixels into the network's input. What is random in it depends on (seed, position) alone."""
+    """Stored pixels → network input. All randomness is a function of (seed, position)."""
 
     data: Data
     value_range: tuple[float, float]
@@ -61,7 +61,7 @@ class Preprocessing:
     seed: int
 
     def training(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """(B, C, H, W) float32 for training: cropped, flipped and dequantized by the position in the stream."""
+        """(B, C, H, W) float32 for training: randomly cropped, flipped and dequantized by position in the stream."""
         x = self._scaled(self._cropped_at_random(pixels, positions))
         if self.data.random_flip:
             mirrored = Stream(self.seed, Purpose.FLIP).uniform(positions, (1, 1, 1)) < 0.5
@@ -69,41 +69,41 @@ class Preprocessing:
         return from_unit(self._dequantized(x, positions, step=0), self.data)
 
     def held_out(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """(B, C, H, W) float32 for evaluation: as in training, but cropped from the centre and never flipped."""
-        # step 1 keeps these draws apart from those of the training stream, which has step 0
+        """(B, C, H, W) float32 for evaluation: as in training, but with a centre crop and without flips."""
+        # the training stream has step 0; step 1 gives other draws
         return from_unit(self._dequantized(self.unit(pixels), positions, step=1), self.data)
 
     def measured(self, pixels: Tensor, places: Tensor) -> Tensor:
-        """(B, C, H, W) float32: as held-out images, but dequantized by an image's place in its data set.
+        """(B, C, H, W) float32 for statistics of the network's input, such as the largest distance.
 
-        For what is said of a data set as the network gets it, such as its largest distance.
+        As `held_out`, but dequantized by an image's index in its data set.
         """
-        # step 3 keeps these draws apart from those of training, of the held-out loss and of densities
+        # steps 0 to 2 belong to training, the held-out loss and densities
         return from_unit(self._dequantized(self.unit(pixels), places, step=3), self.data)
 
     def continuous(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """(B, C, H, W) float64 in [0, 1): cropped from the centre and dequantized uniformly, whatever `data` says.
+        """(B, C, H, W) float64 in [0, 1) for densities: centre crop, always with uniform dequantization.
 
-        For densities: of q grey levels each has a cell of the width 1/q. NcsnxError for data that has no grey levels.
+        Each of q grey levels gets a cell of width 1/q. Raises NcsnxError for data without grey levels.
         """
         grey_levels = self.grey_levels(pixels)
-        # step 2 keeps these draws apart from those of training and of the held-out loss
+        # steps 0 and 1 belong to training and the held-out loss
         drawn = Stream(self.seed, Purpose.DEQUANTIZATION).uniform(positions, self.data.shape, step=2)
         return (self._cropped(pixels).double() - self.value_range[0] + drawn.double()) / grey_levels
 
     def grey_levels(self, pixels: Tensor) -> int:
-        """How many values a stored pixel can have. NcsnxError for data whose values aren't whole numbers."""
+        """Number of values that a stored pixel can have. Raises NcsnxError for data that isn't stored as integers."""
         low, high = self.value_range
         if pixels.dtype.is_floating_point or not (float(low).is_integer() and float(high).is_integer()):
             raise NcsnxError(
-                f"the data has no grey levels to count: its values, from {low:g} to {high:g}, are of type "
-                f"{str(pixels.dtype).removeprefix('torch.')}; likelihoods take a run that was trained on values stored "
-                "as integers, with a range of integers"
+                f"the data has no grey levels: expected integers in a range of integers, found "
+                f"{str(pixels.dtype).removeprefix('torch.')} from {low:g} to {high:g}; likelihoods need a run that was "
+                "trained on integers"
             )
         return int(high - low) + 1
 
     def unit(self, pixels: Tensor) -> Tensor:
-        """Stored pixels → float32 in [0, 1], cropped from the centre where they are larger than the data's images."""
+        """Stored pixels → float32 in [0, 1], with a centre crop if they are larger than `data.image_size`."""
         return self._scaled(self._cropped(pixels))
 
     def _cropped(self, pixels: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Preprocessing:
 
     @property
     def _spare(self) -> int:
-        """Rows, and columns, of stored images that a crop leaves out."""
+        """Rows (and columns) that a crop removes."""
         return self.data.stored_size - self.data.image_size
 
     def _cropped_at_random(self, pixels: Tensor, positions: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class Preprocessing:
         corners = Stream(self.seed, Purpose.CROP).integers(positions, self._spare + 1, (2, 1))
         rows, columns = (corners + torch.arange(self.data.image_size, device=positions.device)).unbind(1)
         images = torch.arange(len(pixels), device=positions.device)
-        # indices on both sides of the channels put these last
+        # advanced indices around the channels move these to the last axis
         return pixels[images[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
     def _scaled(self, pixels: Tensor) -> Tensor:

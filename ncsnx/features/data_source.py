@@ -7,7 +7,8 @@ import attrs
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import load_plugins
-from ncsnx.data import Splits, open_data
+from ncsnx.data import DataMissingError, Splits, open_data
+from ncsnx.data.missing import by_data_folder
 from ncsnx.data.places import require_own
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
@@ -44,7 +45,10 @@ class DataSource:
     def splits(self) -> Splits:
         """The images. Raises NcsnxError if they are missing, or don't have the recorded fingerprint."""
         if self._splits is None:
-            opened = open_data(self.data, self.folder, self.work)
+            try:
+                opened = open_data(self.data, self.folder, self.work)
+            except DataMissingError as error:
+                raise by_data_folder(error) from error
             if self.recorded is not None and opened.fingerprint != self.recorded:
                 raise NcsnxError(
                     f"the data is not that of the run: its fingerprint is {opened.fingerprint[:12]}, not "

@@ -1,1 +1,1 @@
-"""Noise levels: the numbers behind a schedule. Nothing here imports torch."""
+"""Noise levels and step sizes. Nothing here imports torch."""

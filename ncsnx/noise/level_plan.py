@@ -1,4 +1,4 @@
-"""Noise levels and Langevin steps that follow from σ_1 and the size of an image."""
+"""Plan of noise levels and Langevin steps for σ_1 and the size of an image."""
 
 import attrs
 
@@ -7,38 +7,38 @@ from ncsnx.noise import techniques
 
 @attrs.frozen(kw_only=True)
 class NoisePlan:
-    """What techniques 2 and 4 of Song & Ermon 2020 (arXiv 2006.09011) make of σ_1."""
+    """Noise levels and Langevin steps by techniques 2 and 4 of Song & Ermon 2020 (arXiv 2006.09011)."""
 
     dimensions: int
     """D: pixels times channels."""
     sigma_max: float
-    """σ_1."""
+    """σ_1: largest noise level."""
     sigma_min: float
-    """σ_L."""
+    """σ_L: smallest noise level."""
     overlap: float
-    """C."""
+    """C: overlap of neighbouring levels (technique 2)."""
     ratio: float
-    """γ of technique 2."""
+    """γ: ratio of neighbouring levels with the overlap C."""
     levels: int
-    """L."""
+    """L: number of levels."""
     steps_per_level: int
-    """T."""
+    """T: Langevin steps per level."""
     step_size: float
-    """ε, best for L levels that end exactly at σ_1 and σ_L, and for T."""
+    """ε: the best one (technique 4) for T steps at L geometric levels from σ_1 to σ_L."""
 
     @property
     def evaluations(self) -> int:
-        """Of the network for an image: T at every level, and one to denoise."""
+        """Network evaluations per image: T per level, and one to denoise."""
         return self.levels * self.steps_per_level + 1
 
     @property
     def snr(self) -> float:
-        """The signal-to-noise ratio of a step, as score SDEs count it."""
+        """Signal-to-noise ratio of a step, as defined for score SDEs."""
         return techniques.signal_to_noise(self.step_size, self.sigma_min)
 
     @property
     def remaining_variance(self) -> float:
-        """How close ε comes to 1, the aim of technique 4."""
+        """Variance of the noise after a level's steps, in units of σ²; technique 4 aims at 1."""
         ratio = techniques.spaced_ratio(self.sigma_max, self.sigma_min, self.levels)
         return techniques.remaining_variance(self.step_size, self.sigma_min, ratio, self.steps_per_level)
 
@@ -51,10 +51,10 @@ def plan_noise(
     overlap: float = techniques.OVERLAP,
     steps_per_level: int | None = None,
 ) -> NoisePlan:
-    """The plan for images of `dimensions` numbers whose largest distance is σ_1.
+    """The plan for images of `dimensions` values with the largest distance `sigma_max`.
 
-    steps_per_level: T; by default as many as `techniques.affordable_steps` says. Raises NcsnxError where σ_1 isn't
-    above σ_L, and where no ratio has that overlap.
+    steps_per_level: T, by default `techniques.affordable_steps`. Raises NcsnxError unless σ_1 > σ_L, and if no ratio of
+    levels has the overlap.
     """
     ratio = techniques.level_ratio(dimensions, overlap)
     levels = techniques.number_of_levels(sigma_max, sigma_min, ratio)

@@ -1,6 +1,6 @@
 """Techniques 2 and 4 of Song & Ermon 2020 (arXiv 2006.09011, sections 3.2 and 3.4): levels and step size from σ_1.
 
-D is the number of pixels times channels. All in float64, from `math` alone.
+D is the number of pixels times channels. All computations are in float64 with `math` alone.
 """
 
 import math
@@ -10,18 +10,20 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 
 OVERLAP = 0.567
-"""C: the paper says about 0.5, and its numbers of levels (232, 500, 788, 1086, 2311) are those of 0.567."""
+"""Default C. The paper says about 0.5, but its numbers of levels (232, 500, 788, 1086, 2311) follow from 0.567."""
 MOST_OVERLAP = math.erf(3 / math.sqrt(2))
-"""C of equal levels: Φ(3) − Φ(−3)."""
+"""Upper limit of C, reached by equal levels: Φ(3) − Φ(−3)."""
 _FEWEST_STEPS, _MOST_STEPS = 3, 5
-"""T of the published experiments."""
+"""Range of T in the published experiments."""
 AFFORDED_UPDATES = 3_500
-"""L·T up to which a larger T is taken: gives the published T = 5, 5, 4, 3, 3 for L = 232, 500, 788, 1086, 2311."""
+"""Largest L·T for a T above 3. It gives the published T = 5, 5, 4, 3, 3 for L = 232, 500, 788, 1086, 2311."""
 
 
 def level_overlap(dimensions: int, ratio: float) -> float:
-    """C of two neighbouring levels with the ratio γ > 1 (technique 2): the share of one's noise that falls within three
-    standard deviations of the other's shell."""
+    """C of two neighbouring levels with the ratio γ > 1 (technique 2).
+
+    It is the share of one level's noise within three standard deviations of the other level's shell.
+    """
     middle, half = math.sqrt(2 * dimensions) * (ratio - 1), 3 * ratio
     return 0.5 * (math.erf((middle + half) / math.sqrt(2)) - math.erf((middle - half) / math.sqrt(2)))
 
@@ -29,19 +31,19 @@ def level_overlap(dimensions: int, ratio: float) -> float:
 def level_ratio(dimensions: int, overlap: float = OVERLAP) -> float:
     """γ = σ_i/σ_(i+1) > 1 with Φ(√(2D)(γ − 1) + 3γ) − Φ(√(2D)(γ − 1) − 3γ) = C (technique 2).
 
-    Raises NcsnxError where no ratio has that overlap: C outside (0, Φ(3) − Φ(−3)), or images of a few pixels.
+    Raises NcsnxError if no ratio has the overlap: C outside (0, Φ(3) − Φ(−3)), or images of too few values.
     """
 
     def excess(gap: float) -> float:
-        return level_overlap(dimensions, 1 + gap) - overlap  # falls with the gap
+        return level_overlap(dimensions, 1 + gap) - overlap  # decreases with the gap
 
     widest = 1.0
     while excess(widest) > 0 and widest < 1e6:
         widest *= 2
     if not excess(0.0) > 0 > excess(widest):
         raise NcsnxError(
-            f"no ratio of noise levels has the overlap {overlap:g} for images of {counted(dimensions, 'number')}: an "
-            f"overlap lies between 0 and {MOST_OVERLAP:.4f}, {OVERLAP} by default, and images have 5 numbers or more"
+            f"no noise levels overlap by {overlap:g} for images of {counted(dimensions, 'value')}; expected an overlap "
+            f"between 0 and {MOST_OVERLAP:.4f} (default {OVERLAP}), and images of 5 values or more"
         )
     return 1 + _sign_change(excess, 0.0, widest)
 
@@ -49,25 +51,25 @@ def level_ratio(dimensions: int, overlap: float = OVERLAP) -> float:
 def number_of_levels(sigma_max: float, sigma_min: float, ratio: float) -> int:
     """L = ⌊1 + ln(σ_1/σ_L)/ln γ⌋, at least 2 (technique 2). Raises NcsnxError unless σ_1 > σ_L > 0."""
     if not 0 < sigma_min < sigma_max < math.inf:
-        raise NcsnxError(f"σ_1 must be above σ_L = {sigma_min:g}, which {sigma_max:g} is not")
+        raise NcsnxError(f"σ_1 must be above σ_L = {sigma_min:g}, not {sigma_max:g}")
     return max(2, math.floor(1 + math.log(sigma_max / sigma_min) / math.log(ratio)))
 
 
 def spaced_ratio(sigma_max: float, sigma_min: float, levels: int) -> float:
-    """γ of `levels` geometric levels that end exactly at σ_1 and σ_L: a little above that of `level_ratio`."""
+    """γ of `levels` geometric levels from exactly σ_1 to σ_L, slightly above that of `level_ratio`."""
     return math.exp(math.log(sigma_max / sigma_min) / (levels - 1))
 
 
 def affordable_steps(levels: int) -> int:
-    """T, "as large as the compute allows" (technique 4): the most from 3 to 5 with L·T ≤ 3,500, and never below 3."""
+    """T, "as large as the compute allows" (technique 4): the largest of 3 to 5 with L·T ≤ 3,500, but at least 3."""
     return min(_MOST_STEPS, max(_FEWEST_STEPS, AFFORDED_UPDATES // levels))
 
 
 def remaining_variance(step_size: float, sigma_min: float, ratio: float, steps_per_level: int) -> float:
-    """The variance of the noise after the T steps of a level, in units of that level's σ² (technique 4): ideally 1.
+    """Variance of the noise after the T steps of a level, in units of that level's σ² (technique 4); ideally 1.
 
-    (1 − u)^2T · (γ² − b) + b with u = ε/σ_L² and b = 2ε/(σ_L² − σ_L²(1 − u)²) = 2/(2 − u). For 0 < u < 1 it is a mean
-    of γ² and b, which are both above 1, so it never gets there.
+    (1 − u)^2T · (γ² − b) + b with u = ε/σ_L² and b = 2ε/(σ_L² − σ_L²(1 − u)²) = 2/(2 − u). For 0 < u < 1 it is a
+    weighted mean of γ² and b, both above 1, so it never reaches 1.
     """
     share = step_size / sigma_min**2
     limit = 2 / (2 - share)
@@ -75,16 +77,16 @@ def remaining_variance(step_size: float, sigma_min: float, ratio: float, steps_p
 
 
 def best_step_size(sigma_min: float, ratio: float, steps_per_level: int) -> float:
-    """ε for which `remaining_variance` comes closest to 1 (technique 4), to the precision of float64.
+    """ε for which `remaining_variance` is closest to 1 (technique 4), to the precision of float64.
 
-    Its derivative by u = ε/σ_L² has the sign of (1 − a^2T)·b' − 2T·a^(2T−1)·(γ² − b), with a = 1 − u and
-    b = 2/(2 − u). The first term rises from 0; the second falls as long as b < γ², and is negative afterwards. So
-    there is one minimum, where they are equal, with 0 < u < 1; beyond u = 1 the value is above 2 or above γ².
+    Its derivative with respect to u = ε/σ_L² has the sign of (1 − a^2T)·b' − 2T·a^(2T−1)·(γ² − b), with a = 1 − u and
+    b = 2/(2 − u). The first term increases from 0; the second decreases while b < γ² and is negative afterwards. So
+    there is one minimum in 0 < u < 1, where both are equal. Beyond u = 1 the variance is above 2 or above γ².
     """
     above = ratio**2 - 1
 
     def slope(share: float) -> float:
-        kept = math.log1p(-share)  # of the noise's amplitude, in one step
+        kept = math.log1p(-share)  # log of the factor of the noise's amplitude per step
         settled = -math.expm1(2 * steps_per_level * kept) * 2 / (2 - share) ** 2
         return settled - 2 * steps_per_level * math.exp((2 * steps_per_level - 1) * kept) * (
             above - share / (2 - share)
@@ -94,13 +96,13 @@ def best_step_size(sigma_min: float, ratio: float, steps_per_level: int) -> floa
 
 
 def signal_to_noise(step_size: float, sigma_min: float) -> float:
-    """√(ε/2)/σ_L: the `snr` with which the annealed Langevin corrector of score SDEs (arXiv 2011.13456) makes the
-    same steps, 2(snr·σ_i)²."""
+    """√(ε/2)/σ_L: the `snr` at which the annealed Langevin corrector of score SDEs (arXiv 2011.13456) has the same step
+    sizes, 2(snr·σ_i)²."""
     return math.sqrt(step_size / 2) / sigma_min
 
 
 def _sign_change(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function with one change of sign between `low` and `high` makes it, to the last bit (bisection)."""
+    """The point where a function changes sign, once between `low` and `high`, to the last bit (bisection)."""
     starts_positive = function(low) > 0
     while low < (middle := 0.5 * (low + high)) < high:
         if (function(middle) > 0) == starts_positive:

@@ -1,1 +1,1 @@
-"""From data to an experiment: noise levels that follow from the images, what they cost, and a file to train from."""
+"""Planning of experiments: noise levels from images, costs on this machine, and experiment files."""

@@ -1,8 +1,8 @@
-"""A training that fits a budget of time on this machine: what is reduced from the published one, and in which order.
+"""Fits a training into a time budget on this machine by reducing the published one.
 
-First the steps, down to what trains such a network usably; then the width; then the batch; then, where nobody asked for
-one, the size of the images. Each stage is the smallest training of its kind; what a budget leaves beyond it becomes
-steps again.
+It reduces, in this order, the steps (down to the fewest that give usable samples), the width, the batch size and,
+unless the user chose it, the image size. Each stage is the smallest training of its kind; time left in the budget is
+spent on more steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,31 +11,30 @@ import attrs
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Karras, Sampler, Snapshots
 from ncsnx.config.data_sets import Data, Images, OwnData
-from ncsnx.errors import UsageError
+from ncsnx.errors import Hint, UsageError
 from ncsnx.planning.cost import Cost, cost_of
 from ncsnx.planning.experiment_proposal import Scale, checkpoint_cadence, draft, rounded, usual_scale, usual_steps
 from ncsnx.planning.spans import in_short
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 RESERVE = 0.1
-"""Share of a budget that isn't planned with: the start, the first reading, other work on the machine."""
+"""Share of a budget held back for start-up, the first reading, and other work on the machine."""
 SNAPSHOT_SHARE = 0.1
-"""Seconds of snapshots for each second of steps, at most."""
+"""Largest ratio of the time for snapshots to the time for steps."""
 WIDE_STEPS, NARROW_STEPS, LEAST_STEPS = 5_000, 3_000, 500
-"""The fewest steps that are usable: of a wide network, as far as the first checkpoint of the published trainings; of
-one of width 32; and of the smallest, whose samples of photographs at 8 px are full of noise after 250 steps and free of
-it after 500."""
+"""Fewest usable steps: of a wide network (the first checkpoint of the published trainings), of a network of width 32,
+and of the smallest network (samples of photographs at 8 px are noisy after 250 steps, and clean after 500)."""
 _NARROW, _NARROWEST, _SMALLEST_BATCH = 32, 16, 32
 _SIZES = (48, 32, 24, 16, 12, 8)
 _NARROWEST_SIZE = 16
-"""Pixels up to which a network of width 16 is chosen where the size is free."""
+"""Largest size, in pixels, for which a network of width 16 is chosen if the size is free."""
 _FEW_STEPS = 20
 GPU_FLOPS = 10e12
-"""Assumed of a GPU: operations that it really makes in a second of training in float32, such as an A100's."""
+"""Assumed throughput of a GPU in float32 training (operations per second), such as an A100."""
 _GFLOP_PER_PIXEL = {"NCSNv2": 19.8 / 32**2, "NCSNv2Deeper": 302 / 128**2, "NCSNv2Deepest": 839 / 256**2}
-"""Of a forward pass at width 128, as published."""
+"""Cost of a forward pass of the published networks at width 128."""
 
 NOMINAL = Timing(
     seconds_per_evaluation=1.0,
@@ -46,30 +45,30 @@ NOMINAL = Timing(
     timed="nothing",
     device="none",
 )
-"""Times in units of an evaluation, where nothing is timed: forward and backward pass are three."""
+"""Times in units of an evaluation, for use without a timing: a forward and backward pass takes three."""
 
 TimeOf = Callable[[OwnData, int, int], Timing]
-"""(data, width, batch size) → what that takes here."""
+"""(data, width, batch size) → timing on this machine."""
 
 
 @attrs.frozen(kw_only=True)
 class Fit:
-    """A training that was made to fit, and what it was made from."""
+    """A training fitted to a budget, and the published one that it was reduced from."""
 
     data: OwnData
     scale: Scale
     budget_s: float | None
-    """None where nothing was timed, so that nothing could be fitted."""
+    """None if nothing was timed, so that there is no budget."""
     timing: Timing | None
-    """Of this training."""
+    """Timing of this training."""
     published: Scale
     published_data: OwnData
     published_seconds: float | None
-    """Steps of the published training on this machine."""
+    """Seconds that the published training's steps would take on this machine."""
 
     @property
     def reductions(self) -> list[tuple[str, int, int]]:
-        """(what, now, as published) of each value that is smaller."""
+        """(name, reduced value, published value) of each reduced value."""
         rows = [
             ("image size", self.data.image_size, self.published_data.image_size),
             ("width", self.scale.width, self.published.width),
@@ -99,8 +98,9 @@ def fit(
 ) -> Fit:
     """The largest training that fits the budget.
 
-    steps: asked for, and kept, whatever they take; the images then keep their size. size_is_free: whether the images of
-    a folder may be made smaller. Raises UsageError where nothing usable fits, with what would.
+    steps: the user's choice, which is kept however long it takes; the image size is then kept too. size_is_free:
+    whether the image size of a folder may be reduced. Raises UsageError, with a sufficient budget, if nothing usable
+    fits.
     """
     usual = usual_scale(data, images)
     usable_s = budget_s * (1 - RESERVE)
@@ -135,7 +135,7 @@ def fit(
 
 
 def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
-    """A training that is small for want of a timing: the narrow network, small batches and few steps."""
+    """A small training for use without a timing: narrow network, small batches and few steps."""
     usual = usual_scale(data, images)
     small = Scale(
         width=min(usual.width, _NARROW),
@@ -154,8 +154,10 @@ def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
 
 
 def with_affordable_snapshots(experiment: Experiment, timing: Timing = NOMINAL) -> Experiment:
-    """The experiment with the best grids that take a tenth of its steps' time at most: by its own sampler where that
-    can be, else by one of few steps, of fewer images, more rarely, or none at all."""
+    """The experiment with the best snapshots that take at most a tenth of the time of its steps.
+
+    The choices: its own sampler, a sampler of few steps, fewer images, fewer grids, none.
+    """
 
     def is_affordable(way: Snapshots | None) -> bool:
         cost = cost_of(attrs.evolve(experiment, snapshots=way), timing, held_out=0)
@@ -165,21 +167,21 @@ def with_affordable_snapshots(experiment: Experiment, timing: Timing = NOMINAL) 
 
 
 def quick_sampler(experiment: Experiment) -> Sampler:
-    """Second-order `cas` of 20 steps, most of them at small σ, over the part of the levels where images take shape."""
+    """Second-order `cas` of 20 steps, mostly at small σ, over the range of levels where images take shape."""
     high, low = rounded(experiment.schedule.sigma_max / 4, 3), 5 * experiment.schedule.sigma_min
     grid = Karras(rho=9.0, sigma_max=high, sigma_min=low) if high > 2 * low else Karras(rho=9.0)
     return ConsistentAnnealed(steps=_FEW_STEPS, order=2, grid=grid)
 
 
 def gpu_seconds(data: Data, scale: Scale) -> float:
-    """What the steps of a training take on a GPU of `GPU_FLOPS`: a step is three forward passes."""
+    """Seconds of a training's steps on a GPU with `GPU_FLOPS`; a step costs three forward passes."""
     model = type(draft("x", data).model).__name__
     forward = _GFLOP_PER_PIXEL[model] * 1e9 * data.image_size**2 * (scale.width / 128) ** 2
     return 3 * forward * scale.batch_size * scale.steps / GPU_FLOPS
 
 
 def _stages(data: OwnData, images: int, steps: int | None, size_is_free: bool) -> list[_Stage]:
-    """From the published training to the smallest one; each takes less time than the one before it."""
+    """Stages from the published training to the smallest one, each faster than the previous one."""
     usual = usual_scale(data, images)
     batch, narrow = usual.batch_size, min(usual.width, _NARROW)
 
@@ -200,7 +202,7 @@ def _stages(data: OwnData, images: int, steps: int | None, size_is_free: bool) -
 
 
 def _first(stages: Sequence[_Stage], fits: Callable[[_Stage], bool]) -> _Stage | None:
-    """The first stage that fits, by bisection: each asks for a timing, and all stages after one that fits, fit."""
+    """The first stage that fits, by bisection to save timings: if a stage fits, all later ones fit too."""
     low, high = 0, len(stages)
     while low < high:
         middle = (low + high) // 2
@@ -209,7 +211,7 @@ def _first(stages: Sequence[_Stage], fits: Callable[[_Stage], bool]) -> _Stage |
 
 
 def _steps_within(stage: _Stage, timing: Timing, held_out: int, seconds: float) -> int:
-    """How many steps such a training makes in so many seconds, all that goes with them included."""
+    """Number of steps that fit in so many seconds, including snapshots, checkpoints and held-out losses."""
     cost = _draft_cost(stage, timing, held_out, stage.least_steps)
     per_step = (cost.steps * (1 + SNAPSHOT_SHARE) + cost.held_out) / stage.least_steps
     return max(0, int((seconds - cost.checkpoints) / per_step))
@@ -225,24 +227,26 @@ def _too_short(stage: _Stage, timing: Timing, held_out: int, budget_s: float, si
     cost = _draft_cost(stage, timing, held_out, stage.least_steps)
     needed_s = (cost.total + SNAPSHOT_SHARE * cost.steps) / (1 - RESERVE)
     size, budget = stage.data.image_size, parameter("budget")
-    lines = [
-        f"{budget} {in_short(budget_s)} is too short for anything usable on this machine: "
-        f"{counted(stage.least_steps, 'step')} of the smallest network at {size} px take about {in_short(needed_s)}.",
-        f"more time:              {budget} {in_short(needed_s)}",
-    ]
+    smaller = []
     if not size_is_free and size > _SIZES[-1] and isinstance(stage.data, Images):
-        lines.append(f"smaller images:         leave {parameter('size')} out")
-    return UsageError("\n".join([*lines, f"the published training: {budget} none"]))
+        smaller = [Hint(f"or, for smaller images, leave out {parameter('size')}")]
+    return UsageError(
+        f"{budget} {in_short(budget_s)} is too short for anything usable on this machine: "
+        f"{counted(stage.least_steps, 'step')} of the smallest network at {size} px take about {in_short(needed_s)}",
+        Hint("take more time", adds=argument("budget", in_short(needed_s))),
+        Hint("or train as published", adds=argument("budget", "none")),
+        *smaller,
+    )
 
 
 def _round_down(steps: int) -> int:
-    """To two significant digits."""
+    """`steps` rounded down to two significant digits."""
     digits = int(10 ** max(0, len(str(steps)) - 2))
     return steps // digits * digits
 
 
 def _snapshots(experiment: Experiment) -> Iterator[Snapshots | None]:
-    """Ways to draw grids, the best first."""
+    """Choices of snapshots, best first."""
     quick = quick_sampler(experiment)
     yield Snapshots(n=36)
     yield Snapshots(n=16)

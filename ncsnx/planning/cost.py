@@ -1,4 +1,4 @@
-"""What a whole training takes: its steps, the grids of samples, the checkpoints and the held-out losses."""
+"""Estimated duration of a training: steps, grids of samples, checkpoints and held-out losses."""
 
 import math
 
@@ -10,12 +10,12 @@ from ncsnx.samplers.building import expected_evaluations
 from ncsnx.training.snapshots import snapshot_sampler
 
 CHECKPOINT_S, CHECKPOINT_BYTES_PER_S = 0.1, 100e6
-"""Assumed of a checkpoint: seconds to begin with, and bytes copied, hashed and written in a second."""
+"""Assumed cost of a checkpoint: constant seconds, and bytes copied, hashed and written per second."""
 
 
 @attrs.frozen(kw_only=True)
 class Cost:
-    """Seconds of a training, by what they are spent on. Estimates, from a timing of the network."""
+    """Seconds that a training takes, by activity, estimated from a timing of the network."""
 
     steps: float
     snapshots: float
@@ -28,7 +28,7 @@ class Cost:
         return self.steps + self.snapshots + self.checkpoints + self.held_out
 
     def parts(self) -> dict[str, float]:
-        """Words for a person → seconds, the parts that take a hundredth of the whole or more."""
+        """Activity → seconds, for activities that take at least 1 % of the total."""
         named = {
             "steps": self.steps,
             "snapshots": self.snapshots,
@@ -39,7 +39,7 @@ class Cost:
 
 
 def cost_of(experiment: Experiment, timing: Timing, held_out: int) -> Cost:
-    """What training the experiment takes. held_out: images in its held-out split."""
+    """The cost of training the experiment. held_out: number of held-out images."""
     images, steps = min(held_out, experiment.batch_size), experiment.steps
     return Cost(
         steps=steps * timing.step_of(experiment.batch_size),
@@ -50,14 +50,14 @@ def cost_of(experiment: Experiment, timing: Timing, held_out: int) -> Cost:
 
 
 def grids(experiment: Experiment) -> int:
-    """How many grids of samples a training draws: one at each checkpoint that is due for one, and one at its end."""
+    """Number of grids of samples that a training draws: every `snapshots.every` checkpoints, and at the end."""
     if experiment.snapshots is None:
         return 0
     return math.ceil(experiment.steps / (experiment.checkpoint_every * experiment.snapshots.every))
 
 
 def grid_seconds(experiment: Experiment, timing: Timing) -> float:
-    """What one grid of samples takes."""
+    """Seconds that one grid of samples takes."""
     if experiment.snapshots is None:
         return 0.0
     evaluations = expected_evaluations(snapshot_sampler(experiment), experiment.schedule.levels)
@@ -65,6 +65,6 @@ def grid_seconds(experiment: Experiment, timing: Timing) -> float:
 
 
 def _checkpoint_seconds(experiment: Experiment, timing: Timing) -> float:
-    """Weights, their average and the optimizer's state, in float32."""
+    """Seconds that a checkpoint takes: weights, their average and the optimizer's state, in float32."""
     copies = 1 + (experiment.ema is not None) + (2 if isinstance(experiment.optimizer, Adam) else 1)
     return CHECKPOINT_S + 4 * copies * timing.parameters / CHECKPOINT_BYTES_PER_S

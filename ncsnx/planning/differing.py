@@ -1,4 +1,4 @@
-"""Where an experiment's own noise levels and sampler differ from what the techniques make of its data."""
+"""Differences between an experiment's noise levels and sampler and the plan for its data."""
 
 import attrs
 
@@ -11,16 +11,16 @@ from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.quantities import counted
 
 SIGMA_TOLERANCE = 0.01
-"""Relative difference of σ_1, and of L beyond one level, that is none."""
+"""Relative tolerance of σ_1, and of L beyond one level."""
 STEP_TOLERANCE = 0.03
-"""Relative difference of ε that is none: published ones have two digits."""
+"""Relative tolerance of ε; published values have two digits."""
 _CHURCH = (788, 4, 4.9e-6)
 """L, T and ε as published for LSUN church."""
 
 
 @attrs.frozen
 class PlanDifference:
-    """A value of an experiment that isn't the plan's."""
+    """A value of an experiment that differs from the plan."""
 
     field: str
     own: float | int | str
@@ -29,7 +29,7 @@ class PlanDifference:
 
 
 def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDifference]:
-    """Where the experiment differs from the plan for its data by more than rounding, with what it means."""
+    """Values in which the experiment differs from the plan by more than rounding, with their meaning."""
     found = [_schedule(experiment), _sigma_max(experiment, plan), _levels(experiment, plan)]
     if isinstance(experiment.sampler, AnnealedLangevin):
         found += [_steps_per_level(experiment.sampler, plan), _step_size(experiment, experiment.sampler, plan)]
@@ -40,7 +40,7 @@ def _schedule(experiment: Experiment) -> PlanDifference | None:
     if isinstance(experiment.schedule, Geometric):
         return None
     tag = tag_of(type(experiment.schedule)) or type(experiment.schedule).__name__
-    return PlanDifference("schedule", tag, "geometric", "technique 2 asks for a constant ratio of neighbouring levels")
+    return PlanDifference("schedule", tag, "geometric", "technique 2 uses a constant ratio of neighbouring levels")
 
 
 def _sigma_max(experiment: Experiment, plan: NoisePlan) -> PlanDifference | None:
@@ -48,9 +48,9 @@ def _sigma_max(experiment: Experiment, plan: NoisePlan) -> PlanDifference | None
     if abs(own / plan.sigma_max - 1) <= SIGMA_TOLERANCE:
         return None
     if own < plan.sigma_max:
-        meaning = "images that are farther apart are not bridged by the largest noise: samples may lack variety"
+        meaning = "the largest noise does not bridge images that are farther apart, so samples may lack diversity"
     else:
-        meaning = "above every distance that was found: safe, and a few levels more than needed"
+        meaning = "above the largest distance found: safe, at the cost of a few more levels than needed"
     return PlanDifference("sigma_max", own, plan.sigma_max, meaning)
 
 
@@ -58,14 +58,14 @@ def _levels(experiment: Experiment, plan: NoisePlan) -> PlanDifference | None:
     own = experiment.schedule
     if abs(own.levels - plan.levels) <= max(1, SIGMA_TOLERANCE * plan.levels):
         return None
-    meaning = f"{'more' if own.levels > plan.levels else 'fewer'} than σ_1 to σ_L take"
+    meaning = f"{'more' if own.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
     if isinstance(own, Geometric):
         ratio = techniques.spaced_ratio(own.sigma_max, own.sigma_min, own.levels)
         share = techniques.level_overlap(plan.dimensions, ratio)
-        meaning = f"its levels overlap by {share:.3g}, the plan's by {plan.overlap:.3g}: "
-        meaning += "safe, at more evaluations" if share > plan.overlap else "cheaper, and samples may suffer"
+        meaning = f"its levels overlap by {share:.3g}, those of the plan by {plan.overlap:.3g}: "
+        meaning += "safe, with more evaluations" if share > plan.overlap else "faster, but samples may suffer"
         if abs(share / plan.overlap - 1) <= STEP_TOLERANCE:
-            meaning = "follows from σ_1: the levels overlap as the plan's do"
+            meaning = "follows from σ_1: the levels overlap as in the plan"
     return PlanDifference("levels", own.levels, plan.levels, meaning)
 
 
@@ -73,14 +73,14 @@ def _steps_per_level(sampler: AnnealedLangevin, plan: NoisePlan) -> PlanDifferen
     own = sampler.steps_per_level
     if own == plan.steps_per_level:
         return None
-    meaning = "the more the better (technique 4), at as many more evaluations"
+    meaning = "more steps are better (technique 4), with proportionally more evaluations"
     if own > plan.steps_per_level:
-        meaning = "more than are needed to stay near the published number of evaluations: better, and slower"
+        meaning = "better but slower: more evaluations than in the published experiments"
     return PlanDifference("steps_per_level", own, plan.steps_per_level, meaning)
 
 
 def _step_size(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePlan) -> PlanDifference | None:
-    """ε is judged by the experiment's own levels and T, so that it isn't blamed for what differs in them."""
+    """Compares ε with the optimum for the experiment's own levels and T, so that their differences aren't counted."""
     own, schedule, steps = sampler.step_size, experiment.schedule, sampler.steps_per_level
     if not isinstance(schedule, Geometric):
         return (
@@ -97,11 +97,11 @@ def _step_size(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePla
     reached, reachable = (techniques.remaining_variance(step, schedule.sigma_min, ratio, steps) for step in (own, best))
     published = "the published value " if (schedule.levels, steps, own) == _CHURCH else ""
     meaning = (
-        f"{published}is not the optimum of technique 4, which for {counted(schedule.levels, 'level')} and T = {steps} "
-        f"is {best:.3g}: the variance that remains is {reached:.4f} of a level's, not {reachable:.4f} (ideally 1)"
+        f"{published}is not the optimum of technique 4, which is {best:.3g} for {counted(schedule.levels, 'level')} "
+        f"and T = {steps}: the variance after a level is {reached:.4f} of σ², not {reachable:.4f} (ideally 1)"
     )
     if (reached - 1) / (reachable - 1) <= 1 + STEP_TOLERANCE:
-        meaning += ", which matters little"
+        meaning += ", a negligible difference"
     return PlanDifference("step_size", own, plan.step_size, meaning)
 
 

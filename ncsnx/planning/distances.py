@@ -1,10 +1,9 @@
-"""Technique 1 of Song & Ermon 2020 (arXiv 2006.09011, section 3.1): σ_1 is the largest Euclidean distance between two
-training images.
+"""Technique 1 of Song & Ermon 2020 (arXiv 2006.09011, section 3.1): σ_1 is the largest distance of training images.
 
-Images count as the network gets them: dequantized, once each, and transformed, but never flipped. Small sets are
-measured whole, in blocks whose memory doesn't grow with the number of pairs. In large ones all pairs of a seeded sample
-are; the images that are farthest out are then compared with the rest. That gives a lower bound, which is nearly always
-the maximum.
+Distances are Euclidean, between images as the network sees them: dequantized (one draw each) and transformed, but not
+flipped. For small data sets all pairs are measured, in blocks of bounded memory. For large ones all pairs of a seeded
+sample are measured, then the outermost images against the rest. That gives a lower bound, which is nearly always the
+maximum.
 """
 
 import math
@@ -22,17 +21,17 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
 
 EXACT_IMAGES = 20_000
-"""The largest set whose pairs are all measured unasked."""
+"""Largest data set of which all pairs are measured by default."""
 SAMPLED_IMAGES = 8_000
-"""Images of a larger set that are all compared with each other: enough for an interval of the 99.9 % quantile."""
+"""Size of the sample of a larger data set: enough for a confidence interval of the 99.9 % quantile."""
 SCANNED_IMAGES = 50_000
-"""Images of a larger set that are compared with those farthest out."""
+"""Number of images of a larger data set that are compared with the outermost ones."""
 COST = 5e12
-"""Images² times numbers in an image that are worth computing: one to two minutes on two cores."""
+"""Limit of images² × values per image for all pairs: one to two minutes on two cores."""
 DRAWN_NUMBERS = 2**28
-"""Numbers in images that are worth dequantizing in one pass: about a minute on two cores."""
+"""Limit of values to dequantize in one pass: about a minute on two cores."""
 TAIL = 0.001
-"""Pairs beyond the quantile that is given beside the maximum, which a single outlier can set."""
+"""Share of pairs beyond the quantile that is reported beside the maximum, which a single outlier can set."""
 CONFIDENCE = 0.95
 _ANCHORS = 16
 _SCANS = 2
@@ -40,48 +39,49 @@ _BINS = 2**15
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_IMAGES = 2_048
 _HELD_BYTES = 2**30
-"""Images that are kept while pairs are measured, in their stored type or dequantized; beyond it they are made again."""
+"""Bytes of images cached while pairs are measured, in their stored type or dequantized; others are read again."""
 _DRAWN_AT_ONCE = 2**20
-"""Numbers that are dequantized at once: their generator takes about a hundred bytes for each."""
+"""Values that are dequantized at once; the generator needs about a hundred bytes for each."""
 
 
 @attrs.frozen(kw_only=True)
 class Distances:
-    """Euclidean distances between the training images of a set, in the network's range."""
+    """Euclidean distances between the training images, in the network's range."""
 
     largest: float
-    """The largest one found: the maximum where `exact`, else a lower bound."""
+    """Largest distance found: the maximum if `exact`, otherwise a lower bound."""
     pair: tuple[int, int]
-    """The ids of the two images."""
+    """Ids of the two images."""
     exact: bool
+    """Whether all pairs were measured."""
     images: int
-    """In the training split."""
+    """Number of training images."""
     compared: int
-    """Images all of whose pairs were measured."""
+    """Number of images of which all pairs were measured."""
     scanned: int
-    """Images that were compared with those farthest out."""
+    """Number of images that were compared with the outermost ones."""
     bound: float | None
-    """No two training images are farther apart, by the triangle inequality; None where some weren't looked at."""
+    """Upper bound of all distances by the triangle inequality; None if some images weren't read."""
     quantile: float
-    """The distance that 99.9 % of all pairs don't exceed, to 1e-4 of `bound`; of a sample where not `exact`."""
+    """99.9 % quantile of the distances, to 1e-4 of `bound`; that of a sample unless `exact`."""
     quantile_interval: tuple[float, float | None]
-    """Holds that of the whole set with 95 % confidence (Hoeffding 1963); no upper end where nothing gives one."""
+    """95 % confidence interval of the quantile of all pairs (Hoeffding 1963); None: no upper end is known."""
     dequantized: bool = False
-    """Whether the images were measured with one draw of their dequantization each."""
+    """Whether images were dequantized, with one draw each."""
     seed: int
-    """Of the sample and of the dequantization."""
+    """Seed of the sample and of the dequantization."""
 
     @property
     def source(self) -> str:
-        """Where `largest` comes from, in words."""
+        """How `largest` was found, in words."""
         drawn = "dequantized " if self.dequantized else ""
         images = counted(self.images, f"{drawn}image")
         if self.exact:
             return f"largest of {images}" + (f", seed {self.seed}" if self.dequantized else "")
         scanned = "all" if self.scanned == self.images else f"{self.scanned:,}"
         return (
-            f"estimate (a lower bound) from {images}: all pairs of {self.compared:,}, and those farthest "
-            f"out against {scanned}, seed {self.seed}"
+            f"estimate (lower bound) from {images}: all pairs of {self.compared:,}, and the outermost ones against "
+            f"{scanned}, seed {self.seed}"
         )
 
 
@@ -90,13 +90,13 @@ def measure_distances(
 ) -> Distances:
     """The distances between the images of a training split.
 
-    exact: True measures all pairs, whatever it takes; False takes a sample; None decides by the size. seed: of the
-    sample and of the dequantization. Raises NcsnxError where there are fewer than two images, or where all are equal.
+    exact: True measures all pairs, however long it takes; False a sample; None decides by the size. seed: seed of the
+    sample and of the dequantization. Raises NcsnxError for fewer than two images, and if all are equal.
     """
     work = work or Work()
     images, dimensions = len(dataset), data.channels * data.image_size**2
     if images < 2:
-        raise NcsnxError(f"a distance takes two training images, but there is {'one' if images else 'none'}")
+        raise NcsnxError(f"distances need at least two training images, but there is {'one' if images else 'none'}")
     is_drawn = data.dequantization != "none"
     affordable, in_a_pass = math.isqrt(int(COST / dimensions)), SCANNED_IMAGES
     if is_drawn:
@@ -115,10 +115,8 @@ def measure_distances(
         scanned = len(others)
     largest = points.distance(*found)
     if largest == 0 or not points.differ:  # dequantization would make equal images differ
-        raise NcsnxError(
-            f"the {counted(scanned, 'training image')} that were looked at are all equal: they have no distances"
-        )
-    bound = reach * (1 + 1e-6) if scanned == images else None  # of float32's rounding, on the safe side
+        raise NcsnxError(f"all {counted(scanned, 'training image')} are equal, so there are no distances")
+    bound = reach * (1 + 1e-6) if scanned == images else None  # with a margin for float32's rounding
     low, high = (TAIL, TAIL) if exact else tail_interval(TAIL, len(compared) // 2)
     first, second = dataset.read(torch.tensor(found)).ids.tolist()
     return Distances(
@@ -137,18 +135,18 @@ def measure_distances(
 
 
 def tail_interval(tail: float, independent_pairs: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The shares of a sample's pairs between which the quantile that `tail` of all pairs exceed lies.
+    """(low, high): tail shares of a sample's pairs that bracket the quantile exceeded by a share `tail` of all pairs.
 
-    By Hoeffding (1963, section 5b): among the n(n − 1)/2 pairs of n images the share beyond a distance that a share t
-    of all pairs exceeds is ≥ q > t, or ≤ q < t, with a probability of at most exp(−⌊n/2⌋ KL(q‖t)). So it holds for
-    pairs that share images. 0 at the low end where the sample is too small to say.
+    By Hoeffding (1963, section 5b): of the n(n − 1)/2 pairs of n sampled images, the share beyond a distance that a
+    share t of all pairs exceeds is ≥ q > t, or ≤ q < t, with a probability of at most exp(−⌊n/2⌋ KL(q‖t)). This holds
+    although pairs share images. low is 0 if the sample is too small for a bound.
     """
     most = math.log(2 / (1 - confidence)) / independent_pairs
     return _crossing(tail, 0.0, most), _crossing(tail, 1.0, most)
 
 
 def _crossing(tail: float, end: float, divergence: float) -> float:
-    """q between `tail` and `end` with KL(q‖tail) = divergence; `end` where it stays below."""
+    """q between `tail` and `end` with KL(q‖tail) = divergence; `end` if KL stays below it."""
 
     def kl(q: float) -> float:
         inner = q * math.log(q / tail) if q > 0 else 0.0
@@ -164,14 +162,14 @@ def _crossing(tail: float, end: float, divergence: float) -> float:
 
 
 class _Points:
-    """Images as points: float32 rows, less a centre, which takes from the rounding where contrasts are low."""
+    """Images as points: float32 rows minus a common centre, which reduces rounding errors at low contrast."""
 
     def __init__(self, dataset: Dataset, data: Data, compared: Tensor, seed: int, work: Work) -> None:
         self.dataset = dataset
         self.compared = compared
         self.work = work
         self.differ = False
-        """Whether two of the images that were looked at are different."""
+        """Whether two of the images read so far are different."""
         self._first = dataset.read(compared[:1]).pixels
         self._preprocessing = Preprocessing(data, dataset.value_range, seed)
         self._is_drawn = data.dequantization != "none"
@@ -185,9 +183,9 @@ class _Points:
         self.reach = float(self.squares.sqrt().topk(2).values.sum())
 
     def _first_look(self) -> Tensor:
-        """(n,) float64: the squared norms of the compared images, which are kept where there is room.
+        """(n,) float64: squared norms of the compared images, which are cached as far as memory allows.
 
-        Dequantized ones are kept as points, since drawing them takes longer than their distances.
+        Dequantized images are cached as points, since dequantizing takes longer than computing distances.
         """
         squares = []
         with self.work.progress("reading images", total=len(self.compared), unit="images") as advance:
@@ -204,18 +202,18 @@ class _Points:
         return torch.cat(squares)
 
     def compared_block(self, start: int) -> Tensor:
-        """(m, D) float32: the compared images from `start` on."""
+        """(m, D) float32: the block of compared images from `start` on."""
         indices, held = self.compared[start : start + self.block], self._held.get(start)
         if held is None:
             return self._flat(indices)
         return held if self._is_drawn else self._prepared(held, indices) - self.centre
 
     def read(self, indices: Tensor) -> Tensor:
-        """(m, D) float32 of any images."""
+        """(m, D) float32: the images at any `indices`."""
         return self._flat(indices)
 
     def distance(self, first: int, second: int) -> float:
-        """Between two images, in float64."""
+        """Distance between two images, computed in float64."""
         indices = torch.tensor([first, second])
         one, other = self._prepared(self.dataset.read(indices).pixels, indices).double()
         return float(torch.linalg.vector_norm(one - other))
@@ -224,7 +222,7 @@ class _Points:
         return self._prepared(self.dataset.read(indices).pixels, indices) - self.centre
 
     def _prepared(self, pixels: Tensor, indices: Tensor) -> Tensor:
-        """(m, D) float32: the network's input. The draws of an image depend on its place in the set alone."""
+        """(m, D) float32: the network's input. An image's draws depend only on its index in the data set."""
         self.differ = self.differ or bool((pixels != self._first).any())
         size = self._drawn_at_once if self._is_drawn else len(pixels)
         parts = zip(torch.split(pixels, size), torch.split(indices, size), strict=True)
@@ -238,24 +236,24 @@ def square_norms(points: Tensor) -> Tensor:
 
 
 def _distances(one: Tensor, other: Tensor, one_squares: Tensor, other_squares: Tensor) -> Tensor:
-    """(m, n) float32 by ‖x‖² + ‖y‖² − 2x·y: loses its digits for near pairs only, and the far ones are wanted."""
+    """(m, n) float32 distances by ‖x‖² + ‖y‖² − 2x·y, which loses digits for near pairs only."""
     squares = torch.addmm(other_squares.float(), one, other.T, alpha=-2)
     return squares.add_(one_squares.float()[:, None]).clamp_(min=0).sqrt_()
 
 
 @attrs.define
 class _Pairs:
-    """What is kept of all pairs."""
+    """Largest distance and histogram of all pairs."""
 
     found: tuple[int, int]
-    """Indices in the data set of the two images of the largest distance."""
+    """Indices in the data set of the two images with the largest distance."""
     counts: Tensor
-    """(bins,) int64: pairs by distance."""
+    """(bins,) int64: number of pairs by distance."""
     width: float
-    """Of a bin."""
+    """Width of a bin."""
 
     def beyond(self, tail: float) -> float:
-        """The distance that a share `tail` of the pairs exceeds: the middle of its bin."""
+        """The distance exceeded by a share `tail` of the pairs: the middle of its bin."""
         passed = self.counts.cumsum(0) >= math.ceil((1 - tail) * int(self.counts.sum()))
         return (int(passed.int().argmax()) + 0.5) * self.width
 
@@ -263,7 +261,7 @@ class _Pairs:
 def _all_pairs(points: _Points, work: Work) -> _Pairs:
     count, block = len(points.compared), points.block
     starts = range(0, count, block)
-    top = points.reach * (1 + 1e-5)  # float32's distances may be a little longer than they are
+    top = points.reach * (1 + 1e-5)  # float32 distances may be slightly too large
     counts = torch.zeros(_BINS, dtype=torch.int64)
     largest, found = -1.0, (0, 1)
     with work.progress("measuring distances", total=count * (count - 1) // 2, unit="pairs") as advance:
@@ -286,10 +284,10 @@ def _all_pairs(points: _Points, work: Work) -> _Pairs:
 
 
 def _scan(points: _Points, pairs: _Pairs, others: Tensor, work: Work) -> tuple[tuple[int, int], float]:
-    """The farthest pair between images that lie far out and `others`; with it the bound of the triangle inequality.
+    """(farthest pair, bound by the triangle inequality) of the outermost images and `others`.
 
-    First the compared images that are farthest from the centre, and the farthest pair, are held against all others,
-    then those that were found at the other ends, and those of all that are farthest from the centre.
+    The first pass compares all others with the farthest pair and with the compared images farthest from the centre; the
+    second one with the images found at the other ends, and with those farthest from the centre of all.
     """
     outermost = points.compared[points.squares.topk(min(_ANCHORS, len(points.squares))).indices]
     anchors, used = torch.tensor(sorted({*outermost.tolist(), *pairs.found})), set[int]()

@@ -1,6 +1,6 @@
-"""An experiment for given data: network by size, levels and sampler by the plan, batch and steps by the published ones.
+"""Proposes an experiment for given data: network by image size, noise levels and sampler from the plan.
 
-The published choices are those of Song & Ermon 2020 (arXiv 2006.09011, appendix B) for 32 to 256 px.
+Network, batch size and steps follow Song & Ermon 2020 (arXiv 2006.09011, appendix B), published for 32 to 256 px.
 """
 
 import math
@@ -26,30 +26,30 @@ from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.spelling import parameter
 
 SMALL_SET = 5_000
-"""Training images below which a network is likely to memorise them."""
+"""Number of training images below which a network is likely to memorise them."""
 EPOCHS = 768
-"""How often CIFAR-10's images are seen in its published training: 300,000 steps of 128 in 50,000."""
+"""Epochs of the published CIFAR-10 training: 300,000 steps of 128 of 50,000 images."""
 NARROW_BELOW = 32
-"""Pixels below which a network of width 32 does, as for the digits."""
+"""Image size, in pixels, below which a network of width 32 is enough, as for the digits."""
 
 
 def network_for(size: int) -> tuple[type[RefineNetModel], NetworkLayout]:
-    """The network that was published for images of about this size, in pixels."""
+    """The network published for images of about this size in pixels, and its layout."""
     if size <= 64:
         return NCSNv2, NCSNV2
     return (NCSNv2Deeper, DEEPER) if size <= 128 else (NCSNv2Deepest, DEEPEST)
 
 
 def fitting_size(size: int) -> int:
-    """The largest size up to `size` that its network can halve as often as it does; at least the network's least."""
+    """The largest image size ≤ `size` that its network accepts, but at least the network's smallest size."""
     _, layout = network_for(size)
     return max(2 * layout.divisor, size // layout.divisor * layout.divisor)
 
 
 def fitted_to_network(data: OwnData) -> OwnData:
-    """The data set at the largest size that the networks take: of stored images that is cropped from them.
+    """The data set at the largest size that the networks accept; stored images are cropped to it.
 
-    Raises NcsnxError where the images are too small for a network.
+    Raises NcsnxError if the images are too small for a network.
     """
     size = fitting_size(data.image_size)
     if size == data.image_size:
@@ -57,25 +57,25 @@ def fitted_to_network(data: OwnData) -> OwnData:
     if isinstance(data, Images):
         return attrs.evolve(data, image_size=size)
     if size > data.stored_size:
-        raise NcsnxError(f"images of {data.stored_size} pixels are too small: the networks take {size} or more")
+        raise NcsnxError(f"images of {data.stored_size} pixels are too small: the networks need at least {size}")
     return attrs.evolve(data, image_size=size, random_crop=data.stored_size)
 
 
 def check_size(size: int) -> None:
-    """Raises UsageError for a size that its network can't take."""
+    """Raises UsageError for an image size that its network doesn't accept."""
     model, layout = network_for(size)
     if size != fitting_size(size):
         near = sorted({fitting_size(size), fitting_size(size + layout.divisor)})
         raise UsageError(
-            f"{parameter('size')} {size}: {model.__name__} halves its images, so it takes multiples of "
+            f"{parameter('size')} {size}: {model.__name__} halves its images repeatedly, so it needs a multiple of "
             f"{layout.divisor}, such as {' or '.join(map(str, near))}"
         )
 
 
 def draft(name: str, data: Data, *, width: int | None = None, batch_size: int = 128) -> Experiment:
-    """An experiment on data whose distances aren't known yet: noise levels and steps are placeholders.
+    """An experiment on unmeasured data; noise levels and steps are placeholders.
 
-    width: of the network, by default the usual one.
+    width: width of the network, by default `usual_width`.
     """
     return Experiment(
         name=name,
@@ -90,7 +90,7 @@ def draft(name: str, data: Data, *, width: int | None = None, batch_size: int = 
 
 @attrs.frozen(kw_only=True)
 class Scale:
-    """How large a training is."""
+    """Size of a training."""
 
     width: int
     batch_size: int
@@ -98,14 +98,14 @@ class Scale:
 
 
 def usual_scale(data: Data, images: int) -> Scale:
-    """As published for images of about this size, with fewer steps for small sets."""
+    """The published scale for images of about this size, with fewer steps for small data sets."""
     size = data.image_size
     batch = usual_batch(size, images)
     return Scale(width=usual_width(size), batch_size=batch, steps=usual_steps(size, images, batch))
 
 
 def propose(name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | None = None) -> Experiment:
-    """The experiment for a data set of `images` training images. scale: by default `usual_scale`."""
+    """The proposed experiment for a data set of `images` training images. scale: by default `usual_scale`."""
     size, scale = data.image_size, scale or usual_scale(data, images)
     return Experiment(
         name=name,
@@ -123,47 +123,49 @@ def propose(name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | 
 
 
 def checkpoint_cadence(steps: int) -> int:
-    """Steps between two checkpoints: twenty in a training, and one in 5,000 steps at least."""
+    """Steps between checkpoints: 20 checkpoints in a training, but at least one every 5,000 steps."""
     return max(1, min(5_000, steps // 20))
 
 
 def usual_width(size: int) -> int:
-    """As published, 128; below 32 px that of the digits."""
+    """Default width: 128 as published; 32 below 32 px, as for the digits."""
     return 32 if size < NARROW_BELOW else 128
 
 
 def _learning_rate(width: int) -> float:
-    """As published for a width of 128, that of the digits for 32 and less, and between them for 64."""
+    """Learning rate: as published for width 128, that of the digits up to 32, and in between for 64."""
     return 1e-3 if width <= 32 else 3e-4 if width <= 64 else 1e-4
 
 
 def _ema_rate(steps: int) -> float:
-    """As published for long trainings. Of shorter ones the average goes back over no more than a seventh of the
-    steps: the weights that they began with must not be left in it."""
+    """EMA rate: as published for long trainings.
+
+    In shorter ones the average covers at most a seventh of the steps, so that the initial weights fade from it.
+    """
     rates = ((0.999, 10_000), (0.995, 1_500), (0.99, 700), (0.95, 140))
     return next((rate for rate, least in rates if steps >= least), 0.8)
 
 
 def usual_batch(size: int, images: int) -> int:
-    """128 as published, 32 above 128 px; no more than the power of two that the training images still fill."""
+    """Default batch size: 128 as published, 32 above 128 px; at most the largest power of two ≤ `images`."""
     return min(128 if size <= 128 else 32, 1 << (images.bit_length() - 1))
 
 
 def usual_steps(size: int, images: int, batch: int) -> int:
-    """As many as published for the next larger size, but each image no oftener than CIFAR-10's; at least 5,000."""
+    """Default steps: as published for the next larger size, but at most CIFAR-10's epochs, and at least 5,000."""
     published = ((32, 300_000), (64, 210_000), (96, 200_000), (128, 150_000))
     most = next((steps for pixels, steps in published if size <= pixels), 80_000)
     return max(5_000, min(most, int(rounded(EPOCHS * images / batch, 2))))
 
 
 def rounded_up(value: float, digits: int) -> float:
-    """A positive number to so many significant digits, none below it: no distance may exceed σ_1."""
+    """A positive number rounded up to so many significant digits, since no distance may exceed σ_1."""
     near = rounded(value, digits)
     return near if near >= value else rounded(near + 10.0 ** (math.floor(math.log10(value)) - digits + 1), digits)
 
 
 def rounded(value: float, digits: int) -> float:
-    """A number to so many significant digits."""
+    """A number rounded to so many significant digits."""
     return float(f"{value:.{digits - 1}e}")
 
 

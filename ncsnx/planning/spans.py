@@ -1,4 +1,4 @@
-"""Spans of time, as people type and read them."""
+"""Durations as users type and read them."""
 
 import re
 
@@ -13,20 +13,20 @@ _LONGEST_S = 366 * 86_400
 
 
 def parse_budget(text: str) -> float | None:
-    """Seconds of a time such as 90s, 30m, 2h or 1d; None for 'none'. Raises UsageError for anything else."""
+    """Seconds of a duration such as 90s, 30m, 2h or 1d; None for 'none'. Raises UsageError for anything else."""
     if text == "none":
         return None
     match = _TIME.fullmatch(text)
     if match is None or not 1 <= (seconds := float(match[1]) * _UNITS[match[2]]) <= _LONGEST_S:
         raise UsageError(
-            f"{parameter('budget')} {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d, a year at most, or "
-            "none, for the published training"
+            f"{parameter('budget')} {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d (at most a year), or "
+            "none for the published training"
         )
     return seconds
 
 
 def in_short(seconds: float) -> str:
-    """Seconds as `parse_budget` takes them, rounded up to two digits: 90s, 12m, 2.5h, 3d."""
+    """Seconds in the form of `parse_budget`, rounded up to two digits: 90s, 12m, 2.5h, 3d."""
     unit = next(unit for unit in ("d", "h", "m", "s") if _suits(seconds, _UNITS[unit]))
     value = seconds / _UNITS[unit]
     shown = float(f"{value:.1e}")
@@ -40,7 +40,7 @@ def _suits(seconds: float, unit_s: int) -> bool:
 
 
 def span_of_time(seconds: float) -> str:
-    """A time for people, in the unit that suits it."""
+    """A duration in a suitable unit: '12 ms', '3.4 s', '1:02:03', '3.5 days'."""
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 100:

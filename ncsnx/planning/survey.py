@@ -1,4 +1,4 @@
-"""The plan for an experiment: σ_1 from its data where that is at hand, what follows from it, and what it costs here."""
+"""Plan for an experiment: σ_1 from its data if available, noise levels and sampler, and the cost on this machine."""
 
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,38 @@ from ncsnx.planning.differing import PlanDifference
 from ncsnx.planning.distances import Distances, measure_distances
 from ncsnx.planning.experiment_proposal import SMALL_SET
 from ncsnx.planning.timing import Timing
-from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
 OUTLIER = 1.25
-"""σ_1 beyond so many times the 99.9 % quantile is probably one image's doing."""
+"""σ_1 above this multiple of the 99.9 % quantile is probably caused by one outlier."""
 
 
 @attrs.frozen(kw_only=True)
 class MeasuredData:
-    """What the training images of a data set say."""
+    """Measurements of a data set."""
 
     distances: Distances
     names: tuple[str, str]
-    """Of the two images that are farthest apart."""
+    """Names of the two training images that are farthest apart."""
     held_out: int
-    """Images that are held out."""
+    """Number of held-out images."""
     unread: tuple[Unread, ...] = ()
-    """What lies beside the pictures of a folder or zip, or in them, and isn't read."""
+    """Files, pages and frames in a folder or zip that aren't read."""
 
 
 @attrs.frozen(kw_only=True)
 class Choices:
-    """What a person may choose of a plan. Raises UsageError for an overlap or a seed that can't be."""
+    """Options of a plan. Raises UsageError for an invalid overlap or seed."""
 
     overlap: float = OVERLAP
-    """Of neighbouring levels (technique 2)."""
+    """Overlap of neighbouring levels (technique 2)."""
     steps_per_level: int | None = None
-    """T; by default as published for so many levels."""
+    """T; by default as published for a similar number of levels."""
     exact: bool | None = None
-    """Whether every pair of images is measured: see `measure_distances`."""
+    """Whether all pairs of images are measured: see `measure_distances`."""
     seed: int = 0
-    """Of the sample of images, where not every pair is measured, and of their dequantization."""
+    """Seed of the sample of images and of their dequantization."""
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.overlap < MOST_OVERLAP:
@@ -64,34 +63,34 @@ class Choices:
 
 @attrs.frozen(kw_only=True)
 class Survey:
-    """A plan, and where it comes from."""
+    """A plan and its sources."""
 
     experiment: Experiment
     plan: NoisePlan
     source: str
-    """Of σ_1, in words."""
+    """Source of σ_1, in words."""
     measured: MeasuredData | None
-    """None where the data isn't at hand."""
+    """None if the data isn't available."""
     differences: tuple[PlanDifference, ...] = ()
     timing: Timing | None = None
     fit: Fit | None = None
-    """How the experiment was made to fit a budget."""
+    """How the experiment was reduced to a budget, if it was."""
 
     @property
     def seconds_per_image(self) -> float | None:
-        """Of sampling by the plan."""
+        """Seconds of sampling per image by the plan; None without a timing."""
         return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
 
     @property
     def cost(self) -> Cost | None:
-        """What the experiment's training takes, and all that goes with it."""
+        """Cost of the experiment's training; None without a timing."""
         if self.timing is None:
             return None
         held_out = self.experiment.batch_size if self.measured is None else self.measured.held_out
         return cost_of(self.experiment, self.timing, held_out)
 
     def facts(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """The survey as JSON values."""
         data, plan, timing = self.experiment.data, self.plan, self.timing
         distances = self.measured.distances if self.measured else None
         per_image, cost = self.seconds_per_image, self.cost
@@ -133,7 +132,7 @@ class Survey:
 
 
 def measure_data(data: Data, folder: Path, *, seed: int, exact: bool | None, work: Work) -> MeasuredData:
-    """The distances between a data set's training images. Raises DataMissingError where it isn't at hand."""
+    """Measures a data set. Raises DataMissingError if it isn't available."""
     splits = open_data(data, folder, work)
     distances = measure_distances(splits.train, data, seed=seed, exact=exact, work=work)
     first, second = (image_name(splits.train, number) for number in distances.pair)
@@ -142,16 +141,17 @@ def measure_data(data: Data, folder: Path, *, seed: int, exact: bool | None, wor
 
 
 def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -> Survey:
-    """The plan for an experiment's data; with its own σ_1, and a word to `work`, where the data isn't at hand.
+    """The plan for an experiment's data. If the data isn't available, warns and uses the experiment's own σ_1.
 
-    folder: the data folder. Raises NcsnxError for data that can't be read and for noise levels that can't be.
+    folder: the data folder. Raises NcsnxError for data that can't be read, and if no noise levels suit it.
     """
-    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data is not at hand)", None
+    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data is not here)", None
     try:
         measured = measure_data(experiment.data, folder, seed=choices.seed, exact=choices.exact, work=work)
         sigma_max, source = measured.distances.largest, measured.distances.source
     except DataMissingError as error:
-        work.warning(f"σ_1 = {sigma_max:g} is the experiment's own, since {error}")
+        lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
+        work.warning("\n".join(lines))
     dimensions = experiment.data.channels * experiment.data.image_size**2
     plan = plan_noise(
         dimensions,
@@ -164,27 +164,30 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
 
 
 def image_name(dataset: Dataset, number: int) -> str:
-    """What an image is called: its file's name, else its place in the whole data set."""
+    """Name of an image: its file's name, else its index in the whole data set."""
     if isinstance(dataset, PictureFiles):
         return dataset.names[dataset.ids.tolist().index(number)]
     return f"image {number}"
 
 
 def data_remarks(measured: MeasuredData) -> list[str]:
-    """What a person should know of the data before training on it."""
+    """Warnings about the data, with advice, to be read before training."""
     distances, (first, second) = measured.distances, measured.names
     found = []
     if distances.largest > OUTLIER * distances.quantile:
         found.append(
-            f"σ_1 = {distances.largest:.4g} is far above what 99.9 % of the pairs have, {distances.quantile:.4g}: look "
-            f"at {first} and {second}; if one of them does not belong, take it out, or give "
-            f"schedule.sigma_max={distances.quantile:.3g} and plan again"
+            f"σ_1 = {distances.largest:.4g} is far above the distances of 99.9 % of the pairs, "
+            f"{distances.quantile:.4g}, probably because of one outlier\n"
+            f"look at {first} and {second}, and remove one that does not belong to the data\n"
+            f"or plan again with:  schedule.sigma_max={distances.quantile:.3g}"
         )
     if distances.images < SMALL_SET:
         found.append(
-            f"{counted(distances.images, 'training image')} are few: a network may memorise them. Watch the held-out "
-            "loss (`ncsnx loss RUN`) and take a checkpoint from before it rises; train fewer steps (steps=…); show "
-            "more variants (data.random_flip=true where mirror images are as good, data.random_crop=SIDE with a larger "
-            "side); compare samples with their nearest training images (`ncsnx neighbors RUN`)"
+            f"a network may memorise so few training images ({distances.images:,})\n"
+            "watch the held-out loss, and use a checkpoint from before it rises:  ncsnx loss RUN\n"
+            "compare samples with their nearest training images:                  ncsnx neighbors RUN\n"
+            "train fewer steps:                                                   steps=N\n"
+            "flip images, if mirror images are plausible:                         data.random_flip=true\n"
+            "crop images at random from larger ones:                              data.random_crop=SIDE"
         )
     return found

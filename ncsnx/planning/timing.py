@@ -1,6 +1,6 @@
-"""What an evaluation and a training step take on this machine: timed, with the draws and updates that go with them.
+"""Timing of a network evaluation and a training step on this machine, including random draws and updates.
 
-Large images are timed on a smaller one of at most 64 px: the work of these networks is proportional to the pixels.
+Images above 64 px are timed at 64 px and scaled, since the work of these networks is proportional to the pixels.
 """
 
 import math
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.networks import ScoreFunction, empty_network, prepare
+from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import argument
@@ -27,56 +28,55 @@ from ncsnx.work import Work
 TIMED_PIXELS = 64
 """Side of the largest image that is timed."""
 _AIM_S = 1.0
-"""What a timed call should take: then the clock and the start of a call count for nothing."""
+"""Aim for the duration of a timed call, long enough that the clock and the start of a call don't matter."""
 _MOST_S = 4 * _AIM_S
-"""A call that is expected to take longer isn't made."""
+"""Calls that are expected to take longer aren't made."""
 _REPEATS = 3
 _BUSY = 1.5
-"""Processes that want to run, for each processor, from which on a machine is busy."""
+"""Load per processor from which a machine counts as busy."""
 
 
 @attrs.frozen(kw_only=True)
 class Timing:
-    """Seconds that were measured here, with a network that isn't trained.
+    """Seconds measured on this machine with an untrained network.
 
-    What is done with n images at once takes a constant and n times the seconds per image: small networks spend most of
-    their time on the constant.
+    A batch takes a constant plus a time per image; small networks spend most of their time on the constant.
     """
 
     seconds_per_evaluation: float
-    """Of the network, for one image in a large batch."""
+    """Network evaluation: seconds per image."""
     seconds_per_call: float = 0.0
-    """What an evaluation of a batch takes beside that, however few images it has."""
+    """Network evaluation: constant seconds per batch."""
     seconds_per_training_image: float
-    """Of a training step, for one image of its batch."""
+    """Training step: seconds per image."""
     seconds_per_update: float
-    """What a training step takes beside that: mostly the update of the weights and of their average."""
+    """Training step: constant seconds, mostly the update of the weights and of their average."""
     batch_size: int
-    """Of the experiment that was timed."""
+    """Batch size of the timed experiment."""
     parameters: int
-    """Numbers in the network's weights."""
+    """Number of the network's parameters."""
     timed: str
-    """What was timed, in words."""
+    """Description of what was timed."""
     device: str
-    """Kind of the device."""
+    """Type of the device."""
 
     @property
     def seconds_per_step(self) -> float:
-        """Of training, for a batch of the experiment's size."""
+        """Seconds per training step at the experiment's batch size."""
         return self.step_of(self.batch_size)
 
     def step_of(self, batch_size: int) -> float:
-        """Seconds for a training step of so many images."""
+        """Seconds per training step at a batch size."""
         return self.seconds_per_update + batch_size * self.seconds_per_training_image
 
     def evaluations_of(self, images: int, evaluations: int, at_once: int = BATCH_SIZE) -> float:
-        """Seconds for so many evaluations of each image, `at_once` of them in a batch."""
+        """Seconds for so many evaluations per image, in batches of `at_once` images."""
         calls = math.ceil(images / at_once)
         return evaluations * (calls * self.seconds_per_call + images * self.seconds_per_evaluation)
 
 
 def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Timing:
-    """Times an evaluation and a training step. Raises NcsnxError where the network doesn't fit the images."""
+    """Times an evaluation and a training step. Raises NcsnxError if the network doesn't suit the images."""
     network = _filled(experiment).to(runtime.device)
     side = min(experiment.data.image_size, TIMED_PIXELS)
     scale = (experiment.data.image_size / side) ** 2
@@ -100,19 +100,19 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
 
 
 def why_slow(threads: int) -> str | None:
-    """What makes this machine slower than it could be, and its timings doubtful: other work. None where it is idle."""
+    """A warning that other work slows this machine and its timings down; None if the machine isn't busy."""
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     if load < _BUSY * processors:
         return None
     advice = f", and try {argument('threads', 1)}, here and in training" if threads > 1 else ""
     return (
-        f"other work keeps this machine busy (load {load:.1f} on {processors} processors), and the times are those of "
-        f"a busy machine: wait until it ends{advice}"
+        f"other work keeps this machine busy (load {load:.1f} on {counted(processors, 'processor')}), so these times "
+        f"are too long; wait until it ends{advice}"
     )
 
 
 def _evaluating(experiment: Experiment, network: ScoreFunction, side: int, runtime: Runtime) -> Callable[[int], None]:
-    """A step of a sampler: an evaluation, and the noise of so many images."""
+    """The job of a sampler step: an evaluation, and noise for each image."""
     stream = Stream(0, Purpose.SAMPLER_NOISE)
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ def _evaluating(experiment: Experiment, network: ScoreFunction, side: int, runti
 
 
 def _learning(experiment: Experiment, network: ScoreFunction, side: int, runtime: Runtime) -> Callable[[int], None]:
-    """The gradients of so many images, with their noise."""
+    """The job of computing gradients, including the noise for each image."""
     stream = Stream(0, Purpose.TRAINING_NOISE)
 
     def learn(count: int) -> None:
@@ -143,7 +143,7 @@ def _learning(experiment: Experiment, network: ScoreFunction, side: int, runtime
 
 
 def _updating(experiment: Experiment, network: ScoreFunction) -> Callable[[], None]:
-    """The update of the weights and of their average; gradients are there."""
+    """The job of updating the weights and their average; gradients must exist."""
     optimizer = build_optimizer(experiment.optimizer, network.parameters())
     average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
 
@@ -158,7 +158,7 @@ def _updating(experiment: Experiment, network: ScoreFunction) -> Callable[[], No
 
 @attrs.frozen
 class _Line:
-    """Seconds of a job on n images: constant + n · slope."""
+    """Seconds of a job on n images, as constant + n · slope."""
 
     constant: float
     slope: float
@@ -167,7 +167,7 @@ class _Line:
 
 
 def _line(job: Callable[[int], None], most: int, work: Work) -> _Line:
-    """Times a job on one image, and on as many, at most `most`, as take about `_AIM_S`."""
+    """Times a job on one image, and on more (up to `most`) until it takes about `_AIM_S`."""
     one = _median(lambda: job(1))
     line = _Line(0.0, one, 1)
     while line.batch < most:
@@ -184,8 +184,10 @@ def _line(job: Callable[[int], None], most: int, work: Work) -> _Line:
 
 
 def _median(job: Callable[[], None]) -> float:
-    """Seconds that a job takes, the first time left out, which is slower: the median, so that one disturbance doesn't
-    count, while other work that goes on all the time does."""
+    """Median seconds of a job, without the slower first call.
+
+    A single disturbance doesn't affect the median; constant other work does.
+    """
     first = _seconds(job)
     times = [_seconds(job)]
     while len(times) < _REPEATS and first + sum(times) < _AIM_S:
@@ -206,15 +208,15 @@ def _finish(result: Tensor | None) -> None:
 
 
 def _images(experiment: Experiment, count: int, side: int, device: torch.device) -> Tensor:
-    """(count, C, side, side) of some values or other."""
+    """(count, C, side, side) of arbitrary values."""
     shape = (count, experiment.data.channels, side, side)
     return torch.arange(math.prod(shape), device=device).sin().reshape(shape)
 
 
 def _filled(experiment: Experiment) -> ScoreFunction:
-    """The experiment's network with weights of a usual size, made faster than those it would be trained from.
+    """The experiment's network with weights of a usual magnitude, filled faster than by initialization.
 
-    Whatever the memory held could be numbers so small that processors slow down.
+    Uninitialized memory could hold subnormal numbers, which slow processors down.
     """
     network = empty_network(experiment)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""An experiment file that explains itself, as `ncsnx new` writes it: formatted as ruff does, 120 columns."""
+"""Text of the experiment file that `ncsnx new` writes, with the reasons for its values; formatted as by ruff."""
 
 import keyword
 import unicodedata
@@ -16,14 +16,14 @@ from ncsnx.quantities import counted
 WIDTH = 120
 _INDENT = 8
 _LONGEST_LITERAL = 90
-_LONGEST_NAME = 40  # of a file, in a comment
+_LONGEST_NAME = 40  # of a file name in a comment
 
 
 def experiment_source(survey: Survey, measured: MeasuredData) -> str:
-    """The text of a file that registers the survey's experiment, with the reasons for its values.
+    """The text of a file that registers the survey's experiment.
 
-    Text that comes from outside (paths, names of pictures) only gets into string literals and, cut and made printable,
-    into comments.
+    Untrusted text (paths, names of pictures) only appears in string literals and, shortened and made printable, in
+    comments.
     """
     experiment = survey.experiment
     fields = [
@@ -37,10 +37,10 @@ def experiment_source(survey: Survey, measured: MeasuredData) -> str:
     variable = experiment.name if _is_free(experiment.name) else "experiment"
     return "\n".join(
         [
-            '"""An experiment that `ncsnx new` wrote for the images that it names. It is yours to change.',
+            '"""An experiment on your own images, written by `ncsnx new`. Change it as you like.',
             "",
             "Noise levels and sampler are those of `ncsnx plan` (techniques 1, 2 and 4 of Song & Ermon 2020, arXiv "
-            "2006.09011);",
+            "2006.09011).",
             *_scale_of(survey),
             '"""',
             "",
@@ -57,13 +57,13 @@ def experiment_source(survey: Survey, measured: MeasuredData) -> str:
 
 
 def literal(text: str) -> str:
-    """Printable text as a Python string, in the quotes that ruff chooses."""
+    """Printable text as a Python string literal, with the quotes that ruff uses."""
     quote = "'" if text.count('"') > text.count("'") else '"'
     return quote + text.replace("\\", "\\\\").replace(quote, "\\" + quote) + quote
 
 
 def comment(text: str) -> list[str]:
-    """Lines of comment; no word of the text may be longer than a line."""
+    """The text as lines of comment. No word may be longer than a line."""
     lines = ["#"]
     for word in text.split(" "):
         if _columns(f"{lines[-1]} {word}") > WIDTH - _INDENT:
@@ -73,18 +73,18 @@ def comment(text: str) -> list[str]:
 
 
 def shown_text(text: str) -> str:
-    """Text as a comment holds it: printable."""
+    """Text made printable, for a comment."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _shown(name: str) -> str:
-    """A file's name as a comment holds it: printable, without spaces at which it could be wrapped, and not too long."""
+    """A file's name for a comment: printable, and shortened to its last characters."""
     printable = shown_text(name)
     return printable if len(printable) <= _LONGEST_NAME else f"…{printable[1 - _LONGEST_NAME :]}"
 
 
 def _is_free(name: str) -> bool:
-    """Whether a name can be that of a variable of the file."""
+    """Whether a name can be a variable in the file."""
     return name.isidentifier() and not keyword.iskeyword(name) and name != "register" and not name[0].isupper()
 
 
@@ -95,22 +95,27 @@ def _import(experiment: Experiment) -> list[str]:
         quick = snapshots.sampler
         classes |= {type(snapshots).__name__, *(() if quick is None else (type(quick).__name__, "Karras"))}
     names = [*sorted(classes), "register"]
-    # one a line, which formatters leave alone whatever width they are set to
+    # one name per line, which formatters keep whatever their line length
     return ["from ncsnx.config import (", *(f"    {name}," for name in names), ")"]
 
 
 def _data(experiment: Experiment, measured: MeasuredData) -> list[str]:
     data, distances = experiment.data, measured.distances
     assert isinstance(data, OwnData)
-    of_what = "place" if isinstance(data, Arrays) else "name"
-    split = "as the file says" if isinstance(data, Packed) else f"by a hash of each {of_what}, so that it stays"
+    key = "index" if isinstance(data, Arrays) else "name"
+    split = f"chosen by a hash of each {key}, so that the choice stays when images are added"
+    if isinstance(data, Packed):
+        split = "as packed"
     text = f"{counted(distances.images, 'training image')}; {measured.held_out:,} held out, {split}."
     if distances.images < SMALL_SET:
-        text += " So few can be memorised: watch the held-out loss (`ncsnx loss`), and take an earlier checkpoint."
-    text += " random_flip=True doubles them, where mirror images are as good."
+        text += (
+            " A network can memorise so few: watch the held-out loss (`ncsnx loss`), and use a checkpoint from before "
+            "it rises."
+        )
+    text += " random_flip=True doubles the training images, if mirror images are plausible."
     lines = comment(text)
     if measured.unread:
-        lines += comment("Not read, of what lies in the folder or zip:")
+        lines += comment("Not read from the folder or zip:")
         lines += [line for kind in measured.unread for line in comment(f"- {shown_text(str(kind))}")]
     return [*lines, f"data={type(data).__name__}(", *("    " + line for line in _fields(data)), "),"]
 
@@ -123,24 +128,24 @@ def _fields(data: OwnData) -> list[str]:
         place, path = "path", data.path
     lines = [*_text_field(place, path), f"image_size={data.image_size},"]
     if data.random_crop is not None:
-        lines += comment("Side of the stored images, from which squares are cropped: in training at random.")
+        lines += comment("Side of the stored images. Training crops squares of image_size from them at random.")
         lines.append(f"random_crop={data.random_crop},")
     lines.append(f"channels={data.channels},")
     if isinstance(data, Arrays) and data.array is not None:
         lines += _text_field("array", data.array)
     if isinstance(data, Arrays):
         lines += [
-            *comment("The values that are black and white: the usual range that those of the file lie in."),
+            *comment("Values of black and white: the usual range that contains the values in the file."),
             f"low={data.low!r},",
             f"high={data.high!r},",
         ]
     if isinstance(data, Images) and data.gif:
-        lines += [*comment("Of each GIF the first frame is an image."), "gif=True,"]
+        lines += [*comment("The first frame of each GIF is an image."), "gif=True,"]
     if isinstance(data, Images) and data.heic:
-        lines += [*comment(f"Takes an extra: {HEIC_EXTRA}"), "heic=True,"]
+        lines += [*comment(f"HEIC needs an extra: {HEIC_EXTRA}"), "heic=True,"]
     if isinstance(data, Images) and data.on_error == "skip":
         lines += [
-            *comment("Some files cannot be read; they are left out, and counted at every start."),
+            *comment("Some files cannot be read; they are skipped, with a warning at every start."),
             'on_error="skip",',
         ]
     return lines
@@ -158,22 +163,22 @@ def _text_field(field: str, text: str) -> list[str]:
 
 
 def _columns(text: str) -> int:
-    """The width of a line as ruff counts it: characters of East Asia take two columns."""
+    """The width of a line as ruff counts it: East Asian wide characters take two columns."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _noise(survey: Survey, measured: MeasuredData) -> list[str]:
     plan, schedule, distances = survey.plan, survey.experiment.schedule, measured.distances
     first, second = (_shown(name) for name in measured.names)
-    found = "the largest distance" if distances.exact else "the largest distance that was found"
+    found = "largest distance" if distances.exact else "largest distance found"
     reasons = [
-        f"σ_1 (technique 1): {found} between two training images is {distances.largest:.5g}, of {first} and {second}; "
-        f"99.9 % of the pairs are within {distances.quantile:.4g}.",
-        f"L (technique 2): {counted(plan.dimensions, 'number')} in an image and neighbouring levels that overlap by "
-        f"{plan.overlap:g} make a ratio of {plan.ratio:.5g} between levels.",
+        f"σ_1 (technique 1): the {found} between two training images is {distances.largest:.5g}, between {first} and "
+        f"{second}. 99.9 % of the pairs are within {distances.quantile:.4g}.",
+        f"L (technique 2): for images of {counted(plan.dimensions, 'value')}, neighbouring levels that overlap by "
+        f"{plan.overlap:g} have a ratio of {plan.ratio:.5g}.",
     ]
     if not distances.exact:
-        reasons.insert(1, f"That is an {distances.source}.")
+        reasons.insert(1, f"It is an {distances.source}.")
     value = f"sigma_max={schedule.sigma_max!r}, sigma_min={schedule.sigma_min!r}, levels={schedule.levels}"
     return [*_lines(reasons), f"schedule=Geometric({value}),"]
 
@@ -182,40 +187,41 @@ def _scale_of(survey: Survey) -> list[str]:
     """Lines of the docstring about the size of the training."""
     fit = survey.fit
     if fit is None or not fit.reductions:
-        return ["network, batch and steps follow the experiments published there."]
+        return ["Network, batch size and steps follow the experiments in that paper."]
     if fit.budget_s is None:
-        why = "this training is smaller than the ones published there, since nothing was timed:"
+        why = "The training is smaller than those in that paper, since nothing was timed:"
     else:
-        why = f"of the trainings published there this fitted {in_short(fit.budget_s)} on the machine that wrote it:"
+        budget = in_short(fit.budget_s)
+        why = f"The training is smaller than those in that paper, to fit {budget} on the machine that wrote this file:"
     reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
-    return [why, f"{reduced}.", "`ncsnx new OTHER_NAME … --budget none` writes the published one."]
+    return [why, f"{reduced}.", "For the published size: ncsnx new OTHER_NAME … --budget none"]
 
 
 def _network(survey: Survey) -> list[str]:
     experiment = survey.experiment
     size, model = experiment.data.image_size, experiment.model
-    assert isinstance(model, RefineNetModel)  # as proposals have
+    assert isinstance(model, RefineNetModel)  # the model of every proposal
     published = {"NCSNv2": "up to 64", "NCSNv2Deeper": "up to 128", "NCSNv2Deepest": "256"}
     kind, _ = network_for(size)
-    text = f"The published network for {published[kind.__name__]} px"
+    text = f"The network published for {published[kind.__name__]} px"
     if model.width < usual_width(size):
         text += (
-            f", narrower than its width of {usual_width(size)}, so that it trains in the time that there is; a wider "
+            f", narrower than its usual width of {usual_width(size)} to fit the time. With a GPU or more time, a wider "
+            "one gives finer images."
         )
-        text += "one makes finer images, where there is a GPU or more time."
     elif model.width < 128:
-        text += f", narrower: {size} px need less than its width of 128, and a CPU can train this one."
+        text += f", narrower than the published width of 128: {size} px need less, and a CPU can train it."
     else:
-        text += " and its width; width=64 takes a quarter of the time, with blunter images."
+        text += ", at its published width. width=64 takes a quarter of the time and gives less detailed images."
     return [*comment(text), f"model={type(model).__name__}(width={model.width}),"]
 
 
 def _sampler(survey: Survey) -> list[str]:
     plan, sampler = survey.plan, survey.experiment.sampler
     reasons = [
-        f"T is as large as the compute allows (technique 4): {plan.steps_per_level} for so many levels, as published; "
-        f"an image takes {counted(plan.evaluations, 'evaluation')} of the network.",
-        "ε (technique 4): the variance that remains at the end of a level comes closest to 1, "
+        f'T (technique 4) is "as large as the compute allows": {plan.steps_per_level}, as published for similar '
+        f"numbers of levels. Sampling takes {counted(plan.evaluations, 'network evaluation')} per image.",
+        "ε (technique 4): the noise's variance after a level, in units of σ², is as close to 1 as possible, "
         f"{plan.remaining_variance:.4f}.",
     ]
     return [*_lines(reasons), f"sampler={_call(sampler, 'step_size', 'steps_per_level')},"]
@@ -228,15 +234,13 @@ def _training(survey: Survey, measured: MeasuredData) -> list[str]:
     assert isinstance(optimizer, Adam)
     assert ema is not None
     fields = ("lr",) if optimizer.eps == 1e-8 else ("lr", "eps")
-    rate = "As published" if optimizer.lr == 1e-4 else "Narrow networks take more than the published 1e-4"
-    window = "As published" if ema.rate == 0.999 else "The published 0.999 is for longer trainings"
-    epochs = (
-        f"Each training image is seen {counted(batch * steps / images, 'time')} (CIFAR-10, as published: {EPOCHS})."
-    )
+    rate = "As published" if optimizer.lr == 1e-4 else "Higher than the published 1e-4, since the network is narrow"
+    window = ", as published" if ema.rate == 0.999 else "; the published 0.999 is for longer trainings"
+    epochs = f"Each training image is seen {counted(batch * steps / images, 'time')} (CIFAR-10 as published: {EPOCHS})."
     return [
         *comment(f"{rate}."),
         f"optimizer={_call(optimizer, *fields)},",
-        *comment(f"{window}: the average goes back about {counted(1 / (1 - ema.rate), 'step')} (technique 5)."),
+        *comment(f"Averages the weights of about {counted(1 / (1 - ema.rate), 'step')} (technique 5){window}."),
         f"ema=Ema(rate={ema.rate!r}),",
         *comment(epochs),
         f"batch_size={batch},",
@@ -248,17 +252,17 @@ def _training(survey: Survey, measured: MeasuredData) -> list[str]:
 
 def _snapshots(snapshots: Snapshots | None) -> list[str]:
     if snapshots is None:
-        return [*comment("Grids of samples would take more than a tenth of the training."), "snapshots=None,"]
-    when = "at each checkpoint" if snapshots.every == 1 else f"at one in {counted(snapshots.every, 'checkpoint')}"
-    lines = comment(f"Images of the grid that is drawn {when}, and at the end of a training of any length.")
+        return [*comment("Drawing grids of samples would take more than a tenth of the training."), "snapshots=None,"]
+    when = "checkpoint" if snapshots.every == 1 else counted(snapshots.every, "checkpoint")
+    lines = comment(f"A grid of n samples is drawn every {when}, and at the end of the training.")
     if (quick := snapshots.sampler) is None:
         every = "" if snapshots.every == 1 else f", every={snapshots.every}"
         return [*lines, f"snapshots=Snapshots(n={snapshots.n}{every}),"]
     assert isinstance(quick, ConsistentAnnealed)
     assert isinstance(quick.grid, Karras)
     lines += comment(
-        f"By a sampler of {counted(quick.steps, 'evaluation')}: with the experiment's own the grids would take more "
-        "than a tenth of the training."
+        f"It is drawn by a faster sampler of {counted(quick.steps, 'evaluation')}: with the experiment's own, grids "
+        "would take more than a tenth of the training."
     )
     ends = [f"{name}={value!r}" for name in ("sigma_max", "sigma_min") if (value := getattr(quick.grid, name))]
     grid = f"Karras({', '.join([f'rho={quick.grid.rho!r}', *ends])})"

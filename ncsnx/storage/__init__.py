@@ -1,1 +1,1 @@
-"""Durable files: written whole or not at all, read within limits, strict JSON. Knows nothing of runs."""
+"""Durable files: atomic writes, bounded reads, strict JSON. Independent of runs."""

@@ -1,4 +1,4 @@
-"""Durable writes: a file or folder is there whole or not at all, whenever process or machine stops."""
+"""Durable atomic writes: files and folders are complete or absent, whenever the process or machine stops."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from typing import Any
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 
-# see temporary_sibling; earlier versions of ncsnx called what they removed so
+# see temporary_sibling; earlier versions of ncsnx named files to be removed `.NAME.removed-…`
 _TEMPORARY = re.compile(r"\.(.+)\.(?:tmp|removed)-[0-9]+-[0-9a-f]{8}")
 _ADVICE = {
     errno.ENOSPC: "free some space",
@@ -30,48 +30,48 @@ _ADVICE = {
 
 
 class HardLinkedError(NcsnxError):
-    """A file that isn't appended to, since it has another name, and what is under that one is to stay as it is."""
+    """Refusal to append to a file with several hard links, since its content would change under all names."""
 
 
 @contextmanager
 def reporting(path: Path, size: int | None = None) -> Iterator[None]:
-    """Turns an OSError of the block into a NcsnxError: `path`, the bytes meant to be written, the reason."""
+    """Turns an OSError of the block into an NcsnxError with `path`, `size` (bytes to write) and the reason."""
     try:
         yield
     except OSError as error:
         what = str(path) if size is None else f"{path} ({counted(size, 'byte')})"
         if isinstance(error, _HardLinkedOSError):
             raise HardLinkedError(f"cannot write {what}: {error.strerror}") from error
-        advice = _ADVICE.get(error.errno or 0, "look into that")
+        advice = _ADVICE.get(error.errno or 0, "fix the cause")
         raise NcsnxError(
             f"cannot write {what}: {error.strerror or error}; {advice}, then repeat the command"
         ) from error
 
 
 def temporary_sibling(path: Path) -> Path:
-    """A hidden name beside `path` that no other process or thread uses: `.NAME.tmp-PID-TOKEN`."""
+    """A unique hidden name beside `path`: `.NAME.tmp-PID-TOKEN`."""
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def is_temporary(name: str, of: str | None = None) -> bool:
-    """Whether this is the name of something half written: of whatever it may be, or of what is called `of`."""
+    """Whether `name` is a temporary name, of any file or folder or of the one named `of`."""
     whole = whole_name(name)
     return whole is not None and of in (None, whole)
 
 
 def whole_name(name: str) -> str | None:
-    """What something half written is to be called once it is whole; None for what has no such name."""
+    """The final name of a file or folder with the temporary name `name`; None for other names."""
     match = _TEMPORARY.fullmatch(name)
     return None if match is None else match[1]
 
 
 def debris(folder: Path) -> list[Path]:
-    """What writers that were killed left half written in `folder`; what is being written now looks the same."""
+    """Unfinished files and folders in `folder`, left by killed writers or being written now."""
     return [entry for entry in sorted(folder.iterdir()) if is_temporary(entry.name)]
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes what was made, renamed or removed in `folder` survive a power cut. Raises OSError."""
+    """Makes creations, renames and removals in `folder` survive a power cut. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -84,7 +84,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_new(path: Path, content: bytes, shown: Path | None = None) -> None:
-    """Writes a file that doesn't exist yet, and syncs it. Errors name `shown`, the place it is meant for."""
+    """Writes and syncs a new file. shown: the path that errors name, by default `path`. Raises NcsnxError."""
     with reporting(shown or path, len(content)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
@@ -95,7 +95,7 @@ def write_new(path: Path, content: bytes, shown: Path | None = None) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content`: readers see the old file or the new one. Raises NcsnxError."""
+    """Replaces the file at `path`: readers see either the old or the new content. Raises NcsnxError."""
     temporary = temporary_sibling(path)
     try:
         write_new(temporary, content, shown=path)
@@ -109,24 +109,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON for people: indented, plain ASCII (so that any text survives), ending in a newline.
-
-    Raises ValueError for NaN and infinities.
-    """
+    """Readable JSON: indented, plain ASCII, with a final newline. Raises ValueError for NaN and infinities."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replaces `path` by the indented JSON of `value`. Raises NcsnxError, and ValueError for NaN."""
+    """Replaces the file at `path` by indented JSON. Raises NcsnxError, and ValueError for NaN."""
     write_bytes(path, json_bytes(value))
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling folder to fill, which becomes `path` when the block ends well.
+    """Yields a temporary sibling folder to fill, which becomes `path` when the block succeeds.
 
-    Files must be synced by who writes them. If the block fails, nothing is left. Raises NcsnxError where the
-    system refuses, also if `path` has come into being meanwhile.
+    The caller must sync the files. If the block fails, nothing is left behind. Raises NcsnxError if the system refuses,
+    or if `path` has been created meanwhile.
     """
     temporary = temporary_sibling(path)
     try:
@@ -144,14 +141,14 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def check_place(path: Path) -> None:
-    """Whether a new file or folder could be made at `path`, as far as can be told without making it.
+    """Checks, without creating anything, whether a new file or folder can be created at `path`.
 
-    Raises NcsnxError as `new_folder` would: for a name that is too long, a file in the place of a folder, a folder that
-    can't be written to.
+    Raises NcsnxError as `new_folder` would: for a name that is too long, a file in place of a folder, or a folder that
+    isn't writable.
     """
     with reporting(path):
         with suppress(FileNotFoundError, NotADirectoryError):
-            temporary_sibling(path).lstat()  # whose name is the longest
+            temporary_sibling(path).lstat()  # the longest name that will be used
         parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         if not parent.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
@@ -160,7 +157,7 @@ def check_place(path: Path) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Appends `content`, which isn't synced; makes the file if need be. Raises OSError, leaving the file as it was."""
+    """Appends `content` without syncing; creates the file if needed. Raises OSError and leaves the file unchanged."""
     descriptor = _open_to_append(path)
     try:
         _extend(descriptor, os.fstat(descriptor).st_size, content)
@@ -169,7 +166,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Brings to the disk what was appended to a file. Raises OSError."""
+    """Syncs a file to disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
@@ -178,10 +175,10 @@ def sync_file(path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Appends `line` (without line breaks) and syncs it; makes the file if need be. Raises NcsnxError.
+    """Appends and syncs `line` (without line breaks); creates the file if needed. Raises NcsnxError.
 
-    A line counts once its newline is there: what a killed process left behind without one is cut off first,
-    and a line that doesn't fit on the disk leaves the file as it was.
+    A line counts only with its newline: a partial last line, left by a killed process, is cut off first. If the disk is
+    full, the file stays unchanged.
     """
     content = (line + "\n").encode("utf-8")
     with reporting(path, len(content)):
@@ -201,7 +198,7 @@ class _HardLinkedOSError(OSError):
 
 
 def _open_to_append(path: Path) -> int:
-    # in somebody's run, a file may be a symbolic link, which leads elsewhere, or a pipe, which waits for a reader
+    # in an untrusted run, the file may be a symbolic link, or a pipe, which would wait for a reader
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
@@ -213,7 +210,7 @@ def _open_to_append(path: Path) -> int:
 
 
 def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:
-    """Writes `content` at `start`, the file's end, or nothing of it."""
+    """Writes all of `content` at `start`, the end of the file, or nothing."""
     os.lseek(descriptor, start, os.SEEK_SET)
     try:
         _write_all(descriptor, content)

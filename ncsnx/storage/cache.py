@@ -1,4 +1,4 @@
-"""The cache folder: what is dear to make or to download and can be made or downloaded again."""
+"""The cache folder, for expensive files that can be computed or downloaded again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,19 +16,19 @@ _POLL_S = 0.2
 
 
 def cache_folder(given: Path | None = None) -> Path:
-    """Where the cache is: `given`, else the variable NCSNX_CACHE, else the system's place.
+    """The cache folder: `given`, else the environment variable NCSNX_CACHE, else the system's default.
 
-    Raises UsageError for something that isn't a folder.
+    Raises UsageError for a path that isn't a folder.
     """
     return folder_of(given, "NCSNX_CACHE", user_cache_path("ncsnx", appauthor=False))
 
 
 @contextmanager
 def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
-    """Holds the right to fill `folder` of the cache during the block; waits as long as another process has it.
+    """Locks `folder` of the cache during the block; waits while another process has the lock.
 
-    So of two processes that need the same, one makes it and the other finds it: look whether it is there only inside
-    the block. what: its name for a person. Raises NcsnxError where the folder can't be written.
+    Of two processes that need the same content, one creates it and the other finds it, if both check for it inside the
+    block. what: the content's name, for messages. Raises NcsnxError if the folder can't be written.
     """
     lock = FileLock(folder / _LOCK)
     with atomic.reporting(folder):
@@ -36,7 +36,7 @@ def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            work.info(f"waiting for {what}, which another process is making in {folder}")
+            work.info(f"waiting for another process to write {what} to {folder}")
             while not lock.is_locked:
                 work.check_stop()
                 try:

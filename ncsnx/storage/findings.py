@@ -1,8 +1,8 @@
-"""What was found out about a data set by looking at all of it, kept in the cache so that it is looked at once.
+"""Cached findings: results of a pass over a whole data set.
 
     KIND/DIGEST/found.json
 
-The JSON holds a digest of itself; a damaged one counts as not there.
+The JSON contains its own digest; a damaged file counts as missing.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _SCHEMA_VERSION = 1
 
 
 def finding_place(kind: str, key: Any, cache: Path | None = None) -> Path:
-    """The folder of the cache, by default the user's, for what was found out about `key`, which is JSON."""
+    """Folder of the finding with `key` (JSON). cache: the cache folder, by default the user's."""
     return cache_folder(cache) / kind / digest({"schema_version": _SCHEMA_VERSION, "key": key})
 
 
@@ -34,14 +34,15 @@ def found(
     work: Work,
     still_true: Callable[[T], bool] = lambda record: True,
     *,
-    anew: bool = False,
+    refresh: bool = False,
 ) -> T:
-    """What `find` gives, a document of the kind `cls`, from `place` where it is kept and still true, unless `anew`.
+    """The document of class `cls` in the folder `place`, else the one that `find` returns, which is then cached.
 
-    what: its name for a person who waits for another process. Raises NcsnxError where the cache can't be written.
+    A cached document is used only if `still_true` accepts it, and never with `refresh`. what: its name, for messages.
+    Raises NcsnxError if the cache can't be written.
     """
     with cache_lock(place, what, work):
-        known = None if anew else find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
+        known = None if refresh else find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
         if known is not None and still_true(known):
             return known
         record = find()

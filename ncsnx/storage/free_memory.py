@@ -1,4 +1,4 @@
-"""How much memory is free, by which it is decided what may be read into it."""
+"""Available memory, which limits what is read into it."""
 
 import os
 import resource
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHARE = 4
-"""Of the memory that is available, one part in so many is filled at most."""
+"""Divisor of the available memory: at most 1/SHARE of it is filled."""
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take without anything being swapped out, as far as the system says."""
+    """Bytes that this process can still allocate without swapping, as far as the system reports it."""
     return max(0, min([_left_on_machine(), *_left_in_groups(), *_left_of_addresses()]))
 
 
@@ -23,7 +23,7 @@ def _left_on_machine() -> int:
 
 
 def _left_in_groups(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """What is left of each limit that a container or a batch scheduler has set (control groups, version 2)."""
+    """Bytes left of each limit set by a container or a batch scheduler (control groups, version 2)."""
     try:
         group = next(line[4:] for line in own.read_text().splitlines() if line.startswith("0::/"))
     except (OSError, StopIteration):
@@ -34,7 +34,7 @@ def _left_in_groups(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/pr
 
 
 def _left_of_addresses() -> Iterator[int]:
-    """What is left of the limit that `ulimit -v` has set."""
+    """Bytes left of the limit set by `ulimit -v`."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         try:
@@ -49,5 +49,5 @@ def _limit(folder: Path) -> int | None:
         statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         used = int((folder / "memory.current").read_text()) - int(statistics["inactive_file"])
         return int((folder / "memory.max").read_text()) - used
-    except (OSError, KeyError, ValueError):  # no limit reads "max"
+    except (OSError, KeyError, ValueError):  # without a limit, memory.max is "max"
         return None

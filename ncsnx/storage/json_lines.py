@@ -1,4 +1,4 @@
-"""Files with one JSON object a line, as metrics and segments are; a line counts once its newline is there."""
+"""JSON-lines files, such as metrics and segments. A line counts only with its newline."""
 
 import json
 from collections.abc import Iterator
@@ -16,10 +16,9 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Each record with the line it stands in (newline included). A torn last line is left out.
+    """Each record with its line (including the newline), without a torn last line. A missing file has no records.
 
-    A missing file holds no records. Raises NcsnxError for a file that can't be read and a line that is no
-    JSON object.
+    Raises NcsnxError for a file that can't be read, and for a line that isn't a JSON object.
     """
     try:
         content = reading.read_bytes(path, reading.RECORDS_LIMIT)
@@ -39,5 +38,5 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """All records, without a torn last line; see `records_with_lines`."""
+    """All records, without a torn last line. Raises as `records_with_lines`."""
     return [record for record, _ in records_with_lines(path)]

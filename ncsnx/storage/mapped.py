@@ -1,6 +1,6 @@
-"""Files that are mapped into memory: whoever touches a part that was cut off meanwhile is ended by the system (SIGBUS).
+"""Memory-mapped files. If a file was truncated after mapping, reading the missing part kills the process (SIGBUS).
 
-So what is mapped is looked at before it is read. A file that was removed is no trouble: its mapping keeps it.
+The file's size is therefore checked before each read. Removing the file is harmless: the mapping keeps its content.
 """
 
 from pathlib import Path
@@ -10,14 +10,14 @@ from ncsnx.quantities import counted
 
 
 def require_whole(path: Path, size: int) -> None:
-    """Raises NcsnxError if the file has become shorter than the `size` bytes that were mapped."""
+    """Raises NcsnxError if the file is now shorter than the `size` bytes that were mapped."""
     try:
         found = path.stat().st_size
     except FileNotFoundError:
         return
     except OSError as error:
-        raise NcsnxError(f"{path}: cannot be read any more: {error.strerror}") from error
+        raise NcsnxError(f"{path}: can no longer be read: {error.strerror}") from error
     if found < size:
         raise NcsnxError(
-            f"{path}: has {counted(found, 'byte')} instead of {size:,}: it was cut off or replaced while in use"
+            f"{path}: has {counted(found, 'byte')} instead of {size:,}: it was truncated or replaced while in use"
         )

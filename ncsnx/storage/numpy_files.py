@@ -1,9 +1,9 @@
-"""`.npy` and `.npz` files that anybody may have made: headers are read first, and values only where they are wanted.
+"""Safe reading of untrusted `.npy` and `.npz` files: headers first, then only the values that are needed.
 
-A header of a hundred bytes may declare terabytes, and a small archive may unpack to them. So a reader asks for the
-header, compares name, shape and type with what it takes, and only then reads the values: those that lie in the file as
-they are (a `.npy`, or a `.npz` without compression) can be mapped into memory, and compressed ones are unpacked as far
-as memory allows. Only regular files are opened, and nothing is unpickled.
+A header of a hundred bytes may declare terabytes, and a small archive may unpack to them. A reader therefore checks
+name, shape and type in the header before it reads values. Uncompressed values (a `.npy`, or a `.npz` without
+compression) can be memory-mapped; compressed ones are unpacked as far as memory allows. Only regular files are opened,
+and nothing is unpickled.
 """
 
 import io
@@ -34,31 +34,31 @@ from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 NPY_MAGIC = b"\x93NUMPY"
 """The first bytes of a `.npy`."""
 REAL, COMPLEX = "buif", "c"
-"""Kinds of NumPy's types: real numbers, truth values among them, and complex ones."""
+"""NumPy's type kinds: real numbers (including booleans), and complex ones."""
 
-_HEADER_BYTES = 2**16  # NumPy writes some hundred, and refuses more than 10,000 characters
+_HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
 _VERSIONS = ((1, 0), (2, 0), (3, 0))
 _MOST_AXES = 64
 _MOST_NAMED = 8
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # what a zip writes before a member: mark, length of the name, of extras
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's local header: magic, length of name, length of extras
 _MEMBER_MAGIC = b"PK\3\4"
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that NumPy writes, which are unpacked within a bound
-_UNPACKED_BYTES, _UNPACKED_RATIO = 64 * 2**20, 200  # as for pictures in a zip: beyond both it is a bomb
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's methods, whose unpacking can be bounded
+_UNPACKED_BYTES, _UNPACKED_RATIO = 64 * 2**20, 200  # a member that exceeds both is refused as a bomb
 
 
 @attrs.frozen
 class ArrayHeader:
-    """What a file declares of an array."""
+    """Shape, type and location of an array, as declared by its file."""
 
     title: str
-    """The file, and the array in it, for messages."""
+    """File and array name, for messages."""
     shape: tuple[int, ...]
     dtype: "np.dtype[Any]"
     fortran_order: bool
     start: int | None
-    """Place in the file of the first value; None where the values are compressed."""
+    """Offset in the file of the first value; None for compressed values."""
     stored_bytes: int
-    """Bytes in the file, compressed or not."""
+    """Bytes in the file, possibly compressed."""
 
     @property
     def nbytes(self) -> int:
@@ -69,38 +69,38 @@ class ArrayHeader:
         return f"{self.dtype} of shape {self.shape} ({counted(self.nbytes, 'byte')})"
 
     def require_memory(self, copies: int = 1) -> None:
-        """Raises NcsnxError unless the values fit in memory so many times, and aren't a decompression bomb."""
+        """Raises NcsnxError if `copies` of the values don't fit in memory, or for a decompression bomb."""
         if self.start is None and self.nbytes > max(_UNPACKED_BYTES, _UNPACKED_RATIO * self.stored_bytes):
             raise NcsnxError(
-                f"{self.title}: {counted(self.stored_bytes, 'byte')} would unpack to {self}, and no more than "
-                f"{_UNPACKED_RATIO}-fold is unpacked; save it without compression, with numpy.savez or numpy.save"
+                f"{self.title}: {counted(self.stored_bytes, 'byte')} would unpack to {self}, more than "
+                f"{_UNPACKED_RATIO}-fold; save it without compression, with numpy.savez or numpy.save"
             )
         available = available_memory()
         if copies * self.nbytes > available // SHARE:
             raise NcsnxError(
-                f"{self.title}: declares {self}, and {available // SHARE // copies:,} is the most that is read into "
-                f"memory here, of {counted(available, 'byte')} that are free"
+                f"{self.title}: declares {self}, but at most {available // SHARE // copies:,} are read into memory "
+                f"here, of {counted(available, 'byte')} available"
             )
 
 
 @attrs.frozen
 class ExpectedArray:
-    """What a reader takes under a name."""
+    """Type and shape that a reader accepts for an array."""
 
     what: str
-    """In words, such as 'real numbers'."""
+    """The values in words, such as 'real numbers'."""
     kinds: str
-    """Letters of the NumPy types that it may have (`dtype.kind`)."""
+    """Accepted NumPy type kinds (`dtype.kind`), one letter each."""
     shapes: tuple[tuple[int | str, ...], ...]
-    """Accepted shapes; a letter stands for any size but 0."""
+    """Accepted shapes; a letter stands for any size except 0."""
     optional: bool = False
     copies: int = 1
-    """How often it must fit in memory; 0: it isn't read."""
+    """Number of copies that must fit in memory; 0: the array isn't read."""
     advice: str = ""
-    """What to do about another shape, for the message."""
+    """Advice for arrays of another shape, appended to the message."""
 
     def require(self, header: ArrayHeader) -> None:
-        """Raises NcsnxError that names what was declared and what was expected."""
+        """Raises NcsnxError, with the expected and the declared array, if `header` doesn't match."""
         fits = header.dtype.kind in self.kinds and any(_fits(header.shape, shape) for shape in self.shapes)
         if not fits:
             raise NcsnxError(f"{header.title}: expected {self}, found {header}{self.advice}")
@@ -113,7 +113,7 @@ class ExpectedArray:
 
 @attrs.frozen
 class NumpyFile:
-    """A `.npy` or `.npz`, of which nothing but the names has been read."""
+    """A `.npy` or `.npz` file, of which only the array names have been read."""
 
     path: Path
     names: tuple[str, ...] | None
@@ -121,7 +121,7 @@ class NumpyFile:
 
     @classmethod
     def open(cls, path: Path) -> "NumpyFile":
-        """Raises NcsnxError for a file that can't be read, or is neither."""
+        """Reads the array names. Raises NcsnxError for other files, and for a file that can't be read."""
         with _opened(path) as file:
             begin = file.read(len(NPY_MAGIC))
             if begin == NPY_MAGIC:
@@ -138,7 +138,7 @@ class NumpyFile:
         return cls(path, tuple(names))
 
     def header(self, name: str | None = None) -> ArrayHeader:
-        """What the file declares of the array. Raises NcsnxError for what isn't a plain array of so many bytes."""
+        """The header of an array. Raises NcsnxError unless it is a plain array whose size matches the file."""
         with _opened(self.path) as file, self._values(file, name) as (header, _):
             return header
 
@@ -152,17 +152,17 @@ class NumpyFile:
             return values
 
     def mapped(self, name: str | None = None) -> NDArray[Any]:
-        """The array, mapped into memory; one that is compressed is read. Raises NcsnxError."""
+        """The array, memory-mapped; a compressed array is read. Raises NcsnxError."""
         with _opened(self.path) as file, self._values(file, name) as (header, _):
             if header.start is not None and header.nbytes > 0:
                 order: Literal["C", "F"] = "F" if header.fortran_order else "C"
-                # the opened file has no fileno in NumPy's types
+                # NumPy's type stubs don't accept an open file
                 return np.memmap(cast("Any", file), header.dtype, "r", header.start, header.shape, order)
         return self.read(name)
 
     @contextmanager
     def _values(self, file: BufferedReader, name: str | None) -> Iterator[tuple[ArrayHeader, IO[bytes]]]:
-        """The header of an array, and the stream that it begins."""
+        """The header of an array, and the stream of the array's bytes."""
         title = in_utf8(self.path) if name is None else f"{in_utf8(self.path)}, array {array_name(name)}"
         with _reporting(title):
             if name is None:
@@ -180,10 +180,10 @@ class NumpyFile:
 def read_arrays(
     path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of a `.npz` by name, each as expected.
+    """The expected arrays of a `.npz` by name.
 
-    how: to save such a file. ignored: further names that are known and not read. Raises NcsnxError for any other array,
-    before a value is read: nobody can tell what the arrays mean beside one that isn't understood.
+    how: advice on saving such a file. ignored: names that are allowed but not read. Raises NcsnxError for any other
+    array before reading values: an unknown array may change the meaning of the others.
     """
     file = require_arrays(path, expected, how, ignored=ignored)
     return {name: file.read(name) for name in expected if name in (file.names or ())}
@@ -192,7 +192,7 @@ def read_arrays(
 def require_arrays(
     path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
 ) -> NumpyFile:
-    """The `.npz`, of which nothing but names and headers was read. Raises NcsnxError as `read_arrays`."""
+    """The `.npz` file, with names and headers checked and no values read. Raises NcsnxError as `read_arrays`."""
     file, place = NumpyFile.open(path), in_utf8(path)
     optional = [name for name, array in expected.items() if array.optional]
     required = [name for name in expected if name not in optional]
@@ -212,7 +212,7 @@ def require_arrays(
 
 
 def array_file_sha256(path: Path) -> str:
-    """The sha256 of the whole file, in hexadecimal. Raises NcsnxError where it can't be read."""
+    """The sha256 (hexadecimal) of the whole file. Raises NcsnxError if it can't be read."""
     with _opened(path) as file:
         return sha256(file)
 
@@ -222,46 +222,47 @@ def _be(names: Collection[str]) -> str:
 
 
 def listed(names: Collection[str]) -> str:
-    """Names of arrays, for a message."""
+    """Names of arrays, for messages."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(map(array_name, list(names)[:_MOST_NAMED])) + more or "none"
 
 
 def array_name(name: str) -> str:
-    """A name that somebody gave an array, for a message."""
+    """An untrusted array name, for messages."""
     return name if name.isascii() and name.isidentifier() and len(name) <= 80 else shortened(ascii(name))
 
 
 def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_bytes: int) -> ArrayHeader:
-    """The header of a `.npy` of `size` bytes. start: its place in the file, unless it is compressed there."""
+    """The header of a `.npy` of `size` bytes. start: its offset in the file; None if it is compressed."""
     head = io.BytesIO(stream.read(_HEADER_BYTES))
     with _unwarned():
         version = np.lib.format.read_magic(head)
-        # the third version has names of fields in UTF-8, and no plain array has fields
+        # version 3 only adds field names in UTF-8, and plain arrays have no fields
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         if version not in _VERSIONS:
-            raise ValueError(f"version {version[0]}.{version[1]} of .npy is not known")
+            raise ValueError(f"the .npy version {version[0]}.{version[1]} is unknown")
         shape, fortran_order, dtype = read(head)
     if dtype.hasobject:
         raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
     if dtype.fields is not None or dtype.subdtype is not None:
-        raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as an array of its own")
-    is_possible = len(shape) <= _MOST_AXES and all(0 <= axis < 2**63 for axis in shape)  # a 0 would hide a large one
+        raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as a separate array")
+    # each axis is checked, since a 0 would hide a huge one in the product
+    is_possible = len(shape) <= _MOST_AXES and all(0 <= axis < 2**63 for axis in shape)
     if not is_possible or math.prod(shape) * dtype.itemsize >= 2**63:
-        raise NcsnxError(f"{title}: declares the shape {quoted(tuple(shape))}, which no array has; save it again")
+        raise NcsnxError(f"{title}: declares the impossible shape {quoted(tuple(shape))}; save it again")
     place = None if start is None else start + head.tell()
     header = ArrayHeader(title, tuple(map(int, shape)), dtype, fortran_order, place, stored_bytes)
     if size - head.tell() != header.nbytes:
         raise NcsnxError(
-            f"{title}: declares {header}, and {counted(size - head.tell(), 'byte')} follow; get a complete copy"
+            f"{title}: declares {header}, but holds {counted(size - head.tell(), 'byte')}; get a complete copy"
         )
     return header
 
 
 def _start(file: BufferedReader, member: zipfile.ZipInfo) -> int | None:
-    """The place in the file of the first byte of a member of a zip; None where it is compressed."""
+    """Offset in the file of a zip member's first byte; None for a compressed member."""
     if member.flag_bits & 0x1 or member.compress_type not in _METHODS:
-        raise ValueError("it is encrypted, or compressed by another method than deflate")
+        raise ValueError("it is encrypted, or compressed with another method than deflate")
     is_stored = member.compress_type == zipfile.ZIP_STORED
     file.seek(member.header_offset)
     mark, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
@@ -269,7 +270,7 @@ def _start(file: BufferedReader, member: zipfile.ZipInfo) -> int | None:
     size = os.fstat(file.fileno()).st_size
     fits = start + member.compress_size <= size and (member.compress_size == member.file_size or not is_stored)
     if mark != _MEMBER_MAGIC or not fits:
-        raise zipfile.BadZipFile("a place or a size in it is wrong")
+        raise zipfile.BadZipFile("an offset or a size in it is wrong")
     return start if is_stored else None
 
 
@@ -289,7 +290,7 @@ def _in_words(shape: tuple[int | str, ...]) -> str:
 
 @contextmanager
 def _unwarned() -> Iterator[None]:
-    """Without NumPy's warnings about headers that Python 2 wrote, which are read all the same."""
+    """Silences NumPy's warnings about headers written by Python 2, which can be read anyway."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -306,7 +307,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
 
 @contextmanager
 def _reporting(title: str) -> Iterator[None]:
-    """Whatever goes wrong in reading what somebody else made, as one line about it."""
+    """Turns errors in reading an untrusted file into NcsnxErrors."""
     try:
         yield
     except (NcsnxError, OSError):

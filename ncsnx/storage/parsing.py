@@ -1,4 +1,4 @@
-"""JSON that means one thing only: stricter than Python's own reading, for files that somebody else may have made."""
+"""Strict parsing of JSON from untrusted files: anything ambiguous that Python's parser accepts is refused."""
 
 import json
 import math
@@ -8,19 +8,19 @@ from typing import Any, NoReturn
 from ncsnx.storage import reading
 
 _MOST_NESTING = 64
-"""Levels of lists and objects within each other; those that ncsnx writes have a handful."""
+"""Largest nesting depth of lists and objects; ncsnx's own files have a handful of levels."""
 
 
 def read_json(path: Path, limit: int = reading.JSON_LIMIT) -> Any:
-    """The one JSON value of a file of at most `limit` bytes. Raises OSError as `reading.read_bytes`, and ValueError."""
+    """The JSON value in a file of at most `limit` bytes. Raises OSError as `reading.read_bytes`, and ValueError."""
     return parse_json(reading.read_bytes(path, limit))
 
 
 def parse_json(content: bytes) -> Any:
     """The value of a JSON text in UTF-8. Raises ValueError for anything else.
 
-    That includes what Python would accept: NaN, a number beyond all floats, a key that is there twice, half a surrogate
-    pair (text that can't be written again), and nesting that exceeds what recursion over the value can bear.
+    That includes text that Python's parser accepts: NaN, numbers beyond the range of floats, duplicate keys, half a
+    surrogate pair (which can't be encoded again), and nesting too deep for recursion over the value.
     """
     text = content.decode("utf-8")
     try:
@@ -39,18 +39,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:80]!r} is there twice")
+        raise ValueError(f"the key {twice[:80]!r} occurs twice")
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
-        raise ValueError(f"{number[:80]} is beyond the numbers that can be read")
+        raise ValueError(f"{number[:80]} is beyond the range of floats")
     return value
 
 

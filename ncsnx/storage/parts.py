@@ -1,4 +1,4 @@
-"""The finished pieces of unfinished work: one safetensors file for each batch of indices, whole or not there at all."""
+"""Finished parts of an interrupted job: one safetensors file per batch of indices, written atomically."""
 
 import math
 import re
@@ -19,15 +19,15 @@ from ncsnx.storage.reading import opened
 _OURS = re.compile(r"\d{8,}-\d{8,}\.safetensors")
 _INDICES = "indices"
 _TYPES = ("F32", "U8")
-"""Of what is kept: images, features, frames."""
+"""Tensor types of parts: images, features, frames."""
 
 Fits = Callable[[list[int], Mapping[str, list[int]]], bool]
-"""(indices of a part, the shape of each of its tensors by name) → whether it is a part of this work."""
+"""(indices of a part, shapes of its tensors by name) → whether it is a part of this job."""
 
 
 @attrs.frozen(eq=False)
 class Part:
-    """What was made of one batch."""
+    """Results for one batch of indices."""
 
     indices: Tensor
     """(B,) int64."""
@@ -51,7 +51,7 @@ def read_parts(folder: Path) -> Iterator[Part]:
 
 
 def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
-    """The indices of all parts, in 0 … count − 1. A part that is torn or doesn't fit isn't done, and is removed."""
+    """The indices, in 0 … count − 1, of all parts. Parts that are torn or don't fit are removed."""
     done: set[int] = set()
     for path in _parts(folder):
         found = _read_head(path, count)
@@ -65,9 +65,9 @@ def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
 
 
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:
-    """The tensors of all parts together, (count, …) each, by index.
+    """The tensors of all parts, each concatenated to (count, …) in the order of the indices.
 
-    Raises NcsnxError where some are missing, or aren't finite: somebody else wrote them.
+    Raises NcsnxError if indices are missing or values aren't finite, as in a folder that was tampered with.
     """
     found = list(read_parts(folder))
     order = torch.cat([part.indices for part in found]).argsort() if found else torch.tensor([])
@@ -83,23 +83,23 @@ def assembled(folder: Path, count: int) -> dict[str, Tensor]:
 
 @attrs.frozen
 class _Head:
-    """What a part holds: its indices, and the shapes of its tensors."""
+    """Indices of a part, and shapes of its tensors."""
 
     indices: list[int]
     shapes: dict[str, list[int]]
 
 
 def _parts(folder: Path) -> list[Path]:
-    """Our files in the folder, and no others, whatever else is there."""
+    """The files of parts in the folder, sorted; other files are ignored."""
     return sorted(path for path in folder.glob("*.safetensors") if _OURS.fullmatch(path.name))
 
 
 def _read_head(path: Path, count: int) -> _Head | None:
-    """What a part holds; None for one that is torn, or has more than `count` indices."""
+    """Indices and shapes of a part; None if it is torn or has more than `count` indices."""
     try:
-        with opened(path):  # no symbolic link, and no pipe, on which safetensors would wait for ever
+        with opened(path):  # refuses symbolic links, and pipes, on which safetensors would wait forever
             pass
-        with safe_open(path, framework="pt") as file:  # refuses a file whose size isn't what its header says
+        with safe_open(path, framework="pt") as file:  # refuses a file whose size doesn't match its header
             names = set(file.keys()) - {_INDICES}
             if math.prod(file.get_slice(_INDICES).get_shape()) > count:
                 return None
@@ -107,7 +107,7 @@ def _read_head(path: Path, count: int) -> _Head | None:
             slices = {name: file.get_slice(name) for name in names}
             shapes = {name: found.get_shape() for name, found in slices.items()}
             known = all(found.get_dtype() in _TYPES for found in slices.values())
-    except (SafetensorError, OSError, RuntimeError):  # torch's, where memory has no room for the file
+    except (SafetensorError, OSError, RuntimeError):  # torch raises RuntimeError if the file doesn't fit in memory
         return None
     whole = known and indices.dtype == torch.int64 and indices.dim() == 1
     return _Head(indices.tolist(), shapes) if whole else None

@@ -1,4 +1,4 @@
-"""Who and when: this process, as recorded for those who meet its work later."""
+"""Description of this process for records: start, command line, pid and host."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class ProcessNote:
-    """What `this_process` says, as a part of documents."""
+    """The values of `this_process`, as a part of documents."""
 
     started: str
     command: str
@@ -21,7 +21,7 @@ class ProcessNote:
 
 
 def this_process() -> dict[str, Any]:
-    """pid, host, command line as one could type it, and the present time (UTC, ISO 8601, seconds)."""
+    """Current time (UTC, ISO 8601, seconds), command line quoted for a shell, pid and host."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": in_utf8(shlex.join(sys.argv)),
@@ -31,5 +31,5 @@ def this_process() -> dict[str, Any]:
 
 
 def in_utf8(name: str | os.PathLike[str]) -> str:
-    """A name or a command line as text; its bytes that aren't UTF-8, which no JSON of ours may hold, as escapes."""
+    """A name or command line as text. Bytes that aren't UTF-8 are escaped, so that it can be written as JSON."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Reading files of a run that somebody else may have made: regular files only, no links, nothing that could wait."""
+"""Safe reading of files in an untrusted run: regular files only, no links, and nothing that could block."""
 
 import errno
 import hashlib
@@ -16,24 +16,24 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 
 JSON_LIMIT = 16 * 2**20
-"""Bytes that a manifest, a state, a configuration or a protocol has at the most; the largest have some 100 kB."""
+"""Size limit, in bytes, of manifests, states, configurations and protocols; the largest have about 100 kB."""
 RECORDS_LIMIT = 2**30
-"""Bytes that files which grow with a run have at the most: metrics, segments, scores."""
+"""Size limit, in bytes, of files that grow with a run: metrics, segments, scores."""
 HEADER_LIMIT = 16 * 2**20
-"""Bytes that a safetensors file of samples has beside their values, at the most."""
+"""Size limit, in bytes, of a safetensors header."""
 _CHUNK = 4 * 2**20  # bytes hashed at once
 
 Watch = Callable[[int], object]
-"""Told of so many bytes more that were read; ends the reading by raising."""
+"""Called with the number of bytes just read; may raise to stop reading."""
 
 
 @attrs.frozen
 class Entry:
-    """Something that lies in a folder."""
+    """An entry of a folder."""
 
     path: Path
     kind: Literal["file", "folder", "link", "other"]
-    """Of the thing itself: what a link leads to isn't looked at."""
+    """Kind of the entry itself; links aren't followed."""
 
     @property
     def name(self) -> str:
@@ -42,11 +42,11 @@ class Entry:
 
 
 def open_regular(path: Path, *, follows_links: bool = False) -> BufferedReader:
-    """The file, open for reading. Raises OSError; ENODEV for what isn't a regular file, ELOOP for a symbolic link.
+    """The file, open for reading. Raises OSError; ENODEV if it isn't a regular file, ELOOP for a symbolic link.
 
-    follows_links: for a file that a person named himself.
+    follows_links: allows symbolic links, for files that the user named.
     """
-    # without O_NONBLOCK a named pipe in the file's place would wait for ever
+    # without O_NONBLOCK, opening a named pipe would wait forever
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follows_links else os.O_NOFOLLOW))
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -57,31 +57,28 @@ def open_regular(path: Path, *, follows_links: bool = False) -> BufferedReader:
 
 @contextmanager
 def opened(path: Path, *, follows_links: bool = False) -> Iterator[BufferedReader]:
-    """`open_regular` for a block, at the end of which the file is closed."""
+    """`open_regular` as a context manager, which closes the file."""
     with open_regular(path, follows_links=follows_links) as file:
         yield file
 
 
 def read_bytes(path: Path, limit: int | None = None, *, follows_links: bool = False) -> bytes:
-    """The whole content of a regular file. Raises OSError, EFBIG for a file of more than `limit` bytes.
-
-    follows_links: as of `opened`.
-    """
+    """The whole content of a regular file. Raises OSError as `open_regular`; EFBIG for more than `limit` bytes."""
     with opened(path, follows_links=follows_links) as file:
         if limit is None:
             return file.read()
         size = os.fstat(file.fileno()).st_size
         if size > limit:
-            raise OSError(errno.EFBIG, f"it has {counted(size, 'byte')}, and no such file has over {limit:,}")
-        return file.read(size)  # asked for more, Python would take as much memory
+            raise OSError(errno.EFBIG, f"it has {counted(size, 'byte')}, and the limit for such files is {limit:,}")
+        return file.read(size)  # asked for more, Python would allocate as much memory
 
 
 def unwatched(count: int) -> None:
-    """A reading that nobody watches."""
+    """The `Watch` that does nothing."""
 
 
 def sha256(file: BufferedReader, watch: Watch = unwatched) -> str:
-    """Of what is left of the file, in hexadecimal. Raises OSError, and what `watch` raises."""
+    """The sha256 (hexadecimal) of the rest of the file. Raises OSError, and what `watch` raises."""
     hasher = hashlib.sha256()
     while piece := file.read(_CHUNK):
         hasher.update(piece)
@@ -90,25 +87,25 @@ def sha256(file: BufferedReader, watch: Watch = unwatched) -> str:
 
 
 def sha256_of(path: Path, limit: int, watch: Watch = unwatched) -> str:
-    """Of a regular file, in hexadecimal. Raises OSError, EFBIG for a file of more than `limit` bytes."""
+    """The sha256 (hexadecimal) of a regular file. Raises OSError; EFBIG for more than `limit` bytes."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
-            raise OSError(errno.EFBIG, f"has {counted(size, 'byte')}, and no such file has over {limit:,}")
+            raise OSError(errno.EFBIG, f"has {counted(size, 'byte')}, and the limit for such files is {limit:,}")
         return sha256(file, watch)
 
 
 def refuse_links(*paths: Path) -> None:
-    """Raises NcsnxError if one of the paths is a symbolic link: what is written into a run stays in it."""
+    """Raises NcsnxError if one of the paths is a symbolic link, so that writes into a run stay inside it."""
     for path in paths:
         if path.is_symlink():
-            raise NcsnxError(f"{path} is a symbolic link, and those are not followed in a run; remove it")
+            raise NcsnxError(f"{path} is a symbolic link, which is not followed in a run; remove it")
 
 
 def entries(folder: Path) -> list[Entry]:
-    """What lies in `folder`, by name, hidden things included. Raises OSError; ELOOP where the folder is a link."""
+    """The entries of `folder` sorted by name, including hidden ones. Raises OSError; ELOOP if the folder is a link."""
     if folder.is_symlink():
-        raise OSError(errno.ELOOP, "is a symbolic link, and those are not followed")
+        raise OSError(errno.ELOOP, "is a symbolic link, which is not followed")
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         with os.scandir(descriptor) as found:

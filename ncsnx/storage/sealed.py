@@ -1,4 +1,4 @@
-"""JSON files of ours that vouch for themselves: every byte counts, and a digest of the content stands in it."""
+"""Sealed JSON files: each contains a digest of its content, and is valid only byte for byte as written."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +9,18 @@ from ncsnx.storage.parsing import parse_json
 
 
 def sealed(content: Mapping[str, Any]) -> bytes:
-    """The file: readable JSON with a digest of its own canonical form."""
+    """The bytes of a sealed file: readable JSON of `content` with the digest of its canonical form."""
     return atomic.json_bytes({**content, "digest": digest(content)})
 
 
 def unsealed(written: bytes) -> dict[str, Any] | None:
-    """The content of what `sealed` wrote; None for anything else.
+    """The content of a sealed file; None for anything else.
 
-    JSON can be written in many ways, and a digest of the content sees no difference; one of them is ours.
+    The bytes are compared too, since the digest doesn't depend on how the JSON is formatted.
     """
     try:
         content = parse_json(written)
         intact = isinstance(content, dict) and atomic.json_bytes(content) == written
         return content if intact and content.pop("digest", None) == digest(content) else None
-    except ValueError:  # what isn't JSON, or is a number that JSON can't say
+    except ValueError:  # invalid JSON, or a number that JSON can't represent
         return None

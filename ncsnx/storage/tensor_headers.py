@@ -1,4 +1,4 @@
-"""Headers of safetensors files that anybody may have made, read without mapping the file: it may be a sparse giant."""
+"""Headers of untrusted safetensors files, read without mapping the file, which may be huge and sparse."""
 
 import json
 import math
@@ -23,22 +23,22 @@ _BITS = {
     **dict.fromkeys(("U32", "I32", "F32"), 32),
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
 }
-"""Bits of a number of each type that safetensors has."""
+"""Bits per number, by safetensors type."""
 
 
 @attrs.frozen
 class TensorHeader:
-    """What a file declares of a tensor."""
+    """Type and shape of a tensor, as declared by its file."""
 
     dtype: str
-    """As safetensors names it, such as F32."""
+    """Type name of safetensors, such as F32."""
     shape: tuple[int, ...]
 
 
 def tensor_headers(path: Path) -> dict[str, TensorHeader]:
-    """The tensors of a safetensors file by name.
+    """Headers of a safetensors file's tensors by name.
 
-    Raises NcsnxError for what isn't such a header, or declares more or less than the file has; OSError.
+    Raises NcsnxError for an invalid header, or one that doesn't match the file's size; OSError.
     """
     with opened(path, follows_links=True) as file:
         size = os.fstat(file.fileno()).st_size
@@ -56,7 +56,7 @@ def tensor_headers(path: Path) -> dict[str, TensorHeader]:
     if end != size:
         first = [f"{quoted(name)} {quoted(one.dtype)} of shape {one.shape}" for name, one in list(found.items())[:3]]
         declared = ", ".join(first) or "no tensors"
-        raise _damaged(path, f"it declares {declared}, which end at byte {end:,} of {counted(size, 'byte')}")
+        raise _damaged(path, f"it declares {declared} up to byte {end:,}, but has {counted(size, 'byte')}")
     for name, one in found.items():
         if (reason := _misfit(one, *spans[name])) is not None:
             raise _damaged(path, f"{quoted(name)} {reason}")
@@ -64,11 +64,11 @@ def tensor_headers(path: Path) -> dict[str, TensorHeader]:
 
 
 def _misfit(tensor: TensorHeader, begin: int, end: int) -> str | None:
-    """Why a tensor can't have its values between these bytes, in words that follow its name."""
+    """Why a tensor's declaration doesn't match its byte range, as a phrase after its name; None if it does."""
     if tensor.dtype not in _BITS:
         return f"has the type {quoted(tensor.dtype)}; expected one of {', '.join(_BITS)}"
     if math.prod(tensor.shape) * _BITS[tensor.dtype] != 8 * (end - begin):
-        return f"is declared as {tensor.dtype} of shape {tensor.shape}, and has {counted(end - begin, 'byte')}"
+        return f"is declared as {tensor.dtype} of shape {tensor.shape}, but has {counted(end - begin, 'byte')}"
     return None
 
 
@@ -77,7 +77,7 @@ def _span(declared: Any) -> tuple[int, int]:
         begin, end = declared
         if 0 <= begin <= end < 2**63:
             return begin, end
-    raise ValueError("a place that no tensor has")
+    raise ValueError("an impossible byte range")
 
 
 def _shape(declared: Any) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ def _shape(declared: Any) -> tuple[int, ...]:
         shape: tuple[int, ...] = tuple(declared)
         if all(0 <= axis < 2**63 for axis in shape) and math.prod(shape) < 2**63:
             return shape
-    raise ValueError("a shape that no tensor has")
+    raise ValueError("an impossible shape")
 
 
 def _damaged(path: Path, reason: str) -> NcsnxError:

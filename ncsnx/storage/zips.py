@@ -1,4 +1,4 @@
-"""Zips that anybody may have made: `zipfile` reads the list of their members whole, so its length is bounded here."""
+"""Safe opening of untrusted zips: `zipfile` reads the whole central directory, so its size is limited here."""
 
 import os
 import zipfile
@@ -11,28 +11,28 @@ from ncsnx.storage.reading import opened
 ZIP_MAGIC = b"PK"
 """The first bytes of a zip."""
 FEW = 2**22
-"""Bytes of a list of 40,000 members, which no file of arrays or tensors has."""
+"""Limit for files of arrays or tensors: bytes of the central directory of 40,000 members."""
 MANY = 2**27
-"""Bytes of a list of a million members, which a zip of pictures may have."""
+"""Limit for zips of pictures: bytes of the central directory of a million members."""
 _MEMBER, _MEMBER_BYTES = b"PK\x01\x02", 100
-"""What a member in the list begins with, and how many bytes it usually takes there; 47 are the least."""
+"""Magic bytes of a member in the central directory, and its usual size there; the minimum is 47."""
 
 
 def open_zip(file: BufferedReader, most: int) -> zipfile.ZipFile:
     """The zip in an open regular file.
 
-    most: bytes of its list of members, and a member for every 100 of them, since each takes some 700 in memory. Raises
-    BadZipFile for a longer list, which a small sparse file can declare, and whatever `zipfile` raises for damage:
-    OSError, ValueError, NotImplementedError and others.
+    most: limit of the central directory in bytes, with one member allowed for every 100 bytes, since each takes about
+    700 bytes of memory. Raises BadZipFile for a longer one, which a small sparse file can declare, and whatever
+    `zipfile` raises for damage: OSError, ValueError, NotImplementedError and others.
     """
     bounded = _Bounded(file, most)
     archive = zipfile.ZipFile(bounded)
-    bounded.most = None  # the list has been read; members are read by as much as a reader asks for
+    bounded.most = None  # the central directory has been read; members may be larger
     return archive
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a regular file ends as a zip does; False also for what can't be read."""
+    """Whether a regular file has the end record of a zip; False also if it can't be read."""
     try:
         with opened(path, follows_links=True) as file:
             return zipfile.is_zipfile(file)
@@ -41,7 +41,7 @@ def is_zip(path: Path) -> bool:
 
 
 class _Bounded:
-    """A file for `zipfile` that gives up where more than `most` bytes, or too many members, are read at once."""
+    """A file for `zipfile` that raises if more than `most` bytes, or too many members, are read at once."""
 
     def __init__(self, file: BufferedReader, most: int) -> None:
         self._file = file
@@ -51,17 +51,17 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self.size - self.tell())
-        wanted = left if size < 0 else min(size, left)  # asked for more, Python would take as much memory
+        wanted = left if size < 0 else min(size, left)  # asked for more, Python would allocate as much memory
         if self.most is None:
             return self._file.read(wanted)
         if wanted > self.most:
             raise _too_long(counted(wanted, "byte"), self.most)
         found = self._file.read(wanted)
-        # counted, since `zipfile` reads all that there are, whatever number the end of the zip declares
+        # counted, since `zipfile` reads all members, whatever number the end record declares
         if (members := found.count(_MEMBER)) > self.most // _MEMBER_BYTES:
             raise _too_long(counted(members, "entry"), self.most // _MEMBER_BYTES)
         return found
 
 
 def _too_long(found: str, most: int) -> zipfile.BadZipFile:
-    return zipfile.BadZipFile(f"its list of members has {found}, and no such file has over {most:,}")
+    return zipfile.BadZipFile(f"its list of members has {found}, and the limit for such files is {most:,}")

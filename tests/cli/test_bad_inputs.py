@@ -352,7 +352,7 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
     "NaN": (
         "config.json",
         _config(lambda saved: {**saved, "experiment": {**saved["experiment"], "clip_norm": float("nan")}}),  # type: ignore[dict-item]
-        "config.json: expected JSON, but NaN is no JSON number",
+        "config.json: expected JSON, but NaN is not a JSON number",
     ),
     "origins that are no JSON": ("origins.json", b"{", "origins.json: expected JSON, but"),
     "origins that are no object": ("origins.json", b"3", "origins.json: expected an object, found integer 3"),

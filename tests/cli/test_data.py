@@ -154,7 +154,7 @@ def test_a_packing_that_is_killed_again_and_again_ends_with_the_same_bytes(place
     assert not (place / "killed.pack").exists()
     last = run(*words, "--out", "killed.pack")
     assert last.code == 0
-    assert "killed.pack.part is there: what it holds is verified, then it is resumed" in last.err
+    assert "resuming killed.pack.part after verifying its chunks" in last.err
     assert (place / "killed.pack").read_bytes() == (place / "straight.pack").read_bytes()
     assert not part.exists()
 
@@ -209,7 +209,7 @@ def test_another_file_is_never_replaced_unasked(place: Path) -> None:
     outcome = run(*words, "[bold]mine\u202e.txt")
     assert outcome.code == 2
     (*_, line) = outcome.err.splitlines()
-    assert line.startswith(r"error: [bold]mine\u202e.txt is there, and is not what would be written")
+    assert line.startswith(r"error: [bold]mine\u202e.txt already exists, and is not a valid packed file")
     assert run(*words, "p.pack").code == 0
     before = (place / "p.pack").stat().st_mtime_ns
     assert run(*words, "p.pack").code == 0
@@ -429,15 +429,15 @@ def test_options_of_pictures_dont_go_with_arrays_or_packed_files(here: Path) -> 
     outcome = run("data", "pack", "a.npy", "--size", "8", "--background", "black", "--out", "a.pack")
     assert (
         outcome.code,
-        "--background does not go with arrays, which are no pictures: leave it out" in outcome.err,
+        "--background does not apply to arrays; leave it out" in outcome.err,
     ) == (2, True)
     assert run("data", "pack", "a.npy", "--size", "8", "--channels", "1", "--out", "a.pack").code == 0
     assert is_packed(here / "a.pack")
     outcome = run("data", "show", "a.pack", "--size", "9")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "--size must be at most 8, the size of the stored images, which are not enlarged, not 9" in outcome.err
+    assert "--size must be at most 8 (stored images are not enlarged), not 9" in outcome.err
     outcome = run("data", "show", "a.pack", "--held-out", "0.5")
-    assert "--held-out does not go with a packed file" in outcome.err
+    assert "--held-out does not apply to a packed file" in outcome.err
 
 
 def test_help_and_usage_import_no_torch(here: Path) -> None:

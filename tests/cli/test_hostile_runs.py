@@ -149,9 +149,9 @@ def changed(old: str, new: str) -> Callable[[bytes], bytes]:
 CONFIGURATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nested beyond reading": (lambda content: NESTED, "nested more than 64 deep"),
     "nested beyond walking": (lambda content: SHALLOWER, "nested more than 64 deep"),
-    "a key that is there twice": (changed('"seed": 1234', '"seed": 1, "seed": 1234'), "the key 'seed' is there twice"),
-    "NaN": (changed('"lr": 0.001', '"lr": NaN'), "NaN is no JSON number"),
-    "beyond the floats": (changed('"lr": 0.001', '"lr": 1e999'), "1e999 is beyond the numbers that can be read"),
+    "a key that is there twice": (changed('"seed": 1234', '"seed": 1, "seed": 1234'), "the key 'seed' occurs twice"),
+    "NaN": (changed('"lr": 0.001', '"lr": NaN'), "NaN is not a JSON number"),
+    "beyond the floats": (changed('"lr": 0.001', '"lr": 1e999'), "1e999 is beyond the range of floats"),
     "beyond all digits": (changed('"seed": 1234', f'"seed": {"9" * 5000}'), "expected JSON, but"),
     "a version beyond all digits": (
         changed('"schema_version": 1', f'"schema_version": {"9" * 4000}'),
@@ -297,12 +297,12 @@ def test_data_that_only_the_run_names_are_not_read(workplace: Path, outside: Pat
         for attack, options in (*plain, *((one, ("--features", "classifier")) for one in (FID, NEIGHBORS))):
             result = attack.on(workplace, "digits", *options)
             assert_orderly(result)
-            assert "says that its data is at" in result.err
-            assert "nothing shows that" in result.err
+            assert "has no fingerprint to check it" in result.err
+            assert "no experiment here has the same data" in result.err
     experiments = workplace / "experiments"
     experiments.mkdir()
     (experiments / "mine.py").write_text(DECLARED.format(path=str(outside / "secret.npy")))
-    assert SAMPLE.on(workplace).code == 0, "now a person here says so too"
+    assert SAMPLE.on(workplace).code == 0, "an experiment here now has the same data"
 
 
 DECLARED = """

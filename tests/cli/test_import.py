@@ -213,7 +213,7 @@ def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
     (here / "runs" / "cifar10" / "checkpoints").symlink_to(here / "elsewhere")
     outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
     assert outcome.code == 1
-    assert "is a symbolic link, and those are not followed in a run" in outcome.err
+    assert "is a symbolic link, which is not followed in a run" in outcome.err
     assert list((here / "elsewhere").iterdir()) == []
 
 

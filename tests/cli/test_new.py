@@ -109,10 +109,10 @@ def test_the_file_says_why_and_the_command_what_next(here: Path) -> None:
     write_pictures(here / "photos", 20)
     outcome = new("photos", "--from", "photos")
     text = (here / "experiments" / "photos.py").read_text()
-    for reason in ("σ_1 (technique 1)", "99.9", "L (technique 2)", "ε (technique 4)", "memorised"):
+    for reason in ("σ_1 (technique 1)", "99.9", "L (technique 2)", "ε (technique 4)", "memorise"):
         assert reason in text
     assert "next: ncsnx train photos\n" in outcome.err
-    assert "training images are few" in outcome.err
+    assert "a network may memorise so few training images (19)" in outcome.err
     assert "held-out loss" in outcome.err
 
 
@@ -132,7 +132,7 @@ def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not(here: Path) 
     outcome = run("new", "photos", "--from", "photos", "--budget", "1s", *CPU)
     assert outcome.code == 2
     assert "--budget 1s is too short for anything usable on this machine: 500 steps of " in outcome.err
-    assert re.search(r"\n  more time: +--budget [0-9.]+[smhd]\n", outcome.err)
+    assert re.search(r"\n  take more time: +ncsnx new .* --budget [0-9.]+[smhd]\n", outcome.err)
     assert not (here / "experiments").exists()
 
 
@@ -155,7 +155,7 @@ def test_without_a_timing_a_small_training_is_written_and_that_is_said(here: Pat
     assert "width 32 instead of 128, steps 3,000 instead of 5,000" in text
     small = resolve("small").experiment
     assert (small.model.width, small.steps, small.batch_size) == (32, 3_000, 32)
-    fitted, published = re.findall(r"^  .*:  ncsnx (.*)$", outcome.err, re.MULTILINE)
+    fitted, published = re.findall(r"^  .*:  ncsnx (new .*)$", outcome.err, re.MULTILINE)
     assert fitted == "new small-fitted --from 'my photos' --device cpu --threads 1"
     assert published == "new small-published --from 'my photos' --budget none --no-timing --device cpu --threads 1"
     for command in (fitted, published):
@@ -265,7 +265,7 @@ def test_one_image_that_is_held_out_is_one(here: Path) -> None:
     write_pictures(here / "photos", 10)
     outcome = new("photos", "--from", "photos")
     text = (here / "experiments" / "photos.py").read_text()
-    kept, held_out = re.findall(r"# (\d) training images; (\d) held out, by a hash", text)[0]
+    kept, held_out = re.findall(r"# (\d) training images; (\d) held out, chosen by a hash", text)[0]
     assert f"{kept} training images of 3×12×12, {held_out} held out" in outcome.err
     assert int(kept) + int(held_out) == 10
 
@@ -317,9 +317,9 @@ def test_another_folder_may_be_named_for_the_file(here: Path) -> None:
     ("words", "expected"),
     [
         (("mine", "--from", "nowhere"), "--from nowhere: there is nothing"),
-        (("mine", "--from", "photos", "--size", "9"), "multiples of 2, such as 8 or 10"),
-        (("mine", "--from", "photos", "--size", "2"), "multiples of 2, such as 4"),
-        (("mine", "--from", "photos", "--size", "65"), "NCSNv2Deeper halves its images"),
+        (("mine", "--from", "photos", "--size", "9"), "a multiple of 2, such as 8 or 10"),
+        (("mine", "--from", "photos", "--size", "2"), "a multiple of 2, such as 4"),
+        (("mine", "--from", "photos", "--size", "65"), "NCSNv2Deeper halves its images repeatedly"),
         (("mine", "--from", "photos", "--overlap", "1"), "--overlap must be"),
         (("../mine", "--from", "photos"), "cannot name an experiment"),
         (("x\ny", "--from", "photos"), "cannot name an experiment"),
@@ -338,7 +338,7 @@ def test_a_path_that_no_line_of_python_holds_is_refused(here: Path) -> None:
     write_pictures(here / "pho\u200btos", 4)
     outcome = new("mine", "--from", "pho\u200btos")
     assert outcome.code == 1
-    assert "an experiment cannot name this path" in outcome.err
+    assert "so an experiment cannot name it" in outcome.err
 
 
 # --------------------------------------------------------------------------------------------- the text

@@ -93,9 +93,9 @@ def test_small_files_that_declare_giants_are_one_line_that_names_them(workplace:
         ),
         ("data", "show", "images.npz"): f"would unpack to uint8 of shape {images} (",
         ("data", "show", "images.safetensors"): (
-            "images.safetensors, array weight: declares 50,000,000 images of 1 value; memory here is enough for"
+            "images.safetensors, array weight: declares 50,000,000 images of 1 value, but memory here allows only"
         ),
-        ("data", "show", "square.npy"): "square.npy: declares 2 images of 400,000,000 values; memory here is enough",
+        ("data", "show", "square.npy"): "square.npy: declares 2 images of 400,000,000 values, but memory here allows",
         (*sample, "--measure", "spectra.npz"): f"would unpack to complex64 of shape {spectra} (",
         (*sample, "--inpaint", "sparse.npy", *mask): f"sparse.npy: expected a picture of {size} 5000000×10; resize",
         (*sample, "--inpaint", "declared.npy", *mask): f"declares float64 of shape {shape} (800,000,000,000 bytes)",

@@ -124,7 +124,7 @@ def test_numbers_of_any_channels_are_pictures_in_the_datas_own_values(two: Path)
         (("--inpaint", "complex.npy", "--mask", "mask.png"), "found complex128 8×8×2"),
         (("--inpaint", "words.npy", "--mask", "mask.png"), "found <U1 8×8×2"),
         (("--inpaint", "objects.npy", "--mask", "mask.png"), "holds Python objects, which are never unpickled"),
-        (("--inpaint", "cut.npy", "--mask", "mask.png"), "(61,440 bytes), and 872 bytes follow; get a complete copy"),
+        (("--inpaint", "cut.npy", "--mask", "mask.png"), "(61,440 bytes), but holds 872 bytes; get a complete copy"),
         (
             ("--inpaint", "text.npy", "--mask", "mask.png"),
             "text.npy: expected a .npy or .npz file, found something else",

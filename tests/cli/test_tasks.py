@@ -142,7 +142,7 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--inpaint", "small", "--mask", "masks"), "expected a picture of 8×8 pixels (height × width), found 4×4", 1),
         (("--inpaint", "digits", "--mask", "digits/0.png"), "expected black (known) and white (to be filled in)", 1),
         (("--inpaint", "coloured.png", "--mask", "masks"), "coloured.png: expected a picture in grey", 1),
-        (("--inpaint", "text.png", "--mask", "masks"), "text.png: is not a picture of a known kind", 1),
+        (("--inpaint", "text.png", "--mask", "masks"), "text.png: is not a picture of a known format", 1),
         (("--inpaint", "empty", "--mask", "masks"), "empty: expected a picture, or a folder of pictures", 1),
         (("--super-resolve", "small", "--factor", "3"), "a factor of 3 does not divide images of 8×8 pixels", 1),
         (("--super-resolve", "small", "--factor", "1"), "--factor must be at least 2", 2),

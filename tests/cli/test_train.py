@@ -296,16 +296,16 @@ def test_a_run_that_is_being_written_is_left_alone(workplace: Path) -> None:
     assert files(workplace) == before
 
 
-def test_missing_data_is_one_line_and_no_run(tmp_path: Path) -> None:
+def test_missing_data_says_what_to_type_and_leaves_no_run(tmp_path: Path) -> None:
     with start("train", "bedroom128", folder=tmp_path) as process:
         out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == ""
-    (line,) = err.splitlines()
-    assert line.startswith("error: LSUN's bedroom_train_lmdb is not on this machine: get http://dl.yf.io/lsun/")
-    assert "(43 GB; " in line
-    assert "data/lsun/bedroom_train_lmdb/data.mdb" in line
-    assert "data.root=DIR" in line
+    assert err.splitlines() == [
+        "error: LSUN bedroom is not here: data/lsun/bedroom_train_lmdb/data.mdb is missing.",
+        "  download it (43 GB):  ncsnx data download bedroom128",
+        "  or say where it is:   ncsnx train bedroom128 data.root=DIR",
+    ]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -271,7 +271,7 @@ def test_a_pipe_a_device_and_a_giant_are_errors_and_keep_nobody_waiting(folder: 
     assert found["good.py"] is None
     for name in ("pipe.py", "zeros.py"):
         assert found[name] == f"experiments/{name}: cannot be read: is not a regular file"
-    assert "8,796,093,022,208 bytes, and no such file has over 1,048,576" in str(found["giant.py"])
+    assert "8,796,093,022,208 bytes, and the limit for such files is 1,048,576" in str(found["giant.py"])
     assert "Too many levels of symbolic links" in str(found["loop.py"])
     with pytest.raises(ExperimentFileError, match="is not a regular file"):
         resolve("experiments/pipe.py")

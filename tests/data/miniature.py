@@ -1,4 +1,4 @@
-"""The published sets in miniature: the true format of each, few images, made without ncsnx."""
+"""Miniatures of the published data sets: their formats with a few images, written without ncsnx."""
 
 import io
 import random
@@ -14,7 +14,7 @@ FOLDER = "cifar-10-batches-bin"
 NAMES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 PER_FILE = 3
 CELEBA_SIZES = ((178, 218), (178, 218), (181, 219), (140, 141), (178, 218), (163, 152), (178, 218), (178, 218))
-"""Width and height; the true set has the first alone."""
+"""Width and height; the real data set has only the first."""
 CELEBA_PARTS = (0, 0, 1, 0, 2, 2, 1, 0)
 LSUN_PICTURES = (
     ("RGB", (32, 24), "JPEG"),
@@ -24,11 +24,11 @@ LSUN_PICTURES = (
     ("CMYK", (40, 31), "JPEG"),
     ("RGB", (16, 16), "WEBP"),
 )
-"""Mode, width and height, format; the true set has a short side of 256 and JPEGs or WebPs."""
+"""Mode, width and height, format; the real data set has JPEGs or WebPs with a short side of 256."""
 
 
 def write_cifar10(folder: Path, per_file: int = PER_FILE) -> list[tuple[int, bytes]]:
-    """Writes the six files into `folder`; gives (label, 3,072 pixel bytes) of each image, in order."""
+    """Writes the six files into `folder`; returns (label, 3,072 pixel bytes) of each image, in order."""
     generator = random.Random(7)
     folder.mkdir(parents=True)
     written = []
@@ -40,7 +40,7 @@ def write_cifar10(folder: Path, per_file: int = PER_FILE) -> list[tuple[int, byt
 
 
 def encoded(mode: str, size: tuple[int, int], kind: str, seed: int) -> bytes:
-    """A picture of coarse and fine noise, as the bytes of its file."""
+    """The file content of a picture of coarse and fine noise."""
     generator = np.random.default_rng(seed)
     bands = len(Image.new(mode, (1, 1)).getbands())
     coarse = generator.integers(0, 256, (4, 4, bands), dtype=np.uint8)
@@ -54,7 +54,7 @@ def encoded(mode: str, size: tuple[int, int], kind: str, seed: int) -> bytes:
 
 
 def write_celeba(folder: Path, *, packed: bool) -> dict[str, bytes]:
-    """Writes the list and the pictures, as a zip or a folder; gives the bytes of each picture, in the list's order."""
+    """Writes the list and the pictures, as a zip or a folder; returns the pictures' bytes in the list's order."""
     pictures = {f"{n:06d}.jpg": encoded("RGB", size, "JPEG", n) for n, size in enumerate(CELEBA_SIZES, start=1)}
     folder.mkdir(parents=True)
     lines = [f"{name} {part}\n" for name, part in zip(pictures, CELEBA_PARTS, strict=True)]
@@ -72,7 +72,7 @@ def write_celeba(folder: Path, *, packed: bool) -> dict[str, bytes]:
 
 
 def write_lmdb(folder: Path, entries: Mapping[bytes, bytes]) -> Path:
-    """Writes an LMDB, lock file and all; gives its data file."""
+    """Writes an LMDB with its lock file; returns its data file."""
     folder.mkdir(parents=True)
     with lmdb.open(str(folder), map_size=1 << 28) as environment, environment.begin(write=True) as transaction:
         for key, value in entries.items():
@@ -81,7 +81,7 @@ def write_lmdb(folder: Path, entries: Mapping[bytes, bytes]) -> Path:
 
 
 def write_lsun(root: Path, category: str = "bedroom") -> tuple[list[bytes], list[bytes]]:
-    """Writes both LMDBs of a category; gives the pictures of each in the order of their keys."""
+    """Writes both LMDBs of a category; returns the pictures of each in the order of their keys."""
     written = []
     for split, seed in (("train", 100), ("val", 200)):
         generator = random.Random(seed)
@@ -95,7 +95,7 @@ def write_lsun(root: Path, category: str = "bedroom") -> tuple[list[bytes], list
 
 
 def write_ffhq(root: Path, count: int, sizes: tuple[int, ...] = (16,)) -> list[bytes]:
-    """Writes an LMDB with pictures at these sizes; gives those of the first size, by index."""
+    """Writes an LMDB with pictures of these sizes; returns those of the first size by index."""
     entries = {
         f"{size}-{index:05d}".encode(): encoded("RGB", (size, size), "PNG", 1000 * size + index)
         for size in sizes
@@ -106,7 +106,7 @@ def write_ffhq(root: Path, count: int, sizes: tuple[int, ...] = (16,)) -> list[b
 
 
 def write_ffhq_folder(root: Path, name: str, size: int, count: int) -> list[bytes]:
-    """Writes images as NVlabs does, a thousand a folder (here two); gives them by index."""
+    """Writes images as NVlabs does, a thousand per folder (here two); returns them by index."""
     pictures = [encoded("RGB", (size, size), "PNG", index) for index in range(count)]
     for index, content in enumerate(pictures):
         folder = root / name / f"{index - index % 2:05d}"

@@ -1,4 +1,4 @@
-"""Pixels as torchvision's transforms give them, to compare a split with."""
+"""Reference pixels by torchvision's transforms."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from ncsnx.data.dataset import NO_LABEL, Dataset
 
 
 def expected(content: bytes, transform: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """(3, H, W) uint8: the picture as Pillow decodes it, in RGB, transformed."""
+    """(3, H, W) uint8: the picture decoded by Pillow, converted to RGB and transformed."""
     image = transform(Image.open(io.BytesIO(content)).convert("RGB"))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
@@ -20,7 +20,7 @@ def expected(content: bytes, transform: Callable[[Image.Image], Image.Image]) ->
 def check(
     split: Dataset, pictures: Sequence[bytes], ids: Sequence[int], transform: Callable[[Image.Image], Image.Image]
 ) -> None:
-    """Asserts that `split` has exactly these pictures and ids, in order and pixel by pixel, and no labels."""
+    """Asserts that `split` has exactly these pictures and ids, in order, with equal pixels and no labels."""
     assert len(split) == len(pictures) == len(ids)
     images = split.read(torch.arange(len(split)))
     assert (images.pixels.dtype, split.value_range) == (torch.uint8, (0, 255))

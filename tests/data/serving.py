@@ -1,4 +1,4 @@
-"""A real server on this machine, in a thread, that can do wrong what servers do wrong."""
+"""A local HTTP server in a thread that can misbehave as real servers do."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,23 +10,23 @@ import attrs
 
 @attrs.define
 class Server:
-    """What a server answers, and what it was asked."""
+    """Configuration of the server, and a record of its requests."""
 
     files: dict[str, bytes]
     etag: str | None = '"one"'
     modified: str | None = None
     knows_ranges: bool = True
-    """Whether it answers a Range; else it sends the whole file."""
+    """Whether it supports Range; otherwise it sends the whole file."""
     minds_changes: bool = True
-    """Whether it sends the whole file where If-Range names another version."""
+    """Whether it sends the whole file if If-Range names another version."""
     breaks_off_after: list[int] = attrs.Factory(list)
-    """Bytes after which the connection ends, for the first requests."""
+    """Number of bytes after which the connection ends, for each of the first requests."""
     status: int = 200
     content_type: str = "application/octet-stream"
     says_length: bool = True
     before: Callable[[], None] = lambda: None
     ranges: list[str | None] = attrs.Factory(list)
-    """The Range of each request."""
+    """Range header of each request."""
     address: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:

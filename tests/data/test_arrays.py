@@ -1,4 +1,4 @@
-"""Images as numbers in files."""
+"""Images in array files."""
 
 import os
 import pickle
@@ -46,7 +46,7 @@ def opened(path: Path, work: Work | None = None, **fields: Any) -> Splits:
 
 
 def together(splits: Splits) -> torch.Tensor:
-    """All images in their order in the file."""
+    """All images in the order of the file."""
     found = [split.read(torch.arange(len(split))) for split in (splits.train, splits.held_out)]
     ids = torch.cat([images.ids for images in found])
     assert sorted(ids.tolist()) == list(range(len(ids)))
@@ -54,14 +54,14 @@ def together(splits: Splits) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", [".npy", ".safetensors"])
-def test_a_mapped_file_that_is_cut_off_while_it_is_read_is_refused_and_one_that_is_removed_is_kept(
+def test_a_mapped_file_truncated_while_in_use_is_refused_and_a_removed_one_stays_readable(
     tmp_path: Path, kind: str
 ) -> None:
     path = written(tmp_path / f"x{kind}", VALUES)
     splits = opened(path)
     whole = together(splits)
-    os.truncate(path, path.stat().st_size - 1)  # what is left of the page would read as zeros
-    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was cut off or replaced"):
+    os.truncate(path, path.stat().st_size - 1)  # the missing byte, in an existing page, would read as zero
+    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was truncated or replaced"):
         together(splits)
     path.unlink()
     written(path, VALUES)
@@ -87,19 +87,19 @@ def test_every_image_is_in_one_split_with_channels_first(tmp_path: Path, kind: s
         assert torch.equal(split.read(torch.tensor([1, 0, 1])).pixels, images.pixels[[1, 0, 1]])
 
 
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npy")
     with pytest.raises(NcsnxError, match="is not a regular file"):
         opened(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_channel_needs_no_axis(tmp_path: Path, kind: str) -> None:
+def test_one_channel_needs_no_channel_axis(tmp_path: Path, kind: str) -> None:
     splits = opened(written(tmp_path / f"x{kind}", VALUES[:, 0]), channels=1)
     assert np.array_equal(together(splits).numpy(), VALUES[:, :1])
 
 
-def test_order_in_memory_and_of_bytes_makes_no_difference(tmp_path: Path) -> None:
+def test_memory_order_and_byte_order_make_no_difference(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.asfortranarray(VALUES.astype(">i4")))
     pixels = together(opened(tmp_path / "x.npy"))
     assert pixels.dtype == torch.int32
@@ -123,7 +123,7 @@ TYPES = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stored", TYPES)
-def test_values_keep_their_type_as_far_as_torch_calculates_with_it(tmp_path: Path, kind: str, stored: str) -> None:
+def test_values_keep_their_type_if_torch_computes_with_it(tmp_path: Path, kind: str, stored: str) -> None:
     largest = {"b": 1, "f": 2048}.get(np.dtype(stored).kind) or np.iinfo(stored).max
     values = np.zeros((4, 1, 2, 2), dtype=stored)
     values[1] = 1
@@ -143,7 +143,7 @@ def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values", [np.zeros((4, 3, 5, 5), dtype=kind) for kind in ("complex64", "uint64", "U3", "M8[s]")]
 )
-def test_what_is_no_such_number_is_refused_by_its_type(tmp_path: Path, values: "NDArray[Any]") -> None:
+def test_unsupported_types_are_refused(tmp_path: Path, values: "NDArray[Any]") -> None:
     with pytest.raises(
         NcsnxError, match=f"x.npy: expected whole or floating.*found {values.dtype}".replace("[s]", ".*")
     ):
@@ -151,7 +151,7 @@ def test_what_is_no_such_number_is_refused_by_its_type(tmp_path: Path, values: "
 
 
 class Payload:
-    """Pickled, it makes a folder when it is unpickled."""
+    """An object whose unpickling creates a folder."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -176,14 +176,14 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         with pytest.raises(NcsnxError, match=f"{name}"):
             opened(tmp_path / name)
     assert not harm.exists()
-    pickle.loads((tmp_path / "raw.npy").read_bytes())  # the payload is one
+    pickle.loads((tmp_path / "raw.npy").read_bytes())  # checks that the payload works
     assert harm.exists()
 
 
 @pytest.mark.parametrize("kind", [".npz", ".safetensors"])
 def test_labels_are_read_and_an_array_can_be_chosen(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path / f"x{kind}", VALUES, labels=np.arange(12, dtype=np.int16), more=VALUES[:, :1])
-    with pytest.raises(NcsnxError, match=r"found (images, more|more, images); choose with data\.array=NAME"):
+    with pytest.raises(NcsnxError, match=r"found (images, more|more, images); choose one with data\.array=NAME"):
         opened(path)
     splits = opened(path, array="images")
     for split in (splits.train, splits.held_out):
@@ -207,17 +207,17 @@ def test_labels_of_another_shape_are_refused_before_they_are_read(tmp_path: Path
 
 
 @pytest.mark.parametrize("labels", [np.arange(11), np.arange(12.0), np.zeros((12, 2), dtype=int)])
-def test_labels_must_be_one_whole_number_an_image(tmp_path: Path, labels: "NDArray[Any]") -> None:
+def test_labels_must_be_one_integer_per_image(tmp_path: Path, labels: "NDArray[Any]") -> None:
     with pytest.raises(NcsnxError, match="array labels: expected one whole number for each of the 12 images"):
         opened(written(tmp_path / "x.npz", VALUES, labels=labels))
 
 
-def test_more_images_than_memory_keeps_account_of_are_refused_and_so_are_too_large_ones(tmp_path: Path) -> None:
+def test_too_many_or_too_large_images_for_memory_are_refused(tmp_path: Path) -> None:
     many = sparse_npy(tmp_path / "many.npy", (2**40, 1, 1), "u1")
-    with pytest.raises(NcsnxError, match="declares 1,099,511,627,776 images of 1 value; memory here is enough for"):
+    with pytest.raises(NcsnxError, match="declares 1,099,511,627,776 images of 1 value, but memory here allows"):
         opened(many, image_size=1, channels=1)
     large = sparse_npy(tmp_path / "large.npy", (2, 2**20, 2**20), "u1")
-    with pytest.raises(NcsnxError, match="declares 2 images of 1,099,511,627,776 values; memory here is enough for"):
+    with pytest.raises(NcsnxError, match="declares 2 images of 1,099,511,627,776 values, but memory here allows"):
         opened(large, image_size=1, channels=1)
 
 
@@ -226,25 +226,25 @@ def test_arrays_without_compression_are_read_image_by_image(tmp_path: Path) -> N
     splits = opened(tmp_path / "x.npz")
     assert np.array_equal(together(splits).numpy(), VALUES)
     os.truncate(tmp_path / "x.npz", 100)
-    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was cut off or replaced"):  # what was mapped is
+    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was truncated or replaced"):  # what was mapped is
         together(splits)
 
 
 SHAPES = [
-    ((12, 3, 6, 6), {}, "expected N×3×5×5 or N×5×5×3, found 12×3×6×6; it would fit data.channels=3 data.image_size=6"),
-    ((12, 5, 5), {}, "found 12×5×5; it would fit data.channels=1 data.image_size=5"),
-    ((12, 7, 7, 4), {}, "found 12×7×7×4; it would fit data.channels=4 data.image_size=7"),
-    ((12, 3, 7, 7), {"random_crop": 6}, "N×3×6×6 .* it would fit data.channels=3 data.random_crop=7"),
-    ((12, 3, 5, 6), {}, "images must be square: crop or pad them"),
+    ((12, 3, 6, 6), {}, "expected N×3×5×5 or N×5×5×3, found 12×3×6×6; it fits data.channels=3 data.image_size=6"),
+    ((12, 5, 5), {}, "found 12×5×5; it fits data.channels=1 data.image_size=5"),
+    ((12, 7, 7, 4), {}, "found 12×7×7×4; it fits data.channels=4 data.image_size=7"),
+    ((12, 3, 7, 7), {"random_crop": 6}, "N×3×6×6 .* it fits data.channels=3 data.random_crop=7"),
+    ((12, 3, 5, 6), {}, "crop or pad the images to squares"),
     ((12, 75), {}, "found 12×75; reshape it"),
-    ((12, 5, 6), {"channels": 1}, "expected N×1×5×5 or N×5×5×1 or N×5×5, found 12×5×6; images must be square"),
+    ((12, 5, 6), {"channels": 1}, "expected N×1×5×5 or N×5×5×1 or N×5×5, found 12×5×6; crop or pad the images"),
     ((0, 3, 5, 5), {}, "expected images, found 0×3×5×5"),
     ((), {}, "expected images, found a single number"),
 ]
 
 
 @pytest.mark.parametrize(("shape", "fields", "message"), SHAPES)
-def test_another_form_is_refused_with_what_to_type(
+def test_a_mismatched_shape_is_refused_with_what_to_type(
     tmp_path: Path, shape: tuple[int, ...], fields: dict[str, Any], message: str
 ) -> None:
     save_file({"images": np.zeros(shape, dtype=np.uint8)}, tmp_path / "x.safetensors")
@@ -254,7 +254,7 @@ def test_another_form_is_refused_with_what_to_type(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 5), st.integers(1, 5), st.booleans())
-def test_any_layout_that_fits_is_read_as_it_is_meant(tmp_path: Path, channels: int, size: int, last: bool) -> None:
+def test_every_matching_layout_is_read_correctly(tmp_path: Path, channels: int, size: int, last: bool) -> None:
     values = np.random.default_rng(size).integers(0, 256, (3, channels, size, size), dtype=np.uint8)
     path = written(tmp_path / "x.npy", values.transpose(0, 2, 3, 1) if last else values)
     watcher = Watcher()
@@ -270,14 +270,14 @@ def test_values_out_of_the_declared_range_are_counted_and_the_range_to_declare_i
 ) -> None:
     values = np.linspace(-1, 1, 300).reshape(12, 1, 5, 5)
     path = written(tmp_path / f"x{kind}", values)
-    message = r"150 of 300 values are not within low=0 and high=1: they are from -1 to 1; .* data\.low=-1 data\.high=1,"
+    message = r"150 of 300 values are outside .*, low=0 to high=1; .* from -1 to 1; declare data\.low=-1 data\.high=1,"
     for _ in range(2):  # the second time from the cache
         with pytest.raises(NcsnxError, match=message):
             opened(path, channels=1, high=1.0)
     assert opened(path, channels=1, low=-1.0, high=1.0).train.value_range == (-1, 1)
 
 
-def test_the_range_that_is_suggested_is_accepted(tmp_path: Path) -> None:
+def test_the_suggested_range_is_accepted(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(12, 1, 5, 5)) * 1e-3
     path = written(tmp_path / "x.npy", values)
     with pytest.raises(NcsnxError) as error:
@@ -287,31 +287,31 @@ def test_the_range_that_is_suggested_is_accepted(tmp_path: Path) -> None:
     assert opened(path, channels=1, low=low, high=high).train.value_range == (low, high)
 
 
-def test_a_range_that_is_hardly_used_is_doubted(tmp_path: Path) -> None:
+def test_a_hardly_used_range_gives_a_warning(tmp_path: Path) -> None:
     watcher = Watcher()
     path = written(tmp_path / "x.npy", np.linspace(0, 1, 300).reshape(12, 1, 5, 5))
     opened(path, watcher.work, channels=1)
     assert len(watcher.warnings) == 1
-    assert "is that the range, or is it data.low=0 data.high=1?" in watcher.warnings[0]
+    assert "should it be data.low=0 data.high=1?" in watcher.warnings[0]
     opened(path, watcher.work, channels=1, high=1.0)
     assert len(watcher.warnings) == 1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+def test_nan_and_infinity_are_refused(tmp_path: Path, value: float) -> None:
     values = np.zeros((12, 1, 5, 5), dtype=np.float32)
     values[3, 0, 0, :2] = value
-    with pytest.raises(NcsnxError, match="NaN or infinity in 2 values"):
+    with pytest.raises(NcsnxError, match="expected finite values, found 2 NaN or infinite values; replace them"):
         opened(written(tmp_path / "x.npy", values), channels=1)
 
 
-def test_values_are_looked_at_once_and_again_when_the_file_changes(tmp_path: Path) -> None:
+def test_values_are_scanned_once_and_again_after_the_file_changes(tmp_path: Path) -> None:
     values = np.zeros((3, 1, 400, 400), dtype=np.uint16)
     path = written(tmp_path / "x.npy", values)
     first, second = Watcher(), Watcher()
     opened(path, first.work, channels=1, image_size=400)
     opened(path, second.work, channels=1, image_size=400)
-    assert [watcher.jobs for watcher in (first, second)] == [[("looking at x.npy", 3)], []]
+    assert [watcher.jobs for watcher in (first, second)] == [[("scanning x.npy", 3)], []]
     values[0, 0, 250, 0] = 300  # between the bytes that a fingerprint samples
     written(path, values)
     with pytest.raises(NcsnxError, match="1 of 480,000 values"):
@@ -320,7 +320,7 @@ def test_values_are_looked_at_once_and_again_when_the_file_changes(tmp_path: Pat
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_workers_give_the_batches_of_none(tmp_path: Path, kind: str) -> None:
+def test_two_workers_give_the_same_batches_as_none(tmp_path: Path, kind: str) -> None:
     batches = TrainingBatches(opened(written(tmp_path / f"x{kind}", VALUES)).train, batch_size=5, seed=0)
     for step, batch in enumerate(batches.between(0, 4, workers=2)):
         assert torch.equal(batch.images.pixels, batches.at(step).images.pixels)
@@ -336,11 +336,11 @@ def test_the_split_stays_when_images_are_added(tmp_path: Path) -> None:
         )
 
 
-def test_a_file_that_isnt_there_or_is_of_another_kind_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataMissingError, match=r"x\.npy: bring it there, or say where it is with data\.path=FILE"):
+def test_a_missing_file_or_another_format_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataMissingError, match=r"x\.npy; put it there, or say where it is: data\.path=FILE"):
         opened(tmp_path / "x.npy")
     (tmp_path / "x.npy").write_bytes(b"text that is no array")
-    with pytest.raises(NcsnxError, match=r"x\.npy: expected a \.npy, \.npz or safetensors file, found none of them"):
+    with pytest.raises(NcsnxError, match=r"x\.npy: expected a \.npy, \.npz or safetensors file, found another"):
         opened(tmp_path / "x.npy")
     with pytest.raises(NcsnxError, match="cannot be read: Is a directory"):
         opened(tmp_path)
@@ -348,7 +348,7 @@ def test_a_file_that_isnt_there_or_is_of_another_kind_is_named(tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kept", [0, 9, 60, -20])
-def test_a_file_that_was_cut_is_named(tmp_path: Path, kind: str, kept: int) -> None:
+def test_a_truncated_file_is_named(tmp_path: Path, kind: str, kept: int) -> None:
     path = written(tmp_path / f"x{kind}", VALUES)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(NcsnxError, match=rf"x\{kind}") as error:

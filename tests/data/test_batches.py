@@ -10,7 +10,7 @@ from ncsnx.randomness import Purpose, Stream
 
 
 def numbered(size: int) -> InMemory:
-    """Images that show their own index."""
+    """Images whose pixels are their index."""
     index = torch.arange(size)
     return InMemory(
         StoredImages(index.view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous(), index % 10, index), (0, size)
@@ -33,7 +33,7 @@ def same(first: Batch, second: Batch) -> bool:
     )
 
 
-def test_every_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
+def test_every_epoch_has_every_image_once_in_its_own_order() -> None:
     batches = TrainingBatches(numbered(10), batch_size=4, seed=3)
     stream = [number for step in range(10) for number in ids(batches.at(step))]
     epochs = [stream[start : start + 10] for start in range(0, 40, 10)]
@@ -66,7 +66,7 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_two_workers_give_the_batches_of_none_and_touch_no_generator() -> None:
+def test_two_workers_give_the_same_batches_and_leave_the_global_generator_alone() -> None:
     batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
     before = torch.get_rng_state()
     ahead = list(batches.between(3, 12, workers=2))
@@ -75,7 +75,7 @@ def test_two_workers_give_the_batches_of_none_and_touch_no_generator() -> None:
     assert all(same(batches.at(3 + number), batch) for number, batch in enumerate(ahead))
 
 
-def test_batches_can_be_sent_to_a_worker_that_wasnt_forked() -> None:
+def test_batches_can_be_sent_to_a_spawned_worker() -> None:
     batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
     sent = pickle.loads(pickle.dumps(batches))
     assert all(same(batches.at(step), sent.at(step)) for step in (0, 2, 7))

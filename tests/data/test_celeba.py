@@ -29,7 +29,7 @@ def test_pictures_are_cropped_and_resized_as_torchvision_does(
         assert split.shape == (3, size, size)
 
 
-def test_zip_and_folder_have_one_fingerprint_which_knows_pictures_and_split(tmp_path: Path) -> None:
+def test_zip_and_folder_have_the_same_fingerprint_which_covers_pictures_and_split(tmp_path: Path) -> None:
     def fingerprint(place: str) -> str:
         return read_celeba(CelebA(root=str(tmp_path / place)), tmp_path).fingerprint
 
@@ -46,21 +46,21 @@ def test_zip_and_folder_have_one_fingerprint_which_knows_pictures_and_split(tmp_
     assert fingerprint("packed") != before
 
 
-def test_unpacked_pictures_are_taken_where_the_zip_is_there_too(tmp_path: Path) -> None:
+def test_unpacked_pictures_are_preferred_to_the_zip(tmp_path: Path) -> None:
     write_celeba(tmp_path / "celeba", packed=False)
     (tmp_path / "celeba" / "img_align_celeba.zip").write_bytes(b"never read")
     assert len(read_celeba(CelebA(), tmp_path).train) == CELEBA_PARTS.count(0)
 
 
 @PACKED
-def test_pictures_that_the_list_names_in_vain_are_counted_and_the_first_are_named(tmp_path: Path, packed: bool) -> None:
+def test_listed_pictures_that_are_missing_are_counted_and_the_first_are_named(tmp_path: Path, packed: bool) -> None:
     write_celeba(tmp_path / "celeba", packed=packed)
     with (tmp_path / "celeba" / "list_eval_partition.txt").open("a") as partition:
         partition.writelines(f"{number:06d}.jpg 0\n" for number in range(9, 21))
     with pytest.raises(NcsnxError) as caught:
         read_celeba(CelebA(), tmp_path)
     message = str(caught.value)
-    assert "12 of the 20 pictures that list_eval_partition.txt lists are not in it" in message
+    assert "lacks 12 of the 20 pictures in list_eval_partition.txt" in message
     assert "000009.jpg, 000010.jpg, 000011.jpg, 000012.jpg, 000013.jpg, …" in message
     assert "\n" not in message
 
@@ -72,12 +72,12 @@ def test_pictures_that_the_list_names_in_vain_are_counted_and_the_first_are_name
         (lambda text: text.replace("000002.jpg 0\n", "\n"), "1 of 8 lines are not: line 2, ''"),
         (lambda text: text.replace("000002.jpg", "../000002.jpg"), "1 of 8 lines are not: line 2, '../000002.jpg 0'"),
         (lambda text: text.replace(" ", ","), "8 of 8 lines are not: .*line 5, '000005.jpg,2', …"),
-        (lambda text: text + text, "16 lines, 8 names"),
-        (lambda text: text.replace(" 2\n", " 1\n"), "4 and 0"),
+        (lambda text: text + text, "16 lines with 8 names"),
+        (lambda text: text.replace(" 2\n", " 1\n"), "4 for training and 0 for test"),
         (lambda text: "", "0 lines"),
     ],
 )
-def test_a_list_that_is_malformed_is_refused_with_its_first_lines(
+def test_a_malformed_list_is_refused_with_its_first_bad_lines(
     tmp_path: Path, change: Callable[[str], str], found: str
 ) -> None:
     write_celeba(tmp_path / "celeba", packed=True)
@@ -91,7 +91,7 @@ def test_a_list_that_is_malformed_is_refused_with_its_first_lines(
 def test_each_part_that_is_missing_is_named_with_its_place(tmp_path: Path, missing: str) -> None:
     write_celeba(tmp_path / "celeba", packed=True)
     (tmp_path / "celeba" / missing).unlink()
-    with pytest.raises(DataMissingError, match=rf"get {missing} .*{tmp_path / 'celeba' / missing}"):
+    with pytest.raises(DataMissingError, match=rf"{tmp_path / 'celeba' / missing} is missing; get {missing} "):
         read_celeba(CelebA(), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What every registered data set keeps, built in or brought by a package: the registry is asked, no list is kept."""
+"""Conformance of every registered data set, built in or from a package."""
 
 import re
 from pathlib import Path
@@ -20,14 +20,14 @@ from tests.config.examples import every_variant
 
 @pytest.fixture(params=variants(Data).values(), ids=lambda kind: kind.__name__)
 def data(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
-    """A configuration of each class, with its defaults if it has some for all fields; in an empty folder."""
+    """A configuration of the class, by its defaults if all fields have one; in an empty folder."""
     monkeypatch.chdir(tmp_path)
     if all(field.default is not attrs.NOTHING for field in attrs.fields(request.param)):
         return cast(Data, request.param())
     return next(one.data for one in every_variant().values() if type(one.data) is request.param)
 
 
-def test_it_has_a_reader_whose_images_are_as_declared_or_that_says_what_is_missing(data: Data, tmp_path: Path) -> None:
+def test_every_reader_gives_images_as_declared_or_says_what_is_missing(data: Data, tmp_path: Path) -> None:
     found = data_set_of(data)
     try:
         opened, again = (found.read(data, tmp_path, Work()) for _ in range(2))
@@ -49,7 +49,7 @@ def test_it_has_a_reader_whose_images_are_as_declared_or_that_says_what_is_missi
     assert len(ids.unique()) == len(ids), "no image is in both splits, or twice in one"
 
 
-def test_what_cannot_be_downloaded_says_why_in_words_of_its_own(tmp_path: Path) -> None:
+def test_every_data_set_without_a_download_says_why(tmp_path: Path) -> None:
     for kind, found in data_sets().items():
         if found.download is None and kind.__module__.startswith("ncsnx."):
             with pytest.raises(NcsnxError, match=r"^(the|this) .*, so there is nothing to download$"):
@@ -57,18 +57,18 @@ def test_what_cannot_be_downloaded_says_why_in_words_of_its_own(tmp_path: Path) 
 
 
 def _any(kind: type[Data]) -> Data:
-    """A configuration of this class: its fields don't matter here."""
+    """A configuration of the class with arbitrary fields."""
     return object.__new__(kind)
 
 
-def test_the_guide_has_the_row_of_each_set_that_comes_with_files() -> None:
+def test_the_guide_has_a_row_for_each_data_set_with_files() -> None:
     guide = (REPOSITORY / "docs/guides/published.md").read_text()
     for found in data_sets().values():
         if found.files:
             assert f"| {found.files} | {f'`{found.place}`' if found.place else ''} |".replace("|  |", "| |") in guide
 
 
-def test_without_a_reader_it_says_who_has_to_bring_one() -> None:
+def test_a_configuration_without_a_reader_says_how_to_register_one() -> None:
     class Unread(Data):
         pass
 
@@ -81,7 +81,7 @@ def test_a_second_reader_is_refused() -> None:
         data_set(Digits)(lambda data, folder, work: None)  # type: ignore[arg-type, return-value]
 
 
-def test_what_ships_has_nothing_to_download(tmp_path: Path) -> None:
+def test_the_digits_need_no_download(tmp_path: Path) -> None:
     with pytest.raises(NcsnxError, match=r"^the digits come with scikit-learn, so there is nothing to download$"):
         download_data(Digits(), tmp_path, Work())
 
@@ -91,5 +91,5 @@ def test_a_set_without_an_address_says_so(tmp_path: Path, monkeypatch: pytest.Mo
         pass
 
     monkeypatch.setitem(_data_sets, Unreachable, attrs.evolve(data_set_of(Digits()), no_download=None))
-    with pytest.raises(NcsnxError, match=r"^no address is known to download Unreachable from$"):
+    with pytest.raises(NcsnxError, match=r"^no download address is known for Unreachable$"):
         download_data(Unreachable(), tmp_path, Work())

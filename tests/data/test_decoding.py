@@ -1,4 +1,4 @@
-"""Pictures as people have them."""
+"""Decoding of users' pictures."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, bits: int, colours: int, rows: bytes, *more: bytes) -> bytes:
-    """A PNG as its specification says; rows: each with its filter byte."""
+    """A PNG written by hand from its specification. rows: each with its filter byte."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
@@ -129,7 +129,7 @@ def test_a_transparent_grey_of_sixteen_bits_shows_the_background() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_becomes_the_colours_that_were_meant(kind: str) -> None:
+def test_cmyk_is_converted_to_the_right_colours(kind: str) -> None:
     flat = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red: cyan none, magenta and yellow full
     found = read(saved(flat, kind))
     assert np.abs(found.astype(int) - np.array([255, 0, 0])).max() <= 3
@@ -139,7 +139,7 @@ def test_cmyk_becomes_the_colours_that_were_meant(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_as_exif_says(kind: str, orientation: int) -> None:
+def test_pictures_are_rotated_by_exif(kind: str, orientation: int) -> None:
     upright = np.zeros((24, 40), dtype=np.uint8)
     upright[:8, :8], upright[:8, -8:] = 255, 128  # a mark at the top left, a weaker one at the top right
     undo: list[Callable[[Any], Any]] = [
@@ -158,7 +158,7 @@ def test_pictures_are_turned_as_exif_says(kind: str, orientation: int) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     found = read(saved(stored, kind, exif=exif, **options), channels=1)
     assert found.shape == upright.shape
-    assert np.abs(found.astype(int) - upright).max() < 16  # what JPEG may lose
+    assert np.abs(found.astype(int) - upright).max() < 16  # the loss by JPEG
 
 
 def test_unreadable_exif_data_leaves_a_picture_as_it_is() -> None:
@@ -167,7 +167,7 @@ def test_unreadable_exif_data_leaves_a_picture_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
+def test_the_first_frame_of_an_animation_is_decoded(kind: str) -> None:
     frames = [Image.new("RGB", (4, 4), (value, value, value)) for value in (10, 200)]
     options = {"lossless": True} if kind == "WEBP" else {}
     content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -176,9 +176,9 @@ def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
 
 BROKEN = {
     "nothing": (b"", "is empty"),
-    "a page": (b"<html>not found</html>", "is not a picture of a known kind"),
+    "a page": (b"<html>not found</html>", "is not a picture of a known format"),
     "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "is not a picture"),
-    "an animation of another kind": (saved(COLOURS.convert("P"), "GIF"), "is not a picture of a known kind"),
+    "an animation of another kind": (saved(COLOURS.convert("P"), "GIF"), "is not a picture of a known format"),
     "half a PNG": (saved(Image.effect_noise((64, 64), 50))[:2000], "truncated"),
     "half a JPEG": (saved(Image.effect_noise((64, 64), 50), "JPEG")[:1000], "truncated"),
     "half a WebP": (saved(Image.effect_noise((64, 64), 50), "WEBP")[:700], "."),
@@ -192,7 +192,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_is_broken_is_named_with_the_reason_in_one_line(case: str) -> None:
+def test_a_broken_picture_is_named_with_the_reason_in_one_line(case: str) -> None:
     content, reason = BROKEN[case]
     with pytest.raises(BrokenImageError, match=reason) as error:
         decode(content, "some/file.png")
@@ -201,31 +201,31 @@ def test_what_is_broken_is_named_with_the_reason_in_one_line(case: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_transparent_pixels_dont_bleed_into_what_is_resized() -> None:
+def test_transparent_pixels_do_not_bleed_when_resized() -> None:
     values = np.zeros((8, 8, 4), dtype=np.uint8)
     values[:, :4] = (255, 255, 255, 255)  # white beside transparent black, on white: white
     assert (square(saved(Image.fromarray(values)), "x", size=4, channels=3, background=WHITE) == 255).all()
 
 
-def test_a_palette_is_resized_as_the_colours_that_it_stands_for() -> None:
+def test_a_palette_is_resized_by_its_colours() -> None:
     board = Image.fromarray(np.indices((8, 8), dtype=np.uint8).sum(axis=0, dtype=np.uint8) % 2, mode="P")
     board.putpalette([0, 0, 0, 255, 255, 255])
     pixels = square(saved(board), "x", size=4, channels=3, background=WHITE).astype(int)
-    assert np.abs(pixels - 127.5).max() < 16  # a mean of black and white, but for the rim
+    assert np.abs(pixels - 127.5).max() < 16  # the mean of black and white, except at the border
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
 def test_fitting_is_torchvisions_resize_and_centre_crop(width: int, height: int, size: int) -> None:
     if max(width, height) > 20 * min(width, height):
-        return  # cut off beforehand, see the next test
+        return  # cropped before resizing: see the next test
     values = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = Image.fromarray(values)
     expected = functional.center_crop(functional.resize(image, size, functional.InterpolationMode.BILINEAR), size)
     assert np.array_equal(np.array(fitted(image, size)), np.array(expected))
 
 
-def test_a_thread_of_a_picture_needs_no_gigabytes() -> None:
+def test_an_extremely_long_picture_needs_little_memory() -> None:
     image = Image.new("L", (10_000_000, 1), 77)
     image.paste(3, (0, 0, 4_000_000, 1))
     assert np.array(fitted(image, 64)).tolist() == [[77] * 64] * 64

@@ -34,7 +34,7 @@ def server(content: bytes = CONTENT, **changes: object) -> Server:
 
 
 def get(served: Server, folder: Path, work: Work | None = None, **known: object) -> bytes:
-    """Downloads the file; gives what is in its place then."""
+    """Downloads the file; returns its content."""
     download(f"{served.address}/{NAME}", folder / NAME, work or Work(), **known)  # type: ignore[arg-type]
     return (folder / NAME).read_bytes()
 
@@ -44,7 +44,7 @@ def left(folder: Path) -> set[str]:
 
 
 def stops_after(chunks: int) -> Work:
-    """Work that is stopped when it has asked so often."""
+    """Work whose stop check raises after so many calls."""
     asked = 0
 
     def check_stop() -> None:
@@ -58,7 +58,7 @@ def stops_after(chunks: int) -> Work:
 
 @attrs.define
 class Shown:
-    """The progress that was shown."""
+    """Records the progress shown."""
 
     jobs: list[tuple[str, int, str, int]] = attrs.Factory(list)
 
@@ -74,7 +74,7 @@ class Shown:
         self.jobs.append((name, total, unit, done))
 
 
-# --------------------------------------------------------------------------------------------------------- the whole
+# ------------------------------------------------------------------------------------------------- complete downloads
 
 
 @pytest.mark.parametrize("says_length", [True, False])
@@ -95,50 +95,51 @@ def test_size_and_digests_that_are_published_are_checked(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("known", "reason"),
     [
-        ({"size": 5}, r"\(5 bytes\).*the server has 3,158,073 bytes, which is another file"),
-        ({"sha256": "0" * 64}, "what came, 3,158,073 bytes, has the sha256 [0-9a-f]{64}, not the published 0{64}"),
-        ({"md5": "0" * 32}, "what came, 3,158,073 bytes, has the md5 [0-9a-f]{32}, not the published 0{32}"),
-        ({"check": lambda path: f"is no {path.suffix}"}, r"what came, 3,158,073 bytes, is no \.part"),
+        ({"size": 5}, r"\(5 bytes\).*the server's file has 3,158,073 bytes, so it is another file"),
+        (
+            {"sha256": "0" * 64},
+            "the received file has 3,158,073 bytes and the sha256 [0-9a-f]{64}, not the published 0",
+        ),
+        ({"md5": "0" * 32}, "the received file has 3,158,073 bytes and the md5 [0-9a-f]{32}, not the published 0{32}"),
+        ({"check": lambda path: f"is no {path.suffix}"}, r"the received file has 3,158,073 bytes, but is no \.part"),
     ],
 )
-def test_another_file_is_refused_and_leaves_nothing(tmp_path: Path, known: dict[str, object], reason: str) -> None:
+def test_a_file_other_than_the_published_is_removed(tmp_path: Path, known: dict[str, object], reason: str) -> None:
     with serving(server()) as served, pytest.raises(NcsnxError, match=reason):
         get(served, tmp_path, **known)
     assert left(tmp_path) == set()
 
 
-def test_a_server_that_says_no_length_is_held_to_the_size_that_is_published(tmp_path: Path) -> None:
+def test_a_server_without_content_length_is_held_to_the_published_size(tmp_path: Path) -> None:
     with (
         serving(server(says_length=False)) as served,
-        pytest.raises(NcsnxError, match="more than 2,000,000 bytes came"),
+        pytest.raises(NcsnxError, match="the server sent more than 2,000,000 bytes"),
     ):
         get(served, tmp_path, size=2_000_000)
     assert left(tmp_path) == set()
 
 
-def test_a_server_that_says_no_length_and_breaks_off_is_asked_for_the_rest(tmp_path: Path) -> None:
+def test_a_broken_connection_without_content_length_is_resumed(tmp_path: Path) -> None:
     with serving(server(says_length=False, breaks_off_after=[100_000])) as served:
         assert get(served, tmp_path, size=len(CONTENT)) == CONTENT
         assert served.ranges == [None, "bytes=100000-"]
 
 
-def test_a_file_that_is_there_is_checked_and_taken_without_a_request(tmp_path: Path) -> None:
+def test_an_existing_file_is_checked_and_used_without_a_request(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
     with serving(server()) as served:
         assert get(served, tmp_path, size=len(CONTENT)) == CONTENT
-        with pytest.raises(
-            NcsnxError, match=rf"{NAME}, 3,158,073 bytes, is not the published file, which has 7; remove"
-        ):
+        with pytest.raises(NcsnxError, match=rf"{NAME} has 3,158,073 bytes, but the published file has 7; remove"):
             get(served, tmp_path, size=7)
         assert served.ranges == []
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
-# ------------------------------------------------------------------------------------------------------- going on
+# ---------------------------------------------------------------------------------------------------------- resuming
 
 
 @pytest.mark.parametrize("marks", [{}, {"etag": None, "modified": "Sun, 12 Mar 2017 22:53:00 GMT"}])
-def test_a_stopped_download_goes_on_where_it_was(tmp_path: Path, marks: dict[str, str | None]) -> None:
+def test_a_stopped_download_resumes_where_it_was(tmp_path: Path, marks: dict[str, str | None]) -> None:
     shown = Shown()
     with serving(server(**marks)) as served:
         with pytest.raises(Stopped) as stop:
@@ -152,27 +153,27 @@ def test_a_stopped_download_goes_on_where_it_was(tmp_path: Path, marks: dict[str
     assert shown.jobs == [(f"downloading {NAME}", 4, "MiB", 3)]
 
 
-def test_without_a_mark_of_the_server_s_a_stopped_download_begins_anew_and_says_so(tmp_path: Path) -> None:
+def test_without_a_validator_a_stopped_download_starts_over_and_says_so(tmp_path: Path) -> None:
     with serving(server(etag=None, modified=None)) as served:
         with pytest.raises(Stopped) as stop:
             get(served, tmp_path, stops_after(2))
-        assert stop.value.then == f"nothing of {NAME} is kept, and the same command begins anew"
+        assert stop.value.then == f"nothing of {NAME} is kept, and the same command starts over"
         assert left(tmp_path) == set()
         assert get(served, tmp_path) == CONTENT
         assert served.ranges == [None, None]
 
 
-def test_a_connection_that_breaks_off_is_asked_for_the_rest(tmp_path: Path) -> None:
+def test_a_broken_connection_is_resumed(tmp_path: Path) -> None:
     said: list[str] = []
     with serving(server(breaks_off_after=[100_000, 5])) as served:
         assert get(served, tmp_path, Work(info=said.append)) == CONTENT
         assert served.ranges == [None, "bytes=100000-", "bytes=100005-"]
-    assert said[0] == f"{NAME}: it broke off after 100,000 of 3,158,073 bytes; asking for the rest"
+    assert said[0] == f"{NAME}: the connection ended after 100,000 of 3,158,073 bytes; asking for the rest"
 
 
-def test_a_connection_that_brings_nothing_more_ends_the_download_and_keeps_what_came(tmp_path: Path) -> None:
+def test_a_connection_without_progress_ends_the_download_and_keeps_the_part(tmp_path: Path) -> None:
     with serving(server(breaks_off_after=[100_000, 0])) as served:
-        with pytest.raises(NcsnxError, match=r"broke off after 100,000 of .* bytes; repeat the command, which resumes"):
+        with pytest.raises(NcsnxError, match=r"ended after 100,000 of .* bytes; repeat the command, which resumes"):
             get(served, tmp_path)
         assert get(served, tmp_path) == CONTENT
         assert served.ranges == [None, "bytes=100000-", "bytes=100000-"]
@@ -185,7 +186,7 @@ def test_a_server_without_ranges_sends_the_whole_file_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("minds_changes", [True, False])
-def test_a_file_that_changed_meanwhile_is_had_anew(tmp_path: Path, minds_changes: bool) -> None:
+def test_a_file_that_changed_meanwhile_is_downloaded_again(tmp_path: Path, minds_changes: bool) -> None:
     other = random.Random(4).randbytes(len(CONTENT))
     with serving(server()) as served:
         with pytest.raises(Stopped):
@@ -195,7 +196,7 @@ def test_a_file_that_changed_meanwhile_is_had_anew(tmp_path: Path, minds_changes
     assert left(tmp_path) == {NAME}
 
 
-def test_a_file_that_became_shorter_is_had_anew(tmp_path: Path) -> None:
+def test_a_file_that_became_shorter_is_downloaded_again(tmp_path: Path) -> None:
     with serving(server(minds_changes=False)) as served:
         with pytest.raises(Stopped):
             get(served, tmp_path, stops_after(2))
@@ -203,7 +204,7 @@ def test_a_file_that_became_shorter_is_had_anew(tmp_path: Path) -> None:
         assert get(served, tmp_path) == CONTENT[:1000]
 
 
-def test_a_process_that_was_killed_when_all_had_come_finishes_without_the_bytes(tmp_path: Path) -> None:
+def test_a_complete_part_of_a_killed_process_is_finished_without_another_transfer(tmp_path: Path) -> None:
     with serving(server()) as served:
         with pytest.raises(Stopped):
             get(served, tmp_path, stops_after(2))
@@ -212,7 +213,7 @@ def test_a_process_that_was_killed_when_all_had_come_finishes_without_the_bytes(
         assert served.ranges[1:] == [f"bytes={len(CONTENT)}-"]
 
 
-def test_the_beginning_of_a_file_from_another_address_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_part_from_another_address_is_not_resumed(tmp_path: Path) -> None:
     other = random.Random(4).randbytes(len(CONTENT))
     with serving(server()) as first, pytest.raises(Stopped):
         get(first, tmp_path, stops_after(2))
@@ -220,9 +221,9 @@ def test_the_beginning_of_a_file_from_another_address_is_not_gone_on_with(tmp_pa
         assert get(second, tmp_path) == other
 
 
-def test_without_a_mark_of_its_version_nothing_is_kept(tmp_path: Path) -> None:
+def test_without_a_validator_nothing_is_kept(tmp_path: Path) -> None:
     with serving(server(etag=None, breaks_off_after=[100_000])) as served:
-        with pytest.raises(NcsnxError, match="broke off after 100,000 of 3,158,073 bytes; repeat the command, or"):
+        with pytest.raises(NcsnxError, match="ended after 100,000 of 3,158,073 bytes; repeat the command; or"):
             get(served, tmp_path)
         assert left(tmp_path) == set()
         served.etag = 'W/"weak"'
@@ -249,20 +250,23 @@ def test_a_second_process_is_told_to_wait(tmp_path: Path) -> None:
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
-# ------------------------------------------------------------------------------------------------------- it isn't there
+# ---------------------------------------------------------------------------------------------------------- failures
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"status": 401}, "the server answers 401 Unauthorized: it asks for a login"),
-        ({"status": 403}, "403 Forbidden: it asks for a login, or has a quota"),
+        ({"status": 401}, "the server answers 401 Unauthorized: it requires a login"),
+        ({"status": 403}, "403 Forbidden: it requires a login, or has a quota"),
         ({"status": 500}, "the server answers 500 Internal Server Error;"),
         ({"files": {}}, "the server answers 404 Not Found: the file has moved"),
-        ({"content_type": "text/html; charset=utf-8"}, "a web page came in place of the file, such as a login"),
+        (
+            {"content_type": "text/html; charset=utf-8"},
+            "the server sent a web page instead of the file, such as a login",
+        ),
     ],
 )
-def test_what_a_server_refuses_is_one_line_with_the_place_for_the_file(
+def test_a_refusal_by_the_server_is_one_line_with_the_place_for_the_file(
     tmp_path: Path, changes: dict[str, object], reason: str
 ) -> None:
     with serving(server(**changes)) as served, pytest.raises(NcsnxError) as caught:
@@ -275,10 +279,10 @@ def test_what_a_server_refuses_is_one_line_with_the_place_for_the_file(
     assert left(tmp_path) == set()
 
 
-def test_without_a_network_what_came_before_is_kept(tmp_path: Path) -> None:
+def test_without_a_network_the_part_is_kept(tmp_path: Path) -> None:
     with serving(server()) as served, pytest.raises(Stopped):
         get(served, tmp_path, stops_after(2))
-    with pytest.raises(NcsnxError, match=r"refused; repeat the command, which resumes where it stopped, or get"):
+    with pytest.raises(NcsnxError, match=r"refused; repeat the command, which resumes where it stopped; or get"):
         get(served, tmp_path)
     assert left(tmp_path) == {f"{NAME}.part", f"{NAME}.part.json"}
 
@@ -293,7 +297,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def tar(members: dict[str, bytes | None]) -> bytes:
-    """A .tar.gz; None makes a link to /etc/passwd."""
+    """A .tar.gz of members by name; None stands for a link to /etc/passwd."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
         for name, data in members.items():
@@ -322,9 +326,9 @@ def test_only_the_expected_members_are_unpacked_and_nothing_leaves_the_folder(tm
 @pytest.mark.parametrize(
     ("members", "found"),
     [
-        ({"set/a": b"a"}, "expected set/b in it"),
-        ({"set/a": b"a", "set/b": None}, "expected a file of at most 10 bytes as set/b"),
-        ({"set/a": b"a", "set/b": b"much too large"}, "expected a file of at most 10 bytes as set/b"),
+        ({"set/a": b"a"}, "lacks set/b"),
+        ({"set/a": b"a", "set/b": None}, "set/b is not a file of at most 10 bytes"),
+        ({"set/a": b"a", "set/b": b"much too large"}, "set/b is not a file of at most 10 bytes"),
     ],
 )
 def test_a_tar_that_lacks_a_file_or_has_another_is_refused_whole(
@@ -350,7 +354,7 @@ def test_a_tar_that_lacks_a_file_or_has_another_is_refused_whole(
 def test_a_damaged_tar_is_named_and_leaves_nothing(tmp_path: Path, change: "type[bytes]") -> None:
     archive = tmp_path / "set.tar.gz"
     archive.write_bytes(change(tar({"set/a": random.Random(1).randbytes(50_000)})))
-    with pytest.raises(NcsnxError, match=r"set\.tar\.gz: cannot be unpacked.*remove it, and get it again"):
+    with pytest.raises(NcsnxError, match=r"set\.tar\.gz: cannot be unpacked.*remove it, then repeat the command"):
         unpack_tar(archive, {"set/a": "a"}, tmp_path / "set", 100_000, Work())
     assert left(tmp_path) == {"set.tar.gz"}
 
@@ -361,7 +365,7 @@ def test_a_damaged_zip_is_named_and_leaves_nothing(tmp_path: Path) -> None:
         packed.writestr("set/a", bytes(5000))
     unpack_zip(archive, {"set/a": "a"}, tmp_path / "sound", Work())
     assert (tmp_path / "sound" / "a").read_bytes() == bytes(5000)
-    with pytest.raises(NcsnxError, match=r"set\.zip: expected set/b in it"):
+    with pytest.raises(NcsnxError, match=r"set\.zip: lacks set/b"):
         unpack_zip(archive, {"set/b": "b"}, tmp_path / "set", Work())
     content = bytearray(archive.read_bytes())
     content[1000] ^= 1
@@ -389,7 +393,7 @@ def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
         assert folder == download_cifar10(CIFAR10(), tmp_path / "data", Work(), published)
         assert served.ranges == [None]
         (folder / "test_batch.bin").unlink()
-        with pytest.raises(NcsnxError, match="is there, but lacks files of the data set; remove it"):
+        with pytest.raises(NcsnxError, match="exists, but lacks files of the data set; remove it"):
             download_cifar10(CIFAR10(), tmp_path / "data", Work(), published)
         with pytest.raises(NcsnxError, match=r"not the published 0{32}"):
             download_cifar10(CIFAR10(), tmp_path / "x", Work(), attrs.evolve(published, md5="0" * 32))
@@ -400,7 +404,7 @@ def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
             assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
-def test_what_download_puts_into_the_data_folder_is_what_the_reader_reads(tmp_path: Path) -> None:
+def test_the_reader_reads_the_downloaded_data_set(tmp_path: Path) -> None:
     content = cifar10_archive(tmp_path / "source")
     with serving(Server({"cifar-10-binary.tar.gz": content})) as served:
         published = Published(
@@ -411,7 +415,7 @@ def test_what_download_puts_into_the_data_folder_is_what_the_reader_reads(tmp_pa
             assert len(read_cifar10(data, tmp_path / "data").train) == 5 * PER_FILE
 
 
-def test_both_parts_of_an_lsun_category_are_downloaded_unpacked_and_read(tmp_path: Path) -> None:
+def test_both_splits_of_an_lsun_category_are_downloaded_unpacked_and_read(tmp_path: Path) -> None:
     write_lsun(tmp_path / "source", "tower")
     files = {}
     for name in ("tower_train_lmdb", "tower_val_lmdb"):
@@ -442,14 +446,14 @@ def test_both_parts_of_an_lsun_category_are_downloaded_unpacked_and_read(tmp_pat
 def test_sets_behind_a_login_say_which_files_to_get_and_where_to_put_them(
     tmp_path: Path, data: Data, parts: list[str]
 ) -> None:
-    with pytest.raises(DataMissingError, match="cannot be downloaded by a program") as caught:
+    with pytest.raises(DataMissingError, match="cannot be downloaded automatically") as caught:
         download_data(data, tmp_path, Work())
     message = str(caught.value)
     assert all(part in message for part in (*parts[:-1], str(tmp_path / parts[-1])))
     assert "\n" not in message
 
 
-def test_sets_that_are_there_are_left_alone(tmp_path: Path) -> None:
+def test_existing_data_sets_are_left_alone(tmp_path: Path) -> None:
     write_cifar10(tmp_path / FOLDER)
     write_lsun(tmp_path / "lsun")
     write_ffhq(tmp_path / "ffhq", 3)

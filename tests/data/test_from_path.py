@@ -1,4 +1,4 @@
-"""What a path makes: the kind of data set, its size, its channels and the range of its values."""
+"""The data set at a path: its kind, size, channels and value range."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def described(path: Path, **said: Any) -> OwnData:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a cache of its own."""
+    """The current folder, with a separate cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
     return tmp_path
@@ -53,9 +53,7 @@ def test_pictures_keep_their_size_and_are_in_colour_if_one_is(here: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["a.gif", "A.HEIC"])
-def test_a_format_of_which_all_files_are_broken_is_not_declared_and_they_are_said_to_be_left_out(
-    here: Path, name: str
-) -> None:
+def test_a_format_with_only_broken_files_is_not_declared_and_they_are_reported(here: Path, name: str) -> None:
     mixed(here / "x", 8, size=(22, 20))
     (here / "x" / name).write_bytes(b"no picture")
     told: list[str] = []
@@ -68,7 +66,7 @@ def test_a_format_of_which_all_files_are_broken_is_not_declared_and_they_are_sai
     assert data == Images(root="x", image_size=20, channels=3, on_error="skip")
 
 
-def test_pictures_are_made_no_larger_than_64_unasked(here: Path) -> None:
+def test_the_default_size_is_at_most_64(here: Path) -> None:
     save(here / "x" / "a.png", size=(200, 100))
     assert described(Path("x")).image_size == 64
     assert described(Path("x"), image_size=100).image_size == 100
@@ -118,10 +116,10 @@ def test_values_lie_in_the_usual_range_or_in_their_own(here: Path, values: Any, 
     data = described(save_array(here / "x.npy", values))
     assert isinstance(data, Arrays)
     assert (data.low, data.high) == expected
-    open_data(data, here, Work())  # which refuses values beyond
+    open_data(data, here, Work())  # refuses values outside the range
 
 
-def test_what_is_stored_is_cropped_where_it_is_too_large(here: Path) -> None:
+def test_stored_images_are_cropped_to_a_smaller_size(here: Path) -> None:
     path = save_array(here / "x.npy", noise(9, 1, 10, 10))
     assert described(path, image_size=8) == Arrays(path="x.npy", image_size=8, random_crop=10)
     assert described(path, image_size=8, random_crop=10, held_out=0.0).stored_size == 10
@@ -142,22 +140,22 @@ def test_one_of_several_arrays_is_chosen_by_its_name(here: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "field", "complaint"),
     [
-        ({"image_size": 11}, "image_size", "must be at most 10, the size of the stored images"),
+        ({"image_size": 11}, "image_size", r"must be at most 10 \(stored images are not enlarged\), not 11"),
         ({"image_size": 0}, "image_size", "must be between 1 and"),
-        ({"channels": 3}, "channels", r"must be 1, as .*x\.npy holds 9×1×10×10 numbers, not 3"),
+        ({"channels": 3}, "channels", r"must be 1 for .*x\.npy with shape 9×1×10×10, not 3"),
         ({"random_crop": 9}, "random_crop", "must be 10, the size of the stored images, not 9"),
-        ({"background": "black"}, "background", "does not go with arrays"),
+        ({"background": "black"}, "background", "does not apply to arrays"),
         ({"held_out": 2.0}, "held_out", "must be at least 0"),
     ],
 )
-def test_what_does_not_go_with_the_data_is_refused(here: Path, said: Any, field: str, complaint: str) -> None:
+def test_options_that_do_not_suit_the_data_are_refused(here: Path, said: Any, field: str, complaint: str) -> None:
     path = save_array(here / "x.npy", noise(9, 1, 10, 10))
     with pytest.raises(FieldError, match=complaint) as caught:
         described(path, **said)
     assert caught.value.field == field
 
 
-def test_what_is_no_array_of_numbers_is_refused_in_words(here: Path) -> None:
+def test_other_arrays_are_refused_with_a_message(here: Path) -> None:
     path = here / "x.npy"
     for content in (b"", b"garbage", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x10\x00{'descr': 'x'"):
         path.write_bytes(content)
@@ -168,8 +166,8 @@ def test_what_is_no_array_of_numbers_is_refused_in_words(here: Path) -> None:
     with pytest.raises(NcsnxError, match="holds Python objects, which are never unpickled"):
         described(path)
     for values, complaint in (
-        (np.full((4, 8, 8), np.nan), "NaN or infinity in 256 values"),
-        (np.full((4, 8, 8), 3000.0), "expected numbers that differ, found 3000 only"),
+        (np.full((4, 8, 8), np.nan), "found 256 NaN or infinite values"),
+        (np.full((4, 8, 8), 3000.0), "expected different values, found only 3000"),
         (noise(4, 8, 9), "expected square images"),
         (np.zeros((0, 8, 8)), "expected images, found 0×8×8"),
         (np.float32(3), "expected images, found a single number"),
@@ -178,7 +176,7 @@ def test_what_is_no_array_of_numbers_is_refused_in_words(here: Path) -> None:
             described(save_array(path, values))
 
 
-def test_anything_but_arrays_and_packed_files_is_looked_into_for_pictures(here: Path) -> None:
+def test_any_other_path_is_searched_for_pictures(here: Path) -> None:
     (here / "x.txt").write_text("no picture")
     assert holds_pictures(here)
     assert holds_pictures(here / "x.txt")

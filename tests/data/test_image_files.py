@@ -1,4 +1,4 @@
-"""Folders and zips as others fill them."""
+"""Untrusted folders and zips of pictures."""
 
 import os
 import pickle
@@ -41,7 +41,7 @@ def test_pictures_of_a_folder_and_of_a_zip_are_found_in_any_case_and_in_one_orde
         assert files.sizes == [len(name) for name in SORTED]
 
 
-def test_a_folder_that_is_called_zip_is_a_folder(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_zip_is_a_folder(tmp_path: Path) -> None:
     assert ImageFiles.open(written(tmp_path / "x.zip", ["a.png"])).names == ("a.png",)
 
 
@@ -69,7 +69,7 @@ def test_links_to_folders_that_are_in_the_set_already_are_refused_by_name(tmp_pa
         assert f"{name}: is a link to " in str(error.value)
 
 
-def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+def test_entries_named_like_pictures_that_are_not_files_are_refused_without_blocking(tmp_path: Path) -> None:
     written(tmp_path, ["good.png"])
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
@@ -81,20 +81,20 @@ def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(t
         assert f"{name}: is not a file" in str(error.value)
 
 
-def test_where_there_is_no_picture_the_error_says_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+def test_without_pictures_the_error_names_the_expected_and_the_found_files(tmp_path: Path) -> None:
     written(tmp_path / "other", ["a.gif", "b.gif", "c.heic"])
     with pytest.raises(NcsnxError, match=r"\.png, .*\.webp.*only other files \(2 with \.gif, 1 with \.heic\)"):
         ImageFiles.open(tmp_path / "other")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NcsnxError, match=r"empty: expected images .* found none"):
+    with pytest.raises(NcsnxError, match=r"empty: expected pictures .* found none"):
         ImageFiles.open(tmp_path / "empty")
     with pytest.raises(NcsnxError, match="found nothing"):
         ImageFiles.open(tmp_path / "missing")
     (tmp_path / "cut.zip").write_bytes(b"PK\3\4 and no more")
-    with pytest.raises(NcsnxError, match=r"cut\.zip: .* a zip that is cut off"):
+    with pytest.raises(NcsnxError, match=r"cut\.zip: .* found a truncated zip"):
         ImageFiles.open(tmp_path / "cut.zip")
     (tmp_path / "not.zip").write_bytes(b"not a zip")
-    with pytest.raises(NcsnxError, match=r"not\.zip: .* neither"):
+    with pytest.raises(NcsnxError, match=r"not\.zip: .* found another file"):
         ImageFiles.open(tmp_path / "not.zip")
 
 
@@ -130,7 +130,7 @@ def test_doubled_members_are_refused_by_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("a.png", "b.png", "a.png", "./b.png"):
             archive.writestr(name, b"1")
-    with pytest.raises(NcsnxError, match=r"2 entries.*a\.png: is there twice; \./b\.png: is there twice"):
+    with pytest.raises(NcsnxError, match=r"2 entries.*a\.png: is in the zip twice; \./b\.png: is in the zip twice"):
         ImageFiles.open(path)
 
 
@@ -143,12 +143,12 @@ def test_encrypted_members_are_refused_by_name(tmp_path: Path) -> None:
         ImageFiles.open(path)
 
 
-def test_members_that_unpack_to_far_more_than_they_are_are_refused_by_name(tmp_path: Path) -> None:
+def test_decompression_bombs_are_refused_by_name(tmp_path: Path) -> None:
     bomb = zipped(tmp_path / "x.zip", {"a.png": bytes(70 * 2**20), "black.png": bytes(2**20)})
     with pytest.raises(NcsnxError, match=r"1 entry can.*a\.png: would unpack from 7\d,\d+ to 73,400,320 bytes"):
         ImageFiles.open(bomb)
     slow = zipped(tmp_path / "y.zip", {"a.png": b"1"}, zipfile.ZIP_LZMA)
-    with pytest.raises(NcsnxError, match=r"a\.png: is compressed by another method than deflate"):
+    with pytest.raises(NcsnxError, match=r"a\.png: is compressed with another method than deflate"):
         ImageFiles.open(slow)
 
 
@@ -167,7 +167,7 @@ def test_a_member_never_unpacks_to_more_than_it_declares(tmp_path: Path) -> None
     assert peak < 4 * 2**20
 
 
-def test_a_damaged_member_and_a_file_that_has_gone_are_broken_pictures(tmp_path: Path) -> None:
+def test_a_damaged_member_and_a_removed_file_are_broken_pictures(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", {"a.png": b"some bytes that are stored"}, zipfile.ZIP_STORED)
     path.write_bytes(path.read_bytes().replace(b"some", b"same"))
     with pytest.raises(BrokenImageError, match=r"a\.png: cannot be read: Bad CRC"):
@@ -178,7 +178,7 @@ def test_a_damaged_member_and_a_file_that_has_gone_are_broken_pictures(tmp_path:
         files.read("a.png")
 
 
-def test_a_zip_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
+def test_a_truncated_zip_is_an_error(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", {f"{number}.png": bytes(100) for number in range(20)})
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(NcsnxError, match=r"x\.zip: "):
@@ -187,12 +187,12 @@ def test_a_zip_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text("ab.:/\\\0 é", min_size=1, max_size=8), min_size=1, max_size=4, unique=True))
-def test_whatever_members_are_called_what_is_taken_lies_below_the_root(tmp_path: Path, names: list[str]) -> None:
+def test_whatever_their_names_members_stay_below_the_root(tmp_path: Path, names: list[str]) -> None:
     members = {name + ".png": name.encode() for name in names}
     for name in members:
         if unsafe(name) is None:
             assert (tmp_path / name).resolve().is_relative_to(tmp_path.resolve())
-    # zipfile writes no NUL
+    # zipfile doesn't write a NUL
     path = zipped(tmp_path / "x.zip", {name: content for name, content in members.items() if "\0" not in name})
     try:
         files = ImageFiles.open(path)
@@ -204,7 +204,7 @@ def test_whatever_members_are_called_what_is_taken_lies_below_the_root(tmp_path:
         assert files.read(name) in members.values()
 
 
-def test_the_fingerprint_is_of_names_and_contents_and_not_of_the_place(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_names_and_contents_but_not_on_the_path(tmp_path: Path) -> None:
     def fingerprint(folder: Path) -> tuple[str, str]:
         return ImageFiles.open(folder).fingerprint, ImageFiles.open(zip_of(tmp_path / "z", folder)).fingerprint
 
@@ -218,7 +218,7 @@ def test_the_fingerprint_is_of_names_and_contents_and_not_of_the_place(tmp_path:
     assert all(a != b for a, b in zip(fingerprint(first), before, strict=True))
 
 
-def test_of_many_files_every_name_and_size_counts_and_some_bytes(
+def test_the_fingerprint_of_many_files_covers_all_names_and_sizes_and_some_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_files, "SAMPLED_FILES", 5)
@@ -238,7 +238,7 @@ def test_pictures_can_be_left_out(tmp_path: Path) -> None:
     assert rest.fingerprint == ImageFiles.open(written(tmp_path / "rest", ["a.png", "c.png"])).fingerprint
 
 
-def test_a_zip_is_opened_anew_by_each_process(tmp_path: Path) -> None:
+def test_each_process_opens_a_zip_for_itself(tmp_path: Path) -> None:
     generator = random.Random(0)
     members = {f"{number}.png": generator.randbytes(200_000) for number in range(8)}
     files = ImageFiles.open(zipped(tmp_path / "x.zip", members))
@@ -246,7 +246,7 @@ def test_a_zip_is_opened_anew_by_each_process(tmp_path: Path) -> None:
     sent = pickle.loads(pickle.dumps(files))
     assert (sent.names, sent.fingerprint) == (files.names, files.fingerprint)
     child = os.fork()
-    if child == 0:  # reads beside its parent, which would move the place in a file that both share
+    if child == 0:  # reads while its parent does; with a shared file, both would move one position
         good = all(files.read(name) == content for _ in range(20) for name, content in members.items())
         os._exit(0 if good else 1)
     good = all(files.read(name) == content for _ in range(20) for name, content in members.items())
@@ -255,6 +255,6 @@ def test_a_zip_is_opened_anew_by_each_process(tmp_path: Path) -> None:
     assert sent.read("7.png") == members["7.png"]
 
 
-def test_a_real_picture_in_a_zip_is_its_bytes(tmp_path: Path) -> None:
+def test_a_picture_in_a_zip_has_the_bytes_of_its_file(tmp_path: Path) -> None:
     path = save(tmp_path / "pictures" / "sub" / "a.png", 5)
     assert ImageFiles.open(zip_of(tmp_path / "x.zip", tmp_path / "pictures")).read("sub/a.png") == path.read_bytes()

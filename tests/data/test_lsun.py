@@ -29,13 +29,13 @@ BEDROOM = LSUN(category="bedroom", image_size=16)
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache for every test, so that none finds another's list of keys."""
+    """A separate cache for every test, so that none finds another's list of keys."""
     monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 class Heard:
-    """Notes what a job shows and says."""
+    """Records the progress and messages of a job."""
 
     def __init__(self) -> None:
         self.shown: list[tuple[str, int, int]] = []
@@ -73,16 +73,16 @@ def test_pictures_of_every_kind_come_in_the_order_of_their_keys_as_torchvision_t
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_two_workers_read_what_none_reads(tmp_path: Path) -> None:
+def test_two_workers_read_the_same_batches_as_none(tmp_path: Path) -> None:
     write_lsun(tmp_path / "lsun")
     batches = TrainingBatches(opened(tmp_path).train, batch_size=4, seed=0)
-    alone = [batches.at(step) for step in range(5)]  # so that the LMDB is open when the workers are forked
+    alone = [batches.at(step) for step in range(5)]  # the LMDB is open when the workers are forked
     ahead = list(batches.between(0, 5, workers=2))
     assert [batch.images.ids.tolist() for batch in ahead] == [batch.images.ids.tolist() for batch in alone]
     assert all(torch.equal(a.images.pixels, b.images.pixels) for a, b in zip(alone, ahead, strict=True))
 
 
-def test_a_split_can_be_sent_to_a_process_that_wasnt_forked(tmp_path: Path) -> None:
+def test_a_split_can_be_sent_to_a_spawned_process(tmp_path: Path) -> None:
     write_lsun(tmp_path / "lsun")
     split = opened(tmp_path).train
     pixels = split.read(EVERYTHING).pixels
@@ -120,7 +120,7 @@ def test_nothing_that_the_parent_opened_is_used_after_a_fork(tmp_path: Path) -> 
     assert first.get(key) == before == train[0]
 
 
-def test_a_set_that_was_made_anew_at_the_same_place_is_read_anew(tmp_path: Path) -> None:
+def test_an_lmdb_replaced_at_the_same_path_is_read_again(tmp_path: Path) -> None:
     write_lsun(tmp_path / "lsun")
     before = opened(tmp_path)
     first = before.train.read(EVERYTHING).pixels
@@ -154,7 +154,7 @@ def test_keys_are_listed_once_with_progress_and_then_found_in_the_cache(tmp_path
 
 
 @pytest.mark.parametrize("place", [3, 20, 50, 60, -1])
-def test_a_damaged_list_is_made_again(tmp_path: Path, own_cache: Path, place: int) -> None:
+def test_a_damaged_list_is_replaced(tmp_path: Path, own_cache: Path, place: int) -> None:
     train, _ = write_lsun(tmp_path / "lsun")
     opened(tmp_path)
     lists = sorted((own_cache / "lmdb-keys").iterdir(), key=lambda path: -path.stat().st_size)
@@ -169,7 +169,7 @@ def test_a_damaged_list_is_made_again(tmp_path: Path, own_cache: Path, place: in
 
 
 @pytest.mark.parametrize("length", [0, 13, 45, 50, 100])
-def test_a_list_that_was_cut_off_is_made_again(tmp_path: Path, own_cache: Path, length: int) -> None:
+def test_a_truncated_list_is_replaced(tmp_path: Path, own_cache: Path, length: int) -> None:
     train, _ = write_lsun(tmp_path / "lsun")
     opened(tmp_path)
     for path in (own_cache / "lmdb-keys").iterdir():
@@ -177,7 +177,7 @@ def test_a_list_that_was_cut_off_is_made_again(tmp_path: Path, own_cache: Path, 
     assert len(opened(tmp_path).train) == len(train)
 
 
-def test_without_a_cache_that_can_be_written_the_set_is_read_with_a_warning(tmp_path: Path, own_cache: Path) -> None:
+def test_without_a_writable_cache_the_set_is_read_with_a_warning(tmp_path: Path, own_cache: Path) -> None:
     train, _ = write_lsun(tmp_path / "lsun")
     own_cache.mkdir(exist_ok=True)
     (own_cache / "lmdb-keys").write_bytes(b"a file in the way")
@@ -201,13 +201,13 @@ def test_without_a_cache_that_can_be_written_the_set_is_read_with_a_warning(tmp_
     ],
     ids=["empty", "short", "foreign", "half", "cut"],
 )
-def test_a_file_that_is_no_sound_lmdb_is_one_line_and_never_ends_the_process(
+def test_an_invalid_lmdb_is_one_line_and_never_kills_the_process(
     tmp_path: Path, change: "type[bytes]", found: str
 ) -> None:
     write_lsun(tmp_path / "lsun")
     path = tmp_path / "lsun" / "bedroom_val_lmdb" / "data.mdb"
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(NcsnxError, match=rf"data\.mdb: expected a sound LMDB file, found: .*{found}.*get it again"):
+    with pytest.raises(NcsnxError, match=rf"data\.mdb: expected a valid LMDB file, found .*{found}.*get a complete"):
         opened(tmp_path)
 
 
@@ -215,11 +215,11 @@ def test_an_lmdb_without_entries_is_refused(tmp_path: Path) -> None:
     write_lsun(tmp_path / "lsun")
     (tmp_path / "lsun" / "bedroom_val_lmdb").rename(tmp_path / "other")
     write_lmdb(tmp_path / "lsun" / "bedroom_val_lmdb", {})
-    with pytest.raises(NcsnxError, match="found: no entries"):
+    with pytest.raises(NcsnxError, match="found no entries"):
         opened(tmp_path)
 
 
-def test_an_entry_that_is_no_picture_is_named_by_its_key_when_it_is_read(tmp_path: Path) -> None:
+def test_an_entry_that_is_not_a_picture_is_named_by_its_key(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_lmdb(
             tmp_path / "lsun" / f"bedroom_{split}_lmdb",
@@ -232,19 +232,21 @@ def test_an_entry_that_is_no_picture_is_named_by_its_key_when_it_is_read(tmp_pat
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_part_that_is_missing_is_named_with_its_address_and_place(tmp_path: Path, split: str) -> None:
+def test_a_missing_split_is_named_with_the_command_that_downloads_it(tmp_path: Path, split: str) -> None:
     write_lsun(tmp_path / "lsun")
     place = tmp_path / "lsun" / f"bedroom_{split}_lmdb"
     place.rename(tmp_path / "elsewhere")
-    with pytest.raises(DataMissingError, match=rf"http://.*/bedroom_{split}_lmdb\.zip.*{place}/data\.mdb"):
+    with pytest.raises(DataMissingError, match=rf"LSUN bedroom is not here: {place}/data\.mdb is missing; ") as caught:
         opened(tmp_path)
+    size = {"train": "43 GB", "val": "a few MB"}[split]
+    assert f"download it ({size}): ncsnx data download bedroom128" in str(caught.value)
 
 
 # --------------------------------------------------------------------------------------------------------- building
 
 
 def write_pictures(folder: Path) -> dict[str, bytes]:
-    """Pictures in nested folders, one of them turned by EXIF, one with transparency, one that is a TIFF."""
+    """Pictures in nested folders: one rotated by EXIF, one with transparency, one TIFF."""
     turned = io.BytesIO()
     exif = Image.Exif()
     exif[274] = 6
@@ -274,7 +276,7 @@ def test_a_built_lmdb_is_read_as_lsun_and_keeps_jpegs_as_they_are(tmp_path: Path
     kept = list(map(store.get, store.keys()))
     assert {pictures["a.jpg"], pictures["b/grey.jpg"]} <= set(kept)
     shapes = sorted(Image.open(io.BytesIO(content or b"")).size for content in kept)
-    assert shapes == [(20, 20), (20, 30), (20, 30), (30, 20), (30, 20)]  # the turned one is upright
+    assert shapes == [(20, 20), (20, 30), (20, 30), (30, 20), (30, 20)]  # the rotated one is upright
     assert {path.name for path in made.iterdir()} == {"data.mdb"}
 
 
@@ -307,10 +309,10 @@ def test_a_stop_request_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "lsun" / "bedroom_train_lmdb").exists()
 
 
-def test_an_lmdb_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+def test_an_existing_lmdb_is_never_overwritten(tmp_path: Path) -> None:
     train, _ = write_lsun(tmp_path / "lsun")
     write_pictures(tmp_path / "mine")
-    with pytest.raises(NcsnxError, match=r"bedroom_train_lmdb/data\.mdb is there already"):
+    with pytest.raises(NcsnxError, match=r"bedroom_train_lmdb/data\.mdb already exists"):
         build_lsun_lmdb(tmp_path / "mine", tmp_path / "lsun", "bedroom", "train", Work())
     assert len(opened(tmp_path).train) == len(train)
     with pytest.raises(UsageError, match="'train' or 'val', found 'test'"):

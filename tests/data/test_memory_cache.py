@@ -20,7 +20,7 @@ TRAIN, HELD_OUT, IMAGE_BYTES = 20, 6, 3 * 4 * 4
 
 @attrs.frozen(eq=False)
 class Decoded:
-    """A data set that isn't in memory, and notes what is read."""
+    """A data set that isn't in memory and records what is read."""
 
     inner: InMemory
     reads: list[int] = attrs.field(factory=list)
@@ -67,13 +67,13 @@ def assert_equal(first: StoredImages, second: StoredImages) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
-def test_held_images_are_those_of_the_source_and_each_is_read_once(dtype: torch.dtype) -> None:
+def test_cached_images_equal_the_source_and_each_is_read_once(dtype: torch.dtype) -> None:
     original = source(dtype)
     kept = cache_in_memory(original, CPU)
     assert isinstance(kept.train, CachedImages)
     assert (len(kept.train), kept.train.shape, kept.train.value_range) == (TRAIN, (3, 4, 4), (0, 100))
     assert kept.fingerprint == "mark"
-    del reads(original.train)[:]  # one was looked at for its type
+    del reads(original.train)[:]  # the first image was read for its type
     inner = images(TRAIN, 0, dtype)
     for indices in ([3, 0, 3], [0, 1, 2], [19, 3], list(range(TRAIN)), [5, 5]):
         assert_equal(kept.train.read(torch.tensor(indices)), inner.read(torch.tensor(indices)))
@@ -81,7 +81,7 @@ def test_held_images_are_those_of_the_source_and_each_is_read_once(dtype: torch.
     assert_equal(kept.held_out.read(torch.tensor([5, 0])), images(HELD_OUT, TRAIN, dtype).read(torch.tensor([5, 0])))
 
 
-def test_batches_have_the_same_bits_with_and_without_holding_and_with_workers() -> None:
+def test_batches_have_the_same_bits_with_and_without_the_cache_and_with_workers() -> None:
     def batches(splits: Splits, workers: int = 0) -> list[StoredImages]:
         stream = TrainingBatches(splits.train, batch_size=7, seed=3)
         return [batch.images for batch in stream.between(0, 9, workers)]
@@ -93,7 +93,7 @@ def test_batches_have_the_same_bits_with_and_without_holding_and_with_workers() 
             assert_equal(first, second)
 
 
-def test_what_is_read_can_be_changed_without_changing_what_is_held() -> None:
+def test_changing_returned_images_does_not_change_the_cache() -> None:
     kept = cache_in_memory(source(), CPU).train
     kept.read(torch.arange(TRAIN)).pixels.fill_(0)
     assert_equal(kept.read(torch.arange(TRAIN)), images(TRAIN).images)
@@ -120,7 +120,7 @@ def test_an_image_that_cant_be_read_is_tried_again() -> None:
         (IMAGE_BYTES * (TRAIN + HELD_OUT), (True, True)),
     ],
 )
-def test_what_doesnt_fit_stays_as_it_is_and_the_training_images_come_first(
+def test_splits_that_do_not_fit_are_unchanged_and_the_training_images_come_first(
     budget: int, expected: tuple[bool, bool]
 ) -> None:
     original = source()
@@ -135,7 +135,7 @@ def test_the_type_counts_for_the_size() -> None:
     assert not isinstance(kept.train, CachedImages)
 
 
-def test_what_is_in_memory_or_mapped_is_left_as_it_is(tmp_path: Path) -> None:
+def test_splits_in_memory_or_mapped_are_unchanged(tmp_path: Path) -> None:
     in_memory = Splits(images(TRAIN), images(0), "")
     mapped = splits_of(pack(in_memory, tmp_path / "a.pack", settings={}, work=Work()))
     for splits in (in_memory, mapped):
@@ -144,7 +144,7 @@ def test_what_is_in_memory_or_mapped_is_left_as_it_is(tmp_path: Path) -> None:
         assert kept.held_out is splits.held_out
 
 
-def test_another_process_is_sent_the_source_alone() -> None:
+def test_only_the_source_is_sent_to_another_process() -> None:
     kept = cache_in_memory(Splits(source().train, images(0), ""), CPU).train
     kept.read(torch.arange(TRAIN))
     sent = pickle.loads(pickle.dumps(kept))
@@ -153,7 +153,7 @@ def test_another_process_is_sent_the_source_alone() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_on_a_device_with_room_pixels_are_there(in_memory: bool) -> None:
+def test_pixels_are_on_a_device_with_room(in_memory: bool) -> None:
     device = torch.device("cuda", 0)
     original = Splits(images(TRAIN), images(HELD_OUT, TRAIN), "") if in_memory else source()
     kept = cache_in_memory(original, device)

@@ -1,4 +1,4 @@
-"""A person's own pictures as a data set."""
+"""The user's own pictures as a data set."""
 
 import pickle
 import sys
@@ -84,18 +84,18 @@ def test_a_zip_has_the_split_and_the_pixels_of_its_folder(tmp_path: Path) -> Non
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 @pytest.mark.parametrize("source", ["folder", "zip"])
-def test_two_workers_give_the_batches_of_none(tmp_path: Path, source: str) -> None:
+def test_two_workers_give_the_same_batches_as_none(tmp_path: Path, source: str) -> None:
     mixed(tmp_path / "x", 20)
     root = tmp_path / "x" if source == "folder" else zip_of(tmp_path / "x.zip", tmp_path / "x")
     batches = TrainingBatches(opened(root).train, batch_size=8, seed=0)
-    batches.at(0)  # the parent has the zip open when it forks
+    batches.at(0)  # opens the zip before the fork
     for step, batch in enumerate(batches.between(0, 6, workers=2)):
         expected = batches.at(step)
         assert torch.equal(batch.images.pixels, expected.images.pixels)
         assert torch.equal(batch.images.ids, expected.images.ids)
 
 
-def test_a_split_can_be_sent_to_a_process_that_wasnt_forked(tmp_path: Path) -> None:
+def test_a_split_can_be_sent_to_a_spawned_process(tmp_path: Path) -> None:
     mixed(tmp_path / "x", 8)
     split = opened(zip_of(tmp_path / "x.zip", tmp_path / "x")).train
     split.read(torch.arange(2))
@@ -130,7 +130,7 @@ def test_of_a_few_pictures_one_is_held_out_and_one_is_left(tmp_path: Path) -> No
     for name in "ab":
         save(tmp_path / "x" / f"{name}.png")
     assert [len(split) for split in pictures(opened(tmp_path / "x", held_out=0.01))] == [1, 1]
-    with pytest.raises(NcsnxError, match="every one of its 2 pictures is held out"):
+    with pytest.raises(NcsnxError, match=r"all of its pictures \(2\) are held out"):
         opened(tmp_path / "x", held_out=0.999999999)
 
 
@@ -157,23 +157,23 @@ def test_folders_are_classes_where_every_picture_is_in_one(tmp_path: Path) -> No
     assert set(labels(opened(tmp_path / "x")).values()) == {NO_LABEL}
 
 
-def test_one_folder_is_no_class(tmp_path: Path) -> None:
+def test_a_single_folder_is_not_a_class(tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / "x" / "all" / f"{number}.png")
     assert set(labels(opened(tmp_path / "x")).values()) == {NO_LABEL}
-    # and classes of training images alone are of no use
+    # classes of the training images alone are useless
     for name in ("cat/1.png", "dog/2.png", "test/3.png"):
         save(tmp_path / "y" / name)
     assert set(labels(opened(tmp_path / "y", held_out_folder="test")).values()) == {NO_LABEL}
 
 
-def test_broken_pictures_are_refused_or_left_out_and_ids_stay(tmp_path: Path) -> None:
+def test_broken_pictures_are_refused_or_skipped_and_ids_stay(tmp_path: Path) -> None:
     for number in range(6):
         save(tmp_path / "x" / f"{number}.png", number)
     whole = opened(tmp_path / "x", held_out=0.5)
     (tmp_path / "x" / "2.png").write_bytes(b"text")
     with pytest.raises(
-        NcsnxError, match=r"1 of 6 pictures cannot be used: 2\.png: .*; fix or remove it, or leave it out with"
+        NcsnxError, match=r"1 of 6 pictures cannot be used: 2\.png: .*; fix or remove it, or skip it with"
     ):
         opened(tmp_path / "x", held_out=0.5)
     watcher = Watcher()
@@ -201,7 +201,7 @@ def test_pictures_that_have_to_be_enlarged_are_counted(tmp_path: Path) -> None:
     watcher = Watcher()
     splits = opened(tmp_path / "x", watcher.work, image_size=6, random_crop=8)
     assert splits.train.shape == (3, 8, 8)
-    assert watcher.warnings == ["2 of the pictures are smaller than 8 pixels and are enlarged"]
+    assert watcher.warnings == ["2 pictures of less than 8 pixels will be enlarged"]
 
 
 def test_a_path_is_looked_for_in_the_current_folder_then_in_the_data_folder(
@@ -218,11 +218,11 @@ def test_a_path_is_looked_for_in_the_current_folder_then_in_the_data_folder(
     (tmp_path / "here" / "mine").mkdir()
     assert own_path("mine", tmp_path / "data") == tmp_path / "here" / "mine"
     assert own_path(str(tmp_path / "data"), tmp_path / "nowhere") == tmp_path / "data"
-    with pytest.raises(DataMissingError, match=r"is not at /nowhere/x: .*data\.path=FILE"):
+    with pytest.raises(DataMissingError, match=r"is not at /nowhere/x; .*data\.path=FILE"):
         own_path("/nowhere/x", tmp_path)
 
 
-def test_a_set_without_the_new_formats_has_the_files_and_the_fingerprint_that_it_always_had(tmp_path: Path) -> None:
+def test_files_and_fingerprint_are_unchanged_without_the_new_formats(tmp_path: Path) -> None:
     mixed(tmp_path / "x", 12)
     before = opened(tmp_path / "x")
     assert before.fingerprint == opened(tmp_path / "x", gif=True, heic=True).fingerprint
@@ -235,7 +235,7 @@ def test_a_set_without_the_new_formats_has_the_files_and_the_fingerprint_that_it
     assert opened(tmp_path / "x", gif=True).fingerprint != before.fingerprint
 
 
-def test_of_a_gif_the_first_frame_is_read(tmp_path: Path) -> None:
+def test_the_first_frame_of_a_gif_is_read(tmp_path: Path) -> None:
     shades = [Image.new("P", (6, 6)) for _ in range(3)]
     for shade, frame in enumerate(shades):
         frame.putpalette([60 + 60 * shade] * 3)
@@ -247,10 +247,10 @@ def test_of_a_gif_the_first_frame_is_read(tmp_path: Path) -> None:
         assert (split.read(torch.arange(1)).pixels == 60).all()
 
 
-def test_a_gif_under_the_name_of_a_png_stays_broken(tmp_path: Path) -> None:
+def test_a_gif_named_png_stays_broken(tmp_path: Path) -> None:
     save(tmp_path / "x" / "a.png")
     save(tmp_path / "x" / "b.gif").rename(tmp_path / "x" / "b.png")
-    with pytest.raises(NcsnxError, match=r"1 of 2 pictures cannot be used: b\.png: is not a picture of a known kind"):
+    with pytest.raises(NcsnxError, match=r"1 of 2 pictures cannot be used: b\.png: is not a picture of a known format"):
         opened(tmp_path / "x", gif=True)
 
 
@@ -262,14 +262,14 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
         Image.new("RGB", (64, 48), (200, 40, 90)).save(tmp_path / "x" / name, format="HEIF", quality=95)
     for split in pictures(opened(tmp_path / "x", heic=True)):
         pixels = split.read(torch.arange(1)).pixels[0].int()
-        # lossy, and through YCbCr of 8 bits: a few grey levels
+        # lossy compression and 8-bit YCbCr change a few grey levels
         assert (pixels - torch.tensor([200, 40, 90])[:, None, None]).abs().max() <= 6
 
 
 def test_heic_that_cannot_be_decoded_is_refused_with_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it isn't installed
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it weren't installed
     save(tmp_path / "x" / "a.png")
     (tmp_path / "x" / "b.heic").write_bytes(b"?")
     with pytest.raises(NcsnxError, match=r"HEIC \(1 of 2 pictures\) needs an extra") as error:

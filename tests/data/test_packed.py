@@ -40,7 +40,7 @@ DECLARED = Packed(path="a.pack", image_size=4)
 
 @attrs.frozen(eq=False)
 class Counted:
-    """A data set in memory that notes which images are read, and fails at some."""
+    """A data set in memory that records which images are read, and fails at some."""
 
     inner: InMemory
     reads: list[int] = attrs.field(factory=list)
@@ -81,7 +81,7 @@ def packed(out: Path, splits: Splits | None = None, work: Work | None = None, **
 
 
 def reads(splits: Splits) -> list[int]:
-    """What was read, counted as in the file; the very first image is looked at for its type."""
+    """Indices in the file of the images that were read, without the first read, which is for the type."""
     assert isinstance(splits.train, Counted)
     assert isinstance(splits.held_out, Counted)
     return [*splits.train.reads[1:], *(TRAIN + index for index in splits.held_out.reads)]
@@ -107,7 +107,7 @@ def file(tmp_path: Path) -> PackedFile:
 # ----------------------------------------------------------------------------------------------------- reading
 
 
-def test_a_packed_set_gives_the_images_that_were_packed(tmp_path: Path, file: PackedFile) -> None:
+def test_a_packed_file_gives_the_packed_images(tmp_path: Path, file: PackedFile) -> None:
     original, opened = source(), open_packed(DECLARED, tmp_path)
     assert opened.fingerprint == file.fingerprint
     for ours, theirs in ((opened.train, original.train), (opened.held_out, original.held_out)):
@@ -118,7 +118,7 @@ def test_a_packed_set_gives_the_images_that_were_packed(tmp_path: Path, file: Pa
         assert_equal(ours.read(twice), theirs.read(twice))
 
 
-def test_what_was_read_can_be_changed_without_changing_the_file(tmp_path: Path, file: PackedFile) -> None:
+def test_changing_read_images_does_not_change_the_file(tmp_path: Path, file: PackedFile) -> None:
     train = open_packed(DECLARED, tmp_path).train
     first = torch.tensor([0])
     before = train.read(first).pixels.clone()
@@ -133,7 +133,7 @@ def test_data_workers_read_the_same_batches_after_the_parent_has_read(tmp_path: 
         assert_equal(ours.images, theirs.images)
 
 
-def test_a_data_set_that_is_sent_to_another_process_takes_no_pixels_along(tmp_path: Path) -> None:
+def test_a_pickled_data_set_contains_no_pixels(tmp_path: Path) -> None:
     large = images(TRAIN, 0)
     repeated = InMemory(large.read(torch.arange(20_000) % TRAIN), (0, 255))
     train = splits_of(packed(tmp_path / "large.pack", Splits(repeated, images(1, 0), ""))).train
@@ -143,27 +143,27 @@ def test_a_data_set_that_is_sent_to_another_process_takes_no_pixels_along(tmp_pa
     assert_equal(pickle.loads(sent).read(torch.arange(50)), repeated.read(torch.arange(50)))
 
 
-def test_a_file_that_is_replaced_after_it_was_opened_is_not_taken_for_it(tmp_path: Path, file: PackedFile) -> None:
+def test_a_file_replaced_after_opening_is_refused(tmp_path: Path, file: PackedFile) -> None:
     opened = open_packed(DECLARED, tmp_path)
     packed(tmp_path / "a.pack", source(seed=1), overwrite=True)
     with pytest.raises(PackedError, match="has been replaced by another file"):
         opened.train.read(torch.tensor([0]))
 
 
-def test_a_file_that_is_cut_off_while_it_is_read_is_refused(tmp_path: Path, file: PackedFile) -> None:
+def test_a_file_truncated_while_in_use_is_refused(tmp_path: Path, file: PackedFile) -> None:
     splits = splits_of(file)
     splits.train.read(torch.arange(2))
     os.truncate(file.path, file.layout.end - 1)
-    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was cut off or replaced"):
+    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was truncated or replaced"):
         splits.train.read(torch.arange(2))
 
 
 @pytest.mark.parametrize(
     ("declared", "found"),
     [
-        (Packed(path="a.pack", image_size=8), "3×8×8 were declared; declare image_size=4 "),
-        (Packed(path="a.pack", image_size=4, channels=1), "1×4×4 were declared; declare image_size=4 "),
-        (Packed(path="a.pack", image_size=4, random_crop=6), r"3×6×6 were declared; .*random_crop=4"),
+        (Packed(path="a.pack", image_size=8), "images of 3×8×8 as declared, found 3×4×4; declare image_size=4 "),
+        (Packed(path="a.pack", image_size=4, channels=1), "images of 1×4×4 as declared, found 3×4×4; declare image_"),
+        (Packed(path="a.pack", image_size=4, random_crop=6), r"3×6×6 as declared, .*random_crop=4"),
     ],
 )
 def test_a_wrong_declaration_is_refused_with_the_right_one(
@@ -178,7 +178,7 @@ def test_images_may_be_stored_larger_to_be_cropped(tmp_path: Path, file: PackedF
     assert splits.train.shape == SHAPE
 
 
-# ------------------------------------------------------------------------------------------------- what is wrong
+# ------------------------------------------------------------------------------------------------- damaged files
 
 
 def test_a_sound_file_has_no_damage(file: PackedFile) -> None:
@@ -208,7 +208,7 @@ def test_every_flipped_bit_is_found_and_its_chunk_is_named(tmp_path: Path, file:
             assert damage(PackedFile.open(file.path), Work()) == Damage((), padding=True)
 
 
-def test_a_file_that_was_cut_or_added_to_is_refused_when_it_is_opened(file: PackedFile) -> None:
+def test_a_truncated_or_extended_file_is_refused_when_opened(file: PackedFile) -> None:
     content = file.path.read_bytes()
     layout = file.layout
     edges = [0, 7, 8, 16, 48, layout.checksums, layout.pixels, layout.labels, layout.ids, layout.end]
@@ -220,7 +220,7 @@ def test_a_file_that_was_cut_or_added_to_is_refused_when_it_is_opened(file: Pack
 
 
 def with_header(header: bytes, path: Path, size: int = 20_000) -> Path:
-    """A file with that header, the checksum of which is right."""
+    """A file with this header and a correct checksum."""
     digest = hashlib.sha256(header + bytes(32)).digest()
     path.write_bytes((PACKED_MAGIC + len(header).to_bytes(8, "little") + digest + header).ljust(size, b"\0"))
     return path
@@ -241,7 +241,7 @@ def changed(**values: Any) -> bytes:
     return json.dumps({**header, **values}).encode()
 
 
-def test_the_header_that_the_hostile_ones_are_made_from_is_sound(tmp_path: Path) -> None:
+def test_the_base_of_the_hostile_headers_is_valid(tmp_path: Path) -> None:
     path = with_header(changed(), tmp_path / "x.pack", size=3 * 4096 + 8)
     assert PackedFile.open(path).header.count == 1
 
@@ -292,7 +292,7 @@ def test_a_hostile_header_is_one_line_and_costs_nothing(tmp_path: Path, header: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_header_that_promises_more_than_is_there_costs_nothing(tmp_path: Path) -> None:
+def test_a_header_that_declares_too_much_costs_nothing(tmp_path: Path) -> None:
     header = changed(count=2**40, train=2**40, size=16_384, channels=1_024)
     with pytest.raises(PackedError, match=r"expected [0-9,]{31} bytes for 1,099,511,627,776 images, found 20,000"):
         PackedFile.open(with_header(header, tmp_path / "x.pack"))
@@ -301,13 +301,13 @@ def test_a_header_that_promises_more_than_is_there_costs_nothing(tmp_path: Path)
 def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.pack"
     path.write_bytes(PACKED_MAGIC + (1 << 36).to_bytes(8, "little"))
-    os.truncate(path, 1 << 37)  # takes no room on the disk
+    os.truncate(path, 1 << 37)  # sparse: takes no disk space
     with pytest.raises(PackedError, match="its header cannot have 68,719,476,736 bytes"):
         PackedFile.open(path)
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, 2**40, 19_953, 1 << 21])
-def test_a_header_that_claims_to_be_longer_than_it_can_be_is_refused(tmp_path: Path, length: int) -> None:
+def test_an_impossible_header_length_is_refused(tmp_path: Path, length: int) -> None:
     path = tmp_path / "x.pack"
     path.write_bytes((PACKED_MAGIC + length.to_bytes(8, "little")).ljust(20_000, b"\0"))
     with pytest.raises(PackedError, match="is damaged"):
@@ -340,7 +340,7 @@ def test_what_isnt_a_packed_file_is_named(tmp_path: Path, make: Callable[[Path],
         PackedFile.open(path)
 
 
-def test_a_file_that_passed_as_text_isnt_taken_for_packed(file: PackedFile) -> None:
+def test_a_file_damaged_by_a_transfer_as_text_is_refused(file: PackedFile) -> None:
     file.path.write_bytes(file.path.read_bytes().replace(b"\r\n", b"\n"))
     with pytest.raises(PackedError, match="is not a packed data set"):
         PackedFile.open(file.path)
@@ -374,7 +374,7 @@ def test_the_file_is_laid_out_as_documented(file: PackedFile) -> None:
     assert len(content) == 3 * 4096 + 240
 
 
-def test_the_fingerprint_knows_every_pixel_but_no_place(tmp_path: Path, file: PackedFile) -> None:
+def test_the_fingerprint_covers_every_pixel_but_no_path(tmp_path: Path, file: PackedFile) -> None:
     (tmp_path / "elsewhere").mkdir()
     assert packed(tmp_path / "elsewhere" / "b.pack").fingerprint == file.fingerprint
     splits = source()
@@ -384,7 +384,7 @@ def test_the_fingerprint_knows_every_pixel_but_no_place(tmp_path: Path, file: Pa
 
 
 def stopping_after(count: int) -> Work:
-    """A work that is stopped once so many pieces were read."""
+    """Work that is stopped after so many pieces have been read."""
     asked = iter(range(count))
 
     def check_stop() -> None:
@@ -394,7 +394,7 @@ def stopping_after(count: int) -> Work:
     return Work(check_stop=check_stop)
 
 
-def test_a_packing_that_was_interrupted_goes_on_after_its_last_chunk_and_ends_with_the_same_bytes(
+def test_an_interrupted_packing_resumes_after_its_last_chunk_and_ends_with_the_same_bytes(
     tmp_path: Path, file: PackedFile
 ) -> None:
     out = tmp_path / "b.pack"
@@ -407,12 +407,12 @@ def test_a_packing_that_was_interrupted_goes_on_after_its_last_chunk_and_ends_wi
     again, said = source(), list[str]()
     packed(out, again, Work(info=said.append))
     assert reads(again) == list(range(2 * CHUNK, 30))
-    assert any("verified, then it is resumed" in text for text in said)
+    assert any("resuming " in text for text in said)
     assert out.read_bytes() == file.path.read_bytes()
     assert names(tmp_path) == ["a.pack", "b.pack"]
 
 
-def test_what_was_torn_in_an_interrupted_packing_is_made_again(tmp_path: Path, file: PackedFile) -> None:
+def test_torn_chunks_of_an_interrupted_packing_are_packed_again(tmp_path: Path, file: PackedFile) -> None:
     out, part = tmp_path / "b.pack", tmp_path / "b.pack.part"
     with pytest.raises(Stopped):
         packed(out, work=stopping_after(3))
@@ -426,7 +426,7 @@ def test_what_was_torn_in_an_interrupted_packing_is_made_again(tmp_path: Path, f
 
 
 @pytest.mark.parametrize("size", [0, 10, 48, 60, 4096, 10_000])
-def test_a_beginning_of_any_length_is_gone_on_with(tmp_path: Path, file: PackedFile, size: int) -> None:
+def test_an_unfinished_packing_of_any_length_is_resumed(tmp_path: Path, file: PackedFile, size: int) -> None:
     with pytest.raises(Stopped):
         packed(tmp_path / "b.pack", work=stopping_after(1))
     os.truncate(tmp_path / "b.pack.part", size)
@@ -438,12 +438,12 @@ def test_a_beginning_of_any_length_is_gone_on_with(tmp_path: Path, file: PackedF
     [(source(seed=1), {"size": 4}), (source(), {"size": 5}), (Splits(images(3, 0), images(0, 0), ""), {})],
     ids=["source", "settings", "count"],
 )
-def test_beginnings_of_different_packings_dont_mix(tmp_path: Path, splits: Splits, settings: dict[str, Any]) -> None:
+def test_different_packings_do_not_mix(tmp_path: Path, splits: Splits, settings: dict[str, Any]) -> None:
     out, part = tmp_path / "b.pack", tmp_path / "b.pack.part"
     with pytest.raises(Stopped):
         packed(out, work=stopping_after(2))
     before = part.read_bytes()
-    with pytest.raises(UsageError, match=r"b\.pack\.part is the beginning of a packing of other images"):
+    with pytest.raises(UsageError, match=r"b\.pack\.part is an unfinished packing of other images"):
         packed(out, splits, settings=settings)
     assert part.read_bytes() == before
     made = packed(out, splits, settings=settings, overwrite=True)
@@ -451,16 +451,16 @@ def test_beginnings_of_different_packings_dont_mix(tmp_path: Path, splits: Split
     assert made.header.source["settings"] == settings
 
 
-def test_a_file_that_is_there_is_left_and_another_is_never_replaced_unasked(tmp_path: Path, file: PackedFile) -> None:
+def test_the_same_file_is_kept_and_another_is_never_replaced_unasked(tmp_path: Path, file: PackedFile) -> None:
     before = file.path.stat().st_mtime_ns, file.path.read_bytes()
     again = source()
     assert packed(file.path, again) == file
     assert reads(again) == []
-    with pytest.raises(UsageError, match=r"a\.pack is there, and holds other images.*overwrite=True"):
+    with pytest.raises(UsageError, match=r"a\.pack already exists, with other images.*overwrite=True"):
         packed(file.path, source(seed=1))
     assert (file.path.stat().st_mtime_ns, file.path.read_bytes()) == before
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"notes\.txt is there, and is not what would be written"):
+    with pytest.raises(UsageError, match=r"notes\.txt already exists, and is not a valid packed file"):
         packed(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert packed(file.path, source(seed=1), overwrite=True).fingerprint != file.fingerprint
@@ -469,7 +469,7 @@ def test_a_file_that_is_there_is_left_and_another_is_never_replaced_unasked(tmp_
 def test_a_file_that_appears_while_images_are_packed_is_not_replaced(tmp_path: Path) -> None:
     out = tmp_path / "b.pack"
     work = Work(check_stop=lambda: out.write_text("mine") and None)
-    with pytest.raises(UsageError, match="is not what would be written"):
+    with pytest.raises(UsageError, match="is not a valid packed file"):
         packed(out, work=work)
     assert out.read_text() == "mine"
 
@@ -492,7 +492,7 @@ def test_of_two_processes_one_packs(tmp_path: Path) -> None:
     assert packed(tmp_path / "b.pack").header.count == 30
 
 
-def test_an_image_that_cant_be_read_stops_the_packing_in_its_own_words(tmp_path: Path) -> None:
+def test_an_unreadable_image_stops_the_packing_with_its_own_message(tmp_path: Path) -> None:
     for workers in (0, 2):
         splits = Splits(Counted(images(TRAIN, 0), broken=12), images(HELD_OUT, TRAIN), "")
         with pytest.raises(NcsnxError, match=r"^cat\.png: is broken$"):
@@ -504,12 +504,12 @@ def test_an_image_that_cant_be_read_stops_the_packing_in_its_own_words(tmp_path:
 def test_images_of_more_than_8_bits_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
     inner = images(TRAIN, 0)
     deep = InMemory(attrs.evolve(inner.images, pixels=inner.images.pixels.to(dtype)), (0, 1000))
-    with pytest.raises(UsageError, match=r"only images of 8 bits are packed, and these are (int16|float32)"):
+    with pytest.raises(UsageError, match=r"only 8-bit images can be packed, and these are (int16|float32)"):
         packed(tmp_path / "b.pack", Splits(deep, images(1, 0), ""))
     assert names(tmp_path) == []
 
 
-def test_what_the_disk_has_no_room_for_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_before_anything_is_decoded(tmp_path: Path) -> None:
     class Endless(Counted):
         def __len__(self) -> int:
             return 10**12
@@ -533,12 +533,12 @@ def test_splits_of_any_sizes_can_be_packed(tmp_path: Path, counts: tuple[int, in
 
 @pytest.mark.parametrize("held_out", [0, 3])
 def test_a_set_without_training_images_is_refused(tmp_path: Path, held_out: int) -> None:
-    with pytest.raises(NcsnxError, match="there is no training image to pack"):
+    with pytest.raises(NcsnxError, match="has no training images to pack"):
         packed(tmp_path / "b.pack", Splits(images(0, 0), images(held_out, 0), ""))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_settings_of_a_source_hold_no_place_and_nothing_that_is_done_later() -> None:
+def test_settings_contain_no_path_and_nothing_applied_after_reading() -> None:
     assert settings_of(CIFAR10(root="/home/me", random_flip=True, transform="rescaled")) == {"type": "cifar10"}
     assert settings_of(Digits(dequantization="uniform")) == {"type": "digits"}
     assert settings_of(Packed(path="/home/me/a.pack", image_size=32, random_crop=40)) == {

@@ -32,14 +32,14 @@ def die(number: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_what_is_read_comes_in_the_order_of_the_keys(workers: int) -> None:
+def test_values_come_in_the_order_of_the_keys(workers: int) -> None:
     keys = [5, 0, 5, *range(40)]
     assert list(read_ahead(square, keys, workers)) == [square(key) for key in keys]
     assert list(read_ahead(square, [], workers)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_keeps_its_words_and_comes_after_what_was_read_before(workers: int) -> None:
+def test_an_error_keeps_its_message_and_comes_after_earlier_values(workers: int) -> None:
     read = read_ahead(partial(refuse, 4), range(9), workers)
     assert [next(read) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(NcsnxError) as caught:
@@ -52,13 +52,13 @@ def test_a_bug_keeps_its_traceback() -> None:
         list(read_ahead(fail, [1], workers=1))
 
 
-def test_a_process_that_dies_is_one_line() -> None:
-    with pytest.raises(NcsnxError, match=r"a process that reads data has died .*workers="):
+def test_a_dead_worker_is_one_line() -> None:
+    with pytest.raises(NcsnxError, match=r"a data worker has died .*workers="):
         list(read_ahead(die, [1], workers=1))
 
 
 @pytest.mark.parametrize("read", ["fail", "die"])
-def test_a_process_ends_after_an_error_that_nobody_handles(read: str) -> None:
+def test_a_process_ends_after_an_unhandled_error(read: str) -> None:
     program = f"from tests.data.test_read_ahead import *\nfor _ in read_ahead({read}, range(9), workers=2): pass"
     finished = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, timeout=60)
     assert finished.returncode == 1

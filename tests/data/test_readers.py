@@ -1,12 +1,17 @@
+import shlex
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
+from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, DataOnDisk, Digits, Images
+from ncsnx.config.discovery import resolve
 from ncsnx.data import DataMissingError, Splits, data_folder, data_set, open_data
+from ncsnx.data.download.command import download_command
 from ncsnx.errors import NcsnxError
+from ncsnx.features.data_source import DataSource
 from ncsnx.work import Work
 from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun
 
@@ -64,7 +69,7 @@ def test_a_declared_root_may_be_the_folder_or_the_one_that_holds_it(tmp_path: Pa
     assert len(open_data(data, tmp_path / "nowhere").train) == 5 * PER_FILE
 
 
-def test_the_fingerprint_knows_bytes_but_no_place(tmp_path: Path) -> None:
+def test_the_fingerprint_covers_bytes_but_no_path(tmp_path: Path) -> None:
     def fingerprint(place: Path) -> str:
         return open_data(CIFAR10(root=str(place)), tmp_path).fingerprint
 
@@ -96,25 +101,57 @@ def test_a_damaged_file_is_named(tmp_path: Path, change: "type[bytes]", found: s
 
 
 MISSING = [
-    (CIFAR10(), "cifar-10-binary.tar.gz", "cifar-10-batches-bin/data_batch_1.bin"),
-    (CelebA(), "img_align_celeba.zip", "celeba/img_align_celeba"),
-    (LSUN(category="bedroom", image_size=128), "bedroom_train_lmdb.zip", "lsun/bedroom_train_lmdb/data.mdb"),
-    (FFHQ(), "256-pixel images of FFHQ", "ffhq/data.mdb"),
+    (CIFAR10(), "ncsnx data download cifar10 --data", "cifar-10-batches-bin/data_batch_1.bin"),
+    (CelebA(), "get img_align_celeba.zip (1.4 GB, unpacked or not) from https://", "celeba/img_align_celeba.zip"),
+    (
+        LSUN(category="bedroom", image_size=128),
+        "ncsnx data download bedroom128 --data",
+        "lsun/bedroom_train_lmdb/data.mdb",
+    ),
+    (FFHQ(), "an LMDB of 256-px images", "ffhq/data.mdb"),
 ]
 
 
-@pytest.mark.parametrize(("data", "source", "place"), MISSING)
-def test_missing_data_is_one_line_with_what_to_get_and_where_to_put_it(
-    tmp_path: Path, data: Data, source: str, place: str
+@pytest.mark.parametrize(("data", "way", "place"), MISSING)
+def test_missing_data_says_how_to_get_it_and_where_it_is_expected(
+    tmp_path: Path, data: Data, way: str, place: str
 ) -> None:
     with pytest.raises(DataMissingError) as caught:
         open_data(data, tmp_path)
     message = str(caught.value)
-    assert source in message
-    assert "https://" in message
-    assert str(tmp_path / place) in message
+    assert way in message
+    assert f"{tmp_path / place} is missing" in message
     assert "data.root=DIR" in message
     assert "\n" not in message
+
+
+def test_a_run_whose_data_is_missing_names_the_data_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataMissingError, match=r"download it .*; or name the data folder: data=DIR$"):
+        DataSource(data=CIFAR10(), folder=tmp_path).splits()
+    with pytest.raises(DataMissingError, match=r"your data is not at /nowhere; name the data folder: data=DIR$"):
+        DataSource(data=Images(root="/nowhere", image_size=8), folder=tmp_path).splits()
+
+
+@pytest.mark.parametrize(
+    ("data", "command"),
+    [
+        (CIFAR10(random_flip=True), "cifar10"),
+        (CIFAR10(root="my data"), "cifar10 'data.root=my data'"),
+        (LSUN(category="kitchen", image_size=128), "bedroom128 data.category=kitchen"),
+        (LSUN(category="church_outdoor", image_size=128), "bedroom128 data.category=church_outdoor"),
+        (LSUN(category="church_outdoor", image_size=96), "church96"),
+    ],
+)
+def test_the_download_command_names_the_nearest_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: DataOnDisk, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NCSNX_DATA", str(tmp_path / "sets"))
+    line = download_command(data, data_folder())
+    assert line == f"ncsnx data download {command}"
+    name, *changes = shlex.split(line)[3:]
+    found = resolve(name, changes).experiment.data
+    assert attrs.evolve(found, random_flip=data.random_flip) == data
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The first look at a set of pictures."""
+"""Scans of sets of pictures."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
     found = scan_of(ImageFiles.open(tmp_path / "x"), Work())
     assert found == Scan(
         broken={},
-        modes={"L": 1, "P": 1, "RGB": 6, "RGBA": 2},  # WebP has no mode for grey
+        modes={"L": 1, "P": 1, "RGB": 6, "RGBA": 2},  # WebP has no grey mode
         grey=3,
         short_sides=((2, 1), (5, 8), (20, 1)),
         smallest=(6, 5),
@@ -46,11 +46,11 @@ def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
     assert [found.smaller_than(size) for size in (2, 3, 6, 20, 21)] == [0, 1, 9, 9, 10]
 
 
-def test_the_second_look_is_from_the_cache_and_says_the_same(tmp_path: Path) -> None:
+def test_the_second_scan_comes_from_the_cache_and_is_equal(tmp_path: Path) -> None:
     files = with_broken_ones(tmp_path / "x", broken=3)
     first, second = Watcher(), Watcher()
     found = scan_of(files, first.work)
-    assert first.jobs == [("looking at x", 11)]
+    assert first.jobs == [("scanning x", 11)]
     assert list(found.broken) == ["broken00.png", "broken01.png", "broken02.png"]
     assert scan_of(ImageFiles.open(tmp_path / "x"), second.work) == found
     assert second.jobs == []
@@ -60,7 +60,7 @@ def test_the_second_look_is_from_the_cache_and_says_the_same(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "damage", [lambda text: text[:-20], lambda text: text.replace(b"RGBA", b"RGBX"), lambda _: b"[]"]
 )
-def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: "type[bytes]") -> None:
+def test_a_damaged_cache_is_replaced(tmp_path: Path, damage: "type[bytes]") -> None:
     files = with_broken_ones(tmp_path / "x", broken=1)
     found = scan_of(files, Work())
     (path,) = scan_folder(files).glob("*.json")
@@ -70,19 +70,19 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: "type[bytes]") ->
     assert len(watcher.jobs) == 1
 
 
-def test_a_set_that_was_mended_or_added_to_is_looked_at_again(tmp_path: Path) -> None:
+def test_a_set_that_was_fixed_or_extended_is_scanned_again(tmp_path: Path) -> None:
     files = with_broken_ones(tmp_path / "x", broken=1)
     scan_of(files, Work())
     save(tmp_path / "x" / "new.png")
     assert scan_of(ImageFiles.open(tmp_path / "x"), Work()).sound == 9
-    # mended behind the back of the fingerprint, whose sample and sizes may not show it
+    # fixed without a change of the fingerprint, whose sizes and sample may not show it
     known = ImageFiles.open(tmp_path / "x")
     assert known.fingerprint
     save(tmp_path / "x" / "broken00.png")
     assert scan_of(known, Work()).broken == {}
 
 
-def test_several_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_give_the_same_scan_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_broken_ones(tmp_path / "x", broken=9, sound=90)
     for path in (tmp_path / "x", zip_of(tmp_path / "x.zip", tmp_path / "x")):
         files = ImageFiles.open(path)
@@ -93,7 +93,7 @@ def test_several_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pyte
             assert scan._scan(files, Work()) == alone
 
 
-def test_a_look_ends_when_it_is_asked_to_and_nothing_is_kept_of_it(tmp_path: Path) -> None:
+def test_a_stopped_scan_ends_and_nothing_is_cached(tmp_path: Path) -> None:
     def stop() -> None:
         raise InterruptedError
 
@@ -102,7 +102,7 @@ def test_a_look_ends_when_it_is_asked_to_and_nothing_is_kept_of_it(tmp_path: Pat
         scan_of(files, Watcher(check_stop=stop).work)
     watcher = Watcher()
     scan_of(files, watcher.work)
-    assert watcher.jobs == [("looking at x", 40)]
+    assert watcher.jobs == [("scanning x", 40)]
 
 
 def test_all_broken_files_are_named_at_once_with_what_to_do(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_all_broken_files_are_named_at_once_with_what_to_do(tmp_path: Path) -> N
     message = str(error.value)
     assert message.startswith(f"{tmp_path / 'x'}: 3 of 11 pictures cannot be used: broken00.png: is not a picture of ")
     assert "; broken01.png: is empty; broken02.png: " in message
-    assert "fix or remove them, or leave them out with data.on_error=skip (`ncsnx new … --on-error skip`)" in message
+    assert "fix or remove them, or skip them with data.on_error=skip (`ncsnx new … --on-error skip`)" in message
     assert "\n" not in message
 
 
@@ -128,7 +128,7 @@ def test_of_many_broken_files_twenty_are_named_and_a_list_has_all(tmp_path: Path
     assert lines[23] == "broken23.png\tis empty"
 
 
-def test_broken_files_can_be_left_out_which_is_a_warning_with_their_number(tmp_path: Path) -> None:
+def test_broken_files_can_be_skipped_with_a_warning_that_counts_them(tmp_path: Path) -> None:
     files, watcher = with_broken_ones(tmp_path / "x", broken=7), Watcher()
     rest = sound_files(files, scan_of(files, Work()), "skip", watcher.work)
     assert (len(rest), len(files)) == (8, 15)
@@ -138,14 +138,14 @@ def test_broken_files_can_be_left_out_which_is_a_warning_with_their_number(tmp_p
     assert "… and 2 more" in warning
 
 
-def test_a_set_in_which_nothing_is_sound_is_refused_either_way(tmp_path: Path) -> None:
+def test_a_set_without_sound_pictures_is_always_refused(tmp_path: Path) -> None:
     files = with_broken_ones(tmp_path / "x", broken=2, sound=0)
     with pytest.raises(NcsnxError, match="2 of 2 pictures cannot be used") as error:
         sound_files(files, scan_of(files, Work()), "skip", Work())
     assert "skip" not in str(error.value)
 
 
-def test_a_name_of_two_lines_is_shown_in_one(tmp_path: Path) -> None:
+def test_a_name_with_a_line_break_is_shown_on_one_line(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a\nb.png").write_bytes(b"")
     files = ImageFiles.open(tmp_path / "x")
@@ -153,7 +153,7 @@ def test_a_name_of_two_lines_is_shown_in_one(tmp_path: Path) -> None:
         sound_files(files, scan_of(files, Work()), "refuse", Work())
 
 
-def test_a_look_that_is_made_anew_finds_damage_that_names_sizes_and_samples_hide(
+def test_a_refreshed_scan_finds_damage_outside_names_sizes_and_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ncsnx.data.pictures.image_files.SAMPLED_FILES", 1)
@@ -163,5 +163,5 @@ def test_a_look_that_is_made_anew_finds_damage_that_names_sizes_and_samples_hide
     victim.write_bytes(b"x" * victim.stat().st_size)
     again = ImageFiles.open(tmp_path / "x")
     assert scan_of(again, Work()).broken == {}
-    assert list(scan_of(again, Work(), anew=True).broken) == [files.names[-1]]
+    assert list(scan_of(again, Work(), refresh=True).broken) == [files.names[-1]]
     assert list(scan_of(again, Work()).broken) == [files.names[-1]]

@@ -21,7 +21,7 @@ def preprocessing(**fields: Any) -> Preprocessing:
 
 
 def unit(**fields: Any) -> torch.Tensor:
-    """The training images of PIXELS, before the transform."""
+    """Training images from PIXELS without a transform."""
     return preprocessing(**fields).training(PIXELS, POSITIONS)
 
 
@@ -29,7 +29,7 @@ def unit(**fields: Any) -> torch.Tensor:
 def test_the_inverse_brings_images_back(transform: Transform) -> None:
     x = torch.linspace(0, 1, 1001).view(1, 1, 7, 143)
     data = Digits(transform=transform)
-    # the margin λ of the logit stays, and its float32 next to 1 is coarse: half a step of 2**-24 in u
+    # the logit's margin λ remains, and float32 near 1 is coarse: half a step of 2**-24 in u
     tolerance = LOGIT_MARGIN + 2**-23 if transform == "logit" else 2**-23
     assert float((to_unit(from_unit(x, data), data) - x).abs().max()) <= tolerance
 
@@ -49,7 +49,7 @@ def test_the_slope_of_a_transform_is_its_derivative(transform: Transform) -> Non
     x = torch.linspace(0, 1, 101, dtype=torch.float64).view(101, 1, 1, 1).requires_grad_()
     data = Digits(transform=transform)
     (derivative,) = torch.autograd.grad(from_unit(x, data).sum(), x)
-    if transform == "logit":  # at the ends the clamp of Gaussian dequantization has half a derivative
+    if transform == "logit":  # at the ends, where from_unit clamps, autograd gives half the derivative
         x, derivative = x[1:-1], derivative[1:-1]
     assert torch.allclose(log_slope(x, data), derivative.log().flatten(), rtol=1e-12, atol=1e-12)
     pairs = x[:98].detach().view(49, 1, 1, 2)
@@ -67,7 +67,7 @@ def test_continuous_values_fill_the_cells_of_all_grey_levels_whatever_the_data_d
 
 
 @pytest.mark.parametrize("value_range", [(0, 255), (-1024, 3071), (0, 2**31)])
-def test_whole_values_of_any_range_have_grey_levels(value_range: tuple[int, int]) -> None:
+def test_integers_of_any_range_have_grey_levels(value_range: tuple[int, int]) -> None:
     low, high = value_range
     prepared = Preprocessing(Digits(), value_range, seed=0)
     pixels = torch.full((1, 1, 8, 8), high)
@@ -75,14 +75,14 @@ def test_whole_values_of_any_range_have_grey_levels(value_range: tuple[int, int]
     assert (prepared.continuous(pixels, torch.tensor([0])) * (high - low + 1)).floor().unique().item() == high - low
 
 
-def test_values_that_are_not_whole_have_no_grey_levels() -> None:
+def test_floating_point_values_have_no_grey_levels() -> None:
     for pixels, value_range in ((torch.rand(1, 1, 8, 8), (0, 1)), (PIXELS, (0, 255.5))):
         with pytest.raises(NcsnxError, match="has no grey levels"):
             Preprocessing(Digits(), value_range, seed=0).grey_levels(pixels)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_what_comes_back_is_clamped(transform: Transform) -> None:
+def test_the_inverse_is_clamped(transform: Transform) -> None:
     back = to_unit(torch.tensor([-50.0, 50.0]), Digits(transform=transform))
     assert back.tolist() == pytest.approx([0, 1], abs=1e-12)
 
@@ -141,17 +141,17 @@ def test_images_are_equal_for_any_split_of_a_batch(transform: Transform, dequant
                 prepare(pixels, places)
                 for pixels, places in zip(PIXELS.split(size), POSITIONS.split(size), strict=True)
             ]
-            # a logarithm and a cosine may be rounded otherwise in the tail of a vector
+            # logarithm and cosine may be rounded differently in the tail of a vector
             torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-6, atol=1e-6)
 
 
-def test_held_out_images_are_never_flipped_and_have_draws_of_their_own() -> None:
+def test_held_out_images_are_never_flipped_and_have_separate_draws() -> None:
     assert torch.equal(preprocessing(random_flip=True).held_out(PIXELS, POSITIONS), PIXELS / 255)
     drawn = preprocessing(dequantization="uniform")
     assert not torch.equal(drawn.held_out(PIXELS, POSITIONS), drawn.training(PIXELS, POSITIONS))
 
 
-def test_measured_images_are_dequantized_by_draws_of_their_own() -> None:
+def test_measured_images_are_dequantized_with_separate_draws() -> None:
     assert torch.equal(preprocessing(random_flip=True).measured(PIXELS, POSITIONS), PIXELS / 255)
     drawn = preprocessing(dequantization="uniform")
     u = Stream(5, Purpose.DEQUANTIZATION).uniform(POSITIONS, (1, 4, 4), step=3)
@@ -162,12 +162,12 @@ LARGE = torch.arange(16 * 3 * 9 * 9).view(16, 3, 9, 9) % 251
 
 
 def cropping(size: int = 4, stored: int | None = 9) -> Preprocessing:
-    """From 9×9 pixels."""
+    """Preprocessing of stored images of 9×9 pixels."""
     data = Images(root="x", image_size=size, random_crop=stored)
     return Preprocessing(data, value_range=(0, 255), seed=5)
 
 
-def test_training_images_are_cropped_where_their_position_says() -> None:
+def test_training_images_are_cropped_by_their_position() -> None:
     cropped = cropping().training(LARGE, POSITIONS)
     assert cropped.shape == (16, 3, 4, 4)
     corners = Stream(5, Purpose.CROP).integers(POSITIONS, 6, (2,))

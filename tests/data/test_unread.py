@@ -1,4 +1,4 @@
-"""What isn't read of a folder or zip, and why."""
+"""Files in a folder or zip that aren't read, with the reasons."""
 
 import io
 import sys
@@ -21,7 +21,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def frames(count: int, kind: str, **options: object) -> bytes:
-    """A picture of so many frames or pages."""
+    """A picture with so many frames or pages."""
     noise = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     first, *others = map(Image.fromarray, noise)
     stream = io.BytesIO()
@@ -35,10 +35,10 @@ def unread(root: Path, **fields: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_everything_that_is_not_read_is_told_by_kind_and_number_with_the_reason(
+def test_everything_unread_is_listed_by_kind_with_count_and_reason(
     tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it isn't installed
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it weren't installed
     root = tmp_path / "x"
     save(root / "a.png")
     (root / "stack.tif").write_bytes(frames(5, "TIFF"))
@@ -49,19 +49,19 @@ def test_everything_that_is_not_read_is_told_by_kind_and_number_with_the_reason(
     zipped(root / "inner.zip", {"z.png": b"?"})
     assert unread(zip_of(tmp_path / "x.zip", root) if packed else root) == [
         "2 .svg: not a raster image; export it as PNG",
-        "1 .avif: a format that is not read; convert it to PNG",
+        "1 .avif: an unsupported format; convert it to PNG",
         "1 .gif: data.gif=true reads the first frame of each",
         "1 .heic: needs pip install 'ncsnx[heic]', then data.heic=true",
         "1 .jfif: a JPEG under another name; rename it to .jpg",
-        "1 .mp4: a film; save its frames as PNG",
+        "1 .mp4: a video; save its frames as PNG",
         "1 .zip: an archive, not opened; unpack it",
         "1 file without a suffix: not a picture",
         "1 .csv: not a picture",
-        "5 further pages of 2 TIFFs: the first page of a file is its image; save the others as files of their own",
+        "5 further pages of 2 TIFFs: only the first page of a file is read; save the others as separate files",
     ]
 
 
-def test_what_systems_leave_in_every_folder_needs_no_line(tmp_path: Path) -> None:
+def test_files_of_operating_systems_are_not_listed(tmp_path: Path) -> None:
     save(tmp_path / "x" / "a.png")
     for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", "__MACOSX/b.svg", ".git/c.svg"):
         (tmp_path / "x" / name).parent.mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def test_what_systems_leave_in_every_folder_needs_no_line(tmp_path: Path) -> Non
     assert unread(zip_of(tmp_path / "x.zip", tmp_path / "x")) == []
 
 
-def test_kinds_without_end_are_summed_up(tmp_path: Path) -> None:
+def test_many_kinds_are_summed_up(tmp_path: Path) -> None:
     save(tmp_path / "x" / "a.png")
     for number in range(30):
         (tmp_path / "x" / f"a.{number:02d}\n{'y' * 100}").write_bytes(b"?")
@@ -88,7 +88,7 @@ def test_pages_and_frames_after_the_first_are_counted(kind: str, name: str, coun
     assert further_frames(frames(1, kind), name) == (kind, 0)
 
 
-def test_smaller_versions_and_masks_in_a_tiff_are_no_further_pages() -> None:
+def test_reduced_versions_and_masks_in_a_tiff_are_not_counted_as_pages() -> None:
     stream = io.BytesIO()
     pages = [Image.new("L", (size, size), size) for size in (32, 16, 8, 32)]
     with TiffImagePlugin.AppendingTiffWriter(stream, True) as writer:

@@ -1,4 +1,4 @@
-"""What a long job says to who runs it."""
+"""A recorder for the progress and messages of a job."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from ncsnx.work import Advance, Work
 
 @attrs.define
 class Watcher:
-    """Keeps progress, warnings and other messages."""
+    """Records progress, warnings and other messages."""
 
     warnings: list[str] = attrs.Factory(list)
     infos: list[str] = attrs.Factory(list)

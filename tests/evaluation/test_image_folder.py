@@ -88,7 +88,7 @@ def test_a_name_that_is_not_text_is_said_to_be_renamed(tmp_path: Path) -> None:
         save(strange)
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
-    with pytest.raises(NcsnxError, match="rename it: its name is not UTF-8"):
+    with pytest.raises(NcsnxError, match="has a name that is not UTF-8; rename it"):
         ImageFolder.open(tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_a_small_file_that_unpacks_to_gigapixels_is_refused(tmp_path: Path) -> N
 def test_a_picture_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
     Image.new("RGB", (3, 3)).save(tmp_path / "really_a.jpg", format="PNG")
     (tmp_path / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
-    with pytest.raises(NcsnxError, match=r"1 image can.*script\.png: is not a picture of a known kind"):
+    with pytest.raises(NcsnxError, match=r"1 image can.*script\.png: is not a picture of a known format"):
         batches(tmp_path)
 
 

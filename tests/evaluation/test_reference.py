@@ -480,7 +480,7 @@ def test_of_two_processes_one_builds_and_the_other_waits_and_reads(tmp_path: Pat
         builder.kill()
     assert (reference.count, network.seen) == (299, [])
     (line,) = said
-    assert "waiting for the reference of digits, held-out images" in line
+    assert "waiting for another process to write the reference of digits, held-out images" in line
 
 
 def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path) -> None:

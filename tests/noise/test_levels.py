@@ -1,4 +1,4 @@
-"""Noise levels: the ends exact, the rest geometric or linear in float64."""
+"""Noise levels: exact ends, and geometric or linear levels in between, in float64."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ from ncsnx.noise.levels import sigmas
 @pytest.mark.parametrize(("sigma_max", "levels"), [(1.0, 10), (50.0, 232), (348.0, 2311), (5.0, 2)])
 def test_geometric_levels_have_a_constant_ratio(sigma_max: float, levels: int) -> None:
     found = sigmas(Geometric(sigma_max=sigma_max, sigma_min=0.01, levels=levels))
-    # exp and log err by half a unit in the last place each, of an exponent below 6
+    # exp and log each have an error of half a unit in the last place, for exponents below 6
     np.testing.assert_allclose(found, np.exp(np.linspace(np.log(sigma_max), np.log(0.01), levels)), rtol=1e-14)
     assert (found[0], found[-1]) == (sigma_max, 0.01)
     assert len(found) == levels
@@ -42,15 +42,15 @@ def test_levels_descend_from_the_first_to_the_last(cls: type[Schedule], low: flo
     assert all(type(sigma) is float for sigma in found)
 
 
-def test_whole_numbers_as_bounds_give_floats_too() -> None:
+def test_integer_bounds_give_floats() -> None:
     assert sigmas(Geometric(sigma_max=4, sigma_min=1, levels=3)) == (4.0, pytest.approx(2.0, rel=1e-15), 1.0)
     assert {type(sigma) for sigma in sigmas(Uniform(sigma_max=4, sigma_min=1, levels=4))} == {float}
 
 
-def test_a_schedule_that_nobody_taught_levels_is_refused_by_name() -> None:
+def test_a_schedule_without_registered_levels_is_refused_by_name() -> None:
     @attrs.frozen(kw_only=True)
     class Cosine(Schedule):
-        """A schedule from elsewhere."""
+        """A schedule of another package."""
 
     with pytest.raises(NcsnxError, match="no schedule is registered for Cosine"):
         sigmas(Cosine(sigma_max=1.0, levels=3))

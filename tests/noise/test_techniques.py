@@ -1,4 +1,4 @@
-"""Techniques 2 and 4: the published numbers, and the equations they come from."""
+"""Techniques 2 and 4: published numbers and their equations."""
 
 import math
 import subprocess
@@ -46,7 +46,7 @@ def test_the_published_step_size_for_church_is_not_the_optimum() -> None:
     assert techniques.remaining_variance(published, 0.01, ratio, steps) > plan.remaining_variance
 
 
-def test_the_least_variance_for_cifar10_is_the_known_one() -> None:
+def test_the_smallest_variance_for_cifar10_is_the_known_one() -> None:
     assert plan_noise(3072, 50.0).remaining_variance == pytest.approx(1.055, abs=5e-4)
 
 
@@ -55,7 +55,7 @@ def test_the_least_variance_for_cifar10_is_the_known_one() -> None:
 def test_the_ratio_solves_its_equation(dimensions: int, overlap: float) -> None:
     ratio = techniques.level_ratio(dimensions, overlap)
     assert ratio > 1
-    # a rounding of γ, 2e-16 of it, moves the overlap by its slope, below √(2D)/√(2π) + 3; erf adds a few of its own
+    # rounding γ by 2e-16 changes the overlap by at most that times its slope, below √(2D)/√(2π) + 3; erf adds a little
     margin = 1e-15 + 3e-16 * ratio * (math.sqrt(2 * dimensions) + 3)
     assert techniques.level_overlap(dimensions, ratio) == pytest.approx(overlap, abs=margin)
 
@@ -70,8 +70,8 @@ def test_the_overlap_is_a_difference_of_normal_distribution_functions(dimensions
 @pytest.mark.parametrize(
     ("dimensions", "overlap"), [(4, 0.567), (3072, 0.9974), (3072, 0.0), (3072, -1.0), (3072, 2.0)]
 )
-def test_an_overlap_that_no_ratio_has_is_refused(dimensions: int, overlap: float) -> None:
-    with pytest.raises(NcsnxError, match=r"no ratio of noise levels has the overlap .* between 0 and 0\.9973"):
+def test_an_impossible_overlap_is_refused(dimensions: int, overlap: float) -> None:
+    with pytest.raises(NcsnxError, match=r"no noise levels overlap by .* between 0 and 0\.9973"):
         techniques.level_ratio(dimensions, overlap)
 
 
@@ -88,7 +88,7 @@ def test_no_other_step_size_leaves_less_variance(ratio: float, steps: int, sigma
     values = [techniques.remaining_variance(share * sigma_min**2, sigma_min, ratio, steps) for share in shares]
     least = techniques.remaining_variance(best, sigma_min, ratio, steps)
     assert 1 < least <= min(values) * (1 + 1e-12)
-    # one valley: it only falls before the optimum, and only rises after it
+    # unimodal: it only decreases before the optimum and only increases after it
     falls = np.diff(values) < 1e-12 * np.array(values[1:])
     rises = np.diff(values) > -1e-12 * np.array(values[1:])
     place = int(np.searchsorted(shares, best / sigma_min**2))
@@ -97,8 +97,8 @@ def test_no_other_step_size_leaves_less_variance(ratio: float, steps: int, sigma
     assert rises[place:][within[place:]].all()
 
 
-def test_the_variance_is_that_of_the_langevin_steps_themselves() -> None:
-    """By hand: each step keeps 1 − u of the noise and adds 2ε, for data that is a single point."""
+def test_the_variance_equals_that_of_simulated_langevin_steps() -> None:
+    """Each step scales the noise by 1 − u and adds the variance 2ε, if the data is a single point."""
     sigma, ratio, steps, share = 0.01, 1.0377, 5, 0.07
     variance = (ratio * sigma) ** 2
     for _ in range(steps):
@@ -114,7 +114,7 @@ def test_the_signal_to_noise_ratio_makes_the_same_steps_as_the_corrector_of_scor
 
 
 @pytest.mark.parametrize(("levels", "steps"), [(2, 5), (700, 5), (701, 4), (875, 4), (876, 3), (100_000, 3)])
-def test_steps_a_level_are_as_many_as_3500_updates_allow(levels: int, steps: int) -> None:
+def test_steps_per_level_are_as_many_as_3500_updates_allow(levels: int, steps: int) -> None:
     assert techniques.affordable_steps(levels) == steps
 
 

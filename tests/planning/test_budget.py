@@ -1,4 +1,4 @@
-"""A training that fits a budget, on machines that are described by how fast they are."""
+"""Fitting a training into a budget, on simulated machines of a given speed."""
 
 import re
 
@@ -24,7 +24,7 @@ PHOTOS = Images(root="photos", image_size=64)
 
 
 def machine(gflops: float, call_s: float = 0.01) -> TimeOf:
-    """Times of networks whose work goes with the pixels and the square of the width."""
+    """Timings of networks whose work is proportional to the pixels and to the square of the width."""
 
     def time_of(data: OwnData, width: int, batch_size: int) -> Timing:
         forward = 79 * (data.image_size / 64) ** 2 * (width / 128) ** 2 / gflops
@@ -47,7 +47,7 @@ def fitted(gflops: float, seconds: float, data: OwnData = PHOTOS, **choices: obj
 
 
 def written(found: Fit) -> tuple[Experiment, Cost]:
-    """The experiment that follows, and what all of its training takes."""
+    """The resulting experiment and the cost of its training."""
     data, timing = found.data, found.timing
     assert timing is not None
     plan = plan_noise(data.channels * data.image_size**2, 0.4 * data.image_size)
@@ -62,14 +62,14 @@ def written(found: Fit) -> tuple[Experiment, Cost]:
     st.sampled_from([8, 16, 28, 32, 48, 64, 128, 256]),
     st.booleans(),
 )
-def test_what_fits_fits_with_all_that_goes_with_it_and_what_does_not_is_told_what_would(
+def test_a_fitted_training_fits_as_a_whole_and_a_refusal_names_a_budget_that_would(
     gflops: float, seconds: float, size: int, is_free: bool
 ) -> None:
     data = Images(root="photos", image_size=size)
     try:
         found = fitted(gflops, seconds, data, size_is_free=is_free)
     except UsageError as error:
-        match = re.search(r"budget ([0-9.]+[smhd])$", str(error), re.MULTILINE)
+        match = re.search(r"more time: budget='([0-9.]+[smhd])'", str(error))
         assert match is not None
         enough = parse_budget(match[1])
         assert enough is not None
@@ -111,7 +111,7 @@ def test_steps_go_first_then_the_width_then_the_batch_then_the_size() -> None:
     assert seen[-1] >= {"width", "batch size", "image size"}
 
 
-def test_what_was_asked_for_stays() -> None:
+def test_the_users_choices_are_kept() -> None:
     published = fitted(1e9, 1e6)
     assert (published.reductions, published.scale) == ([], usual_scale(PHOTOS, IMAGES))
     assert fitted(100.0, 3_600.0).data.image_size < 64
@@ -139,7 +139,7 @@ def test_few_networks_are_timed() -> None:
     assert len(timed) == len(set(timed)) <= 5
 
 
-def test_snapshots_take_a_tenth_of_the_steps_at_most_and_are_the_best_that_do() -> None:
+def test_snapshots_are_the_best_that_take_at_most_a_tenth_of_the_steps() -> None:
     ample = propose("x", PHOTOS, plan_noise(3 * 64**2, 20.0), 10**6)
     assert ample.sampler == with_own_sampler(ample)
     kinds = set()
@@ -170,7 +170,7 @@ def test_the_sampler_of_few_steps_can_be_built_for_every_schedule(sigma_max: flo
     build_sampler(quick_sampler(experiment))
 
 
-def test_untimed_trainings_are_small_and_keep_what_was_asked_for() -> None:
+def test_untimed_trainings_are_small_and_keep_the_users_choices() -> None:
     found = untimed(PHOTOS, IMAGES, None)
     assert (found.scale.width, found.scale.batch_size, found.scale.steps) == (32, 32, 3_000)
     assert untimed(PHOTOS, IMAGES, 77).scale.steps == 77

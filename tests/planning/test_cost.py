@@ -1,4 +1,4 @@
-"""What a whole training takes: counted as the training itself does it."""
+"""The cost of a training, compared with what a training does."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ def test_as_many_grids_are_counted_as_a_training_draws(
     assert grids(resolve("digits", overrides(*words)).experiment) == len(drawn)
 
 
-def test_the_parts_are_those_of_the_samplers_evaluations_and_of_the_held_out_images() -> None:
+def test_costs_follow_from_the_samplers_evaluations_and_the_held_out_images() -> None:
     words = ("steps=1000", "checkpoint_every=300", "eval_every=100", "batch_size=16", "snapshots.n=4")
     experiment = resolve("digits", overrides(*words, "schedule.levels=10", "sampler.steps_per_level=3")).experiment
-    cost = cost_of(experiment, NOMINAL, held_out=9)  # in units of an evaluation, of which a training image takes three
+    cost = cost_of(experiment, NOMINAL, held_out=9)  # in units of an evaluation; a training image takes three
     assert cost.steps == 1000 * 16 * 3
     assert cost.snapshots == 4 * 4 * 31  # four grids of four images, by 10 · 3 + 1 evaluations
     assert cost.held_out == 10 * 9
@@ -33,12 +33,12 @@ def test_the_parts_are_those_of_the_samplers_evaluations_and_of_the_held_out_ima
     assert list(cost.parts()) == ["steps", "snapshots"]
 
 
-def test_a_training_without_snapshots_pays_for_none() -> None:
+def test_a_training_without_snapshots_has_no_cost_for_them() -> None:
     experiment = resolve("digits", ["snapshots=none"]).experiment
     assert (grids(experiment), cost_of(experiment, NOMINAL, held_out=0).snapshots) == (0, 0.0)
 
 
-def test_a_grid_by_a_sampler_of_its_own_costs_its_evaluations() -> None:
+def test_a_grid_costs_the_evaluations_of_its_own_sampler() -> None:
     quick = ["snapshots.sampler=cas", "snapshots.sampler.steps=12", "snapshots.n=100"]
     experiment = resolve("digits", [*quick, "steps=150"]).experiment
     assert cost_of(experiment, NOMINAL, held_out=0).snapshots == 100 * 12

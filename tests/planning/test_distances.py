@@ -20,7 +20,7 @@ from ncsnx.work import Advance, Work
 
 
 def dataset(images: int, size: int = 6, channels: int = 2, seed: int = 0) -> InMemory:
-    """Random pixels of random contrast, so that a few images lie far out."""
+    """Random pixels of random contrast, so that a few images are outliers."""
     stream, places = Stream(seed, Purpose.SUBSETS), torch.arange(images)
     shape = (channels, size, size)
     pixels = stream.uniform(places, shape) * (0.2 + stream.uniform(places, (1, 1, 1), step=1)) * 200
@@ -32,7 +32,7 @@ def declared(size: int = 6, channels: int = 2, **fields: Any) -> Data:
 
 
 def brute(data_set: InMemory, data: Data, seed: int = 0) -> Tensor:
-    """(n, n) distances in float64, as the network gets the images."""
+    """(n, n) float64 distances between images as the network sees them."""
     pixels = data_set.images.pixels
     x = Preprocessing(data, data_set.value_range, seed).measured(pixels, torch.arange(len(pixels)))
     x = x.double().flatten(1)
@@ -41,7 +41,7 @@ def brute(data_set: InMemory, data: Data, seed: int = 0) -> Tensor:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several blocks, the last one not full, also for a few images."""
+    """Small blocks, so that a few images make several blocks, the last one partial."""
     monkeypatch.setattr(module, "_BLOCK_IMAGES", 23)
 
 
@@ -71,16 +71,16 @@ def test_the_largest_of_all_pairs_is_found_in_the_range_of_the_network(fields: d
     assert found.source == f"largest of 100 {'dequantized images, seed 0' if is_drawn else 'images'}"
 
 
-def test_white_and_black_are_as_far_apart_as_dequantization_brings_them() -> None:
-    """A logit without it is 13.8 at both ends; with it the pixels of 256 levels are u/256 and 1 − u/256."""
+def test_the_distance_of_white_and_black_under_dequantization_is_the_expected_one() -> None:
+    """Dequantization turns the pixels of 256 levels into u/256 and 1 − u/256; without it the logits are ±13.8."""
     pixels = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
     pixels[1] = 255
     data_set = InMemory(StoredImages(pixels, torch.full((2,), -1), torch.arange(2)), (0, 255))
     data = declared(size=32, channels=1, transform="logit")
     assert measure_distances(data_set, data).largest == pytest.approx(32 * 2 * math.log(1e6), rel=1e-3)
     drawn = measure_distances(data_set, attrs.evolve(data, dequantization="uniform")).largest
-    # A pixel's difference is a + b, two times −ln(u/256) + ln(1 − u/256): mean m = ln 256 + 1 but for the second term,
-    # a part in 500, and variance 1. So its square has the mean 4m² + 2, and about the variance (2·2m)²·2 + 100.
+    # A pixel's difference is the sum of two draws of −ln(u/256) + ln(1 − u/256), with mean m = ln 256 + 1 (to 0.2 %)
+    # and variance 1. So its square has the mean 4m² + 2, and a variance of about (2·2m)²·2 + 100.
     mean = math.log(256) + 1
     squares, spread = 4 * mean**2 + 2, math.sqrt(32 * mean**2 + 100)
     assert abs(drawn**2 / 1024 - squares) < 5 * spread / 32 + 0.01 * squares
@@ -98,7 +98,7 @@ def test_a_seed_gives_one_draw_of_the_dequantization() -> None:
     assert measure_distances(data_set, data, seed=1).largest != found.largest
 
 
-def test_images_too_large_to_be_dequantized_whole_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_are_estimated_where_dequantizing_all_images_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRAWN_NUMBERS", 99 * 72)
     found = measure_distances(dataset(100), declared(**DRAWN))
     assert (found.exact, found.compared, found.scanned) == (False, 99, 99)
@@ -134,7 +134,7 @@ def test_the_quantile_is_that_of_all_pairs(tail: float, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_images_of_low_contrast_on_a_bright_ground_keep_their_digits() -> None:
+def test_low_contrast_on_a_bright_background_loses_no_digits() -> None:
     pixels = 200 + Stream(3, Purpose.SUBSETS).uniform(torch.arange(60), (2, 6, 6)) * 0.01
     data_set = InMemory(StoredImages(pixels, torch.full((60,), -1), torch.arange(60)), (0, 255))
     expected = brute(data_set, declared())
@@ -149,12 +149,12 @@ def estimated(data_set: InMemory, data: Data, seed: int = 0) -> Distances:
 
 @pytest.fixture
 def few_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample of 40 images, however small the set."""
+    """Estimates from a sample of 40 images, however small the data set."""
     monkeypatch.setattr(module, "SAMPLED_IMAGES", 40)
 
 
 @pytest.mark.usefixtures("small_blocks", "few_sampled")
-def test_an_estimate_compares_a_sample_and_finds_what_lies_far_outside_of_it() -> None:
+def test_an_estimate_compares_a_sample_and_finds_outliers() -> None:
     data_set, data = dataset(400), declared()
     expected = float(brute(data_set, data).max())
     for seed in range(5):
@@ -165,13 +165,12 @@ def test_an_estimate_compares_a_sample_and_finds_what_lies_far_outside_of_it() -
         assert found.bound is not None
         assert found.bound >= expected
         assert found.source == (
-            "estimate (a lower bound) from 400 images: all pairs of 40, and those farthest out against all, "
-            f"seed {seed}"
+            f"estimate (lower bound) from 400 images: all pairs of 40, and the outermost ones against all, seed {seed}"
         )
 
 
 @pytest.mark.usefixtures("few_sampled")
-def test_an_outlier_that_no_sample_holds_is_found() -> None:
+def test_an_outlier_outside_the_sample_is_found() -> None:
     data_set = dataset(400)
     data_set.images.pixels[7] = 255
     found = estimated(data_set, declared())
@@ -198,9 +197,9 @@ def test_a_seed_gives_one_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_interval_holds_the_quantile_of_the_whole_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """95 % is a lower bound: of 20 samples, 15 or fewer have it with a probability below 3e-4."""
+    """95 % is a lower bound: 15 or fewer of 20 intervals hold the quantile with a probability below 3e-4."""
     monkeypatch.setattr(module, "SAMPLED_IMAGES", 200)
-    monkeypatch.setattr(module, "TAIL", 0.05)  # two hundred images say something about this tail
+    monkeypatch.setattr(module, "TAIL", 0.05)  # two hundred images are enough for this tail
     data_set, data = dataset(600, size=4, channels=1), declared(size=4, channels=1)
     whole = measure_distances(data_set, data, exact=True).quantile
     held = 0
@@ -213,14 +212,14 @@ def test_the_interval_holds_the_quantile_of_the_whole_set(monkeypatch: pytest.Mo
     assert held > 15
 
 
-def test_the_interval_is_read_off_the_pairs_of_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interval_follows_from_the_pairs_of_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SAMPLED_IMAGES", 200)
     monkeypatch.setattr(module, "TAIL", 0.05)
     data_set = dataset(600)
     sample = Stream(4, Purpose.PAIRS).permutation(600, epoch=0)[:200]
     pairs = brute(data_set, declared())[sample][:, sample][tuple(torch.triu_indices(200, 200, offset=1))].sort().values
     found = estimated(data_set, declared(), seed=4)
-    shares = tail_interval(0.05, 100)  # there are 100 pairs that share no image
+    shares = tail_interval(0.05, 100)  # 100 pairs without a common image
     for share, end in zip(shares, reversed(found.quantile_interval), strict=True):
         expected = float(pairs[math.ceil((1 - share) * len(pairs)) - 1])
         assert end == pytest.approx(expected, abs=float(pairs[-1]) / 2**13)  # a bin is a 2**15th of twice as much
@@ -239,7 +238,7 @@ def test_a_small_sample_leaves_the_upper_end_open() -> None:
     assert tail_interval(0.001, 1_000)[0] == 0
 
 
-def test_large_sets_are_estimated_unasked_and_small_ones_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_large_sets_are_estimated_and_small_ones_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     data_set, data = dataset(50), declared()
     assert measure_distances(data_set, data).exact
     monkeypatch.setattr(module, "EXACT_IMAGES", 49)
@@ -252,7 +251,7 @@ def test_large_sets_are_estimated_unasked_and_small_ones_measured(monkeypatch: p
 
 @pytest.mark.parametrize("images", [0, 1])
 def test_fewer_than_two_images_have_no_distance(images: int) -> None:
-    with pytest.raises(NcsnxError, match="takes two training images"):
+    with pytest.raises(NcsnxError, match="need at least two training images"):
         measure_distances(dataset(images), declared())
 
 
@@ -261,7 +260,7 @@ def test_fewer_than_two_images_have_no_distance(images: int) -> None:
 def test_equal_images_are_refused(exact: bool, dequantization: Dequantization) -> None:
     pixels = torch.full((30, 1, 8, 8), 3, dtype=torch.uint8)
     data_set = InMemory(StoredImages(pixels, torch.zeros(30, dtype=torch.int64), torch.arange(30)), (0, 16))
-    with pytest.raises(NcsnxError, match="the 30 training images that were looked at are all equal"):
+    with pytest.raises(NcsnxError, match="all 30 training images are equal"):
         measure_distances(data_set, Digits(dequantization=dequantization), exact=exact)
 
 
@@ -277,7 +276,7 @@ def test_two_images_are_enough() -> None:
     [(1, "reading images"), (2, "reading images"), (3, "measuring distances"), (6, "looking for farther images")],
 )
 def test_a_stop_ends_it_between_blocks(asked: int, job: str) -> None:
-    """Two blocks of the 40 that are sampled make three pairs of blocks; then come those of all 100."""
+    """Two blocks of the 40 sampled images make three pairs of blocks; the blocks of all 100 follow."""
     left, jobs = list(range(asked)), list[str]()
 
     def stop() -> None:
@@ -297,14 +296,16 @@ def test_a_stop_ends_it_between_blocks(asked: int, job: str) -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("dequantization", ["none", "uniform"])
-def test_images_that_do_not_fit_are_made_again(dequantization: Dequantization, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_beyond_the_memory_are_read_again(
+    dequantization: Dequantization, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data_set, data = dataset(100), declared(dequantization=dequantization)
     expected = measure_distances(data_set, data)
     monkeypatch.setattr(module, "_HELD_BYTES", 0)
     assert measure_distances(data_set, data) == expected
 
 
-def test_larger_stored_images_count_by_their_centre() -> None:
+def test_larger_stored_images_are_cropped_from_the_centre() -> None:
     data_set = dataset(30, size=10, channels=3)
     cropped = InMemory(
         attrs.evolve(data_set.images, pixels=data_set.images.pixels[..., 2:8, 2:8]), data_set.value_range

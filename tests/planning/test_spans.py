@@ -1,4 +1,4 @@
-"""Spans of time that people type and read."""
+"""Durations as users type and read them."""
 
 import re
 
@@ -26,14 +26,14 @@ def test_any_other_text_is_refused_in_one_line(text: str) -> None:
 
 
 @given(st.floats(1, 3e7))
-def test_a_span_is_written_as_a_budget_that_is_no_shorter_and_hardly_longer(seconds: float) -> None:
+def test_a_duration_is_written_as_a_budget_that_is_no_shorter_and_hardly_longer(seconds: float) -> None:
     again = parse_budget(in_short(seconds))
     assert again is not None
     assert seconds * (1 - 1e-12) <= again <= seconds * 1.11
 
 
 @pytest.mark.parametrize("text", ["90s", "3m", "30m", "90m", "2h", "10h", "1d", "3d"])
-def test_what_people_type_is_written_as_they_typed_it(text: str) -> None:
+def test_a_typed_budget_is_written_as_it_was_typed(text: str) -> None:
     seconds = parse_budget(text)
     assert seconds is not None
     assert in_short(seconds) == text

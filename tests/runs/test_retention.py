@@ -663,7 +663,7 @@ def test_json_files_of_a_size_that_none_has_are_refused_unread(run: Run) -> None
     with run.config_path.open("ab") as file:
         file.truncate(reading.JSON_LIMIT + 1)
     with pytest.raises(
-        NcsnxError, match=r"config\.json: it has 16,777,217 bytes, and no such file has over 16,777,216"
+        NcsnxError, match=r"config\.json: it has 16,777,217 bytes, and the limit for such files is 16,777,216"
     ):
         run.experiment()
 

@@ -1,4 +1,4 @@
-"""Small files that declare, or unpack to, much more than they are."""
+"""Small files that declare, or unpack to, much more than their size."""
 
 import io
 import json
@@ -14,7 +14,7 @@ _BLOCK = bytes(2**22)
 
 
 def header(shape: tuple[int, ...], dtype: str, *, fortran_order: bool = False) -> bytes:
-    """What a `.npy` begins with; the shape may be one that no array has."""
+    """The header of a `.npy`, possibly with an impossible shape."""
     stream = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": fortran_order, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, described)
@@ -22,7 +22,7 @@ def header(shape: tuple[int, ...], dtype: str, *, fortran_order: bool = False) -
 
 
 def sparse_npy(path: Path, shape: tuple[int, ...], dtype: str) -> Path:
-    """An array of zeros that takes no room on the disk."""
+    """Writes a sparse `.npy` of zeros, which takes no disk space."""
     begin = header(shape, dtype)
     with path.open("wb") as file:
         file.write(begin)
@@ -31,7 +31,7 @@ def sparse_npy(path: Path, shape: tuple[int, ...], dtype: str) -> Path:
 
 
 def zeros_npz(path: Path, **arrays: tuple[tuple[int, ...], str]) -> Path:
-    """Compressed arrays of zeros: a thousandth of what they unpack to."""
+    """Writes compressed arrays of zeros, a thousandth of their unpacked size."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, (shape, dtype) in arrays.items():
             left = math.prod(shape) * np.dtype(dtype).itemsize
@@ -44,7 +44,7 @@ def zeros_npz(path: Path, **arrays: tuple[tuple[int, ...], str]) -> Path:
 
 
 def sparse_safetensors(path: Path, values: int) -> Path:
-    """A sound file of one tensor of so many float32, which takes no room on the disk."""
+    """Writes a valid sparse safetensors file of one tensor of so many float32, which takes no disk space."""
     entry: dict[str, Any] = {"dtype": "F32", "shape": [values], "data_offsets": [0, 4 * values]}
     begin = json.dumps({"weight": entry}).encode()
     begin += b" " * (-len(begin) % 8)
@@ -55,7 +55,7 @@ def sparse_safetensors(path: Path, values: int) -> Path:
 
 
 def forged_zip(path: Path, begin: bytes = b"PK\x03\x04") -> Path:
-    """A zip whose list of members is as long as the file, of 4 GiB, which takes no room on the disk."""
+    """Writes a sparse zip of 4 GiB whose list of members fills the file."""
     size = 2**32 - 2**16
     with path.open("wb") as file:
         file.write(begin)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes of files and folders."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ except NcsnxError as error:
 
 
 @pytest.mark.parametrize("content", [b"", b"one", b"\0" * 100_000])
-def test_what_was_written_is_read_back_and_nothing_else_is_left(tmp_path: Path, content: bytes) -> None:
+def test_content_is_read_back_and_no_other_files_are_left(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"before")
     atomic.write_bytes(path, content)
@@ -74,13 +74,13 @@ def test_a_line_that_does_not_fit_leaves_the_lines_before_it(tmp_path: Path, sta
     assert path.read_bytes() == b"before\n"
 
 
-def test_a_place_that_is_no_folder_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NcsnxError, match=r"cannot write .*file/below \(3 bytes\): Not a directory"):
         atomic.write_bytes(tmp_path / "file" / "below", b"abc")
 
 
-def test_appending_cuts_off_a_line_that_was_torn(tmp_path: Path) -> None:
+def test_appending_removes_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"first\nto")
     atomic.append_line(path, "second")
@@ -101,7 +101,7 @@ def test_a_folder_whose_filling_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_came_into_being_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_created_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     def be_overtaken() -> None:
         with atomic.new_folder(tmp_path / "new"):
             (tmp_path / "new").mkdir()

@@ -1,4 +1,4 @@
-"""Every kind of document: what is written is what is read, and anything else gets one kind of message, or None."""
+"""Every kind of document is read as it was written, and anything else gives one form of message, or None."""
 
 import ast
 import json
@@ -39,7 +39,7 @@ from tests.storage.frozen import frozen_documents, import_every_module
 FROZEN = frozen_documents()
 PACKAGE = Path(ncsnx.__file__).parent
 KINDS = list({cls: (cls, json.loads(content)) for _, cls, content in FROZEN}.values())
-"""Each kind once, with its JSON values."""
+"""Each kind of document once, with its JSON values."""
 HOSTILE = "[red]\x1b[31m\nerror: fake\u202e" + "x" * 500
 Place = tuple[str | int, ...]
 
@@ -47,7 +47,7 @@ each_kind = pytest.mark.parametrize(("cls", "values"), KINDS, ids=[cls.__name__ 
 
 
 def written(values: Any, cls: type) -> bytes:
-    """A file of these values, as somebody who knows the form would forge it."""
+    """A file of these values, forged with a correct digest where needed."""
     if DOCUMENTS[cls].is_sealed and isinstance(values, dict):
         values = {key: value for key, value in values.items() if key != "digest"}
         values = {**values, "digest": digest(values)}
@@ -55,7 +55,7 @@ def written(values: Any, cls: type) -> bytes:
 
 
 def changed(values: Any, place: Place, value: object) -> Any:
-    """A copy with another value at a place, or one more, or, for ..., one less."""
+    """A copy with the value at a place replaced or added, or, for ..., removed."""
     copy = json.loads(json.dumps(values))
     inner = copy
     for key in place[:-1]:
@@ -68,7 +68,7 @@ def changed(values: Any, place: Place, value: object) -> Any:
 
 
 def complaint(values: Any, cls: type) -> str:
-    """The message, in the one form that all have."""
+    """The error message, in the form common to all."""
     with pytest.raises(StructureError) as caught:
         parse_document(written(values, cls), cls, "a/file.json")
     said, advice = str(caught.value), DOCUMENTS[cls].advice
@@ -80,7 +80,7 @@ def complaint(values: Any, cls: type) -> str:
 
 
 def objects(cls: type, values: dict[str, Any], place: Place = ()) -> Iterator[tuple[type, Place]]:
-    """The attrs classes inside a document, with the places of their objects; configurations are tried elsewhere."""
+    """The attrs classes inside a document, with their objects' places; configurations are tested elsewhere."""
     yield cls, place
     for field in attrs.fields(cls):
         declared = optional_of(field.type) or field.type
@@ -98,7 +98,7 @@ def in_words(place: Place) -> str:
 
 
 def fields(cls: type, values: dict[str, Any]) -> Iterator[tuple["attrs.Attribute[Any]", Place]]:
-    """Every field that is a key, with its place."""
+    """Every field that is a JSON key, with its place."""
     for owner, place in objects(cls, values):
         for field in attrs.fields(owner):
             if field.name != rest_field(owner):
@@ -112,7 +112,7 @@ def test_every_kind_of_document_has_a_frozen_file() -> None:
 
 
 @pytest.mark.parametrize(("cls", "content"), [one[1:] for one in FROZEN], ids=[one[0] for one in FROZEN])
-def test_what_version_1_wrote_is_read_and_written_again_to_the_byte(cls: type, content: bytes) -> None:
+def test_frozen_files_are_read_and_written_again_byte_for_byte(cls: type, content: bytes) -> None:
     found = parse_document(content, cls, "file.json")
     assert parse_document(document_bytes(found), cls, "file.json") == found
     forms = document_bytes(found), json.dumps(document_values(found)).encode(), canonical(document_values(found))
@@ -137,7 +137,7 @@ def test_a_field_that_is_missing_is_named(cls: type, values: dict[str, Any]) -> 
 
 
 @each_kind
-def test_a_value_of_a_wrong_type_is_told_with_path_expected_and_found(cls: type, values: dict[str, Any]) -> None:
+def test_a_wrong_type_is_reported_with_path_expected_and_found(cls: type, values: dict[str, Any]) -> None:
     for field, place in fields(cls, values):
         declared = optional_of(field.type) or field.type
         for wrong in ([HOSTILE], {HOSTILE: HOSTILE}, HOSTILE):
@@ -151,7 +151,7 @@ def test_a_value_of_a_wrong_type_is_told_with_path_expected_and_found(cls: type,
 
 
 @each_kind
-def test_an_unknown_key_is_refused_with_a_near_match_but_where_keys_are_open(cls: type, values: dict[str, Any]) -> None:
+def test_an_unknown_key_is_refused_with_a_near_match_unless_keys_are_open(cls: type, values: dict[str, Any]) -> None:
     for owner, place in objects(cls, values):
         known = [field.name for field in attrs.fields(owner)]
         for key in (f"{known[-1]}x", HOSTILE):
@@ -181,16 +181,16 @@ def test_a_newer_version_is_refused_with_what_to_do_whatever_it_holds(cls: type,
         )
 
 
-def test_what_stays_for_years_has_a_version() -> None:
-    """The others are made anew, or live as long as a process."""
+def test_long_lived_documents_have_a_version() -> None:
+    """Others can be computed again, or last as long as a process."""
     assert {cls.__name__ for cls, _ in KINDS if not version_fields(cls)} == {
         *("HolderNote", "PartNote", "InceptionRecord"),
-        *("PerfectModelRecord", "Roughest", "Scan", "Values"),  # their places in the cache have one
+        *("PerfectModelRecord", "Roughest", "Scan", "Values"),  # the version is in their cache key
     }
 
 
 @each_kind
-def test_what_is_no_object_or_no_json_is_none_of_it(cls: type, values: dict[str, Any]) -> None:
+def test_other_json_and_other_content_are_refused(cls: type, values: dict[str, Any]) -> None:
     for content in (b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a": 1, "a": 2}', b"NaN", b'"\\ud800"'):
         with pytest.raises(StructureError, match=r"^file\.json: (expected JSON, but |is damaged: )"):
             parse_document(content, cls, Path("file.json"))
@@ -209,7 +209,7 @@ json_values = st.recursive(
 @each_kind
 @given(data=st.data())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_garbage_is_a_message_or_none_and_never_another_exception(
+def test_garbage_gives_a_message_or_none_and_never_another_exception(
     tmp_path: Path, cls: type, values: dict[str, Any], data: st.DataObject
 ) -> None:
     places = [place for _, place in fields(cls, values)]
@@ -221,9 +221,9 @@ def test_garbage_is_a_message_or_none_and_never_another_exception(
         try:
             content = written(changed(values, key, garbage) if data.draw(st.booleans()) else garbage, cls)
         except UnicodeEncodeError:
-            return  # half a character can't be sealed
+            return  # half a surrogate pair can't be sealed
         except (KeyError, TypeError):
-            return  # the place isn't in this document
+            return  # this document doesn't have the place
     path = tmp_path / "file.json"
     path.write_bytes(content)
     found = find_document(path, cls)
@@ -235,7 +235,7 @@ def test_garbage_is_a_message_or_none_and_never_another_exception(
         assert read_document(path, cls) == found == parse_document(document_bytes(found), cls, path)
 
 
-def test_a_file_that_is_missing_unreadable_or_too_large_is_told(tmp_path: Path) -> None:
+def test_a_missing_unreadable_or_too_large_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     with pytest.raises(FileNotFoundError):
         read_document(path, PackedHeader)
@@ -250,7 +250,7 @@ def test_a_file_that_is_missing_unreadable_or_too_large_is_told(tmp_path: Path) 
         read_document(path, PackedHeader)
 
 
-def test_documents_are_kept_one_a_line_and_a_bad_line_is_named(tmp_path: Path) -> None:
+def test_documents_are_stored_one_per_line_and_a_bad_line_is_named(tmp_path: Path) -> None:
     segment = next(parse_document(content, cls, "") for _, cls, content in FROZEN if cls.__name__ == "Segment")
     path = tmp_path / "lines.jsonl"
     assert read_document_lines(path, type(segment)) == []
@@ -270,19 +270,19 @@ def test_a_document_is_replaced_whole(tmp_path: Path) -> None:
 
 
 BY_HAND = {
-    "evaluation/comparing/trials.py",  # lines that are no trials are left out
-    "evaluation/nearest/neighbor_results.py",  # what was written is given as JSON
-    "runs/checkpoints/manifest.py",  # the state of the loop
-    "runs/doctor/artifacts.py",  # lines that are no trials
-    "runs/exported.py",  # whether a folder is an export, sound or not
-    "runs/metrics_log.py",  # records of any numbers
-    "sampling/sample_folder.py",  # whether a folder is one of samples, its record sound or not
+    "evaluation/comparing/trials.py",  # skips lines that aren't trials
+    "evaluation/nearest/neighbor_results.py",  # returns the results as JSON
+    "runs/checkpoints/manifest.py",  # state of the loop
+    "runs/doctor/artifacts.py",  # lines that aren't trials
+    "runs/exported.py",  # whether a folder is an export, valid or not
+    "runs/metrics_log.py",  # records of arbitrary numbers
+    "sampling/sample_folder.py",  # whether a folder has samples, with a valid record or not
     "runs/protocols.py",  # protocols of earlier versions
 }
-"""Modules that look into JSON of their own accord. There may be fewer."""
+"""Modules that may read JSON directly."""
 
 
-def test_what_reads_json_reads_documents() -> None:
+def test_modules_that_read_json_read_documents() -> None:
     readers = {"parse_json", "read_json", "unsealed", "read_records", "records_with_lines"}
     found = {
         path.relative_to(PACKAGE).as_posix()

@@ -1,16 +1,16 @@
-"""Memory that is free: the least of what machine, containers and limits leave."""
+"""Available memory: the smallest remainder of machine, containers and limits."""
 
 from pathlib import Path
 
 from ncsnx.storage.free_memory import _left_in_groups, available_memory
 
 
-def test_the_memory_that_is_available_is_below_that_of_the_machine() -> None:
+def test_available_memory_is_below_that_of_the_machine() -> None:
     whole = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
     assert 0 < available_memory() < whole
 
 
-def test_the_limits_of_a_container_and_of_what_is_around_it_count(tmp_path: Path) -> None:
+def test_limits_of_a_container_and_of_its_parents_count(tmp_path: Path) -> None:
     own = tmp_path / "cgroup"
     own.write_text("12:memory:/old\n0::/job/step\n")
     groups = tmp_path / "groups"

@@ -1,4 +1,4 @@
-"""Storage knows nothing of what is stored: whatever it imports can be imported before the rest."""
+"""ncsnx.storage imports only packages that don't depend on it."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`.npy` and `.npz` that anybody may have made: what is wrong shows in the header, before a value is read."""
+"""Untrusted `.npy` and `.npz` files: errors are found in the header, before a value is read."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ from tests.storage.giants import forged_zip, header, sparse_npy, zeros_npz
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 HUGE = 2**42
-"""Bytes that no machine has a quarter of in memory, and that a file can declare on any file system."""
+"""More than four times the memory of any machine, but allowed as a file size on any file system."""
 
 
 def saved(path: Path, save: Callable[..., Any] = np.savez, **arrays: Any) -> Path:
@@ -64,7 +64,7 @@ def test_an_array_is_read_and_mapped_as_numpy_wrote_it(
     assert isinstance(file.mapped(name), np.memmap) == (kind != "compressed")
 
 
-def test_an_array_without_values_is_one(tmp_path: Path) -> None:
+def test_an_empty_array_is_read(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.npz", none=np.zeros((0, 4)), one=np.float64(3))
     file = NumpyFile.open(path)
     for read in (file.read, file.mapped):
@@ -74,23 +74,23 @@ def test_an_array_without_values_is_one(tmp_path: Path) -> None:
 
 HEADERS: dict[str, tuple[bytes, str]] = {
     "more than follows": (header((100, 100), "f8") + bytes(800), r"declares float64 of shape \(100, 100\) \(80,000 by"),
-    "less than follows": (header((2,), "f8") + bytes(800), r"\(16 bytes\), and 800 bytes follow; get a complete copy"),
-    "negative": (header((-1, 8), "f8"), r"declares the shape \(-1, 8\), which no array has"),
-    "twice negative": (header((-2, -4), "f8") + bytes(64), r"declares the shape \(-2, -4\)"),
-    "overflow beside nothing": (header((10**30, 0), "f8"), "which no array has"),
-    "overflow": (header((2**32, 2**32, 2), "f8"), "which no array has"),
-    "overflow to nothing": (header((2**32, 2**32), "u1"), "which no array has"),
-    "too many axes": (header((1,) * 65, "u1") + bytes(1), "which no array has"),
-    "digits": (header((10**4200,), "u1"), "which no array has|is not a valid"),
+    "less than follows": (header((2,), "f8") + bytes(800), r"\(16 bytes\), but holds 800 bytes; get a complete copy"),
+    "negative": (header((-1, 8), "f8"), r"declares the impossible shape \(-1, 8\)"),
+    "twice negative": (header((-2, -4), "f8") + bytes(64), r"declares the impossible shape \(-2, -4\)"),
+    "overflow beside nothing": (header((10**30, 0), "f8"), "declares the impossible shape"),
+    "overflow": (header((2**32, 2**32, 2), "f8"), "declares the impossible shape"),
+    "overflow to nothing": (header((2**32, 2**32), "u1"), "declares the impossible shape"),
+    "too many axes": (header((1,) * 65, "u1") + bytes(1), "declares the impossible shape"),
+    "digits": (header((10**4200,), "u1"), "declares the impossible shape|is not a valid"),
     "objects": (header((3,), "O") + bytes(24), "holds Python objects, which are never unpickled"),
-    "records": (header((3,), "f8,i4") + bytes(36), "holds records of .*; save each field as an array of its own"),
+    "records": (header((3,), "f8,i4") + bytes(36), "holds records of .*; save each field as a separate array"),
     "long records": (header((3,), ",".join(["f8"] * 200)) + bytes(4800), "holds records of"),
     "arrays of arrays": (
         header((3,), "f8").replace(b"'<f8'", b"('<f8', 9)").replace(b" " * 5, b"", 1) + bytes(216),
         "holds records of",
     ),
     "no magic": (b"\x93NUMPX" + header((3,), "f8")[6:], "expected a .npy or .npz file, found something else"),
-    "unknown version": (b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:], "version 9.0 of .npy is not known"),
+    "unknown version": (b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:], "the .npy version 9.0 is unknown"),
     "long header": (b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + bytes(2**17), "expected 4294967295 bytes"),
     "wordy header": (b"\x93NUMPY\x01\x00" + struct.pack("<H", 2**16 - 12) + b"(" * 2**16, "is not a valid"),
     "no header": (b"\x93NUMPY\x01\x00", "is not a valid .npy"),
@@ -100,7 +100,7 @@ HEADERS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("member", [False, True], ids=["npy", "npz"])
 @pytest.mark.parametrize("case", HEADERS)
-def test_a_header_that_is_no_plain_arrays_is_one_line(tmp_path: Path, case: str, member: bool) -> None:
+def test_an_invalid_header_is_one_line(tmp_path: Path, case: str, member: bool) -> None:
     content, told = HEADERS[case]
     path = tmp_path / "x"
     if not member:
@@ -150,17 +150,17 @@ ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("case", ARCHIVES)
-def test_an_archive_that_lies_is_one_line(tmp_path: Path, case: str, save: Callable[..., Any]) -> None:
+def test_a_forged_archive_is_one_line(tmp_path: Path, case: str, save: Callable[..., Any]) -> None:
     path = saved(tmp_path / "x.npz", save, values=np.arange(200.0))
     path.write_bytes(ARCHIVES[case](path.read_bytes()))
     complaint(path, "values")
 
 
-def test_a_list_of_arrays_as_long_as_a_sparse_file_isnt_read(tmp_path: Path) -> None:
+def test_a_huge_sparse_list_of_arrays_is_not_read(tmp_path: Path) -> None:
     path = forged_zip(tmp_path / "x.npz")
     tracemalloc.start()
     try:
-        assert "its list of members has 4,294,901,756 bytes, and no such file has over 4,194,304" in complaint(path)
+        assert "has 4,294,901,756 bytes, and the limit for such files is 4,194,304" in complaint(path)
         assert tracemalloc.get_traced_memory()[1] < 2**22
     finally:
         tracemalloc.stop()
@@ -174,13 +174,13 @@ def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "holds 2 arrays called mu" in complaint(tmp_path / "x.npz", "mu")
 
 
-def test_what_memory_cannot_hold_is_mapped_and_isnt_read(tmp_path: Path) -> None:
+def test_an_array_larger_than_memory_is_mapped_but_not_read(tmp_path: Path) -> None:
     try:
         path = sparse_npy(tmp_path / "x.npy", (HUGE // 8, 8), "u1")
     except OSError:
         pytest.skip("this file system has no files of such a size")
     file = NumpyFile.open(path)
-    assert f"declares uint8 of shape ({HUGE // 8}, 8) ({HUGE:,} bytes), and" in complaint(path)
+    assert f"declares uint8 of shape ({HUGE // 8}, 8) ({HUGE:,} bytes), but" in complaint(path)
     assert file.mapped()[-1].tolist() == [0] * 8
 
 
@@ -199,7 +199,7 @@ EXPECTED = {
 }
 
 
-def test_the_arrays_that_are_expected_are_read(tmp_path: Path) -> None:
+def test_expected_arrays_are_read(tmp_path: Path) -> None:
     kspace, mask = np.ones((3, 2, 2), dtype=np.complex64), np.eye(2, dtype=bool)
     path = saved(tmp_path / "x.npz", kspace=kspace, mask=mask)
     found = read_arrays(path, EXPECTED, "save it so")
@@ -242,7 +242,7 @@ def test_other_arrays_and_other_shapes_are_refused_by_name(tmp_path: Path, array
     assert str(error.value).isprintable()
 
 
-def test_names_that_are_known_and_unused_are_not_read(tmp_path: Path) -> None:
+def test_ignored_names_are_not_read(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.npz", kspace=np.ones((2, 2)) * 1j, mask=np.ones((2, 2)), other=np.array([object()]))
     assert set(read_arrays(path, EXPECTED, "", ignored=["other"])) == {"kspace", "mask"}
 
@@ -269,7 +269,7 @@ MUTATIONS = st.lists(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.sampled_from(FILES), mutations=MUTATIONS, kept=st.one_of(st.none(), st.integers(0, 800)))
-def test_whatever_is_changed_in_a_file_is_at_most_one_line_and_takes_little_memory(
+def test_any_change_to_a_file_gives_at_most_one_line_and_takes_little_memory(
     tmp_path: Path, content: bytes, mutations: list[tuple[int, bytes]], kept: int | None
 ) -> None:
     changed = bytearray(content)
@@ -289,7 +289,7 @@ def test_whatever_is_changed_in_a_file_is_at_most_one_line_and_takes_little_memo
 
 
 def _reading_everything(path: Path) -> str | None:
-    """What is wrong with the file."""
+    """Reads all arrays; returns the error message, or None."""
     try:
         file = NumpyFile.open(path)
         for name in file.names if file.names is not None else [None]:

@@ -1,4 +1,4 @@
-"""Headers of safetensors files as they are, and as somebody may forge them."""
+"""Headers of safetensors files, valid and forged."""
 
 import json
 import math
@@ -51,14 +51,14 @@ def test_names_types_and_shapes_are_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_header_is_one_line(tmp_path: Path, header: Any) -> None:
+def test_an_invalid_tensor_header_is_one_line(tmp_path: Path, header: Any) -> None:
     with pytest.raises(NcsnxError, match="x: is not a valid safetensors file: its header cannot be read; get a compl"):
         tensor_headers(forged(tmp_path / "x", header))
 
 
-def test_what_is_declared_must_be_there(tmp_path: Path) -> None:
+def test_declared_bytes_must_exist(tmp_path: Path) -> None:
     entry = {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}
-    told = r"it declares 'a' 'F32' of shape \(274877906944,\), which end at byte 1,099,511,627,\d+ of \d+ bytes"
+    told = r"it declares 'a' 'F32' of shape \(274877906944,\) up to byte 1,099,511,627,\d+, but has \d+ bytes"
     with pytest.raises(NcsnxError, match=told):
         tensor_headers(forged(tmp_path / "x", {"a": entry}))
     with pytest.raises(NcsnxError, match="its header cannot have 1,152,921,504,606,846,976 bytes"):
@@ -68,9 +68,9 @@ def test_what_is_declared_must_be_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dtype", "shape", "told"),
     [
-        ("F32", [3], r"'a' is declared as F32 of shape \(3,\), and has 8 bytes;"),
-        ("F32", [], r"'a' is declared as F32 of shape \(\), and has 8 bytes;"),
-        ("F4", [15], r"'a' is declared as F4 of shape \(15,\), and has 8 bytes;"),
+        ("F32", [3], r"'a' is declared as F32 of shape \(3,\), but has 8 bytes;"),
+        ("F32", [], r"'a' is declared as F32 of shape \(\), but has 8 bytes;"),
+        ("F4", [15], r"'a' is declared as F4 of shape \(15,\), but has 8 bytes;"),
         ("F\n\x1b[2J", [2], r"'a' has the type 'F\\n\\x1b\[2J'; expected one of F4, F6_E2M3, .*, F64, C64;"),
     ],
 )
@@ -82,6 +82,6 @@ def test_a_tensor_has_the_bytes_that_its_type_and_shape_take(
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.int64, torch.complex64, torch.float8_e5m2])
-def test_the_sizes_of_types_are_those_that_are_written(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_type_sizes_are_those_that_safetensors_writes(tmp_path: Path, dtype: torch.dtype) -> None:
     save_file({"a": torch.zeros(3, 2).to(dtype)}, tmp_path / "x")
     assert tensor_headers(tmp_path / "x")["a"].shape == (3, 2)

@@ -386,7 +386,7 @@ def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | No
 def _check_pictures(files: "ImageFiles", work: "Work") -> str:
     from ncsnx.data.pictures.scan import scan_of, sound_files
 
-    sound_files(files, scan_of(files, work, anew=True), "refuse", work)
+    sound_files(files, scan_of(files, work, refresh=True), "refuse", work)
     return counted(len(files), "picture")
 
 

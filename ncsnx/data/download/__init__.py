@@ -1,1 +1,1 @@
-"""Downloads of data sets: the transfer, the archives."""
+"""Downloading of data sets: the command for it, the transfer, and unpacking."""

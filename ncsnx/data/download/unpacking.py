@@ -1,6 +1,6 @@
-"""Taking the files that are expected, and no others, out of an archive that was downloaded.
+"""Unpacking of downloaded archives: the expected files and no others.
 
-Names in an archive never become paths: each expected member is written under a name that the caller gives.
+Names in an archive never become paths: each expected member is written under a name given by the caller.
 """
 
 import gzip
@@ -25,16 +25,16 @@ _MIB = 2**20
 
 
 def require_new(folder: Path) -> None:
-    """Raises NcsnxError where there is something at `folder`, into which an archive is to be unpacked."""
+    """Raises NcsnxError if `folder`, the target of an unpacking, already exists."""
     if folder.exists():
-        raise NcsnxError(f"{folder} is there, but lacks files of the data set; remove it, then repeat the command")
+        raise NcsnxError(f"{folder} exists, but lacks files of the data set; remove it, then repeat the command")
 
 
 def unpack_tar(archive: Path, members: Mapping[str, str], folder: Path, most_bytes: int, work: Work) -> None:
     """Writes members of a .tar.gz into the new `folder`: all of them, or nothing.
 
-    members: name in the archive → name of the file. most_bytes: of one file. Raises NcsnxError, which names the
-    archive, if one is missing, larger, no file, or damaged.
+    members: name in the archive → file name. most_bytes: size limit of each file. Raises NcsnxError, which names the
+    archive, if a member is missing, too large, not a file, or damaged.
     """
     missing = dict(members)
     with atomic.new_folder(folder) as new, _reporting(archive), gzip.open(archive) as stream:
@@ -46,16 +46,17 @@ def unpack_tar(archive: Path, members: Mapping[str, str], folder: Path, most_byt
                 source = tar.extractfile(member) if member.isreg() else None
                 if source is None or member.size > most_bytes:
                     raise NcsnxError(
-                        f"{archive}: expected a file of at most {counted(most_bytes, 'byte')} as {member.name}"
+                        f"{archive}: {member.name} is not a file of at most {counted(most_bytes, 'byte')}; remove the "
+                        "archive, then repeat the command"
                     )
                 _copy(source, new / name, member.size, work)
         _require_none(archive, missing)
-        while stream.read(_MIB):  # only at its end gzip checks what came before
+        while stream.read(_MIB):  # gzip verifies its checksum only at the end
             work.check_stop()
 
 
 def unpack_zip(archive: Path, members: Mapping[str, str], folder: Path, work: Work) -> None:
-    """Writes members of a zip into the new `folder`: all of them, or nothing; see `unpack_tar`."""
+    """Writes members of a zip into the new `folder`: all of them, or nothing. Otherwise as `unpack_tar`."""
     with atomic.new_folder(folder) as new, _reporting(archive), opened(archive) as file, open_zip(file, MANY) as packed:
         there = {info.filename: info for info in packed.infolist()}
         _require_none(archive, [member for member in members if member not in there])
@@ -65,7 +66,7 @@ def unpack_zip(archive: Path, members: Mapping[str, str], folder: Path, work: Wo
 
 
 def _copy(source: IO[bytes], path: Path, size: int, work: Work) -> None:
-    """Writes what comes, `size` bytes, into a new file."""
+    """Copies `size` bytes into a new file."""
     with atomic.reporting(path, size):
         file = path.open("xb")
     with file, work.progress(f"unpacking {path.name}", total=math.ceil(size / _MIB), unit="MiB") as advance:
@@ -81,7 +82,7 @@ def _copy(source: IO[bytes], path: Path, size: int, work: Work) -> None:
 
 def _require_none(archive: Path, missing: "Mapping[str, str] | list[str]") -> None:
     if missing:
-        raise NcsnxError(f"{archive}: expected {', '.join(missing)} in it; get it again")
+        raise NcsnxError(f"{archive}: lacks {', '.join(missing)}; remove it, then repeat the command")
 
 
 @contextmanager
@@ -89,4 +90,4 @@ def _reporting(archive: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, ValueError) as error:
-        raise NcsnxError(f"{archive}: cannot be unpacked: {error}; remove it, and get it again") from error
+        raise NcsnxError(f"{archive}: cannot be unpacked: {error}; remove it, then repeat the command") from error

@@ -1,1 +1,1 @@
-"""LMDB folders of encoded pictures, as LSUN and FFHQ come."""
+"""LMDB folders of encoded pictures, the format of LSUN and FFHQ."""

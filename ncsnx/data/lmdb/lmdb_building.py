@@ -1,4 +1,4 @@
-"""Pictures in a folder or a zip → a new LMDB of encoded pictures, all or nothing."""
+"""Builds an LMDB of encoded pictures from a folder or zip, all or nothing."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ from ncsnx.work import Work
 WHITE = (255, 255, 255)
 _KEPT = ("JPEG", "PNG", "WEBP")
 _MOST_WORKERS = 8
-_WORTH_WORKERS = 256  # pictures; fewer are done before the processes have started
+_WORTH_WORKERS = 256  # pictures; fewer are finished before worker processes have started
 _MOST_NAMED = 20
 
 Encode = Callable[[bytes, str], bytes]
-"""The bytes of a picture and its name → the bytes that are kept. Can be sent to another process."""
+"""(bytes of a picture, its name) → bytes to store. Must be picklable."""
 
 
 def as_it_is(content: bytes, name: str) -> bytes:
-    """The same bytes if they show the picture to whoever only converts them to RGB; else a PNG that does."""
+    """The same bytes if converting them to RGB shows the picture as `decode` does; otherwise a PNG of it."""
     shown = flattened(decode(content, name), 3, WHITE)
     with opened_picture(content, name) as picture:
         if picture.format in _KEPT and picture.convert("RGB").tobytes() == shown.tobytes():
@@ -35,7 +35,7 @@ def as_it_is(content: bytes, name: str) -> bytes:
 
 
 def as_square(content: bytes, name: str, size: int) -> bytes:
-    """A PNG of the picture: resized by its short side, cropped from the centre, never enlarged."""
+    """A PNG of the picture: short side resized, then a centre crop. Raises BrokenImageError if it is too small."""
     image = decode(content, name)
     if min(image.size) < size:
         raise BrokenImageError(name, f"has {image.width}×{image.height} pixels, fewer than {size}×{size}")
@@ -50,10 +50,10 @@ def build(
     work: Work,
     more: Callable[[int], list[tuple[bytes, bytes]]] = lambda count: [],
 ) -> None:
-    """Makes the LMDB `folder` of the pictures in `source`, in the order of their names.
+    """Builds the LMDB `folder` from the pictures in `source`, in the order of their names.
 
-    key: place and name → key; more: number of pictures → entries beside them. Raises NcsnxError, which names all
-    pictures that can't be used; then nothing is made.
+    key: (index, name) → key. more: number of pictures → further entries. Raises NcsnxError, which names all pictures
+    that can't be used; then nothing is written.
     """
     files = ImageFiles.open(source)
     broken: list[str] = []
@@ -66,7 +66,7 @@ def build(
                 work.check_stop()
                 if reason is not None:
                     broken.append(reason)
-                elif not broken:  # once it is known to fail, the rest is only looked through
+                elif not broken:  # once it has to fail, the remaining pictures are only checked
                     yield key(place, files.names[place]), content
                 advance()
         if broken:
@@ -78,7 +78,7 @@ def build(
 
 
 def _encoded(files: ImageFiles, encode: Encode, name: str) -> tuple[bytes, str | None]:
-    """What is kept of a picture, and why it can't be kept."""
+    """The bytes to store for a picture, or the reason why it can't be used."""
     try:
         return encode(files.read(name), name), None
     except BrokenImageError as error:

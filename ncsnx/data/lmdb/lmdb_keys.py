@@ -1,7 +1,7 @@
-"""The keys of a large LMDB, listed once: an LMDB finds a value by its key, but not by its place.
+"""List of the keys of a large LMDB, which finds values by key but not by index.
 
-The list is kept in the cache, in a file that is named by the LMDB's fingerprint: MAGIC, the sha256 of what follows, the
-number of keys (8 bytes), the length of each (2 bytes), and the keys; numbers are little-endian.
+The list is cached in a file named by the LMDB's fingerprint: MAGIC, the sha256 of the rest, the number of keys (8
+bytes), the length of each (2 bytes), and the keys. Numbers are little-endian.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ _SHA256_BYTES, _COUNT_BYTES, _LENGTH_BYTES = 32, 8, 2
 
 @attrs.frozen(eq=False)
 class Keys:
-    """Keys by their place, in two blocks of memory: millions of Python objects would be copied into every worker."""
+    """Keys by index, in two blocks of memory: millions of Python objects would be copied into every worker."""
 
     _joined: bytes
     _ends: NDArray[np.int64]
 
     @classmethod
     def of(cls, joined: bytes, lengths: NDArray[np.uint16]) -> "Keys":
-        """Keys of these lengths, one after the other."""
+        """Keys from their concatenation and their lengths."""
         return cls(joined, np.cumsum(lengths, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -45,9 +45,9 @@ class Keys:
 
 
 def listed_keys(store: LmdbStore, fingerprint: str, cache: Path, work: Work) -> Keys:
-    """All keys of `store` in LMDB's order: from the cache, else listed and kept there.
+    """All keys of `store` in LMDB's order: from the cache, else listed and cached.
 
-    A list in the cache that is damaged is made again; without a cache that can be written there is a warning.
+    A damaged list in the cache is replaced. Warns if the cache can't be written.
     """
     path = cache / "lmdb-keys" / f"{fingerprint}.keys"
     count = len(store)
@@ -70,7 +70,7 @@ def listed_keys(store: LmdbStore, fingerprint: str, cache: Path, work: Work) -> 
 
 
 def _read(path: Path) -> Keys | None:
-    """The list in a file; None where there is none, or a damaged one."""
+    """The keys in a cached file; None if it is missing or damaged."""
     try:
         content = memoryview(reading.read_bytes(path))
     except OSError:

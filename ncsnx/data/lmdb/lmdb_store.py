@@ -1,8 +1,8 @@
-"""LMDB folders, as LSUN and FFHQ come: encoded pictures by key in a file `data.mdb`, read here and written.
+"""Reading and writing of LMDB folders: encoded pictures by key in a file `data.mdb`, the format of LSUN and FFHQ.
 
-LMDB maps the file into memory, and reading a page beyond its end ends the process. So a file that is shorter than it
-says is refused when it is opened. LMDB also forbids to have a file open twice in one process, and to use what was
-opened before a fork: environments are shared within a process and opened anew in each.
+LMDB maps the file into memory, and reading a page beyond its end kills the process. A file shorter than its header says
+is therefore refused when it is opened. LMDB also forbids opening a file twice in one process, and using an environment
+after a fork, so environments are shared within a process and each process opens its own.
 """
 
 import os
@@ -24,14 +24,14 @@ from ncsnx.storage import atomic
 DATA = "data.mdb"
 _LISTED_AT_ONCE = 10_000
 _WRITTEN_AT_ONCE = 256
-_LARGEST_BYTES = 1 << 40  # addresses that a growing file may come to need; no space is taken
+_LARGEST_BYTES = 1 << 40  # address space reserved for a growing file; takes no disk space
 
 _opening = threading.Lock()
 _opened: "weakref.WeakValueDictionary[tuple[int, int], lmdb.Environment]" = weakref.WeakValueDictionary()
 
 
 def _forget() -> None:
-    """In a process that was just forked: what its parent has open isn't its own."""
+    """Closes the parent's environments in a forked process."""
     for environment in list(_opened.values()):
         environment.close()
     _opened.clear()
@@ -43,36 +43,36 @@ os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, a
 
 @attrs.define(eq=False)
 class LmdbStore:
-    """An LMDB folder that is read. It is opened when it is first asked for something, once in every process."""
+    """An LMDB folder to read from, opened at the first access in each process."""
 
     folder: Path
     _environment: tuple[int, lmdb.Environment] | None = attrs.field(default=None, init=False)
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of data.mdb."""
         return self.folder / DATA
 
     def __len__(self) -> int:
-        """The number of entries."""
+        """Number of entries."""
         with self._reporting():
             return int(self._open().stat()["entries"])
 
     def get(self, key: bytes) -> bytes | None:
-        """The value of a key; None where there is no such key. Raises NcsnxError for a damaged file."""
+        """The value of a key; None if there is no such key. Raises NcsnxError for a damaged file."""
         with self._reporting(), self._open().begin() as transaction:
             value = transaction.get(key)
             return None if value is None else bytes(value)
 
     def keys(self, start: bytes = b"") -> Iterator[bytes]:
-        """The keys from `start` on, in LMDB's order: that of their bytes."""
+        """The keys from `start` on, in LMDB's (bytewise) order."""
         with self._reporting(), self._open().begin() as transaction, transaction.cursor() as cursor:
             if cursor.set_range(start) if start else cursor.first():
                 for key in cursor.iternext(keys=True, values=False):
                     yield bytes(key)
 
     def keys_in_batches(self) -> Iterator[list[bytes]]:
-        """All keys in LMDB's order, some thousands at once."""
+        """All keys in LMDB's order, 10,000 at a time."""
         keys = self.keys()
         while batch := list(islice(keys, _LISTED_AT_ONCE)):
             yield batch
@@ -99,12 +99,12 @@ class LmdbStore:
 
 
 def damaged(path: Path, found: str) -> NcsnxError:
-    """The error for a file that isn't what it should be."""
-    return NcsnxError(f"{path}: expected a sound LMDB file, found: {found}; get it again")
+    """The error for a damaged LMDB file."""
+    return NcsnxError(f"{path}: expected a valid LMDB file, found {found}; get a complete copy")
 
 
 def _shared(folder: Path) -> lmdb.Environment:
-    """The environment that this process has of the file."""
+    """This process's environment of the file."""
     status = (folder / DATA).stat()
     identity = status.st_dev, status.st_ino
     with _opening:
@@ -123,15 +123,15 @@ def _environment(folder: Path, size: int) -> lmdb.Environment:
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if size < needed:
         environment.close()
-        raise damaged(folder / DATA, f"{size:,} of {counted(needed, 'byte')}")
+        raise damaged(folder / DATA, f"only {size:,} of {counted(needed, 'byte')}")
     return environment
 
 
 @contextmanager
 def new_lmdb(folder: Path) -> "Iterator[Writer]":
-    """Yields a writer into a new LMDB, whose file is in `folder` when the block ends well; else nothing is left.
+    """Yields a writer of a new LMDB in `folder`. If the block fails, nothing is left behind.
 
-    `folder` may hold other files. Raises NcsnxError where it can't be written, or has an LMDB already.
+    `folder` may hold other files. Raises NcsnxError if it can't be written or already has an LMDB.
     """
     check_new(folder)
     is_new = not folder.exists()
@@ -140,7 +140,7 @@ def new_lmdb(folder: Path) -> "Iterator[Writer]":
         with atomic.reporting(folder):
             temporary.mkdir(parents=True)
         with _reporting_writes(folder):
-            # without a lock file, since no other process knows of the folder
+            # no lock file is needed: no other process knows of the folder
             environment = lmdb.open(str(temporary), map_size=_LARGEST_BYTES, lock=False, sync=False, mode=0o644)
         try:
             yield Writer(folder, environment)
@@ -161,20 +161,20 @@ def new_lmdb(folder: Path) -> "Iterator[Writer]":
 
 
 def check_new(folder: Path) -> None:
-    """Raises NcsnxError if there is an LMDB in `folder`."""
+    """Raises NcsnxError if `folder` already has an LMDB."""
     if (folder / DATA).exists():
-        raise NcsnxError(f"{folder / DATA} is there already; name another folder, or remove it")
+        raise NcsnxError(f"{folder / DATA} already exists; choose another folder, or remove it")
 
 
 @attrs.frozen(eq=False)
 class Writer:
-    """Puts entries into an LMDB that is being made."""
+    """Writer of a new LMDB."""
 
     folder: Path
     _environment: lmdb.Environment
 
     def put(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Adds (key, value) pairs. Raises NcsnxError for a key that is there already, or that LMDB can't hold."""
+        """Adds (key, value) pairs. Raises NcsnxError for a key that already exists or that LMDB can't store."""
         entries = iter(entries)
         while batch := list(islice(entries, _WRITTEN_AT_ONCE)):
             with _reporting_writes(self.folder), self._environment.begin(write=True) as transaction:

@@ -1,1 +1,1 @@
-"""Packed data sets: decoded images in one file that is memory-mapped."""
+"""Packed data sets: decoded images in one memory-mapped file."""

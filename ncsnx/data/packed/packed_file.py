@@ -1,17 +1,17 @@
-"""A packed data set: one file of decoded images that is memory-mapped, so that training reads without decoding.
+"""Packed data sets: one memory-mapped file of decoded images, so that training reads without decoding.
 
     0     8 bytes      MAGIC
     8     8 bytes      length of the header
     16    32 bytes     sha256 of header and checksums; its hexadecimal form is the data set's fingerprint
     48    header       UTF-8 JSON: `PackedHeader`
-    then  checksums    32 bytes a chunk: sha256 of its pixels, its labels and its ids, in this order
-    then  pixels       N×C×S×S uint8, the training images first, then those that are held out
-    then  labels       N int64, NO_LABEL where there is none
-    then  ids          N int64, the place of each image in the whole data set
+    then  checksums    32 bytes per chunk: sha256 of its pixels, labels and ids, in this order
+    then  pixels       N×C×S×S uint8, the training images first, then the held-out ones
+    then  labels       N int64, NO_LABEL for unlabelled images
+    then  ids          N int64, each image's index in the whole data set
 
-Integers are little-endian; pixels, labels and ids begin at multiples of 4,096 bytes, with zeros before them. A chunk is
-`chunk_images` images, the last one what is left. The fingerprint covers every pixel through the checksums. The file's
-size follows from the header, so that opening finds one that was cut; `damage` finds the rest.
+Integers are little-endian. Pixels, labels and ids begin at multiples of 4,096 bytes, padded with zeros. A chunk has
+`chunk_images` images, the last chunk possibly fewer. The fingerprint covers every pixel through the checksums. The file
+size follows from the header, so opening detects a truncated file; `damage` detects everything else.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.fields import versioned
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.splits import Splits
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.documents.document import document, document_values, parse_document
 from ncsnx.storage.mapped import require_whole
@@ -41,7 +41,7 @@ from ncsnx.storage.reading import opened
 from ncsnx.work import Work
 
 PACKED_MAGIC = b"\x89ncsnx\r\n"
-"""A byte beyond ASCII and both line ends, so that a file that passed as text isn't taken for one."""
+"""Has a non-ASCII byte and a line end, so that a file damaged by a transfer as text isn't accepted."""
 _VERSION = 1
 PREAMBLE_BYTES = len(PACKED_MAGIC) + 8 + 32
 CHECKSUM_BYTES = 32
@@ -49,26 +49,26 @@ _ALIGNMENT = 4096
 NUMBER_BYTES = 8
 _MOST_HEADER_BYTES = 1 << 20
 _MOST_IMAGES = 1 << 40
-_REPEAT = "get it again, or pack the images again with `ncsnx data pack`"
+_REPEAT = "get a complete copy, or pack the images again with `ncsnx data pack`"
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
 
 
 class PackedError(NcsnxError):
-    """A file that isn't a sound packed data set, or isn't the one that was declared."""
+    """An invalid packed file, or one that isn't as declared."""
 
 
 @document("the header of a packed data set")
 @attrs.frozen(kw_only=True)
 class PackedHeader:
-    """What a packed file says of itself; every offset in it follows from this."""
+    """Header of a packed file. Every offset in the file follows from it."""
 
     version: int = attrs.field(default=_VERSION, metadata=versioned())
     count: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
-    """Images in all."""
+    """Number of images."""
     train: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
-    """How many of them, from the first on, are training images; the others are held out."""
+    """Number of training images, which come first; the others are held out."""
     channels: int = attrs.field(validator=checks.between(1, 1_024))
     size: int = attrs.field(validator=checks.between(1, 16_384))
     """Height and width in pixels."""
@@ -78,7 +78,7 @@ class PackedHeader:
     """The stored value that is white."""
     chunk_images: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     source: dict[str, Any]
-    """What was packed: the fingerprint of the data set and the settings it was read with. No path is in it."""
+    """Provenance: fingerprint of the packed data set and the settings it was read with, without paths."""
 
     def __attrs_post_init__(self) -> None:
         if self.train > self.count:
@@ -88,16 +88,16 @@ class PackedHeader:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of an image's pixels."""
+        """Bytes of one image's pixels."""
         return self.channels * self.size**2
 
     @property
     def chunks(self) -> int:
-        """The number of chunks."""
+        """Number of chunks."""
         return math.ceil(self.count / self.chunk_images)
 
     def encoded(self) -> bytes:
-        """The header as it is in the file; equal headers have equal bytes."""
+        """The header as stored in the file. Equal headers have equal bytes."""
         return canonical(document_values(self))
 
     def chunk(self, number: int) -> range:
@@ -107,7 +107,7 @@ class PackedHeader:
 
 @attrs.frozen
 class PackedLayout:
-    """Where things are in the file, in bytes from its beginning."""
+    """Offsets of a file's parts, in bytes from its beginning."""
 
     checksums: int
     pixels: int
@@ -117,7 +117,7 @@ class PackedLayout:
 
     @classmethod
     def of(cls, header: PackedHeader, header_bytes: int) -> "PackedLayout":
-        """The layout that follows from a header which takes `header_bytes` bytes."""
+        """The layout of a file with this header, encoded in `header_bytes` bytes."""
         checksums = PREAMBLE_BYTES + header_bytes
         pixels = _aligned(checksums + header.chunks * CHECKSUM_BYTES)
         labels = _aligned(pixels + header.count * header.image_bytes)
@@ -131,7 +131,7 @@ def _aligned(offset: int) -> int:
 
 @attrs.frozen
 class PackedFile:
-    """A packed file whose header is sound and whose size is right. Its pixels have not been looked at."""
+    """A packed file with a valid header and the right size. Its pixels are unchecked."""
 
     path: Path
     header: PackedHeader
@@ -141,7 +141,7 @@ class PackedFile:
 
     @classmethod
     def open(cls, path: Path) -> "PackedFile":
-        """Reads the header. Raises PackedError for what isn't a packed file, is cut, or has a damaged header."""
+        """Reads the header. Raises PackedError for other files, truncated files and damaged headers."""
         try:
             with opened(path, follows_links=True) as file:
                 return cls._read(path, file)
@@ -154,8 +154,8 @@ class PackedFile:
         preamble = file.read(PREAMBLE_BYTES)
         if not preamble.startswith(PACKED_MAGIC):
             raise PackedError(
-                f"{path}: is not a packed data set (it does not begin as one); `ncsnx data pack SOURCE --out FILE` "
-                "makes them"
+                f"{path}: is not a packed data set (its first bytes differ)",
+                Hint("to pack images", "ncsnx data pack SOURCE --out FILE"),
             )
         length = int.from_bytes(preamble[8:16], "little")
         if length > min(size, _MOST_HEADER_BYTES):
@@ -166,21 +166,21 @@ class PackedFile:
         if layout.end != size:
             raise PackedError(
                 f"{path}: expected {counted(layout.end, 'byte')} for {counted(header.count, 'image')}, found {size:,}: "
-                f"it was cut or added to; {_REPEAT}"
+                f"it was truncated or extended; {_REPEAT}"
             )
         checksums = file.read(header.chunks * CHECKSUM_BYTES)
         digest = preamble[16:]
         if hashlib.sha256(encoded + checksums).digest() != digest:
-            raise _damaged(path, "its header is not the one that was written")
+            raise _damaged(path, "its header does not match its checksum")
         return cls(path, header, layout, checksums, digest.hex())
 
     def checksum(self, chunk: int) -> bytes:
-        """The sha256 that a chunk should have."""
+        """The expected sha256 of a chunk."""
         return self.checksums[chunk * CHECKSUM_BYTES : (chunk + 1) * CHECKSUM_BYTES]
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file begins as packed ones do; False also for what can't be read."""
+    """Whether a file begins with the magic bytes of packed files; False also if it can't be read."""
     try:
         with opened(path, follows_links=True) as file:
             return file.read(len(PACKED_MAGIC)) == PACKED_MAGIC
@@ -189,7 +189,7 @@ def is_packed(path: Path) -> bool:
 
 
 def preamble(encoded: bytes, checksums: bytes) -> bytes:
-    """The beginning of a file with that header and these checksums, up to the header."""
+    """The bytes before the header of a file with this header and these checksums."""
     return PACKED_MAGIC + len(encoded).to_bytes(8, "little") + hashlib.sha256(encoded + checksums).digest()
 
 
@@ -198,7 +198,7 @@ def _damaged(path: Path, why: str) -> PackedError:
 
 
 def _parsed(path: Path, encoded: bytes) -> PackedHeader:
-    """The header, each of its values within bounds, whoever wrote it."""
+    """The header, with every value within its bounds. Raises PackedError."""
     try:
         return parse_document(encoded, PackedHeader, path)
     except NewerVersionError as error:
@@ -208,14 +208,14 @@ def _parsed(path: Path, encoded: bytes) -> PackedHeader:
 
 
 class _Mapped:
-    """The arrays of a packed file, mapped when they are first asked for, once in each process."""
+    """The arrays of a packed file, mapped at the first access in each process."""
 
     def __init__(self, file: PackedFile) -> None:
         self._file = file
         self._arrays: tuple[Bytes, Numbers, Numbers] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_file": self._file, "_arrays": None}  # a mapping is pickled as all of its bytes
+        return {"_file": self._file, "_arrays": None}  # pickling a mapping would copy all of its bytes
 
     def arrays(self) -> tuple[Bytes, Numbers, Numbers]:
         """Pixels (N, C, S, S), labels (N,) and ids (N,)."""
@@ -226,11 +226,9 @@ class _Mapped:
 
 
 def _map(file: PackedFile) -> tuple[Bytes, Numbers, Numbers]:
-    # opened anew, since a worker that is spawned gets a name, behind which another file may be by now
+    # a spawned worker gets only the path, where there may be another file by now
     if PackedFile.open(file.path).fingerprint != file.fingerprint:
-        raise PackedError(
-            f"{file.path}: has been replaced by another file since it was opened; start the command again"
-        )
+        raise PackedError(f"{file.path}: has been replaced by another file since it was opened; repeat the command")
     header, layout = file.header, file.layout
     mapped = np.asarray(np.memmap(file.path, dtype=np.uint8, mode="r"))
     pixels = mapped[layout.pixels : layout.pixels + header.count * header.image_bytes]
@@ -266,7 +264,7 @@ class PackedImages:
 
 
 def splits_of(file: PackedFile) -> Splits:
-    """The training and the held-out images of a packed file."""
+    """The training and held-out images of a packed file."""
     header, mapped = file.header, _Mapped(file)
     shape, limits = (header.channels, header.size, header.size), (header.low, header.high)
     train = PackedImages(mapped, 0, header.train, shape, limits)
@@ -275,23 +273,23 @@ def splits_of(file: PackedFile) -> Splits:
 
 
 def declaration(header: PackedHeader) -> str:
-    """The fields of `Packed` that suit a file."""
+    """The fields of `Packed` that match a file, for messages."""
     channels = "" if header.channels == 3 else f", channels={header.channels}"
     return f"image_size={header.size}{channels} (or random_crop={header.size} and a smaller image_size)"
 
 
 @attrs.frozen
 class Damage:
-    """What is wrong in a packed file."""
+    """Damage found in a packed file."""
 
     images: tuple[range, ...]
-    """The images of each damaged chunk, counted as in the file: training images first."""
+    """Images of each damaged chunk, by their order in the file (training images first)."""
     padding: bool
-    """Whether there is something in the gaps between its parts, where nothing should be."""
+    """Whether the padding between the parts is damaged."""
 
 
 def damage(file: PackedFile, work: Work) -> Damage:
-    """Reads everything, and compares it with the checksums."""
+    """Reads the whole file and compares it with its checksums."""
     found = []
     with (
         opened(file.path, follows_links=True) as content,
@@ -308,7 +306,7 @@ def damage(file: PackedFile, work: Work) -> Damage:
 
 
 def chunk_checksum(descriptor: int, header: PackedHeader, layout: PackedLayout, images: range) -> bytes:
-    """The sha256 of the chunk of these images, as it is in the file."""
+    """The sha256 of the chunk of these images as stored in the file."""
     content = hashlib.sha256()
     for part, width in ((layout.pixels, header.image_bytes), (layout.labels, NUMBER_BYTES), (layout.ids, NUMBER_BYTES)):
         position, rest = part + images.start * width, len(images) * width

@@ -1,9 +1,8 @@
-"""Packing: every image decoded once, by several processes, into one file; for its layout see
-`ncsnx.data.packed.packed_file`.
+"""Packing: decodes every image once, in several processes, into a file as in `ncsnx.data.packed.packed_file`.
 
-The file grows as FILE.part, which has its final size and header from the beginning, but a zero where the magic number
-will be. The checksum of a chunk is written when the chunk is there. So an interrupted packing is resumed by
-comparing each chunk with its checksum, and what a power cut tore is found in the same way.
+The file is written as FILE.part, with its final size and header from the beginning, but zeros in place of the magic
+number. The checksum of a chunk is written after the chunk. An interrupted packing resumes by comparing each chunk with
+its checksum, which also finds chunks torn by a power cut.
 """
 
 import fcntl
@@ -42,14 +41,16 @@ from ncsnx.work import Work
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
 CHUNK_BYTES, CHUNK_IMAGES = 16 << 20, 1024
-"""A chunk has at most so many bytes of pixels and so many images: it is what an interruption costs."""
+"""Largest chunk, in bytes of pixels and in images. An interruption loses at most one chunk."""
 _PIECE_BYTES, _PIECE_IMAGES = 1 << 20, 32
-"""What a process reads at once. Small, since pieces wait in shared memory, of which containers have little."""
+"""Largest piece read at once by a process. Small, since pieces wait in shared memory, which is scarce in containers."""
 
 
 def settings_of(data: Data) -> dict[str, Any]:
-    """What decides on the stored pixels of a data set beside its files. No path is in it, and nothing that is done to
-    pixels after they are read, such as flips."""
+    """Settings that determine a data set's stored pixels, besides its files.
+
+    Without paths, and without settings that apply after reading, such as flips.
+    """
     later = {field.name for field in attrs.fields(Data)}
     places = {field.name for field in attrs.fields(type(data)) if not field.metadata.get("identity", True)}
     return {name: value for name, value in unstructure(data).items() if name not in later | places}
@@ -65,16 +66,16 @@ def pack(
     overwrite: bool = False,
     chunk_images: int | None = None,
 ) -> PackedFile:
-    """Writes the images of a data set into the file `out`, or resumes a packing that was interrupted.
+    """Writes the images of a data set to the file `out`, or resumes an interrupted packing.
 
-    settings: JSON that tells readings of the same files apart (`settings_of`). An interrupted packing ends with the
-    same bytes as one that wasn't. What is there already is left as it is. Raises UsageError where another file is in
-    the way, unless `overwrite`; NcsnxError for images that can't be read or aren't 8 bits deep, and where the system
-    refuses a write. What is done then stays in FILE.part.
+    settings: JSON of `settings_of`, which tells readings of the same files apart. A resumed packing gives the same
+    bytes as an uninterrupted one. If `out` already holds these images, it is returned unchanged. Raises UsageError if
+    another file is at `out`, unless `overwrite`; NcsnxError for images that can't be read or aren't 8 bits deep, and
+    for a failed write. Finished chunks then stay in FILE.part.
     """
     header = _header(splits, settings, chunk_images)
-    if not overwrite and (there := _already_there(out, header)) is not None:
-        return there
+    if not overwrite and (packed := _already_packed(out, header)) is not None:
+        return packed
     with _Part.opened(out, header, overwrite) as part:
         missing = part.missing_chunks(work)
         images = sum(len(header.chunk(number)) for number in missing)
@@ -89,7 +90,7 @@ def pack(
             stopped.then = f"finished chunks are kept in {part.path}, and the same command resumes after them"
             raise
         if not overwrite:
-            _already_there(out, header)  # another file may have got there meanwhile
+            _already_packed(out, header)  # another file may have appeared meanwhile
         part.finish()
     return PackedFile.open(out)
 
@@ -97,16 +98,16 @@ def pack(
 def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) -> PackedHeader:
     train, held_out = len(splits.train), len(splits.held_out)
     if train == 0:
-        raise NcsnxError("there is no training image to pack; look at the source with `ncsnx data show`")
+        raise NcsnxError("the data set has no training images to pack; hold out a smaller share")
     dtype = _read(splits, range(1)).pixels.dtype
     if dtype != torch.uint8:
         raise UsageError(
-            f"only images of 8 bits are packed, and these are {str(dtype).removeprefix('torch.')}: train with the "
-            "arrays themselves (`arrays`), which are read without decoding too"
+            f"only 8-bit images can be packed, and these are {str(dtype).removeprefix('torch.')}; train on the arrays "
+            "directly (data=arrays), which need no decoding"
         )
     channels, size, width = splits.train.shape
     if size != width:
-        raise NcsnxError(f"only square images are packed, and these are {size}×{width}")
+        raise NcsnxError(f"only square images can be packed, and these are {size}×{width}")
     low, high = map(float, splits.train.value_range)
     most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (channels * size**2)))
     return PackedHeader(
@@ -121,18 +122,18 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
     )
 
 
-def _already_there(out: Path, header: PackedHeader) -> PackedFile | None:
-    """The file, if it is the one that is wanted; None where there is none. Raises UsageError for any other."""
+def _already_packed(out: Path, header: PackedHeader) -> PackedFile | None:
+    """The file at `out` if it holds these images; None if there is none. Raises UsageError for any other file."""
     if not os.path.lexists(out):
         return None
-    advice = f"name another with {argument('out')}, or give {argument('overwrite', True)} to replace it"
+    advice = f"choose another file with {argument('out')}, or give {argument('overwrite', True)} to replace it"
     try:
-        there = PackedFile.open(out)
+        packed = PackedFile.open(out)
     except PackedError as error:
-        raise UsageError(f"{out} is there, and is not what would be written ({error}); {advice}") from error
-    if there.header != header:
-        raise UsageError(f"{out} is there, and holds other images, or the same ones read otherwise; {advice}")
-    return there
+        raise UsageError(f"{out} already exists, and is not a valid packed file ({error.message}); {advice}") from error
+    if packed.header != header:
+        raise UsageError(f"{out} already exists, with other images or the same ones read otherwise; {advice}")
+    return packed
 
 
 def _pieces(header: PackedHeader, chunk: int) -> Iterator[range]:
@@ -143,7 +144,7 @@ def _pieces(header: PackedHeader, chunk: int) -> Iterator[range]:
 
 
 def _read(splits: Splits, piece: range) -> StoredImages:
-    """Those images of the file: the training images come first."""
+    """The images of a piece of the file; training images come first."""
     train = len(splits.train)
     indices = torch.arange(piece.start, piece.stop)
     parts = [
@@ -158,7 +159,7 @@ def _read(splits: Splits, piece: range) -> StoredImages:
 
 
 class _Part:
-    """The file as long as it isn't complete."""
+    """The incomplete file, FILE.part."""
 
     def __init__(self, out: Path, path: Path, descriptor: int, header: PackedHeader) -> None:
         self._out, self.path, self._descriptor, self._header = out, path, descriptor, header
@@ -168,7 +169,7 @@ class _Part:
     @classmethod
     @contextmanager
     def opened(cls, out: Path, header: PackedHeader, overwrite: bool) -> "Iterator[_Part]":
-        """FILE.part, begun if it isn't there; during the block no other process can have it."""
+        """FILE.part, created if needed and locked against other processes during the block."""
         path = out.with_name(f"{out.name}.part")
         with atomic.reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,8 +188,8 @@ class _Part:
             if not head.startswith(os.pread(self._descriptor, len(head), 0)):
                 if not overwrite:
                     raise UsageError(
-                        f"{self.path} is the beginning of a packing of other images, or of the same ones read "
-                        "otherwise; repeat that command to finish it, or remove the file"
+                        f"{self.path} is an unfinished packing of other images, or of the same ones read otherwise; "
+                        "repeat that command to finish it, or remove the file"
                     )
                 os.ftruncate(self._descriptor, 0)
             self._require_space()
@@ -205,12 +206,12 @@ class _Part:
             )
 
     def missing_chunks(self, work: Work) -> list[int]:
-        """The chunks that aren't there, or aren't what was written."""
+        """Numbers of the chunks that are missing or damaged."""
         size = CHECKSUM_BYTES * self._header.chunks
         checksums = os.pread(self._descriptor, size, self._layout.checksums)
         if not any(checksums):
             return list(range(self._header.chunks))
-        work.info(f"{self.path} is there: what it holds is verified, then it is resumed")
+        work.info(f"resuming {self.path} after verifying its chunks")
         missing = []
         with work.progress("verifying", total=self._header.chunks, unit="chunks") as advance:
             for number in range(self._header.chunks):
@@ -222,12 +223,12 @@ class _Part:
         return missing
 
     def write(self, piece: range, images: StoredImages) -> None:
-        """Adds images, and the checksum of their chunk if they are its last ones."""
+        """Writes images, and the checksum of their chunk after its last images."""
         header, layout = self._header, self._layout
         expected = (len(piece), header.channels, header.size, header.size)
         if images.pixels.dtype != torch.uint8 or images.pixels.shape != expected:
             raise NcsnxError(
-                f"images {piece.start:,} to {piece.stop - 1:,}: expected {expected} of 8 bits, found "
+                f"images {piece.start:,} to {piece.stop - 1:,}: expected 8-bit values of shape {expected}, found "
                 f"{tuple(images.pixels.shape)} of {images.pixels.dtype}; fix the source"
             )
         with atomic.reporting(self._out, layout.end):
@@ -239,7 +240,7 @@ class _Part:
                 self._put(self._checksum(chunk), layout.checksums + CHECKSUM_BYTES * chunk)
 
     def finish(self) -> None:
-        """Makes the file what it is named, durably."""
+        """Completes the file and renames it to its final name, durably."""
         with atomic.reporting(self._out, self._layout.end):
             checksums = os.pread(self._descriptor, CHECKSUM_BYTES * self._header.chunks, self._layout.checksums)
             os.fsync(self._descriptor)
@@ -258,17 +259,17 @@ class _Part:
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    """Takes the right to write the file, as long as this process has it open. Raises NcsnxError if another has it.
+    """Locks the file for this process while it is open. Raises NcsnxError if another process has locked it.
 
-    A record lock, since the processes that decode are forked from this one and don't inherit it: when this one is
-    killed, the file is free, while they take seconds to notice.
+    It is a record lock, which the forked decoding processes don't inherit: if this process is killed, the file is free
+    at once, although they take seconds to notice.
     """
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         mine = os.path.samestat(os.fstat(descriptor), path.stat())
     except BlockingIOError:
-        raise NcsnxError(f"{path} is being written by another process; wait until it ends, or stop it") from None
+        raise NcsnxError(f"{path} is being written by another process; wait for it, or stop it") from None
     except FileNotFoundError:
         mine = False
     if not mine:
-        raise NcsnxError(f"{path} was finished by another process just now; repeat the command")
+        raise NcsnxError(f"{path} was just finished by another process; repeat the command")

@@ -1,1 +1,1 @@
-"""Files of pictures as people have them: found, decoded, looked over."""
+"""Users' picture files: finding, decoding and scanning them."""

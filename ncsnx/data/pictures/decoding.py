@@ -1,11 +1,11 @@
-"""From the bytes of a picture to square 8-bit pixels: PNG, JPEG, WebP, TIFF, BMP, GIF and HEIC as people have them.
+"""Bytes of a picture (PNG, JPEG, WebP, TIFF, BMP, GIF or HEIC) → square 8-bit pixels.
 
-In order: decoded whole and turned as EXIF says; composited on a background and brought to grey or RGB at full size; the
-short side resized; cropped from the centre. Transparent pixels are composited before the resizing, since the colours
-that are stored under full transparency are arbitrary and would bleed into their neighbours otherwise.
+The steps: decode the whole picture and rotate it by EXIF; composite it on a background and convert it to grey or RGB at
+full size; resize the short side; crop the centre. Transparent pixels are composited before resizing, since the colours
+stored under full transparency are arbitrary and would bleed into their neighbours.
 
-Pillow's warnings are silenced while it decodes, which is a setting of the whole process: decode in several processes
-where there is much to do, not in several threads.
+Pillow's warnings are silenced while decoding. That is a process-wide setting, so decode in several processes, not in
+several threads.
 """
 
 import importlib.util
@@ -22,16 +22,16 @@ from ncsnx.config.checks import COLOURS
 from ncsnx.errors import NcsnxError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-"""What is decoded, as Pillow names it. Formats that start other programs, such as EPS, aren't among them."""
+"""Pillow's names of the decoded formats. Formats that start other programs, such as EPS, are left out."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-"""Endings of the names of such pictures, in any case."""
+"""File suffixes of these formats, in lower case."""
 GIF_SUFFIXES, HEIC_SUFFIXES = (".gif",), (".heic", ".heif", ".hif")
-"""Endings of pictures that a data set reads where its configuration says so. Only under these names are these formats
-decoded: a GIF that is called .png has always counted as broken, and the files of a data set must stay the same."""
+"""File suffixes that a data set reads if its configuration says so. These formats are decoded only under these names: a
+GIF named .png has always counted as broken, and the files of a data set must stay the same."""
 HEIC_EXTRA = "pip install 'ncsnx[heic]'"
-"""What HEIC needs where `decodes_heic` says no."""
+"""Command that installs the HEIC decoder."""
 LONGEST = 20
-"""Times its width that a picture's length counts: what lies beyond, at both ends, is cut off before resizing."""
+"""Largest aspect ratio: longer pictures are cropped to it, from the centre, before resizing."""
 
 _CODEC_NOISE = 2
 _WITH_FRAMES = ("TIFF", "GIF", "PNG", "WEBP", "HEIF")
@@ -51,7 +51,7 @@ _TURNS = {
 
 
 class BrokenImageError(NcsnxError):
-    """A picture that can't be used: its name, and why."""
+    """A picture that can't be used: its name and the reason."""
 
     def __init__(self, name: str, reason: str = "") -> None:
         super().__init__(f"{name}: {reason}" if reason else name)
@@ -59,23 +59,23 @@ class BrokenImageError(NcsnxError):
 
 
 def decodes_heic() -> bool:
-    """Whether the extra that decodes HEIC is installed."""
+    """Whether the HEIC decoder is installed."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 
 @contextmanager
 def opened_picture(content: bytes, name: str) -> Iterator[Image.Image]:
-    """The picture in `content`, its header read. Whatever goes wrong in the block is a BrokenImageError for `name`."""
+    """The picture in `content`, with its header read. Any exception in the block becomes a BrokenImageError."""
     if not content:
         raise BrokenImageError(name, "is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about tags and palettes, which leave the pixels as they are
+            warnings.simplefilter("ignore")  # warnings about tags and palettes don't concern the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=_formats(name)) as picture:
                 yield picture
     except UnidentifiedImageError as error:
-        raise BrokenImageError(name, f"is not a picture of a known kind ({', '.join(_formats(name))})") from error
+        raise BrokenImageError(name, f"is not a picture of a known format ({', '.join(_formats(name))})") from error
     except BrokenImageError:
         raise
     except Exception as error:  # Pillow raises almost anything for a damaged file
@@ -83,7 +83,7 @@ def opened_picture(content: bytes, name: str) -> Iterator[Image.Image]:
 
 
 def _formats(name: str) -> tuple[str, ...]:
-    """What a file of this name may hold, as Pillow names it."""
+    """Pillow's names of the formats that a file of this name may have."""
     ending = name.lower()
     if ending.endswith(GIF_SUFFIXES):
         return (*FORMATS, "GIF")
@@ -96,10 +96,10 @@ def _formats(name: str) -> tuple[str, ...]:
 
 
 def further_frames(content: bytes, name: str) -> tuple[str, int]:
-    """(format, pages or frames after the first, which is all that is decoded) of a sound picture.
+    """(format, number of pages or frames after the first) of a valid picture. Only the first one is decoded.
 
-    The smaller versions of a page that a TIFF may hold, and its masks, aren't counted; nor are the previews in a
-    camera's JPEG. Pages that can't be reached count as not there.
+    Reduced-resolution versions and masks in a TIFF aren't counted, nor previews in a camera's JPEG, nor pages that
+    can't be read.
     """
     with opened_picture(content, name) as picture:
         kind = str(picture.format)
@@ -114,17 +114,17 @@ def further_frames(content: bytes, name: str) -> tuple[str, int]:
                     if picture.tag_v2.get(_SUBFILE_TYPE, 0) & _SMALLER_OR_MASK:  # type: ignore[attr-defined]
                         continue
                 count += 1
-        except Exception:  # Pillow raises almost anything for a damaged page, and the first one is sound
+        except Exception:  # Pillow raises almost anything for a damaged page; the first page is valid
             pass
         return kind, count
 
 
 def decode(content: bytes, name: str) -> Image.Image:
-    """The picture in `content`, decoded whole and turned as its EXIF says, in the mode that it is stored in.
+    """The picture in `content`, decoded whole and rotated by EXIF, in its stored mode.
 
-    Of an animation the first frame, of a TIFF the first page. Raises BrokenImageError, with `name`, for what is empty,
-    cut off, damaged or no picture, for a decompression bomb (more pixels than Pillow's MAX_IMAGE_PIXELS), and for
-    values that aren't 8-bit or 16-bit colours.
+    Animations give the first frame, TIFFs the first page. Raises BrokenImageError, with `name`, for files that are
+    empty, truncated, damaged or not pictures, for decompression bombs (more pixels than Pillow's MAX_IMAGE_PIXELS), and
+    for values that aren't 8-bit or 16-bit colours.
     """
     with opened_picture(content, name) as picture:
         _check_mode(picture, name)
@@ -134,19 +134,19 @@ def decode(content: bytes, name: str) -> Image.Image:
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether a decoded picture has no colours, whatever mode it is stored in. What is transparent is seen on white.
+    """Whether a decoded picture has no colours, whatever its stored mode. Transparency is composited on white.
 
-    The channels of a pixel may differ by 2 of 255: WebP and JPEG bring grey pictures back with differences of 1.
+    The channels of a pixel may differ by 2 of 255, since WebP and JPEG decode grey pictures with differences of 1.
     """
     if image.mode in _GREY:
         return True
-    # a few pixels show the colours of most pictures, in no time
+    # a few pixels are enough to find the colours of most pictures
     sample = image.resize((min(image.width, 16), min(image.height, 16)), Image.Resampling.NEAREST)
     return all(_largest_difference(part) <= _CODEC_NOISE for part in (sample, image))
 
 
 def _largest_difference(image: Image.Image) -> int:
-    """Between the channels of a pixel."""
+    """Largest difference between the channels of a pixel."""
     red, green, blue = flattened(image, 3, COLOURS["white"]).split()
     lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
@@ -156,12 +156,11 @@ def _largest_difference(image: Image.Image) -> int:
 
 
 def flattened(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:
-    """A decoded picture at its own size, without transparency, in mode L (channels 1) or RGB (channels 3).
+    """A decoded picture at its own size, without transparency, in mode L (channels=1) or RGB (channels=3).
 
-    Transparent pixels show the background, also those of a palette or of a transparent colour. Of 16 bits v becomes
-    v/257, rounded (16-bit PNGs in colour are cut to their upper 8 bits by Pillow). Grey of colours is 0.299 R + 0.587 G
-    + 0.114 B (ITU-R 601). CMYK is converted as Pillow does, without a colour profile, inverted where Adobe's mark says
-    so.
+    Transparent pixels show the background, including transparency by palette or by colour key. A 16-bit value v becomes
+    v/257, rounded (for 16-bit colour PNGs, Pillow keeps the upper 8 bits). Grey is 0.299 R + 0.587 G + 0.114 B (ITU-R
+    601). Pillow converts CMYK, without a colour profile, inverted where Adobe's marker says so.
     """
     mode = "L" if channels == 1 else "RGB"
     if image.mode in ("I", *_SIXTEEN_BITS):
@@ -173,14 +172,15 @@ def flattened(image: Image.Image, channels: int, background: tuple[int, int, int
 
 
 def as_array(image: Image.Image, channels: int, background: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """A decoded picture as (H, W) uint8 (channels 1) or (H, W, 3) uint8 (channels 3): see `flattened`."""
+    """A decoded picture as (H, W) uint8 (channels=1) or (H, W, 3) uint8 (channels=3); see `flattened`."""
     return np.array(flattened(image, channels, background), dtype=np.uint8)
 
 
 def fitted(image: Image.Image, size: int) -> Image.Image:
-    """The picture as `size`×`size`: its short side resized (bilinear, antialiased), then cropped from the centre.
+    """The picture as `size`×`size`: short side resized (bilinear, antialiased), then a centre crop.
 
-    Pixels are those of torchvision's Resize and CenterCrop. Smaller pictures are enlarged. Flatten the picture first.
+    The pixels equal those of torchvision's Resize and CenterCrop. Smaller pictures are enlarged. `image` must be
+    flattened.
     """
     short = min(image.size)
     width, height = (min(side, LONGEST * short) for side in image.size)
@@ -194,13 +194,13 @@ def fitted(image: Image.Image, size: int) -> Image.Image:
 def square(
     content: bytes, name: str, *, size: int, channels: int, background: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """The picture in `content` as a reader gives it: (channels, size, size) uint8. Raises BrokenImageError."""
+    """The picture in `content` as (channels, size, size) uint8. Raises BrokenImageError."""
     pixels = np.array(fitted(flattened(decode(content, name), channels, background), size), dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def rgb(text: str) -> tuple[int, int, int]:
-    """Red, green and blue of a name in `COLOURS` or of #rrggbb, as a configuration holds it."""
+    """Red, green and blue of a name in `COLOURS` or of #rrggbb."""
     if text in COLOURS:
         return COLOURS[text]
     red, green, blue = bytes.fromhex(text.removeprefix("#"))
@@ -212,16 +212,16 @@ def _check_mode(picture: Image.Image, name: str) -> None:
     if picture.mode not in _EIGHT_BITS and not sixteen:
         raise BrokenImageError(
             name,
-            f"holds neither 8-bit nor 16-bit colours (Pillow's mode {picture.mode}); read measured values from a .npy "
-            "file, with data=arrays and the range that low and high declare",
+            f"is neither 8-bit nor 16-bit (Pillow's mode {picture.mode}); save measured values as .npy, and read them "
+            "with data=arrays and the range data.low to data.high",
         )
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's tag 274. Called after loading: Pillow turns TIFFs itself then, and PNGs may hold it behind the pixels."""
+    """EXIF orientation (tag 274). To be called after loading, which rotates TIFFs and reads EXIF at the end of PNGs."""
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # unreadable EXIF data says nothing about the pixels, and is common
+    except Exception:  # unreadable EXIF data is common, and the pixels may be fine
         return 1
 
 

@@ -1,8 +1,8 @@
-"""The pictures in a folder or a zip, by name: found, but not read before they are asked for.
+"""The pictures in a folder or zip by name, read when they are needed.
 
-Files come from others. What could lead out of the folder, round in circles or beyond the memory is refused by name:
-zip members with absolute paths, `..` or backslashes, encrypted or doubled ones, links to folders that are in the set
-already, and members that unpack to far more than they are.
+Folders and zips are untrusted. Entries that could lead out of the folder, into a loop or beyond the memory are refused
+by name: zip members with absolute paths, `..` or backslashes, encrypted or duplicate members, links to folders that are
+already in the set, and decompression bombs.
 """
 
 import os
@@ -28,19 +28,18 @@ from ncsnx.storage import reading
 from ncsnx.storage.zips import MANY, ZIP_MAGIC, open_zip
 
 LARGEST_BYTES = 2**30
-"""A larger file isn't read: no picture within Pillow's limit of pixels needs as much."""
+"""Larger files aren't read: no picture within Pillow's pixel limit is as large."""
 SAMPLED_FILES = 512
-"""Files of a folder whose bytes are looked at for its fingerprint; names and sizes are those of all."""
+"""Number of a folder's files whose bytes count for its fingerprint; names and sizes of all files count."""
 
 _UNPACKED_BYTES, _UNPACKED_RATIO = 64 * 2**20, 200
-"""A member that is larger unpacked, and by a larger factor, is a bomb: a black picture of that size could be that, but
-isn't worth the risk."""
+"""Members that exceed both when unpacked are refused as bombs, although a huge black picture could be one."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others can't be unpacked within a bound
 _MOST_NAMED = 20
 
 
 class _Source(Protocol):
-    """Where pictures come from."""
+    """A folder or zip."""
 
     def sizes(self, names: Collection[str]) -> list[int]: ...
 
@@ -51,20 +50,20 @@ class _Source(Protocol):
 
 @attrs.frozen(eq=False, slots=False)
 class ImageFiles:
-    """The pictures of a folder or a zip. May be sent to another process, which opens the files for itself."""
+    """The pictures of a folder or zip. Picklable; each process opens the files itself."""
 
     root: Path
     names: tuple[str, ...]
-    """Paths below the root, with '/' between folders, sorted so that what a folder holds stays together."""
+    """Paths below the root, with '/' between folders, sorted folder by folder."""
     others: tuple[str, ...]
-    """Files that aren't read, by their suffixes, sorted; hidden ones aren't among them."""
+    """Files with other suffixes, which aren't read, sorted; without hidden files."""
     _source: _Source
 
     @classmethod
     def open(cls, path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> "ImageFiles":
-        """Finds the pictures by their suffixes, in any case; hidden files and folders and __MACOSX are passed over.
+        """Finds pictures by suffix, in any case. Skips hidden files and folders, and __MACOSX.
 
-        Raises NcsnxError where there is none, and for a folder or zip that can't be read or holds what is refused.
+        Raises NcsnxError if there are no pictures, or if the folder or zip can't be read or has entries to refuse.
         """
         try:
             source, found = _source(path, suffixes)
@@ -80,21 +79,21 @@ class ImageFiles:
         return len(self.names)
 
     def read(self, name: str) -> bytes:
-        """The bytes of one picture. Raises BrokenImageError where they can't be had."""
+        """The bytes of one picture. Raises BrokenImageError if they can't be read."""
         try:
             return self._source.read(name)
         except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise BrokenImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
     def without(self, names: Collection[str]) -> "ImageFiles":
-        """The same pictures but those."""
+        """The same pictures without those of these names."""
         left_out = frozenset(names)
         rest = tuple(name for name in self.names if name not in left_out)
         return ImageFiles(self.root, rest, self.others, self._source)
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Bytes of each picture's file, unpacked. Raises NcsnxError where a file is gone."""
+        """Unpacked size in bytes of each picture's file. Raises NcsnxError if a file is gone."""
         try:
             return self._source.sizes(self.names)
         except OSError as error:
@@ -102,10 +101,10 @@ class ImageFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hexadecimal) of names, sizes and a sample of the bytes; the place isn't in it.
+        """sha256 (hexadecimal) of names, sizes and a sample of the bytes, whatever the path.
 
-        Of a folder the sample is the beginning, middle and end of up to SAMPLED_FILES files, evenly spread; of a zip it
-        is the CRC-32 of every member. So a folder and a zip of it have different fingerprints.
+        For a folder, the sample is the beginning, middle and end of up to SAMPLED_FILES files, evenly spread; for a
+        zip, the CRC-32 of every member. A folder and a zip of it therefore have different fingerprints.
         """
         try:
             return self._source.fingerprint(self.names)
@@ -129,7 +128,7 @@ class _Folder:
         try:
             return fingerprint.of_files(self.root, [self.root / name])
         except NcsnxError:
-            return "cannot be read"  # the scan will name it, together with all others
+            return "cannot be read"  # the scan names it together with all other broken files
 
     def read(self, name: str) -> bytes:
         return reading.read_bytes(self.root / name, LARGEST_BYTES, follows_links=True)
@@ -157,14 +156,14 @@ class _Zip:
     def read(self, name: str) -> bytes:
         member = self.members[name]
         with self._archive().open(member.stored_name) as file:
-            # the number bounds what is unpacked, whatever the stream would give
+            # bounds what is unpacked, whatever the stream contains
             return file.read(member.size)
 
     def _archive(self) -> zipfile.ZipFile:
-        """The zip, opened by this process: after a fork, parent and child would move one place in the file."""
+        """The zip, opened in this process: after a fork, parent and child would share one file position."""
         if self._opened is None or self._opened[0] != os.getpid():
             file = reading.open_regular(self.path, follows_links=True)
-            weakref.finalize(self, file.close)  # zipfile closes what it has opened itself
+            weakref.finalize(self, file.close)  # zipfile closes only files that it opened itself
             self._opened = (os.getpid(), open_zip(file, MANY))
         return self._opened[1]
 
@@ -177,23 +176,23 @@ class _Zip:
 
 
 def _source(path: Path, suffixes: tuple[str, ...]) -> tuple[_Source, list[str]]:
-    """What reads the files of a folder or a zip, and the names of all that aren't hidden."""
+    """(source, names of all files that aren't hidden) of a folder or zip."""
     if path.is_dir():
         return _in_folder(path, suffixes)
     if not path.exists():
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
     if not path.is_file():
-        raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found what is not a regular file")
+        raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found something else")
     with reading.opened(path, follows_links=True) as file:
         if not zipfile.is_zipfile(file):
             file.seek(0)
-            found = "a zip that is cut off; get it again" if file.read(2) == ZIP_MAGIC else "a file that is neither"
+            found = "a truncated zip; get a complete copy" if file.read(2) == ZIP_MAGIC else "another file"
             raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found {found}")
         return _in_zip(path, file, suffixes)
 
 
 def _in_folder(root: Path, suffixes: tuple[str, ...]) -> tuple[_Folder, list[str]]:
-    """Folders that are really there come first, then what links lead to, so that it is the link that is refused."""
+    """Source and names of a folder. Real folders come before linked ones, so that of two the link is refused."""
     seen: set[tuple[int, int]] = set()
     links: list[str] = []
     found = list(_walk(root, "", seen, links))
@@ -201,12 +200,12 @@ def _in_folder(root: Path, suffixes: tuple[str, ...]) -> tuple[_Folder, list[str
     while links:
         link = links.pop(0)
         if _place(root / link) in seen:
-            refused[link] = f"is a link to {(root / link).resolve()}, which is in the set already"
+            refused[link] = f"is a link to {(root / link).resolve()}, which is already in the set"
         else:
             found += _walk(root / link, f"{link}/", seen, links)
     for name, is_file in found:
         if not _is_text(name):
-            refused[ascii(name)] = "rename it: its name is not UTF-8"
+            refused[ascii(name)] = "has a name that is not UTF-8; rename it"
         elif not is_file and _is_picture(name, suffixes):
             refused[name] = "is not a file"
     _refuse(root, refused)
@@ -214,8 +213,7 @@ def _in_folder(root: Path, suffixes: tuple[str, ...]) -> tuple[_Folder, list[str
 
 
 def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]], links: list[str]) -> Iterator[tuple[str, bool]]:
-    """The name, after `prefix`, of everything below the folder, and whether it is a file; links to folders go to
-    `links`."""
+    """(prefix + name, is it a file?) of all entries below the folder; links to folders are added to `links`."""
     seen.add(_place(folder))
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
@@ -251,7 +249,7 @@ def _in_zip(path: Path, file: BufferedReader, suffixes: tuple[str, ...]) -> tupl
     members: dict[str, _Member] = {}
     refused: dict[str, str] = {}
     for info in listed:
-        # zipfile itself cuts names off at a NUL
+        # zipfile truncates names at a NUL
         stored = info.orig_filename
         reason = unsafe(stored)
         if reason is None:
@@ -259,7 +257,7 @@ def _in_zip(path: Path, file: BufferedReader, suffixes: tuple[str, ...]) -> tupl
             if info.is_dir() or any(_is_hidden(part) for part in name.split("/")):
                 continue
             is_picture = _is_picture(name, suffixes)
-            reason = "is there twice" if name in members else _unreadable(info) if is_picture else None
+            reason = "is in the zip twice" if name in members else _unreadable(info) if is_picture else None
             members[name] = _Member(info.filename, info.file_size, info.CRC)
         if reason is not None:
             refused[stored if stored.isprintable() else ascii(stored)] = reason
@@ -268,7 +266,7 @@ def _in_zip(path: Path, file: BufferedReader, suffixes: tuple[str, ...]) -> tupl
 
 
 def unsafe(name: str) -> str | None:
-    """Why a zip member's name could lead out of the folder, or not to one file on every system; None where it can't."""
+    """Why a zip member's name isn't safe (it leads out of the folder, or is ambiguous on some system), or None."""
     if "\0" in name:
         return "has a NUL in its name"
     if "\\" in name:
@@ -284,7 +282,7 @@ def _unreadable(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 0x1:
         return "is encrypted"
     if info.compress_type not in _METHODS:
-        return "is compressed by another method than deflate"
+        return "is compressed with another method than deflate"
     if info.file_size > LARGEST_BYTES or (
         info.file_size > _UNPACKED_BYTES and info.file_size > _UNPACKED_RATIO * info.compress_size
     ):
@@ -304,7 +302,7 @@ def _nothing(root: Path, others: Collection[str], suffixes: tuple[str, ...]) -> 
     counts = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
     found = ", ".join(f"{count:,} with {suffix}" for suffix, count in counts.most_common(5))
     return (
-        f"{root}: expected images ({', '.join(suffixes)}) in it or in folders below it, found "
+        f"{root}: expected pictures ({', '.join(suffixes)}), in subfolders too, found "
         f"{f'only other files ({found})' if found else 'none'}"
     )
 

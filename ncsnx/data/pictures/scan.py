@@ -1,7 +1,7 @@
-"""A first look at every picture of a set: what is broken is named at once, before anything is built on the set.
+"""Scan of all pictures of a data set, so that broken files are reported before any work starts.
 
-Every picture is decoded whole, once, by several processes. What was found is kept in the cache under the fingerprint of
-the set, so that the next start is at once, with the list of all broken files (`broken.txt`) beside it.
+Several processes decode every picture completely, once. The result is cached under the data set's fingerprint, so that
+the next start is fast, with a list of all broken files (`broken.txt`) beside it.
 """
 
 from collections import Counter
@@ -24,51 +24,51 @@ from ncsnx.work import Work
 
 _FOLDER, LIST = "scans", "broken.txt"
 MOST_NAMED = 20
-"""Broken files that an error names; the list in the cache has all."""
+"""Number of broken files that an error names; the list in the cache has all."""
 
 _VERSION = 2
-"""Rises when a scan finds out more than it did: what the cache keeps of earlier ones is then looked for again."""
-_PIECE = 32  # pictures that a process looks at in one go
-_ALONE_BYTES = 32 * 2**20  # what one process decodes in the time that others need to start
+"""Increased when scans record more than before, so that cached scans of earlier versions are repeated."""
+_PIECE = 32  # pictures that a process scans in one call
+_ALONE_BYTES = 32 * 2**20  # what one process decodes while others would start
 _MOST_PROCESSES = 8
 
 
-@document("a look at pictures", sealed=True)
+@document("a scan of pictures", sealed=True)
 @attrs.frozen
 class Scan:
-    """What a set of pictures holds. Sizes are those after turning as EXIF says."""
+    """Result of a scan. Sizes are those after rotation by EXIF. Sound pictures are those that aren't broken."""
 
     broken: dict[str, str]
-    """Name → why it can't be used."""
+    """Name → reason why the picture can't be used."""
     modes: dict[str, int]
-    """Pillow's mode (L, RGB, RGBA, P, I;16 …) → sound pictures that are stored in it."""
+    """Pillow's mode (L, RGB, RGBA, P, I;16 …) → number of sound pictures."""
     grey: int
-    """Sound pictures that hold no colours."""
+    """Number of sound pictures without colours."""
     short_sides: tuple[tuple[int, int], ...]
-    """(pixels, sound pictures whose short side has so many)."""
+    """(short side in pixels, number of sound pictures)."""
     smallest: tuple[int, int] | None
-    """(width, height) with the fewest pixels; None where no picture is sound."""
+    """(width, height) with the fewest pixels; None if no picture is sound."""
     largest: tuple[int, int] | None
-    """(width, height) with the most pixels."""
+    """(width, height) with the most pixels; None if no picture is sound."""
     further: dict[str, tuple[int, int]] = attrs.field(factory=dict)
-    """Format, as Pillow names it → sound files with pages or frames after the first, and how many such pages there
-    are: of each file the first alone is an image of the set."""
+    """Pillow's format → (sound files with several pages or frames, number of pages or frames after the first). Only the
+    first one of each file is an image of the set."""
 
     @property
     def sound(self) -> int:
-        """Number of pictures that can be used."""
+        """Number of sound pictures."""
         return sum(self.modes.values())
 
     def smaller_than(self, size: int) -> int:
-        """Number of sound pictures whose short side is below `size`: they would be enlarged."""
+        """Number of sound pictures whose short side is below `size`, which would be enlarged."""
         return sum(count for side, count in self.short_sides if side < size)
 
 
-def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
-    """What the pictures hold, from the cache where it is known. Raises NcsnxError where the cache can't be written.
+def scan_of(files: ImageFiles, work: Work, *, refresh: bool = False) -> Scan:
+    """The scan of the pictures, cached. Raises NcsnxError if the cache can't be written.
 
-    Files that were broken are looked at again, so that a set that was fixed is known for it. anew: look at all again:
-    what is kept is found by names, sizes and a sample of the bytes, which a damaged bit may leave as they are.
+    A cached scan is repeated if one of its broken files has been fixed, or with `refresh`: the cache goes by names,
+    sizes and a sample of the bytes, so it can miss a damaged bit.
     """
 
     def find() -> Scan:
@@ -79,25 +79,25 @@ def scan_of(files: ImageFiles, work: Work, *, anew: bool = False) -> Scan:
     def still_true(scan: Scan) -> bool:
         return all(_look(files, [name])[0].reason for name in scan.broken)
 
-    what = f"the first look at {files.root}"
-    return findings.found(scan_folder(files), Scan, find, what, work, still_true, anew=anew)
+    what = f"the scan of {files.root}"
+    return findings.found(scan_folder(files), Scan, find, what, work, still_true, refresh=refresh)
 
 
 def scan_folder(files: ImageFiles) -> Path:
-    """Where the cache keeps what was found in these pictures by this version of Pillow."""
+    """Cache folder of the scan of these pictures by this version of Pillow."""
     return findings.finding_place(_FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
 
 
 def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip"], work: Work) -> ImageFiles:
-    """The pictures that can be used. 'skip' warns of the others, 'refuse' raises a NcsnxError that names them."""
+    """The sound pictures. If some are broken, 'skip' warns and 'refuse' raises an NcsnxError that names them."""
     if not scan.broken:
         return files
     if on_error == "refuse" or not scan.sound:
         advice = f"fix or remove {them(len(scan.broken))}"
         if scan.sound:
-            advice += f", or leave {them(len(scan.broken))} out with data.on_error=skip (`ncsnx new … --on-error skip`)"
+            advice += f", or skip {them(len(scan.broken))} with data.on_error=skip (`ncsnx new … --on-error skip`)"
         raise NcsnxError(f"{_broken(files, scan, MOST_NAMED)}; {advice}")
-    work.warning(f"left out: {_broken(files, scan, most=5)}")
+    work.warning(f"skipping broken files: {_broken(files, scan, most=5)}")
     return files.without(scan.broken)
 
 
@@ -109,7 +109,7 @@ def _broken(files: ImageFiles, scan: Scan, most: int) -> str:
 
 
 def printable_name(name: str) -> str:
-    """A file's name in one line of text."""
+    """A file's name as printable text on one line."""
     return name if name.isprintable() else ascii(name)
 
 
@@ -141,7 +141,7 @@ def _look(files: ImageFiles, names: Sequence[str]) -> list[_Look]:
 def _scan(files: ImageFiles, work: Work) -> Scan:
     pieces = [files.names[start : start + _PIECE] for start in range(0, len(files), _PIECE)]
     looks: list[_Look] = []
-    with work.progress(f"looking at {files.root.name}", total=len(files), unit="pictures") as advance:
+    with work.progress(f"scanning {files.root.name}", total=len(files), unit="pictures") as advance:
         for piece in read_ahead(partial(_look, files), pieces, _processes(sum(files.sizes))):
             work.check_stop()
             looks += piece

@@ -1,4 +1,4 @@
-"""What lies in a folder or zip of pictures and isn't read, by kind and number, with the reason and what helps."""
+"""Files in a folder or zip of pictures that aren't read: counts by kind, with the reason and what to do."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -10,23 +10,23 @@ from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES
 from ncsnx.data.pictures.scan import Scan, printable_name
 
 _BY_SYSTEMS = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r")
-"""Files that operating systems leave in every folder, in lower case; those of macOS are hidden."""
+"""Files that operating systems create in every folder, in lower case; those of macOS are hidden."""
 _LONGEST_KIND = 20
 _MOST_KINDS = 10
 _REASONS = {
     (".svg", ".svgz", ".pdf", ".eps", ".ps", ".ai", ".emf", ".wmf"): "not a raster image; export it as PNG",
     (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"): "an archive, not opened; unpack it",
-    (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".wmv"): "a film; save its frames as PNG",
+    (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".wmv"): "a video; save its frames as PNG",
     (".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".dng"): "raw camera data; develop it to PNG or TIFF",
-    (".npy", ".npz", ".safetensors"): "an array, not a picture; name the file itself in place of the folder",
+    (".npy", ".npz", ".safetensors"): "an array, not a picture; name the file instead of the folder",
     (".dcm", ".nii", ".h5", ".hdf5", ".mat", ".fits", ".czi", ".nd2", ".lif", ".svs"): (
-        "measured values; save them as one .npy file, and name it in place of the folder"
+        "measured values; save them as one .npy file, and name it instead of the folder"
     ),
     (".jfif", ".jpe", ".pjpeg", ".pjp"): "a JPEG under another name; rename it to .jpg",
     (".apng",): "a PNG under another name; rename it to .png",
     (".dib",): "a BMP under another name; rename it to .bmp",
     (".avif", ".jxl", ".jp2", ".j2k", ".psd", ".xcf", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".exr", ".hdr"): (
-        "a format that is not read; convert it to PNG"
+        "an unsupported format; convert it to PNG"
     ),
 }
 _NAMES = {"PNG": "animated PNG", "WEBP": "animated WebP"}
@@ -39,22 +39,23 @@ class Unread:
     count: int
     kind: str
     reason: str
-    """Why, and what can be done."""
+    """Why they aren't read, and what to do."""
 
     def __str__(self) -> str:
         return f"{self.count:,} {self.kind}: {self.reason}"
 
 
 def unread_in(others: Collection[str], scan: Scan) -> list[Unread]:
-    """What isn't read of a folder or zip: the most frequent kinds first, pages and frames last.
+    """Everything in a folder or zip that isn't read: files first, then pages and frames.
 
-    others: names of the files that aren't read. Files that operating systems leave everywhere don't count.
+    Kinds with advice come before the others, then the most frequent ones. others: names of the files that aren't read.
+    Files that operating systems create are ignored.
     """
     return [*_files(others), *_pages(scan)]
 
 
 def unread_lines(unread: Iterable[Unread]) -> str:
-    """One line for each kind."""
+    """One line per kind."""
     return "\n".join(map(str, unread))
 
 
@@ -84,4 +85,4 @@ def _pages(scan: Scan) -> Iterator[Unread]:
         noun = "page" if kind == "TIFF" else "picture" if kind == "HEIF" else "frame"
         name = _NAMES.get(kind, kind)
         what = f"further {noun}{'' if count == 1 else 's'} of {files:,} {name}{'' if files == 1 else 's'}"
-        yield Unread(count, what, f"the first {noun} of a file is its image; save the others as files of their own")
+        yield Unread(count, what, f"only the first {noun} of a file is read; save the others as separate files")

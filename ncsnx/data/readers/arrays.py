@@ -1,9 +1,9 @@
-"""Images as numbers, from `.npy`, `.npz` or safetensors: any number of channels, with a declared range of values.
+"""Images as arrays, from `.npy`, `.npz` or safetensors: any number of channels, with a declared range of values.
 
-N×C×H×W, N×H×W×C or, for one channel, N×H×W, told apart by the declared number of channels and size. Values keep their
-type as far as torch calculates with it: 8-bit and signed integers stay, uint16 becomes int32, uint32 int64, and
-floating-point numbers float32. All but compressed `.npz` are mapped into memory and read image by image; those are
-unpacked whole, in every process that reads them. Nothing is unpickled: arrays of Python objects are refused.
+The layouts N×C×H×W, N×H×W×C and, for one channel, N×H×W are told apart by the declared channels and size. Values keep
+their type if torch computes with it: 8-bit and signed integers stay, uint16 becomes int32, uint32 int64, and floating-
+point numbers float32. Files are memory-mapped and read image by image, except compressed `.npz`, which every reading
+process unpacks completely. Nothing is unpickled: arrays of Python objects are refused.
 """
 
 import math
@@ -28,7 +28,7 @@ from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, them
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import findings
 from ncsnx.storage.documents.document import document
@@ -41,14 +41,14 @@ from ncsnx.storage.zips import ZIP_MAGIC
 from ncsnx.work import Work
 
 LABELS = "labels"
-"""Name of the array that holds the labels, in files of several arrays."""
+"""Name of the array of labels, in files of several arrays."""
 _Layout = Literal["N×C×H×W", "N×H×W×C", "N×H×W"]
 _Kind = Literal["numpy", "safetensors"]
 
 _FOLDER = "ranges"
-_BLOCK_VALUES = 2**22  # values that are looked at in one go
-_BYTES_PER_IMAGE = 256  # that its label, its place and the choice of its split take
-_USED_SHARE = 0.02  # of the declared range; values that need less of it were probably declared wrongly
+_BLOCK_VALUES = 2**22  # values that are scanned at once
+_BYTES_PER_IMAGE = 256  # of memory for its label, index and split
+_USED_SHARE = 0.02  # of the declared range; if the values use less, the range is probably wrong
 _STORED = {
     torch.bool: torch.uint8,
     torch.uint8: torch.uint8,
@@ -63,24 +63,24 @@ _STORED = {
     torch.float32: torch.float32,
     torch.float64: torch.float32,
 }
-"""Type in the file → type that the reader gives: one that torch calculates with on every device."""
+"""Type in the file → type that the reader returns, with which torch computes on every device."""
 _NAMES = frozenset(str(dtype).removeprefix("torch.") for dtype in _STORED)
 
 
 @attrs.define(eq=False, slots=False)
 class StoredArray:
-    """An array in a file, opened where it is first read. May be sent to another process, which opens it for itself."""
+    """An array in a file, opened at the first read. Picklable; each process opens the file itself."""
 
     path: Path
     kind: _Kind
     name: str | None
     _values: Any = attrs.field(default=None, init=False)
     _size: int = attrs.field(default=0, init=False)
-    """Bytes of the file when it was mapped; 0 where it is in memory."""
+    """Bytes of the file when it was mapped; 0 if the array is in memory."""
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """All axes, that of the images first. Raises NcsnxError for a type that isn't read."""
+        """All axes, images first. Raises NcsnxError for an unsupported type."""
         if self.kind == "safetensors":
             with reading(self.path):
                 return tensor_headers(self.path)[self.name or ""].shape
@@ -90,7 +90,7 @@ class StoredArray:
         return header.shape
 
     def rows(self, indices: list[int]) -> Tensor:
-        """(n, …): entries of the first axis, in a type of `_STORED`. Raises NcsnxError for types that aren't there."""
+        """(n, …): entries along the first axis, in a type of `_STORED`. Raises NcsnxError for unsupported types."""
         if self.kind == "safetensors":
             return self._as_stored(
                 torch.cat([self._opened[index : index + 1] for index in indices] or [self._opened[:0]])
@@ -98,13 +98,13 @@ class StoredArray:
         return self._as_stored(_native(self._opened[indices]))
 
     def block(self, start: int, stop: int) -> Tensor:
-        """(stop − start, …): neighbours; else as `rows`."""
+        """(stop − start, …): as `rows`, for consecutive entries."""
         values = self._opened[start:stop]
         return self._as_stored(values if self.kind == "safetensors" else _native(values))
 
     @property
     def title(self) -> str:
-        """For people."""
+        """File and array name, for messages."""
         return str(self.path) if self.name is None else f"{self.path}, array {self.name}"
 
     @property
@@ -128,7 +128,7 @@ class StoredArray:
 
 @attrs.frozen(eq=False)
 class ArrayImages:
-    """Some images of an array."""
+    """One split of an array of images."""
 
     array: StoredArray
     layout: _Layout
@@ -137,7 +137,7 @@ class ArrayImages:
     labels: Tensor
     """(n,) int64."""
     ids: Tensor
-    """(n,) int64: places in the array."""
+    """(n,) int64: indices in the array."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -155,12 +155,12 @@ class ArrayImages:
 def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     """The images in `data.path`, split. folder: the data folder.
 
-    The first time every value is looked at. Raises DataMissingError where the file isn't there, NcsnxError for what
-    isn't such an array, and for values that are no number or out of the declared range.
+    The first time, every value is checked. Raises DataMissingError for a missing file; NcsnxError for other arrays, and
+    for values that are NaN, infinite or outside the declared range.
     """
     array, names = open_array(own_path(data.path, folder), data.array)
     layout = _layout(array, data, work)
-    mark = mark_of(array)
+    mark = array_fingerprint(array)
     _check_values(array, data, mark, work)
     count = array.shape[0]
     labels = (
@@ -170,9 +170,7 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     )
     held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
     if bool(held_out.all()):
-        raise NcsnxError(
-            f"{array.title}: every one of its {counted(count, 'image')} is held out; none is left to train on"
-        )
+        raise NcsnxError(f"{array.title}: all of its images ({count:,}) are held out, and none is left to train on")
     shape = (data.channels, data.stored_size, data.stored_size)
 
     def split(chosen: Tensor) -> ArrayImages:
@@ -182,10 +180,10 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
 
 
 def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[str]]:
-    """The array of images in a file, and the names of all arrays there.
+    """The array of images in a file, and the names of all its arrays.
 
-    name: of the array, in a file of several; by default the only one that isn't the labels. Raises NcsnxError where
-    that isn't one array of numbers.
+    name: name of the array, by default the only one other than the labels. Raises NcsnxError if that isn't exactly one
+    array of numbers.
     """
     with reading(path):
         kind = _kind(path)
@@ -198,31 +196,31 @@ def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[s
 
 
 def _require_memory(array: StoredArray) -> None:
-    """Raises NcsnxError where one image, or what is noted of each, doesn't fit: a header may declare anything."""
+    """Raises NcsnxError if one image, or what is kept per image, doesn't fit in memory (headers may declare it)."""
     most = available_memory() // SHARE
     count, values = array.shape[0], math.prod(array.shape[1:])
     if max(count * _BYTES_PER_IMAGE, values * torch.float64.itemsize) > most:
         raise NcsnxError(
-            f"{array.title}: declares {counted(count, 'image')} of {counted(values, 'value')}; memory here is enough "
-            f"for {counted(most // _BYTES_PER_IMAGE, 'image')} of {counted(most // torch.float64.itemsize, 'value')}"
+            f"{array.title}: declares {counted(count, 'image')} of {counted(values, 'value')}, but memory here allows "
+            f"only {counted(most // _BYTES_PER_IMAGE, 'image')} of {counted(most // torch.float64.itemsize, 'value')}"
         )
 
 
-def mark_of(array: StoredArray) -> str:
+def array_fingerprint(array: StoredArray) -> str:
     """The fingerprint of an array's file."""
     return fingerprint.of_files(array.path.parent, [array.path])
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong in reading a file that somebody else made, as one line about it."""
+    """Turns errors in reading an untrusted file into NcsnxErrors."""
     try:
         yield
     except OSError as error:
         raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
         raise NcsnxError(f"{path}: does not fit in memory; save it as .npy, which is read image by image") from error
-    except (SafetensorError, RuntimeError) as error:  # torch's, where memory has no room for the file
+    except (SafetensorError, RuntimeError) as error:  # torch raises RuntimeError if the file doesn't fit in memory
         raise NcsnxError(f"{path}: cannot be read as images: {' '.join(str(error).split())}") from error
 
 
@@ -233,11 +231,11 @@ def _kind(path: Path) -> _Kind:
         return "numpy"
     if path.suffix.lower() == ".safetensors" or begin[8:] == b"{":
         return "safetensors"
-    raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found none of them")
+    raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found another format")
 
 
 def _names(path: Path, kind: _Kind) -> list[str]:
-    """The arrays in a file; none for a `.npy`, whose one array has no name."""
+    """Names of the arrays in a file; empty for a `.npy`, whose one array has no name."""
     if kind == "numpy":
         return list(NumpyFile.open(path).names or ())
     return list(tensor_headers(path))
@@ -249,29 +247,29 @@ def _values(path: Path, kind: _Kind, name: str | None) -> Any:
     try:
         with safe_open(path, framework="pt") as arrays:
             return arrays.get_slice(name)
-    except (OSError, RuntimeError) as error:  # where there are no addresses left for it
+    except (OSError, RuntimeError) as error:  # the address space is exhausted
         found = tensor_headers(path)[name or ""]
         raise NcsnxError(
             f"{path}: declares {found.dtype} of shape {found.shape}, and {counted(path.stat().st_size, 'byte')} cannot "
-            "be mapped into memory here; give the process more, or save fewer images in a file"
+            "be mapped into memory here; raise the limit (ulimit -v), or save fewer images in a file"
         ) from error
 
 
 def _native(values: "np.ndarray[Any, Any]") -> Tensor:
-    # torch knows native byte order only, and may not write to what is mapped for reading
+    # copied, since torch needs native byte order and writable memory
     return torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))
 
 
 def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
     if wanted is not None:
         if wanted not in names:
-            found = listed(names) if names else "one without a name"
+            found = listed(names) if names else "an array without a name"
             raise NcsnxError(f"{path}: expected an array {wanted} (data.array), found {found}")
         return wanted
     images = [name for name in names if name != LABELS]
     if names and len(images) != 1:
         raise NcsnxError(
-            f"{path}: expected one array of images, found {listed(images)}; choose with data.array=NAME, or "
+            f"{path}: expected one array of images, found {listed(images)}; choose one with data.array=NAME or "
             f"{argument('array', A_NAME)}"
         )
     return images[0] if images else None
@@ -288,8 +286,8 @@ def _layout(array: StoredArray, data: Arrays, work: Work) -> _Layout:
         raise NcsnxError(f"{array.title}: expected {forms}, found {_product(shape)}{_hint(shape, data)}")
     if len(fitting) > 1 and channels > 1:
         work.warning(
-            f"{array.title}: {_product(shape)} is read as N×C×H×W; if it is N×H×W×C, save it as "
-            "array.transpose(0, 3, 1, 2)"
+            f"{array.title}: {_product(shape)} is read as N×C×H×W; if it is N×H×W×C, save "
+            "array.transpose(0, 3, 1, 2) instead"
         )
     return fitting[0]
 
@@ -299,18 +297,16 @@ def _product(factors: tuple[Any, ...]) -> str:
 
 
 def _hint(shape: tuple[int, ...], data: Arrays) -> str:
-    """What to type, or to do, for an array of another form than the declared one."""
+    """Advice for an array of another shape than the declared one."""
     fitting = dict.fromkeys(square_forms(shape))
     if fitting:
         field = "image_size" if data.random_crop is None else "random_crop"
-        return "; it would fit " + " or ".join(
-            f"data.channels={channels} data.{field}={size}" for channels, size in fitting
-        )
-    return "; images must be square: crop or pad them" if len(shape) in (3, 4) else "; reshape it"
+        return "; it fits " + " or ".join(f"data.channels={channels} data.{field}={size}" for channels, size in fitting)
+    return "; crop or pad the images to squares" if len(shape) in (3, 4) else "; reshape it"
 
 
 def square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """(channels, size) that an array of this shape could have."""
+    """(channels, size) pairs that an array of this shape could have."""
     match shape:
         case (_, height, width) if height == width:
             yield 1, height
@@ -335,34 +331,35 @@ def _unknown_type(title: str, found: str) -> str:
     return f"{title}: expected whole or floating-point numbers of up to 64 bits, found {found}; convert it"
 
 
-@document("what an array's numbers are", sealed=True)
+@document("the statistics of an array", sealed=True)
 @attrs.frozen
 class Values:
-    """What the numbers of an array are."""
+    """Statistics of an array's values."""
 
     count: int
     no_numbers: int
-    """NaN or infinite."""
+    """Number of NaN or infinite values."""
     least: float
-    """Of the numbers; 0, as `most`, where there is none."""
+    """Smallest finite value; 0 if there is none."""
     most: float
+    """Largest finite value; 0 if there is none."""
     whole: bool
-    """Whether their type is one of whole numbers."""
+    """Whether the type is an integer type."""
 
 
 def values_of(array: StoredArray, mark: str, work: Work) -> Values:
-    """What the array's numbers are: looked at once. mark: the fingerprint of its file."""
-    # a changed value may be outside of what the fingerprint samples
+    """Statistics of the array's values, cached. mark: the fingerprint of its file."""
+    # the modification time is in the key: a changed value may be outside the fingerprint's sample
     key = [mark, array.path.stat().st_mtime_ns, array.name]
     place = findings.finding_place(_FOLDER, key)
-    return findings.found(place, Values, partial(_looked_at, array, work), f"a look at {array.title}", work)
+    return findings.found(place, Values, partial(_scanned, array, work), f"the scan of {array.title}", work)
 
 
 def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:
-    """Black and white of an array of which nobody said it: the usual range that its values lie in, or their own.
+    """(black, white) for an array without a declared range: a usual range that contains its values, or their own.
 
-    0 and 1 for masks, else 2^bits − 1 of 8, 10, 12, 14 or 16 bits for whole numbers; [0, 1], [−1, 1] or [0, 255] for
-    floating-point ones. Raises NcsnxError where a value is no number, and where all are equal.
+    Integers: [0, 1], or [0, 2^bits − 1] with 8, 10, 12, 14 or 16 bits. Floating-point numbers: [0, 1], [−1, 1] or
+    [0, 255]. Raises NcsnxError for NaN or infinity, and if all values are equal.
     """
     _check_numbers(array, values)
     whole = tuple((0.0, float(most)) for most in (1, 255, 1023, 4095, 16383, 65535))
@@ -370,37 +367,38 @@ def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:
         if low <= values.least and values.most <= high:
             return low, high
     if values.least == values.most:
-        raise NcsnxError(f"{array.title}: expected numbers that differ, found {values.least:g} only")
+        raise NcsnxError(f"{array.title}: expected different values, found only {values.least:g}")
     return values.least, values.most
 
 
 def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> None:
-    """Raises NcsnxError unless every value is a number in the declared range; warns where they hardly use it."""
+    """Raises NcsnxError unless all values are finite and in the declared range; warns if they hardly use it."""
     values = values_of(array, mark, work)
     _check_numbers(array, values)
     span = f"from {values.least:.9g} to {values.most:.9g}"
     declare = f"data.low={values.least:.9g} data.high={values.most:.9g}"
-    # bounds are rounded as values were: float32 may be a little beyond the declared double
+    # bounds are rounded like values: a float32 may be slightly beyond the declared double
     low, high = (float(np.float32(bound)) if not values.whole else bound for bound in (data.low, data.high))
     if values.least < low or values.most > high:
         outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, work))
         raise NcsnxError(
-            f"{array.title}: {outside:,} of {counted(values.count, 'value')} are not within low={data.low:.9g} and "
-            f"high={data.high:.9g}: they are {span}; declare the range with {declare}, or wider"
+            f"{array.title}: {outside:,} of {counted(values.count, 'value')} are outside the declared range, "
+            f"low={data.low:.9g} to high={data.high:.9g}; the values are {span}; declare {declare}, or a wider range"
         )
     if 0 < values.most - values.least < _USED_SHARE * (data.high - data.low):
         work.warning(
-            f"{array.title}: its values are {span}, a small part of low={data.low:.9g} to high={data.high:.9g}; "
-            f"is that the range, or is it {declare}?"
+            f"{array.title}: its values, {span}, use a small part of the declared range, low={data.low:.9g} to "
+            f"high={data.high:.9g}; should it be {declare}?"
         )
 
 
 def _check_numbers(array: StoredArray, values: Values) -> None:
     if values.no_numbers:
-        raise NcsnxError(f"{array.title}: NaN or infinity in {counted(values.no_numbers, 'value')}; replace them")
+        found = counted(values.no_numbers, "NaN or infinite value")
+        raise NcsnxError(f"{array.title}: expected finite values, found {found}; replace {them(values.no_numbers)}")
 
 
-def _looked_at(array: StoredArray, work: Work) -> Values:
+def _scanned(array: StoredArray, work: Work) -> Values:
     count = no_numbers = 0
     least, most, whole = math.inf, -math.inf, False
     for block in _blocks(array, work):
@@ -416,10 +414,10 @@ def _looked_at(array: StoredArray, work: Work) -> Values:
 
 
 def _blocks(array: StoredArray, work: Work) -> Iterator[Tensor]:
-    """All of an array, some images at a time, with progress."""
+    """The whole array in blocks of images, with progress."""
     count, each = array.shape[0], math.prod(array.shape[1:])
     step = max(1, _BLOCK_VALUES // max(1, each))
-    with work.progress(f"looking at {array.path.name}", total=count, unit="images") as advance:
+    with work.progress(f"scanning {array.path.name}", total=count, unit="images") as advance:
         for start in range(0, count, step):
             work.check_stop()
             values = array.block(start, min(start + step, count))

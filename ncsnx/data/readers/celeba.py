@@ -1,7 +1,7 @@
 """CelebA (Liu et al. 2015), aligned and cropped: 202,599 pictures of 178×218 pixels, in a zip or a folder.
 
-`list_eval_partition.txt` says of each whether it is for training (0), validation (1) or testing (2): trained on is the
-first part, held out is the last, as published. Transformed as published: a centre crop, then resized.
+`list_eval_partition.txt` assigns each picture to training (0), validation (1) or test (2). As published, the held-out
+split is the test set, and pictures are transformed by a centre crop, then resizing.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from PIL import Image
 from ncsnx.config.canonical import digest
 from ncsnx.config.data_sets import CelebA
 from ncsnx.data.data_set import data_set
-from ncsnx.data.missing import by_hand, require, root_of
+from ncsnx.data.missing import by_hand, missing, root_of
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
 from ncsnx.data.splits import Splits
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
 from ncsnx.work import SILENT, Work
@@ -35,7 +35,7 @@ _MOST_NAMED, _MOST_LETTERS = 5, 60
 
 
 def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
-    """The folder that holds it; a person has to put it there. Raises DataMissingError."""
+    """The folder of CelebA, which users download themselves. Raises DataMissingError."""
     root = root_of(data, folder, _FOLDER)
     if ((root / _PICTURES).is_dir() or (root / _ARCHIVE).exists()) and (root / PARTITION).exists():
         return root
@@ -51,13 +51,17 @@ def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
     place=f"data/{_FOLDER}",
 )
 def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
-    """CelebA from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit."""
+    """CelebA from `data.root` or the data folder. Raises DataMissingError; NcsnxError for invalid files."""
     root = root_of(data, folder, _FOLDER)
     pictures = root / _PICTURES
     if not pictures.is_dir():
-        require(root, _ARCHIVE, "CelebA", f"{_ARCHIVE} (1.4 GB, unpacked or not) from {_PAGE}")
         pictures = root / _ARCHIVE
-    require(root, PARTITION, "CelebA's split", f"{PARTITION} from {_PAGE}")
+        if not pictures.exists():
+            way = Hint(f"get {_ARCHIVE} (1.4 GB, unpacked or not) from {_PAGE} and put it into {root}")
+            raise missing("CelebA", pictures, way)
+    if not (root / PARTITION).exists():
+        way = Hint(f"get {PARTITION} from {_PAGE} and put it into {root}")
+        raise missing("CelebA's split", root / PARTITION, way)
     names, parts = _partition(root / PARTITION)
     files = _NamedFiles(ImageFiles.open(pictures), "" if pictures.is_dir() else f"{_PICTURES}/", names)
     _require_all(files, root / PARTITION, pictures)
@@ -71,13 +75,13 @@ def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
 
 @attrs.frozen
 class CropAndResize:
-    """A square from the centre, resized (bilinear, antialiased): torchvision's CenterCrop, then its Resize."""
+    """Crops a square from the centre, then resizes it (bilinear, antialiased): torchvision's CenterCrop and Resize."""
 
     crop: int
     size: int
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Raises ValueError for a picture that is smaller than the crop."""
+        """Raises ValueError for a picture smaller than the crop."""
         if min(image.size) < self.crop:
             raise ValueError(
                 f"has {image.width}×{image.height} pixels, fewer than the crop of {self.crop}×{self.crop} (data.crop)"
@@ -89,7 +93,7 @@ class CropAndResize:
 
 @attrs.frozen(eq=False)
 class _NamedFiles:
-    """The pictures of the list, in its order, wherever they are."""
+    """The pictures in the order of the partition list, from the zip or the folder."""
 
     files: ImageFiles
     prefix: str
@@ -103,11 +107,11 @@ class _NamedFiles:
 
 
 def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
-    """The names in the list, and the part that each is in."""
+    """(names, partition of each) in the list."""
     try:
         lines = reading.read_bytes(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise NcsnxError(f"{path}: expected a list of pictures, which cannot be read: {error}") from error
+        raise NcsnxError(f"{path}: cannot be read as a list of pictures: {error}; get it again") from error
     rows = [line.split() for line in lines]
     wrong = [
         f"line {number}, {lines[number - 1][:_MOST_LETTERS]!r}"
@@ -116,26 +120,26 @@ def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
     ]
     if wrong:
         raise NcsnxError(
-            f"{path}: expected lines such as '000001.jpg 0', with 0, 1 or 2 for training, validation and test; "
+            f"{path}: expected lines such as '000001.jpg 0', with 0, 1 or 2 for training, validation or test, but "
             f"{len(wrong):,} of {counted(len(lines), 'line')} are not: {_first(wrong)}; get it again"
         )
     names, parts = tuple(name for name, _ in rows), [int(part) for _, part in rows]
     if len(set(names)) < len(names) or not {_TRAINING, _TEST} <= set(parts):
         raise NcsnxError(
-            f"{path}: expected a line a picture, some for training (0) and some for testing (2); found "
-            f"{counted(len(names), 'line')}, {counted(len(set(names)), 'name')}, {parts.count(_TRAINING):,} and "
-            f"{parts.count(_TEST):,}; get it again"
+            f"{path}: expected one line per picture, for training (0) and test (2) pictures; found "
+            f"{counted(len(names), 'line')} with {counted(len(set(names)), 'name')}, {parts.count(_TRAINING):,} for "
+            f"training and {parts.count(_TEST):,} for test; get it again"
         )
     return names, parts
 
 
 def _require_all(files: _NamedFiles, partition: Path, pictures: Path) -> None:
-    there = set(files.files.names)
-    missing = [name for name in files.names if files.prefix + name not in there]
-    if missing:
+    present = set(files.files.names)
+    absent = [name for name in files.names if files.prefix + name not in present]
+    if absent:
         raise NcsnxError(
-            f"{pictures}: {len(missing):,} of the {counted(len(files.names), 'picture')} that {partition.name} lists "
-            f"are not in it: {_first(missing)}; get it again"
+            f"{pictures}: lacks {len(absent):,} of the {counted(len(files.names), 'picture')} in {partition.name}: "
+            f"{_first(absent)}; get it again"
         )
 
 
@@ -144,7 +148,7 @@ def _first(found: list[str]) -> str:
 
 
 def _fingerprint(files: _NamedFiles, parts: list[int]) -> str:
-    """The list, and the bytes of some pictures: the same for the zip and the folder."""
+    """Digest of the list and of some pictures' bytes, the same for the zip and the folder."""
     every = -(-len(parts) // _SAMPLED_PICTURES)
     sampled = [hashlib.sha256(files.read(place)).hexdigest() for place in range(0, len(parts), every)]
     return digest(["celeba", list(files.names), parts, sampled])

@@ -1,6 +1,6 @@
-"""CIFAR-10's binary version (Krizhevsky 2009): records of one label byte and 3,072 pixel bytes, red, green, blue.
+"""CIFAR-10, binary version (Krizhevsky 2009): records of one label byte and 3,072 pixel bytes (red, green, blue).
 
-The Python version of the set is a pickle, and is never read.
+The Python version is a pickle and is never read.
 """
 
 from pathlib import Path
@@ -13,11 +13,12 @@ from ncsnx.config.data_sets import CIFAR10
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import InMemory, StoredImages
+from ncsnx.data.download.command import download_command
 from ncsnx.data.download.transfer import download
 from ncsnx.data.download.unpacking import require_new, unpack_tar
-from ncsnx.data.missing import require, root_of
+from ncsnx.data.missing import missing, root_of
 from ncsnx.data.splits import Splits
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import SILENT, Work
 
@@ -29,12 +30,12 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 CLASSES = 10
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _LARGEST_BYTES = 64 * 2**20
-"""More than any file of the set has: 30,730,000."""
+"""Size limit for unpacking; the files have 30,730,000 bytes."""
 
 
 @attrs.frozen
 class Published:
-    """Where the archive is, and what is known of it."""
+    """Address, size in bytes and md5 of the published archive."""
 
     address: str
     size: int
@@ -42,13 +43,13 @@ class Published:
 
 
 PUBLISHED = Published(f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")
-"""The address and the md5 are those of https://www.cs.toronto.edu/~kriz/cifar.html."""
+"""Address and md5 are from https://www.cs.toronto.edu/~kriz/cifar.html."""
 
 
 def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Published = PUBLISHED) -> Path:
-    """Gets and unpacks the archive, unless the set is there already; returns its folder.
+    """Downloads and unpacks the archive unless the data set already exists; returns its folder.
 
-    An archive that lies beside that folder is taken, if it is the published one. Raises NcsnxError.
+    A published archive beside that folder is used instead of downloading it. Raises NcsnxError.
     """
     root = _root(data, folder)
     if all((root / name).exists() for name in FILES):
@@ -68,11 +69,11 @@ def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Publish
     place=f"data/{_FOLDER}",
 )
 def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
-    """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for a damaged file."""
+    """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError; NcsnxError for damaged files."""
     root = _root(data, folder)
-    source = f"{PUBLISHED.address} (162 MB; `ncsnx data download EXPERIMENT` does all of this), unpack it"
     for name in FILES:
-        require(root, name, "CIFAR-10", source)
+        if not (root / name).exists():
+            raise missing("CIFAR-10", root / name, Hint("download it (170 MB)", download_command(data, folder)))
     files = [root / name for name in FILES]
     records = [_records(path) for path in files]
     training, test = np.concatenate(records[:-1]), records[-1]
@@ -81,7 +82,7 @@ def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
 
 def _root(data: CIFAR10, folder: Path) -> Path:
     root = root_of(data, folder, _FOLDER)
-    # the folder that the archive was unpacked in may be named too
+    # data.root may also name the folder in which the archive was unpacked
     return root / _FOLDER if (root / _FOLDER).is_dir() else root
 
 

@@ -14,7 +14,7 @@ from ncsnx.data.splits import Splits
 from ncsnx.work import SILENT, Work
 
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5
-"""Held out is every image whose index is 5 modulo 6."""
+"""Images whose index is 5 modulo 6 are held out."""
 
 
 @data_set(

@@ -1,6 +1,6 @@
-"""What the published sets have in common: encoded pictures that are decoded and transformed when they are read.
+"""Data sets of encoded pictures, which are decoded and transformed when they are read.
 
-Decoded is as published: to RGB as Pillow converts, whatever EXIF says. (None of these sets has pictures to be turned.)
+As published, pictures are converted to RGB by Pillow, and EXIF is ignored. (None of these sets has pictures to rotate.)
 """
 
 from typing import Protocol
@@ -16,32 +16,32 @@ from ncsnx.data.pictures.decoding import opened_picture
 
 
 class Encoded(Protocol):
-    """The encoded pictures of a set, by their place in it. It can be sent to another process."""
+    """The encoded pictures of a data set by index. Must be picklable."""
 
     def read(self, place: int) -> bytes:
         """The bytes of one picture."""
 
     def name(self, place: int) -> str:
-        """Its name for a person."""
+        """The picture's name, for messages."""
 
 
 class PictureTransform(Protocol):
-    """A picture in RGB, of any size → a square one. Raises ValueError for one that it isn't meant for."""
+    """An RGB picture of any size → a square one. Raises ValueError for a picture that it can't transform."""
 
     def __call__(self, image: Image.Image) -> Image.Image: ...
 
 
 @attrs.frozen(eq=False)
 class EncodedPictures:
-    """One split of a set of encoded pictures."""
+    """One split of a data set of encoded pictures."""
 
     encoded: Encoded
     places: Tensor
-    """(N,) int64: the place in the set of each picture of this split."""
+    """(N,) int64: index in the data set of each picture of this split."""
     transform: PictureTransform
     image_size: int
     first_id: int = 0
-    """Added to the places, this gives the ids."""
+    """Added to the places, gives the ids."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

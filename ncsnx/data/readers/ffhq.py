@@ -1,10 +1,11 @@
-"""FFHQ (Karras et al. 2019): an LMDB of encoded pictures at one size or several, or NVlabs' folders of images.
+"""FFHQ (Karras et al. 2019): an LMDB of encoded pictures at one or more sizes, or the image folders of NVlabs.
 
-The LMDB holds `{size}-{index:05d}` → picture, and `length` → their number in digits. Read as published, its pictures
-have their size already; those of a folder are resized. The split is the published one: 90 % of the indices, shuffled by
-NumPy's legacy generator under seed 2019, are trained on.
+The LMDB maps `{size}-{index:05d}` to a picture, and `length` to the number of pictures in digits. Pictures of the LMDB
+are read at their size, as published; those of a folder are resized. The split is the published one: the indices are
+shuffled by NumPy's legacy generator with seed 2019, and the first 90 % are the training split.
 """
 
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.lmdb.lmdb_building import as_square, build
 from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
-from ncsnx.data.missing import by_hand, require, root_of
+from ncsnx.data.missing import by_hand, missing, root_of
 from ncsnx.data.pictures.decoding import SUFFIXES, fitted
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.readers.encoded_pictures import Encoded, EncodedPictures, PictureTransform
 from ncsnx.data.splits import Splits
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import SILENT, Work
 
@@ -36,16 +37,17 @@ TRAINING_SHARE = 0.9
 
 
 def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
-    """The folder that holds it; a person has to put it there. Raises DataMissingError."""
+    """The folder of FFHQ, which users download themselves. Raises DataMissingError."""
     root = root_of(data, folder, _FOLDER)
     if (root / DATA).exists() or any((root / name).is_dir() for name in (LARGE, THUMBNAILS)):
         return root
+    build = ["ncsnx", "data", "build", "ffhq", str(root / LARGE), "--size", str(data.image_size), "--out", str(root)]
     raise by_hand(
         "FFHQ",
-        f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less",
+        f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less,",
         _PAGE,
-        f"put it into {root}; `ncsnx data build ffhq {root / LARGE} --size {data.image_size} --out {root}` makes "
-        "an LMDB of it, which is read faster",
+        f"put it into {root}",
+        Hint("optional, an LMDB is read faster", shlex.join(build)),
     )
 
 
@@ -56,9 +58,9 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
     place=f"data/{_FOLDER}",
 )
 def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
-    """FFHQ from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for what doesn't fit.
+    """FFHQ from `data.root` or the data folder. Raises DataMissingError; NcsnxError for invalid files.
 
-    An LMDB is preferred to folders; of those, the thumbnails where they have the size that is wanted.
+    An LMDB is preferred to folders. Of the folders, the thumbnails are preferred at 128 px, the large images otherwise.
     """
     root = root_of(data, folder, _FOLDER)
     size = data.image_size
@@ -72,10 +74,11 @@ def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
 
 
 def build_ffhq_lmdb(source: Path, root: Path, image_size: int, work: Work) -> Path:
-    """Makes FFHQ's LMDB at one size in `root` from a folder or zip of images, numbered in the order of their names.
+    """Builds FFHQ's LMDB at one size in `root` from a folder or zip of images, numbered in the order of their names.
 
-    Resized by the short side, cropped from the centre, kept as PNG: so that the LMDB gives the pixels that the folder
-    does. Returns `root`; the LMDB is there whole or not at all. Raises NcsnxError, which names all that can't be used.
+    The short side is resized, the centre cropped, and the result stored as PNG, so that the LMDB gives the same pixels
+    as the folder. Returns `root`. The LMDB is written whole or not at all. Raises NcsnxError, which names all pictures
+    that can't be used.
     """
     build(
         source,
@@ -90,7 +93,7 @@ def build_ffhq_lmdb(source: Path, root: Path, image_size: int, work: Work) -> Pa
 
 @attrs.frozen
 class OfSize:
-    """Pictures that have their size already."""
+    """Accepts pictures that already have the size."""
 
     size: int
 
@@ -103,7 +106,7 @@ class OfSize:
 
 @attrs.frozen
 class Shrink:
-    """The short side resized (bilinear, antialiased), cropped from the centre."""
+    """Resizes the short side (bilinear, antialiased), then crops the centre."""
 
     size: int
 
@@ -133,7 +136,7 @@ class _Numbered:
 
 @attrs.frozen(eq=False)
 class _Sorted:
-    """The images of a folder in the order of their names, which NVlabs numbered."""
+    """The images of a folder in the order of their (numbered) names."""
 
     files: ImageFiles
 
@@ -160,38 +163,39 @@ def _splits(pictures: Encoded, count: int, transform: PictureTransform, size: in
 
 
 def _length(store: LmdbStore, size: int) -> int:
-    """The number of pictures that the LMDB declares, checked against what is in it."""
+    """The number of pictures declared by the LMDB, checked against its entries."""
     declared = store.get(LENGTH)
     if declared is None or not declared.isdigit() or not 2 <= int(declared) < len(store):
         found = "none" if declared is None else repr(declared[:20])
-        raise damaged(store.path, f"{counted(len(store), 'entry')}, and as their 'length' {found}")
+        raise damaged(store.path, f"{counted(len(store), 'entry')} with the 'length' {found}")
     for place in (0, int(declared) - 1):
         if store.get(_key(size, place)) is None:
             sizes = ", ".join(map(str, _sizes(store))) or "none"
             raise NcsnxError(
-                f"{store.path}: expected pictures of {size}×{size} pixels, {_key(size, place).decode()} among them, "
-                f"which is not there; sizes found: {sizes}; choose one with data.image_size=N, or build another LMDB "
-                "with `ncsnx data build ffhq`"
+                f"{store.path}: expected pictures of {size}×{size} pixels, but there is no entry "
+                f"{_key(size, place).decode()}; sizes found: {sizes}",
+                Hint("choose one of them", adds="data.image_size=N"),
+                Hint("or build an LMDB", f"ncsnx data build ffhq SOURCE --size {size} --out ROOT"),
             )
     return int(declared)
 
 
 def _sizes(store: LmdbStore) -> list[int]:
-    """The sizes that the LMDB has pictures of."""
+    """Sizes of the LMDB's pictures, sorted."""
     sizes, start = [], b"1"
     while (key := next(store.keys(start), b"")) and (size := key.partition(b"-")[0]).isdigit():
         sizes.append(int(size))
-        start = size + b"."  # the byte after '-': beyond all keys of this size
+        start = size + b"."  # '.' follows '-', so this is after all keys of this size
     return sorted(sizes)
 
 
 def _image_folder(root: Path, size: int) -> Path:
-    """Where the images are: a folder of NVlabs' in `root`, else `root` itself. Raises DataMissingError."""
+    """The folder of the images: one of NVlabs' folders in `root`, else `root` itself. Raises DataMissingError."""
     names = (THUMBNAILS, LARGE) if size == THUMBNAIL_SIZE else (LARGE, THUMBNAILS)
     for name in names:
         if (root / name).is_dir():
             return root / name
     if not root.is_dir() or not any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in root.iterdir()):
-        source = f"the folder {LARGE} (89 GB) from {_PAGE}, or the {size}-pixel images of FFHQ as an LMDB"
-        require(root, DATA, f"FFHQ at {size} px", source)
+        way = f"get the folder {LARGE} (89 GB) from {_PAGE} and put it into {root}"
+        raise missing(f"FFHQ at {size} px", root / DATA, Hint(way), Hint(f"or put an LMDB of {size}-px images there"))
     return root

@@ -1,6 +1,6 @@
-"""The data set that a path makes: a folder or zip of pictures, a file of arrays, or a packed file.
+"""The data set at a path: a folder or zip of pictures, a file of arrays, or a packed file.
 
-What isn't said of it is found by looking: the channels, the size, the range of the values.
+Channels, size and value range are read from the files unless they are given.
 """
 
 from collections.abc import Iterable
@@ -16,20 +16,20 @@ from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.pictures.scan import Scan, scan_of, sound_files
 from ncsnx.data.places import declared
-from ncsnx.data.readers.arrays import mark_of, open_array, square_forms, usual_range, values_of
+from ncsnx.data.readers.arrays import array_fingerprint, open_array, square_forms, usual_range, values_of
 from ncsnx.data.readers.own_images import picture_files
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.work import Work, ignore_message
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
 LARGEST_UNASKED = 64
-"""Pictures are made no larger than this unasked: the largest size that is trained in days rather than weeks."""
-_SMALL_SHARE = 0.1  # of the pictures may be smaller than the size that is chosen
+"""Largest size chosen by default, since training takes days rather than weeks up to it."""
+_SMALL_SHARE = 0.1  # of the pictures may be smaller than the default size
 
 
 @attrs.frozen(kw_only=True)
 class Reading:
-    """What was said of how images are to be read; None where nothing was. The fields are those of the data sets."""
+    """Options for reading images, named as the data sets' fields; None where not given."""
 
     image_size: int | None = None
     channels: int | None = None
@@ -41,17 +41,17 @@ class Reading:
     array: str | None = None
 
     def given(self) -> dict[str, Any]:
-        """The fields that were given."""
+        """The options that were given, by name."""
         return {name: value for name, value in attrs.asdict(self).items() if value is not None}
 
 
 def own_data(path: Path, said: Reading, work: Work) -> OwnData:
-    """The data set at `path`, which is there.
+    """The data set at `path`, which must exist.
 
-    Of pictures, the size is by default that of nine in ten of them, at most 64; one channel is read where none has a
-    colour; GIFs and HEIC are read where there are some, HEIC if it can be decoded. Arrays and packed files aren't
-    resized: of a smaller `image_size` they get a `random_crop`. Raises FieldError for what was said and doesn't go with
-    the data; NcsnxError for what can't be read, and naming every broken picture unless they are to be skipped.
+    Pictures: the default size is the largest that nine in ten of them have, at most 64; the default is one channel if
+    no picture has colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed files
+    aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options that don't suit
+    the data; NcsnxError for files that can't be read, naming every broken picture unless they are skipped.
     """
     if holds_pictures(path):
         return _pictures(path, said, work)
@@ -59,12 +59,12 @@ def own_data(path: Path, said: Reading, work: Work) -> OwnData:
 
 
 def holds_pictures(path: Path) -> bool:
-    """Whether a folder or file is to be read as pictures: it is neither packed nor called as arrays are."""
+    """Whether a folder or file is read as pictures: it is neither a packed file nor named like an array file."""
     return path.is_dir() or not (path.suffix.lower() in ARRAY_SUFFIXES or is_packed(path))
 
 
 def _packed(path: Path, said: Reading) -> Packed:
-    _expect(said, Packed, "a packed file, whose images are read as they were packed")
+    _expect(said, Packed, "a packed file, whose images are read as packed")
     header = PackedFile.open(path).header
     if said.channels not in (None, header.channels):
         raise FieldError("channels", f"must be {header.channels}, as {path} was packed, not {said.channels}")
@@ -73,7 +73,7 @@ def _packed(path: Path, said: Reading) -> Packed:
 
 
 def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
-    _expect(said, Arrays, "arrays, which are no pictures")
+    _expect(said, Arrays, "arrays")
     array, _ = open_array(path, said.array)
     forms = list(square_forms(array.shape))
     shape = "×".join(map(str, array.shape))
@@ -82,9 +82,9 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
     fitting = [form for form in forms if said.channels in (None, form[0])]
     if not fitting:
         found = " or ".join(str(channels) for channels, _ in forms)
-        raise FieldError("channels", f"must be {found}, as {path} holds {shape} numbers, not {said.channels}")
+        raise FieldError("channels", f"must be {found} for {path} with shape {shape}, not {said.channels}")
     channels, stored = fitting[0]
-    low, high = usual_range(array, values_of(array, mark_of(array), work))
+    low, high = usual_range(array, values_of(array, array_fingerprint(array), work))
     size, crop = _within(stored, said)
     data = Arrays(
         path=declared(path),
@@ -99,12 +99,10 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
 
 
 def _within(stored: int, said: Reading) -> tuple[int, int | None]:
-    """image_size and random_crop for images of `stored` pixels a side, which aren't resized, only cropped."""
+    """(image_size, random_crop) for stored images with sides of `stored` pixels, which are cropped, not resized."""
     size = stored if said.image_size is None else said.image_size
     if size > stored:
-        raise FieldError(
-            "image_size", f"must be at most {stored}, the size of the stored images, which are not enlarged, not {size}"
-        )
+        raise FieldError("image_size", f"must be at most {stored} (stored images are not enlarged), not {size}")
     if said.random_crop not in (None, stored):
         raise FieldError("random_crop", f"must be {stored}, the size of the stored images, not {said.random_crop}")
     return size, stored if size < stored else said.random_crop
@@ -115,28 +113,30 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     data = draft_of_pictures(path)
     files = picture_files(data, path)
     scan = scan_of(files, work)
-    quiet = attrs.evolve(work, warning=ignore_message)  # those that are skipped are told of when the set is opened
+    quiet = attrs.evolve(work, warning=ignore_message)  # opening the data set warns about skipped pictures
     sound = sound_files(files, scan, said.on_error or "refuse", quiet)
     data = attrs.evolve(data, gif=_has(sound.names, GIF_SUFFIXES), heic=_has(sound.names, HEIC_SUFFIXES))
     fields = {"channels": 1 if scan.grey == scan.sound else 3, **said.given()}
     if scan.broken.keys().isdisjoint(picture_files(data, path).names):
-        sound_files(files, scan, "skip", work)  # says what is left out: whoever opens the set doesn't see it
+        sound_files(files, scan, "skip", work)  # warns here, since the opened data set won't have the broken files
         fields.pop("on_error", None)
     fields.setdefault("image_size", min(LARGEST_UNASKED, _usual_side(scan)))
     return attrs.evolve(data, **fields)
 
 
 def draft_of_pictures(path: Path) -> Images:
-    """The data set of a folder or zip that reads every format in it that can be decoded here.
+    """A data set that reads every format in a folder or zip that can be decoded here; its size is a placeholder.
 
-    Its size is a placeholder. Raises NcsnxError for what `ImageFiles` refuses, and where all is HEIC and can't be
-    decoded.
+    Raises NcsnxError for what `ImageFiles` refuses, and if all pictures are HEIC and can't be decoded.
     """
     root = declared(path)
     names = ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names
     heic = sum(_has([name], HEIC_SUFFIXES) for name in names)
     if heic == len(names) and not decodes_heic():
-        raise NcsnxError(f"{path}: all of its pictures ({heic:,}) are HEIC, which needs an extra: {HEIC_EXTRA}")
+        raise NcsnxError(
+            f"{path}: all of its pictures ({heic:,}) are HEIC, which needs an extra that is not installed",
+            Hint("install it", HEIC_EXTRA),
+        )
     return Images(
         root=root,
         image_size=LARGEST_UNASKED,
@@ -146,23 +146,23 @@ def draft_of_pictures(path: Path) -> Images:
 
 
 def _has(names: Iterable[str], suffixes: tuple[str, ...]) -> bool:
-    """Whether a picture of a kind is among them."""
+    """Whether one of the names has one of the suffixes."""
     return any(name.lower().endswith(suffixes) for name in names)
 
 
 def _usual_side(scan: Scan) -> int:
-    """The short side that nine in ten of the pictures have at least."""
+    """The largest short side that nine in ten of the sound pictures have at least."""
     smaller = 0
     for side, count in scan.short_sides:
         smaller += count
         if smaller > _SMALL_SHARE * scan.sound:
             return side
-    raise AssertionError("sound_files lets no empty set pass")
+    raise AssertionError("sound_files refuses empty sets")
 
 
 def _expect(said: Reading, kind: type[OwnData], what: str) -> None:
-    """Raises FieldError where something was said that this kind of data set doesn't have."""
+    """Raises FieldError for an option that this kind of data set doesn't have."""
     known = {field.name for field in attrs.fields(kind)}
     for name in said.given():
         if name not in known:
-            raise FieldError(name, f"does not go with {what}: leave it out")
+            raise FieldError(name, f"does not apply to {what}; leave it out")

@@ -1,4 +1,4 @@
-"""A split that stays when images are added or removed: each image is held out or not by the hash of its own name."""
+"""A split by the hash of each image's name, so that it stays the same when images are added or removed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ _SCALE = 2**64
 
 
 def held_out_by_hash(names: Sequence[str], share: float) -> Tensor:
-    """(len(names),) bool: which are held out, about `share` of them, by the first 64 bits of the sha256 of each name.
+    """(len(names),) bool: held-out images, about `share` of all, by the first 64 bits of the sha256 of each name.
 
-    Where that holds out none of two or more, though a share is wanted, it is the one with the smallest hash.
+    If that selects none of two or more images although `share` > 0, the image with the smallest hash is held out.
     """
     hashes = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
     chosen = torch.tensor([value < share * _SCALE for value in hashes], dtype=torch.bool)

@@ -1,7 +1,7 @@
-"""LSUN (Yu et al. 2015): encoded pictures in an LMDB for each category and split, in the order of their keys.
+"""LSUN (Yu et al. 2015): one LMDB of encoded pictures for each category and split, in the order of their keys.
 
-Trained on is `…_train`, held out is `…_val`, as published. Transformed as published: the short side resized, then a
-centre crop.
+As published, `…_train` is the training split and `…_val` the held-out one, and pictures are transformed by resizing the
+short side, then a centre crop.
 """
 
 import hashlib
@@ -14,16 +14,17 @@ from PIL import Image
 from ncsnx.config.data_sets import LSUN
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
+from ncsnx.data.download.command import download_command
 from ncsnx.data.download.transfer import download
 from ncsnx.data.download.unpacking import require_new, unpack_zip
 from ncsnx.data.lmdb.lmdb_building import as_it_is, build
 from ncsnx.data.lmdb.lmdb_keys import Keys, listed_keys
 from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
-from ncsnx.data.missing import require, root_of
+from ncsnx.data.missing import missing, root_of
 from ncsnx.data.pictures.decoding import fitted
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
 from ncsnx.data.splits import Splits
-from ncsnx.errors import UsageError
+from ncsnx.errors import Hint, UsageError
 from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Work
 
@@ -31,7 +32,7 @@ _FOLDER = "lsun"
 _TRAINING, _HELD_OUT = "train", "val"
 _PAGE = "https://github.com/fyu/lsun"
 SERVER = "http://dl.yf.io/lsun/scenes"
-"""As in download.py of PAGE. It has no https, and no checksums are published."""
+"""Server of download.py in PAGE. It has no https, and no checksums are published."""
 TRAINING_GB = {
     "bedroom": 43,
     "bridge": 15,
@@ -44,15 +45,12 @@ TRAINING_GB = {
     "restaurant": 13,
     "tower": 11,
 }
-"""Sizes of the training sets' zips, as in the table of PAGE; those of validation hold 300 pictures."""
+"""Sizes of the training zips, from the table of PAGE. The validation zips hold 300 pictures."""
 KEY_LETTERS = 40
 
 
 def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) -> Path:
-    """Gets and unpacks the LMDBs of a category, as far as they aren't there already; returns the folder they are in.
-
-    Raises NcsnxError.
-    """
+    """Downloads and unpacks the missing LMDBs of a category; returns their folder. Raises NcsnxError."""
     root = root_of(data, folder, _FOLDER)
     for split in (_HELD_OUT, _TRAINING):  # the small one first
         name = lmdb_name(data.category, split)
@@ -60,7 +58,7 @@ def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) ->
             continue
         require_new(root / name)
         archive = root / f"{name}.zip"
-        work.info(f"getting {archive.name}: {size_of(name)}, and as much again while it is unpacked")
+        work.info(f"downloading {archive.name} ({size_of(name)}); unpacking temporarily needs as much again")
         download(address(name, server), archive, work)
         unpack_zip(archive, {f"{name}/{DATA}": DATA}, root / name, work)
         archive.unlink(missing_ok=True)
@@ -74,32 +72,32 @@ def download_lsun(data: LSUN, folder: Path, work: Work, server: str = SERVER) ->
     place=f"data/{_FOLDER}",
 )
 def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
-    """A category of LSUN from `data.root` or the data folder. Raises DataMissingError, and NcsnxError for damage."""
+    """A category of LSUN from `data.root` or the data folder. Raises DataMissingError; NcsnxError for damaged files."""
     root = root_of(data, folder, _FOLDER)
     names = [lmdb_name(data.category, split) for split in (_TRAINING, _HELD_OUT)]
     for name in names:
-        place = f"{address(name)} ({size_of(name)}; {_PAGE})"
-        source = f"{place} and unpack it, or let `ncsnx data download EXPERIMENT` do it"
-        require(root, f"{name}/{DATA}", f"LSUN's {name}", source)
+        if not (root / name / DATA).exists():
+            way = Hint(f"download it ({size_of(name)})", download_command(data, folder))
+            raise missing(f"LSUN {data.category}", root / name / DATA, way)
     train, held_out = (_opened(root / name, work) for name in names)
     mark = fingerprint.of_files(root, [root / name / DATA for name in names])
     return Splits(_split(train, data, first_id=0), _split(held_out, data, first_id=len(train.keys)), mark)
 
 
 def size_of(name: str) -> str:
-    """How large the zip of an LMDB is, in words."""
+    """Size of an LMDB's zip, in words."""
     category, _, split = name.removesuffix("_lmdb").rpartition("_")
     if split == _HELD_OUT:
         return "a few MB"
-    return f"{TRAINING_GB[category]} GB" if category in TRAINING_GB else "its size is not known here, up to 43 GB"
+    return f"{TRAINING_GB[category]} GB" if category in TRAINING_GB else "up to 43 GB"
 
 
 def build_lsun_lmdb(source: Path, root: Path, category: str, split: str, work: Work) -> Path:
-    """Makes the LMDB of a category and split ('train' or 'val') in `root` from a folder or zip of pictures.
+    """Builds the LMDB of a category and split ('train' or 'val') in `root` from a folder or zip of pictures.
 
-    JPEG, PNG and WebP stay as they are; others, those with transparency (it becomes white) and those that EXIF turns
-    become PNG. The key of a picture is the beginning of its name's sha256. Returns the new folder; it is there whole
-    or not at all. Raises NcsnxError, which names all pictures that can't be used.
+    JPEG, PNG and WebP are copied. Other formats, pictures with transparency (which becomes white) and pictures rotated
+    by EXIF become PNG. A picture's key is the first 40 hexadecimal digits of its name's sha256. Returns the new folder,
+    which is written whole or not at all. Raises NcsnxError, which names all pictures that can't be used.
     """
     if split not in (_TRAINING, _HELD_OUT):
         raise UsageError(f"expected the split {_TRAINING!r} or {_HELD_OUT!r}, found {split!r}")
@@ -109,18 +107,18 @@ def build_lsun_lmdb(source: Path, root: Path, category: str, split: str, work: W
 
 
 def address(name: str, server: str = SERVER) -> str:
-    """Where the zip of an LMDB is."""
+    """Address of an LMDB's zip."""
     return f"{server}/{name}.zip"
 
 
 def lmdb_name(category: str, split: str) -> str:
-    """The folder of a category's split."""
+    """Folder name of a category's split."""
     return f"{category}_{split}_lmdb"
 
 
 @attrs.frozen
 class ResizeAndCrop:
-    """The short side resized (bilinear, antialiased), cropped from the centre: torchvision's Resize and CenterCrop."""
+    """Resizes the short side (bilinear, antialiased), then crops the centre: torchvision's Resize and CenterCrop."""
 
     size: int
 
@@ -130,7 +128,7 @@ class ResizeAndCrop:
 
 @attrs.frozen(eq=False)
 class _Listed:
-    """The pictures of an LMDB by the place of their keys."""
+    """The pictures of an LMDB by the index of their keys."""
 
     store: LmdbStore
     keys: Keys

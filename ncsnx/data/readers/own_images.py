@@ -1,10 +1,10 @@
-"""A folder or zip of a person's own pictures as a data set: decoded when they are read, square, 8 bits.
+"""A folder or zip of the user's own pictures as a data set of square 8-bit images, decoded when they are read.
 
-What counts as a picture's folder is the topmost one below those that all pictures share, so that a zip of a folder has
-the labels of that folder (not its split or fingerprint, which go by whole names: a run goes on with the one or the
-other). It says which pictures `held_out_folder` holds out. It also is the class where every picture has such
-a folder and there are two or more: the label is its place among the sorted folders. Of `train/cat`, `train/dog`,
-`test/cat` and so on, with 'test' held out, the classes are the folders within those two. Else there are no labels.
+The top folder of a picture is the topmost one below the folders that all pictures share, so that a zip of a folder has
+the same labels as the folder. (Its split and fingerprint differ, since they go by whole names: a run resumes only with
+the one it was trained on.) `held_out_folder` names a top folder. If every picture has a top folder, and there are two
+or more, these are the classes: the label is the folder's index in sorted order. With `train/cat`, `train/dog`,
+`test/cat` … and 'test' held out, the classes are the folders within `train` and `test`. Otherwise there are no labels.
 """
 
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ from ncsnx.data.pictures.unread import Unread, unread_in, unread_lines
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import Work
 
 
 @attrs.frozen(eq=False)
 class PictureFiles:
-    """Some pictures of a folder or zip, decoded as they are asked for."""
+    """One split of a folder or zip of pictures, decoded when they are read."""
 
     files: ImageFiles
     data: OwnImages
@@ -65,7 +65,7 @@ class PictureFiles:
         return len(self.names)
 
     def read(self, indices: Tensor) -> StoredImages:
-        """The pictures at `indices`, uint8. Raises NcsnxError for one that was damaged or removed after the scan."""
+        """The pictures at `indices`, uint8. Raises NcsnxError for a picture damaged or removed after the scan."""
         pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
         for place, index in enumerate(indices.tolist()):
             pixels[place] = torch.from_numpy(self._square(self.names[index]))
@@ -77,28 +77,28 @@ class PictureFiles:
             content = self.files.read(name)
             return square(content, name, size=data.stored_size, channels=data.channels, background=background)
         except BrokenImageError as error:
-            raise NcsnxError(f"{self.files.root}: {error}; it was sound when the set was first looked at") from error
+            raise NcsnxError(f"{self.files.root}: {error}; it has changed since the scan") from error
 
 
 @data_set(OwnImages, no_download=OWN)
 def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     """The pictures at `data.root`, split. folder: the data folder.
 
-    The first time every picture is looked at, see `ncsnx.data.pictures.scan`. A picture's id is its place among all
-    names, the broken ones too. Raises DataMissingError where nothing is there, NcsnxError for broken pictures (unless
-    they are to be skipped) and where no picture would be left to train on.
+    The first time, every picture is scanned: see `ncsnx.data.pictures.scan`. A picture's id is its index among all
+    names, including broken pictures. Raises DataMissingError for a missing folder or zip; NcsnxError for broken
+    pictures, unless they are skipped, and if every picture is held out.
     """
     files = picture_files(data, own_path(data.root, folder, field="root"))
     scan = scan_of(files, work)
     if unread := unread_in(files.others, scan):
-        work.info(f"{files.root} holds more than is read:\n{unread_lines(unread)}")
+        work.info(f"{files.root} holds files that are not read:\n{unread_lines(unread)}")
     sound = sound_files(files, scan, data.on_error, work)
     if smaller := scan.smaller_than(data.stored_size):
-        work.warning(f"{smaller:,} of the pictures are smaller than {data.stored_size} pixels and are enlarged")
+        work.warning(f"{counted(smaller, 'picture')} of less than {data.stored_size} pixels will be enlarged")
     held_out = _held_out(data, sound)
     if bool(held_out.all()):
         raise NcsnxError(
-            f"{sound.root}: every one of its {counted(len(sound), 'picture')} is held out; none is left to train on"
+            f"{sound.root}: all of its pictures ({len(sound):,}) are held out, and none is left to train on"
         )
     labels = _labels(sound.names, held_out, apart=data.held_out_folder is not None)
     places = {name: place for place, name in enumerate(files.names)}
@@ -112,32 +112,31 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
 
 
 def picture_files(data: OwnImages, path: Path) -> ImageFiles:
-    """The files that a data set reads of the folder or zip at `path`.
+    """The pictures that a data set reads from the folder or zip at `path`.
 
-    Raises NcsnxError for what `ImageFiles` refuses, and where HEIC is to be read and can't be: which files a set has
-    must not depend on what is installed.
+    Raises NcsnxError for what `ImageFiles` refuses, and for HEIC without its decoder: the files of a data set must not
+    depend on what is installed.
     """
     wanted = (*SUFFIXES, *(GIF_SUFFIXES if data.gif else ()), *(HEIC_SUFFIXES if data.heic else ()))
     files = ImageFiles.open(path, wanted)
     count = sum(name.lower().endswith(HEIC_SUFFIXES) for name in files.names)
     if count and not decodes_heic():
         raise NcsnxError(
-            f"{files.root}: HEIC ({count:,} of {counted(len(files), 'picture')}) needs an extra that is "
-            f"not installed.\n"
-            f"install it:         {HEIC_EXTRA}\n"
-            "or leave them out:  data.heic=false"
+            f"{files.root}: HEIC ({count:,} of {counted(len(files), 'picture')}) needs an extra that is not installed",
+            Hint("install it", HEIC_EXTRA),
+            Hint("or leave these pictures out", adds="data.heic=false"),
         )
     return files
 
 
 def unread_by(data: OwnImages, folder: Path, work: Work) -> list[Unread]:
-    """What a data set's folder or zip holds that isn't read. folder: the data folder."""
+    """Files, pages and frames in the data set's folder or zip that aren't read. folder: the data folder."""
     files = picture_files(data, own_path(data.root, folder, field="root"))
     return unread_in(files.others, scan_of(files, work))
 
 
 def _held_out(data: OwnImages, files: ImageFiles) -> Tensor:
-    """(n,) bool."""
+    """(n,) bool: pictures that are held out."""
     if data.held_out_folder is None:
         return held_out_by_hash(files.names, data.held_out)
     folders = _top_folders(files.names)
@@ -145,14 +144,14 @@ def _held_out(data: OwnImages, files: ImageFiles) -> Tensor:
     if not bool(chosen.any()):
         found = ", ".join(sorted({folder for folder in folders if folder is not None})[:20])
         raise NcsnxError(
-            f"{files.root}: expected pictures in a folder {data.held_out_folder} (data.held_out_folder), found "
-            f"{f'the folders {found}' if found else 'no folders that differ'}"
+            f"{files.root}: expected pictures in a top folder {data.held_out_folder} (data.held_out_folder), found "
+            f"{f'the folders {found}' if found else 'no top folders'}"
         )
     return chosen
 
 
 def _labels(names: Sequence[str], held_out: Tensor, apart: bool) -> Tensor:
-    """(n,) int64. apart: training and held-out images lie in folders of their own, within which the classes are."""
+    """(n,) int64 labels. apart: the classes are folders within separate folders of training and held-out images."""
     groups = [~held_out, held_out] if apart else [torch.ones_like(held_out)]
     folders: list[str | None] = [None] * len(names)
     for group in groups:
@@ -167,7 +166,7 @@ def _labels(names: Sequence[str], held_out: Tensor, apart: bool) -> Tensor:
 
 
 def _top_folders(names: Sequence[str]) -> list[str | None]:
-    """The topmost folder of each name below the folders that all share; None where there is none."""
+    """The topmost folder of each name below the folders that all names share; None for names without one."""
     folders = [name.split("/")[:-1] for name in names]
     first, last = min(folders), max(folders)
     shared = next(

@@ -1,4 +1,4 @@
-"""A packed file as a data set: images that were decoded once, by `ncsnx data pack`."""
+"""A packed file (`ncsnx data pack`) as a data set."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from ncsnx.work import SILENT, Work
 
 @data_set(Packed, no_download=OWN)
 def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
-    """The images of a packed file. Raises PackedError for one that isn't sound or isn't as declared."""
+    """The images of a packed file. Raises PackedError if the file is invalid or not as declared."""
     file = PackedFile.open(own_path(data.path, folder))
     header = file.header
     if (header.channels, header.size) != (data.channels, data.stored_size):
         raise PackedError(
-            f"{file.path}: holds images of {header.channels}×{header.size}×{header.size}, but "
-            f"{data.channels}×{data.stored_size}×{data.stored_size} were declared; declare {declaration(header)}"
+            f"{file.path}: expected images of {data.channels}×{data.stored_size}×{data.stored_size} as declared, found "
+            f"{header.channels}×{header.size}×{header.size}; declare {declaration(header)}"
         )
     return splits_of(file)

@@ -1,1 +1,1 @@
-"""JSON documents: what is kept in files is a frozen attrs class, written and read by one mechanism."""
+"""JSON documents: frozen attrs classes that are saved to files and read back by one mechanism."""

@@ -1,7 +1,7 @@
-"""A kind of JSON document is a frozen attrs class with `@document`; what is written of it is what is read.
+"""Kinds of JSON documents, each declared as a frozen attrs class with `@document`.
 
-Unknown keys are refused, but in fields declared as `dict[str, Any]`. Where the form of a kind changes, the default of
-its version field rises, and a migration from the form before is added there (see `ncsnx.config.strict.fields`).
+Unknown keys are refused, except in fields declared as `dict[str, Any]`. When the form of a kind changes, increase the
+default of its version field and add a migration from the previous form there (see `ncsnx.config.strict.fields`).
 """
 
 from collections.abc import Callable
@@ -21,22 +21,22 @@ T = TypeVar("T")
 
 @attrs.frozen
 class DocumentKind:
-    """What is said of a kind of document beside its fields."""
+    """Properties of a kind of document besides its fields."""
 
     title: str
-    """Its name in messages, with an article."""
+    """Name in messages, with an article."""
     advice: str
-    """What to do about one that is damaged; empty where whoever reads it knows."""
+    """Advice for a damaged document; empty where the reader adds its own."""
     is_sealed: bool
-    """Whether every byte of it counts, and a digest stands in it."""
+    """Whether the file is sealed: see `ncsnx.storage.sealed`."""
 
 
 DOCUMENTS: dict[type, DocumentKind] = {}
-"""The kinds there are, as far as their modules are imported."""
+"""Kinds of documents by class, for all imported modules."""
 
 
 def document(title: str, *, advice: str = "", sealed: bool = False) -> Callable[[type[T]], type[T]]:
-    """Class decorator: makes a frozen attrs class a kind of document; for the parameters see `DocumentKind`."""
+    """Class decorator that declares a frozen attrs class as a kind of document; parameters as in `DocumentKind`."""
 
     def declared(cls: type[T]) -> type[T]:
         DOCUMENTS[cls] = DocumentKind(title, advice, sealed)
@@ -47,9 +47,9 @@ def document(title: str, *, advice: str = "", sealed: bool = False) -> Callable[
 
 
 def document_of(values: object, cls: type[T], where: Path | str) -> T:
-    """The document of JSON values that are at `where`.
+    """The document with these JSON values. where: their location, for errors.
 
-    Raises StructureError that says where, what is wrong and what to do; NewerVersionError for one that is to come.
+    Raises StructureError that says where, what is wrong and what to do; NewerVersionError for a newer version.
     """
     try:
         return structured(values, cls)
@@ -58,12 +58,12 @@ def document_of(values: object, cls: type[T], where: Path | str) -> T:
 
 
 def parse_document(content: bytes, cls: type[T], where: Path | str) -> T:
-    """The document that a file at `where` holds. Raises as `document_of`."""
+    """The document in a file's `content`. where: the file, for errors. Raises as `document_of`."""
     kind = DOCUMENTS[cls]
     if kind.is_sealed:
         values: Any = unsealed(content)
         if values is None:
-            what = "is damaged: it is not, byte for byte, what was written"
+            what = "is damaged: it does not match its own digest"
             raise StructureError([("", what)], str(where), kind.advice)
     else:
         try:
@@ -80,6 +80,6 @@ def document_values(value: Any) -> dict[str, Any]:
 
 
 def document_bytes(value: Any) -> bytes:
-    """The content of a document's file: readable JSON, sealed where its kind is. Raises ValueError for NaN."""
+    """The content of a document's file: readable JSON, sealed if its kind is. Raises ValueError for NaN."""
     values = document_values(value)
     return sealed(values) if DOCUMENTS[type(value)].is_sealed else atomic.json_bytes(values)

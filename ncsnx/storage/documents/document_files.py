@@ -1,4 +1,4 @@
-"""Files that hold one document, and files that hold one a line."""
+"""Files with one document, and JSON-lines files with one document per line."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +21,8 @@ T = TypeVar("T")
 def read_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> T:
     """The document in a file of at most `limit` bytes.
 
-    Raises FileNotFoundError where there is none, AdvisedError for a file that can't be read, StructureError for
-    anything wrong with it.
+    Raises FileNotFoundError for a missing file, AdvisedError for a file that can't be read, StructureError for invalid
+    content.
     """
     try:
         content = reading.read_bytes(path, limit)
@@ -34,7 +34,7 @@ def read_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> 
 
 
 def find_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> T | None:
-    """The document in a file; None for a file that isn't there, can't be read, or has anything wrong with it."""
+    """The document in a file; None if the file is missing, unreadable or invalid."""
     try:
         return parse_document(reading.read_bytes(path, limit), cls, path)
     except (OSError, StructureError):
@@ -42,14 +42,14 @@ def find_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> 
 
 
 def write_document(path: Path, value: Any) -> None:
-    """Replaces `path` by the file of a document. Raises NcsnxError, and ValueError for NaN."""
+    """Replaces the file at `path` by a document. Raises NcsnxError, and ValueError for NaN."""
     atomic.write_bytes(path, document_bytes(value))
 
 
 def read_document_lines(path: Path, cls: type[T]) -> list[T]:
-    """The documents in a file of one a line, without a torn last line; none where there is no file.
+    """The documents in a JSON-lines file, without a torn last line. A missing file has no documents.
 
-    Raises NcsnxError for a file that can't be read, and for a line with anything wrong with it.
+    Raises NcsnxError for a file that can't be read, and for an invalid line.
     """
     return [document_of(record, cls, f"{path}, line {n}") for n, record in enumerate(read_records(path), start=1)]
 

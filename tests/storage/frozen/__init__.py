@@ -1,7 +1,7 @@
-"""One file of every kind of document, as ncsnx 0.1.0 wrote it: version 1, of manifests 2.
+"""One file of every kind of document, written by ncsnx 0.1.0: version 1, for manifests 2.
 
-They are never made anew: they are what the readers of later versions are tried on. Who raises the version of a kind, or
-adds one, adds a file that the program which writes it has written.
+These files are never written again, since they test the readers of later versions. If you increase the version of a
+kind, or add a kind, add a file written by that version of the program.
 """
 
 import pkgutil
@@ -61,7 +61,7 @@ FILES: dict[str, type] = {
 
 
 def frozen_documents() -> list[tuple[str, type, bytes]]:
-    """Place, kind and content of each."""
+    """Path, kind and content of each frozen file."""
     found = []
     for pattern, cls in FILES.items():
         for path in sorted(V1.glob(pattern)):
@@ -75,7 +75,7 @@ def frozen_documents() -> list[tuple[str, type, bytes]]:
 
 
 def import_every_module() -> None:
-    """So that every kind of document is declared."""
+    """Imports all modules, so that every kind of document is declared."""
     for module in pkgutil.walk_packages(ncsnx.__path__, "ncsnx."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
