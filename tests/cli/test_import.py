@@ -169,9 +169,9 @@ def test_another_experiment_s_run_is_refused_before_the_file_is_read(here: Path)
     (here / "absent" / "checkpoint_1.pth").touch()
     outcome = run("import", "absent", "cifar10", *SMALL, "optimizer.lr=1e-3")
     assert outcome.code == 1
-    assert (
-        "optimizer.lr: 0.0001 → 0.001; start a run of its own with --run NAME, such as --run cifar10-2" in outcome.err
-    )
+    assert "optimizer.lr: 0.0001 → 0.001" in outcome.err
+    assert "start a new run:  ncsnx import absent cifar10 " in outcome.err
+    assert outcome.err.rstrip().endswith("--run cifar10-2")
     assert files(here / "runs" / "cifar10") == before
 
 

@@ -67,7 +67,7 @@ TYPOS = [
     (["sample", "first", "smapler.eta=1"], "smapler.eta: cannot change in a trained run"),
     (["sample", "first", "sampler=fast"], "run 'first' has no fast sampler yet"),
     (["sample", "first", "--ckpt", "70"], "run 'first' has no checkpoint of step 70; nearest: 500"),
-    (["sample", "first", "--ckpt", "lastest"], "'lastest' is no step"),
+    (["sample", "first", "--ckpt", "lastest"], "'lastest' is not a step"),
     (["sample", "first", "--ckpt", "best"], "run 'first' has no best checkpoint"),
     (["sample", "first", "--n", "0"], "--n must be between 1 and"),
     (["sample", "first", "--seed", "-1"], "--seed must be between 0 and"),
