@@ -118,7 +118,7 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tm
     folder = Path(shutil.copytree(scored, tmp_path / "work"))
     shutil.rmtree(folder / "model")
     assert "no scores of it are recorded" in export(folder, "--ckpt", "12", "--grid", "0").err
-    assert "None were recorded for these weights." in (folder / "model/README.md").read_text()
+    assert "No scores were recorded for these weights." in (folder / "model/README.md").read_text()
 
 
 @pytest.mark.parametrize(("ckpt", "step"), [("latest", 12), ("8", 8), ("0.004k", 4)])
@@ -188,7 +188,7 @@ def test_a_run_without_an_average_passes_its_raw_weights_on_and_says_so(tmp_path
     raw = load_file(tmp_path / RUN / "checkpoints/step-00000002/model.safetensors")
     passed_on = load_file(tmp_path / "model/model.safetensors")
     assert all(torch.equal(passed_on[name], raw[name]) for name in raw)
-    assert "raw weights (the run averages none)" in (tmp_path / "model/README.md").read_text()
+    assert "raw weights (no EMA)" in (tmp_path / "model/README.md").read_text()
     assert ncsnx.load(tmp_path / "model").weights == "raw"
 
 
@@ -252,7 +252,8 @@ def test_a_picture_that_cannot_be_drawn_says_how_to_do_without(workplace: Path) 
     result = export(workplace)
     assert result.code == 1
     assert "the sampler diverged" in error(result)
-    assert error(result).endswith("; --grid 0 exports without a picture")
+    assert "or export without a picture:" in result.err
+    assert result.err.rstrip().endswith("--grid 0")
     assert not (workplace / "model").exists()
     model = exported(workplace, "--grid", "0")
     assert not (model.path / "samples.png").exists()
@@ -263,7 +264,7 @@ def test_a_picture_that_would_take_long_is_drawn_on_request_only(workplace: Path
     change_run(workplace, '"steps_per_level": 1', '"steps_per_level": 1000000')
     result = export(workplace, "--json")
     assert result.code == 0
-    assert "warning: no picture: 16 samples take about" in result.err
+    assert "warning: no picture of samples: 16 samples would take about" in result.err
     assert json.loads(result.out)["grid"] == 0
     assert not (workplace / "model" / "samples.png").exists()
 
