@@ -68,7 +68,7 @@ class _Training:
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
         self.pruner = CheckpointPruner(run, experiment, lambda: stop.requested)
-        self.losses: list[Tensor] = []  # of the steps since the last record, on the device
+        self.losses: list[Tensor] = []  # since the last record, on the device
         self.saved_step = state.step
 
     def run(self) -> None:

@@ -240,7 +240,7 @@ def test_a_run_without_a_sound_checkpoint_is_refused(workplace: Path) -> None:
         result = export(workplace, "--ckpt", ckpt)
         assert result.code == 1
         assert "ema.safetensors is damaged" in error(result)
-        assert "use the one before:" in result.err
+        assert "use the checkpoint before it:" in result.err
         assert result.err.rstrip().endswith("--ckpt 8")
     shutil.rmtree(workplace / RUN / "checkpoints")
     assert "has no checkpoint yet" in error(export(workplace))

@@ -19,7 +19,7 @@ from ncsnx.networks import ScoreFunction, meta_network, published_shapes, to_pub
 from ncsnx.networks.published_names import SIGMAS, same_levels
 from ncsnx.quantities import counted
 
-_SHOWN = 4  # of the names in a list
+_SHOWN = 4  # names shown in a list
 
 Shapes = Mapping[str, tuple[int, ...]]
 

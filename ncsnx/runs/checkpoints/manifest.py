@@ -345,8 +345,8 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
             ) from error
         which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step:,}"
         before = [other for other in steps if other < step]
-        before_it = Hint("use the one before", adds=argument("ckpt", before[-1])) if before else None
-        hint = before_it or Hint("there is no earlier one")
+        before_it = Hint("use the checkpoint before it", adds=argument("ckpt", before[-1])) if before else None
+        hint = before_it or Hint("there is no earlier checkpoint")
         raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}", hint) from error
     return folder
 
