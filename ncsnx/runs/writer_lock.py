@@ -12,7 +12,7 @@ import attrs
 from filelock import FileLock, Timeout
 
 from ncsnx.config.checks import printable, shortened
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document
@@ -51,7 +51,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
             lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
             raise NcsnxError(
-                f"{what} is being written by {_holder(holder_path)}", Hint("wait until it ends, or stop it")
+                f"{what} is being written by {_holder(holder_path)}; wait until it ends, or stop it"
             ) from None
     try:
         # a separate file, because some versions of filelock truncate the lock file

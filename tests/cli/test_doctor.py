@@ -120,8 +120,8 @@ def test_what_a_backup_linked_is_told_with_the_command_that_helps_and_repaired_n
     refused = command(*training(), folder=workplace)
     assert refused.code == 1
     first, to_type = refused.err.partition("error: ")[2].splitlines()
-    assert first.endswith("it has 2 names (hard links)")
-    assert to_type == "  make it a file of its own:  ncsnx doctor digits --repair"
+    assert first.endswith("it has 2 names (hard links).")
+    assert to_type == "  make it a separate file:  ncsnx doctor digits --repair"
     result = command(*to_type.split()[-3:], folder=workplace)
     assert "runs/digits is sound: 2 findings repaired, 0 findings left, 1 note\n" in result.err
     assert command(*training(), folder=workplace).code == 0
@@ -197,7 +197,7 @@ def test_on_a_terminal_names_stay_inert_too(workplace: Path) -> None:
             if not piece:
                 break
     assert process.returncode == 0
-    assert b"[bold red]x\\x1b[31m is not a file" in shown
+    assert b"[bold red]x\\x1b[31m was not written" in shown
 
 
 @pytest.mark.parametrize(
@@ -291,9 +291,9 @@ def test_training_on_from_a_checkpoint_without_optimizer_state_is_refused_with_w
     damage(checkpoint(run, 12) / "model.safetensors")
     result = command(*training(), folder=workplace)
     assert result.code == 1
-    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    assert "the nearest that has it is of step 4" in line
-    subprocess.run(line.split("`")[1], shell=True, check=True, cwd=workplace)
+    (line,) = [line for line in result.err.splitlines() if line.startswith("  move ")]
+    assert "resume from step 4, the nearest that has it" in line
+    subprocess.run(line.partition(":  ")[2], shell=True, check=True, cwd=workplace)
     assert command(*training(), folder=workplace).code == 0
     assert saved(run, 12) == before
 

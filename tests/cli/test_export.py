@@ -275,7 +275,7 @@ def test_scores_that_cannot_be_read_are_left_out_with_a_warning(scored: Path, tm
     (sweep / "scores.json").write_text("{")
     result = export(folder, "--ckpt", "8", "--grid", "0", out="other")
     assert result.code == 0
-    assert "warning: scores that are left out: " in result.err
+    assert "warning: scores left out: " in result.err
     card = (folder / "other/README.md").read_text()
     assert "FD (classifier on digits)" in card
     assert "held-out loss" not in card

@@ -342,8 +342,8 @@ def test_numbers_that_leave_the_finite_end_the_run_and_arent_saved(
     assert result.code == 1
     (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert reason in line
-    assert "optimizer.lr=" in line
-    assert "--run NAME" in line
+    assert "optimizer.lr=" in result.err
+    assert "--run NAME" in result.err
     assert steps_of(tmp_path / "runs/digits") == []
     assert reason in (tmp_path / "runs/digits/log.txt").read_text()
 
