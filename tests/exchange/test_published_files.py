@@ -410,7 +410,7 @@ OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
         (with_item(3, True), "as the step, found True"),
         (with_item(3, -1), "as the step, found -1"),
         (with_item(3, 10**300), "as the step, found 1000"),
-        (with_item(3, torch.zeros(2)), r"as the step, found a tensor of the shape \(2,\)"),
+        (with_item(3, torch.zeros(2)), r"as the step, found a tensor of shape \(2,\)"),
         (with_tensor(3.0), "'module.b': expected a tensor, found a value of type float"),
         (with_tensor(torch.eye(3).to_sparse()), "expected plain numbers"),
         (with_tensor(torch.zeros(3, dtype=torch.complex64)), "expected plain numbers"),
