@@ -1,1 +1,1 @@
-"""Published checkpoints in, portable models out."""
+"""Import of published checkpoints and export of portable models."""

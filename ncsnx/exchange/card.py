@@ -1,7 +1,6 @@
-"""The card of an exported model: a README in the Hugging Face Hub's form, with metadata as YAML in front.
+"""The model card of an export: a README in the Hugging Face Hub's format, with YAML metadata at the top.
 
-Names, remarks and captions come from other people. In the card they are text and nothing else: no markup, no HTML, no
-metadata.
+Names, notes and captions may come from other people. In the card they are plain text, never markup, HTML or metadata.
 """
 
 import json
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
 
 UNKNOWN_LICENSE = "unknown"
 PLACEHOLDER = "path/to/this/folder"
-"""What stands in the examples for the place of the folder."""
+"""Placeholder for the folder's path in the examples."""
 
 _LICENSE = re.compile("[a-z][a-z0-9.+-]{1,63}")
 _YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}
 _PLAIN = re.compile("[a-z][a-z0-9-]{1,63}")
-# What Markdown, its dialects, HTML or a formula could begin with; dots and colons inside a word make addresses.
+# Characters that can start Markdown, HTML or a formula, and dots and colons inside words, which can make links.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$!@^]|(?<=[^\W\d])\.(?=\S)|:(?=\S)")
 _LONGEST = 1_000
 _LONGEST_PROTOCOL = 10_000
@@ -48,37 +47,37 @@ class ScoreValue:
     """One number of a sweep's row."""
 
     name: str
-    """What it is called, such as FID."""
+    """Name of the score, such as FID."""
     value: float
     error: float | None = None
-    """Its standard error, where one was estimated; the spread over draws for a perfect model."""
+    """Standard error, if estimated; for a perfect model, the standard deviation over draws."""
 
 
 @attrs.frozen
 class CardScore:
-    """What one sweep measured of the model."""
+    """The model's scores from one sweep."""
 
     measured: tuple[ScoreValue, ...]
     caption: str
     """The protocol in words."""
     protocol: Mapping[str, Any]
-    """The protocol in full; JSON."""
+    """The full protocol, as JSON."""
 
 
 @attrs.frozen(kw_only=True)
 class Picture:
-    """The grid of samples that stands beside the card."""
+    """The grid of samples beside the card."""
 
     images: int
     seed: int
 
 
 def check_license(text: str) -> str:
-    """`text`, if it may be a licence's identifier on the Hub. Raises UsageError."""
+    """Returns `text` if it can be a license identifier on the Hub, else raises UsageError."""
     if _LICENSE.fullmatch(text) and text not in _YAML_WORDS:
         return text
     raise UsageError(
-        f"{parameter('license')} {text[:80]!a}: expected an identifier in the Hub's list, such as mit, apache-2.0 or "
+        f"{parameter('license')} {text[:80]!a}: expected an identifier from the Hub's list, such as mit, apache-2.0 or "
         "cc-by-4.0"
     )
 
@@ -93,10 +92,10 @@ def card(
     picture: Picture | None = None,
     imported: "ImportedFrom | None" = None,
 ) -> str:
-    """The card, in Markdown. parameters: numbers in the network. evaluations: of the network, for an image, in words.
+    """The card, in Markdown. parameters: number of the network's parameters. evaluations: NFE per image, in words.
 
-    imported: the published checkpoint that the weights are from, or that their training began with.
-    Raises UsageError as `check_license`.
+    imported: the published checkpoint that the weights come from, directly or by further training. Raises UsageError as
+    `check_license` does.
     """
     experiment = config.experiment
     paragraphs = [
@@ -104,7 +103,7 @@ def card(
         f"# {text(experiment.name)}",
         _summary(config, parameters, evaluations),
         *([f"Note: {text(experiment.note)}"] if experiment.note else []),
-        *(_shown(picture) if picture else []),
+        *(_sample_grid(picture) if picture else []),
         *_usage(experiment),
         *_scores(scores),
         *_settings(experiment),
@@ -115,7 +114,7 @@ def card(
 
 
 def text(value: str) -> str:
-    """Any text as Markdown that shows it, within a line: marks are escaped, what can't be seen is written out."""
+    """Any text as one line of Markdown: markup is escaped, unprintable characters become escape sequences."""
     visible = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in (value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
@@ -126,7 +125,7 @@ def text(value: str) -> str:
 def _front(experiment: Experiment, license: str) -> Iterator[str]:
     tags = ["ncsnx", "score-based-generative-modeling", "langevin-dynamics"]
     network = tag_of(type(experiment.model)) or ""
-    # a package may bring a network of any name, and YAML has words that aren't text
+    # a package's network may have any name, and YAML reads some words as other types
     tags += [network] if _PLAIN.fullmatch(network) and network not in _YAML_WORDS else []
     lines = [
         "---",
@@ -144,18 +143,18 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
     experiment = config.experiment
     channels, height, width = experiment.data.shape
     network = text(tag_of(type(experiment.model)) or type(experiment.model).__name__)
-    rate = "" if experiment.ema is None else f" (averaged over the steps, rate {experiment.ema.rate})"
-    weights = f"EMA weights{rate}" if config.weights == "ema" else "raw weights (the run averages none)"
+    rate = "" if experiment.ema is None else f" (moving average with rate {experiment.ema.rate})"
+    weights = f"EMA weights{rate}" if config.weights == "ema" else "raw weights (no EMA)"
     return (
-        f"A noise-conditional score network ({network}, {counted(parameters, 'parameter')}) that generates images of "
-        f"{height}×{width} pixels with {counted(channels, 'channel')}, unconditionally, in {evaluations} an image. "
-        f"These are the {weights} of step {config.step:,}."
+        f"A noise-conditional score network ({network}, {counted(parameters, 'parameter')}) that unconditionally "
+        f"generates images of {height}×{width} pixels with {counted(channels, 'channel')}. "
+        f"Sampling takes {evaluations} per image. These are the {weights} of step {config.step:,}."
     )
 
 
-def _shown(picture: Picture) -> Iterator[str]:
+def _sample_grid(picture: Picture) -> Iterator[str]:
     yield f"![{counted(picture.images, 'sample')}]({PICTURE})"
-    yield f"Images 0 to {picture.images - 1} of seed {picture.seed}, not chosen, by the sampler below."
+    yield f"Uncurated samples: images 0 to {picture.images - 1} of seed {picture.seed}, drawn by the sampler below."
 
 
 def _usage(experiment: Experiment) -> Iterator[str]:
@@ -167,33 +166,33 @@ def _usage(experiment: Experiment) -> Iterator[str]:
         "import ncsnx\n\n"
         f'model = ncsnx.load("{PLACEHOLDER}")\n'
         f"images = ncsnx.sample(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), in [0, 1]\n"
-        "x = model.to_network(images)  # the network's range, on its device\n"
+        "x = model.to_network(images)  # in the network's range, on its device\n"
         "score = model.score(x, sigma=model.network.noise_levels[0])\n"
         "```"
     )
-    yield "On the command line, PNGs, a grid and the tensors in `./samples`:"
+    yield "On the command line, which writes PNGs, a grid and the tensors to `./samples`:"
     yield f"```sh\nncsnx sample {PLACEHOLDER} --n 16 --seed 0\n```"
     yield (
-        "Image *i* depends on the model, the sampler, the seed and *i* alone. "
-        f"`{MODEL}` is plain safetensors, `{CONFIG}` plain JSON; loading them executes nothing. A copy that was "
-        "changed or cut short is refused."
+        "Image *i* depends only on the model, the sampler, the seed and *i*. "
+        f"`{MODEL}` is plain safetensors and `{CONFIG}` plain JSON; loading them executes no code. Changed or "
+        "truncated copies are refused."
     )
     if getattr(experiment.sampler, "data_init", False):
         yield (
-            "The sampler starts from training images, which are not in this folder: "
-            f"`ncsnx sample {PLACEHOLDER} --data DIR` names their place, `sampler.data_init=false` starts from noise."
+            "The sampler starts from training images, which are not in this folder. "
+            f"`ncsnx sample {PLACEHOLDER} --data DIR` says where they are; `sampler.data_init=false` starts from noise."
         )
 
 
 def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
     yield "## Scores"
     if not scores:
-        yield "None were recorded for these weights."
+        yield "No scores were recorded for these weights."
         return
     yield (
-        "Measured on these very weights. Errors are standard errors; that of a perfect model is the standard deviation "
-        "over draws of real images. Compare a score only with scores of the same protocol: number of images, features, "
-        "reference, sampler."
+        "Measured on exactly these weights. Errors are standard errors; for a perfect model, the error is the standard "
+        "deviation over draws of real images. Compare scores only if their protocols agree: number of images, "
+        "features, reference and sampler."
     )
     for score in scores:
         rows = [f"| {text(each.name)} | {with_error(each.value, each.error)} |" for each in score.measured]
@@ -202,8 +201,8 @@ def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
             yield f"Protocol: {text(score.caption)}."
         protocol = json.dumps(score.protocol, indent=2)
         if len(protocol) <= _LONGEST_PROTOCOL:
-            # ASCII, and every line begins with a bracket, a quote or a digit: none of it can end the block
-            yield f"<details><summary>The protocol in full</summary>\n\n```json\n{protocol}\n```\n\n</details>"
+            # ASCII, and each line begins with a bracket, a quote or a digit, so that none can end the code block
+            yield f"<details><summary>Full protocol</summary>\n\n```json\n{protocol}\n```\n\n</details>"
 
 
 def _settings(experiment: Experiment) -> Iterator[str]:
@@ -229,22 +228,22 @@ def _origin(config: ExportConfig, license: str, imported: "ImportedFrom | None")
         (f"sha256 of `{MODEL}`", config.model_sha256),
     ]
     if imported is not None:
-        what = "imported from" if imported.step == config.step else "training began with the import of"
+        what = "imported from" if imported.step == config.step else "trained further from"
         rows.insert(0, (what, text(f"{imported.file}, step {imported.step:,}, sha256 {imported.sha256}")))
-    yield "## Origin"
-    yield "\n".join(["| what | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    yield "## Provenance"
+    yield "\n".join(["| field | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     if imported is not None:
         until = "" if imported.step == config.step else f" up to step {imported.step:,}"
         yield (
-            f"The weights{until} come from a checkpoint of the published implementation. Its file shows neither the "
-            "data nor how the training went: what stands above of these is the experiment that it was imported as."
+            f"The weights{until} come from a checkpoint of the published implementation. Its file records neither the "
+            "data nor the training settings; those above are of the experiment that it was imported as."
         )
     if license == UNKNOWN_LICENSE:
-        yield "No licence was named for these weights; ask their authors."
+        yield "The license of these weights is not known; ask their authors."
 
 
 _CITING = (
-    "## Citing",
+    "## Citation",
     "- Song and Ermon, Improved Techniques for Training Score-Based Generative Models, NeurIPS 2020 "
     "([arXiv 2006.09011](https://arxiv.org/abs/2006.09011))\n"
     "- Song and Ermon, Generative Modeling by Estimating Gradients of the Data Distribution, NeurIPS 2019 "

@@ -1,4 +1,4 @@
-"""A checkpoint as a folder to pass on: its weights, with their scores, a card and a picture of samples."""
+"""Exports a checkpoint as a portable folder: weights, model card with scores, and a grid of samples."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 import torch
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.evaluation.engine.estimate import seconds_per_image
 from ncsnx.exchange.card import UNKNOWN_LICENSE, CardScore, Picture, card
 from ncsnx.exchange.recorded_scores import recorded_scores
@@ -21,19 +21,19 @@ from ncsnx.spelling import argument
 from ncsnx.work import SILENT, Work
 
 SAMPLES = 16
-"""In the picture, where nothing else is said."""
+"""Default number of samples in the picture."""
 _SEED = 0
-"""Of the samples in the picture: fixed, so that nobody chose them."""
+"""Seed of the samples in the picture: fixed, so that they are uncurated."""
 _BATCH_SIZE = 64
 _LONG_S = 10 * 60.0
-"""A picture that takes longer is drawn on request only."""
+"""A picture that takes longer is drawn only on request."""
 _SLOW_S = 1.0
-"""An evaluation of one image that takes longer isn't dominated by what batches share."""
+"""Above this time per evaluation of one image, batching saves little."""
 
 
 @attrs.frozen
 class Samples:
-    """A picture for the card: a PNG with the first samples of a fixed seed."""
+    """Samples for the card: a PNG grid of the first samples of a fixed seed."""
 
     count: int
     png: bytes
@@ -41,7 +41,7 @@ class Samples:
 
 @attrs.frozen
 class Exported:
-    """What was written."""
+    """A written export."""
 
     export: Export
     config: ExportConfig
@@ -49,23 +49,23 @@ class Exported:
 
 
 def affordable_samples(model: ScoreModel, work: Work = SILENT) -> int:
-    """How many samples the picture has by default, by evaluations that are timed now: none where they take long."""
+    """Default number of samples in the picture, estimated from a quick timing: 0 if they would take too long."""
     one = seconds_per_image(model, 1)
     each = one if one > _SLOW_S else seconds_per_image(model, SAMPLES)
     seconds = each * model.expected_evaluations * SAMPLES
     if seconds <= _LONG_S:
         return SAMPLES
     work.warning(
-        f"no picture: {counted(SAMPLES, 'sample')} take about {duration(seconds)} on {model.runtime.device}; "
-        f"{argument('count', SAMPLES)} draws them all the same, {argument('count', 4)} fewer"
+        f"no picture of samples: {counted(SAMPLES, 'sample')} would take about {duration(seconds)} on "
+        f"{model.runtime.device}; {argument('count', SAMPLES)} draws them anyway, {argument('count', 4)} draws fewer"
     )
     return 0
 
 
 def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = SILENT) -> Samples | None:
-    """The picture; None for a count of 0. data: the data folder, for samplers that start from training images.
+    """Draws samples for the card; None for a count of 0. Raises NcsnxError.
 
-    Raises NcsnxError.
+    data: the data folder, for samplers that start from training images.
     """
     if count == 0:
         return None
@@ -83,7 +83,9 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
             )
             images = torch.cat([to_uint8(drawn).cpu() for _, drawn in batches])
     except NcsnxError as error:
-        raise NcsnxError(f"{error}; {argument('count', 0)} exports without a picture") from error
+        raise NcsnxError(
+            error.message, *error.hints, Hint("or export without a picture", adds=argument("count", 0))
+        ) from error
     return Samples(count, png_bytes(grid(images, square_columns(count))))
 
 
@@ -97,13 +99,13 @@ def export_checkpoint(
     samples: Samples | None = None,
     work: Work = SILENT,
 ) -> Exported:
-    """Writes the folder `out`, whole or not at all. model: the network of `saved`. license: as the Hub names it.
+    """Writes the folder `out` atomically. model: the network of `saved`. license: identifier on the Hub.
 
-    Scores of the run that can't be read are left out with a warning. Raises NcsnxError, UsageError.
+    Unreadable scores of the run are left out with a warning. Raises NcsnxError, UsageError.
     """
     recorded = recorded_scores(run, saved.experiment, saved.step, saved.sha256)
     for line in recorded.unreadable:
-        work.warning(f"scores that are left out: {line}")
+        work.warning(f"scores left out: {line}")
     content = saved.to_safetensors()
     is_foreign = saved.imported is not None and saved.imported.step == saved.step
     config = export_config(
@@ -113,7 +115,7 @@ def export_checkpoint(
         weights=saved.weights,
         checkpoint_sha256=saved.sha256,
         model=content,
-        # what an imported run is trained on later isn't what these weights were
+        # the run's data isn't the data of imported weights, even if the run was trained further
         data_fingerprint=None if is_foreign else run.data_fingerprint(),
     )
     text = card(

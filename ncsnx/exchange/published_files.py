@@ -1,10 +1,10 @@
-"""Checkpoint files of the published implementation, read without executing anything in them.
+"""Reads checkpoint files of the published implementation without executing anything in them.
 
-What github.com/ermongroup/ncsnv2 saves as `checkpoint_{step}.pth` is a pickled list: the network's state with names
-that begin with `module.`, the optimizer's state, the epoch, the step and, for a model with one, the moving average of
-the weights. This is the one place that reads a pickle. torch's restricted reader does it (`weights_only`), which knows
-tensors, numbers, text and their containers, and calls nothing that the file names; what comes out of it is checked
-here, item by item, before anything else sees it.
+github.com/ermongroup/ncsnv2 saves `checkpoint_{step}.pth` as a pickled list: the network's state with names that begin
+with `module.`, the optimizer's state, the epoch, the step and, if the model has one, the moving average of the weights.
+This is the only module that reads pickles. It uses torch's restricted reader (`weights_only`), which knows tensors,
+numbers, text and their containers and calls nothing that the file names. Its result is checked here, item by item,
+before it is used.
 """
 
 import os
@@ -24,16 +24,16 @@ from torch import Tensor
 
 from ncsnx.config.checks import is_whole, quoted
 from ncsnx.config.experiment import MOST_STEPS
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
 from ncsnx.storage.zips import FEW, open_zip
 
 PREFIX = "module."
-"""What torch's DataParallel puts before each name."""
-_FORMAT = "expected what the published code saves: a list of network, optimizer, epoch, step and, if there is one, EMA"
+"""Prefix that torch's DataParallel adds to each name."""
+_FORMAT = "expected a checkpoint of the published code: a list of network, optimizer, epoch, step and optionally EMA"
 _ZIP = b"PK\x03\x04"
-# the number 0x1950a86a20f9469cfc6c, pickled: how torch.save began before version 1.6, which the published files predate
+# the pickled number 0x1950a86a20f9469cfc6c: the beginning of files of torch.save before 1.6, like the published ones
 _LEGACY = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL)
 _NUMBERED = re.compile(r"checkpoint_([0-9]{1,12})\.pth")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
@@ -44,38 +44,38 @@ _MOST_REPEATED_TUPLES = 20
 
 @attrs.frozen(eq=False)
 class PublishedOptimizer:
-    """The optimizer's state. Its numbering means the order of the parameters in the file's own network state."""
+    """The optimizer's state, in the order of the parameters in the file's network state."""
 
     states: tuple[dict[str, Tensor], ...]
-    """Of the first parameter, of the second …: what is kept for it by name; a number is a tensor without dimensions."""
+    """State tensors by name, one dict per parameter; a number is a tensor without dimensions."""
     settings: dict[str, Any]
-    """Learning rate and the like, as torch names them; plain numbers, texts and tuples only."""
+    """Settings such as the learning rate, under torch's names; only numbers, None and tuples of these."""
 
 
 @attrs.frozen(eq=False)
 class PublishedCheckpoint:
-    """What a file holds: tensors of float or integer types on the CPU, without the prefix `module.`."""
+    """Content of a file: tensors of float or integer types on the CPU, without the prefix `module.`."""
 
     path: Path
     sha256: str
-    """Of the file, in hexadecimal."""
+    """sha256 of the file (hexadecimal)."""
     size: int
-    """Of the file in bytes."""
+    """Size of the file in bytes."""
     network: dict[str, Tensor]
     """Parameters and buffers by their published names, in the file's order."""
     optimizer: PublishedOptimizer
     epoch: int
     step: int
     ema: dict[str, Tensor] | None
-    """Averaged parameters; None where the file has none."""
+    """Averaged parameters; None if the file has none."""
 
 
 def published_files(place: Path) -> list[Path]:
-    """The file itself, or every `checkpoint_*.pth` of a folder, by the number in its name. Raises UsageError."""
+    """The file itself, or all `checkpoint_*.pth` of a folder, sorted by the number in the name. Raises UsageError."""
     try:
         if not place.is_dir():
             if not place.exists():
-                raise UsageError(f"{place}: there is no such file or folder; expected a published checkpoint_….pth")
+                raise UsageError(f"{place}: no such file or folder; expected a published checkpoint_….pth")
             return [place]
         found = sorted(place.glob("checkpoint_*.pth"), key=lambda path: (number_in(path) is None, number_in(path) or 0))
         others = sorted(path.name for path in place.glob("*.pth"))
@@ -83,30 +83,29 @@ def published_files(place: Path) -> list[Path]:
         raise UsageError(f"cannot read {str(place)!a}: {error}") from error
     if not found and others:
         shown = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
-        raise UsageError(f"{place} holds no checkpoint_*.pth, but {shown}; name one of these files")
+        raise UsageError(f"{place} holds no checkpoint_*.pth, but {shown}; give one of these files")
     if not found:
-        raise UsageError(f"{place} holds no checkpoint_*.pth; name a file, or the folder that the files are in")
+        raise UsageError(f"{place} holds no checkpoint_*.pth; give a file, or the folder of the files")
     return found
 
 
 def number_in(path: Path) -> int | None:
-    """The step that a file's name speaks of."""
+    """The step in a file's name, or None."""
     match = _NUMBERED.fullmatch(path.name)
     return int(match[1]) if match else None
 
 
 def read_published(path: Path) -> PublishedCheckpoint:
-    """Reads a file that may have been made by anybody; nothing in it is executed.
+    """Reads an untrusted file; nothing in it is executed.
 
-    A link to a file is as good as the file. Tensors of a file in torch's zip format stay in the file until they are
-    looked at. Raises NcsnxError that says what was found for anything that isn't the published structure, for a damaged
-    file, and for one that asks for code.
+    Links are followed. Tensors of a file in torch's zip format are memory-mapped. Raises NcsnxError for any other
+    structure than the published one, for a damaged file, and for a file that asks for code.
     """
     with _reading(path), reading.opened(path, follows_links=True) as file:
         head = file.peek(64)[:64]
         is_zip = head.startswith(_ZIP)
         if not is_zip and not _LEGACY.match(head):
-            raise NcsnxError(f"{path} is not a file that torch.save wrote; {_FORMAT}")
+            raise NcsnxError(f"{path} was not written by torch.save; {_FORMAT}")
         size = os.fstat(file.fileno()).st_size
         if is_zip:
             _check_archive(path, file, size)
@@ -128,15 +127,15 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _check_archive(path: Path, file: BufferedReader, size: int) -> None:
-    """Refuses a zip that isn't torch's, that would grow in memory, or whose bytes aren't those that were written."""
+    """Refuses a zip that torch didn't write, that would expand in memory, or that is damaged."""
     try:
         with open_zip(file, FEW) as archive:
             entries = archive.infolist()
             names = {entry.filename.partition("/")[2] for entry in entries}
             if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-                raise NcsnxError(f"{path} is a TorchScript archive, which holds code, and is not loaded; {_FORMAT}")
+                raise NcsnxError(f"{path} is a TorchScript archive, which holds code and is not loaded; {_FORMAT}")
             if "data.pkl" not in names:
-                raise NcsnxError(f"{path} is a zip, but not one that torch.save wrote; {_FORMAT}")
+                raise NcsnxError(f"{path} is a zip that torch.save did not write; {_FORMAT}")
             grown = sum(entry.file_size for entry in entries)
             if grown > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise NcsnxError(f"{path} is a compressed zip, which torch.save does not write; {_FORMAT}")
@@ -144,19 +143,20 @@ def _check_archive(path: Path, file: BufferedReader, size: int) -> None:
                 if entry.filename.endswith("/data.pkl"):
                     with archive.open(entry) as data:
                         _check_pickles(path, data, 1)
-                with archive.open(entry) as data:  # reading to the end compares with the checksum
+                with archive.open(entry) as data:  # reading to the end verifies the checksum
                     while data.read(_CHUNK):
                         pass
     except (NcsnxError, OSError):
         raise
-    # zipfile meets damage with whatever its parts raise
+    # for a damaged file, zipfile may raise anything
     except Exception as error:
-        raise NcsnxError(f"{path} is damaged: {_first_line(error)}; get it anew") from error
+        raise _damaged(path, error) from error
 
 
 def _check_pickles(path: Path, stream: IO[bytes], count: int) -> None:
-    """Refuses tuples that hold one tuple several times, which hold one several times …: a hundred bytes can mean more
-    items than can be counted, and who hashes such a thing can't be stopped. What torch.save writes repeats none.
+    """Refuses nested tuples that repeat a tuple: a hundred bytes can expand to so many items that hashing never ends.
+
+    torch.save repeats no tuples.
     """
     try:
         for _ in range(count):
@@ -168,16 +168,20 @@ def _check_pickles(path: Path, stream: IO[bytes], count: int) -> None:
                 repeated += opcode.name in ("BINGET", "LONG_BINGET") and argument in tuples
                 before = opcode.name
             if repeated > _MOST_REPEATED_TUPLES:
-                raise NcsnxError(f"{path} is not imported: it repeats tuples, as torch.save does not; {_FORMAT}")
+                raise NcsnxError(f"{path} is not imported: it repeats tuples, which torch.save does not; {_FORMAT}")
     except (NcsnxError, OSError):
         raise
-    # as in reading an archive: damage shows itself in many ways
+    # for a damaged file, pickletools may raise anything
     except Exception as error:
-        raise NcsnxError(f"{path} is damaged: {_first_line(error)}; get it anew") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> NcsnxError:
+    return NcsnxError(f"{path} is damaged: {_first_line(error)}", Hint("get it again"))
 
 
 def _unpickled(path: Path, file: BufferedReader, is_zip: bool) -> Any:
-    # a mapped file needs a name: this one is the opened file, whatever has become of the path meanwhile
+    # memory-mapping needs a path: this one is the opened file, even if the original path was replaced
     handle = Path(f"/proc/self/fd/{file.fileno()}")
     name = str(handle if handle.exists() else path)
     try:
@@ -186,36 +190,35 @@ def _unpickled(path: Path, file: BufferedReader, is_zip: bool) -> Any:
             return torch.load(name if is_zip else file, map_location="cpu", weights_only=True, mmap=is_zip)
     except MemoryError as error:
         raise _too_large(path) from error
-    # from a file that anybody may have made, anything may come
+    # an untrusted file may raise anything
     except Exception as error:
         text = str(error)
         if asked := _GLOBAL.search(text):
             raise NcsnxError(
-                f"{path} is not imported: it asks for {quoted(asked[1])}, and a file may hold tensors, "
-                f"numbers and text "
-                "only; nothing in it was executed"
+                f"{path} is not imported: it asks for {quoted(asked[1])}, but only tensors, numbers and text are "
+                "accepted; nothing in it was executed"
             ) from error
         if "DefaultCPUAllocator" in text:
             raise _too_large(path) from error
         raise NcsnxError(
-            f"{path} is damaged or is not a published checkpoint: {_first_line(error)}; nothing in it was executed"
+            f"{path} is damaged or not a published checkpoint: {_first_line(error)}; nothing in it was executed"
         ) from error
 
 
 def _too_large(path: Path) -> NcsnxError:
-    return NcsnxError(f"{path} declares more data than there is memory, or is damaged; nothing in it was executed")
+    return NcsnxError(f"{path} declares more data than fits in memory, or is damaged; nothing in it was executed")
 
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
-    # torch puts its own advice, to load without these checks, before the reason
+    # before the reason, torch advises loading without these checks
     reason = next((line for line in lines if line.strip().startswith("WeightsUnpickler error:")), lines[0])
     text = reason.strip().removeprefix("WeightsUnpickler error:").strip()
     shown = text if len(text) <= 160 else f"{text[:150]}…"
     return shown or type(error).__name__
 
 
-# -------------------------------------------------------------------------------------- what the file must hold
+# ---------------------------------------------------------------------------------------- checks of the content
 
 
 def _checked(path: Path, sha256: str, size: int, content: object) -> PublishedCheckpoint:
@@ -265,8 +268,8 @@ def _without_prefix(path: Path, part: str, tensors: dict[str, Tensor]) -> dict[s
     if count < len(tensors):
         odd = next(name for name in tensors if not name.startswith(PREFIX))
         raise NcsnxError(
-            f"{path}: {count} of the {part}'s {counted(len(tensors), 'name')} begin with {PREFIX!r}, and others such "
-            f"as {quoted(odd)} do not; expected it at all of them or at none"
+            f"{path}: {count} of the {part}'s {counted(len(tensors), 'name')} begin with {PREFIX!r}, but others such "
+            f"as {quoted(odd)} do not; expected all of them or none"
         )
     return {name.removeprefix(PREFIX): value for name, value in tensors.items()}
 
@@ -285,7 +288,7 @@ def _optimizer(path: Path, found: object) -> PublishedOptimizer:
 
 
 def _by_position(path: Path, state: Mapping[Any, Any], numbers: list[int], group: dict[Any, Any]) -> PublishedOptimizer:
-    """The states in the order of `numbers`: 0, 1, 2 … today, but what torch 1.5 wrote are addresses in memory."""
+    """The states in the order of `numbers`: 0, 1, 2 … in current torch, memory addresses in torch 1.5."""
     if strangers := [key for key in state if key not in set(numbers)]:
         raise NcsnxError(
             f"{path}: the optimizer has states for {counted(len(strangers), 'parameter')} that it does not list"
@@ -327,9 +330,9 @@ def _count(path: Path, what: str, found: object) -> int:
 
 
 def _kind(value: object) -> str:
-    """What something is, in words that stay short whatever it holds."""
+    """A short description of a value, whatever it holds."""
     if isinstance(value, Tensor):
-        return f"a tensor of the shape {tuple(value.shape[:6])}"
+        return f"a tensor of shape {tuple(value.shape[:6])}"
     if isinstance(value, dict | list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a value of the type {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""What a run's sweeps recorded of one checkpoint, found by the sha256 of its weights, with the protocol in words."""
+"""Recorded scores of one checkpoint, found by the sha256 of its weights, with their protocols."""
 
 import attrs
 
@@ -13,21 +13,24 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row, ScoreFile, sweep_folders, value
 
 _ORDER = {"distance": 0, "likelihood": 1, "loss": 2}
-"""Measures as they come on a card."""
+"""Order of the measures on a card."""
 
 
 @attrs.frozen
 class Recorded:
-    """The scores of a checkpoint, of each measure those of the most images first; a line for each unreadable sweep."""
+    """The recorded scores of a checkpoint."""
 
     scores: tuple[CardScore, ...]
+    """Scores sorted by measure, then by number of images, the most first."""
     unreadable: tuple[str, ...]
+    """One error message per unreadable sweep."""
 
 
 def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256: str) -> Recorded:
-    """What `ncsnx fid`, `likelihood` and `loss` measured of these weights under this experiment's identity.
+    """Results of `ncsnx fid`, `likelihood` and `loss` for these weights and this experiment's identity.
 
-    Scores of ensembles belong to no single checkpoint. Raises NcsnxError for a run whose folders lead elsewhere.
+    Scores of ensembles are left out, since they belong to no single checkpoint. Raises NcsnxError if a folder of the
+    run is a link.
     """
     wanted = identity(experiment)
     found: list[tuple[tuple[int, int], CardScore]] = []
@@ -48,7 +51,7 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
 
 
 def _measured(sweep: ScoreFile, row: Row) -> tuple[ScoreValue, ...]:
-    """The numbers of a row, each with what it is called."""
+    """The named numbers of a row."""
     if sweep.protocol.get("measure") != "distance":
         return (ScoreValue(sweep.metric, float(row["score"]), value(row, "error")),)
     features = features_of(sweep.metric)

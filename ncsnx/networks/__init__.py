@@ -1,4 +1,4 @@
-"""The score networks: what they are (`build_network`) and how they are run (`Execution`, `prepare`)."""
+"""The score networks: construction (`build_network`) and execution (`Execution`, `prepare`)."""
 
 from ncsnx.networks.construction import build_network, empty_network, load_weights, meta_network
 from ncsnx.networks.execution import Execution, prepare

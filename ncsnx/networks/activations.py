@@ -1,4 +1,4 @@
-"""The nonlinearities that a network can be configured with."""
+"""The activation functions available to networks."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,7 @@
-"""The blocks of the networks: pre-activation residual blocks, and those of RefineNet.
+"""The blocks of the networks: pre-activation residual blocks and RefineNet blocks.
 
 Residual blocks: He et al., arXiv 1603.05027. RefineNet: Lin et al., arXiv 1611.06612, sections 3.2 and 3.3, without
-batch normalization. The conditional form of every block has a normalization where the unconditional one has none.
+batch normalization. Conditional networks also normalize in refine blocks; unconditional ones don't.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,23 +17,23 @@ from ncsnx.networks.normalization import NormalizationFactory
 
 @attrs.frozen
 class BlockConfig:
-    """What all blocks of a network are made of."""
+    """The building parts shared by all blocks of a network."""
 
     activation: ActivationFunction
     convolution: type[Convolution]
     normalization: NormalizationFactory
-    """Of residual blocks."""
+    """Normalization in residual blocks."""
     refine_normalization: NormalizationFactory
-    """Of refine blocks."""
+    """Normalization in refine blocks."""
     context_pool: Callable[[Tensor], Tensor]
-    """Of chained residual pooling: keeps the image size."""
+    """Pool in chained residual pooling; keeps the image size."""
 
 
 class ResidualBlock(nn.Module):
-    """Twice (normalization, activation, convolution), plus the shortcut.
+    """Two (normalization, activation, convolution) layers plus a shortcut.
 
-    (B, in, H, W) → (B, out, H, W), or half the height and width if `pool`. With `transition` the shortcut is a
-    convolution: 1×1 and pooled, or 3×3 and dilated. Else it is the identity, and in = out.
+    (B, in, H, W) → (B, out, H, W); `pool` halves height and width. With `transition` the shortcut is a convolution,
+    either 1×1 and pooled or 3×3 and dilated. Otherwise it is the identity, and in = out.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ def _shortcut(in_channels: int, out_channels: int, config: BlockConfig, pool: bo
 
 
 class ConvolutionUnit(nn.Module):
-    """Normalization, activation, 3×3 convolution without bias; the number of channels stays."""
+    """Normalization, activation, 3×3 convolution without bias; keeps the number of channels."""
 
     def __init__(self, channels: int, config: BlockConfig) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class ResidualConvolutionUnits(nn.ModuleList):
 
 
 class ChainedResidualPooling(nn.Module):
-    """CRP: activation; then twice (normalization, 5×5 pool of stride 1, convolution), every result added up."""
+    """CRP: activation, then two (normalization, 5×5 pool of stride 1, convolution) stages; the sum of all results."""
 
     def __init__(self, channels: int, config: BlockConfig) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class ChainedResidualPooling(nn.Module):
 
 
 class MultiScaleFusion(nn.Module):
-    """MSF: each input normalized, convolved to the output's width and resized to its size; then their sum."""
+    """MSF: normalizes each input, convolves it to the output's width, resizes it, and sums the results."""
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, config: BlockConfig) -> None:
         super().__init__()
@@ -126,9 +126,9 @@ class MultiScaleFusion(nn.Module):
 
 
 class RefineBlock(nn.Module):
-    """Adapts each input by RCU, fuses them where there are several, pools context, and ends in another RCU.
+    """Adapts each input by RCU, fuses several inputs by MSF, applies CRP, and ends in another RCU.
 
-    The first input gives height and width: it is a stage's output; the second, if any, that of the deeper block.
+    The first input is a stage's output and determines height and width. The second, if any, is the deeper block's.
     """
 
     def __init__(
@@ -148,20 +148,21 @@ class RefineBlock(nn.Module):
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """5×5 maximum, stride 1; outside the image is −∞."""
+    """5×5 max pool of stride 1, padded with −∞."""
     return F.max_pool2d(x, 5, stride=1, padding=2)
 
 
 def mean_pool(x: Tensor) -> Tensor:
-    """5×5 mean, stride 1; the zeros outside the image count.
+    """5×5 mean pool of stride 1, padded with zeros that count in the mean.
 
-    Padded here, since on CUDA the gradient of a pool that pads is silently wrong in channels_last (pytorch #188344).
+    It pads explicitly, because on CUDA the gradient of a padding pool is silently wrong in channels_last (pytorch
+    #188344).
     """
     return F.avg_pool2d(F.pad(x, (2, 2, 2, 2)), 5, stride=1)
 
 
 def resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    """x at another height and width, bilinear with aligned corners (so the same size is the same image)."""
+    """x resized to (height, width), bilinear with aligned corners; the same size returns x."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)

@@ -1,4 +1,4 @@
-"""From an experiment to its network: the seam between `ncsnx.config` and this package."""
+"""Builds the network of an experiment: the interface between `ncsnx.config` and this package."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncsnx.config import Experiment
 from ncsnx.config.foreign import error_in_words
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import ncsn, ncsnv2  # noqa: F401  registers the built-in networks
 from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
 from ncsnx.networks.makers import construct
@@ -20,9 +20,9 @@ from ncsnx.quantities import byte_size
 def build_network(experiment: Experiment) -> ScoreFunction:
     """The untrained network of an experiment, on the CPU in float32, in training mode.
 
-    Its weights depend on the experiment alone (its seed among the rest); no global generator is read or moved.
-    NcsnxError where the network can't work on images of that size, where nobody registered the model, where a parameter
-    is complex, or where a tensor has no values to start from.
+    Its weights depend only on the experiment, including its seed; no global generator is used. Raises NcsnxError if the
+    network doesn't support the image size, the model isn't registered, a parameter is complex, or a tensor has no
+    initial values.
     """
     network = empty_network(experiment)
     _require_real(network)
@@ -32,14 +32,14 @@ def build_network(experiment: Experiment) -> ScoreFunction:
 
 
 def empty_network(experiment: Experiment) -> ScoreFunction:
-    """The same network for a state to be loaded into, its weights as the constructor leaves them. NcsnxError."""
+    """The same network for loading a state into, with weights as its constructor leaves them. Raises NcsnxError."""
     _require_memory(meta_network(experiment))
     with torch.device("cpu"), CounterBasedDraws(experiment.seed):
         return construct(experiment.model, _spec(experiment))
 
 
 def meta_network(experiment: Experiment) -> ScoreFunction:
-    """The same network, but only names and shapes: on torch's meta device, where tensors take no memory. NcsnxError."""
+    """The same network on torch's meta device: names and shapes only, without memory. Raises NcsnxError."""
     try:
         with torch.device("meta"):
             return construct(experiment.model, _spec(experiment))
@@ -48,7 +48,7 @@ def meta_network(experiment: Experiment) -> ScoreFunction:
     except Exception as error:
         raise NcsnxError(
             f"the network of {type(experiment.model).__name__} cannot be constructed on torch's meta device, where "
-            f"tensors have shapes and no values: {error_in_words(error)}"
+            f"tensors have shapes but no values: {error_in_words(error)}"
         ) from error
 
 
@@ -62,17 +62,17 @@ def _spec(experiment: Experiment) -> NetworkSpec:
 
 
 def load_weights(network: ScoreFunction, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Puts a saved state into a network of the same form; source: where it came from, for a complaint.
+    """Loads a saved state into a network of the same architecture. source: where it came from, for errors.
 
-    NcsnxError, with the network unchanged, where a tensor is missing, too many, or of another shape or type.
+    Raises NcsnxError, with the network unchanged, for missing or surplus tensors and for other shapes or types.
     """
     own = network.state_dict()
     problems = [f"{name} is missing" for name in own if name not in tensors]
-    problems += [f"{name[:80]!a} is no tensor of it" for name in tensors if name not in own]
+    problems += [f"{name[:80]!a} is surplus" for name in tensors if name not in own]
     for name in (name for name in own if name in tensors):
         (shape, dtype), found = (tuple(own[name].shape), own[name].dtype), tensors[name]
         if (tuple(found.shape), found.dtype) != (shape, dtype):
-            problems.append(f"{name} should be {shape} of {dtype}, and is {tuple(found.shape)} of {found.dtype}")
+            problems.append(f"{name} should be {shape} of {dtype}, but is {tuple(found.shape)} of {found.dtype}")
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise NcsnxError(f"{source} does not fit the experiment's network: {'; '.join(problems[:3])}{more}")
@@ -80,22 +80,22 @@ def load_weights(network: ScoreFunction, tensors: Mapping[str, Tensor], source: 
 
 
 def _require_real(network: ScoreFunction) -> None:
-    """Refuses complex parameters, which neither averages nor the norms of gradients and weights are made for."""
+    """Raises NcsnxError for complex parameters, which EMA and the norms of gradients and weights don't support."""
     for name, parameter in network.named_parameters():
         if parameter.is_complex():
             raise NcsnxError(
-                f"the network {type(network).__name__} has a complex parameter, {name[:80]!a}: "
-                "keep its real and imaginary part as two real ones"
+                f"the network {type(network).__name__} has a complex parameter, {name[:80]!a}",
+                Hint("store its real and imaginary parts as two real parameters"),
             )
 
 
 def _require_memory(network: ScoreFunction) -> None:
-    """Refuses a network that no memory of this machine holds before any is taken: one on the device 'meta'."""
+    """Raises NcsnxError if a network exceeds the machine's memory. network: on the meta device."""
     tensors = network.state_dict().values()
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
         raise NcsnxError(
-            f"the experiment's network takes {byte_size(needed)}, and this machine has {byte_size(there)}; "
-            "give it a smaller model.width"
+            f"the experiment's network takes {byte_size(needed)}, but this machine has only {byte_size(available)}",
+            Hint("choose a smaller model.width"),
         )

@@ -1,4 +1,4 @@
-"""Convolutions that keep the image size: plain, spectrally normalized, and followed by a 2×2 mean pool."""
+"""Convolutions that keep the image size (plain and spectrally normalized), and one followed by a 2×2 mean pool."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from ncsnx.networks.initialization import Initializer, UnitVector, fan_in_unifor
 
 
 class Convolution(nn.Module):
-    """A size×size convolution, padded with zeros to keep height and width. The tensors start empty."""
+    """A size×size convolution, zero-padded to keep height and width. Its tensors start uninitialized."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, size: int = 3, dilation: int = 1, bias: bool = True
@@ -29,11 +29,11 @@ class Convolution(nn.Module):
 
     @property
     def padding(self) -> int:
-        """Zeros on each side."""
+        """Number of zeros on each side."""
         return self.dilation * (self.size // 2)
 
     def kernel(self) -> Tensor:
-        """(out, in, size, size): what the image is convolved with."""
+        """The kernel, (out, in, size, size)."""
         return self.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,8 +43,8 @@ class Convolution(nn.Module):
 class SpectralConvolution(Convolution):
     """A convolution whose kernel, as a matrix (out, rest), is divided by an estimate of its largest singular value.
 
-    Spectral normalization (Miyato et al., arXiv 1802.05957, algorithm 1) in torch's older form: one power iteration
-    at each evaluation in training mode; in evaluation mode the stored vectors as they are.
+    Spectral normalization (Miyato et al., arXiv 1802.05957, algorithm 1) as in torch's older implementation: one power
+    iteration per forward pass in training mode, the stored vectors in evaluation mode.
     """
 
     weight_u: Tensor
@@ -61,7 +61,7 @@ class SpectralConvolution(Convolution):
             matrix = self.weight_orig.flatten(1)
             if self.training:
                 self._power_iteration(matrix.detach())
-            # Copies, since a second evaluation before the backward pass would overwrite what it needs.
+            # Copies, since a second forward pass would overwrite what the backward pass needs.
             return self.weight_orig / torch.dot(self.weight_u.clone(), matrix @ self.weight_v.clone())
 
     @torch.no_grad()
@@ -71,7 +71,7 @@ class SpectralConvolution(Convolution):
 
 
 class PooledConvolution(nn.Module):
-    """A convolution, then the mean over each 2×2 square: halves height and width, which must be even."""
+    """A convolution followed by a 2×2 mean pool; halves height and width, which must be even."""
 
     def __init__(self, conv: Convolution) -> None:
         super().__init__()

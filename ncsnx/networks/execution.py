@@ -1,7 +1,7 @@
-"""How a network is run, apart from what it is: memory format, exact rewrites, precision, compilation.
+"""Execution of a network, separate from its definition: memory format, exact rewrites, precision, compilation.
 
-A rewrite computes the same function of the same tensors in another order. `prepare` gives a module its rewritten
-class in place, so that parameters, their names and any optimizer that holds them stay as they are.
+A rewrite computes the same function of the same tensors in another order. `prepare` changes the class of a module in
+place, so parameters, their names and optimizers that hold them stay valid.
 """
 
 from collections.abc import Mapping
@@ -32,20 +32,20 @@ _MEMORY_FORMATS: Mapping[MemoryFormat, torch.memory_format] = {
 
 @attrs.frozen(kw_only=True)
 class Execution:
-    """A way to run a network. All agree to float32's accuracy, except bf16."""
+    """How to run a network. All choices agree to float32 accuracy, except bf16."""
 
     memory_format: MemoryFormat = "contiguous"
-    """Order of activations in memory; outputs are contiguous in any case."""
+    """Memory format of activations; outputs are always contiguous."""
     fused: bool = False
-    """Normalizations as one multiplication and addition; pools folded into their convolutions."""
+    """Fuse each normalization into one multiply-add, and fold pools into their convolutions."""
     compile: bool = False
-    """torch.compile, at the first evaluation; only of evaluations without gradients (see `ScoreFunction.output`)."""
+    """Use torch.compile for evaluations without gradients (see `ScoreFunction.output`); compiles at the first one."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """'bf16': the body under autocast; first and last convolution, statistics and division by σ in fp32."""
+    """'bf16': autocast for the body; first and last convolution, statistics and division by σ stay in fp32."""
 
 
 class FusedInstanceNormPlus(InstanceNormPlus):
-    """InstanceNorm++ as x · scale + shift: the mean that instance normalization needs is also the one to bring back."""
+    """InstanceNorm++ as x · scale + shift; computes the channel means only once."""
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         gamma, alpha, beta = factors
@@ -78,8 +78,11 @@ class FusedVarianceNorm(VarianceNorm):
 
 
 class FoldedPooledConvolution(PooledConvolution):
-    """The pool done by the convolution: 3×3 and 2×2 mean are one 4×4 of stride 2, whose kernel is made of the 3×3's
-    at every evaluation, so that gradients reach it. A 1×1 convolution commutes with the pool, so it comes second."""
+    """The pool folded into the convolution: 3×3 and 2×2 mean become one 4×4 convolution of stride 2.
+
+    Its kernel is computed from the 3×3 kernel at every forward pass, so that gradients reach it. A 1×1 convolution
+    commutes with the pool, so it is applied after it, to fewer pixels.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv.size == 1:
@@ -101,10 +104,7 @@ _PLAIN = {fused: plain for plain, fused in _FUSED.items()}
 
 
 def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
-    """Make the network run that way from now on, whatever way it ran before; returns it.
-
-    The names and values of its state stay, and so do the parameters themselves.
-    """
+    """Sets how the network runs, in place, and returns it. Parameters and the state dict stay unchanged."""
     network.memory_format = _MEMORY_FORMATS[execution.memory_format]
     network.precision = execution.precision
     rewrites = _FUSED if execution.fused else _PLAIN
@@ -118,7 +118,7 @@ def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
 
 
 def _moments(x: Tensor, correction: int = 0) -> tuple[Tensor, Tensor]:
-    """(B, C, 1, 1) mean and variance of each channel of each image. torch.var_mean takes twice as long on CPUs."""
+    """Mean and variance of each channel of each image, (B, C, 1, 1). torch.var_mean takes twice as long on CPUs."""
     mean = x.mean(dim=(2, 3), keepdim=True)
     deviation = torch.linalg.vector_norm(x - mean, dim=(2, 3), keepdim=True)
     return mean, deviation.square() / (x.shape[2] * x.shape[3] - correction)

@@ -1,8 +1,8 @@
 """Initial weights: one initializer per tensor, drawn from the counter-based generator.
 
-Convolutions follow torch's own default; the initializers of the normalizations are in `normalization.py`. A module of
-ours lists one initializer per tensor in its attribute `initializers`. Any other module starts as its constructor leaves
-it, with draws by `CounterBasedDraws`.
+Convolutions follow torch's default; the initializers of the normalizations are in `normalization.py`. Modules of ncsnx
+list one initializer per tensor in their attribute `initializers`. Any other module starts as its constructor leaves it,
+with draws from `CounterBasedDraws`.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 
@@ -22,13 +22,13 @@ class Initializer(Protocol):
     """The distribution that a tensor is drawn from."""
 
     def __call__(self, stream: Stream, position: int, shape: tuple[int, ...], step: int = 0) -> Tensor:
-        """A float32 tensor of this shape, on the CPU: the draw at (position, step) of the stream."""
+        """The draw at (position, step) of the stream: a float32 CPU tensor of this shape."""
         ...
 
 
 @attrs.frozen
 class Constant:
-    """One value everywhere."""
+    """A constant value."""
 
     value: float
 
@@ -38,7 +38,7 @@ class Constant:
 
 @attrs.frozen
 class UniformWeights:
-    """Uniform from `low` to `high`."""
+    """Uniform distribution from `low` to `high`."""
 
     low: float
     high: float
@@ -50,7 +50,7 @@ class UniformWeights:
 
 @attrs.frozen
 class Normal:
-    """Normal with this mean and standard deviation."""
+    """Normal distribution with this mean and standard deviation."""
 
     mean: float
     standard_deviation: float
@@ -61,7 +61,7 @@ class Normal:
 
 @attrs.frozen
 class UnitVector:
-    """A direction, uniform on the sphere."""
+    """Uniform distribution on the unit sphere."""
 
     def __call__(self, stream: Stream, position: int, shape: tuple[int, ...], step: int = 0) -> Tensor:
         return nn.functional.normalize(stream.normal(torch.tensor([position]), shape, step)[0], dim=0)
@@ -69,7 +69,7 @@ class UnitVector:
 
 @attrs.frozen
 class Columns:
-    """A matrix whose columns come in equal groups, one initializer each; each group is drawn at a step of its own."""
+    """A matrix whose columns form equal groups with one initializer each; every group is drawn at its own step."""
 
     initializers: tuple[Initializer, ...]
 
@@ -82,15 +82,15 @@ class Columns:
 
 
 def fan_in_uniform(fan_in: int) -> UniformWeights:
-    """torch's default for the weight and the bias of a convolution: U(−b, b) with b = 1/√fan_in."""
+    """torch's default for weight and bias of a convolution: U(−b, b) with b = 1/√fan_in."""
     bound = 1 / math.sqrt(fan_in)
     return UniformWeights(-bound, bound)
 
 
 def initialize(network: nn.Module, seed: int) -> None:
-    """Fill the tensors that have an initializer, in place, by `seed` alone; other tensors stay as they are.
+    """Fills the tensors that have an initializer, in place, determined by `seed`; other tensors stay unchanged.
 
-    The position of a tensor in the stream is the rank of its name among the sorted names of the state.
+    A tensor's position in the stream is the rank of its name among the sorted names of the state.
     """
     stream = Stream(seed, Purpose.WEIGHTS)
     initializers: dict[str, Initializer] = {}
@@ -103,12 +103,12 @@ def initialize(network: nn.Module, seed: int) -> None:
 
 
 def require_values(network: nn.Module) -> None:
-    """Raises NcsnxError for a tensor that nothing was written into: `CounterBasedDraws` makes those NaN."""
+    """Raises NcsnxError for an uninitialized tensor, which `CounterBasedDraws` fills with NaN."""
     for name, tensor in network.state_dict().items():
         if bool(torch.isnan(tensor).any()):
             raise NcsnxError(
-                f"the network {type(network).__name__} has a tensor that nothing gives values, {name[:80]!a}: "
-                "write them in its constructor, or give it one in the attribute `initializers` of its module"
+                f"the network {type(network).__name__} has an uninitialized tensor, {name[:80]!a}",
+                Hint("set it in the constructor, or list it in the attribute `initializers` of its module"),
             )
 
 
@@ -120,18 +120,18 @@ _WITHOUT_VALUES = (
     torch.ops.aten.new_empty,
     torch.ops.aten.new_empty_strided,
 )
-"""What allocates memory and leaves it as it is."""
+"""Operators that allocate uninitialized memory."""
 _Draw: TypeAlias = Callable[[Tensor, tuple[int, ...]], Tensor]
 
 
 class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered, torch's uniform and normal draws come from the counter-based generator, in their order.
+    """Context in which torch's uniform and normal draws come from the counter-based generator, in order of use.
 
-    So modules that aren't ours start as torch starts them, from numbers that depend on the seed alone, and no global
-    generator is read or moved. Memory that is allocated without values holds NaN. Raises NcsnxError for any other draw.
+    Modules from elsewhere are initialized as torch does it, but their numbers depend only on the seed, and no global
+    generator is used. Uninitialized memory is filled with NaN. Raises NcsnxError for any other random draw.
     """
 
-    _FIRST = 2**32  # beyond the ranks of names, which are the positions of tensors that have initializers
+    _FIRST = 2**32  # beyond the ranks of names, which are the positions of tensors with initializers
 
     def __init__(self, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -161,18 +161,19 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._draw(draw, args[0], dtype).to(dtype)
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise NcsnxError(
-                f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which cannot be told from a "
-                "seed here; it takes uniform_, normal_, rand and randn, and what torch.nn.init builds on them"
+                f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which cannot be reproduced "
+                "from the seed",
+                Hint("use uniform_, normal_, rand or randn, or the functions of torch.nn.init built on them"),
             )
-        made = func(*args, **kwargs)
-        if func.overloadpacket in _WITHOUT_VALUES and (made.is_floating_point() or made.is_complex()):
-            made.fill_(torch.nan)
-        return made
+        result = func(*args, **kwargs)
+        if func.overloadpacket in _WITHOUT_VALUES and (result.is_floating_point() or result.is_complex()):
+            result.fill_(torch.nan)
+        return result
 
     def _draw(self, draw: _Draw, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Float32 numbers of this shape for a tensor of this type."""
+        """Draws float32 numbers of this shape for a tensor of type `dtype`. Raises NcsnxError for complex types."""
         if dtype.is_complex:
-            raise NcsnxError(f"a network's constructor drew numbers of {dtype}; it takes draws of real ones")
+            raise NcsnxError(f"a network's constructor drew numbers of {dtype}; expected a real type")
         if 0 in shape:
             return torch.empty(tuple(shape))
         self._position += 1
@@ -180,6 +181,6 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _with_defaults(given: tuple[float, ...]) -> tuple[float, float]:
-    """Both parameters of an initializer, as torch's functions have them by default."""
+    """Both parameters of a draw, with torch's defaults of 0 and 1 for missing ones."""
     low, high = (*given, *(0.0, 1.0)[len(given) :])
     return low, high

@@ -1,4 +1,4 @@
-"""The shapes of the networks as tables: stages on the way down, refine blocks on the way up."""
+"""The architectures of the networks as tables: stages on the way down, refine blocks on the way up."""
 
 import attrs
 
@@ -11,7 +11,7 @@ class Stage:
     pool: bool = False
     """Halve height and width at the end of the first block."""
     dilation: int = attrs.field(default=1)
-    """Above 1, the resolution stays and the convolutions spread instead (Yu & Koltun, arXiv 1511.07122)."""
+    """Above 1, dilate the convolutions instead of halving the resolution (Yu & Koltun, arXiv 1511.07122)."""
 
     @dilation.validator
     def _instead_of_a_pool(self, attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -26,14 +26,14 @@ class Stage:
 
 @attrs.frozen
 class NetworkLayout:
-    """Stages from the image down, and the widths of the refine blocks from the deepest stage back up."""
+    """The stages from the image down, and the widths of the refine blocks from the deepest stage up."""
 
     stages: tuple[Stage, ...]
     refine: tuple[int, ...]
 
     @property
     def divisor(self) -> int:
-        """What the image size must be a multiple of."""
+        """Number that the image size must be a multiple of."""
         return int(2 ** sum(stage.pool for stage in self.stages))
 
 

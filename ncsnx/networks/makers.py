@@ -1,4 +1,4 @@
-"""Which network a configuration means: `@network(Config)` joins the two."""
+"""The registry of networks: `@network(Config)` joins a network to its configuration."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,9 +14,10 @@ _makers: dict[type[Model], Maker] = {}
 
 
 def network(config: type[Model]) -> Callable[[T], T]:
-    """Class decorator: a `ScoreFunction` that is made of a configuration of this class and a `NetworkSpec`.
+    """Class decorator that registers a `ScoreFunction` constructed from (configuration, `NetworkSpec`).
 
-    A function of the two that returns a ScoreFunction does as well. Raises ValueError for a configuration that has one.
+    It also takes a function of the two that returns a ScoreFunction. Raises ValueError if the configuration already has
+    a network.
     """
 
     def join(maker: T) -> T:
@@ -28,7 +29,7 @@ def network(config: type[Model]) -> Callable[[T], T]:
 
 
 def construct(model: Model, spec: NetworkSpec) -> ScoreFunction:
-    """The network that `model` describes, as its constructor leaves it. NcsnxError where none is registered."""
+    """The network for `model`, as its constructor leaves it. Raises NcsnxError if none is registered."""
     maker = _makers.get(type(model))
     if maker is None:
         raise unregistered("network", type(model), "ncsnx.networks.network")

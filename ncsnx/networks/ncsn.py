@@ -15,7 +15,7 @@ from ncsnx.networks.score_function import NetworkSpec
 
 @network(NCSN)
 class NCSNNetwork(RefineNet):
-    """Four stages. It knows the levels that it was trained at, and no σ between them."""
+    """Four stages. It takes only the levels that it was trained at."""
 
     layout = NCSNV2
     any_sigma = False

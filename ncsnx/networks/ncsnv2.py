@@ -15,7 +15,7 @@ from ncsnx.networks.score_function import NetworkSpec
 
 @network(NCSNv2)
 class NCSNv2Network(RefineNet):
-    """Four stages, for 32 and 64 px. It takes any σ > 0, since σ only divides its output."""
+    """Four stages, for 32 and 64 px. It takes any σ > 0, since only its output is divided by σ."""
 
     layout = NCSNV2
 
@@ -27,7 +27,7 @@ class NCSNv2Network(RefineNet):
             refine_normalization=no_normalization,
             context_pool=max_pool,
         )
-        # The published networks pass the number of levels where the normalization expects its epsilon.
+        # The published networks pass the number of levels as the normalization's epsilon.
         last = unconditional(model.normalization, model.width, epsilon=float(len(spec.sigmas)))
         super().__init__(config, last, model.width, spec)
 

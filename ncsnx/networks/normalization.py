@@ -1,8 +1,8 @@
 """Normalizations, unconditional and conditional on the noise level.
 
-InstanceNorm++ is appendix A of Song & Ermon 2019 (arXiv 1907.05600). Each normalization is a transformation of the
-image followed by factors per channel; the factors are constants, or rows of a table with one row a level.
-Statistics and factors are in float32 at least; the result has the type of the input.
+InstanceNorm++ is from appendix A of Song & Ermon 2019 (arXiv 1907.05600). Each normalization transforms the image and
+then applies factors per channel: constants, or rows of a table with one row for each level. Statistics and factors are
+in float32 or wider; the result has the type of the input.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _UNIT = UniformWeights(0.0, 1.0)
 
 
 class PerChannel(nn.Module):
-    """Factors that are the same at every level: one vector a name."""
+    """Factors that are the same at every level: one vector per name."""
 
     def __init__(self, channels: int, initializers: Mapping[str, Initializer]) -> None:
         super().__init__()
@@ -33,12 +33,12 @@ class PerChannel(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.empty(channels)))
 
     def forward(self, levels: Tensor | None) -> tuple[Tensor, ...]:
-        """One (1, C, 1, 1) tensor a name."""
+        """One (1, C, 1, 1) tensor per name."""
         return tuple(self.get_parameter(name).view(1, -1, 1, 1) for name in self.initializers)
 
 
 class PerLevel(nn.Module):
-    """Factors that depend on the level: a table of one row a level, the names side by side."""
+    """Factors that depend on the level: a table with one row per level, in which the names are concatenated."""
 
     def __init__(self, levels: int, channels: int, initializers: Mapping[str, Initializer]) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class PerLevel(nn.Module):
         self.rows = nn.Parameter(torch.empty(levels, len(initializers) * channels))
 
     def forward(self, levels: Tensor | None) -> tuple[Tensor, ...]:
-        """One (B, C, 1, 1) tensor a name, for `levels` (B,) int64."""
+        """One (B, C, 1, 1) tensor per name. levels: (B,) int64."""
         if levels is None:
             raise TypeError("a conditional network needs the level of each image, not None")
         return F.embedding(levels, self.rows)[:, :, None, None].chunk(self.names, dim=1)
 
 
 class NormalizationLayer(nn.Module):
-    """What all have in common: `forward(x, levels)` from (B, C, H, W) to the same shape and type."""
+    """Base class: `forward(x, levels)` keeps the shape (B, C, H, W) and the type."""
 
     def __init__(self, channels: int, factors: PerChannel | PerLevel, epsilon: float = EPSILON) -> None:
         super().__init__()
@@ -65,13 +65,16 @@ class NormalizationLayer(nn.Module):
         return self.transform(at_least_float32(x), *self.factors(levels)).to(x.dtype)
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
-        """The normalization proper, in float32 or wider."""
+        """The normalization itself, in float32 or wider."""
         raise NotImplementedError
 
 
 class InstanceNormPlus(NormalizationLayer):
-    """γ · (instance_norm(x) + α · (μ − m)/√(v + ε)) + β: the means μ of the channels, which instance normalization
-    removes, come back normalized among themselves (mean m, unbiased variance v over channels)."""
+    """γ · (instance_norm(x) + α · (μ − m)/√(v + ε)) + β.
+
+    It adds back the channel means μ, which instance normalization removes, normalized by their mean m and unbiased
+    variance v over channels.
+    """
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         gamma, alpha, beta = factors
@@ -79,14 +82,14 @@ class InstanceNormPlus(NormalizationLayer):
 
 
 class InstanceNorm(NormalizationLayer):
-    """(x − mean)/√(variance + ε) of each channel of each image; then, if conditional, · γ + β."""
+    """(x − mean)/√(variance + ε) per channel and image; then · γ + β if conditional."""
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         return _affine(F.instance_norm(x, eps=self.epsilon), factors)
 
 
 class VarianceNorm(NormalizationLayer):
-    """α · x/√(unbiased variance + ε) of each channel of each image."""
+    """α · x/√(unbiased variance + ε) per channel and image."""
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         (alpha,) = factors
@@ -111,21 +114,21 @@ class BatchNorm(NormalizationLayer):
 
 
 class NoNormalization(NormalizationLayer):
-    """x as it is; if conditional, x · γ + β."""
+    """The identity; x · γ + β if conditional."""
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         return _affine(x, factors)
 
 
 class NormalizationFactory(Protocol):
-    """Builds the normalization of a number of channels."""
+    """Builds the normalization for a number of channels."""
 
     def __call__(self, channels: int) -> NormalizationLayer: ...
 
 
 @attrs.frozen
 class _Kind:
-    """A normalization with the factors of its unconditional and of its conditional form, in their order."""
+    """A normalization, with the factors of its unconditional and its conditional form, in order."""
 
     build: type[NormalizationLayer]
     constants: Mapping[str, Initializer]
@@ -146,24 +149,24 @@ _KINDS = {
 
 
 def unconditional(name: str, channels: int, *, epsilon: float = EPSILON) -> NormalizationLayer:
-    """The normalization called `name` in a model's configuration. Only InstanceNorm and BatchNorm heed `epsilon`."""
+    """The normalization called `name` in a model's configuration. Only InstanceNorm and BatchNorm use `epsilon`."""
     kind = _KINDS[name]
     return kind.build(channels, PerChannel(channels, kind.constants), epsilon)
 
 
 def conditional(name: str, channels: int, *, levels: int) -> NormalizationLayer:
-    """The same with factors for each of `levels` levels."""
+    """The same, with factors for each of `levels` levels."""
     kind = _KINDS[name]
     return kind.build(channels, PerLevel(levels, channels, kind.columns))
 
 
 def no_normalization(channels: int) -> NormalizationLayer:
-    """For places where a network has no normalization."""
+    """The identity, for networks without a normalization in this place."""
     return unconditional("none", channels)
 
 
 def relative_means(means: Tensor) -> Tensor:
-    """(B, C, 1, 1) means of channels, less their mean over channels, over the root of their unbiased variance."""
+    """Channel means (B, C, 1, 1), standardized over channels with the unbiased variance."""
     variance, mean = torch.var_mean(means, dim=1, keepdim=True)
     return (means - mean) / torch.sqrt(variance + EPSILON)
 

@@ -1,7 +1,7 @@
 """The published implementation's names for the tensors of these networks.
 
-There each stage and each refine block has a name of its own. The order here is that of the calls, in which
-`res31` and `refine31` of NCSNv2Deepest don't stand where their numbers suggest.
+There, each stage and each refine block has its own name. The tables list them in call order, in which `res31` and
+`refine31` of NCSNv2Deepest aren't where their numbers suggest.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
 from ncsnx.networks.normalization import BatchNorm, PerLevel
 from ncsnx.networks.refinenet import RefineNet
@@ -18,7 +18,7 @@ from ncsnx.networks.score_function import ScoreFunction
 from ncsnx.quantities import counted
 
 SIGMAS = "sigmas"
-"""The published name of the noise levels, a buffer of the unconditional networks."""
+"""Published name of the noise levels, a buffer of the unconditional networks."""
 _SIGMAS_TOLERANCE = 1e-5  # relative: the published levels were computed in another order and rounded to float32
 
 _STAGES: Mapping[NetworkLayout, tuple[str, ...]] = {
@@ -43,19 +43,17 @@ _RULES = (
     (r"\.factors\.rows$", ".embed.weight"),
     (r"\.factors\.", "."),
 )
-"""What to write for a part of our name. `@` before a number: the published one counts from 1."""
+"""Replacements in our names. `@` marks a number that the published name counts from 1."""
 
 
 def to_published(network: ScoreFunction) -> dict[str, str]:
-    """For each name in the network's state, the published one; no two names share one.
+    """The published name for each name in the network's state; all are distinct.
 
-    The published state of an unconditional network has one tensor more, `sigmas`. NcsnxError for a network that isn't
-    among the published ones.
+    The published state of an unconditional network has one more tensor, `sigmas`. Raises NcsnxError for an unpublished
+    network.
     """
     if not isinstance(network, RefineNet) or network.layout not in _STAGES:
-        raise NcsnxError(
-            f"{type(network).__name__} is not one of the published networks, so no published state fits it"
-        )
+        raise NcsnxError(f"{type(network).__name__} is not a published network, so no published state fits it")
     names = {name: _published(name, network.layout) for name in network.state_dict()}
     if isinstance(network.norm, BatchNorm):
         conditional = isinstance(network.norm.factors, PerLevel)
@@ -64,39 +62,40 @@ def to_published(network: ScoreFunction) -> dict[str, str]:
 
 
 def published_shapes(network: ScoreFunction) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of the published state by its published name, `sigmas` included where it is there."""
+    """Shapes of the published state by published name, including `sigmas` for unconditional networks."""
     names = to_published(network)
     shapes = {names[name]: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return shapes | ({SIGMAS: (len(network.noise_levels),)} if network.any_sigma else {})
 
 
 def from_published(network: ScoreFunction, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The network's state, made of a published one with names as in `to_published`; its tensors aren't copied.
+    """The network's state from a published one with names as in `to_published`; tensors aren't copied.
 
-    NcsnxError where names are missing or left over, where a shape differs, or where the `sigmas` in it aren't the
-    network's; a conditional network's state need not have any.
+    Raises NcsnxError for missing or surplus names, other shapes, and `sigmas` that aren't the network's (they are
+    optional in a conditional network's state).
     """
     names, expected = to_published(network), set(published_shapes(network))
     if SIGMAS in published:
         expected.add(SIGMAS)
     if expected != set(published):
         raise NcsnxError(
-            f"these weights are not those of a {type(network).__name__} with this normalization: "
-            f"{_some(expected - set(published))} missing, {_some(set(published) - expected)} left over"
+            f"these weights do not belong to a {type(network).__name__} with this normalization: "
+            f"{_some(expected - set(published))} missing, {_some(set(published) - expected)} surplus"
         )
     _require_same_levels(network, published)
     state = {name: published[theirs] for name, theirs in names.items()}
     for name, tensor in network.state_dict().items():
         if tensor.shape != state[name].shape:
             raise NcsnxError(
-                f"{names[name]} has the shape {tuple(state[name].shape)}, but the experiment's network needs "
-                f"{tuple(tensor.shape)}: give its model the width, and its schedule the levels, of the weights"
+                f"{names[name]} has shape {tuple(state[name].shape)}, but the experiment's network needs "
+                f"{tuple(tensor.shape)}",
+                Hint("set the model's width and the number of levels to those of the weights"),
             )
     return state
 
 
 def same_levels(network: ScoreFunction, published_sigmas: Tensor) -> bool:
-    """Whether a published state's `sigmas` are the network's noise levels, to the accuracy of their own type."""
+    """Whether a published state's `sigmas` equal the network's noise levels, to the accuracy of their type."""
     ours, theirs = torch.tensor(network.noise_levels), published_sigmas.cpu()
     if not theirs.is_floating_point() or theirs.shape != ours.shape:
         return False
@@ -125,7 +124,8 @@ def _require_same_levels(network: ScoreFunction, published: Mapping[str, Tensor]
     if not same_levels(network, theirs):
         raise NcsnxError(
             f"these weights were trained at {counted(len(theirs), 'level')} from {theirs[0]:g} to {theirs[-1]:g}, but "
-            f"the schedule has {len(ours):,} from {ours[0]:g} to {ours[-1]:g}: give the experiment their schedule"
+            f"the schedule has {len(ours):,} from {ours[0]:g} to {ours[-1]:g}",
+            Hint("give the experiment the schedule of the weights"),
         )
 
 

@@ -1,7 +1,7 @@
 """RefineNet over dilated residual stages: the score networks of both papers.
 
-Song & Ermon 2019 (arXiv 1907.05600, appendix A) and 2020 (arXiv 2006.09011, appendix A). The layout tables say how
-deep and wide; `NCSNv2Network` and `NCSNNetwork` say how the noise level enters.
+Song & Ermon 2019 (arXiv 1907.05600, appendix A) and 2020 (arXiv 2006.09011, appendix A). The layout tables define depth
+and width; `NCSNv2Network` and `NCSNNetwork` define how the noise level enters.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.blocks import BlockConfig, RefineBlock, ResidualBlock
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import NetworkLayout
@@ -21,9 +21,9 @@ from ncsnx.quantities import counted
 
 
 class RefineNet(ScoreFunction):
-    """A score function whose tensors start empty: `ncsnx.networks.build_network` fills them.
+    """A score function whose tensors start uninitialized; `ncsnx.networks.build_network` fills them.
 
-    NcsnxError where the image size isn't one that the stages can halve.
+    Raises NcsnxError for an image size that the stages can't halve.
     """
 
     layout: ClassVar[NetworkLayout]
@@ -41,7 +41,7 @@ class RefineNet(ScoreFunction):
         self.end = Convolution(width, spec.channels)
 
     def lower_precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
-        """Nothing: only the body runs in bfloat16, as rounding the input would cost 4 % of the noise at σ = 0.01."""
+        """No context: only the body runs in bfloat16. Rounding the input would cost 4 % of the noise at σ = 0.01."""
         return contextlib.nullcontext()
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
@@ -91,8 +91,11 @@ def _require_fitting(image_size: int, network: str, layout: NetworkLayout) -> No
     if image_size % layout.divisor or image_size < smallest:
         below = image_size // layout.divisor * layout.divisor
         raise NcsnxError(
-            f"{network} needs an image size that is a multiple of {layout.divisor} and at least {smallest}, since its "
-            f"stages halve the image {counted(sum(stage.pool for stage in layout.stages), 'time')}, but the data's is "
-            f"{image_size}: choose {max(smallest, below)} or {max(smallest, below) + layout.divisor}, or a model "
-            "with fewer stages"
+            f"{network} needs an image size that is a multiple of {layout.divisor} and at least {smallest}, since it "
+            f"halves the image {counted(sum(stage.pool for stage in layout.stages), 'time')}, but the data's is "
+            f"{image_size}",
+            Hint(
+                f"choose size {max(smallest, below)} or {max(smallest, below) + layout.divisor}, or a model with fewer "
+                "stages"
+            ),
         )

@@ -1,6 +1,6 @@
-"""What a network is to everything else: the scores of noisy images, at the trained noise levels or at any σ.
+"""The interface of networks: scores of noisy images, at the trained noise levels or at any σ.
 
-A network is a class of this form; how it computes is its own business.
+A network is a subclass of `ScoreFunction`:
 
     class Plain(ScoreFunction):
         def __init__(self, model, spec):
@@ -10,11 +10,11 @@ A network is a class of this form; how it computes is its own business.
         def forward(self, x, levels):
             return self.net(self.centered(x))
 
-As it stands, that is a network whose score is s(x, σ) = f(x)/σ (technique 3 of Song & Ermon 2020, arXiv 2006.09011,
-section 3.3), and takes any σ. One that is conditional on the level sets `any_sigma` to False and uses `levels`.
+This example has the score s(x, σ) = f(x)/σ (technique 3 of Song & Ermon 2020, arXiv 2006.09011, section 3.3) and takes
+any σ. A network that is conditional on the level sets `any_sigma` to False and uses `levels`.
 
-The constructor runs twice: on torch's meta device, where tensors have shapes only, and on the CPU. Whatever it draws
-there comes from the counter-based generator (see `ncsnx.networks.initialization`).
+The constructor runs twice: on torch's meta device, where tensors have only shapes, and on the CPU, where its random
+draws come from the counter-based generator (see `ncsnx.networks.initialization`).
 """
 
 import contextlib
@@ -26,36 +26,37 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.normalization import at_least_float32
+from ncsnx.quantities import counted
 
 _SIGMA_TOLERANCE = 1e-6  # relative: a level that went through float32 is still that level
 
 
 @attrs.frozen(kw_only=True)
 class NetworkSpec:
-    """What a network must know of its data and of the noise."""
+    """Properties of the data and the noise that a network is built for."""
 
     channels: int
     image_size: int
     """Height and width in pixels."""
     sigmas: tuple[float, ...]
-    """The noise levels, descending."""
+    """Noise levels, descending."""
     centered_input: bool
-    """Whether images come in [0, 1] and the network is to map them to 2x − 1 first."""
+    """Whether images are in [0, 1] and the network maps them to 2x − 1 first."""
 
 
 class ScoreFunction(nn.Module, ABC):
-    """s(x, σ), the score of the data blurred with noise of standard deviation σ; x is (B, C, H, W).
+    """s(x, σ), the score of the data perturbed by noise of standard deviation σ; x is (B, C, H, W).
 
-    Its sizes are public: channels, image_size, noise_levels (descending).
+    Public attributes: channels, image_size, noise_levels (descending).
     """
 
     any_sigma: ClassVar[bool] = True
     """Whether it takes any σ > 0, not only the trained levels."""
 
     sigmas: Tensor
-    """(L,) float32, descending. It follows from the configuration, so it isn't in the state."""
+    """Noise levels, (L,) float32, descending. Not in the state, since they follow from the configuration."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -69,22 +70,22 @@ class ScoreFunction(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """The network proper, float32 in and out: (B, C, H, W) → the same shape.
+        """The network itself: (B, C, H, W) float32 → the same shape and type.
 
-        levels: (B,) int64, 0 the largest σ; None for a network that takes any σ. What it gives is σ · s(x, σ) where the
-        network takes any σ, and s(x, σ) where it is conditional on the level.
+        levels: (B,) int64, 0 is the largest σ; None for a network that takes any σ. The result is σ · s(x, σ) for a
+        network that takes any σ, and s(x, σ) for one that is conditional on the level.
         """
 
     def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:
-        """σ · s(x, σ) at the level of each image: x (B, C, H, W) float32, levels (B,) int64, 0 the largest σ."""
+        """σ · s(x, σ) at the level of each image: x (B, C, H, W) float32, levels (B,) int64, 0 is the largest σ."""
         if self.any_sigma:
             return self.output(x, None)
         return self.output(x, levels) * self.sigmas[levels].view(-1, 1, 1, 1)
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
-        """s(x, σ), all images at one σ: (B, C, H, W) float32, of the shape of x.
+        """s(x, σ) for all images at one σ: (B, C, H, W) float32.
 
-        NcsnxError where the network is conditional, and σ isn't one of the trained levels (to 1e-6).
+        Raises NcsnxError if the network is conditional and σ isn't a trained level (to 1e-6).
         """
         if self.any_sigma:
             return self.output(x, None) / sigma
@@ -92,18 +93,18 @@ class ScoreFunction(nn.Module, ABC):
         return self.output(x, levels)
 
     def centered(self, x: Tensor) -> Tensor:
-        """x as the first layer is to see it: 2x − 1 for images in [0, 1]."""
+        """The input of the first layer: 2x − 1 for images in [0, 1], else x."""
         return 2 * x - 1 if self.centered_input else x
 
     def lower_precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
-        """Around what may run in bfloat16 where that was asked for: by default the whole of `forward`."""
+        """Context of the computations that may run in bfloat16 if requested; by default all of `forward`."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def output(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """What `forward` gives, in float32 at least; compiled, if it was prepared so and gradients are off.
+        """The result of `forward` in float32 or wider; compiled if it was prepared so and gradients are off.
 
-        torch 2.13 fuses the backward pass of the pooling chains into wrong gradients on CPUs (in the input's by half
-        their size and more) without a word, while its outputs are right. Hence gradients come from eager code.
+        Gradients come from eager code, because torch 2.13 silently compiles the backward pass of the pooling chains to
+        wrong gradients on CPUs (off by half their size and more for the input), although its outputs are right.
         """
         x = x.to(memory_format=self.memory_format)
         with self.lower_precision(x.device):
@@ -115,8 +116,9 @@ class ScoreFunction(nn.Module, ABC):
             if math.isclose(sigma, known, rel_tol=_SIGMA_TOLERANCE):
                 return level
         raise NcsnxError(
-            f"{type(self).__name__} is conditional on the levels that it was trained at: {len(self.noise_levels)} "
-            f"from {self.noise_levels[0]:g} to {self.noise_levels[-1]:g}; σ = {sigma:g} is not one of them. Keep "
-            "to those, by sampler=ald, or by sampler.grid=levels with another sampler than ode and no churn; or train "
-            "one of the NCSNv2 models, which take any σ"
+            f"{type(self).__name__} takes only the {counted(len(self.noise_levels), 'level')} that it was trained at, "
+            f"from {self.noise_levels[0]:g} to {self.noise_levels[-1]:g}; σ = {sigma:g} is not one of them",
+            Hint("use these levels", adds="sampler=ald"),
+            Hint("or use sampler.grid=levels with any sampler but ode, without churn"),
+            Hint("or train an NCSNv2 model, which takes any σ"),
         )

@@ -1,1 +1,1 @@
-"""The run folder: names, durable files, one writer at a time, checkpoints checked by hash; and exported models."""
+"""Run folders (names, durable files, one writer at a time, checkpoints checked by hash) and exported models."""

@@ -1,10 +1,10 @@
-"""An exported model: one folder that is used without its run, its experiment's file and its data.
+"""An exported model: one folder that works without the run, the experiment file or the data.
 
     config.json  model.safetensors  README.md  samples.png
 
-The layout is that of a model repository on the Hugging Face Hub, so that the folder can be uploaded as it is. What is
-read from it is `config.json`, whose every byte counts, and `model.safetensors`, whose sha256 stands there. The card and
-the picture are for people, and may be edited. Nothing in the folder is executed, and no link in it is followed.
+The layout is that of a model repository on the Hugging Face Hub, so the folder can be uploaded as it is. ncsnx reads
+only `config.json`, which carries a digest of itself, and `model.safetensors`, whose sha256 is in `config.json`. The
+card and the picture are for people and may be edited. Nothing in the folder is executed, and no link is followed.
 """
 
 import errno
@@ -22,10 +22,10 @@ from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.strict.fields import versioned
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
-from ncsnx.spelling import argument
+from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document, document_bytes, parse_document
 from ncsnx.storage.parsing import read_json
@@ -35,108 +35,111 @@ CONFIG, MODEL, CARD, PICTURE = "config.json", "model.safetensors", "README.md", 
 FORMAT: Literal["ncsnx-export"] = "ncsnx-export"
 FORMAT_VERSION = 1
 MOST_CONFIG_BYTES = 1 << 20
-"""No configuration comes near; more isn't read."""
+"""Largest config.json that is read; real ones are far smaller."""
 
 Weights = Literal["ema", "raw"]
 
+_NEW_COPY = "get a complete copy of the exported folder"
+_UNCHANGED_COPY = "get an unchanged copy of the exported folder"
 _FAULTS = {
-    errno.ENOENT: "is missing; get a complete copy of the exported folder",
-    errno.ENOTDIR: "is missing; get a complete copy of the exported folder",
-    errno.ELOOP: "is a symbolic link, and those are not followed; put the file itself there (`cp -rL` copies a folder "
-    "without links, `hf download … --local-dir DIR` makes none)",
-    errno.ENODEV: "is not a regular file; get a complete copy of the exported folder",
+    errno.ENOENT: ("is missing", [Hint(_NEW_COPY)]),
+    errno.ENOTDIR: ("is missing", [Hint(_NEW_COPY)]),
+    errno.ELOOP: (
+        "is a symbolic link, and those are not followed",
+        [
+            Hint("copy the folder without links", "cp -rL FOLDER COPY"),
+            Hint("or download it without links", "hf download REPOSITORY --local-dir DIR"),
+        ],
+    ),
+    errno.ENODEV: ("is not a regular file", [Hint(_NEW_COPY)]),
 }
 
 
-@document("an exported model", advice="get an unchanged copy of the exported folder", sealed=True)
+@document("an exported model", advice=_UNCHANGED_COPY, sealed=True)
 @attrs.frozen(kw_only=True)
 class ExportConfig:
-    """What `config.json` says of an exported model."""
+    """Content of `config.json` in an exported model."""
 
     format: Literal["ncsnx-export"]
     format_version: int = attrs.field(default=FORMAT_VERSION, metadata=versioned())
     ncsnx_version: str = attrs.field(validator=checks.short_ascii)
-    """Of the program that exported it."""
+    """Version of ncsnx that exported the model."""
     run: str = attrs.field(validator=checks.name)
-    """Name of the run that it comes from."""
+    """Name of the run."""
     step: int = attrs.field(validator=checks.not_negative)
-    """Of the checkpoint."""
+    """Step of the checkpoint."""
     weights: Weights
-    """'ema': averaged; 'raw': those of the last update, where the experiment averages none."""
+    """'ema': averaged weights; 'raw': weights of the last update, for an experiment without EMA."""
     checkpoint_sha256: str = attrs.field(validator=checks.sha256_hex)
-    """Of the file in the run's checkpoint that the weights come from; scores belong to it. In hexadecimal."""
+    """sha256 (hexadecimal) of the checkpoint's weights file; scores are recorded under it."""
     model_sha256: str = attrs.field(validator=checks.sha256_hex)
-    """Of model.safetensors, in hexadecimal."""
+    """sha256 of model.safetensors (hexadecimal)."""
     model_bytes: int = attrs.field(validator=checks.not_negative)
-    """The size of model.safetensors."""
+    """Size of model.safetensors."""
     data_fingerprint: str | None = attrs.field(validator=checks.when_given(checks.short_ascii))
-    """Of the training data; None where it isn't known."""
+    """Fingerprint of the training data; None if unknown."""
     schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=codec.EXPERIMENT_VERSION)
     experiment: Experiment
 
     def to_bytes(self) -> bytes:
-        """The file: readable JSON with a digest of its own canonical form."""
+        """The file's content: readable JSON with a digest of its canonical form."""
         return document_bytes(self)
 
     @classmethod
     def from_bytes(cls, written: bytes, path: Path) -> "ExportConfig":
-        """What `to_bytes` wrote; `path` is named in complaints. Raises NcsnxError for anything else."""
-        found = parse_document(written, cls, path)
-        if paths := _paths(found.experiment):
+        """Parses the output of `to_bytes`. path: named in errors. Raises NcsnxError for anything else."""
+        config = parse_document(written, cls, path)
+        if paths := _paths(config.experiment):
             raise NcsnxError(f"{path}: experiment.data.{paths[0]}: expected a plain name, found a path to elsewhere")
-        return found
+        return config
 
 
 @attrs.frozen
 class Export:
-    """An exported folder. Like a run it has an experiment and a fingerprint of its data, but one checkpoint only."""
+    """An exported folder. Like a run, it has an experiment and a data fingerprint, but only one checkpoint."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The folder's own name, whatever path led to it; never one that leads elsewhere."""
+        """The folder's own name, whatever path led to it; always a plain name."""
         name = self.path.name if self.path.name not in ("", "..") else self.path.resolve().name
         return name or "model"
 
     def config(self) -> ExportConfig:
-        """What config.json says. Raises NcsnxError that names the file for anything wrong with it."""
+        """The content of config.json. Raises NcsnxError that names the file if it is invalid."""
         path = self.path / CONFIG
         with _readable(path), reading.opened(path) as file:
             written = file.read(MOST_CONFIG_BYTES + 1)
         return ExportConfig.from_bytes(written, path)
 
     def experiment(self) -> Experiment:
-        """The experiment that the model was trained by. Raises NcsnxError."""
+        """The experiment that trained the model. Raises NcsnxError."""
         return self.config().experiment
 
     def data_fingerprint(self) -> str | None:
-        """The fingerprint of the training data; None where it isn't known. Raises NcsnxError."""
+        """Fingerprint of the training data; None if unknown. Raises NcsnxError."""
         return self.config().data_fingerprint
 
     def model_content(self, config: ExportConfig) -> bytes:
-        """model.safetensors, read once and compared with its sha256 in `config`. Raises NcsnxError."""
+        """Content of model.safetensors, read once and checked against its sha256 in `config`. Raises NcsnxError."""
         path = self.path / MODEL
         if (problem := size_problem(config.experiment, MODEL, config.model_bytes)) is not None:
-            raise NcsnxError(f"{path} {problem}; get an unchanged copy of the exported folder")
+            raise NcsnxError(f"{path} {problem}", Hint(_UNCHANGED_COPY))
         with _readable(path), reading.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != config.model_bytes:
                 raise NcsnxError(
-                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}; get a complete copy of the "
-                    "exported folder"
+                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}", Hint(_NEW_COPY)
                 )
             content = file.read(size)
         if hashlib.sha256(content).hexdigest() != config.model_sha256:
-            raise NcsnxError(
-                f"{path} is damaged: its sha256 is not the one in {CONFIG}; get an unchanged copy of the "
-                f"exported folder"
-            )
+            raise NcsnxError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", Hint(_UNCHANGED_COPY))
         return content
 
 
 def is_export(path: Path) -> bool:
-    """Whether the folder is an exported model, sound or not, rather than a run."""
+    """Whether the folder is an exported model (valid or not) rather than a run."""
     try:
         content = read_json(path / CONFIG, MOST_CONFIG_BYTES)
     except (OSError, ValueError):
@@ -145,13 +148,13 @@ def is_export(path: Path) -> bool:
 
 
 def check_target(path: Path) -> None:
-    """Whether an export may become `path`: nothing is there, or an empty folder. Raises UsageError, NcsnxError.
+    """Checks that an export can be written to `path`: a new name or an empty folder. Raises UsageError, NcsnxError.
 
-    Asked before anything is computed, and so of the place too: whether a folder can be made there.
+    Called before anything is computed, so it also checks that a folder can be made there.
     """
     if path.name in ("", ".."):
         raise UsageError(
-            f"{str(path)!a} cannot be made; give the new folder a name, as in {argument('out', 'digits-model')}"
+            f"{str(path)!a} cannot be made", Hint("give the new folder a name", adds=argument("out", "digits-model"))
         )
     atomic.check_place(path)
     with atomic.reporting(path):
@@ -159,11 +162,13 @@ def check_target(path: Path) -> None:
             return
         if not path.is_symlink() and path.is_dir() and not any(path.iterdir()):
             return
-    raise NcsnxError(f"{path} exists already, and nothing is overwritten; choose another folder with {argument('out')}")
+    raise NcsnxError(
+        f"{path} already exists, and nothing is overwritten", Hint("choose another folder", adds=argument("out", A_DIR))
+    )
 
 
 def unfinished(path: Path) -> list[Path]:
-    """What exports to `path` that were killed left beside it; one that is at work now looks the same."""
+    """Temporary folders beside `path`, left by killed exports; a running export's looks the same."""
     if not path.parent.is_dir():
         return []
     with atomic.reporting(path):
@@ -171,19 +176,19 @@ def unfinished(path: Path) -> list[Path]:
 
 
 def write_export(path: Path, config: ExportConfig, model: bytes, card: str, picture: bytes | None = None) -> Export:
-    """Writes the folder, whole or not at all. picture: a PNG of samples, if there is one.
+    """Writes the folder, atomically. picture: PNG of samples, or None.
 
-    Raises UsageError and NcsnxError as `check_target`, and NcsnxError where the system refuses; then nothing is left.
+    Raises UsageError and NcsnxError as `check_target` does, and NcsnxError if writing fails; then nothing is left.
     """
     check_target(path)
     written = config.to_bytes()
     if len(written) > MOST_CONFIG_BYTES:
         raise NcsnxError(
-            f"{path / CONFIG} would have {counted(len(written), 'byte')}, more than the {MOST_CONFIG_BYTES:,} that are "
-            "read; shorten the experiment's note"
+            f"{path / CONFIG} would have {counted(len(written), 'byte')}, more than the limit of {MOST_CONFIG_BYTES:,}",
+            Hint("shorten the experiment's note"),
         )
     ExportConfig.from_bytes(written, path / CONFIG)
-    # the configuration last, so that a folder that isn't complete is none
+    # config.json comes last: without it the folder is not an exported model
     files = {MODEL: model, PICTURE: picture, CARD: card.encode("utf-8"), CONFIG: written}
     with atomic.new_folder(path) as folder:
         for name, content in files.items():
@@ -202,10 +207,10 @@ def export_config(
     model: bytes,
     data_fingerprint: str | None,
 ) -> ExportConfig:
-    """The configuration for `model`, the content of model.safetensors.
+    """The configuration of an export. model: content of model.safetensors.
 
-    Paths to the data are a machine's own affair and may tell of its owner: at most their last part stays. run: its
-    name; where that isn't a plain name, the experiment's is taken.
+    Paths to the data can reveal private names, so only their last component is kept. run: name of the run; if it isn't
+    a plain name, the experiment's name is used.
     """
     return ExportConfig(
         format=FORMAT,
@@ -230,13 +235,13 @@ def _portable(experiment: Experiment) -> Experiment:
 
 
 def _paths(experiment: Experiment) -> list[str]:
-    """The fields of the data whose value leads somewhere: it isn't a plain name."""
+    """Fields of the data whose value is a path rather than a plain name."""
     data = experiment.data
     return [name for name in place_fields(data) if (value := getattr(data, name)) != _last_part(value)]
 
 
 def _last_part(path: str) -> str:
-    """The last name of a path, as a relative path that leads to something inside."""
+    """Last component of a path, as a plain relative name."""
     name = Path(path).name.lstrip("~")
     return "data" if name in ("", "..") else name
 
@@ -250,5 +255,5 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _FAULTS.get(error.errno or 0, f"cannot be read: {error.strerror}")
-        raise NcsnxError(f"{path} {reason}") from error
+        reason, hints = _FAULTS.get(error.errno or 0, (f"cannot be read: {error.strerror}", []))
+        raise NcsnxError(f"{path} {reason}", *hints) from error

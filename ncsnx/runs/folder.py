@@ -1,4 +1,4 @@
-"""A run is a folder that explains itself: its places, how it comes into being, and how it is found again."""
+"""The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
 from collections.abc import Iterator
@@ -29,17 +29,17 @@ from ncsnx.storage.reading import refuse_links
 @document("a run's configuration")
 @attrs.frozen(kw_only=True)
 class RunConfig:
-    """config.json of a run."""
+    """Content of a run's config.json."""
 
     schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=codec.EXPERIMENT_VERSION)
     experiment: Experiment
     data_fingerprint: str | None
-    """Of the data that it was trained on here; None for one that was only imported."""
+    """Fingerprint of the data that the run was trained on; None for a run that was only imported."""
 
 
 @attrs.frozen
 class Run:
-    """One run's folder. The properties are places in it, which need not exist yet."""
+    """One run's folder. The properties are paths in it, which need not exist."""
 
     path: Path
 
@@ -55,12 +55,12 @@ class Run:
 
     @property
     def origins_path(self) -> Path:
-        """Where each value of the experiment came from."""
+        """The origin of each value of the experiment."""
         return self.path / "origins.json"
 
     @property
     def source_path(self) -> Path:
-        """A snapshot of the experiment's file, to be read by people; never executed."""
+        """A copy of the experiment's file, for people; never executed."""
         return self.path / "experiment.py"
 
     @property
@@ -75,12 +75,12 @@ class Run:
 
     @property
     def log_path(self) -> Path:
-        """What the console showed."""
+        """Console output."""
         return self.path / "log.txt"
 
     @property
     def tensorboard(self) -> Path:
-        """Event files."""
+        """TensorBoard event files."""
         return self.path / "tensorboard"
 
     @property
@@ -95,22 +95,22 @@ class Run:
 
     @property
     def samples(self) -> Path:
-        """What `ncsnx sample` drew."""
+        """Samples of `ncsnx sample`."""
         return self.path / "samples"
 
     @property
     def fid(self) -> Path:
-        """What `ncsnx fid` measured."""
+        """Results of `ncsnx fid`."""
         return self.path / "fid"
 
     @property
     def compare(self) -> Path:
-        """What `ncsnx compare` measured, and the sampler that it recommends."""
+        """Results of `ncsnx compare` and the recommended sampler."""
         return self.path / "compare"
 
     @property
     def neighbors(self) -> Path:
-        """What `ncsnx neighbors` found."""
+        """Results of `ncsnx neighbors`."""
         return self.path / "neighbors"
 
     @property
@@ -120,12 +120,12 @@ class Run:
 
     @property
     def loss(self) -> Path:
-        """What `ncsnx loss` measured."""
+        """Results of `ncsnx loss`."""
         return self.path / "loss"
 
     @property
     def likelihood(self) -> Path:
-        """What `ncsnx likelihood` measured."""
+        """Results of `ncsnx likelihood`."""
         return self.path / "likelihood"
 
     @classmethod
@@ -138,19 +138,19 @@ class Run:
         source: str | None,
         data_fingerprint: str | None,
     ) -> Self:
-        """Makes the folder of a new run, whole or not at all; `runs_folder` is made if need be.
+        """Creates the folder of a new run atomically, and `runs_folder` if it doesn't exist.
 
-        `origins` maps a value's dotted path to where it came from; `source` is the text of the experiment's
-        file; `data_fingerprint` is None where no data is at hand. Raises UsageError for a bad name, and for one that
-        differs from another run's in upper and lower case only (where files are copied to, both may be one); NcsnxError
-        if something of that name exists or can't be written.
+        origins: dotted path of a value → where it came from. source: text of the experiment's file. data_fingerprint:
+        None without data. Raises UsageError for an invalid name and for one that differs from another run's only in
+        case (a case-insensitive disk couldn't hold both); NcsnxError if the name already exists or can't be written.
         """
         run = cls(runs_folder / check_run_name(name))
         for other in _run_names(runs_folder):
             if other != name and other.lower() == name.lower():
                 raise UsageError(
-                    f"a run {name!r} and the run {other!r} could not both be on a disk that does not tell upper "
-                    f"from lower case; give another name with {argument('name', A_NAME)}"
+                    f"{name!r} differs from the run {other!r} only in case, and a case-insensitive disk cannot hold "
+                    "both",
+                    Hint("give another name", adds=argument("name", A_NAME)),
                 )
         try:
             config = RunConfig(experiment=experiment, data_fingerprint=data_fingerprint)
@@ -168,29 +168,26 @@ class Run:
         except NcsnxError as error:
             if run.path.exists():
                 raise NcsnxError(
-                    f"{run.path} exists already, and nothing is overwritten; give the new run a name with "
-                    f"{argument('name', A_NAME)}"
+                    f"{run.path} already exists, and nothing is overwritten",
+                    Hint("give the new run another name", adds=argument("name", A_NAME)),
                 ) from error
             raise
         return run
 
     def experiment(self) -> Experiment:
-        """The experiment of this run. Raises NcsnxError that names the file for anything wrong with it."""
+        """The experiment of this run. Raises NcsnxError that names the file if it is invalid."""
         return self._config().experiment
 
     def data_fingerprint(self) -> str | None:
-        """The fingerprint of the data that the run was trained on here; None for one that was only imported.
-
-        Raises NcsnxError.
-        """
+        """Fingerprint of the run's training data; None for a run that was only imported. Raises NcsnxError."""
         return self._config().data_fingerprint
 
     def update_experiment(self, experiment: Experiment) -> None:
-        """Replaces the experiment, for values that may change when a run is resumed. Raises NcsnxError."""
+        """Replaces the experiment, when a resumed run changes values that may change. Raises NcsnxError."""
         write_document(self.config_path, attrs.evolve(self._config(), experiment=experiment))
 
     def adopt_data(self, fingerprint: str) -> None:
-        """Records the data of a run that has none on record; it must be this from now on. Raises NcsnxError."""
+        """Records the data of a run that has none; from now on it must stay the same. Raises NcsnxError."""
         write_document(self.config_path, attrs.evolve(self._config(), data_fingerprint=fingerprint))
 
     def _config(self) -> RunConfig:
@@ -202,19 +199,19 @@ class Run:
 
 @contextmanager
 def appending(run: Run) -> Iterator[None]:
-    """Names the command that helps, where the block can't append to a file of the run that has further names."""
+    """Adds the command to type to the error of a block that can't append to a hard-linked file of the run."""
     try:
         yield
     except atomic.HardLinkedError as error:
         known = shlex.quote(run.name) if run.path.parent == default_folder() else as_typed(run.path)
-        raise NcsnxError(f"{error}\nmake it a file of its own:  ncsnx doctor {known} --repair") from error
+        raise NcsnxError(str(error), Hint("make it a separate file", f"ncsnx doctor {known} --repair")) from error
 
 
 def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Run:
     """The run of that name in `runs_folder`, or at that path.
 
-    needs_config: whether what has checkpoints, but no config.json, is none. Raises UsageError with near matches if
-    there is none, and for a file, NcsnxError for a folder that isn't a run.
+    needs_config: False also accepts a folder with checkpoints but no config.json. Raises UsageError with near matches
+    for an unknown name, UsageError for a file and NcsnxError for a folder that isn't a run.
     """
     path = locate(runs_folder, name_or_path, needs_config=needs_config)
     _refuse_export(path)
@@ -222,10 +219,10 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
 
 
 def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Path:
-    """The folder of the run, or of the exported model, of that name in `runs_folder`, or at that path.
+    """The folder of the run or exported model of that name in `runs_folder`, or at that path.
 
-    needs_config as in `open_run`. Raises UsageError with near matches if there is none, and for a file; NcsnxError for
-    a folder that is neither.
+    needs_config as in `open_run`. Raises UsageError with near matches for an unknown name, UsageError for a file and
+    NcsnxError for a folder that is neither.
     """
     typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
@@ -237,19 +234,21 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     for path in candidates:
         if exists(path):
             kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
-            raise kind(f"{path} is not a run: it has no config.json; `ncsnx list` shows the runs there are")
+            raise kind(f"{path} is not a run: it has no config.json", Hint("list the runs", "ncsnx list"))
     if candidates == [Path(typed)]:
-        raise UsageError(f"there is no run at {shortened(typed)!a}; `ncsnx list` shows the runs there are")
+        raise UsageError(f"there is no run at {shortened(typed)!a}", Hint("list the runs", "ncsnx list"))
     check_run_name(typed)
     raise _no_run(typed, runs_folder)
 
 
 def _no_run(name: str, runs_folder: Path) -> UsageError:
-    """The error for a run that isn't there; where an experiment has its name, with the commands that make the run."""
+    """The error for a missing run. If an experiment has the name, its hints are the commands that make the run."""
     missing = f"there is no run {name!r} in {runs_folder}"
     found = None if file_and_name(name)[0] is not None else _experiment(name)  # no file is executed for a run's name
+    if found is None and not (names := _run_names(runs_folder)):
+        return UsageError(f"{missing}, which holds none yet", Hint("make the first", "ncsnx train EXPERIMENT"))
     if found is None:
-        return UsageError(f"{missing}; {near_matches(name, _run_names(runs_folder))}")
+        return UsageError(f"{missing}; {near_matches(name, names)}")
 
     def command(words: str) -> str:
         where = shlex.quote(str(runs_folder))
@@ -269,7 +268,7 @@ def _experiment(name: str) -> Experiment | None:
 
 
 def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:
-    """Every folder in `runs_folder` by name: a run, an exported model or what is wrong with it. Raises NcsnxError."""
+    """All folders in `runs_folder` by name, each as a run, an exported model or an error text. Raises NcsnxError."""
     rows: list[tuple[str, Run | Export | str]] = []
     for name in _run_names(runs_folder):
         path = runs_folder / name
@@ -283,7 +282,7 @@ def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:
 
 
 def open_results(folder: Path, place: Path) -> Path:
-    """The place of results in one of a run's folders, made if need be; links aren't followed. Raises NcsnxError."""
+    """Makes the folder `place` for results if it doesn't exist; links aren't followed. Raises NcsnxError."""
     refuse_links(folder, place)
     with atomic.reporting(place):
         place.mkdir(parents=True, exist_ok=True)
@@ -293,7 +292,7 @@ def open_results(folder: Path, place: Path) -> Path:
 def _refuse_export(path: Path) -> None:
     if is_export(path):
         raise NcsnxError(
-            f"{path} is an exported model, not a run; `ncsnx sample {as_typed(path)}` draws images from it"
+            f"{path} is an exported model, not a run", Hint("draw images from it", f"ncsnx sample {as_typed(path)}")
         )
 
 

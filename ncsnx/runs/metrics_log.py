@@ -1,4 +1,4 @@
-"""What training measured, one JSON line a record, cut back to the step from which a run resumes."""
+"""Training metrics as JSON lines, truncated to the step from which a run resumes."""
 
 import math
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from ncsnx.storage.json_lines import append_record, read_records, records_with_l
 
 @attrs.frozen
 class MetricsLog:
-    """metrics.jsonl of a run. Records are JSON objects with a whole number under "step"."""
+    """A run's metrics.jsonl. Each record is a JSON object with an integer "step"."""
 
     run: Run
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Appends one record durably. NaN and infinities become null, with their names under "nonfinite".
+        """Appends one record durably. NaN and infinity become null, and "nonfinite" lists their names.
 
-        Raises NcsnxError where the file can't be written.
+        Raises NcsnxError if the file can't be written.
         """
         nonfinite: list[str] = []
         plain = {name: _finite(value, name, nonfinite) for name, value in record.items()}
@@ -31,11 +31,11 @@ class MetricsLog:
             append_record(self.run.metrics_path, plain)
 
     def read(self) -> list[dict[str, Any]]:
-        """All records in order, without a torn last line. Raises NcsnxError for another line that is none."""
+        """All records in order, without a torn last line. Raises NcsnxError for any other invalid line."""
         return read_records(self.run.metrics_path)
 
     def truncate(self, step: int) -> None:
-        """Drops, in one go, records of later steps than `step` and a torn last line. Raises NcsnxError."""
+        """Drops records after `step` and a torn last line, atomically. Raises NcsnxError."""
         path = self.run.metrics_path
         if not path.exists():
             return

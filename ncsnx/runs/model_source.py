@@ -1,4 +1,4 @@
-"""What images are drawn from: a run, or an exported model."""
+"""Sources of images: runs and exported models."""
 
 from pathlib import Path
 from typing import TypeAlias
@@ -14,17 +14,20 @@ Source: TypeAlias = Run | Export
 
 
 def open_source(runs: Path, name_or_path: Path | str) -> Source:
-    """The run of that name in the runs folder, or the run or exported model at that path. UsageError, NcsnxError."""
+    """The run of that name in the runs folder, or the run or exported model at that path.
+
+    Raises UsageError, NcsnxError.
+    """
     path = locate(runs, name_or_path)
     return Export(path) if is_export(path) else Run(path)
 
 
 def check_checkpoint(source: Source, ckpt: int | str | None) -> None:
-    """Sees that the checkpoint is there, without reading its files. Raises UsageError, NcsnxError."""
+    """Checks that the checkpoint exists, without reading its files. Raises UsageError, NcsnxError."""
     if isinstance(source, Run):
         wanted_step(source, "latest" if ckpt is None else ckpt)
     elif ckpt is not None:
         raise UsageError(
-            f"{source.path} is an exported model and holds one checkpoint, that of step {source.config().step}; leave "
+            f"{source.path} is an exported model with one checkpoint, of step {source.config().step}; leave "
             f"{parameter('ckpt')} out"
         )

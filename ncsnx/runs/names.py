@@ -1,4 +1,4 @@
-"""What things in the runs folder are called: runs, steps, and how a person may type them."""
+"""Names of runs and steps: how they are stored, and how they may be typed."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncsnx.config.checks import NAME, shortened
-from ncsnx.errors import UsageError
+from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import folder_of
 from ncsnx.spelling import A_NAME, argument
 
@@ -21,56 +21,55 @@ _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
 def names_a_file_everywhere(name: str) -> bool:
-    """Whether a file or folder may be called so on every system: Windows drops dots at the end, and reserves a few."""
+    """Whether the name is valid on every system. Windows drops trailing dots and reserves names such as `con`."""
     reserved = name.split(".")[0].lower() in _RESERVED
     return NAME.fullmatch(name) is not None and ".." not in name and not name.endswith(".") and not reserved
 
 
-def check_file_name(name: str, of: str, then: str) -> str:
-    """`name`, if it may name a file or folder everywhere. Raises UsageError.
+def check_file_name(name: str, of: str, then: Hint) -> str:
+    """Returns `name` if it is a valid name for a file or folder on every system, else raises UsageError.
 
-    of: what is to have the name ('an experiment'); then: what to do about a name that is refused.
+    of: what is named ('an experiment'). then: what to do about an invalid name.
     """
     if not names_a_file_everywhere(name):
         raise UsageError(
-            f"{_typed(name)} cannot name {of}: expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a "
-            f"letter or digit, without '..' or a dot at the end, and none of Windows' devices (con, nul, com1); {then}"
+            f"{_typed(name)} cannot name {of}: expected 1 to 100 of A-Z a-z 0-9 . _ -, starting with a letter or "
+            "digit, without '..', a trailing dot or a Windows device name (con, nul, com1)",
+            then,
         )
     return name
 
 
 def check_run_name(name: str) -> str:
-    """`name`, if it may name a run. Raises UsageError."""
-    return check_file_name(name, "a run", f"give another one with {argument('name', A_NAME)}")
+    """Returns `name` if it is a valid name for a run, else raises UsageError."""
+    return check_file_name(name, "a run", Hint("give another name", adds=argument("name", A_NAME)))
 
 
 def runs_folder(given: Path | str | None = None) -> Path:
-    """Where runs live: `given`, else the environment variable NCSNX_RUNS, else ./runs.
+    """The folder of runs: `given`, else the environment variable NCSNX_RUNS, else ./runs.
 
-    It needn't be there yet. Raises UsageError for something that isn't a folder.
+    It need not exist. Raises UsageError if it isn't a folder.
     """
     return folder_of(given, RUNS_VARIABLE, "runs")
 
 
 def as_typed(path: Path) -> str:
-    """A path as it is typed on a command line: quoted, and with a slash, so that it can't be taken for a run's name."""
+    """A path for a command line: quoted, with a slash so that it can't be mistaken for a run's name."""
     text = str(path)
     return shlex.quote(text if "/" in text else f"./{text}")
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown `name`: what was probably meant, or what there is."""
+    """The end of a sentence about an unknown run: near matches, else the known names."""
     names = sorted(known)
-    if not names:
-        return "there are none yet: `ncsnx train EXPERIMENT` makes the first"
     if near := get_close_matches(name, names, n=3, cutoff=0.5):
         return f"did you mean {' or '.join(near)}?"
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"there are {', '.join(names[:8])}{more}"
+    return f"known: {', '.join(names[:8])}{more}"
 
 
 def step_name(step: int) -> str:
-    """The folder name of a step: `step-00150000`; longer from 100 million on."""
+    """Folder name of a step, at least eight digits: `step-00150000`."""
     return f"step-{step:08d}"
 
 
@@ -83,12 +82,12 @@ def step_of(folder_name: str) -> int | None:
 
 
 def part_file(part: str) -> str:
-    """The file of a checkpoint that holds `part`: 'model', 'ema' or 'optimizer'."""
+    """File name of a checkpoint's `part`: 'model', 'ema' or 'optimizer'."""
     return f"{part}.safetensors"
 
 
 def parse_step(text: str) -> int | Literal["latest", "best"]:
-    """The step that was typed: `150000`, `150_000`, `150k`, `1.5M`, `latest` or `best`. Raises UsageError."""
+    """Parses a typed step: `150000`, `150_000`, `150k`, `1.5M`, `latest` or `best`. Raises UsageError."""
     if text == "latest":
         return "latest"
     if text == "best":
@@ -98,9 +97,9 @@ def parse_step(text: str) -> int | Literal["latest", "best"]:
         step = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()]
         if step == step.to_integral_value():
             return int(step)
-    raise UsageError(f"{_typed(text)} is no step: expected a whole number such as 150000 or 150k, latest or best")
+    raise UsageError(f"{_typed(text)} is not a step: expected a whole number such as 150000 or 150k, latest or best")
 
 
 def _typed(text: str) -> str:
-    # escaped, since control characters and look-alikes are among what gets refused
+    # escaped, since the refused names include control characters and look-alikes
     return shortened(ascii(text))

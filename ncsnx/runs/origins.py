@@ -1,4 +1,4 @@
-"""Where the values of a run's experiment came from: a line of a file, a default, the command line."""
+"""Origins of the values of a run's experiment: a line of a file, a default, the command line."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ncsnx.storage.documents.document_files import read_document
 @document("the origins of a run's values", advice="fix it or remove it")
 @attrs.frozen(kw_only=True)
 class Origins:
-    """origins.json of a run."""
+    """Content of a run's origins.json."""
 
     schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
     by_path: dict[str, str] = attrs.field(metadata=REST)
@@ -20,7 +20,7 @@ class Origins:
 
 
 def read_origins(path: Path) -> dict[str, str]:
-    """The origins in a run's file, by path; none where there is no file. Raises NcsnxError for a damaged one."""
+    """Origins by dotted path; empty if there is no file. Raises NcsnxError for a damaged file."""
     try:
         return read_document(path, Origins).by_path
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Protocols of measurements as earlier versions wrote them, so that what was measured is found again."""
+"""Compatibility of measurement protocols with earlier versions, so that older results are found."""
 
 import json
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from ncsnx.storage import reading
 from ncsnx.storage.parsing import read_json
 
 _RETIRED = ("floor", "floor_halves")
-"""Facts of a reference that were in protocols once: the distance between halves of it determines no score."""
+"""Fields that earlier versions stored: the distance between halves of the reference, which doesn't affect scores."""
 
 
 def current(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol without what earlier versions had in it and this one hasn't."""
+    """The protocol without fields that only earlier versions wrote."""
     reference = protocol.get("reference")
     if not isinstance(reference, dict):
         return dict(protocol)
@@ -22,15 +22,15 @@ def current(protocol: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place_of(parent: Path, name: str, protocol: Mapping[str, Any], record: str) -> Path:
-    """The folder of a measurement: `name` in `parent`, or another whose file `record` holds the same protocol.
+    """The folder of a measurement: `name` in `parent`, or an existing one whose file `record` has the same protocol.
 
-    Names end in a digest of the protocol, which is another for an earlier version's.
+    Names end in a digest of the protocol, which differs for earlier versions.
     """
     place = parent / name
     if place.is_symlink() or place.exists():
         return place
     wanted = json.loads(json.dumps(protocol))
-    with suppress(OSError):  # who opens the place says what is wrong with it
+    with suppress(OSError):  # opening the folder reports what is wrong
         for entry in reading.entries(parent):
             if entry.kind == "folder" and entry.name.rpartition("-")[0] == name.rpartition("-")[0]:
                 with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Which checkpoint a training resumes from, and when it must not resume by itself."""
+"""Which checkpoint training resumes from, and when it refuses to resume."""
 
 import shlex
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.checkpoints.manifest import Manifest, UnsoundError, checkpoints, verify_own
 from ncsnx.runs.checkpoints.selection import newest_whole
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
@@ -17,31 +17,36 @@ from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import reading
 
 CheckpointVerdict = tuple[int, Manifest | UnsoundError]
-"""A step, and its checkpoint's manifest where all of its files are sound, else what is wrong."""
+"""A step with its checkpoint's manifest if all files are sound, else with the error."""
 
 
 @attrs.frozen
 class Resumption:
-    """Where a training resumes."""
+    """The checkpoint that training resumes from, or the reason why it can't."""
 
     step: int | None
-    """None: from the beginning."""
+    """Step of the checkpoint; None: from the beginning."""
     unsound: tuple[tuple[int, str], ...] = ()
-    """Newer checkpoints that aren't sound, and why."""
+    """Newer unsound checkpoints and their errors."""
     untrainable: tuple[int, ...] = ()
-    """Newer checkpoints without an optimizer's state, the newest of which was lost."""
+    """Newer checkpoints without optimizer state, if the newest one's was lost rather than pruned."""
     refusal: str | None = None
-    """Why it can't resume."""
-    way_out: str = ""
-    """What to do about that."""
+    """Why training can't resume."""
+    hints: tuple[Hint, ...] = ()
+    """Ways out of the refusal."""
+
+    @property
+    def advice(self) -> str:
+        """The hints in one line."""
+        return "; ".join(map(str, self.hints))
 
 
 def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) -> Resumption:
-    """Where the training of `run` resumes: its newest sound checkpoint that holds an optimizer's state.
+    """Decides where the training of `run` resumes: at its newest sound checkpoint with optimizer state.
 
-    Refuses where a newer one is sound and retention removed its state: then the work since would be lost unasked.
-    verdicts: of all checkpoints, the newest first; by default they are verified now, as far as need be. Raises
-    NcsnxError where a checkpoint can't be read.
+    Refuses if retention removed the optimizer state of a newer sound checkpoint, since its work would be lost silently.
+    verdicts: all checkpoints, newest first; by default they are verified now, as many as needed. Raises NcsnxError if a
+    checkpoint can't be read.
     """
     unsound: list[tuple[int, str]] = []
     without_optimizer: list[int] = []
@@ -67,10 +72,7 @@ def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) ->
 
 
 def has_lost_state(experiment: Experiment, number: int, manifest: Manifest) -> bool:
-    """Whether a checkpoint has lost its optimizer's state, which no rule removes there.
-
-    number: of the newer checkpoints.
-    """
+    """Whether a checkpoint lacks optimizer state that no retention rule removes. number: count of newer checkpoints."""
     return bool(manifest.absent) and number < newest_whole(experiment.retention)
 
 
@@ -85,34 +87,39 @@ def _verdicts(run: Run) -> Iterator[CheckpointVerdict]:
 
 
 def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[int], nearest: int | None) -> Resumption:
-    """without: the newer checkpoints that have no optimizer's state, the newest first."""
+    """without: newer checkpoints without optimizer state, newest first. nearest: the next that has it."""
     refusal = (
         f"the newest sound checkpoint of run {run.name!r}, of step {without[0]:,}, holds no optimizer state, and "
-        "training cannot resume without one"
+        "training cannot resume without it"
     )
     if nearest is None:
-        refusal += "; no other has one either"
-        way_out = (
-            f"it can be sampled and scored; to train on, start a run of its own with {argument('name', A_NAME)}, or "
-            "bring back a copy"
-        )
+        refusal += "; no other checkpoint has it either"
+        hints = [
+            Hint("start a new run", adds=argument("name", A_NAME)),
+            Hint("or restore the optimizer state from a backup (the checkpoint can still be sampled and scored)"),
+        ]
     else:
         aside = shlex.quote(f"{run.path}/aside")
-        way_out = (
-            f"the nearest that has it is of step {nearest:,}: to resume from there, move the newer ones away, as in "
-            f"`mkdir -p {aside} && mv {_listed(run, without)} {aside}/`, then `ncsnx train` again"
-        )
-    return Resumption(None, tuple(unsound), refusal=refusal, way_out=way_out)
+        hints = [
+            Hint(
+                f"move the newer ones away to resume from step {nearest:,}, the nearest that has it",
+                f"mkdir -p {aside} && mv {_listed(run, without)} {aside}/",
+            ),
+            Hint("then repeat the command"),
+        ]
+    return Resumption(None, tuple(unsound), refusal=refusal, hints=tuple(hints))
 
 
 def _without_checkpoint(run: Run, trace: str, unsound: tuple[tuple[int, str], ...] = ()) -> Resumption:
     return Resumption(
         None,
         unsound,
-        refusal=f"run {run.name!r} has no sound checkpoint any more, but had some ({trace}); beginning it anew would "
-        "drop what it has recorded",
-        way_out=f"bring a sound one back into {run.checkpoints} from a copy, or start a run of its own with "
-        f"{argument('name', A_NAME)}, such as {argument('name', f'{run.name}-2')}",
+        refusal=f"run {run.name!r} has no sound checkpoint any more, but had some ({trace}), and starting over would "
+        "drop its records",
+        hints=(
+            Hint(f"restore a sound checkpoint into {run.checkpoints} from a backup"),
+            Hint("or start a new run", adds=argument("name", f"{run.name}-2")),
+        ),
     )
 
 
@@ -121,7 +128,7 @@ def _listed(run: Run, steps: list[int]) -> str:
 
 
 def _trace_of_checkpoints(run: Run) -> str | None:
-    """What shows that the run once had a checkpoint; None for one that was stopped before its first."""
+    """Evidence that the run once had a checkpoint; None for a run that was stopped before its first."""
     for folder, what in ((run.unsound, "set aside in"), (run.snapshots, "with grids of samples in")):
         try:
             names = [entry.name.removesuffix(".png") for entry in reading.entries(folder)]
@@ -133,4 +140,4 @@ def _trace_of_checkpoints(run: Run) -> str | None:
         starts = [start for segment in read_segments(run) if (start := segment.from_step)]
     except NcsnxError:
         return None
-    return f"its segments tell of step {starts[-1]}" if starts else None
+    return f"its segments mention step {starts[-1]}" if starts else None

@@ -1,8 +1,8 @@
-"""What sweeps measured: one folder a protocol, one row a checkpoint, and from them the best checkpoint.
+"""Results of sweeps (one folder per protocol, one row per checkpoint) and the best checkpoint by them.
 
     fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.svg
 
-A row belongs to the sha256 of the weights that it was measured on, so that a checkpoint that was replaced has none.
+A row is keyed by the sha256 of the weights that it was measured on, so a replaced checkpoint loses its row.
 """
 
 import csv
@@ -21,7 +21,7 @@ from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.strict.converter import structured, unstructured
 from ncsnx.config.strict.fields import OMITTED, REST, versioned
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, number
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import names_a_file_everywhere
@@ -33,29 +33,29 @@ from ncsnx.storage.documents.document_files import read_document, write_document
 SCORES = "scores.json"
 TABLE = "scores.csv"
 RESULTS = "results.json"
-"""Of a comparison of samplers, and of a search for neighbours."""
+"""Results of a sampler comparison or of a neighbour search."""
 TABLE_OF_IMAGES = "images"
-"""In a row: {"file", "sha256"} of the table of what was measured of each image, where a sweep keeps one."""
+"""Key in a row: {"file", "sha256"} of the table of per-image values, if the sweep keeps one."""
 FEATURES = "features"
-"""In a row: {"file", "sha256"} of the features that its numbers were computed from, where they are kept; and the folder
-of those files."""
+"""Key in a row: {"file", "sha256"} of the features behind its numbers, if they are kept; also the folder of those
+files."""
 MOST_FEATURES_BYTES = 2 * 2**30
-"""Of the features that a run's sweeps keep: some 250,000 images of Inception's."""
+"""Limit for the features that a run's sweeps keep: Inception features of some 250,000 images."""
 _LEAST, _MOST = 1e-30, 1e30
-"""No score, error or loss comes near: a number beyond was written by somebody else."""
+"""Limits of plausible scores, errors and losses; ncsnx never writes a number outside."""
 
 Row = dict[str, Any]
-"""'step', 'weights_sha256', 'score' (the lower the better), and what else was measured."""
+"""'step', 'weights_sha256', 'score' (lower is better) and further measured values."""
 
 
 @attrs.frozen(kw_only=True)
 class ScoreRow:
-    """A row as it is in the file."""
+    """A row as stored in the file."""
 
     step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
     weights_sha256: str
     measured: Row = attrs.field(metadata=REST)
-    """The score, and what else was measured."""
+    """The score and further measured values."""
 
     def __attrs_post_init__(self) -> None:
         if value(self.measured, "score") is None:
@@ -66,7 +66,7 @@ class ScoreRow:
 @document("the scores of a sweep", advice="move it away and repeat the command")
 @attrs.frozen(kw_only=True)
 class SweepRecord:
-    """What scores.json says."""
+    """Content of scores.json."""
 
     schema_version: int = attrs.field(default=1, metadata=versioned())
     metric: str = ""
@@ -79,35 +79,35 @@ class SweepRecord:
     def __attrs_post_init__(self) -> None:
         counts = Counter(row.step for row in self.rows)
         if twice := [step for step, count in counts.items() if count > 1]:
-            raise checks.FieldError("rows", f"must be one for each step, not {counts[twice[0]]} for step {twice[0]}")
+            raise checks.FieldError("rows", f"must be one per step, not {counts[twice[0]]} for step {twice[0]}")
 
 
 @attrs.frozen
 class KeptFile:
-    """A file beside the scores, as a row names it."""
+    """A file beside the scores that a row refers to."""
 
     name: str
-    """Without folders."""
+    """File name, without folders."""
     sha256: str
 
 
 @attrs.define
 class ScoreFile:
-    """The rows of one sweep, kept durably as they come."""
+    """The rows of one sweep, each stored durably when it is added."""
 
     folder: Path
     protocol: dict[str, Any]
-    """What was measured and how; with the weights' sha256 it determines a row."""
+    """The measurement and its settings; together with the weights' sha256 they determine a row."""
     metric: str = ""
-    """What the score is called."""
+    """Name of the score."""
     caption: str = ""
     """The protocol in words."""
     rows: list[Row] = attrs.field(factory=list)
-    """By step, ascending."""
+    """Rows by step, ascending."""
     changed: str = ""
-    """When the last row came: UTC, ISO 8601."""
+    """Time of the last row: UTC, ISO 8601."""
     perfect_model: dict[str, Any] | None = None
-    """What a perfect model would score, as JSON; None where it is unknown, and for other measures than distances."""
+    """Expected score of a perfect model, as JSON; None if unknown, and for measures other than distances."""
 
     @classmethod
     def open(cls, folder: Path, protocol: Mapping[str, Any], metric: str = "", caption: str = "") -> Self:
@@ -118,35 +118,37 @@ class ScoreFile:
         except FileNotFoundError:
             return cls(folder, dict(protocol), metric, caption)
         if found.protocol != json.loads(json.dumps(protocol)):
-            raise NcsnxError(f"{folder / SCORES} holds scores of another protocol; move it away and repeat the command")
+            raise NcsnxError(
+                f"{folder / SCORES} holds scores of another protocol", Hint("move it away and repeat the command")
+            )
         return found
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The sweep in `folder`. Raises FileNotFoundError where there is none, NcsnxError for a damaged file."""
+        """The sweep in `folder`. Raises FileNotFoundError if there is none, NcsnxError for a damaged file."""
         found = read_document(folder / SCORES, SweepRecord, reading.RECORDS_LIMIT)
         rows, protocol = [unstructured(row) for row in found.rows], current(found.protocol)
         metric = shortened(found.metric)
         return cls(folder, protocol, metric, found.caption, rows, found.changed, found.perfect_model)
 
     def reload(self) -> None:
-        """Takes over what another process has added meanwhile. Raises NcsnxError."""
+        """Reads rows that another process has added. Raises NcsnxError."""
         found = self.open(self.folder, self.protocol)
         self.rows, self.changed = found.rows, found.changed
 
     def row(self, step: int, weights_sha256: str) -> Row | None:
-        """The row of a checkpoint with these weights."""
+        """The row of a checkpoint with these weights, or None."""
         return next((row for row in self.rows if _key(row) == (step, weights_sha256)), None)
 
     def add(self, row: Row, now: str) -> None:
-        """Keeps a row, in the place of an earlier one of that step. now: UTC, ISO 8601. Raises NcsnxError."""
+        """Stores a row; it replaces an earlier one of its step. now: UTC, ISO 8601. Raises NcsnxError."""
         others = [other for other in self.rows if other["step"] != row["step"]]
         self.rows = sorted([*others, row], key=lambda row: int(row["step"]))
         self.changed = now
         self.write()
 
     def write(self) -> None:
-        """Replaces the file of the scores. Raises NcsnxError."""
+        """Writes scores.json. Raises NcsnxError."""
         with atomic.reporting(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         record = SweepRecord(
@@ -165,7 +167,7 @@ class ScoreFile:
         return self.folder / TABLE
 
     def is_newer_than(self, names: Sequence[str]) -> bool:
-        """Whether one of the files that follow from the rows is missing, or was made before the last row."""
+        """Whether one of these derived files is missing or older than the last row."""
         try:
             changed = (self.folder / SCORES).stat().st_mtime_ns
             return any((self.folder / name).lstat().st_mtime_ns < changed for name in names)
@@ -175,7 +177,7 @@ class ScoreFile:
 
 @attrs.frozen
 class Best:
-    """The checkpoint with the lowest score, and the sweep that says so."""
+    """The checkpoint with the lowest score, and the sweep that measured it."""
 
     step: int
     weights_sha256: str
@@ -184,38 +186,38 @@ class Best:
     images: int
     sweep: Path
     among: int
-    """Checkpoints that the sweep scored and that are still there."""
+    """Number of checkpoints that the sweep scored and that still exist."""
     gone: int
-    """Rows with a better score whose weights aren't there any more."""
+    """Number of rows with a better score whose weights no longer exist."""
 
     def __str__(self) -> str:
-        gone = f"; {self.gone} better are gone" if self.gone else ""
+        gone = f"; {counted(self.gone, 'better checkpoint')} no longer in the run" if self.gone else ""
         return (
-            f"step {self.step:,}, {self.metric} {number(self.score)} of {counted(self.images, 'image')}, the best of "
-            f"{self.among} that {self.sweep} scored{gone}"
+            f"step {self.step:,}, {self.metric} {number(self.score)} on {counted(self.images, 'image')}, the best of "
+            f"{self.among} scored in {self.sweep}{gone}"
         )
 
 
 def value(row: Mapping[str, Any], key: str) -> float | None:
-    """A number of a row; None where it wasn't measured, or somebody wrote something else there."""
+    """A number in a row; None if it wasn't measured or isn't a valid number."""
     return _number(row.get(key))
 
 
 def values(row: Row, key: str, count: int) -> list[float | None]:
-    """A list of `count` numbers of a row, as `value` reads each."""
+    """A list of `count` numbers in a row, each read as by `value`."""
     found = row.get(key)
     items = found if isinstance(found, list) and len(found) == count else [None] * count
     return [_number(item) for item in items]
 
 
 def item(row: Mapping[str, Any], key: str, place: int) -> float | None:
-    """One number of a list in a row, as `value` reads it; None where there is no list, or none so long."""
+    """One number of a list in a row, read as by `value`; None if there is no list or it is too short."""
     found = row.get(key)
     return _number(found[place]) if isinstance(found, list) and place < len(found) else None
 
 
 def kept_file(row: Row, key: str) -> KeptFile | None:
-    """The file that a row names under TABLE_OF_IMAGES or FEATURES; None where it names none."""
+    """The file that a row names under TABLE_OF_IMAGES or FEATURES, or None."""
     match row.get(key):
         case {"file": str(name), "sha256": str(sha256)} if names_a_file_everywhere(name):
             return KeptFile(name, sha256)
@@ -223,21 +225,21 @@ def kept_file(row: Row, key: str) -> KeptFile | None:
 
 
 def best_row(rows: Sequence[Row]) -> Row | None:
-    """The row with the lowest score; the earliest of equal ones."""
+    """The row with the lowest score; the first of equal ones. None without rows."""
     return min(rows, key=lambda row: float(row["score"]), default=None)
 
 
 def best_place(rows: Sequence[Row]) -> int | None:
-    """Where `best_row` is among the rows."""
+    """Index of `best_row` among the rows; None without rows."""
     best = best_row(rows)
     return next((place for place, row in enumerate(rows) if row is best), None)
 
 
 def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | None:
-    """The best of the newest sweep with the most images; None before there is a score.
+    """The best checkpoint by the sweep with the most images (the newest of equal ones); None without scores.
 
-    is_there: whether a step's checkpoint holds the weights of this sha256. A sweep of ensembles says nothing about a
-    single checkpoint, and doesn't count. Raises NcsnxError for a damaged file.
+    is_there: whether a step's checkpoint holds the weights with this sha256. Sweeps of ensembles don't count, since
+    they don't rank single checkpoints. Raises NcsnxError for a damaged file.
     """
     sweeps = []
     for folder in sweep_folders(run.fid):
@@ -248,7 +250,7 @@ def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | No
 
 
 def sweep_folders(place: Path) -> list[Path]:
-    """The folders of sweeps in `place`, such as a run's fid/, by name; none where it isn't there. Raises NcsnxError."""
+    """Folders of sweeps in `place`, such as a run's fid/, by name; empty if it doesn't exist. Raises NcsnxError."""
     try:
         return [entry.path for entry in reading.entries(place) if entry.kind == "folder"]
     except FileNotFoundError:
@@ -286,7 +288,7 @@ def _number(item: object) -> float | None:
         found = float(item)
     except OverflowError:  # JSON knows integers of any length
         return None
-    # neither statistics nor axes can deal with numbers at the ends of what a float holds
+    # statistics and plot axes can't handle numbers near the limits of floats
     return found if found == 0 or _LEAST <= abs(found) <= _MOST else None
 
 
@@ -303,7 +305,7 @@ def _cells(row: Row) -> Iterator[tuple[str, object]]:
 
 
 def _csv(rows: Sequence[Row]) -> bytes:
-    """One line a row; the items of a list get columns of their own, numbered from 0; objects stay in the JSON."""
+    """One line per row. Each item of a list gets a column, numbered from 0; objects are left out."""
     plain = [dict(_cells(row)) for row in rows]
     columns = list(dict.fromkeys(key for row in plain for key in row))
     text = io.StringIO()

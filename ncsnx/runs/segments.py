@@ -1,7 +1,4 @@
-"""The history of a run: one record for each start of its training, with what is needed to repeat it.
-
-A published checkpoint that was imported has one too.
-"""
+"""The history of a run: one record per start of training or import, with what is needed to repeat it."""
 
 import os
 import platform
@@ -35,11 +32,11 @@ _GIT_LIMIT_S = 2.0
 
 @attrs.frozen(kw_only=True)
 class GitState:
-    """What is checked out in a folder."""
+    """State of the git repository of a folder."""
 
     commit: str
     dirty: bool | None
-    """Whether tracked files differ from it; None: took too long."""
+    """Whether tracked files differ from the commit; None if git took too long."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,9 +44,9 @@ class ImportRecord:
     """A published file that was imported."""
 
     file: str
-    """Its name."""
+    """File name."""
     sha256: str
-    """In hexadecimal."""
+    """sha256 of the file (hexadecimal)."""
     bytes: int
     epoch: int
     step: int
@@ -59,22 +56,22 @@ class ImportRecord:
 @document("a segment of a run", advice="fix or remove that line")
 @attrs.frozen(kw_only=True)
 class Segment(ProcessNote):
-    """A start of the training, or an import."""
+    """A start of training, or an import."""
 
     schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
     from_step: int
-    """0 for a new run."""
+    """Step that training started from; 0 for a new run."""
     note: str = ""
     changes: dict[str, Any] = attrs.field(factory=dict)
-    """Values of the experiment that differ from the segment before: path → [before, now]."""
+    """Values of the experiment that differ from the previous segment: path → [before, now]."""
     runtime: dict[str, Any] = attrs.field(factory=dict)
-    """The choices of execution (device, threads …)."""
+    """Runtime choices (device, threads …)."""
     versions: dict[str, Any] = attrs.field(factory=dict)
     """See `versions`."""
     git: GitState | None = None
     """See `git_state`."""
     imported: ImportRecord | None = attrs.field(default=None, metadata=OMITTED)
-    """The file that was imported, where nothing was trained."""
+    """The imported file, for an import."""
 
 
 def append_segment(
@@ -86,9 +83,9 @@ def append_segment(
     note: str = "",
     imported: ImportRecord | None = None,
 ) -> None:
-    """Records a start of the training at `from_step` (0 for a new run). Raises NcsnxError.
+    """Records a start of training at `from_step` (0 for a new run). Raises NcsnxError.
 
-    `runtime` and `changes` must be plain JSON values; for what they hold see `Segment`.
+    `runtime` and `changes` must be plain JSON values; see `Segment`.
     """
     segment = Segment(
         **this_process(),
@@ -105,12 +102,12 @@ def append_segment(
 
 
 def read_segments(run: Run) -> list[Segment]:
-    """The segments, oldest first; a torn last line is left out. Raises NcsnxError."""
+    """The segments, oldest first, without a torn last line. Raises NcsnxError."""
     return read_document_lines(run.segments_path, Segment)
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that results depend on; None for what isn't installed."""
+    """Versions of Python and of the packages that results depend on; None for a package that isn't installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -123,7 +120,7 @@ def versions() -> dict[str, str | None]:
 def git_state(folder: Path) -> GitState | None:
     """The commit checked out in `folder`, and whether tracked files differ from it.
 
-    None where there is no git, no repository or no commit. Takes seconds at the most.
+    None without git, repository or commit. Takes a few seconds at most.
     """
     commit = _git(folder, "git rev-parse --verify HEAD")
     if commit is None:
@@ -134,7 +131,7 @@ def git_state(folder: Path) -> GitState | None:
 
 def _git(folder: Path, command: str) -> str | None:
     try:
-        # no optional locks: looking at a repository must not get in the way of its owner
+        # no optional locks, so as not to disturb the user's own git commands
         result = subprocess.run(
             ["git", "-c", "core.fsmonitor=false", *command.split()[1:]],
             cwd=folder,

@@ -1,4 +1,4 @@
-"""One writer at a time: a kernel lock that ends with its process, and a note of who holds it."""
+"""One writer at a time: a kernel lock that ends with its process, and a note that names the holder."""
 
 import errno
 import fcntl
@@ -21,28 +21,27 @@ from ncsnx.storage.process import ProcessNote, this_process
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
-# Long enough for a holder that has just got the lock to write its note over that of a killed one, and for the tries of
-# one that comes while others look whether there is one.
+# Long enough for a new holder to overwrite the note of a killed one, and for `writer_of` to release its shared lock.
 _PATIENCE_S = 0.5
 
 
 @document("a note of who writes")
 @attrs.frozen(kw_only=True)
 class HolderNote(ProcessNote):
-    """The process that holds the right to write into a folder."""
+    """The process that holds a folder's lock."""
 
 
 def writer_lock(run: Run) -> AbstractContextManager[None]:
-    """Holds the right to write `run` during the block; see `folder_lock`."""
+    """Holds the writer's lock of `run` during the block; see `folder_lock`."""
     return folder_lock(run.path, f"run {run.name!r}")
 
 
 @contextmanager
 def folder_lock(folder: Path, what: str) -> Iterator[None]:
-    """Holds the right to write into `folder` during the block. what: its name for a person.
+    """Holds the writer's lock of `folder` during the block. what: the folder's name in messages.
 
-    Raises NcsnxError that names process and host if another has it. The lock is the kernel's: it is free the
-    moment its holder ends, however that ends, and a note that a killed holder left is overwritten.
+    Raises NcsnxError that names process and host if another process holds it. The kernel frees the lock when its holder
+    ends, however it ends; a killed holder's note is overwritten.
     """
     lock_path, holder_path = folder / LOCK, folder / HOLDER
     reading.refuse_links(lock_path)
@@ -55,7 +54,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
                 f"{what} is being written by {_holder(holder_path)}; wait until it ends, or stop it"
             ) from None
     try:
-        # a file of its own, because some versions of filelock truncate the lock file
+        # a separate file, because some versions of filelock truncate the lock file
         write_document(holder_path, HolderNote(**this_process()))
         yield
     finally:
@@ -65,9 +64,9 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
 
 
 def writer_of(folder: Path) -> str | None:
-    """Who holds the right to write into `folder`, in words; None: nobody. Writes nothing, not even the lock's file.
+    """The holder of `folder`'s lock, in words; None if nobody holds it. Writes nothing, not even the lock file.
 
-    Looking takes the lock for a moment, with all others who look: a writer that starts just then waits for longer.
+    It takes a shared lock for a moment; a writer that starts just then waits longer than that.
     """
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

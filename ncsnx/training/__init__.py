@@ -1,1 +1,1 @@
-"""Training: the loss, the average of the weights, the loop."""
+"""Training: the loss, the moving average of the weights, the loop."""

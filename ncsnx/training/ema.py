@@ -9,11 +9,11 @@ from ncsnx.errors import NcsnxError
 
 
 class WeightAverage:
-    """The moving average of a network's parameters, in float32 or wider; it starts at their present values.
+    """The moving average of a network's parameters, in float32 or wider; it starts at their current values.
 
-    EMA ← μ·EMA + (1 − μ)·w at every `update`, which comes after every optimizer step. Buffers (running statistics,
-    the vectors of spectral normalization) and parameters of integers aren't averaged: those of the network are taken
-    as they are. A saved average has its parameter's type, so that of a narrower one continues rounded to that type.
+    EMA ← μ·EMA + (1 − μ)·w at every `update`, after every optimizer step. Buffers (running statistics, the vectors of
+    spectral normalization) and integer parameters aren't averaged; the network's are used. Averages are saved in their
+    parameter's type, so resuming rounds those of parameters narrower than float32.
     """
 
     def __init__(self, network: nn.Module, rate: float) -> None:
@@ -22,20 +22,20 @@ class WeightAverage:
         self._network = network
         self._parameters = {name: tensor for name, tensor in network.named_parameters() if tensor.is_floating_point()}
         firsts = {parameter: name for name, parameter in self._parameters.items()}
-        # The state holds a shared parameter under each of its names.
+        # The state dict holds a shared parameter under each of its names.
         every_name = network.named_parameters(remove_duplicate=False)
         self._first_names = {name: firsts[parameter] for name, parameter in every_name if parameter in firsts}
-        self._averages = {name: _widened(tensor.detach()) for name, tensor in self._parameters.items()}
+        self._averages = {name: _float32_copy(tensor.detach()) for name, tensor in self._parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step of the average towards the present parameters."""
+        """Moves the average one step towards the current parameters."""
         averages = list(self._averages.values())
         torch._foreach_mul_(averages, self.rate)
         torch._foreach_add_(averages, list(self._parameters.values()), alpha=1 - self.rate)
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of the network's whole state with the averages for parameters: loads strictly into such a network."""
+        """A copy of the network's state dict, with averages in place of parameters."""
         state = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
         return state | {
             name: self._averages[first].to(self._parameters[first].dtype, copy=True)
@@ -44,18 +44,18 @@ class WeightAverage:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from averages saved by `state`. NcsnxError where one is missing or of another shape."""
+        """Loads averages saved by `state`. Raises NcsnxError if one is missing or has another shape."""
         for name, average in self._averages.items():
             saved = state.get(name)
             if saved is None or saved.shape != average.shape:
-                found = "nothing" if saved is None else f"the shape {tuple(saved.shape)}"
+                found = "is missing" if saved is None else f"has shape {tuple(saved.shape)}"
                 raise NcsnxError(
-                    f"the saved average of {name} should have the shape {tuple(average.shape)}, but there is {found}: "
-                    "the averages are of another network"
+                    f"the averages belong to another network: that of {name} {found}, expected shape "
+                    f"{tuple(average.shape)}"
                 )
             average.copy_(saved)
 
 
-def _widened(tensor: Tensor) -> Tensor:
-    """A copy in float32, in which small steps of an average aren't lost, or in the tensor's own wider type."""
+def _float32_copy(tensor: Tensor) -> Tensor:
+    """A copy in float32, so that small steps of an average aren't lost, or in the tensor's own wider type."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)

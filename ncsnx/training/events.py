@@ -1,8 +1,8 @@
-"""TensorBoard's events, written here and now: a full disk, a kill or a clock that jumps back costs none of them.
+"""Writes TensorBoard event files synchronously, so that a full disk, a kill or a clock change loses no events.
 
-TensorBoard's own writer works in a thread, whose errors come late and with a traceback, and it names its files by the
-clock alone, although they are read in the order of their names. The format is TFRecord: the length of an event and its
-checksum, the event and its checksum.
+TensorBoard's own writer runs in a thread, so its errors come late and with a traceback. It names files by the clock
+alone, although they are read in the order of their names. The format is TFRecord: length, checksum of the length,
+event, checksum of the event.
 """
 
 import os
@@ -26,10 +26,10 @@ _NAME = re.compile(r"events\.out\.tfevents\.([0-9]{10})\..*")
 
 
 class EventFile:
-    """One file of events in `folder`, which is made if need be."""
+    """One event file in `folder`, which is created if needed."""
 
     def __init__(self, folder: Path, purge_step: int) -> None:
-        """Events of earlier files from `purge_step` on are no longer shown. Raises NcsnxError, leaving no file."""
+        """purge_step: step from which events of earlier files are hidden. Raises NcsnxError, leaving no file."""
         with atomic.reporting(folder):
             folder.mkdir(exist_ok=True)
             number = max([int(time.time()), *(last + 1 for last in _numbers(folder))])
@@ -43,17 +43,17 @@ class EventFile:
             raise
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Numbers by their names. Raises NcsnxError; then the file is as it was."""
+        """Writes numbers by name. Raises NcsnxError, with the file unchanged."""
         summaries = [summary.scalar(name, value) for name, value in values.items()]  # type: ignore[no-untyped-call]
         self._write(*(Event(step=step, summary=one) for one in summaries))
 
     def image(self, step: int, name: str, pixels: Tensor) -> None:
-        """A picture, (C, H, W) uint8. Raises NcsnxError; then the file is as it was."""
+        """Writes a picture, (C, H, W) uint8. Raises NcsnxError, with the file unchanged."""
         shown = summary.image(name, side_by_side(pixels), dataformats="CHW")  # type: ignore[no-untyped-call]
         self._write(Event(step=step, summary=shown))
 
     def flush(self) -> None:
-        """Brings all events to the disk. Raises NcsnxError."""
+        """Syncs all events to disk. Raises NcsnxError."""
         with atomic.reporting(self._path):
             atomic.sync_file(self._path)
 
@@ -75,5 +75,5 @@ def _checksum(content: bytes) -> bytes:
 
 
 def _numbers(folder: Path) -> list[int]:
-    """The seconds that the names of the folder's files begin with."""
+    """Time stamps, in seconds, in the names of the folder's files."""
     return [int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]

@@ -1,7 +1,7 @@
-"""The training loop: denoising score matching from one step to the last, a checkpoint now and then.
+"""The training loop: denoising score matching with regular checkpoints.
 
-Nothing in a step waits for the device: losses stay there until they are logged, and a loss that isn't finite is found
-then, before anything of it could be saved.
+Nothing in a step waits for the device. Losses stay there until they are logged; NaN or infinity is found then, before
+anything is saved.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing, Splits, TrainingBatches
 from ncsnx.data.batches import Batch
-from ncsnx.errors import DivergedError, NcsnxError, Stopped
+from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 from ncsnx.runs.folder import Run
@@ -34,10 +34,10 @@ from ncsnx.training.training_state import TrainingState, non_finite
 def train(
     state: TrainingState, data: Splits, run: Run, runtime: Runtime, observer: TrainingObserver, stop: StopRequest
 ) -> None:
-    """Trains from `state.step` to the experiment's last step, and writes into `run`, whose lock the caller holds.
+    """Trains from `state.step` to the experiment's last step and writes into `run`, whose lock the caller holds.
 
-    Raises Stopped after a stop request, with a checkpoint of the step it came in; NcsnxError for a loss or a weight
-    that isn't finite, which is never saved, and where the system refuses a write.
+    Raises Stopped after a stop request, with a checkpoint of the current step. Raises NcsnxError if a loss or weight
+    becomes NaN or infinite, which is never saved, and if writing fails.
     """
     with stop.at_once():
         training = _Training(state, data, run, runtime, observer, stop)
@@ -45,7 +45,7 @@ def train(
 
 
 class _Training:
-    """The parts that the loop holds together."""
+    """The parts of one training."""
 
     def __init__(
         self,
@@ -68,14 +68,14 @@ class _Training:
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
         self.pruner = CheckpointPruner(run, experiment, lambda: stop.requested)
-        self.losses: list[Tensor] = []  # of the steps since the last record, on the device
+        self.losses: list[Tensor] = []  # since the last record, on the device
         self.saved_step = state.step
 
     def run(self) -> None:
         try:
             self._announce_retention()
-            self._evaluate_if_owed()
-            self._sample_if_due()  # a run that was killed while it sampled still owes this grid
+            self._evaluate_if_missing()
+            self._sample_if_due()  # missing if the run was killed while sampling
             if self.state.step < self.experiment.steps:
                 self.observer.phase(TRAINING)
             for batch in self._batches():
@@ -96,27 +96,26 @@ class _Training:
             self.recorder.close()
 
     def _batches(self) -> Iterator[Batch]:
-        """The batches that are left, until a stop. If one can't be had, weights and step are sound, and are kept."""
+        """The remaining batches, until a stop. If one can't be read, a checkpoint is written first."""
         batches = self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers)
         try:
             while True:
-                with self.stop.at_once():  # a slow disk delays no end
+                with self.stop.at_once():  # a slow disk must not delay a stop
                     batch = next(batches, None)
                 if batch is None:
                     return
                 yield batch
         except Stopped:
-            return  # the loop's end looks after it
+            return  # handled at the end of the loop
         except NcsnxError as error:
             self._checkpoint()
-            raise NcsnxError(
-                f"{error}; fix the data, then repeat the command: it resumes from step {self.state.step:,}"
-            ) from error
+            again = Hint(f"fix the data, then repeat the command: it resumes from step {self.state.step:,}")
+            raise NcsnxError(error.message, *error.hints, again) from error
 
     def _update(self, batch: Batch) -> Tensor | None:
-        """One optimizer step on one batch; gives the mean loss, on the device.
+        """One optimizer step on one batch. Returns the mean loss, on the device.
 
-        None where a stop came before its last pass: then nothing has changed.
+        Returns None, with nothing changed, if a stop was requested before its last forward pass.
         """
         experiment, state = self.experiment, self.state
         lr = learning_rate(experiment.optimizer, state.step, experiment.warmup_steps)
@@ -145,7 +144,7 @@ class _Training:
         return total
 
     def _loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """The part of the batch's mean loss that these images contribute."""
+        """The contribution of these images to the batch's mean loss."""
         x = self.preprocessing.training(pixels, positions)
         levels = self.levels.integers(positions, self.experiment.schedule.levels)
         noise = self.noise.normal(positions, self.experiment.data.shape)
@@ -163,7 +162,7 @@ class _Training:
             self.observer.phase(TRAINING)
 
     def _evaluate(self) -> None:
-        """Records the held-out loss of this step, of the averaged weights where there are any."""
+        """Records the held-out loss of this step, with averaged weights if the experiment has EMA."""
         if self.held_out is not None:
             self.observer.phase(EVALUATING)
             loss = self.held_out.loss(self.state.evaluation_network())
@@ -171,8 +170,8 @@ class _Training:
             self.recorder.held_out(self.state.step, loss, weights)
             self.observer.held_out(self.state.step, loss.mean, weights)
 
-    def _evaluate_if_owed(self) -> None:
-        """Makes up for the held-out loss of this step's checkpoint, for which a stop had no time."""
+    def _evaluate_if_missing(self) -> None:
+        """Records the held-out loss of this step's checkpoint if a stop skipped it."""
         step = self.state.step
         if step > 0 and self._is_due(self.experiment.eval_every) and not self.stop.requested:
             records = MetricsLog(self.folder).read()
@@ -180,7 +179,7 @@ class _Training:
                 self._evaluate()
 
     def _report_losses(self) -> None:
-        """Records the mean loss since the last record; the one place where a step waits for the device."""
+        """Records the mean loss since the last record. Only here does a step wait for the device."""
         if not self.losses:
             return
         losses, self.losses = torch.stack(self.losses).tolist(), []
@@ -196,7 +195,7 @@ class _Training:
         self.observer.logged(step, mean, device_memory_bytes=memory)
 
     def _checkpoint(self) -> None:
-        """Writes a checkpoint of this step, unless there is one or no step was made."""
+        """Writes a checkpoint of this step, unless it was already saved."""
         if self.state.step == self.saved_step:
             return
         self._report_losses()
@@ -209,7 +208,7 @@ class _Training:
         self._retain()
 
     def _announce_retention(self) -> None:
-        """Says what will be removed, before anything is; then removes what is due already."""
+        """Announces what retention will remove, then removes what is already due."""
         if self.experiment.retention.removes_anything:
             self.observer.phase("verifying the checkpoints that retention relies on")
         for line in self.pruner.announcement():
@@ -217,15 +216,15 @@ class _Training:
         self._retain()
 
     def _retain(self) -> None:
-        """Removes what the experiment's retention doesn't keep. Whatever goes wrong, the training goes on."""
-        outcome = self.pruner.apply()
-        if outcome.removed or outcome.stripped:
-            self.observer.note(str(outcome))
-        for problem in outcome.problems:
+        """Removes what the experiment's retention doesn't keep. Problems are warnings: training continues."""
+        result = self.pruner.apply()
+        if result.removed or result.stripped:
+            self.observer.note(str(result))
+        for problem in result.problems:
             self.observer.warning(problem)
 
     def _sample_if_due(self) -> None:
-        """Draws the grid of this step's checkpoint, if one is due and it isn't there."""
+        """Draws the sample grid of this step's checkpoint, if it is due and doesn't exist."""
         snapshots, step = self.experiment.snapshots, self.state.step
         path = self.folder.snapshots / f"{step_name(step)}.png"
         if snapshots is None or step == 0 or path.exists():
@@ -243,7 +242,7 @@ class _Training:
                 check_stop=self.stop.check,
                 progress=self.observer.sampling,
             )
-        except DivergedError as error:  # no reason to end the training: later weights may do better
+        except DivergedError as error:  # training continues, since later weights may not diverge
             self.observer.warning(f"no grid of samples for step {step:,}: {error}")
         else:
             self.recorder.snapshot(step, path, grid)

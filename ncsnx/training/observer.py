@@ -1,4 +1,4 @@
-"""What the training loop tells whoever watches it."""
+"""Events that the training loop reports to an observer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,55 +12,55 @@ TRAINING = "training"
 EVALUATING = "evaluating"
 CHECKPOINT = "writing a checkpoint"
 SAMPLING = "sampling"
-"""Phases that come again and again."""
+"""Recurring phases of training."""
 
 
 @attrs.frozen(kw_only=True)
 class Pause:
-    """Something that interrupts the training steps again and again, such as a grid of samples."""
+    """A recurring interruption of the training steps, such as a grid of samples."""
 
     phase: str
-    """Its name, as the training loop tells it."""
+    """Name of its phase, as the training loop reports it."""
     every: int
-    """It follows each step whose number is a multiple of this."""
+    """Interval in steps: it follows each step whose number is a multiple of this."""
     at_end: bool = False
-    """Whether it follows the last step too, whatever its number."""
+    """Whether it also follows the last step, whatever its number."""
     in_steps: float = 0.0
-    """What it is taken to cost as long as none was timed, in training steps."""
+    """Assumed cost in training steps, until one was timed."""
 
     def is_due(self, step: int, total: int) -> bool:
-        """Whether it follows this step, of `total`."""
+        """Whether it follows this step. total: number of the last step."""
         return step % self.every == 0 or (self.at_end and step == total)
 
     def count(self, after: int, total: int) -> int:
-        """How many follow the steps `after` + 1 to `total`."""
+        """Number of occurrences from step `after` + 1 to step `total`."""
         is_extra = self.at_end and after < total and total % self.every > 0
         return total // self.every - after // self.every + is_extra
 
 
 class TrainingObserver(Protocol):
-    """A step counts as done when the weights are updated."""
+    """Receives the events of a training. A step is done when the weights are updated."""
 
     def phase(self, name: str) -> None:
-        """What the run does from now on: one of the phases above, or something else. Steps belong to TRAINING."""
+        """A phase begins: one of the above, or another. Steps belong to TRAINING."""
 
     def warning(self, text: str) -> None:
-        """Something a person should know that doesn't end the training."""
+        """A warning that doesn't end training."""
 
     def note(self, text: str) -> None:
-        """Something that was done, for whoever reads the log."""
+        """A note for the log."""
 
     def step(self, step: int, images: int) -> None:
-        """`step` is done, and took `images` images. Called at every step: costs less than a microsecond."""
+        """`step` is done and used `images` images. Called at every step, so it must take less than a microsecond."""
 
     def logged(self, step: int, loss: float, device_memory_bytes: int | None = None) -> None:
-        """The training loss at `step`, of the raw weights, as in the metrics."""
+        """The training loss of the raw weights at `step`, as recorded in the metrics."""
 
     def held_out(self, step: int, loss: float, weights: "Weights") -> None:
         """The loss of `weights` on held-out images at `step`."""
 
     def checkpoint(self, step: int, path: Path) -> None:
-        """A checkpoint of `step` is complete in `path`."""
+        """The checkpoint of `step` is complete in `path`."""
 
     def sampling(self, done: int, total: int, evaluations: int) -> None:
-        """The snapshot grid is at state `done` of `total`, after `evaluations` network evaluations."""
+        """The sample grid is at state `done` of `total`, after `evaluations` network evaluations."""

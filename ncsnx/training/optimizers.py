@@ -1,4 +1,4 @@
-"""From an optimizer's configuration to torch's optimizer, and the learning rate of a step."""
+"""Builds torch optimizers from their configurations, and computes the learning rate of a step."""
 
 from collections.abc import Iterable
 from functools import singledispatch
@@ -12,7 +12,7 @@ from ncsnx.registering import unregistered
 
 @singledispatch
 def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that `config` describes. A package registers its own with `@build_optimizer.register(Config)`."""
+    """Builds the optimizer for `config`. A package registers its own with `@build_optimizer.register(Config)`."""
     raise unregistered("optimizer", type(config), "ncsnx.training.optimizers.build_optimizer.register")
 
 
@@ -50,5 +50,5 @@ def _(config: SGD, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 def learning_rate(config: Optimizer, step: int, warmup_steps: int) -> float:
-    """The learning rate of the update that begins at `step`: linear over the first `warmup_steps`, then constant."""
+    """Learning rate of the update from `step` to `step` + 1: linear warm-up over `warmup_steps`, then constant."""
     return config.lr * min(1.0, (step + 1) / warmup_steps) if warmup_steps else config.lr

@@ -1,4 +1,4 @@
-"""What interrupts the steps of a training again and again, and what it is taken to cost before one was timed."""
+"""Recurring interruptions of training, with their assumed costs until one was timed."""
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.samplers.building import expected_evaluations
@@ -6,11 +6,11 @@ from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, Pause
 from ncsnx.training.snapshots import snapshot_sampler
 
 _EVALUATION_OF_A_STEP = 1 / 3
-"""The share of a training step's time that goes into evaluating the network; its gradients take twice as long."""
+"""Share of a training step that the forward pass takes; the backward pass takes twice as long."""
 
 
 def pauses_of(experiment: Experiment, *, held_out: bool) -> list[Pause]:
-    """The pauses of a training, in the order of its loop. held_out: whether there are held-out images."""
+    """The pauses of a training, in the order of its loop. held_out: whether held-out images exist."""
     pauses = [Pause(phase=EVALUATING, every=experiment.eval_every)] if held_out else []
     pauses.append(Pause(phase=CHECKPOINT, every=experiment.checkpoint_every, at_end=True))
     if (snapshots := experiment.snapshots) is not None:

@@ -1,4 +1,4 @@
-"""Where numbers and pictures of a training go: metrics.jsonl, and TensorBoard's events where it is installed."""
+"""Records numbers and pictures of training in metrics.jsonl and, if it is installed, for TensorBoard."""
 
 import importlib.util
 from pathlib import Path
@@ -21,12 +21,12 @@ TENSORBOARD_HINT = "no TensorBoard events: for them, pip install 'ncsnx[tensorbo
 
 
 def has_tensorboard() -> bool:
-    """Whether the extra is installed."""
+    """Whether TensorBoard is installed."""
     return importlib.util.find_spec("tensorboard") is not None
 
 
 class Recorder:
-    """Writes what a training has to show. Records after `start_step` are dropped first: a killed run wrote them."""
+    """Records the metrics of a training. First it drops records after `start_step`, which a killed process left."""
 
     def __init__(self, run: Run, start_step: int) -> None:
         self._run = run
@@ -36,19 +36,19 @@ class Recorder:
         self._file: EventFile | None = None
 
     def training(self, step: int, loss: float, lr: float) -> None:
-        """The mean loss of the steps since the last record, each by the raw weights that it began with."""
+        """Records the mean loss of the steps since the last record, each with the raw weights before its update."""
         self._metrics.append({"step": step, "loss": loss, "weights": "raw", "lr": lr})
         self._scalars(step, {"loss/training_raw": loss, "lr": lr})
 
     def held_out(self, step: int, loss: HeldOutLoss, weights: Weights) -> None:
-        """The held-out loss of `weights`, with that of each level."""
+        """Records the held-out loss of `weights`, overall and per level."""
         levels = {str(level): value for level, value in loss.levels.items()}
         self._metrics.append({"step": step, "held_out": loss.mean, "weights": weights, "held_out_levels": levels})
         self._scalars(step, {f"loss/held_out_{weights}": loss.mean})
         self._scalars(step, {f"held_out_level_{weights}/{level}": value for level, value in levels.items()})
 
     def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
-        """A grid of samples, (C, H, W) uint8."""
+        """Saves a grid of samples, (C, H, W) uint8."""
         refuse_links(path.parent)
         with reporting(path.parent):
             path.parent.mkdir(exist_ok=True)
@@ -58,12 +58,12 @@ class Recorder:
         self.flush()
 
     def flush(self) -> None:
-        """Brings everything to the disk: what a checkpoint follows isn't recorded again after a kill."""
+        """Syncs everything to disk; called before a checkpoint, since earlier steps are never recorded again."""
         if self._file is not None:
             self._file.flush()
 
     def close(self) -> None:
-        """Ends the recording, whatever ended the training."""
+        """Syncs everything to disk at the end of training."""
         self.flush()
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
@@ -71,7 +71,7 @@ class Recorder:
             events.scalars(step, values)
 
     def _events(self) -> "EventFile | None":
-        """The file of events, made when there is a first one: a run that is complete gets no file more."""
+        """The event file, created for the first event, so that a complete run gets no further file."""
         if self._file is None and has_tensorboard():
             from ncsnx.training.events import EventFile
 

@@ -6,15 +6,15 @@ from ncsnx.networks import ScoreFunction
 
 
 def score_matching_loss(network: ScoreFunction, x: Tensor, levels: Tensor, noise: Tensor, power: float = 2.0) -> Tensor:
-    """The loss of each image, (B,) float32, summed over pixels and channels, not averaged over the batch.
+    """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
 
-    x is (B, C, H, W), clean, in the network's range; levels (B,) int64, 0 the largest σ; noise z ~ N(0, 1), of the
-    shape of x. With x̃ = x + σz and the weight λ(σ) = σ^p:
+    x: clean images (B, C, H, W) in the network's range. levels: (B,) int64, 0 is the largest σ. noise: z ~ N(0, 1), of
+    the shape of x. power: p. With x̃ = x + σz and the weight λ(σ) = σ^p:
 
         ½ ‖s(x̃, σ) + z/σ‖² σ^p  =  ½ ‖σ s(x̃, σ) + z‖² σ^(p−2)
 
-    The right-hand side is what is computed: for p = 2, where every level counts the same, nothing is divided by σ
-    (NCSNv2's network gives σ s itself).
+    The right-hand side is computed: for p = 2, where all levels have equal weight, it needs no division by σ (NCSNv2's
+    network gives σ s directly).
     """
     sigmas = network.sigmas[levels]
     perturbed = x + sigmas.view(-1, 1, 1, 1) * noise

@@ -1,4 +1,4 @@
-"""The grid of samples that goes with a checkpoint."""
+"""The grid of samples drawn at a checkpoint."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,11 +17,11 @@ from ncsnx.sampling.experiments import experiment_draws
 from ncsnx.sampling.generate import generate
 
 BATCH_SIZE = 64
-"""Images sampled at once, at the most."""
+"""Largest number of images sampled at once."""
 
 
 def snapshot_sampler(experiment: Experiment) -> Sampler:
-    """What draws the grids of an experiment: a sampler of their own, else the experiment's."""
+    """The sampler of the grids: `snapshots.sampler` if set, else the experiment's."""
     own = None if experiment.snapshots is None else experiment.snapshots.sampler
     return experiment.sampler if own is None else own
 
@@ -35,10 +35,10 @@ def sample_grid(
     check_stop: Callable[[], None],
     progress: Callable[[int, int, int], None],
 ) -> Tensor:
-    """(C, H, W) uint8: `snapshots.n` samples by `snapshot_sampler` from the experiment's seed, images 0 to n − 1.
+    """A grid of `snapshots.n` samples, (C, H, W) uint8: images 0 to n − 1 of the experiment's seed.
 
-    progress gets (states done, in total, evaluations so far), summed over batches; check_stop is asked before each
-    evaluation.
+    progress: called with (states done, total states, evaluations so far), summed over batches. check_stop: called
+    before each evaluation; may raise to stop.
     """
     assert experiment.snapshots is not None
     n = experiment.snapshots.n

@@ -1,7 +1,7 @@
-"""How a training begins: a new run, or an old one taken up where it stands.
+"""Starts training: a new run, or an existing one from its newest sound checkpoint.
 
-A run is taken up if its identity and the fingerprint of its data are the same; name, steps, cadence, retention, sampler
-and note may have changed, and the change is recorded.
+A run is resumed if its identity and the fingerprint of its data are unchanged. Name, steps, cadence, retention, sampler
+and note may change, and the change is recorded.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from ncsnx.config.checks import printable, shortened
 from ncsnx.config.codec import identity
 from ncsnx.config.differences import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.checkpoints.leftovers import remove_debris
 from ncsnx.runs.checkpoints.manifest import OPTIMIZER
 from ncsnx.runs.folder import Run
@@ -19,31 +19,31 @@ from ncsnx.runs.origins import Origins
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment, read_segments, versions
 from ncsnx.runtime import Runtime
-from ncsnx.spelling import A_NAME, argument
+from ncsnx.spelling import argument
 from ncsnx.storage.documents.document_files import write_document
 from ncsnx.training.training_state import TrainingState
 
 
 def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | None) -> list[Difference]:
-    """What else has changed, if the run may go on with `experiment`. Raises NcsnxError with the differences if not.
+    """Differences that don't affect identity. Raises NcsnxError with the differences if the identity differs.
 
-    The fingerprint of the data counts where both have one: a run that was only imported has none yet, and None is given
-    where no data is at hand.
+    Data fingerprints are compared if both are known: a run that was only imported has none, and `fingerprint` is None
+    without data.
     """
     recorded = run.experiment()
     changes = differences(recorded, experiment)
     if identity(recorded) != identity(experiment):
         listed = "; ".join(str(change) for change in changes if change.identity)
         raise NcsnxError(
-            f"{run.path} is another experiment's run, since this changes what is trained: {listed}; "
-            f"start a run of its own with {argument('name', A_NAME)}, such as "
-            f"{argument('name', f'{experiment.name}-2')}"
+            f"{run.path} belongs to another experiment; these values change what is trained: {listed}",
+            Hint("start a new run", adds=argument("name", f"{experiment.name}-2")),
         )
     data = run.data_fingerprint()
     if data is not None and fingerprint is not None and data != fingerprint:
         raise NcsnxError(
-            f"{run.path} was trained on other data (fingerprint {data[:12]}…, now "
-            f"{fingerprint[:12]}…); bring the data back, or start a run of its own with {argument('name', A_NAME)}"
+            f"{run.path} was trained on other data (fingerprint {data[:12]}…, now {fingerprint[:12]}…)",
+            Hint("restore the data"),
+            Hint("or start a new run", adds=argument("name", f"{experiment.name}-2")),
         )
     return [change for change in changes if not change.identity]
 
@@ -56,17 +56,17 @@ def begin(
     runtime: Runtime,
     note: str,
 ) -> list[str]:
-    """Brings `state` to the run's newest sound checkpoint, if it has one. The caller holds the lock.
+    """Loads the run's newest sound checkpoint, if any, into `state`. The caller holds the lock.
 
-    Removes what a killed process left half written or half removed, and records the segment, and changes with where
-    their values come from. Returns warnings: checkpoints that are unsound or have lost their optimizer's state, and a
-    runtime under which bits will differ. Raises NcsnxError, having changed nothing else, where retention removed the
-    optimizer's state of the newest sound checkpoint, and where there is none any more.
+    Removes what killed processes left half written or half removed. Records the segment, the changed values and their
+    origins. Returns warnings: checkpoints that are unsound or have lost their optimizer state, and a changed runtime,
+    which ends bit-identity. Raises NcsnxError, with nothing else changed, if retention removed the optimizer state of
+    the newest sound checkpoint or if no sound checkpoint is left.
     """
     remove_debris(run)
     found = resumption(run)
     if found.refusal is not None:
-        raise NcsnxError(f"{found.refusal}; {found.way_out}")
+        raise NcsnxError(found.refusal, *found.hints)
     step = found.step
     warnings: list[str] = []
     if step is not None:
@@ -76,13 +76,13 @@ def begin(
             for bad, why in found.unsound
         ]
         warnings += [
-            f"checkpoint of step {bad:,} cannot be trained on ({OPTIMIZER} is missing); falling back to step {step:,}"
+            f"checkpoint of step {bad:,} cannot be resumed from ({OPTIMIZER} is missing); falling back to step {step:,}"
             for bad in found.untrainable
         ]
         warnings += _runtime_warnings(run, runtime)
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
     append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note)
-    if changes:  # the experiment last: whoever is killed before it finds the same changes again
+    if changes:  # the experiment last, so that the changes are found again after a kill before it
         write_document(run.origins_path, Origins(by_path=origins))
         run.update_experiment(state.experiment)
     return warnings

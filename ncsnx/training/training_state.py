@@ -1,4 +1,4 @@
-"""All that training changes: network, average of its weights, optimizer, step; to and from a checkpoint."""
+"""The state of training (network, moving average, optimizer, step), saved to and loaded from checkpoints."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import ScoreFunction, build_network, load_weights, prepare
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
@@ -30,7 +30,7 @@ class TrainingState:
         self.experiment = experiment
         self.step = 0
         self.imported: Mapping[str, Any] | None = None
-        """The published checkpoint that the training began with, where it did; every later one names it too."""
+        """The imported checkpoint that training started from, if any; every later checkpoint records it."""
         network = build_network(experiment).to(runtime.device)
         self._evaluation = prepare(copy.deepcopy(network).eval().requires_grad_(False), execution)
         self.network = prepare(network.train(), execution)
@@ -38,13 +38,13 @@ class TrainingState:
         self.average = None if experiment.ema is None else WeightAverage(self.network, experiment.ema.rate)
 
     def evaluation_network(self) -> ScoreFunction:
-        """The network to judge and to sample with: averaged weights (present ones without EMA), evaluation mode."""
+        """The network for evaluation and sampling: averaged weights (raw ones without EMA), evaluation mode."""
         weights = self.network.state_dict() if self.average is None else self.average.state()
         self._evaluation.load_state_dict(weights)
         return self._evaluation
 
     def save(self, run: Run) -> Path:
-        """Writes the checkpoint of this step. Raises NcsnxError, leaving earlier ones as they are."""
+        """Writes the checkpoint of this step. Raises NcsnxError, with earlier ones unchanged."""
         return checkpoint.save(
             run,
             self.step,
@@ -59,37 +59,39 @@ class TrainingState:
         )
 
     def load(self, folder: Path) -> None:
-        """Continues from a checkpoint, every file checked. Raises NcsnxError where it is of another experiment."""
+        """Loads a checkpoint and verifies every file. Raises NcsnxError if it belongs to another experiment."""
         saved = checkpoint.read_checkpoint(folder, sizes=weight_sizes(self.experiment))
         if saved.state.get("identity") != identity(self.experiment):
-            raise NcsnxError(f"{folder} is a checkpoint of another experiment: its identity is not this run's")
+            raise NcsnxError(f"{folder} belongs to another experiment: its identity is not this run's")
         load_weights(self.network, saved.model, str(folder))
         if self.average is not None:
             if saved.ema is None:
-                raise NcsnxError(f"{folder} holds no averaged weights, which the experiment asks for (ema)")
+                raise NcsnxError(f"{folder} holds no averaged weights, but the experiment has EMA (ema)")
             self.average.load(saved.ema)
         checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
         self.step = saved.step
         self.imported = saved.state.get("imported")
 
     def take_back(self, buffers: Sequence[Tensor]) -> None:
-        """Undoes the passes of a step before its update: their gradients go, and buffers are as they were before."""
+        """Undoes the passes of an incomplete step: discards their gradients and restores the buffers."""
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for buffer, before in zip(self.network.buffers(), buffers, strict=True):
                 buffer.copy_(before)
 
     def require_finite(self) -> None:
-        """Raises NcsnxError if a weight isn't finite: such weights must not become a checkpoint."""
+        """Raises NcsnxError if a weight is NaN or infinite, since such weights must not be saved."""
         norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
         if not bool(torch.isfinite(torch.stack(norms)).all()):
             raise non_finite("a weight", self.step, self.experiment)
 
 
 def non_finite(what: str, step: int, experiment: Experiment) -> NcsnxError:
-    """The error that ends a training whose numbers have left the finite."""
-    calmer = "warmup_steps=1000" if experiment.clip_norm is not None else "clip_norm=1"
+    """The error for a training that diverged."""
+    steadier = "warmup_steps=1000" if experiment.clip_norm is not None else "clip_norm=1"
     return NcsnxError(
-        f"{what} is not finite at step {step:,}; nothing of it is saved, and checkpoints before it are as they were; "
-        f"try optimizer.lr={experiment.optimizer.lr / 10:g} or {calmer} in a new run ({argument('name', A_NAME)})"
+        f"{what} is not finite at step {step:,}; it was not saved, and earlier checkpoints are unchanged",
+        Hint(
+            f"try optimizer.lr={experiment.optimizer.lr / 10:g} or {steadier} in a new run ({argument('name', A_NAME)})"
+        ),
     )

@@ -116,12 +116,13 @@ def unsound(run: Path) -> list[str]:
 
 
 def one_line(result: Result, *expected: str, code: int = 1) -> list[str]:
-    """Problems of a failed command: expected are this exit code and one line that contains these words."""
+    """Problems with how a command failed. expected: words in its one error line or in the hints below it."""
     problems = [] if result.code == code else [f"exit code {result.code} instead of {code}"]
     if "Traceback" in result.err or "Exception in thread" in result.err:
         problems.append("a traceback")
     errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
     if len(errors) != 1:
         problems.append(f"{len(errors)} lines of error")
-    problems += [f"{words!r} is not in the error" for words in expected if not any(words in line for line in errors)]
+    _, _, message = result.err.partition("error: ")
+    problems += [f"{words!r} is not in the error" for words in expected if words not in message]
     return [*problems, f"it said: {result.err.strip()[-1500:]}"] if problems else []

@@ -240,7 +240,8 @@ def test_a_recommendation_of_an_earlier_version_opens_and_one_that_breaks_images
 def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
     result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
     assert result.code == 1
-    assert "run 'digits' has no fast sampler yet; `ncsnx compare digits` finds one" in error(result)
+    assert "run 'digits' has no fast sampler yet" in error(result)
+    assert "find one and store it:  ncsnx compare digits" in result.err
     assert command("export", "digits", "--out", "model", "--grid", "0", *CPU, folder=workplace).code == 0
     result = command("sample", "model", "sampler=fast", *CPU, folder=workplace)
     assert result.code == 2

@@ -120,8 +120,8 @@ def test_what_a_backup_linked_is_told_with_the_command_that_helps_and_repaired_n
     refused = command(*training(), folder=workplace)
     assert refused.code == 1
     first, to_type = refused.err.partition("error: ")[2].splitlines()
-    assert first.endswith("it has 2 names (hard links)")
-    assert to_type == "  make it a file of its own:  ncsnx doctor digits --repair"
+    assert first.endswith("it has 2 names (hard links).")
+    assert to_type == "  make it a separate file:  ncsnx doctor digits --repair"
     result = command(*to_type.split()[-3:], folder=workplace)
     assert "runs/digits is sound: 2 findings repaired, 0 findings left, 1 note\n" in result.err
     assert command(*training(), folder=workplace).code == 0
@@ -139,12 +139,13 @@ def test_after_a_repair_took_the_only_checkpoint_training_is_refused_and_metrics
     assert refused.code == 1
     (line,) = [line for line in refused.err.splitlines() if line.startswith("error: ")]
     assert "set aside in runs/digits/unsound" in line
-    assert "--run digits-2" in line
+    assert "--run digits-2" in refused.err
     after = files(run)
     assert after.pop("log.txt").startswith(before.pop("log.txt"))
     assert after == before
     advice = next(line for line in result.out.splitlines() if line.startswith("untrainable"))
-    assert line.removeprefix("error: ") in advice
+    assert line.removeprefix("error: ").removesuffix(".") in advice
+    assert "--run digits-2" in advice
 
 
 def test_while_a_trainer_runs_it_is_named_and_repair_is_refused(workplace: Path) -> None:
@@ -196,7 +197,7 @@ def test_on_a_terminal_names_stay_inert_too(workplace: Path) -> None:
             if not piece:
                 break
     assert process.returncode == 0
-    assert b"[bold red]x\\x1b[31m is not a file" in shown
+    assert b"[bold red]x\\x1b[31m was not written" in shown
 
 
 @pytest.mark.parametrize(
@@ -246,9 +247,9 @@ def test_retention_is_said_then_followed_and_changes_no_weight(trained: Path, tm
     assert steps_of(run) == [12, 16]
     assert not read_manifest(checkpoint(run, 12)).is_trainable
     warnings = [line for line in result.err.splitlines() if line.startswith("warning: ")]
-    assert warnings[0].startswith("warning: retention removes now: nothing; later, after each checkpoint: ")
-    assert "is not among the last 2, and the optimizer states of all but the last" in warnings[0]
-    assert "removed by retention: the checkpoint of step 8 and the optimizer state of step 12" in result.err
+    assert warnings[0].startswith("warning: retention removes nothing now; after each checkpoint it keeps ")
+    assert "the best checkpoint and the last 2, and only the last optimizer state" in warnings[0]
+    assert "retention removed the checkpoint of step 8 and the optimizer state of step 12" in result.err
     model, ema = (saved(run, 12)[name] for name in ("model.safetensors", "ema.safetensors"))
     expected = saved(run_in(trained), 12)
     assert (model, ema) == (expected["model.safetensors"], expected["ema.safetensors"])
@@ -259,7 +260,7 @@ def test_retention_is_said_then_followed_and_changes_no_weight(trained: Path, tm
 def test_new_rules_for_a_finished_run_say_the_steps_and_remove_them(workplace: Path) -> None:
     result = command(*training("retention.keep_last=1"), folder=workplace)
     assert "changed since the last start: retention.keep_last: none → 1" in result.err
-    assert "warning: retention removes now: the checkpoints of steps 4, 8; later, after each checkpoint: " in result.err
+    assert "warning: retention removes the checkpoints of steps 4, 8 now; after each checkpoint it keeps " in result.err
     assert steps_of(run_in(workplace)) == [12]
     verify(checkpoint(run_in(workplace), 12))
 
@@ -290,9 +291,9 @@ def test_training_on_from_a_checkpoint_without_optimizer_state_is_refused_with_w
     damage(checkpoint(run, 12) / "model.safetensors")
     result = command(*training(), folder=workplace)
     assert result.code == 1
-    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    assert "the nearest that has it is of step 4" in line
-    subprocess.run(line.split("`")[1], shell=True, check=True, cwd=workplace)
+    (line,) = [line for line in result.err.splitlines() if line.startswith("  move ")]
+    assert "resume from step 4, the nearest that has it" in line
+    subprocess.run(line.partition(":  ")[2], shell=True, check=True, cwd=workplace)
     assert command(*training(), folder=workplace).code == 0
     assert saved(run, 12) == before
 

@@ -77,4 +77,4 @@ def test_a_file_that_is_named_as_a_run_is_never_executed(here: Path) -> None:
     for command, path in (("sample", "./trap.py"), ("doctor", "/dev/null")):
         outcome = run(command, path)
         assert (outcome.code, outcome.out) == (2, "")
-    assert "there is no run 'other.py' in runs; there are none yet" in run("sample", "other.py").err
+    assert "there is no run 'other.py' in runs, which holds none yet" in run("sample", "other.py").err

@@ -343,7 +343,7 @@ def test_an_unsound_latest_checkpoint_is_refused(workplace: Path) -> None:
     result = draw(workplace, "--n", "1")
     assert result.code == 1
     assert "unsound" in message(result)
-    assert "--ckpt 8 is the one before" in message(result)
+    assert result.err.rstrip().endswith("--ckpt 8")
     assert draw(workplace, "--n", "1", "--ckpt", "8").code == 0
     damage(workplace / ROOT / "checkpoints/step-00000008/ema.safetensors")
     assert draw(workplace, "--n", "1", "--ckpt", "8", out="other").code == 1

@@ -1,4 +1,4 @@
-"""The card of an exported model: the Hub's metadata, the facts, and nothing of what other people wrote as markup."""
+"""Model cards have the Hub's metadata and the facts, and show text from other people without markup."""
 
 import attrs
 import pytest
@@ -50,19 +50,19 @@ def test_a_sampler_that_draws_another_distribution_says_so() -> None:
 
 
 def front_and_body(written: str) -> tuple[list[str], str]:
-    """The lines of the metadata, and the Markdown after them."""
+    """The lines of the metadata, and the Markdown that follows."""
     start, front, body = written.split("---\n", 2)
     assert start == ""
     return front.splitlines(), body
 
 
 def tokens(body: str) -> list[Token]:
-    """Of blocks and of what is inside lines, in one list."""
+    """Block and inline tokens in one list."""
     return [inner for token in MARKDOWN.parse(body) for inner in (token, *(token.children or []))]
 
 
 def structure(body: str) -> list[tuple[str, str]]:
-    """What a Markdown parser makes of it, but for text: its blocks, links, code and HTML."""
+    """The structure that a Markdown parser finds (blocks, links, code, HTML), without text."""
     return [
         (token.type, token.content if token.type in ("html_block", "html_inline", "code_inline") else "")
         for token in tokens(body)
@@ -71,7 +71,7 @@ def structure(body: str) -> list[tuple[str, str]]:
 
 
 def shown(body: str) -> str:
-    """The text that a reader sees, outside of code blocks."""
+    """The text that a reader sees, without code blocks."""
     return "".join(token.content for token in tokens(body) if token.type in ("text", "text_special", "code_inline"))
 
 
@@ -100,19 +100,19 @@ def test_the_card_says_what_the_model_is_and_where_it_comes_from() -> None:
         "minimal",
         "ncsnv2, 1,234 parameters",
         "images of 8×8 pixels with 1 channel",
-        "in 121 evaluations an image",
-        "EMA weights (averaged over the steps, rate 0.999) of step 12",
+        "Sampling takes 121 evaluations per image",
+        "EMA weights (moving average with rate 0.999) of step 12",
         "trained for a talk",
         "schedule.sigma_max5.0",
         "optimizer.lr0.0001",
         "batch_size128",
         "f" * 64,
         HASH,
-        "None were recorded for these weights.",
+        "No scores were recorded for these weights.",
     ):
         assert expected in said
     raw = attrs.evolve(config_of(attrs.evolve(minimal(), ema=None)), weights="raw")
-    assert "raw weights (the run averages none)" in card(raw, parameters=1, evaluations="1 evaluation")
+    assert "raw weights (no EMA)" in card(raw, parameters=1, evaluations="1 evaluation")
 
 
 def test_scores_stand_with_their_protocol_in_words_and_in_full() -> None:
@@ -134,8 +134,8 @@ def test_the_picture_is_shown_where_there_is_one() -> None:
 def test_a_licence_that_nobody_named_is_unknown_and_said_to_be() -> None:
     front, body = front_and_body(card(config_of(), parameters=1, evaluations="1 evaluation"))
     assert "license: unknown" in front
-    assert "No licence was named" in body
-    assert "No licence was named" not in card_of(license="cc-by-nc-4.0")
+    assert "license of these weights is not known" in body
+    assert "license of these weights is not known" not in card_of(license="cc-by-nc-4.0")
 
 
 @pytest.mark.parametrize("license", ["", "no", "MIT", "a b", "mit\nlicense: x", "1.0", "[mit]", "m", "x" * 100, "null"])
@@ -155,7 +155,7 @@ def test_every_kind_of_experiment_has_a_card(case: str) -> None:
 @given(st.text() | st.text(st.sampled_from("<>[]()!`*_~|\\&#$:.@-=+ \n\tawx1/\"'")))
 @example("www.evil.example")
 def test_any_text_is_shown_as_it_is_and_is_nothing_but_text(words: str) -> None:
-    """Within a line of a paragraph and in a table: the same structure as for a harmless word, the same letters."""
+    """The text has the structure of a harmless word and the same characters, both in a paragraph and in a table."""
     for frame in ("before {} after", "| a | b |\n|---|---|\n| {} | c |"):
         assert structure(frame.format(text(words))) == structure(frame.format("harmless"))
     if words.isprintable() and words.strip() == words:
@@ -172,7 +172,7 @@ def test_any_text_is_shown_as_it_is_and_is_nothing_but_text(words: str) -> None:
     ],
 )
 def test_addresses_are_broken_and_plain_words_stay_readable(words: str, written: str) -> None:
-    """Renderers make links of bare addresses, which Markdown's own rules don't."""
+    """Some renderers turn bare addresses into links, although Markdown's own rules don't."""
     assert text(words) == written
 
 

@@ -1,4 +1,4 @@
-"""Published checkpoints as runs: the published scores, the same optimizer, and the same bits as our own."""
+"""Imported checkpoints give the published scores, the same optimizer state and the same bits as our own."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ PLAIN = attrs.evolve(CPU, plain=True)
 
 
 def imported(folder: Path, experiment: Experiment, path: Path) -> tuple[Run, Path]:
-    """A new run in `folder` with the checkpoint of the file, which must fit; and the checkpoint's folder."""
+    """Imports a file that must fit into a new run in `folder`; returns the run and the checkpoint's folder."""
     published = read_published(path)
     assert misfit(experiment, published) is None
     run = Run.create(folder / "runs", "small", experiment, {}, None, None)
@@ -97,7 +97,7 @@ def test_a_further_step_is_the_one_that_the_published_optimizer_makes(name: str,
     x, noise = (torch.rand(2, 3, size, size, generator=generator) for _ in range(2))
     score_matching_loss(state.network, x, levels, noise).sum().backward()
 
-    # the file's parameters in the file's own order, as the published code would go on
+    # the file's parameters in the file's order, as the published code would resume
     names = {theirs: ours for ours, theirs in to_published(state.network).items()}
     order = [key.removeprefix("module.") for key in states[0] if key.removeprefix("module.") in names]
     theirs = [torch.nn.Parameter(states[0][f"module.{key}"].clone()) for key in order]
@@ -133,7 +133,7 @@ def test_buffers_are_kept_and_have_no_place_in_the_optimizer_s_order(name: str, 
     names = to_published(network)
     parameters = [names[key] for key, _ in network.named_parameters()]
     weights = {key.removeprefix("state."): value for key, value in golden.tensors.items() if key.startswith("state.")}
-    # torch lists what is trained and what isn't in one order, module by module
+    # torch lists parameters and buffers in one order, module by module
     network_state = {f"module.{key}": value for key, value in sorted(weights.items())}
     order = [key for key in sorted(weights) if key in parameters]
     kept = {
@@ -165,12 +165,12 @@ def expected_config(name: str) -> dict[str, Any]:
         return config
 
 
-# --------------------------------------------------------------------------------------- to our form and back again
+# ----------------------------------------------------------------------------------- to a run's format and back again
 
 
 @pytest.fixture(scope="module")
 def own(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
-    """The tiny experiment and the checkpoint of its step 8 as a published file."""
+    """The tiny experiment, and its checkpoint of step 8 as a published file."""
     experiment = Run(trained / "runs" / "digits").experiment()
     folder = trained / "runs" / "digits" / "checkpoints" / "step-00000008"
     return experiment, write(tmp_path_factory.mktemp("own") / "checkpoint_8.pth", states_of(folder, experiment))
@@ -222,7 +222,7 @@ def test_another_optimizer_state_of_a_step_is_refused(
         remove_optimizer_state(folder)
     states: list[Any] = torch.load(path, weights_only=True)
     states[1]["state"][3]["exp_avg"] += 1
-    with pytest.raises(NcsnxError, match=r"is there with other contents than .*\(optimizer\.safetensors\)"):
+    with pytest.raises(NcsnxError, match=r"already exists with other contents than .*\(optimizer\.safetensors\)"):
         import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
 
 
@@ -232,7 +232,7 @@ def test_other_contents_of_a_step_are_refused(own: tuple[Experiment, Path], tmp_
     before = files(run.path)
     states: list[Any] = torch.load(path, weights_only=True)
     states[4]["end_conv.bias"] += 1
-    with pytest.raises(NcsnxError, match=r"is there with other contents than .*\(ema\.safetensors\).*name=NAME"):
+    with pytest.raises(NcsnxError, match=r"already exists with other contents than .*\(ema\.safetensors\).*name=NAME"):
         import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
     assert files(run.path) == before
 
@@ -272,7 +272,7 @@ def test_numbers_that_aren_t_finite_are_refused_and_leave_nothing(
     part = {"network": states[0], "EMA": states[4], "optimizer": states[1]["state"][3]}[place]
     list(part.values())[-1].view(-1)[0] = float("inf") if place == "EMA" else float("nan")
     run = Run.create(tmp_path / "runs", "small", experiment, {}, None, None)
-    with pytest.raises(NcsnxError, match="are not finite"):
+    with pytest.raises(NcsnxError, match="holds NaN or infinity"):
         import_checkpoint(run, experiment, read_published(write(tmp_path / "bad.pth", states)))
     assert list(run.checkpoints.iterdir()) == []
 
@@ -291,7 +291,7 @@ def test_tensors_that_share_memory_are_taken_apart(own: tuple[Experiment, Path],
     assert model["stages.0.0.conv2.bias"].tolist() == [4, 5, 6, 7]
 
 
-# --------------------------------------------------------------------------------------------- what fits, what doesn't
+# -------------------------------------------------------------------------------------------------- fits and misfits
 
 
 def test_nothing_of_a_network_s_size_is_allocated_to_compare() -> None:
@@ -311,7 +311,7 @@ def test_every_tensor_that_differs_is_found() -> None:
     assert found.reshaped == ("begin_conv.bias (5,) instead of (4,)",)
     assert found.size == 5
     assert str(found) == (
-        "2 missing (end_conv.bias, EMA of normalizer.gamma); 2 left over (surplus, EMA of lost.weight); "
+        "2 missing (end_conv.bias, EMA of normalizer.gamma); 2 surplus (surplus, EMA of lost.weight); "
         "1 of another shape (begin_conv.bias (5,) instead of (4,))"
     )
 
@@ -336,9 +336,9 @@ def test_a_conditional_network_may_come_with_noise_levels_which_must_be_the_sche
 def test_an_average_must_be_there_exactly_if_the_experiment_has_one() -> None:
     averaged, raw = read_published(golden_path("ncsnv2")), read_published(golden_path("ncsn"))
     without = attrs.evolve(golden_experiment("ncsnv2"), ema=None)
-    assert str(misfit(without, averaged)) == "it holds averaged weights, but the experiment averages none (ema)"
+    assert str(misfit(without, averaged)) == "it holds averaged weights, but the experiment has no EMA (ema)"
     with_average = attrs.evolve(golden_experiment("ncsn"), ema=golden_experiment("ncsnv2").ema)
-    assert str(misfit(with_average, raw)) == "it holds no averaged weights, but the experiment averages them (ema)"
+    assert str(misfit(with_average, raw)) == "it holds no averaged weights, but the experiment has EMA (ema)"
 
 
 KINDS = [Adam(), Adam(amsgrad=True), RMSProp(), RMSProp(momentum=0.9), SGD(), SGD(momentum=0.0)]
@@ -376,9 +376,10 @@ def test_another_kind_of_optimizer_is_told_with_what_to_type() -> None:
     words = ["model.width=4", "schedule.levels=10", "optimizer=sgd"]
     with pytest.raises(NcsnxError) as refused:
         require_fit(resolve("cifar10", words).experiment, published, Typed("a.pth", "cifar10", tuple(words)))
-    told = "its optimizer keeps exp_avg, exp_avg_sq, step for a parameter, the experiment's sgd momentum_buffer"
-    assert told in str(refused.value)
-    assert "(`ncsnx import a.pth cifar10 model.width=4 schedule.levels=10 optimizer=adam`)" in str(refused.value)
+    told = "its optimizer keeps exp_avg, exp_avg_sq, step per parameter, the experiment's sgd momentum_buffer"
+    assert told in refused.value.message
+    hint = refused.value.hints[0]
+    assert hint.command == "ncsnx import a.pth cifar10 model.width=4 schedule.levels=10 optimizer=adam"
 
 
 @pytest.mark.parametrize("change", ["one missing", "one without", "another shape"])
@@ -393,7 +394,7 @@ def test_an_optimizer_s_state_that_is_incomplete_is_refused(change: str, tmp_pat
         states[1]["state"][5]["exp_avg"] = torch.zeros(3)
     told = {
         "one missing": "its optimizer has 152 parameters, but its network 153",
-        "one without": "its optimizer keeps exp_avg, exp_avg_sq, step or nothing for a parameter, the experiment's",
+        "one without": "its optimizer keeps exp_avg, exp_avg_sq, step or nothing per parameter, the experiment's",
         "another shape": "1 of another shape (exp_avg of ",
     }[change]
     found = misfit(golden_experiment("ncsnv2"), read_published(write(tmp_path / "a.pth", states)))
@@ -403,7 +404,7 @@ def test_an_optimizer_s_state_that_is_incomplete_is_refused(change: str, tmp_pat
 def test_settings_that_differ_are_told() -> None:
     experiment = attrs.evolve(golden_experiment("ncsn"), optimizer=Adam(lr=1e-3, beta1=0.5))
     (told,) = import_remarks(experiment, read_published(golden_path("ncsn")))
-    assert "had lr 0.0001 (here 0.001), betas (0.9, 0.999) (here (0.5, 0.999)); training would resume" in told
+    assert "had lr 0.0001 (here 0.001), betas (0.9, 0.999) (here (0.5, 0.999)); training would use" in told
 
 
 def test_a_name_that_speaks_of_another_step_is_told(tmp_path: Path) -> None:
@@ -413,7 +414,7 @@ def test_a_name_that_speaks_of_another_step_is_told(tmp_path: Path) -> None:
 
 
 def published_like(tmp_path: Path, name: str) -> Path:
-    """A file of an experiment's shapes, each tensor one number that is stretched: kilobytes for 83 million numbers."""
+    """A file with an experiment's shapes. Each tensor is one expanded number: kilobytes for 83 million numbers."""
     experiment = resolve(name).experiment
     network = meta_network(experiment)
     names = to_published(network)
@@ -438,9 +439,8 @@ def test_the_experiment_that_fits_is_named(tmp_path: Path, monkeypatch: pytest.M
     published = read_published(published_like(tmp_path, "bedroom128"))
     with pytest.raises(NcsnxError) as refused:
         require_fit(resolve("church96").experiment, published, Typed("a.pth", "church96", options=("--run", "a b")))
-    assert (
-        "It fits bedroom128 (`ncsnx import a.pth bedroom128 --run 'a b'`), and also tower128; a file shows neither data"
-        in str(refused.value)
+    assert "; it fits bedroom128: ncsnx import a.pth bedroom128 --run 'a b'; and also tower128; choose the" in str(
+        refused.value
     )
     assert misfit(resolve("bedroom128").experiment, published) is None
 
@@ -448,9 +448,7 @@ def test_the_experiment_that_fits_is_named(tmp_path: Path, monkeypatch: pytest.M
 def test_where_nothing_fits_the_nearest_is_named() -> None:
     published = read_published(golden_path("ncsnv2"))
     del published.network["end_conv.bias"]
-    with pytest.raises(
-        NcsnxError, match=r"No known experiment fits; the nearest is c\w+, where [0-9,]+ things differ$"
-    ):
+    with pytest.raises(NcsnxError, match=r"no known experiment fits; the nearest is c\w+, with [0-9,]+ differences$"):
         require_fit(resolve("digits").experiment, published, Typed("a.pth", "digits"))
 
 

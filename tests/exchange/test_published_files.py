@@ -1,4 +1,4 @@
-"""Published files as they are, damaged, and made by somebody who wants his code to run."""
+"""Published files: valid, damaged, and malicious ones."""
 
 import builtins
 import io
@@ -27,7 +27,7 @@ every_format = pytest.mark.parametrize("legacy", FORMATS.values(), ids=FORMATS)
 
 
 class Payload:
-    """Runs a function when it is unpickled without care."""
+    """Calls a function when it is unpickled without restrictions."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.reduced = (function, arguments)
@@ -45,7 +45,7 @@ def small_states() -> list[Any]:
 
 
 def touching(path: Path) -> Payload:
-    """Makes a file, through a shell."""
+    """Creates a file, through a shell."""
     return Payload(os.system, f"touch {path}")
 
 
@@ -72,10 +72,10 @@ def test_the_sha256_of_the_file_is_told() -> None:
 
 
 def test_what_torch_1_5_wrote_is_read(tmp_path: Path) -> None:
-    """Then the optimizer's numbers were addresses, its steps plain numbers, and tensors were on a GPU."""
+    """Files of torch 1.5 number parameters by memory address, have steps as plain numbers, and tensors on a GPU."""
     states = golden_states("ncsnv2")
     count = len(states[1]["state"])
-    addresses = [140_093_000_000_000 - 8_192 * number for number in range(count)]  # descending: no order to go by
+    addresses = [140_093_000_000_000 - 8_192 * number for number in range(count)]  # descending, not in order
     kept = {addresses[k]: {**states[1]["state"][k], "step": STEP} for k in reversed(range(count))}
     old = [
         states[0],
@@ -112,11 +112,11 @@ def test_a_prefix_on_some_names_only_is_refused(tmp_path: Path) -> None:
         read_published(write(tmp_path / "a.pth", states))
 
 
-# ------------------------------------------------------------------------------------------------ files that attack
+# -------------------------------------------------------------------------------------------------- malicious files
 
 
 def placed(states: list[Any], place: str, payload: Payload) -> Any:
-    """The states with a payload in one place."""
+    """The published structure with a payload in one place."""
     match place:
         case "the whole":
             return payload
@@ -124,7 +124,7 @@ def placed(states: list[Any], place: str, payload: Payload) -> Any:
             states[0] = {payload: torch.zeros(1), **states[0]}
         case "network, attribute":
             states[0] = OrderedDict(states[0])
-            states[0]._metadata = payload  # as torch keeps the versions of modules
+            states[0]._metadata = payload  # where torch stores the versions of modules
         case "network, tensor":
             states[0]["module.b"] = payload
         case "optimizer, state":
@@ -217,7 +217,7 @@ def test_a_setting_of_the_surroundings_doesn_t_weaken_the_reading(
 
 
 def bomb() -> list[Any]:
-    """A few hundred bytes that mean 10 ** 40 items."""
+    """A few hundred bytes that expand to 10 ** 40 items."""
     nested: list[Any] = []
     for _ in range(40):
         nested = [nested] * 10
@@ -241,7 +241,7 @@ def test_tuples_that_multiply_are_refused_before_they_are_hashed(legacy: bool, t
     for _ in range(40):
         nested = (nested, nested)
     content = saved([{"a": nested}, {}, 0, 0], legacy=legacy)
-    # as the key of a dictionary, which can't be built here, since that hashes it
+    # as a dictionary key, which can't be built here, since that would hash it
     swapped = repickled(
         content, lambda text: text.replace(b"aq\x02h\x02\x85", b"aq\x02\x85").replace(b"s}q", b"K\x00s}q")
     )
@@ -252,13 +252,13 @@ def test_tuples_that_multiply_are_refused_before_they_are_hashed(legacy: bool, t
 
 
 DECLARATIONS = {"storage": rb"(cpuq.)K\n(tq|Ntq)", "tensor": rb"(QK\x00)K\n(\x85)"}
-"""Where the pickle says how many numbers there are: 10."""
+"""Places where the pickle declares the number of values: 10."""
 
 
 @pytest.mark.parametrize("what", DECLARATIONS)
 @every_format
 def test_a_declared_size_takes_no_memory(legacy: bool, what: str, tmp_path: Path) -> None:
-    """2 ** 36 numbers by what the pickle says, 10 in the file."""
+    """A file that declares 2 ** 36 values but holds 10."""
     states = small_states()
     states[0] = {"module.a": torch.arange(10.0)}
     pattern, number = re.compile(DECLARATIONS[what], re.DOTALL), b"\x8a\x05\x00\x00\x00\x00\x10"
@@ -267,16 +267,16 @@ def test_a_declared_size_takes_no_memory(legacy: bool, what: str, tmp_path: Path
     )
     (tmp_path / "a.pth").write_bytes(huge)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if what == "storage" and not legacy:  # in a zip the declaration doesn't count: the entry's own size does
+    if what == "storage" and not legacy:  # in a zip, the entry's size counts instead of the declaration
         assert torch.equal(read_published(tmp_path / "a.pth").network["a"], torch.arange(10.0))
     else:
-        with pytest.raises(NcsnxError, match=r"damaged|more data than there is memory"):
+        with pytest.raises(NcsnxError, match=r"damaged|more data than fits in memory"):
             read_published(tmp_path / "a.pth")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
 
 
 def repickled(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """The file with another pickle; a zip's checksums are right again."""
+    """The file with another pickle; in a zip, with matching checksums."""
     if not content.startswith(b"PK"):
         changed = change(content)
         assert changed != content
@@ -301,7 +301,7 @@ def test_a_zip_that_would_grow_is_refused(tmp_path: Path) -> None:
         read_published(path)
 
 
-# ------------------------------------------------------------------------------------- files that are something else
+# ------------------------------------------------------------------------------------------------ other kinds of files
 
 
 @every_format
@@ -310,7 +310,7 @@ def test_every_truncation_is_detected(legacy: bool, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     for part in (0, 1, 3, 4, 17, 64, 1000, *(len(content) * k // 8 for k in range(1, 8)), len(content) - 1):
         path.write_bytes(content[:part])
-        with pytest.raises(NcsnxError, match=r"damaged|is not a") as refused:
+        with pytest.raises(NcsnxError, match=r"damaged|was not written by") as refused:
             read_published(path)
         assert len(str(refused.value)) < 500
 
@@ -326,7 +326,7 @@ def test_a_bit_that_flipped_in_a_tensor_is_detected(tmp_path: Path) -> None:
 
 
 def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:  # as torch.jit.save lays it out
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:  # the layout of torch.jit.save
         for name in ("data.pkl", "constants.pkl", "code/__torch__.py", "version"):
             archive.writestr(f"a/{name}", b"")
     with pytest.raises(NcsnxError, match="is a TorchScript archive"):
@@ -336,15 +336,15 @@ def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(NcsnxError, match=r"is not a file that torch\.save wrote"):
+    with pytest.raises(NcsnxError, match=r"was not written by torch\.save"):
         read_published(path)
     for content in (b"", b"text\n" * 100, pickle.dumps([{}, {}, 0, 0]), bytes(1000)):
         path.write_bytes(content)
-        with pytest.raises(NcsnxError, match=r"is not a file that torch\.save wrote"):
+        with pytest.raises(NcsnxError, match=r"was not written by torch\.save"):
             read_published(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", b"text")
-    with pytest.raises(NcsnxError, match="is a zip, but not one that"):
+    with pytest.raises(NcsnxError, match=r"is a zip that torch\.save did not write"):
         read_published(path)
 
 
@@ -386,8 +386,8 @@ OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda: {"a": torch.zeros(1)}, "holds a dict of 1; expected what the published code saves"),
-        (lambda: small_states()[:2], "holds a list of 2"),  # as the first code of 2019 saved
+        (lambda: {"a": torch.zeros(1)}, "holds a dict of 1; expected a checkpoint of the published code"),
+        (lambda: small_states()[:2], "holds a list of 2"),  # the format of the first code, of 2019
         (lambda: tuple(small_states()), "holds a tuple of 5"),
         (with_item(0, {}), "expected the network as tensors by name, found a dict of 0"),
         (with_item(0, [torch.zeros(1)]), "found a list of 1"),
@@ -399,9 +399,9 @@ OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
         (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "states for 1 parameter that it does not list"),
         (
             with_item(1, {**OPTIMIZER, "state": {0: {"exp_avg": "x"}}}),
-            "expected a tensor, found a value of the type str",
+            "expected a tensor, found a value of type str",
         ),
-        (with_item(1, {**OPTIMIZER, "state": {0: {"step": float("nan")}}}), "found a value of the type float"),
+        (with_item(1, {**OPTIMIZER, "state": {0: {"step": float("nan")}}}), "found a value of type float"),
         (with_item(1, {**OPTIMIZER, "state": {0: {"a/b": 1}}}), "expected a name such as exp_avg, found 'a/b'"),
         (with_item(2, None), "as the epoch"),
         (with_item(3, "5000"), "expected a whole number from 0 to 1,000,000,000 as the step, found '5000'"),
@@ -410,8 +410,8 @@ OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
         (with_item(3, True), "as the step, found True"),
         (with_item(3, -1), "as the step, found -1"),
         (with_item(3, 10**300), "as the step, found 1000"),
-        (with_item(3, torch.zeros(2)), r"as the step, found a tensor of the shape \(2,\)"),
-        (with_tensor(3.0), "'module.b': expected a tensor, found a value of the type float"),
+        (with_item(3, torch.zeros(2)), r"as the step, found a tensor of shape \(2,\)"),
+        (with_tensor(3.0), "'module.b': expected a tensor, found a value of type float"),
         (with_tensor(torch.eye(3).to_sparse()), "expected plain numbers"),
         (with_tensor(torch.zeros(3, dtype=torch.complex64)), "expected plain numbers"),
         (with_tensor(torch.zeros(3, device="meta")), "expected plain numbers"),
@@ -444,5 +444,5 @@ def test_the_files_of_a_folder_come_in_the_order_of_their_steps(tmp_path: Path) 
 def test_a_place_without_such_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no checkpoint_\*\.pth"):
         published_files(tmp_path)
-    with pytest.raises(UsageError, match="there is no such file or folder"):
+    with pytest.raises(UsageError, match="no such file or folder"):
         published_files(tmp_path / "absent")

@@ -1,4 +1,4 @@
-"""Scores that belong to a checkpoint: of its weights and its experiment, and of nothing else."""
+"""A checkpoint's recorded scores are those of its weights and its experiment, and no others."""
 
 import json
 from pathlib import Path

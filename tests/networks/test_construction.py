@@ -74,7 +74,7 @@ def test_convolutions_start_as_those_of_torch() -> None:
         if name.endswith("conv1.weight"):
             bound = 1 / math.sqrt(tensor[0].numel())
             assert tensor.abs().max() <= bound
-            n = tensor.numel()  # the square of U(−b, b) has mean b²/3 and variance 4b⁴/45
+            n = tensor.numel()  # squares of U(−b, b) have mean b²/3 and variance 4b⁴/45
             assert abs(tensor.square().mean() - bound**2 / 3) < 5 * bound**2 * math.sqrt(4 / 45 / n)
             assert abs(tensor.mean()) < 5 * bound / math.sqrt(3 * n)
     bias = network.get_parameter("begin.bias").abs().max()
@@ -114,7 +114,7 @@ def test_an_image_size_that_the_stages_cannot_halve_is_refused(model: Model, bad
     def spec(size: int) -> NetworkSpec:
         return NetworkSpec(channels=1, image_size=size, sigmas=(1.0, 0.1), centered_input=True)
 
-    with pytest.raises(NcsnxError, match=f"the data's is {bad}: choose .*{good}"):
+    with pytest.raises(NcsnxError, match=f"the data's is {bad}; choose .*{good}"):
         construct(model, spec(bad))
     assert construct(model, spec(good)).image_size == good
 
@@ -130,7 +130,7 @@ class Foreign(Model):
 
 
 def made_by(monkeypatch: pytest.MonkeyPatch, change: Callable[[ScoreFunction], Any]) -> Experiment:
-    """An experiment with a network whose constructor ends with this change."""
+    """An experiment whose network's constructor ends with this change."""
 
     class ForeignNetwork(ScoreFunction):
         def __init__(self, model: Foreign, spec: NetworkSpec) -> None:
@@ -148,12 +148,12 @@ def test_complex_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
     def change(network: ScoreFunction) -> None:
         network.filters = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
 
-    told = "the network ForeignNetwork has a complex parameter, 'filters': keep its real and imaginary part as two"
+    told = "the network ForeignNetwork has a complex parameter, 'filters'; store its real and imaginary parts as"
     with pytest.raises(NcsnxError, match=told):
         build_network(made_by(monkeypatch, change))
 
 
 def test_a_constructor_that_asks_for_numbers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = r"^the network of Foreign cannot be constructed on torch's meta device, where tensors have shapes and no val"
+    told = r"^the network of Foreign cannot be constructed on torch's meta device, where tensors have shapes but no val"
     with pytest.raises(NcsnxError, match=rf"{told}ues: RuntimeError: .*item\(\).*$"):
         build_network(made_by(monkeypatch, lambda network: torch.linspace(0, 1, 4).max().item()))

@@ -1,4 +1,4 @@
-"""What every registered network keeps, built in or brought by a package: the registry is asked, no list is kept."""
+"""The contract of networks, tested on every registered network, built in or from a package."""
 
 from collections.abc import Callable
 from typing import cast
@@ -16,11 +16,11 @@ from ncsnx.networks.initialization import Constant, CounterBasedDraws, initializ
 
 KINDS = [kind for _, kind in sorted(variants(Model).items())]
 SIZES = (8, 16, 32, 64)
-"""Of images; the least one that a network takes is tried."""
+"""Image sizes; each network is tested at the smallest size that it takes."""
 
 
 def small(kind: type[Model]) -> Model:
-    """The variant with few channels, where it has a width."""
+    """The variant with few channels, if it has a width."""
     return kind(width=4) if "width" in attrs.fields_dict(kind) else kind()  # type: ignore[call-arg]
 
 
@@ -30,7 +30,7 @@ def spec(size: int, sigmas: tuple[float, ...] = (3.0, 1.0, 0.1)) -> NetworkSpec:
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
 def made(request: pytest.FixtureRequest) -> ScoreFunction:
-    """A network of the least image size that it takes, with weights."""
+    """An initialized network of the smallest image size that it takes."""
     for size in SIZES:
         try:
             with CounterBasedDraws(seed=0):
@@ -61,7 +61,7 @@ def test_a_sigma_between_the_levels_is_taken_or_refused_as_it_says(made: ScoreFu
     if made.any_sigma:
         assert torch.isfinite(made.score(images(made), 0.5)).all()
     else:
-        with pytest.raises(NcsnxError, match="conditional on the levels"):
+        with pytest.raises(NcsnxError, match="takes only the"):
             made.score(images(made), 0.5)
 
 
@@ -78,7 +78,7 @@ def test_its_configuration_says_whether_it_takes_any_sigma(kind: type[Model]) ->
 
 
 class Plain(ScoreFunction):
-    """An ordinary module of torch's own layers."""
+    """A plain module of torch layers."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
@@ -103,7 +103,7 @@ def test_an_ordinary_module_starts_as_torch_starts_it_from_the_seed_alone() -> N
     assert all(torch.equal(state[name], same[name]) for name in state)
     assert {name for name in state if not torch.equal(state[name], differs[name])} == drawn
     assert (state["norm.weight"] == 1).all()
-    weight = state["last.weight"]  # uniform within 1/√fan_in: of 144 numbers the deviation is known to 4 %
+    weight = state["last.weight"]  # uniform within ±1/√fan_in; 144 numbers determine the standard deviation to 4 %
     bound = 1 / (16 * 9) ** 0.5
     assert weight.abs().max() <= bound
     assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.16)
@@ -142,7 +142,7 @@ def test_a_tensor_without_values_is_refused_by_name(allocate: Callable[[], Tenso
     with CounterBasedDraws(seed=0):
         module = nn.Module()
         module.weight = nn.Parameter(allocate())
-    with pytest.raises(NcsnxError, match="the network Module has a tensor that nothing gives values, 'weight'"):
+    with pytest.raises(NcsnxError, match="the network Module has an uninitialized tensor, 'weight'"):
         require_values(module)
 
 
@@ -178,7 +178,7 @@ def test_a_draw_that_no_seed_determines_is_refused() -> None:
 def test_complex_draws_are_refused(draw: Callable[[], Tensor]) -> None:
     with (
         CounterBasedDraws(seed=0),
-        pytest.raises(NcsnxError, match=r"drew numbers of torch\.complex64; it takes draws of"),
+        pytest.raises(NcsnxError, match=r"drew numbers of torch\.complex64; expected a real type"),
     ):
         draw()
 

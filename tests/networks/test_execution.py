@@ -1,4 +1,4 @@
-"""Every way to run a network gives the numbers of the plain one."""
+"""Every way of running a network gives the same numbers."""
 
 import copy
 import shutil
@@ -27,12 +27,12 @@ LEVELS = torch.tensor([0, 4, 9])
 
 @cache
 def built(model: Model) -> ScoreFunction:
-    """Shared by the tests: copy it before changing it."""
+    """A network shared by the tests; copy it before changing it."""
     return build_network(small_experiment(model))
 
 
 def evaluated(network: ScoreFunction, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    """The scaled score, and the gradients of a loss of it by the image and by all parameters in one vector."""
+    """The scaled score, and the gradient of a loss with respect to image and parameters, as one vector."""
     generator = torch.Generator().manual_seed(0)
     shape = (3, network.channels, network.image_size, network.image_size)
     x = torch.rand(shape, generator=generator, dtype=dtype).requires_grad_()
@@ -65,7 +65,7 @@ def test_rewrites_are_exact_algebra(model: Model) -> None:
 @torch.no_grad()
 def test_the_published_score_is_met_in_every_way_of_running(name: str, execution: Execution) -> None:
     golden = load_golden(name)
-    # In float64, so that what is left is the rounding of the published number alone.
+    # In float64, so that only the rounding of the published numbers remains.
     network = prepare(golden.network.double(), execution)
     x, levels = golden.tensors["x"].double(), golden.tensors["labels"]
     score = network.scaled_score(x, levels) / network.sigmas[levels].view(-1, 1, 1, 1)
@@ -118,8 +118,8 @@ def test_bf16_is_near_fp32(model: Model, fused: bool) -> None:
     (ours, _, gradient), (expected, _, true_gradient) = evaluated(rounded), evaluated(plain)
     assert ours.dtype == gradient.dtype == torch.float32
     assert not torch.equal(ours, expected)
-    # bfloat16 rounds by up to 2**-9. On the longest path are some 60 convolutions with three roundings each (image,
-    # kernel, result), nearly independent. The gradient makes that way twice, through switching maxima besides.
+    # bfloat16 rounds by up to 2**-9. The longest path has some 60 convolutions with three nearly independent roundings
+    # each (image, kernel, result). The gradient passes it twice, and through maxima that may switch.
     assert (ours - expected).norm() / expected.norm() < 2**-9 * (3 * 60) ** 0.5
     assert torch.cosine_similarity(gradient, true_gradient, dim=0) > 0.98
 
@@ -153,7 +153,7 @@ def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the compiler's own imports
 def test_a_compiled_network_gives_the_plain_scores_and_eager_gradients() -> None:
     class Small(NCSNv2Network):  # one stage, so that compilation takes seconds
         layout = NetworkLayout(stages=(Stage(1),), refine=(1,))

@@ -1,4 +1,4 @@
-"""The networks against the numbers of the published implementation."""
+"""The networks reproduce the numbers of the published implementation."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The 5×5 mean pool of the conditional networks, whose gradient CUDA gets wrong where the pool itself pads."""
+"""The 5×5 mean pool of the conditional networks, whose gradient is wrong on CUDA if the pool itself pads."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ SHAPES = [(2, 16, 8, 8), (3, 5, 2, 2), (1, 4, 7, 5)]
 
 
 class PaddedMeanPools(TorchDispatchMode):
-    """Notes each mean pool that pads by itself, however it is called."""
+    """Records mean pools that pad by themselves, however they are called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def test_the_mean_pool_equals_one_that_pads_to_the_bit(
 def test_the_gradient_of_the_mean_pool_is_the_same_in_both_memory_formats(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     x, upstream = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
-    # The pool is linear and symmetric, so the gradient is the pool of what arrives.
+    # The pool is linear and symmetric, so the gradient is the pool of the incoming gradient.
     expected = F.avg_pool2d(upstream.double(), 5, stride=1, padding=2)
     for memory_format in FORMATS:
         gradient = _gradient(x.to(memory_format=memory_format), upstream.to(memory_format=memory_format))

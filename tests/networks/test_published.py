@@ -32,14 +32,14 @@ def test_refine_blocks_of_deepest_are_mapped_in_the_order_of_their_calls() -> No
 def test_weights_with_a_name_missing_or_left_over_are_refused() -> None:
     network, state = load_golden("ncsnv2").network, published_state("ncsnv2")
     state["surplus"] = state.pop("end_conv.bias")
-    with pytest.raises(NcsnxError, match=r"end_conv\.bias\) missing, 1 name \(surplus\) left over"):
+    with pytest.raises(NcsnxError, match=r"end_conv\.bias\) missing, 1 name \(surplus\) surplus"):
         from_published(network, state)
 
 
 def test_weights_of_another_width_are_refused_with_both_shapes() -> None:
     state = published_state("ncsnv2")
     state["begin_conv.weight"] = torch.zeros(8, 3, 3, 3)
-    with pytest.raises(NcsnxError, match=r"begin_conv\.weight has the shape \(8, 3, 3, 3\)"):
+    with pytest.raises(NcsnxError, match=r"begin_conv\.weight has shape \(8, 3, 3, 3\)"):
         from_published(load_golden("ncsnv2").network, state)
 
 

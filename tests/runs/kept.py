@@ -1,4 +1,4 @@
-"""Checkpoints with names and sizes of real ones, scores for them, and processes that may do little."""
+"""Checkpoints with realistic names and sizes, scores for them, and processes with few permissions."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def contents(experiment: Experiment, step: int) -> dict[str, bytes]:
 
 
 def weights(experiment: Experiment, content: bytes) -> bytes:
-    """The content, filled up to the size that weights of the experiment's network have."""
+    """The content, padded to the size of the experiment's weights."""
     sizes = weight_sizes(experiment)
     assert sizes is not None
     return content.ljust(sizes.values + 8, b"\0")
@@ -63,7 +63,7 @@ def folder(run: Run, step: int) -> Path:
 
 
 def damage(path: Path) -> None:
-    """Flips a bit, and leaves size and times as far as a failing disk does."""
+    """Flips a bit; size and modification time stay, as on a failing disk."""
     before = path.stat()
     content = bytearray(path.read_bytes())
     content[3] ^= 4
@@ -72,7 +72,7 @@ def damage(path: Path) -> None:
 
 
 def score(run: Run, scores: dict[int, float], images: int = 100, name: str = "first", now: str = "2030-01-01") -> Path:
-    """A sweep of these scores by step, of the averaged weights."""
+    """Writes a sweep with these scores of the averaged weights by step; returns its folder."""
     sweep = ScoreFile(run.fid / name, {"n": images, "ensemble": 1, "name": name}, "FD")
     for step, value in scores.items():
         weights = FileRecord.of(contents(run.experiment(), step)["ema.safetensors"]).sha256
@@ -81,33 +81,33 @@ def score(run: Run, scores: dict[int, float], images: int = 100, name: str = "fi
 
 
 def whole(run: Run) -> list[int]:
-    """The steps of the checkpoints that hold their optimizer's state."""
+    """Steps of the checkpoints that hold their optimizer's state."""
     return [step for step in checkpoints(run) if (folder(run, step) / OPTIMIZER).is_file()]
 
 
 def tree(place: Path) -> dict[str, bytes]:
-    """Every file under a folder, hidden ones too."""
+    """All files under a folder, including hidden ones, by path."""
     return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
 
 
 def as_nobody(code: str, *arguments: object, place: Path) -> "subprocess.CompletedProcess[str]":
-    """Runs Python code in `place`, which becomes that of a user whom permissions bind; `drop()` makes him of root.
+    """Runs Python code in `place`, which then belongs to the user nobody; in the code, `drop()` changes to that user.
 
-    Paths must be relative: he can't pass through the folders above.
+    Paths must be relative, since nobody can't enter the folders above.
     """
     is_root = os.geteuid() == 0
     if is_root:
         for path in (place, *place.rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     become = f"(os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY}))" if is_root else "None"
-    # what is imported late can't be read by him
+    # imported here, since nobody can't read the package
     return python(
         f"import os, ncsnx.networks.construction\nos.chdir({str(place)!r})\ndrop = lambda: {become}\n{code}", *arguments
     )
 
 
 def python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Runs Python code in a process of its own."""
+    """Runs Python code in a separate process."""
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},

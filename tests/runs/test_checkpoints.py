@@ -1,4 +1,4 @@
-"""Tensors come back as they were, or not at all."""
+"""Tensors are loaded exactly as they were saved, or refused."""
 
 import random
 import stat

@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong in a run, changes nothing unasked, and repairs only what is ncsnx's own."""
+"""The doctor finds what is wrong in a run, changes nothing unasked, and repairs only files of ncsnx."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ Break = Callable[[Run], Path]
 
 @pytest.fixture
 def sound(run: Run) -> Run:
-    """A run with three checkpoints and something of all that a run may hold."""
+    """A run with three checkpoints and one of everything that a run may hold."""
     write(run, 10, 20, 30)
     append_segment(run, from_step=0, runtime={}, changes={})
     for step in (10, 20, 30):
@@ -81,7 +81,7 @@ def sound(run: Run) -> Run:
 
 
 def png() -> bytes:
-    """A picture of one grey pixel."""
+    """A PNG of one grey pixel."""
     parts = [
         (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"\0\x7f")),
@@ -94,7 +94,7 @@ def png() -> bytes:
 
 
 def kinds(found: Examination) -> list[tuple[str, str]]:
-    """(kind, path within the run) of the findings."""
+    """The findings as (kind, path within the run)."""
     return sorted((finding.kind, str(finding.path.relative_to(found.run.path))) for finding in found.findings)
 
 
@@ -251,7 +251,7 @@ def test_debris_is_named_and_removed_on_request_alone(sound: Run, leave: Break) 
 
 
 def half_written_export(run: Run) -> Path:
-    """What an export into the run's folder had written when it was killed."""
+    """Files that a killed export left in the run's folder."""
     path = run.path / f".model.{TOKEN}"
     shutil.copytree(run.path / "exported", path)
     (path / "samples.png").write_bytes(png())
@@ -368,7 +368,7 @@ def test_what_is_left_without_a_checkpoint_cant_be_trained_on_and_the_doctor_say
     refusal = resumption(sound)
     assert refusal.refusal is not None
     assert refusal.refusal in finding.what
-    assert finding.advice == refusal.way_out
+    assert finding.advice == refusal.advice
     assert not found.is_sound
 
 
@@ -379,7 +379,7 @@ def test_a_run_whose_newest_sound_checkpoint_was_pruned_gets_the_advice_that_tra
     sound.update_experiment(attrs.evolve(sound.experiment(), retention=Retention(optimizer_last=1)))
     for found in (doctor.examine(sound), repaired(sound)):
         finding = next(finding for finding in found.findings if finding.kind == "untrainable")
-        assert finding.advice == resumption(sound).way_out
+        assert finding.advice == resumption(sound).advice
         assert "missing" not in {finding.kind for finding in found.findings}
 
 
@@ -485,14 +485,14 @@ def more_than_retention_keeps(run: Run) -> Path:
 @pytest.mark.parametrize(
     ("change", "kind", "said"),
     [
-        (without_optimizer_state, "gone", "without an optimizer state, of steps 20"),
-        (beyond, "beyond", "last checkpoint, of step 30, by 1 record"),
+        (without_optimizer_state, "gone", "without optimizer state, of steps 20"),
+        (beyond, "beyond", "1 record after the last checkpoint, of step 30"),
         (torn, "unfinished", "half a line"),
         (of_a_step_that_is_gone, "gone", ": 40"),
-        (drawn_from_other_weights, "gone", "step 30, whose weights are not there any more"),
+        (drawn_from_other_weights, "gone", "step 30, whose weights no longer exist"),
         (unfinished_sampling, "unfinished", "interrupted"),
         (scored_and_gone, "gone", "of steps 40"),
-        (unknown_file, "unknown", "is not a file that ncsnx writes there"),
+        (unknown_file, "unknown", "was not written by ncsnx"),
         (unknown_file_in_a_checkpoint, "unknown", "is not part of the checkpoint"),
         (unknown_link, "unknown", "is not a checkpoint"),
         (more_than_retention_keeps, "due", "the checkpoint of step 10"),
@@ -552,7 +552,7 @@ def test_a_hard_link_to_any_file_of_a_run_is_found_and_leaves_it_sound(sound: Ru
 def test_what_has_another_name_can_be_written_again_once_it_is_repaired(sound: Run, tmp_path: Path) -> None:
     os.link(sound.segments_path, tmp_path / "elsewhere")
     with pytest.raises(
-        NcsnxError, match=r"2 names \(hard links\)\nmake it a file of its own:  ncsnx doctor .*/small --re"
+        NcsnxError, match=r"2 names \(hard links\); make it a separate file: ncsnx doctor .*/small --re"
     ):
         append_segment(sound, from_step=30, runtime={}, changes={})
     before = (tmp_path / "elsewhere").read_bytes()
@@ -656,7 +656,7 @@ def odd_sampling(run: Run) -> Path:
 
 
 def searched(run: Run) -> Path:
-    """Results of a search for neighbours, as they are written; with a picture."""
+    """Valid results of a neighbour search, with a picture."""
     folder = run.neighbors / "first"
     folder.mkdir(parents=True)
     (folder / "grid.png").write_bytes(png())
@@ -693,7 +693,7 @@ def other_grid(run: Run) -> Path:
 
 
 def compared(run: Run, *more: str) -> Path:
-    """Trials of a comparison, as they are written, and more lines."""
+    """Valid trials of a comparison, followed by these lines."""
     path = run.compare / "first/trials.jsonl"
     path.parent.mkdir(parents=True)
     trials = next((V1 / "run/compare").glob("*/trials.jsonl")).read_text()
@@ -771,9 +771,7 @@ def test_what_a_comparison_leaves_out_is_a_note(sound: Run) -> None:
     lines = path.read_text().count("\n")
     finding = only(doctor.examine(sound))
     assert (finding.kind, finding.path, finding.is_note) == ("unknown", path, True)
-    assert finding.what.startswith(
-        f"has 2 lines that this ncsnx does not know as a trial: line {lines - 1}: sampler: is"
-    )
+    assert finding.what.startswith(f"has 2 lines that this ncsnx cannot read as a trial: line {lines - 1}: sampler: is")
 
 
 def test_what_a_newer_ncsnx_wrote_gets_no_other_advice_than_to_update(sound: Run) -> None:
@@ -786,8 +784,8 @@ def test_what_a_newer_ncsnx_wrote_gets_no_other_advice_than_to_update(sound: Run
 @pytest.mark.parametrize(
     ("line", "said", "advice"),
     [
-        ("none", "line 1: expected a JSON object", "bring it back from a copy, or fix that line"),
-        ('{"from": 1}', "line 1: ", "bring it back from a copy, or fix that line"),
+        ("none", "line 1: expected a JSON object", "restore it from a backup, or fix that line"),
+        ('{"from": 1}', "line 1: ", "restore it from a backup, or fix that line"),
         (
             '{"schema_version": 2, "other": 1}',
             "line 1: schema_version: is 2, newer than this ncsnx reads (1)",

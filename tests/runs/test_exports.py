@@ -1,4 +1,4 @@
-"""The folder of an exported model: written whole or not at all, and every byte of it counts."""
+"""Exported models are written atomically, and changes to them are detected."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def export_to(path: Path, experiment: Experiment | None = None) -> Export:
 
 
 def signed(content: dict[str, Any]) -> bytes:
-    """A configuration as somebody who knows the format would forge it."""
+    """A forged configuration with a valid digest."""
     unsigned = {key: value for key, value in content.items() if key != "digest"}
     return atomic.json_bytes({**unsigned, "digest": digest(unsigned)})
 
@@ -86,7 +86,7 @@ def complaint(content: bytes) -> str:
 def test_a_configuration_is_read_as_it_was_written(
     experiment: Experiment, step: int, weights: Any, fingerprint: str | None, size: int
 ) -> None:
-    # as a run holds it: whole numbers in the place of numbers have become such
+    # as stored in a run, where integers in float fields have become floats
     experiment = from_json(to_json(experiment))
     exported = attrs.evolve(
         config_of(experiment), step=step, weights=weights, data_fingerprint=fingerprint, model_bytes=size
@@ -110,7 +110,7 @@ def test_any_other_value_is_refused_or_means_what_it_says(key: str, value: objec
     try:
         content = forged(**{key: value})
     except UnicodeEncodeError:
-        return  # lone surrogates can't be signed
+        return  # lone surrogates can't be encoded
     try:
         read = ExportConfig.from_bytes(content, Path("config.json"))
     except NcsnxError:
@@ -229,7 +229,7 @@ def test_links_and_pipes_in_the_place_of_a_file_are_neither_followed_nor_waited_
 def test_a_configuration_of_any_size_is_read_up_to_a_bound(tmp_path: Path) -> None:
     export = export_to(tmp_path / "model")
     with (export.path / "config.json").open("r+b") as file:
-        file.truncate(1 << 40)  # a hole, which takes no space on the disk
+        file.truncate(1 << 40)  # a sparse file, which takes no disk space
     with pytest.raises(NcsnxError, match="is damaged"):
         export.config()
     experiment = attrs.evolve(SMALL, note="x" * MOST_CONFIG_BYTES)
@@ -247,7 +247,7 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("file", "full", "link", "dangling"):
-        with pytest.raises(NcsnxError, match=rf"{name} exists already, and nothing is overwritten"):
+        with pytest.raises(NcsnxError, match=rf"{name} already exists, and nothing is overwritten"):
             export_to(tmp_path / name)
     for path in (Path(), Path(".."), tmp_path / "full" / "..", Path("/")):
         with pytest.raises(UsageError, match="give the new folder a name"):
@@ -258,9 +258,9 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
 
 
 def read_only_folder(tmp_path: Path) -> Path:
-    """A folder in which nothing can be made, for this user."""
+    """A folder in which this user can't create anything."""
     if os.geteuid() == 0:
-        return Path("/sys")  # permissions don't hold root back, this file system does
+        return Path("/sys")  # root ignores permissions, but can't write to this file system
     tmp_path.chmod(0o555)
     return tmp_path
 
@@ -302,12 +302,12 @@ def test_an_export_that_is_killed_leaves_no_folder_that_isnt_whole(tmp_path: Pat
         there = {entry.name for entry in tmp_path.iterdir()}
 
         def files(before: set[str] = there) -> int:
-            """Files that this process has begun to write; many once its folder is there."""
+            """Number of files that the process has started to write; many once its folder is complete."""
             if path.exists():
                 return 99
             try:
                 return sum(1 for entry in tmp_path.iterdir() if entry.name not in before for _ in entry.iterdir())
-            except FileNotFoundError:  # renamed meanwhile: it is there
+            except FileNotFoundError:  # just renamed, so it is complete
                 return 99
 
         while files() < number % 5 and process.poll() is None:
@@ -359,7 +359,7 @@ def test_a_run_of_a_strange_name_passes_its_experiments_name_on() -> None:
 
 def test_an_export_is_told_from_a_run(tmp_path: Path, run: Run) -> None:
     export = export_to(tmp_path / "runs" / "model")
-    with pytest.raises(NcsnxError, match=r"is an exported model, not a run; `ncsnx sample .*/model` draws images"):
+    with pytest.raises(NcsnxError, match=r"is an exported model, not a run; draw .*: ncsnx sample .*/model"):
         open_run(tmp_path / "runs", "model")
     assert open_source(tmp_path / "runs", "model") == export
     assert open_source(tmp_path, export.path) == export

@@ -1,4 +1,4 @@
-"""A run's folder that somebody else had their hands in: no link is followed, nothing waits, nothing else is removed."""
+"""A run's folder that somebody tampered with: no link is followed, nothing blocks, no foreign file is removed."""
 
 import json
 import os

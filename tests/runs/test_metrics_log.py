@@ -1,4 +1,4 @@
-"""Metrics survive kills and are cut back to where a run resumes."""
+"""Metrics survive kills and are truncated to the step from which a run resumes."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Whatever somebody calls a run, an experiment or a member of an archive: nothing is written outside of its folder."""
+"""Whatever the name of a run, an experiment or an archive member, nothing is written outside its folder."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ from ncsnx.runs.names import check_run_name
 from ncsnx.work import Work
 from tests.data.pictures import save
 
-# what leads out of a folder, or looks as if it didn't; what a system cuts off, folds, reserves, hides or reorders
+# names that lead out of a folder, openly or not, and names that a system truncates, folds, reserves, hides or reorders
 LEADING_OUT = ["..", ".", "/", "\\", "~", "C:", "\0", "%2e%2e", "\u2024\u2024", "\uff0e", "\uff0f", "\u2215", "\u29f8"]
 TRICKS = [
     " ",
@@ -55,7 +55,7 @@ FEWER = settings(SOME, max_examples=40)
 
 @contextlib.contextmanager
 def only_below(inside: str) -> Iterator[Path]:
-    """A folder of which only `inside` may change in the block."""
+    """A folder in which the block may change only `inside`."""
     base = Path(tempfile.mkdtemp())
     try:
         (base / "precious.txt").write_text("precious")
@@ -153,7 +153,7 @@ def test_names_that_only_resemble_those_are_taken(name: str) -> None:
 
 def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experiment, tmp_path: Path) -> None:
     Run.create(tmp_path, "Digits", experiment, {}, None, "f" * 64)
-    with pytest.raises(UsageError, match=r"a run 'digits' and the run 'Digits' could not both be .*name=NAME"):
+    with pytest.raises(UsageError, match=r"'digits' differs from the run 'Digits' only in case.*name=NAME"):
         Run.create(tmp_path, "digits", experiment, {}, None, "f" * 64)
     assert [name for name, _ in list_runs(tmp_path)] == ["Digits"]
 
@@ -165,7 +165,7 @@ def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experi
 @given(HOSTILE)
 def test_samples_of_an_exported_model_stay_in_the_folder_samples_whatever_its_folder_is_called(name: str) -> None:
     for path in (Path(name), Path(name) / "..", Path("model") / name):
-        with contextlib.suppress(ValueError, OSError):  # the system has no such name
+        with contextlib.suppress(ValueError, OSError):  # not a valid name on this system
             called = Export(path).name
             assert (Path("samples") / called).parent == Path("samples")
             assert called not in ("", "..")

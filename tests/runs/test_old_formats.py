@@ -1,4 +1,4 @@
-"""A run of each schema version that there ever was can be shown, sampled, scored and trained on."""
+"""Runs of every past schema version can be shown, sampled, scored and trained further."""
 
 import json
 import shutil
@@ -29,20 +29,20 @@ VERSIONS = sorted(FROZEN.glob("v*"))
 
 @pytest.fixture(scope="module", params=VERSIONS, ids=lambda place: place.name)
 def frozen(request: pytest.FixtureRequest) -> Path:
-    """The folder of one version."""
+    """The folder of one schema version."""
     return Path(request.param)
 
 
 @pytest.fixture
 def place(frozen: Path, tmp_path: Path) -> Path:
-    """A folder to work in, with a copy of the run in runs/digits."""
+    """A working folder with a copy of the run in runs/digits."""
     shutil.copytree(frozen / "run", tmp_path / "runs/digits")
     shutil.copytree(REPOSITORY / "experiments", tmp_path / "experiments")
     return tmp_path
 
 
 def test_what_was_made_of_it_is_taken_up(place: Path) -> None:
-    """Samples, a sweep, a comparison and neighbours, each as version 1 wrote it."""
+    """Samples, a sweep, a comparison and a neighbour search as version 1 wrote them."""
     run = Run(place / "runs/digits")
     shutil.copytree(V1 / "run", run.path, dirs_exist_ok=True)
     sampled = command("sample", "digits", "--n", "2", *CPU, folder=place)
@@ -56,7 +56,7 @@ def test_what_was_made_of_it_is_taken_up(place: Path) -> None:
     (trials,) = run.compare.glob("*/trials.jsonl")
     assert [trial.row["evaluations"] for trial in Trials.read(trials).found] == [11, 2]
     examined = command("doctor", "digits", folder=place)
-    # the frozen search for neighbours comes without what draws and lists distances
+    # the frozen neighbour search lacks its pictures and its list of distances
     assert all("/distances." in line and " is missing; " in line for line in examined.out.splitlines()), examined.out
 
 
@@ -72,14 +72,14 @@ def test_there_is_a_frozen_run_of_each_version() -> None:
 
 
 def test_other_files_have_the_versions_that_were_frozen() -> None:
-    """Who raises one freezes what has it: a run, an exported folder."""
+    """A new schema version requires a frozen run and a frozen export."""
     assert (manifest.SCHEMA_VERSION, export.FORMAT_VERSION) == (2, 1)
 
 
 def test_the_frozen_run_is_as_it_was_written(frozen: Path) -> None:
     (folder,) = (frozen / "run/checkpoints").iterdir()
     assert verify(folder).step == STEPS
-    # versions of a file's schema rise one by one, and this one keeps its own
+    # schema versions of a document increase by one, and this document keeps its own
     assert f"v{json.loads((frozen / 'run/config.json').read_text())['schema_version']}" == frozen.name
 
 
@@ -104,12 +104,12 @@ def test_it_samples_scores_and_trains_on_as_when_it_was_frozen(frozen: Path, pla
     expected: dict[str, Any] = json.loads((frozen / "expected.json").read_text())
     found: dict[str, Any] = expectation(place)
 
-    # processors and versions of torch differ in rounding
+    # rounding differs between processors and torch versions
     assert len(found["grey_levels"]) == IMAGES
     for image, kept in zip(found["grey_levels"], expected["grey_levels"], strict=True):
         assert image == pytest.approx(kept, abs=2)
     assert found["held_out_loss"] == pytest.approx(expected["held_out_loss"], rel=1e-4)
-    # that the losses go on where they stood says that network, average, optimizer and order of the data were taken up
+    # equal losses show that network, EMA, optimizer and data order were restored
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-3)
     assert Run(place / "runs/digits").experiment().steps == LONGER
     old, new = ((folder / "metrics.jsonl").read_text() for folder in (frozen / "run", place / "runs/digits"))

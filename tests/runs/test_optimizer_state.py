@@ -1,4 +1,4 @@
-"""An optimizer that was saved and loaded goes on as if it had never stopped."""
+"""An optimizer that was saved and loaded continues as if it had never stopped."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -27,7 +27,7 @@ OPTIMIZERS: dict[str, MakeOptimizer] = {
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Bits are compared, and they may depend on the number of threads."""
+    """Fixes the number of threads, since bits may depend on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

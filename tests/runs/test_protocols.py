@@ -1,4 +1,4 @@
-"""Protocols of earlier versions: what was measured under them is found, and nothing else is taken for it."""
+"""Results under protocols of earlier versions are found, and no others are mistaken for them."""
 
 import json
 import os

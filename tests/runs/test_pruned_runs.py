@@ -1,4 +1,4 @@
-"""What retention left of a run, under each version of the manifest, is sound, resumed, pruned and cleared of debris."""
+"""Pruned runs of every manifest version are sound, and can be resumed, pruned again and cleared of debris."""
 
 import errno
 import json
@@ -27,7 +27,7 @@ VERSIONS = sorted(FROZEN.glob("pruned-v*"))
 
 @pytest.fixture(params=VERSIONS, ids=lambda place: place.name)
 def pruned(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    """A copy of the run of one version, in runs/digits."""
+    """A copy of the frozen run of one version, in runs/digits."""
     shutil.copytree(request.param, tmp_path / "runs/digits")
     return Run(tmp_path / "runs/digits")
 
@@ -38,7 +38,7 @@ def place_of(run: Run) -> Path:
 
 
 def manifests(run: Run) -> dict[int, bytes]:
-    """What the run's checkpoints say they hold."""
+    """The manifests of the run's checkpoints."""
     return {step: (folder(run, step) / MANIFEST).read_bytes() for step in checkpoints(run)}
 
 
@@ -66,7 +66,7 @@ def test_doctor_finds_debris_alone_and_removes_it(pruned: Run) -> None:
     after = command("doctor", "digits", "--json", folder=place_of(pruned))
     assert after.code == 0
     (note,) = json.loads(after.out)["findings"]
-    assert note["what"].endswith("without an optimizer state, of steps 1, 3")
+    assert note["what"].endswith("without optimizer state, of steps 1, 3")
     assert checkpoints(pruned) == list(TRAINABLE)
 
 
@@ -82,7 +82,7 @@ def test_training_resumes_clears_debris_and_leaves_what_was_written(pruned: Run)
 
 @pytest.mark.parametrize("step", [step for step, trainable in TRAINABLE.items() if trainable])
 def test_training_resumes_with_the_same_bits_under_every_version(tmp_path: Path, step: int) -> None:
-    """They were made by one machine, and are resumed by one."""
+    """The checkpoints were written on one machine, so training from each ends bit-identically on one machine."""
     ends = []
     for frozen in VERSIONS:
         run = Run(Path(shutil.copytree(frozen, tmp_path / frozen.name / "runs/digits")))
@@ -97,7 +97,7 @@ def test_training_resumes_with_the_same_bits_under_every_version(tmp_path: Path,
 def test_the_nearest_optimizer_state_is_named_where_the_newest_sound_checkpoint_has_none(pruned: Run) -> None:
     damage(folder(pruned, 5) / "model.safetensors")
     assert "of step 3, holds no optimizer state" in str(resumption(pruned).refusal)
-    assert "nearest that has it is of step 2" in resumption(pruned).way_out
+    assert "resume from step 2, the nearest that has it" in resumption(pruned).advice
 
 
 WITHOUT_ROOM = """
@@ -155,7 +155,7 @@ def test_a_checkpoint_without_optimizer_state_is_sampled(pruned: Run) -> None:
 
 
 def test_an_optimizer_state_that_no_manifest_lists_stays_and_keeps_its_checkpoint(tmp_path: Path) -> None:
-    """Version 1 forgot what the state was that it had removed."""
+    """Version 1 kept no record of a removed optimizer state."""
     run = Run(Path(shutil.copytree(FROZEN / "pruned-v1", tmp_path / "digits")))
     (folder(run, 1) / OPTIMIZER).write_bytes(b"theirs")
     assert not read_manifest(folder(run, 1)).is_trainable

@@ -1,4 +1,4 @@
-"""Ranges of checkpoints as people type them."""
+"""Ranges of checkpoints as typed."""
 
 import attrs
 import pytest
@@ -15,7 +15,7 @@ from tests.runs.kept import weights
 
 @pytest.fixture
 def ladder(run: Run) -> Run:
-    """A run with checkpoints at 100, 200, … 600, as its cadence of 100 says."""
+    """A run with checkpoints at 100, 200, … 600 and a checkpoint interval of 100."""
     run.update_experiment(attrs.evolve(run.experiment(), checkpoint_every=100, steps=1_000))
     for step in range(100, 700, 100):
         write_checkpoint(run.checkpoints, step, [("model.safetensors", weights(run.experiment(), b""))])
@@ -49,7 +49,7 @@ def test_a_range_that_is_covered_in_part_goes_on_and_says_what_is_missing(ladder
     selection = select(ladder, "500:900")
     assert selection.steps == (500, 600)
     assert selection.remark == (
-        "range 500:900 is covered in part: 2 checkpoints from 500 to 600; 3 other multiples of 100 in it have none"
+        "range 500:900 holds 2 checkpoints from 500 to 600; 3 other multiples of 100 have no checkpoint"
     )
 
 
@@ -88,7 +88,7 @@ def test_multiples_of_nothing_are_refused(ladder: Run) -> None:
 
 
 def test_a_run_without_checkpoints_says_so(run: Run) -> None:
-    with pytest.raises(NcsnxError, match="no checkpoint yet; `ncsnx train` writes the first"):
+    with pytest.raises(NcsnxError, match="no checkpoint yet"):
         select(run, "all")
 
 

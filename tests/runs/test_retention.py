@@ -1,4 +1,4 @@
-"""What retention keeps, what it relies on, and that nothing goes that shouldn't, whatever happens in between."""
+"""Retention keeps and verifies the right checkpoints, and removes nothing else, whatever happens in between."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ from ncsnx.runs.checkpoints.manifest import (
 from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 from ncsnx.runs.checkpoints.ranges import in_words
 from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
-from ncsnx.runs.checkpoints.selection import CheckpointStatus, Judgement, Plan, plan
+from ncsnx.runs.checkpoints.selection import CheckpointStatus, PruningPlan, ScoredSteps, plan
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
@@ -156,12 +156,12 @@ def standings(*steps: int, stripped: tuple[int, ...] = ()) -> list[CheckpointSta
 def test_the_rules_keep_what_they_say(
     rules: dict[str, Any], best: int | None, removed: list[int], stripped: list[int]
 ) -> None:
-    found = plan(Retention(**rules), standings(10, 20, 30, 40, 50, 60), scores=Judgement(best))
+    found = plan(Retention(**rules), standings(10, 20, 30, 40, 50, 60), scores=ScoredSteps(best))
     assert (list(found.remove), list(found.strip)) == (removed, stripped)
 
 
 def test_the_best_alone_is_kept_of_those_that_were_scored_and_others_wait_for_their_score() -> None:
-    scores = Judgement(best=20, scored=frozenset({10, 20, 30}))
+    scores = ScoredSteps(best=20, scored=frozenset({10, 20, 30}))
     found = plan(Retention(keep_best=True), standings(10, 20, 30, 40, 50), scores=scores)
     assert found.remove == (10, 30)
 
@@ -183,7 +183,7 @@ def test_whatever_the_rules_the_last_the_best_and_one_to_train_on_stay(
     counting = [CheckpointStatus(step, trainable) for step, trainable in sorted(pairs)]
     steps, trainable = [one.step for one in counting], [one.step for one in counting if one.trainable]
     best = data.draw(st.sampled_from([None, *steps]))
-    scores = Judgement(best, frozenset(data.draw(st.lists(st.sampled_from(steps)))) if steps else frozenset())
+    scores = ScoredSteps(best, frozenset(data.draw(st.lists(st.sampled_from(steps)))) if steps else frozenset())
     found = plan(rules, counting, data.draw(st.sets(st.integers(1, 40))) - set(steps), scores)
     kept = [step for step in steps if step not in found.remove]
     left = [step for step in trainable if step in kept and step not in found.strip]
@@ -229,7 +229,7 @@ def test_without_rules_nothing_is_read_or_removed(run: Run) -> None:
     (folder(run, 20) / MANIFEST).write_text("{")
     pruner = CheckpointPruner(run, run.experiment())
     assert pruner.announcement() == []
-    assert str(pruner.apply()) == "removed by retention: nothing"
+    assert str(pruner.apply()) == "retention removed nothing"
     assert checkpoints(run) == [10, 20]
 
 
@@ -237,13 +237,12 @@ def test_the_start_says_exactly_what_goes_now_and_by_which_rule_later(run: Run) 
     write(run, 10, 20, 30, 40)
     pruner = CheckpointPruner(run, with_rules(run, keep_last=2, keep_every=1000, optimizer_last=2))
     assert pruner.announcement()[0] == (
-        "retention removes now: the checkpoints of steps 10, 20; later, after each checkpoint: every checkpoint that "
-        "is not among the last 2 or a multiple of 1,000, and the optimizer states of all but the last 2; never the "
-        "best or the last"
+        "retention removes the checkpoints of steps 10, 20 now; after each checkpoint it keeps the best checkpoint, "
+        "the last 2 and the multiples of 1,000, and only the last 2 optimizer states"
     )
     assert checkpoints(run) == [10, 20, 30, 40], "nothing goes before it was said"
     assert pruner.apply().removed == (10, 20)
-    assert "now: nothing; later" in pruner.announcement()[0]
+    assert "removes nothing now; after each checkpoint" in pruner.announcement()[0]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +349,7 @@ def test_scores_that_cant_be_read_leave_everything_and_are_said_once(run: Run) -
 
 
 class Hashing:
-    """Counts the bytes that are compared with their hashes."""
+    """Counts the bytes that are hashed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.files: list[str] = []
@@ -467,7 +466,7 @@ def test_a_hidden_file_that_came_from_elsewhere_stays_where_it_is_named(run: Run
     (left,) = atomic.debris(run.checkpoints)
     assert [path.name for path in left.iterdir()] == [".DS_Store"]
     assert outcome.problems == (
-        f"{left} still holds .DS_Store, which ncsnx did not write there; look at it and remove it",
+        f"{left} still holds .DS_Store, which ncsnx did not write there; inspect it, then remove it yourself",
     )
 
 
@@ -577,7 +576,7 @@ def test_a_removal_that_is_refused_at_the_first_file_leaves_the_checkpoint(
         assert tree(run.checkpoints) == before
     else:
         (left,) = atomic.debris(run.checkpoints)
-        assert f"; what is left of it is {left.name};" in str(caught.value)
+        assert f"; the rest of it is {left.name};" in str(caught.value)
         assert checkpoints(run) == [20]
         remove_debris(run)
         assert names_of(run) == ["step-00000020"]
@@ -625,9 +624,8 @@ def test_a_training_without_an_optimizer_state_is_refused_with_the_nearest_that_
     assert found.step is None
     assert found.refusal is not None
     assert "of step 30, holds no optimizer state" in found.refusal
-    assert "nearest that has it is of step 10" in found.way_out
-    command = found.way_out.split("`")[1]
-    subprocess.run(command, shell=True, check=True)
+    assert "resume from step 10, the nearest that has it" in found.advice
+    subprocess.run(found.hints[0].command, shell=True, check=True)
     assert resumption(run).step == 10
 
 
@@ -636,8 +634,8 @@ def test_a_training_is_refused_where_no_checkpoint_has_an_optimizer_state(run: R
     remove_optimizer_state(folder(run, 10))
     damage(folder(run, 20) / "model.safetensors")
     found = resumption(run)
-    assert "no other has one either" in str(found.refusal)
-    assert "name=NAME" in found.way_out
+    assert "no other checkpoint has it either" in str(found.refusal)
+    assert "name=NAME" in found.advice
 
 
 def test_a_run_that_never_had_a_checkpoint_begins_and_one_that_lost_them_doesnt(run: Run) -> None:
@@ -669,7 +667,7 @@ def test_json_files_of_a_size_that_none_has_are_refused_unread(run: Run) -> None
 
 
 def names_of(run: Run) -> list[str]:
-    """What lies among the checkpoints."""
+    """Names in the folder of checkpoints."""
     return sorted(path.name for path in run.checkpoints.iterdir())
 
 
@@ -686,6 +684,6 @@ def test_steps_are_said_exactly(steps: list[int], words: str) -> None:
 
 
 def test_a_plan_of_nothing_is_false() -> None:
-    assert not Plan()
-    assert not Plan(relied_on=(3,))
-    assert Plan(strip=(3,))
+    assert not PruningPlan()
+    assert not PruningPlan(relied_on=(3,))
+    assert PruningPlan(strip=(3,))

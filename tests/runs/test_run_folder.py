@@ -1,4 +1,4 @@
-"""Runs come into being whole, are found by name or path, and never execute anything."""
+"""Runs are created atomically, are found by name or path, and never execute anything."""
 
 import json
 import random
@@ -56,7 +56,7 @@ def test_a_run_without_a_source_has_no_snapshot_of_it(tmp_path: Path, experiment
 
 
 def test_an_existing_run_is_not_overwritten(run: Run, experiment: Experiment) -> None:
-    with pytest.raises(NcsnxError, match=r"exists already.*name=NAME"):
+    with pytest.raises(NcsnxError, match=r"already exists.*name=NAME"):
         Run.create(run.path.parent, run.name, attrs.evolve(experiment, seed=4), {}, None, "g")
     assert run.experiment() == experiment
 
@@ -72,7 +72,7 @@ def test_of_several_who_make_the_same_run_one_succeeds(run: Run, tmp_path: Path,
         process.stdin.flush()
     answers = sorted(process.communicate()[0] for process in processes)
     assert answers.count("made\n") == 1
-    assert sum("exists already" in answer for answer in answers) == 3
+    assert sum("already exists" in answer for answer in answers) == 3
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["contested"]
 
 
@@ -156,7 +156,7 @@ def test_a_damaged_config_is_an_error_that_names_the_file_and_never_a_crash(run:
             run.experiment()
         except NcsnxError as error:
             complaints.append(str(error))
-    assert len(complaints) >= len(whole)  # all truncations but the last, which only lacks the newline, and more
+    assert len(complaints) >= len(whole)  # all truncations except the last, which only lacks the newline, and more
     assert all(str(run.config_path) in complaint for complaint in complaints)
 
 

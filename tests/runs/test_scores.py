@@ -1,4 +1,4 @@
-"""Scores of checkpoints: kept as they come, and read for the best."""
+"""Scores of checkpoints are stored when they are added, and tell the best checkpoint."""
 
 import csv
 import os
@@ -119,7 +119,7 @@ def test_a_pipe_in_the_place_of_the_scores_makes_nobody_wait(run: Run) -> None:
 
 def test_before_there_are_scores_best_says_how_to_get_them(run: Run) -> None:
     checkpoint(run, 10)
-    with pytest.raises(NcsnxError, match="no scores yet, run `ncsnx fid small`"):
+    with pytest.raises(NcsnxError, match=r"no scores yet .*: ncsnx fid small"):
         resolve_checkpoint(run, "best")
 
 
@@ -130,7 +130,7 @@ def test_best_is_the_lowest_score_of_the_sweep_with_the_most_images(run: Run) ->
     best = require_best(run)
     assert resolve_checkpoint(run, "best").name == "step-00000020"
     assert str(best) == (
-        f"step 20, FD (classifier on digits) 4.000 of 5,000 images, the best of 3 that {run.fid / 'many'} scored"
+        f"step 20, FD (classifier on digits) 4.000 on 5,000 images, the best of 3 scored in {run.fid / 'many'}"
     )
 
 
@@ -152,13 +152,13 @@ def test_best_skips_weights_that_are_gone_and_says_so(run: Run) -> None:
     first = checkpoint(run, 10)
     sweep(run, "one", row(10, 3.0, first), row(20, 1.0, "gone"), row(30, 2.0, "gone"))
     assert resolve_checkpoint(run, "best").name == "step-00000010"
-    assert str(require_best(run)).endswith("scored; 2 better are gone")
+    assert str(require_best(run)).endswith("; 2 better checkpoints no longer in the run")
 
 
 def test_best_does_not_pass_off_other_weights_as_those_that_were_scored(run: Run) -> None:
     checkpoint(run, 10)
     sweep(run, "one", row(10, 1.0, "other weights"))
-    with pytest.raises(NcsnxError, match="of weights that are not there any more"):
+    with pytest.raises(NcsnxError, match="of weights that no longer exist"):
         resolve_checkpoint(run, "best")
 
 

@@ -1,4 +1,4 @@
-"""The history of a run says what each start needs to be repeated."""
+"""The history of a run records what is needed to repeat each start."""
 
 import os
 import socket

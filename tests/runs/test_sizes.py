@@ -1,4 +1,4 @@
-"""Files of weights have the size that their experiment's network says."""
+"""Weight files must have the size that follows from the experiment's network."""
 
 import attrs
 import pytest
@@ -83,7 +83,7 @@ def test_a_checkpoint_with_a_file_of_another_size_is_unsound_and_the_one_before_
     larger = weights(SMALL, b"").ljust(8 * (sizes_of_small().values + sizes_of_small().header) + 100)
     files = contents(SMALL, 20) | {f"{name}.safetensors": larger}
     folder = write_checkpoint(run.checkpoints, 20, files.items())
-    with pytest.raises(UnsoundError, match=rf"{name}\.safetensors has {len(larger):,} bytes; the .*ckpt=10 is"):
+    with pytest.raises(UnsoundError, match=rf"{name}\.safetensors has {len(larger):,} bytes; the .*ckpt=10"):
         resolve_checkpoint(run)
     found = resumption(run)
     assert found.step == 10

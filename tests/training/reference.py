@@ -1,4 +1,4 @@
-"""A second training, written from the words of the method alone, with plain SGD."""
+"""An independent implementation of training, written from the description of the method, with plain SGD."""
 
 import math
 
@@ -12,7 +12,7 @@ from ncsnx.randomness import Purpose, Stream
 
 
 def reference_training(experiment: Experiment, steps: int) -> tuple[dict[str, Tensor], dict[str, Tensor], list[float]]:
-    """Weights, averaged weights and the loss of each step of a training on the digits, flipped and dequantized."""
+    """Trains on the flipped, dequantized digits; returns weights, averaged weights and the loss of each step."""
     assert experiment.ema is not None
     rate, network, images = experiment.ema.rate, build_network(experiment), _stream(experiment.seed)
     parameters = dict(network.named_parameters())
@@ -36,7 +36,7 @@ def reference_training(experiment: Experiment, steps: int) -> tuple[dict[str, Te
 
 
 def _stream(seed: int) -> Tensor:
-    """The training images of the first two epochs in their order, in [0, 1]."""
+    """The training images of the first two epochs in order, in [0, 1]."""
     digits = torch.tensor(load_digits().images, dtype=torch.float32).unsqueeze(1) / 16
     kept = torch.tensor([index for index in range(len(digits)) if index % 6 != 5])
     orders = [Stream(seed, Purpose.DATA_ORDER).permutation(len(kept), epoch) for epoch in range(2)]
@@ -44,7 +44,7 @@ def _stream(seed: int) -> Tensor:
 
 
 def _loss(experiment: Experiment, network: ScoreFunction, images: Tensor, places: Tensor) -> Tensor:
-    """½ ‖s(x̃, σ) + z/σ‖² σ^p, the mean over the batch, level by level."""
+    """Mean of ½ ‖s(x̃, σ) + z/σ‖² σ^p over the batch, computed level by level."""
     seed, schedule = experiment.seed, experiment.schedule
     flips = Stream(seed, Purpose.FLIP).uniform(places, (1,))
     x = torch.stack([image.flip(2) if flip < 0.5 else image for image, flip in zip(images, flips, strict=True)])

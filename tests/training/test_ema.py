@@ -27,7 +27,7 @@ def test_the_average_is_the_published_one() -> None:
         set_weights(f"step_{step}")
         average.update()
     for name in TRACKED:
-        # Compared by how far the average moved, since that is small beside the weights.
+        # The tolerance is relative to how far the average moved, which is small compared with the weights.
         start, final = golden.tensors[f"ema.init.{name}"], golden.tensors[f"ema.final.{name}"]
         rounding = 5 * torch.finfo(torch.float32).eps * float(final.abs().max())
         assert relative_error(average.state()[ours[name]], final) < TOLERANCE
@@ -49,7 +49,7 @@ def test_the_average_follows_its_recursion_exactly() -> None:
 def test_the_state_loads_strictly_and_takes_buffers_from_the_network(model: NCSN) -> None:
     network = build_network(small_experiment(model))
     average = WeightAverage(network, RATE)
-    network(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))  # moves the buffers, in training mode
+    network(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))  # changes the buffers, in training mode
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(1)
@@ -89,7 +89,7 @@ def test_averages_load_into_a_network_of_their_types(dtype: torch.dtype) -> None
     start = network.end.weight.detach().double().clone()
     with torch.no_grad():
         network.end.weight.add_(1)
-    for _ in range(693):  # half of the way; a step of it is lost in bfloat16
+    for _ in range(693):  # half of the way; bfloat16 would lose the single steps
         average.update()
     other = build_network(small_experiment(NCSNv2(width=4), seed=1)).to(dtype)
     load_weights(other, average.state(), "the average")
@@ -140,5 +140,5 @@ def test_averages_of_another_network_are_refused() -> None:
     wider = build_network(small_experiment(NCSNv2(width=8))).state_dict()
     with pytest.raises(NcsnxError, match="another network"):
         average.load(wider)
-    with pytest.raises(NcsnxError, match="nothing"):
+    with pytest.raises(NcsnxError, match="is missing"):
         average.load({})

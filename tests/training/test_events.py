@@ -1,4 +1,4 @@
-"""TensorBoard's events: what was written is shown, in the order in which it was written."""
+"""TensorBoard shows events in the order in which they were written."""
 
 import subprocess
 import sys

@@ -26,21 +26,21 @@ from tests.training.tiny import (
     wait_until,
 )
 
-# long enough to be struck anywhere: 40 steps, a checkpoint every 5, a grid every 10
+# long enough to be killed at any point: 40 steps, a checkpoint every 5, a grid every 10
 LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
 FOR_EVER = ("steps=100k", "checkpoint_every=100k", "log_every=1")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of LONG that nothing disturbed."""
+    """The uninterrupted run of LONG."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     assert command(*LONG, folder=folder).code == 0
     return folder / "runs/digits"
 
 
 def killed(folder: Path, moment: Callable[[], bool], delay_s: float = 0) -> None:
-    """Starts or resumes LONG and ends it by SIGKILL at a moment."""
+    """Starts or resumes LONG and ends it by SIGKILL after the condition holds."""
     with start(*LONG, folder=folder) as process:
         wait_until(moment, process, poll_s=0)
         time.sleep(delay_s)
@@ -71,10 +71,10 @@ def test_a_run_killed_again_and_again_ends_like_one_that_wasnt(tmp_path: Path, u
     metrics = run / "metrics.jsonl"
 
     def later_than(size: int) -> Callable[[], bool]:
-        """Trained on, so that records after the last checkpoint must go again."""
+        """Whether training went far enough to leave records after the last checkpoint."""
         return lambda: metrics.exists() and metrics.stat().st_size > size
 
-    killed(tmp_path, run.exists)  # the folder has just come into being
+    killed(tmp_path, run.exists)  # the folder was just created
     for _ in range(3):
         size = metrics.stat().st_size if metrics.exists() else 0
         killed(tmp_path, later_than(size), delay_s=chance.uniform(0, 0.25))
@@ -88,9 +88,9 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_wasnt(
 ) -> None:
     run = tmp_path / "runs/digits"
     for _ in range(5):
-        # not the first checkpoint, so that there is one to go on from
+        # not the first checkpoint, so that there is one to resume from
         killed(tmp_path, lambda: steps_of(run) != [] and half_written(run) != [])
-        if half_written(run):  # else it was faster than the signal
+        if half_written(run):  # otherwise it was faster than the signal
             break
     assert half_written(run) != []
     wait_for_the_next_second()
@@ -120,7 +120,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step_and_is_told_once(
     assert (log.count(f"stopped by {name}"), log.count(f"ended at step {step}/")) == (1, 1)
     straight = tmp_path / "straight"
     straight.mkdir()
-    # from there on it goes as if nothing had been
+    # from there, training continues as if nothing had happened
     ahead = f"steps={step + 5}"
     assert command(*training(*FOR_EVER[1:], ahead, "snapshots=none"), folder=tmp_path).code == 0
     assert command(*training(*FOR_EVER[1:], ahead, "snapshots=none"), folder=straight).code == 0
@@ -128,7 +128,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step_and_is_told_once(
     assert (run / "metrics.jsonl").read_bytes() == (straight / "runs/digits/metrics.jsonl").read_bytes()
 
 
-# a process that has the terminal on its standard input for its own, as a shell's job has
+# a process that owns the terminal on its standard input, like a foreground job of a shell
 ON_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -192,11 +192,11 @@ def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> None:
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     run = tmp_path / "runs/digits"
-    # one step of one pass, which takes longer than anybody would wait
+    # one step of one forward pass, which takes longer than anybody would wait
     slow = training("batch_size=16384", "steps=1", "eval_every=1", "snapshots=none")
     with start(*slow, folder=tmp_path) as process:
         wait_until(lambda: (run / "log.txt").exists() and "training\n" in (run / "log.txt").read_text(), process)
-        time.sleep(2)  # into the first step, whose beginning leaves no trace
+        time.sleep(2)  # until it is in the first step, whose beginning leaves no trace
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)

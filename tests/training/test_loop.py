@@ -38,14 +38,14 @@ def experiment(*changes: str) -> Experiment:
 
 
 def trained_weights(folder: Path, *changes: str) -> dict[str, torch.Tensor]:
-    """The weights after 12 steps of the tiny experiment with these changes."""
+    """Weights after 12 steps of the tiny experiment with these changes."""
     folder.mkdir(exist_ok=True)
     assert command(*training("snapshots=none", *changes), folder=folder).code == 0
     return load_file(folder / "runs/digits/checkpoints/step-00000012/model.safetensors")
 
 
 def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], start: Experiment) -> float:
-    """The largest difference between two trainings, relative to how far the weights moved."""
+    """Largest difference between two trainings, relative to how far the weights moved."""
     before = {name: parameter.detach() for name, parameter in build_network(start).named_parameters()}
     moved = max(float((expected[name] - before[name]).abs().max()) for name in before)
     return max(float((found[name] - expected[name]).abs().max()) for name in before) / moved
@@ -66,7 +66,7 @@ def test_training_is_the_method_step_by_step(tmp_path: Path, changes: tuple[str,
     expected, average, losses = reference_training(experiment(*changed), 3)
     files = saved(tmp_path / "runs/digits", 3)
     start = experiment(*changed)
-    # float32 sums over the images of a level or of a batch: 1e-6 a step, a few steps
+    # float32 sums over the images of a level or a batch: errors of 1e-6 per step, over a few steps
     assert distance(load(files["model.safetensors"]), expected, start) < 1e-4
     assert distance(load(files["ema.safetensors"]), average, start) < 1e-3
     logged = [record["loss"] for record in lines(tmp_path / "runs/digits/metrics.jsonl") if "loss" in record]
@@ -97,7 +97,7 @@ def test_bf16_trains_weights_that_are_kept_in_fp32(tmp_path: Path) -> None:
     found = trained_weights(tmp_path, "optimizer=sgd", "optimizer.lr=1e-4", "precision=bf16")
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
     expected = trained_weights(tmp_path / "fp32", "optimizer=sgd", "optimizer.lr=1e-4")
-    # 8 bits of precision: near, and never equal
+    # 8 bits of precision: close but never equal
     assert 1e-4 < distance(found, expected, experiment()) < 0.2
 
 
@@ -137,7 +137,7 @@ def test_the_held_out_loss_is_that_of_the_averaged_weights_at_every_level(traine
         loss.levels, rel=1e-5
     )
     assert sorted(loss.levels) == [0, 1, 2, 3]
-    # 16 images at 4 levels: as many at each, so that the mean over levels is the mean over images
+    # 16 images at 4 levels: equally many at each, so that the mean over levels is the mean over images
     assert sum(loss.levels.values()) / 4 == pytest.approx(loss.mean)
     raw = build_network(Run(run).experiment())
     raw.load_state_dict(load(saved(run, 12)["model.safetensors"]))
@@ -188,7 +188,7 @@ def test_no_global_generator_is_read_or_moved(tmp_path: Path) -> None:
 
 
 class _Watch(TorchDispatchMode):
-    """Notes every operation that hands a device's value to Python, or needs one to know a shape."""
+    """Records operations that transfer a value from the device to Python, or need one to determine a shape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,10 +203,10 @@ class _Watch(TorchDispatchMode):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 @pytest.mark.parametrize("extra", [(), ("clip_norm=1", "accumulation=4", "data.random_flip=true", "loss.power=1")])
 def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) -> None:
-    # SGD: Adam counts its steps in tensors on the CPU, which cost no wait
+    # SGD, since Adam counts its steps in CPU tensors, whose reading doesn't wait
     rarely = ("checkpoint_every=100", "log_every=100", "eval_every=100", "snapshots=none")
     config = experiment("optimizer=sgd", "steps=6", *rarely, *extra)
-    # a worker reads the data: what it looks up isn't on the device
+    # a worker reads the data, since its lookups aren't on the device
     runtime = Runtime(device=CPU_DEVICE, threads=1, workers=1)
     state, data = TrainingState(config, runtime), open_data(config.data, tmp_path)
     run = Run.create(tmp_path, "watched", config, {}, None, data.fingerprint)
@@ -215,7 +215,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) ->
         train(state, data, run, runtime, steps, StopRequest())
     assert len(steps.waited) == 6
     assert steps.waited[0] == steps.waited[-1]
-    assert watch.waited[len(steps.waited[-1]) :] != []  # for the checkpoint it does
+    assert watch.waited[len(steps.waited[-1]) :] != []  # the checkpoint does wait
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_grid_is_foreseen_with_what_its_own_sampler_takes() -> None:
         next(pause for pause in pauses_of(experiment(*changes), held_out=False) if pause.phase == SAMPLING)
         for changes in ((), ("snapshots.sampler=heun", "snapshots.sampler.steps=5"))
     )
-    # Heun's method takes two evaluations per step but one in the last; an evaluation counts as a third of a step
+    # Heun's method takes two evaluations per step and one in the last; an evaluation costs a third of a step
     config = experiment()
     assert config.snapshots is not None
     assert quick.in_steps == pytest.approx((2 * 5 - 1) * config.snapshots.n / config.batch_size / 3)
@@ -254,7 +254,7 @@ def test_a_grid_is_foreseen_with_what_its_own_sampler_takes() -> None:
 
 
 class _Phases:
-    """An observer that notes each pause with the steps that were done before it."""
+    """An observer that records each pause with the number of steps before it."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[int, str]] = []
@@ -272,7 +272,7 @@ class _Phases:
 
 
 class _Steps:
-    """An observer that notes what had been waited for after each step."""
+    """An observer that records, after each step, what was waited for so far."""
 
     def __init__(self, watch: _Watch) -> None:
         self.waited: list[list[str]] = []
@@ -286,7 +286,7 @@ class _Steps:
 
 
 class _Vanishing:
-    """The digits, one of which is gone when it is to be read."""
+    """The digits, one of which can't be read."""
 
     def __init__(self, images: Dataset, gone: int) -> None:
         self._images, self._gone = images, gone
@@ -331,7 +331,7 @@ def test_events_are_those_of_the_metrics(trained: Path) -> None:
     ("changes", "reason"),
     [
         (("optimizer=sgd", "optimizer.lr=1e30"), "the loss is not finite at step"),
-        # an infinite step: the loss was still finite before it
+        # an infinite update: the loss before it was still finite
         (("optimizer=sgd", "optimizer.lr=3e38", "checkpoint_every=1"), "a weight is not finite at step 1"),
     ],
 )
@@ -342,15 +342,15 @@ def test_numbers_that_leave_the_finite_end_the_run_and_arent_saved(
     assert result.code == 1
     (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert reason in line
-    assert "optimizer.lr=" in line
-    assert "--run NAME" in line
+    assert "optimizer.lr=" in result.err
+    assert "--run NAME" in result.err
     assert steps_of(tmp_path / "runs/digits") == []
     assert reason in (tmp_path / "runs/digits/log.txt").read_text()
 
 
 def test_a_checkpoint_from_before_the_loss_left_the_finite_is_kept(tmp_path: Path) -> None:
     giant = ("optimizer=sgd", "optimizer.lr=1e12", "checkpoint_every=1", "snapshots=none")
-    for _ in range(2):  # starting it again changes nothing
+    for _ in range(2):  # starting again changes nothing
         result = command(*training(*giant), folder=tmp_path)
         assert result.code == 1
         assert "the loss is not finite at step 2" in result.err

@@ -69,7 +69,7 @@ def test_what_asks_nobody_is_left_at_once_where_it_is_allowed() -> None:
             work()
         assert done == []
     with StopRequest():
-        work()  # outside, signals wait to be asked for
+        work()  # outside `at_once`, signals wait until they are checked
     assert done == ["went on"]
 
 
@@ -143,7 +143,7 @@ def test_a_stop_that_was_dropped_is_raised_again_at_the_next_signal(handles: Han
 
 @pytest.mark.parametrize("handles", [signals_raise, request_at_once])
 def test_a_stop_in_the_disguise_of_another_error_is_a_stop(handles: Handling) -> None:
-    """As Python 3.11 disguises it when a class is made, which torch does while it is imported."""
+    """Python 3.11 wraps the exception if it is raised while a class is created, as torch does on import."""
 
     def work() -> None:
         try:
@@ -191,7 +191,7 @@ def test_a_sighup_that_is_ignored_stays_ignored(handles: Handling) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-# one instruction of Python, in which no handler can run, and which lets other threads do
+# one Python instruction, during which no handler can run but other threads can
 BUSY = """
 import hashlib
 from ncsnx.stopping import StopRequest
@@ -243,7 +243,7 @@ def test_the_signals_of_a_forked_process_are_its_own() -> None:
 
 
 class _Unseen:
-    """An observer that watches nothing."""
+    """An observer that ignores all events."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *arguments, **named: None
@@ -253,15 +253,15 @@ class _Unseen:
 def test_a_stop_is_heeded_after_the_pass_it_comes_in_and_costs_nothing(
     tmp_path: Path, forward_pass: int, step: int
 ) -> None:
-    """In the last of 4 passes of step 3 or in the second of step 4; a held-out loss is due at step 3."""
-    # batch normalization moves its averages in every pass: those of an unfinished step have to be taken back
+    """The stop comes in the last of 4 passes of step 3 or in the second of step 4; step 3 has a held-out loss."""
+    # batch normalization updates its averages in every pass: those of an incomplete step must be restored
     changes = ("model.normalization=batch", "accumulation=4", "log_every=1", "snapshots=none", "steps=5")
     config = resolve("digits", overrides(*changes)).experiment
     runtime = Runtime.choose(device="cpu", threads=1)
     data = open_data(config.data, tmp_path)
 
     def trained(run: Run, at: Callable[[int], None]) -> int:
-        """Trains from where the run stands, telling of each pass; returns how many there were."""
+        """Resumes the run and reports each forward pass; returns their number."""
         state, passes = TrainingState(config, runtime), 0
 
         def count(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Processes that read data ahead leave signals to their parent."""
+"""Data workers leave signals to their parent process."""
 
 import os
 import signal

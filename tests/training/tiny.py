@@ -1,4 +1,4 @@
-"""A tiny experiment on the digits, and two ways to give ncsnx a command: in this process, and as a process."""
+"""A tiny experiment on the digits, and functions that run ncsnx commands in this or a separate process."""
 
 import contextlib
 import io
@@ -30,12 +30,12 @@ FIELDS = {
     "eval_every": "3",
     "log_every": "2",
 }
-"""An experiment of seconds: checkpoints and grids of steps 4, 8 and 12."""
+"""Overrides for a training of seconds, with checkpoints and grids at steps 4, 8 and 12."""
 PATIENCE_S = 60.0
 
 
 def overrides(*changes: str) -> list[str]:
-    """FIELDS with changes of the same form, FIELD=VALUE; the last word on a field counts."""
+    """FIELDS with changes, each FIELD=VALUE; the last value of a field counts."""
     fields = FIELDS | dict(change.split("=", 1) for change in changes)
     if fields.get("snapshots") == "none":
         del fields["snapshots.n"]
@@ -43,14 +43,14 @@ def overrides(*changes: str) -> list[str]:
 
 
 def training(*changes: str) -> list[str]:
-    """The command that trains the tiny experiment with these changes; words that begin with - are left as they are."""
+    """The command that trains the tiny experiment with these changes; options stay as they are."""
     options = [word for word in changes if word.startswith("-")]
     return ["train", "digits", *overrides(*(word for word in changes if not word.startswith("-"))), *options, *CPU]
 
 
 @attrs.frozen
 class Result:
-    """What a command gave back."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -58,7 +58,7 @@ class Result:
 
 
 def command(*arguments: str, folder: Path) -> Result:
-    """`ncsnx ARGUMENTS` in this process, with `folder` as the working folder."""
+    """Runs `ncsnx ARGUMENTS` in this process, with `folder` as the working folder."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -70,7 +70,7 @@ def command(*arguments: str, folder: Path) -> Result:
 
 
 def start(*arguments: str, folder: Path, own_group: bool = False) -> "subprocess.Popen[str]":
-    """`ncsnx ARGUMENTS` as a process of its own, its standard error on a pipe."""
+    """Starts `ncsnx ARGUMENTS` as a separate process, with standard error on a pipe."""
     environment = {**os.environ, "PYTHONPATH": str(Path(ncsnx.__file__).parents[1])}
     return subprocess.Popen(
         [sys.executable, "-m", "ncsnx", *arguments],
@@ -84,7 +84,7 @@ def start(*arguments: str, folder: Path, own_group: bool = False) -> "subprocess
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]", poll_s: float = 0.001) -> None:
-    """Returns when the condition holds; fails if the process ends before or a minute passes."""
+    """Waits until the condition holds; fails if the process ends first or a minute passes."""
     end_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert process.poll() is None, process.communicate()[1]
@@ -93,31 +93,31 @@ def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]", 
 
 
 def wait_for_the_next_second() -> None:
-    """To be called before a run is resumed whose events are looked at.
+    """Waits; call it before resuming a run whose events are checked.
 
-    TensorBoard reads files in the order of their names, which begin with the second they were made in. A new process
-    takes longer than that to start, but a command in this one may not.
+    TensorBoard reads files in the order of their names, which begin with the second of their creation. A new process
+    takes longer than a second to start, but a command in this one may not.
     """
     time.sleep(1.001 - time.time() % 1)
 
 
 def saved(run: Path, step: int) -> dict[str, bytes]:
-    """The files of a checkpoint: equal contents have equal bytes."""
+    """The files of a checkpoint by name; equal contents have equal bytes."""
     return {path.name: path.read_bytes() for path in (run / "checkpoints" / f"step-{step:08d}").iterdir()}
 
 
 def steps_of(run: Path) -> list[int]:
-    """The steps of a run's checkpoints."""
+    """Steps of a run's checkpoints."""
     return sorted(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-????????"))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file with one JSON object a line."""
+    """The records of a JSON Lines file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file in a folder, hidden ones left out, with its content."""
+    """Contents of all files in a folder by path, without hidden files."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {str(path): (folder / path).read_bytes() for path in found if not path.name.startswith(".")}
 
@@ -130,7 +130,7 @@ def damage(path: Path) -> None:
 
 
 def events(run: Path, name: str) -> list[tuple[int, float]]:
-    """(step, value) of a TensorBoard scalar, as TensorBoard shows them."""
+    """A TensorBoard scalar as TensorBoard shows it: (step, value) pairs."""
     shown = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     shown.Reload()
     return [(event.step, event.value) for event in shown.Scalars(name)]

@@ -17,7 +17,7 @@ from ncsnx.cli.commands.plan import Exact, Overlap, Seed, StepsPerLevel, experim
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import ANEW, session, work_of
-from ncsnx.errors import UsageError
+from ncsnx.errors import Hint, UsageError
 from ncsnx.noise.techniques import OVERLAP
 from ncsnx.planning.spans import parse_budget
 from ncsnx.quantities import counted
@@ -122,7 +122,7 @@ def _free_place(name: str, out: Path) -> Path:
     from ncsnx.config.discovery import discover
     from ncsnx.runs.names import check_file_name
 
-    path = out / f"{check_file_name(name, 'an experiment', 'give another one')}.py"
+    path = out / f"{check_file_name(name, 'an experiment', Hint('give another name'))}.py"
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already and stays as it is: choose another name, or move it away first")
     for found in discover():

@@ -1,1 +1,1 @@
-"""Published checkpoints become checkpoints of a run: read, compared with an experiment, converted, written."""
+"""Imports published checkpoints into a run: reads them, compares them with an experiment, converts and writes them."""

@@ -1,7 +1,7 @@
-"""The tensors of a published checkpoint under the names of a run's: the same numbers, as training writes them.
+"""Converts the tensors of a published checkpoint to a run's names and format; the numbers stay the same.
 
-Raw and averaged weights, and the optimizer's state, which the published file numbers in the order of the parameters in
-its own network state, and which is kept by name here.
+It converts raw weights, averaged weights and the optimizer's state. The published file stores that state in the order
+of the parameters in its network state; a run stores it by name.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,8 +18,7 @@ from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.checkpoint import Tensors
 from ncsnx.training.optimizers import build_optimizer
 
-# Those that don't change what a step computes; `fused` and `foreach` say how, the learning rate of a warm-up's start is
-# not that of its end.
+# Settings that don't change what a step computes; `initial_lr` only records the learning rate before a scheduler.
 _IMMATERIAL = frozenset(("params", "foreach", "fused", "capturable", "differentiable", "initial_lr"))
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -27,10 +26,10 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def parts(
     experiment: Experiment, published: PublishedCheckpoint, check_stop: Callable[[], None]
 ) -> Iterator[tuple[str, Tensors]]:
-    """The parts of the checkpoint, as they are written: names and tensors, one after another.
+    """Yields the parts of the checkpoint to write, as (name, tensors).
 
-    `published` gives its weights up on the way, so that they needn't be in memory twice. check_stop is asked before
-    each part, and ends the work by raising. Raises NcsnxError for numbers that aren't finite.
+    The weights in `published` are released on the way, so that they aren't in memory twice. check_stop: called before
+    each part; may raise to stop. Raises NcsnxError for NaN or infinity.
     """
     network = meta_network(experiment)
     names = published_parameters(network)
@@ -44,7 +43,7 @@ def parts(
         del state[ours]
     if published.ema is not None:
         check_stop()
-        # what isn't trained, such as running statistics, isn't averaged either: it is the network's
+        # buffers such as running statistics aren't averaged: they are the network's
         state |= {ours: published.ema.pop(theirs) for theirs, ours in names.items()}
         yield "ema", _prepared(published, state, types)
         state.clear()
@@ -53,7 +52,7 @@ def parts(
 
 
 def _optimizer(experiment: Experiment, published: PublishedCheckpoint, order: list[str]) -> Tensors:
-    """By kind and our name; `order` are our names of the file's parameters, in the file's order."""
+    """Optimizer state by `key/name`. order: our names of the file's parameters, in the file's order."""
     if not kept_state(experiment.optimizer):
         return {f"{checkpoint.UNTOUCHED}/{name}": torch.zeros(0) for name in order}
     return {
@@ -64,7 +63,7 @@ def _optimizer(experiment: Experiment, published: PublishedCheckpoint, order: li
 
 
 def _prepared(published: PublishedCheckpoint, tensors: Tensors, types: dict[str, torch.dtype]) -> Tensors:
-    """As they are written: finite, float32 (or the integers of a counter), each in memory of its own."""
+    """Tensors ready to write: finite, float32 (integers for a counter), sharing no memory."""
     ready: Tensors = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -77,33 +76,31 @@ def _prepared(published: PublishedCheckpoint, tensors: Tensors, types: dict[str,
             plain = plain.clone()
             place = plain.untyped_storage().data_ptr()
         if wanted in _FLOATS and not bool(torch.isfinite(plain).all()):
-            raise NcsnxError(
-                f"{published.path}: {quoted(name)} holds numbers that are not finite, and does not become a checkpoint"
-            )
+            raise NcsnxError(f"{published.path}: {quoted(name)} holds NaN or infinity, so the file is not imported")
         seen.add(place)
         ready[name] = plain
     return ready
 
 
 def import_remarks(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
-    """What a person should know about a file that fits: settings of its optimizer, its name, its number format."""
-    said = []
+    """Remarks on a file that fits: other optimizer settings, another step in its name, other number formats."""
+    remarks = []
     named = number_in(published.path)
     if named is not None and named != published.step:
-        said.append(f"{published.path.name} is named after step {named:,}, but holds step {published.step:,}")
+        remarks.append(f"{published.path.name} is named after step {named:,}, but holds step {published.step:,}")
     if changed := _other_settings(experiment, published):
-        said.append(
-            f"the optimizer of {published.path.name} had {', '.join(changed)}; training would resume with the "
-            "experiment's values, and optimizer.FIELD=VALUE changes those"
+        remarks.append(
+            f"the optimizer of {published.path.name} had {', '.join(changed)}; training would use the experiment's "
+            "values, and optimizer.FIELD=VALUE changes them"
         )
     kinds = {tensor.dtype for tensor in [*published.network.values(), *(published.ema or {}).values()]}
     if others := sorted(str(kind).removeprefix("torch.") for kind in kinds & set(_FLOATS) - {torch.float32}):
-        said.append(f"{published.path.name} holds weights as {', '.join(others)}; they were converted to float32")
-    return said
+        remarks.append(f"{published.path.name} holds weights as {', '.join(others)}; they were converted to float32")
+    return remarks
 
 
 def _other_settings(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
-    """The settings of the file's optimizer that aren't those of the experiment's, where both have one."""
+    """Settings that the file's and the experiment's optimizers share but with other values, in words."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     ours = build_optimizer(experiment.optimizer, [parameter]).param_groups[0]
     theirs = published.optimizer.settings

@@ -1,7 +1,7 @@
-"""Whether a published checkpoint fits an experiment, tensor by tensor.
+"""Compares a published checkpoint with an experiment, tensor by tensor.
 
-Networks are compared by the names and shapes of their tensors, on torch's meta device, so that nothing of their size is
-allocated. A tensor that would be left out, or made up, is a misfit: nothing is guessed.
+Networks are compared by the names and shapes of their tensors, on torch's meta device, which allocates no memory. A
+missing or surplus tensor is a misfit: nothing is guessed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,42 +19,42 @@ from ncsnx.networks import ScoreFunction, meta_network, published_shapes, to_pub
 from ncsnx.networks.published_names import SIGMAS, same_levels
 from ncsnx.quantities import counted
 
-_SHOWN = 4  # of the names in a list
+_SHOWN = 4  # names shown in a list
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @attrs.frozen
 class Misfit:
-    """What keeps a checkpoint from an experiment."""
+    """The differences between a checkpoint and an experiment."""
 
     reasons: tuple[str, ...] = ()
-    """Other than names and shapes: noise levels, average, optimizer."""
+    """Differences in noise levels, averaging or optimizer."""
     missing: tuple[str, ...] = ()
-    """Tensors that the experiment needs."""
+    """Tensors that the experiment needs but the checkpoint lacks."""
     left_over: tuple[str, ...] = ()
-    """Tensors that it has no place for."""
+    """Tensors of the checkpoint that the experiment doesn't use."""
     reshaped: tuple[str, ...] = ()
-    """Tensors of another shape, with both."""
+    """Tensors of another shape, with both shapes."""
 
     @property
     def size(self) -> int:
-        """How many things differ."""
+        """Number of differences."""
         return sum(map(len, (self.reasons, self.missing, self.left_over, self.reshaped)))
 
     def __str__(self) -> str:
-        lists = {"missing": self.missing, "left over": self.left_over, "of another shape": self.reshaped}
+        lists = {"missing": self.missing, "surplus": self.left_over, "of another shape": self.reshaped}
         return "; ".join([*self.reasons, *(_listed(names, what) for what, names in lists.items() if names)])
 
 
 def misfit(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | None:
-    """What of the checkpoint doesn't fit the experiment; None where all of it does.
+    """The differences between the checkpoint and the experiment; None if it fits.
 
-    Raises NcsnxError for an experiment whose network can't be built.
+    Raises NcsnxError if the experiment's network can't be built.
     """
     network = meta_network(experiment)
     expected, found = published_shapes(network), _shapes(published.network)
-    if SIGMAS in found:  # a conditional network's state need not have them
+    if SIGMAS in found:  # optional in a conditional network's state
         expected = {**expected, SIGMAS: (len(network.noise_levels),)}
     parts = [_compared(expected, found, "")]
     parameters = {name: expected[name] for name in published_parameters(network)}
@@ -73,16 +73,16 @@ def misfit(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | N
 
 
 def published_parameters(network: ScoreFunction) -> dict[str, str]:
-    """Of each trained tensor the published name, with its own."""
+    """Our name of each trained tensor, by its published name."""
     names = to_published(network)
     return {names[name]: name for name, _ in network.named_parameters()}
 
 
 @lru_cache(maxsize=64)
 def kept_state(optimizer: Optimizer) -> Mapping[str, bool]:
-    """What an optimizer keeps for a parameter after a step, by name, and whether it is of the parameter's shape.
+    """Names of the tensors that an optimizer keeps per parameter → whether they have the parameter's shape.
 
-    Found by making a step, so that it holds for optimizers from packages too.
+    Determined by taking a step, so that it holds for optimizers from packages too.
     """
     from ncsnx.training.optimizers import build_optimizer
 
@@ -94,7 +94,7 @@ def kept_state(optimizer: Optimizer) -> Mapping[str, bool]:
     return {key: value.dim() > 0 for key, value in state.items() if isinstance(value, Tensor)}
 
 
-# ------------------------------------------------------------------------------------------------ what differs
+# ------------------------------------------------------------------------------------------------- differences
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
@@ -115,8 +115,8 @@ def _compared(expected: Shapes, found: Shapes, where: str) -> Misfit:
 
 def _average(experiment: Experiment) -> str:
     if experiment.ema is None:
-        return "it holds averaged weights, but the experiment averages none (ema)"
-    return "it holds no averaged weights, but the experiment averages them (ema)"
+        return "it holds averaged weights, but the experiment has no EMA (ema)"
+    return "it holds no averaged weights, but the experiment has EMA (ema)"
 
 
 def _levels(network: ScoreFunction, theirs: Tensor | None) -> Misfit:
@@ -138,7 +138,7 @@ def _optimizer(config: Optimizer, order: list[str], parameters: Shapes, found: P
     kinds = {frozenset(state) for state in found.states}
     if kinds != {frozenset(kept)}:
         theirs = " or ".join(sorted(_keys(kind) for kind in kinds)[:2])
-        reason = f"its optimizer keeps {theirs} for a parameter, the experiment's {tag_of(type(config))} {_keys(kept)}"
+        reason = f"its optimizer keeps {theirs} per parameter, the experiment's {tag_of(type(config))} {_keys(kept)}"
         return Misfit(reasons=(reason,))
     reshaped = [
         f"{key} of {name} {tuple(value.shape)} instead of {parameters[name] if kept[key] else ()}"

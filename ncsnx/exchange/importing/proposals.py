@@ -1,4 +1,4 @@
-"""What to type for a published checkpoint that doesn't fit: the experiments that it fits, found by trying them."""
+"""Proposes commands for a published checkpoint that doesn't fit, by trying the known experiments."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from ncsnx.config import SGD, Adam, Experiment, Geometric, Optimizer, RMSProp, U
 from ncsnx.config.discovery import discover, known_names, resolve
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.importing.fitting import Misfit, kept_state, misfit
 from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
 from ncsnx.networks.published_names import SIGMAS
@@ -24,68 +24,70 @@ _OPTIMIZERS: Mapping[str, Optimizer] = {
     "optimizer=sgd": SGD(),
     "optimizer=sgd optimizer.momentum=0": SGD(momentum=0.0),
 }
-_UNSEEN = "a file shows neither data nor image size nor the average's rate: take the experiment that it was trained by"
-_NAMED = 6  # experiments, of those that fit
+_UNSEEN = (
+    "choose the experiment that trained the file: a file records neither data nor image size nor EMA rate, so several "
+    "may fit"
+)
+_NAMED = 6  # limit of fitting experiments to list
 
 
 @attrs.frozen
 class Typed:
-    """How an import was asked for, as words of a command line."""
+    """An import as typed on the command line."""
 
     place: str
     """The file or the folder."""
     experiment: str
     overrides: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    """All that follows, such as the option that names the run."""
+    """All further arguments, such as the option that names the run."""
 
     def command(self, experiment: str, overrides: tuple[str, ...] = ()) -> str:
-        """The same import as another experiment, to be typed."""
-        return f"`ncsnx import {shlex.join([self.place, experiment, *overrides, *self.options])}`"
+        """The command line of the same import as another experiment."""
+        return f"ncsnx import {shlex.join([self.place, experiment, *overrides, *self.options])}"
 
 
 @attrs.frozen
 class _Fitting:
-    """An experiment that the file fits, and the overrides that it takes for that."""
+    """An experiment that the file fits with these overrides."""
 
     word: str
-    """How the experiment is named."""
+    """Name or path of the experiment."""
     overrides: tuple[str, ...] = ()
 
 
 def require_fit(experiment: Experiment, published: PublishedCheckpoint, typed: Typed) -> None:
-    """Raises NcsnxError with what differs, and with what fits, ready to be typed."""
+    """Raises NcsnxError with the differences, and with the commands that fit, if the checkpoint doesn't fit."""
     found = misfit(experiment, published)
     if found is not None:
-        advice = _advice(experiment, published, typed)
-        raise NcsnxError(f"{published.path} does not fit {experiment.name}: {found}. {advice}")
+        hints = _hints(experiment, published, typed)
+        raise NcsnxError(f"{published.path} does not fit {experiment.name}: {found}", *hints)
 
 
-def _advice(asked: Experiment, published: PublishedCheckpoint, typed: Typed) -> str:
-    """The experiments that fit as they are, or with values that the file itself shows; else which comes nearest."""
+def _hints(asked: Experiment, published: PublishedCheckpoint, typed: Typed) -> list[Hint]:
+    """The experiments that fit as they are, or with values from the file; else the nearest experiment."""
     known = {typed.experiment: resolve(typed.experiment).experiment}
     for found in known_names(discover()):
         experiment = found.registered.experiment
-        # the one that was asked for may have been typed as a file's path
+        # the requested one may have been typed as a path
         if found.error is None and experiment.name != known[typed.experiment].name:
             known[experiment.name] = experiment
     differ = {word: _try(experiment, published) for word, experiment in known.items()}
     if fitting := [_Fitting(word) for word, found in differ.items() if found is None]:
-        return f"It fits {_listed(fitting, typed)}"
+        return _listed("it fits", fitting, typed)
     fitting = list(_with_changes(asked, known, published, typed))
-    # the experiment that was asked for, then those that need the fewest changes
+    # the requested experiment first, then those that need the fewest changes
     if fitting := sorted(fitting, key=lambda found: (found.word != typed.experiment, len(found.overrides))):
-        return f"With values that the file shows it fits {_listed(fitting, typed)}"
+        return _listed("with values from the file, it fits", fitting, typed)
     nearest = min(known, key=lambda word: _size(differ[word]))
-    return (
-        f"No known experiment fits; the nearest is {nearest}, where {counted(_size(differ[nearest]), 'thing')} differ"
-    )
+    differences = counted(_size(differ[nearest]), "difference")
+    return [Hint(f"no known experiment fits; the nearest is {nearest}, with {differences}")]
 
 
 def _with_changes(
     asked: Experiment, known: Mapping[str, Experiment], published: PublishedCheckpoint, typed: Typed
 ) -> Iterator[_Fitting]:
-    """What fits once the file's own values are put in; exactly what is given has been tried."""
+    """Experiments that fit with values from the file; every yielded command line has been tried."""
     for word, experiment in known.items():
         changes = tuple(_implied(experiment, published))
         ways = [changes]
@@ -97,19 +99,19 @@ def _with_changes(
             yield _Fitting(word, fitting)
 
 
-def _listed(fitting: list[_Fitting], typed: Typed) -> str:
+def _listed(what: str, fitting: list[_Fitting], typed: Typed) -> list[Hint]:
     first, *others = fitting
-    command = typed.command(first.word, first.overrides)
-    if not others:
-        return f"{first.word}: {command}"
-    names = [found.word for found in others[:_NAMED]] + (["…"] if len(others) > _NAMED else [])
-    return f"{first.word} ({command}), and also {', '.join(names)}; {_UNSEEN}"
+    hints = [Hint(f"{what} {first.word}", typed.command(first.word, first.overrides))]
+    if others:
+        names = [found.word for found in others[:_NAMED]] + (["…"] if len(others) > _NAMED else [])
+        hints += [Hint(f"and also {', '.join(names)}"), Hint(_UNSEEN)]
+    return hints
 
 
 def _merged(overrides: tuple[str, ...], changes: list[str], keeps: bool) -> tuple[str, ...]:
-    """The overrides with the changes; those that a change takes the place of, or contradicts, are left out.
+    """The overrides with the changes, without overrides that a change replaces or contradicts.
 
-    keeps: whether those of a variant's fields stay where a change puts another variant in its place.
+    keeps: whether overrides of a variant's fields stay when a change replaces the variant.
     """
     changed = [word.partition("=")[0] for word in changes]
 
@@ -131,7 +133,7 @@ def _fits(experiment: Experiment, overrides: tuple[str, ...], published: Publish
 
 
 def _try(experiment: Experiment, published: PublishedCheckpoint) -> Misfit | None:
-    """As `misfit`; an experiment whose network can't be built fits nothing."""
+    """Like `misfit`; an experiment whose network can't be built fits nothing."""
     try:
         return misfit(experiment, published)
     except NcsnxError:
@@ -142,11 +144,11 @@ def _size(found: Misfit | None) -> int:
     return 0 if found is None else found.size
 
 
-# ---------------------------------------------------------------------------------------- what the file shows
+# --------------------------------------------------------------------------------------- values from the file
 
 
 def _implied(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
-    """Overrides that give the experiment what the file shows: width, noise levels, average, kind of optimizer."""
+    """Overrides that set the experiment to the file's width, noise levels, averaging and kind of optimizer."""
     words: list[str] = []
     first = published.network.get("begin_conv.weight")
     width = getattr(experiment.model, "width", None)
@@ -179,6 +181,6 @@ def _implied_levels(experiment: Experiment, network: Mapping[str, Tensor]) -> li
 
 
 def _is_even(sigmas: Tensor) -> bool:
-    """Whether the differences of successive levels are equal, rather than their ratios."""
+    """Whether the levels are evenly spaced, rather than geometrically."""
     steps = sigmas.double().diff()
     return len(steps) > 1 and allclose(steps, steps.mean().expand_as(steps), rtol=1e-3)

@@ -1,4 +1,4 @@
-"""The run that published checkpoints are imported into, each written whole or not at all."""
+"""The run that published checkpoints are imported into; each is written atomically."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from ncsnx.config import Experiment
 from ncsnx.config.codec import identity
 from ncsnx.config.differences import Difference
 from ncsnx.config.discovery import Resolved
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.importing.conversion import parts
 from ncsnx.exchange.published_files import PublishedCheckpoint
 from ncsnx.runs.checkpoints import checkpoint
@@ -39,26 +39,26 @@ ImportOutcome = Literal["imported", "already there", "already there, without its
 
 @attrs.frozen
 class Imported:
-    """What became of a file."""
+    """Result of importing one file."""
 
     step: int
     outcome: ImportOutcome
     folder: Path
-    """Of the checkpoint."""
+    """Folder of the checkpoint."""
 
 
 class ImportTarget:
-    """The run of that name, which is made when the first checkpoint that fits comes; its lock is held from then on.
+    """The run to import into. It is created and locked for the first checkpoint that fits.
 
-    A run that is there already is opened and locked on entering, before gigabytes are read for one that is another
-    experiment's. Raises NcsnxError for that one, and for a run that somebody else is writing.
+    An existing run is opened and locked on entering, before gigabytes are read. Raises NcsnxError if it belongs to
+    another experiment or another process is writing it.
     """
 
     def __init__(self, runs_folder: Path, name: str, found: Resolved, note: str = "") -> None:
         self.path = runs_folder / name
         self.run: Run | None = None
         self.kept: list[Difference] = []
-        """What the run that is there keeps, though the experiment now says otherwise."""
+        """Values that the existing run keeps, although the experiment now differs."""
         self._found, self._note = found, note
         self._open = ExitStack()
 
@@ -75,7 +75,7 @@ class ImportTarget:
         self._open.close()
 
     def add(self, published: PublishedCheckpoint, check_stop: Callable[[], None] = lambda: None) -> Imported:
-        """Imports a checkpoint that fits the experiment. Raises NcsnxError as `import_checkpoint`."""
+        """Imports a checkpoint that fits the experiment. Raises NcsnxError as `import_checkpoint` does."""
         found = self._found
         if self.run is None:
             self._hold(
@@ -97,13 +97,14 @@ def import_checkpoint(
     note: str = "",
     check_stop: Callable[[], None] = lambda: None,
 ) -> Imported:
-    """Adds a checkpoint to the run, whole or not at all; the caller holds its lock, and knows that it fits.
+    """Adds a checkpoint to the run atomically. The caller holds the lock and has checked that the checkpoint fits.
 
-    The run's segments record it, and the state of every checkpoint that is trained from it. If the step is there with
-    the same contents, or with the same but for an optimizer's state that was removed, nothing is done. `published`
-    gives its weights up on the way. check_stop is asked before each part, and ends the work by raising. Raises
-    NcsnxError where the step is there with other contents, where the run was trained here (two trainings in one run
-    couldn't be told apart), for numbers that aren't finite, and where the system refuses.
+    The import is recorded in the run's segments, and in the state of every checkpoint trained from it. If the step
+    already exists with the same contents (except a removed optimizer's state), nothing is done. The weights in
+    `published` are released on the way. check_stop: called before each part; may raise to stop.
+
+    Raises NcsnxError if the step exists with other contents, if the run was trained (two trainings in one run couldn't
+    be distinguished), for NaN or infinity, and if writing fails.
     """
     folder = run.checkpoints / step_name(published.step)
     origin = ImportRecord(
@@ -124,37 +125,38 @@ def import_checkpoint(
     there = _sound(folder, sizes)
     if there is not None and (differing := _differing(there, files())):
         raise NcsnxError(
-            f"{folder} is there with other contents than {published.path} ({', '.join(differing)}), and nothing is "
-            f"overwritten; import the file into a run of its own with {argument('name', A_NAME)}"
+            f"{folder} already exists with other contents than {published.path} ({', '.join(differing)}), and nothing "
+            "is overwritten",
+            Hint("import it into a new run", adds=argument("name", A_NAME)),
         )
     if there is not None:
         pruned: ImportOutcome = "already there, without its optimizer state (pruned)"
         return Imported(published.step, "already there" if there.is_trainable else pruned, folder)
     if run.data_fingerprint() is not None:
         raise NcsnxError(
-            f"{run.path} was trained here, and {published.path} belongs to another training; import it into a run of "
-            f"its own with {argument('name', f'{run.name}-published')}"
+            f"{run.path} was trained here, and {published.path} belongs to another training",
+            Hint("import it into a new run", adds=argument("name", f"{run.name}-published")),
         )
     append_segment(run, from_step=published.step, runtime={}, changes={}, note=note, imported=origin)
     return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files(), sizes))
 
 
 def _sound(folder: Path, sizes: WeightSizes | None) -> Manifest | None:
-    """The manifest of the checkpoint in `folder`; None where there is no sound one."""
+    """The manifest of the checkpoint in `folder`; None if there is no sound one."""
     try:
         return verify(folder, sizes=sizes)
-    except UnsoundError:  # isn't there, or is moved aside by who writes the new one
+    except UnsoundError:  # missing, or moved aside when the new one is written
         return None
 
 
 def _differing(there: Manifest, files: Iterable[tuple[str, bytes]]) -> list[str]:
-    """Which files of a sound checkpoint have, or had, other contents."""
+    """Names of files of a sound checkpoint that have (or had, if removed) other contents."""
     names = []
     for name, content in files:
         record = (there.files | there.absent).get(name)
-        # version 1 of the manifest forgot what the optimizer's state was that had been removed
+        # a version 1 manifest doesn't record a removed optimizer's state
         same = name == OPTIMIZER if record is None else record == FileRecord.of(content)
         if name != STATE and not same:
             names.append(name)
-        del content  # before the next is made
+        del content  # freed before the next is made
     return names

@@ -1,1 +1,1 @@
-"""Checkpoints of a run: their files, their manifest, which of them stay."""
+"""Checkpoints of a run: their files, their manifests, and retention."""

@@ -1,4 +1,4 @@
-"""Checkpoints: network, moving average and optimizer as safetensors, the state of the loop as JSON."""
+"""Checkpoints: network, EMA and optimizer state as safetensors, the state of the training loop as JSON."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,22 +31,22 @@ from ncsnx.storage import atomic
 Tensors = dict[str, Tensor]
 
 UNTOUCHED = "untouched"
-"""In the place of a kind of state: the parameter has none."""
+"""Key for a parameter without optimizer state."""
 
 
 @attrs.frozen
 class ImportedFrom:
-    """The published checkpoint that the weights are from, or that their training began with."""
+    """The published checkpoint that the weights come from, directly or by further training."""
 
     file: str
-    """Its name."""
+    """File name."""
     sha256: str
-    """Of the file, in hexadecimal."""
+    """sha256 of the file (hexadecimal)."""
     step: int
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Self | None:
-        """What a checkpoint's state says; None where nothing was imported."""
+        """The import recorded in a checkpoint's state; None if nothing was imported."""
         match state.get("imported"):
             case {"file": str(file), "sha256": str(sha256), "step": int(step)}:
                 return cls(file, sha256, step)
@@ -55,12 +55,12 @@ class ImportedFrom:
 
 @attrs.frozen(eq=False)
 class Checkpoint:
-    """What a checkpoint holds, on the CPU. Parts that were not asked for are empty."""
+    """Content of a checkpoint, on the CPU. Parts that were not requested are empty."""
 
     step: int
     model: Tensors
     ema: Tensors | None
-    """None also for a run without a moving average."""
+    """Averaged weights; None if not requested or the run has no EMA."""
     optimizer: Tensors
     state: dict[str, Any]
 
@@ -73,11 +73,10 @@ def save(
     optimizer: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> Path:
-    """Writes the checkpoint of `step` from a copy made at once, and returns its folder.
+    """Writes the checkpoint of `step` from a copy made immediately, and returns its folder.
 
-    Tensors may be on any device and in any memory format. `state` must be JSON; the step is added. Equal
-    contents give equal bytes. Raises NcsnxError where the system refuses; then nothing is left behind, and
-    earlier checkpoints are as they were.
+    Tensors may be on any device and in any memory format. `state` must be JSON; the step is added. Equal contents give
+    equal bytes. Raises NcsnxError if writing fails; then nothing is left behind, and earlier checkpoints are unchanged.
     """
     parts = {"model": _copied(model), "optimizer": _copied(optimizer)}
     if ema is not None:
@@ -90,31 +89,30 @@ def save(
 def contents(
     step: int, parts: Iterable[tuple[str, Mapping[str, Tensor]]], state: Mapping[str, Any]
 ) -> Iterator[tuple[str, bytes]]:
-    """The files of a checkpoint, names and contents, one after another, for `write_checkpoint`.
+    """Yields the files of a checkpoint as (name, content), for `write_checkpoint`.
 
-    `parts` are 'model', 'optimizer' and, if there is one, 'ema', with contiguous tensors on the CPU that share no
-    memory; it may be a generator, since only one part is held at a time. `state` is as in `save`.
+    parts: 'model', 'optimizer' and optionally 'ema', with contiguous CPU tensors that share no memory. It may be a
+    generator: only one part is held at a time. state: as in `save`.
     """
     state_bytes = atomic.json_bytes(dict(sorted({**state, "step": step}.items())))
     for part, tensors in parts:
         yield part_file(part), tensor_bytes(dict(sorted(tensors.items())))
-        del tensors  # before the next part is made
+        del tensors  # freed before the next part is made
     yield STATE, state_bytes
 
 
 def read_checkpoint(
     folder: Path, names: Iterable[str] = ("model", "ema", "optimizer"), sizes: WeightSizes | None = None
 ) -> Checkpoint:
-    """Reads the parts `names` of a checkpoint; the hash of each file is checked before it is parsed.
+    """Reads the parts `names` of a checkpoint. Each file's hash is checked before it is parsed.
 
-    sizes: those of the experiment's weights, which the files must have.
-
-    Raises UnsoundError for damaged files, NcsnxError for a part that isn't there.
+    sizes: required sizes of the experiment's weights. Raises UnsoundError for damaged files, NcsnxError for a missing
+    part.
     """
     manifest = read_manifest(folder, sizes)
     parts: dict[str, Tensors] = {}
     for name in names:
-        # a run without a moving average has no such file, and its manifest vouches for that
+        # a run without EMA has no such file; the manifest confirms that
         if name == "ema" and part_file(name) not in manifest.files:
             continue
         parts[name] = _parsed(folder / part_file(name), read_verified(folder, manifest, part_file(name)))
@@ -128,10 +126,10 @@ def read_checkpoint(
 
 
 def optimizer_state(optimizer: Optimizer, network: nn.Module) -> Tensors:
-    """The optimizer's tensors by `{key}/{parameter name}`, such as `exp_avg/begin_conv.weight`; not copies.
+    """The optimizer's tensors by `{key}/{parameter name}`, such as `exp_avg/begin_conv.weight`; not copied.
 
-    A parameter without state (before the first step, or with plain SGD) has the empty tensor
-    `untouched/{name}`, so that loading can tell it from one that was lost.
+    A parameter without state (before the first step, or with plain SGD) has the empty tensor `untouched/{name}`, so
+    that loading can distinguish it from lost state.
     """
     tensors: Tensors = {}
     for name, parameter in _parameters(optimizer, network).items():
@@ -143,10 +141,10 @@ def optimizer_state(optimizer: Optimizer, network: nn.Module) -> Tensors:
 
 
 def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Gives `optimizer` what `optimizer_state` returned, in each parameter's device and memory format.
+    """Loads the result of `optimizer_state`, on each parameter's device and in its memory format.
 
-    Settings such as the learning rate stay the optimizer's own. Raises NcsnxError that lists names without a
-    parameter, parameters without state, and unequal shapes; the optimizer is unchanged then.
+    Settings such as the learning rate stay the optimizer's own. Raises NcsnxError, with the optimizer unchanged, for
+    names without a parameter, parameters without state, and other shapes or types.
     """
     parameters = _parameters(optimizer, network)
     _require_same_names(parameters, tensors)
@@ -155,7 +153,7 @@ def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapp
         key, name = entry.split("/", 1)
         if key != UNTOUCHED:
             states[name][key] = _like(parameters[name], value, entry)
-    # through the optimizer's own loading, which knows what must be where (fused steps on the device, say)
+    # by the optimizer's own loading, which knows where state belongs (for example, fused steps on the device)
     numbered = {number: state for number, state in enumerate(states.values()) if state}
     optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -175,7 +173,7 @@ def _parsed(path: Path, content: bytes) -> Tensors:
 
 
 def _parameters(optimizer: Optimizer, network: nn.Module) -> dict[str, nn.Parameter]:
-    """The optimizer's parameters by their names in the network, in the optimizer's order."""
+    """The optimizer's parameters by name in the network, in the optimizer's order."""
     names = {parameter: name for name, parameter in network.named_parameters()}
     return {names[parameter]: parameter for group in optimizer.param_groups for parameter in group["params"]}
 
@@ -210,11 +208,11 @@ def _some(entries: list[str]) -> str:
 
 
 def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:
-    if value.ndim == 0 and not value.is_complex():  # a count, which some optimizers keep
+    if value.ndim == 0 and not value.is_complex():  # a step count, which some optimizers keep
         return value.clone()
     if value.dtype != parameter.dtype:
         raise NcsnxError(
-            f"the optimizer's state does not fit the network: {shortened(entry)} holds {value.dtype}, its parameter "
+            f"the optimizer's state does not fit the network: {shortened(entry)} has type {value.dtype}, its parameter "
             f"{parameter.dtype}"
         )
     if value.shape != parameter.shape:

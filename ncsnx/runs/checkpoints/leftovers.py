@@ -1,10 +1,10 @@
-"""What killed processes left half written or half removed in a run: what ncsnx wrote of it is removed."""
+"""Removes what killed processes left half written or half removed in a run, if ncsnx wrote it."""
 
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs import exported
 from ncsnx.runs.checkpoints.manifest import CHECKPOINT_FILES
 from ncsnx.runs.folder import Run
@@ -13,38 +13,38 @@ from ncsnx.storage import atomic, reading
 
 _CHECKPOINTS = "checkpoints"
 BEGINNING = frozenset({"config.json", "origins.json", "experiment.py", _CHECKPOINTS})
-"""What lies in the folder of a run that is being made."""
+"""Names in the folder of a run that is being created."""
 _EXPORT = frozenset({exported.CONFIG, exported.MODEL, exported.CARD, exported.PICTURE})
 
 
 def remove_debris(run: Run) -> None:
-    """Removes what killed processes left half written or half removed in the run, as far as that can be done.
+    """Removes what killed processes left half written or half removed in the run, as far as possible.
 
-    Call it under the writer's lock only: what another process is writing looks the same. Folders that aren't a
-    checkpoint's stay: an export is written into a run without that lock.
+    Call it only under the writer's lock: files that another process is writing look the same. Folders other than
+    checkpoints stay, since an export is written into a run without that lock.
     """
     remove_debris_in((run.path, run.checkpoints, run.snapshots))
-    with suppress(OSError):  # whoever reads the checkpoints says what is wrong
-        # where earlier versions wrote manifests anew, and where a version 1 manifest was being upgraded
+    with suppress(OSError):  # reading the checkpoints reports what is wrong
+        # where a manifest was being rewritten, by an earlier version or to upgrade it from version 1
         folders = [entry.path for entry in reading.entries(run.checkpoints) if step_of(entry.name) is not None]
         remove_debris_in(folders)
 
 
 def remove_debris_in(folders: Iterable[Path]) -> None:
-    """As `remove_debris`, in these folders alone. One that is a symbolic link is left alone."""
+    """Like `remove_debris`, in these folders only. Symbolic links are skipped."""
     for folder in folders:
         if folder.is_dir() and not folder.is_symlink():
             for entry in atomic.debris(folder):
                 if was_checkpoint(entry) or entry.is_symlink() or not entry.is_dir():
-                    with suppress(NcsnxError, OSError):  # `doctor` says what stays, and why
+                    with suppress(NcsnxError, OSError):  # `doctor` reports what could not be removed
                         remove_leftover(entry)
 
 
 def remove_leftover(path: Path) -> None:
-    """Removes something half written or half removed, if ncsnx wrote everything in it.
+    """Removes a half-written or half-removed file or folder, if ncsnx wrote all of it.
 
-    What is left of a checkpoint goes but for what ncsnx didn't write in it. Raises OSError, and NcsnxError that names
-    what stays.
+    From the rest of a checkpoint, only the files of ncsnx are removed. Raises OSError, and NcsnxError that names files
+    that stay.
     """
     if path.is_symlink() or not path.is_dir():
         path.unlink()
@@ -56,18 +56,20 @@ def remove_leftover(path: Path) -> None:
                 entry.path.rmdir() if entry.kind == "folder" else entry.path.unlink()
     if foreign:
         names = ", ".join(foreign)
-        raise NcsnxError(f"{path} still holds {names}, which ncsnx did not write there; look at it and remove it")
+        raise NcsnxError(
+            f"{path} still holds {names}, which ncsnx did not write there", Hint("inspect it, then remove it yourself")
+        )
     path.rmdir()
 
 
 def was_checkpoint(path: Path) -> bool:
-    """Whether something half written or half removed is, by its place and name, what is left of a checkpoint."""
+    """Whether a half-written or half-removed path is the rest of a checkpoint, by its location and name."""
     whole = atomic.whole_name(path.name)
     return path.parent.name == _CHECKPOINTS and whole is not None and step_of(whole) is not None
 
 
 def foreign_names(folder: Path) -> list[str]:
-    """Names of what ncsnx didn't write in a half-written folder. Raises OSError."""
+    """Names in a half-written folder that ncsnx didn't write. Raises OSError."""
     ours = CHECKPOINT_FILES if was_checkpoint(folder) else BEGINNING | _EXPORT
     foreign = []
     for entry in reading.entries(folder):

@@ -1,11 +1,11 @@
-"""The protocol of a checkpoint's folder: complete by name, sound by hash.
+"""The protocol of a checkpoint's folder: the name says that it is complete, the hashes that it is sound.
 
-Files are written into a hidden sibling folder, the manifest with the sha256 of each (and of itself) last;
-then the folder is renamed. So a folder `step-00000150` is complete, whatever was killed; whether its bytes
-are still those that were written, the manifest tells.
+Files are written into a hidden sibling folder. The manifest, with the sha256 of each file and of itself, comes last;
+then the folder is renamed. So a folder named `step-00000150` is complete, whatever was killed, and its manifest tells
+whether its bytes are still those that were written.
 
-One file may be missing: the optimizer's state, which only training needs. A checkpoint without it is sound, and can be
-sampled and scored. So retention removes that state in one step, and the manifest goes on listing it.
+One file may be missing: the optimizer's state, which only training needs. A checkpoint without it is sound and can be
+sampled and scored. So retention can remove that file in one step, and the manifest still lists it.
 """
 
 import errno
@@ -23,7 +23,7 @@ from ncsnx.config import checks
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.fields import versioned
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run
@@ -38,11 +38,11 @@ MANIFEST = "manifest.json"
 STATE = "state.json"
 OPTIMIZER = part_file("optimizer")
 CHECKPOINT_FILES = frozenset({part_file("model"), part_file("ema"), OPTIMIZER, STATE, MANIFEST})
-"""What ncsnx writes into a checkpoint's folder."""
+"""Names of the files in a checkpoint's folder."""
 SCHEMA_VERSION = 2
 T = TypeVar("T")
-_Content = bytes  # which is the name of a field too
-# What a file system answers when it is the checkpoint that is at fault, not the permissions or the process.
+_Content = bytes  # an alias, since FileRecord has a field named `bytes`
+# System errors that mean a fault of the checkpoint, not of permissions or the process.
 _FAULTS = {
     errno.ENOENT: "is missing",
     errno.ENOTDIR: "is missing",
@@ -55,17 +55,17 @@ _FAULTS = {
 
 
 class UnsoundError(NcsnxError):
-    """A checkpoint whose files are not those that were written."""
+    """A checkpoint whose files differ from those that were written."""
 
 
 @attrs.frozen
 class FileRecord:
-    """What a file must be."""
+    """Hash and size that a file must have."""
 
     sha256: str = attrs.field(validator=checks.sha256_hex)
-    """In hexadecimal."""
+    """sha256 (hexadecimal)."""
     bytes: int = attrs.field(validator=checks.not_negative)
-    """Its size."""
+    """Size in bytes."""
 
     @classmethod
     def of(cls, content: _Content) -> Self:
@@ -74,16 +74,16 @@ class FileRecord:
 
 
 def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of version 2 for that of version 1.
+    """Migrates a manifest from version 1 to version 2.
 
-    Version 1 listed an optimizer's state under `removing` while it was removed, and no longer under `files`. A process
-    that was killed then may have left it there.
+    While version 1 removed an optimizer's state, it listed it under `removing` instead of `files`; a killed process may
+    have left it there.
     """
     return {"step": content["step"], **_by_need(content["files"] | content.get("removing", {}))}
 
 
 def _by_need(files: dict[str, T]) -> dict[str, dict[str, T]]:
-    """Files that must be there, and those that may be missing."""
+    """Splits files into those that must exist and those that may be missing."""
     return {
         "files": {name: file for name, file in files.items() if name != OPTIMIZER},
         "for_training": {name: file for name, file in files.items() if name == OPTIMIZER},
@@ -93,19 +93,19 @@ def _by_need(files: dict[str, T]) -> dict[str, dict[str, T]]:
 @document("the manifest of a checkpoint", sealed=True)
 @attrs.frozen(kw_only=True)
 class ManifestRecord:
-    """What manifest.json says."""
+    """Content of manifest.json."""
 
     schema_version: int = attrs.field(default=SCHEMA_VERSION, metadata=versioned({1: _from_version_1}))
     step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
     files: dict[str, FileRecord]
-    """Files that must be there, by name."""
+    """Files that must exist, by name."""
     for_training: dict[str, FileRecord]
-    """Those that may be missing."""
+    """Files that may be missing, by name."""
 
     def __attrs_post_init__(self) -> None:
         for key, files in _by_need(self.files | self.for_training).items():
             if files != getattr(self, key):
-                raise checks.FieldError(key, f"must hold {checks.quoted(list(files))[1:-1] or 'nothing'} alone")
+                raise checks.FieldError(key, f"must hold {checks.quoted(list(files))[1:-1] or 'nothing'} only")
         for name in self.files:
             if name not in CHECKPOINT_FILES - {MANIFEST}:
                 raise checks.FieldError("files", f"must be files of a checkpoint, not {checks.quoted(name)}")
@@ -113,21 +113,21 @@ class ManifestRecord:
 
 @attrs.frozen
 class Manifest:
-    """What a checkpoint's folder must hold."""
+    """Files of a checkpoint's folder, as recorded when it was written."""
 
     step: int
     files: dict[str, FileRecord]
-    """Those that are there, by name; without the manifest itself."""
+    """Files that must exist, by name; without the manifest itself."""
     absent: dict[str, FileRecord] = attrs.field(factory=dict)
-    """Those that only training needs, and that aren't there: retention removed them, or they were lost."""
+    """Files that only training needs and that retention removed or that were lost, by name."""
 
     @property
     def is_trainable(self) -> bool:
-        """Whether training can resume from it: whether it holds the optimizer's state."""
+        """Whether training can resume from the checkpoint, that is, whether it holds the optimizer's state."""
         return OPTIMIZER in self.files
 
     def to_bytes(self) -> bytes:
-        """The file: readable JSON with a digest of its own canonical form."""
+        """The file's content: readable JSON with a digest of its canonical form."""
         parted = _by_need(dict(sorted((self.files | self.absent).items())))
         files, for_training = parted["files"], parted["for_training"]
         return document_bytes(ManifestRecord(step=self.step, files=files, for_training=for_training))
@@ -136,11 +136,11 @@ class Manifest:
 def write_checkpoint(
     parent: Path, step: int, files: Iterable[tuple[str, bytes]], sizes: WeightSizes | None = None
 ) -> Path:
-    """Writes the checkpoint of `step` into `parent`; returns its folder, which appears whole or not at all.
+    """Writes the checkpoint of `step` into `parent` atomically; returns its folder.
 
-    `files` gives names and contents; a generator keeps only one content in memory. A folder of that name is moved aside
-    (`step-00000150.unsound-1`) if it is unsound or without its optimizer's state; a whole one is refused. sizes: as in
-    `read_manifest`, for one that is there. Raises NcsnxError where the system refuses.
+    files: names and contents; a generator keeps only one content in memory. An existing folder that is unsound or lacks
+    the optimizer's state is moved aside (`step-00000150.unsound-1`). sizes: as in `read_manifest`, for the existing
+    folder. Raises NcsnxError if a complete checkpoint already exists or if writing fails.
     """
     reading.refuse_links(parent)
     final = parent / step_name(step)
@@ -150,7 +150,7 @@ def write_checkpoint(
         for name, content in files:
             atomic.write_new(folder / name, content, shown=final / name)
             records[name] = FileRecord.of(content)
-            del content  # before the next is made: together they may not fit in memory
+            del content  # freed before the next is made: together they may not fit in memory
         atomic.write_new(folder / MANIFEST, Manifest(step, records).to_bytes(), shown=final / MANIFEST)
     return final
 
@@ -158,9 +158,9 @@ def write_checkpoint(
 def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
     """The manifest of a checkpoint's folder, checked by its digest and against the folder's name.
 
-    It lists the optimizer's state as absent where that isn't there. sizes: those of the experiment's weights; a
-    manifest that lists other ones is refused, so that files of other sizes are neither read nor hashed. Raises
-    UnsoundError, and NcsnxError for a manifest that only a newer ncsnx can read.
+    A missing optimizer's state is listed as absent. sizes: required sizes of the experiment's weights, so that files of
+    other sizes are neither read nor hashed. Raises UnsoundError for an invalid manifest or other sizes, NcsnxError for
+    a manifest of a newer ncsnx.
     """
     reading.refuse_links(folder.parent)
     with _reading(folder):
@@ -181,9 +181,9 @@ def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
 
 
 def renew_manifest(folder: Path) -> None:
-    """Writes the manifest of an earlier version anew, in one step; one of this version stays as it is.
+    """Upgrades the manifest of an earlier version atomically; a current one stays as it is.
 
-    Raises UnsoundError, and NcsnxError where the system refuses.
+    Raises UnsoundError, and NcsnxError if writing fails.
     """
     path = folder / MANIFEST
     written = _read(path)
@@ -193,7 +193,7 @@ def renew_manifest(folder: Path) -> None:
 
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """The content of one file, read once and compared with its record. Raises UnsoundError."""
+    """The content of one file, read once and checked against its record. Raises UnsoundError."""
     record = _record(folder, manifest, name)
     with _reading(folder / name), reading.opened(folder / name) as file:
         _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
@@ -204,7 +204,7 @@ def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
 
 
 def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    """The state of the loop, checked by its hash. Raises UnsoundError."""
+    """The state of the training loop, checked by its hash. Raises UnsoundError."""
     path = folder / STATE
     if _record(folder, manifest, STATE).bytes > reading.JSON_LIMIT:
         raise UnsoundError(f"{path} {_FAULTS[errno.EFBIG]}")
@@ -218,20 +218,20 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes | None = None) -> Manifest:
-    """Reads a checkpoint's manifest and every file it lists (or only `names`), and compares.
+    """Verifies a checkpoint's manifest and every file it lists, or only `names`.
 
-    Without `names`, files that the manifest doesn't know are refused too. sizes: as in `read_manifest`. Raises
-    UnsoundError that says what is wrong.
+    Without `names`, files that the manifest doesn't list are an error too. sizes: as in `read_manifest`. Raises
+    UnsoundError.
     """
     manifest = read_manifest(folder, sizes)
     _verify_files(folder, manifest, sorted(manifest.files) if names is None else names)
     if names is None and (found := strangers(folder, manifest)):
-        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest does not know")
+        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest does not list")
     return manifest
 
 
 def verify_own(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
-    """Verifies every file that the manifest lists, whatever else somebody put there. Raises UnsoundError."""
+    """Verifies every file that the manifest lists and ignores other files. Raises UnsoundError."""
     manifest = read_manifest(folder, sizes)
     _verify_files(folder, manifest, manifest.files)
     return manifest
@@ -243,10 +243,10 @@ def _verify_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> Non
 
 
 def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
-    """Compares one file with its record. Raises UnsoundError.
+    """Checks one file against its record. Raises UnsoundError.
 
-    An optimizer's state that has gone since the manifest was read is no fault: the retention of a training removed it.
-    watch gets the bytes of each piece that was read, and may end the reading by raising.
+    An optimizer's state that has disappeared since the manifest was read is not an error: retention removed it.
+    watch: called with the number of bytes of each piece read; may raise to stop reading.
     """
     record = _record(folder, manifest, name)
     try:
@@ -259,9 +259,9 @@ def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watc
 
 
 def strangers(folder: Path, manifest: Manifest) -> list[str]:
-    """Names of what lies in a checkpoint's folder and isn't one of its files. Raises UnsoundError.
+    """Names in a checkpoint's folder that aren't its files. Raises UnsoundError.
 
-    Hidden files are left alone: file systems and desktops put them anywhere, and nothing here reads them.
+    Hidden files are ignored: file systems and desktops put them anywhere, and ncsnx doesn't read them.
     """
     known = {*manifest.files, MANIFEST}
     with _reading(folder):
@@ -270,7 +270,7 @@ def strangers(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def checkpoints(run: Run) -> list[int]:
-    """The steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
+    """Steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
     reading.refuse_links(run.checkpoints)
     try:
         found = [step_of(entry.name) for entry in run.checkpoints.iterdir()]
@@ -282,23 +282,23 @@ def checkpoints(run: Run) -> list[int]:
 
 
 def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
-    """The folder of the checkpoint that is wanted: a step, however typed, `latest` or `best`.
+    """The folder of a checkpoint. wanted: a step as a number or as typed, `latest` or `best`.
 
-    It is verified whole, also the files that sampling needn't read: damage to one is a reason to look at its
-    neighbours before anything is made of them. Raises UsageError for a step that can't be understood or isn't
-    there, UnsoundError if the checkpoint is unsound, NcsnxError if there is none, or no score yet.
+    All of its files are verified, even those that sampling doesn't read, since damage to one makes the others suspect.
+    Raises UsageError for an invalid or missing step, UnsoundError for an unsound checkpoint, NcsnxError without
+    checkpoints or, for `best`, without scores.
     """
     return _sound(run, checkpoints(run), wanted_step(run, wanted))
 
 
 def wanted_step(run: Run, wanted: int | str) -> int:
-    """The step that is wanted, whose checkpoint is there, sound or not. Raises as `resolve_checkpoint`."""
+    """The step of an existing checkpoint, sound or not. Raises UsageError, NcsnxError as `resolve_checkpoint` does."""
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     steps = checkpoints(run)
     if step == "best":
         return require_best(run).step
     if not steps:
-        raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
+        raise NcsnxError(f"run {run.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
     if step == "latest":
         return steps[-1]
     if step not in steps:
@@ -309,19 +309,20 @@ def wanted_step(run: Run, wanted: int | str) -> int:
 
 
 def require_best(run: Run) -> Best:
-    """The checkpoint that `best` means, and which sweep says so. Raises NcsnxError before there is a score."""
+    """The checkpoint that `best` means, and the sweep that measured it. Raises NcsnxError without scores."""
     best = best_checkpoint(run, partial(holds, run))
     if best is None:
         raise NcsnxError(
-            f"run {run.name!r} has no best checkpoint: no scores yet, run `ncsnx fid {run.name}` (scores of ensembles, "
-            "and of weights that are not there any more, do not count)"
+            f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "
+            "longer exist do not count)",
+            Hint("score the checkpoints", f"ncsnx fid {run.name}"),
         )
     return best
 
 
 def holds(run: Run, step: int, weights_sha256: str) -> bool:
-    """Whether the checkpoint of `step` is there and holds a file with this hash, by its manifest."""
-    if not 0 <= step <= MOST_STEPS:  # somebody wrote it into a record; no folder has such a name
+    """Whether the checkpoint of `step` exists and its manifest lists a file with this hash."""
+    if not 0 <= step <= MOST_STEPS:  # an edited record; no folder has such a name
         return False
     try:
         files = read_manifest(run.checkpoints / step_name(step)).files
@@ -331,20 +332,22 @@ def holds(run: Run, step: int, weights_sha256: str) -> bool:
 
 
 def _sound(run: Run, steps: list[int], step: int) -> Path:
-    """The folder of this step's checkpoint, which is one of `steps`. Raises UnsoundError that names the one before."""
+    """The folder of this step's checkpoint; `steps` are all. Raises UnsoundError with the previous one as a hint."""
     folder = run.checkpoints / step_name(step)
     try:
         verify_own(folder, weight_sizes(run.experiment()))
     except UnsoundError as error:
         if not os.path.lexists(folder):
             raise UnsoundError(
-                f"the checkpoint of step {step:,} was removed while it was read, by the retention of a training perhaps"
-                "; repeat the command"
+                f"the checkpoint of step {step:,} was removed while it was being read, probably by the retention of a "
+                "running training",
+                Hint("repeat the command"),
             ) from error
         which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step:,}"
         before = [other for other in steps if other < step]
-        earlier = f"{argument('ckpt', before[-1])} is the one before" if before else "there is no earlier one"
-        raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}; {earlier}") from error
+        before_it = Hint("use the checkpoint before it", adds=argument("ckpt", before[-1])) if before else None
+        hint = before_it or Hint("there is no earlier checkpoint")
+        raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}", hint) from error
     return folder
 
 
@@ -353,7 +356,7 @@ def _make_way(folder: Path, sizes: WeightSizes | None) -> None:
         return
     with suppress(UnsoundError):
         if not verify(folder, sizes=sizes).absent:
-            raise NcsnxError(f"{folder} exists already and is sound; nothing is overwritten")
+            raise NcsnxError(f"{folder} already exists and is sound; nothing is overwritten")
     number = 1
     while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
         number += 1

@@ -1,9 +1,9 @@
-"""Removing what the experiment's `retention` doesn't keep, and nothing before what stays has been verified.
+"""Prunes checkpoints by the experiment's `retention`, after it has verified the checkpoints that it relies on.
 
-The rules rely on some checkpoints when others go: the last ones, the best, and multiples of `keep_every`. Those are
-read and compared with their hashes, once in a process, before anything is removed. One that isn't sound, or that
-another experiment trained, doesn't count, and the newest sound ones stay in its stead; it is never removed here: see
-`ncsnx doctor`.
+When the rules remove a checkpoint, they rely on others that stay: the last ones, the best, and multiples of
+`keep_every`. Those are checked against their hashes, once per process, before anything is removed. A checkpoint that is
+unsound or belongs to another experiment doesn't count: the newest sound ones stay in its place. It is never removed
+here; see `ncsnx doctor`.
 """
 
 import os
@@ -30,7 +30,7 @@ from ncsnx.runs.checkpoints.manifest import (
 )
 from ncsnx.runs.checkpoints.ranges import in_words
 from ncsnx.runs.checkpoints.removal import remove_checkpoint, remove_optimizer_state
-from ncsnx.runs.checkpoints.selection import CheckpointStatus, Judgement, Plan, plan
+from ncsnx.runs.checkpoints.selection import CheckpointStatus, PruningPlan, ScoredSteps, plan
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -40,23 +40,25 @@ _Signature = tuple[str, str, int, int, int, int]
 
 
 @attrs.frozen
-class Outcome:
-    """What was done: of everything that it names, nothing is left."""
+class PruningResult:
+    """Removed checkpoints and optimizer states."""
 
     removed: tuple[int, ...] = ()
+    """Steps of removed checkpoints."""
     stripped: tuple[int, ...] = ()
+    """Steps of removed optimizer states."""
     problems: tuple[str, ...] = ()
-    """A line for each thing that couldn't be removed, or that somebody should look at."""
+    """Lines about what couldn't be removed or needs attention."""
 
     def __str__(self) -> str:
-        return f"removed by retention: {_things(self.removed, self.stripped)}"
+        return f"retention removed {_in_words(self.removed, self.stripped)}"
 
 
 class CheckpointPruner:
-    """Follows the rules in one run, under the writer's lock, and remembers what it has verified."""
+    """Applies the retention rules to one run, under the writer's lock, and remembers what it has verified."""
 
     def __init__(self, run: Run, experiment: Experiment, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """should_stop is asked while hashes are computed; then the rest is left to the next time."""
+        """should_stop: asked while hashes are computed; True leaves the rest to the next call."""
         self._run = run
         self._rules = experiment.retention
         self._experiment = experiment
@@ -65,10 +67,10 @@ class CheckpointPruner:
         self._manifests: dict[tuple[_Signature, bool], Manifest] = {}
         self._identity = identity(experiment)
         self._owned: dict[_Signature | None, bool] = {}
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def announcement(self) -> list[str]:
-        """What a person is to be told before anything goes: which steps now, by which rule later, and cautions."""
+        """Lines to show before anything is removed: the steps to remove now, the rules, and cautions."""
         if not self._rules.removes_anything:
             return []
         experiment = self._experiment
@@ -76,15 +78,15 @@ class CheckpointPruner:
         now = "nothing"
         try:
             found = self.plan()
-            now = _things(found.remove, found.strip)
+            now = _in_words(found.remove, found.strip)
         except _StopAskedError:
             pass
         except NcsnxError as error:
-            lines += self._once([f"retention removes nothing for now: {error}"])
-        return [f"retention removes now: {now}; later, after each checkpoint: {_rule(self._rules)}", *lines]
+            lines += self._unreported([f"retention removes nothing for now: {error}"])
+        return [f"retention removes {now} now; after each checkpoint it keeps {_rules_in_words(self._rules)}", *lines]
 
-    def apply(self) -> Outcome:
-        """Removes what the rules don't keep. Raises no NcsnxError: a training goes on without."""
+    def apply(self) -> PruningResult:
+        """Removes what the rules don't keep. Problems are in the result: they don't end training."""
         removed: list[int] = []
         stripped: list[int] = []
         problems: list[str] = []
@@ -95,16 +97,16 @@ class CheckpointPruner:
                 pass
             except NcsnxError as error:
                 problems.append(f"retention removes nothing{' more' if removed or stripped else ''} for now: {error}")
-        return Outcome(tuple(removed), tuple(stripped), tuple(self._once(problems)))
+        return PruningResult(tuple(removed), tuple(stripped), tuple(self._unreported(problems)))
 
-    def plan(self) -> Plan:
-        """What goes now, all that is relied on verified. Raises NcsnxError where that can't be found out."""
+    def plan(self) -> PruningPlan:
+        """The removals that are due, after the checkpoints relied on were verified. Raises NcsnxError."""
         return self._plan()[0]
 
     def foreseen(self, unsound: Iterable[int]) -> str | None:
-        """What goes at the next start, in words, if these steps are unsound and no others; None: nothing.
+        """The removals at the next start, in words, given the unsound steps; None if there are none.
 
-        Computes no hash. Raises NcsnxError where that can't be found out.
+        Computes no hash. Raises NcsnxError if files can't be read.
         """
         if not self._rules.removes_anything:
             return None
@@ -113,7 +115,7 @@ class CheckpointPruner:
         sound = {step: manifest for step, manifest in manifests.items() if step not in unsound}
         counting = [CheckpointStatus(step, manifest.is_trainable) for step, manifest in sound.items()]
         found = plan(self._rules, counting, unsound, self._scores(sound))
-        return _things(found.remove, found.strip) if found else None
+        return _in_words(found.remove, found.strip) if found else None
 
     def _carry_out(self, removed: list[int], stripped: list[int], problems: list[str]) -> None:
         found, scores = self._plan()
@@ -121,7 +123,7 @@ class CheckpointPruner:
         while todo := [step for step in (*found.remove, *found.strip) if step not in done]:
             if self._should_stop():
                 return
-            if self._scores(self._counting()[0]) != scores:  # a sweep beside may have found another best by now
+            if self._scores(self._counting()[0]) != scores:  # a concurrent sweep may have found another best
                 found, scores = self._plan()
                 continue
             step = todo[0]
@@ -137,10 +139,10 @@ class CheckpointPruner:
                     remove_optimizer_state(folder)
                     stripped.append(step)
             except NcsnxError as error:
-                what = _things([step], []) if is_whole else _things([], [step])
+                what = _in_words([step], []) if is_whole else _in_words([], [step])
                 problems.append(f"retention cannot remove {what}: {error}")
 
-    def _plan(self) -> tuple[Plan, Judgement]:
+    def _plan(self) -> tuple[PruningPlan, ScoredSteps]:
         while True:
             manifests, unsound = self._counting()
             counting = [CheckpointStatus(step, manifest.is_trainable) for step, manifest in manifests.items()]
@@ -150,7 +152,7 @@ class CheckpointPruner:
                 return found, scores
 
     def _counting(self) -> tuple[dict[int, Manifest], set[int]]:
-        """The manifests of the run's own checkpoints that aren't known to be unsound, and the steps of the others."""
+        """Manifests of the run's own checkpoints that aren't known to be unsound, and the steps of the others."""
         manifests: dict[int, Manifest] = {}
         unsound = set()
         for step in checkpoints(self._run):
@@ -169,7 +171,7 @@ class CheckpointPruner:
         return manifests, unsound
 
     def _is_own(self, folder: Path, manifest: Manifest) -> bool:
-        """Whether a checkpoint is of this run's experiment, and not one that somebody put there."""
+        """Whether a checkpoint belongs to this run's experiment."""
         signature = _signature(folder / STATE, "")
         if signature not in self._owned:
             try:
@@ -180,7 +182,7 @@ class CheckpointPruner:
         return self._owned[signature]
 
     def _manifest(self, folder: Path) -> Manifest:
-        """A checkpoint's manifest, parsed once: they are asked for before each removal. Raises UnsoundError."""
+        """A checkpoint's manifest, parsed once, since it is needed before each removal. Raises UnsoundError."""
         signature = _signature(folder / MANIFEST, "")
         if signature is None or folder.is_symlink():
             return read_manifest(folder)
@@ -193,8 +195,8 @@ class CheckpointPruner:
     def _sizes(self) -> WeightSizes | None:
         return weight_sizes(self._experiment)
 
-    def _scores(self, manifests: dict[int, Manifest]) -> Judgement:
-        """Raises NcsnxError for scores that can't be read: then nobody knows the best."""
+    def _scores(self, manifests: dict[int, Manifest]) -> ScoredSteps:
+        """The best step and the scored steps. Raises NcsnxError for unreadable scores, since the best is unknown."""
 
         def is_there(step: int, weights_sha256: str) -> bool:
             there = manifests.get(step)
@@ -202,13 +204,13 @@ class CheckpointPruner:
 
         best = best_checkpoint(self._run, is_there)
         if best is None:
-            return Judgement()
+            return ScoredSteps()
         rows = ScoreFile.read(best.sweep).rows
         scored = frozenset(row["step"] for row in rows if is_there(row["step"], row["weights_sha256"]))
-        return Judgement(best.step, scored)
+        return ScoredSteps(best.step, scored)
 
     def _is_sound(self, step: int, manifest: Manifest) -> bool:
-        """Whether a checkpoint's files are what its manifest says. Raises NcsnxError for one that can't be read."""
+        """Whether a checkpoint's files match its manifest. Raises NcsnxError for an unreadable file."""
         folder = self._run.checkpoints / step_name(step)
         for name, record in manifest.files.items():
             signature = _signature(folder / name, record.sha256)
@@ -231,19 +233,19 @@ class CheckpointPruner:
         if self._should_stop():
             raise _StopAskedError
 
-    def _once(self, lines: Iterable[str]) -> list[str]:
-        """The lines that weren't said before: a full disk stays full for many checkpoints."""
-        new = [line for line in lines if line not in self._said]
-        self._said.update(new)
+    def _unreported(self, lines: Iterable[str]) -> list[str]:
+        """The lines that weren't reported before: a full disk causes the same problem at every checkpoint."""
+        new = [line for line in lines if line not in self._reported]
+        self._reported.update(new)
         return new
 
 
 class _StopAskedError(Exception):
-    """A signal asks the process to end; what is left to do can wait for the next start."""
+    """A signal asked the process to end; the rest can wait for the next start."""
 
 
 def _signature(path: Path, sha256: str) -> _Signature | None:
-    """What stays as it is as long as nobody writes into the file or puts another in its place."""
+    """A value that stays the same until somebody writes into the file or replaces it; None if there is no file."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -251,26 +253,24 @@ def _signature(path: Path, sha256: str) -> _Signature | None:
     return (str(path), sha256, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _rule(rules: Retention) -> str:
-    """The rules in words: what goes after each checkpoint."""
-    parts = []
+def _rules_in_words(rules: Retention) -> str:
+    """Description of what the rules keep."""
     if rules.keep_last is not None or rules.keep_every is not None:
-        last = "" if rules.keep_last is None else _among_the_last(rules.keep_last)
-        every = "" if rules.keep_every is None else f"a multiple of {rules.keep_every:,}"
-        parts.append(f"every checkpoint that is not {' or '.join(part for part in (last, every) if part)}")
+        last = "the last" if (rules.keep_last or 1) == 1 else f"the last {rules.keep_last:,}"
+        every = [] if rules.keep_every is None else [f"the multiples of {rules.keep_every:,}"]
+        *first, final = ["the best checkpoint", last, *every]
+        kept = f"{', '.join(first)} and {final}"
     elif rules.keep_best:
-        parts.append("every checkpoint that `ncsnx fid` has scored and that is not the best")
-    if rules.optimizer_last is not None:
-        last = "the last" if rules.optimizer_last == 1 else f"the last {rules.optimizer_last:,}"
-        parts.append(f"the optimizer states of all but {last}")
-    return f"{', and '.join(parts)}; never the best or the last"
+        kept = "the best checkpoint, the last and those that `ncsnx fid` has not scored"
+    else:
+        kept = "all checkpoints"
+    if rules.optimizer_last is None:
+        return kept
+    count = "last" if rules.optimizer_last == 1 else f"last {rules.optimizer_last:,}"
+    return f"{kept}, and only the {count} optimizer state{'s' if rules.optimizer_last > 1 else ''}"
 
 
-def _among_the_last(count: int) -> str:
-    return "the last" if count == 1 else f"among the last {count:,}"
-
-
-def _things(removed: Sequence[int], stripped: Sequence[int]) -> str:
+def _in_words(removed: Sequence[int], stripped: Sequence[int]) -> str:
     parts = []
     if removed:
         parts.append(f"the checkpoint{_of_steps(removed)}")

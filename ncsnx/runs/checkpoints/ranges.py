@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.manifest import checkpoints, resolve_checkpoint
 from ncsnx.runs.folder import Run
@@ -16,19 +16,19 @@ _EXPECTED = "expected all, latest, best, a step such as 150k, FIRST:LAST or FIRS
 
 @attrs.frozen
 class Selection:
-    """The checkpoints that a range means."""
+    """The checkpoints in a range."""
 
     text: str
-    """As typed."""
+    """The range as typed."""
     steps: tuple[int, ...]
-    """Ascending; at least one."""
+    """Steps, ascending; at least one."""
     remark: str | None
-    """What the range asks for beyond what is there, in words; None where it is covered."""
+    """The missing steps of the range, in words; None if there are none."""
 
 
 @attrs.frozen
 class _Range:
-    """Steps from `first` to `last`, ends included; only multiples of `multiple`, where it is given."""
+    """Steps from `first` to `last` inclusive; only multiples of `multiple`, if given."""
 
     first: int
     last: int
@@ -39,13 +39,13 @@ class _Range:
 
 
 def select(run: Run, text: str) -> Selection:
-    """The checkpoints of `run` that `text` means.
+    """The checkpoints of `run` in the range `text`.
 
-    Raises UsageError for a range that can't be understood or holds no checkpoint, NcsnxError for a run without any.
+    Raises UsageError for an invalid range or one without checkpoints, NcsnxError for a run without checkpoints.
     """
     steps = checkpoints(run)
     if not steps:
-        raise NcsnxError(f"run {run.name!r} has no checkpoint yet; `ncsnx train` writes the first")
+        raise NcsnxError(f"run {run.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
     if text == "all":
         return Selection(text, tuple(steps), None)
     if ":" not in text:
@@ -63,7 +63,7 @@ def _single(run: Run, text: str) -> int:
     if text not in ("latest", "best"):
         _step(text, text)
     step = step_of(resolve_checkpoint(run, text).name)
-    assert step is not None  # the folder was found by the name of its step
+    assert step is not None  # the folder is named after its step
     return step
 
 
@@ -76,7 +76,7 @@ def _parsed(text: str) -> _Range:
         raise UsageError(f"{parameter('range')} {text} runs backwards; did you mean {last}:{first}?")
     multiple = parts[2] if len(parts) == 3 else None
     if multiple == 0:
-        raise UsageError(f"{parameter('range')} {text}: the third part keeps the multiples of it, and cannot be 0")
+        raise UsageError(f"{parameter('range')} {text}: the third part, MULTIPLE, cannot be 0")
     return _Range(first, last, multiple)
 
 
@@ -84,24 +84,24 @@ def _step(part: str, text: str) -> int:
     try:
         step = parse_step(part)
     except UsageError:
-        step = "latest"  # no part of a range either
+        step = "latest"  # not allowed in a range either
     if isinstance(step, str):
         raise UsageError(f"{parameter('range')} {text[:80]!a}: {_EXPECTED}")
     return step
 
 
 def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str | None:
-    """Names the steps that should be in the range, by the run's cadence, and have no checkpoint."""
+    """The steps that the range should have, by the run's checkpoint interval, but hasn't; in words."""
     spacing = wanted.multiple or run.experiment().checkpoint_every
     first = -(-max(wanted.first, 1) // spacing) * spacing
-    # a range may be typed far beyond the run, so that its steps are counted, not listed
+    # counted, not listed, since the typed range may extend far beyond the run
     expected = max(0, (wanted.last - first) // spacing + 1)
     missing = expected - sum(step % spacing == 0 for step in chosen)
     if missing <= 0:
         return None
     return (
-        f"{parameter('range')} {text} is covered in part: {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
-        f"{chosen[-1]:,}; {missing:,} other multiples of {spacing:,} in it have none"
+        f"{parameter('range')} {text} holds {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
+        f"{chosen[-1]:,}; {missing:,} other multiples of {spacing:,} have no checkpoint"
     )
 
 
@@ -111,7 +111,7 @@ def _listed(steps: list[int]) -> str:
 
 
 def in_words(steps: Sequence[int]) -> str:
-    """Steps, ascending, every one of them said: `4, 8, 5,000 to 45,000 by 5,000`."""
+    """All steps, ascending, in words: `4, 8, 5,000 to 45,000 by 5,000`."""
     parts: list[str] = []
     rest = list(steps)
     while rest:
@@ -126,7 +126,7 @@ def in_words(steps: Sequence[int]) -> str:
 
 
 def _evenly_spaced(steps: list[int]) -> int:
-    """How many steps from the first on have one distance."""
+    """Length of the longest prefix of evenly spaced steps."""
     length = min(2, len(steps))
     while length < len(steps) and steps[length] - steps[length - 1] == steps[1] - steps[0]:
         length += 1

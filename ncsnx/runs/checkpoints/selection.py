@@ -1,4 +1,4 @@
-"""The rules of `retention`: which checkpoints of a run stay, and which of them stay whole, by their steps alone."""
+"""The rules of `retention`: which checkpoints and which optimizer states of a run to keep, decided by steps alone."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from ncsnx.config.retention import Retention
 
 @attrs.frozen
 class CheckpointStatus:
-    """A checkpoint that counts: one that is sound as far as is known."""
+    """A checkpoint that counts: not known to be unsound."""
 
     step: int
     trainable: bool
@@ -17,40 +17,44 @@ class CheckpointStatus:
 
 
 @attrs.frozen
-class Judgement:
-    """What the scores say."""
+class ScoredSteps:
+    """Scored checkpoints, by the sweep that determines the best."""
 
     best: int | None = None
-    """The step of the best score, among those that count."""
+    """Step of the best checkpoint that counts."""
     scored: frozenset[int] = frozenset()
-    """The steps that its sweep has scored."""
+    """All steps scored by the sweep."""
 
 
 @attrs.frozen
-class Plan:
-    """What goes, and what it is relied on that it stays. Steps, ascending."""
+class PruningPlan:
+    """The checkpoints to remove, and those that must be sound first. Steps, ascending."""
 
     remove: tuple[int, ...] = ()
-    """Whole checkpoints."""
+    """Checkpoints to remove."""
     strip: tuple[int, ...] = ()
-    """Those that lose their optimizer's state."""
+    """Checkpoints to remove the optimizer's state from."""
     relied_on: tuple[int, ...] = ()
+    """Checkpoints that stay and must be verified first."""
 
     def __bool__(self) -> bool:
         return bool(self.remove or self.strip)
 
 
 def plan(
-    rules: Retention, counting: Sequence[CheckpointStatus], unsound: Iterable[int] = (), scores: Judgement | None = None
-) -> Plan:
-    """What the rules remove, given the checkpoints that count, ascending, and the steps of those that don't.
+    rules: Retention,
+    counting: Sequence[CheckpointStatus],
+    unsound: Iterable[int] = (),
+    scores: ScoredSteps | None = None,
+) -> PruningPlan:
+    """Applies the rules. counting: checkpoints that count, ascending. unsound: steps of the others.
 
-    Never the last, nor the last that can be trained on, nor the best. `keep_last` and `optimizer_last` count sound
-    checkpoints, and keep as many that can be trained on, whatever newer ones can't.
+    The last checkpoint, the last that training can resume from, and the best always stay. `keep_last` and
+    `optimizer_last` count sound checkpoints; `keep_last` also keeps as many that training can resume from.
     """
-    scores = Judgement() if scores is None else scores
+    scores = ScoredSteps() if scores is None else scores
     if not counting:
-        return Plan()
+        return PruningPlan()
     steps = [one.step for one in counting]
     trainable = [one.step for one in counting if one.trainable]
     whole = set(trainable if rules.optimizer_last is None else trainable[-rules.optimizer_last :])
@@ -64,14 +68,14 @@ def plan(
         relied_on |= whole & keep
     if rules.keep_every is not None:
         relied_on |= keep & _neighbours(rules.keep_every, remove)
-    return Plan(remove, strip, tuple(sorted(relied_on)))
+    return PruningPlan(remove, strip, tuple(sorted(relied_on)))
 
 
 def newest_whole(rules: Retention) -> int:
-    """How many of the newest checkpoints hold their optimizer's state, whatever the rules have removed.
+    """Number of newest checkpoints that must hold their optimizer's state, whatever the rules have removed.
 
-    One where a rule may remove a newer checkpoint that holds it, and where no rule removes such states: an earlier one
-    may have.
+    It is 1 if a rule may remove a newer checkpoint that holds it, and also if no rule removes optimizer states, since
+    an earlier rule may have.
     """
     if rules.optimizer_last is None or (rules.removes_checkpoints and rules.keep_last is None):
         return 1
@@ -79,9 +83,9 @@ def newest_whole(rules: Retention) -> int:
 
 
 def _kept(
-    rules: Retention, steps: list[int], trainable: list[int], unsound: set[int], scores: Judgement
+    rules: Retention, steps: list[int], trainable: list[int], unsound: set[int], scores: ScoredSteps
 ) -> tuple[set[int], set[int]]:
-    """The steps that a rule keeps, and those of them that stand in for a multiple that isn't sound."""
+    """The steps that a rule keeps, and those of them that replace an unsound multiple of `keep_every`."""
     if not rules.removes_checkpoints:
         return set(steps), set()
     if rules.keep_last is None and rules.keep_every is None:
@@ -101,13 +105,16 @@ def _kept(
 
 
 def _stand_in(multiple: int, every: int, steps: list[int]) -> set[int]:
-    """The sound checkpoint nearest before an unsound multiple, down to the one before; else the nearest after it."""
+    """The sound checkpoint that replaces an unsound multiple: the nearest before it, else the nearest after it.
+
+    Only checkpoints between the adjacent multiples qualify.
+    """
     before = [step for step in steps if multiple - every < step < multiple]
     after = [step for step in steps if multiple < step < multiple + every]
     return set(before[-1:] or after[:1])
 
 
 def _neighbours(every: int, removed: Iterable[int]) -> set[int]:
-    """The multiples on either side of what is removed."""
+    """The multiples on either side of each removed step."""
     below = {step // every * every for step in removed}
     return below | {step + every for step in below}

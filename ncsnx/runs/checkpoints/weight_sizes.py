@@ -1,8 +1,8 @@
-"""How many bytes files of weights have: that follows from the experiment, so that no other file is read or hashed.
+"""Sizes of weight files, computed from the experiment, so that files of other sizes are neither read nor hashed.
 
-A safetensors file holds the values of its tensors and, before them, eight bytes and a header in JSON. What the values
-take is exact. What the header takes depends on who wrote it (order, spaces, metadata), so it has a generous limit, less
-than a thousandth of a network of usual width.
+A safetensors file holds eight bytes, a JSON header and the values of its tensors. The size of the values is exact. The
+size of the header depends on its writer (order, spaces, metadata), so it has a generous limit: less than a thousandth
+of a network of usual width.
 """
 
 import attrs
@@ -13,23 +13,23 @@ from ncsnx.quantities import counted
 from ncsnx.runs.names import part_file
 
 _HEADER_BYTES, _ENTRY_BYTES = 4_096, 512
-"""Of a header at most: for metadata, and for each tensor, whose name, type, shape and place take some 150."""
+"""Limits of a header: for metadata, and per tensor, whose name, type, shape and offsets take some 150 bytes."""
 _OPTIMIZER_TENSORS = 8
-"""Tensors that an optimizer keeps for each parameter, at most: Adam has 3 (4 with amsgrad), RMSProp 4; those of
-packages may have more. Each is of its parameter's size, or one number, as loading requires."""
+"""Limit of tensors that an optimizer keeps per parameter: Adam has 3 (4 with amsgrad), RMSProp 4; optimizers from
+packages may have more. Each has its parameter's size or is one number, as loading requires."""
 
 
 @attrs.frozen
 class WeightSizes:
-    """What the files of weights of an experiment's checkpoints may have."""
+    """Allowed sizes of the weight files of an experiment."""
 
     values: int
     """Bytes of all tensors of the network."""
     header: int
-    """Bytes of a header at most."""
+    """Limit of the header in bytes."""
 
     def problem(self, file: str, size: int) -> str | None:
-        """What is wrong with this size of the file of a checkpoint or an export, in words that follow its path."""
+        """The problem with the size of a checkpoint's or export's file, in words that follow its path, or None."""
         found = counted(size, "byte")
         least, most = self.values + 8, self.values + 8 + self.header
         if file == part_file("optimizer"):
@@ -45,9 +45,9 @@ class WeightSizes:
 
 
 def weight_sizes(experiment: Experiment) -> WeightSizes | None:
-    """The sizes; None where the network can't be built here, which whoever needs it says."""
+    """The sizes; None if the network can't be built here, which is reported where the network is needed."""
     from ncsnx.config.variants import load_plugins
-    from ncsnx.networks.construction import meta_network  # imports torch, which looking at a run doesn't need
+    from ncsnx.networks.construction import meta_network  # here, since it imports torch
 
     try:
         load_plugins("ncsnx.runtime")
@@ -55,11 +55,11 @@ def weight_sizes(experiment: Experiment) -> WeightSizes | None:
     except NcsnxError:
         return None
     values = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    # a character of a name takes six at most, as an escape
+    # a character of a name takes at most six bytes, as an escape
     return WeightSizes(values, _HEADER_BYTES + sum(_ENTRY_BYTES + 6 * len(name) for name in tensors))
 
 
 def size_problem(experiment: Experiment, file: str, size: int) -> str | None:
-    """`WeightSizes.problem` of the experiment's weights."""
+    """`WeightSizes.problem` for the experiment's weights."""
     sizes = weight_sizes(experiment)
     return None if sizes is None else sizes.problem(file, size)

@@ -1,8 +1,8 @@
-"""Looks into every corner of a run: verifies what has a hash, reads what can be read, names what belongs to nothing.
+"""Examines a run: verifies every hash, reads every document, and lists files that belong to nothing.
 
-Nothing is changed but by a repair, which removes what certainly is debris of ncsnx itself, moves checkpoints that
-aren't sound aside, into `RUN/unsound/`, and separates hard-linked logs from their other names. Neither follows a link,
-or touches a file that ncsnx didn't write.
+Only a repair changes anything. It removes debris that is certainly ncsnx's own, moves unsound checkpoints into
+`RUN/unsound/`, and separates hard-linked logs from their other names. It follows no link and touches no file that ncsnx
+didn't write.
 """
 
 from ncsnx.runs.doctor.examination import examine

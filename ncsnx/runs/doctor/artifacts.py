@@ -1,4 +1,4 @@
-"""What was made from a run's checkpoints: grids, samples, scores, exported models."""
+"""Examines what was made from a run's checkpoints: grids, samples, scores, exported models."""
 
 import struct
 import zlib
@@ -32,10 +32,11 @@ from ncsnx.storage.json_lines import read_records
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PICTURE_LIMIT = 2**28
+_LEFT_ALONE = "nothing to do: ncsnx ignores it"
 
 
 def examine_snapshots(found: Examination) -> None:
-    """The grids drawn while training."""
+    """Examines the sample grids drawn during training."""
     there = found.steps()
     without = []
     for entry in found.entries(found.run.snapshots):
@@ -44,67 +45,67 @@ def examine_snapshots(found: Examination) -> None:
             found.add_leftover(entry.path)
         elif step is None:
             if not entry.name.startswith("."):
-                found.add("unknown", entry.path, "is not a grid of samples", "ncsnx leaves it alone")
+                found.add("unknown", entry.path, "is not a grid of samples", _LEFT_ALONE)
         else:
             if (problem := _picture_problem(entry.path)) is not None:
-                advice = "remove it: `ncsnx train` draws the last one again, `ncsnx sample` any other"
+                advice = "remove it; `ncsnx train` redraws the last one, `ncsnx sample` any other"
                 found.add("damaged", entry.path, problem, advice)
             if step not in there:
                 without.append(step)
     if without:
-        what = f"has grids of steps whose checkpoints are not there: {in_words(sorted(without))}"
-        found.add("gone", found.run.snapshots, what, "nothing need be done; they may be deleted")
+        what = f"has grids of steps without a checkpoint: {in_words(sorted(without))}"
+        found.add("gone", found.run.snapshots, what, "nothing to do: they may be deleted")
 
 
 def examine_samples(found: Examination) -> None:
-    """The folders that `ncsnx sample` made in the run."""
+    """Examines the folders that `ncsnx sample` made in the run."""
     for entry in found.entries(found.run.samples):
         if entry.kind == "folder":
             _examine_sampling(found, entry.path)
         elif not entry.name.startswith("."):
-            found.add("unknown", entry.path, "is not a folder of samples", "ncsnx leaves it alone")
+            found.add("unknown", entry.path, "is not a folder of samples", _LEFT_ALONE)
 
 
 def examine_sweeps(found: Examination) -> None:
-    """What `ncsnx fid`, `ncsnx loss` and `ncsnx likelihood` measured."""
+    """Examines the results of `ncsnx fid`, `ncsnx loss` and `ncsnx likelihood`."""
     run = found.run
     for place, command in ((run.fid, "fid"), (run.loss, "loss"), (run.likelihood, "likelihood")):
         for entry in found.entries(place):
             if entry.kind == "folder":
                 _examine_sweep(found, entry.path, command)
             elif not entry.name.startswith("."):
-                found.add("unknown", entry.path, "is not a sweep", "ncsnx leaves it alone")
+                found.add("unknown", entry.path, "is not a sweep", _LEFT_ALONE)
 
 
 def examine_comparisons(found: Examination) -> None:
-    """What `ncsnx compare` measured, and what it recommends."""
+    """Examines the results and the recommendation of `ncsnx compare`."""
     for entry in found.entries(found.run.compare):
         if entry.kind == "folder":
             inside = found.entries(entry.path)
             _examine_leftovers(found, entry.path, inside, "the same `ncsnx compare`")
             _examine_trials(found, entry.path / TRIALS)
             if any(one.name == RESULTS for one in inside):
-                with found.reading(entry.path / RESULTS, "damaged", "the same `ncsnx compare` makes it again"):
+                with found.reading(entry.path / RESULTS, "damaged", "repeat the same `ncsnx compare`"):
                     read_document(entry.path / RESULTS, ComparisonRecord, reading.RECORDS_LIMIT)
         elif entry.name == FAST_FILE:
-            with found.reading(entry.path, "damaged", "remove it; `ncsnx compare` makes it again"):
+            with found.reading(entry.path, "damaged", "remove it, then repeat `ncsnx compare`"):
                 read_fast(found.run)
         elif not entry.name.startswith("."):
-            found.add("unknown", entry.path, "is not a comparison", "ncsnx leaves it alone")
+            found.add("unknown", entry.path, "is not a comparison", _LEFT_ALONE)
 
 
 def examine_neighbors(found: Examination) -> None:
-    """What `ncsnx neighbors` found."""
-    again = "the same `ncsnx neighbors` makes it again"
+    """Examines the results of `ncsnx neighbors`."""
+    again = "repeat the same `ncsnx neighbors`"
     for entry in found.entries(found.run.neighbors):
         if entry.kind != "folder":
             if not entry.name.startswith("."):
-                found.add("unknown", entry.path, "is not a search for neighbours", "ncsnx leaves it alone")
+                found.add("unknown", entry.path, "is not a neighbour search", _LEFT_ALONE)
             continue
         inside = found.entries(entry.path)
         _examine_leftovers(found, entry.path, inside, "the same `ncsnx neighbors`")
         if not any(one.name == RESULTS for one in inside):
-            found.add("unfinished", entry.path, "has no results yet", "the same `ncsnx neighbors` resumes it")
+            found.add("unfinished", entry.path, "has no results yet", f"{again} to resume it")
             continue
         with found.reading(entry.path / RESULTS, "damaged", again):
             for name, sha256 in read_document(entry.path / RESULTS, NeighborRecord).files.items():
@@ -113,7 +114,7 @@ def examine_neighbors(found: Examination) -> None:
 
 
 def examine_exports(found: Examination) -> None:
-    """Exported models that somebody put into the run's folder."""
+    """Examines exported models in the run's folder."""
     for entry in found.entries(found.run.path):
         if not is_exported(entry):
             continue
@@ -128,7 +129,7 @@ def examine_exports(found: Examination) -> None:
 
 
 def _examine_trials(found: Examination, path: Path) -> None:
-    """A line that is no JSON stops a comparison; one that is no trial of this ncsnx is measured again beside it."""
+    """Examines a file of trials. Invalid JSON stops a comparison; a trial of another version is measured again."""
     with found.reading(path, "damaged", "fix or remove that line"):
         others = []
         for line, record in enumerate(read_records(path), start=1):
@@ -137,30 +138,30 @@ def _examine_trials(found: Examination, path: Path) -> None:
             except StructureError as error:
                 others.append(error.message)
         if others:
-            what = f"has {counted(len(others), 'line')} that this ncsnx does not know as a trial: {others[0]}"
-            found.add("unknown", path, what, "`ncsnx compare` leaves that out, and measures again")
+            what = f"has {counted(len(others), 'line')} that this ncsnx cannot read as a trial: {others[0]}"
+            found.add("unknown", path, what, "nothing to do: `ncsnx compare` measures again")
 
 
 def is_exported(entry: reading.Entry) -> bool:
-    """Whether this is the folder of an exported model, and not one that is half written."""
+    """Whether this is the folder of an exported model that is not half written."""
     return entry.kind == "folder" and not atomic.is_temporary(entry.name) and is_export(entry.path)
 
 
 def _examine_sampling(found: Examination, folder: Path) -> None:
-    again = "the same `ncsnx sample … --overwrite` makes them again"
+    again = f"repeat the same `ncsnx sample` with {argument('overwrite', True)}"
     own = found.entries(folder)
     inside = [*own, *(entry for place in ("images", "frames") for entry in found.entries(folder / place))]
     _examine_leftovers(found, folder, inside, "the same `ncsnx sample`")
     if not any(entry.name == PROTOCOL_FILE for entry in own):
-        found.add("unknown", folder, f"has no {PROTOCOL_FILE}, so it is not a sampling's", "ncsnx leaves it alone")
+        found.add("unknown", folder, f"has no {PROTOCOL_FILE}, so it holds no samples of ncsnx", _LEFT_ALONE)
         return
     with found.reading(folder / PROTOCOL_FILE, "damaged", again):
         record = read_document(folder / PROTOCOL_FILE, SampleRecord)
         if record.complete:
             _examine_images(found, folder, record, again)
         else:
-            advice = "the same `ncsnx sample` resumes it; it may be deleted too"
-            found.add("unfinished", folder, "is a sampling that was interrupted, or is going on", advice)
+            advice = "repeat the same `ncsnx sample` to resume it, or delete it"
+            found.add("unfinished", folder, "holds samples that are incomplete: interrupted, or still running", advice)
         _examine_weights(found, folder, record.protocol)
 
 
@@ -181,12 +182,12 @@ def _examine_images(found: Examination, folder: Path, record: SampleRecord, agai
 
 
 def _examine_weights(found: Examination, folder: Path, protocol: dict[str, Any]) -> None:
-    """Whether the checkpoint that was sampled is there still."""
+    """Notes samples whose checkpoint no longer exists."""
     match protocol:
         case {"step": int(step), "weights_sha256": str(sha256)}:
             if not _holds(found, step, sha256):
-                what = f"was drawn from the checkpoint of step {step:,}, whose weights are not there any more"
-                found.add("gone", folder, what, "nothing need be done: the samples are complete in themselves")
+                what = f"was drawn from the checkpoint of step {step:,}, whose weights no longer exist"
+                found.add("gone", folder, what, "nothing to do: the samples do not need them")
 
 
 def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
@@ -195,42 +196,42 @@ def _examine_sweep(found: Examination, folder: Path, command: str) -> None:
     inside += [one for entry in kept for one in found.entries(entry.path)]
     _examine_leftovers(found, folder, inside, f"the same `ncsnx {command}`")
     if not any(entry.name == SCORES for entry in inside):
-        found.add("unfinished", folder, "has no score yet", f"the same `ncsnx {command}` resumes it")
+        found.add("unfinished", folder, "has no score yet", f"repeat the same `ncsnx {command}` to resume it")
         return
-    with found.reading(folder / SCORES, "damaged", f"move it away; `ncsnx {command}` measures again"):
+    with found.reading(folder / SCORES, "damaged", f"move it away, then repeat the same `ncsnx {command}`"):
         _examine_scores(found, ScoreFile.read(folder), command)
 
 
 def _examine_scores(found: Examination, sweep: ScoreFile, command: str) -> None:
     folder = sweep.folder
-    if writer_of(folder) is None:  # else a table may be ahead of its row
+    if writer_of(folder) is None:  # a writer may have written a table before its row
         _examine_tables(found, sweep, command)
     gone = [row["step"] for row in sweep.rows if not _holds(found, row["step"], row["weights_sha256"])]
     if gone and sweep.protocol.get("ensemble", 1) == 1:
-        what = f"has scores of weights that are not there any more, of steps {in_words(sorted(gone))}"
+        what = f"has scores of weights that no longer exist, of steps {in_words(sorted(gone))}"
         best = argument("ckpt", "best")
-        found.add("gone", folder, what, f"nothing need be done: they are kept for the plot, and {best} leaves them out")
+        found.add("gone", folder, what, f"nothing to do: they are kept for the plot, and {best} ignores them")
 
 
 def _examine_tables(found: Examination, sweep: ScoreFile, command: str) -> None:
-    """The values of each image, and the features of a checkpoint's images, of a sweep that keeps them."""
+    """Examines the per-image values and the features that a sweep keeps."""
     for row in sweep.rows:
         if (record := kept_file(row, TABLE_OF_IMAGES)) is not None:
             table = sweep.folder / record.name
             if (problem := _hash_problem(found, table, record.sha256, reading.RECORDS_LIMIT)) is not None:
-                found.add("damaged", table, problem, f"the same `ncsnx {command}` measures this checkpoint again")
+                found.add("damaged", table, problem, f"repeat the same `ncsnx {command}`: it measures this step again")
         if (record := kept_file(row, FEATURES)) is not None:
             path = sweep.folder / FEATURES / record.name
             problem = _hash_problem(found, path, record.sha256, MOST_FEATURES_BYTES)
-            # one that isn't there was removed to make room; a folder that is a link isn't looked into
+            # a missing file was removed to make room; a folder that is a link is skipped
             if problem is not None and not path.parent.is_symlink() and path.exists():
-                found.add("damaged", path, problem, "remove it: the scores do not need it")
+                found.add("damaged", path, problem, "remove it; the scores do not need it")
 
 
 def _examine_leftovers(found: Examination, place: Path, inside: Iterable[reading.Entry], command: str) -> None:
-    """What killed writers left in the folder of a sampling or a sweep, unless one is at work there."""
+    """Finds what killed writers left in a folder of samples or a sweep, unless it is being written now."""
     if (writer := writer_of(place)) is not None:
-        found.add("busy", place, f"is being written by {writer}", "ask again when that has ended")
+        found.add("busy", place, f"is being written by {writer}", "repeat the command when that has ended")
         return
     for entry in inside:
         if atomic.is_temporary(entry.name):
@@ -243,11 +244,11 @@ def _holds(found: Examination, step: int, sha256: str) -> bool:
     try:
         return holds(found.run, step, sha256)
     except NcsnxError:
-        return True  # it can't be told: what is wrong with the checkpoint has a finding of its own
+        return True  # unknown; the checkpoint's problem has a finding of its own
 
 
 def _most_bytes(protocol: dict[str, Any]) -> int | None:
-    """What the samples of this protocol can have at the most."""
+    """Largest size of the samples file under this protocol; None if the protocol doesn't tell."""
     match protocol:
         case {"n": int(count), "columns": int(columns), "shape": [int(channels), int(height), int(width)]}:
             return count * columns * channels * height * width * 4 + reading.HEADER_LIMIT
@@ -255,9 +256,9 @@ def _most_bytes(protocol: dict[str, Any]) -> int | None:
 
 
 def _hash_problem(found: Examination, path: Path, expected: object, most_bytes: object) -> str | None:
-    """What is wrong with a file that should have this sha256, and no more bytes than these."""
+    """The problem with a file that should have this sha256 and at most this size, or None."""
     if type(most_bytes) is not int:
-        return "cannot be verified: nothing says how large it may be"
+        return "cannot be verified: its expected size is not recorded"
     try:
         sha256 = reading.sha256_of(path, most_bytes, found.watch)
     except FileNotFoundError:
@@ -269,7 +270,7 @@ def _hash_problem(found: Examination, path: Path, expected: object, most_bytes: 
 
 
 def _picture_problem(path: Path) -> str | None:
-    """What is wrong with a PNG, by the checksums that it has of its own."""
+    """The problem with a PNG, by its own checksums, or None."""
     try:
         content = reading.read_bytes(path, _PICTURE_LIMIT)
     except FileNotFoundError:
@@ -286,4 +287,4 @@ def _picture_problem(path: Path) -> str | None:
         if content[end : end + 4] != struct.pack(">I", zlib.crc32(content[place + 4 : end])):
             return "is damaged: a checksum in it is wrong"
         place = end + 4
-    return None if kind == b"IEND" else "is cut off"
+    return None if kind == b"IEND" else "is truncated"

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: every hash, whose they are, and what lies among them."""
+"""Examines the checkpoints of a run: every hash, the experiment they belong to, and foreign files."""
 
 import os
 import re
@@ -34,7 +34,7 @@ _SET_ASIDE = re.compile(r"step-[0-9]{8,}\.unsound-[0-9]+")
 
 
 def total_bytes(run: Run) -> int:
-    """The bytes of all checkpoints, by their manifests."""
+    """Size of all checkpoints in bytes, by their manifests."""
     total = 0
     with suppress(NcsnxError):
         for step in checkpoints(run):
@@ -45,7 +45,7 @@ def total_bytes(run: Run) -> int:
 
 
 def examine_checkpoints(found: Examination) -> None:
-    """Verifies every file of every checkpoint, the newest first, and names what else lies there."""
+    """Verifies every file of every checkpoint, newest first, and lists foreign files."""
     experiment = _experiment(found.run)
     for entry in reversed(found.entries(found.run.checkpoints)):
         step = step_of(entry.name)
@@ -57,32 +57,32 @@ def examine_checkpoints(found: Examination) -> None:
             found.add(
                 "set-aside",
                 entry.path,
-                "was unsound or not trainable when its step was written again",
-                "it may be deleted",
+                "was unsound or without optimizer state when its step was written again",
+                "nothing to do: it may be deleted",
             )
         elif not entry.name.startswith("."):
-            found.add("unknown", entry.path, "is not a checkpoint", "ncsnx leaves it alone")
+            found.add("unknown", entry.path, "is not a checkpoint", "nothing to do: ncsnx ignores it")
     if experiment is not None:
         _examine_optimizer_states(found, experiment)
 
 
 def _examine_optimizer_states(found: Examination, experiment: Experiment) -> None:
-    """Optimizer states that aren't there: lost ones, and those that no rule of the run has removed."""
+    """Finds lost optimizer states, and notes missing ones that the run's rules don't explain."""
     if found.writer is not None:
-        return  # whose retention may have removed them meanwhile
+        return  # the writer's retention may have removed them
     without = []
     for number, (step, manifest) in enumerate(found.verdicts):
         if isinstance(manifest, UnsoundError) or manifest.is_trainable:
             continue
         if has_lost_state(experiment, number, manifest):
             path = found.run.checkpoints / step_name(step) / OPTIMIZER
-            advice = "bring it back from a copy: without it training cannot resume from this checkpoint"
+            advice = "restore it from a backup; without it training cannot resume from this checkpoint"
             found.add("missing", path, "is missing", advice)
         else:
             without.append(step)
     if without and experiment.retention.optimizer_last is None:
-        what = f"has checkpoints without an optimizer state, of steps {in_words(sorted(without))}"
-        advice = "nothing need be done: they can be sampled and scored, but training cannot resume from them"
+        what = f"has checkpoints without optimizer state, of steps {in_words(sorted(without))}"
+        advice = "nothing to do: they can be sampled and scored, but training cannot resume from them"
         found.add("gone", found.run.checkpoints, what, advice)
 
 
@@ -90,7 +90,7 @@ def _experiment(run: Run) -> Experiment | None:
     try:
         return run.experiment()
     except NcsnxError:
-        return None  # has a finding of its own
+        return None  # reported by a finding of its own
 
 
 def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment: Experiment | None) -> None:
@@ -103,36 +103,36 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment:
         state = read_state(folder, manifest)
     except UnsoundError as error:
         if found.writer is not None and not os.path.lexists(folder):
-            return  # the trainer's retention has removed it meanwhile
+            return  # the writer's retention has removed it
         found.verdicts.append((step, error))
         found.add(
             "unsound",
             folder,
             without_path(str(error), folder).removeprefix(f"{folder}/"),
-            "nothing is made of it; bring it back from a copy, or let "
-            f"{argument('repair', True)} move it into unsound/",
+            f"restore it from a backup, or let {argument('repair', True)} move it into unsound/; it is not used",
             partial(move_aside, found.run, folder) if found.writer is None else None,
         )
         return
     except NcsnxError as error:
-        found.add("unreadable", folder, without_path(str(error), folder), "fix that, then ask again")
+        found.add("unreadable", folder, without_path(str(error), folder), "fix that, then repeat the command")
         found.is_readable = False
         return
     found.verdicts.append((step, manifest))
     expected = None if experiment is None else identity(experiment)
     if expected is not None and (state.get("identity"), state.get("step")) != (expected, step):
         whose = f"another {'step' if state.get('identity') == expected else 'experiment'}"
-        advice = f"nothing uses it; move it away, or bring back {found.run.config_path} if that is not the run's own"
-        found.add("foreign", folder / STATE, f"is that of {whose}", advice)
+        advice = f"move it away, since nothing uses it, or restore {found.run.config_path} if that is the wrong file"
+        found.add("foreign", folder / STATE, f"belongs to {whose}", advice)
     for entry in found.entries(folder):
         if atomic.is_temporary(entry.name):
             found.add_leftover(entry.path)
         elif not entry.name.startswith(".") and entry.name not in (*manifest.files, MANIFEST):
-            found.add("unknown", entry.path, "is not part of the checkpoint", "ncsnx leaves it, and its folder, alone")
+            advice = "move it away; until then retention keeps this checkpoint"
+            found.add("unknown", entry.path, "is not part of the checkpoint", advice)
 
 
 def _problems(found: Examination, folder: Path, manifest: Manifest) -> list[str]:
-    """What is wrong with each file. Raises NcsnxError for one that can't be read."""
+    """Problems of a checkpoint's files. Raises NcsnxError for an unreadable file."""
     problems = []
     for name in (*manifest.files, *({STATE} - set(manifest.files))):
         try:

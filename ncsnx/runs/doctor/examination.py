@@ -1,4 +1,4 @@
-"""The order of an examination, and of a repair."""
+"""The steps of an examination and of a repair."""
 
 import attrs
 
@@ -23,20 +23,20 @@ from ncsnx.runs.resuming import CheckpointVerdict, resumption
 from ncsnx.work import SILENT, Work, silent_progress
 
 WORTH_SHOWING = 64
-"""MiB from which on an examination shows how far it is: a second's work."""
+"""MiB of checkpoints from which an examination shows its progress: a second's work."""
 
 
 def examine(run: Run, work: Work = SILENT, writer: str | None = None, *, repair: bool = False) -> Examination:
-    """What is to be said of the run. writer: who writes it at this moment; None: nobody.
+    """Examines a run. writer: the process that is writing it now, if any.
 
-    repair: carry out what findings can be repaired by, where the caller holds the writer's lock; else nothing is
-    changed. Raises Stopped.
+    repair: apply the findings' remedies; the caller holds the writer's lock. Otherwise nothing is changed. Raises
+    Stopped.
     """
-    if run.path.is_symlink():  # the run itself may be elsewhere; what is in it may not
+    if run.path.is_symlink():  # the run itself may be a link; what is in it may not
         run = Run(run.path.resolve())
     found = Examination(run, work, writer)
     if writer is not None:
-        found.add("busy", run.path, f"is being written by {writer}", "ask again when that has ended")
+        found.add("busy", run.path, f"is being written by {writer}", "repeat the command when that has ended")
     total = total_bytes(run) >> 20
     progress = work.progress if total >= WORTH_SHOWING else silent_progress
     with progress(f"verifying {run.name}", total=total, unit="MiB") as advance:
@@ -60,7 +60,7 @@ def examine(run: Run, work: Work = SILENT, writer: str | None = None, *, repair:
 
 
 def _repair(found: Examination) -> None:
-    """Carries out what the findings can be repaired by; one that can't be keeps its finding, with the reason."""
+    """Applies the findings' remedies. A finding whose remedy fails stays, with the reason."""
     for number, finding in enumerate(found.findings):
         if finding.remedy is None:
             continue
@@ -71,8 +71,8 @@ def _repair(found: Examination) -> None:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             found.findings[number] = attrs.evolve(finding, advice=f"cannot be repaired: {why}", remedy=None)
         else:
-            found.findings[number] = attrs.evolve(finding, advice=remark or "it is gone", repaired=True)
-    # what was moved aside isn't there to fall back to, or to begin anew beside
+            found.findings[number] = attrs.evolve(finding, advice=remark or "removed", repaired=True)
+    # training can't fall back to a checkpoint that was moved aside
     gone = {finding.path for finding in found.findings if finding.repaired and finding.kind == "unsound"}
     found.findings = [finding for finding in found.findings if finding.kind != "untrainable"]
     verdicts = [verdict for verdict in found.verdicts if found.run.checkpoints / step_name(verdict[0]) not in gone]
@@ -80,20 +80,20 @@ def _repair(found: Examination) -> None:
 
 
 def _examine_retention(found: Examination) -> None:
-    """What the rules would have removed already: a disk was full, or the rules are new."""
+    """Finds checkpoints that retention should have removed already: a disk was full, or the rules are new."""
     if found.writer is not None:
         return
     try:
-        # what the examination verified isn't hashed again: the plan alone is wanted
+        # only the plan is needed, so nothing is hashed again
         due = CheckpointPruner(found.run, found.run.experiment()).foreseen(_unsound_steps(found))
     except NcsnxError:
-        return  # what is wrong has a finding of its own
+        return  # the problem has a finding of its own
     if due is not None:
         found.add(
             "due",
             found.run.checkpoints,
             f"holds more than retention keeps: {due}",
-            "the next `ncsnx train` removes that, or says why not",
+            "nothing to do: the next `ncsnx train` removes that or says why it cannot",
         )
 
 
@@ -102,13 +102,13 @@ def _unsound_steps(found: Examination) -> set[int]:
 
 
 def _examine_resumption(found: Examination, verdicts: list[CheckpointVerdict]) -> None:
-    """Whether a training can resume, by the same rule that it follows itself."""
+    """Whether training can resume, by the rule that training itself follows."""
     run = found.run
-    if not found.is_readable or found.writer is not None:  # whose retention removes what was being examined
+    if not found.is_readable or found.writer is not None:  # the writer's retention may have removed examined files
         return
     try:
-        going_on = resumption(run, verdicts)
+        resumed = resumption(run, verdicts)
     except NcsnxError:
-        return  # what can't be read has a finding of its own
-    if going_on.refusal is not None:
-        found.add("untrainable", run.path, f"cannot be trained on: {going_on.refusal}", going_on.way_out)
+        return  # an unreadable checkpoint has a finding of its own
+    if resumed.refusal is not None:
+        found.add("untrainable", run.path, f"cannot be trained further: {resumed.refusal}", resumed.advice)

@@ -1,4 +1,4 @@
-"""What an examination of a run finds, and what it counts."""
+"""Findings and counts of an examination."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,67 +41,67 @@ FindingKind = Literal[
 NOTES: frozenset[FindingKind] = frozenset(
     {"unknown", "beyond", "gone", "unfinished", "set-aside", "due", "begun", "hard-link", "busy"}
 )
-"""Kinds that a person should know of, and that leave the run sound."""
+"""Kinds of findings that leave the run sound."""
 
 _MEBIBYTE = 2**20
 
 
 @attrs.frozen
 class Finding:
-    """Something that isn't as it should be, or that a person may want to know."""
+    """A problem of a run, or a note about it."""
 
     kind: FindingKind
     path: Path
     what: str
-    """In words that follow the path."""
+    """The problem, in words that follow the path."""
     advice: str
-    """What can be done, or that nothing need be."""
+    """Instructions, or that there is nothing to do."""
     remedy: Callable[[], str | None] | None = None
-    """Repairs it. Returns what came of it, for a person; raises NcsnxError where it can't be done."""
+    """Repairs it and returns a remark, or None. Raises NcsnxError if it can't be repaired."""
     repaired: bool = False
 
     @property
     def is_note(self) -> bool:
-        """Whether the run is sound all the same."""
+        """Whether the run is sound despite the finding."""
         return self.kind in NOTES
 
 
 @attrs.define
 class Examination:
-    """One look at a run: what is read is counted, what is found is kept."""
+    """An examination of a run: its findings, and counts of what was read."""
 
     run: Run
     work: Work
     writer: str | None = None
-    """Who writes the run at this moment; what looks half done may be his."""
+    """The process that is writing the run now; half-written files may be its own."""
     findings: list[Finding] = attrs.field(factory=list)
     verdicts: list[CheckpointVerdict] = attrs.field(factory=list)
-    """Of the checkpoints, the newest first."""
+    """Verdicts on the checkpoints, newest first."""
     is_readable: bool = True
-    """Whether all checkpoints could be read, sound or not: else nobody can tell where a training would go on."""
+    """Whether all checkpoints could be read, sound or not. Otherwise the step to resume from is unknown."""
     checkpoints: int = 0
     files: int = 0
-    """Files whose hash was computed."""
+    """Number of files that were hashed."""
     bytes: int = 0
     advance: Advance = lambda count=1, kept=False: None
-    """Of the progress on show, in MiB."""
+    """Advances the progress display, in MiB."""
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong, or nothing any more."""
+        """Whether there are no problems, or all were repaired."""
         return all(finding.is_note or finding.repaired for finding in self.findings)
 
     def add(
         self, kind: FindingKind, path: Path, what: str, advice: str, remedy: Callable[[], str | None] | None = None
     ) -> None:
-        """Keeps a finding."""
+        """Adds a finding."""
         self.findings.append(Finding(kind, path, what, advice, remedy))
 
     def add_leftover(self, path: Path) -> None:
-        """Keeps the finding of something half done, which while the run is being written may be somebody's work."""
+        """Adds a finding about something half written or half removed, unless it may be in progress."""
         if self.writer is not None:
             what = "is being written or removed, or was left by a killed process"
-            self.add("busy", path, what, "ask again when the writer has ended")
+            self.add("busy", path, what, "repeat the command when the writer has ended")
             return
         if path.is_symlink() or not path.is_dir():
             self._add_removable(path, "`ncsnx train` or ")
@@ -112,26 +112,26 @@ class Examination:
             foreign = foreign_names(path)
             is_young = not is_checkpoint and not is_long_gone(path)
         except OSError as error:
-            self.add("unreadable", path, f"cannot be read: {error.strerror}", "make it readable, then ask again")
+            self._add_unreadable(path, error)
             return
         if is_young:  # exports are written here without the lock
             what = "is being written, or was left by a killed process"
-            self.add("busy", path, what, "ask again in ten minutes")
+            self.add("busy", path, what, "repeat the command in ten minutes")
         elif foreign and (not is_checkpoint or len(foreign) == len(inside)):
             names = ", ".join(foreign)
             what = f"was half written or half removed, and still holds {names}, which ncsnx did not write there"
-            self.add("unknown", path, what, "nothing reads it: look at that, and remove the folder")
+            self.add("unknown", path, what, "inspect that, then remove the folder; nothing reads it")
         else:
             self._add_removable(path, "`ncsnx train` or " if is_checkpoint else "")
 
     def _add_removable(self, path: Path, also: str) -> None:
-        """also: what removes it besides a repair."""
+        """also: what else removes it, besides a repair."""
         what = "was left half written or half removed by a killed process"
         advice = f"{also}{argument('repair', True)} removes it"
         self.add("leftover", path, what, advice, partial(remove_leftover, path))
 
     def watch(self, count: int) -> None:
-        """Counts bytes that were hashed; ends the examination by raising, if it is to stop."""
+        """Counts hashed bytes; raises Stopped after a stop request."""
         before = self.bytes // _MEBIBYTE
         self.bytes += count
         if (more := self.bytes // _MEBIBYTE - before) > 0:
@@ -139,14 +139,14 @@ class Examination:
         self.work.check_stop()
 
     def steps(self) -> list[int]:
-        """The steps of the run's checkpoints, ascending; none where they can't be listed."""
+        """Steps of the run's checkpoints, ascending; empty if they can't be listed."""
         try:
             return checkpoints(self.run)
         except NcsnxError:
-            return []  # has a finding of its own
+            return []  # reported by a finding of its own
 
     def entries(self, folder: Path) -> list[reading.Entry]:
-        """What lies in a folder of the run; nothing, with a finding, where that can't be read."""
+        """Entries of a folder of the run; empty, with a finding, if it can't be read."""
         try:
             return reading.entries(folder)
         except FileNotFoundError:
@@ -155,12 +155,16 @@ class Examination:
             if folder.is_symlink():
                 self.add("link", folder, "is a symbolic link, and those are not followed in a run", "remove the link")
             else:
-                self.add("unreadable", folder, f"cannot be read: {error.strerror}", "make it readable, then ask again")
+                self._add_unreadable(folder, error)
             return []
+
+    def _add_unreadable(self, path: Path, error: OSError) -> None:
+        advice = "make it readable, then repeat the command"
+        self.add("unreadable", path, f"cannot be read: {error.strerror}", advice)
 
     @contextmanager
     def reading(self, path: Path, kind: FindingKind, advice: str) -> Iterator[None]:
-        """Makes a finding of what is wrong with what the block reads, with this advice: a newer ncsnx has its own."""
+        """Turns errors of the block into findings with this advice; a file of a newer ncsnx has its own advice."""
         try:
             yield
         except UnsoundError as error:
@@ -174,7 +178,7 @@ class Examination:
 
 
 def without_path(text: str, path: Path) -> str:
-    """What is said about `path`, without the path where it comes first."""
+    """`text` without the path at its beginning."""
     unread = f"cannot read {path}: "
     if text.startswith(unread):
         return f"cannot be read: {text.removeprefix(unread)}"

@@ -1,4 +1,4 @@
-"""Files of a run that have further names, elsewhere or in the run itself: hard links."""
+"""Examines hard links: files of a run that have other names, in the run or elsewhere."""
 
 import os
 import stat
@@ -18,10 +18,10 @@ _SHOWN = 3
 
 
 def examine_hard_links(found: Examination) -> None:
-    """Looks at every file in the run's folder.
+    """Examines every file in the run's folder.
 
-    Hard links are a note: backups that store equal files once make them, and ncsnx replaces files instead of changing
-    them. It does append to a few files, but not while they have another name.
+    Hard links are only a note: backups make them to store equal files once, and ncsnx replaces files instead of
+    changing them. It appends to a few files, but not while they have another name.
     """
     run = found.run
     appended = (run.segments_path, run.metrics_path, run.log_path)
@@ -29,13 +29,13 @@ def examine_hard_links(found: Examination) -> None:
     for path, count in _with_further_names(found):
         if path in appended or (path.parent.parent == run.compare and path.name == TRIALS):
             what = f"has {counted(count, 'name')} (hard links), so ncsnx does not append to it"
-            advice = f"{argument('repair', True)} makes it a separate file; nothing need be done to read the run"
+            advice = f"{argument('repair', True)} makes it a separate file; reading the run does not need that"
             found.add("hard-link", path, what, advice, _remedy(found, path))
         else:
             others.append(path)
     if not others:
         return
-    advice = f"nothing need be done if a backup made it so; otherwise copy the run: cp -r {quote(str(run.path))} COPY"
+    advice = f"nothing to do if a backup made it so; otherwise copy the run: cp -r {quote(str(run.path))} COPY"
     if len(others) == 1:
         found.add("hard-link", others[0], "has another name (a hard link), under which it can be changed", advice)
         return
@@ -47,7 +47,7 @@ def examine_hard_links(found: Examination) -> None:
 
 
 def _with_further_names(found: Examination) -> list[tuple[Path, int]]:
-    """(file, number of its names) by path, hidden files last; folders that can't be read are left out."""
+    """(file, number of its names) by path, hidden files last; without unreadable folders."""
     there = []
     for folder, _, names in os.walk(found.run.path):
         found.work.check_stop()
@@ -56,7 +56,7 @@ def _with_further_names(found: Examination) -> list[tuple[Path, int]]:
             try:
                 status = path.lstat()
             except OSError:
-                continue  # removed meanwhile
+                continue  # just removed
             if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
                 there.append((path, status.st_nlink))
     return sorted(there, key=lambda one: (one[0].name.startswith("."), one[0]))
@@ -69,9 +69,9 @@ def _remedy(found: Examination, path: Path) -> Callable[[], str] | None:
 
 
 def _make_own(path: Path, to_lock: Path | None) -> str:
-    """Replaces the file by a copy of it. to_lock: a folder with a lock of its own. Raises NcsnxError, OSError."""
+    """Replaces the file by a copy of itself. to_lock: the folder to lock, if any. Raises NcsnxError, OSError."""
     if to_lock is not None:
         with folder_lock(to_lock, str(to_lock)):
             return _make_own(path, None)
     atomic.write_bytes(path, reading.read_bytes(path, reading.RECORDS_LIMIT))
-    return "it is a separate file now; the other name was left alone"
+    return "it is a separate file now; the other name is unchanged"

@@ -1,9 +1,10 @@
-"""The files that explain a run, the places in its folder, and what lies beside it in the runs folder."""
+"""Examines a run's records, the other entries of its folder, and what lies beside it in the runs folder."""
 
 import json
 import os
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
@@ -19,20 +20,20 @@ from ncsnx.runs.writer_lock import HOLDER, LOCK
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 
-_FROM_A_COPY = "bring it back from a copy"
+_FROM_BACKUP = "restore it from a backup"
 
 
 def examine_records(found: Examination) -> None:
-    """Reads configuration, origins, segments and metrics."""
+    """Examines configuration, origins, segments and metrics."""
     run = found.run
-    with found.reading(run.config_path, "damaged", f"{_FROM_A_COPY}: without it the run cannot be used"):
+    with found.reading(run.config_path, "damaged", f"{_FROM_BACKUP}; without it the run cannot be used"):
         run.experiment()
         run.data_fingerprint()
     _examine_origins(found, run.origins_path)
-    with found.reading(run.segments_path, "damaged", f"{_FROM_A_COPY}, or fix that line"):
+    with found.reading(run.segments_path, "damaged", f"{_FROM_BACKUP}, or fix that line"):
         if not read_segments(run) and found.steps():
-            found.add("missing", run.segments_path, "is missing: nothing says how the run came about", _FROM_A_COPY)
-    with found.reading(run.metrics_path, "damaged", f"{_FROM_A_COPY}, or fix that line: training refuses it"):
+            found.add("missing", run.segments_path, "is missing; it records the history of the run", _FROM_BACKUP)
+    with found.reading(run.metrics_path, "damaged", f"{_FROM_BACKUP}, or fix that line; training refuses it"):
         _examine_metrics(found)
     for path in (run.segments_path, run.metrics_path):
         _examine_end(found, path)
@@ -42,7 +43,7 @@ def examine_records(found: Examination) -> None:
 
 
 def examine_places(found: Examination) -> None:
-    """What lies in the run's folder that has no place in it."""
+    """Finds entries of the run's folder that don't belong there."""
     run = found.run
     known = {
         path.name: kind
@@ -59,39 +60,39 @@ def examine_places(found: Examination) -> None:
             found.add_leftover(entry.path)
         elif entry.name in known:
             if entry.kind != known[entry.name] and entry.kind != "link":
-                found.add("damaged", entry.path, f"is not a {known[entry.name]}, but a {entry.kind}", "move it away")
+                found.add("damaged", entry.path, f"is a {entry.kind} instead of a {known[entry.name]}", "move it away")
             elif entry.kind == "link" and known[entry.name] == "folder":
                 found.add(
                     "link", entry.path, "is a symbolic link, and those are not followed in a run", "remove the link"
                 )
         elif not entry.name.startswith(".") and not is_exported(entry):
-            found.add("unknown", entry.path, "is not a file that ncsnx writes there", "ncsnx leaves it alone")
+            found.add("unknown", entry.path, "was not written by ncsnx", "nothing to do: ncsnx ignores it")
     for entry in found.entries(run.unsound):
         what = f"was moved aside by {argument('repair', True)}"
-        found.add("set-aside", entry.path, what, "nothing reads it; it may be deleted")
+        found.add("set-aside", entry.path, what, "nothing to do: it is not read and may be deleted")
 
 
 def examine_runs_folder(found: Examination) -> None:
-    """What killed processes left beside the run: the beginnings of runs that never came into being."""
+    """Finds what killed processes left beside the run: folders of runs that were being created."""
     try:
         beside = reading.entries(found.run.path.resolve().parent)
     except OSError:
-        return  # the folder isn't the run's, and needn't be readable
+        return  # the runs folder needn't be readable
     for entry in beside:
         if not atomic.is_temporary(entry.name) or entry.kind != "folder" or not _is_begun_run(entry.path):
             continue
-        what = "is the beginning of a run whose process was killed"
+        what = "is an incomplete run whose process was killed"
         if not is_long_gone(entry.path):
-            found.add("begun", entry.path, f"{what}, or is being made now", "ask again in ten minutes")
+            found.add("begun", entry.path, f"{what}, or is being created now", "repeat the command in ten minutes")
         elif reading.entries(entry.path):
             advice = f"{argument('repair', True)} removes it"
             found.add("begun", entry.path, what, advice, partial(remove_leftover, entry.path))
         else:
-            found.add("begun", entry.path, what, "it is empty and may be removed: `rmdir` does it")
+            found.add("begun", entry.path, what, f"remove the empty folder: rmdir {quote(str(entry.path))}")
 
 
 def _is_begun_run(folder: Path) -> bool:
-    """Whether it holds what the beginning of a run holds, or nothing; other programs have hidden folders too."""
+    """Whether the folder holds only files of a new run, or nothing; other programs have hidden folders too."""
     try:
         return all((atomic.whole_name(entry.name) or entry.name) in BEGINNING for entry in reading.entries(folder))
     except OSError:
@@ -99,10 +100,10 @@ def _is_begun_run(folder: Path) -> bool:
 
 
 def _examine_origins(found: Examination, path: Path) -> None:
-    why = "only `ncsnx show --origins` reads it"
+    why = "(only `ncsnx show --origins` reads it)"
     if not os.path.lexists(path):
-        found.add("missing", path, "is missing", f"{_FROM_A_COPY}: {why}")
-    with found.reading(path, "damaged", f"{_FROM_A_COPY}, or remove it: {why}"):
+        found.add("missing", path, "is missing", f"{_FROM_BACKUP} {why}")
+    with found.reading(path, "damaged", f"{_FROM_BACKUP}, or remove it {why}"):
         read_origins(path)
 
 
@@ -116,25 +117,25 @@ def _examine_metrics(found: Examination) -> None:
     last = max(steps, default=0)
     beyond = sum(record["step"] > last for record in records)
     if beyond and steps and found.writer is None:
-        what = f"goes beyond the last checkpoint, of step {last:,}, by {counted(beyond, 'record')}"
-        found.add("beyond", run.metrics_path, what, "nothing need be done: a training that resumes records them again")
+        what = f"has {counted(beyond, 'record')} after the last checkpoint, of step {last:,}"
+        found.add("beyond", run.metrics_path, what, "nothing to do: training records them again when it resumes")
     if not records and steps and _was_trained(run):
-        found.add("missing", run.metrics_path, "is missing or empty", _FROM_A_COPY)
+        found.add("missing", run.metrics_path, "is missing or empty", _FROM_BACKUP)
 
 
 def _examine_end(found: Examination, path: Path) -> None:
-    """A last line without its newline: what a killed process wrote of it."""
+    """Notes a last line without its newline, which a killed process left."""
     try:
         content = reading.read_bytes(path, reading.RECORDS_LIMIT)
     except OSError:
-        return  # said already
+        return  # reported already
     if content and not content.endswith(b"\n") and found.writer is None:
-        found.add("unfinished", path, "ends in half a line, which is not read", "nothing need be done: it is cut off")
+        found.add("unfinished", path, "ends in half a line", "nothing to do: it is ignored, and training removes it")
 
 
 def _was_trained(run: Run) -> bool:
-    """Whether the run was trained here; one that was only imported has no metrics, and the data aren't known."""
+    """Whether the run was trained, not only imported; an imported run has no metrics and no data fingerprint."""
     try:
         return run.data_fingerprint() is not None
-    except NcsnxError:  # said already
+    except NcsnxError:  # reported already
         return False

@@ -1,1 +1,1 @@
-"""What commands leave in a run's folder beside its training, as documents that need no torch to be read."""
+"""Documents that commands write into a run's folder; reading them needs no torch."""

@@ -1,4 +1,4 @@
-"""What a comparison of samplers found; `ncsnx.evaluation.comparing.outcome` writes it."""
+"""Results of a sampler comparison, written by `ncsnx.evaluation.comparing.outcome`."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from ncsnx.storage.documents.document import document
 
 @attrs.frozen(kw_only=True)
 class ComparedSampler:
-    """One setting of a sampler, with its trials together."""
+    """One setting of a sampler, with its trials summarized."""
 
     sampler: str
     """Tag of the sampler."""
     steps: int | None
     seeds: int
-    """How many trials there are."""
+    """Number of trials."""
     recommended: bool
     measured_again: dict[str, Any] | None
-    """The numbers from fresh seeds, where there are any."""
+    """Measurement with fresh seeds, if any."""
     measured: Row = attrs.field(metadata=REST)
     """See `ncsnx.evaluation.comparing.sampler_comparison.Comparison.summary`."""
 
@@ -28,7 +28,7 @@ class ComparedSampler:
 @document("the results of a comparison")
 @attrs.frozen(kw_only=True)
 class ComparisonRecord:
-    """What results.json says."""
+    """Content of results.json."""
 
     schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
     protocol: dict[str, Any]

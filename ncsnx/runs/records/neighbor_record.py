@@ -1,4 +1,4 @@
-"""What a search for neighbours found; `ncsnx.evaluation.nearest.neighbor_results` writes it."""
+"""Results of a neighbour search, written by `ncsnx.evaluation.nearest.neighbor_results`."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +10,14 @@ from ncsnx.config.strict.fields import versioned
 from ncsnx.storage.documents.document import document
 
 FILE_LIMIT = 2**30
-"""Bytes of a file beside the results."""
+"""Largest size of a file beside the results, in bytes."""
 
 Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]
 
 
 @attrs.frozen
 class Share:
-    """A share with an interval; all in [0, 1]."""
+    """A share with its confidence interval; all values in [0, 1]."""
 
     value: float
     low: float
@@ -26,7 +26,7 @@ class Share:
 
 @attrs.frozen
 class Verdict:
-    """What follows, for programs and for people."""
+    """The conclusion, as a kind for programs and words for people."""
 
     kind: Kind
     words: str
@@ -34,7 +34,7 @@ class Verdict:
 
 @attrs.frozen(kw_only=True)
 class MeasureRecord:
-    """Samples and held-out images by one measure; None where there is nothing to compare with."""
+    """Samples and held-out images by one measure; None without held-out images."""
 
     median: float
     held_out_median: float | None
@@ -55,16 +55,16 @@ class SpaceRecord:
 @document("the results of a search for neighbours", sealed=True)
 @attrs.frozen(kw_only=True)
 class NeighborRecord:
-    """What results.json says."""
+    """Content of results.json."""
 
     schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
     protocol: dict[str, Any]
     caption: str
     verdict: Verdict | None
-    """None where there are no held-out images to compare with."""
+    """The conclusion; None without held-out images."""
     spaces: dict[str, SpaceRecord]
     files: dict[str, str]
-    """Name of each file beside it → its sha256."""
+    """Name of each file beside it → sha256."""
 
     def __attrs_post_init__(self) -> None:
         if elsewhere := [name for name in self.files if Path(name).name != name]:

@@ -1,4 +1,4 @@
-"""What a folder of samples says of itself; `ncsnx.sampling.sample_folder` writes it."""
+"""Record of a folder of samples, written by `ncsnx.sampling.sample_folder`."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
 @document("the record of a sampling")
 @attrs.frozen(kw_only=True)
 class SampleRecord:
-    """What protocol.json says."""
+    """Content of protocol.json."""
 
     schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
     protocol: dict[str, Any] = attrs.field(metadata=REST)
-    """What determines the images."""
+    """Everything that determines the images."""
     made: dict[str, Any] = attrs.field(factory=dict)
-    """How they were made."""
+    """Provenance: how the images were made."""
     complete: bool
-    """Whether they are all there."""
+    """Whether all images are done."""
     samples_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
-    """Of samples.safetensors, in hexadecimal, once they are."""
+    """sha256 of samples.safetensors (hexadecimal), once complete."""

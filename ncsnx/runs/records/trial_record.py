@@ -1,4 +1,4 @@
-"""A trial of a comparison of samplers, as a line of its file; `ncsnx.evaluation.comparing.trials` writes it."""
+"""A trial of a sampler comparison, as one line of its file, written by `ncsnx.evaluation.comparing.trials`."""
 
 import attrs
 
@@ -9,7 +9,7 @@ from ncsnx.runs.score_files import Row, value
 from ncsnx.storage.documents.document import document
 
 _LEAST = {"distance": 0, "evaluations": 1, "seconds": 0}
-"""Of what is measured."""
+"""Smallest allowed value of each measured quantity."""
 
 
 @document("a trial of a comparison")
@@ -20,17 +20,17 @@ class TrialRecord:
     schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
     sampler: Sampler
     sampler_revision: int = attrs.field(default=1, metadata=OMITTED)
-    """Of what the sampler draws; see `ncsnx.samplers.building.revision`."""
+    """Revision of the sampler's draws; see `ncsnx.samplers.building.revision`."""
     seed: int = attrs.field(validator=checks.between(0, 2**63 - 1))
     measured: Row = attrs.field(metadata=REST)
-    """What was measured, and under which runtime."""
+    """Measured values and the runtime."""
 
     def __attrs_post_init__(self) -> None:
         broken = value(self.measured, "broken")
         if broken is None or not 0 <= broken <= 1:
             said = f"must be between 0 and 1, not {checks.quoted(self.measured.get('broken'))}"
             raise checks.FieldError("broken", said)
-        diverged = self.measured.get("distance") is None  # then it may lack both of the others
+        diverged = self.measured.get("distance") is None  # then the other two may be missing too
         for key, least in _LEAST.items():
             number, found = value(self.measured, key), self.measured.get(key)
             if not (number is not None and number >= least) and not (diverged and found is None):

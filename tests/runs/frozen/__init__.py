@@ -1,1 +1,1 @@
-"""Runs as each schema version wrote them, kept to show that they can still be used; see `__main__`."""
+"""Runs as each schema version wrote them, to test that they can still be used; see `__main__`."""

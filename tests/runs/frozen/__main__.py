@@ -1,9 +1,9 @@
-"""`python -m tests.runs.frozen`: freezes a run of the present schema version, with what is to be had from it.
+"""`python -m tests.runs.frozen`: freezes a run of the current schema version, with its export and expected results.
 
-It is to be called once a version, when `ncsnx.config.codec.CONFIG_VERSION` has risen, by the program that writes that
-version: its result is committed, and never made anew. `vN/run` is what `ncsnx train` wrote, but for the names of this
-machine and its folders, and TensorBoard's events; `vN/export` is what `ncsnx export` made of it, and `vN/expected.json`
-what ncsnx makes of both.
+Run it once per version, after `ncsnx.config.codec.CONFIG_VERSION` was increased, with the program that writes that
+version. Its result is committed and never regenerated. `vN/run` is the output of `ncsnx train` without the names of
+this machine and its folders and without TensorBoard events, `vN/export` that of `ncsnx export`, and `vN/expected.json`
+holds the expected results of both.
 """
 
 import json
@@ -28,7 +28,7 @@ FIELDS = (
     "snapshots.n=4",
     "checkpoint_every=20",
 )
-"""The smallest network that works: a run of 250 kB."""
+"""Overrides for the smallest network that works: a run of 250 kB."""
 STEPS, LONGER = 20, 30
 IMAGES = 4
 
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def expectation(work: Path) -> dict[str, object]:
-    """What ncsnx makes of the run `runs/digits` in `work`: images, the held-out loss, and losses as it trains on."""
+    """Results of the run `runs/digits` in `work`: images, the held-out loss, and losses of further training."""
     sampled = json.loads(_ncsnx("sample", "digits", "--n", str(IMAGES), "--json", *CPU, folder=work))
     (row,) = json.loads(_ncsnx("loss", "digits", "--json", *CPU, folder=work))
     _ncsnx("train", "digits", *FIELDS, f"steps={LONGER}", *CPU, folder=work)
@@ -61,7 +61,7 @@ def expectation(work: Path) -> dict[str, object]:
 
 
 def grey_levels(samples: Path) -> list[list[int]]:
-    """The pixels of each image of a sampling, 0 to 255, row by row."""
+    """The pixels of each sampled image, 0 to 255, row by row."""
     from PIL import Image
 
     pictures = sorted((samples / "images").iterdir())
@@ -76,7 +76,7 @@ def _ncsnx(*arguments: str, folder: Path) -> str:
 
 
 def forget_this_machine(run: Path, work: Path, *command_line: str) -> None:
-    """Takes the names of this machine and its folders from a copy of a run that this command made in `work`."""
+    """Removes the names of this machine and its folders from a copy of a run that was made in `work`."""
     for name in ("origins.json", "log.txt", "segments.jsonl"):
         text = (run / name).read_text().replace(f"{work}/", "")
         (run / name).write_text(text)

@@ -1,9 +1,10 @@
-"""`python -m tests.runs.frozen.pruned`: freezes a run with all that retention leaves of checkpoints, killed or not.
+"""`python -m tests.runs.frozen.pruned`: freezes a run with all states that retention leaves, killed or not.
 
-It is to be called once a version of the manifest, by the program that writes that version: `pruned-vN` is committed,
-and never made anew. `TRAINABLE` says what each holds. The program that made `pruned-v1` rewrote the manifest of a
-checkpoint before and after it removed the optimizer's state: of step 1 that was done, of step 2 it was killed before
-the file went, and of step 3 after, while it wrote the manifest. All later ones are whole or gone there.
+Run it once per version of the manifest, with the program that writes that version. `pruned-vN` is committed and never
+regenerated. `TRAINABLE` says which checkpoints hold the optimizer's state. The program that made `pruned-v1` rewrote
+a manifest before and after it removed the optimizer's state. For step 1 it finished; for step 2 it was killed before
+the file was removed, for step 3 after that, while it wrote the manifest. In later versions the state is removed
+atomically.
 """
 
 import os
@@ -29,7 +30,7 @@ TRAINING = (
     *("snapshots=none", "checkpoint_every=1", "ema=none", "optimizer=sgd", "optimizer.momentum=0.9"),
 )
 TRAINABLE = {1: False, 2: True, 3: False, 5: True}
-"""Whether the checkpoint of a step holds the optimizer's state; of step 4, a killed removal left files."""
+"""Step → whether its checkpoint holds the optimizer's state. Of step 4, a killed removal left files."""
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def main() -> int:
 
 
 def _kill_in_removal(folder: Path) -> None:
-    """Removes a checkpoint in a process that is killed when some of its files have gone."""
+    """Removes a checkpoint in a process that is killed after some of its files were removed."""
     process = os.fork()
     if process == 0:
         unlink = os.unlink
