@@ -11,10 +11,6 @@ import command_reference
 import configuration_reference
 
 ROOT = Path(__file__).parents[2]
-GUIDES = (
-    *("getting-started", "own-images", "samplers", "scores", "likelihoods", "neighbors", "inverse-problems"),
-    *("published", "configuration", "runs", "performance", "many-gpus"),
-)
 IN_PROJECT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """File at the root → its page in project/."""
 
@@ -33,14 +29,7 @@ def from_root(name: str) -> str:
     return re.sub(r"\[(?P<text>[^][]+)\]\((?P<target>[^()\s]+)\)", linked, (ROOT / name).read_text(encoding="utf-8"))
 
 
-def guides() -> str:
-    """The guides, in the order of reading."""
-    folder = ROOT / "docs" / "guides"
-    return "\n".join(("```{toctree}", *(name for name in GUIDES if (folder / f"{name}.md").exists()), "```"))
-
-
 PAGES = {
-    "guides/index": guides,
     "reference/commands": command_reference.markdown,
     "reference/configuration": configuration_reference.markdown,
     "project/contributing": partial(from_root, "CONTRIBUTING.md"),
