@@ -112,6 +112,8 @@ def in_python(text: str, path: str, *, messages: bool) -> Iterator[Finding]:
     if messages:
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                if node.value.isidentifier():  # a key of a saved form, or a value of an option
+                    continue
                 yield from _house_words(node.value, path, node.lineno)
             if isinstance(node, ast.JoinedStr):
                 yield from _plurals(node, path)
