@@ -12,7 +12,7 @@ from ncsnx.cli.command_registry import command
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
-    from ncsnx.cli.distance_options import DistanceOptions
+    from ncsnx.cli.parsing.distance_options import DistanceOptions
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.comparing.outcome import ComparisonOutcome
     from ncsnx.evaluation.comparing.recommendation import Recommendation
@@ -90,7 +90,7 @@ def compare_command(
         SampleRequest(n=n, batch_size=batch_size)
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.distance_options import DistanceOptions
+        from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.evaluation.comparing.comparison_candidates import comparison_candidates
         from ncsnx.evaluation.comparing.outcome import compare
         from ncsnx.evaluation.comparing.recommendation import store_recommendation

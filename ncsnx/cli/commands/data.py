@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
-from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import group
+from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.errors import UsageError

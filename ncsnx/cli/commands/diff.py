@@ -26,7 +26,7 @@ def diff_command(
 ) -> None:
     """Show what differs between two experiments or runs, and whether it changes the trained weights."""
     with session(ANEW, verbose=verbose) as messages:
-        from ncsnx.cli.targets import find_target
+        from ncsnx.cli.parsing.targets import find_target
         from ncsnx.config.differences import differences, shown
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder

@@ -68,7 +68,7 @@ def fid_command(
     means the best of the newest sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.sampler_options import FAST_OVERRIDE, with_sampler
+        from ncsnx.cli.parsing.sampler_options import FAST_OVERRIDE, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
         from ncsnx.runs.checkpoints.ranges import select
@@ -81,7 +81,7 @@ def fid_command(
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
         selection = select(place, range_)
 
-        from ncsnx.cli.distance_options import DistanceOptions
+        from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.evaluation.comparing.agreement import agreement_in_words
         from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep

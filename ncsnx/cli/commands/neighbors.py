@@ -10,7 +10,7 @@ from ncsnx.cli.path_parameters import a_file_behind_tag
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
-    from ncsnx.cli.distance_options import DistanceOptions
+    from ncsnx.cli.parsing.distance_options import DistanceOptions
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch, NeighborsRequest
@@ -72,7 +72,7 @@ def neighbors_command(
     their neighbours, all distances, their distributions, and the numbers.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.sampler_options import with_sampler
+        from ncsnx.cli.parsing.sampler_options import with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
@@ -85,7 +85,7 @@ def neighbors_command(
         SampleRequest(n=n, seed=seed, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.distance_options import DistanceOptions
+        from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.budgets import Variant, say_what_it_takes, say_what_was_reduced
 from ncsnx.cli.command_registry import command
 from ncsnx.cli.commands.plan import Exact, Overlap, Seed, StepsPerLevel, experiment_for
+from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import ANEW, session, work_of

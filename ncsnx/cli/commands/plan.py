@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.budgets import warn_if_busy
 from ncsnx.cli.command_registry import command
+from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import ANEW, session, work_of
 from ncsnx.noise.techniques import OVERLAP

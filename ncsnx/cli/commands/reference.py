@@ -91,7 +91,7 @@ def _meant(
     of: str | None, reference: str | None, runs: Path | None, data: Path | None
 ) -> "tuple[DataSource | None, str | None]":
     """The data set that is spoken of, if one is, and which reference is wanted."""
-    from ncsnx.cli.targets import find_target
+    from ncsnx.cli.parsing.targets import find_target
     from ncsnx.config.variants import load_plugins
     from ncsnx.data import data_folder
     from ncsnx.errors import UsageError
@@ -127,7 +127,7 @@ def _is_images_or_file(of: str) -> bool:
 
 
 def _features(text: str | None, settings: list[str], source: "DataSource | None") -> "Features":
-    from ncsnx.cli.feature_options import parse_features
+    from ncsnx.cli.parsing.feature_options import parse_features
     from ncsnx.config.feature_networks import Inception
     from ncsnx.config.overrides import parse_overrides
     from ncsnx.data import data_set_of

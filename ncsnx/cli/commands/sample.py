@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli import task_options as tasks
 from ncsnx.cli.command_registry import command
+from ncsnx.cli.parsing import task_options as tasks
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.session import BATCHES, session
 from ncsnx.quantities import counted, number
@@ -109,7 +109,7 @@ def sample_command(
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         import attrs
 
-        from ncsnx.cli.sampler_options import with_sampler
+        from ncsnx.cli.parsing.sampler_options import with_sampler
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.errors import UsageError, require_between
         from ncsnx.runs.checkpoints.manifest import require_best

@@ -33,7 +33,7 @@ def show_command(
     With FIELD=VALUE it shows what `ncsnx train` would train, such as `ncsnx show digits optimizer=sgd model.width=64`.
     """
     with session(ANEW, verbose=verbose) as messages:
-        from ncsnx.cli.targets import find_target
+        from ncsnx.cli.parsing.targets import find_target
         from ncsnx.config.codec import flatten, identifying_paths, identity, to_json, unstructure
         from ncsnx.config.differences import shown
         from ncsnx.config.registry import relative

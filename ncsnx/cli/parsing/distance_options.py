@@ -51,7 +51,7 @@ class DistanceOptions:
         self, source: "DataSource", experiment: "Experiment", runtime: "Runtime", work: "Work"
     ) -> "FeatureNetwork":
         """The features, made where they aren't cached. Raises NcsnxError."""
-        from ncsnx.cli.feature_options import parse_features
+        from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.data import data_set_of
         from ncsnx.features.extractors import build_features
         from ncsnx.storage.cache import cache_folder
