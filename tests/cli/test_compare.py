@@ -80,7 +80,7 @@ def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared:
 
 
 def test_a_comparison_of_an_earlier_version_is_not_made_again(compared: Path, tmp_path: Path) -> None:
-    """Its protocol held the distance between halves of the reference, and its folder's name the digest of that."""
+    """The old protocol held the distance between halves of the reference, and the folder's name its digest."""
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     (place,) = [path for path in (folder / RUN / "compare").iterdir() if path.is_dir()]
     results = json.loads((place / "results.json").read_text())
