@@ -1,7 +1,7 @@
-"""The command that is running, as it is typed again with something changed."""
+"""The running command line, with a change, for a person to type."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 
 import typer
@@ -29,6 +29,18 @@ def typed_with(addition: str) -> str:
         elif not (word.startswith(f"{name}=") or ("=" in name and word.startswith(name.partition("=")[0] + "="))):
             kept.append(word)
     return f"{shlex.join(['ncsnx', *kept])} {addition}"
+
+
+def typed_as(command: str, without: Mapping[str, int]) -> str:
+    """The command line for another command. without: options to leave out, and the number of their values."""
+    kept, words = [], iter(_typed.get()[1:])
+    for word in words:
+        if word in without:
+            for _ in range(without[word]):
+                next(words, None)
+        elif word.partition("=")[0] not in without:
+            kept.append(word)
+    return shlex.join(["ncsnx", command, *kept])
 
 
 def typed_again(context: typer.Context, **changes: object) -> str:

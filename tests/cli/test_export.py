@@ -117,7 +117,7 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tm
     assert ("held-out loss" in card) == (row["step"] == 8)
     folder = Path(shutil.copytree(scored, tmp_path / "work"))
     shutil.rmtree(folder / "model")
-    assert "no scores of it are recorded" in export(folder, "--ckpt", "12", "--grid", "0").err
+    assert "no scores recorded" in export(folder, "--ckpt", "12", "--grid", "0").err
     assert "No scores were recorded for these weights." in (folder / "model/README.md").read_text()
 
 
@@ -375,7 +375,7 @@ def test_an_export_that_is_asked_to_stop_leaves_nothing(workplace: Path) -> None
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert "stopped by SIGTERM; the same command begins anew" in err
+    assert "stopped by SIGTERM; the same command starts from the beginning" in err
     assert sorted(path.name for path in workplace.iterdir()) == ["runs"]
 
 

@@ -1,4 +1,4 @@
-"""What SOURCE means to the commands that take data: an experiment, or a place where a person's own data is."""
+"""SOURCE, as the commands that take data mean it: an experiment, or a place with a person's own data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.config.checks import FieldError
-from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
-from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
     from ncsnx.config.data_sets import OwnData
@@ -16,41 +13,95 @@ if TYPE_CHECKING:
     from ncsnx.data.readers.from_path import Reading
     from ncsnx.work import Work
 
+READING_PANEL = "Reading images"
+"""Panel of the help."""
 SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
         parser=a_name_or_path,
-        help="An experiment, a folder or zip of pictures, arrays, or a packed file.",
+        help="An experiment, a folder or zip of pictures, a file of arrays, or a packed file.",
     ),
 ]
 Changes = Annotated[
-    list[str] | None, typer.Argument(metavar="data.FIELD=VALUE", help="Changes to an experiment's data set.")
+    list[str] | None, typer.Argument(metavar="data.FIELD=VALUE", help="Changes to the data set of an experiment.")
 ]
 Size = Annotated[
     int | None,
-    typer.Option("--size", metavar="PIXELS", help="Height and width of the images. [the pictures', at most 64]"),
+    typer.Option(
+        "--size",
+        metavar="PIXELS",
+        help="Height and width of the images.",
+        show_default="the pictures', at most 64",
+        rich_help_panel=READING_PANEL,
+    ),
 ]
 Channels = Annotated[
-    int | None, typer.Option("--channels", metavar="N", help="Of pictures: 1 grey, 3 colour. [as they are]")
+    int | None,
+    typer.Option(
+        "--channels",
+        metavar="N",
+        help="Channels of pictures: 1 for grey, 3 for colour.",
+        show_default="as they are",
+        rich_help_panel=READING_PANEL,
+    ),
 ]
 Background = Annotated[
-    str | None, typer.Option("--background", help="Behind transparent pixels: white, black, grey or #rrggbb. [white]")
+    str | None,
+    typer.Option(
+        "--background",
+        metavar="COLOUR",
+        help="Colour behind transparent pixels: white, black, grey or #rrggbb.",
+        show_default="white",
+        rich_help_panel=READING_PANEL,
+    ),
 ]
-HeldOut = Annotated[float | None, typer.Option("--held-out", metavar="SHARE", help="Share that is held out. [0.1]")]
+HeldOut = Annotated[
+    float | None,
+    typer.Option(
+        "--held-out",
+        metavar="SHARE",
+        help="Share of the images that is held out.",
+        show_default="0.1",
+        rich_help_panel=READING_PANEL,
+    ),
+]
 HeldOutFolder = Annotated[
-    str | None, typer.Option("--held-out-folder", metavar="NAME", help="Top folder that is held out, instead.")
+    str | None,
+    typer.Option(
+        "--held-out-folder",
+        metavar="NAME",
+        help="Hold out this top folder instead of a share.",
+        rich_help_panel=READING_PANEL,
+    ),
 ]
 OnError = Annotated[
     Literal["refuse", "skip"] | None,
-    typer.Option("--on-error", help="What broken pictures do: refuse the set, naming all; or be skipped, counted."),
+    typer.Option(
+        "--on-error",
+        metavar="refuse|skip",
+        help="For broken pictures: refuse the set, naming all, or skip and count them.",
+        show_default="refuse",
+        rich_help_panel=READING_PANEL,
+    ),
 ]
 RandomCropFrom = Annotated[
     int | None,
-    typer.Option("--random-crop-from", metavar="PIXELS", help="Keep squares of this size, to crop at random later."),
+    typer.Option(
+        "--random-crop-from",
+        metavar="PIXELS",
+        help="Keep squares of this size, which training crops at random.",
+        rich_help_panel=READING_PANEL,
+    ),
 ]
 ArrayName = Annotated[
-    str | None, typer.Option("--array", metavar="NAME", help="Of the images, in a file of several arrays.")
+    str | None,
+    typer.Option(
+        "--array",
+        metavar="NAME",
+        help="Name of the images' array, in a file of several arrays.",
+        rich_help_panel=READING_PANEL,
+    ),
 ]
 OPTIONS = {
     "image_size": "--size",
@@ -62,36 +113,39 @@ OPTIONS = {
     "random_crop": "--random-crop-from",
     "array": "--array",
 }
-"""Field of a data set → the option that says it."""
+"""Field of a data set → its option."""
 
 
 def meant(source: str, changes: list[str] | None, folder: Path) -> "Experiment | Path":
-    """The experiment that `source` names, changed; or the file or folder there. folder: the data folder.
+    """The experiment that `source` names, with changes; or the file or folder. folder: the data folder.
 
-    A name that an experiment has means the experiment, `./NAME` the folder. Raises UsageError for what is neither an
-    experiment nor there.
+    A name that an experiment has means the experiment, `./NAME` the folder. Raises UsageError where neither exists.
     """
+    from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
+    from ncsnx.errors import Hint, UsageError
+
     path = _found(source, folder)
     if path is not None and ("/" in source or path.is_file()):
         return path
     if "/" in source and file_and_name(source)[0] is None:
         raise UsageError(
-            f"{source}: there is nothing, here or in {folder}; expected a folder or zip of pictures, arrays, or a "
-            "packed file"
+            f"{source} does not exist, here or in {folder}; expected a folder or zip of pictures, a file of arrays, or "
+            "a packed file"
         )
     try:
         return resolve(source, changes).experiment
     except UnknownExperimentError as error:
         if path is not None:
             return path
-        raise UnknownExperimentError(
-            f"{error}; nor is there a file or folder of that name, here or in {folder}"
-        ) from error
+        nothing_else = Hint(f"nor is there a file or folder of that name, here or in {folder}")
+        raise UnknownExperimentError(error.message, *error.hints, nothing_else) from error
 
 
 def own(path: Path, said: "Reading", work: "Work") -> "OwnData":
-    """`own_data`, whose complaints name the options of the command."""
+    """The data set at `path`. Raises UsageError that names the option of an invalid field."""
+    from ncsnx.config.checks import FieldError
     from ncsnx.data.readers.from_path import own_data
+    from ncsnx.errors import UsageError
 
     try:
         return own_data(path, said, work)
@@ -100,15 +154,19 @@ def own(path: Path, said: "Reading", work: "Work") -> "OwnData":
 
 
 def refuse_options(source: str, said: "Reading") -> None:
-    """Raises UsageError where an option says how an experiment's images are to be read."""
+    """Raises UsageError for an option about reading images, where the source is an experiment."""
+    from ncsnx.errors import Hint, UsageError
+
     for field in said.given():
         raise UsageError(
-            f"{OPTIONS[field]} goes with your own images, but {source} is an experiment, which says how its images are "
-            f"read: change it with data.{field}=VALUE; for a folder of that name, type ./{source}"
+            f"{OPTIONS[field]} goes with your own images, but {source} is an experiment",
+            Hint("change the experiment instead", adds=f"data.{field}=VALUE"),
+            Hint(f"or, for a folder of that name, write ./{source}"),
         )
 
 
 def _found(source: str, folder: Path) -> Path | None:
+    from ncsnx.config.discovery import file_and_name
     from ncsnx.data import DataMissingError
     from ncsnx.data.places import own_path
 
