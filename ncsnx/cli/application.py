@@ -1,4 +1,4 @@
-"""The `ncsnx` application: its commands, and those of installed packages."""
+"""The `ncsnx` application, with its own commands and the commands of installed packages."""
 
 from typing import Annotated
 

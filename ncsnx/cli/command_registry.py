@@ -24,7 +24,7 @@ RUNS_PANEL = "Experiments, runs and models"
 PACKAGES_PANEL = "Installed packages"
 """Panels of `ncsnx --help`."""
 LAST = 1_000
-"""The place of commands that don't name one: after those of ncsnx."""
+"""The place of commands that don't name one: after the commands of ncsnx."""
 PLUGINS = "ncsnx.commands"
 """The group of entry points."""
 T = TypeVar("T", bound=Callable[..., Any])

@@ -17,11 +17,11 @@ import attrs
 from typer.core import TyperCommand, TyperGroup
 
 ARGUMENTS_PANEL, COMMANDS_PANEL, OPTIONS_PANEL = "Arguments", "Commands", "Options"
-"""Panels of what names none."""
+"""Panels of parameters and commands that name none."""
 HELP_PANEL = "Output"
-"""The panel of --help, in a command that has it."""
+"""The panel of --help, in a command that has this panel."""
 _COLUMNS, _MOST_COLUMNS = 80, 100
-"""Columns of plain text, and the most of drawn panels."""
+"""Columns of plain text, and the maximum for drawn panels."""
 _MOST_NAME_COLUMNS = 28
 _ASCII = str.maketrans({"×": "x", "σ": "sigma", "…": "...", "≤": "<=", "–": "-", "’": "'"})
 
@@ -90,14 +90,13 @@ class HelpGroup(_Helped, TyperGroup):
 
 
 def page_of(command: Any, ctx: Any, spell: Callable[[str], str] = str) -> HelpPage:
-    """The help page of a command or a group, as Typer built it. spell: replaces characters of texts."""
+    """The help page of a command or a group, as Typer built it. spell: applied to every text."""
     commands: dict[str, list[HelpRow]] = {}
     for name in command.list_commands(ctx) if hasattr(command, "commands") else ():
         one = command.get_command(ctx, name)
         if not one.hidden:
-            commands.setdefault(one.rich_help_panel or COMMANDS_PANEL, []).append(
-                HelpRow(name, "", spell(summary(one)))
-            )
+            row = HelpRow(name, "", spell(summary(one)))
+            commands.setdefault(one.rich_help_panel or COMMANDS_PANEL, []).append(row)
     shown = [one for one in command.get_params(ctx) if not one.hidden]
     with_output = any(one.rich_help_panel == HELP_PANEL for one in shown)
     parameters: dict[str, list[HelpRow]] = {}
@@ -162,7 +161,7 @@ def _short_first(names: list[str]) -> str:
 
 
 def _default(option: Any) -> str:
-    """'required', or the default in words; empty where nothing is to be said."""
+    """'required', or the default in words; empty without a default."""
     if option.required:
         return "required"
     if isinstance(option.show_default, str):
@@ -220,7 +219,7 @@ def _drawn(page: HelpPage) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text in characters that standard output can write: the nearest ones in ASCII where it lacks some."""
+    """The text, in similar ASCII characters where standard output can't encode it."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)

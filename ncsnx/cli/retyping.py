@@ -7,16 +7,16 @@ from contextvars import ContextVar
 import typer
 
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
-"""Arguments of the command line that is running."""
+"""Arguments of the running command line."""
 
 
 def remember(arguments: Sequence[str]) -> None:
-    """Keeps the arguments of the command line, as typed, for `typed_with`."""
+    """Keeps the arguments of the command line, as typed, for the functions below."""
     _typed.set(tuple(arguments))
 
 
 def typed_with(addition: str) -> str:
-    """The command line as it was typed, followed by `addition`: an option, or FIELD=VALUE, ready to be typed.
+    """The command line as typed, followed by `addition`: an option or FIELD=VALUE, ready to be typed.
 
     An earlier use of the same option or field is left out.
     """

@@ -304,7 +304,7 @@ def test_its_configuration_is_shown_and_compared_like_that_of_a_run(scored: Path
     assert "no value differs" in command("diff", "./model", "runs/digits", folder=scored).out
     refused = command("show", "./model", "seed=1", folder=scored)
     assert refused.code == 2
-    assert "model is an exported model and stays as it is" in error(refused)
+    assert "model is an exported model; only an experiment can be changed" in error(refused)
     rows = json.loads(command("list", "--json", "--runs", ".", folder=scored).out)["runs"]
     step = Export(scored / "model").config().step
     assert [(row["state"], row["step"]) for row in rows if row["run"] == "model"] == [("exported model", step)]
@@ -383,5 +383,5 @@ def test_what_a_killed_export_left_is_named(workplace: Path) -> None:
     (workplace / ".model.tmp-123-0123abcd").mkdir()
     result = export(workplace, "--grid", "0")
     assert result.code == 0
-    assert "warning: .model.tmp-123-0123abcd is what an export left that was killed" in result.err
+    assert "warning: .model.tmp-123-0123abcd was left by an export that was killed or is still running" in result.err
     assert (workplace / ".model.tmp-123-0123abcd").is_dir()

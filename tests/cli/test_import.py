@@ -230,7 +230,7 @@ def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
         (["absent.pth", "cifar10"], 2, "no such file or folder"),
         (["empty", "cifar10"], 2, "holds no checkpoint_*.pth; give a file"),
         ([".", "cifar10"], 2, "holds no checkpoint_*.pth, but evil.pth, text.pth; give one"),
-        (["cifar10", "evil.pth"], 2, "the file first and then the experiment, as in `ncsnx import evil.pth cifar10`"),
+        (["cifar10", "evil.pth"], 2, "the file first and then the experiment.\n  type:  ncsnx import evil.pth cifar10"),
         (["a.pth", "b.pth", "cifar10"], 2, "expected an experiment after a.pth, found b.pth"),
         (["text.pth", "cifar10", "--run", ""], 2, "cannot name a run"),
         (["text.pth", "cifar1"], 2, "did you mean cifar10"),

@@ -61,6 +61,19 @@ def test_a_command_that_only_looks_imports_no_torch(arguments: list[str], here: 
     assert outcome.out
 
 
+def test_help_imports_no_experiments(here: Path) -> None:
+    code = """
+import sys
+from typer.testing import CliRunner
+from ncsnx.cli import app
+assert CliRunner().invoke(app, ["--help"]).exit_code == 0
+assert not {"ncsnx.config", "ncsnx.planning", "rich"} & set(sys.modules)
+"""
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    finished = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
 TYPOS = [
     (["sample", "frist"], "there is no run 'frist' in runs; did you mean first?"),
     (["sample", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field in sampler (ald)"),

@@ -243,6 +243,17 @@ def test_another_operator_of_the_same_tag_and_values_is_another_protocol(
     assert "another protocol" in error(draw(photos, *words))
 
 
+def test_a_folder_that_sample_began_when_it_had_the_tasks_is_taken_up(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--inpaint", "digits", "--mask", "masks/0.png", "--n", "1")
+    monkeypatch.setattr("sys.argv", ["ncsnx", "sample", "digits", *words])
+    drawn(photos, *words)
+    assert json.loads((photos / "out/protocol.json").read_text())["made"]["command"].startswith("ncsnx sample")
+    monkeypatch.setattr("sys.argv", ["ncsnx", "restore", "digits", *words])
+    assert "already sampled" in draw(photos, *words).err
+
+
 def test_values_that_no_image_has_are_warned_of(photos: Path) -> None:
     np.save(photos / "dark.npy", np.full((8, 8), -0.9))
     told = draw(photos, "--inpaint", "dark.npy", "--mask", "masks/0.png", "--n", "1").err

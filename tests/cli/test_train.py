@@ -108,7 +108,7 @@ def test_a_finished_run_says_so_and_trains_nothing(workplace: Path) -> None:
     metrics = (run_in(workplace) / "metrics.jsonl").read_bytes()
     result = command(*training(), folder=workplace)
     assert result.code == 0
-    assert "complete: nothing to train; to resume, give more steps, as in steps=24" in result.err
+    assert "complete: nothing to train; to train on, give more steps, as in steps=24" in result.err
     assert "training\n" not in result.err
     assert files(run_in(workplace) / "checkpoints") == before
     assert (run_in(workplace) / "metrics.jsonl").read_bytes() == metrics

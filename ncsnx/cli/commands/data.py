@@ -353,7 +353,7 @@ def _meant(
         return _Meant(found.name, found.data, folder)
     if changes:
         raise UsageError(
-            f"{changes[0]} changes an experiment, and {source} is not one; give options instead, such as --size"
+            f"{source} is not an experiment, so {changes[0]} cannot change it; give options instead, such as --size"
         )
     if must_say_size and holds_pictures(found) and said.image_size is None:
         raise UsageError(f"{source}: the size of the images is not given", Hint("for example", adds="--size 64"))

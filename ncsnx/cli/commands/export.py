@@ -83,7 +83,9 @@ def export_command(
         check_license(license)
         check_target(out)
         for entry in unfinished(out):
-            messages.warning(f"{entry} is what an export left that was killed (or is at work); it can be removed")
+            messages.warning(
+                f"{entry} was left by an export that was killed or is still running; once none runs, it can be removed"
+            )
         if ckpt == "best":
             messages.info(f"best: {require_best(place)}")
 

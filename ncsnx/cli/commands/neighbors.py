@@ -1,4 +1,4 @@
-"""`ncsnx neighbors`: the training images that samples are nearest to, and whether the samples are copies of them."""
+"""`ncsnx neighbors`: the training images nearest to samples, and whether the samples are copies of them."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -182,7 +182,7 @@ def _show(messages: "Messages", results: "dict[str, Any]") -> None:
 
 def _conclude(messages: "Messages", search: "NeighborSearch", results: "dict[str, Any]") -> None:
     if results["verdict"] is None:
-        messages.warning("the data set has no held-out images, so nothing says how near is too near: look at the grid")
+        messages.warning("the data set has no held-out images to compare with, so look at the grid for copies")
     else:
         messages.info(f"verdict: {results['verdict']['words']}")
     messages.info(f"grid: {search.place / 'grid.png'}; distances.csv; plot: distances.png, .svg; results.json")

@@ -237,7 +237,7 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: "
     experiment, plan, measured = found.experiment, found.plan, found.measured
     model = experiment.model
     assert measured is not None
-    assert isinstance(model, RefineNetModel)  # as proposals have
+    assert isinstance(model, RefineNetModel)  # of every proposal
     messages.data(str(path))
     messages.info(
         f"{counted(measured.distances.images, 'training image')} of {'×'.join(map(str, experiment.data.shape))}, "

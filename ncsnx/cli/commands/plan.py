@@ -193,7 +193,7 @@ def _show(messages: "Messages", found: "Survey", is_own: bool) -> None:
 
 
 def _noise_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
-    """(name, plan's value, experiment's value, words) of everything about the noise."""
+    """Rows about the noise: (name, plan's value, experiment's value, explanation)."""
     from ncsnx.config import AnnealedLangevin
 
     plan, schedule, sampler = found.plan, found.experiment.schedule, found.experiment.sampler

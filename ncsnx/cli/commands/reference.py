@@ -76,7 +76,7 @@ def reference_command(
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
-        SweepRequest(n=n)  # checks it
+        SweepRequest(n=n)  # checks n
         source, wanted = _find(name, reference, runs, data)
         chosen = _features(features, settings or [], source)
         with StopRequest() as stop:
@@ -99,7 +99,7 @@ def reference_command(
 def _find(
     name: str | None, reference: str | None, runs: Path | None, data: Path | None
 ) -> "tuple[DataSource | None, str | None]":
-    """The data set that is named, if any, and the reference that is wanted."""
+    """The named data set, if any, and the reference."""
     from ncsnx.cli.parsing.targets import find_target
     from ncsnx.config.variants import load_plugins
     from ncsnx.data import data_folder

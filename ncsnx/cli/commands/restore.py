@@ -1,4 +1,4 @@
-"""`ncsnx restore`: draws images that agree with a measurement: a part of a picture, a small or a blurred one, …"""
+"""`ncsnx restore`: draws images that agree with a measurement, such as a part of a picture."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -169,7 +169,7 @@ def _earlier_losses(place: "Run", step: int) -> list[float]:
 
 
 def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Runtime") -> dict[str, str]:
-    """The configuration in brief."""
+    """Summary of the configuration."""
     from ncsnx.config.variants import tag_of
     from ncsnx.runtime import device_name
 

@@ -1,4 +1,4 @@
-"""SOURCE, as the commands that take data mean it: an experiment, or a place with a person's own data."""
+"""The SOURCE of commands that take data: an experiment, or a file or folder of a person's own data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
