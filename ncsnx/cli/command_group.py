@@ -80,7 +80,9 @@ def _check(one: Command, words: list[str]) -> None:
 
 def _built(one: Command) -> Any:
     """The command as typer builds it, by way of an application of its own."""
-    app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+    app = typer.Typer(
+        rich_markup_mode=None, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
+    )
     one.add_to(app)
     built: Any = typer.main.get_command(app)
     return built.commands[one.name] if isinstance(one.function, typer.Typer) else built
