@@ -232,7 +232,7 @@ def data_show_command(
 
 
 @data_app.command("download")
-def download_command(
+def data_download_command(
     experiment: Annotated[
         str, typer.Argument(metavar="EXPERIMENT", parser=a_name_or_path, help="An experiment with that data set.")
     ],
