@@ -131,7 +131,7 @@ def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
     sums = torch.arange(16.0).view(2, 1, 8) / 4 + 1  # of eight pixels, from 1 to 4.75
     np.save(place / "sums.npy", sums.numpy())
     words = ("--operator", "row-sums", "--input", "sums.npy", "sampler=cas", "sampler.steps=3")
-    ncsnx(toy, place, "sample", "straight", "--n", "3", "--out", "drawn", *words, *CPU)
+    ncsnx(toy, place, "restore", "straight", "--n", "3", "--out", "drawn", *words, *CPU)
     drawn = load_file(place / "drawn/samples.safetensors")["samples"]
     torch.testing.assert_close(drawn.sum(dim=3), sums.repeat_interleave(3, 0), atol=1e-2, rtol=0)
 

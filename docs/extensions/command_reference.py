@@ -7,17 +7,17 @@ from typing import Any
 import typer
 
 from ncsnx.cli import app
-
-NO_PANEL = "Commands"
+from ncsnx.cli.help_pages import COMMANDS_PANEL, HelpRow, page_of
 
 
 def markdown() -> str:
     root: Any = typer.main.get_group(app)
     context = _context(root, "ncsnx")
     panels: dict[str, list[str]] = {}
-    for name, command in root.commands.items():
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
         if not command.hidden:
-            panel = getattr(command, "rich_help_panel", None) or NO_PANEL
+            panel = getattr(command, "rich_help_panel", None) or COMMANDS_PANEL
             panels.setdefault(panel, []).extend(_sections(command, name, context))
     return "\n".join(line for panel, lines in panels.items() for line in (f"## {panel}", "", *lines))
 
@@ -35,32 +35,23 @@ def _sections(command: Any, name: str, parent: Any) -> Iterator[str]:
     yield from (f"### `{path}`", "", f":::{{program}} {path}", ":::", "")
     yield from ("```text", f"{path} {' '.join(command.collect_usage_pieces(context))}", "```", "")
     yield from (prose(command.help or ""), "")
-    panels: dict[str, list[Any]] = {}
-    for parameter in command.get_params(context):
-        if not getattr(parameter, "hidden", False) and "--help" not in parameter.opts:
-            panel = parameter.rich_help_panel or ("Options" if _is_option(parameter) else "Arguments")
-            panels.setdefault(panel, []).append(parameter)
-    for panel, parameters in panels.items():
-        yield from (f":::{{rubric}} {panel}", ":::", "")
-        for parameter in parameters:
-            yield from _entry(parameter, context)
+    for panel, rows in page_of(command, context).parameters.items():
+        shown = [row for row in rows if "--help" not in row.name]
+        if shown:
+            yield from (f":::{{rubric}} {panel}", ":::", "")
+        for row in shown:
+            yield from _entry(row)
     for inner, inner_command in getattr(command, "commands", {}).items():
         if not inner_command.hidden:
             yield from _sections(inner_command, inner, context)
 
 
-def _entry(parameter: Any, context: Any) -> Iterator[str]:
+def _entry(row: HelpRow) -> Iterator[str]:
     """A parameter with its help; options have an anchor each."""
-    names, help_text = parameter.get_help_record(context)
-    text = " ".join((help_text or "").split())
-    if _is_option(parameter):
-        yield from (f"::::{{option}} {names}", prose(text), "::::", "")
+    if row.name.startswith("-"):
+        yield from (f"::::{{option}} {row.head}", prose(row.body), "::::", "")
     else:
-        yield from (f"`{parameter.metavar or names}`", f": {prose(text)}", "")
-
-
-def _is_option(parameter: Any) -> bool:
-    return bool(parameter.param_type_name == "option")
+        yield from (f"`{row.name}`", f": {prose(row.body)}", "")
 
 
 def _context(command: Any, name: str, parent: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: one file a command, thin over the library. What a command needs is imported when it runs."""
+"""The command line: one file per command, thin over the library. A command imports what it needs when it runs."""
 
 import _signal  # type: ignore[import-not-found]  # `signal` without its imports, which take as long as Python's start
 import os
@@ -13,7 +13,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point of `ncsnx`."""
-    _end_quietly_on_interrupt()  # first of all: what follows imports modules for a good part of a second
+    _end_quietly_on_interrupt()  # first: the imports that follow take a good part of a second
     if sys.platform == "win32":
         sys.exit("error: ncsnx runs on Linux and macOS; on Windows, use it inside WSL 2")
     _open_standard_streams()
@@ -37,30 +37,30 @@ def _end_quietly_on_interrupt() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Opens /dev/null in the place of each standard stream that is closed.
+    """Opens /dev/null in place of each closed standard stream.
 
-    Else the next file to be opened would take its number, and what native code says to standard error would be
-    written into it.
+    Otherwise the next opened file would take its number, and messages of native code to standard error would be written
+    into that file.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number: this one
 
 
 def _end_if_output_is_lost() -> None:
-    """Ends with one line if standard output takes no more: help, which no command writes, on a full disk."""
+    """Ends with one line if help couldn't be written to standard output, as on a full disk."""
     from ncsnx.console.streams import Outlet, takes_no_more
 
     try:
-        Outlet(sys.stdout).write("")  # flushes what is left, and else gives it up
+        Outlet(sys.stdout).write("")  # flushes the rest, or drops it
     except OSError as error:
         sys.exit(f"error: {takes_no_more(error)}")
 
 
 def _wait_politely() -> None:
-    """Lets idle OpenMP threads sleep soon instead of spinning, unless the user has decided on that.
+    """Lets idle OpenMP threads sleep soon instead of spinning, unless the user has set OMP_WAIT_POLICY.
 
     Where another process wants a core, threads that spin are never given precedence when they are needed, and a step of
     a small network takes up to 15 times as long (measured with two processes on two cores).

@@ -1,4 +1,4 @@
-"""The `ncsnx` application: its commands, and those of installed packages."""
+"""The `ncsnx` application, with its own commands and the commands of installed packages."""
 
 from typing import Annotated
 
@@ -15,8 +15,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
-    help="Noise-conditional score networks (NCSN, NCSNv2): train, sample and evaluate experiments that are typed "
-    "Python files.\n\nBegin with `ncsnx list`, then `ncsnx train digits` and `ncsnx sample digits`.",
+    help="Train, sample and evaluate noise-conditional score networks (NCSN, NCSNv2). Experiments are typed Python "
+    "files.\n\nTo begin: `ncsnx list`, `ncsnx train digits`, `ncsnx sample digits`. Help on a command: `ncsnx COMMAND "
+    "--help`.",
 )
 
 

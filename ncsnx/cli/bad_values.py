@@ -1,4 +1,4 @@
-"""Values of options, checked before torch is imported; one that isn't accepted gets one line instead of the usage."""
+"""Values of options, checked before torch is imported. A bad one is shown in one line, without the usage."""
 
 import re
 from collections.abc import Callable
@@ -6,11 +6,9 @@ from typing import IO, Any
 
 import typer
 
-from ncsnx.config.checks import quoted, shortened
-
 
 class BadValue(typer.BadParameter):
-    """A value that isn't accepted, shown in one line."""
+    """A value that isn't accepted: shown in one line, and what to type below it."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         from ncsnx.console.messages import Messages
@@ -23,6 +21,8 @@ def a_count(low: int, high: int) -> Callable[[str], int]:
 
     def parsed(text: str) -> int:
         if not re.fullmatch("[+-]?[0-9]{1,20}", str(text)) or not low <= (count := int(text)) <= high:
+            from ncsnx.config.checks import quoted
+
             raise BadValue(f"expected a whole number between {low:,} and {high:,}, found {quoted(str(text))}")
         return count
 
@@ -30,13 +30,15 @@ def a_count(low: int, high: int) -> Callable[[str], int]:
 
 
 def a_device(text: str) -> str:
-    """The `parser` of --device: whether there is such a device is known once torch is imported."""
+    """The `parser` of --device. Only torch knows whether there is such a device."""
     if not re.fullmatch("auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
+        from ncsnx.config.checks import shortened
+
         raise BadValue(f"expected auto, cpu, cuda, cuda:N or mps, found {shortened(ascii(text))}")
     return text
 
 
 def _name(parameter: Any) -> str:
-    """What a person calls it: an option by its dashes, an argument as the usage does."""
+    """The parameter's name as it is typed: an option with its dashes, an argument as in the usage."""
     name: str = parameter.opts[0]
     return name if name.startswith("-") else parameter.metavar or name

@@ -1,4 +1,4 @@
-"""What a training takes, and what a budget made of it, for people."""
+"""Messages about a training's time, and about what was reduced to fit a budget."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,21 +16,21 @@ Variant = Callable[..., str]
 """variant(suffix, option=value, …): the command with those options, for an experiment whose name has that suffix."""
 
 
-def say_what_was_reduced(messages: "Messages", found: "Survey", variant: Variant) -> None:
-    """Says what was reduced, why, and what writes the trainings that it could have been."""
+def say_reductions(messages: "Messages", found: "Survey", variant: Variant) -> None:
+    """Says what was reduced, why, and which commands write other trainings."""
     fit = found.fit
     if fit is None or not fit.reductions:
         return
     reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
     if fit.budget_s is None:
         messages.warning(
-            "nothing was timed (--no-timing), so nothing could be fitted to a budget. This is a small training: "
+            "nothing was timed (--no-timing), so no budget could be applied, and this is a small training: "
             f"{reduced}.\n"
             f"one that fits a budget:  {variant('fitted', no_timing=None)}\n"
             f"the published training:  {variant('published', budget='none', steps=None)}"
         )
         return
-    messages.info(f"to fit {in_short(fit.budget_s)} on this machine: {reduced}")
+    messages.info(f"reduced to fit {in_short(fit.budget_s)} on this machine: {reduced}")
     if fit.published_seconds is not None:
         messages.info(
             f"{_published(fit)} takes about {span_of_time(fit.published_seconds)} here{_on_a_gpu(fit)}\n"
@@ -38,8 +38,8 @@ def say_what_was_reduced(messages: "Messages", found: "Survey", variant: Variant
         )
 
 
-def say_what_it_takes(messages: "Messages", found: "Survey", variant: Variant) -> None:
-    """The time of the training by its parts, and of an image; and whether the budget holds."""
+def say_times(messages: "Messages", found: "Survey", variant: Variant) -> None:
+    """Says how long the training, by its parts, and an image take, and whether the budget holds."""
     timing, cost = found.timing, found.cost
     if timing is None or cost is None:
         return
@@ -53,13 +53,13 @@ def say_what_it_takes(messages: "Messages", found: "Survey", variant: Variant) -
     budget_s = None if found.fit is None else found.fit.budget_s
     if budget_s is not None and cost.total > budget_s:
         messages.warning(
-            f"that is more than the budget, {in_short(budget_s)}\none that fits:  {variant('fitted', steps=None)}"
+            f"that exceeds the budget of {in_short(budget_s)}\none that fits:  {variant('fitted', steps=None)}"
         )
     warn_if_busy(messages, found)
 
 
 def warn_if_busy(messages: "Messages", found: "Survey") -> None:
-    """Says when the times are those of a machine that has other work."""
+    """Warns when other work slowed this machine down during the timing."""
     import torch
 
     from ncsnx.planning.timing import why_slow
@@ -81,7 +81,7 @@ def _on_a_gpu(fit: "Fit") -> str:
     if fit.timing is None or fit.timing.device != "cpu":
         return ""
     seconds = gpu_seconds(fit.published_data, fit.published)
-    return f", and {span_of_time(seconds)} on a GPU, assumed to make {GPU_FLOPS / 1e12:g} TFLOP/s"
+    return f", and {span_of_time(seconds)} on a GPU (assumed {GPU_FLOPS / 1e12:g} TFLOP/s)"
 
 
 def _images(found: "Survey") -> str:
@@ -94,6 +94,6 @@ def _images(found: "Survey") -> str:
     quick = expected_evaluations(quick_sampler(found.experiment), found.experiment.schedule.levels)
     quickly = span_of_time(quick * timing.seconds_per_evaluation)
     return (
-        f"an image takes about {span_of_time(per_image)} by the experiment's sampler, and {quickly} by one of "
-        f"{counted(quick, 'evaluation')} (`ncsnx compare`)"
+        f"an image takes about {span_of_time(per_image)} with the experiment's sampler, and {quickly} with one of "
+        f"{counted(quick, 'evaluation')} (`ncsnx compare` finds such samplers)"
     )

@@ -1,17 +1,17 @@
-"""How the commands are found and called: those of installed packages are imported where they are asked for."""
+"""The group of all commands: finds them, checks what was typed, and imports packages only when they are needed."""
 
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from ncsnx.cli.bad_values import BadValue
-from ncsnx.cli.command_registry import Command, plugin_commands
+from ncsnx.cli.command_registry import LAST, Command, plugin_commands, registered_command
+from ncsnx.cli.help_pages import HelpGroup
 from ncsnx.cli.retyping import remember
 
 
-class Commands(TyperGroup):
-    """Commands whose bad values are shown in one line; what is missing or unknown shows the usage."""
+class Commands(HelpGroup):
+    """All commands. A bad value is shown in one line; a missing or an unknown parameter shows the usage."""
 
     _has_plugins = False
 
@@ -28,16 +28,24 @@ class Commands(TyperGroup):
                 raise
             raise BadValue(error.message, error.ctx, error.param) from None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The name, the command and the words after it, which the command may refuse."""
+        name, found, words = super().resolve_command(ctx, args)
+        one = registered_command(name or "")
+        if one is not None and one.check_words is not None:
+            _check(one, words)
+        return name, found, words
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name. What ncsnx has costs no look at other packages."""
+        """The command of this name. Other packages are asked only for a name that ncsnx doesn't have."""
         if super().get_command(ctx, cmd_name) is None:
             self._add_plugins()
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """All names, for the help."""
+        """All names, in the order of the help."""
         self._add_plugins()
-        return super().list_commands(ctx)
+        return sorted(super().list_commands(ctx), key=_place)
 
     def _add_plugins(self) -> None:
         if self._has_plugins:
@@ -45,7 +53,7 @@ class Commands(TyperGroup):
         self._has_plugins = True
         found, errors = plugin_commands()
         for one in found:
-            self.add_command(_made(one), one.name)
+            self.add_command(_built(one), one.name)
         if errors:
             from ncsnx.console.messages import Messages
 
@@ -54,9 +62,27 @@ class Commands(TyperGroup):
                 messages.warning(line)
 
 
-def _made(one: Command) -> Any:
-    """The command as typer makes it in an application of its own."""
-    app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+def _place(name: str) -> int:
+    one = registered_command(name)
+    return LAST if one is None else one.place
+
+
+def _check(one: Command, words: list[str]) -> None:
+    from ncsnx.cli.session import error_in_lines
+    from ncsnx.errors import UsageError
+
+    assert one.check_words is not None
+    try:
+        one.check_words(words)
+    except UsageError as error:
+        raise BadValue(error_in_lines(error)) from error
+
+
+def _built(one: Command) -> Any:
+    """The command as typer builds it, by way of an application of its own."""
+    app = typer.Typer(
+        rich_markup_mode=None, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
+    )
     one.add_to(app)
-    made: Any = typer.main.get_command(app)
-    return made.commands[one.name] if isinstance(one.what, typer.Typer) else made
+    built: Any = typer.main.get_command(app)
+    return built.commands[one.name] if isinstance(one.function, typer.Typer) else built

@@ -1,10 +1,10 @@
-"""The commands that there are: each file of cli/commands/ adds its own, and installed packages add theirs.
+"""The registry of commands: each file of cli/commands/ adds its own, and installed packages add theirs.
 
     @command("hello")
     def hello_command(name: str, quiet: options.Quiet = False) -> None: ...
 
-A package names the module that holds it by an entry point of the group `ncsnx.commands`. It is imported when a command
-is asked for that ncsnx doesn't have, and for the help.
+A package names the module that holds its command by an entry point of the group `ncsnx.commands`. Such a module is
+imported when a command is typed that ncsnx doesn't have, and for the help.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,17 @@ from typing import Any, TypeVar
 import attrs
 import typer
 
+from ncsnx.cli.help_pages import HelpCommand, HelpGroup
 from ncsnx.registering import import_modules_of
 
+TRAIN_PANEL = "Train and sample"
+EVALUATE_PANEL = "Evaluate"
+DATA_PANEL = "Data"
+RUNS_PANEL = "Experiments, runs and models"
+PACKAGES_PANEL = "Installed packages"
+"""Panels of `ncsnx --help`."""
 LAST = 1_000
-"""The place of commands that don't name one: after those of ncsnx."""
+"""The place of commands that don't name one: after the commands of ncsnx."""
 PLUGINS = "ncsnx.commands"
 """The group of entry points."""
 T = TypeVar("T", bound=Callable[..., Any])
@@ -25,59 +32,82 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 @attrs.frozen
 class Command:
-    """A command, or a group of them."""
+    """A command, or a group of commands."""
 
-    place: int
-    """In the help, ascending."""
     name: str
-    what: Callable[..., Any]
-    """The function, or the Typer application of a group."""
+    function: Callable[..., Any]
+    """The command's function, or the Typer application of a group."""
+    panel: str
+    """The panel of `ncsnx --help` that lists the command."""
+    place: int
+    """Orders the help, ascending; a panel stands where its first command does."""
+    check_words: Callable[[list[str]], None] | None = None
+    """Sees the words after the command's name before they are parsed. Raises UsageError."""
 
     def add_to(self, app: typer.Typer) -> None:
         """Makes it a command of the application."""
-        if isinstance(self.what, typer.Typer):
-            app.add_typer(self.what, name=self.name)
+        if isinstance(self.function, typer.Typer):
+            for one in self.function.registered_commands:
+                one.cls = HelpCommand
+            app.add_typer(self.function, name=self.name, cls=HelpGroup, rich_help_panel=self.panel)
         else:
-            app.command(self.name)(self.what)
+            app.command(self.name, cls=HelpCommand, rich_help_panel=self.panel)(self.function)
 
 
 _commands: dict[str, Command] = {}
 
 
-def command(name: str, *, place: int = LAST) -> Callable[[T], T]:
+def command(
+    name: str,
+    *,
+    panel: str = PACKAGES_PANEL,
+    place: int = LAST,
+    check_words: Callable[[list[str]], None] | None = None,
+) -> Callable[[T], T]:
     """Registers a function as the command `name`: its parameters are the options, its docstring is the help.
 
-    Raises ValueError for a name that is taken.
+    The docstring's first line stands in `ncsnx --help`. panel, place, check_words: as in `Command`. Raises ValueError
+    for a name that is taken.
     """
 
     def register_command(function: T) -> T:
-        _register(Command(place, name, function))
+        _register(Command(name, function, panel, place, check_words))
         return function
 
     return register_command
 
 
-def group(name: str, app: typer.Typer, *, place: int = LAST) -> None:
+def group(name: str, app: typer.Typer, *, panel: str = PACKAGES_PANEL, place: int = LAST) -> None:
     """Registers a group of commands. Raises ValueError for a name that is taken."""
-    _register(Command(place, name, app))
+    _register(Command(name, app, panel, place))
+
+
+def registered_command(name: str) -> Command | None:
+    """The command of this name, None where none is registered."""
+    return _commands.get(name)
 
 
 @cache
 def built_in_commands() -> tuple[Command, ...]:
-    """Those of ncsnx, in the order of the help."""
+    """The commands of ncsnx, in the order of the help."""
     import_modules_of("ncsnx.cli.commands")
     return tuple(sorted(_commands.values(), key=lambda one: (one.place, one.name)))
 
 
 def plugin_commands() -> tuple[list[Command], list[str]]:
-    """Those of installed packages, and a line for each package whose module can't be imported."""
+    """The commands of installed packages, and a line for each package whose module can't be imported."""
+    from importlib.metadata import entry_points
+
+    if not entry_points(group=PLUGINS):
+        return [], []
     from ncsnx.config.variants import plugin_errors
 
     built_in = built_in_commands()
     errors = plugin_errors(PLUGINS)
-    return sorted((one for one in _commands.values() if one not in built_in), key=lambda one: one.name), errors
+    found = [one for one in _commands.values() if one not in built_in]
+    return sorted(found, key=lambda one: (one.place, one.name)), errors
 
 
 def _register(one: Command) -> None:
     if _commands.setdefault(one.name, one) != one:
-        raise ValueError(f"there already is a command {one.name!r}")
+        raise ValueError(f"the command {one.name!r} already exists")

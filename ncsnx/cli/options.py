@@ -1,4 +1,4 @@
-"""Options that several commands share, in one wording."""
+"""Options that several commands share: one wording, one panel of the help."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,32 +6,76 @@ from typing import Annotated
 import typer
 
 from ncsnx.cli.bad_values import a_count, a_device
+from ncsnx.cli.help_pages import HELP_PANEL
 from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
+
+IMAGES_PANEL = "Checkpoints and images"
+MEASUREMENT_PANEL = "Measurement"
+FILMS_PANEL = "Frames and films"
+FOLDERS_PANEL = "Folders"
+EXECUTION_PANEL = "Execution"
+OUTPUT_PANEL = HELP_PANEL
+"""Panels of the help. Options without a panel are shown under "Options"."""
 
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", parser=a_name_or_path, help="A run: its name in the runs folder, or a path.")
 ]
-ExperimentName = Annotated[
+ModelName = Annotated[
     str,
-    typer.Argument(metavar="EXPERIMENT", parser=a_name_or_path, help="A name (`ncsnx list`), FILE.py or FILE.py:NAME."),
-]
-Runs = Annotated[
-    Path | None,
-    typer.Option("--runs", metavar="DIR", parser=a_folder, help="Folder of the runs. [NCSNX_RUNS, else ./runs]"),
-]
-DataFolder = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", parser=a_folder, help="Folder of the data sets. [NCSNX_DATA, else ./data]"),
-]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        metavar="DIR",
-        parser=a_folder,
-        help="Folder of feature networks and references. [NCSNX_CACHE, else the system's]",
+    typer.Argument(
+        metavar="RUN",
+        parser=a_name_or_path,
+        help="A run (its name in the runs folder, or a path), or the folder of an exported model.",
     ),
 ]
+ExperimentName = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT", parser=a_name_or_path, help="A name (see `ncsnx list`), FILE.py or FILE.py:NAME."
+    ),
+]
+ExperimentChanges = Annotated[
+    list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment, such as model.width=64.")
+]
+SamplerChanges = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler; sampler=TAG swaps it."),
+]
+SamplerAndFeatureChanges = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FIELD=VALUE",
+        help="Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE).",
+    ),
+]
+
+RANGE_HELP = (
+    "Checkpoints: all, latest, best, a step such as 150k, 50k:200k (ends included), or 50k:200k:10k (multiples of 10k)."
+)
+Range = Annotated[str, typer.Option("--range", metavar="RANGE", help=RANGE_HELP, rich_help_panel=IMAGES_PANEL)]
+CheckpointStep = Annotated[
+    str,
+    typer.Option(
+        "--ckpt", metavar="STEP", help="A step (150000 or 150k), latest or best.", rich_help_panel=IMAGES_PANEL
+    ),
+]
+ModelCheckpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--ckpt",
+        metavar="STEP",
+        help="Checkpoint of a run: a step (150000 or 150k), latest or best.",
+        show_default="latest",
+        rich_help_panel=IMAGES_PANEL,
+    ),
+]
+SampleSeed = Annotated[
+    int,
+    typer.Option(
+        "--seed", metavar="SEED", help="Image i depends on the seed and i alone.", rich_help_panel=IMAGES_PANEL
+    ),
+]
+
 FILES_RUN_CODE = "A FILE is TorchScript, which runs code: name only files that you trust."
 FeaturesTag = Annotated[
     str | None,
@@ -39,8 +83,9 @@ FeaturesTag = Annotated[
         "--features",
         metavar="TAG[:FILE]",
         parser=a_file_behind_tag,
-        help="inception, inception:FILE, torchscript:FILE or classifier. [digits: classifier, else inception] "
-        f"{FILES_RUN_CODE}",
+        help=f"inception, inception:FILE, torchscript:FILE or classifier. {FILES_RUN_CODE}",
+        show_default="classifier for digits, else inception",
+        rich_help_panel=MEASUREMENT_PANEL,
     ),
 ]
 ReferenceSet = Annotated[
@@ -49,40 +94,141 @@ ReferenceSet = Annotated[
         "--reference",
         metavar="SET",
         parser=a_name_or_path,
-        help="train, held-out, a folder or zip of images, or a .npz with mu and sigma. [train; CelebA: held-out]",
+        help="Real images: train, held-out, a folder or zip of images, or a .npz with mu and sigma.",
+        show_default="held-out for CelebA, else train",
+        rich_help_panel=MEASUREMENT_PANEL,
     ),
 ]
-Range = Annotated[
-    str,
+
+Frames = Annotated[
+    int,
     typer.Option(
-        "--range", help="Checkpoints: all, latest, best, 150k, 50k:200k (ends included) or 50k:200k:10k (multiples)."
+        "--frames",
+        metavar="F",
+        help="Write F pictures of the sampling as it proceeds.",
+        show_default="none",
+        rich_help_panel=FILMS_PANEL,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks of errors.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="A remark to keep with the result.")]
+Mp4 = Annotated[
+    bool,
+    typer.Option("--mp4", help="Write the film as an MP4 (pip install 'ncsnx[film]').", rich_help_panel=FILMS_PANEL),
+]
+
+Runs = Annotated[
+    Path | None,
+    typer.Option(
+        "--runs",
+        metavar="DIR",
+        parser=a_folder,
+        help="Folder of the runs.",
+        show_default="NCSNX_RUNS, else ./runs",
+        rich_help_panel=FOLDERS_PANEL,
+    ),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        parser=a_folder,
+        help="Folder of the data sets.",
+        show_default="NCSNX_DATA, else ./data",
+        rich_help_panel=FOLDERS_PANEL,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        parser=a_folder,
+        help="Folder of feature networks and references.",
+        show_default="NCSNX_CACHE, else the system's cache folder",
+        rich_help_panel=FOLDERS_PANEL,
+    ),
+]
+
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        metavar="B",
+        help="Images at once; changes images by rounding at most.",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
         "--device",
         metavar="NAME",
         parser=a_device,
-        help="auto, cpu, cuda, cuda:N or mps. auto takes CUDA, then MPS, then the CPU.",
+        help="auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:N or mps.",
+        rich_help_panel=EXECUTION_PANEL,
     ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", metavar="N", parser=a_count(1, 1_024), help="CPU threads; bits are equal at equal counts only."
+        "--threads",
+        metavar="N",
+        parser=a_count(1, 1_024),
+        help="CPU threads. Results are bit-identical at equal counts only.",
+        show_default="chosen by torch",
+        rich_help_panel=EXECUTION_PANEL,
     ),
 ]
 Compile = Annotated[
     bool,
     typer.Option(
-        "--compile", help="Compile evaluations (torch.compile); gradients stay eager: compiled ones were found wrong."
+        "--compile",
+        help="Compile network evaluations (torch.compile). Gradients stay eager: compiled ones were found wrong.",
+        rich_help_panel=EXECUTION_PANEL,
     ),
 ]
 Plain = Annotated[
-    bool, typer.Option("--plain", help="Run the network as it is written, without the exact rewrites for speed.")
+    bool,
+    typer.Option(
+        "--plain",
+        help="Run the network as published, without the exact rewrites for speed.",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
 ]
+
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace samples of another protocol in DIR.", rich_help_panel=OUTPUT_PANEL),
+]
+SamplesFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        parser=a_folder,
+        help="Folder to write to.",
+        show_default="below the run's samples/; ./samples/NAME for an exported model",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+NewRunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run", metavar="NAME", help="Name of the run.", show_default="the experiment's", rich_help_panel=OUTPUT_PANEL
+    ),
+]
+Note = Annotated[
+    str,
+    typer.Option(
+        "--note",
+        metavar="TEXT",
+        help="A remark to keep with the result.",
+        show_default=False,
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.", rich_help_panel=OUTPUT_PANEL)]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks of errors.", rich_help_panel=OUTPUT_PANEL)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT_PANEL)]

@@ -1,22 +1,22 @@
-"""The command that is running, as it is typed again with something changed."""
+"""The running command line, with a change, for a person to type."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 
 import typer
 
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
-"""Arguments of the command line that is running."""
+"""Arguments of the running command line."""
 
 
 def remember(arguments: Sequence[str]) -> None:
-    """Keeps the arguments of the command line, as typed, for `typed_with`."""
+    """Keeps the arguments of the command line, as typed, for the functions below."""
     _typed.set(tuple(arguments))
 
 
 def typed_with(addition: str) -> str:
-    """The command line as it was typed, followed by `addition`: an option, or FIELD=VALUE, ready to be typed.
+    """The command line as typed, followed by `addition`: an option or FIELD=VALUE, ready to be typed.
 
     An earlier use of the same option or field is left out.
     """
@@ -29,6 +29,18 @@ def typed_with(addition: str) -> str:
         elif not (word.startswith(f"{name}=") or ("=" in name and word.startswith(name.partition("=")[0] + "="))):
             kept.append(word)
     return f"{shlex.join(['ncsnx', *kept])} {addition}"
+
+
+def typed_as(command: str, without: Mapping[str, int]) -> str:
+    """The command line for another command. without: options to leave out, and the number of their values."""
+    kept, words = [], iter(_typed.get()[1:])
+    for word in words:
+        if word in without:
+            for _ in range(without[word]):
+                next(words, None)
+        elif word.partition("=")[0] not in without:
+            kept.append(word)
+    return shlex.join(["ncsnx", command, *kept])
 
 
 def typed_again(context: typer.Context, **changes: object) -> str:

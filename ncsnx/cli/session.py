@@ -1,4 +1,4 @@
-"""What surrounds every command: its messages, and one clear line with the right exit code when it fails."""
+"""The session around every command: its messages, and errors as lines with an exit code."""
 
 import traceback
 from collections.abc import Iterator, Sequence
@@ -8,40 +8,42 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 
 if TYPE_CHECKING:
+    from ncsnx.console.messages import Messages
     from ncsnx.stopping import StopRequest
     from ncsnx.work import Work
 
 
-ANEW = "the same command begins anew"
+FROM_THE_START = "the same command starts from the beginning"
 BATCHES = "finished batches are kept, and the same command resumes after them"
 _OPTIONS = {"count": "grid", "name": "run"}
-"""Names that commands have for parameters of the library, where they differ."""
+"""Parameter of the library → name of its option, where they differ."""
 
 
 @contextmanager
-def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterator[Messages]:
-    """Gives the command its Messages. An NcsnxError in the block becomes one line and its exit code; --verbose adds the
-    traceback. Any other exception is a bug: it is noted in the log and keeps its traceback.
+def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterator["Messages"]:
+    """Gives the command its Messages. An NcsnxError in the block becomes a message and an exit code; --verbose adds
+    the traceback. Any other exception is a bug: it is recorded in the log and keeps its traceback.
 
-    then: what is true of the same command after a stop by a signal; said unless the work itself says it more exactly.
+    then: what the same command does after a stop by a signal; shown unless the work itself says it more precisely.
     """
+    from ncsnx.console.messages import Messages, Verbosity
+
     messages = Messages(Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
     try:
         if verbose and quiet:
-            raise UsageError("--verbose and --quiet exclude each other; give one of them")
+            raise UsageError("--verbose and --quiet exclude each other")
         with spelled_by(_option), signals_raise():
             yield messages
     except Stopped as stopped:
         messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
-        messages.error(_in_lines(error))
+        messages.error(error_in_lines(error))
         messages.detail(traceback.format_exc().rstrip())
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
@@ -50,8 +52,9 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
     except Exception as error:
         if _is_out_of_memory(error):
             messages.error(
-                "there is not enough memory; try a smaller batch_size or model.width, more accumulation, or, in "
-                "sampling and measuring, a smaller --batch-size"
+                "not enough memory\n"
+                "in training, try a smaller batch_size or model.width, or more accumulation\n"
+                "in sampling and measuring, try a smaller --batch-size"
             )
             messages.detail(traceback.format_exc().rstrip())
             raise typer.Exit(1) from None
@@ -60,12 +63,12 @@ def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterato
 
 
 def _option(name: str) -> str:
-    """The option that a parameter of the library is in a command."""
+    """The option for a parameter of the library."""
     return f"--{_OPTIONS.get(name, name).replace('_', '-')}"
 
 
-def _in_lines(error: NcsnxError) -> str:
-    """The message and, each on a line of its own so that it can be copied, what its hints say to type."""
+def error_in_lines(error: NcsnxError) -> str:
+    """The message and its hints, each on a line of its own so that it can be copied."""
     from ncsnx.cli.retyping import typed_with
 
     if not error.hints:
@@ -78,8 +81,8 @@ def _in_lines(error: NcsnxError) -> str:
     return "\n".join(lines)
 
 
-def work_of(messages: Messages, stop: "StopRequest | None" = None) -> "Work":
-    """The surroundings of a long job of this command: its progress and messages on the console, and its stop."""
+def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
+    """The Work of a long job of this command: progress and messages on the console, and its stop."""
     from ncsnx.console.progress import progress
     from ncsnx.console.sweep import sweep_view
     from ncsnx.console.tables import Column
@@ -100,7 +103,7 @@ def work_of(messages: Messages, stop: "StopRequest | None" = None) -> "Work":
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on the CPU or a GPU; told by name, since torch may not have been imported."""
+    """Whether memory ran out, on the CPU or a GPU. Decided by names, since torch may not be imported."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"

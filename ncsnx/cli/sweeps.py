@@ -1,4 +1,4 @@
-"""What `fid`, `loss` and `likelihood` show of a sweep over checkpoints: its table or JSON, and what follows from it."""
+"""A sweep over checkpoints, as `fid`, `loss` and `likelihood` carry it out and show it."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -30,10 +30,10 @@ def sweep_checkpoints(
     ensemble: int = 1,
     closing: Callable[[Sweep], Sequence[str]] = lambda sweep: (),
 ) -> None:
-    """Measures the checkpoints that are selected, and shows their rows.
+    """Measures the selected checkpoints, and shows their rows.
 
-    build: makes the sweep; a signal may end it anywhere. shorter: what makes a long one shorter. closing: what is to be
-    said last. Raises NcsnxError, also where checkpoints had to be left out.
+    build: makes the sweep; a signal may end it anywhere. shorter: advice against long sweeps. closing: the last
+    messages. Raises NcsnxError, also where checkpoints had to be left out.
     """
     candidates, problems = choose(run, selection, work_of(messages), ensemble)
     with StopRequest() as stop:
@@ -52,13 +52,13 @@ def sweep_checkpoints(
         messages.info(line)
     if failure is not None and sweep.scores.changed != before:
         raise failure
-    if failure is not None:  # whoever only looks at what was measured needs no new plot
+    if failure is not None:  # nothing was measured, so the plot that exists will do
         messages.warning(str(failure))
     refuse_left_out(problems)
 
 
 def _drawn(sweep: CheckpointSweep) -> NcsnxError | None:
-    """Draws the plots that are due; the error where they can't be written."""
+    """Draws the plots that are due; gives the error if they can't be written."""
     try:
         sweep.draw_if_outdated()
     except NcsnxError as error:

@@ -1,4 +1,4 @@
-"""`ncsnx sample` of a working folder's run `digits`, and what came of it."""
+"""`ncsnx restore` with a working folder's run `digits`, and its images."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.training.tiny import CPU, Result, command
 
 
 def draw(folder: Path, *words: str, out: str = "out") -> Result:
-    return command("sample", "digits", "--out", out, *words, *CPU, folder=folder)
+    return command("restore", "digits", "--out", out, *words, *CPU, folder=folder)
 
 
 def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:

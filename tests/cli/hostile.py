@@ -20,7 +20,7 @@ from tests.training.tiny import CPU, Result, command, overrides, training
 
 LATEST = "checkpoints/step-00000012"
 PUBLISHED = "checkpoint_12.pth"
-"""What is imported: the run's own latest checkpoint, in the published form."""
+"""The file to import: the run's own latest checkpoint, in the published form."""
 LIMIT_S = 60
 """No command takes this long here, unless it waits for something that never comes."""
 
@@ -35,7 +35,7 @@ class Attack:
     folders: tuple[str, ...] = ()
 
     def on(self, folder: Path, run: str = "digits", *more: str) -> Result:
-        """What comes of it, in time and without an exception, in `folder`."""
+        """The outcome in `folder`, in time and without an exception."""
         with _in_time():
             return command(*(word.replace("{run}", run) for word in self.words), *more, folder=folder)
 

@@ -226,7 +226,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "a run that is mistyped": (["show", "own-rum"], "no experiment is named 'own-rum'; did you mean own"),
     "overrides of a run": (
         ["show", "runs/own-run", "steps=5"],
-        "runs/own-run is a run and stays as it is; overrides go with an experiment: `ncsnx show minimal steps=5`",
+        "runs/own-run is a run; only an experiment can be changed",
     ),
     "a word without an equals sign": (["show", "own", "steps"], "'steps': expected FIELD=VALUE, such as steps=50k"),
     "an equals sign alone": (["show", "own", "="], "'=': expected FIELD=VALUE"),

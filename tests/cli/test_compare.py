@@ -80,7 +80,7 @@ def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared:
 
 
 def test_a_comparison_of_an_earlier_version_is_not_made_again(compared: Path, tmp_path: Path) -> None:
-    """Its protocol held the distance between halves of the reference, and its folder's name the digest of that."""
+    """The old protocol held the distance between halves of the reference, and the folder's name its digest."""
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     (place,) = [path for path in (folder / RUN / "compare").iterdir() if path.is_dir()]
     results = json.loads((place / "results.json").read_text())
@@ -234,7 +234,8 @@ def test_a_recommendation_of_an_earlier_version_opens_and_one_that_breaks_images
     result = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=workplace)
     assert result.code == 0, result.err
     assert "distance 99.50, 100 % broken, 3 evaluations; the run's own" in result.err
-    assert "warning: this sampler breaks more than 10 % of its images; `ncsnx compare digits`" in result.err
+    told = "warning: this sampler breaks more than 10 % of its images\n  find a better one:  ncsnx compare digits"
+    assert told in result.err
 
 
 def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
@@ -254,7 +255,7 @@ def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
         (("--samplers", "cas,nope"), "--samplers 'nope': expected all, or some of cas, pc"),
         (("--evaluations", "6,x"), "expected whole numbers with commas"),
         (("--n", "5"), "--n must be between 10 and 10,000,000, not 5"),
-        (("sampler=cas",), "sampler: only features.FIELD=VALUE can be given here"),
+        (("sampler=cas",), "sampler: only features.FIELD=VALUE can change here"),
     ],
 )
 def test_mistakes_get_one_line(words: tuple[str, ...], told: str, workplace: Path) -> None:

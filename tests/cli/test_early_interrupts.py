@@ -92,7 +92,7 @@ def test_ctrl_c_at_any_moment_prints_no_traceback() -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_ctrl_c_in_the_first_moments_of_the_real_commands_shows_no_line_of_ncsnx(entry: str) -> None:
-    """But for the first three files: until they are read, it is Python's own start, with a traceback of its own."""
+    """Until the first three files are read, Python itself is starting, and shows its own traceback."""
     script = Path(sys.executable).with_name("ncsnx")
     if entry == "console script" and not script.exists():
         pytest.skip("the console script is not installed")

@@ -30,7 +30,7 @@ for command in {COMMANDS!r}:
         sys.exit(f"exit code {{code}} of {{command}}")
 """
 VOLATILE = {"time", "started", "finished", "changed", "pid", "seconds", "made", "rate", "images_per_s"}
-"""What says when, by which process and how fast."""
+"""Values that say when, by which process and how fast."""
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tm
     assert ("held-out loss" in card) == (row["step"] == 8)
     folder = Path(shutil.copytree(scored, tmp_path / "work"))
     shutil.rmtree(folder / "model")
-    assert "no scores of it are recorded" in export(folder, "--ckpt", "12", "--grid", "0").err
+    assert "no scores recorded" in export(folder, "--ckpt", "12", "--grid", "0").err
     assert "No scores were recorded for these weights." in (folder / "model/README.md").read_text()
 
 
@@ -304,7 +304,7 @@ def test_its_configuration_is_shown_and_compared_like_that_of_a_run(scored: Path
     assert "no value differs" in command("diff", "./model", "runs/digits", folder=scored).out
     refused = command("show", "./model", "seed=1", folder=scored)
     assert refused.code == 2
-    assert "model is an exported model and stays as it is" in error(refused)
+    assert "model is an exported model; only an experiment can be changed" in error(refused)
     rows = json.loads(command("list", "--json", "--runs", ".", folder=scored).out)["runs"]
     step = Export(scored / "model").config().step
     assert [(row["state"], row["step"]) for row in rows if row["run"] == "model"] == [("exported model", step)]
@@ -375,7 +375,7 @@ def test_an_export_that_is_asked_to_stop_leaves_nothing(workplace: Path) -> None
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert "stopped by SIGTERM; the same command begins anew" in err
+    assert "stopped by SIGTERM; the same command starts from the beginning" in err
     assert sorted(path.name for path in workplace.iterdir()) == ["runs"]
 
 
@@ -383,5 +383,5 @@ def test_what_a_killed_export_left_is_named(workplace: Path) -> None:
     (workplace / ".model.tmp-123-0123abcd").mkdir()
     result = export(workplace, "--grid", "0")
     assert result.code == 0
-    assert "warning: .model.tmp-123-0123abcd is what an export left that was killed" in result.err
+    assert "warning: .model.tmp-123-0123abcd was left by an export that was killed or is still running" in result.err
     assert (workplace / ".model.tmp-123-0123abcd").is_dir()

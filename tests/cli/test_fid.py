@@ -161,7 +161,7 @@ def test_of_a_reference_without_images_a_perfect_model_is_said_to_be_unknown(tra
 
 
 def test_a_sweep_of_an_earlier_version_goes_on_and_is_told_of_a_perfect_model(workplace: Path) -> None:
-    """Its protocol held the distance between halves of the reference, and its folder's name the digest of that."""
+    """The old protocol held the distance between halves of the reference, and the folder's name its digest."""
     (sweep,) = sweeps(workplace)
     expected = rows(workplace)
     content = json.loads((sweep / "scores.json").read_text())

@@ -1,4 +1,4 @@
-"""What an error says to type can be copied, a line each."""
+"""Commands to type below an error, each on a line of its own, can be copied."""
 
 from pathlib import Path
 

@@ -72,7 +72,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 def assert_orderly(result: Result) -> None:
-    """It did its work, or said in one line why not; an examination says all that it found."""
+    """Asserts that the command did its work, or said in one line why not; an examination reports all findings."""
     errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
     is_finding = " is not sound: " in result.err
     assert (result.code, len(errors)) in ((0, 0), (1, 0 if is_finding else 1)), result.err
@@ -250,7 +250,7 @@ HOSTILE = "[bold]\x1b[31m\nerror: fake\u202e" + "x" * 5_000
 
 
 def first(header: dict[str, Any]) -> dict[str, Any]:
-    """What a header says about the first of its tensors."""
+    """The header's entry for its first tensor."""
     return next(value for name, value in header.items() if name != "__metadata__")
 
 

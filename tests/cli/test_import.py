@@ -21,7 +21,7 @@ from tests.published import STEP, golden_path, golden_states, states_of, write
 from tests.training.tiny import files, overrides, training
 
 SMALL = ("model.width=4", "schedule.levels=10")
-"""What makes cifar10 the experiment of the golden NCSNv2, but for the image size, which no weight depends on."""
+"""Overrides that make cifar10 the experiment of the golden NCSNv2, apart from the image size."""
 
 
 def messages(outcome: Outcome) -> list[str]:
@@ -71,7 +71,7 @@ def test_where_an_imported_run_comes_from_is_kept(here: Path) -> None:
     assert segment.versions["torch"] == torch.__version__
     examined = run("doctor", "cifar10")
     assert (examined.code, "sound" in examined.err + examined.out) == (0, True)
-    ours.adopt_data("1" * 64)  # as a training does that goes on with it
+    ours.adopt_data("1" * 64)  # as a training that resumes it does
     card = exported_card("cifar10")
     assert (
         f"| imported from | {golden_path('ncsnv2').name.replace('_', chr(92) + '_')}, step 5,000, sha256 {sha256}"
@@ -126,12 +126,14 @@ def test_a_folder_is_gone_on_with_and_a_bad_file_in_it_is_named(series: Path, he
     first = run("import", str(series), "digits", *overrides())
     assert first.code == 1
     assert "warning: published" in first.err or f"warning: {series}" in first.err
-    assert first.err.splitlines()[-1] == "error: 1 of 3 files were not imported, as said above: checkpoint_8.pth"
+    assert (
+        first.err.splitlines()[-1] == "error: 1 of 3 files were not imported, for the reasons above: checkpoint_8.pth"
+    )
     assert checkpoints(Run(here / "runs" / "digits")) == [4, 12]
     (series / "checkpoint_8.pth").write_bytes(whole)
     second = run("import", str(series), "digits", *overrides())
     assert second.code == 0, second.err
-    assert "1 imported, 2 there already: runs/digits" in second.err
+    assert "1 imported, 2 already imported: runs/digits" in second.err
     assert checkpoints(Run(here / "runs" / "digits")) == [4, 8, 12]
 
 
@@ -181,7 +183,7 @@ def test_another_experiment_s_run_is_refused_before_the_file_is_read(here: Path)
 
 
 def test_the_same_file_again_says_so(here: Path) -> None:
-    for told in ("1 imported: runs/cifar10", "0 imported, 1 there already: runs/cifar10"):
+    for told in ("1 imported: runs/cifar10", "0 imported, 1 already imported: runs/cifar10"):
         outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL, "steps=7000")
         assert outcome.code == 0
         assert told in outcome.err
@@ -228,7 +230,7 @@ def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
         (["absent.pth", "cifar10"], 2, "no such file or folder"),
         (["empty", "cifar10"], 2, "holds no checkpoint_*.pth; give a file"),
         ([".", "cifar10"], 2, "holds no checkpoint_*.pth, but evil.pth, text.pth; give one"),
-        (["cifar10", "evil.pth"], 2, "the file first and then the experiment, as in `ncsnx import evil.pth cifar10`"),
+        (["cifar10", "evil.pth"], 2, "the file first and then the experiment.\n  type:  ncsnx import evil.pth cifar10"),
         (["a.pth", "b.pth", "cifar10"], 2, "expected an experiment after a.pth, found b.pth"),
         (["text.pth", "cifar10", "--run", ""], 2, "cannot name a run"),
         (["text.pth", "cifar1"], 2, "did you mean cifar10"),

@@ -71,7 +71,7 @@ def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
 
 
 def test_a_name_of_a_higher_rank_is_listed_once_and_what_it_hides_is_told_where_it_differs(here: Path) -> None:
-    """As in a clone of the repository, whose files are those of the installed package, copied."""
+    """A clone of the repository has copies of the installed package's files."""
     folder = here / "experiments"
     shutil.copytree(built_in_folder(), folder)
     names = [row["name"] for row in shown("list")["experiments"]]
@@ -81,7 +81,7 @@ def test_a_name_of_a_higher_rank_is_listed_once_and_what_it_hides_is_told_where_
     outcome = run("list")
     assert outcome.out.count("digits ") == 2  # a name, and its kind of data
     assert outcome.err.startswith("digits is experiments/digits.py:3; ")
-    assert outcome.err.endswith("experiments/digits.py:5 registers another one, which is not used\n")
+    assert outcome.err.endswith("experiments/digits.py:5 is not used\n")
 
 
 def test_two_files_with_one_name_are_listed_as_a_contradiction_with_both_places(own: Path) -> None:

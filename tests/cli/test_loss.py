@@ -40,7 +40,7 @@ def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_loss_is_that_of_every_held_out_image_at_every_level(measured: Path) -> None:
-    """By hand, from the definition: ½ ‖σ s(x + σz, σ) + z‖², with the noise of the documented stream."""
+    """Computed by hand from the definition: ½ ‖σ s(x + σz, σ) + z‖², with the noise of the documented stream."""
     model = load(measured / RUN, ckpt=8)
     held_out = open_data(model.experiment.data, measured).held_out
     indices = torch.arange(len(held_out))

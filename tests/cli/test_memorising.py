@@ -13,7 +13,7 @@ from ncsnx.data.readers.digits import read_digits
 from tests.training.tiny import CPU, command
 
 IMAGES, HELD_OUT = 416, 0.85
-"""Of so many digits this share is held out by the hashes of their places, all but 50."""
+"""Share of the digits that is held out by the hashes of their places: all but 50."""
 TRAINING = (
     *("model.width=16", "batch_size=32", "optimizer.lr=1e-3", "warmup_steps=50", "ema.rate=0.95"),
     *("schedule.levels=6", "schedule.sigma_max=2", "schedule.sigma_min=0.1"),
@@ -24,7 +24,7 @@ SEARCH = ("sampler=cas", "sampler.steps=60", "--n", "64", "--k", "3", "features.
 
 
 def judged(folder: Path, run: str, *data: str) -> dict[str, Any]:
-    """What `ncsnx neighbors` finds of a model that is trained now."""
+    """Results of `ncsnx neighbors` for a model that is trained now."""
     result = command("train", "digits", *data, *TRAINING, f"--run={run}", *CPU, folder=folder)
     assert result.code == 0, result.err
     result = command("neighbors", run, *SEARCH, "--features", "classifier", "--json", *CPU, folder=folder)

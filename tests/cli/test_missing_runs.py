@@ -15,7 +15,7 @@ from tests.config.examples import write_file
 
 
 def commands_that_take_a_run() -> list[str]:
-    """Those of the app whose first argument is a RUN."""
+    """The commands whose first argument is a RUN."""
     found = []
     for command in app.registered_commands:
         assert command.callback is not None

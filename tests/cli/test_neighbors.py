@@ -250,7 +250,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_held_out_images_the_neighbours_alone_are_shown(few: Path) -> None:
     result = neighbors(few, "--n", "2", "--features", "none", *CPU, run="none")
     assert result.code == 0, result.err
-    assert "the data set has no held-out images, so nothing says how near is too near" in result.err
+    assert "the data set has no held-out images to compare with, so look at the grid" in result.err
     assert "verdict" not in result.err
     assert len(result.out.splitlines()) == 3
     (found,) = (few / "runs/none/neighbors").glob("*-n2-k5-*/results.json")

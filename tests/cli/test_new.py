@@ -45,7 +45,7 @@ def made(name: str, *words: str) -> Experiment:
 
 
 def survey(data: Images | Arrays | Packed, *, name: str = "own", images: int = 900, exact: bool = True) -> Survey:
-    """What `new` knows of a data set, made up."""
+    """A made-up survey of a data set."""
     plan = plan_noise(data.channels * data.image_size**2, 23.456)
     distances = Distances(
         largest=plan.sigma_max,
@@ -141,7 +141,7 @@ def test_steps_that_are_asked_for_are_kept_with_a_warning_where_they_exceed_the_
     outcome = run("new", "photos", "--from", "photos", "--budget", "1s", "--steps", "70000", *CPU)
     assert outcome.code == 0, outcome.err
     fitted = f"new photos-fitted --from photos --budget 1s {' '.join(CPU[2:])} {' '.join(CPU[:2])}"
-    assert f"that is more than the budget, 1s\n  one that fits:  ncsnx {fitted}\n" in outcome.err
+    assert f"that exceeds the budget of 1s\n  one that fits:  ncsnx {fitted}\n" in outcome.err
     assert resolve("photos").experiment.steps == 70_000
     assert resolve("photos").experiment.data.image_size == 8
 
@@ -301,7 +301,7 @@ def test_nothing_is_overdeclared(here: Path) -> None:
     assert (here / "experiments" / "mine.py").read_text() == "mine = 1\n"
     (here / "out").mkdir()
     (here / "out" / "link.py").symlink_to("nowhere.py")
-    assert "is there already" in new("link", "--from", "photos", "--out", "out").err
+    assert "already exists" in new("link", "--from", "photos", "--out", "out").err
     assert not (here / "out" / "nowhere.py").exists()
 
 

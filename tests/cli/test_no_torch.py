@@ -29,6 +29,7 @@ def without_torch(tmp_path: Path) -> Path:
         ["--version"],
         ["train", "--help"],
         ["sample", "--help"],
+        ["restore", "--help"],
         ["fid", "--help"],
         ["loss", "--help"],
         ["likelihood", "--help"],
@@ -60,6 +61,19 @@ def test_a_command_that_only_looks_imports_no_torch(arguments: list[str], here: 
     assert outcome.out
 
 
+def test_help_imports_no_experiments(here: Path) -> None:
+    code = """
+import sys
+from typer.testing import CliRunner
+from ncsnx.cli import app
+assert CliRunner().invoke(app, ["--help"]).exit_code == 0
+assert not {"ncsnx.config", "ncsnx.planning", "rich"} & set(sys.modules)
+"""
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    finished = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
 TYPOS = [
     (["sample", "frist"], "there is no run 'frist' in runs; did you mean first?"),
     (["sample", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field in sampler (ald)"),
@@ -77,11 +91,12 @@ TYPOS = [
     (["sample", "first", "--frames", "1"], "--frames must be between 2 and"),
     (["sample", "first", "--device", "abacus"], "--device: expected auto, cpu, cuda, cuda:N or mps, found 'abacus'"),
     (["train", "digits", "--device", "cuda:x"], "--device: expected auto, cpu, cuda, cuda:N or mps, found 'cuda:x'"),
-    (["sample", "first", "--mask", "m.png"], "--mask goes with --inpaint, which is not given"),
-    (["sample", "first", "--inpaint", "p.png"], "--inpaint takes --mask too"),
-    (["sample", "first", "--outpaint", "p.png", "--at", "x"], "--at 'x': expected two whole numbers"),
-    (["sample", "first", "--colorize", "p.png", "--noise", "11"], "--noise must be between 0 and 10, not 11"),
-    (["sample", "first", "--colorize", "p.png", "--interpolate", "3"], "do not go together with --colorize"),
+    (["restore", "first"], "expected one task, found none: give --inpaint, --outpaint,"),
+    (["restore", "first", "--mask", "m.png"], "--mask goes with --inpaint, which is not given"),
+    (["restore", "first", "--inpaint", "p.png"], "--inpaint needs --mask, which is not given"),
+    (["restore", "first", "--outpaint", "p.png", "--at", "x"], "--at 'x': expected two whole numbers"),
+    (["restore", "first", "--colorize", "p.png", "--noise", "11"], "--noise must be between 0 and 10, not 11"),
+    (["restore", "first", "--colorize", "p.png", "--ckpt", "70"], "no checkpoint of step 70"),
     (["fid", "frist"], "did you mean first?"),
     (["fid", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field"),
     (["fid", "first", "--range", "600:700"], "--range 600:700 holds no checkpoint"),

@@ -1,4 +1,4 @@
-"""What isn't a regular file, and a zip that lies: one line, at once, from every parameter that names a place."""
+"""Irregular files and a forged zip are refused in one line, at once, by every parameter that names a place."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from tests.cli.test_paths import COMMANDS, PATHS, Parameter
 from tests.storage.giants import forged_zip
 
 SPARE_BYTES = 256 * 2**20
-"""What is left to the commands: more than the list of members of any zip, much less than what a forged one declares."""
+"""Memory left to the commands: more than any zip's list of members, much less than a forged one declares."""
 LIMIT_S = 20
-"""What a command may take; one that waits for a pipe takes for ever."""
+"""Time limit of a command; one that waits for a pipe never ends."""
 ODD = ("pipe.zip", "link.npz", "socket", "zeros.npy", "forged.zip")
 LIMITED = """
 import json, os, resource, signal, sys
@@ -44,9 +44,9 @@ for words in json.load(sys.stdin):
 print(json.dumps(found))
 """
 BESIDE = {
-    ("sample", "--inpaint"): ["--mask", "mask.npy"],
-    ("sample", "--mask"): ["--inpaint", "picture.png"],
-    ("sample", "--truth"): ["--measure", "measured.npz", "--operator", "mask"],
+    ("restore", "--inpaint"): ["--mask", "mask.npy"],
+    ("restore", "--mask"): ["--inpaint", "picture.png"],
+    ("restore", "--truth"): ["--measure", "measured.npz", "--operator", "mask"],
     ("reference", "--features"): ["digits"],
     ("reference", "--reference"): ["digits"],
     ("import", "FILE|FOLDER"): ["--run", "imported"],

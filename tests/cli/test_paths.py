@@ -48,7 +48,7 @@ class Parameter:
 
     command: tuple[str, ...]
     name: str
-    """As it is typed or, of an argument, as the usage calls it."""
+    """An option as it is typed, an argument as the usage calls it."""
     kind: Any
     """The declared type without `None`."""
     parser: Callable[[str], object] | None
@@ -101,7 +101,7 @@ def words(parameter: Parameter, text: str) -> list[str]:
 
 
 def quick(capsys: pytest.CaptureFixture[str], *typed: str) -> Outcome:
-    """The command in this process, of an app that isn't built anew."""
+    """The command in this process, with an app that is built once."""
     with pytest.raises(SystemExit) as ended:
         BUILT(list(typed))
     return Outcome(int(str(ended.value.code)), *capsys.readouterr())

@@ -214,7 +214,7 @@ def test_an_experiment_file_is_taken_as_train_takes_it(here: Path) -> None:
     ("words", "expected"),
     [
         (("nowhere",), "nor is there a file or folder of that name, here or in data"),
-        (("./nowhere",), "there is nothing"),
+        (("./nowhere",), "./nowhere does not exist, here or in data"),
         (("digits", "--overlap", "1"), "--overlap must be above 0 and below 0.9973"),
         (("digits", "--overlap", "nan"), "--overlap must be above 0 and below 0.9973"),
         (("digits", "--seed", "-1"), "--seed must be between 0 and 4,294,967,295, not -1"),

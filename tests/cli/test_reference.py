@@ -90,7 +90,7 @@ def test_json_holds_the_facts_the_perfect_model_and_the_features(place: Path) ->
 def test_the_list_shows_what_the_cache_holds(place: Path) -> None:
     empty = run("reference", "--cache", "cache")
     assert (empty.code, empty.out) == (0, "")
-    assert "`ncsnx reference digits` builds the first" in empty.err
+    assert "  build one:  ncsnx reference digits" in empty.err
     assert json.loads(run("reference", "--cache", "cache", "--json").out) == []
 
     run("reference", "digits", AS_THEY_ARE, *FEATURES)
@@ -107,7 +107,7 @@ def test_the_list_shows_what_the_cache_holds(place: Path) -> None:
     assert [perfect["n"] for row in listed for perfect in row["perfect_models"]] == [1_000, 1_000]
     damage(Path(listed[0]["path"]) / "reference.json")
     *_, last = run("reference", "--cache", "cache").out.splitlines()
-    assert last.startswith("damaged: built again when it is needed")
+    assert last.startswith("damaged: rebuilt when it is needed")
 
 
 def test_the_cache_can_be_named_by_a_variable(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     np.savez(place / "good.npz", mu=np.zeros(D), sigma=np.eye(D))
     np.savez(place / "bad.npz", mu=np.zeros(D + 1), sigma=np.eye(D + 1))
     shown = rows(run("reference", "good.npz", *FEATURES).out)
-    assert (shown["reference"], shown["images"]) == ("file good.npz", "not said in the file")
+    assert (shown["reference"], shown["images"]) == ("file good.npz", "not recorded in the file")
     assert shown["perfect model"] == "unknown, since file good.npz holds mean and covariance only"
     assert json.loads(run("reference", "good.npz", *FEATURES, "--json").out)["perfect_model"] is None
     outcome = run("reference", "digits", *FEATURES, "--reference", "bad.npz")
@@ -165,7 +165,7 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     [
         (["nothing"], "no experiment is named 'nothing'"),
         (["./nothing"], "there is no run at './nothing'"),
-        (["pics"], "pics: for the folder of images of that name, type ./pics; else: no experiment is named 'pics'"),
+        (["pics"], "no experiment is named 'pics'"),
         (["pics.zip"], "there is no folder or zip 'pics.zip' for the reference; expected train, held-out"),
         (
             ["digits", "--reference", "tain"],
@@ -182,9 +182,10 @@ def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complai
     pictures(place / "pics")
     outcome = run("reference", *words, *FEATURES)
     assert (outcome.code, outcome.out) == (2, "")
-    (line,) = outcome.err.splitlines()
+    line, *hints = outcome.err.splitlines()
     assert line.startswith("error: ")
     assert complaint in line
+    assert hints == (["  for the folder of images of that name:  ncsnx reference ./pics"] if words == ["pics"] else [])
 
 
 def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Path) -> None:

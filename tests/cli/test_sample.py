@@ -248,12 +248,12 @@ def test_the_adaptive_solver_says_what_it_took_and_has_a_frame_of_each_level(wor
     result = draw(workplace, "--n", "3", "--batch-size", "2", "--frames", "9", "sampler=ode", "sampler.steps=3")
     assert result.code == 0, result.err
     assert "an adaptive number of evaluations (tolerance 0.001) each" in result.err
-    (taken,) = re.findall(r"(\d+) evaluations each, in the mean over what was made now", result.err)
+    (taken,) = re.findall(r"(\d+) evaluations per image, averaged over the images just drawn", result.err)
     assert int(taken) > 10
     assert len([*(workplace / "out/frames").iterdir()]) == 4
     assert json.loads((workplace / "out/protocol.json").read_text())["evaluations"] is None
     again = draw(workplace, "--n", "3", "--batch-size", "2", "--frames", "9", "sampler=ode", "sampler.steps=3")
-    assert "they are there already" in again.err
+    assert "already sampled" in again.err
     assert "in the mean" not in again.err
 
 
@@ -285,7 +285,7 @@ def test_samples_of_another_protocol_are_never_overwritten_unasked(workplace: Pa
         assert "--overwrite" in message(result)
         assert files(workplace / "out") == before
     again = draw(workplace, "--n", "2")
-    assert "they are there already" in again.err
+    assert "already sampled" in again.err
     assert files(workplace / "out") == before
     assert draw(workplace, "--n", "2", "--seed", "1", "--overwrite").code == 0
     assert json.loads((workplace / "out/protocol.json").read_text())["seed"] == 1
@@ -307,7 +307,7 @@ def test_a_folder_of_an_earlier_version_without_the_sampler_in_its_name_is_found
     (new,) = (workplace / ROOT / "samples").iterdir()
     old = new.rename(new.with_name(new.name.replace("-ald-", "-")))
     again = command(*words, folder=workplace)
-    assert (again.code, "they are there already" in again.err) == (0, True)
+    assert (again.code, "already sampled" in again.err) == (0, True)
     record = json.loads((old / "protocol.json").read_text())
     (old / "protocol.json").write_text(json.dumps({**record, "complete": False}))  # as a killed one left it
     before = (old / "samples.safetensors").read_bytes()
@@ -390,7 +390,7 @@ def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, numbe
     assert first.read_bytes() == kept
     result = draw(workplace, *words)
     assert result.code == 0
-    assert "2 of them already there" in result.err
+    assert "2 of them already sampled" in result.err
     # the two batches that were left, of 61 evaluations each
     assert "sampling: 124 states" in result.err
     assert draw(workplace, *words, out="whole").code == 0

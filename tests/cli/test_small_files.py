@@ -21,7 +21,7 @@ from tests.storage.giants import header, sparse_npy, sparse_safetensors, zeros_n
 from tests.training.tiny import CPU, training
 
 SPARE_BYTES = 160 * 2**20
-"""What is left to the commands. A sound sampling and a training take less; each giant, unpacked once, takes more."""
+"""Memory left to the commands. Sampling and training take less; each giant, unpacked once, takes more."""
 VALUES = 50_000_000
 """Floating-point numbers in single precision that a giant has: 200 MB."""
 SCORED = ("digits", "features.steps=30", "features.width=8")
@@ -86,6 +86,7 @@ def test_small_files_that_declare_giants_are_one_line_that_names_them(workplace:
     Image.new("L", (9_000, 9_000)).save(workplace / "black.png")
     np.save(workplace / "mask.npy", np.tile([0, 0, 0, 0, 1, 1, 1, 1], (8, 1)))
     sample, mask = ("sample", "digits", "--n", "1", "--out", "new", *CPU), ("--mask", "mask.npy")
+    restore = ("restore", *sample[1:])
     shape, size = "(100000, 1000000)", "8×8 pixels (height × width), found"
     refused = {
         ("reference", *SCORED, "--reference", "mu.npz"): (
@@ -96,12 +97,12 @@ def test_small_files_that_declare_giants_are_one_line_that_names_them(workplace:
             "images.safetensors, array weight: declares 50,000,000 images of 1 value, but memory here allows only"
         ),
         ("data", "show", "square.npy"): "square.npy: declares 2 images of 400,000,000 values, but memory here allows",
-        (*sample, "--measure", "spectra.npz"): f"would unpack to complex64 of shape {spectra} (",
-        (*sample, "--inpaint", "sparse.npy", *mask): f"sparse.npy: expected a picture of {size} 5000000×10; resize",
-        (*sample, "--inpaint", "declared.npy", *mask): f"declares float64 of shape {shape} (800,000,000,000 bytes)",
-        (*sample, "--inpaint", "black.png", *mask): f"black.png: expected a picture of {size} 9000×9000; resize",
-        (*sample, "--inpaint", "sparse.png", *mask): "sparse.png: has 200,000,000 bytes; a picture of 8×8 pixels",
-        (*sample, "--outpaint", "sparse.npy"): f"expected a picture smaller than {size} 5000000×10",
+        (*restore, "--measure", "spectra.npz"): f"would unpack to complex64 of shape {spectra} (",
+        (*restore, "--inpaint", "sparse.npy", *mask): f"sparse.npy: expected a picture of {size} 5000000×10; resize",
+        (*restore, "--inpaint", "declared.npy", *mask): f"declares float64 of shape {shape} (800,000,000,000 bytes)",
+        (*restore, "--inpaint", "black.png", *mask): f"black.png: expected a picture of {size} 9000×9000; resize",
+        (*restore, "--inpaint", "sparse.png", *mask): "sparse.png: has 200,000,000 bytes; a picture of 8×8 pixels",
+        (*restore, "--outpaint", "sparse.npy"): f"expected a picture smaller than {size} 5000000×10",
     }
     *found, sound = limited(workplace, [("reference", *SCORED)], [*refused, sample])
     for (code, _, err), (words, told) in zip(found, refused.items(), strict=True):

@@ -1,4 +1,4 @@
-"""What a command says of itself when a signal has stopped it is true of the same command: each kind of statement."""
+"""A command that a signal stopped says what the same command does next, and that is true."""
 
 import re
 import signal
@@ -15,11 +15,11 @@ from tests.published import states_of, write
 from tests.training.tiny import CPU, Result, command, files, overrides, start, training, wait_until
 
 RUN = "runs/digits"
-ANEW = "the same command begins anew"
+FROM_THE_START = "the same command starts from the beginning"
 
 
 def stopped(folder: Path, *words: str, at: Callable[[], object]) -> str:
-    """What the command says last where SIGTERM comes at that moment."""
+    """The command's last line when SIGTERM comes at that moment."""
     with start(*words, folder=folder) as process:
         wait_until(lambda: bool(at()), process, poll_s=0.02)
         process.send_signal(signal.SIGTERM)
@@ -67,7 +67,7 @@ def test_training_resumes_from_the_step_that_is_named(tmp_path: Path) -> None:
 def test_training_that_has_not_begun_says_so(pictures: Path) -> None:
     words = ("train", "digits", "data=images", "data.root=many", "data.image_size=8", "data.channels=1")
     last = stopped(pictures, *words, at=lambda: list(pictures.glob("cache/scans/*/.lock")))
-    assert last == "stopped by SIGTERM; no step was made: repeat the command to train"
+    assert last == "stopped by SIGTERM; no step was trained; repeat the command to train"
     assert not (pictures / "runs").exists()
 
 
@@ -91,7 +91,7 @@ def test_samples_resume_after_the_last_finished_batch(workplace: Path) -> None:
     words = ("sample", "digits", "--n", "60", "--batch-size", "4", "--out", "out", "sampler.steps_per_level=5", *CPU)
     last = stopped(workplace, *words, at=lambda: list((workplace / "out").rglob("*.safetensors")))
     assert last.endswith("; finished batches are kept, and the same command resumes after them")
-    told = re.search(r"60 images, (\d+) of them already there, from", again(workplace, *words).err)
+    told = re.search(r"60 images, (\d+) of them already sampled, from", again(workplace, *words).err)
     assert told is not None
     assert 0 < int(told[1]) < 60
 
@@ -106,10 +106,10 @@ def test_an_import_keeps_what_was_imported_and_imports_the_others(trained: Path,
     words = ("import", "published", "digits", *overrides())
     run = Run(tmp_path / RUN)
     last = stopped(tmp_path, *words, at=lambda: run.path.exists() and checkpoints(run))
-    assert last.endswith("; checkpoints that were imported stay, and the same command imports the others")
+    assert last.endswith("; imported checkpoints are kept, and the same command imports the others")
     there = len(checkpoints(run))
     assert 0 < there < 20
-    assert f"{20 - there} imported, {there} there already" in again(tmp_path, *words).err
+    assert f"{20 - there} imported, {there} already imported" in again(tmp_path, *words).err
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_an_import_keeps_what_was_imported_and_imports_the_others(trained: Path,
 )
 def test_what_begins_anew_says_so_and_has_left_nothing(words: tuple[str, ...], trace: str, pictures: Path) -> None:
     last = stopped(pictures, *words, at=lambda: list(pictures.glob(trace)))
-    assert last == f"stopped by SIGTERM; {ANEW}"
+    assert last == f"stopped by SIGTERM; {FROM_THE_START}"
     assert {path.split("/")[0] for path in files(pictures)} <= {"many"}

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or read by nobody any more: a run goes on, and nothing prints a traceback."""
+"""Standard streams that are closed, full, or no longer read: a run continues, and nothing prints a traceback."""
 
 import os
 import subprocess

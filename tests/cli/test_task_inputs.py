@@ -1,4 +1,4 @@
-"""What `ncsnx sample` takes as pictures: numbers of any number of channels, in the data's own values, and names."""
+"""Pictures for `ncsnx restore`: numbers with any number of channels, in the data's own values, and names."""
 
 import json
 import os
@@ -311,8 +311,8 @@ def test_names_that_are_no_utf_8_are_escaped(two: Path, monkeypatch: pytest.Monk
     shutil.copytree(two / "pictures", two / odd)
     (two / "link").symlink_to(two / odd)
     words = ("--mask", "mask.png", "--truth", "pictures")
-    monkeypatch.setattr("sys.argv", ["ncsnx", "sample", odd])
+    monkeypatch.setattr("sys.argv", ["ncsnx", "restore", odd])
     images = drawn(two, "--inpaint", "pictures", *words)
     assert torch.equal(images, drawn(two, "--inpaint", "link", *words))
     made = json.loads((two / "out" / "protocol.json").read_text())["made"]
-    assert (made["pictures"], made["command"]) == (["0.npy", "2.npy", "b\\xff.npy"], "ncsnx sample 'b\\xff'")
+    assert (made["pictures"], made["command"]) == (["0.npy", "2.npy", "b\\xff.npy"], "ncsnx restore 'b\\xff'")

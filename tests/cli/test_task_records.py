@@ -1,4 +1,4 @@
-"""How well the images of a task agree with what was given: said, recorded, and shown."""
+"""How well the images of `ncsnx restore` agree with the measurement: reported, recorded, and shown."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_a_number_of_alternatives_is_refused_as_it_was_typed(place: Path, n: str
 def test_a_pipe_is_no_picture_and_blocks_nothing(place: Path) -> None:
     os.mkfifo(place / "pipe.png")
     words = ("--inpaint", "pipe.png", "--mask", "mask.png", "--n", "1", "--out", "out", *CPU)
-    process = start("sample", "digits", *words, folder=place)
+    process = start("restore", "digits", *words, folder=place)
     _, told = process.communicate(timeout=60)
     assert (process.returncode, "pipe.png: is not a regular file" in told) == (1, True), told
     assert not (place / "out").exists()

@@ -1,4 +1,4 @@
-"""`ncsnx sample` with pictures that its images agree with."""
+"""`ncsnx restore`: images that agree with pictures."""
 
 import json
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Pat
     record = json.loads((out / "protocol.json").read_text())
     assert (record["task"]["name"], record["made"]["pictures"]) == ("inpaint", ["0.png", "1.png", "2.png"])
     said = draw(photos, *words).err
-    assert "6 images, 2 of each of 3 pictures" in said
+    assert "6 images, 2 for each of 3 pictures" in said
     assert "2.png: PSNR" in said
     with Image.open(out / "grid.png") as grid:
         assert min(grid.size) > 200
@@ -128,11 +128,12 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
 @pytest.mark.parametrize(
     ("words", "told", "code"),
     [
-        (("--inpaint", "digits"), "--inpaint takes --mask too", 2),
+        ((), "expected one task, found none: give --inpaint, --outpaint, --super-resolve, --colorize, --deblur, ", 2),
+        (("--inpaint", "digits"), "--inpaint needs --mask, which is not given", 2),
         (("--mask", "masks"), "--mask goes with --inpaint, which is not given", 2),
-        (("--truth", "digits"), "--truth goes with a task, such as --inpaint", 2),
+        (("--truth", "digits"), "expected one task, found none", 2),
         (("--at", "1,1", "--inpaint", "digits", "--mask", "masks"), "--at goes with --outpaint", 2),
-        (("--colorize", "digits", "--deblur", "digits"), "--colorize and --deblur: one task at a time", 2),
+        (("--colorize", "digits", "--deblur", "digits"), "--colorize and --deblur: give one task at a time", 2),
         (
             ("--colorize", "digits"),
             "--colorize needs a model of images with 3 channels, but this model's images have 1",
@@ -158,13 +159,12 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--measure", "real.npz"), "array kspace: expected complex numbers of shape (8, 8) or (P, 8, 8)", 1),
         (("--measure", "nan.npz"), "kspace contains NaN or infinity where mask is 1", 1),
         (("--measure", "large.npz"), 'expected kspace in the scale of numpy.fft.fft2(image, norm="ortho")', 1),
-        (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown", 2),
+        (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown task", 2),
         (
             ("--inpaint", "digits", "--mask", "masks", "--truth", "masks"),
             "--truth masks: expected a true picture for each input, found none called 1",
             2,
         ),
-        (("--inpaint", "digits", "--mask", "masks", "--interpolate", "4"), "do not go together", 2),
     ],
 )
 def test_mistakes_get_one_line(photos: Path, words: tuple[str, ...], told: str, code: int) -> None:
@@ -238,20 +238,31 @@ def test_another_operator_of_the_same_tag_and_values_is_another_protocol(
     words = ("--operator", "row", "--input", "digits/1.png", "--n", "1")
     knows(0)
     drawn(photos, *words)
-    assert "they are there already" in draw(photos, *words).err
+    assert "already sampled" in draw(photos, *words).err
     knows(3)
     assert "another protocol" in error(draw(photos, *words))
+
+
+def test_a_folder_that_sample_began_when_it_had_the_tasks_is_taken_up(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--inpaint", "digits", "--mask", "masks/0.png", "--n", "1")
+    monkeypatch.setattr("sys.argv", ["ncsnx", "sample", "digits", *words])
+    drawn(photos, *words)
+    assert json.loads((photos / "out/protocol.json").read_text())["made"]["command"].startswith("ncsnx sample")
+    monkeypatch.setattr("sys.argv", ["ncsnx", "restore", "digits", *words])
+    assert "already sampled" in draw(photos, *words).err
 
 
 def test_values_that_no_image_has_are_warned_of(photos: Path) -> None:
     np.save(photos / "dark.npy", np.full((8, 8), -0.9))
     told = draw(photos, "--inpaint", "dark.npy", "--mask", "masks/0.png", "--n", "1").err
-    assert "warning: the images agree with what was given to 0.9000, where black is 0 and white 1: none between" in told
+    assert "warning: maximum misfit to the measurement: 0.9000, where black is 0 and white 1\n" in told
 
 
 @pytest.mark.slow
 def test_half_erased_digits_are_recovered_far_above_chance(here: Path) -> None:
-    """By nearest neighbours that see the filled half alone: all that it says of the class comes through the network.
+    """Nearest neighbours see the filled half alone: whatever they know of the class comes through the network.
 
     Whatever doesn't depend on the known half is right in a tenth, with a standard error of 0.03 in 100 digits. The true
     halves are recognized in 0.85, and after half a minute of training the filled ones in 0.37.

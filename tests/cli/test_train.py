@@ -108,7 +108,7 @@ def test_a_finished_run_says_so_and_trains_nothing(workplace: Path) -> None:
     metrics = (run_in(workplace) / "metrics.jsonl").read_bytes()
     result = command(*training(), folder=workplace)
     assert result.code == 0
-    assert "complete: nothing to train; to resume, give more steps, as in steps=24" in result.err
+    assert "complete: nothing to train; to train on, give more steps, as in steps=24" in result.err
     assert "training\n" not in result.err
     assert files(run_in(workplace) / "checkpoints") == before
     assert (run_in(workplace) / "metrics.jsonl").read_bytes() == metrics
@@ -153,7 +153,7 @@ def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
     assert (run.experiment().steps, run.experiment().name, run.experiment().note) == (16, "other", "longer")
     assert "command line" in json.loads(run.origins_path.read_text())["sampler.step_size"]
     assert steps_of(run.path) == [4, 8, 12, 14, 16]
-    # it goes on under the new values, and nothing is new to it
+    # it resumes under the new values, and none of them is a change
     assert command(*training(*changes, "--run=digits"), folder=workplace).code == 0
     assert read_segments(run)[-1].changes == {}
 

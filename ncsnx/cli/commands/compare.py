@@ -8,11 +8,11 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
-    from ncsnx.cli.distance_options import DistanceOptions
+    from ncsnx.cli.parsing.distance_options import DistanceOptions
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.comparing.outcome import ComparisonOutcome
     from ncsnx.evaluation.comparing.recommendation import Recommendation
@@ -23,37 +23,51 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("compare", place=90)
+@command("compare", panel=EVALUATE_PANEL, place=70)
 def compare_command(
     run: options.RunName,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
     ] = None,
+    ckpt: options.CheckpointStep = "latest",
+    n: Annotated[
+        int, typer.Option("--n", metavar="N", help="Images per trial.", rich_help_panel=options.IMAGES_PANEL)
+    ] = 1000,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            parser=a_count(1, 100),
+            help="Trials per setting, each with a seed of its own.",
+            rich_help_panel=options.IMAGES_PANEL,
+        ),
+    ] = 3,
     samplers: Annotated[
-        str, typer.Option("--samplers", metavar="TAGS", help="all, or some with commas: cas,dpmpp-sde.")
+        str,
+        typer.Option(
+            "--samplers",
+            metavar="TAG,…",
+            help="all, or some separated by commas: cas,dpmpp-sde.",
+            rich_help_panel=options.MEASUREMENT_PANEL,
+        ),
     ] = "all",
     evaluations: Annotated[
         str | None,
         typer.Option(
             "--evaluations",
-            metavar="COUNTS",
-            help="How many evaluations each is tried with (ode: as many as it takes). "
-            "[6,8,10,20 and a twelfth of the own sampler's]",
+            metavar="N,…",
+            help="Evaluations per image that each sampler is tried with (ode takes as many as it needs).",
+            show_default="6,8,10,20 and a twelfth of the run's own sampler's",
+            rich_help_panel=options.MEASUREMENT_PANEL,
         ),
     ] = None,
-    ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
-    n: Annotated[int, typer.Option("--n", help="Images of each trial.")] = 1000,
-    seeds: Annotated[
-        int, typer.Option("--seeds", metavar="N", parser=a_count(1, 100), help="Trials of each setting.")
-    ] = 3,
     features: options.FeaturesTag = None,
     reference: options.ReferenceSet = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
-    ] = 64,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
+    batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
@@ -62,13 +76,15 @@ def compare_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare samplers on a checkpoint: distance with its spread, broken images, evaluations and seconds an image.
+    """Compare samplers by quality, evaluations and time.
 
-    Broken are images that are rougher than any real one. The run's own sampler is measured first, then settings of
-    every other sampler. The nearest to the data of those with at most a twelfth of its evaluations that don't break
-    more images is measured again with fresh seeds, since the least of many measurements is too small, and stored in the
-    run: `sampler=fast` means it in `sample` and `fid`. Where none is usable, nothing is stored, and the exit code is 0
-    all the same. An interrupted comparison resumes.
+    Measures on one checkpoint: distance with its spread, share of broken images (rougher than any real one),
+    evaluations and seconds per image. The run's own sampler comes first, then settings of every other sampler.
+
+    The recommended setting uses at most a twelfth of the own sampler's evaluations, breaks no more images, and has the
+    smallest distance. Since the least of many measurements is biased low, it is measured again with fresh seeds. It is
+    stored in the run: sampler=fast means it in `sample`, `restore` and `fid`. Where no setting is usable, nothing is
+    stored, and the exit code is still 0. An interrupted comparison resumes.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
@@ -82,7 +98,7 @@ def compare_command(
         chosen, others = split_overrides(parse_overrides(overrides or []), "features")
         if others:
             raise UsageError(
-                f"{others[0].path}: only features.FIELD=VALUE can be given here; --samplers says what is tried"
+                f"{others[0].path}: only features.FIELD=VALUE can change here; --samplers chooses the samplers"
             )
         tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
         counts = None if evaluations is None else _counts(evaluations)
@@ -90,7 +106,7 @@ def compare_command(
         SampleRequest(n=n, batch_size=batch_size)
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.distance_options import DistanceOptions
+        from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.evaluation.comparing.comparison_candidates import comparison_candidates
         from ncsnx.evaluation.comparing.outcome import compare
         from ncsnx.evaluation.comparing.recommendation import store_recommendation
@@ -158,7 +174,7 @@ def _comparison(
 
 
 def _show(messages: "Messages", outcome: "ComparisonOutcome") -> None:
-    """The table; what was measured again stands under what it was chosen by."""
+    """Writes the table; a setting's second measurement stands below the first."""
     from ncsnx.console.tables import Column, table
     from ncsnx.quantities import number, percent, with_error
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
-from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
-from ncsnx.cli.command_registry import group
+from ncsnx.cli.command_registry import DATA_PANEL, group
+from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
-from ncsnx.cli.session import ANEW, session, work_of
-from ncsnx.errors import UsageError
+from ncsnx.cli.session import FROM_THE_START, session, work_of
 from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:
@@ -29,22 +28,31 @@ if TYPE_CHECKING:
     from ncsnx.data.summary import Summary
     from ncsnx.work import Work
 
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data sets, pack, check and get them.")
-group("data", data_app, place=170)
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Inspect, check, pack, download and build data sets."
+)
+group("data", data_app, panel=DATA_PANEL, place=100)
 
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", parser=a_count(0, 256), help="Processes that decode. [one a processor]"),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        parser=a_count(0, 256),
+        help="Processes that decode images.",
+        show_default="one per processor",
+        rich_help_panel=options.EXECUTION_PANEL,
+    ),
 ]
+_SHEET, _FORMAT = "Contact sheet", "Data set"
 _WORTH_WORKERS = 256
-"""Fewer images are decoded in the time that processes need to start."""
+"""Fewer images are decoded before the processes have started."""
 _MOST_NAMED = 20
 
 
 @data_app.command("pack")
 def pack_command(
     source: sources.SourceArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", parser=a_path, help="The file to write.")],
     changes: sources.Changes = None,
     size: sources.Size = None,
     channels: sources.Channels = None,
@@ -54,19 +62,30 @@ def pack_command(
     on_error: sources.OnError = None,
     random_crop_from: sources.RandomCropFrom = None,
     array: sources.ArrayName = None,
-    workers: Workers = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another file.")] = False,
     data: options.DataFolder = None,
+    workers: Workers = None,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", parser=a_path, help="The file to write.", rich_help_panel=options.OUTPUT_PANEL
+        ),
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another file.", rich_help_panel=options.OUTPUT_PANEL)
+    ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Decode every image once, into one file that training reads without decoding.
+    """Decode every image once, into one file for training.
 
-    An interrupted packing resumes when the command is repeated. The split into training and held-out images is kept in
-    the file.
+    Training reads the file without decoding. The file keeps the split into training and held-out images. An interrupted
+    packing resumes when the command is repeated.
     """
-    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.errors import UsageError
+
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name the file to write, such as {out / 'images.pack'}")
 
@@ -102,13 +121,16 @@ def check_command(
     source: sources.SourceArgument,
     changes: sources.Changes = None,
     array: sources.ArrayName = None,
-    workers: Workers = None,
     data: options.DataFolder = None,
+    workers: Workers = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Read everything once: a packed file is compared with its checksums, pictures are decoded; exit 1 for damage."""
-    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
+    """Read a whole data set and report damage.
+
+    Compares a packed file with its checksums, and decodes pictures. Exits with 1 for damage.
+    """
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.data_sets import Packed
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
@@ -125,7 +147,7 @@ def check_command(
                     found = _check_packed(what.data, folder, work)
                 else:
                     found = _check_by_reading(what, workers, work)
-        messages.info(f"{source}: {found}; all is well")
+        messages.info(f"{source}: {found}; no damage found")
 
 
 @data_app.command("show")
@@ -139,27 +161,46 @@ def data_show_command(
     held_out_folder: sources.HeldOutFolder = None,
     on_error: sources.OnError = None,
     array: sources.ArrayName = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE.png", parser=a_path, help="The contact sheet. [NAME-sheet.png]"),
-    ] = None,
     n: Annotated[
-        int, typer.Option("--n", metavar="N", parser=a_count(1, 1_024), help="Images on the contact sheet.")
+        int,
+        typer.Option("--n", metavar="N", parser=a_count(1, 1_024), help="Images on the sheet.", rich_help_panel=_SHEET),
     ] = 64,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", parser=a_count(0, 2**32 - 1), help="Which images those are.")
+        int,
+        typer.Option(
+            "--seed",
+            metavar="SEED",
+            parser=a_count(0, 2**32 - 1),
+            help="Determines which images those are.",
+            rich_help_panel=_SHEET,
+        ),
     ] = 0,
-    workers: Workers = None,
     data: options.DataFolder = None,
+    workers: Workers = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.png",
+            parser=a_path,
+            help="The contact sheet.",
+            show_default="NAME-sheet.png",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show counts, shapes, labels and channel statistics of a data set, and write a contact sheet."""
-    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
+    """Show statistics of a data set, and write a contact sheet.
+
+    The statistics are counts, shapes, labels, and the mean and standard deviation of each channel.
+    """
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
         from ncsnx.data.summary import contact_sheet, summarize
+        from ncsnx.errors import UsageError
         from ncsnx.images import save_png
         from ncsnx.stopping import StopRequest
         from ncsnx.work import ignore_message
@@ -178,7 +219,7 @@ def data_show_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             what = _meant(source, changes, said, data_folder(data), work)
-            splits = _opened(what, attrs.evolve(work, info=ignore_message))  # what isn't read is in the table
+            splits = _opened(what, attrs.evolve(work, info=ignore_message))  # the table lists unread files
             summary = summarize(splits, work, _workers(workers, splits))
             scan, unread = _scan(what, work), _unread(what, work)
             sheet = out or Path(f"{what.name}-sheet.png")
@@ -191,21 +232,22 @@ def data_show_command(
 
 
 @data_app.command("download")
-def download_command(
+def data_download_command(
     experiment: Annotated[
-        str, typer.Argument(metavar="EXPERIMENT", parser=a_name_or_path, help="An experiment, whose data set is meant.")
+        str, typer.Argument(metavar="EXPERIMENT", parser=a_name_or_path, help="An experiment with that data set.")
     ],
     changes: sources.Changes = None,
     data: options.DataFolder = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Get the data set of an experiment, where it has a stable address; else say what to get and where to put it.
+    """Download the data set of an experiment.
 
-    An interrupted download resumes when the command is repeated.
+    For a data set without a stable address, says what to download and where to put it. An interrupted download resumes
+    when the command is repeated.
     """
     with session(
-        "files that are whole are kept, and the same command gets the others", verbose=verbose, quiet=quiet
+        "complete files are kept, and the same command downloads the others", verbose=verbose, quiet=quiet
     ) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.config.variants import load_plugins
@@ -217,24 +259,44 @@ def download_command(
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
             download_data(config, data_folder(data), work_of(messages, stop))
-        messages.info(f"to look at it: ncsnx data show {shlex.join([experiment, *(changes or [])])}")
+        messages.info(f"next: ncsnx data show {shlex.join([experiment, *(changes or [])])}")
 
 
 @data_app.command("build")
 def build_command(
-    kind: Annotated[str, typer.Argument(metavar="lsun|ffhq", help="Whose form the data set gets.")],
+    kind: Annotated[str, typer.Argument(metavar="lsun|ffhq", help="The format of the data set.")],
     source: Annotated[Path, typer.Argument(metavar="SOURCE", parser=a_path, help="A folder or zip of pictures.")],
+    category: Annotated[
+        str | None,
+        typer.Option(
+            "--category", metavar="NAME", help="For lsun: a category such as bedroom.", rich_help_panel=_FORMAT
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", metavar="SPLIT", help="For lsun: train or val.", rich_help_panel=_FORMAT)
+    ] = "train",
+    size: Annotated[
+        int,
+        typer.Option(
+            "--size", metavar="PIXELS", help="For ffhq: height and width of the images.", rich_help_panel=_FORMAT
+        ),
+    ] = 256,
+    *,
     out: Annotated[
-        Path, typer.Option("--out", metavar="ROOT", parser=a_folder, help="The data set's folder (data.root).")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="ROOT",
+            parser=a_folder,
+            help="The data set's folder (data.root).",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
     ],
-    category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="lsun: such as bedroom.")] = None,
-    split: Annotated[str, typer.Option("--split", help="lsun: train or val.")] = "train",
-    size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="ffhq: height and width.")] = 256,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make an LMDB as LSUN or FFHQ has it from pictures."""
-    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
+    """Build an LMDB in the format of LSUN or FFHQ from pictures."""
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.stopping import StopRequest
 
         with StopRequest() as stop:
@@ -248,6 +310,7 @@ def _build(kind: str, source: Path, out: Path, category: str | None, split: str,
     from ncsnx.config.data_sets import FFHQ, LSUN
     from ncsnx.data.readers.ffhq import build_ffhq_lmdb
     from ncsnx.data.readers.lsun import build_lsun_lmdb
+    from ncsnx.errors import Hint, UsageError
 
     try:
         if kind == "ffhq":
@@ -255,7 +318,7 @@ def _build(kind: str, source: Path, out: Path, category: str | None, split: str,
         if kind != "lsun":
             raise UsageError(f"expected lsun or ffhq, found {kind!r}")
         if category is None:
-            raise UsageError("lsun: say which category it is to be, as in --category bedroom")
+            raise UsageError("lsun needs a category", Hint("for example", adds="--category bedroom"))
         return build_lsun_lmdb(source, out, LSUN(category=category, image_size=size).category, split, work)
     except FieldError as error:
         raise UsageError(f"--{'size' if error.field == 'image_size' else error.field} {error.complaint}") from error
@@ -263,10 +326,10 @@ def _build(kind: str, source: Path, out: Path, category: str | None, split: str,
 
 @attrs.frozen
 class _Meant:
-    """The data set that a command is about."""
+    """The data set of a command."""
 
     name: str
-    """For a person, and for files that are made of it."""
+    """Name for messages, and for files made from the data."""
     data: "Data"
     folder: Path
     """The data folder."""
@@ -282,15 +345,18 @@ def _meant(
     must_say_size: bool = False,
 ) -> _Meant:
     from ncsnx.data.readers.from_path import holds_pictures
+    from ncsnx.errors import Hint, UsageError
 
     found = sources.meant(source, changes, folder)
     if not isinstance(found, Path):
         sources.refuse_options(source, said)
         return _Meant(found.name, found.data, folder)
     if changes:
-        raise UsageError(f"{source} is not an experiment: {changes[0]} cannot change it; give options, such as --size")
+        raise UsageError(
+            f"{source} is not an experiment, so {changes[0]} cannot change it; give options instead, such as --size"
+        )
     if must_say_size and holds_pictures(found) and said.image_size is None:
-        raise UsageError(f"{source}: say how large the images are to be, as in --size 64")
+        raise UsageError(f"{source}: the size of the images is not given", Hint("for example", adds="--size 64"))
     name = found.stem if found.is_file() else found.resolve().name
     return _Meant(name, sources.own(found, said, work), folder)
 
@@ -328,14 +394,14 @@ def _packed_facts(packed: "PackedFile") -> dict[str, Any]:
 def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") -> None:
     header = packed.header
     messages.info(
-        f"{packed.path}: {counted(header.train, 'image')} to train on and {header.count - header.train:,} held out, of "
+        f"{packed.path}: {counted(header.train, 'training image')} and {header.count - header.train:,} held out, of "
         f"{header.channels}×{header.size}×{header.size}, {byte_size(packed.layout.end)}"
     )
-    messages.info(f"to train from it: ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data))}")
+    messages.info(f"to train from it:  ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data))}")
 
 
 def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
-    """What makes an experiment read the packed file, and treat its pixels as it did those of the source."""
+    """Overrides with which an experiment reads the packed file, and treats its pixels as those of the source."""
     from ncsnx.config.data_sets import Data
 
     fields = {"path": packed.path, "image_size": data.image_size}
@@ -354,24 +420,25 @@ def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
     from ncsnx.data.packed.packed_file import PackedFile, damage
     from ncsnx.data.places import own_path
     from ncsnx.data.readers.packed_images import open_packed
-    from ncsnx.errors import NcsnxError
+    from ncsnx.errors import Hint, NcsnxError
 
     open_packed(data, folder)
     file = PackedFile.open(own_path(data.path, folder))
     found = damage(file, work)
-    what = [f"images {images.start:,} to {images.stop - 1:,}" for images in found.images]
+    damaged = [f"images {images.start:,} to {images.stop - 1:,}" for images in found.images]
     if found.padding:
-        what.append("the gaps between its parts")
-    if what:
+        damaged.append("the gaps between its parts")
+    if damaged:
         raise NcsnxError(
-            f"{file.path}: {len(found.images):,} of {file.header.chunks:,} chunks are damaged (counted from 0, the "
-            f"training images first): {_listed(what)}; get the file again, or pack the images again"
+            f"{file.path}: {len(found.images):,} of {file.header.chunks:,} chunks are damaged: {_listed(damaged)} "
+            "(counted from 0, the training images first)",
+            Hint("copy the file again, or pack the images again"),
         )
     return f"{counted(file.header.count, 'packed image')}, chunks: {file.header.chunks:,}"
 
 
 def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | None":
-    """The pictures, where that is what was found."""
+    """The picture files, None for other data."""
     from ncsnx.config.data_sets import Images
     from ncsnx.data.places import own_path
     from ncsnx.data.readers.from_path import draft_of_pictures, holds_pictures
@@ -409,7 +476,7 @@ def _listed(names: list[str], separator: str = "; ") -> str:
 
 
 def _scan(what: _Meant, work: "Work") -> "Scan | None":
-    """What is known of the files of a person's own pictures."""
+    """The scan of a person's own picture files, None for other data."""
     from ncsnx.config.data_sets import Images
     from ncsnx.data.pictures.scan import scan_of
     from ncsnx.data.places import own_path
@@ -421,7 +488,7 @@ def _scan(what: _Meant, work: "Work") -> "Scan | None":
 
 
 def _unread(what: _Meant, work: "Work") -> "list[Unread]":
-    """What lies beside the pictures of a data set, or in them, and isn't read."""
+    """Files beside the pictures, and parts of pictures, that aren't read."""
     from ncsnx.config.data_sets import Images
     from ncsnx.data.readers.own_images import unread_by
 
@@ -466,7 +533,7 @@ def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | 
     if scan is not None:
         modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
         sizes = [f"{size[0]}×{size[1]}" for size in (scan.smallest, scan.largest) if size is not None]
-        rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} without colours"
+        rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} grey"
     listed = [list(row) for row in rows.items()]
     listed += [["" if number else "not read", str(kind)] for number, kind in enumerate(unread)]
     table(messages, [Column("data"), Column(what.name)], listed)

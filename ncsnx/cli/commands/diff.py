@@ -1,32 +1,35 @@
-"""`ncsnx diff`: what differs between two configurations."""
+"""`ncsnx diff`: differences between two configurations."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.cli.session import ANEW, session
+from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.config.differences import Difference
 
 
-@command("diff", place=30)
+@command("diff", panel=RUNS_PANEL, place=150)
 def diff_command(
     first: Annotated[
         str, typer.Argument(metavar="A", parser=a_name_or_path, help="An experiment or a run (runs/NAME).")
     ],
-    second: Annotated[str, typer.Argument(metavar="B", parser=a_name_or_path, help="Another one.")],
+    second: Annotated[str, typer.Argument(metavar="B", parser=a_name_or_path, help="Another experiment or run.")],
     runs: options.Runs = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show what differs between two experiments or runs, and whether it changes the trained weights."""
-    with session(ANEW, verbose=verbose) as messages:
-        from ncsnx.cli.targets import find_target
+    """Show what differs between two experiments or runs.
+
+    Says for each value whether it changes the trained weights (identity).
+    """
+    with session(FROM_THE_START, verbose=verbose) as messages:
+        from ncsnx.cli.parsing.targets import find_target
         from ncsnx.config.differences import differences, shown
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
@@ -49,7 +52,7 @@ def diff_command(
 
 
 def _as_json(row: "Difference") -> dict[str, Any]:
-    """A difference with `a` and `b`, of which one is left out where only the other has the value."""
+    """A difference with `a` and `b`; a side that lacks the value is left out."""
     from ncsnx.config.differences import ABSENT
 
     values = {"path": row.path, "a": row.first, "b": row.second, "identity": row.identity}

@@ -1,12 +1,12 @@
-"""`ncsnx doctor`: what is unsound or orphaned in a run, and what can be done about it."""
+"""`ncsnx doctor`: damaged, orphaned and unknown files of a run, and what can be done about them."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
-from ncsnx.cli.session import ANEW, session, work_of
+from ncsnx.cli.command_registry import RUNS_PANEL, command
+from ncsnx.cli.session import FROM_THE_START, session, work_of
 from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("doctor", place=140)
+@command("doctor", panel=RUNS_PANEL, place=160)
 def doctor_command(
     run: options.RunName,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Remove debris that is certainly ncsnx's own, move unsound checkpoints into unsound/, and separate "
-            "hard-linked logs from their other names.",
+            help="Remove debris that is certainly ncsnx's own, move damaged checkpoints into unsound/, and separate "
+            "hard-linked logs from their other names. Deletes no checkpoint.",
+            rich_help_panel="Repair",
         ),
     ] = False,
     runs: options.Runs = None,
@@ -34,12 +35,12 @@ def doctor_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Verify every hash of a run, and say what is unsound, orphaned or unknown, and what can be done about it.
+    """Verify every hash of a run, and report damage.
 
-    Nothing is changed without --repair, which deletes no checkpoint. Exit 0 if the run is sound, 1 if it isn't; notes,
-    such as files that ncsnx doesn't know, leave it sound.
+    Reports what is damaged, orphaned or unknown, and what can be done about it. Without --repair nothing is changed.
+    Exits with 0 for a sound run and with 1 otherwise. Notes, such as files that ncsnx doesn't know, leave a run sound.
     """
-    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest
@@ -88,7 +89,7 @@ def _as_json(found: "Examination") -> dict[str, object]:
 
 
 def _show(messages: "Messages", found: "Examination") -> None:
-    """A line for each finding, what isn't sound first."""
+    """Writes a line for each finding, notes last."""
     from ncsnx.console.text import visible
 
     ordered = sorted(found.findings, key=lambda finding: finding.is_note)
@@ -96,7 +97,7 @@ def _show(messages: "Messages", found: "Examination") -> None:
     for finding in ordered:
         where = _relative(finding.path, found.run.path)
         line = f"{_label(finding):<{width}}  {where} {finding.what}; {_outcome(finding)}"
-        messages.data(visible(line))  # names in a run are anybody's, and a finding has one line
+        messages.data(visible(line))  # file names in a run may hold control characters
 
 
 def _label(finding: "Finding") -> str:

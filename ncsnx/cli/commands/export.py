@@ -1,4 +1,4 @@
-"""`ncsnx export`: a self-contained folder with one checkpoint of a run, to be passed on."""
+"""`ncsnx export`: a self-contained folder with one checkpoint of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,9 +7,9 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_path
-from ncsnx.cli.session import ANEW, session, work_of
+from ncsnx.cli.session import FROM_THE_START, session, work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -17,16 +17,35 @@ if TYPE_CHECKING:
     from ncsnx.exchange.exporting import Exported
 
 
-@command("export", place=130)
+@command("export", panel=RUNS_PANEL, place=180)
 def export_command(
     run: options.RunName,
+    ckpt: options.CheckpointStep = "latest",
+    runs: options.Runs = None,
+    data: options.DataFolder = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    compile: options.Compile = False,
+    plain: options.Plain = False,
+    *,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="DIR", parser=a_path, help="The folder to make; it must not be there yet."),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            parser=a_path,
+            help="The folder to make; it must not exist yet.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
     ],
-    ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
     license: Annotated[
-        str, typer.Option("--license", metavar="ID", help="The weights' licence, as the Hub names it, such as mit.")
+        str,
+        typer.Option(
+            "--license",
+            metavar="ID",
+            help="The weights' licence by its name on the Hub, such as mit.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
     ] = "unknown",
     grid: Annotated[
         int | None,
@@ -34,26 +53,23 @@ def export_command(
             "--grid",
             metavar="N",
             parser=a_count(0, 100),
-            help="Samples in the picture; 0 leaves it out. [16, if they take ten minutes at most]",
+            help="Samples in the picture; 0 leaves it out.",
+            show_default="16, if they take ten minutes at most",
+            rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = None,
-    runs: options.Runs = None,
-    data: options.DataFolder = None,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    compile: options.Compile = False,
-    plain: options.Plain = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Export a checkpoint as one folder: weights, configuration, a model card and a picture of samples.
+    """Export a checkpoint as a self-contained folder.
 
-    The folder needs neither the run nor its data: `ncsnx sample DIR` and `ncsnx.load("DIR")` work from it anywhere. It
-    has the form of a model repository on the Hugging Face Hub and can be uploaded as it is. The weights are the
-    averaged ones (EMA), or the raw ones of a run that averages none.
+    The folder holds weights, configuration, a model card and a picture of samples. It needs neither the run nor its
+    data: `ncsnx sample DIR` and `ncsnx.load("DIR")` work from it anywhere. It has the form of a model repository of the
+    Hugging Face Hub and can be uploaded as it is. The weights are the averaged ones (EMA), or the raw ones of a run
+    without EMA.
     """
-    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.checkpoints.manifest import require_best
         from ncsnx.runs.exported import check_target, unfinished
@@ -67,7 +83,9 @@ def export_command(
         check_license(license)
         check_target(out)
         for entry in unfinished(out):
-            messages.warning(f"{entry} is what an export left that was killed (or is at work); it can be removed")
+            messages.warning(
+                f"{entry} was left by an export that was killed or is still running; once none runs, it can be removed"
+            )
         if ckpt == "best":
             messages.info(f"best: {require_best(place)}")
 
@@ -88,19 +106,19 @@ def export_command(
             stop.check()
             exported = export_checkpoint(place, saved, model, out, license=license, samples=samples, work=work)
         if license == UNKNOWN_LICENSE:
-            messages.info("the card says `license: unknown`; name the licence there, or with --license")
+            messages.info("the model card says `license: unknown`; name the licence there, or with --license")
         _say(messages, exported)
         if json:
             messages.json(_facts(exported, license, count))
 
 
 def _say(messages: "Messages", exported: "Exported") -> None:
-    """What came out and what to type next."""
+    """Says what was exported, and what to type next."""
     from ncsnx.runs.names import as_typed
 
     path, size = exported.export.path, exported.config.model_bytes
     sweeps = len(exported.scores)
-    scores = f"scores of {counted(sweeps, 'sweep')}" if sweeps else "no scores of it are recorded"
+    scores = f"scores of {counted(sweeps, 'sweep')}" if sweeps else "no scores recorded"
     messages.info(f"exported: {path} ({counted(size, 'byte')} of weights; {scores})")
     messages.info(f"next: ncsnx sample {as_typed(path)} --n 16")
 

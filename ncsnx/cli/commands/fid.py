@@ -1,4 +1,4 @@
-"""`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real ones."""
+"""`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real images."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.session import BATCHES, session
 
 if TYPE_CHECKING:
@@ -15,60 +15,84 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("fid", place=60)
+@command("fid", panel=EVALUATE_PANEL, place=40)
 def fid_command(
     run: options.RunName,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler; features.FIELD=VALUE to those."),
-    ] = None,
+    overrides: options.SamplerAndFeatureChanges = None,
     range_: options.Range = "all",
-    n: Annotated[int, typer.Option("--n", help="Images of each checkpoint.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", help="The same images' noise for every checkpoint.")] = 0,
+    n: Annotated[
+        int, typer.Option("--n", metavar="N", help="Images per checkpoint.", rich_help_panel=options.IMAGES_PANEL)
+    ] = 1000,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="SEED",
+            help="Determines the noise of the images, the same for every checkpoint.",
+            rich_help_panel=options.IMAGES_PANEL,
+        ),
+    ] = 0,
     features: options.FeaturesTag = None,
     reference: options.ReferenceSet = None,
     ensemble: Annotated[
         int,
-        typer.Option("--ensemble", metavar="K", help="Average the scores of the last K checkpoints; runs without EMA."),
+        typer.Option(
+            "--ensemble",
+            metavar="K",
+            help="Average the scores of the last K checkpoints, for runs without EMA.",
+            rich_help_panel=options.MEASUREMENT_PANEL,
+        ),
     ] = 1,
     metrics: Annotated[
         str,
         typer.Option(
             "--metrics",
             metavar="TAG,…",
-            help="What else to show: all, or some of precision-recall, density-coverage, inception-score and the "
-            "metrics of installed packages.",
+            help="Further metrics: all, or some of precision-recall, density-coverage, inception-score and the metrics "
+            "of installed packages.",
+            rich_help_panel=options.MEASUREMENT_PANEL,
         ),
     ] = "",
     precision_recall: Annotated[
-        bool, typer.Option("--precision-recall", help="As --metrics precision-recall.")
+        bool,
+        typer.Option(
+            "--precision-recall", help="Same as --metrics precision-recall.", rich_help_panel=options.MEASUREMENT_PANEL
+        ),
     ] = False,
-    inception_score: Annotated[bool, typer.Option("--inception-score", help="As --metrics inception-score.")] = False,
-    keep_images: Annotated[bool, typer.Option("--keep-images", help="Write every image as a PNG.")] = False,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
-    ] = 64,
+    inception_score: Annotated[
+        bool,
+        typer.Option(
+            "--inception-score", help="Same as --metrics inception-score.", rich_help_panel=options.MEASUREMENT_PANEL
+        ),
+    ] = False,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
+    batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    keep_images: Annotated[
+        bool, typer.Option("--keep-images", help="Write every image as a PNG.", rich_help_panel=options.OUTPUT_PANEL)
+    ] = False,
     note: options.Note = "",
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score checkpoints: Fréchet and kernel distance of sampled images to real ones; table, plot, and the best.
+    """Score checkpoints by FID and KID, and find the best.
 
-    Beside them stands what a perfect model would score: real images in the place of sampled ones.
-    With Inception's features these are FID and KID. Scores are kept in the run's fid/ by the weights and the protocol:
-    an interrupted sweep resumes where it stopped, and a wider range computes only what is new. Afterwards `--ckpt best`
-    means the best of the newest sweep with the most images.
+    Compares features of sampled images with features of real images. With Inception's features, the Fréchet and the
+    kernel distance are FID and KID. The table also shows what a perfect model would score: real images in place of
+    sampled ones.
+
+    Scores are kept in the run's fid/ by weights and protocol. An interrupted sweep resumes where it stopped, and a
+    wider range measures only the new checkpoints. Afterwards `--ckpt best` means the best checkpoint of the newest
+    sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.sampler_options import FAST_OVERRIDE, with_sampler
+        from ncsnx.cli.parsing.sampler_options import FAST_OVERRIDE, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
         from ncsnx.runs.checkpoints.ranges import select
@@ -81,7 +105,7 @@ def fid_command(
         request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
         selection = select(place, range_)
 
-        from ncsnx.cli.distance_options import DistanceOptions
+        from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.evaluation.comparing.agreement import agreement_in_words
         from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
@@ -114,7 +138,7 @@ def fid_command(
             selection,
             build,
             shorter=(
-                "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations an image (`ncsnx "
+                "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations per image (`ncsnx "
                 "compare` finds a sampler), larger batches (--batch-size), or a GPU (--device cuda)"
             ),
             json=json,
@@ -124,7 +148,7 @@ def fid_command(
 
 
 def _requested(typed: str, *, precision_recall: bool, inception_score: bool) -> "list[Metric] | None":
-    """The metrics that are to be shown beside the distances; None: all that there are. Raises UsageError."""
+    """The metrics to show beside the distances; None: all. Raises UsageError."""
     from ncsnx.config.checks import quoted
     from ncsnx.config.variants import load_plugins
     from ncsnx.errors import UsageError

@@ -1,4 +1,4 @@
-"""`ncsnx import`: a published checkpoint, or a folder of them, becomes a run."""
+"""`ncsnx import`: makes a run of a published checkpoint, or of a folder of them."""
 
 import shlex
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_path
 from ncsnx.cli.session import session
 from ncsnx.quantities import counted
@@ -22,33 +22,30 @@ if TYPE_CHECKING:
     from ncsnx.stopping import StopRequest
 
 
-@command("import", place=120)
+@command("import", panel=RUNS_PANEL, place=170)
 def import_command(
     place: Annotated[
         Path,
         typer.Argument(metavar="FILE|FOLDER", parser=a_path, help="A published checkpoint_….pth, or a folder of them."),
     ],
     experiment: options.ExperimentName,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="NAME", help="Name of the run. [the experiment's]")
-    ] = None,
+    overrides: options.ExperimentChanges = None,
     runs: options.Runs = None,
+    run: options.NewRunName = None,
     note: options.Note = "",
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a run of checkpoints that the published implementation saved, ready to sample, score and train on.
+    """Turn published checkpoints into a run.
 
-    `ncsnx import checkpoint_150000.pth bedroom128 --run bedroom` makes `runs/bedroom`. Nothing in a file is executed,
-    and every tensor must fit the experiment; a file that doesn't is told what differs and what it fits. No data is
-    needed. An interrupted import resumes when the command is repeated.
+    The run can be sampled, scored and trained further: `ncsnx import checkpoint_150000.pth bedroom128 --run bedroom`
+    makes `runs/bedroom`. Nothing in a file is executed, and every tensor must fit the experiment: where one doesn't,
+    the error says what differs and what the file fits. No data is needed. An interrupted import resumes when the
+    command is repeated.
     """
     with session(
-        "checkpoints that were imported stay, and the same command imports the others", verbose=verbose, quiet=quiet
+        "imported checkpoints are kept, and the same command imports the others", verbose=verbose, quiet=quiet
     ) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.runs.names import check_run_name, runs_folder
@@ -80,21 +77,21 @@ def import_command(
 
 
 def _require_order(place: Path, experiment: str) -> None:
-    """Raises UsageError where files stand in the place of the experiment: exchanged, or several of them."""
-    from ncsnx.errors import UsageError
+    """Raises UsageError for a file in place of the experiment: the two exchanged, or several files."""
+    from ncsnx.errors import Hint, UsageError
 
     if not experiment.endswith(".pth"):
         return
     if place.suffix == ".pth":
         raise UsageError(
-            f"expected an experiment after {place}, found {experiment}: to import several files, name their folder"
+            f"expected an experiment after {place}, found {experiment}; to import several files, name their folder"
         )
-    command = shlex.join(["ncsnx", "import", experiment, str(place)])
-    raise UsageError(f"expected the file first and then the experiment, as in `{command}`")
+    typed = shlex.join(["ncsnx", "import", experiment, str(place)])
+    raise UsageError("expected the file first and then the experiment", Hint("type", typed))
 
 
 class _Import:
-    """The work of one command, file after file."""
+    """The import of one file after the other."""
 
     def __init__(
         self,
@@ -108,7 +105,7 @@ class _Import:
         self.target, self.stop = target, stop
 
     def all(self, paths: list[Path]) -> Iterator[dict[str, Any]]:
-        """Every file of a folder; those that can't be imported are named, and don't keep the others out."""
+        """Imports every file of a folder, and names those that can't be imported."""
         from ncsnx.console.progress import progress
         from ncsnx.errors import NcsnxError
 
@@ -122,7 +119,7 @@ class _Import:
                 advance()
 
     def one(self, path: Path) -> dict[str, Any]:
-        """A single file, and what became of it. Raises NcsnxError."""
+        """Imports a file and gives its row. Raises NcsnxError."""
         from ncsnx.exchange.importing.conversion import import_remarks
         from ncsnx.exchange.importing.proposals import require_fit
         from ncsnx.exchange.published_files import read_published
@@ -142,7 +139,7 @@ class _Import:
         return _row(published, imported)
 
     def attach(self) -> None:
-        """Writes messages into the run's log too, once there is a run."""
+        """Writes messages into the run's log too, once the run exists."""
         if self.target.run is not None:
             self.messages.attach(self.target.run.log_path)
 
@@ -160,17 +157,19 @@ def _row(published: "PublishedCheckpoint", imported: "Imported") -> dict[str, An
 
 
 def _finish(messages: "Messages", path: Path, rows: list[dict[str, Any]], runs: Path | None) -> None:
-    """Says what came out and what to type next. Raises NcsnxError if a file was refused."""
+    """Says what was imported, and what to type next. Raises NcsnxError if a file was refused."""
     from ncsnx.errors import NcsnxError
 
     sound = [row for row in rows if "step" in row]
     new = sum(row["outcome"] == "imported" for row in sound)
     if sound:
-        there = f", {len(sound) - new} there already" if new < len(sound) else ""
-        messages.info(f"{new} imported{there}: {path}")
+        others = f", {len(sound) - new:,} already imported" if new < len(sound) else ""
+        messages.info(f"{new:,} imported{others}: {path}")
         option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
         newest = max(row["step"] for row in sound)
         messages.info(f"next: ncsnx sample {path.name} --ckpt {newest} --n 16{option}")
     if refused := [Path(row["file"]).name for row in rows if "step" not in row]:
         names = ", ".join(refused[:8]) + (", …" if len(refused) > 8 else "")
-        raise NcsnxError(f"{len(refused)} of {counted(len(rows), 'file')} were not imported, as said above: {names}")
+        raise NcsnxError(
+            f"{len(refused):,} of {counted(len(rows), 'file')} were not imported, for the reasons above: {names}"
+        )

@@ -1,60 +1,85 @@
-"""`ncsnx likelihood`: how likely held-out images are under a run's checkpoints, in bits per dimension."""
+"""`ncsnx likelihood`: likelihood of held-out images under a run's checkpoints, in bits per dimension."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.session import BATCHES, session
 
 if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("likelihood", place=80)
+@command("likelihood", panel=EVALUATE_PANEL, place=60)
 def likelihood_command(
     run: options.RunName,
     range_: Annotated[
         str,
         typer.Option(
-            "--range",
-            "--ckpt",
-            help="Checkpoints: all, latest, best, 150k, 50k:200k (ends included) or 50k:200k:10k (multiples).",
+            "--range", "--ckpt", metavar="RANGE", help=options.RANGE_HELP, rich_help_panel=options.IMAGES_PANEL
         ),
     ] = "all",
     n: Annotated[
-        int | None, typer.Option("--n", help="Number of held-out images, chosen by the seed. [100, or all of fewer]")
+        int | None,
+        typer.Option(
+            "--n",
+            metavar="N",
+            help="Number of held-out images, chosen by the seed.",
+            show_default="100, or all of fewer",
+            rich_help_panel=options.IMAGES_PANEL,
+        ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", help="Determines the choice of images, their dequantization and the probes.")
+        int,
+        typer.Option(
+            "--seed",
+            metavar="SEED",
+            help="Determines the choice of images, their dequantization and the probes.",
+            rich_help_panel=options.IMAGES_PANEL,
+        ),
     ] = 0,
     estimator: Annotated[
         str,
         typer.Option(
             "--estimator",
-            help="How the divergence is estimated: hutchinson (random signs; the smaller error), skilling (Gaussian "
-            "vectors), or exact (every direction in turn; for small images).",
+            metavar="NAME",
+            help="Estimator of the divergence: hutchinson (random signs, smaller error), skilling (Gaussian vectors), "
+            "or exact (every direction in turn, for small images).",
+            rich_help_panel=options.MEASUREMENT_PANEL,
         ),
     ] = "hutchinson",
     probes: Annotated[
         int | None,
         typer.Option(
-            "--probes", metavar="K", help="Random vectors an image, the same at every σ; each is a backward pass. [1]"
+            "--probes",
+            metavar="K",
+            help="Random vectors per image, the same at every σ. Each costs a backward pass.",
+            show_default="1",
+            rich_help_panel=options.MEASUREMENT_PANEL,
         ),
     ] = None,
     tolerance: Annotated[
         float,
         typer.Option(
             "--tolerance",
-            help="Error that the solver allows itself at each step in every image, absolute and relative; 1e-6 to 0.1.",
+            metavar="TOL",
+            help="Absolute and relative error allowed to the solver per step and image, from 1e-6 to 0.1.",
+            rich_help_panel=options.MEASUREMENT_PANEL,
         ),
     ] = 1e-4,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images that share the solver's steps; changes values within tolerance.")
-    ] = 64,
     runs: options.Runs = None,
     data: options.DataFolder = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size",
+            metavar="B",
+            help="Images that share the solver's steps; changes values within the tolerance.",
+            rich_help_panel=options.EXECUTION_PANEL,
+        ),
+    ] = 64,
     device: options.Device = "auto",
     threads: options.Threads = None,
     plain: options.Plain = False,
@@ -63,13 +88,14 @@ def likelihood_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the likelihood of held-out images by the probability-flow ODE: bits per dimension, the fewer the better.
+    """Measure bits per dimension of held-out images.
 
-    The number is the sum of three columns: prior, of where the flow carries an image; flow, of how it changes volume;
-    scale, of grey levels and data transform. Evaluations are those of the network with its divergence.
+    Solves the probability-flow ODE; lower is better. The value is the sum of three columns: prior (the density where
+    the flow takes an image), flow (its change of volume) and scale (grey levels and data transform). Evaluations are
+    those of the network with its divergence.
 
-    A table, a plot, and for each checkpoint the values of every image as CSV are kept in the run's likelihood/ by the
-    weights and the protocol. What was interrupted resumes after its last finished batch of images.
+    A table, a plot, and for each checkpoint the values of every image as CSV are kept in the run's likelihood/ by
+    weights and protocol. An interrupted measurement resumes after its last finished batch.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.runs.checkpoints.ranges import select

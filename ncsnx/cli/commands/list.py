@@ -1,10 +1,10 @@
-"""`ncsnx list`: the experiments that can be trained and the runs that there are."""
+"""`ncsnx list`: experiments and runs."""
 
 from typing import TYPE_CHECKING, Any
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
-from ncsnx.cli.session import ANEW, session
+from ncsnx.cli.command_registry import RUNS_PANEL, command
+from ncsnx.cli.session import FROM_THE_START, session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
 
 
-@command("list", place=10)
+@command("list", panel=RUNS_PANEL, place=130)
 def list_command(runs: options.Runs = None, json: options.Json = False, verbose: options.Verbose = False) -> None:
-    """List experiments and runs. A broken file is listed with its error."""
-    with session(ANEW, verbose=verbose) as messages:
+    """List experiments and runs.
+
+    A broken file is listed with its error.
+    """
+    with session(FROM_THE_START, verbose=verbose) as messages:
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
 
@@ -73,7 +76,7 @@ def _experiments(messages: "Messages") -> list[dict[str, Any]]:
         )
         for other in known.shadowed:
             if other.experiment != experiment:
-                messages.info(f"{experiment.name} is {where}; {other.where} registers another one, which is not used")
+                messages.info(f"{experiment.name} is {where}; the {experiment.name} of {other.where} is not used")
     broken = [source for source in sources if source.file is None]
     return rows + [{"name": None, "where": relative(str(one.path)), "error": one.error} for one in broken]
 

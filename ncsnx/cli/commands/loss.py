@@ -1,36 +1,51 @@
-"""`ncsnx loss`: the held-out loss of a run's checkpoints, in the mean and at each noise level."""
+"""`ncsnx loss`: the held-out loss of a run's checkpoints, averaged and at each noise level."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.session import BATCHES, session
 
 if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("loss", place=70)
+@command("loss", panel=EVALUATE_PANEL, place=50)
 def loss_command(
     run: options.RunName,
     range_: options.Range = "all",
-    seed: Annotated[int, typer.Option("--seed", help="The same noise for every checkpoint.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="SEED",
+            help="Determines the noise, the same for every checkpoint.",
+            rich_help_panel=options.IMAGES_PANEL,
+        ),
+    ] = 0,
     passes: Annotated[
         int | None,
         typer.Option(
             "--passes",
             metavar="P",
-            help="Noise levels that each held-out image is seen at; few make each level's loss uneven. [enough for "
-            "20,000 evaluations; at most all]",
+            help="Noise levels at which each held-out image is seen. With few, the losses of single levels are noisy.",
+            show_default="enough for 20,000 evaluations, at most all levels",
+            rich_help_panel=options.MEASUREMENT_PANEL,
         ),
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images at once; changes the loss by rounding at most.")
-    ] = 128,
     runs: options.Runs = None,
     data: options.DataFolder = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size",
+            metavar="B",
+            help="Images at once; changes the loss by rounding at most.",
+            rich_help_panel=options.EXECUTION_PANEL,
+        ),
+    ] = 128,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
@@ -40,11 +55,11 @@ def loss_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the held-out score-matching loss of checkpoints, with fixed noise: table, plot, one loss a noise level.
+    """Measure the held-out loss of checkpoints at each noise level.
 
-    Losses are kept in the run's loss/ by the weights and the protocol, so that nothing is measured twice. An
-    interrupted sweep resumes after its last finished batch of images. A low loss is no promise of good images: for
-    those see `ncsnx fid`.
+    The score-matching loss of held-out images with fixed noise: a table, a plot, and one loss per noise level. Losses
+    are kept in the run's loss/ by weights and protocol, so that nothing is measured twice. An interrupted sweep resumes
+    after its last finished batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.runs.checkpoints.ranges import select

@@ -1,16 +1,16 @@
-"""`ncsnx neighbors`: the training images that samples are nearest to, and whether the samples are copies of them."""
+"""`ncsnx neighbors`: the training images nearest to samples, and whether the samples are copies of them."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.path_parameters import a_file_behind_tag
 from ncsnx.cli.session import BATCHES, session, work_of
 
 if TYPE_CHECKING:
-    from ncsnx.cli.distance_options import DistanceOptions
+    from ncsnx.cli.parsing.distance_options import DistanceOptions
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch, NeighborsRequest
@@ -21,42 +21,63 @@ if TYPE_CHECKING:
 NO_FEATURES = "none"
 
 
-@command("neighbors", place=100)
+@command("neighbors", panel=EVALUATE_PANEL, place=80)
 def neighbors_command(
     run: options.RunName,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler; features.FIELD=VALUE to those."),
-    ] = None,
-    ckpt: Annotated[str, typer.Option("--ckpt", help="Step (150000 or 150k), latest or best.")] = "latest",
-    n: Annotated[int, typer.Option("--n", help="Number of samples.")] = 64,
-    k: Annotated[int, typer.Option("--k", help="Neighbours of each that are shown.")] = 5,
+    overrides: options.SamplerAndFeatureChanges = None,
+    ckpt: options.CheckpointStep = "latest",
+    n: Annotated[
+        int, typer.Option("--n", metavar="N", help="Number of samples.", rich_help_panel=options.IMAGES_PANEL)
+    ] = 64,
     seed: Annotated[
-        int, typer.Option("--seed", help="Sample i is image i of this seed, as `ncsnx sample` draws it.")
+        int,
+        typer.Option(
+            "--seed",
+            metavar="SEED",
+            help="Sample i is image i of this seed, as `ncsnx sample` draws it.",
+            rich_help_panel=options.IMAGES_PANEL,
+        ),
     ] = 0,
+    k: Annotated[
+        int,
+        typer.Option(
+            "--k", metavar="K", help="Neighbours shown per sample.", rich_help_panel=options.MEASUREMENT_PANEL
+        ),
+    ] = 5,
     features: Annotated[
         str | None,
         typer.Option(
             "--features",
             metavar="TAG[:FILE]",
             parser=a_file_behind_tag,
-            help="inception, inception:FILE, torchscript:FILE, classifier, or none: pixels only. [digits: classifier, "
-            f"else inception] {options.FILES_RUN_CODE}",
+            help="inception, inception:FILE, torchscript:FILE, classifier, or none for pixels alone. "
+            f"{options.FILES_RUN_CODE}",
+            show_default="classifier for digits, else inception",
+            rich_help_panel=options.MEASUREMENT_PANEL,
         ),
     ] = None,
     flips: Annotated[
         bool | None,
-        typer.Option("--flips/--no-flips", help="Whether mirror images of training images count. [as it was trained]"),
+        typer.Option(
+            "--flips/--no-flips",
+            help="Whether mirror images of training images count.",
+            show_default="as in training",
+            rich_help_panel=options.MEASUREMENT_PANEL,
+        ),
     ] = None,
     held_out: Annotated[
-        int, typer.Option("--held-out", metavar="M", help="Held-out images that samples are compared with, at most.")
+        int,
+        typer.Option(
+            "--held-out",
+            metavar="M",
+            help="Held-out images to compare the samples with, at most.",
+            rich_help_panel=options.MEASUREMENT_PANEL,
+        ),
     ] = 1000,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images at once; changes an image by rounding at most.")
-    ] = 64,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
+    batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
@@ -65,14 +86,14 @@ def neighbors_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find the training images that samples are nearest to, in pixels and in features; say whether they are copies.
+    """Find the training images nearest to samples; detect copies.
 
-    The distances of samples to their nearest training images are set beside those of held-out images. A model that
-    reproduces training images is nearer, and to single ones of them. The run's neighbors/ gets a grid of samples with
-    their neighbours, all distances, their distributions, and the numbers.
+    Searches in pixels and in features. The distances of samples to their nearest training images are compared with the
+    distances of held-out images: a model that reproduces training images is nearer to them. The run's neighbors/ gets a
+    grid of samples with their neighbours, all distances, their distributions, and the numbers.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.cli.sampler_options import with_sampler
+        from ncsnx.cli.parsing.sampler_options import with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
@@ -82,10 +103,10 @@ def neighbors_command(
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
-        SampleRequest(n=n, seed=seed, batch_size=batch_size)  # refuses what makes no sense, before torch is imported
+        SampleRequest(n=n, seed=seed, batch_size=batch_size)  # checks them before torch is imported
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.distance_options import DistanceOptions
+        from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
@@ -161,7 +182,7 @@ def _show(messages: "Messages", results: "dict[str, Any]") -> None:
 
 def _conclude(messages: "Messages", search: "NeighborSearch", results: "dict[str, Any]") -> None:
     if results["verdict"] is None:
-        messages.warning("the data set has no held-out images, so nothing says how near is too near: look at the grid")
+        messages.warning("the data set has no held-out images to compare with, so look at the grid for copies")
     else:
         messages.info(f"verdict: {results['verdict']['words']}")
     messages.info(f"grid: {search.place / 'grid.png'}; distances.csv; plot: distances.png, .svg; results.json")

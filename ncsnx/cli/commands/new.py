@@ -1,4 +1,4 @@
-"""`ncsnx new`: from a folder of images to an experiment file that says why it is as it is."""
+"""`ncsnx new`: makes a commented experiment file for a folder of images."""
 
 import os
 import shlex
@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
-from ncsnx.cli.budgets import Variant, say_what_it_takes, say_what_was_reduced
-from ncsnx.cli.command_registry import command
-from ncsnx.cli.commands.plan import Exact, Overlap, Seed, StepsPerLevel, experiment_for
+from ncsnx.cli.command_registry import DATA_PANEL, command
+from ncsnx.cli.commands.plan import TIME_PANEL, Exact, NoTiming, Overlap, PlanSeed, StepsPerLevel, experiment_for
+from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.retyping import typed_again
-from ncsnx.cli.session import ANEW, session, work_of
+from ncsnx.cli.session import FROM_THE_START, session, work_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.noise.techniques import OVERLAP
-from ncsnx.planning.spans import parse_budget
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
+    from ncsnx.cli.budgets import Variant
     from ncsnx.config.data_sets import OwnData
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
@@ -32,59 +31,69 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("new", place=160)
+@command("new", panel=DATA_PANEL, place=120)
 def new_command(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment, and of its file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the experiment, and of its file.")],
     source: Annotated[
         str,
         typer.Option(
             "--from",
             metavar="PATH",
             parser=a_name_or_path,
-            help="Pictures (a folder or zip), a file of arrays or a packed one.",
+            help="Pictures (a folder or zip), a file of arrays, or a packed file.",
+            rich_help_panel=sources.READING_PANEL,
         ),
     ],
     size: sources.Size = None,
     on_error: sources.OnError = None,
     array: sources.ArrayName = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="Time that the training may take on this machine: 90s, 30m, 2h or 1d; none: the published training.",
+            rich_help_panel=TIME_PANEL,
+        ),
+    ] = "10h",
     steps: Annotated[
         int | None,
         typer.Option(
             "--steps",
             metavar="N",
             parser=a_count(1, 1_000_000_000),
-            help="Of training, whatever the budget. [what fits it]",
+            help="Training steps, whatever the budget.",
+            show_default="as many as fit the budget",
+            rich_help_panel=TIME_PANEL,
         ),
     ] = None,
-    budget: Annotated[
-        str,
-        typer.Option(
-            "--budget",
-            metavar="TIME",
-            help="What the training may take on this machine: 90s, 30m, 2h, 1d; none: the published training.",
-        ),
-    ] = "10h",
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", parser=a_folder, help="Folder of the file.")] = Path(
-        "experiments"
-    ),
+    no_timing: NoTiming = False,
     overlap: Overlap = OVERLAP,
     steps_per_level: StepsPerLevel = None,
     exact: Exact = False,
-    seed: Seed = 0,
-    no_timing: Annotated[bool, typer.Option("--no-timing", help="Do not time the network.")] = False,
+    seed: PlanSeed = 0,
     data: options.DataFolder = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", parser=a_folder, help="Folder of the file.", rich_help_panel=options.OUTPUT_PANEL
+        ),
+    ] = Path("experiments"),
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write an experiment for your own images: noise levels from the data, and a training that fits a budget of time.
+    """Write an experiment for your own images.
 
-    The network is timed, and steps, width, batch and, without --size, the images are reduced until the training fits.
-    The file says why each value is what it is, and is yours to change. Nothing is overwritten. Then `ncsnx train NAME`.
+    The noise levels follow from the data, and the training fits a time budget: the network is timed, and steps, width,
+    batch and, without --size, the images are reduced until the training fits. The file says why each value is what it
+    is, and is yours to change. Nothing is overwritten. Then type `ncsnx train NAME`.
     """
-    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.planning.spans import parse_budget
+
         path = _free_place(name, out)
         budget_s = parse_budget(budget)
 
@@ -113,22 +122,22 @@ def new_command(
 
 
 def _variant(context: typer.Context, name: str, suffix: str, **changes: object) -> str:
-    """The command that writes another experiment beside this one: its name has to be another."""
+    """The command that writes another experiment, whose name has a suffix."""
     return typed_again(context, name=f"{name[:80]}-{suffix}", **changes)
 
 
 def _free_place(name: str, out: Path) -> Path:
-    """Where the file is to be. Raises UsageError for a name that can't be, or that something has already."""
+    """The path of the new file. Raises UsageError for a name that is invalid or taken."""
     from ncsnx.config.discovery import discover
     from ncsnx.runs.names import check_file_name
 
     path = out / f"{check_file_name(name, 'an experiment', Hint('give another name'))}.py"
     if os.path.lexists(path):
-        raise UsageError(f"{path} is there already and stays as it is: choose another name, or move it away first")
+        raise UsageError(f"{path} already exists; choose another name, or move it away first")
     for found in discover():
         registered = [one.experiment.name for one in found.file.registered] if found.file else [found.path.stem]
         if name in registered:
-            raise UsageError(f"there is an experiment {name} already, in {found.path}: choose another name")
+            raise UsageError(f"the experiment {name} already exists, in {found.path}; choose another name")
     return path
 
 
@@ -140,13 +149,13 @@ def _place(source: str, folder: Path) -> Path:
         return own_path(source, folder)
     except DataMissingError as error:
         raise UsageError(
-            f"--from {source}: there is nothing, here or in {folder}; expected pictures (a folder or zip), a file of "
-            "arrays or a packed one"
+            f"--from {source} does not exist, here or in {folder}; expected pictures (a folder or zip), a file of "
+            "arrays, or a packed file"
         ) from error
 
 
 def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") -> "TimeOf":
-    """What times the networks that come into question, here."""
+    """Times a network on this machine."""
     from ncsnx.planning.experiment_proposal import draft as drafted
     from ncsnx.planning.timing import time_experiment
     from ncsnx.runtime import Runtime
@@ -169,7 +178,7 @@ def _fitted(
     clock: "TimeOf | None",
     work: "Work",
 ) -> "Fit | None":
-    """The training that fits the budget; None where there is none."""
+    """The training that fits the budget; None without a budget."""
     import attrs
 
     from ncsnx.config.data_sets import OwnData
@@ -181,7 +190,7 @@ def _fitted(
         return None
     data = draft.data
     assert isinstance(data, OwnData)
-    # the survey opens the data again, and speaks
+    # without messages: the survey opens the data again
     quiet = attrs.evolve(work, info=ignore_message, warning=ignore_message)
     splits = open_data(data, folder, quiet)
     images, held_out = len(splits.train), len(splits.held_out)
@@ -191,7 +200,7 @@ def _fitted(
 
 
 def _proposed(found: "Survey", fit: "Fit | None", steps: int | None, clock: "TimeOf | None") -> "Survey":
-    """The survey, with the experiment that its plan and the budget make."""
+    """The survey, with the experiment that follows from its plan and the budget."""
     import attrs
 
     from ncsnx.config.data_sets import OwnData
@@ -220,15 +229,15 @@ def _text(found: "Survey") -> str:
     return experiment_source(found, found.measured)
 
 
-def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: Variant) -> None:
+def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: "Variant") -> None:
+    from ncsnx.cli.budgets import say_reductions, say_times
+    from ncsnx.config.model import RefineNetModel
     from ncsnx.planning.survey import data_remarks
 
     experiment, plan, measured = found.experiment, found.plan, found.measured
-    from ncsnx.config.model import RefineNetModel
-
     model = experiment.model
     assert measured is not None
-    assert isinstance(model, RefineNetModel)  # as proposals have
+    assert isinstance(model, RefineNetModel)  # of every proposal
     messages.data(str(path))
     messages.info(
         f"{counted(measured.distances.images, 'training image')} of {'×'.join(map(str, experiment.data.shape))}, "
@@ -238,7 +247,7 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: V
     )
     for remark in data_remarks(measured):
         messages.warning(remark)
-    say_what_was_reduced(messages, found, variant)
-    say_what_it_takes(messages, found, variant)
+    say_reductions(messages, found, variant)
+    say_times(messages, found, variant)
     target = experiment.name if path.parent == Path("experiments") else str(path)
     messages.info(f"next: ncsnx train {shlex.quote(target)}")

@@ -1,4 +1,4 @@
-"""`ncsnx plan`: noise levels and sampler that follow from the data, what they cost here, and what differs."""
+"""`ncsnx plan`: noise levels and sampler that follow from the data, their cost here, and differing values."""
 
 import shlex
 from pathlib import Path
@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
-from ncsnx.cli.budgets import warn_if_busy
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import DATA_PANEL, command
+from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.cli.session import ANEW, session, work_of
+from ncsnx.cli.session import FROM_THE_START, session, work_of
 from ncsnx.noise.techniques import OVERLAP
-from ncsnx.planning.spans import span_of_time
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -25,11 +23,24 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 _MOST_STEPS = 1_000_000
+NOISE_PANEL, TIME_PANEL = "Noise levels", "Training time"
+"""Panels of the help."""
 Exact = Annotated[
-    bool, typer.Option("--exact", help="Measure every pair of images, however many. [sets of up to 20,000]")
+    bool,
+    typer.Option(
+        "--exact",
+        help="Measure every pair of images, however many. Sets of up to 20,000 images always are.",
+        rich_help_panel=NOISE_PANEL,
+    ),
 ]
 Overlap = Annotated[
-    float, typer.Option("--overlap", metavar="C", help="Overlap of neighbouring noise levels (technique 2).")
+    float,
+    typer.Option(
+        "--overlap",
+        metavar="C",
+        help="Overlap of neighbouring noise levels (technique 2).",
+        rich_help_panel=NOISE_PANEL,
+    ),
 ]
 StepsPerLevel = Annotated[
     int | None,
@@ -37,36 +48,43 @@ StepsPerLevel = Annotated[
         "--steps-per-level",
         metavar="T",
         parser=a_count(1, _MOST_STEPS),
-        help="Langevin steps at each level. [3 to 5, by the number of levels]",
+        help="Langevin steps per level.",
+        show_default="3 to 5, by the number of levels",
+        rich_help_panel=NOISE_PANEL,
     ),
 ]
-Seed = Annotated[
-    int, typer.Option("--seed", help="Of dequantization, and of the sample where a set is too large for all pairs.")
+PlanSeed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="SEED",
+        help="Determines dequantization, and the sample of pairs in a set too large for all.",
+        rich_help_panel=NOISE_PANEL,
+    ),
 ]
+NoTiming = Annotated[bool, typer.Option("--no-timing", help="Don't time the network.", rich_help_panel=TIME_PANEL)]
 
 
-@command("plan", place=150)
+@command("plan", panel=DATA_PANEL, place=110)
 def plan_command(
-    what: Annotated[
+    source: Annotated[
         str,
         typer.Argument(
             metavar="EXPERIMENT|FOLDER",
             parser=a_name_or_path,
-            help="An experiment (a name, FILE.py or FILE.py:NAME), or your images: a folder, a zip, a file of arrays, "
-            "a packed file.",
+            help="An experiment (a name, FILE.py or FILE.py:NAME), or your own images: a folder, a zip, a file of "
+            "arrays, or a packed file.",
         ),
     ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
-    ] = None,
+    overrides: options.ExperimentChanges = None,
     overlap: Overlap = OVERLAP,
     steps_per_level: StepsPerLevel = None,
+    exact: Exact = False,
+    seed: PlanSeed = 0,
+    no_timing: NoTiming = False,
     size: sources.Size = None,
     on_error: sources.OnError = None,
     array: sources.ArrayName = None,
-    exact: Exact = False,
-    seed: Seed = 0,
-    no_timing: Annotated[bool, typer.Option("--no-timing", help="Do not time the network.")] = False,
     data: options.DataFolder = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -74,14 +92,16 @@ def plan_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Plan noise levels and sampler from the data (techniques 1, 2 and 4 of Song & Ermon 2020), with times measured.
+    """Plan noise levels and sampler from the data.
 
-    Without the data at hand it takes the experiment's σ_1 and says so. For an experiment it lists what differs from the
-    experiment's own values.
+    Uses techniques 1, 2 and 4 of Song & Ermon (2020), and measures how long training and sampling take. For an
+    experiment, lists what differs from its own values. Where its data isn't at hand, uses the experiment's σ_1 and
+    says so.
     """
-    with session(ANEW, verbose=verbose, quiet=quiet) as messages:
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         import attrs
 
+        from ncsnx.cli.budgets import warn_if_busy
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
@@ -96,12 +116,12 @@ def plan_command(
         with StopRequest() as stop:
             work, folder = work_of(messages, stop), data_folder(data)
             said = Reading(image_size=size, on_error=on_error, array=array)
-            meant = sources.meant(what, overrides, folder)
+            meant = sources.meant(source, overrides, folder)
             is_own = isinstance(meant, Path)
             if isinstance(meant, Path):
                 experiment = _changed(experiment_for("plan", meant, said, work), overrides or [])
             else:
-                sources.refuse_options(what, said)
+                sources.refuse_options(source, said)
                 experiment = meant
             found = survey(experiment, folder, choices, work)
             if is_own:
@@ -122,13 +142,13 @@ def plan_command(
             _show(messages, found, is_own)
         if is_own:
             messages.info(
-                f"this is the published training for such images; one that fits a budget of time here: ncsnx new NAME "
-                f"--from {shlex.quote(what)} --budget 10h"
+                "this is the published training for such images\n"
+                f"for one that fits a time budget here:  ncsnx new NAME --from {shlex.quote(source)} --budget 10h"
             )
 
 
 def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Experiment":
-    """A draft for a person's own images, at a size that the networks take."""
+    """A draft for a person's own images, at a size that the networks accept."""
     from ncsnx.planning.experiment_proposal import check_size, draft, fitted_to_network
 
     if said.image_size is not None:
@@ -136,14 +156,14 @@ def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Exp
     data = fitted_to_network(sources.own(path, said, work))
     if data.random_crop is not None:
         work.info(
-            f"{path} holds images of {data.random_crop} pixels, which are not resized: training sees squares of "
-            f"{data.image_size} that are cropped from them at random (data.random_crop={data.random_crop})"
+            f"{path} holds images of {data.random_crop} pixels, which are not resized; training sees random crops of "
+            f"{data.image_size} pixels (data.random_crop={data.random_crop})"
         )
     return draft(name, data)
 
 
 def _proposed(found: "Survey", overrides: list[str]) -> "Experiment":
-    """What `ncsnx new --budget none` would write, but for the time that snapshots really take here."""
+    """The experiment that `ncsnx new --budget none` would write, apart from the time that snapshots take here."""
     from ncsnx.planning.budget import with_affordable_snapshots
     from ncsnx.planning.experiment_proposal import propose
 
@@ -166,14 +186,14 @@ def _show(messages: "Messages", found: "Survey", is_own: bool) -> None:
     rows = [*_noise_rows(found), *_time_rows(found)]
     table(messages, columns, [[name, value, *([] if is_own else [own]), words] for name, value, own, words in rows])
     if not is_own and not found.differences:
-        messages.data("\nThe experiment's own values are the plan's, to rounding.")
+        messages.data("\nThe experiment's own values equal the plan's, to rounding.")
     for difference in found.differences:
         own, planned = _value(difference.own), _value(difference.planned)
         messages.data(f"\n{difference.field}: {own}, planned {planned}: {difference.meaning}")
 
 
 def _noise_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
-    """(name, plan's value, experiment's value, words) of everything about the noise."""
+    """Rows about the noise: (name, plan's value, experiment's value, explanation)."""
     from ncsnx.config import AnnealedLangevin
 
     plan, schedule, sampler = found.plan, found.experiment.schedule, found.experiment.sampler
@@ -196,11 +216,11 @@ def _noise_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
         ("σ_L", _value(plan.sigma_min), _value(schedule.sigma_min), ""),
         ("γ", f"{plan.ratio:.5f}", "", f"ratio of levels that overlap by {plan.overlap:g}, D = {plan.dimensions:,}"),
         ("L", f"{plan.levels:,}", f"{schedule.levels:,}", "levels"),
-        ("T", str(plan.steps_per_level), str(langevin.steps_per_level) if langevin else "", "steps a level"),
+        ("T", str(plan.steps_per_level), str(langevin.steps_per_level) if langevin else "", "steps per level"),
         ("ε", _value(plan.step_size), _value(langevin.step_size) if langevin else "", "step size"),
-        ("variance that remains", f"{plan.remaining_variance:.4f}", "", "of a level's; technique 4 aims at 1"),
-        ("signal to noise", f"{plan.snr:.4f}", "", "√(ε/2)/σ_L, snr of the Langevin corrector of score SDEs"),
-        ("evaluations", f"{plan.evaluations:,}", _own_evaluations(found), "of the network, an image"),
+        ("remaining variance", f"{plan.remaining_variance:.4f}", "", "relative to the level's; technique 4 aims at 1"),
+        ("signal to noise", f"{plan.snr:.4f}", "", "√(ε/2)/σ_L, the snr of the Langevin corrector of score SDEs"),
+        ("evaluations", f"{plan.evaluations:,}", _own_evaluations(found), "of the network, per image"),
     ]
 
 
@@ -212,6 +232,8 @@ def _own_evaluations(found: "Survey") -> str:
 
 
 def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
+    from ncsnx.planning.spans import span_of_time
+
     timing, per_image, cost = found.timing, found.seconds_per_image, found.cost
     if timing is None or per_image is None or cost is None:
         return []
@@ -224,7 +246,7 @@ def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
     return [
         ("an evaluation", span_of_time(timing.seconds_per_evaluation), "", timing.timed),
         ("an image", span_of_time(per_image), "", ""),
-        ("1,000 images", span_of_time(1000 * per_image), "", "of a checkpoint"),
+        ("1,000 images", span_of_time(1000 * per_image), "", "of one checkpoint"),
         ("a training step", span_of_time(timing.seconds_per_step), "", f"of {counted(experiment.batch_size, 'image')}"),
         ("training", span_of_time(cost.total), "", "in all" if len(parts) > 1 else words["steps"]),
         *(rows if len(parts) > 1 else []),

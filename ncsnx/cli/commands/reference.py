@@ -1,15 +1,15 @@
 """`ncsnx reference`: statistics of real images, shown and built."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import session, work_of
-from ncsnx.paths import exists
 from ncsnx.quantities import byte_size
 
 if TYPE_CHECKING:
@@ -21,22 +21,30 @@ if TYPE_CHECKING:
     from ncsnx.features.feature_network import FeatureNetwork
 
 
-@command("reference", place=110)
+@command("reference", panel=EVALUATE_PANEL, place=90)
 def reference_command(
-    of: Annotated[
+    name: Annotated[
         str | None,
         typer.Argument(
             metavar="NAME",
             parser=a_name_or_path,
-            help="An experiment or a run, a folder or zip of images, or a .npz file.",
+            help="An experiment or a run, a folder or zip of images, or a .npz file with the arrays mu and sigma.",
         ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
     ] = None,
+    n: Annotated[
+        int,
+        typer.Option(
+            "--n",
+            metavar="N",
+            help="Images per score, for the score of a perfect model.",
+            rich_help_panel=options.IMAGES_PANEL,
+        ),
+    ] = 1000,
     features: options.FeaturesTag = None,
     reference: options.ReferenceSet = None,
-    n: Annotated[int, typer.Option("--n", help="Images of a score, for what a perfect model would get.")] = 1000,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
@@ -46,18 +54,19 @@ def reference_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show the reference that scores of a data set compare with, built first if need be; without a name, list all.
+    """Show or build the reference statistics that scores use.
 
-    A reference holds mean and covariance of the features of real images. Beside it stands what a perfect model would
-    score: the distance of --n real images to the rest. A .npz file needs the arrays mu and sigma.
+    A reference holds the mean and covariance of the features of real images, and is built if it doesn't exist. Shown
+    with it is what a perfect model would score: the distance of --n real images to the rest. Without a name, all
+    references are listed.
     """
     with session(
-        "images that are measured are kept, and the same command resumes after them", verbose=verbose, quiet=quiet
+        "measured images are kept, and the same command resumes after them", verbose=verbose, quiet=quiet
     ) as messages:
         from ncsnx.storage.cache import cache_folder
 
         place = cache_folder(cache)
-        if of is None and reference is None:
+        if name is None and reference is None:
             _list(messages, place, json)
             return
 
@@ -67,8 +76,8 @@ def reference_command(
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
-        SweepRequest(n=n)  # checks it
-        source, wanted = _meant(of, reference, runs, data)
+        SweepRequest(n=n)  # checks n
+        source, wanted = _find(name, reference, runs, data)
         chosen = _features(features, settings or [], source)
         with StopRequest() as stop:
             work = work_of(messages, stop)
@@ -87,47 +96,50 @@ def reference_command(
             _show(messages, found, network, perfect)
 
 
-def _meant(
-    of: str | None, reference: str | None, runs: Path | None, data: Path | None
+def _find(
+    name: str | None, reference: str | None, runs: Path | None, data: Path | None
 ) -> "tuple[DataSource | None, str | None]":
-    """The data set that is spoken of, if one is, and which reference is wanted."""
-    from ncsnx.cli.targets import find_target
+    """The named data set, if any, and the reference."""
+    from ncsnx.cli.parsing.targets import find_target
     from ncsnx.config.variants import load_plugins
     from ncsnx.data import data_folder
-    from ncsnx.errors import UsageError
+    from ncsnx.errors import Hint, UsageError
     from ncsnx.features.data_source import DataSource
     from ncsnx.runs.names import runs_folder
 
     load_plugins("ncsnx.runtime")
-    if of is None:
+    if name is None:
         return None, reference
-    if _is_images_or_file(of):
+    if _is_images_or_file(name):
         if reference is not None:
             raise UsageError(
-                f"{of} is a reference itself; leave out --reference, or name an experiment or a run instead"
+                f"{name} is a reference itself; leave out --reference, or name an experiment or a run instead"
             )
-        return None, of
+        return None, name
     try:
-        target = find_target(of, runs_folder(runs))
+        target = find_target(name, runs_folder(runs))
     except UsageError as error:
-        if not Path(of).is_dir():
+        if not Path(name).is_dir():
             raise
-        raise UsageError(f"{of}: for the folder of images of that name, type ./{of}; else: {error}") from error
+        folder = Hint("for the folder of images of that name", f"ncsnx reference {shlex.quote(f'./{name}')}")
+        raise UsageError(error.message, *error.hints, folder) from error
     if target.run is not None:
         return DataSource.of_run(target.run, data_folder(data)), reference
     return DataSource(data=target.experiment.data, folder=data_folder(data)), reference
 
 
-def _is_images_or_file(of: str) -> bool:
-    """Whether a path is meant that can't be a run; names without a slash are experiments and runs."""
-    path = Path(of)
-    if of.endswith((".npz", ".zip")) and not path.is_dir():
+def _is_images_or_file(name: str) -> bool:
+    """Whether the name is a path to images or a file. Names without a slash are experiments and runs."""
+    from ncsnx.paths import exists
+
+    path = Path(name)
+    if name.endswith((".npz", ".zip")) and not path.is_dir():
         return True
-    return "/" in of and path.is_dir() and not exists(path / "config.json")
+    return "/" in name and path.is_dir() and not exists(path / "config.json")
 
 
 def _features(text: str | None, settings: list[str], source: "DataSource | None") -> "Features":
-    from ncsnx.cli.feature_options import parse_features
+    from ncsnx.cli.parsing.feature_options import parse_features
     from ncsnx.config.feature_networks import Inception
     from ncsnx.config.overrides import parse_overrides
     from ncsnx.data import data_set_of
@@ -157,13 +169,13 @@ def _list(messages: "Messages", cache: Path, json: bool) -> None:
         )
         return
     if not found:
-        messages.info(f"no reference in {cache} yet; `ncsnx reference digits` builds the first")
+        messages.info(f"no reference in {cache} yet\nbuild one:  ncsnx reference digits")
         return
     right = ("images", "dimensions", "size")
     titles = ("reference", "images", "features", "dimensions", "perfect model", "size", "where")
     rows = [
         [
-            reference.name or "damaged: built again when it is needed",
+            reference.name or "damaged: rebuilt when it is needed",
             _count(reference.images),
             reference.features or "",
             _count(reference.dimensions),
@@ -188,7 +200,7 @@ def _show(
 
     score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
     rows = {
-        "images": _count(reference.count) or "not said in the file",
+        "images": _count(reference.count) or "not recorded in the file",
         "features": network.name,
         "dimensions": _count(network.dimensions),
         "fingerprint": reference.facts["fingerprint"],

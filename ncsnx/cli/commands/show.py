@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.cli.session import ANEW, session
+from ncsnx.cli.session import FROM_THE_START, session
 
 
-@command("show", place=20)
+@command("show", panel=RUNS_PANEL, place=140)
 def show_command(
     name: Annotated[
         str,
@@ -20,20 +20,20 @@ def show_command(
             help="An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR).",
         ),
     ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
-    ] = None,
-    origins: Annotated[bool, typer.Option("--origins", help="Say where each value was written.")] = False,
+    overrides: options.ExperimentChanges = None,
     runs: options.Runs = None,
+    origins: Annotated[
+        bool, typer.Option("--origins", help="Show where each value was written.", rich_help_panel=options.OUTPUT_PANEL)
+    ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show a configuration with every default written out.
+    """Show a configuration with every default.
 
-    With FIELD=VALUE it shows what `ncsnx train` would train, such as `ncsnx show digits optimizer=sgd model.width=64`.
+    FIELD=VALUE changes it as `ncsnx train` would: `ncsnx show digits optimizer=sgd model.width=64`.
     """
-    with session(ANEW, verbose=verbose) as messages:
-        from ncsnx.cli.targets import find_target
+    with session(FROM_THE_START, verbose=verbose) as messages:
+        from ncsnx.cli.parsing.targets import find_target
         from ncsnx.config.codec import flatten, identifying_paths, identity, to_json, unstructure
         from ncsnx.config.differences import shown
         from ncsnx.config.registry import relative

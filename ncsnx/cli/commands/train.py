@@ -9,7 +9,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
-from ncsnx.cli.command_registry import command
+from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.session import session, work_of
 from ncsnx.quantities import counted
 
@@ -23,15 +23,10 @@ if TYPE_CHECKING:
     from ncsnx.training.training_state import TrainingState
 
 
-@command("train", place=40)
+@command("train", panel=TRAIN_PANEL, place=10)
 def train_command(
     experiment: options.ExperimentName,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment.")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="NAME", help="Name of the run. [the experiment's]")
-    ] = None,
+    overrides: options.ExperimentChanges = None,
     runs: options.Runs = None,
     data: options.DataFolder = None,
     device: options.Device = "auto",
@@ -39,19 +34,29 @@ def train_command(
     compile: options.Compile = False,
     plain: options.Plain = False,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", parser=a_count(0, 256), help="Processes that read data ahead.")
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            parser=a_count(0, 256),
+            help="Processes that read data ahead.",
+            rich_help_panel=options.EXECUTION_PANEL,
+        ),
     ] = 0,
+    run: options.NewRunName = None,
     note: options.Note = "",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train an experiment; a run that already exists resumes from its newest sound checkpoint.
+    """Train an experiment; an existing run resumes.
 
-    FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. Ctrl-C,
-    SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or 129; the
-    same command resumes from there.
+    A run resumes from its newest intact checkpoint. FIELD=VALUE changes the experiment: `ncsnx train digits
+    optimizer=sgd optimizer.momentum=0.8 steps=50k`.
+
+    Ctrl-C, SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or
+    129. The same command resumes from there.
     """
-    with session("no step was made: repeat the command to train", verbose=verbose, quiet=quiet) as messages:
+    with session("no step was trained; repeat the command to train", verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.runs.names import check_run_name, runs_folder
 
@@ -79,21 +84,21 @@ def train_command(
 
 
 def _require_unheld(folder: Path, name: str) -> None:
-    """Refuses a run that another process writes before torch is imported and data are opened: at once, that is."""
+    """Refuses a run that another process writes, at once: before torch is imported and data is opened."""
     from ncsnx.runs.folder import open_run
     from ncsnx.runs.writer_lock import writer_lock
 
     if (folder / name).exists():
         with writer_lock(open_run(folder, f"{folder}/{name}")):
-            pass  # what counts is the lock that is taken when the training begins
+            pass  # the training takes the lock that counts
 
 
 def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run":
-    """The run's folder: the one that is there, or a new one."""
+    """The run, existing or new."""
     from ncsnx.runs.folder import Run, open_run
 
     if (folder / name).exists():
-        return open_run(folder, f"{folder}/{name}")  # a path: a run of that name elsewhere isn't meant
+        return open_run(folder, f"{folder}/{name}")  # a path, so that no run of that name elsewhere is found
     return Run.create(folder, name, found.experiment, found.origins, found.source, fingerprint)
 
 
@@ -126,7 +131,7 @@ def _train(
             messages.warning(warning)
         if place.data_fingerprint() is None:
             place.adopt_data(splits.fingerprint)
-            messages.info(f"data: the run resumes with what is here, fingerprint {splits.fingerprint[:12]}…")
+            messages.info(f"data: the run had none recorded, and resumes with fingerprint {splits.fingerprint[:12]}…")
         view = TrainingView(
             messages,
             total_steps=experiment.steps,
@@ -141,7 +146,7 @@ def _train(
             for change in changes:
                 messages.info(f"changed since the last start: {change}")
             if state.step >= experiment.steps:
-                messages.info(f"complete: nothing to train; to resume, give more steps, as in steps={2 * state.step}")
+                messages.info(f"complete: nothing to train; to train on, give more steps, as in steps={2 * state.step}")
             if not has_tensorboard():
                 messages.info(TENSORBOARD_HINT)
             try:
@@ -149,13 +154,13 @@ def _train(
             except Stopped as stopped:
                 if steps := checkpoints(place):
                     stopped.then = f"the same command resumes from step {steps[-1]:,}"
-                view.finish("ended")  # by what, the session says
+                view.finish("ended")  # the session gives the reason
                 raise
             view.finish()
 
 
 def _earlier_losses(place: "Run", step: int) -> list[float]:
-    """The training losses that were logged up to a step; NaN for what isn't a number."""
+    """The training losses logged up to a step; NaN for values that aren't numbers."""
     from ncsnx.runs.metrics_log import MetricsLog
 
     records = [record for record in MetricsLog(place).read() if isinstance(record.get("step"), int)]
@@ -164,7 +169,7 @@ def _earlier_losses(place: "Run", step: int) -> list[float]:
 
 
 def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Runtime") -> dict[str, str]:
-    """The configuration in brief."""
+    """Summary of the configuration."""
     from ncsnx.config.variants import tag_of
     from ncsnx.runtime import device_name
 
@@ -188,12 +193,12 @@ def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Run
 
 
 def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> None:
-    """What came out, and the commands to type next."""
+    """Lists what was written, and what to type next."""
     from ncsnx.runs.checkpoints.manifest import checkpoints
 
     option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
     steps = checkpoints(place)
     if place.snapshots.is_dir():
         messages.info(f"grids of samples: {place.snapshots}")
-    messages.info(f"checkpoints: {len(steps):,}, the newest of step {steps[-1]:,}" if steps else "no checkpoint")
+    messages.info(f"checkpoints: {len(steps):,}, the newest at step {steps[-1]:,}" if steps else "no checkpoint")
     messages.info(f"next: ncsnx sample {place.name} --ckpt latest --n 64{option}")

@@ -1,4 +1,4 @@
-"""What images are judged by, as typed: features and a reference, for the commands that measure distances."""
+"""Features and a reference, as typed, for the commands that measure distances."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class DistanceOptions:
-    """The options that say by what images are judged."""
+    """The typed features and reference."""
 
     features: str | None
     settings: "Sequence[Override]"
-    """Of the features."""
+    """Changes to the features."""
     reference: str | None
     data: Path | None
     cache: Path | None
@@ -31,7 +31,7 @@ class DistanceOptions:
     def open(
         self, place: "Run", experiment: "Experiment", runtime: "Runtime", work: "Work"
     ) -> "tuple[DataSource, FeatureNetwork, Reference]":
-        """The run's data, the features and the reference, made where they aren't cached. Raises NcsnxError."""
+        """The run's data, the features and the reference, computed unless they are cached. Raises NcsnxError."""
         from ncsnx.evaluation.references.reference import check_reference, open_reference
         from ncsnx.storage.cache import cache_folder
 
@@ -50,8 +50,8 @@ class DistanceOptions:
     def open_features(
         self, source: "DataSource", experiment: "Experiment", runtime: "Runtime", work: "Work"
     ) -> "FeatureNetwork":
-        """The features, made where they aren't cached. Raises NcsnxError."""
-        from ncsnx.cli.feature_options import parse_features
+        """The features, computed unless they are cached. Raises NcsnxError."""
+        from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.data import data_set_of
         from ncsnx.features.extractors import build_features
         from ncsnx.storage.cache import cache_folder

@@ -1,4 +1,4 @@
-"""`--features TAG[:FILE]` and `features.FIELD=VALUE`: what images are compared by, as typed on a command line."""
+"""`--features TAG[:FILE]` and `features.FIELD=VALUE`, as typed."""
 
 import attrs
 
@@ -10,7 +10,7 @@ from ncsnx.config.variants import Config, variants
 
 @attrs.frozen(kw_only=True)
 class _Chosen(Config):
-    """Where `features…` paths begin."""
+    """The root of `features…` paths."""
 
     features: Features
 
@@ -18,13 +18,13 @@ class _Chosen(Config):
 def parse_features(text: str | None, default: Features, settings: list[Override] | None = None) -> Features:
     """The features that `--features` and `features…` settings mean. text: TAG or TAG:FILE; None: the default.
 
-    Raises OverrideError, which lists what there is.
+    Raises OverrideError, which lists the valid ones.
     """
     overrides = [] if text is None else _as_overrides(text)
     given = {override.path for override in overrides}
     for setting in settings or []:
         if setting.path in given:
-            raise OverrideError(f"{setting.path}: given twice, here and by --features {quoted(text)}; give it once")
+            raise OverrideError(f"{setting.path}: given twice, here and by --features {quoted(text)}")
         overrides.append(setting)
     return apply_overrides(_Chosen(features=default), {}, overrides)[0].features
 

@@ -1,4 +1,4 @@
-"""The sampler that a command is told to use: the run's own, another, or the one that `ncsnx compare` stored."""
+"""The sampler of a command: the run's own, another one, or the one that `ncsnx compare` stored."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,11 +17,10 @@ FAST_OVERRIDE = Override("sampler", "fast")
 
 
 def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Override]) -> "Experiment":
-    """The experiment of a run or exported model with the sampler that was typed.
+    """The experiment of a run or exported model, with the typed sampler.
 
-    Says what `sampler=fast` means, and warns of a sampler that is known to draw another distribution.
-
-    Raises NcsnxError where nothing was stored, OverrideError for what else can't be changed.
+    Says what `sampler=fast` means, and warns of a sampler that is known to be biased. Raises NcsnxError where no fast
+    sampler is stored, OverrideError for overrides of anything else.
     """
     from ncsnx.config.command_words import typed
     from ncsnx.errors import UsageError
@@ -34,19 +33,19 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
     if len(others) < len(overrides):
         if not isinstance(source, Run):
             raise UsageError(
-                f"sampler=fast is what `ncsnx compare` stored in a run, and {source.path} is an exported model; type "
-                "the sampler itself"
+                f"sampler=fast needs a run, where `ncsnx compare` stores it, and {source.path} is an exported model; "
+                "type the sampler itself"
             )
         found = read_fast(source)
         experiment = attrs.evolve(experiment, sampler=found.sampler)
         messages.info(f"sampler=fast: {typed(found.sampler)}, {found}")
         if found.is_useless:
             messages.warning(
-                f"this sampler breaks more than {percent(MOST_BROKEN)} of its images; "
-                f"`ncsnx compare {source.name}` looks for a better one"
+                f"this sampler breaks more than {percent(MOST_BROKEN)} of its images\n"
+                f"find a better one:  ncsnx compare {source.name}"
             )
         if others:
-            messages.info("changed by what else was typed: nothing was measured of that")
+            messages.info("the other overrides change this sampler; the result was not measured")
     changed = apply_sampler_overrides(experiment, others)
     if bias := changed.bias_of(changed.sampler):
         messages.warning(bias)

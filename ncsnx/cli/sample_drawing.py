@@ -1,0 +1,90 @@
+"""The work that `ncsnx sample` and `ncsnx restore` share: images of a model, drawn into a folder with progress."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.console.messages import Messages
+from ncsnx.console.progress import progress
+from ncsnx.inverse.task import Task
+from ncsnx.quantities import counted
+from ncsnx.runs.checkpoints.manifest import require_best
+from ncsnx.runs.folder import Run
+from ncsnx.runs.model_source import Source
+from ncsnx.runs.writer_lock import folder_lock
+from ncsnx.runtime import Runtime
+from ncsnx.sampling.generate import indices_per_batch
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample import default_folder, fill, open_output
+from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.sampling.score_model import ScoreModel, load
+from ncsnx.stopping import StopRequest
+
+
+def load_model(
+    messages: Messages, source: Source, experiment: Experiment, checkpoint: str | None, runtime: Runtime
+) -> ScoreModel:
+    """The model of a run or an exported model, with the sampler of `experiment`. Raises NcsnxError."""
+    if checkpoint == "best" and isinstance(source, Run):
+        messages.info(f"best: {require_best(source)}")
+    return attrs.evolve(load(source, checkpoint, runtime=runtime), experiment=experiment)
+
+
+@attrs.frozen(kw_only=True)
+class FolderDrawing:
+    """Images to draw, and the folder for them."""
+
+    model: ScoreModel
+    request: SampleRequest
+    task: Task | None = None
+    images: str
+    """The images in words, such as '64 images'."""
+    out: Path | None
+    """None: the folder named after the protocol."""
+    data: Path | None
+    """Folder of the data sets, for samplers that start from training images."""
+    overwrite: bool
+    note: str
+
+    def carry_out(self, messages: Messages, stop: StopRequest) -> SampleFolder:
+        """Draws the images that the folder lacks, and says where everything is. Raises NcsnxError."""
+        model, request, task = self.model, self.request, self.task
+        folder = default_folder(model, request, task) if self.out is None else self.out
+        output = open_output(folder, model, request, task=task, note=self.note, overwrite=self.overwrite)
+        source = f"{model.source.path}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
+        if output.complete:
+            messages.info(f"{self.images} from {source}: already sampled")
+        else:
+            with folder_lock(output.path, str(output.path)):
+                output.open()  # another process may have resumed it meanwhile
+                missing = len(output.missing())
+                done = f", {request.n - missing:,} of them already sampled" if missing < request.n else ""
+                messages.info(f"{self.images}{done}, from {source}, on {model.runtime.device}")
+                self._fill(messages, output, stop.check)
+        self._say_where(messages, output)
+        return output
+
+    def _fill(self, messages: Messages, output: SampleFolder, check_stop: Callable[[], None]) -> None:
+        model, request = self.model, self.request
+        batches = math.ceil(len(output.missing()) / indices_per_batch(request.batch_size, request.columns))
+        with progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
+            evaluations = fill(
+                output, model, request, task=self.task, data=self.data, check_stop=check_stop, progress=advance
+            )
+        if batches and model.evaluations is None:
+            messages.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
+        images = request.n * request.columns
+        with progress(messages, "writing pictures", total=images, unit="images") as advance:
+            output.finish(check_stop, advance)
+
+    def _say_where(self, messages: Messages, output: SampleFolder) -> None:
+        from ncsnx.inverse.task_drawing import shown_in_words
+
+        messages.info(f"images: {output.path / 'images'}")
+        part = None if self.task is None else shown_in_words(self.task, self.request.n // self.task.count)
+        messages.info(f"grid:   {output.path / 'grid.png'}{f' ({part} only)' if part else ''}")
+        if output.protocol["film"]:
+            messages.info(f"film:   {output.film_path}")
