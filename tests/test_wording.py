@@ -40,10 +40,11 @@ def test_a_house_word_is_found_in_docstrings_comments_messages_and_across_lines(
 
 def test_a_pattern_for_each_house_word_finds_it() -> None:
     written = (
-        "go on; 3 evaluations an image; mend; is there already; and that isn't one; it is none; dear to make; "
+        "go on; 3 evaluations an image; mend; and that isn't one; it is none; dear to make; "
         "a person's business; left the finite numbers; the pull; what was given; trials of survival; "
         "what goes; oftener; by what was timed; go together by; further from what was given; "
-        "one image's doing; hold their places; the floor; anew"
+        "one image's doing; hold their places; the floor; anew; whoever; in the place of; in good order; "
+        "whole or not at all; the own sampler; 3 there already; in the mean; surer; all is well; trained on from"
     )
     found = [finding.reason for finding in in_page(written, "page.md")]
 

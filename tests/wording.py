@@ -24,7 +24,6 @@ HOUSE_WORDS = {
     r"\b(?:evaluations?|passes|seconds?|milliseconds|[mµ]?s|bytes|[KMG]i?B|bits|images|steps|kernels|scores?) an? "
     r"(?:image|step|pixel|second|evaluation|dimension|checkpoint|run|batch|level|row|picture)\b": "per image, per step",
     r"\bmend(?:s|ed|ing)?\b": "fix",
-    r"\b(?:is|are|was|were) there already\b": "already exists",
     r"\bthat (?:isn't|aren't|is not) (?:one|any)\b": "invalid, not a valid …",
     r"\bit is none\b": "not a valid …",
     r"\bdear to\b": "expensive",
@@ -42,6 +41,16 @@ HOUSE_WORDS = {
     r"\bholds? (?:its|their) places?\b": "placeholder",
     r"(?<!noise )\bfloors?\b(?! of| \()": "noise floor, reference distance",
     r"\banew\b": "again, from the beginning",
+    r"\bwhoever\b": "the user, another program",
+    r"\bin the place of\b": "instead of",
+    r"\bin good order\b": "cleanly",
+    r"\bwhole or not at all\b": "atomically",
+    r"\bthe own sampler\b": "the run's own sampler",
+    r"\bthere already\b": "already exists, already imported",
+    r"\bin the mean\b(?! of)": "on average",
+    r"\bsurer\b": "more certain",
+    r"\ball is well\b": "no damage found",
+    r"\btrained? on from\b": "resumed from",
 }
 """Patterns of house words, with the field's terms."""
 FRAGMENT = re.compile(

@@ -38,6 +38,6 @@ def by_data_folder(error: DataMissingError) -> DataMissingError:
     return DataMissingError(error.message, *hints, Hint(label, adds=argument("data", A_DIR)))
 
 
-def missing(data_set: str, path: Path, *ways: Hint) -> DataMissingError:
+def missing_data(data_set: str, path: Path, *ways: Hint) -> DataMissingError:
     """The error for a data set whose file or folder `path` is missing. ways: how to get it."""
     return DataMissingError(f"{data_set} is not here: {path} is missing", *ways, _OR_WHERE)

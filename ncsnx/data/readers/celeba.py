@@ -14,7 +14,7 @@ from PIL import Image
 from ncsnx.config.canonical import digest
 from ncsnx.config.data_sets import CelebA
 from ncsnx.data.data_set import data_set
-from ncsnx.data.missing import by_hand, missing, root_of
+from ncsnx.data.missing import by_hand, missing_data, root_of
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
 from ncsnx.data.splits import Splits
@@ -58,10 +58,10 @@ def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
         pictures = root / _ARCHIVE
         if not pictures.exists():
             way = Hint(f"get {_ARCHIVE} (1.4 GB, unpacked or not) from {_PAGE} and put it into {root}")
-            raise missing("CelebA", pictures, way)
+            raise missing_data("CelebA", pictures, way)
     if not (root / PARTITION).exists():
         way = Hint(f"get {PARTITION} from {_PAGE} and put it into {root}")
-        raise missing("CelebA's split", root / PARTITION, way)
+        raise missing_data("CelebA's split", root / PARTITION, way)
     names, parts = _partition(root / PARTITION)
     files = _NamedFiles(ImageFiles.open(pictures), "" if pictures.is_dir() else f"{_PICTURES}/", names)
     _require_all(files, root / PARTITION, pictures)

@@ -16,7 +16,7 @@ from ncsnx.data.dataset import InMemory, StoredImages
 from ncsnx.data.download.command import download_command
 from ncsnx.data.download.transfer import download
 from ncsnx.data.download.unpacking import require_new, unpack_tar
-from ncsnx.data.missing import missing, root_of
+from ncsnx.data.missing import missing_data, root_of
 from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
@@ -73,7 +73,7 @@ def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
     root = _root(data, folder)
     for name in FILES:
         if not (root / name).exists():
-            raise missing("CIFAR-10", root / name, Hint("download it (170 MB)", download_command(data, folder)))
+            raise missing_data("CIFAR-10", root / name, Hint("download it (170 MB)", download_command(data, folder)))
     files = [root / name for name in FILES]
     records = [_records(path) for path in files]
     training, test = np.concatenate(records[:-1]), records[-1]

@@ -19,7 +19,7 @@ from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.lmdb.lmdb_building import as_square, build
 from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
-from ncsnx.data.missing import by_hand, missing, root_of
+from ncsnx.data.missing import by_hand, missing_data, root_of
 from ncsnx.data.pictures.decoding import SUFFIXES, fitted
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.readers.encoded_pictures import Encoded, EncodedPictures, PictureTransform
@@ -41,13 +41,14 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
     root = root_of(data, folder, _FOLDER)
     if (root / DATA).exists() or any((root / name).is_dir() for name in (LARGE, THUMBNAILS)):
         return root
-    build = ["ncsnx", "data", "build", "ffhq", str(root / LARGE), "--size", str(data.image_size), "--out", str(root)]
+    source, target = shlex.quote(str(root / LARGE)), shlex.quote(str(root))
+    build = f"ncsnx data build ffhq {source} --size {data.image_size} --out {target}"
     raise by_hand(
         "FFHQ",
         f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less,",
         _PAGE,
         f"put it into {root}",
-        Hint("optional, an LMDB is read faster", shlex.join(build)),
+        Hint("optional, an LMDB is read faster", build),
     )
 
 
@@ -77,7 +78,7 @@ def build_ffhq_lmdb(source: Path, root: Path, image_size: int, work: Work) -> Pa
     """Builds FFHQ's LMDB at one size in `root` from a folder or zip of images, numbered in the order of their names.
 
     The short side is resized, the centre cropped, and the result stored as PNG, so that the LMDB gives the same pixels
-    as the folder. Returns `root`. The LMDB is written whole or not at all. Raises NcsnxError, which names all pictures
+    as the folder. Returns `root`. The LMDB is written atomically. Raises NcsnxError, which names all pictures
     that can't be used.
     """
     build(
@@ -197,5 +198,7 @@ def _image_folder(root: Path, size: int) -> Path:
             return root / name
     if not root.is_dir() or not any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in root.iterdir()):
         way = f"get the folder {LARGE} (89 GB) from {_PAGE} and put it into {root}"
-        raise missing(f"FFHQ at {size} px", root / DATA, Hint(way), Hint(f"or put an LMDB of {size}-px images there"))
+        raise missing_data(
+            f"FFHQ at {size} px", root / DATA, Hint(way), Hint(f"or put an LMDB of {size}-px images there")
+        )
     return root

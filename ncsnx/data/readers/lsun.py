@@ -20,7 +20,7 @@ from ncsnx.data.download.unpacking import require_new, unpack_zip
 from ncsnx.data.lmdb.lmdb_building import as_it_is, build
 from ncsnx.data.lmdb.lmdb_keys import Keys, listed_keys
 from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
-from ncsnx.data.missing import missing, root_of
+from ncsnx.data.missing import missing_data, root_of
 from ncsnx.data.pictures.decoding import fitted
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
 from ncsnx.data.splits import Splits
@@ -78,7 +78,7 @@ def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
     for name in names:
         if not (root / name / DATA).exists():
             way = Hint(f"download it ({size_of(name)})", download_command(data, folder))
-            raise missing(f"LSUN {data.category}", root / name / DATA, way)
+            raise missing_data(f"LSUN {data.category}", root / name / DATA, way)
     train, held_out = (_opened(root / name, work) for name in names)
     mark = fingerprint.of_files(root, [root / name / DATA for name in names])
     return Splits(_split(train, data, first_id=0), _split(held_out, data, first_id=len(train.keys)), mark)
@@ -97,7 +97,7 @@ def build_lsun_lmdb(source: Path, root: Path, category: str, split: str, work: W
 
     JPEG, PNG and WebP are copied. Other formats, pictures with transparency (which becomes white) and pictures rotated
     by EXIF become PNG. A picture's key is the first 40 hexadecimal digits of its name's sha256. Returns the new folder,
-    which is written whole or not at all. Raises NcsnxError, which names all pictures that can't be used.
+    which is written atomically. Raises NcsnxError, which names all pictures that can't be used.
     """
     if split not in (_TRAINING, _HELD_OUT):
         raise UsageError(f"expected the split {_TRAINING!r} or {_HELD_OUT!r}, found {split!r}")

@@ -19,7 +19,7 @@ from ncsnx.spelling import parameter
 _EVALUATIONS = (6, 8, 10, 20)
 """Numbers of evaluations that are always tried."""
 LEAST_SAVING = 12
-"""A sampler counts as fast if it takes at most this fraction (1/12) of the own sampler's evaluations."""
+"""A sampler counts as fast if it takes at most this fraction (1/12) of the run's own sampler's evaluations."""
 
 
 def comparison_candidates(

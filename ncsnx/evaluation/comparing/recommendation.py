@@ -35,11 +35,11 @@ def recommend(
     protocol: dict[str, Any],
     measured_again: Callable[[Sampler], Row],
 ) -> Recommendation:
-    """The usable setting with the smallest distance and at most a twelfth of the own sampler's evaluations.
+    """The usable setting with the smallest distance and at most a twelfth of the run's own sampler's evaluations.
 
     measured_again: returns the row of a setting from fresh seeds. The recommendation reports those numbers; if they
-    make the setting unusable, the next best one is tried. The own sampler isn't measured again: it wasn't selected by
-    its numbers, so they are unbiased.
+    make the setting unusable, the next best one is tried. The run's own sampler isn't measured again: it wasn't
+    selected by its numbers, so they are unbiased.
     """
     n, again = protocol["n"], dict[Sampler, Row]()
     if own["evaluations"] is None:
@@ -60,14 +60,14 @@ def recommend(
 
 
 def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
-    few = f"at most a twelfth of the own sampler's {counted(own['evaluations'], 'evaluation')}"
+    few = f"at most a twelfth of the run's own sampler's {counted(own['evaluations'], 'evaluation')}"
     if not fast:
         return f"no measured setting takes {few}"
     shares = [again.get(sampler, row)["broken"] for sampler, row in fast]
     return (
         f"no setting with {few} is usable: the best of {len(fast):,} breaks {percent(min(shares))} of its images, the "
         f"run's own sampler {percent(own['broken'])} (usable: at most {percent(MOST_BROKEN)}, and not clearly more "
-        "than the own sampler)"
+        "than the run's own sampler)"
     )
 
 
