@@ -1,6 +1,7 @@
 """Bad inputs: each gets one clear line, the intended exit code, and no traceback."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -281,7 +282,7 @@ def test_what_was_typed_wrongly_gets_one_line_and_what_to_type_and_exit_code_2(c
     assert outcome.out == ""
     first, *to_type = outcome.err.splitlines()
     assert first.startswith("error: ")
-    assert all(line.startswith(("  such as:  ncsnx ", "  add them:  ncsnx ")) for line in to_type)
+    assert all(re.match("  [a-z ]+:  ncsnx ", line) for line in to_type)
     assert message in outcome.err
 
 

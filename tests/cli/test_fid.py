@@ -190,7 +190,7 @@ def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_toleran
     assert "an adaptive number of evaluations (tolerance 0.05) per image" in row["protocol"]["caption"]
     assert row["protocol"]["evaluations"] is None
     drawn = command("sample", "digits", "--n", "12", "--batch-size", "6", *solver, *CPU, folder=workplace)
-    (mean,) = re.findall(r"(\d+) evaluations each, in the mean", drawn.err)
+    (mean,) = re.findall(r"(\d+) evaluations per image, averaged", drawn.err)
     assert row["evaluations"] == pytest.approx(float(mean), abs=0.5)
     again = fid(workplace, "--range", "latest", "--n", "12", "--batch-size", "6", *solver)
     assert again.out.splitlines()[0].split()[-1] == "evaluations"
@@ -562,7 +562,7 @@ def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(trai
         (("--features", "torchscript"), 2, "name the file too"),
         (("--features", "torchscript:none.pt"), 1, "none.pt"),
         (("--reference", "nowhere"), 2, "nowhere"),
-        (("steps=5",), 2, "only sampler"),
+        (("steps=5",), 2, "only the sampler can"),
         (("features.depth=5",), 2, "features.depth"),
         (("--ensemble", "0"), 2, "--ensemble must be between 1"),
     ],

@@ -203,7 +203,7 @@ def test_a_network_that_no_memory_holds_is_refused_before_any_is_taken(workplace
         result = attack.on(workplace)
         assert_orderly(result)
         assert "bytes; the weights of the experiment's network have " in result.err
-    with pytest.raises(NcsnxError, match="GiB, and this machine has"):
+    with pytest.raises(NcsnxError, match="GiB, but this machine has"):
         empty_network(Run(path.parent).experiment())
 
 

@@ -119,7 +119,7 @@ def test_a_damaged_table_of_images_is_found_by_the_doctor_and_made_again(measure
     verdict = command("doctor", "digits", folder=folder)
     assert verdict.code == 1
     assert f"{table.name} is damaged: its sha256 is not the one that was recorded" in verdict.out
-    assert "the same `ncsnx likelihood` measures this checkpoint again" in verdict.out
+    assert "repeat the same `ncsnx likelihood`: it measures this step again" in verdict.out
     assert rows(folder) == rows(measured)
     assert table.read_bytes() == whole
     assert command("doctor", "digits", folder=folder).code == 0

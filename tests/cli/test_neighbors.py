@@ -181,7 +181,7 @@ def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: 
     results.with_name("grid.png").write_bytes(b"")
     examined = command("doctor", "digits", folder=folder)
     assert examined.code == 1
-    for line in ("grid.png is damaged: its sha256 is not", "is not a search for neighbours"):
+    for line in ("grid.png is damaged: its sha256 is not", "is not a neighbour search"):
         assert line in examined.out
     results.write_text("{}")
     examined = command("doctor", "digits", folder=folder)

@@ -316,7 +316,7 @@ def test_another_folder_may_be_named_for_the_file(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("mine", "--from", "nowhere"), "--from nowhere: there is nothing"),
+        (("mine", "--from", "nowhere"), "--from nowhere does not exist, here or in data"),
         (("mine", "--from", "photos", "--size", "9"), "a multiple of 2, such as 8 or 10"),
         (("mine", "--from", "photos", "--size", "2"), "a multiple of 2, such as 4"),
         (("mine", "--from", "photos", "--size", "65"), "NCSNv2Deeper halves its images repeatedly"),

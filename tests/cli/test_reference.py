@@ -185,7 +185,11 @@ def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complai
     line, *hints = outcome.err.splitlines()
     assert line.startswith("error: ")
     assert complaint in line
-    assert hints == (["  for the folder of images of that name:  ncsnx reference ./pics"] if words == ["pics"] else [])
+    expected = {
+        "pics": ["  for the folder of images of that name:  ncsnx reference ./pics"],
+        "./nothing": ["  list the runs:  ncsnx list"],
+    }
+    assert hints == expected.get(words[0], [])
 
 
 def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Path) -> None:

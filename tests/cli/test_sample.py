@@ -45,8 +45,9 @@ def picture(path: Path) -> Tensor:
 
 
 def message(result: Result) -> str:
-    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    return line
+    """The error and the hints below it."""
+    _, error = result.err.split("error: ")
+    return error
 
 
 def test_a_sampling_is_pngs_a_grid_tensors_and_their_protocol(workplace: Path) -> None:
