@@ -186,7 +186,7 @@ def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: 
     results.write_text("{}")
     examined = command("doctor", "digits", folder=folder)
     assert examined.code == 1
-    assert "results.json is damaged: it does not match its own digest; the same" in examined.out
+    assert "results.json is damaged: it does not match its own digest; repeat the same" in examined.out
     assert neighbors(folder, *SMALL).code == 0
     assert command("doctor", "digits", folder=folder).code == 0, "all of it is made again"
 
