@@ -349,7 +349,7 @@ def _meant(
 
     found = sources.meant(source, changes, folder)
     if not isinstance(found, Path):
-        sources.refuse_options(source, said)
+        sources.refuse_options(source, found.data, said)
         return _Meant(found.name, found.data, folder)
     if changes:
         raise UsageError(

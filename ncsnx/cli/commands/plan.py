@@ -121,7 +121,7 @@ def plan_command(
             if isinstance(meant, Path):
                 experiment = _changed(experiment_for("plan", meant, said, work), overrides or [])
             else:
-                sources.refuse_options(source, said)
+                sources.refuse_options(source, meant.data, said)
                 experiment = meant
             found = survey(experiment, folder, choices, work)
             if is_own:
