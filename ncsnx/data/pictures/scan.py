@@ -95,7 +95,8 @@ def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip
     if on_error == "refuse" or not scan.sound:
         advice = f"fix or remove {them(len(scan.broken))}"
         if scan.sound:
-            advice += f", or skip {them(len(scan.broken))} with data.on_error=skip (`ncsnx new … --on-error skip`)"
+            skip = f"or skip {them(len(scan.broken))}"
+            advice += f", {skip} with --on-error skip (in an experiment: data.on_error=skip)"
         raise NcsnxError(f"{_broken(files, scan, MOST_NAMED)}; {advice}")
     work.warning(f"skipping broken files: {_broken(files, scan, most=5)}")
     return files.without(scan.broken)
