@@ -281,7 +281,8 @@ def test_what_was_typed_wrongly_gets_one_line_and_what_to_type_and_exit_code_2(c
     assert outcome.out == ""
     first, *to_type = outcome.err.splitlines()
     assert first.startswith("error: ")
-    assert all(line.startswith(("  such as:  ncsnx ", "  add them:  ncsnx ")) for line in to_type)
+    labels = ("such as", "add them", "list the runs")
+    assert all(line.startswith(tuple(f"  {label}:  ncsnx " for label in labels)) for line in to_type)
     assert message in outcome.err
 
 
