@@ -1,5 +1,6 @@
 """Names of parameters in messages: as in Python by default, as options within a command."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,12 +28,13 @@ def parameter(name: str) -> str:
 def argument(name: str, value: object = None) -> str:
     """The argument to pass: `device='auto'`, or in a command its option with the value.
 
-    None leaves the value open: `out=`, or the option alone. True is the option alone too: `overwrite=True`.
+    In a command the value is quoted for the shell. None leaves it open: `out=`, or the option alone. True is the
+    option alone too: `overwrite=True`.
     """
     option = _OPTION.get()
     if option is None:
         return f"{name}=" if value is None else f"{name}={value!r}"
-    return option(name) if value is None or value is True else f"{option(name)} {value}"
+    return option(name) if value is None or value is True else f"{option(name)} {shlex.quote(str(value))}"
 
 
 @contextmanager

@@ -9,6 +9,12 @@ from ncsnx.cli.command_registry import LAST, Command, plugin_commands, registere
 from ncsnx.cli.help_pages import HelpGroup
 from ncsnx.cli.retyping import remember
 
+_WORDS = {
+    "Input should be a valid integer": "expected a whole number",
+    "Input should be a valid number": "expected a number",
+}
+"""Beginning of a message of Typer → what is said instead."""
+
 
 class Commands(HelpGroup):
     """All commands. A bad value is shown in one line; a missing or an unknown parameter shows the usage."""
@@ -26,7 +32,7 @@ class Commands(HelpGroup):
         except typer.BadParameter as error:
             if type(error) is not typer.BadParameter:
                 raise
-            raise BadValue(error.message, error.ctx, error.param) from None
+            raise BadValue(_in_words(error.message), error.ctx, error.param) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The name, the command and the words after it, which the command may refuse."""
@@ -65,6 +71,14 @@ class Commands(HelpGroup):
 def _place(name: str) -> int:
     one = registered_command(name)
     return LAST if one is None else one.place
+
+
+def _in_words(message: str) -> str:
+    """Typer's message about a value, without the words of the library that parsed it."""
+    for begin, words in _WORDS.items():
+        if message.startswith(begin):
+            return words
+    return message.removeprefix("Value error, ").removesuffix(".")
 
 
 def _check(one: Command, words: list[str]) -> None:

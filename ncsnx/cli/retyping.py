@@ -33,14 +33,24 @@ def typed_with(addition: str) -> str:
 
 def typed_as(command: str, without: Mapping[str, int]) -> str:
     """The command line for another command. without: options to leave out, and the number of their values."""
-    kept, words = [], iter(_typed.get()[1:])
+    return shlex.join(["ncsnx", command, *_rest(_typed.get()[1:], without)])
+
+
+def typed_instead(option: str, addition: str) -> str:
+    """The command line with `addition` in place of an option and its value."""
+    return shlex.join(["ncsnx", *_rest(_typed.get(), {option: 1}), addition])
+
+
+def _rest(typed: Sequence[str], without: Mapping[str, int]) -> list[str]:
+    """The words without some options and their values, which may be joined to them by '='."""
+    kept, words = [], iter(typed)
     for word in words:
         if word in without:
             for _ in range(without[word]):
                 next(words, None)
         elif word.partition("=")[0] not in without:
             kept.append(word)
-    return shlex.join(["ncsnx", command, *kept])
+    return kept
 
 
 def typed_again(context: typer.Context, **changes: object) -> str:

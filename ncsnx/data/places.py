@@ -41,8 +41,9 @@ def own_path(path: str, folder: Path, *, field: str = "path") -> Path:
 def require_own(data: Data, fingerprint: str | None, where: Path) -> None:
     """Refuses a data path that only a run or an exported model names: it could be any path on this machine.
 
-    where: the folder of the run or model. fingerprint: the recorded fingerprint of its data. One is enough, since it
-    refuses any other data. Without one, an experiment here must have the same data. Raises NcsnxError.
+    where: the folder of the run or model. fingerprint: the recorded fingerprint of its data. With a fingerprint no
+    further check is needed, since any other data is refused later. Without one, an experiment here must have the same
+    data. Raises NcsnxError.
     """
     places = place_fields(data)
     if fingerprint is not None or not places:

@@ -16,7 +16,6 @@ A wrong name would be an error, or give no logits.
 """
 
 import hashlib
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,7 @@ def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) ->
     raise NcsnxError(
         f"{path} is not the Inception network {INCEPTION_FILE}: expected a part `layers` that gives "
         f"{counted(_DIMENSIONS, 'feature')} per image, but it {found}",
-        Hint("use another network", adds=argument("features", f"torchscript:{shlex.quote(str(path))}")),
+        Hint("use another network", adds=argument("features", f"torchscript:{path}")),
     )
 
 
@@ -171,7 +170,7 @@ def _output_weight(module: torch.jit.ScriptModule) -> Tensor | None:
 
 
 def _contradiction(path: Path) -> str | None:
-    return None if is_zip(path) else "is no TorchScript file"
+    return None if is_zip(path) else "is not a TorchScript file"
 
 
 def _recorded_sha256(record: Path) -> str | None:

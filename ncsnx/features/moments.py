@@ -101,7 +101,7 @@ def usable(features: Tensor) -> Tensor:
     bad = int((~rows.isfinite()).any(dim=1).sum())
     if bad:
         raise NcsnxError(
-            f"{bad:,} of {counted(len(rows), 'image')} have NaN or infinity among their features; check the feature "
+            f"found NaN or infinity in the features of {bad:,} of {counted(len(rows), 'image')}; check the feature "
             f"network, or use another with {argument('features')}"
         )
     return rows

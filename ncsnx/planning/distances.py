@@ -115,7 +115,8 @@ def measure_distances(
         scanned = len(others)
     largest = points.distance(*found)
     if largest == 0 or not points.differ:  # dequantization would make equal images differ
-        raise NcsnxError(f"all {counted(scanned, 'training image')} are equal, so there are no distances")
+        which = "" if scanned == images else " that were compared"
+        raise NcsnxError(f"all {counted(scanned, 'training image')}{which} are equal, so there are no distances")
     bound = reach * (1 + 1e-6) if scanned == images else None  # with a margin for float32's rounding
     low, high = (TAIL, TAIL) if exact else tail_interval(TAIL, len(compared) // 2)
     first, second = dataset.read(torch.tensor(found)).ids.tolist()

@@ -179,7 +179,7 @@ def data_remarks(measured: MeasuredData) -> list[str]:
             f"σ_1 = {distances.largest:.4g} is far above the distances of 99.9 % of the pairs, "
             f"{distances.quantile:.4g}, probably because of one outlier\n"
             f"look at {first} and {second}, and remove one that does not belong to the data\n"
-            f"or plan again with:  schedule.sigma_max={distances.quantile:.3g}"
+            f"or train with:  schedule.sigma_max={distances.quantile:.3g}"
         )
     if distances.images < SMALL_SET:
         found.append(

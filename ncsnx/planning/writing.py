@@ -253,8 +253,8 @@ def _training(survey: Survey, measured: MeasuredData) -> list[str]:
 def _snapshots(snapshots: Snapshots | None) -> list[str]:
     if snapshots is None:
         return [*comment("Drawing grids of samples would take more than a tenth of the training."), "snapshots=None,"]
-    when = "checkpoint" if snapshots.every == 1 else counted(snapshots.every, "checkpoint")
-    lines = comment(f"A grid of n samples is drawn every {when}, and at the end of the training.")
+    when = "at every checkpoint" if snapshots.every == 1 else f"every {counted(snapshots.every, 'checkpoint')}"
+    lines = comment(f"A grid of n samples is drawn {when}, and at the end of the training.")
     if (quick := snapshots.sampler) is None:
         every = "" if snapshots.every == 1 else f", every={snapshots.every}"
         return [*lines, f"snapshots=Snapshots(n={snapshots.n}{every}),"]

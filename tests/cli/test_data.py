@@ -241,7 +241,7 @@ def test_damaged_chunks_are_named_and_fail(here: Path) -> None:
     outcome = run("data", "check", "d.pack")
     assert (outcome.code, outcome.out) == (1, "")
     assert "error: " in outcome.err
-    assert re.search(r"d\.pack: 1 of 2 chunks are damaged: images (0 to 1,023|1,024 to 1,796) \(", outcome.err)
+    assert re.search(r"d\.pack: found damage in images (0 to 1,023|1,024 to 1,796) \(1 of 2 chunks; ", outcome.err)
 
 
 def test_broken_pictures_are_all_named_and_fail(place: Path) -> None:

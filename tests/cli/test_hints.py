@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.cli.retyping import remember, typed_with
+from ncsnx.cli.retyping import remember, typed_instead, typed_with
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.spelling import A_DIR, argument, spelled_by
 from tests.cli.command import run
 
 
@@ -23,6 +24,41 @@ from tests.cli.command import run
 def test_a_command_is_typed_again_with_an_addition(typed: list[str], addition: str, expected: str) -> None:
     remember(typed)
     assert typed_with(addition) == expected
+
+
+@pytest.mark.parametrize("option", [["--size", "64"], ["--size=64"]])
+def test_a_command_is_typed_again_with_an_addition_in_place_of_an_option(option: list[str]) -> None:
+    remember(["data", "show", *option, "my photos"])
+    assert typed_instead("--size", "data.image_size=64") == "ncsnx data show 'my photos' data.image_size=64"
+
+
+def test_an_option_for_an_experiments_own_images_becomes_a_field_where_it_has_one() -> None:
+    with_field = run("data", "show", "celeba64", "--size", "32")
+    assert "  change the experiment instead:  ncsnx data show celeba64 data.image_size=32\n" in with_field.err
+    without = run("plan", "digits", "--on-error", "skip")
+    assert "change the experiment" not in without.err
+    assert "  for a folder of that name, write ./digits\n" in without.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sample", "digits", "--n", "1.5"], "--n: expected a whole number"),
+        (["sample", "digits", "--between", "a", "2"], "--between: expected a whole number"),
+        (["plan", "digits", "--overlap", "x"], "--overlap: expected a number"),
+        (["data", "show", "x", "--on-error", "maybe"], "--on-error: 'maybe' is not one of 'refuse', 'skip'"),
+    ],
+)
+def test_a_value_that_typer_refuses_is_explained_in_plain_words(words: list[str], message: str) -> None:
+    refused = run(*words)
+    assert (refused.code, refused.err) == (2, f"error: {message}\n")
+
+
+def test_an_argument_is_quoted_for_the_shell_in_a_command_and_for_python_elsewhere() -> None:
+    assert argument("features", "torchscript:my net.pt") == "features='torchscript:my net.pt'"
+    with spelled_by(lambda name: f"--{name}"):
+        assert argument("features", "torchscript:my net.pt") == "--features 'torchscript:my net.pt'"
+        assert argument("out", A_DIR) == "--out DIR"
 
 
 def test_hints_stand_below_the_message_with_their_commands_in_one_column(tmp_path: Path) -> None:

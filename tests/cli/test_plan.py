@@ -213,7 +213,7 @@ def test_an_experiment_file_is_taken_as_train_takes_it(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("nowhere",), "nor is there a file or folder of that name, here or in data"),
+        (("nowhere",), "there is no file or folder 'nowhere', here or in data, and no experiment is named 'nowhere'"),
         (("./nowhere",), "./nowhere does not exist, here or in data"),
         (("digits", "--overlap", "1"), "--overlap must be above 0 and below 0.9973"),
         (("digits", "--overlap", "nan"), "--overlap must be above 0 and below 0.9973"),

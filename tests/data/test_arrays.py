@@ -270,7 +270,9 @@ def test_values_out_of_the_declared_range_are_counted_and_the_range_to_declare_i
 ) -> None:
     values = np.linspace(-1, 1, 300).reshape(12, 1, 5, 5)
     path = written(tmp_path / f"x{kind}", values)
-    message = r"150 of 300 values are outside .*, low=0 to high=1; .* from -1 to 1; declare data\.low=-1 data\.high=1,"
+    message = (
+        r"found 150 of 300 values outside .*, low=0 to high=1; .* from -1 to 1; declare data\.low=-1 data\.high=1,"
+    )
     for _ in range(2):  # the second time from the cache
         with pytest.raises(NcsnxError, match=message):
             opened(path, channels=1, high=1.0)

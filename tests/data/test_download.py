@@ -101,7 +101,7 @@ def test_size_and_digests_that_are_published_are_checked(tmp_path: Path) -> None
             "the received file has 3,158,073 bytes and the sha256 [0-9a-f]{64}, not the published 0",
         ),
         ({"md5": "0" * 32}, "the received file has 3,158,073 bytes and the md5 [0-9a-f]{32}, not the published 0{32}"),
-        ({"check": lambda path: f"is no {path.suffix}"}, r"the received file has 3,158,073 bytes, but is no \.part"),
+        ({"check": lambda path: f"is not {path.suffix}"}, r"the received file has 3,158,073 bytes and is not \.part"),
     ],
 )
 def test_a_file_other_than_the_published_is_removed(tmp_path: Path, known: dict[str, object], reason: str) -> None:

@@ -35,7 +35,7 @@ def test_a_network_that_is_conditional_on_levels_is_refused(tmp_path: Path) -> N
 
 def test_more_images_than_are_held_out_are_refused(tmp_path: Path) -> None:
     assert sweep(tmp_path, LikelihoodRequest(n=299)).count == 299
-    with pytest.raises(UsageError, match=r"^n 300: the data set has 299 held-out images"):
+    with pytest.raises(UsageError, match=r"^n 300: the data set has only 299 held-out images"):
         sweep(tmp_path, LikelihoodRequest(n=300))
 
 
@@ -67,7 +67,7 @@ def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -
         ({"n": 1}, "^n must be at least 2"),
         ({"seed": 2**32}, "seed must be between 0 and"),
         ({"estimator": "best"}, "estimator must be one of hutchinson, skilling, exact"),
-        ({"estimator": "exact", "probes": 3}, "exact has no probes; leave them out$"),
+        ({"estimator": "exact", "probes": 3}, "exact takes no probes; leave it out$"),
         ({"probes": 0}, "probes must be between"),
         ({"tolerance": 1e-9}, "tolerance must be between"),
         ({"tolerance": math.nan}, "tolerance must be between"),
@@ -82,6 +82,6 @@ def test_what_makes_no_sense_is_a_mistake_of_typing(changes: dict[str, Any], exp
 def test_a_parameter_that_is_to_be_left_out_is_named_as_it_is_typed() -> None:
     with (
         spelled_by(lambda name: f"--{name}"),
-        pytest.raises(UsageError, match=r"^--estimator exact has no --probes; leave them out$"),
+        pytest.raises(UsageError, match=r"^--estimator exact takes no --probes; leave it out$"),
     ):
         LikelihoodRequest(estimator="exact", probes=3)

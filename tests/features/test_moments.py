@@ -133,7 +133,7 @@ def test_features_that_are_not_finite_are_refused_and_counted(bad: float) -> Non
     features = torch.ones(5, 3)
     features[1, 2] = features[4, 0] = features[4, 1] = bad
     moments = Moments.empty(3)
-    with pytest.raises(NcsnxError, match="2 of 5 images have NaN or infinity among their features"):
+    with pytest.raises(NcsnxError, match="NaN or infinity in the features of 2 of 5 images"):
         moments.add(features)
     assert moments.count == 0
 

@@ -233,7 +233,7 @@ def test_a_mean_and_a_covariance_that_do_not_belong_together_are_refused() -> No
 
 def test_what_is_not_finite_is_refused() -> None:
     mean, sigma = torch.zeros(3), torch.eye(3)
-    with pytest.raises(NcsnxError, match="1 of 5 images have NaN or infinity among their features"):
+    with pytest.raises(NcsnxError, match="NaN or infinity in the features of 1 of 5 images"):
         frechet_distance_of_images(torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), mean, sigma)
     with pytest.raises(NcsnxError, match="the mean or the covariance holds NaN or infinity"):
         frechet_distance(mean, sigma, mean, sigma * torch.inf)

@@ -59,7 +59,7 @@ def test_splits_are_scored_in_order_and_none_of_the_images_is_left_out() -> None
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(NcsnxError, match="an Inception Score over 10 splits needs at least 10 images, not 9"):
         inception_score(torch.zeros(9, 5))
-    with pytest.raises(NcsnxError, match="1 of 3 images have NaN or infinity among their features"):
+    with pytest.raises(NcsnxError, match="NaN or infinity in the features of 1 of 3 images"):
         inception_score(certain(0, 1, 2).index_fill(0, torch.tensor([1]), -torch.inf), splits=1)
     with pytest.raises(ValueError, match="splits must be from 1, not 0"):
         inception_score(torch.zeros(9, 5), splits=0)

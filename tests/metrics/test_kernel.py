@@ -117,7 +117,7 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
         kernel_distance(torch.ones(1, 3), torch.ones(5, 3), seed=0)
     with pytest.raises(NcsnxError, match="have 4 numbers per image, but the reference's have 3"):
         kernel_distance(torch.ones(5, 4), torch.ones(5, 3), seed=0)
-    with pytest.raises(NcsnxError, match="1 of 5 images have NaN or infinity among their features"):
+    with pytest.raises(NcsnxError, match="NaN or infinity in the features of 1 of 5 images"):
         kernel_distance(torch.ones(5, 3), torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), seed=0)
     with pytest.raises(ValueError, match="subsets must be from 1 and most from 2, not 0 and 1"):
         kernel_distance(torch.ones(5, 3), torch.ones(5, 3), seed=0, subsets=0, most=1)

@@ -100,7 +100,7 @@ def test_too_few_images_for_the_neighbours_are_refused() -> None:
 def test_sets_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(NcsnxError, match="have 4 numbers per image, but the real ones have 3"):
         precision_recall(torch.ones(5, 3), torch.ones(5, 4))
-    with pytest.raises(NcsnxError, match="1 of 5 images have NaN or infinity among their features"):
+    with pytest.raises(NcsnxError, match="NaN or infinity in the features of 1 of 5 images"):
         precision_recall(torch.ones(5, 3), torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.inf))
     with pytest.raises(ValueError, match="neighbours and block must be from 1, not 0 and 1024"):
         precision_recall(torch.ones(5, 3), torch.ones(5, 3), neighbours=0)

@@ -83,8 +83,8 @@ def compare_command(
 
     The recommended setting uses at most a twelfth of the run's own sampler's evaluations, breaks no more images, and
     has the smallest distance. Since the least of many measurements is biased low, it is measured again with fresh
-    seeds. It is stored in the run: sampler=fast means it in `sample`, `restore` and `fid`. Where no setting is usable,
-    nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
+    seeds. It is stored in the run, and sampler=fast selects it in `sample`, `restore` and `fid`. Where no setting is
+    usable, nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides

@@ -349,7 +349,7 @@ def _meant(
 
     found = sources.meant(source, changes, folder)
     if not isinstance(found, Path):
-        sources.refuse_options(source, said)
+        sources.refuse_options(source, found.data, said)
         return _Meant(found.name, found.data, folder)
     if changes:
         raise UsageError(
@@ -430,8 +430,8 @@ def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
         damaged.append("the gaps between its parts")
     if damaged:
         raise NcsnxError(
-            f"{file.path}: {len(found.images):,} of {file.header.chunks:,} chunks are damaged: {_listed(damaged)} "
-            "(counted from 0, the training images first)",
+            f"{file.path}: found damage in {_listed(damaged)} ({len(found.images):,} of "
+            f"{counted(file.header.chunks, 'chunk')}; images are counted from 0, the training images first)",
             Hint("copy the file again, or pack the images again"),
         )
     return f"{counted(file.header.count, 'packed image')}, chunks: {file.header.chunks:,}"

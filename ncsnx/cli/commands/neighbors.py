@@ -89,8 +89,8 @@ def neighbors_command(
     """Find the training images nearest to samples; detect copies.
 
     Searches in pixels and in features. The distances of samples to their nearest training images are compared with the
-    distances of held-out images: a model that reproduces training images is nearer to them. The run's neighbors/ gets a
-    grid of samples with their neighbours, all distances, their distributions, and the numbers.
+    distances of held-out images: samples of a model that reproduces training images are nearer, and to single ones. The
+    run's neighbors/ gets a grid of samples with their neighbours, all distances, their distributions, and the numbers.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli.parsing.sampler_options import with_sampler

@@ -29,7 +29,8 @@ Exact = Annotated[
     bool,
     typer.Option(
         "--exact",
-        help="Measure every pair of images, however many. Sets of up to 20,000 images always are.",
+        help="Measure every pair of images, however many. By default only sets of up to 20,000 images are measured so, "
+        "and fewer of large images.",
         rich_help_panel=NOISE_PANEL,
     ),
 ]
@@ -58,7 +59,7 @@ PlanSeed = Annotated[
     typer.Option(
         "--seed",
         metavar="SEED",
-        help="Determines dequantization, and the sample of pairs in a set too large for all.",
+        help="Determines dequantization, and the sample of images in a set too large for all pairs.",
         rich_help_panel=NOISE_PANEL,
     ),
 ]
@@ -121,7 +122,7 @@ def plan_command(
             if isinstance(meant, Path):
                 experiment = _changed(experiment_for("plan", meant, said, work), overrides or [])
             else:
-                sources.refuse_options(source, said)
+                sources.refuse_options(source, meant.data, said)
                 experiment = meant
             found = survey(experiment, folder, choices, work)
             if is_own:

@@ -141,7 +141,7 @@ def _agreement(messages: "Messages", output: "SampleFolder", task: "Task") -> di
     misfit = f"maximum misfit to the measurement: {number(record.misfit)}, where black is 0 and white 1"
     if record.misfit > _MOST_MISFIT + 6 * task.noise:
         messages.warning(
-            f"{misfit}\nno image between black and white comes nearer\n"
+            f"{misfit}\nno image with values from black to white agrees better\n"
             "check the values of the measurement; if it is noisy, say how much with --noise"
         )
     else:

@@ -8,7 +8,7 @@ import typer
 from ncsnx.cli.path_parameters import a_name_or_path
 
 if TYPE_CHECKING:
-    from ncsnx.config.data_sets import OwnData
+    from ncsnx.config.data_sets import Data, OwnData
     from ncsnx.config.experiment import Experiment
     from ncsnx.data.readers.from_path import Reading
     from ncsnx.work import Work
@@ -121,8 +121,9 @@ def meant(source: str, changes: list[str] | None, folder: Path) -> "Experiment |
 
     A name that an experiment has means the experiment, `./NAME` the folder. Raises UsageError where neither exists.
     """
+    from ncsnx.config.checks import quoted
     from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
-    from ncsnx.errors import Hint, UsageError
+    from ncsnx.errors import UsageError
 
     path = _found(source, folder)
     if path is not None and ("/" in source or path.is_file()):
@@ -137,8 +138,9 @@ def meant(source: str, changes: list[str] | None, folder: Path) -> "Experiment |
     except UnknownExperimentError as error:
         if path is not None:
             return path
-        nothing_else = Hint(f"nor is there a file or folder of that name, here or in {folder}")
-        raise UnknownExperimentError(error.message, *error.hints, nothing_else) from error
+        raise UnknownExperimentError(
+            f"there is no file or folder {quoted(source)}, here or in {folder}, and {error.message}", *error.hints
+        ) from error
 
 
 def own(path: Path, said: "Reading", work: "Work") -> "OwnData":
@@ -153,16 +155,19 @@ def own(path: Path, said: "Reading", work: "Work") -> "OwnData":
         raise UsageError(f"{OPTIONS.get(error.field, error.field)} {error.complaint}") from error
 
 
-def refuse_options(source: str, said: "Reading") -> None:
-    """Raises UsageError for an option about reading images, where the source is an experiment."""
+def refuse_options(source: str, data: "Data", said: "Reading") -> None:
+    """Raises UsageError for an option about reading images, where the source is an experiment on `data`."""
+    import attrs
+
+    from ncsnx.cli.retyping import typed_instead
     from ncsnx.errors import Hint, UsageError
 
-    for field in said.given():
-        raise UsageError(
-            f"{OPTIONS[field]} goes with your own images, but {source} is an experiment",
-            Hint("change the experiment instead", adds=f"data.{field}=VALUE"),
-            Hint(f"or, for a folder of that name, write ./{source}"),
-        )
+    for field, value in said.given().items():
+        hints = [Hint(f"for a folder of that name, write ./{source}")]
+        if field in attrs.fields_dict(type(data)):
+            instead = typed_instead(OPTIONS[field], f"data.{field}={value}")
+            hints.insert(0, Hint("change the experiment instead", instead))
+        raise UsageError(f"{OPTIONS[field]} goes with your own images, but {source} is an experiment", *hints)
 
 
 def _found(source: str, folder: Path) -> Path | None:

@@ -1,5 +1,6 @@
 """Targets of `show` and `diff`: an experiment, a run or an exported model."""
 
+import shlex
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -61,5 +62,5 @@ def _of_run(run: Run, overrides: list[str] | None) -> Target:
 def _refuse_overrides(source: Source, overrides: list[str] | None) -> None:
     if overrides:
         kind = "a run" if isinstance(source, Run) else "an exported model"
-        changed = f"ncsnx show {source.experiment().name} {' '.join(overrides)}"
+        changed = shlex.join(["ncsnx", "show", source.experiment().name, *overrides])
         raise UsageError(f"{source.path} is {kind}; only an experiment can be changed", Hint("such as", changed))

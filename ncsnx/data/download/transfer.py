@@ -120,7 +120,7 @@ class _Known:
             if published is not None and (found := _digest(path, name, work)) != published:
                 return f"has {counted(size, 'byte')} and the {name} {found}, not the published {published}"
         reason = self.check(path)
-        return None if reason is None else f"has {counted(size, 'byte')}, but {reason}"
+        return None if reason is None else f"has {counted(size, 'byte')} and {reason}"
 
 
 def download(

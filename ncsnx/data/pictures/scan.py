@@ -18,6 +18,7 @@ from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
+from ncsnx.spelling import argument
 from ncsnx.storage import atomic, findings
 from ncsnx.storage.documents.document import document
 from ncsnx.work import Work
@@ -95,7 +96,8 @@ def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip
     if on_error == "refuse" or not scan.sound:
         advice = f"fix or remove {them(len(scan.broken))}"
         if scan.sound:
-            advice += f", or skip {them(len(scan.broken))} with data.on_error=skip (`ncsnx new … --on-error skip`)"
+            skip = argument("on_error", "skip")
+            advice += f", or skip {them(len(scan.broken))} with {skip} (in an experiment: data.on_error=skip)"
         raise NcsnxError(f"{_broken(files, scan, MOST_NAMED)}; {advice}")
     work.warning(f"skipping broken files: {_broken(files, scan, most=5)}")
     return files.without(scan.broken)

@@ -382,7 +382,7 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
     if values.least < low or values.most > high:
         outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, work))
         raise NcsnxError(
-            f"{array.title}: {outside:,} of {counted(values.count, 'value')} are outside the declared range, "
+            f"{array.title}: found {outside:,} of {counted(values.count, 'value')} outside the declared range, "
             f"low={data.low:.9g} to high={data.high:.9g}; the values are {span}; declare {declare}, or a wider range"
         )
     if 0 < values.most - values.least < _USED_SHARE * (data.high - data.low):

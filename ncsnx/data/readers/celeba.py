@@ -120,8 +120,8 @@ def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
     ]
     if wrong:
         raise NcsnxError(
-            f"{path}: expected lines such as '000001.jpg 0', with 0, 1 or 2 for training, validation or test, but "
-            f"{len(wrong):,} of {counted(len(lines), 'line')} are not: {_first(wrong)}; get it again"
+            f"{path}: expected lines such as '000001.jpg 0', with 0, 1 or 2 for training, validation or test; "
+            f"found others, {len(wrong):,} of {counted(len(lines), 'line')}: {_first(wrong)}; get it again"
         )
     names, parts = tuple(name for name, _ in rows), [int(part) for _, part in rows]
     if len(set(names)) < len(names) or not {_TRAINING, _TEST} <= set(parts):

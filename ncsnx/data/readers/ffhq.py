@@ -197,7 +197,8 @@ def _image_folder(root: Path, size: int) -> Path:
         if (root / name).is_dir():
             return root / name
     if not root.is_dir() or not any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in root.iterdir()):
-        way = f"get the folder {LARGE} (89 GB) from {_PAGE} and put it into {root}"
+        small = f" or {THUMBNAILS} (2 GB)" if size <= THUMBNAIL_SIZE else ""
+        way = f"get the folder {LARGE} (89 GB){small} from {_PAGE} and put it into {root}"
         raise missing_data(
             f"FFHQ at {size} px", root / DATA, Hint(way), Hint(f"or put an LMDB of {size}-px images there")
         )

@@ -45,9 +45,9 @@ LIMIT_ERROR = 0.025
 _Z = 1.959964
 _FIRST = 0.75
 _SLOPE = (3, 2)
-"""The upper limit uses the ranks from the quantile _FIRST of J on, and a slope of 3/2 samples per held-out image. Any
-choice gives a valid limit; of those tried for 20 to 1,000 samples and 30 to 1,000 held-out images, this one gives the
-lowest limits for samples distributed like held-out images."""
+"""The upper limit uses the ranks from the quantile _FIRST of J on, and the slope b = 3n/2m, 3/2 times the number of
+samples per held-out image. Any choice gives a valid limit; of those tried for 20 to 1,000 samples and 30 to 1,000
+held-out images, this one gives the lowest limits for samples distributed like held-out images."""
 
 
 @attrs.frozen

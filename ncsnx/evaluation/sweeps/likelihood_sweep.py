@@ -84,7 +84,7 @@ class LikelihoodRequest:
             accepted = ", ".join(get_args(Estimator))
             raise UsageError(f"{parameter('estimator')} must be one of {accepted}, not {self.estimator!a}")
         if self.probes is not None and self.estimator == "exact":
-            raise UsageError(f"{parameter('estimator')} exact has no {parameter('probes')}; leave them out")
+            raise UsageError(f"{parameter('estimator')} exact takes no {parameter('probes')}; leave it out")
         if self.probes is not None:
             require_between("probes", self.probes, 1, 10_000)
         if not 1e-6 <= self.tolerance <= 0.1:
@@ -116,7 +116,7 @@ class LikelihoodSweep(CheckpointSweep):
             )
         if self.count > held_out:
             raise UsageError(
-                f"{parameter('n')} {self.count:,}: the data set has {counted(held_out, 'held-out image')} only"
+                f"{parameter('n')} {self.count:,}: the data set has only {counted(held_out, 'held-out image')}"
             )
         if self.request.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
