@@ -4,6 +4,7 @@ Any other exception is a bug of ncsnx and keeps its traceback.
 """
 
 import signal
+from typing import Any
 
 import attrs
 
@@ -46,6 +47,14 @@ class NcsnxError(Exception):
 
     def __str__(self) -> str:
         return "; ".join([self.message, *map(str, self.hints)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # without the constructor, whose parameters differ in subclasses: data workers send errors to the main process
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(cls: type[NcsnxError], arguments: tuple[Any, ...]) -> NcsnxError:
+    return cls.__new__(cls, *arguments)
 
 
 class AdvisedError(NcsnxError):
