@@ -16,7 +16,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.runs.exported import Export, is_export
-from ncsnx.runs.names import as_typed, check_run_name, near_matches
+from ncsnx.runs.names import as_typed, check_file_name, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.origins import Origins
 from ncsnx.spelling import A_NAME, argument
@@ -237,7 +237,7 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
             raise kind(f"{path} is not a run: it has no config.json", Hint("list the runs", "ncsnx list"))
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}", Hint("list the runs", "ncsnx list"))
-    check_run_name(typed)
+    check_file_name(typed, "a run", Hint("list the runs", "ncsnx list"))
     raise _no_run(typed, runs_folder)
 
 

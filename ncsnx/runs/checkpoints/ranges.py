@@ -62,7 +62,7 @@ def select(run: Run, text: str) -> Selection:
 def _single(run: Run, text: str) -> int:
     if text not in ("latest", "best"):
         _step(text, text)
-    step = step_of(resolve_checkpoint(run, text).name)
+    step = step_of(resolve_checkpoint(run, text, name="range").name)
     assert step is not None  # the folder is named after its step
     return step
 
