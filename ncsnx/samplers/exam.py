@@ -168,7 +168,7 @@ class _Problem:
 
     @classmethod
     def of(cls, deviation: float) -> "_Problem":
-        """The problem with this noise. Every third pixel is measured, 1 to 1.8 deviations above the mean."""
+        """The problem with this noise. Every third pixel is measured, 1.05 to 1.8 deviations above the mean."""
         pixels = math.prod(_SHAPE)
         places = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij"), dim=-1).view(-1, 2)
         prior = _DEVIATION**2 * torch.exp(-torch.cdist(places, places) / 1.5).double() + 0.02 * torch.eye(pixels)
