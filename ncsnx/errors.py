@@ -13,7 +13,7 @@ from ncsnx.spelling import parameter
 
 @attrs.frozen
 class Hint:
-    """Way out of an error, shown on its own line: `label: command`, or the label alone.
+    """A suggestion shown below an error, on its own line: `label: command`, or only the label.
 
     Hint("download it (43 GB)", "ncsnx data download bedroom128")
     Hint("or say where it is", adds="data.root=DIR")

@@ -33,7 +33,7 @@ class Resumption:
     refusal: str | None = None
     """Why training can't resume."""
     hints: tuple[Hint, ...] = ()
-    """Ways out of the refusal."""
+    """Suggestions to show with the refusal."""
 
     @property
     def advice(self) -> str:

@@ -90,7 +90,7 @@ def _experiment(run: Run) -> Experiment | None:
     try:
         return run.experiment()
     except NcsnxError:
-        return None  # reported by a finding of its own
+        return None  # reported as a separate finding
 
 
 def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment: Experiment | None) -> None:
