@@ -54,6 +54,11 @@ class Run:
         return self.path / "config.json"
 
     @property
+    def typed(self) -> str:
+        """The run in a command line: its name if it is in the default runs folder, else its path."""
+        return shlex.quote(self.name) if self.path.parent == default_folder() else as_typed(self.path)
+
+    @property
     def origins_path(self) -> Path:
         """The origin of each value of the experiment."""
         return self.path / "origins.json"
@@ -203,8 +208,8 @@ def appending(run: Run) -> Iterator[None]:
     try:
         yield
     except atomic.HardLinkedError as error:
-        known = shlex.quote(run.name) if run.path.parent == default_folder() else as_typed(run.path)
-        raise NcsnxError(str(error), Hint("make it a separate file", f"ncsnx doctor {known} --repair")) from error
+        hint = Hint("make it a separate file", f"ncsnx doctor {run.typed} --repair")
+        raise NcsnxError(str(error), hint) from error
 
 
 def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Run:

@@ -317,7 +317,7 @@ def require_best(run: Run) -> Best:
         raise NcsnxError(
             f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "
             "longer exist do not count)",
-            Hint("score the checkpoints", f"ncsnx fid {run.name}"),
+            Hint("score the checkpoints", f"ncsnx fid {run.typed}"),
         )
     return best
 
