@@ -20,8 +20,7 @@ V = TypeVar("V")
 def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Iterator[V]:
     """`read(key)` of each key, in order. workers: number of processes that call it, a few keys ahead; 0: this process.
 
-    `read` must be picklable. Raises the NcsnxError that `read` raises, with its message, and NcsnxError if a process
-    died.
+    `read` must be picklable. Raises the NcsnxError that `read` raises, and NcsnxError if a process died.
     """
     if workers == 0:
         yield from map(read, keys)
@@ -38,7 +37,7 @@ def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Itera
     try:
         for value in values:
             if isinstance(value, _Failure):
-                raise NcsnxError(value.message)
+                raise value.error
             yield value
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
@@ -63,7 +62,7 @@ def _leave_signals_alone(worker: int) -> None:
 class _Failure:
     """An error in a worker. It is returned, since the loader would raise it with a traceback in its message."""
 
-    message: str
+    error: NcsnxError
 
 
 @attrs.frozen(eq=False)
@@ -76,7 +75,7 @@ class _Reads(MapStyle[V | _Failure], Generic[K, V]):
         try:
             return self.read(key)
         except NcsnxError as error:
-            return _Failure(str(error))
+            return _Failure(error)
 
 
 def processors() -> int:

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from ncsnx.data.pictures.decoding import BrokenImageError
 from ncsnx.data.read_ahead import processors, read_ahead
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+HINT = Hint("download it", "ncsnx data download digits")
 
 
 def square(number: int) -> int:
@@ -19,8 +23,12 @@ def square(number: int) -> int:
 
 def refuse(bad: int, number: int) -> int:
     if number == bad:
-        raise NcsnxError(f"picture {number} is broken\nin two lines")
+        raise BrokenImageError(f"{number}.png", "is broken\nin two lines")
     return number
+
+
+def give_up(number: int) -> int:
+    raise NcsnxError("it is missing", HINT)
 
 
 def fail(number: int) -> int:
@@ -44,7 +52,15 @@ def test_an_error_keeps_its_message_and_comes_after_earlier_values(workers: int)
     assert [next(read) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(NcsnxError) as caught:
         next(read)
-    assert str(caught.value) == "picture 4 is broken\nin two lines"
+    assert str(caught.value) == "4.png: is broken\nin two lines"
+    assert type(caught.value) is BrokenImageError
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_keeps_its_hints(workers: int) -> None:
+    with pytest.raises(NcsnxError) as caught:
+        list(read_ahead(give_up, [1], workers))
+    assert (caught.value.message, caught.value.hints) == ("it is missing", (HINT,))
 
 
 def test_a_bug_keeps_its_traceback() -> None:
