@@ -49,7 +49,7 @@ def test_a_range_that_is_covered_in_part_goes_on_and_says_what_is_missing(ladder
     selection = select(ladder, "500:900")
     assert selection.steps == (500, 600)
     assert selection.remark == (
-        "range 500:900 holds 2 checkpoints from 500 to 600; 3 other multiples of 100 have no checkpoint"
+        "range 500:900 holds 2 checkpoints from 500 to 600; there is none at 3 other multiples of 100"
     )
 
 
