@@ -49,7 +49,7 @@ class NcsnxError(Exception):
         return "; ".join([self.message, *map(str, self.hints)])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # without the constructor, whose parameters differ in subclasses: data workers send errors to the main process
+        # without the constructor, whose parameters differ in subclasses
         return _restored, (type(self), self.args), self.__dict__
 
 

@@ -1,4 +1,4 @@
-"""Errors: one line as text, and the same error in another process."""
+"""Errors: one line as text, and unchanged by pickling."""
 
 import pickle
 
@@ -23,7 +23,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_survives_the_way_from_a_data_worker_with_its_hints(error: NcsnxError) -> None:
+def test_an_error_survives_pickling_with_its_hints(error: NcsnxError) -> None:
     received = pickle.loads(pickle.dumps(error))
     assert type(received) is type(error)
     assert (str(received), received.message, received.hints) == (str(error), error.message, error.hints)
