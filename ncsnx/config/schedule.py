@@ -11,7 +11,7 @@ class Schedule(Config):
     """L noise levels from `sigma_max` down to `sigma_min`, as standard deviations of pixels in [0, 1]."""
 
     sigma_max: float = attrs.field(validator=checks.positive)
-    """σ_1, the largest noise level: a standard deviation in the range of the network (see `Data.transform`), above
+    """σ_1, the largest noise level: a standard deviation in the range of the network (see `data.transform`), above
     `sigma_min`. Technique 1 sets it to the largest Euclidean distance between two training images."""
     sigma_min: float = attrs.field(default=0.01, validator=checks.positive)
     """σ_L > 0, the smallest noise level, in the units of `sigma_max`."""
