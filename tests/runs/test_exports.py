@@ -148,7 +148,7 @@ def test_every_truncation_and_a_flipped_bit_in_any_byte_of_the_configuration_is_
         ({"checkpoint_sha256": HASH.upper()}, "checkpoint_sha256: must be a sha256"),
         ({"model_bytes": "5"}, "model_bytes: expected a whole number"),
         ({"data_fingerprint": 5}, "data_fingerprint: expected text, found integer 5"),
-        ({"data_fingerprint": "a\nb"}, "data_fingerprint: must be 1 to 200 printable characters"),
+        ({"data_fingerprint": "a\nb"}, "data_fingerprint: must be 1 to 200 printable ASCII characters"),
         ({"ncsnx_version": "\x1b[2J"}, "ncsnx_version: must be 1 to 200 printable ASCII characters, not '\\x1b[2J'"),
         ({"schema_version": 9}, "config.json: schema_version: is 9, newer than this ncsnx reads (1); update ncsnx"),
         ({"experiment": {}}, "config.json: experiment.name: is required by Experiment, but missing"),
