@@ -4,6 +4,7 @@ Any other exception is a bug of ncsnx and keeps its traceback.
 """
 
 import signal
+from typing import Any
 
 import attrs
 
@@ -12,7 +13,7 @@ from ncsnx.spelling import parameter
 
 @attrs.frozen
 class Hint:
-    """Way out of an error, shown on its own line: `label: command`, or the label alone.
+    """A suggestion shown below an error, on its own line: `label: command`, or only the label.
 
     Hint("download it (43 GB)", "ncsnx data download bedroom128")
     Hint("or say where it is", adds="data.root=DIR")
@@ -46,6 +47,14 @@ class NcsnxError(Exception):
 
     def __str__(self) -> str:
         return "; ".join([self.message, *map(str, self.hints)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # without the constructor, whose parameters differ in subclasses
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(cls: type[NcsnxError], arguments: tuple[Any, ...]) -> NcsnxError:
+    return cls.__new__(cls, *arguments)
 
 
 class AdvisedError(NcsnxError):

@@ -103,7 +103,8 @@ def save_mp4(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_m
     """Writes frames, each (C, H, W) uint8, as an MP4 (H.264), atomically.
 
     frame_ms: duration of a frame in ms; last_ms: of the last one. Odd widths and heights are padded by one white
-    column or row, since the format needs even ones. Raises UsageError as `require_mp4`, ValueError without frames.
+    column or row, since the format needs even ones. Raises UsageError as `require_mp4` does, ValueError
+    without frames.
     """
     require_mp4()
     import imageio.v3

@@ -38,7 +38,7 @@ def typed_path(text: str | Path, *, of: str = "") -> Path:
 
 
 def typed_folder(text: str | Path, *, of: str = "") -> Path:
-    """`typed_path` for a folder, which need not exist yet. Raises UsageError if the path is a file."""
+    """`typed_path` for a folder, which need not exist yet. Raises UsageError if the path is no folder."""
     path = typed_path(text, of=of)
     if path.exists() and not path.is_dir():
         raise _refused(str(text), "is a file; give a folder", of)

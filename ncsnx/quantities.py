@@ -47,8 +47,8 @@ def with_error(value: float, error: float | None) -> str:
 def percent(share: float) -> str:
     """A share in [0, 1] as a percentage with two significant digits: '100 %', '22 %', '3.4 %', '0.1 %', '0.033 %'.
 
-    Above 50 % the two digits are those of 1 − share, so that only 1 reads '100 %': '99.96 %'. Shares within 0.001 % of
-    0 or 1 read '< 0.001 %' or '> 99.999 %'.
+    Above 50 % the two digits are those of 1 − share, so that only 1 reads '100 %': '99.96 %'. Shares nearer to
+    0 or 1 than 0.001 %, but not equal to it, read '< 0.001 %' or '> 99.999 %'.
     """
     least = 1e-5
     if not 0 < share < 1:

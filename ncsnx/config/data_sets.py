@@ -71,7 +71,7 @@ class DataOnDisk(Data):
 class Digits(Data):
     """The 1,797 handwritten digits that ship with scikit-learn: 8×8 pixels, one channel, grey levels 0 to 16.
 
-    Held out are the images whose index is 5 modulo 6.
+    Images whose index is 5 modulo 6 are held out.
     """
 
     @property

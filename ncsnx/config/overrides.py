@@ -323,7 +323,7 @@ def _elsewhere(name: str, root: type[Config], current: str | None) -> list[str]:
         parent = path.rpartition(".")[0]
         family = {tag for other, tag in found if other.rpartition(".")[0] == parent}
         tags = [tag for other, tag in found if other == path and tag != current]
-        with_tags = f" (with {parent}={', '.join(tags)})" if set(tags) != family else ""
+        with_tags = f" (with {parent}={' or '.join(tags)})" if set(tags) != family else ""
         if tags:
             places.append(path + with_tags)
     return places

@@ -29,8 +29,8 @@ class FreeGrid(Grid):
     """Levels from `sigma_max` down to `sigma_min`, for networks that accept any σ (NCSNv2)."""
 
     sigma_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.within(1e-6, 1e6)))
-    """First level of the grid, a standard deviation of pixels in [0, 1], 1e-6 to 1e6. None: σ_1 of the schedule. With
-    few steps a smaller value is better: at a few times the spread of the data, images are already all noise."""
+    """First level of the grid, in the units of the schedule, 1e-6 to 1e6. None: σ_1 of the schedule. With few steps a
+    smaller value is better: at a few times the spread of the data, images are already all noise."""
     sigma_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.within(1e-6, 1e6)))
     """Last level of the grid, from which the result is denoised, 1e-6 to 1e6. None: σ_L of the schedule."""
 

@@ -11,10 +11,10 @@ class Schedule(Config):
     """L noise levels from `sigma_max` down to `sigma_min`, as standard deviations of pixels in [0, 1]."""
 
     sigma_max: float = attrs.field(validator=checks.positive)
-    """σ_1, the largest noise level: a standard deviation of pixels in [0, 1], above `sigma_min`. Technique 1 sets it to
-    the largest Euclidean distance between two training images."""
+    """σ_1, the largest noise level: a standard deviation in the range of the network (see `data.transform`), above
+    `sigma_min`. Technique 1 sets it to the largest Euclidean distance between two training images."""
     sigma_min: float = attrs.field(default=0.01, validator=checks.positive)
-    """σ_L > 0, the smallest noise level: a standard deviation of pixels in [0, 1]."""
+    """σ_L > 0, the smallest noise level, in the units of `sigma_max`."""
     levels: int = attrs.field(validator=checks.between(2, 1_000_000))
     """L, the number of noise levels, 2 to 1,000,000. Technique 2 computes it from σ_1, σ_L and the dimension."""
 

@@ -29,8 +29,8 @@ _WEIGHTS = {"raw": "raw", "ema": "EMA"}
 class TrainingView(View, TrainingObserver):
     """A live block on a terminal, which stays when it is closed; plain lines elsewhere and always in the log.
 
-    A line is written at most every ten seconds, for each checkpoint and for each new phase. Quiet output shows
-    errors only.
+    There is a line at most every ten seconds, and one for each checkpoint and each new phase. Quiet output shows errors
+    only.
     """
 
     def __init__(

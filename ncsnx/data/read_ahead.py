@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapStyle
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.spelling import argument
 
 K = TypeVar("K")
@@ -20,8 +20,8 @@ V = TypeVar("V")
 def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Iterator[V]:
     """`read(key)` of each key, in order. workers: number of processes that call it, a few keys ahead; 0: this process.
 
-    `read` must be picklable. Raises the NcsnxError that `read` raises, with its message, and NcsnxError if a process
-    died.
+    `read` must be picklable. Raises NcsnxError with the message and hints of the one that `read` raises, and
+    NcsnxError if a process died.
     """
     if workers == 0:
         yield from map(read, keys)
@@ -38,7 +38,7 @@ def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Itera
     try:
         for value in values:
             if isinstance(value, _Failure):
-                raise NcsnxError(value.message)
+                raise NcsnxError(value.message, *value.hints)
             yield value
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
@@ -64,6 +64,7 @@ class _Failure:
     """An error in a worker. It is returned, since the loader would raise it with a traceback in its message."""
 
     message: str
+    hints: tuple[Hint, ...]
 
 
 @attrs.frozen(eq=False)
@@ -76,7 +77,7 @@ class _Reads(MapStyle[V | _Failure], Generic[K, V]):
         try:
             return self.read(key)
         except NcsnxError as error:
-            return _Failure(str(error))
+            return _Failure(error.message, error.hints)
 
 
 def processors() -> int:

@@ -83,8 +83,9 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
             )
             images = torch.cat([to_uint8(drawn).cpu() for _, drawn in batches])
     except NcsnxError as error:
+        hints = [hint for hint in error.hints if not hint.adds.startswith("sampler.")]  # an export takes no overrides
         raise NcsnxError(
-            error.message, *error.hints, Hint("or export without a picture", adds=argument("count", 0))
+            error.message, *hints, Hint("or export without a picture", adds=argument("count", 0))
         ) from error
     return Samples(count, png_bytes(grid(images, square_columns(count))))
 

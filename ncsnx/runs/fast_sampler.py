@@ -95,7 +95,7 @@ def read_fast(run: Run) -> FastSampler:
         return read_document(path, FastSampler)
     except FileNotFoundError as error:
         raise NcsnxError(
-            f"run {run.name!r} has no fast sampler yet", Hint("find one and store it", f"ncsnx compare {run.name}")
+            f"run {run.name!r} has no fast sampler yet", Hint("find one and store it", f"ncsnx compare {run.typed}")
         ) from error
 
 

@@ -16,7 +16,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.runs.exported import Export, is_export
-from ncsnx.runs.names import as_typed, check_run_name, near_matches
+from ncsnx.runs.names import as_typed, check_file_name, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.origins import Origins
 from ncsnx.spelling import A_NAME, argument
@@ -52,6 +52,11 @@ class Run:
     def config_path(self) -> Path:
         """The experiment and the fingerprint of its data."""
         return self.path / "config.json"
+
+    @property
+    def typed(self) -> str:
+        """The run in a command line: its name if it is in the default runs folder, else its path."""
+        return shlex.quote(self.name) if self.path.parent == default_folder() else as_typed(self.path)
 
     @property
     def origins_path(self) -> Path:
@@ -203,8 +208,8 @@ def appending(run: Run) -> Iterator[None]:
     try:
         yield
     except atomic.HardLinkedError as error:
-        known = shlex.quote(run.name) if run.path.parent == default_folder() else as_typed(run.path)
-        raise NcsnxError(str(error), Hint("make it a separate file", f"ncsnx doctor {known} --repair")) from error
+        hint = Hint("make it a separate file", f"ncsnx doctor {run.typed} --repair")
+        raise NcsnxError(str(error), hint) from error
 
 
 def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Run:
@@ -237,7 +242,7 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
             raise kind(f"{path} is not a run: it has no config.json", Hint("list the runs", "ncsnx list"))
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}", Hint("list the runs", "ncsnx list"))
-    check_run_name(typed)
+    check_file_name(typed, "a run", Hint("list the runs", "ncsnx list"))
     raise _no_run(typed, runs_folder)
 
 

@@ -33,12 +33,14 @@ class Resumption:
     refusal: str | None = None
     """Why training can't resume."""
     hints: tuple[Hint, ...] = ()
-    """Ways out of the refusal."""
+    """Suggestions to show with the refusal."""
 
     @property
     def advice(self) -> str:
-        """The hints in one line."""
-        return "; ".join(map(str, self.hints))
+        """The hints in one line, for readers who typed another command than `ncsnx train`."""
+        return "; ".join(
+            f"{hint.label}: `ncsnx train … {hint.adds}`" if hint.adds else str(hint) for hint in self.hints
+        )
 
 
 def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) -> Resumption:
@@ -105,7 +107,7 @@ def _without_optimizer(run: Run, unsound: list[tuple[int, str]], without: list[i
                 f"move the newer ones away to resume from step {nearest:,}, the nearest that has it",
                 f"mkdir -p {aside} && mv {_listed(run, without)} {aside}/",
             ),
-            Hint("then repeat the command"),
+            Hint("then `ncsnx train` resumes there"),
         ]
     return Resumption(None, tuple(unsound), refusal=refusal, hints=tuple(hints))
 

@@ -42,7 +42,7 @@ files."""
 MOST_FEATURES_BYTES = 2 * 2**30
 """Limit for the features that a run's sweeps keep: Inception features of some 250,000 images."""
 _LEAST, _MOST = 1e-30, 1e30
-"""Limits of plausible scores, errors and losses; ncsnx never writes a number outside."""
+"""Limits of the absolute values of scores, errors and losses other than 0; a number outside isn't from ncsnx."""
 
 Row = dict[str, Any]
 """'step', 'weights_sha256', 'score' (lower is better) and further measured values."""

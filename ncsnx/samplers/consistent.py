@@ -24,7 +24,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from ncsnx.config.sampler import ConsistentAnnealed
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.samplers.contract import Draw, Grids, Steps, sampler
 
@@ -66,6 +66,7 @@ def _require_enough(eta: float, sigmas: Sequence[float]) -> None:
     least = max((1 - sigma_next / sigma for sigma, sigma_next in pairwise(sigmas)), default=0.0)
     if eta < least - 1e-9:
         raise NcsnxError(
-            f"sampler=cas with eta={eta:g} at {counted(len(sigmas), 'level')} leaves more noise than the next level "
-            f"has; use more levels, or sampler.eta={math.ceil(100 * least) / 100:g} or more"
+            f"sampler=cas with eta={eta:g} at {counted(len(sigmas), 'level')} leaves more noise than the next "
+            "level has",
+            Hint("use more levels, or at least", adds=f"sampler.eta={math.ceil(100 * least) / 100:g}"),
         )

@@ -97,7 +97,8 @@ def continues_from_given_x(definition: Definition, config: Sampler) -> bool:
     The denoised image and the score are held constant, so that only x carries a displacement. A sampler passes either
     test. First: x and the denoised images are displaced together from some step on; then x stays displaced by the same
     amount. Second: the effect over two steps is the product of the effects over each. A sampler that remembers denoised
-    images fails only the first test, one that remembers slopes only the second, and one with an x of its own both.
+    images fails only the first test. One that remembers slopes fails only the second. One that keeps its own x fails
+    both.
     """
     small = attrs.evolve(config, steps=_FEW_LEVELS) if isinstance(config, GridSampler) else config
     levels = [1.001**-number for number in range(_FEW_LEVELS)]
@@ -168,7 +169,7 @@ class _Problem:
 
     @classmethod
     def of(cls, deviation: float) -> "_Problem":
-        """The problem with this noise. Every third pixel is measured, 1 to 1.8 deviations above the mean."""
+        """The problem with this noise. Every third pixel is measured, 1.05 to 1.8 deviations above the mean."""
         pixels = math.prod(_SHAPE)
         places = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij"), dim=-1).view(-1, 2)
         prior = _DEVIATION**2 * torch.exp(-torch.cdist(places, places) / 1.5).double() + 0.02 * torch.eye(pixels)

@@ -6,7 +6,7 @@ from functools import singledispatch
 from itertools import pairwise
 
 from ncsnx.config.sampler import Exponential, FreeGrid, Grid, Karras, TrainedLevels
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.registering import unregistered
 
@@ -25,8 +25,9 @@ def _(config: TrainedLevels, steps: int, trained: Sequence[float]) -> list[float
     """Trained levels, as evenly spread as possible, the first and the last included."""
     if steps > len(trained):
         raise NcsnxError(
-            f"sampler.steps={steps} is more than the {counted(len(trained), 'trained level')}; give fewer steps, or "
-            "sampler.grid=exponential"
+            f"sampler.steps={steps} is more than the {counted(len(trained), 'trained level')}",
+            Hint("take fewer", adds=f"sampler.steps={len(trained)}"),
+            Hint("or use another grid", adds="sampler.grid=exponential"),
         )
     last = len(trained) - 1
     return [trained[round(number * last / (steps - 1))] for number in range(steps)] if steps > 1 else [trained[0]]

@@ -50,7 +50,7 @@ class WeightAverage:
             if saved is None or saved.shape != average.shape:
                 found = "is missing" if saved is None else f"has shape {tuple(saved.shape)}"
                 raise NcsnxError(
-                    f"the averages belong to another network: that of {name} {found}, expected shape "
+                    f"the averages belong to another network: the average of {name} {found}, expected shape "
                     f"{tuple(average.shape)}"
                 )
             average.copy_(saved)

@@ -12,20 +12,20 @@ from tests.chaos import damage, full_disk, kills, mishaps, signals, writers
 from tests.chaos.report import Tally, table
 
 ITEMS = {
-    "kills": (kills.trials, "SIGKILL at any moment: the run ends with the bits of one that nothing disturbed"),
-    "full_disk": (full_disk.trials, "a full disk in every write: one line, no debris, nothing lost, goes on"),
+    "kills": (kills.trials, "SIGKILL at any moment: the run ends bit-identical to an undisturbed one"),
+    "full_disk": (full_disk.trials, "a full disk at every write: one error line, no debris, nothing lost, it resumes"),
     "damage": (damage.trials, "truncated files and flipped bits: detected, train falls back, sample refuses"),
-    "writers": (writers.trials, "a second trainer: refused soon, by name; the lock is free after SIGKILL"),
-    "signals": (signals.trials, "SIGTERM, SIGHUP in every phase: a checkpoint or none, an end soon; two Ctrl-C; nohup"),
-    "mishaps": (mishaps.trials, "non-finite numbers, vanishing data, read-only folders, clocks: a clear end"),
+    "writers": (writers.trials, "a second trainer: refused promptly, naming the first; the lock is free after SIGKILL"),
+    "signals": (signals.trials, "SIGTERM, SIGHUP in every phase: a complete checkpoint or none; two Ctrl-C; nohup"),
+    "mishaps": (mishaps.trials, "divergence, vanishing data, read-only folders, wrong clocks: a clear error"),
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(ITEMS)}; by default all")
-    parser.add_argument("--seed", type=int, default=0, help="of moments, bits and lengths (default 0)")
-    parser.add_argument("--keep", type=Path, help="an empty folder for the runs, which stay there to be looked at")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"items to run: {', '.join(ITEMS)} (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of moments, bits and lengths (default: 0)")
+    parser.add_argument("--keep", type=Path, help="empty folder in which the runs are kept for inspection")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(ITEMS)):
         parser.error(f"unknown: {', '.join(unknown)}; expected {', '.join(ITEMS)}")

@@ -96,7 +96,7 @@ def in_this_process(place: Path) -> list[str]:
     ]
     found = resumption(run)
     if found.step != BEFORE or [bad for bad, _ in found.unsound] != [LAST]:
-        problems.append(f"train would go on from {found.step}, having found {found.unsound}")
+        problems.append(f"train would resume from {found.step}, and found {found.unsound} unsound")
     return problems
 
 

@@ -48,8 +48,8 @@ loop._Training._update = lambda *given: (time.sleep(0.15), plain(*given))[1]
 
 def trials(tally: Tally, folder: Path) -> None:
     for name, one in (
-        ("numbers that leave the finite", non_finite),
-        ("data that vanish", vanishing),
+        ("NaN and infinity", non_finite),
+        ("vanishing data", vanishing),
         ("folders that cannot be written", read_only),
         ("clocks that jump back", clocks),
     ):
@@ -180,7 +180,7 @@ def _removed_but_mapped(tally: Tally, folder: Path, expected: Path, source: Sour
     run = source.run(place)
     result = _while_training(source.command(), place, run, lambda place: (place / source.name).unlink())
     problems = [] if result.code == 0 else [f"it ended with {result.code}: {result.err[-1000:]}"]
-    tally.trial(f"{source.name} goes", [*problems, *unlike(run, source.run(expected))])
+    tally.trial(f"{source.name} is removed", [*problems, *unlike(run, source.run(expected))])
 
 
 def _while_training(command: list[str], place: Path, run: Path, happen: Callable[[Path], object]) -> Result:
@@ -271,7 +271,7 @@ def _taken_away(tally: Tally, place: Path, expected: Path) -> None:
         result = result_of(process)
     problems = [*one_line(result, "Permission denied", "runs/digits"), *unsound(run)]
     _permit(place, True)
-    tally.trial("permission goes while it trains", [*problems, *debris(place)])
+    tally.trial("permission is removed during training", [*problems, *debris(place)])
     _goes_on(tally, "train with permission again", place, expected)
 
 

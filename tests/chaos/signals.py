@@ -295,7 +295,7 @@ def _trial(
         owed = _owes_a_loss(place)
         reached = max(steps_of(place / "runs/digits"), default=None)
         again = finish(*phase.command, folder=place)
-        problems += [f"it did not go on: {again.err[-500:]}"] if again.code != 0 else _unlike(place, straight, reached)
+        problems += [f"it did not resume: {again.err[-500:]}"] if again.code != 0 else _unlike(place, straight, reached)
         tally.count(MADE_UP, owed)
     tally.trial(name, problems)
     shutil.rmtree(place)

@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from ncsnx.data.read_ahead import processors, read_ahead
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+HINT = Hint("download it", "ncsnx data download digits")
 
 
 def square(number: int) -> int:
@@ -21,6 +24,10 @@ def refuse(bad: int, number: int) -> int:
     if number == bad:
         raise NcsnxError(f"picture {number} is broken\nin two lines")
     return number
+
+
+def give_up(number: int) -> int:
+    raise NcsnxError("it is missing", HINT)
 
 
 def fail(number: int) -> int:
@@ -45,6 +52,13 @@ def test_an_error_keeps_its_message_and_comes_after_earlier_values(workers: int)
     with pytest.raises(NcsnxError) as caught:
         next(read)
     assert str(caught.value) == "picture 4 is broken\nin two lines"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_keeps_its_hints(workers: int) -> None:
+    with pytest.raises(NcsnxError) as caught:
+        list(read_ahead(give_up, [1], workers))
+    assert (caught.value.message, caught.value.hints) == ("it is missing", (HINT,))
 
 
 def test_a_bug_keeps_its_traceback() -> None:

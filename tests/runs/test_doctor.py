@@ -492,7 +492,7 @@ def more_than_retention_keeps(run: Run) -> Path:
         (drawn_from_other_weights, "gone", "step 30, whose weights no longer exist"),
         (unfinished_sampling, "unfinished", "interrupted"),
         (scored_and_gone, "gone", "of steps 40"),
-        (unknown_file, "unknown", "was not written by ncsnx"),
+        (unknown_file, "unknown", "is not part of a run"),
         (unknown_file_in_a_checkpoint, "unknown", "is not part of the checkpoint"),
         (unknown_link, "unknown", "is not a checkpoint"),
         (more_than_retention_keeps, "due", "the checkpoint of step 10"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.checkpoints.manifest import write_checkpoint
+from ncsnx.runs.checkpoints.manifest import UnsoundError, write_checkpoint
 from ncsnx.runs.checkpoints.ranges import select
 from ncsnx.runs.folder import Run
 from tests.runs.kept import weights
@@ -49,12 +49,20 @@ def test_a_range_that_is_covered_in_part_goes_on_and_says_what_is_missing(ladder
     selection = select(ladder, "500:900")
     assert selection.steps == (500, 600)
     assert selection.remark == (
-        "range 500:900 holds 2 checkpoints from 500 to 600; 3 other multiples of 100 have no checkpoint"
+        "range 500:900 holds 2 checkpoints from 500 to 600; there is none at 3 other multiples of 100"
     )
 
 
 def test_a_range_from_zero_misses_nothing(ladder: Run) -> None:
     assert select(ladder, "0:300").remark is None
+
+
+def test_an_unsound_checkpoint_of_a_range_is_refused_with_the_range_to_type(ladder: Run) -> None:
+    (ladder.checkpoints / "step-00000600" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(
+        UnsoundError, match=r"latest checkpoint .* is unsound: .*use the checkpoint before it: range=500"
+    ):
+        select(ladder, "latest")
 
 
 def test_a_range_far_beyond_the_run_is_answered_at_once(ladder: Run) -> None:

@@ -635,7 +635,7 @@ def test_a_training_is_refused_where_no_checkpoint_has_an_optimizer_state(run: R
     damage(folder(run, 20) / "model.safetensors")
     found = resumption(run)
     assert "no other checkpoint has it either" in str(found.refusal)
-    assert "name=NAME" in found.advice
+    assert found.advice.startswith("start a new run: `ncsnx train … name=NAME`; or restore ")
 
 
 def test_a_run_that_never_had_a_checkpoint_begins_and_one_that_lost_them_doesnt(run: Run) -> None:

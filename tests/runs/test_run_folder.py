@@ -92,6 +92,11 @@ def test_an_unknown_run_gets_its_near_matches(run: Run) -> None:
         open_run(run.path.parent, "smal")
 
 
+def test_a_name_that_no_run_can_have_gets_the_runs_not_a_new_name(run: Run) -> None:
+    with pytest.raises(UsageError, match=r"'a b' cannot name a run: .*; list the runs: ncsnx list"):
+        open_run(run.path.parent, "a b")
+
+
 @pytest.mark.parametrize("name", ["x\n/y", "a\0/b", "y" * 5000, "z/" + "y" * 5000, "", "é"])
 def test_odd_names_are_refused_in_one_printable_line(run: Run, name: str) -> None:
     with pytest.raises(NcsnxError) as caught:

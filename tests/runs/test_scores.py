@@ -119,7 +119,7 @@ def test_a_pipe_in_the_place_of_the_scores_makes_nobody_wait(run: Run) -> None:
 
 def test_before_there_are_scores_best_says_how_to_get_them(run: Run) -> None:
     checkpoint(run, 10)
-    with pytest.raises(NcsnxError, match=r"no scores yet .*: ncsnx fid small"):
+    with pytest.raises(NcsnxError, match=r"no scores yet .*: ncsnx fid .*/small"):
         resolve_checkpoint(run, "best")
 
 

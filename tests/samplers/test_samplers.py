@@ -230,7 +230,7 @@ def test_images_start_from_noise_of_the_first_level_around_the_middle_of_the_ran
     [
         (
             ConsistentAnnealed(steps=5, eta=0.2, grid=TrainedLevels()),
-            r"eta=0\.2 at 5 levels leaves more noise than the next level has; use .* sampler\.eta=0\.6 or more",
+            r"eta=0\.2 at 5 levels leaves more noise than the next level has; use .* at least: sampler\.eta=0\.6$",
         ),
         (DPMSolverPP(steps=6, grid=TrainedLevels()), "steps=6 is more than the 5 trained levels"),
         (DPMSolverPP(grid=Karras(sigma_min=2.0)), "goes from σ = 1 down to 2"),

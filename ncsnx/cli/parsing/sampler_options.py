@@ -42,7 +42,7 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
         if found.is_useless:
             messages.warning(
                 f"this sampler breaks more than {percent(MOST_BROKEN)} of its images\n"
-                f"find a better one:  ncsnx compare {source.name}"
+                f"find a better one:  ncsnx compare {source.typed}"
             )
         if others:
             messages.info("the other overrides change this sampler; the result was not measured")

@@ -24,7 +24,7 @@ _OPTIMIZERS: Mapping[str, Optimizer] = {
     "optimizer=sgd": SGD(),
     "optimizer=sgd optimizer.momentum=0": SGD(momentum=0.0),
 }
-_UNSEEN = (
+_SEVERAL_MAY_FIT = (
     "choose the experiment that trained the file: a file records neither data nor image size nor EMA rate, so several "
     "may fit"
 )
@@ -104,7 +104,7 @@ def _listed(what: str, fitting: list[_Fitting], typed: Typed) -> list[Hint]:
     hints = [Hint(f"{what} {first.word}", typed.command(first.word, first.overrides))]
     if others:
         names = [found.word for found in others[:_NAMED]] + (["…"] if len(others) > _NAMED else [])
-        hints += [Hint(f"and also {', '.join(names)}"), Hint(_UNSEEN)]
+        hints += [Hint(f"and also {', '.join(names)}"), Hint(_SEVERAL_MAY_FIT)]
     return hints
 
 

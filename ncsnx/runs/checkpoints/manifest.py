@@ -281,14 +281,16 @@ def checkpoints(run: Run) -> list[int]:
     return sorted(step for step in found if step is not None)
 
 
-def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
+def resolve_checkpoint(run: Run, wanted: int | str = "latest", *, name: str = "ckpt") -> Path:
     """The folder of a checkpoint. wanted: a step as a number or as typed, `latest` or `best`.
+
+    name: the parameter that selects it, for the hint to take another checkpoint.
 
     All of its files are verified, even those that sampling doesn't read, since damage to one makes the others suspect.
     Raises UsageError for an invalid or missing step, UnsoundError for an unsound checkpoint, NcsnxError without
     checkpoints or, for `best`, without scores.
     """
-    return _sound(run, checkpoints(run), wanted_step(run, wanted))
+    return _sound(run, checkpoints(run), wanted_step(run, wanted), name)
 
 
 def wanted_step(run: Run, wanted: int | str) -> int:
@@ -315,7 +317,7 @@ def require_best(run: Run) -> Best:
         raise NcsnxError(
             f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "
             "longer exist do not count)",
-            Hint("score the checkpoints", f"ncsnx fid {run.name}"),
+            Hint("score the checkpoints", f"ncsnx fid {run.typed}"),
         )
     return best
 
@@ -331,7 +333,7 @@ def holds(run: Run, step: int, weights_sha256: str) -> bool:
     return any(record.sha256 == weights_sha256 for record in files.values())
 
 
-def _sound(run: Run, steps: list[int], step: int) -> Path:
+def _sound(run: Run, steps: list[int], step: int, name: str) -> Path:
     """The folder of this step's checkpoint; `steps` are all. Raises UnsoundError with the previous one as a hint."""
     folder = run.checkpoints / step_name(step)
     try:
@@ -345,7 +347,7 @@ def _sound(run: Run, steps: list[int], step: int) -> Path:
             ) from error
         which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step:,}"
         before = [other for other in steps if other < step]
-        before_it = Hint("use the checkpoint before it", adds=argument("ckpt", before[-1])) if before else None
+        before_it = Hint("use the checkpoint before it", adds=argument(name, before[-1])) if before else None
         hint = before_it or Hint("there is no earlier checkpoint")
         raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}", hint) from error
     return folder

@@ -62,7 +62,7 @@ def select(run: Run, text: str) -> Selection:
 def _single(run: Run, text: str) -> int:
     if text not in ("latest", "best"):
         _step(text, text)
-    step = step_of(resolve_checkpoint(run, text).name)
+    step = step_of(resolve_checkpoint(run, text, name="range").name)
     assert step is not None  # the folder is named after its step
     return step
 
@@ -91,7 +91,7 @@ def _step(part: str, text: str) -> int:
 
 
 def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str | None:
-    """The steps that the range should have, by the run's checkpoint interval, but hasn't; in words."""
+    """The steps of the range without a checkpoint, by the run's checkpoint interval, in words; None if all have one."""
     spacing = wanted.multiple or run.experiment().checkpoint_every
     first = -(-max(wanted.first, 1) // spacing) * spacing
     # counted, not listed, since the typed range may extend far beyond the run
@@ -101,7 +101,7 @@ def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str
         return None
     return (
         f"{parameter('range')} {text} holds {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
-        f"{chosen[-1]:,}; {missing:,} other multiples of {spacing:,} have no checkpoint"
+        f"{chosen[-1]:,}; there is none at {counted(missing, 'other multiple')} of {spacing:,}"
     )
 
 

@@ -244,7 +244,7 @@ def _holds(found: Examination, step: int, sha256: str) -> bool:
     try:
         return holds(found.run, step, sha256)
     except NcsnxError:
-        return True  # unknown; the checkpoint's problem has a finding of its own
+        return True  # unknown; the checkpoint's problem is a separate finding
 
 
 def _most_bytes(protocol: dict[str, Any]) -> int | None:

@@ -90,7 +90,7 @@ def _experiment(run: Run) -> Experiment | None:
     try:
         return run.experiment()
     except NcsnxError:
-        return None  # reported by a finding of its own
+        return None  # reported as a separate finding
 
 
 def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment: Experiment | None) -> None:
@@ -109,7 +109,7 @@ def _examine_checkpoint(found: Examination, step: int, folder: Path, experiment:
             "unsound",
             folder,
             without_path(str(error), folder).removeprefix(f"{folder}/"),
-            f"restore it from a backup, or let {argument('repair', True)} move it into unsound/; it is not used",
+            f"restore it from a backup, or let {argument('repair', True)} move it into unsound/; ncsnx does not use it",
             partial(move_aside, found.run, folder) if found.writer is None else None,
         )
         return

@@ -87,7 +87,7 @@ def _examine_retention(found: Examination) -> None:
         # only the plan is needed, so nothing is hashed again
         due = CheckpointPruner(found.run, found.run.experiment()).foreseen(_unsound_steps(found))
     except NcsnxError:
-        return  # the problem has a finding of its own
+        return  # the problem is a separate finding
     if due is not None:
         found.add(
             "due",
@@ -109,6 +109,6 @@ def _examine_resumption(found: Examination, verdicts: list[CheckpointVerdict]) -
     try:
         resumed = resumption(run, verdicts)
     except NcsnxError:
-        return  # an unreadable checkpoint has a finding of its own
+        return  # an unreadable checkpoint is a separate finding
     if resumed.refusal is not None:
         found.add("untrainable", run.path, f"cannot be trained further: {resumed.refusal}", resumed.advice)

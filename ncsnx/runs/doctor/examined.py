@@ -143,7 +143,7 @@ class Examination:
         try:
             return checkpoints(self.run)
         except NcsnxError:
-            return []  # reported by a finding of its own
+            return []  # reported as a separate finding
 
     def entries(self, folder: Path) -> list[reading.Entry]:
         """Entries of a folder of the run; empty, with a finding, if it can't be read."""

@@ -60,13 +60,14 @@ def examine_places(found: Examination) -> None:
             found.add_leftover(entry.path)
         elif entry.name in known:
             if entry.kind != known[entry.name] and entry.kind != "link":
-                found.add("damaged", entry.path, f"is a {entry.kind} instead of a {known[entry.name]}", "move it away")
+                kind = "special file" if entry.kind == "other" else entry.kind
+                found.add("damaged", entry.path, f"is a {kind} instead of a {known[entry.name]}", "move it away")
             elif entry.kind == "link" and known[entry.name] == "folder":
                 found.add(
                     "link", entry.path, "is a symbolic link, and those are not followed in a run", "remove the link"
                 )
         elif not entry.name.startswith(".") and not is_exported(entry):
-            found.add("unknown", entry.path, "was not written by ncsnx", "nothing to do: ncsnx ignores it")
+            found.add("unknown", entry.path, "is not part of a run", "nothing to do: ncsnx ignores it")
     for entry in found.entries(run.unsound):
         what = f"was moved aside by {argument('repair', True)}"
         found.add("set-aside", entry.path, what, "nothing to do: it is not read and may be deleted")
