@@ -31,6 +31,7 @@ def markdown() -> str:
         identity = {inside for _, inside in paths}
         lines += [f"## {cls.__name__}{f': {places[0]}' if places else ''}", ""]
         lines += [f"Also: {', '.join(places[1:])}.", ""] if places[1:] else []
+        lines += ["*All fields are outside the identity.*", ""] if identity == {False} else []
         lines += _class(cls, identity, attrs.fields(cls))
         if is_family(cls):
             common = {field.name for field in attrs.fields(cls)}
@@ -39,6 +40,9 @@ def markdown() -> str:
                 lines += [f"### `{key}{' ' if key.startswith('-') else '='}{tag}`", ""]
                 own = [field for field in attrs.fields(variant) if field.name not in common]
                 lines += _class(variant, identity, own)
+                lines += (
+                    [f"And the fields of {{py:class}}`{cls.__name__} <{_public_name(cls)}>`.", ""] if common else []
+                )
     return "\n".join(lines)
 
 
@@ -87,7 +91,7 @@ def _class(cls: type[Config], identity: set[bool], fields: Any) -> Iterator[str]
         text, accepted = _docstring(cls, field.name), _accepted(field)
         yield from ("", text, "")
         facts = [f"Accepted: {accepted}."] if accepted and not _is_said(accepted, text) else []
-        if identity and not (True in identity and field.metadata.get("identity", True)):
+        if True in identity and not field.metadata.get("identity", True):
             facts.append("*Outside the identity.*")
         yield from (" ".join(facts), "", "::::")
     yield from (":::::", "")
@@ -126,8 +130,6 @@ def _accepted(field: Any) -> str:
     for part in _alternatives(field.type):
         if get_origin(part) is Literal:
             return ", ".join(f"`{value}`" for value in get_args(part))
-        if part is bool:
-            return "`true`, `false`"
         if isinstance(part, type) and is_family(part):
             return ", ".join(f"`{tag}`" for tag in variants(part))
     validator = field.validator
