@@ -28,6 +28,7 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autodoc_class_signature = "separated"
 python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"  # the contents of a page have room for names alone
 default_role = "code"
 smartquotes = False  # they change -- in options
 
@@ -37,7 +38,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_show_sphinx = False
 html_static_path = ["static"]
-html_css_files = ["narrow.css"]
+html_css_files = ["site.css"]
 html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
 html_theme_options = {

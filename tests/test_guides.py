@@ -3,6 +3,7 @@
 import contextlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from ncsnx.config import Grid, Sampler
 from ncsnx.config.discovery import resolve
 from ncsnx.config.variants import variants
 from ncsnx.errors import UsageError
+from ncsnx.evaluation.nearest.memorizing import verdict
 from tests.chaos import damage, kills, signals, writers
+from tests.cli.command import run
+from tests.docs.execution import write_photographs
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,6 +58,26 @@ def test_the_counts_of_the_fault_injection_tests_are_theirs() -> None:
     commands = {phase.command[0] for phase in phases}
     assert f"in {len(phases)} phases of {len(commands)} commands" in guide("runs")
     assert rows["writers"] == f"{writers.SECONDS} each"
+
+
+def test_what_new_and_pack_write_is_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photographs(tmp_path / "photographs")
+    monkeypatch.chdir(tmp_path)
+    experiment, packing = (part.split("```")[0] for part in guide("own-images").split("```text\n")[1:])
+
+    new = run("new", "mine", "--from", "photographs", "--no-timing")
+    pack = run("data", "pack", "photographs", "--size", "16", "--out", "photographs.pack")
+
+    assert (new.code, pack.code) == (0, 0)
+    assert experiment in (tmp_path / "experiments" / "mine.py").read_text()
+    assert packing in pack.out + pack.err
+
+
+def test_the_verdict_shown_is_in_the_words_of_neighbors() -> None:
+    plain = SimpleNamespace(is_nearer=False, near=SimpleNamespace(high=0.062))
+    space: Any = SimpleNamespace(is_nearer=False, distance=plain)
+
+    assert f"*{verdict({'pixels': space}, 64, 299).words}*" in " ".join(guide("neighbors").split())
 
 
 def test_the_operator_of_ones_own_measures_what_it_says(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

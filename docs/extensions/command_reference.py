@@ -33,7 +33,8 @@ def _sections(command: Any, name: str, parent: Any) -> Iterator[str]:
     context = _context(command, name, parent)
     path = context.command_path
     yield from (f"### `{path}`", "", f":::{{program}} {path}", ":::", "")
-    yield from ("```text", f"{path} {' '.join(command.collect_usage_pieces(context))}", "```", "")
+    usage = f"{path} {' '.join(command.collect_usage_pieces(context))}"
+    yield from ("```{code-block} text", ":class: usage", "", usage, "```", "")
     yield from (prose(command.help or ""), "")
     for panel, rows in page_of(command, context).parameters.items():
         shown = [row for row in rows if "--help" not in row.name]

@@ -5,6 +5,7 @@ field, whether it belongs to a run's identity, and the docstring under it.
 import ast
 import inspect
 import json
+import re
 import textwrap
 import types
 from collections.abc import Iterator
@@ -24,12 +25,13 @@ REFUSED: dict[type, Any] = {float: float("nan"), int: float("nan"), str: "\n"}
 
 def markdown() -> str:
     uses = _uses(Experiment)
-    lines: list[str] = []
+    lines = list(_overview(uses))
     for cls, paths in {Experiment: [("", True)], **uses, Features: []}.items():
         places = [f"`{path}`" for path, _ in paths if path]
         identity = {inside for _, inside in paths}
         lines += [f"## {cls.__name__}{f': {places[0]}' if places else ''}", ""]
         lines += [f"Also: {', '.join(places[1:])}.", ""] if places[1:] else []
+        lines += ["*All fields are outside the identity.*", ""] if identity == {False} else []
         lines += _class(cls, identity, attrs.fields(cls))
         if is_family(cls):
             common = {field.name for field in attrs.fields(cls)}
@@ -38,7 +40,25 @@ def markdown() -> str:
                 lines += [f"### `{key}{' ' if key.startswith('-') else '='}{tag}`", ""]
                 own = [field for field in attrs.fields(variant) if field.name not in common]
                 lines += _class(variant, identity, own)
+                lines += (
+                    [f"And the fields of {{py:class}}`{cls.__name__} <{_public_name(cls)}>`.", ""] if common else []
+                )
     return "\n".join(lines)
+
+
+def _overview(uses: dict[type[Config], list[tuple[str, bool]]]) -> Iterator[str]:
+    """A table of the parts of an experiment, with links to the variants or the fields of each."""
+    yield from ("| part | variants, or fields |", "|---|---|")
+    for cls, paths in uses.items():
+        first, *others = [path for path, _ in paths]
+        places = ", ".join([f"{{py:class}}`{first} <{_public_name(cls)}>`", *(f"`{path}`" for path in others)])
+        if is_family(cls):
+            links = [f"{{py:class}}`{tag} <{_public_name(variant)}>`" for tag, variant in variants(cls).items()]
+        else:
+            names = [field.name for field in attrs.fields(cls)]
+            links = [f"{{py:attr}}`{name} <{_public_name(cls)}.{name}>`" for name in names]
+        yield f"| {places} | {', '.join(links)} |"
+    yield ""
 
 
 def _uses(cls: type[Config], path: str = "", inside: bool = True) -> dict[type[Config], list[tuple[str, bool]]]:
@@ -68,10 +88,11 @@ def _class(cls: type[Config], identity: set[bool], fields: Any) -> Iterator[str]
         yield f":type: {_type(field.type)}"
         if field.default is not attrs.NOTHING:
             yield f":value: {json.dumps(_default(field.default))}"
-        yield from ("", _docstring(cls, field.name), "")
-        facts = [f"Accepted: {accepted}." for accepted in [_accepted(field)] if accepted]
-        if identity and not (True in identity and field.metadata.get("identity", True)):
-            facts.append("Outside the identity.")
+        text, accepted = _docstring(cls, field.name), _accepted(field)
+        yield from ("", text, "")
+        facts = [f"Accepted: {accepted}."] if accepted and not _is_said(accepted, text) else []
+        if True in identity and not field.metadata.get("identity", True):
+            facts.append("*Outside the identity.*")
         yield from (" ".join(facts), "", "::::")
     yield from (":::::", "")
 
@@ -109,8 +130,6 @@ def _accepted(field: Any) -> str:
     for part in _alternatives(field.type):
         if get_origin(part) is Literal:
             return ", ".join(f"`{value}`" for value in get_args(part))
-        if part is bool:
-            return "`true`, `false`"
         if isinstance(part, type) and is_family(part):
             return ", ".join(f"`{tag}`" for tag in variants(part))
     validator = field.validator
@@ -124,6 +143,12 @@ def _accepted(field: Any) -> str:
                 except AttributeError:
                     continue  # it compares with other fields of an instance
     return ""
+
+
+def _is_said(accepted: str, text: str) -> bool:
+    """Whether a docstring says what is accepted: '1 to 8' for 'between 1 and 8', '> 0' for 'a finite number > 0'."""
+    short = re.sub(r"^between (\S+) and (\S+)$", r"\1 to \2", accepted).removeprefix("a finite number ")
+    return short in " ".join(text.split())
 
 
 def _docstring(cls: type, name: str) -> str:

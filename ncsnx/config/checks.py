@@ -104,9 +104,14 @@ def within(low: float, high: float) -> Check:
 
     def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
         if _number(value) and not low <= value <= high:
-            _refuse(attribute, f"between {low:g} and {high:g}", value)
+            _refuse(attribute, f"between {_bound(low)} and {_bound(high)}", value)
 
     return check
+
+
+def _bound(value: float) -> str:
+    """A bound as people write it: '1,000', '1e-6', '1e9'."""
+    return f"{value:,g}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def between(low: int, high: int) -> Check:

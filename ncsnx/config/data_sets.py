@@ -118,7 +118,7 @@ class LSUN(DataOnDisk):
 @variant(Data, "ffhq")
 @attrs.frozen(kw_only=True)
 class FFHQ(DataOnDisk):
-    """FFHQ (Karras et al. 2019) as LMDB at one resolution; 90/10 split of a fixed shuffle."""
+    """FFHQ (Karras et al. 2019) as an LMDB or as image folders, at one resolution; 90/10 split of a fixed shuffle."""
 
     image_size: int = attrs.field(default=256, validator=checks.between(1, 16_384))
     """Height and width of the images in pixels, 1 to 16,384."""

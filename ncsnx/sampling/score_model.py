@@ -142,10 +142,12 @@ def load(
 ) -> ScoreModel:
     """Loads the model of a run's checkpoint or of an exported folder: averaged weights, or raw ones without EMA.
 
+    Reads only JSON and safetensors, and checks the hash of each file.
+
     source: name of a run in the runs folder, path of a run or an exported folder, a Run or an Export.
     ckpt: checkpoint of a run: a step (150000, '150k'), 'latest' (the default) or 'best'; None for an exported folder.
     runs: the runs folder; default: NCSNX_RUNS, else ./runs.
-    Reads only JSON and safetensors, and checks the hash of each file. Raises NcsnxError.
+    Raises NcsnxError.
     """
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
     return build_model(read_weights(place, ckpt), runtime)
