@@ -197,7 +197,7 @@ def test_on_a_terminal_names_stay_inert_too(workplace: Path) -> None:
             if not piece:
                 break
     assert process.returncode == 0
-    assert b"[bold red]x\\x1b[31m was not written" in shown
+    assert b"[bold red]x\\x1b[31m is not part of a run" in shown
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,26 @@ def test_an_error_as_text_is_one_line() -> None:
 
     assert str(error) == "it is not here; download it: ncsnx data download x; or say: root=DIR"
     assert error.message == "it is not here"
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "typed"),
+    [
+        (("digits", "--steps", "9"), "--steps", "ncsnx train digits steps=9"),
+        (("digits", "--batch-size=8", "--run", "x y"), "--batch-size", "ncsnx train digits batch_size=8 --run 'x y'"),
+        (("digits", "--optimizer.lr", "1e-3"), "--optimizer.lr", "ncsnx train digits optimizer.lr=1e-3"),
+        (("digits", "--data", "x", "--data.root", "y"), "--data.root", "ncsnx train digits --data x data.root=y"),
+        (("digits", "--seed"), "--seed", "ncsnx train digits seed=VALUE"),
+    ],
+)
+def test_a_field_that_is_typed_as_an_option_is_shown_as_a_field(
+    words: tuple[str, ...], option: str, typed: str
+) -> None:
+    refused = run("train", *words)
+
+    field = option.removeprefix("--").replace("-", "_")
+    assert refused.code == 2
+    assert refused.err.splitlines() == [
+        f"error: {option} is not an option: {field} is a field of the experiment.",
+        f"  type:  {typed}",
+    ]

@@ -23,7 +23,29 @@ if TYPE_CHECKING:
     from ncsnx.training.training_state import TrainingState
 
 
-@command("train", panel=TRAIN_PANEL, place=10)
+def _refuse_fields(words: list[str]) -> None:
+    """Raises UsageError for a field that is typed as an option (`--steps 900`), with the command for `steps=900`."""
+    import inspect
+
+    import attrs
+
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.errors import Hint, UsageError
+
+    fields = {field.name for field in attrs.fields(Experiment)}
+    options_of_train = inspect.signature(train_command).parameters
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        path = option.removeprefix("--").replace("-", "_")
+        if option.startswith("--") and path.partition(".")[0] in fields and path not in options_of_train:
+            after = words[place + 1 :]
+            if not equals and after:
+                value, *after = after
+            typed = shlex.join(["ncsnx", "train", *words[:place], f"{path}={value or 'VALUE'}", *after])
+            raise UsageError(f"{option} is not an option: {path} is a field of the experiment", Hint("type", typed))
+
+
+@command("train", panel=TRAIN_PANEL, place=10, check_words=_refuse_fields)
 def train_command(
     experiment: options.ExperimentName,
     overrides: options.ExperimentChanges = None,
