@@ -107,7 +107,7 @@ def why_slow(threads: int) -> str | None:
     advice = f", and try {argument('threads', 1)}, here and in training" if threads > 1 else ""
     return (
         f"other work keeps this machine busy (load {load:.1f} on {counted(processors, 'processor')}), so these times "
-        f"are too long; wait until it ends{advice}"
+        f"are unreliable; wait until that work ends{advice}"
     )
 
 
