@@ -35,7 +35,8 @@ PAGES = {
     "project/contributing": partial(from_root, "CONTRIBUTING.md"),
     "project/changelog": partial(from_root, "CHANGELOG.md"),
 }
-MARK = re.compile("^<!-- made from .* -->$", re.M)
+MARK = re.compile(r"^(?:\*[^*]* made when the site is built[^*]*\*\n\n)?<!-- made from .* -->$", re.M)
+"""The mark, and the note above it to those who read the source of the page."""
 
 
 def fill_in(app: Any, page: str, source: list[str]) -> None:
