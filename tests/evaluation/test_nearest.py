@@ -146,5 +146,5 @@ def test_features_that_are_no_numbers_are_an_error() -> None:
         def __call__(self, images: Tensor) -> Extracted:
             return Extracted(torch.full((len(images), 4), torch.nan), None)
 
-    with pytest.raises(NcsnxError, match="have NaN or infinity"):
+    with pytest.raises(NcsnxError, match="NaN or infinity in the features"):
         nearest(pictures(2, 1), Training(pictures(3, 1)), [feature_space(Broken())], 1)
