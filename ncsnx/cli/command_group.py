@@ -1,5 +1,6 @@
 """The group of all commands: finds them, checks what was typed, and imports packages only when they are needed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -39,7 +40,7 @@ class Commands(HelpGroup):
         name, found, words = super().resolve_command(ctx, args)
         one = registered_command(name or "")
         if one is not None and one.check_words is not None:
-            _check(one, words)
+            _check(one.check_words, words)
         return name, found, words
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -81,13 +82,12 @@ def _in_words(message: str) -> str:
     return message.removeprefix("Value error, ").removesuffix(".")
 
 
-def _check(one: Command, words: list[str]) -> None:
+def _check(check_words: Callable[[list[str]], None], words: list[str]) -> None:
     from ncsnx.cli.session import error_in_lines
     from ncsnx.errors import UsageError
 
-    assert one.check_words is not None
     try:
-        one.check_words(words)
+        check_words(words)
     except UsageError as error:
         raise BadValue(error_in_lines(error)) from error
 

@@ -20,14 +20,9 @@ def typed_with(addition: str) -> str:
 
     An earlier use of the same option or field is left out.
     """
-    name, value = [*shlex.split(addition), ""][:2]
-    kept: list[str] = []
-    words = iter(_typed.get())
-    for word in words:
-        if word == name and value:
-            next(words, None)
-        elif not (word.startswith(f"{name}=") or ("=" in name and word.startswith(name.partition("=")[0] + "="))):
-            kept.append(word)
+    name, *value = shlex.split(addition)
+    field, is_field, _ = name.partition("=")
+    kept = _rest(_typed.get(), {field: 1} if value or is_field else {})
     return f"{shlex.join(['ncsnx', *kept])} {addition}"
 
 
@@ -42,14 +37,15 @@ def typed_instead(option: str, addition: str) -> str:
 
 
 def _rest(typed: Sequence[str], without: Mapping[str, int]) -> list[str]:
-    """The words without some options and their values, which may be joined to them by '='."""
+    """The words without some fields, and some options with their values, which may be joined to them by '='."""
     kept, words = [], iter(typed)
     for word in words:
-        if word in without:
-            for _ in range(without[word]):
-                next(words, None)
-        elif word.partition("=")[0] not in without:
+        name, joined, _ = word.partition("=")
+        if name not in without or not (joined or name.startswith("-")):
             kept.append(word)
+        elif not joined:
+            for _ in range(without[name]):
+                next(words, None)
     return kept
 
 
