@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,16 @@ def sync_folder(folder: Path) -> None:
 
 def write_new(path: Path, content: bytes, shown: Path | None = None) -> None:
     """Writes and syncs a new file. shown: the path that errors name, by default `path`. Raises NcsnxError."""
-    with reporting(shown or path, len(content)):
+    write_pieces(path, [content], len(content), shown)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], size: int, shown: Path | None = None) -> None:
+    """Like `write_new`, with the content in pieces, of `size` bytes together."""
+    with reporting(shown or path, size):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            _write_all(descriptor, content)
+            for piece in pieces:
+                _write_all(descriptor, piece)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -221,7 +227,7 @@ def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> 
         raise
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def _write_all(descriptor: int, content: bytes | memoryview) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

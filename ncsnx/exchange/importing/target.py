@@ -26,6 +26,7 @@ from ncsnx.runs.checkpoints.manifest import (
     verify,
     write_checkpoint,
 )
+from ncsnx.runs.checkpoints.tensor_file import TensorFile
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import step_name
@@ -118,7 +119,7 @@ def import_checkpoint(
     images = published.step * experiment.batch_size
     state = {"identity": identity(experiment), "images": images, "imported": attrs.asdict(origin)}
 
-    def files() -> Iterator[tuple[str, bytes]]:
+    def files() -> Iterator[tuple[str, bytes | TensorFile]]:
         return checkpoint.contents(published.step, parts(experiment, published, check_stop), state)
 
     sizes = weight_sizes(experiment)
@@ -149,7 +150,7 @@ def _sound(folder: Path, sizes: WeightSizes | None) -> Manifest | None:
         return None
 
 
-def _differing(there: Manifest, files: Iterable[tuple[str, bytes]]) -> list[str]:
+def _differing(there: Manifest, files: Iterable[tuple[str, bytes | TensorFile]]) -> list[str]:
     """Names of files of a sound checkpoint that have (or had, if removed) other contents."""
     names = []
     for name, content in files:

@@ -9,7 +9,6 @@ import attrs
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
-from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -23,6 +22,7 @@ from ncsnx.runs.checkpoints.manifest import (
     read_verified,
     write_checkpoint,
 )
+from ncsnx.runs.checkpoints.tensor_file import TensorFile
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import part_file, step_name
@@ -73,14 +73,15 @@ def save(
     optimizer: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> Path:
-    """Writes the checkpoint of `step` from a copy made immediately, and returns its folder.
+    """Writes the checkpoint of `step` and returns its folder.
 
-    Tensors may be on any device and in any memory format. `state` must be JSON; the step is added. Equal contents give
-    equal bytes. Raises NcsnxError if writing fails; then nothing is left behind, and earlier checkpoints are unchanged.
+    Tensors may be on any device and in any memory format, and must not change meanwhile. `state` must be JSON; the step
+    is added. Equal contents give equal bytes. Raises NcsnxError if writing fails; then nothing is left behind, and
+    earlier checkpoints are unchanged.
     """
-    parts = {"model": _copied(model), "optimizer": _copied(optimizer)}
+    parts = {"model": model, "optimizer": optimizer}
     if ema is not None:
-        parts["ema"] = _copied(ema)
+        parts["ema"] = ema
     is_there = os.path.lexists(run.checkpoints / step_name(step))
     sizes = weight_sizes(run.experiment()) if is_there else None
     return write_checkpoint(run.checkpoints, step, contents(step, sorted(parts.items()), state), sizes)
@@ -88,15 +89,15 @@ def save(
 
 def contents(
     step: int, parts: Iterable[tuple[str, Mapping[str, Tensor]]], state: Mapping[str, Any]
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[str, bytes | TensorFile]]:
     """Yields the files of a checkpoint as (name, content), for `write_checkpoint`.
 
-    parts: 'model', 'optimizer' and optionally 'ema', with contiguous CPU tensors that share no memory. It may be a
-    generator: only one part is held at a time. state: as in `save`.
+    parts: 'model', 'optimizer' and optionally 'ema'. It may be a generator: only one part is held at a time. state: as
+    in `save`.
     """
     state_bytes = atomic.json_bytes(dict(sorted({**state, "step": step}.items())))
     for part, tensors in parts:
-        yield part_file(part), tensor_bytes(dict(sorted(tensors.items())))
+        yield part_file(part), TensorFile(tensors)
         del tensors  # freed before the next part is made
     yield STATE, state_bytes
 
@@ -156,13 +157,6 @@ def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapp
     # by the optimizer's own loading, which knows where state belongs (for example, fused steps on the device)
     numbered = {number: state for number, state in enumerate(states.values()) if state}
     optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _copied(tensors: Mapping[str, Tensor]) -> Tensors:
-    return {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in sorted(tensors.items())
-    }
 
 
 def _parsed(path: Path, content: bytes) -> Tensors:

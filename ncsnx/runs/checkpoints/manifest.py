@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import attrs
 
@@ -41,7 +41,6 @@ CHECKPOINT_FILES = frozenset({part_file("model"), part_file("ema"), OPTIMIZER, S
 """Names of the files in a checkpoint's folder."""
 SCHEMA_VERSION = 2
 T = TypeVar("T")
-_Content = bytes  # an alias, since FileRecord has a field named `bytes`
 # System errors that mean a fault of the checkpoint, not of permissions or the process.
 _FAULTS = {
     errno.ENOENT: "is missing",
@@ -52,6 +51,19 @@ _FAULTS = {
     errno.EFBIG: "is larger than any such file",
     errno.EIO: "cannot be read: the disk reports an error",
 }
+
+
+class PiecewiseContent(Protocol):
+    """Content of a file that is made piece by piece, so that it need not fit into memory."""
+
+    def __len__(self) -> int:
+        """Size in bytes."""
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """The pieces in order."""
+
+
+_Content = bytes | PiecewiseContent  # an alias, since FileRecord has a field named `bytes`
 
 
 class UnsoundError(NcsnxError):
@@ -70,7 +82,10 @@ class FileRecord:
     @classmethod
     def of(cls, content: _Content) -> Self:
         """The record of a file with this content."""
-        return cls(hashlib.sha256(content).hexdigest(), len(content))
+        found = hashlib.sha256()
+        for piece in _pieces(content):
+            found.update(piece)
+        return cls(found.hexdigest(), len(content))
 
 
 def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +149,7 @@ class Manifest:
 
 
 def write_checkpoint(
-    parent: Path, step: int, files: Iterable[tuple[str, bytes]], sizes: WeightSizes | None = None
+    parent: Path, step: int, files: Iterable[tuple[str, bytes | PiecewiseContent]], sizes: WeightSizes | None = None
 ) -> Path:
     """Writes the checkpoint of `step` into `parent` atomically; returns its folder.
 
@@ -148,11 +163,23 @@ def write_checkpoint(
     with atomic.new_folder(final) as folder:
         records: dict[str, FileRecord] = {}
         for name, content in files:
-            atomic.write_new(folder / name, content, shown=final / name)
-            records[name] = FileRecord.of(content)
+            found = hashlib.sha256()
+            atomic.write_pieces(folder / name, _hashed(content, found), len(content), shown=final / name)
+            records[name] = FileRecord(found.hexdigest(), len(content))
             del content  # freed before the next is made: together they may not fit in memory
         atomic.write_new(folder / MANIFEST, Manifest(step, records).to_bytes(), shown=final / MANIFEST)
     return final
+
+
+def _hashed(content: bytes | PiecewiseContent, found: "hashlib._Hash") -> Iterator[bytes | memoryview]:
+    """The pieces, each hashed on its way."""
+    for piece in _pieces(content):
+        found.update(piece)
+        yield piece
+
+
+def _pieces(content: bytes | PiecewiseContent) -> Iterable[bytes | memoryview]:
+    return [content] if isinstance(content, bytes) else content
 
 
 def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
