@@ -34,13 +34,15 @@ class WeightAverage:
         torch._foreach_mul_(averages, self.rate)
         torch._foreach_add_(averages, list(self._parameters.values()), alpha=1 - self.rate)
 
-    def state(self) -> dict[str, Tensor]:
-        """A copy of the network's state dict, with averages in place of parameters."""
-        state = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
-        return state | {
-            name: self._averages[first].to(self._parameters[first].dtype, copy=True)
-            for name, first in self._first_names.items()
+    def tensors(self) -> dict[str, Tensor]:
+        """The network's state dict, with averages in place of parameters; not copied, so an update changes it."""
+        return self._network.state_dict() | {
+            name: self._averages[first].to(self._parameters[first].dtype) for name, first in self._first_names.items()
         }
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of `tensors`."""
+        return {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:

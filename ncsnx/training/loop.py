@@ -22,6 +22,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import weights_of
 from ncsnx.stopping import StopRequest
+from ncsnx.training.checkpoint_writer import CheckpointWriter, report_pruning
 from ncsnx.training.held_out_batch import HeldOutBatch
 from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
@@ -41,7 +42,8 @@ def train(
     """
     with stop.at_once():
         training = _Training(state, data, run, runtime, observer, stop)
-    training.run()
+    with training.writer:
+        training.run()
 
 
 class _Training:
@@ -68,6 +70,7 @@ class _Training:
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
         self.pruner = CheckpointPruner(run, experiment, lambda: stop.requested)
+        self.writer = CheckpointWriter(run, self.pruner, observer)
         self.losses: list[Tensor] = []  # since the last record, on the device
         self.saved_step = state.step
 
@@ -85,6 +88,7 @@ class _Training:
                 self.losses.append(loss)
                 self.observer.step(self.state.step, self.experiment.batch_size)
                 self._report_if_due()
+                self.writer.look()
                 if self._is_due(self.experiment.checkpoint_every):
                     self._checkpoint()
                     self._sample_if_due()
@@ -109,6 +113,7 @@ class _Training:
             return  # handled at the end of the loop
         except NcsnxError as error:
             self._checkpoint()
+            self.writer.finish()
             again = Hint(f"fix the data, then repeat the command: it resumes from step {self.state.step:,}")
             raise NcsnxError(error.message, *error.hints, again) from error
 
@@ -195,17 +200,15 @@ class _Training:
         self.observer.logged(step, mean, device_memory_bytes=memory)
 
     def _checkpoint(self) -> None:
-        """Writes a checkpoint of this step, unless it was already saved."""
+        """Begins to write a checkpoint of this step, unless it was already saved. Training pauses for a copy only."""
         if self.state.step == self.saved_step:
             return
         self._report_losses()
         self.recorder.flush()
         self.state.require_finite()
         self.observer.phase(CHECKPOINT)
-        path = self.state.save(self.folder)
+        self.writer.begin(self.state)
         self.saved_step = self.state.step
-        self.observer.checkpoint(self.state.step, path)
-        self._retain()
 
     def _announce_retention(self) -> None:
         """Announces what retention will remove, then removes what is already due."""
@@ -213,18 +216,13 @@ class _Training:
             self.observer.phase("verifying the checkpoints that retention relies on")
         for line in self.pruner.announcement():
             self.observer.warning(line)
-        self._retain()
-
-    def _retain(self) -> None:
-        """Removes what the experiment's retention doesn't keep. Problems are warnings: training continues."""
-        result = self.pruner.apply()
-        if result.removed or result.stripped:
-            self.observer.note(str(result))
-        for problem in result.problems:
-            self.observer.warning(problem)
+        report_pruning(self.pruner.apply(), self.observer)
 
     def _sample_if_due(self) -> None:
-        """Draws the sample grid of this step's checkpoint, if it is due and doesn't exist."""
+        """Draws the sample grid of this step's checkpoint, if it is due and doesn't exist.
+
+        It is drawn while the checkpoint is written, and saved once the checkpoint is complete.
+        """
         snapshots, step = self.experiment.snapshots, self.state.step
         path = self.folder.snapshots / f"{step_name(step)}.png"
         if snapshots is None or step == 0 or path.exists():
@@ -239,10 +237,16 @@ class _Training:
                 self.experiment,
                 self.data.train,
                 self.device,
-                check_stop=self.stop.check,
+                check_stop=self._check,
                 progress=self.observer.sampling,
             )
         except DivergedError as error:  # training continues, since later weights may not diverge
             self.observer.warning(f"no grid of samples for step {step:,}: {error}")
         else:
+            self.writer.finish()
             self.recorder.snapshot(step, path, grid)
+
+    def _check(self) -> None:
+        """Raises Stopped after a stop request, and the error of a checkpoint that could not be written."""
+        self.stop.check()
+        self.writer.look()

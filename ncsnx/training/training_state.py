@@ -14,7 +14,6 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import ScoreFunction, build_network, load_weights, prepare
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
-from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.ema import WeightAverage
@@ -39,24 +38,25 @@ class TrainingState:
 
     def evaluation_network(self) -> ScoreFunction:
         """The network for evaluation and sampling: averaged weights (raw ones without EMA), evaluation mode."""
-        weights = self.network.state_dict() if self.average is None else self.average.state()
+        weights = self.network.state_dict() if self.average is None else self.average.tensors()
         self._evaluation.load_state_dict(weights)
         return self._evaluation
 
-    def save(self, run: Run) -> Path:
-        """Writes the checkpoint of this step. Raises NcsnxError, with earlier ones unchanged."""
-        return checkpoint.save(
-            run,
-            self.step,
-            self.network.state_dict(),
-            None if self.average is None else self.average.state(),
-            checkpoint.optimizer_state(self.optimizer, self.network),
-            {
-                "identity": identity(self.experiment),
-                "images": self.step * self.experiment.batch_size,
-                **({} if self.imported is None else {"imported": self.imported}),
-            },
-        )
+    def parts(self) -> dict[str, Mapping[str, Tensor]]:
+        """The tensors of a checkpoint of this step, by part and name; not copied, so the next step changes them."""
+        return {
+            "model": self.network.state_dict(),
+            **({} if self.average is None else {"ema": self.average.tensors()}),
+            "optimizer": checkpoint.optimizer_state(self.optimizer, self.network),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The values that a checkpoint of this step records beside its tensors, as JSON."""
+        return {
+            "identity": identity(self.experiment),
+            "images": self.step * self.experiment.batch_size,
+            **({} if self.imported is None else {"imported": self.imported}),
+        }
 
     def load(self, folder: Path) -> None:
         """Loads a checkpoint and verifies every file. Raises NcsnxError if it belongs to another experiment."""
