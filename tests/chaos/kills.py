@@ -1,4 +1,7 @@
-"""Item 1: SIGKILL at seeded random moments of several runs, many of them while a checkpoint is written."""
+"""Item 1: SIGKILL at seeded random moments of several runs, many of them while a checkpoint is written.
+
+Half of the runs have a slow disk, so that training is steps ahead of the checkpoint that is being written.
+"""
 
 import random
 import signal
@@ -7,10 +10,10 @@ from pathlib import Path
 
 import attrs
 
+from ncsnx.storage.json_lines import read_records
 from tests.chaos.report import Tally
-from tests.chaos.trials import LONG, finish, result_of, side_by_side, unlike
+from tests.chaos.trials import LONG, finish, result_of, side_by_side, start_after, unlike
 from tests.chaos.watching import half_written, times_of, wait_for_write
-from tests.training.tiny import start
 
 RUNS = 10
 KILLS_A_RUN = 4
@@ -19,6 +22,20 @@ REPETITIONS = 5
 LEAST_IN_WRITES = 15
 IN_WRITES = "kills while a checkpoint was being written (its temporary folder stayed behind)"
 OTHERS = "kills at other moments"
+AHEAD = "of these, kills when training was steps ahead of that checkpoint"
+LEAST_AHEAD = 5
+SLOW_FILE_S, FILES = 0.05, 5
+SLOW_DISK = f"""
+import threading, time
+import ncsnx.storage.atomic as atomic
+plain = atomic.write_pieces
+def write(*given, **named):
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep({SLOW_FILE_S})
+    plain(*given, **named)
+atomic.write_pieces = write
+"""
+"""Slows the thread that writes checkpoints, before each file of a checkpoint."""
 MISSED = "kills meant for a write that came after it (beyond the 40)"
 
 
@@ -72,7 +89,7 @@ def trials(tally: Tally, folder: Path) -> None:
             # a run that completed early, because kills missed their writes; the remaining kills hit another run
             place = folder / f"run-{number}{'-again' * again}"
             place.mkdir()
-            done, problems = kill_as_planned(place, left, times, tally)
+            done, problems = kill_as_planned(place, left, times, tally, is_slow=number % 2 == 1)
             result = finish(*LONG, folder=place)
             problems += unlike(place / "runs/digits", expected / "runs/digits")
             if result.code != 0:
@@ -85,21 +102,25 @@ def trials(tally: Tally, folder: Path) -> None:
 
     side_by_side(one, range(RUNS))
     tally.require("kills in writes", tally.also[IN_WRITES], LEAST_IN_WRITES)
+    tally.require(AHEAD, tally.also[AHEAD], LEAST_AHEAD)
     tally.require("runs with 3 kills or more", tally.also["runs with 3 kills or more"], 1)
 
 
-def kill_as_planned(place: Path, moments: list[Moment], times: Times, tally: Tally) -> tuple[int, list[str]]:
+def kill_as_planned(
+    place: Path, moments: list[Moment], times: Times, tally: Tally, *, is_slow: bool
+) -> tuple[int, list[str]]:
     """Kills the run's processes at these moments. Returns the number of kills before the run completed, and problems.
 
-    A process that ends by itself must have completed the run.
+    A process that ends by itself must have completed the run. is_slow: whether its disk is slow.
     """
     done = 0
+    prelude, write_s = (SLOW_DISK, times.write_s + FILES * SLOW_FILE_S) if is_slow else ("", times.write_s)
     while done < len(moments):
         moment, before = moments[done], half_written(place)
-        with start(*LONG, folder=place) as process:
+        with start_after(prelude, *LONG, folder=place) as process:
             if moment.in_write:
                 wait_for_write(place, process, moment.wait_for, before)
-                time.sleep(moment.share * times.write_s)
+                time.sleep(moment.share * write_s)
             else:
                 time.sleep(moment.share * times.whole_s)
             process.kill()
@@ -108,10 +129,18 @@ def kill_as_planned(place: Path, moments: list[Moment], times: Times, tally: Tal
             return done, []
         if result.code != -signal.SIGKILL:
             return done, [f"before kill {done + 1} it ended by itself with {result.code}: {result.err[-1500:]}"]
-        struck = bool(half_written(place) - before)
+        struck = half_written(place) - before
         if moment.in_write and not struck:
             tally.count(MISSED)
             continue
         tally.count(IN_WRITES if struck else OTHERS)
+        tally.count(AHEAD, int(_is_ahead(place, struck)))
         done += 1
     return done, []
+
+
+def _is_ahead(place: Path, struck: set[str]) -> bool:
+    """Whether steps were recorded beyond the checkpoint whose temporary folder stayed behind."""
+    metrics = (record for path in place.glob("runs/*/metrics.jsonl") for record in read_records(path))
+    reached = max((record["step"] for record in metrics), default=0)
+    return any(int(name.removeprefix(".step-").partition(".")[0]) < reached for name in struck)

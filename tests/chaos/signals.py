@@ -62,6 +62,17 @@ plain = reading.sha256
 reading.sha256 = lambda file, watch=reading.unwatched: plain(file, lambda count: (time.sleep(0.5), watch(count))[1])
 """
 """Makes hashing take half a second per piece of a file."""
+ENDLESS_WRITE = """
+import threading, time
+import ncsnx.storage.atomic as atomic
+plain = atomic.write_pieces
+def write(*given, **named):
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(600)
+    plain(*given, **named)
+atomic.write_pieces = write
+"""
+"""Makes the thread that writes checkpoints wait before the first file."""
 LIKELIHOOD = ["likelihood", "digits", "--range", "18:24", "--n", "12", "--batch-size", "2", *CPU]
 COMPARE = ["compare", "digits", "--samplers", "dpmpp", "--evaluations", "40", "--n", "300", "--seeds", "2"]
 COMPARE += ["features.steps=30", "features.width=8", *CPU]
@@ -219,6 +230,7 @@ def trials(tally: Tally, folder: Path) -> None:
         tally.require(f"start, stopped by ncsnx, {sent.name}", tally.also[_by_itself("start", sent)], 1)
     for what in (_struck("writing a checkpoint"), MADE_UP):
         tally.require(what, tally.also[what], 1)
+    _interrupts_in_a_write(tally, folder)
     for number in range(3):
         _second_interrupt(tally, number, folder)
         _ignored_hangup(tally, number, folder, chance)
@@ -322,6 +334,29 @@ def _second_interrupt(tally: Tally, number: int, folder: Path) -> None:
         problems.append(f"it took {took_s:.1f} s")
     tally.facts.append(f"second Ctrl-C {number}: ended after {took_s:.2f} s")
     tally.trial(f"second Ctrl-C {number}", [*problems, *debris(place), *unsound(place / "runs/digits")])
+
+
+def _interrupts_in_a_write(tally: Tally, folder: Path) -> None:
+    """The first Ctrl-C waits for the checkpoint that is being written, the second doesn't; nothing is lost."""
+    place = folder / "interrupts-in-a-write"
+    place.mkdir()
+    with start_after(ENDLESS_WRITE, *TRAINING, folder=place) as process:
+        wait_for(lambda: bool(half_written(place)), process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.0)
+        problems = [] if process.poll() is None else ["the first ended it before the checkpoint was complete"]
+        sent_s = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        result = result_of(process)
+        took_s = time.monotonic() - sent_s
+    if result.code != 130 or "interrupted" not in result.err or "Traceback" in result.err:
+        problems.append(f"exit code {result.code}, and it said {result.err[-300:]!r}")
+    if took_s > OVERHEAD_S:
+        problems.append(f"it took {took_s:.1f} s")
+    problems += unsound(place / "runs/digits")
+    again = finish(*TRAINING, folder=place)
+    problems += [f"it did not resume: {again.err[-500:]}"] if again.code != 0 else _half_done(place)
+    tally.trial("two Ctrl-C while a checkpoint is being written", problems)
 
 
 def _ignored_hangup(tally: Tally, number: int, folder: Path, chance: random.Random) -> None:
