@@ -5,16 +5,22 @@ bit-identical only under equal choices on one machine.
 """
 
 import platform
-from typing import Any
+import warnings
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import attrs
 import torch
 
-from ncsnx.config.experiment import Experiment
-from ncsnx.errors import UsageError
+from ncsnx.config.checks import shortened
+from ncsnx.config.experiment import Experiment, Precision
+from ncsnx.errors import Hint, UsageError
 from ncsnx.networks import Execution
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
+from ncsnx.tensorfloat import allow_tf32
+
+_FP32_FIELD = "precision=fp32"
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +36,14 @@ class Runtime:
     """Run the network through `torch.compile`."""
     workers: int = 0
     """Processes that read data ahead; 0: the main process reads."""
+    precision: Precision | None = attrs.field(default=None)
+    """Number format of a trained network; None: the experiment's. Training uses the experiment's only."""
+
+    @precision.validator
+    def _is_known(self, attribute: "attrs.Attribute[Precision | None]", value: Precision | None) -> None:
+        if value is not None and value not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise UsageError(f"{parameter('precision')} {shortened(ascii(value))}: expected one of {known}")
 
     @classmethod
     def choose(
@@ -40,6 +54,7 @@ class Runtime:
         plain: bool = False,
         compile: bool = False,
         workers: int = 0,
+        precision: str | None = None,
     ) -> "Runtime":
         """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError."""
         if threads is not None:
@@ -47,7 +62,37 @@ class Runtime:
         chosen = _device(device)
         if chosen.type == "cuda":
             _prefer_equal_numbers()
-        return cls(device=chosen, threads=torch.get_num_threads(), plain=plain, compile=compile, workers=workers)
+        return cls(
+            device=chosen,
+            threads=torch.get_num_threads(),
+            plain=plain,
+            compile=compile,
+            workers=workers,
+            precision=precision,  # type: ignore[arg-type]  # checked by the validator
+        )
+
+    def for_training(self, experiment: Experiment) -> "Runtime":
+        """Returns itself. Raises UsageError if the experiment's precision needs another device."""
+        if not self._runs(experiment.precision):
+            raise UsageError(f"precision={experiment.precision} {self._needs_cuda}", Hint("use fp32", adds=_FP32_FIELD))
+        return self
+
+    def for_weights_of(self, experiment: Experiment) -> "Runtime":
+        """Returns itself. Raises UsageError if the precision, own or the experiment's, needs another device."""
+        if not self._runs(self.precision_for(experiment)):
+            own = "the network was trained in tf32, which" if self.precision is None else argument("precision", "tf32")
+            hint = Hint("use fp32", adds=argument("precision", "fp32"))
+            raise UsageError(f"{own} {self._needs_cuda}", hint)
+        return self
+
+    def precision_for(self, experiment: Experiment) -> Precision:
+        """Number format of the experiment's trained network."""
+        return experiment.precision if self.precision is None else self.precision
+
+    def precision_in_words(self, experiment: Experiment) -> str:
+        """', in bf16' for a precision that isn't the experiment's, else ''; the end of a caption's part."""
+        precision = self.precision_for(experiment)
+        return "" if precision == experiment.precision else f", in {precision}"
 
     def execution(self, experiment: Experiment) -> Execution:
         """Execution of the experiment's network under these choices."""
@@ -55,7 +100,7 @@ class Runtime:
             memory_format="contiguous" if self.plain else "channels_last",
             fused=not self.plain,
             compile=self.compile,
-            precision=experiment.precision,
+            precision=self.precision_for(experiment),
         )
 
     def facts(self) -> dict[str, Any]:
@@ -67,14 +112,35 @@ class Runtime:
             "plain": self.plain,
             "compile": self.compile,
             "workers": self.workers,
+            **({} if self.precision is None else {"precision": self.precision}),
         }
+
+    def _runs(self, precision: Precision) -> bool:
+        return precision != "tf32" or self.device.type == "cuda"
+
+    @property
+    def _needs_cuda(self) -> str:
+        return f"runs on CUDA only, and the device is {self.device}"
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; False where torch can't tell."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if known:
+        return any(known.get(name) is True for name in ("avx512_bf16", "amx_bf16"))
+    probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(probe is not None and probe() for probe in probes)  # of torch 2.10
 
 
 def _prefer_equal_numbers() -> None:
     """Turns off TF32, which would miss the published scores by more than 2e-5, and cuDNN's nondeterministic choice of
     algorithms."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of torch 2.10, about older names
+        allow_tf32(convolutions=False, products=False)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
 

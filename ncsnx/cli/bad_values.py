@@ -38,6 +38,20 @@ def a_device(text: str) -> str:
     return text
 
 
+def a_precision(text: str) -> str:
+    """The `parser` of --precision."""
+    from typing import get_args
+
+    from ncsnx.config.experiment import Precision
+
+    known = get_args(Precision)
+    if text not in known:
+        from ncsnx.config.checks import shortened
+
+        raise BadValue(f"expected {', '.join(known[:-1])} or {known[-1]}, found {shortened(ascii(text))}")
+    return text
+
+
 def _name(parameter: Any) -> str:
     """The parameter's name as it is typed: an option with its dashes, an argument as in the usage."""
     name: str = parameter.opts[0]

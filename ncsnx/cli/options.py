@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ncsnx.cli.bad_values import a_count, a_device
+from ncsnx.cli.bad_values import a_count, a_device, a_precision
 from ncsnx.cli.help_pages import HELP_PANEL
 from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
 
@@ -184,6 +184,17 @@ Compile = Annotated[
     typer.Option(
         "--compile",
         help="Compile network evaluations (torch.compile). Gradients stay eager: compiled ones were found wrong.",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="FORMAT",
+        parser=a_precision,
+        help="Number format of the network: fp32, tf32 (CUDA only) or bf16. Part of the protocol.",
+        show_default="the experiment's",
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]

@@ -62,7 +62,9 @@ class FolderDrawing:
                 output.open()  # another process may have resumed it meanwhile
                 missing = len(output.missing())
                 done = f", {request.n - missing:,} of them already sampled" if missing < request.n else ""
-                messages.info(f"{self.images}{done}, from {source}, on {model.runtime.device}")
+                messages.info(
+                    f"{self.images}{done}, from {source}, on {model.runtime.device}{model.precision_in_words}"
+                )
                 self._fill(messages, output, stop.check)
         self._say_where(messages, output)
         return output

@@ -15,6 +15,8 @@ from ncsnx.config.schedule import Schedule
 from ncsnx.config.variants import NONE_AT_ZERO, OUTSIDE_IDENTITY, Config
 
 MOST_STEPS = 1_000_000_000
+Precision = Literal["fp32", "tf32", "bf16"]
+"""Number format of a network: see `Experiment.precision`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,9 +77,9 @@ class Experiment(Config):
     """Optimizer steps over which the learning rate rises linearly to `optimizer.lr`, 0 to 1,000,000,000."""
     clip_norm: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
     """Largest Euclidean norm of the gradient, > 0; larger gradients are scaled down to it. None: no clipping."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of the network. 'bf16' runs its body under autocast; weights, loss and the states of samplers stay
-    in fp32."""
+    precision: Precision = "fp32"
+    """Number format of the network. 'tf32' multiplies in TensorFloat-32, forward and backward, and needs CUDA. 'bf16'
+    runs the body of the network under autocast. Weights, loss and the states of samplers stay in fp32."""
     seed: int = attrs.field(default=0, validator=checks.between(0, 2**32 - 1))
     """Seed of all random numbers of the training, 0 to 4,294,967,295."""
 

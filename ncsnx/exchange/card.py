@@ -70,6 +70,8 @@ class Picture:
 
     images: int
     seed: int
+    precision: str = ""
+    """', in bf16' for a precision that isn't the experiment's."""
 
 
 def check_license(text: str) -> str:
@@ -154,7 +156,8 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
 
 def _sample_grid(picture: Picture) -> Iterator[str]:
     yield f"![{counted(picture.images, 'sample')}]({PICTURE})"
-    yield f"Uncurated samples: images 0 to {picture.images - 1} of seed {picture.seed}, drawn by the sampler below."
+    images = f"images 0 to {picture.images - 1} of seed {picture.seed}"
+    yield f"Uncurated samples: {images}, drawn by the sampler below{picture.precision}."
 
 
 def _usage(experiment: Experiment) -> Iterator[str]:

@@ -90,6 +90,12 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
     return Samples(count, png_bytes(grid(images, square_columns(count))))
 
 
+def _picture(model: ScoreModel, samples: Samples | None) -> Picture | None:
+    if samples is None:
+        return None
+    return Picture(images=samples.count, seed=_SEED, precision=model.precision_in_words)
+
+
 def export_checkpoint(
     run: Run,
     saved: SavedWeights,
@@ -125,7 +131,7 @@ def export_checkpoint(
         evaluations=model.evaluations_in_words,
         license=license,
         scores=recorded.scores,
-        picture=None if samples is None else Picture(images=samples.count, seed=_SEED),
+        picture=_picture(model, samples),
         imported=saved.imported,
     )
     export = write_export(out, config, content, text, None if samples is None else samples.png)

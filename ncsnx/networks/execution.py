@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ncsnx.config.experiment import Precision
 from ncsnx.networks.convolution import PooledConvolution
 from ncsnx.networks.normalization import (
     EPSILON,
@@ -32,7 +33,7 @@ _MEMORY_FORMATS: Mapping[MemoryFormat, torch.memory_format] = {
 
 @attrs.frozen(kw_only=True)
 class Execution:
-    """How to run a network. All choices agree to float32 accuracy, except bf16."""
+    """How to run a network. All choices agree to float32 accuracy, except tf32 and bf16."""
 
     memory_format: MemoryFormat = "contiguous"
     """Memory format of activations; outputs are always contiguous."""
@@ -40,8 +41,9 @@ class Execution:
     """Fuse each normalization into one multiply-add, and fold pools into their convolutions."""
     compile: bool = False
     """Use torch.compile for evaluations without gradients (see `ScoreFunction.output`); compiles at the first one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """'bf16': autocast for the body; first and last convolution, statistics and division by σ stay in fp32."""
+    precision: Precision = "fp32"
+    """'tf32': all convolutions and matrix products in TensorFloat-32, on CUDA only. 'bf16': autocast for the body;
+    first and last convolution, statistics and division by σ stay in fp32."""
 
 
 class FusedInstanceNormPlus(InstanceNormPlus):

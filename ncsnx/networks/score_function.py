@@ -20,15 +20,17 @@ draws come from the counter-based generator (see `ncsnx.networks.initialization`
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import attrs
 import torch
 from torch import Tensor, nn
 
+from ncsnx.config.experiment import Precision
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.normalization import at_least_float32
 from ncsnx.quantities import counted
+from ncsnx.tensorfloat import tf32_products
 
 _SIGMA_TOLERANCE = 1e-6  # relative: a level that went through float32 is still that level
 
@@ -65,7 +67,7 @@ class ScoreFunction(nn.Module, ABC):
         self.noise_levels = spec.sigmas
         self.centered_input = spec.centered_input
         self.memory_format: torch.memory_format = torch.contiguous_format
-        self.precision: Literal["fp32", "bf16"] = "fp32"
+        self.precision: Precision = "fp32"
         self.register_buffer("sigmas", torch.tensor(spec.sigmas), persistent=False)
 
     @abstractmethod
@@ -100,6 +102,11 @@ class ScoreFunction(nn.Module, ABC):
         """Context of the computations that may run in bfloat16 if requested; by default all of `forward`."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    def products(self) -> contextlib.AbstractContextManager[object]:
+        """Context of the forward and the backward pass: TF32 if requested. `output` enters it, callers of `backward`
+        have to."""
+        return tf32_products() if self.precision == "tf32" else contextlib.nullcontext()
+
     def output(self, x: Tensor, levels: Tensor | None) -> Tensor:
         """The result of `forward` in float32 or wider; compiled if it was prepared so and gradients are off.
 
@@ -107,7 +114,7 @@ class ScoreFunction(nn.Module, ABC):
         wrong gradients on CPUs (off by half their size and more for the input), although its outputs are right.
         """
         x = x.to(memory_format=self.memory_format)
-        with self.lower_precision(x.device):
+        with self.products(), self.lower_precision(x.device):
             out: Tensor = self.forward(x, levels) if torch.is_grad_enabled() else self(x, levels)
         return at_least_float32(out).contiguous()
 

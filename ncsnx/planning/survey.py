@@ -19,7 +19,7 @@ from ncsnx.planning.cost import Cost, cost_of
 from ncsnx.planning.differing import PlanDifference
 from ncsnx.planning.distances import Distances, measure_distances
 from ncsnx.planning.experiment_proposal import SMALL_SET
-from ncsnx.planning.timing import Timing
+from ncsnx.planning.timing import LEAST_BF16_SPEEDUP, Timing
 from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
@@ -73,6 +73,8 @@ class Survey:
     """None if the data isn't available."""
     differences: tuple[PlanDifference, ...] = ()
     timing: Timing | None = None
+    bf16_speedup: float | None = None
+    """Time of a training step in fp32 relative to bf16 here; None if it wasn't measured."""
     fit: Fit | None = None
     """How the experiment was reduced to a budget, if it was."""
 
@@ -80,6 +82,13 @@ class Survey:
     def seconds_per_image(self) -> float | None:
         """Seconds of sampling per image by the plan; None without a timing."""
         return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
+
+    @property
+    def bf16_proposal(self) -> str | None:
+        """How much faster bf16 is here, in words; None where it isn't, or wasn't measured."""
+        if self.bf16_speedup is None or self.bf16_speedup < LEAST_BF16_SPEEDUP:
+            return None
+        return f"precision=bf16 makes a training step faster, about {self.bf16_speedup:.1f}×"
 
     @property
     def cost(self) -> Cost | None:
@@ -127,6 +136,7 @@ class Survey:
             "seconds_of_checkpoints": cost.checkpoints if cost else None,
             "seconds_of_held_out_losses": cost.held_out if cost else None,
             "timed": timing.timed if timing else None,
+            "bf16_speedup": self.bf16_speedup,
             "differences": [attrs.asdict(difference) for difference in self.differences],
         }
 

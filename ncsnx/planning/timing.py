@@ -17,7 +17,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.networks import ScoreFunction, empty_network, prepare
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runtime import Runtime
+from ncsnx.runtime import Runtime, has_fast_bf16
 from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import build_optimizer
@@ -32,6 +32,12 @@ _AIM_S = 1.0
 _MOST_S = 4 * _AIM_S
 """Calls that are expected to take longer aren't made."""
 _REPEATS = 3
+_QUICK_S = 0.3
+"""Aim for the duration of a call that is compared with one in another precision."""
+_ROUNDS = 3
+"""Alternating calls in each precision."""
+LEAST_BF16_SPEEDUP = 1.1
+"""Ratio of times from which bf16 is proposed."""
 _BUSY = 1.5
 """Load per processor from which a machine counts as busy."""
 
@@ -76,7 +82,11 @@ class Timing:
 
 
 def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Timing:
-    """Times an evaluation and a training step. Raises NcsnxError if the network doesn't suit the images."""
+    """Times an evaluation and a training step.
+
+    Raises NcsnxError if the network doesn't suit the images, and UsageError if its precision needs another device.
+    """
+    runtime.for_training(experiment)
     network = _filled(experiment).to(runtime.device)
     side = min(experiment.data.image_size, TIMED_PIXELS)
     scale = (experiment.data.image_size / side) ** 2
@@ -97,6 +107,31 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
         f"on {runtime.device}",
         device=runtime.device.type,
     )
+
+
+def bf16_speedup(experiment: Experiment, runtime: Runtime, timing: Timing, work: Work) -> float | None:
+    """Time of a step's passes in fp32, relative to bf16, from a few alternating calls.
+
+    None for an experiment in another precision, and where the device has no fast bf16.
+    """
+    if experiment.precision != "fp32" or not has_fast_bf16(runtime.device):
+        return None
+    network = _filled(experiment).to(runtime.device)
+    side = min(experiment.data.image_size, TIMED_PIXELS)
+    learn = _learning(experiment, network, side, runtime)
+    share = (experiment.data.image_size / side) ** 2
+    fitting = int(_QUICK_S * share / max(timing.seconds_per_training_image, 1e-9))
+    count = min(max(1, fitting), experiment.batch_size // experiment.accumulation)
+    executions = [attrs.evolve(runtime.execution(experiment), precision=precision) for precision in ("fp32", "bf16")]
+    ratios = []
+    for _ in range(1 + _ROUNDS):
+        seconds = []
+        for execution in executions:
+            work.check_stop()
+            prepare(network, execution)
+            seconds.append(_seconds(lambda: learn(count)))
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios[1:])  # the first calls are slower
 
 
 def why_slow(threads: int) -> str | None:
@@ -136,7 +171,8 @@ def _learning(experiment: Experiment, network: ScoreFunction, side: int, runtime
         network.train()
         noise = stream.normal(torch.arange(count, device=runtime.device), tuple(images.shape[1:]))
         losses = score_matching_loss(network, images, levels, noise, experiment.loss.power)
-        losses.mean().backward()  # type: ignore[no-untyped-call]
+        with network.products():
+            losses.mean().backward()  # type: ignore[no-untyped-call]
         _finish(next(network.parameters()).grad)
 
     return learn

@@ -33,6 +33,7 @@ def experiment_source(survey: Survey, measured: MeasuredData) -> str:
         *_network(survey),
         *_sampler(survey),
         *_training(survey, measured),
+        *_precision(survey),
     ]
     variable = experiment.name if _is_free(experiment.name) else "experiment"
     return "\n".join(
@@ -248,6 +249,14 @@ def _training(survey: Survey, measured: MeasuredData) -> list[str]:
         f"checkpoint_every={_whole(experiment.checkpoint_every)},",
         *_snapshots(snapshots),
     ]
+
+
+def _precision(survey: Survey) -> list[str]:
+    """A comment where bf16 is faster; what it costs in quality is for the reader to weigh."""
+    if survey.bf16_proposal is None:
+        return []
+    text = f"{survey.bf16_proposal}, on the machine that wrote this file, and is less exact."
+    return [*comment(text), *comment('precision="bf16",')]
 
 
 def _snapshots(snapshots: Snapshots | None) -> list[str]:

@@ -163,7 +163,7 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
         "evaluations": model.evaluations,
         "seed": request.seed,
         "interpolate": request.interpolate,
-        "precision": experiment.precision,
+        "precision": model.precision,
         **given,
     }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.command_words import typed
-from ncsnx.config.experiment import Experiment
+from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError
@@ -86,8 +86,18 @@ class ScoreModel:
             f"  {network}; {channels}×{height}×{width} images; "
             f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}\n"
             f"  {typed(experiment.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
-            f"{counted(self.runtime.threads, 'thread')}"
+            f"{counted(self.runtime.threads, 'thread')}{self.precision_in_words}"
         )
+
+    @property
+    def precision(self) -> Precision:
+        """Number format of the evaluations: the runtime's choice, else the experiment's."""
+        return self.runtime.precision_for(self.experiment)
+
+    @property
+    def precision_in_words(self) -> str:
+        """', in bf16' for a precision that isn't the experiment's, else ''."""
+        return self.runtime.precision_in_words(self.experiment)
 
     @property
     def evaluations(self) -> int | None:
@@ -139,6 +149,7 @@ def load(
     *,
     runs: Path | str | None = None,
     runtime: Runtime | None = None,
+    precision: Precision | None = None,
 ) -> ScoreModel:
     """Loads the model of a run's checkpoint or of an exported folder: averaged weights, or raw ones without EMA.
 
@@ -147,8 +158,12 @@ def load(
     source: name of a run in the runs folder, path of a run or an exported folder, a Run or an Export.
     ckpt: checkpoint of a run: a step (150000, '150k'), 'latest' (the default) or 'best'; None for an exported folder.
     runs: the runs folder; default: NCSNX_RUNS, else ./runs.
+    precision: number format of the evaluations: 'fp32', 'tf32' (CUDA only) or 'bf16'; default: the runtime's, else the
+    experiment's.
     Raises NcsnxError.
     """
+    if precision is not None:
+        runtime = attrs.evolve(Runtime.choose() if runtime is None else runtime, precision=precision)
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
     return build_model(read_weights(place, ckpt), runtime)
 
@@ -159,9 +174,12 @@ def read_weights(source: Source, ckpt: int | str | None = None) -> SavedWeights:
 
 
 def build_model(saved: SavedWeights, runtime: Runtime | None = None) -> ScoreModel:
-    """The network with these weights, ready for evaluation. Raises NcsnxError if they don't fit."""
+    """The network with these weights, ready for evaluation.
+
+    Raises NcsnxError if they don't fit, and UsageError if the precision needs another device.
+    """
     load_plugins("ncsnx.runtime")
-    runtime = Runtime.choose() if runtime is None else runtime
+    runtime = (Runtime.choose() if runtime is None else runtime).for_weights_of(saved.experiment)
     network = empty_network(saved.experiment)
     load_weights(network, saved.tensors, str(saved.where))
     network = network.to(runtime.device).eval().requires_grad_(False)

@@ -137,7 +137,8 @@ class _Training:
                 state.take_back(buffers)
                 return None
             loss = self._loss(part, places)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with state.network.products():
+                loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if experiment.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(state.network.parameters(), experiment.clip_norm)

@@ -24,8 +24,8 @@ class TrainingState:
     """The state of one training after `step` updates."""
 
     def __init__(self, experiment: Experiment, runtime: Runtime) -> None:
-        """The state before the first step."""
-        execution = runtime.execution(experiment)
+        """The state before the first step. Raises UsageError if the experiment's precision needs another device."""
+        execution = runtime.for_training(experiment).execution(experiment)
         self.experiment = experiment
         self.step = 0
         self.imported: Mapping[str, Any] | None = None

@@ -154,7 +154,7 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["ema=none", "ema.rate=0.9"], "ema.rate: cannot be combined with ema=none; give only one of them"),
         (["optimizer=adamw"], "optimizer: expected one of adam, rmsprop, sgd, found 'adamw'; did you mean 'adam'?"),
         (["optimizer=none"], "optimizer: expected one of adam, rmsprop, sgd, found 'none'"),
-        (["precision=fp16"], "precision: expected one of fp32, bf16, found 'fp16'; did you mean 'bf16'?"),
+        (["precision=fp16"], "precision: expected one of fp32, tf32, bf16, found 'fp16'; did you mean 'bf16'?"),
         (["sampler.denoise=yes"], "sampler.denoise: expected true or false, found 'yes'"),
         (["sampler.denoise=True"], "sampler.denoise: expected true or false, found 'True'"),
         (["optimizer.lr=fast"], "optimizer.lr: expected a finite number such as 0.8 or 1e-4, found 'fast'"),

@@ -118,7 +118,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
         accumulation=accumulation,
         warmup_steps=draw(st.integers(0, 10**9)),
         clip_norm=draw(st.none() | positive),
-        precision=draw(st.sampled_from(["fp32", "bf16"])),
+        precision=draw(st.sampled_from(["fp32", "tf32", "bf16"])),
         seed=draw(st.integers(0, 2**32 - 1)),
         steps=draw(steps),
         checkpoint_every=draw(steps),

@@ -149,8 +149,8 @@ def test_a_version_that_is_no_whole_number_from_one_is_refused(version: object) 
         (saved(clip_norm=True), "clip_norm: expected a finite number, found boolean True"),
         (saved(note=None), "note: expected text, found none"),
         (saved(note=12), "note: expected text, found integer 12"),
-        (saved(precision="fp16"), "precision: expected one of fp32, bf16, found text 'fp16'; did you mean"),
-        (saved(precision=["fp32"]), "precision: expected one of fp32, bf16, found list"),
+        (saved(precision="fp16"), "precision: expected one of fp32, tf32, bf16, found text 'fp16'; did you mean"),
+        (saved(precision=["fp32"]), "precision: expected one of fp32, tf32, bf16, found list"),
         (saved(ema={"rate": 1.0}), "ema.rate: must be at least 0 and below 1, not 1.0"),
     ],
 )

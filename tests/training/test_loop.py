@@ -302,6 +302,19 @@ class _Vanishing:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_the_backward_pass_of_a_tf32_network_multiplies_in_tf32_too(tmp_path: Path) -> None:
+    config = experiment("steps=1", "snapshots=none")
+    runtime, data = Runtime(device=CPU_DEVICE, threads=1), open_data(config.data, tmp_path)
+    run, state = Run.create(tmp_path, "tf32", config, {}, None, data.fingerprint), TrainingState(config, runtime)
+    state.network.precision = "tf32"  # CPUs ignore the setting of the process, but it can be read
+    seen = set[str]()
+    for parameter in state.network.parameters():
+        parameter.register_hook(lambda _: seen.add(torch.backends.cuda.matmul.fp32_precision))
+    train(state, data, run, runtime, _Phases(), StopRequest())
+    assert seen == {"tf32"}
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, workers: int) -> None:
     config = experiment("checkpoint_every=100", "snapshots=none")

@@ -72,6 +72,7 @@ def compare_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    precision: options.PrecisionName = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -118,7 +119,9 @@ def compare_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(
+                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                ).for_weights_of(place.experiment())
                 comparison = _comparison(place, ckpt, distance, n, seeds, batch_size, runtime, work)
             messages.info(f"{place.path}: {comparison.caption()}")
             outcome = compare(place, comparison, tried, work)

@@ -27,6 +27,7 @@ def export_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    precision: options.PrecisionName = None,
     *,
     out: Annotated[
         Path,
@@ -96,7 +97,9 @@ def export_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(
+                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                ).for_weights_of(place.experiment())
                 saved = read_weights(place, ckpt)
                 which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
                 messages.info(f"{place.path}, step {saved.step:,}: {which}")

@@ -73,6 +73,7 @@ def fid_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    precision: options.PrecisionName = None,
     keep_images: Annotated[
         bool, typer.Option("--keep-images", help="Write every image as a PNG.", rich_help_panel=options.OUTPUT_PANEL)
     ] = False,
@@ -115,7 +116,9 @@ def fid_command(
         distance = DistanceOptions(features, settings, reference, data, cache)
 
         def build(work: "Work") -> DistanceSweep:
-            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+            runtime = Runtime.choose(
+                device=device, threads=threads, plain=plain, compile=compile, precision=precision
+            ).for_weights_of(experiment)
             _, network, compared = distance.open(place, experiment, runtime, work)
             sweep = DistanceSweep(
                 run=place,

@@ -126,7 +126,7 @@ def likelihood_command(
                 run=place,
                 experiment=experiment,
                 source=DataSource.of_run(place, data_folder(data), work),
-                runtime=Runtime.choose(device=device, threads=threads, plain=plain),
+                runtime=Runtime.choose(device=device, threads=threads, plain=plain, precision="fp32"),
                 request=request,
                 note=note,
             )

@@ -50,6 +50,7 @@ def loss_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    precision: options.PrecisionName = None,
     note: options.Note = "",
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -81,7 +82,9 @@ def loss_command(
                 run=place,
                 experiment=experiment,
                 source=DataSource.of_run(place, data_folder(data), work),
-                runtime=Runtime.choose(device=device, threads=threads, plain=plain, compile=compile),
+                runtime=Runtime.choose(
+                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                ).for_weights_of(experiment),
                 seed=seed,
                 passes=passes,
                 batch_size=batch_size,

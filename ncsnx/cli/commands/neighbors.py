@@ -82,6 +82,7 @@ def neighbors_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    precision: options.PrecisionName = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -116,7 +117,9 @@ def neighbors_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(
+                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                ).for_weights_of(experiment)
                 search = _search(place, experiment, ckpt, request, distance, runtime, work)
             messages.info(f"{place.path}: {search.caption()}")
             results = search.carry_out(work)

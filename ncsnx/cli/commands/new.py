@@ -114,6 +114,7 @@ def new_command(
             fit = _fitted(draft, folder, budget_s, steps, size is None, clock, work)
             fitting = draft if fit is None else attrs.evolve(draft, data=fit.data)
             found = _proposed(survey(fitting, folder, choices, work), fit, steps, clock)
+            found = _compared_with_bf16(found, device, threads, work)
         text = _text(found)
         with atomic.reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,6 +223,19 @@ def _proposed(found: "Survey", fit: "Fit | None", steps: int | None, clock: "Tim
     return attrs.evolve(found, experiment=experiment, timing=timing, fit=fit)
 
 
+def _compared_with_bf16(found: "Survey", device: str, threads: int | None, work: "Work") -> "Survey":
+    """The survey, with the speed of bf16 here if the network was timed."""
+    import attrs
+
+    from ncsnx.planning.timing import bf16_speedup
+    from ncsnx.runtime import Runtime
+
+    if found.timing is None:
+        return found
+    runtime = Runtime.choose(device=device, threads=threads)
+    return attrs.evolve(found, bf16_speedup=bf16_speedup(found.experiment, runtime, found.timing, work))
+
+
 def _text(found: "Survey") -> str:
     from ncsnx.planning.writing import experiment_source
 
@@ -230,7 +244,7 @@ def _text(found: "Survey") -> str:
 
 
 def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: "Variant") -> None:
-    from ncsnx.cli.budgets import say_reductions, say_times
+    from ncsnx.cli.budgets import propose_bf16, say_reductions, say_times
     from ncsnx.config.model import RefineNetModel
     from ncsnx.planning.survey import data_remarks
 
@@ -249,5 +263,6 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: "
         messages.warning(remark)
     say_reductions(messages, found, variant)
     say_times(messages, found, variant)
-    target = experiment.name if path.parent == Path("experiments") else str(path)
-    messages.info(f"next: ncsnx train {shlex.quote(target)}")
+    target = shlex.quote(experiment.name if path.parent == Path("experiments") else str(path))
+    propose_bf16(messages, found, f"ncsnx train {target}")
+    messages.info(f"next: ncsnx train {target}")

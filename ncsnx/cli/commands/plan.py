@@ -102,13 +102,13 @@ def plan_command(
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         import attrs
 
-        from ncsnx.cli.budgets import warn_if_busy
+        from ncsnx.cli.budgets import propose_bf16, warn_if_busy
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
         from ncsnx.planning.differing import plan_differences
         from ncsnx.planning.survey import Choices, data_remarks, survey
-        from ncsnx.planning.timing import time_experiment
+        from ncsnx.planning.timing import bf16_speedup, time_experiment
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
@@ -131,7 +131,9 @@ def plan_command(
                 found = attrs.evolve(found, differences=tuple(plan_differences(experiment, found.plan)))
             if not no_timing:
                 runtime = Runtime.choose(device=device, threads=threads)
-                found = attrs.evolve(found, timing=time_experiment(found.experiment, runtime, work))
+                timing = time_experiment(found.experiment, runtime, work)
+                speedup = bf16_speedup(found.experiment, runtime, timing, work)
+                found = attrs.evolve(found, timing=timing, bf16_speedup=speedup)
         for remark in data_remarks(found.measured) if found.measured else []:
             messages.warning(remark)
         for bias in found.experiment.known_biases:
@@ -141,6 +143,7 @@ def plan_command(
             messages.json(found.facts())
         else:
             _show(messages, found, is_own)
+        propose_bf16(messages, found, f"ncsnx train {'NAME' if is_own else shlex.join([source, *(overrides or [])])}")
         if is_own:
             messages.info(
                 "this is the published training for such images\n"

@@ -55,6 +55,7 @@ def restore_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    precision: options.PrecisionName = None,
     out: options.SamplesFolder = None,
     overwrite: options.Overwrite = False,
     note: options.Note = "",
@@ -113,7 +114,9 @@ def restore_command(
                 task = typed.task(experiment.data, range_of(experiment.data, data, source))
             request = attrs.evolve(request, n=count_images(n, task))
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(
+                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                ).for_weights_of(experiment)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,

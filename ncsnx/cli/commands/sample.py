@@ -84,6 +84,7 @@ def sample_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    precision: options.PrecisionName = None,
     out: options.SamplesFolder = None,
     overwrite: options.Overwrite = False,
     note: options.Note = "",
@@ -133,7 +134,9 @@ def sample_command(
 
         with StopRequest() as stop:
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(
+                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                ).for_weights_of(experiment)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,

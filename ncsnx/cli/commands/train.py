@@ -97,6 +97,7 @@ def train_command(
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, workers=workers)
+                runtime = runtime.for_training(found.experiment)  # before data is read
                 splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
                 splits = cache_in_memory(splits, runtime.device)
                 state = TrainingState(found.experiment, runtime)

@@ -102,7 +102,7 @@ class Comparison(Measurement[Setting]):
             "weights": model.weights,
             "weights_sha256": model.weights_sha256,
             "n": self.n,
-            "precision": model.experiment.precision,
+            "precision": model.precision,
             "features": unnamed(self.features.facts),
             "reference": unnamed(self.reference.facts),
             "roughest": self.limit,
@@ -110,9 +110,10 @@ class Comparison(Measurement[Setting]):
 
     def caption(self) -> str:
         return (
-            f"step {self.model.step:,}, {weights_in_words(self.model.weights)}, {counted(self.n, 'image')} from each "
-            f"of {counted(self.seeds, 'seed')}; features: {features_in_words(self.features)}; "
-            f"reference: {self.reference.name}; broken: rougher than any real image"
+            f"step {self.model.step:,}, {weights_in_words(self.model.weights)}{self.model.precision_in_words}, "
+            f"{counted(self.n, 'image')} from each of {counted(self.seeds, 'seed')}; "
+            f"features: {features_in_words(self.features)}; reference: {self.reference.name}; "
+            "broken: rougher than any real image"
         )
 
     @cached_property

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import attrs
 
 from ncsnx.config.canonical import digest
-from ncsnx.config.experiment import Experiment
+from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.evaluation.engine.candidates import Candidate, load_member
 from ncsnx.evaluation.engine.measurement import Measurement
 from ncsnx.metrics.metric import Quantity
@@ -24,7 +24,7 @@ from ncsnx.runs.protocols import place_of
 from ncsnx.runs.score_files import SCORES, TABLE, Row, ScoreFile, value
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.score_model import ScoreModel, weights_of
+from ncsnx.sampling.score_model import ScoreModel, weights_in_words, weights_of
 from ncsnx.storage.process import this_process
 
 
@@ -55,6 +55,16 @@ class CheckpointSweep(Measurement[Candidate]):
     def weights(self) -> Weights:
         """Which weights of a checkpoint are measured."""
         return weights_of(self.experiment)[0]
+
+    @property
+    def precision(self) -> Precision:
+        """Number format of the evaluations."""
+        return self.runtime.precision_for(self.experiment)
+
+    @property
+    def weights_and_precision(self) -> str:
+        """'EMA weights', with a precision that isn't the experiment's: 'EMA weights, in bf16'."""
+        return weights_in_words(self.weights) + self.runtime.precision_in_words(self.experiment)
 
     @property
     def metric(self) -> str:

@@ -186,7 +186,7 @@ class NeighborSearch(WorkInParts[None]):
             "sampler": unstructure(model.experiment.sampler),
             **revision_facts(model.experiment.sampler),
             "evaluations": model.evaluations,
-            "precision": model.experiment.precision,
+            "precision": model.precision,
             "features": None if self.features is None else unnamed(self.features.facts),
             "training": {**self.training.facts, "images": len(self.training)},
             "held_out": self.held_out_count,
@@ -201,7 +201,8 @@ class NeighborSearch(WorkInParts[None]):
             seen = f"pixels and features: {features_in_words(self.features)}"
         mirrored = " and their mirror images" if self.flips else ""
         return (
-            f"step {model.step:,}, {weights_in_words(model.weights)}, {counted(request.n, 'sample')} from seed "
+            f"step {model.step:,}, {weights_in_words(model.weights)}{model.precision_in_words}, "
+            f"{counted(request.n, 'sample')} from seed "
             f"{request.seed}, sampler {sampler} with {model.evaluations_in_words} per image; "
             f"{counted(len(self.training), 'training image')}{mirrored}, "
             f"{counted(self.held_out_count, 'held-out image')}; "

@@ -38,7 +38,7 @@ from ncsnx.samplers.building import evaluations, evaluations_in_words, revision_
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.sample import draw
-from ncsnx.sampling.score_model import ScoreModel, weights_in_words
+from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.parts import Part
 from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work
@@ -113,7 +113,7 @@ class DistanceSweep(CheckpointSweep):
             "evaluations": self.evaluations,
             "weights": self.weights,
             "ensemble": self.request.ensemble,
-            "precision": self.experiment.precision,
+            "precision": self.precision,
             "features": unnamed(self.features.facts),
             "reference": unnamed(self.reference.facts),
         }
@@ -129,7 +129,7 @@ class DistanceSweep(CheckpointSweep):
         perfect = self.reference.why_unknown if self.perfect_model is None else self.perfect_model.words
         return (
             f"{counted(self.request.n, 'image')} per checkpoint from seed {self.request.seed}, "
-            f"{weights_in_words(self.weights)}{members}, sampler {sampler} with {each} per image; "
+            f"{self.weights_and_precision}{members}, sampler {sampler} with {each} per image; "
             f"features: {features_in_words(self.features)}; reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
         )

@@ -26,7 +26,6 @@ from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import Row, best_place, values
-from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.training.score_matching import score_matching_loss
@@ -95,7 +94,7 @@ class HeldOutSweep(CheckpointSweep):
             "levels": self.experiment.schedule.levels,
             "power": self.experiment.loss.power,
             "weights": self.weights,
-            "precision": self.experiment.precision,
+            "precision": self.precision,
             "split": "held-out",
             "fingerprint": self.source.fingerprint,
         }
@@ -110,7 +109,7 @@ class HeldOutSweep(CheckpointSweep):
             f"denoising score matching, weighted by σ^{self.experiment.loss.power:g}: "
             f"{counted(self.count, 'held-out image')}, each at {self.effective_passes:,} of "
             f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, "
-            f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
+            f"{self.weights_and_precision}; data {self.source.fingerprint[:8]}"
         )
 
     def conclusion(self, best: Row) -> list[str]:
