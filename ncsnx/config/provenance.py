@@ -136,6 +136,16 @@ def recording() -> Iterator[Provenance]:
         _active.reset(token)
 
 
+@contextmanager
+def paused() -> Iterator[None]:
+    """Within the block, nothing is recorded: copies of recorded objects have no origins of their own."""
+    token = _active.set(None)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
 def is_recording() -> bool:
     """Whether an experiment file is being executed."""
     return _active.get() is not None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ncsnx.config import provenance
 from ncsnx.config.codec import flatten, unstructure
 from ncsnx.config.discovery import Resolved, resolve
 from tests.config.examples import line_of, write_file
@@ -39,6 +40,19 @@ base = Experiment(
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "experiment.py"
+
+
+def test_only_the_experiment_file_is_parsed_for_origins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    read_bytes = provenance.reading.read_bytes
+
+    def spy(path: Path, *arguments: object, **options: object) -> bytes:
+        parsed.append(path)
+        return read_bytes(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(provenance.reading, "read_bytes", spy)
+    resolved(file, "register(base)")
+    assert set(parsed) == {file}
 
 
 def resolved(file: Path, code: str, *overrides: str) -> dict[str, str]:
