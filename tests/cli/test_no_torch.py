@@ -74,6 +74,19 @@ assert not {"ncsnx.config", "ncsnx.planning", "rich"} & set(sys.modules)
     assert finished.returncode == 0, finished.stderr
 
 
+def test_a_list_without_runs_imports_no_part_of_ncsnx_that_reads_them(here: Path) -> None:
+    code = """
+import sys
+from typer.testing import CliRunner
+from ncsnx.cli import app
+assert CliRunner().invoke(app, ["list"]).exit_code == 0
+assert not {"ncsnx.runs.folder", "ncsnx.runs.exported", "filelock"} & set(sys.modules)
+"""
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    finished = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
 TYPOS = [
     (["sample", "frist"], "there is no run 'frist' in runs; did you mean first?"),
     (["sample", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field in sampler (ald)"),

@@ -82,6 +82,8 @@ def _experiments(messages: "Messages") -> list[dict[str, Any]]:
 
 
 def _runs(folder: "Path") -> list[dict[str, Any]]:
+    if not folder.is_dir():
+        return []  # without the modules that read runs, which take longer to import than the rest of the command
     from ncsnx.errors import NcsnxError
     from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.exported import Export
