@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering", "tensorfloat"),
     ("config", "noise", "paths", "storage"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
-    ("exchange", "training", "features", "metrics", "evaluation", "planning"),
+    ("exchange", "training", "features", "metrics", "evaluation", "planning", "benchmarking"),
     ("console",),
     ("cli",),
 )

@@ -1,0 +1,63 @@
+"""The executions that a benchmark compares."""
+
+from collections.abc import Callable
+
+import attrs
+import torch
+
+from ncsnx.benchmarking.hardware import has_compiler, processor_flags
+from ncsnx.networks import Execution
+
+PLAIN = "plain"
+PUBLISHED_CODE = "published"
+
+
+@attrs.frozen
+class NamedExecution:
+    """A row of the benchmark."""
+
+    name: str
+    execution: Execution
+    why_not: Callable[[torch.device], str | None] = lambda device: None
+    """Why it is left out on a device; None: it isn't."""
+
+
+def _no_compiler(device: torch.device) -> str | None:
+    return None if has_compiler() else "there is no C++ compiler"
+
+
+def _no_bf16(device: torch.device) -> str | None:
+    if device.type == "cpu":
+        is_fast = {"avx512_bf16", "amx_bf16", "bf16"} & set(processor_flags())
+        return None if is_fast else "this processor has no instructions for bf16"
+    if device.type == "cuda":
+        return None if torch.cuda.is_bf16_supported() else "this GPU has no bf16"
+    return f"bf16 is not benchmarked on {device.type}"
+
+
+def _no_compiled_bf16(device: torch.device) -> str | None:
+    return _no_bf16(device) or _no_compiler(device)
+
+
+_BEST = Execution(memory_format="channels_last", fused=True)
+
+EXECUTIONS = (
+    NamedExecution(PLAIN, Execution()),
+    NamedExecution("default", _BEST),
+    NamedExecution("compiled", attrs.evolve(_BEST, compile=True), _no_compiler),
+    NamedExecution("bf16", attrs.evolve(_BEST, precision="bf16"), _no_bf16),
+    NamedExecution("bf16 compiled", attrs.evolve(_BEST, precision="bf16", compile=True), _no_compiled_bf16),
+)
+"""All executions. The first is the fp32 eager one that the errors are measured against."""
+
+
+def chosen_executions(device: torch.device, *, compiles: bool) -> tuple[list[NamedExecution], dict[str, str]]:
+    """The executions that the device can run, and name → reason for those that are left out."""
+    chosen, left_out = [], {}
+    for one in EXECUTIONS:
+        reason = "compilation is off" if one.execution.compile and not compiles else one.why_not(device)
+        if reason is None:
+            chosen.append(one)
+        else:
+            left_out[one.name] = reason
+    return chosen, left_out
