@@ -76,8 +76,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmarks: start-up, training step, evaluation, randomness, console, distances, reading packed images."""
+    """Benchmarks: `ncsnx bench digits`, start-up, console, distances, reading; arguments go to `ncsnx bench`."""
     session.install("-e", ".")
+    out = Path(session.create_tmp(), "bench")
+    session.run("ncsnx", "bench", *(session.posargs or ("digits", "--batch-size", "128", "--out", str(out))))
     session.run("python", "-m", "tests.benchmarks")
 
 
