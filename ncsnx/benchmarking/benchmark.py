@@ -197,8 +197,8 @@ def _measure_size(
         forward, training = convolutions[one.name]
         jobs[f"{one.name} evaluation"] = _bound(one.evaluate, probe)
         jobs[f"{one.name} step"] = one.step
-        jobs[f"{one.name} convolutions"] = forward.run
-        jobs[f"{one.name} training convolutions"] = training.run
+        jobs[f"{one.name} convolutions"] = _within(one, forward)
+        jobs[f"{one.name} training convolutions"] = _within(one, training)
     label = f"{settings.rounds} rounds at {size} px"
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         times, stopped = in_rounds(jobs, rounds=settings.rounds, warm_up=_WARM_UP, device=device, name=label, work=work)
@@ -332,6 +332,14 @@ def _parts(one: Contestant, device: torch.device) -> dict[str, float]:
         one.step(clock)
         seen.append(clock.seconds)
     return {part: median(seconds[part] for seconds in seen) for part in PARTS}
+
+
+def _within(one: Contestant, convolutions: Convolutions) -> Any:
+    def run() -> None:
+        with one.products():
+            convolutions.run()
+
+    return run
 
 
 def _bound(evaluate: Any, probe: Probe) -> Any:

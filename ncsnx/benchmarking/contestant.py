@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import attrs
@@ -55,6 +56,9 @@ class Contestant(Protocol):
     def step(self, clock: "PartClock | None" = None) -> None:
         """One complete training step."""
 
+    def products(self) -> AbstractContextManager[object]:
+        """Context of a backward pass, and of convolutions by themselves: TF32 if the execution has it."""
+
     def gradients(self) -> dict[str, Tensor]:
         """The gradients now, by our names of the parameters."""
 
@@ -90,7 +94,9 @@ def probe_loss(contestant: Contestant, probe: Probe) -> Tensor:
 def backward(contestant: Contestant, probe: Probe) -> None:
     """A forward and a backward pass on the probe, with the gradients before them discarded."""
     contestant.optimizer.zero_grad(set_to_none=True)
-    probe_loss(contestant, probe).backward()  # type: ignore[no-untyped-call]
+    loss = probe_loss(contestant, probe)
+    with contestant.products():
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 class OwnContestant:
@@ -139,7 +145,8 @@ class OwnContestant:
         noise = self.noise.normal(positions, experiment.data.shape)
         end("noise")
         losses = score_matching_loss(self.network, x, levels, noise, experiment.loss.power)
-        losses.mean().backward()  # type: ignore[no-untyped-call]
+        with self.products():
+            losses.mean().backward()  # type: ignore[no-untyped-call]
         end("network")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(experiment.optimizer, self.number, experiment.warmup_steps)
@@ -151,6 +158,9 @@ class OwnContestant:
             self.average.update()
         self.number += 1
         end("update")
+
+    def products(self) -> AbstractContextManager[object]:
+        return self.network.products()
 
     def gradients(self) -> dict[str, Tensor]:
         return {name: tensor.grad for name, tensor in self.network.named_parameters() if tensor.grad is not None}

@@ -35,6 +35,10 @@ def _no_bf16(device: torch.device) -> str | None:
     return f"bf16 is not benchmarked on {device.type}"
 
 
+def _no_tf32(device: torch.device) -> str | None:
+    return None if device.type == "cuda" else "TF32 is on CUDA only"
+
+
 def _no_compiled_bf16(device: torch.device) -> str | None:
     return _no_bf16(device) or _no_compiler(device)
 
@@ -45,6 +49,7 @@ EXECUTIONS = (
     NamedExecution(PLAIN, Execution()),
     NamedExecution("default", _BEST),
     NamedExecution("compiled", attrs.evolve(_BEST, compile=True), _no_compiler),
+    NamedExecution("tf32", attrs.evolve(_BEST, precision="tf32"), _no_tf32),
     NamedExecution("bf16", attrs.evolve(_BEST, precision="bf16"), _no_bf16),
     NamedExecution("bf16 compiled", attrs.evolve(_BEST, precision="bf16", compile=True), _no_compiled_bf16),
 )
