@@ -207,8 +207,8 @@ class Heun(GridSampler):
 class ProbabilityFlowODE(GridSampler):
     """The probability-flow ODE by the adaptive Dormand–Prince method (Song et al. 2021, section 4.3).
 
-    The NFE depends on the tolerance. The solver restarts at each level of the grid and chooses its steps in between for
-    each image separately, one image per evaluation, which is slow on a GPU.
+    The NFE depends on the tolerance. The solver restarts at each level of the grid. In between, each image has
+    its own steps; images that are under way are evaluated together.
     """
 
     tolerance: float = attrs.field(default=1e-3, validator=checks.within(1e-6, 0.1))

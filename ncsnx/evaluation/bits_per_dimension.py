@@ -62,7 +62,7 @@ def bits_per_dimension(
     prior = bits_of_nats * log_normal(flow.x, prior_mean(data), sigma_max)
     volume = bits_of_nats * flow.log_volume
     scale = math.log2(preprocessing.grey_levels(pixels)) + bits_of_nats * log_slope(unit, data)
-    return torch.stack([prior + volume + scale, prior, volume, scale, torch.full_like(prior, flow.evaluations)], dim=1)
+    return torch.stack([prior + volume + scale, prior, volume, scale, flow.evaluations], dim=1)
 
 
 def prior_mean(data: Data) -> float:

@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.samplers.dormand_prince import largest_rms_error, solve
+from ncsnx.samplers.dormand_prince import rms_error, solve
 from ncsnx.samplers.state import Score
 from ncsnx.sampling.generate import never_stop
 
@@ -29,6 +29,10 @@ class Probes:
     """(K, B, C, H, W), with the dtype and device of the score."""
     weight: float
     """1/K for an average; 1 for vectors that form a basis."""
+
+    def of(self, rows: Tensor) -> "Probes":
+        """The vectors of some of the images. rows: indices (B',) int64."""
+        return Probes(self.vectors[:, rows.to(self.vectors.device)], self.weight)
 
     def divergence(self, slope: Tensor, x: Tensor, between: Callable[[], None] = never_stop) -> Tensor:
         """Divergence (B,) of `slope`, which was computed from `x`, a leaf with gradients.
@@ -52,8 +56,8 @@ class Flow:
     """(B, C, H, W) float64 on the CPU, at σ_max."""
     log_volume: Tensor
     """(B,) float64: integral of the divergence, in nats."""
-    evaluations: int
-    """Evaluations of the score and its divergence per image."""
+    evaluations: Tensor
+    """(B,) float64: evaluations of the score and its divergence of each image."""
 
 
 def flow_to_prior(
@@ -68,32 +72,33 @@ def flow_to_prior(
 ) -> Flow:
     """Solves the ODE from x at σ_min up to σ_max, together with the integral of its divergence.
 
-    score must be differentiable. x: (B, C, H, W) float64 on the CPU. watch: called with σ before each evaluation and
-    each backward pass; can stop by raising.
+    score must be differentiable. x: (B, C, H, W) float64 on the CPU. watch: called with the lowest σ of the images
+    before each evaluation and each backward pass; can stop by raising.
 
-    All images share their steps, and each step satisfies the tolerance for every image: the estimated errors of x (root
-    mean square over pixels) and of the divergence per pixel are at most `tolerance`, absolute or relative to the value.
+    Each image has its own steps, so that it doesn't depend on its batch: the estimated errors of x (root mean square
+    over pixels) and of the divergence per pixel are at most `tolerance`, absolute or relative to the value.
 
     Raises DivergedError, see `solve`.
     """
-    shape, dimensions = x.shape, math.prod(x.shape[1:])
+    shape, dimensions = x.shape[1:], math.prod(x.shape[1:])
     device, dtype = probes.vectors.device, probes.vectors.dtype
-    evaluations = 0
+    evaluations = torch.zeros(len(x), dtype=torch.float64)
 
-    def slope_of(sigma: float, state: Tensor) -> Tensor:
-        nonlocal evaluations
-        watch(sigma)
-        evaluations += 1
+    def slope_of(sigma: Tensor, state: Tensor, rows: Tensor) -> Tensor:
+        lowest = float(sigma.min())
+        watch(lowest)
+        evaluations[rows] += 1
         with torch.enable_grad():
-            at = state[:, :-1].reshape(shape).to(dtype).to(device).requires_grad_()
-            slope = -sigma * score(at, sigma)
-            divergence = probes.divergence(slope, at, lambda: watch(sigma))
+            at = state[:, :-1].reshape(-1, *shape).to(dtype).to(device).requires_grad_()
+            each = sigma.to(dtype).to(device).view(-1, 1, 1, 1)
+            slope = -each * score(at, each)
+            divergence = probes.of(rows).divergence(slope, at, lambda: watch(lowest))
         return torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)
 
     # the last column is the integral of the divergence per pixel
     start = torch.cat([x.double().flatten(1), torch.zeros(len(x), 1, dtype=torch.float64)], dim=1)
-    state = solve(slope_of, start, sigma_min, sigma_max, tolerance=tolerance, norm=_largest_error)
-    return Flow(state[:, :-1].reshape(shape), state[:, -1] * dimensions, evaluations)
+    state = solve(slope_of, start, sigma_min, sigma_max, tolerance=tolerance, norm=_error)
+    return Flow(state[:, :-1].reshape(-1, *shape), state[:, -1] * dimensions, evaluations)
 
 
 def log_normal(x: Tensor, mean: float, sigma: float) -> Tensor:
@@ -102,6 +107,6 @@ def log_normal(x: Tensor, mean: float, sigma: float) -> Tensor:
     return -0.5 * z.square().sum(dim=1) - z.shape[1] * (math.log(sigma) + 0.5 * math.log(2 * math.pi))
 
 
-def _largest_error(errors: Tensor) -> Tensor:
-    """Largest error of any image, in x or in its divergence, from (B, D + 1) errors relative to the tolerance."""
-    return torch.maximum(largest_rms_error(errors[:, :-1]), errors[:, -1].abs().max())
+def _error(errors: Tensor) -> Tensor:
+    """Error (B,) of each image, in x or in its divergence, from (B, D + 1) errors relative to the tolerance."""
+    return torch.maximum(rms_error(errors[:, :-1]), errors[:, -1].abs())

@@ -81,21 +81,22 @@ class Condition:
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, which limit the values of an image; None: no limits."""
     _held: Noise = attrs.field(init=False, repr=False)
-    """Cached last draw for the whole batch; images that are sampled separately take their rows of it."""
+    """Cached last draw of the batch: adaptive samplers use it for every evaluation inside a step."""
 
     @_held.default
     def _hold(self) -> Noise:
         return lru_cache(maxsize=1)(self.noise)
 
-    def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
         """x with the measured coefficients replaced, for those whose deviation is at most σ.
 
         A result (σ = 0) is also brought between black and white, if an image exists that satisfies both.
         """
         tau = self.measured.deviations.to(x)
-        if sigma > 0:
-            extra = (sigma**2 - tau**2).clamp(min=0).sqrt()
-            return self._replaced(x, tau <= sigma, extra * self.measured.operator.coefficients(self.noise(step)))
+        if isinstance(sigma, Tensor) or sigma > 0:
+            level = _of_coefficients(sigma)
+            extra = (level**2 - tau**2).clamp(min=0).sqrt()
+            return self._replaced(x, tau <= level, extra * self.measured.operator.coefficients(self._held(step)))
         fine = tau <= self.lowest
         x = self._replaced(x, fine)
         return x if self.ends is None or not bool(fine.any()) else self._between_ends(x, fine, *self.ends)
@@ -126,7 +127,7 @@ class Condition:
         change = change.sign() * (change.abs() - slack).clamp(min=0)
         return x + operator.images(torch.where(which, change, 0.0))
 
-    def likelihood_score(self, x: Tensor, sigma: float) -> Tensor:
+    def likelihood_score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """(value − coefficient) / (τ² − σ²) along coefficients with τ > σ.
 
         The variance is at least σ²: a smaller one would be too stiff for a step at this level.
@@ -134,13 +135,14 @@ class Condition:
         if self.measured.deviation == 0:
             return torch.zeros_like(x)
         operator = self.measured.operator
-        tau = self.measured.deviations.to(x)
-        variance = (tau**2 - sigma**2).clamp(min=sigma**2)
+        tau, level = self.measured.deviations.to(x), _of_coefficients(sigma)
+        least = level**2 if isinstance(level, Tensor) else torch.full_like(tau, level**2)
+        variance = (tau**2 - level**2).maximum(least)
         away = self.measured.values.to(x) - operator.coefficients(x)
-        return operator.images(torch.where(tau > sigma, away / variance, 0.0))
+        return operator.images(torch.where(tau > level, away / variance, 0.0))
 
-    def of(self, rows: slice) -> Self:
-        """The measurements of some of the images."""
+    def of(self, rows: slice | Tensor) -> Self:
+        """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
         measured, held = attrs.evolve(self.measured, values=self.measured.values[rows]), self._held
         return attrs.evolve(self, measured=measured, noise=lambda step: held(step)[rows])
 
@@ -148,6 +150,11 @@ class Condition:
         """Raises NcsnxError for a sampler that fails the exam for noisy measurements (`ncsnx.samplers.exam`)."""
         if self.measured.deviation > 0:
             require_passed(config, sigmas, measured_pixels)
+
+
+def _of_coefficients(sigma: float | Tensor) -> float | Tensor:
+    """σ in the shape of coefficients: (B, 1) for one of each image."""
+    return sigma.view(-1, 1) if isinstance(sigma, Tensor) else sigma
 
 
 def measured_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Condition:

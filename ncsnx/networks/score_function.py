@@ -84,15 +84,18 @@ class ScoreFunction(nn.Module, ABC):
             return self.output(x, None)
         return self.output(x, levels) * self.sigmas[levels].view(-1, 1, 1, 1)
 
-    def score(self, x: Tensor, sigma: float) -> Tensor:
-        """s(x, σ) for all images at one σ: (B, C, H, W) float32.
+    def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """s(x, σ): (B, C, H, W) float32.
 
-        Raises NcsnxError if the network is conditional and σ isn't a trained level (to 1e-6).
+        sigma: σ of all images, or (B, 1, 1, 1), one of each image. Raises NcsnxError if the network is conditional and
+        σ isn't a trained level (to 1e-6).
         """
         if self.any_sigma:
             return self.output(x, None) / sigma
-        levels = torch.full((x.shape[0],), self._level(sigma), device=x.device)
-        return self.output(x, levels)
+        if isinstance(sigma, Tensor):
+            levels = [self._level(one) for one in sigma.expand(len(x), 1, 1, 1).flatten().tolist()]
+            return self.output(x, torch.tensor(levels, device=x.device))
+        return self.output(x, torch.full((len(x),), self._level(sigma), device=x.device))
 
     def centered(self, x: Tensor) -> Tensor:
         """The input of the first layer: 2x − 1 for images in [0, 1], else x."""

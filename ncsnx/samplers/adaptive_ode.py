@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncsnx.config.sampler import ProbabilityFlowODE
 from ncsnx.samplers.contract import DenoisingModel, Steps, sampler
-from ncsnx.samplers.dormand_prince import largest_rms_error, solve
+from ncsnx.samplers.dormand_prince import in_float64, rms_error, solve
 
 
 @sampler(
@@ -20,17 +20,25 @@ def adaptive_ode(x: Tensor, sigmas: Sequence[float], model: DenoisingModel, *, t
     """Adaptive steps between two σ, as many as the tolerance requires; one Euler step from the last σ to 0.
 
     tolerance: largest error of a step, as the root mean square over an image's values, each relative to 1 + |value|.
-    The solver restarts at each σ between the first and the last, which costs two evaluations. Raises DivergedError.
+    Each image has its own steps; images that are still between the two σ are evaluated together. The solver restarts at
+    each σ between the first and the last, which costs two evaluations. Raises DivergedError.
     """
     for sigma, sigma_next in pairwise(sigmas):
         x, _, score = yield x, sigma
-        known = [-sigma * score]  # the solver's first evaluation
 
-        def slope(sigma: float, y: Tensor, like: Tensor = x, known: list[Tensor] = known) -> Tensor:
-            found = known.pop() if known else -sigma * model(y.to(like), sigma)[1]
-            return found.cpu().double()
+        def slope(sigma: Tensor, y: Tensor, rows: Tensor, like: Tensor = x) -> Tensor:
+            each = sigma.to(like).view(-1, 1, 1, 1)
+            _, score = model(y.to(like), each, rows.to(like.device))
+            return in_float64(-each * score)
 
-        y = x.cpu().double()
-        x = solve(slope, y, sigma, sigma_next, tolerance=tolerance, norm=largest_rms_error).to(x)
+        x = solve(
+            slope,
+            in_float64(x),
+            sigma,
+            sigma_next,
+            tolerance=tolerance,
+            norm=rms_error,
+            first=in_float64(-sigma * score),
+        ).to(x)
     x, denoised, _ = yield x, sigmas[-1]
     return denoised

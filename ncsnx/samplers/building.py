@@ -48,7 +48,7 @@ def run(
     def start(x: Tensor, draw: Draw, model: DenoisingModel) -> Steps:
         return definition.start(config, x, levels, draw, model)
 
-    return drive(start, score, x, noise=noise, constrain=constrain, alone=definition.adaptive is not None)
+    return drive(start, score, x, noise=noise, constrain=constrain, adaptive=definition.adaptive is not None)
 
 
 def sampler_levels(config: Sampler, trained: Sequence[float]) -> Sequence[float]:

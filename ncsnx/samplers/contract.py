@@ -14,7 +14,8 @@ measurements, counts evaluations and yields states. The function declares the pa
     x         (B, C, H, W), with noise of σ_1
     sigmas    σ_1 > … > σ_N > 0: the levels of its grid, or the trained levels of the network
     noise     noise() is the next draw of unit normal noise, of the shape of x
-    model     model(x, σ) → (denoised, score): an evaluation inside a step
+    model     model(x, σ) → (denoised, score): an evaluation inside a step; an adaptive sampler may call
+              model(x, σ, rows) for some images of its batch, with σ (B, 1, 1, 1)
     *, names  fields or properties of the configuration, with other names than these
 
 A step begins with `x, denoised, score = yield x, sigma`. The sampler yields its x and continues from the x that comes
@@ -42,7 +43,8 @@ Reply: TypeAlias = tuple[Tensor, Tensor, Tensor]
 Steps: TypeAlias = Generator[tuple[Tensor, float], Reply, Tensor | tuple[Tensor, float]]
 """The generator that a call of a sampler returns."""
 Draw: TypeAlias = Callable[[], Tensor]
-DenoisingModel: TypeAlias = Callable[[Tensor, float], tuple[Tensor, Tensor]]
+DenoisingModel: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
+"""model(x, σ), and for an adaptive sampler model(x, σ, rows): (denoised, score) of the images `rows`, (B',) int64."""
 
 _GIVEN = ("x", "sigmas", "noise", "model")
 F = TypeVar("F", bound=Callable[..., Steps])
@@ -79,8 +81,8 @@ class Definition:
     order: int | None
     """Order of convergence of the defaults to the solution of the probability-flow ODE; None: not declared."""
     adaptive: str | None
-    """Configuration field with the tolerance of an adaptive sampler; None: not adaptive. Adaptive samplers process each
-    image separately, and only sampling shows their NFE."""
+    """Configuration field with the tolerance of an adaptive sampler; None: not adaptive. The steps of an
+    adaptive sampler are an image's own, whatever its batch, and only sampling shows their NFE."""
     noisy: bool
     """Whether noisy measurements are supported. Every sampler supports exact ones."""
 

@@ -32,37 +32,27 @@ def drive(
     *,
     noise: Noise,
     constrain: Constrain | None = None,
-    alone: bool = False,
+    adaptive: bool = False,
 ) -> Iterator[State]:
     """Yields a state per evaluation, and the result.
 
-    start: calls the sampler with its initial x. alone: samples each image separately, for adaptive samplers, whose
-    steps for an image would otherwise depend on the others. Their steps still begin at the same σ for all images, which
-    are evaluated together there; evaluations inside a step yield no state.
+    start: calls the sampler with its initial x. adaptive: images have steps of their own; evaluations inside a step
+    yield no state, since they are at a σ of their own for each image, and some are of a part of the images.
     """
-    parts = [slice(row, row + 1) for row in range(len(x))] if alone else [slice(0, len(x))]
     batch = _Batch(score, constrain, len(x))
     inner: list[State] = []
-    routines = [
-        start(x[rows].clone(), _Draws(noise, rows), partial(batch.inside, rows, None if alone else inner))
-        for rows in parts
-    ]
-    replies: list[Reply | None] = [None for _ in parts]
+    routine = start(x.clone(), _Draws(noise), batch.inside_adaptive if adaptive else partial(batch.inside, inner))
+    reply: Reply | None = None
     while True:
-        ends = [_advance(routine, reply) for routine, reply in zip(routines, replies, strict=True)]
+        is_last, x, sigma = _advance(routine, reply)
         yield from inner
         inner.clear()
-        if len({(is_last, sigma) for is_last, _, sigma in ends}) > 1:
-            raise NcsnxError("an adaptive sampler must begin its steps at the same σ for every image")
-        is_last, _, sigma = ends[0]
-        x = torch.cat([x for _, x, _ in ends])
         if is_last:
             yield batch.result(x, sigma)
             return
         state, (x, denoised, s) = batch.arrive(x, sigma)
         yield state
-        # copies, since a sampler may change them in place
-        replies = [(x[rows].clone(), denoised[rows].clone(), s[rows].clone()) for rows in parts]
+        reply = x.clone(), denoised.clone(), s.clone()  # copies, since a sampler may change them in place
 
 
 def _advance(routine: Steps, reply: Reply | None) -> tuple[bool, Tensor, float]:
@@ -79,15 +69,14 @@ def _advance(routine: Steps, reply: Reply | None) -> tuple[bool, Tensor, float]:
 
 @attrs.define(eq=False)
 class _Draws:
-    """Draws of noise in order, for some rows of the batch."""
+    """Draws of noise in order."""
 
     noise: Noise
-    rows: slice
     used: int = 0
 
     def __call__(self) -> Tensor:
         self.used += 1
-        return self.noise(self.used - 1)[self.rows]
+        return self.noise(self.used - 1)
 
 
 @attrs.define(eq=False)
@@ -115,25 +104,28 @@ class _Batch:
         self.sigma, self.guidance = sigma, self.constrain.likelihood_score(x, sigma)
         return state, (x, state.denoised + sigma**2 * self.guidance, s + self.guidance)
 
-    def inside(self, rows: slice, states: list[State] | None, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        """(denoised, score) inside a step of some rows; measurements are put into a copy of x.
+    def inside(self, states: list[State], x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        """(denoised, score) inside a step; measurements are put into a copy of x.
 
-        states: list that the state is appended to. None: no state, and the measurement's noise is that of the beginning
-        of the step.
+        states: list that the state is appended to.
         """
-        if self.constrain is None:
-            at, constrain = x, None
-        else:
-            constrain = self.constrain if states is not None else self.constrain.of(rows)
-            number = self.states if states is not None else self.states - 1
-            at = self._measured(self._transported(x, sigma, rows), sigma, constrain, number)
-        state, s = self._evaluate(at, sigma, gives_state=states is not None)
-        if states is not None:
-            states.append(state)
-        if constrain is None:
-            return state.denoised, s
-        s = s + constrain.likelihood_score(at, sigma)
-        return x + sigma**2 * s, s
+        at = self._measured(self._transported(x, sigma), sigma, self.constrain, self.states)
+        state, s = self._evaluate(at, sigma)
+        states.append(state)
+        return (state.denoised, s) if self.constrain is None else self._guided(self.constrain, x, at, sigma, s)
+
+    def inside_adaptive(
+        self, x: Tensor, sigma: float | Tensor, rows: Tensor | slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """(denoised, score) inside a step of an adaptive sampler, for the images `rows` of the batch, without a state.
+
+        The measurement's noise is that of the beginning of the step.
+        """
+        constrain = None if self.constrain is None else self.constrain.of(rows)
+        at = self._measured(self._transported(x, sigma, rows), sigma, constrain, self.states - 1)
+        s = self.score(at, sigma)
+        self.evaluated += len(x)
+        return (x + sigma**2 * s, s) if constrain is None else self._guided(constrain, x, at, sigma, s)
 
     def result(self, x: Tensor, sigma: float) -> State:
         """The last state: x with the remaining noise of σ. If σ is 0, exact measurements are put in place."""
@@ -142,16 +134,22 @@ class _Batch:
             x = self._measured(x, 0.0, self.constrain, self.states)
         return State(self.states, sigma, x, denoised=x, evaluations=self.evaluated / self.images)
 
-    def _transported(self, x: Tensor, sigma: float, rows: slice = slice(None)) -> Tensor:
+    @staticmethod
+    def _guided(constrain: Constrain, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(denoised image of the sampler's x, score) with the likelihood score at the x that was evaluated."""
+        s = s + constrain.likelihood_score(at, sigma)
+        return x + sigma**2 * s, s
+
+    def _transported(self, x: Tensor, sigma: float | Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         return x if self.guidance is None else x + (sigma**2 - self.sigma**2) * self.guidance[rows]
 
     @staticmethod
-    def _measured(x: Tensor, sigma: float, constrain: Constrain | None, step: int) -> Tensor:
+    def _measured(x: Tensor, sigma: float | Tensor, constrain: Constrain | None, step: int) -> Tensor:
         return x if constrain is None else constrain(x, sigma, step)
 
-    def _evaluate(self, x: Tensor, sigma: float, gives_state: bool = True) -> tuple[State, Tensor]:
+    def _evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor]:
         s = self.score(x, sigma)
         self.evaluated += len(x)
         state = State(self.states, sigma, x, denoised=x + sigma**2 * s, evaluations=self.evaluated / self.images)
-        self.states += gives_state
+        self.states += 1
         return state, s

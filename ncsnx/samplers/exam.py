@@ -138,7 +138,7 @@ def _trace(
         return torch.full(_PIXEL, 0.3 + displaced).double(), torch.full(_PIXEL, -0.7).double()
 
     x = torch.full(_PIXEL, 0.5 + start).double()
-    steps = definition.start(config, x, levels, lambda: torch.full(_PIXEL, 0.2).double(), lambda x, sigma: told())
+    steps = definition.start(config, x, levels, lambda: torch.full(_PIXEL, 0.2).double(), lambda *given: told())
     try:
         x, _ = next(steps)
         while len(begun) < _MOST_STEPS:
@@ -186,9 +186,10 @@ class _Problem:
         variances, axes = (part.float() for part in torch.linalg.eigh(self.prior))
         middle, drawn = self.prior_mean.float(), 0
 
-        def score(x: Tensor, sigma: float) -> Tensor:
+        def score(x: Tensor, sigma: float | Tensor) -> Tensor:
             along: Tensor = (x.flatten(1) - middle) @ axes
-            score: Tensor = -(along / (variances + sigma**2)) @ axes.T
+            level = sigma.view(-1, 1) if isinstance(sigma, Tensor) else sigma
+            score: Tensor = -(along / (variances + level**2)) @ axes.T
             return score.view_as(x)
 
         def normal(seed: int) -> Noise:

@@ -7,34 +7,34 @@ Progress, frames and the final image are consumers of the states. `ncsnx.sampler
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import attrs
 from torch import Tensor
 
 from ncsnx.config.sampler import Sampler
 
-Score: TypeAlias = Callable[[Tensor, float], Tensor]
-"""s(x, σ), of the shape of x: (B, C, H, W)."""
+Score: TypeAlias = Callable[[Tensor, Any], Tensor]
+"""s(x, σ), of the shape of x: (B, C, H, W). σ is a float, or for adaptive samplers (B, 1, 1, 1), one of each image."""
 
 Noise: TypeAlias = Callable[[int], Tensor]
 """The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
 
 
 class Constrain(Protocol):
-    """A measurement of a batch of images."""
+    """A measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler, (B, 1, 1, 1)."""
 
-    def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
         """x with the measurement put in place, with noise of σ; for σ = 0, a result without noise.
 
         step: number of the noise draw.
         """
 
-    def likelihood_score(self, x: Tensor, sigma: float) -> Tensor:
+    def likelihood_score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """∇ log p(measurement | x) at σ, of the shape of x, for the part of the measurement that isn't put in place."""
 
-    def of(self, rows: slice) -> Self:
-        """The measurement of some of the images."""
+    def of(self, rows: slice | Tensor) -> Self:
+        """The measurement of some of the images. rows: a slice, or indices (B',) int64."""
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
         """Raises NcsnxError for a sampler that doesn't draw from the posterior under this measurement."""

@@ -44,7 +44,7 @@ def generate(
     image contains NaN or infinity.
     """
 
-    def stoppable_score(x: Tensor, sigma: float) -> Tensor:
+    def stoppable_score(x: Tensor, sigma: float | Tensor) -> Tensor:
         check_stop()
         return score(x, sigma)
 

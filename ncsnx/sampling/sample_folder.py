@@ -9,6 +9,7 @@ the parts are removed.
 """
 
 import hashlib
+import json
 import math
 import re
 import shutil
@@ -16,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -28,7 +28,7 @@ from ncsnx.quantities import counted
 from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
-from ncsnx.storage.atomic import reporting, write_bytes, write_json
+from ncsnx.storage.atomic import replacement, reporting, write_json
 from ncsnx.storage.documents.document import document_of
 from ncsnx.storage.documents.document_files import write_document
 from ncsnx.storage.parsing import read_json
@@ -153,9 +153,8 @@ class SampleFolder:
                 f"{self.path} lacks {len(missing):,} of {counted(self.count, 'image')}; repeat the command to make them"
             )
         self._remove_torn_files()
-        samples, frames = self._assembled()
-        samples_sha256 = self._write_samples(samples)
-        self._write_pictures(to_uint8(samples), frames, check_stop, progress)
+        samples_sha256 = self._write_samples(check_stop)
+        self._write_pictures(check_stop, progress)
         write_document(self._record_path, self._record(samples_sha256))
         shutil.rmtree(self._parts, ignore_errors=True)
         self.complete = True
@@ -265,35 +264,52 @@ class SampleFolder:
                 Hint("or choose another folder", adds=argument("out", A_DIR)),
             )
 
-    def _assembled(self) -> tuple[Tensor, Tensor]:
-        """Images (count·columns, C, H, W) and frames (frames, shown·columns, C, H, W)."""
-        images = torch.empty((self.count, self.columns, *self.shape))
-        frames = torch.empty((self.frames, self.shown, self.columns, *self.shape), dtype=torch.uint8)
-        for part in read_parts(self._parts):
-            images[part.indices] = part.tensors["images"].float()
-            frames[:, part.indices[part.indices < self.shown]] = part.tensors["frames"].to(torch.uint8)
-        return images.flatten(0, 1), frames.flatten(1, 2)
+    def _write_samples(self, check_stop: Callable[[], None]) -> str:
+        """Writes samples.safetensors part by part, each image at its place, and returns its sha256."""
+        size = 4 * self.columns * math.prod(self.shape)
+        header = self._samples_header(size * self.count)
+        with replacement(self.samples_path, len(header) + size * self.count) as file:
+            file.write(header)
+            for part in read_parts(self._parts):
+                check_stop()
+                images = part.tensors["images"].float().contiguous()
+                for index, rows in zip(part.indices.tolist(), images, strict=True):
+                    file.seek(len(header) + size * index)
+                    file.write(rows.numpy().astype("<f4", copy=False).tobytes())
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def _write_samples(self, samples: Tensor) -> str:
-        """Writes samples.safetensors and returns its sha256."""
+    def _samples_header(self, size: int) -> bytes:
+        """The header of samples.safetensors, as safetensors writes it. size: bytes of the tensor."""
         # one metadata entry: safetensors would write several in random order
         metadata = {"protocol": canonical(self.protocol).decode()}
-        content = safetensors.torch.save({"samples": samples}, metadata)
-        write_bytes(self.samples_path, content)
-        return hashlib.sha256(content).hexdigest()
+        shape = [self.count * self.columns, *self.shape]
+        tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+        values = {"__metadata__": metadata, "samples": tensor}
+        text = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
 
-    def _write_pictures(
-        self, images: Tensor, frames: Tensor, check_stop: Callable[[], None], progress: Callable[[], None]
-    ) -> None:
+    def _write_pictures(self, check_stop: Callable[[], None], progress: Callable[[], None]) -> None:
+        """Writes images, grid and frames. Holds one part, and of the shown images all."""
         self._make("images")
-        for number, image in enumerate(images):
-            check_stop()
-            save_png(self.path / "images" / f"{number:05d}.png", image)
-            progress()
-        shown = self.shown * self.columns
-        grid_columns = self.columns if self.columns > 1 else square_columns(shown)
-        save_png(self.path / "grid.png", grid(images[:shown], grid_columns))
-        grids = [grid(frame, grid_columns) for frame in frames]
+        shown = torch.empty((self.shown, self.columns, *self.shape), dtype=torch.uint8)
+        frames = torch.empty((self.frames, self.shown, self.columns, *self.shape), dtype=torch.uint8)
+        for part in read_parts(self._parts):
+            images, kept = to_uint8(part.tensors["images"].float()), part.indices < self.shown
+            for index, rows in zip(part.indices.tolist(), images, strict=True):
+                for column, image in enumerate(rows):
+                    check_stop()
+                    save_png(self.path / "images" / f"{index * self.columns + column:05d}.png", image)
+                    progress()
+            shown[part.indices[kept]] = images[kept]
+            frames[:, part.indices[kept]] = part.tensors["frames"].to(torch.uint8)
+        columns = self.columns if self.columns > 1 else square_columns(self.shown)
+        save_png(self.path / "grid.png", grid(shown.flatten(0, 1), columns))
+        self._write_frames(shown, [grid(frame.flatten(0, 1), columns) for frame in frames], check_stop)
+
+    def _write_frames(self, shown: Tensor, grids: list[Tensor], check_stop: Callable[[], None]) -> None:
+        """Writes the frames' grids as files and as an animation; with rows, that of `shown` (N, columns, C, H, W)."""
         if self.protocol["frame_files"]:
             self._make("frames")
             for number, frame in enumerate(grids):
@@ -301,8 +317,7 @@ class SampleFolder:
                 save_png(self.path / "frames" / f"{number:03d}.png", frame)
         if self.protocol["film"]:
             if self.columns > 1:
-                across = images.view(self.count, self.columns, *self.shape)[: self.shown].unbind(dim=1)
-                there = [grid(column, square_columns(len(column))) for column in across]
+                there = [grid(column, square_columns(len(column))) for column in shown.unbind(dim=1)]
                 grids = [*there, *there[-2::-1]]
             (save_mp4 if self.film_path.suffix == ".mp4" else save_film)(self.film_path, grids)
 

@@ -124,11 +124,11 @@ class ScoreModel:
         return from_unit(images.to(self.runtime.device), self.experiment.data)
 
     @torch.no_grad()
-    def score(self, x: Tensor, sigma: float) -> Tensor:
+    def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """s(x, σ), the gradient of the log density of the data with noise of σ; (B, C, H, W), the shape of x.
 
-        x: in the network's range, on the model's device (`to_network`). Raises NcsnxError for a σ that the network
-        doesn't accept (NCSN accepts its trained levels only).
+        x: in the network's range, on the model's device (`to_network`). sigma: σ of all images, or (B, 1, 1, 1). Raises
+        NcsnxError for a σ that the network doesn't accept (NCSN accepts its trained levels only).
         """
         return self.network.score(x, sigma)
 

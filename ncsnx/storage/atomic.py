@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,30 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], size: int, sh
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replaces the file at `path`: readers see either the old or the new content. Raises NcsnxError."""
+    with _replacing(path, len(content)) as temporary:
+        write_new(temporary, content, shown=path)
+
+
+@contextmanager
+def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
+    """A file to be written and read in pieces; at the end of the block, it replaces the file at `path` durably.
+
+    size: its bytes, all of which are zero at first. Raises NcsnxError for an OSError of the block.
+    """
+    with _replacing(path, size) as temporary, reporting(path, size), temporary.open("x+b") as file:
+        file.truncate(size)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path, size: int) -> Iterator[Path]:
+    """A temporary name, whose file replaces the one at `path` at the end of the block, or is removed by an error."""
     temporary = temporary_sibling(path)
     try:
-        write_new(temporary, content, shown=path)
-        with reporting(path, len(content)):
+        yield temporary
+        with reporting(path, size):
             temporary.replace(path)
             sync_folder(path.parent)
     except BaseException:

@@ -113,9 +113,10 @@ def test_estimated_bits_of_correlated_pixels_are_those_of_the_closed_form(
     images = 0.5 + draws @ torch.linalg.cholesky(covariance).T
     pixels = (images * 256).floor().clamp(0, 255).to(torch.uint8).view(-1, 1, 2, 2)
 
-    def score(x: Tensor, sigma: float) -> Tensor:
-        towards: Tensor = torch.linalg.solve(covariance + sigma**2 * identity, 0.5 - x.flatten(1).T)
-        return towards.T.reshape(x.shape)
+    def score(x: Tensor, sigma: Tensor) -> Tensor:
+        blurred = covariance + sigma.view(-1, 1, 1) ** 2 * identity
+        towards: Tensor = torch.linalg.solve(blurred, 0.5 - x.reshape(-1, 4))
+        return towards.reshape(x.shape)
 
     preprocessing = Preprocessing(FourPixels(), value_range=(0, 255), seed=5)
     places, stream = torch.arange(count), Stream(3, Purpose.PROBES)

@@ -101,9 +101,10 @@ def sampled(
     mean, covariance = gaussian(operator.shape)
     variances, axes = torch.linalg.eigh(covariance)
 
-    def score(x: Tensor, sigma: float) -> Tensor:
+    def score(x: Tensor, sigma: float | Tensor) -> Tensor:
         along = (x.flatten(1) - mean.to(x)) @ axes.to(x)
-        return -((along / (variances.to(x) + sigma**2)) @ axes.to(x).T).view_as(x)
+        level = sigma.view(-1, 1) if isinstance(sigma, Tensor) else sigma
+        return -((along / (variances.to(x) + level**2)) @ axes.to(x).T).view_as(x)
 
     shape = (count, *operator.shape)
     measured = Measured(operator, values.expand(count, -1).float(), noise)

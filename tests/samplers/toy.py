@@ -17,7 +17,7 @@ SIGMAS = (1.0, 0.5, 0.25, 0.1, 0.05)
 CPU = torch.device("cpu")
 
 
-def gaussian_score(x: Tensor, sigma: float) -> Tensor:
+def gaussian_score(x: Tensor, sigma: float | Tensor) -> Tensor:
     """Score of N(MEAN, DEVIATION²) with noise of σ."""
     return (MEAN - x) / (DEVIATION**2 + sigma**2)
 
@@ -30,14 +30,14 @@ class Mixture:
     means: tuple[float, ...]
     deviations: tuple[float, ...]
 
-    def score(self, x: Tensor, sigma: float) -> Tensor:
+    def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Score of the data with noise of σ."""
         scores, logits = [], []
         for weight, mean, deviation in zip(self.weights, self.means, self.deviations, strict=True):
-            variance = deviation**2 + sigma**2
+            variance = torch.as_tensor(deviation**2 + sigma**2)
             score = (mean - x) / variance
             scores.append(score)
-            logits.append(math.log(weight) - 0.5 * math.log(variance) - 0.5 * variance * score**2)
+            logits.append(math.log(weight) - 0.5 * variance.log() - 0.5 * variance * score**2)
         return (torch.softmax(torch.stack(logits), dim=0) * torch.stack(scores)).sum(dim=0)
 
     @property

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.sampling.sample_folder import SampleFolder
 from tests.samplers.toy import SHAPE
+from tests.sampling.filling import BATCH
 from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
 
 COUNT = 12
@@ -268,3 +269,19 @@ def test_the_grid_of_many_images_shows_the_first_hundred(tmp_path: Path) -> None
     with Image.open(tmp_path / "grid.png") as read:
         assert read.size == (662, 662)
     assert len(list((tmp_path / "images").iterdir())) == 103
+
+
+def test_the_samples_are_those_bytes_that_safetensors_writes(tmp_path: Path) -> None:
+    sample(tmp_path, 5, COUNT)
+    path = tmp_path / "samples.safetensors"
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert path.read_bytes() == save({"samples": load_file(path)["samples"]}, metadata)
+
+
+def test_finishing_holds_a_few_batches_however_many_images_there_are(tmp_path: Path) -> None:
+    count = 160
+    command = [sys.executable, "-m", "tests.sampling.filling", str(tmp_path / "out"), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    batch, whole = (4 * images * 3 * 128 * 128 for images in (BATCH, count))
+    assert int(done.stdout) < 8 * batch < whole / 2

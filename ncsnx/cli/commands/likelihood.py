@@ -76,7 +76,7 @@ def likelihood_command(
         typer.Option(
             "--batch-size",
             metavar="B",
-            help="Images that share the solver's steps; changes values within the tolerance.",
+            help="Images at once. Values don't depend on it, except for rounding.",
             rich_help_panel=options.EXECUTION_PANEL,
         ),
     ] = 64,

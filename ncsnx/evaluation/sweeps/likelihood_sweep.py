@@ -49,7 +49,7 @@ from ncsnx.storage.parts import Part
 from ncsnx.storage.reading import RECORDS_LIMIT, refuse_links, sha256_of
 from ncsnx.work import Advance, Work
 
-_VERSION = 1
+_VERSION = 2
 """Version of the measured numbers; raised when any of them changes, so that rows of different versions stay apart."""
 IMAGES = 100
 """Default number of images, unless fewer are held out."""
