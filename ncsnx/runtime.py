@@ -16,6 +16,9 @@ from ncsnx.networks import Execution
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 
+UNRECORDED = {"graphs": False}
+"""Values of the facts that a record from before they existed lacks."""
+
 
 @attrs.frozen(kw_only=True)
 class Runtime:
@@ -28,6 +31,8 @@ class Runtime:
     """Run the network as it is written, without the exact rewrites."""
     compile: bool = False
     """Run the network through `torch.compile`."""
+    graphs: bool = False
+    """Replay training steps and evaluations as CUDA graphs."""
     workers: int = 0
     """Processes that read data ahead; 0: the main process reads."""
 
@@ -39,15 +44,28 @@ class Runtime:
         threads: int | None = None,
         plain: bool = False,
         compile: bool = False,
+        graphs: bool | None = None,
         workers: int = 0,
     ) -> "Runtime":
-        """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError."""
+        """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError.
+
+        graphs: None means on CUDA devices.
+        """
         if threads is not None:
             torch.set_num_threads(threads)
         chosen = _device(device)
         if chosen.type == "cuda":
             _prefer_equal_numbers()
-        return cls(device=chosen, threads=torch.get_num_threads(), plain=plain, compile=compile, workers=workers)
+        elif graphs:
+            raise UsageError(f"{parameter('graphs')}: CUDA graphs need a CUDA device; this command runs on {chosen}")
+        return cls(
+            device=chosen,
+            threads=torch.get_num_threads(),
+            plain=plain,
+            compile=compile,
+            graphs=chosen.type == "cuda" if graphs is None else graphs,
+            workers=workers,
+        )
 
     def execution(self, experiment: Experiment) -> Execution:
         """Execution of the experiment's network under these choices."""
@@ -55,17 +73,19 @@ class Runtime:
             memory_format="contiguous" if self.plain else "channels_last",
             fused=not self.plain,
             compile=self.compile,
+            graphs=self.graphs,
             precision=experiment.precision,
         )
 
     def facts(self) -> dict[str, Any]:
-        """The choices and the device's name, as they are recorded."""
+        """The choices and the device's name, as they are recorded; `UNRECORDED` has those that old records lack."""
         return {
             "device": str(self.device),
             "device_name": device_name(self.device),
             "threads": self.threads,
             "plain": self.plain,
             "compile": self.compile,
+            "graphs": self.graphs,
             "workers": self.workers,
         }
 

@@ -71,6 +71,7 @@ def compare_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -118,7 +119,7 @@ def compare_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, graphs=graphs)
                 comparison = _comparison(place, ckpt, distance, n, seeds, batch_size, runtime, work)
             messages.info(f"{place.path}: {comparison.caption()}")
             outcome = compare(place, comparison, tried, work)

@@ -26,6 +26,7 @@ def export_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     *,
     out: Annotated[
@@ -96,7 +97,7 @@ def export_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, graphs=graphs)
                 saved = read_weights(place, ckpt)
                 which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
                 messages.info(f"{place.path}, step {saved.step:,}: {which}")

@@ -72,6 +72,7 @@ def fid_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     keep_images: Annotated[
         bool, typer.Option("--keep-images", help="Write every image as a PNG.", rich_help_panel=options.OUTPUT_PANEL)
@@ -115,7 +116,7 @@ def fid_command(
         distance = DistanceOptions(features, settings, reference, data, cache)
 
         def build(work: "Work") -> DistanceSweep:
-            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+            runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, graphs=graphs)
             _, network, compared = distance.open(place, experiment, runtime, work)
             sweep = DistanceSweep(
                 run=place,

@@ -81,6 +81,7 @@ def neighbors_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -116,7 +117,7 @@ def neighbors_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, graphs=graphs)
                 search = _search(place, experiment, ckpt, request, distance, runtime, work)
             messages.info(f"{place.path}: {search.caption()}")
             results = search.carry_out(work)

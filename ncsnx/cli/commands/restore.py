@@ -54,6 +54,7 @@ def restore_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     out: options.SamplesFolder = None,
     overwrite: options.Overwrite = False,
@@ -113,7 +114,7 @@ def restore_command(
                 task = typed.task(experiment.data, range_of(experiment.data, data, source))
             request = attrs.evolve(request, n=count_images(n, task))
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, graphs=graphs)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,

@@ -83,6 +83,7 @@ def sample_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     out: options.SamplesFolder = None,
     overwrite: options.Overwrite = False,
@@ -133,7 +134,7 @@ def sample_command(
 
         with StopRequest() as stop:
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile)
+                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, graphs=graphs)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,
