@@ -7,7 +7,7 @@ neither on its batch or earlier draws, nor on worker, rank or device.
 
 import math
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache
 
 import attrs
 import torch
@@ -62,25 +62,27 @@ class Stream:
     device where the result is wanted. Element e of an item is word e % 4 of the Philox block with key (seed, purpose)
     and counter (e // 4, position's low word, position's high word, step). So a longer draw begins with the elements of
     a shorter one, and items can be split over calls in any way.
+
+    `step` is a number of 32 bits, or a 0-dim int64 tensor of one on the device of the positions, which isn't checked. A
+    tensor stays an input of what is captured or traced; a number would become part of it.
     """
 
     seed: int = attrs.field(validator=_in_one_word)
     purpose: Purpose
 
-    def words(self, positions: Tensor, count: int, step: int = 0) -> Tensor:
-        """(B, count) int64, uniform in [0, 2**32). Raises ValueError unless `step` fits into 32 bits."""
-        _require_word("step", step)
+    def words(self, positions: Tensor, count: int, step: int | Tensor = 0) -> Tensor:
+        """(B, count) int64, uniform in [0, 2**32). Raises ValueError for a number `step` that needs over 32 bits."""
         blocks = -(-count // 4)
         elements = torch.arange(blocks, device=positions.device).expand(len(positions), blocks)
         place = positions[:, None].expand_as(elements)
-        counter = (elements, place & _MASK, (place >> 32) & _MASK, torch.full_like(elements, step))
+        counter = (elements, place & _MASK, (place >> 32) & _MASK, _everywhere(step, elements))
         return philox(counter, (self.seed, int(self.purpose))).flatten(1)[:, :count]
 
-    def uniform(self, positions: Tensor, shape: tuple[int, ...], step: int = 0) -> Tensor:
+    def uniform(self, positions: Tensor, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
         """(B, *shape) float32 in [0, 1): multiples of 2**-24, the top 24 bits of each word."""
         return _unit(self.words(positions, math.prod(shape), step)).reshape(-1, *shape)
 
-    def normal(self, positions: Tensor, shape: tuple[int, ...], step: int = 0) -> Tensor:
+    def normal(self, positions: Tensor, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
         """(B, *shape) float32, standard normal by Box & Muller (1958).
 
         Elements 2k and 2k + 1 are √(−2 ln u)·cos 2πv and √(−2 ln u)·sin 2πv of words 2k and 2k + 1. u, which is
@@ -95,7 +97,7 @@ class Stream:
         both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
         return both.flatten(1)[:, :count].reshape(-1, *shape)
 
-    def integers(self, positions: Tensor, high: int, shape: tuple[int, ...] = (), step: int = 0) -> Tensor:
+    def integers(self, positions: Tensor, high: int, shape: tuple[int, ...] = (), step: int | Tensor = 0) -> Tensor:
         """(B, *shape) int64 in [0, high): ⌊word · high / 2**32⌋. Raises ValueError unless 0 < high <= 2**31.
 
         ⌊2**32/high⌋ words or one more map to each integer, so that probabilities are off by a factor of at most
@@ -132,9 +134,20 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return torch.stack((multiplied[0], other[0], multiplied[1], other[1]), dim=-1)
 
 
-@lru_cache(maxsize=64)
+def _everywhere(step: int | Tensor, elements: Tensor) -> Tensor:
+    """The step in the shape of `elements`."""
+    if isinstance(step, Tensor):
+        return step.expand_as(elements)
+    _require_word("step", step)
+    return torch.full_like(elements, step)
+
+
+@cache
 def _constants(key: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Multipliers (2,) and round keys (rounds, 2); cached, since a copy to the GPU would make every draw wait."""
+    """Multipliers (2,) and round keys (rounds, 2); cached, since a copy to the GPU would make every draw wait.
+
+    None is dropped, since a captured graph reads them where they are.
+    """
     return torch.tensor(_MULTIPLIERS, device=device), torch.tensor(_round_keys(key), device=device)
 
 

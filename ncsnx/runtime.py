@@ -22,6 +22,9 @@ from ncsnx.tensorfloat import allow_tf32
 
 _FP32_FIELD = "precision=fp32"
 
+UNRECORDED = {"graphs": False}
+"""Values of the facts that a record from before they existed lacks."""
+
 
 @attrs.frozen(kw_only=True)
 class Runtime:
@@ -34,6 +37,8 @@ class Runtime:
     """Run the network as it is written, without the exact rewrites."""
     compile: bool = False
     """Run the network through `torch.compile`."""
+    graphs: bool = False
+    """Replay training steps and evaluations as CUDA graphs."""
     workers: int = 0
     """Processes that read data ahead; 0: the main process reads."""
     precision: Precision | None = attrs.field(default=None)
@@ -53,20 +58,27 @@ class Runtime:
         threads: int | None = None,
         plain: bool = False,
         compile: bool = False,
+        graphs: bool | None = None,
         workers: int = 0,
         precision: str | None = None,
     ) -> "Runtime":
-        """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError."""
+        """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError.
+
+        graphs: None means on CUDA devices.
+        """
         if threads is not None:
             torch.set_num_threads(threads)
         chosen = _device(device)
         if chosen.type == "cuda":
             _prefer_equal_numbers()
+        elif graphs:
+            raise UsageError(f"{parameter('graphs')}: CUDA graphs need a CUDA device; this command runs on {chosen}")
         return cls(
             device=chosen,
             threads=torch.get_num_threads(),
             plain=plain,
             compile=compile,
+            graphs=chosen.type == "cuda" if graphs is None else graphs,
             workers=workers,
             precision=precision,  # type: ignore[arg-type]  # checked by the validator
         )
@@ -100,17 +112,19 @@ class Runtime:
             memory_format="contiguous" if self.plain else "channels_last",
             fused=not self.plain,
             compile=self.compile,
+            graphs=self.graphs,
             precision=self.precision_for(experiment),
         )
 
     def facts(self) -> dict[str, Any]:
-        """The choices and the device's name, as they are recorded."""
+        """The choices and the device's name, as they are recorded; `UNRECORDED` has those that old records lack."""
         return {
             "device": str(self.device),
             "device_name": device_name(self.device),
             "threads": self.threads,
             "plain": self.plain,
             "compile": self.compile,
+            "graphs": self.graphs,
             "workers": self.workers,
             **({} if self.precision is None else {"precision": self.precision}),
         }

@@ -13,7 +13,10 @@ from ncsnx.cli.command_registry import built_in_commands
 
 ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
-    ("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering", "tensorfloat"),
+    (
+        *("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering"),
+        *("capturing", "tensorfloat"),
+    ),
     ("config", "noise", "paths", "storage"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning", "benchmarking"),

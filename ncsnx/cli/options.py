@@ -198,6 +198,15 @@ PrecisionName = Annotated[
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]
+Graphs = Annotated[
+    bool | None,
+    typer.Option(
+        "--graphs/--no-graphs",
+        help="Launch steps and network evaluations as CUDA graphs.",
+        show_default="on CUDA",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
 Plain = Annotated[
     bool,
     typer.Option(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ncsnx.data.dataset import Dataset, InMemory, StoredImages
 from ncsnx.data.packed.packed_file import PackedImages
+from ncsnx.data.prefetch import to_device
 from ncsnx.data.splits import Splits
 from ncsnx.storage.free_memory import SHARE, available_memory
 
@@ -85,12 +86,13 @@ class CachedImages:
         missing = torch.unique(indices[~self._filled[indices]])
         if len(missing):
             self._fill(missing)
-        pixels = self._pixels[indices.to(self._pixels.device)]
+        pixels = self._pixels[to_device(indices, self._pixels.device)]
         return StoredImages(pixels, self._labels[indices], self._ids[indices])
 
     def _fill(self, indices: Tensor) -> None:
         images = self.source.read(indices)
-        self._pixels[indices.to(self._pixels.device)] = images.pixels.to(self._pixels.device)
+        device = self._pixels.device
+        self._pixels[to_device(indices, device)] = to_device(images.pixels, device)
         self._labels[indices], self._ids[indices] = images.labels, images.ids
         self._filled[indices] = True
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Precision
 from ncsnx.networks.convolution import PooledConvolution
 from ncsnx.networks.normalization import (
@@ -41,6 +42,8 @@ class Execution:
     """Fuse each normalization into one multiply-add, and fold pools into their convolutions."""
     compile: bool = False
     """Use torch.compile for evaluations without gradients (see `ScoreFunction.output`); compiles at the first one."""
+    graphs: bool = False
+    """Replay evaluations without gradients as CUDA graphs, where the input is on a CUDA device."""
     precision: Precision = "fp32"
     """'tf32': all convolutions and matrix products in TensorFloat-32, on CUDA only. 'bf16': autocast for the body;
     first and last convolution, statistics and division by σ stay in fp32."""
@@ -116,6 +119,7 @@ def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
         network.compile()
     else:
         network._compiled_call_impl = None
+    network.graph = CapturedFunction(network.evaluated, "the network") if execution.graphs else None
     return network
 
 

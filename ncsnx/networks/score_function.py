@@ -26,6 +26,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Precision
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.normalization import at_least_float32
@@ -68,6 +69,7 @@ class ScoreFunction(nn.Module, ABC):
         self.centered_input = spec.centered_input
         self.memory_format: torch.memory_format = torch.contiguous_format
         self.precision: Precision = "fp32"
+        self.graph: CapturedFunction | None = None
         self.register_buffer("sigmas", torch.tensor(spec.sigmas), persistent=False)
 
     @abstractmethod
@@ -87,8 +89,8 @@ class ScoreFunction(nn.Module, ABC):
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """s(x, σ): (B, C, H, W) float32.
 
-        sigma: σ of all images, or (B, 1, 1, 1), one of each image. Raises NcsnxError if the network is conditional and
-        σ isn't a trained level (to 1e-6).
+        sigma: σ of all images, also as a tensor on the device of x, or (B, 1, 1, 1), one of each image. Raises
+        NcsnxError if the network is conditional and σ isn't a trained level (to 1e-6).
         """
         if self.any_sigma:
             return self.output(x, None) / sigma
@@ -116,6 +118,12 @@ class ScoreFunction(nn.Module, ABC):
         Gradients come from eager code, because torch 2.13 silently compiles the backward pass of the pooling chains to
         wrong gradients on CPUs (off by half their size and more for the input), although its outputs are right.
         """
+        if self.graph is not None and x.is_cuda and not torch.is_grad_enabled():
+            return self.graph(x, levels)
+        return self.evaluated(x, levels)
+
+    def evaluated(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        """The result of `output`, without a CUDA graph."""
         x = x.to(memory_format=self.memory_format)
         with self.products(), self.lower_precision(x.device):
             out: Tensor = self.forward(x, levels) if torch.is_grad_enabled() else self(x, levels)

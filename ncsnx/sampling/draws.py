@@ -1,10 +1,12 @@
 """All random parts of sampling, as functions of the image indices."""
 
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 from torch import Tensor
 
+from ncsnx.capturing import CapturedFunction
 from ncsnx.samplers.state import Constrain, Noise
 from ncsnx.sampling.noise_sources import SeededNoise, initial_uniform
 
@@ -23,12 +25,22 @@ class Draws:
     """Images per index; more than one for interpolation, where an index is a row."""
 
 
-def seeded_draws(seed: int, shape: tuple[int, ...], from_unit: Callable[[Tensor], Tensor]) -> Draws:
+def seeded_draws(
+    seed: int, shape: tuple[int, ...], from_unit: Callable[[Tensor], Tensor], *, graphs: bool = False
+) -> Draws:
     """Draws of plain sampling: the uniform initial x and the noise of image i are functions of (seed, i).
 
-    shape: (C, H, W). from_unit: the data transform, from [0, 1] to the network's range.
+    shape: (C, H, W). from_unit: the data transform, from [0, 1] to the network's range. graphs: whether the noise is
+    replayed as a CUDA graph; then indices must be on a CUDA device.
     """
-    return Draws(
-        initial=lambda indices: initial_uniform(seed, indices, shape, from_unit),
-        noise=lambda indices: SeededNoise(seed, indices, shape),
-    )
+
+    def initial(indices: Tensor) -> Tensor:
+        return initial_uniform(seed, indices, shape, from_unit)
+
+    def draw(indices: Tensor, k: int | Tensor) -> Tensor:
+        return SeededNoise(seed, indices, shape)(k)
+
+    if not graphs:
+        return Draws(initial=initial, noise=lambda indices: partial(draw, indices))
+    replayed = CapturedFunction(draw, "the sampler's noise")
+    return Draws(initial=initial, noise=lambda indices: partial(replayed, indices))

@@ -25,11 +25,15 @@ def starts_from_data(experiment: Experiment) -> bool:
     return experiment.sampler.start == "data"
 
 
-def experiment_draws(experiment: Experiment, seed: int, training_data: Dataset | None) -> Draws:
-    """Initial state and noise of image i under `seed`. Raises NcsnxError if the sampler starts from training images
-    and `training_data` is None."""
+def experiment_draws(
+    experiment: Experiment, seed: int, training_data: Dataset | None, *, graphs: bool = False
+) -> Draws:
+    """Initial state and noise of image i under `seed`. graphs: as in `seeded_draws`.
+
+    Raises NcsnxError if the sampler starts from training images and `training_data` is None.
+    """
     data = experiment.data
-    draws = seeded_draws(seed, data.shape, lambda x: from_unit(x, data))
+    draws = seeded_draws(seed, data.shape, lambda x: from_unit(x, data), graphs=graphs)
     if experiment.sampler.start == "noise":
         return attrs.evolve(draws, initial=_noise(experiment, seed))
     if not starts_from_data(experiment):

@@ -22,8 +22,8 @@ class SeededNoise:
     """Shape of an image: (C, H, W)."""
     purpose: Purpose = Purpose.SAMPLER_NOISE
 
-    def __call__(self, k: int) -> Tensor:
-        """(B, C, H, W) float32, unit normal."""
+    def __call__(self, k: int | Tensor) -> Tensor:
+        """(B, C, H, W) float32, unit normal. k: a number, or a 0-dim int64 tensor on the device of the noise."""
         return Stream(self.seed, self.purpose).normal(self.indices, self.shape, step=k)
 
 

@@ -284,7 +284,7 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "
     if starts_from_data(config):
         splits = _training_data(model, data)
         dataset = splits.train
-    draws = experiment_draws(config, request.seed, dataset)
+    draws = experiment_draws(config, request.seed, dataset, graphs=model.runtime.graphs)
     if task is not None:
         if request.interpolate is not None:
             raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")

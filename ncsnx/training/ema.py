@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ncsnx.errors import NcsnxError
 
@@ -19,6 +20,7 @@ class WeightAverage:
     def __init__(self, network: nn.Module, rate: float) -> None:
         """`rate` is μ, in [0, 1)."""
         self.rate = rate
+        self._update_all = get_ema_multi_avg_fn(rate)  # type: ignore[no-untyped-call]
         self._network = network
         self._parameters = {name: tensor for name, tensor in network.named_parameters() if tensor.is_floating_point()}
         firsts = {parameter: name for name, parameter in self._parameters.items()}
@@ -30,9 +32,16 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Moves the average one step towards the current parameters."""
-        averages = list(self._averages.values())
-        torch._foreach_mul_(averages, self.rate)
-        torch._foreach_add_(averages, list(self._parameters.values()), alpha=1 - self.rate)
+        averages, parameters = list(self._averages.values()), list(self._parameters.values())
+        if averages and all(_takes_one_launch(*pair) for pair in zip(averages, parameters, strict=True)):
+            self._update_all(averages, parameters, 0)
+            return
+        for average, parameter in zip(averages, parameters, strict=True):
+            average.mul_(self.rate).add_(parameter, alpha=1 - self.rate)
+
+    def averages(self) -> list[Tensor]:
+        """The averages themselves, which `update` changes."""
+        return list(self._averages.values())
 
     def tensors(self) -> dict[str, Tensor]:
         """The network's state dict, with averages in place of parameters; not copied, so an update changes it."""
@@ -56,6 +65,11 @@ class WeightAverage:
                     f"{tuple(average.shape)}"
                 )
             average.copy_(saved)
+
+
+def _takes_one_launch(average: Tensor, parameter: Tensor) -> bool:
+    """Whether torch updates such averages together; on CPUs that saves nothing and rounds otherwise."""
+    return average.device.type == "cuda" and average.dtype == parameter.dtype
 
 
 def _float32_copy(tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The training loop: denoising score matching with regular checkpoints.
 
-Nothing in a step waits for the device. Losses stay there until they are logged; NaN or infinity is found then, before
-anything is saved.
+Nothing in a step waits for the device. Losses stay there until they are logged, on CUDA one interval later; NaN or
+infinity is found then, before anything is saved.
 """
 
 import math
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.data import Preprocessing, Splits, TrainingBatches
+from ncsnx.data import Splits, TrainingBatches
 from ncsnx.data.batches import Batch
+from ncsnx.data.prefetch import prefetched
 from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
-from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
@@ -27,8 +27,9 @@ from ncsnx.training.held_out_batch import HeldOutBatch
 from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.recording import Recorder
-from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.training.snapshots import sample_grid
+from ncsnx.training.steps.pending_losses import PendingLosses
+from ncsnx.training.steps.training_step import TrainingStep
 from ncsnx.training.training_state import TrainingState, non_finite
 
 
@@ -64,14 +65,12 @@ class _Training:
         self.experiment: Experiment = experiment
         self.device = runtime.device
         self.batches = TrainingBatches(data.train, experiment.batch_size, experiment.seed)
-        self.preprocessing = Preprocessing(experiment.data, data.train.value_range, experiment.seed)
-        self.levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
-        self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
+        self.step = TrainingStep(state, data.train.value_range, graphs=runtime.graphs, report=observer.warning)
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
         self.pruner = CheckpointPruner(run, experiment, lambda: stop.requested)
         self.writer = CheckpointWriter(run, self.pruner, observer)
-        self.losses: list[Tensor] = []  # since the last record, on the device
+        self.losses = PendingLosses(self.device)
         self.saved_step = state.step
 
     def run(self) -> None:
@@ -85,7 +84,7 @@ class _Training:
                 loss = self._update(batch)
                 if loss is None:
                     break
-                self.losses.append(loss)
+                self.losses.add(loss)
                 self.observer.step(self.state.step, self.experiment.batch_size)
                 self._report_if_due()
                 self.writer.look()
@@ -101,7 +100,9 @@ class _Training:
 
     def _batches(self) -> Iterator[Batch]:
         """The remaining batches, until a stop. If one can't be read, a checkpoint is written first."""
-        batches = self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers)
+        batches = prefetched(
+            self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers), self.device
+        )
         try:
             while True:
                 with self.stop.at_once():  # a slow disk must not delay a stop
@@ -122,47 +123,15 @@ class _Training:
 
         Returns None, with nothing changed, if a stop was requested before its last forward pass.
         """
-        experiment, state = self.experiment, self.state
-        lr = learning_rate(experiment.optimizer, state.step, experiment.warmup_steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        total = torch.zeros((), device=self.device)
-        pixels = batch.images.pixels.to(self.device, non_blocking=True)
-        positions = batch.positions.to(self.device, non_blocking=True)
-        buffers = [buffer.clone() for buffer in state.network.buffers()]
-        for part, places in zip(
-            pixels.chunk(experiment.accumulation), positions.chunk(experiment.accumulation), strict=True
-        ):
-            if self.stop.requested:
-                state.take_back(buffers)
-                return None
-            loss = self._loss(part, places)
-            with state.network.products():
-                loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        if experiment.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(state.network.parameters(), experiment.clip_norm)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.average is not None:
-            state.average.update()
-        state.step += 1
-        return total
-
-    def _loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """The contribution of these images to the batch's mean loss."""
-        x = self.preprocessing.training(pixels, positions)
-        levels = self.levels.integers(positions, self.experiment.schedule.levels)
-        noise = self.noise.normal(positions, self.experiment.data.shape)
-        losses = score_matching_loss(self.state.network, x, levels, noise, self.experiment.loss.power)
-        return losses.sum() / self.experiment.batch_size
+        return self.step(batch.images.pixels, batch.positions, lambda: self.stop.requested)
 
     def _is_due(self, every: int) -> bool:
         return self.state.step % every == 0
 
     def _report_if_due(self) -> None:
         if self._is_due(self.experiment.log_every):
-            self._report_losses()
+            self.losses.end_interval(self.state.step)
+            self._report_losses(all=False)
         if self._is_due(self.experiment.eval_every) and not self.stop.requested:
             self._evaluate()
             self.observer.phase(TRAINING)
@@ -170,6 +139,7 @@ class _Training:
     def _evaluate(self) -> None:
         """Records the held-out loss of this step, with averaged weights if the experiment has EMA."""
         if self.held_out is not None:
+            self._report_losses(all=True)  # records stay in the order of their steps
             self.observer.phase(EVALUATING)
             loss = self.held_out.loss(self.state.evaluation_network())
             weights, _ = weights_of(self.experiment)
@@ -184,27 +154,24 @@ class _Training:
             if not any(record["step"] == step and "held_out" in record for record in records):
                 self._evaluate()
 
-    def _report_losses(self) -> None:
-        """Records the mean loss since the last record. Only here does a step wait for the device."""
-        if not self.losses:
-            return
-        losses, self.losses = torch.stack(self.losses).tolist(), []
-        step = self.state.step
-        for number, loss in enumerate(losses, start=step - len(losses) + 1):
-            if not math.isfinite(loss):
-                raise non_finite("the loss", number, self.experiment)
-        mean = sum(losses) / len(losses)
-        self.recorder.training(
-            step, mean, learning_rate(self.experiment.optimizer, step - 1, self.experiment.warmup_steps)
-        )
-        memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
-        self.observer.logged(step, mean, device_memory_bytes=memory)
+    def _report_losses(self, *, all: bool) -> None:
+        """Records the mean loss of each interval that has ended. all: also of one whose losses are on their way."""
+        for last, losses in self.losses.read(all=all):
+            for number, loss in enumerate(losses, start=last - len(losses) + 1):
+                if not math.isfinite(loss):
+                    raise non_finite("the loss", number, self.experiment)
+            mean = sum(losses) / len(losses)
+            lr = learning_rate(self.experiment.optimizer, last - 1, self.experiment.warmup_steps)
+            self.recorder.training(last, mean, lr)
+            memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+            self.observer.logged(last, mean, device_memory_bytes=memory)
 
     def _checkpoint(self) -> None:
         """Begins to write a checkpoint of this step, unless it was already saved. Training pauses for a copy only."""
         if self.state.step == self.saved_step:
             return
-        self._report_losses()
+        self.losses.end_interval(self.state.step)
+        self._report_losses(all=True)
         self.recorder.flush()
         self.state.require_finite()
         self.observer.phase(CHECKPOINT)
@@ -237,7 +204,7 @@ class _Training:
                 self.state.evaluation_network(),
                 self.experiment,
                 self.data.train,
-                self.device,
+                self.runtime,
                 check_stop=self._check,
                 progress=self.observer.sampling,
             )

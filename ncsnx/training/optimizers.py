@@ -1,10 +1,16 @@
-"""Builds torch optimizers from their configurations, and computes the learning rate of a step."""
+"""Builds torch optimizers from their configurations, and computes the learning rate of a step.
 
+On CUDA they can be captured as a graph: step counts and the learning rate are tensors on the device. Their saved state
+is the same everywhere. Elsewhere they are `foreach`: on CPUs `fused` would save 1 % of a step and change the last bits.
+"""
+
+import warnings
 from collections.abc import Iterable
 from functools import singledispatch
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ncsnx.config import SGD, Adam, Optimizer, RMSProp
 from ncsnx.registering import unregistered
@@ -18,34 +24,72 @@ def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> to
 
 @build_optimizer.register
 def _(config: Adam, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    parameters = list(parameters)
     return torch.optim.Adam(
         parameters,
-        lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
         amsgrad=config.amsgrad,
-        foreach=True,
+        **_at(config.lr, parameters, {"fused": True, "capturable": True}),
     )
 
 
 @build_optimizer.register
 def _(config: RMSProp, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    parameters = list(parameters)
     return torch.optim.RMSprop(
         parameters,
-        lr=config.lr,
         alpha=config.alpha,
         eps=config.eps,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
-        foreach=True,
+        **_at(config.lr, parameters, {"foreach": True, "capturable": True}),
     )
 
 
 @build_optimizer.register
 def _(config: SGD, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    parameters = list(parameters)
     return torch.optim.SGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
+        parameters,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        **_at(config.lr, parameters, {"fused": True}),
+    )
+
+
+def _at(lr: float, parameters: list[nn.Parameter], on_cuda: dict[str, bool]) -> dict[str, Any]:
+    """The learning rate, and how the update is computed on the device of the parameters."""
+    if parameters and all(parameter.is_cuda for parameter in parameters):
+        # the steps before a capture, and all of them without graphs
+        warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+        return {"lr": torch.tensor(lr, device=parameters[0].device), **on_cuda}
+    return {"lr": lr, "foreach": True}
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:
+    """Sets the learning rate of the next update: in place where it is a tensor, without waiting for the device.
+
+    lr: a number; where the optimizer's is a tensor, also a 0-dim tensor on its device.
+    """
+    for group in optimizer.param_groups:
+        if not isinstance(group["lr"], Tensor):
+            group["lr"] = lr
+        elif isinstance(lr, Tensor):
+            group["lr"].copy_(lr)
+        else:
+            group["lr"].fill_(lr)
+
+
+def is_capturable(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its updates can be captured: the learning rate is a tensor, and no count of steps is a Python number.
+
+    torch's SGD counts no steps, and its other optimizers say whether they were built for it.
+    """
+    return all(
+        isinstance(group["lr"], Tensor) and (group.get("capturable", False) or type(optimizer) is torch.optim.SGD)
+        for group in optimizer.param_groups
     )
 
 

@@ -11,6 +11,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, to_unit
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.networks import ScoreFunction
+from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import State
 from ncsnx.sampling.experiments import experiment_draws
@@ -30,7 +31,7 @@ def sample_grid(
     network: ScoreFunction,
     experiment: Experiment,
     training_data: Dataset,
-    device: torch.device,
+    runtime: Runtime,
     *,
     check_stop: Callable[[], None],
     progress: Callable[[int, int, int], None],
@@ -58,10 +59,10 @@ def sample_grid(
         build_sampler(experiment.sampler),
         network.score,
         network.noise_levels,
-        experiment_draws(experiment, experiment.seed, training_data),
+        experiment_draws(experiment, experiment.seed, training_data, graphs=runtime.graphs),
         range(n),
         batch_size=BATCH_SIZE,
-        device=device,
+        device=runtime.device,
         check_stop=check_stop,
         on_state=report,
     )

@@ -18,7 +18,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment, read_segments, versions
-from ncsnx.runtime import Runtime
+from ncsnx.runtime import UNRECORDED, Runtime
 from ncsnx.spelling import argument
 from ncsnx.storage.documents.document_files import write_document
 from ncsnx.training.training_state import TrainingState
@@ -94,7 +94,7 @@ def _as_json(value: Any) -> Any:
 
 def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
     trained = [segment for segment in read_segments(run) if segment.imported is None]
-    before = {**trained[-1].runtime, **trained[-1].versions} if trained else {}
+    before = {**UNRECORDED, **trained[-1].runtime, **trained[-1].versions} if trained else {}
     changed = [
         f"{key} {shortened(printable(str(before[key])))} → {value}"
         for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()

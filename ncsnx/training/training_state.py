@@ -72,12 +72,17 @@ class TrainingState:
         self.step = saved.step
         self.imported = saved.state.get("imported")
 
-    def take_back(self, buffers: Sequence[Tensor]) -> None:
+    def saved_buffers(self) -> list[Tensor]:
+        """The buffers that a checkpoint holds. The others follow from the configuration, so no pass changes them."""
+        saved = self.network.state_dict(keep_vars=True)
+        return [buffer for name, buffer in self.network.named_buffers() if name in saved]
+
+    def take_back(self, buffers: Sequence[Tensor], before: Sequence[Tensor]) -> None:
         """Undoes the passes of an incomplete step: discards their gradients and restores the buffers."""
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            for buffer, before in zip(self.network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
 
     def require_finite(self) -> None:
         """Raises NcsnxError if a weight is NaN or infinite, since such weights must not be saved."""

@@ -13,8 +13,11 @@ from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.runtime import Runtime
 from ncsnx.sampling.sample import sample
 from ncsnx.sampling.score_model import load as load_model
+from ncsnx.training.start import begin
+from ncsnx.training.training_state import TrainingState
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.training.tiny import (
     CPU,
@@ -287,6 +290,21 @@ def test_another_way_to_run_is_a_warning(workplace: Path) -> None:
     assert "bit-identity" not in again.err
 
 
+def test_a_start_that_recorded_no_graphs_had_none(workplace: Path) -> None:
+    run = Run(run_in(workplace))
+    started = run.segments_path.read_text()
+    assert '"graphs": false' in started
+    run.segments_path.write_text(started.replace('"graphs": false, ', ""))  # as written before there were any
+    for graphs, found in (
+        (False, []),
+        (True, ["bit-identity with an uninterrupted run ends here: graphs False → True"]),
+    ):
+        runtime = Runtime(device=torch.device("cpu"), threads=1, graphs=graphs)
+        state = TrainingState(run.experiment(), runtime)
+        assert begin(run, state, [], {}, runtime, "") == found
+        run.segments_path.write_text(started.replace('"graphs": false, ', ""))
+
+
 def test_a_run_that_is_being_written_is_left_alone(workplace: Path) -> None:
     before = files(workplace)
     with writer_lock(Run(run_in(workplace))):
@@ -317,6 +335,11 @@ def test_missing_data_says_what_to_type_and_leaves_no_run(tmp_path: Path) -> Non
         (["digits", "--run", "../x"], 2, "cannot name a run"),
         (["digits", "--device", "cuda:99"], 2, "try --device auto"),
         (["digits", "--device", "abacus"], 2, "expected auto, cpu, cuda"),
+        (
+            ["digits", "--device", "cpu", "--graphs"],
+            2,
+            "--graphs: CUDA graphs need a CUDA device; this command runs on",
+        ),
         (["digits", "steps=many"], 2, "steps"),
     ],
 )

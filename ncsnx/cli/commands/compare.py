@@ -71,6 +71,7 @@ def compare_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     json: options.Json = False,
@@ -120,7 +121,7 @@ def compare_command(
             work = work_of(messages, stop)
             with stop.at_once():
                 runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
                 ).for_weights_of(place.experiment())
                 comparison = _comparison(place, ckpt, distance, n, seeds, batch_size, runtime, work)
             messages.info(f"{place.path}: {comparison.caption()}")

@@ -26,6 +26,7 @@ def export_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     *,
@@ -98,7 +99,7 @@ def export_command(
             work = work_of(messages, stop)
             with stop.at_once():
                 runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
                 ).for_weights_of(place.experiment())
                 saved = read_weights(place, ckpt)
                 which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"

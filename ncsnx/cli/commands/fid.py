@@ -72,6 +72,7 @@ def fid_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     keep_images: Annotated[
@@ -117,7 +118,7 @@ def fid_command(
 
         def build(work: "Work") -> DistanceSweep:
             runtime = Runtime.choose(
-                device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
             ).for_weights_of(experiment)
             _, network, compared = distance.open(place, experiment, runtime, work)
             sweep = DistanceSweep(

@@ -49,6 +49,7 @@ def loss_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     note: options.Note = "",
@@ -83,7 +84,7 @@ def loss_command(
                 experiment=experiment,
                 source=DataSource.of_run(place, data_folder(data), work),
                 runtime=Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
                 ).for_weights_of(experiment),
                 seed=seed,
                 passes=passes,

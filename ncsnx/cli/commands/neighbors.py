@@ -81,6 +81,7 @@ def neighbors_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     json: options.Json = False,
@@ -118,7 +119,7 @@ def neighbors_command(
             work = work_of(messages, stop)
             with stop.at_once():
                 runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
                 ).for_weights_of(experiment)
                 search = _search(place, experiment, ckpt, request, distance, runtime, work)
             messages.info(f"{place.path}: {search.caption()}")

@@ -54,6 +54,7 @@ def restore_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     out: options.SamplesFolder = None,
@@ -115,7 +116,7 @@ def restore_command(
             request = attrs.evolve(request, n=count_images(n, task))
             with stop.at_once():
                 runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, precision=precision
+                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
                 ).for_weights_of(experiment)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(

@@ -54,6 +54,7 @@ def train_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
+    graphs: options.Graphs = None,
     plain: options.Plain = False,
     workers: Annotated[
         int,
@@ -96,7 +97,9 @@ def train_command(
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, workers=workers)
+                runtime = Runtime.choose(
+                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, workers=workers
+                )
                 runtime = runtime.for_training(found.experiment)  # before data is read
                 splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
                 splits = cache_in_memory(splits, runtime.device)

@@ -1,0 +1,108 @@
+"""One step of training: gradients of a batch, clipping, optimizer, moving average.
+
+Nothing in it waits for the device, and all that changes from step to step comes as a tensor. So it can be recorded as
+one CUDA graph.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ncsnx.capturing import CapturedFunction
+from ncsnx.data import Preprocessing
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.training.optimizers import is_capturable, learning_rate, set_learning_rate
+from ncsnx.training.score_matching import score_matching_loss
+from ncsnx.training.training_state import TrainingState
+
+
+class TrainingStep:
+    """The steps of one training, which change its state."""
+
+    def __init__(
+        self, state: TrainingState, value_range: tuple[float, float], *, graphs: bool, report: Callable[[str], None]
+    ) -> None:
+        """value_range: the stored values that mean black and white. graphs: whether steps are replayed as a CUDA graph,
+        if the optimizer can be captured. report: called with one line if they can't."""
+        experiment = state.experiment
+        self._state, self._experiment = state, experiment
+        self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
+        self._levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
+        self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
+        self._graph: CapturedFunction | None = None
+        if graphs and is_capturable(state.optimizer):
+            self._graph = CapturedFunction(self._whole, "a training step", changes=self._changes, report=report)
+
+    def __call__(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
+        """Takes a step on one batch, on the device. Returns its mean loss, 0-dim on the device.
+
+        pixels: (B, C, H, W) as stored. positions: (B,) int64 in the training stream. stopped: whether a stop was
+        requested, asked before each forward pass, but only once before a graph; then the result is None and nothing is
+        changed.
+        """
+        lr = learning_rate(self._experiment.optimizer, self._state.step, self._experiment.warmup_steps)
+        if self._graph is None:
+            total = self._accumulated(pixels, positions, stopped)
+            if total is None:
+                return None
+            self._apply(lr)
+        elif stopped():
+            return None
+        else:
+            total = self._graph(pixels, positions, lr)
+        self._state.step += 1
+        return total
+
+    def loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """The contribution of these images to the batch's mean loss."""
+        x = self._preprocessing.training(pixels, positions)
+        levels = self._levels.integers(positions, self._experiment.schedule.levels)
+        noise = self._noise.normal(positions, self._experiment.data.shape)
+        losses = score_matching_loss(self._state.network, x, levels, noise, self._experiment.loss.power)
+        return losses.sum() / self._experiment.batch_size
+
+    def _whole(self, pixels: Tensor, positions: Tensor, lr: float | Tensor) -> Tensor:
+        """A step without stops. lr: a number, or a tensor that a graph reads."""
+        self._state.optimizer.zero_grad(set_to_none=True)  # what a failed recording may have left
+        total = self._accumulated(pixels, positions, lambda: False)
+        assert total is not None
+        self._apply(lr)
+        return total
+
+    def _accumulated(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
+        """Computes the batch's gradients in `accumulation` passes. Returns its mean loss; None after a stop."""
+        passes = self._experiment.accumulation
+        # with one pass a stop comes before it, when nothing is to be restored
+        buffers = self._state.saved_buffers() if passes > 1 else []
+        before = [buffer.clone() for buffer in buffers]
+        total = torch.zeros((), device=pixels.device)
+        for part, places in zip(pixels.chunk(passes), positions.chunk(passes), strict=True):
+            if stopped():
+                self._state.take_back(buffers, before)
+                return None
+            loss = self.loss(part, places)
+            with self._state.network.products():
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _apply(self, lr: float | Tensor) -> None:
+        """Updates the weights and their average by the gradients, which are dropped."""
+        state = self._state
+        if self._experiment.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), self._experiment.clip_norm)
+        set_learning_rate(state.optimizer, lr)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.average is not None:
+            state.average.update()
+
+    def _changes(self) -> Iterator[Tensor]:
+        """The tensors that a step changes."""
+        yield from self._state.network.parameters()
+        yield from self._state.network.buffers()
+        for moments in self._state.optimizer.state.values():
+            yield from (tensor for tensor in moments.values() if isinstance(tensor, Tensor))
+        if self._state.average is not None:
+            yield from self._state.average.averages()

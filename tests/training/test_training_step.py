@@ -1,0 +1,284 @@
+"""Steps as on CUDA, as far as a CPU shows them: optimizers with tensors, recorded steps, and what crosses devices."""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ncsnx import capturing
+from ncsnx.capturing import Recording
+from ncsnx.config import AnnealedLangevin, Experiment
+from ncsnx.config.discovery import resolve
+from ncsnx.data import TrainingBatches, open_data
+from ncsnx.data.prefetch import prefetched
+from ncsnx.networks import ScoreFunction
+from ncsnx.runtime import Runtime
+from ncsnx.samplers.building import build_sampler
+from ncsnx.sampling.noise_sources import SeededNoise
+from ncsnx.training import loop, optimizers
+from ncsnx.training.ema import WeightAverage
+from ncsnx.training.optimizers import is_capturable
+from ncsnx.training.steps.pending_losses import PendingLosses
+from ncsnx.training.steps.training_step import TrainingStep
+from ncsnx.training.training_state import TrainingState
+from tests.golden_networks import relative_error
+from tests.training.tiny import command, lines, overrides, saved, steps_of, training
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CPU, META = torch.device("cpu"), torch.device("meta")
+KINDS = ("optimizer=adam", "optimizer=rmsprop", "optimizer=sgd")
+EVERYTHING = ("clip_norm=1", "accumulation=2", "warmup_steps=5", "data.random_flip=true", "data.dequantization=uniform")
+
+
+@pytest.fixture
+def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optimizers are built as for parameters on CUDA, with the learning rate in a tensor."""
+
+    def at(lr: float, parameters: list[nn.Parameter], on_cuda: dict[str, bool]) -> dict[str, Any]:
+        return {"lr": torch.tensor(lr), **on_cuda}
+
+    monkeypatch.setattr(optimizers, "_at", at)
+    for module in map(importlib.import_module, ("torch.optim.adam", "torch.optim.rmsprop", "torch.optim.sgd")):
+        for check in ("_get_capturable_supported_devices", "_device_dtype_check_for_fused"):
+            monkeypatch.setattr(module, check, lambda *_, **__: ["cpu", "meta"], raising=False)
+
+
+def experiment(*changes: str) -> Experiment:
+    return resolve("digits", overrides("snapshots=none", *changes)).experiment
+
+
+def steps_of_training(
+    config: Experiment, device: torch.device, count: int, *, graphs: bool = False
+) -> tuple[TrainingState, list[Tensor]]:
+    """The state and the losses after some steps."""
+    state, data = TrainingState(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
+    step = TrainingStep(state, data.train.value_range, graphs=graphs, report=pytest.fail)
+    batches = TrainingBatches(data.train, config.batch_size, config.seed).between(0, count)
+    losses = []
+    for batch in prefetched(batches, device):
+        loss = step(batch.images.pixels, batch.positions, lambda: False)
+        assert loss is not None
+        losses.append(loss)
+    return state, losses
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_optimizers_of_cuda_train_the_same_weights(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = experiment(kind, *EVERYTHING)
+    found, losses = steps_of_training(config, CPU, 4)
+    assert is_capturable(found.optimizer)
+    monkeypatch.undo()
+    expected, expected_losses = steps_of_training(config, CPU, 4)
+    assert not is_capturable(expected.optimizer)
+    assert torch.allclose(torch.stack(losses), torch.stack(expected_losses), rtol=1e-4)
+    for one, other in zip(found.network.parameters(), expected.network.parameters(), strict=True):
+        # an update of Adam has the size of the learning rate, even for a gradient that is rounding
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_goes_from_cpu_to_cuda_and_back(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(steps: int) -> dict[str, Tensor]:
+        assert command(*training(kind, "snapshots=none", f"steps={steps}"), folder=tmp_path).code == 0
+        return load_file(tmp_path / f"runs/digits/checkpoints/step-{steps:08d}/optimizer.safetensors")
+
+    on_cpu = trained(2)
+    request.getfixturevalue("as_on_cuda")
+    on_cuda = trained(4)
+    monkeypatch.undo()
+    back = trained(6)
+    shapes = [{name: (value.shape, value.dtype) for name, value in part.items()} for part in (on_cpu, on_cuda, back)]
+    assert shapes[0] == shapes[1] == shapes[2]
+    counts = {name: float(value) for name, value in back.items() if name.startswith("step/")}
+    assert set(counts.values()) == (set() if kind == "optimizer=sgd" else {6.0})
+
+
+def call_again(function: Callable[..., Tensor], inputs: Sequence[Tensor | None]) -> Recording:
+    """A recording that calls the function on its inputs, so that state must be put back as for a graph."""
+    result = function(*inputs)
+    return result, lambda: result.copy_(function(*inputs))
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+@pytest.mark.parametrize("changes", [EVERYTHING, ("optimizer=sgd", "model.normalization=batch", "warmup_steps=9")])
+def test_a_recorded_step_trains_bit_for_bit(changes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capturing, "record_cuda_graph", call_again)
+    config = experiment(*changes)
+    (found, losses), (expected, expected_losses) = (
+        steps_of_training(config, CPU, 6, graphs=graphs) for graphs in (True, False)
+    )
+    assert torch.equal(torch.stack(losses), torch.stack(expected_losses))
+    assert found.average is not None
+    assert expected.average is not None
+    for one, other in (
+        (found.network.state_dict(), expected.network.state_dict()),
+        (found.average.state(), expected.average.state()),
+    ):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+def test_a_recording_that_fails_half_way_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(function: Callable[..., Tensor], inputs: Sequence[Tensor | None]) -> Recording:
+        function(*inputs)
+        for parameter in function.__self__._state.network.parameters():  # type: ignore[attr-defined]
+            parameter.grad = torch.ones_like(parameter)
+        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+
+    reported: list[str] = []
+    monkeypatch.setattr(capturing, "record_cuda_graph", fail)
+    monkeypatch.setattr(pytest, "fail", reported.append)
+    config = experiment("optimizer=sgd")
+    (_, losses), (_, expected) = (steps_of_training(config, CPU, 5, graphs=graphs) for graphs in (True, False))
+    assert torch.equal(torch.stack(losses), torch.stack(expected))
+    assert reported == ["a training step runs without CUDA graphs: operation not permitted when stream is capturing"]
+
+
+class _Crossings(TorchDispatchMode):
+    """Records operations with tensors of the CPU. The device is torch's meta device, from which nothing can be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if any(tensor.device.type == "cpu" for tensor in _tensors((args, kwargs or {}, result))):
+            self.found.append(str(func))
+        return result
+
+
+class _FromPython(TorchFunctionMode):
+    """Records tensors made of Python's data, which a GPU would copy from unpinned memory and wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.tensor, torch.as_tensor, torch.from_numpy, torch.asarray):
+            self.found.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
+
+
+@pytest.fixture
+def without_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch has no autocast for the meta device; in fp32 it does nothing."""
+    monkeypatch.setattr(ScoreFunction, "lower_precision", lambda network, device: contextlib.nullcontext())
+
+
+@pytest.mark.usefixtures("as_on_cuda", "without_autocast")
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_crosses_devices_in_a_training_step(kind: str) -> None:
+    config = experiment(kind, *EVERYTHING)
+    state, _ = steps_of_training(config, CPU, 0)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["lr"].to(META)
+    state.network.to(META)
+    state.average = WeightAverage(state.network, 0.9)  # from the weights that are now there
+    step = TrainingStep(state, (0, 16), graphs=False, report=pytest.fail)
+    pixels = torch.empty(config.batch_size, *config.data.shape, dtype=torch.uint8, device=META)
+    positions = torch.empty(config.batch_size, dtype=torch.int64, device=META)
+    step(pixels, positions, lambda: False)  # makes what is kept: optimizer state, constants of the generator
+    with _Crossings() as crossings, _FromPython() as made:
+        assert step(pixels, positions, lambda: False) is not None
+    assert (crossings.found, made.found) == ([], [])
+    with _Crossings() as crossings:  # as a step would, if its learning rate were on the CPU
+        torch.zeros(3, device=META) * torch.tensor(0.1)
+    assert crossings.found != []
+
+
+@pytest.mark.usefixtures("without_autocast")
+def test_nothing_crosses_devices_in_a_langevin_step() -> None:
+    config = experiment()
+    network = TrainingState(config, Runtime(device=CPU, threads=1)).evaluation_network().to(META)
+    indices = torch.empty(3, dtype=torch.int64, device=META)
+    noise = SeededNoise(0, indices, config.data.shape)
+    sampler = build_sampler(AnnealedLangevin(step_size=1e-5, steps_per_level=3, denoise=True))
+    x = torch.empty(3, *config.data.shape, device=META)
+    states = sampler(network.score, x, network.noise_levels, noise=noise)
+    next(states), next(states)
+    with _Crossings() as crossings, _FromPython() as made:
+        next(states)
+    assert (crossings.found, made.found) == ([], [])
+
+
+def test_losses_that_are_read_later_give_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = ("snapshots=none", "log_every=2", "eval_every=3", "checkpoint_every=5")
+    at_once, later = tmp_path / "at_once", tmp_path / "later"
+    for folder in (at_once, later):
+        folder.mkdir()
+        if folder == later:
+            monkeypatch.setattr(loop, "PendingLosses", partial(PendingLosses, delay=1))
+        for steps in (4, 9):
+            assert command(*training(*changes, f"steps={steps}"), folder=folder).code == 0
+    found, expected = (folder / "runs/digits/metrics.jsonl" for folder in (later, at_once))
+    assert found.read_bytes() == expected.read_bytes()
+    assert saved(later / "runs/digits", 9) == saved(at_once / "runs/digits", 9)
+    assert [record["step"] for record in lines(expected)] == sorted(record["step"] for record in lines(expected))
+
+
+def test_a_loss_that_is_read_later_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "PendingLosses", partial(PendingLosses, delay=1))
+    giant = ("optimizer=sgd", "optimizer.lr=1e12", "log_every=1", "checkpoint_every=2", "eval_every=100")
+    result = command(*training(*giant, "snapshots=none"), folder=tmp_path)
+    assert result.code == 1
+    assert "the loss is not finite at step 2" in result.err
+    assert steps_of(tmp_path / "runs/digits") == []
+
+
+def test_losses_stay_unread_for_an_interval() -> None:
+    losses = PendingLosses(CPU, delay=1)
+    for step in range(1, 6):
+        losses.add(torch.tensor(float(step)))
+        if step % 2 == 0:
+            losses.end_interval(step)
+            assert list(losses.read(all=False)) == ([] if step == 2 else [(2, [1.0, 2.0])])
+    losses.end_interval(5)
+    assert list(losses.read(all=True)) == [(4, [3.0, 4.0]), (5, [5.0])]
+
+
+@needs_cuda
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("graphs", [False, True])
+def test_steps_on_cuda_wait_for_nothing_and_train_as_the_cpu_does(kind: str, graphs: bool) -> None:
+    config = experiment(kind, *EVERYTHING)
+    device = torch.device("cuda")
+    state, data = TrainingState(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
+    step = TrainingStep(state, data.train.value_range, graphs=graphs, report=pytest.fail)
+    losses = PendingLosses(device)
+    batches = TrainingBatches(data.train, config.batch_size, config.seed).between(0, 8)
+    for batch in prefetched(batches, device):
+        torch.cuda.set_sync_debug_mode("error" if state.step > 3 else "default")  # kept tensors and the graph exist
+        try:
+            loss = step(batch.images.pixels, batch.positions, lambda: False)
+            assert loss is not None
+            losses.add(loss)
+            losses.end_interval(state.step)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    _, expected = steps_of_training(config, CPU, 8)
+    found = [loss for _, part in losses.read(all=True) for loss in part]
+    assert relative_error(torch.tensor(found), torch.stack(expected)) < 1e-2
