@@ -10,7 +10,7 @@ import attrs
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncsnx.networks.activations import ActivationFunction
+from ncsnx.networks.activations import ActivationLayer
 from ncsnx.networks.convolution import Convolution, PooledConvolution
 from ncsnx.networks.normalization import NormalizationFactory
 
@@ -19,7 +19,7 @@ from ncsnx.networks.normalization import NormalizationFactory
 class BlockConfig:
     """The building parts shared by all blocks of a network."""
 
-    activation: ActivationFunction
+    activation: ActivationLayer
     convolution: type[Convolution]
     normalization: NormalizationFactory
     """Normalization in residual blocks."""
@@ -51,8 +51,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        h = self.conv1(self.activation(self.norm1(x, levels)))
-        h = self.conv2(self.activation(self.norm2(h, levels)))
+        h = self.conv1(self.norm1(x, levels, then=self.activation))
+        h = self.conv2(self.norm2(h, levels, then=self.activation))
         out: Tensor = self.shortcut(x) + h
         return out
 
@@ -73,7 +73,7 @@ class ConvolutionUnit(nn.Module):
         self.conv = config.convolution(channels, channels, bias=False)
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        convolved: Tensor = self.conv(self.activation(self.norm(x, levels)))
+        convolved: Tensor = self.conv(self.norm(x, levels, then=self.activation))
         return convolved
 
 

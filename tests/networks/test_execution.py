@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ncsnx.config import NCSN, Model, NCSNv2
 from ncsnx.config.model import Normalization
@@ -81,8 +81,38 @@ def test_the_state_and_the_parameters_stay(model: Model) -> None:
     after = network.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert all(tensor.is_contiguous() for tensor in after.values())
+    kernels = [tensor for tensor in network.parameters() if tensor.dim() == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     assert all(ours is theirs for ours, theirs in zip(network.parameters(), parameters, strict=True))
+
+
+@pytest.mark.parametrize("model", [NCSNv2(width=4), NCSN(width=4, spectral_norm=True)], ids=str)
+def test_gradients_arrive_in_the_order_of_their_kernels(model: Model) -> None:
+    network = prepare(build_network(small_experiment(model)), REWRITES[-1])
+    network.scaled_score(torch.rand(3, 1, 8, 8), LEVELS).square().sum().backward()  # type: ignore[no-untyped-call]
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        if parameter.dim() == 4:
+            assert parameter.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_kernels_of_other_modules_are_ordered_if_they_are_ordinary() -> None:
+    class Flattening(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.weight.view(-1).sum()
+
+    class Foreign(ScoreFunction):
+        def __init__(self, spec: NetworkSpec) -> None:
+            super().__init__(spec)
+            self.ordinary, self.other = nn.Conv2d(2, 2, 3, padding=1), Flattening(2, 2, 3)
+
+        def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+            return self.ordinary(self.other(x))
+
+    network = prepare(Foreign(NetworkSpec(channels=2, image_size=8, sigmas=(1.0,), centered_input=False)), REWRITES[-1])
+    assert network.score(torch.rand(1, 2, 8, 8), 1.0).isfinite().all()
+    assert network.get_parameter("ordinary.weight").is_contiguous(memory_format=torch.channels_last)
+    assert network.get_parameter("other.weight").is_contiguous()
 
 
 def test_every_normalization_and_pool_that_has_a_rewrite_gets_it() -> None:
