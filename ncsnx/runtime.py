@@ -28,6 +28,8 @@ class Runtime:
     """Run the network as it is written, without the exact rewrites."""
     compile: bool = False
     """Run the network through `torch.compile`."""
+    checkpointing: bool = False
+    """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
     """Processes that read data ahead; 0: the main process reads."""
 
@@ -39,15 +41,28 @@ class Runtime:
         threads: int | None = None,
         plain: bool = False,
         compile: bool = False,
+        checkpointing: bool = False,
         workers: int = 0,
     ) -> "Runtime":
         """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError."""
+        if checkpointing and compile:
+            raise UsageError(
+                f"{parameter('checkpointing')} and {parameter('compile')} exclude each other: a compiler decides by "
+                "itself what it computes again"
+            )
         if threads is not None:
             torch.set_num_threads(threads)
         chosen = _device(device)
         if chosen.type == "cuda":
             _prefer_equal_numbers()
-        return cls(device=chosen, threads=torch.get_num_threads(), plain=plain, compile=compile, workers=workers)
+        return cls(
+            device=chosen,
+            threads=torch.get_num_threads(),
+            plain=plain,
+            compile=compile,
+            checkpointing=checkpointing,
+            workers=workers,
+        )
 
     def execution(self, experiment: Experiment) -> Execution:
         """Execution of the experiment's network under these choices."""
@@ -56,6 +71,7 @@ class Runtime:
             fused=not self.plain,
             compile=self.compile,
             precision=experiment.precision,
+            checkpointing=self.checkpointing,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -66,6 +82,7 @@ class Runtime:
             "threads": self.threads,
             "plain": self.plain,
             "compile": self.compile,
+            "checkpointing": self.checkpointing,
             "workers": self.workers,
         }
 

@@ -55,6 +55,14 @@ def train_command(
     threads: options.Threads = None,
     compile: options.Compile = False,
     plain: options.Plain = False,
+    checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--checkpointing",
+            help="Compute activations again in the backward pass: a fifth of the memory, more time, the same bits.",
+            rich_help_panel=options.EXECUTION_PANEL,
+        ),
+    ] = False,
     workers: Annotated[
         int,
         typer.Option(
@@ -96,7 +104,14 @@ def train_command(
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
             with stop.at_once():
-                runtime = Runtime.choose(device=device, threads=threads, plain=plain, compile=compile, workers=workers)
+                runtime = Runtime.choose(
+                    device=device,
+                    threads=threads,
+                    plain=plain,
+                    compile=compile,
+                    checkpointing=checkpointing,
+                    workers=workers,
+                )
                 splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
                 splits = cache_in_memory(splits, runtime.device)
                 state = TrainingState(found.experiment, runtime)
