@@ -23,6 +23,7 @@ from ncsnx.networks.rewrites.fused_normalization import (
     FusedVarianceNorm,
 )
 from ncsnx.networks.rewrites.recomputation import RECOMPUTED
+from ncsnx.networks.rewrites.rounded_kernels import RoundedConvolution
 from ncsnx.networks.score_function import ScoreFunction
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -55,6 +56,7 @@ _FUSED: Mapping[type[nn.Module], type[nn.Module]] = {
     VarianceNorm: FusedVarianceNorm,
     ActivationLayer: FusedActivation,
     PooledConvolution: FoldedPooledConvolution,
+    Convolution: RoundedConvolution,
 }
 
 

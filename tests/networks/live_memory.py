@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveMemory(TorchDispatchMode):
-    """Within this context, follows the storages of all results of operators, whoever holds them."""
+    """Within this context, follows the storages of all results of operators."""
 
     def __init__(self) -> None:
         super().__init__()

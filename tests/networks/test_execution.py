@@ -3,10 +3,13 @@
 import copy
 import shutil
 from functools import cache
+from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import NCSN, Model, NCSNv2
 from ncsnx.config.model import Normalization
@@ -16,6 +19,19 @@ from ncsnx.networks.layouts import NetworkLayout, Stage
 from ncsnx.networks.ncsnv2 import NCSNv2Network
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
 from tests.networks.test_construction import EVERY_MODEL
+
+
+class KernelCasts(TorchDispatchMode):
+    """Counts casts of 1×1 and 3×3 kernels to bfloat16."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and result.dtype == torch.bfloat16:
+            self.count += result.shape[-1] in (1, 3)
+        return result
+
 
 REWRITES = [
     Execution(memory_format="channels_last"),
@@ -169,6 +185,22 @@ def test_bf16_keeps_the_noise_of_the_lowest_level_in_the_first_convolution() -> 
     assert seen.pop("body") == torch.bfloat16
     assert set(seen.values()) == {torch.float32}
     assert len(seen) == 6
+
+
+@torch.no_grad()
+def test_a_rounded_kernel_is_kept_until_its_parameter_changes() -> None:
+    execution = attrs.evolve(REWRITES[-1], precision="bf16")
+    network, same = (prepare(copy.deepcopy(built(NCSNv2(width=4))), execution) for _ in range(2))
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = network.score(x, 1.0)
+    with KernelCasts() as casts:
+        assert torch.equal(network.score(x, 1.0), before)
+    assert casts.count == 0
+    doubled = {name: 2 * tensor for name, tensor in network.state_dict().items()}
+    network.load_state_dict(doubled)
+    same.load_state_dict(doubled)  # its first evaluation
+    assert torch.equal(network.score(x, 1.0), same.score(x, 1.0))
+    assert not torch.equal(network.score(x, 1.0), before)
 
 
 @pytest.mark.slow
