@@ -39,6 +39,8 @@ class Runtime:
     """Run the network through `torch.compile`."""
     graphs: bool = False
     """Replay training steps and evaluations as CUDA graphs."""
+    checkpointing: bool = False
+    """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
     """Processes that read data ahead; 0: the main process reads."""
     precision: Precision | None = attrs.field(default=None)
@@ -59,6 +61,7 @@ class Runtime:
         plain: bool = False,
         compile: bool = False,
         graphs: bool | None = None,
+        checkpointing: bool = False,
         workers: int = 0,
         precision: str | None = None,
     ) -> "Runtime":
@@ -66,6 +69,11 @@ class Runtime:
 
         graphs: None means on CUDA devices.
         """
+        if checkpointing and compile:
+            raise UsageError(
+                f"{parameter('checkpointing')} and {parameter('compile')} exclude each other: a compiler decides by "
+                "itself what it computes again"
+            )
         if threads is not None:
             torch.set_num_threads(threads)
         chosen = _device(device)
@@ -79,6 +87,7 @@ class Runtime:
             plain=plain,
             compile=compile,
             graphs=chosen.type == "cuda" if graphs is None else graphs,
+            checkpointing=checkpointing,
             workers=workers,
             precision=precision,  # type: ignore[arg-type]  # checked by the validator
         )
@@ -114,6 +123,7 @@ class Runtime:
             compile=self.compile,
             graphs=self.graphs,
             precision=self.precision_for(experiment),
+            checkpointing=self.checkpointing,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -125,6 +135,7 @@ class Runtime:
             "plain": self.plain,
             "compile": self.compile,
             "graphs": self.graphs,
+            "checkpointing": self.checkpointing,
             "workers": self.workers,
             **({} if self.precision is None else {"precision": self.precision}),
         }

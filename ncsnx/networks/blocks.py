@@ -7,10 +7,11 @@ batch normalization. Conditional networks also normalize in refine blocks; uncon
 from collections.abc import Callable, Iterable, Sequence
 
 import attrs
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncsnx.networks.activations import ActivationFunction
+from ncsnx.networks.activations import ActivationLayer
 from ncsnx.networks.convolution import Convolution, PooledConvolution
 from ncsnx.networks.normalization import NormalizationFactory
 
@@ -19,7 +20,7 @@ from ncsnx.networks.normalization import NormalizationFactory
 class BlockConfig:
     """The building parts shared by all blocks of a network."""
 
-    activation: ActivationFunction
+    activation: ActivationLayer
     convolution: type[Convolution]
     normalization: NormalizationFactory
     """Normalization in residual blocks."""
@@ -51,10 +52,9 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        h = self.conv1(self.activation(self.norm1(x, levels)))
-        h = self.conv2(self.activation(self.norm2(h, levels)))
-        out: Tensor = self.shortcut(x) + h
-        return out
+        h = self.conv1(self.norm1(x, levels, then=self.activation))
+        h = self.conv2(self.norm2(h, levels, then=self.activation))
+        return added(h, self.shortcut(x))
 
 
 def _shortcut(in_channels: int, out_channels: int, config: BlockConfig, pool: bool, dilation: int) -> nn.Module:
@@ -73,7 +73,7 @@ class ConvolutionUnit(nn.Module):
         self.conv = config.convolution(channels, channels, bias=False)
 
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        convolved: Tensor = self.conv(self.activation(self.norm(x, levels)))
+        convolved: Tensor = self.conv(self.norm(x, levels, then=self.activation))
         return convolved
 
 
@@ -88,7 +88,7 @@ class ResidualConvolutionUnits(nn.ModuleList):
             h = x
             for unit in _members(units):
                 h = unit(h, levels)
-            x = x + h
+            x = added(h, x)
         return x
 
 
@@ -145,6 +145,11 @@ class RefineBlock(nn.Module):
         h = adapted[0] if self.fusion is None else self.fusion(adapted, levels, inputs[0].shape[-2:])
         refined: Tensor = self.output(self.pooling(h, levels), levels)
         return refined
+
+
+def added(h: Tensor, x: Tensor) -> Tensor:
+    """h + x, in the memory of h, the fresh result of a convolution, if it has the type of the sum."""
+    return h.add_(x) if h.dtype == torch.promote_types(h.dtype, x.dtype) else h + x
 
 
 def max_pool(x: Tensor) -> Tensor:

@@ -9,19 +9,23 @@ from typing import Literal
 
 import attrs
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Precision
-from ncsnx.networks.convolution import PooledConvolution
-from ncsnx.networks.normalization import (
-    EPSILON,
-    InstanceNorm,
-    InstanceNormPlus,
-    VarianceNorm,
-    relative_means,
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.networks.activations import ActivationLayer
+from ncsnx.networks.convolution import Convolution, PooledConvolution
+from ncsnx.networks.normalization import InstanceNorm, InstanceNormPlus, VarianceNorm
+from ncsnx.networks.rewrites.folded_pooling import FoldedPooledConvolution
+from ncsnx.networks.rewrites.fused_normalization import (
+    FusedActivation,
+    FusedInstanceNorm,
+    FusedInstanceNormPlus,
+    FusedVarianceNorm,
 )
+from ncsnx.networks.rewrites.recomputation import RECOMPUTED
+from ncsnx.networks.rewrites.rounded_kernels import RoundedConvolution
 from ncsnx.networks.score_function import ScoreFunction
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -37,9 +41,9 @@ class Execution:
     """How to run a network. All choices agree to float32 accuracy, except tf32 and bf16."""
 
     memory_format: MemoryFormat = "contiguous"
-    """Memory format of activations; outputs are always contiguous."""
+    """Memory format of activations and of the kernels of convolutions; outputs are always contiguous."""
     fused: bool = False
-    """Fuse each normalization into one multiply-add, and fold pools into their convolutions."""
+    """Fuse each normalization with its activation, and fold pools into their convolutions."""
     compile: bool = False
     """Use torch.compile for evaluations without gradients (see `ScoreFunction.output`); compiles at the first one."""
     graphs: bool = False
@@ -47,74 +51,45 @@ class Execution:
     precision: Precision = "fp32"
     """'tf32': all convolutions and matrix products in TensorFloat-32, on CUDA only. 'bf16': autocast for the body;
     first and last convolution, statistics and division by σ stay in fp32."""
-
-
-class FusedInstanceNormPlus(InstanceNormPlus):
-    """InstanceNorm++ as x · scale + shift; computes the channel means only once."""
-
-    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
-        gamma, alpha, beta = factors
-        mean, variance = _moments(x)
-        scale = gamma * torch.rsqrt(variance + EPSILON)
-        shift = gamma * (alpha * relative_means(mean)) - scale * mean + beta
-        return torch.addcmul(shift, x, scale)
-
-
-class FusedInstanceNorm(InstanceNorm):
-    """InstanceNorm as x · scale + shift."""
-
-    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
-        mean, variance = _moments(x)
-        scale = torch.rsqrt(variance + self.epsilon)
-        shift = -scale * mean
-        if factors:
-            gamma, beta = factors
-            scale, shift = gamma * scale, gamma * shift + beta
-        return torch.addcmul(shift, x, scale)
-
-
-class FusedVarianceNorm(VarianceNorm):
-    """VarianceNorm as x · scale."""
-
-    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
-        (alpha,) = factors
-        _, variance = _moments(x, correction=1)
-        return x * (alpha * torch.rsqrt(variance + EPSILON))
-
-
-class FoldedPooledConvolution(PooledConvolution):
-    """The pool folded into the convolution: 3×3 and 2×2 mean become one 4×4 convolution of stride 2.
-
-    Its kernel is computed from the 3×3 kernel at every forward pass, so that gradients reach it. A 1×1 convolution
-    commutes with the pool, so it is applied after it, to fewer pixels.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.conv.size == 1:
-            out: Tensor = self.conv(F.avg_pool2d(x, 2))
-            return out
-        kernel = self.conv.kernel()
-        shifts = [F.pad(kernel, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1)]
-        folded = torch.stack(shifts).mean(dim=0)
-        return F.conv2d(x, folded, self.conv.bias, stride=2, padding=self.conv.padding)
+    checkpointing: bool = False
+    """Keep only the inputs of blocks for the backward pass and compute the rest again; equal to the bit."""
 
 
 _FUSED: Mapping[type[nn.Module], type[nn.Module]] = {
     InstanceNormPlus: FusedInstanceNormPlus,
     InstanceNorm: FusedInstanceNorm,
     VarianceNorm: FusedVarianceNorm,
+    ActivationLayer: FusedActivation,
     PooledConvolution: FoldedPooledConvolution,
+    Convolution: RoundedConvolution,
 }
-_PLAIN = {fused: plain for plain, fused in _FUSED.items()}
+
+
+def _inverse(rewrites: Mapping[type[nn.Module], type[nn.Module]]) -> Mapping[type[nn.Module], type[nn.Module]]:
+    return {rewritten: plain for plain, rewritten in rewrites.items()}
 
 
 def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
-    """Sets how the network runs, in place, and returns it. Parameters and the state dict stay unchanged."""
+    """Sets how the network runs, in place, and returns it.
+
+    Parameters and the state dict keep their values. Kernels get the memory format, so that no pass has to convert them
+    or their gradients; prepare a network before its optimizer is built, whose state follows. Raises NcsnxError for
+    checkpointing of a network without the blocks of `ncsnx.networks.blocks`.
+    """
     network.memory_format = _MEMORY_FORMATS[execution.memory_format]
     network.precision = execution.precision
-    rewrites = _FUSED if execution.fused else _PLAIN
+    _order_kernels(network)
+    rewrites = {
+        **(_FUSED if execution.fused else _inverse(_FUSED)),
+        **(RECOMPUTED if execution.checkpointing else _inverse(RECOMPUTED)),
+    }
     for module in network.modules():
         module.__class__ = rewrites.get(type(module), type(module))
+    if execution.checkpointing and not any(type(module) in RECOMPUTED.values() for module in network.modules()):
+        raise NcsnxError(
+            f"{type(network).__name__} has none of the blocks whose activations can be computed again",
+            Hint("train without activation checkpointing, with smaller passes", adds="accumulation=4"),
+        )
     if execution.compile:
         network.compile()
     else:
@@ -123,8 +98,13 @@ def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
     return network
 
 
-def _moments(x: Tensor, correction: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel of each image, (B, C, 1, 1). torch.var_mean takes twice as long on CPUs."""
-    mean = x.mean(dim=(2, 3), keepdim=True)
-    deviation = torch.linalg.vector_norm(x - mean, dim=(2, 3), keepdim=True)
-    return mean, deviation.square() / (x.shape[2] * x.shape[3] - correction)
+def _order_kernels(network: ScoreFunction) -> None:
+    """Puts the kernels of convolutions into the network's memory format.
+
+    Subclasses of nn.Conv2d, which may rely on contiguous kernels, stay as they are.
+    """
+    for module in network.modules():
+        if isinstance(module, Convolution) or type(module) is nn.Conv2d:
+            for parameter in module.parameters(recurse=False):
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=network.memory_format)

@@ -3,7 +3,7 @@
 from functools import partial
 
 from ncsnx.config.model import NCSN, ConditionalModel, NCSNDeeper
-from ncsnx.networks.activations import ACTIVATIONS
+from ncsnx.networks.activations import ActivationLayer
 from ncsnx.networks.blocks import BlockConfig, mean_pool
 from ncsnx.networks.convolution import Convolution, SpectralConvolution
 from ncsnx.networks.layouts import DEEPER, NCSNV2
@@ -23,7 +23,7 @@ class NCSNNetwork(RefineNet):
     def __init__(self, model: ConditionalModel, spec: NetworkSpec) -> None:
         normalization = partial(conditional, model.normalization, levels=len(spec.sigmas))
         config = BlockConfig(
-            activation=ACTIVATIONS[model.activation],
+            activation=ActivationLayer(model.activation),
             convolution=SpectralConvolution if model.spectral_norm else Convolution,
             normalization=normalization,
             refine_normalization=normalization,

@@ -3,7 +3,7 @@
 from functools import partial
 
 from ncsnx.config.model import NCSNv2, NCSNv2Deeper, NCSNv2Deepest, RefineNetModel
-from ncsnx.networks.activations import ACTIVATIONS
+from ncsnx.networks.activations import ActivationLayer
 from ncsnx.networks.blocks import BlockConfig, max_pool
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2
@@ -21,7 +21,7 @@ class NCSNv2Network(RefineNet):
 
     def __init__(self, model: RefineNetModel, spec: NetworkSpec) -> None:
         config = BlockConfig(
-            activation=ACTIVATIONS[model.activation],
+            activation=ActivationLayer(model.activation),
             convolution=Convolution,
             normalization=partial(unconditional, model.normalization),
             refine_normalization=no_normalization,

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ncsnx.networks.activations import ActivationLayer
 from ncsnx.networks.initialization import Columns, Constant, Initializer, Normal, UniformWeights
 
 EPSILON = 1e-5
@@ -54,15 +55,19 @@ class PerLevel(nn.Module):
 
 
 class NormalizationLayer(nn.Module):
-    """Base class: `forward(x, levels)` keeps the shape (B, C, H, W) and the type."""
+    """Base class: `forward(x, levels, then)` keeps the shape (B, C, H, W) and the type.
+
+    then: the activation that follows, if any. It is part of the call so that both can be executed as one.
+    """
 
     def __init__(self, channels: int, factors: PerChannel | PerLevel, epsilon: float = EPSILON) -> None:
         super().__init__()
         self.factors = factors
         self.epsilon = epsilon
 
-    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        return self.transform(at_least_float32(x), *self.factors(levels)).to(x.dtype)
+    def forward(self, x: Tensor, levels: Tensor | None, then: ActivationLayer | None = None) -> Tensor:
+        normalized = self.transform(at_least_float32(x), *self.factors(levels)).to(x.dtype)
+        return normalized if then is None else then(normalized)
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         """The normalization itself, in float32 or wider."""
@@ -115,6 +120,11 @@ class BatchNorm(NormalizationLayer):
 
 class NoNormalization(NormalizationLayer):
     """The identity; x · γ + β if conditional."""
+
+    def forward(self, x: Tensor, levels: Tensor | None, then: ActivationLayer | None = None) -> Tensor:
+        if isinstance(self.factors, PerLevel):
+            return super().forward(x, levels, then)
+        return x if then is None else then(x)  # without a detour through float32
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         return _affine(x, factors)

@@ -48,7 +48,7 @@ class RefineNet(ScoreFunction):
         h = self.begin(self.centered(x))
         with super().lower_precision(x.device):
             h = self._body(h, levels)
-        out: Tensor = self.end(self.activation(self.norm(at_least_float32(h), levels)))
+        out: Tensor = self.end(self.norm(at_least_float32(h), levels, then=self.activation))
         return out
 
     def _body(self, h: Tensor, levels: Tensor | None) -> Tensor:

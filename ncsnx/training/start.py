@@ -98,6 +98,6 @@ def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
     changed = [
         f"{key} {shortened(printable(str(before[key])))} → {value}"
         for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()
-        if key != "workers" and before.get(key, value) != value
+        if key not in ("workers", "checkpointing") and before.get(key, value) != value
     ]
     return [f"bit-identity with an uninterrupted run ends here: {', '.join(changed)}"] if changed else []

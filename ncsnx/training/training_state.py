@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -31,7 +32,8 @@ class TrainingState:
         self.imported: Mapping[str, Any] | None = None
         """The imported checkpoint that training started from, if any; every later checkpoint records it."""
         network = build_network(experiment).to(runtime.device)
-        self._evaluation = prepare(copy.deepcopy(network).eval().requires_grad_(False), execution)
+        evaluation = attrs.evolve(execution, checkpointing=False)
+        self._evaluation = prepare(copy.deepcopy(network).eval().requires_grad_(False), evaluation)
         self.network = prepare(network.train(), execution)
         self.optimizer = build_optimizer(experiment.optimizer, self.network.parameters())
         self.average = None if experiment.ema is None else WeightAverage(self.network, experiment.ema.rate)

@@ -3,10 +3,13 @@
 import copy
 import shutil
 from functools import cache
+from typing import Any
 
+import attrs
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import NCSN, Model, NCSNv2
 from ncsnx.config.model import Normalization
@@ -16,6 +19,19 @@ from ncsnx.networks.layouts import NetworkLayout, Stage
 from ncsnx.networks.ncsnv2 import NCSNv2Network
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
 from tests.networks.test_construction import EVERY_MODEL
+
+
+class KernelCasts(TorchDispatchMode):
+    """Counts casts of 1×1 and 3×3 kernels to bfloat16."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and result.dtype == torch.bfloat16:
+            self.count += result.shape[-1] in (1, 3)
+        return result
+
 
 REWRITES = [
     Execution(memory_format="channels_last"),
@@ -81,8 +97,38 @@ def test_the_state_and_the_parameters_stay(model: Model) -> None:
     after = network.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert all(tensor.is_contiguous() for tensor in after.values())
+    kernels = [tensor for tensor in network.parameters() if tensor.dim() == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     assert all(ours is theirs for ours, theirs in zip(network.parameters(), parameters, strict=True))
+
+
+@pytest.mark.parametrize("model", [NCSNv2(width=4), NCSN(width=4, spectral_norm=True)], ids=str)
+def test_gradients_arrive_in_the_order_of_their_kernels(model: Model) -> None:
+    network = prepare(build_network(small_experiment(model)), REWRITES[-1])
+    network.scaled_score(torch.rand(3, 1, 8, 8), LEVELS).square().sum().backward()  # type: ignore[no-untyped-call]
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        if parameter.dim() == 4:
+            assert parameter.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_kernels_of_other_modules_are_ordered_if_they_are_ordinary() -> None:
+    class Flattening(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.weight.view(-1).sum()
+
+    class Foreign(ScoreFunction):
+        def __init__(self, spec: NetworkSpec) -> None:
+            super().__init__(spec)
+            self.ordinary, self.other = nn.Conv2d(2, 2, 3, padding=1), Flattening(2, 2, 3)
+
+        def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+            return self.ordinary(self.other(x))
+
+    network = prepare(Foreign(NetworkSpec(channels=2, image_size=8, sigmas=(1.0,), centered_input=False)), REWRITES[-1])
+    assert network.score(torch.rand(1, 2, 8, 8), 1.0).isfinite().all()
+    assert network.get_parameter("ordinary.weight").is_contiguous(memory_format=torch.channels_last)
+    assert network.get_parameter("other.weight").is_contiguous()
 
 
 def test_every_normalization_and_pool_that_has_a_rewrite_gets_it() -> None:
@@ -139,6 +185,22 @@ def test_bf16_keeps_the_noise_of_the_lowest_level_in_the_first_convolution() -> 
     assert seen.pop("body") == torch.bfloat16
     assert set(seen.values()) == {torch.float32}
     assert len(seen) == 6
+
+
+@torch.no_grad()
+def test_a_rounded_kernel_is_kept_until_its_parameter_changes() -> None:
+    execution = attrs.evolve(REWRITES[-1], precision="bf16")
+    network, same = (prepare(copy.deepcopy(built(NCSNv2(width=4))), execution) for _ in range(2))
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = network.score(x, 1.0)
+    with KernelCasts() as casts:
+        assert torch.equal(network.score(x, 1.0), before)
+    assert casts.count == 0
+    doubled = {name: 2 * tensor for name, tensor in network.state_dict().items()}
+    network.load_state_dict(doubled)
+    same.load_state_dict(doubled)  # its first evaluation
+    assert torch.equal(network.score(x, 1.0), same.score(x, 1.0))
+    assert not torch.equal(network.score(x, 1.0), before)
 
 
 @pytest.mark.slow

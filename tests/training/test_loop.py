@@ -17,7 +17,9 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import Dataset, StoredImages, TrainingBatches, open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import build_network
+from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.folder import Run
+from ncsnx.runs.segments import read_segments
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.training.held_out_batch import HeldOutBatch
@@ -91,6 +93,37 @@ def test_the_rewrites_for_speed_change_nothing_but_rounding(tmp_path: Path) -> N
     fast = trained_weights(tmp_path / "fast", *sgd)
     plain = trained_weights(tmp_path / "plain", *sgd, "--plain")
     assert distance(fast, plain, experiment(*sgd)) < 1e-3
+
+
+def test_checkpointed_activations_train_equal_bits_and_resuming_may_change_them(tmp_path: Path) -> None:
+    spectral = ("model=ncsn", "model.spectral_norm=true")
+    expected = trained_weights(tmp_path / "kept", *spectral)
+    (tmp_path / "again").mkdir()
+    command(*training("snapshots=none", *spectral, "steps=8", "--checkpointing"), folder=tmp_path / "again")
+    (first,) = read_segments(Run(tmp_path / "again/runs/digits"))
+    assert first.runtime["checkpointing"] is True
+    resumed = command(*training("snapshots=none", *spectral), folder=tmp_path / "again")
+    assert resumed.code == 0
+    assert "bit-identity" not in resumed.err
+    found = load_file(tmp_path / "again/runs/digits/checkpoints/step-00000012/model.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_checkpoints_have_the_bytes_of_contiguous_kernels(tmp_path: Path) -> None:
+    folders = []
+    for plain in (False, True):  # kernels in channels_last, and contiguous
+        runtime = Runtime(device=torch.device("cpu"), threads=1, plain=plain)
+        config = experiment()
+        run = Run.create(tmp_path, f"plain-{plain}", config, {}, None, "")
+        state = TrainingState(config, runtime)
+        parts = state.parts()
+        folders.append(checkpoint.save(run, 0, parts["model"], parts.get("ema"), parts["optimizer"], state.facts()))
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert first == second
+    state = TrainingState(experiment(), Runtime(device=torch.device("cpu"), threads=1))
+    state.load(folders[1])
+    kernels = [tensor for tensor in state.network.parameters() if tensor.dim() == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 
 def test_bf16_trains_weights_that_are_kept_in_fp32(tmp_path: Path) -> None:

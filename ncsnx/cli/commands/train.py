@@ -56,6 +56,14 @@ def train_command(
     compile: options.Compile = False,
     graphs: options.Graphs = None,
     plain: options.Plain = False,
+    checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--checkpointing",
+            help="Compute activations again in the backward pass: a fifth of the memory, more time, the same bits.",
+            rich_help_panel=options.EXECUTION_PANEL,
+        ),
+    ] = False,
     workers: Annotated[
         int,
         typer.Option(
@@ -98,7 +106,13 @@ def train_command(
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, workers=workers
+                    device=device,
+                    threads=threads,
+                    plain=plain,
+                    compile=compile,
+                    graphs=graphs,
+                    checkpointing=checkpointing,
+                    workers=workers,
                 )
                 runtime = runtime.for_training(found.experiment)  # before data is read
                 splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
