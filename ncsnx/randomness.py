@@ -62,25 +62,30 @@ class Stream:
     device where the result is wanted. Element e of an item is word e % 4 of the Philox block with key (seed, purpose)
     and counter (e // 4, position's low word, position's high word, step). So a longer draw begins with the elements of
     a shorter one, and items can be split over calls in any way.
+
+    `step` is an integer, or a 0-dim int64 tensor on the device of `positions`. The draws are equal; a tensor keeps a
+    captured CUDA graph right, where an integer would be baked in.
     """
 
     seed: int = attrs.field(validator=_in_one_word)
     purpose: Purpose
 
-    def words(self, positions: Tensor, count: int, step: int = 0) -> Tensor:
-        """(B, count) int64, uniform in [0, 2**32). Raises ValueError unless `step` fits into 32 bits."""
-        _require_word("step", step)
+    def words(self, positions: Tensor, count: int, step: int | Tensor = 0) -> Tensor:
+        """(B, count) int64, uniform in [0, 2**32). Raises ValueError unless `step` fits into 32 bits.
+
+        A step in a tensor is taken modulo 2**32, since reading its value would wait for the device.
+        """
         blocks = -(-count // 4)
         elements = torch.arange(blocks, device=positions.device).expand(len(positions), blocks)
         place = positions[:, None].expand_as(elements)
-        counter = (elements, place & _MASK, (place >> 32) & _MASK, torch.full_like(elements, step))
+        counter = (elements, place & _MASK, (place >> 32) & _MASK, _step_word(step, elements))
         return philox(counter, (self.seed, int(self.purpose))).flatten(1)[:, :count]
 
-    def uniform(self, positions: Tensor, shape: tuple[int, ...], step: int = 0) -> Tensor:
+    def uniform(self, positions: Tensor, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
         """(B, *shape) float32 in [0, 1): multiples of 2**-24, the top 24 bits of each word."""
         return _unit(self.words(positions, math.prod(shape), step)).reshape(-1, *shape)
 
-    def normal(self, positions: Tensor, shape: tuple[int, ...], step: int = 0) -> Tensor:
+    def normal(self, positions: Tensor, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
         """(B, *shape) float32, standard normal by Box & Muller (1958).
 
         Elements 2k and 2k + 1 are √(−2 ln u)·cos 2πv and √(−2 ln u)·sin 2πv of words 2k and 2k + 1. u, which is
@@ -95,7 +100,7 @@ class Stream:
         both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
         return both.flatten(1)[:, :count].reshape(-1, *shape)
 
-    def integers(self, positions: Tensor, high: int, shape: tuple[int, ...] = (), step: int = 0) -> Tensor:
+    def integers(self, positions: Tensor, high: int, shape: tuple[int, ...] = (), step: int | Tensor = 0) -> Tensor:
         """(B, *shape) int64 in [0, high): ⌊word · high / 2**32⌋. Raises ValueError unless 0 < high <= 2**31.
 
         ⌊2**32/high⌋ words or one more map to each integer, so that probabilities are off by a factor of at most
@@ -143,6 +148,14 @@ def _round_keys(key: tuple[int, int]) -> list[list[int]]:
         [(word + number * increment) & _MASK for word, increment in zip(key, _KEY_INCREMENTS, strict=True)]
         for number in range(_ROUNDS)
     ]
+
+
+def _step_word(step: int | Tensor, elements: Tensor) -> Tensor:
+    """The step as the last word of every counter, in the shape of `elements`."""
+    if isinstance(step, Tensor):
+        return (step & _MASK).expand_as(elements)
+    _require_word("step", step)
+    return torch.full_like(elements, step)
 
 
 def _unit(words: Tensor) -> Tensor:

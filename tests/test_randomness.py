@@ -191,6 +191,25 @@ def test_any_split_and_order_of_a_batch_gives_the_same_bits(size: int, device: s
         assert torch.equal(draw(positions[order]), whole[order])
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_step_in_a_tensor_gives_the_draws_of_the_integer(device: str) -> None:
+    positions = torch.tensor([0, 1, 2**40 + 5], device=device)
+    for draw in (
+        lambda step: stream().words(positions, 10, step),
+        lambda step: stream().normal(positions, (3, 3), step),
+        lambda step: stream().uniform(positions, (3, 3), step),
+        lambda step: stream().integers(positions, 10, (3, 3), step),
+    ):
+        for step in (0, 7, 2**32 - 1):
+            assert torch.equal(draw(torch.tensor(step, device=device)), draw(step))
+
+
+def test_a_step_in_a_tensor_is_not_read() -> None:
+    # a value that is read raises an error on the meta device; on a GPU it would wait
+    step = torch.zeros((), dtype=torch.int64, device="meta")
+    assert stream().normal(torch.arange(2, device="meta"), (3,), step).shape == (2, 3)
+
+
 def test_a_longer_draw_begins_with_the_shorter_one() -> None:
     positions = torch.arange(5)
     longest = stream().normal(positions, (40,))
