@@ -40,7 +40,7 @@ class Execution:
     fused: bool = False
     """Fuse each normalization into one multiply-add, and fold pools into their convolutions."""
     compile: bool = False
-    """Use torch.compile for evaluations without gradients (see `ScoreFunction.output`); compiles at the first one."""
+    """Compile evaluations and their gradients by torch.compile, at the first of each kind and shape."""
     precision: Precision = "fp32"
     """'tf32': all convolutions and matrix products in TensorFloat-32, on CUDA only. 'bf16': autocast for the body;
     first and last convolution, statistics and division by σ stay in fp32."""
