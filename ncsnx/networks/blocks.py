@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ncsnx.networks.activations import ActivationFunction
 from ncsnx.networks.convolution import Convolution, PooledConvolution
 from ncsnx.networks.normalization import NormalizationFactory
-from ncsnx.networks.resampling import resized
+from ncsnx.networks.operators.resampling import resized
 
 
 @attrs.frozen

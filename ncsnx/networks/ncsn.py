@@ -9,8 +9,8 @@ from ncsnx.networks.convolution import Convolution, SpectralConvolution
 from ncsnx.networks.layouts import DEEPER, NCSNV2
 from ncsnx.networks.makers import network
 from ncsnx.networks.normalization import conditional
+from ncsnx.networks.operators.resampling import mean_pool
 from ncsnx.networks.refinenet import RefineNet
-from ncsnx.networks.resampling import mean_pool
 from ncsnx.networks.score_function import NetworkSpec
 
 

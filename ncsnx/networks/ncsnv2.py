@@ -9,8 +9,8 @@ from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2
 from ncsnx.networks.makers import network
 from ncsnx.networks.normalization import no_normalization, unconditional
+from ncsnx.networks.operators.resampling import max_pool
 from ncsnx.networks.refinenet import RefineNet
-from ncsnx.networks.resampling import max_pool
 from ncsnx.networks.score_function import NetworkSpec
 
 

@@ -23,7 +23,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import weights_of
 from ncsnx.stopping import StopRequest
 from ncsnx.training.checkpoint_writer import CheckpointWriter, report_pruning
-from ncsnx.training.compiled_gradient import require_equal_gradient
+from ncsnx.training.compiling.compiled_gradient import require_equal_gradient
 from ncsnx.training.held_out_batch import HeldOutBatch
 from ncsnx.training.observer import CHECKPOINT, COMPILING, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate

@@ -8,7 +8,7 @@ from ncsnx import runtime as runtimes
 from ncsnx.config import Experiment, NCSNv2
 from ncsnx.errors import UsageError
 from ncsnx.runtime import Runtime
-from ncsnx.training.compilation import decide
+from ncsnx.training.compiling.compilation import decide
 from tests.golden_networks import small_experiment
 
 CPU = Runtime(device=torch.device("cpu"), threads=2)

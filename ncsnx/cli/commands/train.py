@@ -135,7 +135,7 @@ def _with_compilation(
     from ncsnx.runs.folder import open_run
     from ncsnx.runs.segments import last_training
     from ncsnx.runtime import keep_compiled_code
-    from ncsnx.training.compilation import decide
+    from ncsnx.training.compiling.compilation import decide
 
     last = last_training(open_run(run.parent, str(run))) if run.exists() else None
     recorded = None if last is None else last.runtime.get("compile") is True

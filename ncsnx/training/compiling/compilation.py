@@ -18,7 +18,7 @@ Choice = Literal["auto", "on", "off"]
 COMPILATION_S = 100.0
 """Assumed duration of compiling the gradient and the evaluation of a network."""
 SAVED = {"fp32": 0.01, "bf16": 0.05}
-"""Share of a training's time that compilation saves on CPUs, which have no TF32, by precision (measured at width 128, 32 px)."""
+"""Share of a training's time that compilation saves on CPUs, by precision; CPUs have no TF32."""
 _WORTH = 3
 """Compile if it saves this many times the duration of compilation."""
 _FLOPS_PER_THREAD = {"fp32": 50e9, "bf16": 100e9}
