@@ -1,6 +1,7 @@
 """The check before compiled training: one gradient of the compiled network against eager execution.
 
-Compilers have silently given wrong gradients (see `ncsnx.networks.operators.resampling`), and a training would not show it.
+Compilers have silently given wrong gradients (see `ncsnx.networks.operators.resampling`), which a training would not
+show.
 """
 
 from collections.abc import Callable
