@@ -4,7 +4,9 @@ They aren't part of an experiment or its identity. They are recorded for every s
 bit-identical only under equal choices on one machine.
 """
 
+import os
 import platform
+import shutil
 import warnings
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -18,6 +20,7 @@ from ncsnx.errors import Hint, UsageError
 from ncsnx.networks import Execution
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
+from ncsnx.storage.cache import cache_folder
 from ncsnx.tensorfloat import allow_tf32
 
 _FP32_FIELD = "precision=fp32"
@@ -69,11 +72,6 @@ class Runtime:
 
         graphs: None means on CUDA devices.
         """
-        if checkpointing and compile:
-            raise UsageError(
-                f"{parameter('checkpointing')} and {parameter('compile')} exclude each other: a compiler decides by "
-                "itself what it computes again"
-            )
         if threads is not None:
             torch.set_num_threads(threads)
         chosen = _device(device)
@@ -81,6 +79,8 @@ class Runtime:
             _prefer_equal_numbers()
         elif graphs:
             raise UsageError(f"{parameter('graphs')}: CUDA graphs need a CUDA device; this command runs on {chosen}")
+        if compile:
+            keep_compiled_code()
         return cls(
             device=chosen,
             threads=torch.get_num_threads(),
@@ -159,6 +159,19 @@ def has_fast_bf16(device: torch.device) -> bool:
         return any(known.get(name) is True for name in ("avx512_bf16", "amx_bf16"))
     probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
     return any(probe is not None and probe() for probe in probes)  # of torch 2.10
+
+
+def compiler() -> str | None:
+    """Path of the C++ compiler that torch.compile uses on CPUs (CXX, else g++); None without one."""
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def keep_compiled_code() -> None:
+    """Has torch.compile keep its code in the cache folder, unless the user chose another one for it.
+
+    A second start then loads it. Raises UsageError if the cache folder's path isn't a folder.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
 def _prefer_equal_numbers() -> None:

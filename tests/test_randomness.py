@@ -1,10 +1,12 @@
 import math
+import shutil
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from ncsnx import randomness
 from ncsnx.randomness import Purpose, Stream, philox
 
 DEVICES = [
@@ -191,6 +193,25 @@ def test_any_split_and_order_of_a_batch_gives_the_same_bits(size: int, device: s
         assert torch.equal(draw(positions[order]), whole[order])
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_step_in_a_tensor_gives_the_draws_of_the_integer(device: str) -> None:
+    positions = torch.tensor([0, 1, 2**40 + 5], device=device)
+    for draw in (
+        lambda step: stream().words(positions, 10, step),
+        lambda step: stream().normal(positions, (3, 3), step),
+        lambda step: stream().uniform(positions, (3, 3), step),
+        lambda step: stream().integers(positions, 10, (3, 3), step),
+    ):
+        for step in (0, 7, 2**32 - 1):
+            assert torch.equal(draw(torch.tensor(step, device=device)), draw(step))
+
+
+def test_a_step_in_a_tensor_is_not_read() -> None:
+    # a value that is read raises an error on the meta device; on a GPU it would wait
+    step = torch.zeros((), dtype=torch.int64, device="meta")
+    assert stream().normal(torch.arange(2, device="meta"), (3,), step).shape == (2, 3)
+
+
 def test_a_longer_draw_begins_with_the_shorter_one() -> None:
     positions = torch.arange(5)
     longest = stream().normal(positions, (40,))
@@ -322,3 +343,34 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
 def test_a_step_out_of_range_is_refused(step: int) -> None:
     with pytest.raises(ValueError, match="step must be"):
         stream().words(torch.arange(2), 4, step)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_step_may_be_a_tensor_on_the_device(device: str) -> None:
+    positions = torch.arange(3, device=device)
+    stream = Stream(1234, Purpose.SAMPLER_NOISE)
+
+    step = torch.tensor(2**32 - 1, device=device)
+    assert torch.equal(stream.words(positions, 9, step), stream.words(positions, 9, 2**32 - 1))
+    assert torch.equal(stream.normal(positions, (5,), step), stream.normal(positions, (5,), 2**32 - 1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 4096])
+def test_the_kernel_to_be_compiled_has_equal_normals_in_eager_code(count: int) -> None:
+    positions, step = torch.tensor([0, 1, 2**40 + 5]), torch.tensor(7)
+    constants = randomness._constants((2**32 - 1, 5), positions.device)
+
+    drawn = randomness._lane_normals(positions, step, *constants, count)
+
+    assert torch.equal(drawn, Stream(2**32 - 1, Purpose.TRAINING_NOISE).normal(positions, (count,), step=7))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
+def test_compiled_normals_are_the_eager_ones_for_every_batch_seed_and_step() -> None:
+    for seed, batch, step, shape in [(0, 128, 0, (3, 16, 16)), (7, 1, 3, (5,)), (2**32 - 1, 5, 2**32 - 1, (1, 8, 8))]:
+        positions = torch.arange(batch) + 2**33
+        compiled = Stream(seed, Purpose.SAMPLER_NOISE, compiled=True).normal(positions, shape, step)
+        eager = Stream(seed, Purpose.SAMPLER_NOISE).normal(positions, shape, step)
+        assert (compiled - eager).abs().max() <= 1e-6  # two units in the last place of the largest normals

@@ -183,7 +183,7 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile network evaluations (torch.compile). Gradients stay eager: compiled ones were found wrong.",
+        help="Compile the network (torch.compile): a minute at first, then faster.",
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]

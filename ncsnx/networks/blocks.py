@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ncsnx.networks.activations import ActivationLayer
 from ncsnx.networks.convolution import Convolution, PooledConvolution
 from ncsnx.networks.normalization import NormalizationFactory
+from ncsnx.networks.operators.resampling import resized
 
 
 @attrs.frozen
@@ -150,27 +150,6 @@ class RefineBlock(nn.Module):
 def added(h: Tensor, x: Tensor) -> Tensor:
     """h + x, in the memory of h, the fresh result of a convolution, if it has the type of the sum."""
     return h.add_(x) if h.dtype == torch.promote_types(h.dtype, x.dtype) else h + x
-
-
-def max_pool(x: Tensor) -> Tensor:
-    """5×5 max pool of stride 1, padded with −∞."""
-    return F.max_pool2d(x, 5, stride=1, padding=2)
-
-
-def mean_pool(x: Tensor) -> Tensor:
-    """5×5 mean pool of stride 1, padded with zeros that count towards the mean.
-
-    It pads explicitly, because on CUDA the gradient of a padding pool is silently wrong in channels_last (pytorch
-    #188344).
-    """
-    return F.avg_pool2d(F.pad(x, (2, 2, 2, 2)), 5, stride=1)
-
-
-def resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    """x resized to (height, width), bilinear with aligned corners; the same size returns x."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
 def _members(units: nn.Module) -> Iterable[nn.Module]:

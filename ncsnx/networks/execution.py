@@ -45,7 +45,7 @@ class Execution:
     fused: bool = False
     """Fuse each normalization with its activation, and fold pools into their convolutions."""
     compile: bool = False
-    """Use torch.compile for evaluations without gradients (see `ScoreFunction.output`); compiles at the first one."""
+    """Compile evaluations and their gradients by torch.compile, at the first of each kind and shape."""
     graphs: bool = False
     """Replay evaluations without gradients as CUDA graphs, where the input is on a CUDA device."""
     precision: Precision = "fp32"

@@ -4,11 +4,12 @@ from functools import partial
 
 from ncsnx.config.model import NCSN, ConditionalModel, NCSNDeeper
 from ncsnx.networks.activations import ActivationLayer
-from ncsnx.networks.blocks import BlockConfig, mean_pool
+from ncsnx.networks.blocks import BlockConfig
 from ncsnx.networks.convolution import Convolution, SpectralConvolution
 from ncsnx.networks.layouts import DEEPER, NCSNV2
 from ncsnx.networks.makers import network
 from ncsnx.networks.normalization import conditional
+from ncsnx.networks.operators.resampling import mean_pool
 from ncsnx.networks.refinenet import RefineNet
 from ncsnx.networks.score_function import NetworkSpec
 

@@ -4,11 +4,12 @@ from functools import partial
 
 from ncsnx.config.model import NCSNv2, NCSNv2Deeper, NCSNv2Deepest, RefineNetModel
 from ncsnx.networks.activations import ActivationLayer
-from ncsnx.networks.blocks import BlockConfig, max_pool
+from ncsnx.networks.blocks import BlockConfig
 from ncsnx.networks.convolution import Convolution
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2
 from ncsnx.networks.makers import network
 from ncsnx.networks.normalization import no_normalization, unconditional
+from ncsnx.networks.operators.resampling import max_pool
 from ncsnx.networks.refinenet import RefineNet
 from ncsnx.networks.score_function import NetworkSpec
 

@@ -113,11 +113,7 @@ class ScoreFunction(nn.Module, ABC):
         return tf32_products() if self.precision == "tf32" else contextlib.nullcontext()
 
     def output(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """The result of `forward` in float32 or wider; compiled if it was prepared so and gradients are off.
-
-        Gradients come from eager code, because torch 2.13 silently compiles the backward pass of the pooling chains to
-        wrong gradients on CPUs (off by half their size and more for the input), although its outputs are right.
-        """
+        """The result of `forward` in float32 or wider; compiled if the network was prepared so."""
         if self.graph is not None and x.is_cuda and not torch.is_grad_enabled():
             return self.graph(x, levels)
         return self.evaluated(x, levels)
@@ -126,7 +122,7 @@ class ScoreFunction(nn.Module, ABC):
         """The result of `output`, without a CUDA graph."""
         x = x.to(memory_format=self.memory_format)
         with self.products(), self.lower_precision(x.device):
-            out: Tensor = self.forward(x, levels) if torch.is_grad_enabled() else self(x, levels)
+            out: Tensor = self(x, levels)
         return at_least_float32(out).contiguous()
 
     def _level(self, sigma: float) -> int:

@@ -106,6 +106,11 @@ def read_segments(run: Run) -> list[Segment]:
     return read_document_lines(run.segments_path, Segment)
 
 
+def last_training(run: Run) -> Segment | None:
+    """The newest segment that trained, not imported; None if there is none. Raises NcsnxError."""
+    return next((segment for segment in reversed(read_segments(run)) if segment.imported is None), None)
+
+
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that results depend on; None for a package that isn't installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}

@@ -26,19 +26,24 @@ class Draws:
 
 
 def seeded_draws(
-    seed: int, shape: tuple[int, ...], from_unit: Callable[[Tensor], Tensor], *, graphs: bool = False
+    seed: int,
+    shape: tuple[int, ...],
+    from_unit: Callable[[Tensor], Tensor],
+    *,
+    graphs: bool = False,
+    compiled: bool = False,
 ) -> Draws:
     """Draws of plain sampling: the uniform initial x and the noise of image i are functions of (seed, i).
 
     shape: (C, H, W). from_unit: the data transform, from [0, 1] to the network's range. graphs: whether the noise is
-    replayed as a CUDA graph; then indices must be on a CUDA device.
+    replayed as a CUDA graph; then indices must be on a CUDA device. compiled: whether one compiled kernel draws it.
     """
 
     def initial(indices: Tensor) -> Tensor:
         return initial_uniform(seed, indices, shape, from_unit)
 
     def draw(indices: Tensor, k: int | Tensor) -> Tensor:
-        return SeededNoise(seed, indices, shape)(k)
+        return SeededNoise(seed, indices, shape, compiled=compiled)(k)
 
     if not graphs:
         return Draws(initial=initial, noise=lambda indices: partial(draw, indices))

@@ -26,14 +26,19 @@ def starts_from_data(experiment: Experiment) -> bool:
 
 
 def experiment_draws(
-    experiment: Experiment, seed: int, training_data: Dataset | None, *, graphs: bool = False
+    experiment: Experiment,
+    seed: int,
+    training_data: Dataset | None,
+    *,
+    graphs: bool = False,
+    compiled: bool = False,
 ) -> Draws:
-    """Initial state and noise of image i under `seed`. graphs: as in `seeded_draws`.
+    """Initial state and noise of image i under `seed`. graphs, compiled: as in `seeded_draws`.
 
     Raises NcsnxError if the sampler starts from training images and `training_data` is None.
     """
     data = experiment.data
-    draws = seeded_draws(seed, data.shape, lambda x: from_unit(x, data), graphs=graphs)
+    draws = seeded_draws(seed, data.shape, lambda x: from_unit(x, data), graphs=graphs, compiled=compiled)
     if experiment.sampler.start == "noise":
         return attrs.evolve(draws, initial=_noise(experiment, seed))
     if not starts_from_data(experiment):

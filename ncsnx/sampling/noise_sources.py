@@ -21,10 +21,12 @@ class SeededNoise:
     shape: tuple[int, ...]
     """Shape of an image: (C, H, W)."""
     purpose: Purpose = Purpose.SAMPLER_NOISE
+    compiled: bool = False
+    """Whether one compiled kernel draws it; see `Stream.compiled`."""
 
     def __call__(self, k: int | Tensor) -> Tensor:
         """(B, C, H, W) float32, unit normal. k: a number, or a 0-dim int64 tensor on the device of the noise."""
-        return Stream(self.seed, self.purpose).normal(self.indices, self.shape, step=k)
+        return Stream(self.seed, self.purpose, self.compiled).normal(self.indices, self.shape, step=k)
 
 
 @attrs.frozen(eq=False)

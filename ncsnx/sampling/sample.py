@@ -279,12 +279,12 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
 
 
 def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "Task | None") -> Draws:
-    config = model.experiment
+    config, runtime = model.experiment, model.runtime
     dataset: Dataset | None = None
     if starts_from_data(config):
         splits = _training_data(model, data)
         dataset = splits.train
-    draws = experiment_draws(config, request.seed, dataset, graphs=model.runtime.graphs)
+    draws = experiment_draws(config, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile)
     if task is not None:
         if request.interpolate is not None:
             raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")

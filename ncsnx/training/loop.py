@@ -23,8 +23,9 @@ from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import weights_of
 from ncsnx.stopping import StopRequest
 from ncsnx.training.checkpoint_writer import CheckpointWriter, report_pruning
+from ncsnx.training.compiling.compiled_gradient import require_equal_gradient
 from ncsnx.training.held_out_batch import HeldOutBatch
-from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, TRAINING, TrainingObserver
+from ncsnx.training.observer import CHECKPOINT, COMPILING, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.recording import Recorder
 from ncsnx.training.snapshots import sample_grid
@@ -65,7 +66,9 @@ class _Training:
         self.experiment: Experiment = experiment
         self.device = runtime.device
         self.batches = TrainingBatches(data.train, experiment.batch_size, experiment.seed)
-        self.step = TrainingStep(state, data.train.value_range, graphs=runtime.graphs, report=observer.warning)
+        self.step = TrainingStep(
+            state, data.train.value_range, graphs=runtime.graphs, compiled=runtime.compile, report=observer.warning
+        )
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
         self.recorder = Recorder(run, state.step)
         self.pruner = CheckpointPruner(run, experiment, lambda: stop.requested)
@@ -79,6 +82,7 @@ class _Training:
             self._evaluate_if_missing()
             self._sample_if_due()  # missing if the run was killed while sampling
             if self.state.step < self.experiment.steps:
+                self._check_compilation()
                 self.observer.phase(TRAINING)
             for batch in self._batches():
                 loss = self._update(batch)
@@ -97,6 +101,20 @@ class _Training:
             self._sample_if_due()
         finally:
             self.recorder.close()
+
+    def _check_compilation(self) -> None:
+        """Compiles the network, if requested, and refuses a wrong gradient before anything is trained with it."""
+        if not self.runtime.compile or self.stop.requested:
+            return
+        self.observer.phase(COMPILING)
+        with self.stop.at_once():  # compilation takes a minute
+            batch = self.batches.at(self.state.step)
+            pixels, positions = (
+                tensor.to(self.device).chunk(self.experiment.accumulation)[0]
+                for tensor in (batch.images.pixels, batch.positions)
+            )
+            difference = require_equal_gradient(self.state, lambda: self.step.loss(pixels, positions))
+        self.observer.note(f"compiled; its gradient differs from the eager one by {difference:.1g} of its norm")
 
     def _batches(self) -> Iterator[Batch]:
         """The remaining batches, until a stop. If one can't be read, a checkpoint is written first."""

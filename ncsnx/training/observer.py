@@ -13,6 +13,8 @@ EVALUATING = "evaluating"
 CHECKPOINT = "writing a checkpoint"
 SAMPLING = "sampling"
 """Recurring phases of training."""
+COMPILING = "compiling"
+"""The phase before the first step of a compiled training."""
 
 
 @attrs.frozen(kw_only=True)

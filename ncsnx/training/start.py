@@ -17,7 +17,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.resuming import resumption
-from ncsnx.runs.segments import append_segment, read_segments, versions
+from ncsnx.runs.segments import append_segment, last_training, versions
 from ncsnx.runtime import UNRECORDED, Runtime
 from ncsnx.spelling import argument
 from ncsnx.storage.documents.document_files import write_document
@@ -93,8 +93,8 @@ def _as_json(value: Any) -> Any:
 
 
 def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
-    trained = [segment for segment in read_segments(run) if segment.imported is None]
-    before = {**UNRECORDED, **trained[-1].runtime, **trained[-1].versions} if trained else {}
+    last = last_training(run)
+    before = {} if last is None else {**UNRECORDED, **last.runtime, **last.versions}
     changed = [
         f"{key} {shortened(printable(str(before[key])))} → {value}"
         for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()

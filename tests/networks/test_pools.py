@@ -1,4 +1,4 @@
-"""The 5×5 mean pool of the conditional networks, whose gradient is wrong on CUDA if the pool itself pads."""
+"""Pools and resizing: mean pools whose gradient is wrong on CUDA if they pad, and operators of compiled code."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ncsnx.config import Model
 from ncsnx.config.variants import variants
 from ncsnx.networks import Execution, build_network, prepare
-from ncsnx.networks.blocks import mean_pool
+from ncsnx.networks.operators import resampling
+from ncsnx.networks.operators.resampling import mean_pool
 from tests.golden_networks import small_experiment
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -80,3 +81,31 @@ def _gradient(x: Tensor, upstream: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(mean_pool(x), x, upstream)
     return gradient
+
+
+@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
+@pytest.mark.parametrize("shape", [(2, 4, 8, 8), (2, 1, 8, 8), (3, 5, 2, 2)])
+def test_the_operators_of_compiled_code_tell_the_compiler_their_true_strides(
+    shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
+    x = torch.rand(shape).to(memory_format=memory_format).requires_grad_()
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(resampling._max_pool, (x,), test_utils=checks)
+    torch.library.opcheck(resampling._resize, (x, [5, 7]), test_utils=checks)
+    _, places = resampling._max_pool(x.detach())
+    torch.library.opcheck(resampling._max_pool_backward, (torch.rand(shape), x.detach(), places), test_utils=checks)
+    resized = torch.rand(*shape[:2], 5, 7).to(memory_format=memory_format)
+    torch.library.opcheck(resampling._resize_backward, (resized, [5, 7], list(shape)), test_utils=checks)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
+def test_the_operators_of_compiled_code_have_the_gradients_of_torch(memory_format: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((2, 4, 8, 8), generator=generator).to(memory_format=memory_format).requires_grad_()
+    for ours, theirs in (
+        (resampling._max_pool(x)[0], resampling.max_pool(x)),
+        (resampling._resize(x, [5, 7]), resampling.resized(x, [5, 7])),
+    ):
+        upstream = torch.randn(theirs.shape, generator=generator)
+        assert torch.equal(ours, theirs)
+        assert torch.equal(*(torch.autograd.grad(out, x, upstream)[0] for out in (ours, theirs)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
+from ncsnx.cli.bad_values import a_compilation, a_count
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.session import session, work_of
 from ncsnx.quantities import counted
@@ -53,7 +53,16 @@ def train_command(
     data: options.DataFolder = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    compile: options.Compile = False,
+    compile: Annotated[
+        str,
+        typer.Option(
+            "--compile",
+            metavar="auto|on|off",
+            parser=a_compilation,
+            help="Compile the network (torch.compile). auto: for long trainings on a CPU, and as before when resuming.",
+            rich_help_panel=options.EXECUTION_PANEL,
+        ),
+    ] = "auto",
     graphs: options.Graphs = None,
     plain: options.Plain = False,
     checkpointing: Annotated[
@@ -109,7 +118,6 @@ def train_command(
                     device=device,
                     threads=threads,
                     plain=plain,
-                    compile=compile,
                     graphs=graphs,
                     checkpointing=checkpointing,
                     workers=workers,
@@ -118,6 +126,7 @@ def train_command(
                 splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
                 splits = cache_in_memory(splits, runtime.device)
                 state = TrainingState(found.experiment, runtime)
+                runtime = _with_compilation(messages, compile, folder / name, state, runtime)
             place = _place(folder, name, found, splits.fingerprint)
             _train(messages, place, state, found.origins, splits, runtime, stop, note)
         _say_what_next(messages, place, runs)
@@ -131,6 +140,31 @@ def _require_unheld(folder: Path, name: str) -> None:
     if (folder / name).exists():
         with writer_lock(open_run(folder, f"{folder}/{name}")):
             pass  # the training takes the lock that counts
+
+
+def _with_compilation(
+    messages: "Messages", compile: str, run: Path, state: "TrainingState", runtime: "Runtime"
+) -> "Runtime":
+    """The runtime with the decision on compilation; the state's networks are prepared for it."""
+    import attrs
+
+    from ncsnx.runs.folder import open_run
+    from ncsnx.runs.segments import last_training
+    from ncsnx.runtime import keep_compiled_code
+    from ncsnx.training.compiling.compilation import decide
+
+    last = last_training(open_run(run.parent, str(run))) if run.exists() else None
+    recorded = None if last is None else last.runtime.get("compile") is True
+    parameters = sum(parameter.numel() for parameter in state.network.parameters())
+    decision = decide(compile, state.experiment, runtime, parameters, recorded)  # type: ignore[arg-type]
+    if not decision.compile:
+        messages.detail(decision.reason)
+        return runtime
+    messages.info(decision.reason)
+    keep_compiled_code()
+    runtime = attrs.evolve(runtime, compile=True)
+    state.run_as(runtime)
+    return runtime
 
 
 def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run":

@@ -21,15 +21,22 @@ class TrainingStep:
     """The steps of one training, which change its state."""
 
     def __init__(
-        self, state: TrainingState, value_range: tuple[float, float], *, graphs: bool, report: Callable[[str], None]
+        self,
+        state: TrainingState,
+        value_range: tuple[float, float],
+        *,
+        graphs: bool,
+        report: Callable[[str], None],
+        compiled: bool = False,
     ) -> None:
         """value_range: the stored values that mean black and white. graphs: whether steps are replayed as a CUDA graph,
-        if the optimizer can be captured. report: called with one line if they can't."""
+        if the optimizer can be captured. report: called with one line if they can't. compiled: whether one compiled
+        kernel draws the noise."""
         experiment = state.experiment
         self._state, self._experiment = state, experiment
         self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
         self._levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
-        self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
+        self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled)
         self._graph: CapturedFunction | None = None
         if graphs and is_capturable(state.optimizer):
             self._graph = CapturedFunction(self._whole, "a training step", changes=self._changes, report=report)

@@ -1,0 +1,1 @@
+"""Operators that compiled code calls as a whole."""

@@ -1,0 +1,1 @@
+"""Compilation of a training: the decision, and the check before the first step."""
