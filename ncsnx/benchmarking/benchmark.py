@@ -21,7 +21,7 @@ from ncsnx.benchmarking.tracing import kernel_count, peak_bytes, saved_bytes, sh
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset
-from ncsnx.errors import Stopped
+from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.networks import Execution, ScoreFunction, build_network, meta_network
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
@@ -182,9 +182,12 @@ def _measure_size(
     network = build_network(experiment).to(device)
     named, left_out = chosen_executions(device, compiles=settings.compiles)
     probe = _probe(network, experiment, device)
-    contestants: list[Contestant] = [
-        OwnContestant(one.name, one.execution, network, experiment, images, device) for one in named
-    ]
+    contestants: list[Contestant] = []
+    for one in named:
+        try:
+            contestants.append(OwnContestant(one.name, one.execution, network, experiment, images, device))
+        except NcsnxError as error:  # the network may not support this execution
+            left_out[one.name] = error.message
     if settings.against is not None:
         published = PublishedContestant(settings.against, network, experiment, images, device)
         off = published.require_agreement(network, probe)

@@ -120,7 +120,7 @@ class OwnContestant:
         self.batches = TrainingBatches(images, experiment.batch_size, experiment.seed)
         self.preprocessing = Preprocessing(experiment.data, images.value_range, experiment.seed)
         self.levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
-        self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE)
+        self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled=execution.compile)
         self.number = 0
 
     def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import attrs
 import torch
 
-from ncsnx.benchmarking.hardware import has_compiler, processor_flags
 from ncsnx.networks import Execution
+from ncsnx.runtime import compiler, has_fast_bf16
 
 PLAIN = "plain"
 PUBLISHED_CODE = "published"
@@ -23,16 +23,11 @@ class NamedExecution:
 
 
 def _no_compiler(device: torch.device) -> str | None:
-    return None if has_compiler() else "there is no C++ compiler"
+    return None if compiler() is not None else "there is no C++ compiler"
 
 
 def _no_bf16(device: torch.device) -> str | None:
-    if device.type == "cpu":
-        is_fast = {"avx512_bf16", "amx_bf16", "bf16"} & set(processor_flags())
-        return None if is_fast else "this processor has no instructions for bf16"
-    if device.type == "cuda":
-        return None if torch.cuda.is_bf16_supported() else "this GPU has no bf16"
-    return f"bf16 is not benchmarked on {device.type}"
+    return None if has_fast_bf16(device) else f"this {device.type} device does not multiply bf16 in hardware"
 
 
 def _no_tf32(device: torch.device) -> str | None:
@@ -49,6 +44,7 @@ EXECUTIONS = (
     NamedExecution(PLAIN, Execution()),
     NamedExecution("default", _BEST),
     NamedExecution("compiled", attrs.evolve(_BEST, compile=True), _no_compiler),
+    NamedExecution("checkpointing", attrs.evolve(_BEST, checkpointing=True)),
     NamedExecution("tf32", attrs.evolve(_BEST, precision="tf32"), _no_tf32),
     NamedExecution("bf16", attrs.evolve(_BEST, precision="bf16"), _no_bf16),
     NamedExecution("bf16 compiled", attrs.evolve(_BEST, precision="bf16", compile=True), _no_compiled_bf16),

@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +47,6 @@ def processor_flags() -> list[str]:
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpu_info(), re.MULTILINE)
     words = set(found[1].split()) if found else set()
     return [flag for flag in _FLAGS if flag in words]
-
-
-def has_compiler() -> bool:
-    """Whether there is a C++ compiler, which torch.compile needs."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++", "c++"))
 
 
 def _cpu_info() -> str:

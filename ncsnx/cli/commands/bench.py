@@ -144,7 +144,7 @@ def bench_command(
         )
         if against is not None:
             messages.warning(f"this executes the code in {against}")
-        runtime = Runtime.choose(device=device, threads=threads)
+        runtime = Runtime.choose(device=device, threads=threads, compile=not no_compile)
         if runtime.device.type == "cpu" and (reason := why_slow(runtime.threads)) is not None:
             messages.warning(reason)
         with StopRequest() as stop:
