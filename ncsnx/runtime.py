@@ -25,7 +25,7 @@ from ncsnx.tensorfloat import allow_tf32
 
 _FP32_FIELD = "precision=fp32"
 
-UNRECORDED = {"graphs": False}
+UNRECORDED = {"graphs": False, "compiled_gradients": False}
 """Values of the facts that a record from before they existed lacks."""
 
 
@@ -42,12 +42,21 @@ class Runtime:
     """Run the network through `torch.compile`."""
     graphs: bool = False
     """Replay training steps and evaluations as CUDA graphs."""
-    checkpointing: bool = False
+    checkpointing: bool = attrs.field(default=False)
     """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
     """Processes that read data ahead; 0: the main process reads."""
     precision: Precision | None = attrs.field(default=None)
     """Number format of a trained network; None: the experiment's. Training uses the experiment's only."""
+
+    @checkpointing.validator
+    def _is_not_compiled(self, attribute: "attrs.Attribute[bool]", value: bool) -> None:
+        if value and self.compile:
+            raise UsageError(
+                f"{parameter('checkpointing')} and {parameter('compile')} exclude each other: a compiler decides by "
+                "itself what it computes again",
+                Hint("run without compilation", adds=argument("compile", False)),
+            )
 
     @precision.validator
     def _is_known(self, attribute: "attrs.Attribute[Precision | None]", value: Precision | None) -> None:
@@ -78,25 +87,37 @@ class Runtime:
         if chosen.type == "cuda":
             _prefer_equal_numbers()
         elif graphs:
-            raise UsageError(f"{parameter('graphs')}: CUDA graphs need a CUDA device; this command runs on {chosen}")
-        if compile:
-            keep_compiled_code()
-        return cls(
+            raise UsageError(
+                f"{parameter('graphs')}: CUDA graphs need a CUDA device; this command runs on {chosen}",
+                Hint("run without graphs", adds=argument("graphs", False)),
+            )
+        runtime = cls(
             device=chosen,
             threads=torch.get_num_threads(),
             plain=plain,
-            compile=compile,
             graphs=chosen.type == "cuda" if graphs is None else graphs,
             checkpointing=checkpointing,
             workers=workers,
             precision=precision,  # type: ignore[arg-type]  # checked by the validator
         )
+        return runtime.compiled() if compile else runtime
+
+    def compiled(self) -> "Runtime":
+        """The same choices with compilation, whose code is kept. Raises UsageError if this machine can't compile."""
+        if lacks_compiler(self.device):
+            raise UsageError(
+                f"{parameter('compile')}: no C++ compiler was found (g++, or the program that CXX names)",
+                Hint("install one, such as g++"),
+                Hint("or run without compilation", adds=argument("compile", False)),
+            )
+        keep_compiled_code()
+        return attrs.evolve(self, compile=True)
 
     def for_training(self, experiment: Experiment) -> "Runtime":
-        """Returns itself. Raises UsageError if the experiment's precision needs another device."""
+        """The same choices with the experiment's precision. Raises UsageError if it needs another device."""
         if not self._runs(experiment.precision):
             raise UsageError(f"precision={experiment.precision} {self._needs_cuda}", Hint("use fp32", adds=_FP32_FIELD))
-        return self
+        return attrs.evolve(self, precision=None)
 
     def for_weights_of(self, experiment: Experiment) -> "Runtime":
         """Returns itself. Raises UsageError if the precision, own or the experiment's, needs another device."""
@@ -134,6 +155,7 @@ class Runtime:
             "threads": self.threads,
             "plain": self.plain,
             "compile": self.compile,
+            "compiled_gradients": self.compile,  # before it was recorded, training was never compiled
             "graphs": self.graphs,
             "checkpointing": self.checkpointing,
             "workers": self.workers,
@@ -161,9 +183,9 @@ def has_fast_bf16(device: torch.device) -> bool:
     return any(probe is not None and probe() for probe in probes)  # of torch 2.10
 
 
-def compiler() -> str | None:
-    """Path of the C++ compiler that torch.compile uses on CPUs (CXX, else g++); None without one."""
-    return shutil.which(os.environ.get("CXX", "g++"))
+def lacks_compiler(device: torch.device) -> bool:
+    """Whether torch.compile needs a C++ compiler for the device (CXX, else g++), and there is none."""
+    return device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None
 
 
 def keep_compiled_code() -> None:

@@ -123,12 +123,12 @@ def test_a_network_as_a_graph_gives_its_scores_without_a_wait(model: NCSN | NCSN
     x = torch.rand(2, 1, 8, 8, device="cuda")
     for level in range(4):
         network.score(x, network.noise_levels[level])
-    assert network.graph is not None
+    assert network._graph is not None
     torch.cuda.set_sync_debug_mode("error")
     try:
         found = [network.score(x, sigma) for sigma in network.noise_levels]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    network.graph = None
+    network._graph = None
     for score, sigma in zip(found, network.noise_levels, strict=True):
         assert relative_error(score, network.score(x, sigma)) < 1e-5

@@ -35,7 +35,7 @@ def test_a_trained_network_runs_in_the_experiments_precision_or_the_chosen_one()
 
 
 def test_tf32_needs_cuda() -> None:
-    assert GPU.for_training(experiment("tf32")) is GPU
+    assert GPU.for_training(experiment("tf32")) == GPU
     assert GPU.for_weights_of(experiment("tf32")) is GPU
     with pytest.raises(UsageError, match=r"^precision=tf32 runs on CUDA only, .*is cpu; .*precision=fp32$"):
         CPU.for_training(experiment("tf32"))
@@ -82,3 +82,8 @@ def test_what_torch_cannot_tell_is_not_fast(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delattr(torch.cpu, name, raising=False)
     assert not has_fast_bf16(torch.device("cpu"))
     assert not has_fast_bf16(torch.device("mps"))
+
+
+def test_training_has_the_precision_of_the_experiment_whatever_is_chosen_for_trained_networks() -> None:
+    chosen = attrs.evolve(CPU, precision="bf16").for_training(experiment("fp32"))
+    assert chosen.execution(experiment("fp32")).precision == "fp32"

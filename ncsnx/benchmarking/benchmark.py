@@ -183,11 +183,11 @@ def _measure_size(
     named, left_out = chosen_executions(device, compiles=settings.compiles)
     probe = _probe(network, experiment, device)
     contestants: list[Contestant] = []
-    for one in named:
+    for row in named:
         try:
-            contestants.append(OwnContestant(one.name, one.execution, network, experiment, images, device))
+            contestants.append(OwnContestant(row.name, row.execution, network, experiment, images, device))
         except NcsnxError as error:  # the network may not support this execution
-            left_out[one.name] = error.message
+            left_out[row.name] = error.message
     if settings.against is not None:
         published = PublishedContestant(settings.against, network, experiment, images, device)
         off = published.require_agreement(network, probe)

@@ -6,7 +6,7 @@ import attrs
 import torch
 
 from ncsnx.networks import Execution
-from ncsnx.runtime import compiler, has_fast_bf16
+from ncsnx.runtime import has_fast_bf16, lacks_compiler
 
 PLAIN = "plain"
 PUBLISHED_CODE = "published"
@@ -23,7 +23,7 @@ class NamedExecution:
 
 
 def _no_compiler(device: torch.device) -> str | None:
-    return None if compiler() is not None else "there is no C++ compiler"
+    return "there is no C++ compiler" if lacks_compiler(device) else None
 
 
 def _no_bf16(device: torch.device) -> str | None:

@@ -52,15 +52,6 @@ def a_precision(text: str) -> str:
     return text
 
 
-def a_compilation(text: str) -> str:
-    """The `parser` of --compile of a training."""
-    if text not in ("auto", "on", "off"):
-        from ncsnx.config.checks import quoted
-
-        raise BadValue(f"expected auto, on or off, found {quoted(text)}")
-    return text
-
-
 def _name(parameter: Any) -> str:
     """The parameter's name as it is typed: an option with its dashes, an argument as in the usage."""
     name: str = parameter.opts[0]

@@ -182,7 +182,7 @@ Threads = Annotated[
 Compile = Annotated[
     bool,
     typer.Option(
-        "--compile",
+        "--compile/--no-compile",
         help="Compile the network (torch.compile): a minute at first, then faster.",
         rich_help_panel=EXECUTION_PANEL,
     ),

@@ -27,6 +27,7 @@ from ncsnx.networks.rewrites.fused_normalization import (
 from ncsnx.networks.rewrites.recomputation import RECOMPUTED
 from ncsnx.networks.rewrites.rounded_kernels import RoundedConvolution
 from ncsnx.networks.score_function import ScoreFunction
+from ncsnx.spelling import parameter
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -88,13 +89,13 @@ def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
     if execution.checkpointing and not any(type(module) in RECOMPUTED.values() for module in network.modules()):
         raise NcsnxError(
             f"{type(network).__name__} has none of the blocks whose activations can be computed again",
-            Hint("train without activation checkpointing, with smaller passes", adds="accumulation=4"),
+            Hint(f"train without {parameter('checkpointing')}"),
         )
     if execution.compile:
         network.compile()
     else:
         network._compiled_call_impl = None
-    network.graph = CapturedFunction(network.evaluated, "the network") if execution.graphs else None
+    network._graph = CapturedFunction(network.evaluated, "the network") if execution.graphs else None
     return network
 
 

@@ -69,7 +69,7 @@ class ScoreFunction(nn.Module, ABC):
         self.centered_input = spec.centered_input
         self.memory_format: torch.memory_format = torch.contiguous_format
         self.precision: Precision = "fp32"
-        self.graph: CapturedFunction | None = None
+        self._graph: CapturedFunction | None = None
         self.register_buffer("sigmas", torch.tensor(spec.sigmas), persistent=False)
 
     @abstractmethod
@@ -114,8 +114,8 @@ class ScoreFunction(nn.Module, ABC):
 
     def output(self, x: Tensor, levels: Tensor | None) -> Tensor:
         """The result of `forward` in float32 or wider; compiled if the network was prepared so."""
-        if self.graph is not None and x.is_cuda and not torch.is_grad_enabled():
-            return self.graph(x, levels)
+        if self._graph is not None and x.is_cuda and not torch.is_grad_enabled():
+            return self._graph(x, levels)
         return self.evaluated(x, levels)
 
     def evaluated(self, x: Tensor, levels: Tensor | None) -> Tensor:

@@ -79,10 +79,11 @@ class _Training:
     def run(self) -> None:
         try:
             self._announce_retention()
+            if self.state.step < self.experiment.steps:
+                self._check_compilation()  # first, so that a resumed run compiles the same code as an uninterrupted one
             self._evaluate_if_missing()
             self._sample_if_due()  # missing if the run was killed while sampling
             if self.state.step < self.experiment.steps:
-                self._check_compilation()
                 self.observer.phase(TRAINING)
             for batch in self._batches():
                 loss = self._update(batch)

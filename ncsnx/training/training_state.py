@@ -38,12 +38,6 @@ class TrainingState:
         self.optimizer = build_optimizer(experiment.optimizer, self.network.parameters())
         self.average = None if experiment.ema is None else WeightAverage(self.network, experiment.ema.rate)
 
-    def run_as(self, runtime: Runtime) -> None:
-        """Changes how the networks run, as `runtime` has it."""
-        execution = runtime.execution(self.experiment)
-        prepare(self._evaluation, execution)
-        prepare(self.network, execution)
-
     def evaluation_network(self) -> ScoreFunction:
         """The network for evaluation and sampling: averaged weights (raw ones without EMA), evaluation mode."""
         weights = self.network.state_dict() if self.average is None else self.average.tensors()

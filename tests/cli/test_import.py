@@ -274,10 +274,9 @@ def test_names_in_a_file_stay_inert(here: Path) -> None:
 KILLED_AT = """
 import os, signal, sys
 from ncsnx.storage import atomic
-write, left = atomic.write_new, [int(sys.argv.pop(1))]
+write, last = atomic.write_new, sys.argv.pop(1)
 def write_and_die(path, content, shown=None):
-    left[0] -= 1
-    if left[0] == 0:
+    if path.name == last:
         path.write_bytes(content[: len(content) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, content, shown)
@@ -292,7 +291,7 @@ def test_a_kill_leaves_no_half_checkpoint_and_the_command_goes_on(here: Path) ->
     shutil.copy(golden_path("ncsnv2"), here / "checkpoint_5000.pth")
     words = ["import", "checkpoint_5000.pth", "cifar10", *SMALL]
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AT, "9", *words],
+        [sys.executable, "-c", KILLED_AT, "manifest.json", *words],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,

@@ -190,7 +190,8 @@ def test_bf16_keeps_the_noise_of_the_lowest_level_in_the_first_convolution() -> 
 @torch.no_grad()
 def test_a_rounded_kernel_is_kept_until_its_parameter_changes() -> None:
     execution = attrs.evolve(REWRITES[-1], precision="bf16")
-    network, same = (prepare(copy.deepcopy(built(NCSNv2(width=4))), execution) for _ in range(2))
+    frozen = copy.deepcopy(built(NCSNv2(width=4))).requires_grad_(False)
+    network, same = (prepare(copy.deepcopy(frozen), execution) for _ in range(2))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     before = network.score(x, 1.0)
     with KernelCasts() as casts:
@@ -200,6 +201,16 @@ def test_a_rounded_kernel_is_kept_until_its_parameter_changes() -> None:
     network.load_state_dict(doubled)
     same.load_state_dict(doubled)  # its first evaluation
     assert torch.equal(network.score(x, 1.0), same.score(x, 1.0))
+    assert not torch.equal(network.score(x, 1.0), before)
+
+
+@torch.no_grad()
+def test_no_rounded_kernel_is_kept_while_an_optimizer_may_change_it() -> None:
+    network = prepare(copy.deepcopy(built(NCSNv2(width=4))), attrs.evolve(REWRITES[-1], precision="bf16"))
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = network.score(x, 1.0)
+    for parameter in network.parameters():
+        parameter.data.mul_(2)  # leaves no mark, like a fused optimizer
     assert not torch.equal(network.score(x, 1.0), before)
 
 

@@ -109,3 +109,12 @@ def test_the_operators_of_compiled_code_have_the_gradients_of_torch(memory_forma
         upstream = torch.randn(theirs.shape, generator=generator)
         assert torch.equal(ours, theirs)
         assert torch.equal(*(torch.autograd.grad(out, x, upstream)[0] for out in (ours, theirs)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the compiler's own imports
+def test_compiled_resizing_has_a_gradient_at_every_batch_and_image_size() -> None:
+    compiled = torch.compile(lambda x: resampling.resized(x, (5, 7)).square().sum(), backend="aot_eager", dynamic=True)
+    for shape in [(3, 2, 8, 8), (5, 2, 8, 8), (5, 2, 6, 6)]:
+        x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        (expected,) = torch.autograd.grad(resampling.resized(x, (5, 7)).square().sum(), x)
+        assert torch.allclose(torch.autograd.grad(compiled(x), x)[0], expected, rtol=1e-6)

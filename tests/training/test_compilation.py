@@ -23,7 +23,7 @@ def with_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def decided(experiment: Experiment, recorded: bool | None = None) -> bool:
-    return decide("auto", experiment, CPU, PARAMETERS, recorded).compile
+    return decide(None, experiment, CPU, PARAMETERS, recorded).compile
 
 
 def test_long_trainings_are_compiled_and_short_ones_are_not() -> None:
@@ -32,7 +32,7 @@ def test_long_trainings_are_compiled_and_short_ones_are_not() -> None:
 
 
 def test_the_reason_gives_the_cost_and_the_gain() -> None:
-    reason = decide("auto", LONG, CPU, PARAMETERS, None).reason
+    reason = decide(None, LONG, CPU, PARAMETERS, None).reason
     assert reason.startswith("compiling: some 0:01:40, saves some 54:36:48 of ")
 
 
@@ -42,15 +42,30 @@ def test_resuming_follows_the_record() -> None:
 
 
 def test_a_choice_outweighs_the_record() -> None:
-    assert decide("on", SHORT, CPU, PARAMETERS, False).compile
-    assert not decide("off", LONG, CPU, PARAMETERS, True).compile
+    assert decide(True, SHORT, CPU, PARAMETERS, False).compile
+    assert not decide(False, LONG, CPU, PARAMETERS, True).compile
 
 
-def test_without_a_compiler_auto_is_off_and_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_be_compiled_any_more_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = attrs.evolve(CPU, checkpointing=True)
+    decision = decide(None, LONG, beside, PARAMETERS, True)
+    assert (decision.compile, decision.ends_identity) == (False, True)
+    assert decision.reason == "not compiling, although the run was compiled before: checkpointing excludes it"
     monkeypatch.setenv("CXX", "/no/such/compiler")
+    decision = decide(None, LONG, CPU, PARAMETERS, True)
+    assert (decision.compile, decision.ends_identity) == (False, True)
     assert not decided(LONG)
-    with pytest.raises(UsageError, match=r"no C\+\+ compiler was found"):
-        decide("on", SHORT, CPU, PARAMETERS, None)
+
+
+def test_compilation_is_refused_without_a_compiler_on_a_cpu_and_with_checkpointing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UsageError, match="checkpointing and compile exclude each other"):
+        attrs.evolve(CPU, checkpointing=True).compiled()
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    with pytest.raises(UsageError, match=r"compile: no C\+\+ compiler was found"):
+        Runtime.choose(device="cpu", compile=True)
+    assert attrs.evolve(CPU, device=torch.device("cuda")).compiled().compile
 
 
 def test_compiled_code_is_kept_in_the_cache_folder_unless_the_user_chose_another(

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_compilation, a_count
+from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.session import session, work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.config.discovery import Resolved
+    from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.data import Splits
     from ncsnx.runs.folder import Run
@@ -54,15 +55,14 @@ def train_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: Annotated[
-        str,
+        bool | None,
         typer.Option(
-            "--compile",
-            metavar="auto|on|off",
-            parser=a_compilation,
-            help="Compile the network (torch.compile). auto: for long trainings on a CPU, and as before when resuming.",
+            "--compile/--no-compile",
+            help="Compile the network (torch.compile).",
+            show_default="long trainings on CPUs; when resuming, as before",
             rich_help_panel=options.EXECUTION_PANEL,
         ),
-    ] = "auto",
+    ] = None,
     graphs: options.Graphs = None,
     plain: options.Plain = False,
     checkpointing: Annotated[
@@ -123,10 +123,10 @@ def train_command(
                     workers=workers,
                 )
                 runtime = runtime.for_training(found.experiment)  # before data is read
+                runtime = _with_compilation(messages, compile, folder / name, found.experiment, runtime)
                 splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
                 splits = cache_in_memory(splits, runtime.device)
                 state = TrainingState(found.experiment, runtime)
-                runtime = _with_compilation(messages, compile, folder / name, state, runtime)
             place = _place(folder, name, found, splits.fingerprint)
             _train(messages, place, state, found.origins, splits, runtime, stop, note)
         _say_what_next(messages, place, runs)
@@ -143,28 +143,21 @@ def _require_unheld(folder: Path, name: str) -> None:
 
 
 def _with_compilation(
-    messages: "Messages", compile: str, run: Path, state: "TrainingState", runtime: "Runtime"
+    messages: "Messages", compile: bool | None, run: Path, experiment: "Experiment", runtime: "Runtime"
 ) -> "Runtime":
-    """The runtime with the decision on compilation; the state's networks are prepared for it."""
-    import attrs
-
+    """The runtime with the decision on compilation."""
+    from ncsnx.networks import meta_network
     from ncsnx.runs.folder import open_run
     from ncsnx.runs.segments import last_training
-    from ncsnx.runtime import keep_compiled_code
     from ncsnx.training.compiling.compilation import decide
 
     last = last_training(open_run(run.parent, str(run))) if run.exists() else None
-    recorded = None if last is None else last.runtime.get("compile") is True
-    parameters = sum(parameter.numel() for parameter in state.network.parameters())
-    decision = decide(compile, state.experiment, runtime, parameters, recorded)  # type: ignore[arg-type]
-    if not decision.compile:
-        messages.detail(decision.reason)
-        return runtime
-    messages.info(decision.reason)
-    keep_compiled_code()
-    runtime = attrs.evolve(runtime, compile=True)
-    state.run_as(runtime)
-    return runtime
+    recorded = None if last is None else last.runtime.get("compiled_gradients") is True
+    parameters = sum(parameter.numel() for parameter in meta_network(experiment).parameters())
+    decision = decide(compile, experiment, runtime, parameters, recorded)
+    say = messages.warning if decision.ends_identity else messages.info if decision.compile else messages.detail
+    say(decision.reason)
+    return runtime.compiled() if decision.compile else runtime
 
 
 def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run":

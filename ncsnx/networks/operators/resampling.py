@@ -71,21 +71,27 @@ def _resize_gradient(upstream: Tensor, size: Sequence[int], shape: Sequence[int]
     return by_x
 
 
-def _opaque(name: str, function: Any) -> Any:
+def _fake_resize_gradient(upstream: Tensor, size: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The shape and strides of `_resize_gradient`; torch's operator takes no symbolic sizes there."""
+    order = torch.contiguous_format if upstream.is_contiguous() else torch.channels_last
+    return torch.empty(tuple(shape), dtype=upstream.dtype, device=upstream.device, memory_format=order)
+
+
+def _opaque(name: str, function: Any, fake: Any = None) -> Any:
     """The function as an operator of its own, which compiled code calls with exactly the strides that were traced.
 
-    The function itself tells the shapes and strides of its results, since torch's operators do on fake tensors.
+    fake: gives the shapes and strides of its results on fake tensors; by default the function itself.
     """
     tags = (torch.Tag.needs_exact_strides,)
     operator = torch.library.custom_op(f"ncsnx::{name}", function, mutates_args=(), tags=tags)
-    operator.register_fake(function)
+    operator.register_fake(function if fake is None else fake)
     return operator
 
 
 _max_pool = _opaque("max_pool", _max_pool_forward)
 _max_pool_backward = _opaque("max_pool_backward", _max_pool_gradient)
 _resize = _opaque("resize", _resize_forward)
-_resize_backward = _opaque("resize_backward", _resize_gradient)
+_resize_backward = _opaque("resize_backward", _resize_gradient, _fake_resize_gradient)
 
 
 def _save_places(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:

@@ -10,13 +10,16 @@ from ncsnx.networks.convolution import Convolution
 class RoundedConvolution(Convolution):
     """A convolution that keeps its kernel in autocast's type between evaluations without gradients.
 
-    Autocast itself forgets its casts at the end of each evaluation. The kept kernel is renewed whenever the parameter
-    was written to or moved. A captured CUDA graph casts at each replay, since it can't notice new values.
+    Autocast itself forgets its casts at the end of each evaluation. Only frozen kernels are kept, which no optimizer
+    changes: fused ones leave no mark. The kept kernel is renewed when the parameter was loaded or moved; writes through
+    `.data` aren't noticed. A captured CUDA graph casts at each replay, since it can't notice new values.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         device = x.device.type
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not torch.is_autocast_enabled(device):
+        if torch.is_grad_enabled() or self.weight.requires_grad or torch.compiler.is_compiling():
+            return super().forward(x)
+        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
             return super().forward(x)
         if x.is_cuda and torch.cuda.is_current_stream_capturing():
             return super().forward(x)

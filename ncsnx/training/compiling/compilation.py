@@ -3,17 +3,12 @@
 A timing would decide differently on a busy day, and the weights of compiled and eager training differ by rounding.
 """
 
-from typing import Literal
-
 import attrs
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import duration
-from ncsnx.runtime import Runtime, compiler
+from ncsnx.runtime import Runtime, lacks_compiler
 from ncsnx.spelling import argument, parameter
-
-Choice = Literal["auto", "on", "off"]
 
 COMPILATION_S = 100.0
 """Assumed duration of compiling the gradient and the evaluation of a network."""
@@ -33,46 +28,38 @@ class Decision:
 
     compile: bool
     reason: str
+    ends_identity: bool = False
+    """Whether a run that was compiled before resumes without compilation."""
 
 
 def decide(
-    choice: Choice, experiment: Experiment, runtime: Runtime, parameters: int, recorded: bool | None
+    choice: bool | None, experiment: Experiment, runtime: Runtime, parameters: int, recorded: bool | None
 ) -> Decision:
     """The decision for a training.
 
-    parameters: number of the network's parameters. recorded: the decision of the run's previous start, None for a new
-    run; 'auto' follows it, so that the bits stay equal. Raises UsageError for 'on' without a C++ compiler, or with
-    checkpointing of activations.
+    choice: the user's; None follows the record or, in a new run, decides. parameters: number of the network's
+    parameters. recorded: whether the run's previous start compiled, None for a new run; it is followed so that the bits
+    stay equal.
     """
-    if runtime.checkpointing:
-        return _beside_checkpointing(choice)
-    if choice == "on":
-        if compiler() is None:
-            raise UsageError(
-                f"{parameter('compile')} on: no C++ compiler was found (g++, or the program that CXX names)",
-                Hint("install one, such as g++"),
-                Hint("or train without compilation", adds=argument("compile", "off")),
-            )
-        return Decision(True, "compiling, as requested")
-    if choice == "off":
-        return Decision(False, "not compiling, as requested")
+    if choice is not None:
+        return Decision(choice, "compiling, as requested" if choice else "not compiling, as requested")
+    obstacle = _obstacle(runtime)
     if recorded is not None:
-        return _followed(recorded)
+        if recorded and obstacle is not None:
+            return Decision(False, f"not compiling, although the run was compiled before: {obstacle}", True)
+        return Decision(recorded, "compiling, as before" if recorded else "not compiling, as before")
     if runtime.device.type != "cpu":
         return Decision(False, "not compiling: the gain was measured on CPUs only")
-    if compiler() is None:
-        return Decision(False, "not compiling: no C++ compiler was found")
+    if obstacle is not None:
+        return Decision(False, f"not compiling: {obstacle}")
     return _by_work(experiment, runtime, parameters)
 
 
-def _beside_checkpointing(choice: Choice) -> Decision:
-    checkpointing = parameter("checkpointing")
-    if choice == "on":
-        raise UsageError(
-            f"{checkpointing} and {argument('compile', 'on')} exclude each other: a compiler decides by itself what it "
-            "computes again"
-        )
-    return Decision(False, f"not compiling, because of {checkpointing}")
+def _obstacle(runtime: Runtime) -> str | None:
+    """Why this runtime can't compile; None if it can."""
+    if runtime.checkpointing:
+        return f"{parameter('checkpointing')} excludes it"
+    return "no C++ compiler was found" if lacks_compiler(runtime.device) else None
 
 
 def estimated_seconds(experiment: Experiment, threads: int, parameters: int) -> float:
@@ -83,12 +70,6 @@ def estimated_seconds(experiment: Experiment, threads: int, parameters: int) -> 
     return flops / (threads * _FLOPS_PER_THREAD[experiment.precision])
 
 
-def _followed(recorded: bool) -> Decision:
-    if recorded and compiler() is None:
-        return Decision(False, "not compiling: no C++ compiler was found, although the run was compiled before")
-    return Decision(recorded, "compiling, as before" if recorded else "not compiling, as before")
-
-
 def _by_work(experiment: Experiment, runtime: Runtime, parameters: int) -> Decision:
     total = estimated_seconds(experiment, runtime.threads, parameters)
     saved = total * SAVED[experiment.precision]
@@ -97,5 +78,5 @@ def _by_work(experiment: Experiment, runtime: Runtime, parameters: int) -> Decis
     return Decision(
         True,
         f"compiling: some {duration(COMPILATION_S)}, saves some {duration(saved)} of {duration(total)} (estimated from "
-        f"the sizes; {argument('compile', 'off')} trains without)",
+        f"the sizes; {argument('compile', False)} trains without)",
     )

@@ -30,7 +30,7 @@ def require_equal_gradient(state: TrainingState, loss: Callable[[], Tensor]) -> 
         raise NcsnxError(
             f"the compiled gradient differs from the eager one by {difference:.2g} of its norm, "
             f"which rounding does not explain (torch {torch.__version__})",
-            Hint("train without compilation", adds=argument("compile", "off")),
+            Hint("train without compilation", adds=argument("compile", False)),
         )
     return difference
 
