@@ -51,7 +51,7 @@ class ActivationLayer(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.law = ACTIVATIONS[name]
+        self.activation = ACTIVATIONS[name]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.law.function(x)
+        return self.activation.function(x)

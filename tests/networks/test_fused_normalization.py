@@ -99,9 +99,9 @@ def test_an_activation_alone_has_the_same_values_and_gradients(name: str) -> Non
 def test_the_names_mean_the_functions_of_the_papers(name: str) -> None:
     meant = {"elu": F.elu, "relu": F.relu, "leaky_relu": lambda x: F.leaky_relu(x, 0.2), "swish": F.silu}
     x = torch.linspace(-3, 3, 50)
-    law = ActivationLayer(name).law
-    assert torch.equal(law.function(x), meant[name](x))
-    assert torch.equal(law.in_place(x.clone()), meant[name](x))
+    activation = ActivationLayer(name).activation
+    assert torch.equal(activation.function(x), meant[name](x))
+    assert torch.equal(activation.in_place(x.clone()), meant[name](x))
 
 
 @pytest.mark.parametrize("activation", ["elu", "swish"])

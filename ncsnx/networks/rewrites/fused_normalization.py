@@ -26,9 +26,9 @@ class FusedActivation(ActivationLayer):
     """An activation that keeps its result for the backward pass, not its argument."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or not self.law.from_result:
-            return self.law.function(x)
-        return cast(Tensor, _ActivationOfResult.apply(x, self.law))  # type: ignore[no-untyped-call]
+        if torch.compiler.is_compiling() or not self.activation.from_result:
+            return self.activation.function(x)
+        return cast(Tensor, _ActivationOfResult.apply(x, self.activation))  # type: ignore[no-untyped-call]
 
 
 class FusedNormalization(NormalizationLayer):
@@ -39,17 +39,17 @@ class FusedNormalization(NormalizationLayer):
 
     def forward(self, x: Tensor, levels: Tensor | None, then: ActivationLayer | None = None) -> Tensor:
         factors = self.factors(levels)
-        law = None if then is None else then.law
+        activation = None if then is None else then.activation
         if torch.compiler.is_compiling():  # which decides by itself what it keeps
-            return self.separately(x, law, *factors)
-        return cast(Tensor, _Normalized.apply(x, self, law, *factors))  # type: ignore[no-untyped-call]
+            return self.separately(x, activation, *factors)
+        return cast(Tensor, _Normalized.apply(x, self, activation, *factors))  # type: ignore[no-untyped-call]
 
-    def separately(self, x: Tensor, law: ActivationFunction | None, *factors: Tensor) -> Tensor:
+    def separately(self, x: Tensor, activation: ActivationFunction | None, *factors: Tensor) -> Tensor:
         """The same by operations that autograd and compilers see."""
         wide = at_least_float32(x)
         scale, shift = self.coefficients(*channel_moments(wide, self.correction), *factors)
         normalized = torch.addcmul(shift, wide, scale).to(x.dtype)
-        return normalized if law is None else law.function(normalized)
+        return normalized if activation is None else activation.function(normalized)
 
     def coefficients(self, mean: Tensor, variance: Tensor, *factors: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift, (B, C, 1, 1) each, from the moments of each channel and the factors."""
@@ -100,16 +100,16 @@ class _ActivationOfResult(torch.autograd.Function):
     """y = f(x), which keeps y."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, law: ActivationFunction) -> Tensor:
-        y = law.function(x)
-        ctx.law = law
+    def forward(ctx: Any, x: Tensor, activation: ActivationFunction) -> Tensor:
+        y = activation.function(x)
+        ctx.activation = activation
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
-        return ctx.law.gradient(upstream, y), None
+        return ctx.activation.gradient(upstream, y), None
 
 
 class _Normalized(torch.autograd.Function):
@@ -117,16 +117,16 @@ class _Normalized(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, layer: FusedNormalization, law: ActivationFunction | None, *factors: Tensor
+        ctx: Any, x: Tensor, layer: FusedNormalization, activation: ActivationFunction | None, *factors: Tensor
     ) -> Tensor:
         wide = at_least_float32(x)
         mean, variance = channel_moments(wide, layer.correction)
         scale, shift = layer.coefficients(mean, variance, *factors)
         y = torch.addcmul(shift, wide, scale).to(x.dtype)
-        if law is not None:
-            y = law.in_place(y)
-        ctx.layer, ctx.law = layer, law
-        kept = y if law is not None and law.from_result else None
+        if activation is not None:
+            y = activation.in_place(y)
+        ctx.layer, ctx.activation = layer, activation
+        kept = y if activation is not None and activation.from_result else None
         ctx.save_for_backward(x, kept, mean, variance, *factors)
         return y
 
@@ -139,9 +139,9 @@ class _Normalized(torch.autograd.Function):
         with torch.enable_grad():
             mean, variance, *factors = small = [tensor.detach().requires_grad_() for tensor in small]
             scale, shift = ctx.layer.coefficients(mean, variance, *factors)
-        if ctx.law is not None:
+        if ctx.activation is not None:
             argument = torch.addcmul(shift.detach(), wide, scale.detach()).to(x.dtype) if y is None else y
-            upstream = ctx.law.gradient(upstream, argument)
+            upstream = ctx.activation.gradient(upstream, argument)
         upstream = at_least_float32(upstream)
         by_scale = (upstream * wide).sum(dim=(2, 3), keepdim=True)
         by_shift = upstream.sum(dim=(2, 3), keepdim=True)
@@ -160,7 +160,7 @@ class _Normalized(torch.autograd.Function):
 def _differentiable_gradients(ctx: Any, upstream: Tensor, x: Tensor, *factors: Tensor) -> tuple[Tensor | None, ...]:
     """The result of `_Normalized.backward` as a function that autograd can differentiate."""
     needed = [tensor for tensor in (x, *factors) if tensor.requires_grad]
-    out = ctx.layer.separately(x, ctx.law, *factors)
+    out = ctx.layer.separately(x, ctx.activation, *factors)
     found = dict(zip(map(id, needed), torch.autograd.grad(out, needed, upstream, create_graph=True), strict=True))
     by_x, *by_factors = (found.get(id(tensor)) for tensor in (x, *factors))
     return by_x, None, None, *by_factors
