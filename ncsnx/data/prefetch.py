@@ -1,4 +1,4 @@
-"""Copies to a device that nobody waits for."""
+"""Asynchronous copies to a device."""
 
 from collections.abc import Iterable, Iterator
 

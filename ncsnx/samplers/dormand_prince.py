@@ -82,11 +82,11 @@ class _Images:
         self.y = y
         self._sigma = y.new_full((len(y),), start)
         self._step = y.new_full((len(y),), end - start)
-        self._known = y
+        self._slopes = y
 
     def begin(self, first: Tensor | None) -> None:
         """Evaluates the slope at the start, unless it is known, and chooses the first step."""
-        self._known = self._slope(self._sigma, self.y, self.rows) if first is None else first
+        self._slopes = self._slope(self._sigma, self.y, self.rows) if first is None else first
         if len(self.rows):
             self._step = self._first_step(self._step)
 
@@ -102,18 +102,18 @@ class _Images:
         accepted = ratio <= 1  # False for NaN
         self._sigma = torch.where(accepted, torch.where(last, self._end, self._sigma + step), self._sigma)
         self.y = torch.where(_each(accepted, self.y), reached, self.y)
-        self._known = torch.where(_each(accepted, slope), slope, self._known)
+        self._slopes = torch.where(_each(accepted, slope), slope, self._slopes)
         self._step = step * _factor(ratio)
         return accepted & last
 
     def keep(self, which: Tensor) -> None:
         """Continues with some of the images. which: (B',) bool."""
-        self.rows, self.y, self._known = self.rows[which], self.y[which], self._known[which]
+        self.rows, self.y, self._slopes = self.rows[which], self.y[which], self._slopes[which]
         self._sigma, self._step = self._sigma[which], self._step[which]
 
     def _tried(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(y at the end of the step, the slope there, the estimated error)."""
-        slopes, h = [self._known], _each(step, self.y)
+        slopes, h = [self._slopes], _each(step, self.y)
         for node, weights in zip(_NODES, _STAGES, strict=True):
             y = self.y + h * _combined(weights, slopes)
             slopes.append(self._slope(self._sigma + node * step, y, self.rows))
@@ -124,12 +124,12 @@ class _Images:
     def _first_step(self, whole: Tensor) -> Tensor:
         """Size of the first step, with its sign. whole: (B,), from the start to the end."""
         scale = self._tolerance * (1 + self.y.abs())
-        size, steepness = self._norm(self.y / scale), self._norm(self._known / scale)
+        size, steepness = self._norm(self.y / scale), self._norm(self._slopes / scale)
         small = (size < 1e-5) | (steepness < 1e-5)
         trial = torch.where(small, 1e-6, 0.01 * size / steepness).minimum(whole.abs())
         h = trial * whole.sign()
-        there = self._slope(self._sigma + h, self.y + _each(h, self.y) * self._known, self.rows)
-        curvature = self._norm((there - self._known) / scale) / trial
+        there = self._slope(self._sigma + h, self.y + _each(h, self.y) * self._slopes, self.rows)
+        curvature = self._norm((there - self._slopes) / scale) / trial
         most = torch.maximum(steepness, curvature)
         flat = torch.maximum(torch.full_like(trial, 1e-6), 1e-3 * trial)
         found = torch.where(most <= 1e-15, flat, (0.01 / most) ** (1 / _ORDER))

@@ -1,7 +1,7 @@
 """Writes checkpoints beside training: training pauses for a copy of its state, and a thread writes the copy.
 
 One checkpoint is written at a time. What a write tells (that it is complete, what was pruned after it, an error) is
-told by the training's own thread, when it looks.
+told by the training's own thread, when it polls.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -53,7 +53,7 @@ class CheckpointWriter:
         copied = self._copy.take(state.parts())
         self._write = self._thread.submit(self._written, state.step, copied, state.facts())
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Tells the observer of a write that is complete. Raises NcsnxError if it failed. Costs nothing otherwise."""
         if self._write is not None and self._write.done():
             self.finish()
@@ -76,7 +76,7 @@ class CheckpointWriter:
     ) -> None:
         if error is not None and self._write is not None and not self._write.done():
             self._observer.phase(CHECKPOINT)
-        self._outlast()
+        self._wait_despite_interrupts()
         try:
             self.finish()
         except NcsnxError as failure:
@@ -84,7 +84,7 @@ class CheckpointWriter:
                 raise
             self._observer.warning(str(failure))
 
-    def _outlast(self) -> None:
+    def _wait_despite_interrupts(self) -> None:
         """Waits for the write, even if interrupted, since it needs the run's lock.
 
         After a second Ctrl-C, `StopRequest` ends the process in the middle of it.

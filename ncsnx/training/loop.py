@@ -92,7 +92,7 @@ class _Training:
                 self.losses.add(loss)
                 self.observer.step(self.state.step, self.experiment.batch_size)
                 self._report_if_due()
-                self.writer.look()
+                self.writer.poll()
                 if self._is_due(self.experiment.checkpoint_every):
                     self._checkpoint()
                     self._sample_if_due()
@@ -236,4 +236,4 @@ class _Training:
     def _check(self) -> None:
         """Raises Stopped after a stop request, and the error of a checkpoint that could not be written."""
         self.stop.check()
-        self.writer.look()
+        self.writer.poll()
