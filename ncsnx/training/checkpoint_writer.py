@@ -1,4 +1,4 @@
-"""Writes checkpoints beside training: training pauses for a copy of its state, and a thread writes the copy.
+"""Writes checkpoints in the background: training pauses for a copy of its state, and a thread writes the copy.
 
 One checkpoint is written at a time. What a write tells (that it is complete, what was pruned after it, an error) is
 told by the training's own thread, when it polls.

@@ -1,4 +1,4 @@
-"""Checkpoints are written beside training, with the promises of checkpoints that training waits for."""
+"""Checkpoints are written in the background, with the promises of checkpoints that training waits for."""
 
 import errno
 import os

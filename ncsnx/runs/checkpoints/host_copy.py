@@ -1,4 +1,4 @@
-"""A copy of the training state in main memory, from which a checkpoint is written beside training."""
+"""A copy of the training state in main memory, from which a checkpoint is written in the background."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,7 @@
 """The content of a safetensors file, made piece by piece while it is written.
 
 `safetensors.torch.save` makes all of it in memory, and no other thread runs Python meanwhile: for a gigabyte, training
-would stand still for seconds while a checkpoint is written beside it.
+would stand still for seconds while a checkpoint is written in the background.
 """
 
 import json
