@@ -61,7 +61,7 @@ def say_times(messages: "Messages", found: "Survey", variant: Variant) -> None:
 def propose_bf16(messages: "Messages", found: "Survey", command: str) -> None:
     """Says how much faster bf16 is here, where it is, and what to type. command: the training's."""
     if found.bf16_proposal is not None:
-        messages.info(f"{found.bf16_proposal}, here:  {command} precision=bf16")
+        messages.info(f"{found.bf16_proposal} here\ntrain in bf16:  {command} precision=bf16")
 
 
 def warn_if_busy(messages: "Messages", found: "Survey") -> None:

@@ -1,5 +1,6 @@
 """Plan for an experiment: σ_1 from its data if available, noise levels and sampler, and the cost on this machine."""
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ class Survey:
     """None if the data isn't available."""
     differences: tuple[PlanDifference, ...] = ()
     timing: Timing | None = None
-    bf16_speedup: float | None = None
-    """Time of a training step in fp32 relative to bf16 here; None if it wasn't measured."""
+    bf16_speedups: tuple[float, ...] = ()
+    """Time of a training step in fp32 relative to bf16 here, in each round; empty if it wasn't measured."""
     fit: Fit | None = None
     """How the experiment was reduced to a budget, if it was."""
 
@@ -84,11 +85,16 @@ class Survey:
         return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
 
     @property
+    def bf16_speedup(self) -> float | None:
+        """Median of the rounds; None if it wasn't measured."""
+        return statistics.median(self.bf16_speedups) if self.bf16_speedups else None
+
+    @property
     def bf16_proposal(self) -> str | None:
-        """How much faster bf16 is here, in words; None where it isn't, or wasn't measured."""
-        if self.bf16_speedup is None or self.bf16_speedup < LEAST_BF16_SPEEDUP:
+        """How much faster bf16 is here, in words; None where it isn't in every round, or wasn't measured."""
+        if self.bf16_speedup is None or min(self.bf16_speedups) < LEAST_BF16_SPEEDUP:
             return None
-        return f"precision=bf16 makes a training step faster, about {self.bf16_speedup:.1f}×"
+        return f"a training step is about {self.bf16_speedup:.1f}× as fast in bf16"
 
     @property
     def cost(self) -> Cost | None:

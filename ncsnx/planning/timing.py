@@ -37,7 +37,7 @@ _QUICK_S = 0.3
 _ROUNDS = 3
 """Alternating calls in each precision."""
 LEAST_BF16_SPEEDUP = 1.1
-"""Ratio of times from which bf16 is proposed."""
+"""Ratio of times from which bf16 is proposed, in every round."""
 _BUSY = 1.5
 """Load per processor from which a machine counts as busy."""
 
@@ -109,13 +109,13 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     )
 
 
-def bf16_speedup(experiment: Experiment, runtime: Runtime, timing: Timing, work: Work) -> float | None:
-    """Time of a step's passes in fp32, relative to bf16, from a few alternating calls.
+def bf16_speedups(experiment: Experiment, runtime: Runtime, timing: Timing, work: Work) -> tuple[float, ...]:
+    """Time of a step's passes in fp32, relative to bf16, in each of a few rounds of alternating calls.
 
-    None for an experiment in another precision, and where the device has no fast bf16.
+    Empty for an experiment in another precision, where the device has no fast bf16, and on a busy machine.
     """
     if experiment.precision != "fp32" or not has_fast_bf16(runtime.device):
-        return None
+        return ()
     network = _filled(experiment).to(runtime.device)
     side = min(experiment.data.image_size, TIMED_PIXELS)
     learn = _learning(experiment, network, side, runtime)
@@ -131,7 +131,8 @@ def bf16_speedup(experiment: Experiment, runtime: Runtime, timing: Timing, work:
             prepare(network, execution)
             seconds.append(_seconds(lambda: learn(count)))
         ratios.append(seconds[0] / seconds[1])
-    return statistics.median(ratios[1:])  # the first calls are slower
+    is_busy = runtime.device.type == "cpu" and why_slow(runtime.threads) is not None
+    return () if is_busy else tuple(ratios[1:])  # the first calls are slower
 
 
 def why_slow(threads: int) -> str | None:

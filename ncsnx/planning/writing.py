@@ -253,9 +253,9 @@ def _training(survey: Survey, measured: MeasuredData) -> list[str]:
 
 def _precision(survey: Survey) -> list[str]:
     """A comment where bf16 is faster; what it costs in quality is for the reader to weigh."""
-    if survey.bf16_proposal is None:
+    if (proposal := survey.bf16_proposal) is None:
         return []
-    text = f"{survey.bf16_proposal}, on the machine that wrote this file, and is less exact."
+    text = f"On the machine that wrote this file, {proposal}, and computed less exactly."
     return [*comment(text), *comment('precision="bf16",')]
 
 

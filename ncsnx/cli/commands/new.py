@@ -227,13 +227,13 @@ def _compared_with_bf16(found: "Survey", device: str, threads: int | None, work:
     """The survey, with the speed of bf16 here if the network was timed."""
     import attrs
 
-    from ncsnx.planning.timing import bf16_speedup
+    from ncsnx.planning.timing import bf16_speedups
     from ncsnx.runtime import Runtime
 
     if found.timing is None:
         return found
     runtime = Runtime.choose(device=device, threads=threads)
-    return attrs.evolve(found, bf16_speedup=bf16_speedup(found.experiment, runtime, found.timing, work))
+    return attrs.evolve(found, bf16_speedups=bf16_speedups(found.experiment, runtime, found.timing, work))
 
 
 def _text(found: "Survey") -> str:

@@ -108,7 +108,7 @@ def plan_command(
         from ncsnx.data.readers.from_path import Reading
         from ncsnx.planning.differing import plan_differences
         from ncsnx.planning.survey import Choices, data_remarks, survey
-        from ncsnx.planning.timing import bf16_speedup, time_experiment
+        from ncsnx.planning.timing import bf16_speedups, time_experiment
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
@@ -132,8 +132,8 @@ def plan_command(
             if not no_timing:
                 runtime = Runtime.choose(device=device, threads=threads)
                 timing = time_experiment(found.experiment, runtime, work)
-                speedup = bf16_speedup(found.experiment, runtime, timing, work)
-                found = attrs.evolve(found, timing=timing, bf16_speedup=speedup)
+                speedups = bf16_speedups(found.experiment, runtime, timing, work)
+                found = attrs.evolve(found, timing=timing, bf16_speedups=speedups)
         for remark in data_remarks(found.measured) if found.measured else []:
             messages.warning(remark)
         for bias in found.experiment.known_biases:
