@@ -198,11 +198,31 @@ PrecisionName = Annotated[
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]
+PicturePrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="FORMAT",
+        parser=a_precision,
+        help="Number format in which the picture is drawn: fp32, tf32 (CUDA only) or bf16. Weights stay as they are.",
+        show_default="the experiment's",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
 Graphs = Annotated[
     bool | None,
     typer.Option(
         "--graphs/--no-graphs",
-        help="Launch steps and network evaluations as CUDA graphs.",
+        help="Launch training steps, network evaluations and samplers' noise as CUDA graphs.",
+        show_default="on CUDA",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
+EvaluationGraphs = Annotated[
+    bool | None,
+    typer.Option(
+        "--graphs/--no-graphs",
+        help="Launch network evaluations and samplers' noise as CUDA graphs.",
         show_default="on CUDA",
         rich_help_panel=EXECUTION_PANEL,
     ),

@@ -71,7 +71,7 @@ def compare_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.Graphs = None,
+    graphs: options.EvaluationGraphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     json: options.Json = False,

@@ -26,9 +26,9 @@ def export_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.Graphs = None,
+    graphs: options.EvaluationGraphs = None,
     plain: options.Plain = False,
-    precision: options.PrecisionName = None,
+    precision: options.PicturePrecisionName = None,
     *,
     out: Annotated[
         Path,

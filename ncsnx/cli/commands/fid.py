@@ -72,7 +72,7 @@ def fid_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.Graphs = None,
+    graphs: options.EvaluationGraphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     keep_images: Annotated[

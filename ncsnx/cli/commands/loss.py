@@ -49,7 +49,7 @@ def loss_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.Graphs = None,
+    graphs: options.EvaluationGraphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     note: options.Note = "",

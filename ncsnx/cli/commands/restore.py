@@ -54,7 +54,7 @@ def restore_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.Graphs = None,
+    graphs: options.EvaluationGraphs = None,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     out: options.SamplesFolder = None,
