@@ -15,7 +15,7 @@ measurements, counts evaluations and yields states. The function declares the pa
     sigmas    σ_1 > … > σ_N > 0: the levels of its grid, or the trained levels of the network
     noise     noise() is the next draw of unit normal noise, of the shape of x
     model     model(x, σ) → (denoised, score): an evaluation inside a step; an adaptive sampler may call
-              model(x, σ, rows) for some images of its batch, with σ (B, 1, 1, 1)
+              model(x, σ, rows) for some images of its batch, with σ (B', 1, 1, 1)
     *, names  fields or properties of the configuration, with other names than these
 
 A step begins with `x, denoised, score = yield x, sigma`. The sampler yields its x and continues from the x that comes
