@@ -225,7 +225,10 @@ def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> N
 
 
 COMPILES = pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler")
-QUIET = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the compiler's own imports
+QUIET = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",  # from the compiler's own imports
+    "ignore:The .grad attribute of a Tensor:UserWarning",  # from its look at inputs, where it hides it from users
+)
 
 
 @pytest.mark.slow
