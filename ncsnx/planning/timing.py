@@ -21,7 +21,7 @@ from ncsnx.runtime import Runtime, has_fast_bf16
 from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import build_optimizer
-from ncsnx.training.score_matching import score_matching_loss
+from ncsnx.training.score_matching import add_gradients, score_matching_loss
 from ncsnx.training.snapshots import BATCH_SIZE
 from ncsnx.work import Work
 
@@ -171,9 +171,7 @@ def _learning(experiment: Experiment, network: ScoreFunction, side: int, runtime
         levels = torch.zeros(count, dtype=torch.int64, device=runtime.device)
         network.train()
         noise = stream.normal(torch.arange(count, device=runtime.device), tuple(images.shape[1:]))
-        losses = score_matching_loss(network, images, levels, noise, experiment.loss.power)
-        with network.products():
-            losses.mean().backward()  # type: ignore[no-untyped-call]
+        add_gradients(network, score_matching_loss(network, images, levels, noise, experiment.loss.power).mean())
         _finish(next(network.parameters()).grad)
 
     return learn

@@ -21,3 +21,9 @@ def score_matching_loss(network: ScoreFunction, x: Tensor, levels: Tensor, noise
     residual = network.scaled_score(perturbed, levels) + noise
     loss = 0.5 * residual.square().flatten(1).sum(dim=1)
     return loss if power == 2 else loss * sigmas ** (power - 2)
+
+
+def add_gradients(network: ScoreFunction, loss: Tensor) -> None:
+    """Adds the gradients of a loss, 0-dim, to those of the network's weights, in the network's precision."""
+    with network.products():
+        loss.backward()  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from ncsnx.capturing import CapturedFunction
 from ncsnx.data import Preprocessing
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.training.optimizers import is_capturable, learning_rate, set_learning_rate
-from ncsnx.training.score_matching import score_matching_loss
+from ncsnx.training.score_matching import add_gradients, score_matching_loss
 from ncsnx.training.training_state import TrainingState
 
 
@@ -48,33 +48,58 @@ class TrainingStep:
         requested, asked before each forward pass, but only once before a graph; then the result is None and nothing is
         changed.
         """
-        lr = learning_rate(self._experiment.optimizer, self._state.step, self._experiment.warmup_steps)
         if self._graph is None:
             total = self._accumulated(pixels, positions, stopped)
             if total is None:
                 return None
-            self._apply(lr)
+            self.update(self.learning_rate)
         elif stopped():
             return None
         else:
-            total = self._graph(pixels, positions, lr)
+            total = self._graph(pixels, positions, self.learning_rate)
         self._state.step += 1
         return total
 
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+        return learning_rate(self._experiment.optimizer, self._state.step, self._experiment.warmup_steps)
+
     def loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
         """The contribution of these images to the batch's mean loss."""
-        x = self._preprocessing.training(pixels, positions)
+        return self.loss_at(self.images(pixels, positions), *self.noise(positions))
+
+    def images(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """Clean images in the network's range, (B, C, H, W) float32."""
+        return self._preprocessing.training(pixels, positions)
+
+    def noise(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels (B,) int64, 0 is the largest σ, and standard normal noise (B, C, H, W) float32."""
         levels = self._levels.integers(positions, self._experiment.schedule.levels)
-        noise = self._noise.normal(positions, self._experiment.data.shape)
+        return levels, self._noise.normal(positions, self._experiment.data.shape)
+
+    def loss_at(self, x: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
+        """The contribution of clean images to the batch's mean loss, with their levels and noise."""
         losses = score_matching_loss(self._state.network, x, levels, noise, self._experiment.loss.power)
         return losses.sum() / self._experiment.batch_size
+
+    def update(self, lr: float | Tensor) -> None:
+        """Updates the weights and their average by the gradients, which are dropped. The step is not counted."""
+        state = self._state
+        if self._experiment.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), self._experiment.clip_norm)
+        set_learning_rate(state.optimizer, lr)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.average is not None:
+            state.average.update()
 
     def _whole(self, pixels: Tensor, positions: Tensor, lr: float | Tensor) -> Tensor:
         """A step without stops. lr: a number, or a tensor that a graph reads."""
         self._state.optimizer.zero_grad(set_to_none=True)  # what a failed recording may have left
         total = self._accumulated(pixels, positions, lambda: False)
         assert total is not None
-        self._apply(lr)
+        self.update(lr)
         return total
 
     def _accumulated(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
@@ -89,21 +114,9 @@ class TrainingStep:
                 self._state.take_back(buffers, before)
                 return None
             loss = self.loss(part, places)
-            with self._state.network.products():
-                loss.backward()  # type: ignore[no-untyped-call]
+            add_gradients(self._state.network, loss)
             total += loss.detach()
         return total
-
-    def _apply(self, lr: float | Tensor) -> None:
-        """Updates the weights and their average by the gradients, which are dropped."""
-        state = self._state
-        if self._experiment.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(state.network.parameters(), self._experiment.clip_norm)
-        set_learning_rate(state.optimizer, lr)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.average is not None:
-            state.average.update()
 
     def _changes(self) -> Iterator[Tensor]:
         """The tensors that a step changes."""
