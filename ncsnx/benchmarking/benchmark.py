@@ -1,6 +1,7 @@
 """The benchmark: training steps and evaluations of several executions, with errors, memory and the convolution peak."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -9,11 +10,19 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.benchmarking.contestant import PARTS, Contestant, OwnContestant, PartClock, Probe, backward, probe_loss
 from ncsnx.benchmarking.convolution_peak import Convolutions
-from ncsnx.benchmarking.executions import PLAIN, PUBLISHED_CODE, NamedExecution, chosen_executions
+from ncsnx.benchmarking.executions import DEFAULT_EXECUTION, PLAIN, NamedExecution, chosen_executions
 from ncsnx.benchmarking.hardware import machine_facts
-from ncsnx.benchmarking.published_code import PublishedContestant
+from ncsnx.benchmarking.measured_network import (
+    PARTS,
+    MeasuredNetwork,
+    OwnNetwork,
+    PartClock,
+    Probe,
+    backward,
+    probe_loss,
+)
+from ncsnx.benchmarking.published_code import PublishedNetwork
 from ncsnx.benchmarking.random_images import with_random_pixels
 from ncsnx.benchmarking.rounds import Spread, in_rounds
 from ncsnx.benchmarking.sampling_times import SamplerTime, sampler_times
@@ -22,7 +31,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.networks import Execution, ScoreFunction, build_network, meta_network
+from ncsnx.networks import ScoreFunction, build_network, meta_network
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
 
@@ -144,15 +153,13 @@ class Benchmark:
 def run_benchmark(
     experiment: Experiment, settings: BenchmarkSettings, data_folder: Path, device: torch.device, work: Work
 ) -> Benchmark:
-    """Measures an experiment's network on this machine.
+    """Measures an experiment's network on this machine, one pass per step, in each number format.
 
     A stop ends it early: what was measured in complete rounds is returned. Raises Stopped if that is nothing,
     UsageError and NcsnxError for a published checkout that can't be used.
     """
     machine = machine_facts(device)
-    experiment = attrs.evolve(
-        experiment, batch_size=settings.batch_size, accumulation=1, precision="fp32", warmup_steps=0
-    )
+    experiment = attrs.evolve(experiment, batch_size=settings.batch_size, accumulation=1, precision="fp32")
     sizes = settings.sizes or (experiment.data.image_size,)
     for size in sizes:
         meta_network(with_random_pixels(experiment, size)[0])  # the network may not support a size
@@ -182,57 +189,79 @@ def _measure_size(
     network = build_network(experiment).to(device)
     named, left_out = chosen_executions(device, compiles=settings.compiles)
     probe = _probe(network, experiment, device)
-    contestants: list[Contestant] = []
-    for row in named:
-        try:
-            contestants.append(OwnContestant(row.name, row.execution, network, experiment, images, device))
-        except NcsnxError as error:  # the network may not support this execution
-            left_out[row.name] = error.message
+    measured: list[MeasuredNetwork] = []
     if settings.against is not None:
-        published = PublishedContestant(settings.against, network, experiment, images, device)
+        published = PublishedNetwork(settings.against, network, experiment, images, device)
         off = published.require_agreement(network, probe)
         work.info(f"the outputs of the published code agree with ours to {off:.1e}")
-        contestants.insert(0, published)
-    facts = _facts_of(contestants, probe, device, work)
-    convolutions = _convolutions(contestants, named, network, probe, device)
-    jobs = {}
-    for one in contestants:
-        forward, training = convolutions[one.name]
-        jobs[f"{one.name} evaluation"] = _bound(one.evaluate, probe)
-        jobs[f"{one.name} step"] = one.step
-        jobs[f"{one.name} convolutions"] = _within(one, forward)
-        jobs[f"{one.name} training convolutions"] = _within(one, training)
+        measured.append(published)
+    for one in named:
+        try:
+            measured.append(OwnNetwork(one.name, one.experiment(experiment), one.runtime(device), images, work.info))
+        except NcsnxError as error:  # the network may not support this execution
+            left_out[one.name] = error.message
+    facts = _facts_of(measured, probe, device, work)
+    convolutions = _convolutions(measured, named, probe, device)
     label = f"{settings.rounds} rounds at {size} px"
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        times, stopped = in_rounds(jobs, rounds=settings.rounds, warm_up=_WARM_UP, device=device, name=label, work=work)
-        results = [
-            ExecutionResult(
-                name=one.name,
-                evaluation_s=times[f"{one.name} evaluation"],
-                step_s=times[f"{one.name} step"],
-                convolutions_s=times[f"{one.name} convolutions"],
-                training_convolutions_s=times[f"{one.name} training convolutions"],
-                convolution_operations=convolutions[one.name][0].operations,
-                training_convolution_operations=convolutions[one.name][1].operations,
-                parts_s=_parts(one, device),
-                **facts[one.name],
-            )
-            for one in contestants
-        ]
-    default = next(one for one in results if one.name not in (PUBLISHED_CODE, PLAIN))
+        times, stopped = in_rounds(
+            _jobs(measured, convolutions, probe),
+            rounds=settings.rounds,
+            warm_up=_WARM_UP,
+            device=device,
+            name=label,
+            work=work,
+        )
+        results = [_result(one, times, convolutions[one.name], facts[one.name], device) for one in measured]
     result = SizeResult(
         image_size=size,
         batch_size=experiment.batch_size,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         pixels=pixels,
-        baseline=contestants[0].name,
+        baseline=measured[0].name,
         executions=results,
         left_out=left_out,
-        samplers=[]
-        if stopped is not None
-        else sampler_times(experiment, median(default.evaluation_s), experiment.batch_size, device, work),
+        samplers=[],
     )
+    if stopped is None:
+        evaluation = median(result.of(DEFAULT_EXECUTION).evaluation_s)
+        samplers = sampler_times(experiment, evaluation, experiment.batch_size, device, work)
+        result = attrs.evolve(result, samplers=samplers)
     return result, stopped
+
+
+def _jobs(
+    measured: Sequence[MeasuredNetwork], convolutions: Mapping[str, tuple[Convolutions, Convolutions]], probe: Probe
+) -> dict[str, Callable[[], object]]:
+    """The jobs of a round, in their order."""
+    jobs: dict[str, Callable[[], object]] = {}
+    for one in measured:
+        forward, training = convolutions[one.name]
+        jobs[f"{one.name} evaluation"] = partial(one.evaluate, probe)
+        jobs[f"{one.name} step"] = one.step
+        jobs[f"{one.name} convolutions"] = partial(_run_within, one, forward)
+        jobs[f"{one.name} training convolutions"] = partial(_run_within, one, training)
+    return jobs
+
+
+def _result(
+    one: MeasuredNetwork,
+    times: Mapping[str, list[float]],
+    convolutions: tuple[Convolutions, Convolutions],
+    facts: Mapping[str, Any],
+    device: torch.device,
+) -> ExecutionResult:
+    return ExecutionResult(
+        name=one.name,
+        evaluation_s=times[f"{one.name} evaluation"],
+        step_s=times[f"{one.name} step"],
+        convolutions_s=times[f"{one.name} convolutions"],
+        training_convolutions_s=times[f"{one.name} training convolutions"],
+        convolution_operations=convolutions[0].operations,
+        training_convolution_operations=convolutions[1].operations,
+        parts_s=_parts(one, device),
+        **facts,
+    )
 
 
 def _images(experiment: Experiment, size: int, folder: Path, work: Work) -> tuple[Experiment, Dataset, str]:
@@ -257,14 +286,14 @@ def _probe(network: ScoreFunction, experiment: Experiment, device: torch.device)
 
 
 def _facts_of(
-    contestants: Sequence[Contestant], probe: Probe, device: torch.device, work: Work
+    measured: Sequence[MeasuredNetwork], probe: Probe, device: torch.device, work: Work
 ) -> dict[str, dict[str, Any]]:
-    """Errors, kernels, bytes and shares of every contestant, before any of them takes a step."""
+    """Errors, kernels, bytes and shares of every network, before any of them takes a step."""
     facts: dict[str, dict[str, Any]] = {}
-    reference = next(one for one in contestants if one.name == PLAIN)
+    reference = next(one for one in measured if one.name == PLAIN)
     expected = _outputs(reference, probe)
-    with work.progress("errors, memory and kernels", total=len(contestants), unit="executions") as advance:
-        for one in contestants:
+    with work.progress("errors, memory and kernels", total=len(measured), unit="executions") as advance:
+        for one in measured:
             work.check_stop()
             if one.is_compiled:
                 work.info(f"compiling {one.name}, which takes a minute or more")
@@ -279,7 +308,7 @@ def _facts_of(
     return facts
 
 
-def _outputs(one: Contestant, probe: Probe) -> tuple[Tensor, Tensor]:
+def _outputs(one: MeasuredNetwork, probe: Probe) -> tuple[Tensor, Tensor]:
     """The scaled score of the probe, and all gradients of its loss as one vector."""
     one.network.eval()
     with torch.no_grad():
@@ -291,7 +320,7 @@ def _outputs(one: Contestant, probe: Probe) -> tuple[Tensor, Tensor]:
     return score, flat
 
 
-def _work_of(one: Contestant, probe: Probe, device: torch.device) -> dict[str, Any]:
+def _work_of(one: MeasuredNetwork, probe: Probe, device: torch.device) -> dict[str, Any]:
     shares = shares_by_kind(lambda: backward(one, probe), device, is_compiled=one.is_compiled)
     return {
         "network_shares": shares,
@@ -303,24 +332,20 @@ def _work_of(one: Contestant, probe: Probe, device: torch.device) -> dict[str, A
 
 
 def _convolutions(
-    contestants: Sequence[Contestant],
-    named: Sequence[NamedExecution],
-    network: ScoreFunction,
-    probe: Probe,
-    device: torch.device,
+    measured: Sequence[MeasuredNetwork], named: Sequence[NamedExecution], probe: Probe, device: torch.device
 ) -> dict[str, tuple[Convolutions, Convolutions]]:
     """Name → the convolutions of an evaluation and of a step; a compiled execution's are those of its eager twin."""
     found: dict[str, tuple[Convolutions, Convolutions]] = {}
-    by_execution: dict[Execution, tuple[Convolutions, Convolutions]] = {}
-    executions = {one.name: one.execution for one in named}
-    for one in contestants:
-        eager = attrs.evolve(executions[one.name], compile=False) if one.name in executions else None
+    by_execution: dict[NamedExecution, tuple[Convolutions, Convolutions]] = {}
+    executions = {one.name: one for one in named}
+    for one in measured:
+        eager = executions[one.name].as_eager() if one.name in executions else None
         if eager in by_execution:
             found[one.name] = by_execution[eager]
             continue
         found[one.name] = (
-            Convolutions.of(_bound(one.evaluate, probe), device),
-            Convolutions.of(lambda: backward(one, probe), device),  # noqa: B023 (called at once)
+            Convolutions.of(partial(one.evaluate, probe), device),
+            Convolutions.of(partial(backward, one, probe), device),
         )
         one.optimizer.zero_grad(set_to_none=True)
         if eager is not None:
@@ -328,7 +353,7 @@ def _convolutions(
     return found
 
 
-def _parts(one: Contestant, device: torch.device) -> dict[str, float]:
+def _parts(one: MeasuredNetwork, device: torch.device) -> dict[str, float]:
     """Median seconds of the parts of three steps."""
     clock, seen = PartClock(device), []
     for _ in range(3):
@@ -337,16 +362,9 @@ def _parts(one: Contestant, device: torch.device) -> dict[str, float]:
     return {part: median(seconds[part] for seconds in seen) for part in PARTS}
 
 
-def _within(one: Contestant, convolutions: Convolutions) -> Any:
-    def run() -> None:
-        with one.products():
-            convolutions.run()
-
-    return run
-
-
-def _bound(evaluate: Any, probe: Probe) -> Any:
-    return lambda: evaluate(probe)
+def _run_within(one: MeasuredNetwork, convolutions: Convolutions) -> None:
+    with one.products():
+        convolutions.run()
 
 
 def _size_facts(size: SizeResult) -> dict[str, Any]:

@@ -76,8 +76,6 @@ class Convolutions:
 
     calls: tuple[tuple[Any, tuple[Any, ...], int], ...]
     """(operation, arguments, how often it is called)."""
-    count: int
-    """Number of calls in a pass."""
     operations: int
     """Floating-point operations of a pass."""
 
@@ -91,7 +89,7 @@ class Convolutions:
             for call, count in recorder.calls.items()
         )
         operations = sum(count * call.operations for call, count in recorder.calls.items())
-        return cls(made, recorder.calls.total(), operations)
+        return cls(made, operations)
 
     @torch.no_grad()
     def run(self) -> None:

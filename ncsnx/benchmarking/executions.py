@@ -5,21 +5,51 @@ from collections.abc import Callable
 import attrs
 import torch
 
-from ncsnx.networks import Execution
-from ncsnx.runtime import has_fast_bf16, lacks_compiler
+from ncsnx.config.experiment import Experiment, Precision
+from ncsnx.runtime import Runtime, has_fast_bf16, lacks_compiler
 
 PLAIN = "plain"
+DEFAULT_EXECUTION = "default"
+"""Name of the execution of commands without options."""
 PUBLISHED_CODE = "published"
 
 
-@attrs.frozen
+def _no_reason(device: torch.device) -> str | None:
+    return None
+
+
+@attrs.frozen(kw_only=True)
 class NamedExecution:
     """A row of the benchmark."""
 
     name: str
-    execution: Execution
-    why_not: Callable[[torch.device], str | None] = lambda device: None
+    plain: bool = False
+    compile: bool = False
+    graphs: bool = False
+    """Replay training steps and evaluations as CUDA graphs, on CUDA devices."""
+    checkpointing: bool = False
+    precision: Precision = "fp32"
+    why_not: Callable[[torch.device], str | None] = _no_reason
     """Why it is left out on a device; None: it isn't."""
+
+    def runtime(self, device: torch.device) -> Runtime:
+        """The runtime choices of a command that runs so."""
+        return Runtime(
+            device=device,
+            threads=torch.get_num_threads(),
+            plain=self.plain,
+            compile=self.compile,
+            graphs=self.graphs and device.type == "cuda",
+            checkpointing=self.checkpointing,
+        )
+
+    def experiment(self, experiment: Experiment) -> Experiment:
+        """The experiment in this execution's number format."""
+        return attrs.evolve(experiment, precision=self.precision)
+
+    def as_eager(self) -> "NamedExecution":
+        """The execution that runs the same operations one by one, without a name."""
+        return attrs.evolve(self, name="", compile=False, graphs=False, why_not=_no_reason)
 
 
 def _no_compiler(device: torch.device) -> str | None:
@@ -38,16 +68,19 @@ def _no_compiled_bf16(device: torch.device) -> str | None:
     return _no_bf16(device) or _no_compiler(device)
 
 
-_BEST = Execution(memory_format="channels_last", fused=True)
+def _no_cuda(device: torch.device) -> str | None:
+    return None if device.type == "cuda" else "CUDA graphs are on CUDA only"
+
 
 EXECUTIONS = (
-    NamedExecution(PLAIN, Execution()),
-    NamedExecution("default", _BEST),
-    NamedExecution("compiled", attrs.evolve(_BEST, compile=True), _no_compiler),
-    NamedExecution("checkpointing", attrs.evolve(_BEST, checkpointing=True)),
-    NamedExecution("tf32", attrs.evolve(_BEST, precision="tf32"), _no_tf32),
-    NamedExecution("bf16", attrs.evolve(_BEST, precision="bf16"), _no_bf16),
-    NamedExecution("bf16 compiled", attrs.evolve(_BEST, precision="bf16", compile=True), _no_compiled_bf16),
+    NamedExecution(name=PLAIN, plain=True),
+    NamedExecution(name="no graphs", why_not=_no_cuda),
+    NamedExecution(name=DEFAULT_EXECUTION, graphs=True),
+    NamedExecution(name="compiled", compile=True, why_not=_no_compiler),
+    NamedExecution(name="checkpointing", checkpointing=True),
+    NamedExecution(name="tf32", precision="tf32", why_not=_no_tf32),
+    NamedExecution(name="bf16", precision="bf16", why_not=_no_bf16),
+    NamedExecution(name="bf16 compiled", precision="bf16", compile=True, why_not=_no_compiled_bf16),
 )
 """All executions. The first is the fp32 eager one that the errors are measured against."""
 
@@ -56,7 +89,7 @@ def chosen_executions(device: torch.device, *, compiles: bool) -> tuple[list[Nam
     """The executions that the device can run, and name → reason for those that are left out."""
     chosen, left_out = [], {}
     for one in EXECUTIONS:
-        reason = "compilation is off" if one.execution.compile and not compiles else one.why_not(device)
+        reason = "compilation is off" if one.compile and not compiles else one.why_not(device)
         if reason is None:
             chosen.append(one)
         else:

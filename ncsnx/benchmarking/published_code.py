@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncsnx.benchmarking.contestant import PartClock, Probe
 from ncsnx.benchmarking.executions import PUBLISHED_CODE
+from ncsnx.benchmarking.measured_network import PartClock, Probe
 from ncsnx.config import NCSN, SGD, Adam, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest, RMSProp
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
@@ -51,7 +51,7 @@ _ACTIVATIONS: Mapping[Activation, str] = {"elu": "elu", "relu": "relu", "leaky_r
 _OPTIMIZERS: Mapping[type[Optimizer], str] = {Adam: "Adam", RMSProp: "RMSProp", SGD: "SGD"}
 
 
-class PublishedContestant:
+class PublishedNetwork:
     """The published network with its own loss, optimizer and moving average."""
 
     is_compiled = False

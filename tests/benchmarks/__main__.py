@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from ncsnx.benchmarking.contestant import OwnContestant
+from ncsnx.benchmarking.measured_network import OwnNetwork
 from ncsnx.config.discovery import resolve
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.training import TrainingView
 from ncsnx.data import open_data
-from ncsnx.networks import Execution, build_network
+from ncsnx.runtime import Runtime
 from tests.benchmarks.distances import distances
 from tests.benchmarks.pairs import Pair, alternate
 from tests.benchmarks.reading import reading
@@ -41,16 +41,15 @@ def console() -> None:
     """The console's work of a training step of the digits, as a share of the step."""
     experiment = resolve("digits").experiment
     images = open_data(experiment.data, Path("data")).train
-    execution = Execution(memory_format="channels_last", fused=True)
-    step = OwnContestant("default", execution, build_network(experiment), experiment, images, torch.device("cpu"))
+    step = OwnNetwork("default", experiment, Runtime.choose(device="cpu"), images)
     with tempfile.TemporaryDirectory() as folder:
         # quiet, so that lines go to the log only: the cost of a terminal isn't measured
         messages = Messages(Verbosity.QUIET, Path(folder) / "log.txt")
         view = TrainingView(messages, total_steps=10**9, start_step=0, batch_size=128)
 
         def watch() -> None:
-            view.step(step.number, 128)
-            view.logged(step.number, 1.0)  # every step here, every tenth step in training
+            view.step(step.state.step, 128)
+            view.logged(step.state.step, 1.0)  # every step here, every tenth step in training
 
         report("console / step", alternate(watch, step.step, rounds=15))
 

@@ -1,12 +1,15 @@
 """`ncsnx bench` on the digits with a tiny network, also against a stand-in of the published code."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from ncsnx import benchmarking
+from ncsnx.benchmarking import Benchmark, run_benchmark
 from ncsnx.runtime import has_fast_bf16
 from tests.cli.command import Outcome, run
 
@@ -24,12 +27,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def facts(folder: Path) -> dict[str, Any]:
-    """One benchmark with everything but compilation."""
-    outcome = bench("--json", "--against", str(CHECKOUT), "--out", str(folder))
+def measured(folder: Path) -> tuple[Benchmark, Outcome]:
+    """One benchmark with everything but compilation, as an object and as `--json` shows it."""
+    found: list[Benchmark] = []
+
+    def remember(*arguments: Any) -> Benchmark:
+        found.append(run_benchmark(*arguments))
+        return found[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmarking, "run_benchmark", remember)
+        outcome = bench("--json", "--against", str(CHECKOUT), "--out", str(folder))
     assert outcome.code == 0, outcome.err
     assert f"this executes the code in {CHECKOUT}" in outcome.err
-    return dict(json.loads(outcome.out))
+    return found[0], outcome
+
+
+@pytest.fixture(scope="module")
+def facts(measured: tuple[Benchmark, Outcome]) -> dict[str, Any]:
+    return dict(json.loads(measured[1].out))
 
 
 def test_every_execution_is_measured_against_the_published_code(facts: dict[str, Any]) -> None:
@@ -81,13 +97,31 @@ def test_the_numbers_and_a_plot_are_written(facts: dict[str, Any], folder: Path)
     assert all(words in drawn for words in ("published", "optimizer, EMA", "of the peak"))
 
 
-def test_another_size_uses_random_pixels_in_a_table(here: Path) -> None:
-    outcome = bench("--sizes", "16")
+def test_the_table_names_its_columns_and_what_was_left_out(
+    measured: tuple[Benchmark, Outcome], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmarking, "run_benchmark", lambda *_: measured[0])
+    outcome = bench()
     assert outcome.code == 0, outcome.err
-    assert "16 px, batches of 2," in outcome.out
-    assert "pixels: random" in outcome.out
-    assert "ratios to plain" in outcome.out
-    assert (here / "bench" / "digits" / "time-16px.png").exists()
+    assert "8 px, batches of 2," in outcome.out
+    assert "pixels: the data set; median (range) of 1 round; ratios to published" in outcome.out
+    titles = outcome.out.split("\n\n")[3].splitlines()[0]
+    assert re.split(" {2,}", titles) == [
+        "execution",
+        "kernels, eval",
+        "kernels, step",
+        "saved/image",
+        "peak memory",
+        "peak GFLOP/s",
+        "noise, of step",
+        "data, of step",
+        "forward error",
+        "gradient error",
+    ]
+    assert "compiled was not measured: compilation is off" in outcome.out
+    assert "no graphs was not measured: CUDA graphs are on CUDA only" in outcome.out
+    assert "Estimated time for 1,000 images in the default execution:" in outcome.out
+    assert (here / "bench" / "digits" / "time-8px.png").exists()
 
 
 @pytest.mark.usefixtures("here")

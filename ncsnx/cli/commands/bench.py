@@ -118,8 +118,9 @@ def bench_command(
     """Measure the speed of a network's executions on this machine.
 
     Times training steps and evaluations in alternating rounds. Shows their share of the convolution peak, kernels,
-    memory, errors against fp32 eager execution, and the time for 1,000 images by each sampler. Uses random pixels where
-    the data isn't downloaded. Ctrl-C ends it early with the complete rounds.
+    memory, errors against fp32 eager execution, and the time for 1,000 images by each sampler. A step is one pass of
+    --batch-size images in each number format, whatever the experiment's batch_size, accumulation and precision. Uses
+    random pixels where the data isn't downloaded. Ctrl-C ends it early with the complete rounds.
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.discovery import resolve
@@ -131,7 +132,7 @@ def bench_command(
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.planning.timing import why_slow
-        from ncsnx.runtime import Runtime
+        from ncsnx.runtime import Runtime, keep_compiled_code
         from ncsnx.stopping import StopRequest
 
         load_plugins("ncsnx.runtime")
@@ -144,7 +145,9 @@ def bench_command(
         )
         if against is not None:
             messages.warning(f"this executes the code in {against}")
-        runtime = Runtime.choose(device=device, threads=threads, compile=not no_compile)
+        runtime = Runtime.choose(device=device, threads=threads)
+        if not no_compile:
+            keep_compiled_code()
         if runtime.device.type == "cpu" and (reason := why_slow(runtime.threads)) is not None:
             messages.warning(reason)
         with StopRequest() as stop:
@@ -179,9 +182,9 @@ def _show(messages: "Messages", found: "Benchmark") -> None:
         messages.data("")
         _show_work(messages, size)
         for left, reason in size.left_out.items():
-            messages.data(f"without {left}: {reason}")
+            messages.data(f"{left} was not measured: {reason}")
         if size.samplers:
-            messages.data("\n1,000 images, from the default execution's evaluation and each sampler's own work:\n")
+            messages.data("\nEstimated time for 1,000 images in the default execution:\n")
             _show_samplers(messages, size)
 
 
@@ -213,15 +216,15 @@ def _show_work(messages: "Messages", size: "SizeResult") -> None:
     from ncsnx.quantities import byte_size, percent
 
     titles = (
-        "kernels eval",
-        "step",
+        "kernels, eval",
+        "kernels, step",
         "saved/image",
         "peak memory",
         "peak GFLOP/s",
-        "noise",
-        "data",
-        "forward",
-        "gradient",
+        "noise, of step",
+        "data, of step",
+        "forward error",
+        "gradient error",
     )
     columns = [Column("execution"), *(Column(title, "right") for title in titles)]
     rows = []

@@ -1,4 +1,4 @@
-"""The contestants: ours trains as the training loop does, the published one comes from a folder and leaves no trace."""
+"""The measured networks: ours trains as the training loop does; the published one is imported without a trace."""
 
 import shutil
 import sys
@@ -8,25 +8,25 @@ import attrs
 import pytest
 import torch
 
-from ncsnx.benchmarking.benchmark import _probe
-from ncsnx.benchmarking.contestant import PARTS, OwnContestant, PartClock, backward
-from ncsnx.benchmarking.published_code import PublishedContestant
+from ncsnx.benchmarking.benchmark import _images, _probe
+from ncsnx.benchmarking.measured_network import PARTS, OwnNetwork, PartClock, backward
+from ncsnx.benchmarking.published_code import PublishedNetwork
 from ncsnx.config import NCSNv2
 from ncsnx.config.discovery import resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.networks import Execution, build_network
+from ncsnx.networks import build_network
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.training.loop import train
 from ncsnx.training.training_state import TrainingState
+from ncsnx.work import SILENT
 from tests.training.test_stopping import _Unseen
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).parent / "checkout"
-BEST = Execution(memory_format="channels_last", fused=True)
 
 
 @pytest.fixture(scope="module")
@@ -37,38 +37,43 @@ def digits() -> Experiment:
         batch_size=4,
         steps=3,
         checkpoint_every=3,
+        eval_every=1_000,
         snapshots=None,
         clip_norm=1.0,
         warmup_steps=2,
     )
 
 
-def published(folder: Path, experiment: Experiment) -> PublishedContestant:
+def published(folder: Path, experiment: Experiment) -> PublishedNetwork:
     images = open_data(experiment.data, folder).train
-    return PublishedContestant(folder, build_network(experiment), experiment, images, CPU)
+    return PublishedNetwork(folder, build_network(experiment), experiment, images, CPU)
 
 
 def test_our_steps_are_those_of_the_training_loop(digits: Experiment, tmp_path: Path) -> None:
     data = open_data(digits.data, tmp_path)
-    ours = OwnContestant("default", BEST, build_network(digits), digits, data.train, CPU)
-    for _ in range(3):
-        ours.step()
     runtime = Runtime.choose(device="cpu")
+    ours = OwnNetwork("default", digits, runtime, data.train)
+    for clock in (None, PartClock(CPU), None):
+        ours.step(clock)
     state = TrainingState(digits, runtime)
     run = Run.create(tmp_path / "runs", "run", digits, {}, None, "f" * 64)
     train(state, data, run, runtime, _Unseen(), StopRequest())
-    assert ours.average is not None
-    assert state.average is not None
-    for found, expected in (
-        (ours.network.state_dict(), state.network.state_dict()),
-        (ours.average.state(), state.average.state()),
-    ):
-        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    found, expected = ours.state.parts(), state.parts()
+    assert list(found) == ["model", "ema", "optimizer"]
+    assert all(torch.equal(found[part][name], tensor) for part in expected for name, tensor in expected[part].items())
+
+
+def test_images_of_another_size_are_random(digits: Experiment, tmp_path: Path) -> None:
+    other, images, pixels = _images(digits, 16, tmp_path, SILENT)
+    assert (pixels, other.data.shape, images.shape) == ("random", (1, 16, 16), (1, 16, 16))
+    stored = images.read(torch.arange(len(images))).pixels
+    assert stored.float().std() == pytest.approx(256 / 12**0.5, rel=0.02)
+    assert _images(digits, 8, tmp_path, SILENT)[2] == "the data set"
 
 
 def test_the_parts_of_a_step_are_timed(digits: Experiment, tmp_path: Path) -> None:
     images = open_data(digits.data, tmp_path).train
-    ours = OwnContestant("default", BEST, build_network(digits), digits, images, CPU)
+    ours = OwnNetwork("default", digits, Runtime.choose(device="cpu"), images)
     clock = PartClock(CPU)
     ours.step(clock)
     assert list(clock.seconds) == list(PARTS)
@@ -85,7 +90,7 @@ def test_the_published_code_gets_our_weights_and_leaves_no_trace(digits: Experim
     assert sys.path == path
     assert {name for name in sys.modules if name.partition(".")[0] in ("models", "losses")} == models
     assert not list(CHECKOUT.rglob("__pycache__"))
-    ours = OwnContestant("plain", Execution(), network, digits, theirs.batches.dataset, CPU)
+    ours = OwnNetwork("plain", digits, Runtime.choose(device="cpu", plain=True), theirs.batches.dataset)
     backward(ours, probe)
     backward(theirs, probe)
     expected, found = ours.gradients(), theirs.gradients()

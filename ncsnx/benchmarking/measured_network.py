@@ -1,7 +1,7 @@
 """A network with its training step, as the benchmark runs it: ours in one execution, or the published one."""
 
-import copy
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from ncsnx.benchmarking.rounds import wait_for
 from ncsnx.config.experiment import Experiment
-from ncsnx.data import Preprocessing, TrainingBatches
+from ncsnx.data import TrainingBatches
 from ncsnx.data.dataset import Dataset
-from ncsnx.networks import Execution, ScoreFunction, prepare
-from ncsnx.randomness import Purpose, Stream
-from ncsnx.training.ema import WeightAverage
-from ncsnx.training.optimizers import build_optimizer, learning_rate
-from ncsnx.training.score_matching import score_matching_loss
+from ncsnx.networks import ScoreFunction
+from ncsnx.runtime import Runtime
+from ncsnx.training.score_matching import add_gradients
+from ncsnx.training.steps.training_step import TrainingStep
+from ncsnx.training.training_state import TrainingState
 
 PARTS = ("data", "noise", "network", "update")
 """Parts of a training step. 'network': forward and backward; 'update': clipping, optimizer and moving average."""
@@ -26,7 +26,7 @@ PARTS = ("data", "noise", "network", "update")
 
 @attrs.frozen(eq=False)
 class Probe:
-    """Fixed inputs, the same for every contestant."""
+    """Fixed inputs, the same for every network."""
 
     x: Tensor
     """(B, C, H, W) float32: noisy images."""
@@ -36,12 +36,15 @@ class Probe:
     """(B, C, H, W) float32."""
 
 
-class Contestant(Protocol):
+class MeasuredNetwork(Protocol):
     """A network with everything that the benchmark needs."""
 
     name: str
     is_compiled: bool
-    optimizer: torch.optim.Optimizer
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the steps."""
 
     @property
     def network(self) -> nn.Module:
@@ -85,43 +88,49 @@ class PartClock:
         self._since = now
 
 
-def probe_loss(contestant: Contestant, probe: Probe) -> Tensor:
-    """The mean loss of the probe, the same formula for every contestant."""
-    residual = contestant.scaled_score(probe.x, probe.levels) + probe.noise
+def probe_loss(network: MeasuredNetwork, probe: Probe) -> Tensor:
+    """The mean loss of the probe, the same formula for every network."""
+    residual = network.scaled_score(probe.x, probe.levels) + probe.noise
     return 0.5 * residual.square().flatten(1).sum(dim=1).mean()
 
 
-def backward(contestant: Contestant, probe: Probe) -> None:
+def backward(network: MeasuredNetwork, probe: Probe) -> None:
     """A forward and a backward pass on the probe, with the gradients before them discarded."""
-    contestant.optimizer.zero_grad(set_to_none=True)
-    loss = probe_loss(contestant, probe)
-    with contestant.products():
+    network.optimizer.zero_grad(set_to_none=True)
+    loss = probe_loss(network, probe)
+    with network.products():
         loss.backward()  # type: ignore[no-untyped-call]
 
 
-class OwnContestant:
-    """Our network in one execution, with a step as the training loop makes it."""
+class OwnNetwork:
+    """Our network under the choices of a runtime, with the steps of the training loop."""
 
     def __init__(
         self,
         name: str,
-        execution: Execution,
-        network: ScoreFunction,
         experiment: Experiment,
+        runtime: Runtime,
         images: Dataset,
-        device: torch.device,
+        report: Callable[[str], None] = warnings.warn,
     ) -> None:
-        """network: on the device; it is copied."""
-        self.name, self.is_compiled = name, execution.compile
-        self.network: ScoreFunction = prepare(copy.deepcopy(network), execution)
-        self.experiment, self.device = experiment, device
-        self.optimizer = build_optimizer(experiment.optimizer, self.network.parameters())
-        self.average = None if experiment.ema is None else WeightAverage(self.network, experiment.ema.rate)
+        """The weights follow from the experiment's seed. report: called with one line if steps can't be captured.
+
+        Raises NcsnxError if the network can't run so.
+        """
+        self.name, self.is_compiled, self.device = name, runtime.compile, runtime.device
+        self.state = TrainingState(experiment, runtime)
         self.batches = TrainingBatches(images, experiment.batch_size, experiment.seed)
-        self.preprocessing = Preprocessing(experiment.data, images.value_range, experiment.seed)
-        self.levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
-        self.noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled=execution.compile)
-        self.number = 0
+        self.training_step = TrainingStep(
+            self.state, images.value_range, graphs=runtime.graphs, compiled=runtime.compile, report=report
+        )
+
+    @property
+    def network(self) -> ScoreFunction:
+        return self.state.network
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        return self.state.optimizer
 
     def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:
         return self.network.scaled_score(x, levels)
@@ -132,32 +141,26 @@ class OwnContestant:
         return self.network.score(probe.x, self.network.noise_levels[0])
 
     def step(self, clock: PartClock | None = None) -> None:
-        experiment = self.experiment
-        end: Callable[[str], None] = (lambda part: None) if clock is None else clock.end
+        """A step of the training loop; with a clock, its parts one by one, without a CUDA graph."""
         self.network.train()
         if clock is not None:
             clock.start()
-        batch = self.batches.at(self.number)
+        batch = self.batches.at(self.state.step)
         positions = batch.positions.to(self.device, non_blocking=True)
-        x = self.preprocessing.training(batch.images.pixels.to(self.device, non_blocking=True), positions)
-        end("data")
-        levels = self.levels.integers(positions, experiment.schedule.levels)
-        noise = self.noise.normal(positions, experiment.data.shape)
-        end("noise")
-        losses = score_matching_loss(self.network, x, levels, noise, experiment.loss.power)
-        with self.products():
-            losses.mean().backward()  # type: ignore[no-untyped-call]
-        end("network")
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(experiment.optimizer, self.number, experiment.warmup_steps)
-        if experiment.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), experiment.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update()
-        self.number += 1
-        end("update")
+        pixels = batch.images.pixels.to(self.device, non_blocking=True)
+        if clock is None:
+            self.training_step(pixels, positions, lambda: False)
+            return
+        step = self.training_step
+        x = step.images(pixels, positions)
+        clock.end("data")
+        levels, noise = step.noise(positions)
+        clock.end("noise")
+        add_gradients(self.network, step.loss_at(x, levels, noise))
+        clock.end("network")
+        step.update(step.learning_rate)
+        self.state.step += 1
+        clock.end("update")
 
     def products(self) -> AbstractContextManager[object]:
         return self.network.products()
