@@ -8,14 +8,14 @@ import attrs
 from ncsnx.benchmarking.benchmark import ExecutionResult, SizeResult
 from ncsnx.evaluation import plots
 
-# Okabe and Ito's palette, with grey for its yellow, which is hard to see on white
+# Okabe and Ito's palette, with grey for its yellow, which is hard to see on white, and olive for the peak's black
 _COLOURS = {
     "data": "#777777",
     "noise": "#E69F00",
     "convolution": "#0072B2",
     "normalization": "#56B4E9",
     "pools": "#009E73",
-    "resizing": "#000000",
+    "resizing": "#999933",
     "elementwise": "#D55E00",
     "optimizer, EMA": "#CC79A7",
 }
@@ -48,7 +48,7 @@ def plot_time(stem: Path, size: SizeResult, *, title: str, caption: str) -> tupl
     """Draws a bar per execution into `stem`.png and `stem`.svg. Raises NcsnxError if a file can't be written."""
     bars = [time_bar(size, one) for one in size.executions]
     with plots.style():
-        figure = plots.new_figure(6.6, 1.5 + 0.36 * len(bars), title, caption)
+        figure = plots.new_figure(6.6, 1.6 + 0.36 * len(bars), title, caption)
         axes = figure.add_subplot()
         for row, bar in enumerate(bars):
             left = 0.0
@@ -66,5 +66,5 @@ def plot_time(stem: Path, size: SizeResult, *, title: str, caption: str) -> tupl
         axes.set_yticks(range(len(bars)), labels=[bar.name for bar in bars])
         axes.invert_yaxis()
         axes.set_xlabel("milliseconds per image of a training step")
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.32), ncols=5, handlelength=1.1, columnspacing=1.0)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=5, handlelength=1.1, columnspacing=1.0)
         return plots.write(stem, figure)
