@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def train(here: Path, run: str, *words: str) -> str:
-    """What `ncsnx train digits` says with a small network."""
+    """Output of `ncsnx train digits` with a small network, to stderr."""
     small = ("model.width=4", "batch_size=16", "checkpoint_every=3", "snapshots.n=4", "log_every=1")
     done = subprocess.run(
         [sys.executable, "-m", "ncsnx", "train", "digits", *small, *words, "--run", run, "--threads", "1"],
