@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
+    from ncsnx.training.compiling.compilation import Decision
     from ncsnx.training.training_state import TrainingState
 
 
@@ -123,10 +124,12 @@ def train_command(
                     workers=workers,
                 )
                 runtime = runtime.for_training(found.experiment)  # before data is read
-                runtime = _with_compilation(messages, compile, folder / name, found.experiment, runtime)
+                compilation = _compilation(compile, folder / name, found.experiment, runtime)
+                runtime = runtime.compiled() if compilation.compile else runtime
                 splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
                 splits = cache_in_memory(splits, runtime.device)
                 state = TrainingState(found.experiment, runtime)
+            _announce(messages, compilation)
             place = _place(folder, name, found, splits.fingerprint)
             _train(messages, place, state, found.origins, splits, runtime, stop, note)
         _say_what_next(messages, place, runs)
@@ -142,10 +145,8 @@ def _require_unheld(folder: Path, name: str) -> None:
             pass  # the training takes the lock that counts
 
 
-def _with_compilation(
-    messages: "Messages", compile: bool | None, run: Path, experiment: "Experiment", runtime: "Runtime"
-) -> "Runtime":
-    """The runtime with the decision on compilation."""
+def _compilation(compile: bool | None, run: Path, experiment: "Experiment", runtime: "Runtime") -> "Decision":
+    """Whether the training is compiled."""
     from ncsnx.networks import meta_network
     from ncsnx.runs.folder import open_run
     from ncsnx.runs.segments import last_training
@@ -154,10 +155,16 @@ def _with_compilation(
     last = last_training(open_run(run.parent, str(run))) if run.exists() else None
     recorded = None if last is None else last.runtime.get("compiled_gradients") is True
     parameters = sum(parameter.numel() for parameter in meta_network(experiment).parameters())
-    decision = decide(compile, experiment, runtime, parameters, recorded)
-    say = messages.warning if decision.ends_identity else messages.info if decision.compile else messages.detail
-    say(decision.reason)
-    return runtime.compiled() if decision.compile else runtime
+    return decide(compile, experiment, runtime, parameters, recorded)
+
+
+def _announce(messages: "Messages", compilation: "Decision") -> None:
+    if compilation.ends_identity:
+        messages.warning(compilation.reason)
+    elif compilation.compile:
+        messages.info(compilation.reason)
+    else:
+        messages.detail(compilation.reason)
 
 
 def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run":
