@@ -14,8 +14,10 @@ from ncsnx.spelling import argument
 from ncsnx.training.training_state import TrainingState
 
 TOLERANCE = {"fp32": 1e-3, "tf32": 2e-2, "bf16": 0.1}
-"""Largest ‖compiled − eager‖ / ‖eager‖ that rounding explains. At width 128 rounding gave 8e-5 in fp32 and 1e-2 in bf16;
-wrong gradients were off by 0.3 and more."""
+"""Largest ‖compiled − eager‖ / ‖eager‖ that rounding explains.
+
+At width 128 rounding gave 8e-5 in fp32 and 1e-2 in bf16; wrong gradients were off by 0.3 and more.
+"""
 
 
 def require_equal_gradient(state: TrainingState, loss: Callable[[], Tensor]) -> float:
