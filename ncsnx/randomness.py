@@ -140,11 +140,15 @@ def _philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], multipliers: Tensor,
 
 
 def _words(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: Tensor, count: int) -> Tensor:
+    return _philox(_counter(positions, step, count), multipliers, round_keys).flatten(1)[:, :count]
+
+
+def _counter(positions: Tensor, step: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The counters of the blocks of `count` words: four words, each (B, blocks)."""
     blocks = -(-count // 4)
     elements = torch.arange(blocks, device=positions.device).expand(len(positions), blocks)
     place = positions[:, None].expand_as(elements)
-    counter = (elements, place & _MASK, (place >> 32) & _MASK, step.expand_as(elements))
-    return _philox(counter, multipliers, round_keys).flatten(1)[:, :count]
+    return elements, place & _MASK, (place >> 32) & _MASK, step.expand_as(elements)
 
 
 def _normals(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: Tensor, count: int) -> Tensor:
@@ -155,10 +159,7 @@ def _normals(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: T
 def _lane_normals(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: Tensor, count: int) -> Tensor:
     """`_normals` with one tensor per word of a block, which the compiler fuses into one kernel; stacked lanes it
     doesn't."""
-    blocks = -(-count // 4)
-    a = torch.arange(blocks, device=positions.device).expand(len(positions), blocks)
-    place = positions[:, None].expand_as(a)
-    b, c, d = place & _MASK, (place >> 32) & _MASK, step.expand_as(a)
+    a, b, c, d = _counter(positions, step, count)
     for first, second in round_keys:
         left, right = a * multipliers[0], c * multipliers[1]
         a, c = ((right >> 32) & _MASK) ^ b ^ first, ((left >> 32) & _MASK) ^ d ^ second

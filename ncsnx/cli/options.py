@@ -1,7 +1,7 @@
 """Options that several commands share: one wording, one panel of the help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -187,46 +187,34 @@ Compile = Annotated[
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]
-PrecisionName = Annotated[
-    str | None,
-    typer.Option(
+
+
+def _precision(what: str, remark: str) -> Any:
+    return typer.Option(
         "--precision",
         metavar="FORMAT",
         parser=a_precision,
-        help="Number format of the network: fp32, tf32 (CUDA only) or bf16. Part of the protocol.",
+        help=f"Number format {what}: fp32, tf32 (CUDA only) or bf16. {remark}",
         show_default="the experiment's",
         rich_help_panel=EXECUTION_PANEL,
-    ),
-]
-PicturePrecisionName = Annotated[
-    str | None,
-    typer.Option(
-        "--precision",
-        metavar="FORMAT",
-        parser=a_precision,
-        help="Number format in which the picture is drawn: fp32, tf32 (CUDA only) or bf16. Weights stay as they are.",
-        show_default="the experiment's",
-        rich_help_panel=EXECUTION_PANEL,
-    ),
-]
-Graphs = Annotated[
-    bool | None,
-    typer.Option(
+    )
+
+
+PrecisionName = Annotated[str | None, _precision("of the network", "Part of the protocol.")]
+PicturePrecisionName = Annotated[str | None, _precision("in which the picture is drawn", "Weights stay as they are.")]
+
+
+def _graphs(what: str) -> Any:
+    return typer.Option(
         "--graphs/--no-graphs",
-        help="Launch training steps, network evaluations and samplers' noise as CUDA graphs.",
+        help=f"Launch {what} as CUDA graphs.",
         show_default="on CUDA",
         rich_help_panel=EXECUTION_PANEL,
-    ),
-]
-EvaluationGraphs = Annotated[
-    bool | None,
-    typer.Option(
-        "--graphs/--no-graphs",
-        help="Launch network evaluations and samplers' noise as CUDA graphs.",
-        show_default="on CUDA",
-        rich_help_panel=EXECUTION_PANEL,
-    ),
-]
+    )
+
+
+Graphs = Annotated[bool | None, _graphs("training steps, network evaluations and samplers' noise")]
+EvaluationGraphs = Annotated[bool | None, _graphs("network evaluations and samplers' noise")]
 Plain = Annotated[
     bool,
     typer.Option(

@@ -106,6 +106,6 @@ def _order_kernels(network: ScoreFunction) -> None:
     """
     for module in network.modules():
         if isinstance(module, Convolution) or type(module) is nn.Conv2d:
-            for parameter in module.parameters(recurse=False):
-                if parameter.dim() == 4:
-                    parameter.data = parameter.data.contiguous(memory_format=network.memory_format)
+            for kernel in module.parameters(recurse=False):
+                if kernel.dim() == 4:
+                    kernel.data = kernel.data.contiguous(memory_format=network.memory_format)

@@ -9,7 +9,6 @@ the parts are removed.
 """
 
 import hashlib
-import json
 import math
 import re
 import shutil
@@ -25,6 +24,7 @@ from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
+from ncsnx.runs.checkpoints.tensor_file import header_bytes
 from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
@@ -285,10 +285,7 @@ class SampleFolder:
         metadata = {"protocol": canonical(self.protocol).decode()}
         shape = [self.count * self.columns, *self.shape]
         tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
-        values = {"__metadata__": metadata, "samples": tensor}
-        text = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % 8)
-        return len(text).to_bytes(8, "little") + text
+        return header_bytes({"__metadata__": metadata, "samples": tensor})
 
     def _write_pictures(self, check_stop: Callable[[], None], progress: Callable[[], None]) -> None:
         """Writes images, grid and frames. Holds one part, and of the shown images all."""

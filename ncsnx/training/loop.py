@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Splits, TrainingBatches
@@ -86,7 +85,7 @@ class _Training:
             if self.state.step < self.experiment.steps:
                 self.observer.phase(TRAINING)
             for batch in self._batches():
-                loss = self._update(batch)
+                loss = self.step(batch.images.pixels, batch.positions, lambda: self.stop.requested)
                 if loss is None:
                     break
                 self.losses.add(loss)
@@ -136,13 +135,6 @@ class _Training:
             self.writer.finish()
             again = Hint(f"fix the data, then repeat the command: it resumes from step {self.state.step:,}")
             raise NcsnxError(error.message, *error.hints, again) from error
-
-    def _update(self, batch: Batch) -> Tensor | None:
-        """One optimizer step on one batch. Returns the mean loss, on the device.
-
-        Returns None, with nothing changed, if a stop was requested before its last forward pass.
-        """
-        return self.step(batch.images.pixels, batch.positions, lambda: self.stop.requested)
 
     def _is_due(self, every: int) -> bool:
         return self.state.step % every == 0

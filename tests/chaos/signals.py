@@ -314,6 +314,20 @@ def _trial(
     return took_s
 
 
+def _interrupted_again(process: "subprocess.Popen[str]") -> tuple[float, list[str]]:
+    """Sends a second Ctrl-C: seconds until the process ended, and what was wrong with the end."""
+    sent_s = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    result = result_of(process)
+    took_s = time.monotonic() - sent_s
+    problems = []
+    if result.code != 130 or "interrupted" not in result.err or "Traceback" in result.err:
+        problems.append(f"exit code {result.code}, and it said {result.err[-300:]!r}")
+    if took_s > OVERHEAD_S:
+        problems.append(f"it took {took_s:.1f} s")
+    return took_s, problems
+
+
 def _second_interrupt(tally: Tally, number: int, folder: Path) -> None:
     """Two Ctrl-C within one network evaluation: the second ends the process, not the evaluation."""
     place = folder / f"second-interrupt-{number}"
@@ -324,14 +338,8 @@ def _second_interrupt(tally: Tally, number: int, folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         problems = [] if process.poll() is None else ["the first ended it: the evaluation was too short"]
-        sent_s = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        result = result_of(process)
-        took_s = time.monotonic() - sent_s
-    if result.code != 130 or "interrupted" not in result.err or "Traceback" in result.err:
-        problems.append(f"exit code {result.code}, and it said {result.err[-300:]!r}")
-    if took_s > OVERHEAD_S:
-        problems.append(f"it took {took_s:.1f} s")
+        took_s, more = _interrupted_again(process)
+    problems += more
     tally.facts.append(f"second Ctrl-C {number}: ended after {took_s:.2f} s")
     tally.trial(f"second Ctrl-C {number}", [*problems, *debris(place), *unsound(place / "runs/digits")])
 
@@ -345,15 +353,8 @@ def _interrupts_in_a_write(tally: Tally, folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         time.sleep(1.0)
         problems = [] if process.poll() is None else ["the first ended it before the checkpoint was complete"]
-        sent_s = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        result = result_of(process)
-        took_s = time.monotonic() - sent_s
-    if result.code != 130 or "interrupted" not in result.err or "Traceback" in result.err:
-        problems.append(f"exit code {result.code}, and it said {result.err[-300:]!r}")
-    if took_s > OVERHEAD_S:
-        problems.append(f"it took {took_s:.1f} s")
-    problems += unsound(place / "runs/digits")
+        _, more = _interrupted_again(process)
+    problems += [*more, *unsound(place / "runs/digits")]
     again = finish(*TRAINING, folder=place)
     problems += [f"it did not resume: {again.err[-500:]}"] if again.code != 0 else _half_done(place)
     tally.trial("two Ctrl-C while a checkpoint is being written", problems)

@@ -40,7 +40,7 @@ def resized(x: Tensor, size: Sequence[int]) -> Tensor:
     if _is_compiling():
         result: Tensor = _resize(x, list(size))
         return result
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+    return _resize_forward(x, size)
 
 
 def _is_compiling() -> bool:

@@ -27,9 +27,7 @@ class TensorFile:
         for name, entry in entries.items():
             start, end = end, end + tensors[name].nbytes
             entry |= {"shape": list(tensors[name].shape), "data_offsets": [start, end]}
-        header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-        header += b" " * (-len(header) % _LENGTH_BYTES)
-        self._header = len(header).to_bytes(_LENGTH_BYTES, "little") + header
+        self._header = header_bytes(entries)
         self._size = len(self._header) + end
         self._tensors = [tensors[name] for name in entries]
 
@@ -41,6 +39,13 @@ class TensorFile:
         for tensor in self._tensors:
             plain = tensor.detach().to("cpu").contiguous()
             yield plain.reshape(-1).view(torch.uint8).numpy().data
+
+
+def header_bytes(entries: Mapping[str, Mapping[str, object]]) -> bytes:
+    """Length and header of a file. entries: by name in the order of the file, metadata first."""
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def _header(content: bytes) -> dict[str, dict[str, object]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.spelling import argument
+from ncsnx.training.score_matching import add_gradients
 from ncsnx.training.training_state import TrainingState
 
 TOLERANCE = {"fp32": 1e-3, "tf32": 2e-2, "bf16": 0.1}
@@ -42,8 +43,7 @@ def _gradient(state: TrainingState, loss: Callable[[], Tensor]) -> Tensor:
     """The gradient in one vector, in float64 on the CPU."""
     buffers = list(state.network.buffers())
     before = [buffer.clone() for buffer in buffers]
-    with state.network.products():
-        loss().backward()  # type: ignore[no-untyped-call]
+    add_gradients(state.network, loss())
     parts = [p.grad.detach().flatten().double().cpu() for p in state.network.parameters() if p.grad is not None]
     state.take_back(buffers, before)
     return torch.cat(parts)
