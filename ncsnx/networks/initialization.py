@@ -138,6 +138,12 @@ class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._stream = Stream(seed, Purpose.WEIGHTS)
         self._position = self._FIRST
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch.compile must skip the draws: constructors aren't compiled, and to skip, torch imports
+        torch._dynamo, which takes as long as importing torch."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

@@ -7,13 +7,28 @@ is the same everywhere. Elsewhere they are `foreach`: on CPUs `fused` would save
 import warnings
 from collections.abc import Iterable
 from functools import singledispatch
-from typing import Any
+from inspect import unwrap
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ncsnx.config import SGD, Adam, Optimizer, RMSProp
 from ncsnx.registering import unregistered
+
+T = TypeVar("T", bound=torch.optim.Optimizer)
+
+
+def _eager(optimizer: type[T]) -> type[T]:
+    """The class without torch's wrappers of its methods: for torch.compile, which never sees an optimizer here, they
+    import torch._dynamo, which takes as long as importing torch."""
+    methods = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    bare = {name: unwrap(getattr(optimizer, name)) for name in methods}
+    made: type[T] = type(optimizer.__name__, (optimizer,), {**bare, "step": torch.no_grad()(unwrap(optimizer.step))})
+    return made
+
+
+_Adam, _RMSprop, _SGD = _eager(torch.optim.Adam), _eager(torch.optim.RMSprop), _eager(torch.optim.SGD)
 
 
 @singledispatch
@@ -25,7 +40,7 @@ def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> to
 @build_optimizer.register
 def _(config: Adam, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     parameters = list(parameters)
-    return torch.optim.Adam(
+    return _Adam(
         parameters,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
@@ -38,7 +53,7 @@ def _(config: Adam, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer
 @build_optimizer.register
 def _(config: RMSProp, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     parameters = list(parameters)
-    return torch.optim.RMSprop(
+    return _RMSprop(
         parameters,
         alpha=config.alpha,
         eps=config.eps,
@@ -51,7 +66,7 @@ def _(config: RMSProp, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimi
 @build_optimizer.register
 def _(config: SGD, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     parameters = list(parameters)
-    return torch.optim.SGD(
+    return _SGD(
         parameters,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
@@ -88,7 +103,7 @@ def is_capturable(optimizer: torch.optim.Optimizer) -> bool:
     torch's SGD counts no steps, and its other optimizers say whether they were built for it.
     """
     return all(
-        isinstance(group["lr"], Tensor) and (group.get("capturable", False) or type(optimizer) is torch.optim.SGD)
+        isinstance(group["lr"], Tensor) and (group.get("capturable", False) or type(optimizer) is _SGD)
         for group in optimizer.param_groups
     )
 

@@ -29,9 +29,7 @@ _FORKS.set_forkserver_preload(
         "ncsnx.evaluation.sweeps.held_out_sweep",
         "ncsnx.evaluation.sweeps.distance_sweep",
         "ncsnx.evaluation.plots",
-        "sklearn.datasets",
         "matplotlib.backends.backend_agg",
-        "torch._dynamo",  # an optimizer imports it
         "tests.chaos.__main__",
     ]
 )

@@ -439,7 +439,7 @@ def test_optimizers_have_the_settings_they_are_given() -> None:
     ]
     for config, expected in cases:
         optimizer = build_optimizer(config, parameters)
-        assert type(optimizer) is expected
+        assert isinstance(optimizer, expected)
         settings = attrs.asdict(config)
         if isinstance(config, Adam):
             settings["betas"] = (settings.pop("beta1"), settings.pop("beta2"))
