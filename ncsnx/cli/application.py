@@ -1,4 +1,4 @@
-"""The `ncsnx` application, with its own commands and the commands of installed packages."""
+"""The `ncsnx` application; its group has the commands of ncsnx and those of installed packages."""
 
 from typing import Annotated
 
@@ -6,7 +6,6 @@ import typer
 
 import ncsnx
 from ncsnx.cli.command_group import Commands
-from ncsnx.cli.command_registry import built_in_commands
 
 app = typer.Typer(
     name="ncsnx",
@@ -33,7 +32,3 @@ def _main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None: ...
-
-
-for one in built_in_commands():
-    one.add_to(app)

@@ -6,7 +6,14 @@ from typing import Any
 import typer
 
 from ncsnx.cli.bad_values import BadValue
-from ncsnx.cli.command_registry import LAST, Command, plugin_commands, registered_command
+from ncsnx.cli.command_registry import (
+    LAST,
+    Command,
+    built_in_command,
+    built_in_commands,
+    plugin_commands,
+    registered_command,
+)
 from ncsnx.cli.help_pages import HelpGroup
 from ncsnx.cli.retyping import remember
 
@@ -18,9 +25,12 @@ _WORDS = {
 
 
 class Commands(HelpGroup):
-    """All commands. A bad value is shown in one line; a missing or an unknown parameter shows the usage."""
+    """All commands. A bad value is shown in one line; a missing or an unknown parameter shows the usage.
 
-    _has_plugins = False
+    A command is imported and built when its name is typed, all are for the help and for an unknown name.
+    """
+
+    _has_all = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         remember(args)
@@ -45,22 +55,28 @@ class Commands(HelpGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name. Other packages are asked only for a name that ncsnx doesn't have."""
-        if super().get_command(ctx, cmd_name) is None:
-            self._add_plugins()
+        if cmd_name not in self.commands and (one := built_in_command(cmd_name)) is not None:
+            self._add(one)
+        if cmd_name not in self.commands:
+            self._add_all()
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All names, in the order of the help."""
-        self._add_plugins()
+        self._add_all()
         return sorted(super().list_commands(ctx), key=_place)
 
-    def _add_plugins(self) -> None:
-        if self._has_plugins:
-            return
-        self._has_plugins = True
-        found, errors = plugin_commands()
-        for one in found:
+    def _add(self, one: Command) -> None:
+        if one.name not in self.commands:
             self.add_command(_built(one), one.name)
+
+    def _add_all(self) -> None:
+        if self._has_all:
+            return
+        self._has_all = True
+        found, errors = plugin_commands()
+        for one in (*built_in_commands(), *found):
+            self._add(one)
         if errors:
             from ncsnx.console.messages import Messages
 

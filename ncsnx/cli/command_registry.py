@@ -9,13 +9,17 @@ imported when a command is typed that ncsnx doesn't have, and for the help.
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
+from keyword import iskeyword
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 import attrs
 import typer
 
+from ncsnx.cli import commands
 from ncsnx.cli.help_pages import HelpCommand, HelpGroup
-from ncsnx.registering import import_modules_of
+from ncsnx.registering import entry_points_of, import_modules_of
 
 TRAIN_PANEL = "Train and sample"
 EVALUATE_PANEL = "Evaluate"
@@ -90,15 +94,22 @@ def registered_command(name: str) -> Command | None:
 @cache
 def built_in_commands() -> tuple[Command, ...]:
     """The commands of ncsnx, in the order of the help."""
-    import_modules_of("ncsnx.cli.commands")
+    import_modules_of(commands.__name__)
     return tuple(sorted(_commands.values(), key=lambda one: (one.place, one.name)))
+
+
+def built_in_command(name: str) -> Command | None:
+    """The command of ncsnx of this name, None where there is none. Imports no other command's file."""
+    file = f"{name}_" if iskeyword(name) else name
+    if file not in {module.name for module in iter_modules(commands.__path__)}:
+        return None
+    import_module(f"{commands.__name__}.{file}")
+    return _commands[name]
 
 
 def plugin_commands() -> tuple[list[Command], list[str]]:
     """The commands of installed packages, and a line for each package whose module can't be imported."""
-    from importlib.metadata import entry_points
-
-    if not entry_points(group=PLUGINS):
+    if not entry_points_of(PLUGINS):
         return [], []
     from ncsnx.config.variants import plugin_errors
 

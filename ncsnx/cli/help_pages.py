@@ -11,6 +11,7 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -60,7 +61,14 @@ class HelpPage:
 
 
 class _Helped:
-    """The help and usage of a command or a group."""
+    """The help and usage of a command or a group, whose parameters convert only values that were given."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, with --help."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in parameters:
+            one.process_value = partial(_converted, one)
+        return parameters
 
     def get_help(self, ctx: Any) -> str:
         """The help page, for standard output."""
@@ -87,6 +95,13 @@ class HelpCommand(_Helped, TyperCommand):
 
 class HelpGroup(_Helped, TyperGroup):
     """A group of commands with a help page in panels."""
+
+
+def _converted(parameter: Any, ctx: Any, value: Any) -> Any:
+    """A parameter's value, converted by Typer; without a value, its import of pydantic would double the start."""
+    if value is not None or parameter.required or parameter.multiple or parameter.nargs != 1:
+        return type(parameter).process_value(parameter, ctx, value)
+    return None if parameter.callback is None else parameter.callback(ctx, parameter, None)
 
 
 def page_of(command: Any, ctx: Any, spell: Callable[[str], str] = str) -> HelpPage:

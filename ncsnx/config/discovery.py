@@ -6,7 +6,6 @@ A broken file is an entry with its error and doesn't affect the others.
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ncsnx.config.variants import plugin_errors
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.paths import exists
 from ncsnx.quantities import counted
+from ncsnx.registering import entry_points_of
 
 RANKS = ("./experiments", "installed packages", "built in")
 
@@ -156,7 +156,7 @@ def _installed() -> list[Path | DiscoveredFile]:
     found: list[Path | DiscoveredFile] = [
         DiscoveredFile(Path("ncsnx.config"), 1, None, error) for error in plugin_errors()
     ]
-    for entry in entry_points(group="ncsnx.experiments"):
+    for entry in entry_points_of("ncsnx.experiments"):
         module, reason = entry.value.partition(":")[0], "there is no such Python file"
         try:
             with foreign_code():  # finding a module in a package imports the package

@@ -1,6 +1,7 @@
 """`register` makes an experiment known under its name."""
 
 import sys
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -74,17 +75,19 @@ def origins_of(config: Config, seen: Provenance, owner: str) -> dict[str, str]:
 
     owner: the origin of values of objects that `seen` lacks, such as objects made before the file was executed.
     """
-    origins: dict[str, str] = {}
+    rows = {path for path, _ in flatten(unstructure(config))}
+    return {path: origin for path, origin in _all_origins(config, seen, owner) if path in rows}
+
+
+def _all_origins(config: Config, seen: Provenance, owner: str) -> Iterator[tuple[str, str]]:
+    """(path, origin) of every field, whether or not the saved form has it."""
     known = seen.of(config)
     for field in attrs.fields(type(config)):
         value = getattr(config, field.name)
         origin = known.get(field.name) or (provenance.DEFAULT if provenance.is_default(field, value) else owner)
-        origins[field.name] = origin
+        yield field.name, origin
         if isinstance(value, Config):
-            inner = origins_of(value, seen, origin)
-            origins |= {f"{field.name}.{path}": inner[path] for path in inner}
-    rows = {path for path, _ in flatten(unstructure(config))}
-    return {path: origin for path, origin in origins.items() if path in rows}
+            yield from ((f"{field.name}.{path}", inner) for path, inner in _all_origins(value, seen, origin))
 
 
 def relative(origin: str) -> str:

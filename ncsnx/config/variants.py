@@ -6,7 +6,6 @@ path, so that a class may be renamed or moved. Installed packages add variants t
 """
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import TypeVar
 
 import attrs
@@ -14,6 +13,7 @@ import attrs
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
 from ncsnx.config.provenance import is_recording, record
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.registering import entry_points_of
 
 T = TypeVar("T", bound="type[Config]")
 
@@ -87,7 +87,7 @@ def plugin_errors(group: str = "ncsnx.config") -> list[str]:
     """
     if group not in _plugin_errors:
         errors = _plugin_errors[group] = []
-        for entry in entry_points(group=group):
+        for entry in entry_points_of(group):
             try:
                 with foreign_code():
                     entry.load()

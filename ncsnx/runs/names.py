@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterable
-from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -94,6 +93,8 @@ def parse_step(text: str) -> int | Literal["latest", "best"]:
         return "best"
     match = _TYPED_STEP.fullmatch(text)
     if match is not None:
+        from decimal import Decimal
+
         step = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()]
         if step == step.to_integral_value():
             return int(step)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.models import ArgumentInfo
 
-from ncsnx.cli import app
+from ncsnx.cli.command_registry import built_in_commands
 from ncsnx.config.discovery import built_in_folder
 from tests.cli.command import run
 from tests.config.examples import write_file
@@ -17,12 +17,10 @@ from tests.config.examples import write_file
 def commands_that_take_a_run() -> list[str]:
     """The commands whose first argument is a RUN."""
     found = []
-    for command in app.registered_commands:
-        assert command.callback is not None
-        first, *_ = [*inspect.signature(command.callback).parameters.values(), None]
+    for command in built_in_commands():
+        first, *_ = [*inspect.signature(command.function).parameters.values(), None]
         notes = typing.get_args(first.annotation)[1:] if first is not None else ()
         if any(isinstance(note, ArgumentInfo) and note.metavar == "RUN" for note in notes):
-            assert command.name is not None
             found.append(command.name)
     return found
 
