@@ -1,13 +1,17 @@
 """Options that several commands share: one wording, one panel of the help."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ncsnx.cli.bad_values import a_count, a_device, a_precision
 from ncsnx.cli.help_pages import HELP_PANEL
 from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.runtime import Runtime
 
 IMAGES_PANEL = "Checkpoints and images"
 MEASUREMENT_PANEL = "Measurement"
@@ -260,3 +264,14 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks of errors.", rich_help_panel=OUTPUT_PANEL)
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT_PANEL)]
+
+
+def weights_runtime(context: typer.Context, experiment: "Experiment") -> "Runtime":
+    """The runtime that a command's options for execution choose, for weights of the experiment. Raises UsageError.
+
+    The command must have all six: --device, --threads, --plain, --compile, --graphs and --precision.
+    """
+    from ncsnx.runtime import Runtime
+
+    names = ("device", "threads", "plain", "compile", "graphs", "precision")
+    return Runtime.choose(**{name: context.params[name] for name in names}).for_weights_of(experiment)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 @command("compare", panel=EVALUATE_PANEL, place=70)
 def compare_command(
+    context: typer.Context,
     run: options.RunName,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="features.FIELD=VALUE", help="Changes to the features.")
@@ -112,7 +113,6 @@ def compare_command(
         from ncsnx.evaluation.comparing.comparison_candidates import comparison_candidates
         from ncsnx.evaluation.comparing.outcome import compare
         from ncsnx.evaluation.comparing.recommendation import store_recommendation
-        from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
         tried = comparison_candidates(place.experiment(), tags, counts, messages.warning)
@@ -120,9 +120,7 @@ def compare_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
-                ).for_weights_of(place.experiment())
+                runtime = options.weights_runtime(context, place.experiment())
                 comparison = _comparison(place, ckpt, distance, n, seeds, batch_size, runtime, work)
             messages.info(f"{place.path}: {comparison.caption()}")
             outcome = compare(place, comparison, tried, work)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @command("export", panel=RUNS_PANEL, place=180)
 def export_command(
+    context: typer.Context,
     run: options.RunName,
     ckpt: options.CheckpointStep = "latest",
     runs: options.Runs = None,
@@ -92,15 +93,12 @@ def export_command(
             messages.info(f"best: {require_best(place)}")
 
         from ncsnx.exchange.exporting import affordable_samples, draw_samples, export_checkpoint
-        from ncsnx.runtime import Runtime
         from ncsnx.sampling.score_model import build_model, read_weights
 
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
-                ).for_weights_of(place.experiment())
+                runtime = options.weights_runtime(context, place.experiment())
                 saved = read_weights(place, ckpt)
                 which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
                 messages.info(f"{place.path}, step {saved.step:,}: {which}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @command("fid", panel=EVALUATE_PANEL, place=40)
 def fid_command(
+    context: typer.Context,
     run: options.RunName,
     overrides: options.SamplerAndFeatureChanges = None,
     range_: options.Range = "all",
@@ -111,15 +112,12 @@ def fid_command(
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.evaluation.comparing.agreement import agreement_in_words
         from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
-        from ncsnx.runtime import Runtime
 
         requested = _requested(metrics, precision_recall=precision_recall, inception_score=inception_score)
         distance = DistanceOptions(features, settings, reference, data, cache)
 
         def build(work: "Work") -> DistanceSweep:
-            runtime = Runtime.choose(
-                device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
-            ).for_weights_of(experiment)
+            runtime = options.weights_runtime(context, experiment)
             _, network, compared = distance.open(place, experiment, runtime, work)
             sweep = DistanceSweep(
                 run=place,

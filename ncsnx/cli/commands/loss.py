@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @command("loss", panel=EVALUATE_PANEL, place=50)
 def loss_command(
+    context: typer.Context,
     run: options.RunName,
     range_: options.Range = "all",
     seed: Annotated[
@@ -76,16 +77,13 @@ def loss_command(
         from ncsnx.data import data_folder
         from ncsnx.evaluation.sweeps.held_out_sweep import HeldOutSweep
         from ncsnx.features.data_source import DataSource
-        from ncsnx.runtime import Runtime
 
         def build(work: "Work") -> HeldOutSweep:
             return HeldOutSweep(
                 run=place,
                 experiment=experiment,
                 source=DataSource.of_run(place, data_folder(data), work),
-                runtime=Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
-                ).for_weights_of(experiment),
+                runtime=options.weights_runtime(context, experiment),
                 seed=seed,
                 passes=passes,
                 batch_size=batch_size,

@@ -23,6 +23,7 @@ NO_FEATURES = "none"
 
 @command("neighbors", panel=EVALUATE_PANEL, place=80)
 def neighbors_command(
+    context: typer.Context,
     run: options.RunName,
     overrides: options.SamplerAndFeatureChanges = None,
     ckpt: options.CheckpointStep = "latest",
@@ -110,7 +111,6 @@ def neighbors_command(
 
         from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
-        from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
         request = NeighborsRequest(n=n, k=k, seed=seed, batch_size=batch_size, held_out=held_out, flips=flips)
@@ -118,9 +118,7 @@ def neighbors_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
-                ).for_weights_of(experiment)
+                runtime = options.weights_runtime(context, experiment)
                 search = _search(place, experiment, ckpt, request, distance, runtime, work)
             messages.info(f"{place.path}: {search.caption()}")
             results = search.carry_out(work)

@@ -21,6 +21,7 @@ _MOST_MISFIT = 0.05
 
 @command("restore", panel=TRAIN_PANEL, place=30)
 def restore_command(
+    context: typer.Context,
     run: options.ModelName,
     overrides: options.SamplerChanges = None,
     inpaint: tasks.Inpaint = None,
@@ -106,7 +107,6 @@ def restore_command(
 
         from ncsnx.cli.sample_drawing import FolderDrawing, load_model
         from ncsnx.inverse.task_pictures import range_of
-        from ncsnx.runtime import Runtime
         from ncsnx.sampling.sample import count_images
         from ncsnx.stopping import StopRequest
 
@@ -115,9 +115,7 @@ def restore_command(
                 task = typed.task(experiment.data, range_of(experiment.data, data, source))
             request = attrs.evolve(request, n=count_images(n, task))
             with stop.at_once():
-                runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
-                ).for_weights_of(experiment)
+                runtime = options.weights_runtime(context, experiment)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,

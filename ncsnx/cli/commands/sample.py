@@ -29,6 +29,7 @@ def _refuse_tasks(words: list[str]) -> None:
 
 @command("sample", panel=TRAIN_PANEL, place=20, check_words=_refuse_tasks)
 def sample_command(
+    context: typer.Context,
     run: options.ModelName,
     overrides: options.SamplerChanges = None,
     ckpt: options.ModelCheckpoint = None,
@@ -130,14 +131,11 @@ def sample_command(
         check_checkpoint(source, ckpt)
 
         from ncsnx.cli.sample_drawing import FolderDrawing, load_model
-        from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
         with StopRequest() as stop:
             with stop.at_once():
-                runtime = Runtime.choose(
-                    device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
-                ).for_weights_of(experiment)
+                runtime = options.weights_runtime(context, experiment)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,
