@@ -43,6 +43,8 @@ class Execution:
 
     memory_format: MemoryFormat = "contiguous"
     """Memory format of activations and of the kernels of convolutions; outputs are always contiguous."""
+    contiguous_kernels: bool = False
+    """Keep the kernels contiguous in either memory format; each pass then converts copies of them."""
     fused: bool = False
     """Fuse each normalization with its activation, and fold pools into their convolutions."""
     compile: bool = False
@@ -79,7 +81,7 @@ def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
     """
     network.memory_format = _MEMORY_FORMATS[execution.memory_format]
     network.precision = execution.precision
-    _order_kernels(network)
+    _order_kernels(network, torch.contiguous_format if execution.contiguous_kernels else network.memory_format)
     rewrites = {
         **(_FUSED if execution.fused else _inverse(_FUSED)),
         **(RECOMPUTED if execution.checkpointing else _inverse(RECOMPUTED)),
@@ -99,8 +101,8 @@ def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
     return network
 
 
-def _order_kernels(network: ScoreFunction) -> None:
-    """Puts the kernels of convolutions into the network's memory format.
+def _order_kernels(network: ScoreFunction, memory_format: torch.memory_format) -> None:
+    """Puts the kernels of convolutions into the memory format.
 
     Subclasses of nn.Conv2d, which may rely on contiguous kernels, stay as they are.
     """
@@ -108,4 +110,4 @@ def _order_kernels(network: ScoreFunction) -> None:
         if isinstance(module, Convolution) or type(module) is nn.Conv2d:
             for kernel in module.parameters(recurse=False):
                 if kernel.dim() == 4:
-                    kernel.data = kernel.data.contiguous(memory_format=network.memory_format)
+                    kernel.data = kernel.data.contiguous(memory_format=memory_format)

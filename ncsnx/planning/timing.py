@@ -20,9 +20,10 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime, has_fast_bf16
 from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.optimizers import build_optimizer
+from ncsnx.training.optimizers import checked_optimizer, training_execution
 from ncsnx.training.score_matching import add_gradients, score_matching_loss
 from ncsnx.training.snapshots import BATCH_SIZE
+from ncsnx.training.steps.training_step import update_weights
 from ncsnx.work import Work
 
 TIMED_PIXELS = 64
@@ -90,7 +91,7 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     network = _filled(experiment).to(runtime.device)
     side = min(experiment.data.image_size, TIMED_PIXELS)
     scale = (experiment.data.image_size / side) ** 2
-    network = prepare(network.eval(), runtime.execution(experiment))
+    network = prepare(network.eval(), training_execution(experiment.optimizer, runtime.execution(experiment)))
     evaluation = _line(_evaluating(experiment, network, side, runtime), BATCH_SIZE, work)
     most = experiment.batch_size // experiment.accumulation
     training = _line(_learning(experiment, network, side, runtime), most, work)
@@ -179,13 +180,11 @@ def _learning(experiment: Experiment, network: ScoreFunction, side: int, runtime
 
 def _updating(experiment: Experiment, network: ScoreFunction) -> Callable[[], None]:
     """The job of updating the weights and their average; gradients must exist."""
-    optimizer = build_optimizer(experiment.optimizer, network.parameters())
+    optimizer = checked_optimizer(experiment.optimizer, network.parameters())
     average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
 
     def update() -> None:
-        optimizer.step()
-        if average is not None:
-            average.update()
+        update_weights(network, optimizer, average, experiment.clip_norm)
         _finish(next(network.parameters()))
 
     return update

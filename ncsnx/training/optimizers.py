@@ -7,13 +7,16 @@ is the same everywhere. Elsewhere they are `foreach`: on CPUs `fused` would save
 import warnings
 from collections.abc import Iterable
 from functools import singledispatch
-from inspect import unwrap
+from inspect import signature, unwrap
 from typing import Any, TypeVar
 
+import attrs
 import torch
 from torch import Tensor, nn
 
 from ncsnx.config import SGD, Adam, Optimizer, RMSProp
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.networks.execution import Execution
 from ncsnx.registering import unregistered
 
 T = TypeVar("T", bound=torch.optim.Optimizer)
@@ -33,7 +36,10 @@ _Adam, _RMSprop, _SGD = _eager(torch.optim.Adam), _eager(torch.optim.RMSprop), _
 
 @singledispatch
 def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Builds the optimizer for `config`. A package registers its own with `@build_optimizer.register(Config)`."""
+    """Builds the optimizer for `config`. A package registers its own with `@build_optimizer.register(Config)`.
+
+    Its `step` takes no closure. The parameters are contiguous, except for the configurations of ncsnx.
+    """
     raise unregistered("optimizer", type(config), "ncsnx.training.optimizers.build_optimizer.register")
 
 
@@ -72,6 +78,28 @@ def _(config: SGD, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         weight_decay=config.weight_decay,
         **_at(config.lr, parameters, {"fused": True}),
     )
+
+
+def checked_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Builds an optimizer that steps by given gradients. Raises NcsnxError for one that evaluates the loss itself."""
+    optimizer = build_optimizer(config, parameters)
+    closure = signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise NcsnxError(
+            f"{type(optimizer).__name__} evaluates the loss several times per step, by a closure, but training gives "
+            "an optimizer the gradients of one batch",
+            Hint("use an optimizer whose `step` needs no closure, such as adam"),
+        )
+    return optimizer
+
+
+def training_execution(config: Optimizer, execution: Execution) -> Execution:
+    """The execution with the memory format of kernels that the optimizer works in.
+
+    The optimizers of ncsnx compute element by element, in any order. A package's may take a weight as a vector or a
+    matrix by `view`, which torch allows for contiguous ones only.
+    """
+    return attrs.evolve(execution, contiguous_kernels=type(config) not in (Adam, RMSProp, SGD))
 
 
 def _at(lr: float, parameters: list[nn.Parameter], on_cuda: dict[str, bool]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.optimizers import build_optimizer
+from ncsnx.training.optimizers import checked_optimizer, training_execution
 
 
 class TrainingState:
@@ -34,8 +34,8 @@ class TrainingState:
         network = build_network(experiment).to(runtime.device)
         evaluation = attrs.evolve(execution, checkpointing=False)
         self._evaluation = prepare(copy.deepcopy(network).eval().requires_grad_(False), evaluation)
-        self.network = prepare(network.train(), execution)
-        self.optimizer = build_optimizer(experiment.optimizer, self.network.parameters())
+        self.network = prepare(network.train(), training_execution(experiment.optimizer, execution))
+        self.optimizer = checked_optimizer(experiment.optimizer, self.network.parameters())
         self.average = None if experiment.ema is None else WeightAverage(self.network, experiment.ema.rate)
 
     def evaluation_network(self) -> ScoreFunction:

@@ -7,11 +7,12 @@ one CUDA graph.
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ncsnx.capturing import CapturedFunction
 from ncsnx.data import Preprocessing
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import is_capturable, learning_rate, set_learning_rate
 from ncsnx.training.score_matching import add_gradients, score_matching_loss
 from ncsnx.training.training_state import TrainingState
@@ -86,13 +87,9 @@ class TrainingStep:
     def update(self, lr: float | Tensor) -> None:
         """Updates the weights and their average by the gradients, which are dropped. The step is not counted."""
         state = self._state
-        if self._experiment.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(state.network.parameters(), self._experiment.clip_norm)
         set_learning_rate(state.optimizer, lr)
-        state.optimizer.step()
+        update_weights(state.network, state.optimizer, state.average, self._experiment.clip_norm)
         state.optimizer.zero_grad(set_to_none=True)
-        if state.average is not None:
-            state.average.update()
 
     def _whole(self, pixels: Tensor, positions: Tensor, lr: float | Tensor) -> Tensor:
         """A step without stops. lr: a number, or a tensor that a graph reads."""
@@ -126,3 +123,14 @@ class TrainingStep:
             yield from (tensor for tensor in moments.values() if isinstance(tensor, Tensor))
         if self._state.average is not None:
             yield from self._state.average.averages()
+
+
+def update_weights(
+    network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, clip_norm: float | None
+) -> None:
+    """Clips the norm of the gradients, updates the weights by them, and then the average of the weights."""
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+    optimizer.step()
+    if average is not None:
+        average.update()
