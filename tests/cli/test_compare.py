@@ -19,7 +19,8 @@ from ncsnx.features.classifier_training import DIMENSIONS
 from ncsnx.runs.fast_sampler import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from ncsnx.storage.parts import Part, write_part
-from tests.training.tiny import CPU, Result, command, start
+from tests.forked import fork
+from tests.training.tiny import CPU, Result, command
 
 RUN = "runs/digits"
 JUDGE = ("features.steps=30", "features.width=8")
@@ -316,7 +317,7 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(workplace: Path) -> N
         *JUDGE,
         *CPU,
     )
-    with start(*words, folder=workplace) as process:
+    with fork(*words, folder=workplace) as process:
         trials = workplace / RUN / "compare"
         while process.poll() is None and not [*trials.glob("*/trials.jsonl")]:
             pass
@@ -347,7 +348,7 @@ def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace:
         seconds = [trial for trial in place.glob("*/.parts/*") if not trial.name.startswith(own)]
         return [part for trial in seconds for part in trial.glob("*-*.safetensors")]
 
-    with start(*words, folder=workplace) as process:
+    with fork(*words, folder=workplace) as process:
         while process.poll() is None and not begun():
             pass
         process.kill()

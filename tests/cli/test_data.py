@@ -20,7 +20,8 @@ from ncsnx.config.data_sets import Packed
 from ncsnx.data.packed.packed_file import PackedFile, is_packed
 from ncsnx.data.readers.packed_images import open_packed
 from tests.cli.command import REPOSITORY, run, run_process
-from tests.training.tiny import command, damage, saved, start, training, wait_until
+from tests.forked import fork
+from tests.training.tiny import command, damage, saved, training, wait_until
 
 COUNT = 12
 
@@ -146,7 +147,7 @@ def test_a_packing_that_is_killed_again_and_again_ends_with_the_same_bytes(place
         return 512 * part.stat().st_blocks if part.exists() else 0
 
     for least in (17_000_000, 34_000_000):  # beyond the first, the second chunk
-        with start(*words, "--out", "killed.pack", folder=place) as process:
+        with fork(*words, "--out", "killed.pack", folder=place) as process:
             wait_until(lambda least=least: written() > least, process)
             process.kill()
         # the process that decodes notices in seconds, and has nothing that the next start needs
@@ -163,7 +164,7 @@ def test_a_stop_signal_keeps_what_is_packed(place: Path) -> None:
     many(place / "many", 200)
     words = ("data", "pack", "./many", "--size", "256", "--out", "p.pack", "--workers", "2")
     part = place / "p.pack.part"
-    with start(*words, folder=place) as process:
+    with fork(*words, folder=place) as process:
         wait_until(lambda: part.exists() and 512 * part.stat().st_blocks > 17_000_000, process)
         process.terminate()
         out, err = process.communicate(timeout=60)

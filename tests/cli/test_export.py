@@ -24,7 +24,8 @@ from ncsnx.images import grid, png_bytes, to_uint8
 from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
 from tests.cli.command import REPOSITORY, run_process
-from tests.training.tiny import CPU, Result, command, damage, files, start, training
+from tests.forked import fork
+from tests.training.tiny import CPU, Result, command, damage, files, training
 
 RUN = "runs/digits"
 SCORING = ("--n", "20", "--range", "4:8", "features.steps=30", "features.width=8", *CPU)
@@ -369,7 +370,7 @@ def test_a_damaged_model_is_refused_by_sample(workplace: Path) -> None:
 def test_an_export_that_is_asked_to_stop_leaves_nothing(workplace: Path) -> None:
     change_run(workplace, '"steps_per_level": 1', '"steps_per_level": 100000')
     words = ("export", "digits", "--out", "model", "--grid", "16", *CPU)
-    with start(*words, folder=workplace) as process:
+    with fork(*words, folder=workplace) as process:
         assert process.stderr is not None
         assert "step 12: EMA weights" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)

@@ -25,7 +25,8 @@ from ncsnx.metrics.frechet import frechet_distance_of_images, standard_error
 from ncsnx.metrics.kernel import kernel_distance
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.folder import Run
-from tests.training.tiny import CPU, Result, command, damage, start, training, wait_until
+from tests.forked import fork
+from tests.training.tiny import CPU, Result, command, damage, training, wait_until
 
 RUN = "runs/digits"
 QUICK = ("features.steps=30", "features.width=8")
@@ -243,7 +244,7 @@ def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, 
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     words = ("fid", "digits", "--batch-size", "8", *SMALL)
     for moment in ("step-00000004*", "step-00000008*"):
-        process = start(*words, folder=folder)
+        process = fork(*words, folder=folder)
         wait_until(partial(has_parts, folder, moment), process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -256,7 +257,7 @@ def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, 
 
 def test_a_sweep_that_is_asked_to_stop_keeps_what_it_has(trained: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
-    process = start("fid", "digits", "--n", "2000", *QUICK, *CPU, folder=folder)
+    process = fork("fid", "digits", "--n", "2000", *QUICK, *CPU, folder=folder)
     wait_until(partial(has_parts, folder, "*"), process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
@@ -509,7 +510,7 @@ def test_scores_are_not_those_of_another_configuration_with_the_same_weights(wor
 
 def test_images_are_all_kept_where_a_sweep_without_them_was_begun(trained: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
-    process = start("fid", "digits", "--batch-size", "8", *SMALL, folder=folder)
+    process = fork("fid", "digits", "--batch-size", "8", *SMALL, folder=folder)
     wait_until(partial(has_parts, folder, "step-00000004*"), process)
     process.kill()
     process.communicate()
@@ -576,7 +577,7 @@ def test_what_cannot_be_is_one_clear_line(swept: Path, words: tuple[str, ...], c
 def test_two_sweeps_of_one_protocol_exclude_each_other(trained: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     words = ("fid", "digits", "--n", "3000", *QUICK, *CPU)
-    first = start(*words, folder=folder)
+    first = fork(*words, folder=folder)
     wait_until(lambda: any((folder / RUN / "fid").glob("*/.holder.json")), first)
     second = command(*words, folder=folder)
     first.kill()

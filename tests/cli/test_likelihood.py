@@ -16,7 +16,8 @@ from PIL import Image
 
 from ncsnx.evaluation.bits_per_dimension import MEANING
 from ncsnx.storage.parts import Part, write_part
-from tests.training.tiny import CPU, Result, command, start, wait_until
+from tests.forked import fork
+from tests.training.tiny import CPU, Result, command, wait_until
 
 RUN = "runs/digits"
 N = 6
@@ -135,9 +136,10 @@ def test_a_row_of_before_tables_had_hashes_is_taken_for_measured(measured: Path,
     assert "all 3 checkpoints are already measured" in likelihood(folder).err
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, measured: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
-    process = start("likelihood", "digits", *SMALL, folder=folder)
+    process = fork("likelihood", "digits", *SMALL, folder=folder)
     wait_until(partial(has_parts, folder, "step-00000008*"), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()

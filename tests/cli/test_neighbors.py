@@ -20,7 +20,8 @@ from ncsnx.data.readers.digits import read_digits
 from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
 from ncsnx.images import to_uint8
 from ncsnx.storage.parts import Part, write_part
-from tests.training.tiny import CPU, Result, command, files, start, training
+from tests.forked import fork
+from tests.training.tiny import CPU, Result, command, files, training
 
 RUN = "runs/digits"
 JUDGE = ("features.steps=30", "features.width=8")
@@ -283,7 +284,7 @@ def test_features_that_do_not_fit_the_data_end_in_one_line(few: Path) -> None:
 
 def test_a_search_that_is_stopped_goes_on_after_its_last_finished_batch(searched: Path, workplace: Path) -> None:
     words = ("--n", "200", "--k", "3", "--batch-size", "4", *JUDGE, *CPU)
-    with start("neighbors", "digits", *words, folder=workplace) as process:
+    with fork("neighbors", "digits", *words, folder=workplace) as process:
         while process.poll() is None and not [*workplace.glob(f"{RUN}/neighbors/*/.parts/*.safetensors")]:
             pass
         process.send_signal(signal.SIGTERM)

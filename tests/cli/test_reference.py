@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ncsnx.runs.folder import Run
 from tests.cli.command import run, run_process
 from tests.config.examples import minimal
-from tests.training.tiny import CPU, damage, files, start
+from tests.forked import fork
+from tests.training.tiny import CPU, damage, files
 
 FEATURES = ("--features", "torchscript:net.pt", "--cache", "cache", *CPU)
 AS_THEY_ARE = "features.image_size=none"
@@ -197,7 +198,7 @@ def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Pat
     for number in range(2_000):
         (folder / f"{number:04d}x.png").hardlink_to(folder / f"{number % 5}.png")
     words = ("reference", "./pics", "--features", "torchscript:net.pt", "--cache", "cache", *CPU)
-    process = start(*words, folder=place)
+    process = fork(*words, folder=place)
     assert process.stderr is not None
     # a line of progress: the first batches are done
     lines = iter(process.stderr.readline, "")

@@ -18,7 +18,8 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.noise_sources import SeededNoise, initial_uniform
-from tests.training.tiny import CPU, Result, command, damage, files, start, training, wait_until
+from tests.forked import fork
+from tests.training.tiny import CPU, Result, command, damage, files, training, wait_until
 
 ROOT = "runs/digits"
 
@@ -372,12 +373,12 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
         model.score(images, 0.123)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, number: int, code: int) -> None:
-    # three batches of a second, with frames
-    words = ["--n", "5", "--batch-size", "2", "--frames", "2", "sampler.steps_per_level=15"]
+    # three batches of half a second, with frames
+    words = ["--n", "5", "--batch-size", "2", "--frames", "2", "sampler.steps_per_level=8"]
     parts = workplace / "out/.parts"
-    with start("sample", "digits", "--out", "out", *words, *CPU, folder=workplace) as process:
+    with fork("sample", "digits", "--out", "out", *words, *CPU, folder=workplace) as process:
         wait_until(lambda: parts.is_dir() and any(parts.glob("*.safetensors")), process)
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
@@ -392,8 +393,8 @@ def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, numbe
     result = draw(workplace, *words)
     assert result.code == 0
     assert "2 of them already sampled" in result.err
-    # the two batches that were left, of 61 evaluations each
-    assert "sampling: 124 states" in result.err
+    # the two batches that were left, of 33 evaluations each
+    assert "sampling: 68 states" in result.err
     assert draw(workplace, *words, out="whole").code == 0
     made, whole = (files(workplace / name) for name in ("out", "whole"))
     # beside the protocol stands who made the samples, and when

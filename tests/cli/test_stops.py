@@ -11,8 +11,9 @@ from PIL import Image
 
 from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
+from tests.forked import fork
 from tests.published import states_of, write
-from tests.training.tiny import CPU, Result, command, files, overrides, start, training, wait_until
+from tests.training.tiny import CPU, Result, command, files, overrides, training, wait_until
 
 RUN = "runs/digits"
 FROM_THE_START = "the same command starts from the beginning"
@@ -20,7 +21,7 @@ FROM_THE_START = "the same command starts from the beginning"
 
 def stopped(folder: Path, *words: str, at: Callable[[], object]) -> str:
     """The command's last line when SIGTERM comes at that moment."""
-    with start(*words, folder=folder) as process:
+    with fork(*words, folder=folder) as process:
         wait_until(lambda: bool(at()), process, poll_s=0.02)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
@@ -58,7 +59,7 @@ def test_training_resumes_from_the_step_that_is_named(tmp_path: Path) -> None:
     told = re.search(r"; the same command resumes from step ([\d,]+)$", last)
     assert told is not None
     assert checkpoints(run) == [int(told[1].replace(",", ""))]
-    with start(*words, folder=tmp_path) as process:
+    with fork(*words, folder=tmp_path) as process:
         assert process.stderr is not None
         assert any(f"from step {told[1]}" in line for line in iter(process.stderr.readline, ""))
         process.kill()

@@ -14,7 +14,8 @@ from torch import Tensor
 from ncsnx.inverse import psnr
 from tests.cli.drawing import error
 from tests.cli.test_task_inputs import draw, drawn, right_half
-from tests.training.tiny import CPU, start
+from tests.forked import fork
+from tests.training.tiny import CPU
 
 WORDS = ("--inpaint", "digits", "--mask", "mask.png")
 
@@ -93,7 +94,7 @@ def test_a_number_of_alternatives_is_refused_as_it_was_typed(place: Path, n: str
 def test_a_pipe_is_no_picture_and_blocks_nothing(place: Path) -> None:
     os.mkfifo(place / "pipe.png")
     words = ("--inpaint", "pipe.png", "--mask", "mask.png", "--n", "1", "--out", "out", *CPU)
-    process = start("restore", "digits", *words, folder=place)
+    process = fork("restore", "digits", *words, folder=place)
     _, told = process.communicate(timeout=60)
     assert (process.returncode, "pipe.png: is not a regular file" in told) == (1, True), told
     assert not (place / "out").exists()

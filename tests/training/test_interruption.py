@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import REPOSITORY
+from tests.forked import fork
 from tests.training.tiny import (
     command,
     events,
     files,
     lines,
     saved,
-    start,
     steps_of,
     training,
     wait_for_the_next_second,
@@ -41,7 +41,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def killed(folder: Path, moment: Callable[[], bool], delay_s: float = 0) -> None:
     """Starts or resumes LONG and ends it by SIGKILL after the condition holds."""
-    with start(*LONG, folder=folder) as process:
+    with fork(*LONG, folder=folder) as process:
         wait_until(moment, process, poll_s=0)
         time.sleep(delay_s)
         process.kill()
@@ -106,7 +106,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step_and_is_told_once(
     tmp_path: Path, number: int, code: int, name: str
 ) -> None:
     run = tmp_path / "runs/digits"
-    with start(*training(*FOR_EVER), folder=tmp_path) as process:
+    with fork(*training(*FOR_EVER), folder=tmp_path) as process:
         wait_until((run / "metrics.jsonl").exists, process)
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
@@ -194,7 +194,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     run = tmp_path / "runs/digits"
     # one step of one forward pass, which takes longer than anybody would wait
     slow = training("batch_size=16384", "steps=1", "eval_every=1", "snapshots=none")
-    with start(*slow, folder=tmp_path) as process:
+    with fork(*slow, folder=tmp_path) as process:
         wait_until(lambda: (run / "log.txt").exists() and "training\n" in (run / "log.txt").read_text(), process)
         time.sleep(2)  # until it is in the first step, whose beginning leaves no trace
         process.send_signal(signal.SIGINT)
@@ -211,7 +211,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 def test_a_signal_while_a_grid_is_sampled_ends_the_run_and_the_grid_comes_later(tmp_path: Path) -> None:
     run = tmp_path / "runs/digits"
     slow = training("steps=6", "sampler.steps_per_level=1M")
-    with start(*slow, folder=tmp_path) as process:
+    with fork(*slow, folder=tmp_path) as process:
         wait_until(lambda: (run / "log.txt").exists() and "sampling\n" in (run / "log.txt").read_text(), process)
         process.terminate()
         _, err = process.communicate(timeout=30)

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import ncsnx
 from ncsnx.cli import app
+from tests.forked import Forked
 
 CPU = ("--threads", "1", "--device", "cpu")
 FIELDS = {
@@ -83,7 +84,7 @@ def start(*arguments: str, folder: Path, own_group: bool = False) -> "subprocess
     )
 
 
-def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]", poll_s: float = 0.001) -> None:
+def wait_until(condition: Callable[[], bool], process: "Forked | subprocess.Popen[str]", poll_s: float = 0.001) -> None:
     """Waits until the condition holds; fails if the process ends first or a minute passes."""
     end_s = time.monotonic() + PATIENCE_S
     while not condition():
