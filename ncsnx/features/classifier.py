@@ -9,7 +9,6 @@ itself, so a damaged classifier is detected and trained again.
 """
 
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ def open_classifier(
             except _DamagedError as error:
                 work.warning(f"{error}; the classifier is trained again")
                 with atomic.reporting(folder):
-                    shutil.rmtree(folder)
+                    atomic.remove_tree(folder)
         trained = train_classifier(config, source, device, work)
         _write(folder, config, trained, images)
         opened = _read(folder, source.data, device)

@@ -23,6 +23,7 @@ from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import document, document_bytes
 from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage.locks.flock_support import require_flock
 from ncsnx.storage.reading import refuse_links
 
 
@@ -170,6 +171,7 @@ class Run:
                     atomic.write_new(folder / path.name, content, shown=path)
                 with atomic.reporting(run.checkpoints):
                     (folder / run.checkpoints.name).mkdir()
+                    require_flock(folder / run.config_path.name, shown=run.path)  # before anything is left behind
         except NcsnxError as error:
             if run.path.exists():
                 raise NcsnxError(

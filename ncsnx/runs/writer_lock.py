@@ -1,9 +1,15 @@
-"""One writer at a time: a kernel lock that ends with its process, and a note that names the holder."""
+"""One writer at a time: a kernel lock that ends with its process, and a note that names the holder.
+
+The lock is flock's. On some mounts of shared file systems it holds on one machine only. There the note counts too: a
+writer creates it exclusively, and a note of another machine refuses, until it is removed.
+"""
 
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import shlex
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from textwrap import shorten
@@ -12,12 +18,15 @@ import attrs
 from filelock import FileLock, Timeout
 
 from ncsnx.config.checks import printable, shortened
-from ncsnx.errors import NcsnxError
+from ncsnx.config.strict.fields import versioned
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents.document import document, document_bytes
 from ncsnx.storage.documents.document_files import find_document, write_document
-from ncsnx.storage.process import ProcessNote, this_process
+from ncsnx.storage.locks.flock_support import one_machine_reason, require_flock
+from ncsnx.storage.process import ProcessNote, batch_job, this_process
+from ncsnx.work import ignore_message
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
@@ -30,37 +39,77 @@ _PATIENCE_S = 0.5
 class HolderNote(ProcessNote):
     """The process that holds a folder's lock."""
 
+    schema_version: int = attrs.field(default=2, metadata=versioned({1: lambda note: {**note, "job": None}}, since=2))
+    job: str | None
+    """The batch job of the process, such as 'Slurm job 1234'."""
 
-def writer_lock(run: Run) -> AbstractContextManager[None]:
+
+def writer_lock(run: Run, warn: Callable[[str], object] = ignore_message) -> AbstractContextManager[None]:
     """Holds the writer's lock of `run` during the block; see `folder_lock`."""
-    return folder_lock(run.path, f"run {run.name!r}")
+    return folder_lock(run.path, f"run {run.name!r}", warn)
 
 
 @contextmanager
-def folder_lock(folder: Path, what: str) -> Iterator[None]:
+def folder_lock(folder: Path, what: str, warn: Callable[[str], object] = ignore_message) -> Iterator[None]:
     """Holds the writer's lock of `folder` during the block. what: the folder's name in messages.
 
-    Raises NcsnxError that names process and host if another process holds it. The kernel frees the lock when its holder
-    ends, however it ends; a killed holder's note is overwritten.
+    warn: called if the lock doesn't reach other machines. Raises NcsnxError that names process, host and batch job if
+    another process holds it, and if the file system has no locks. The kernel frees the lock when its holder ends,
+    however it ends; a killed holder's note is overwritten, but see above for notes of other machines.
     """
     lock_path, holder_path = folder / LOCK, folder / HOLDER
     reading.refuse_links(lock_path)
     lock = FileLock(lock_path)
     with atomic.reporting(lock_path, 0):
+        require_flock(lock_path)
         try:
             lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
-            raise NcsnxError(
-                f"{what} is being written by {_holder(holder_path)}; wait until it ends, or stop it"
-            ) from None
+            raise _refusal(what, holder_path) from None
     try:
-        # a separate file, because some versions of filelock truncate the lock file
-        write_document(holder_path, HolderNote(**this_process()))
+        with _noted(holder_path, what, one_machine_reason(folder), warn):
+            yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _noted(path: Path, what: str, reason: str | None, warn: Callable[[str], object]) -> Iterator[None]:
+    """Keeps the holder's note during the block. reason: why the lock doesn't reach other machines, if it doesn't."""
+    # a separate file, because some versions of filelock truncate the lock file
+    note = HolderNote(**this_process(), job=batch_job())
+    if reason is None:
+        write_document(path, note)
+    else:
+        _claim(path, note, what, reason)
+        warn(f"{reason}: a second writer on another machine is only refused by {path.name}, so do not start one")
+    try:
         yield
     finally:
-        with suppress(OSError):
-            holder_path.unlink()
-        lock.release()
+        if reason is None or find_document(path, HolderNote) == note:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _claim(path: Path, note: HolderNote, what: str, reason: str) -> None:
+    """Creates the note where no machine has one, or replaces one of this machine, whose process has ended."""
+    found = find_document(path, HolderNote)
+    if found is not None and found.host == note.host:
+        with suppress(FileNotFoundError):
+            path.unlink()  # this process has the machine's lock
+    try:
+        atomic.write_new(path, document_bytes(note))
+    except NcsnxError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise _refusal(what, path, reason) from None
+        raise
+
+
+def _refusal(what: str, holder_path: Path, reason: str | None = None) -> NcsnxError:
+    said = f"{what} is being written by {_holder(holder_path)}; wait until it ends, or stop it"
+    if reason is None:
+        return NcsnxError(said)
+    return NcsnxError(f"{said}; {reason}", Hint("if that process has ended", f"rm {shlex.quote(str(holder_path))}"))
 
 
 def writer_of(folder: Path) -> str | None:
@@ -78,7 +127,13 @@ def writer_of(folder: Path) -> str | None:
         return _holder(folder / HOLDER) if error.errno in (errno.EAGAIN, errno.EACCES) else None
     finally:
         os.close(descriptor)
-    return None
+    return _holder(folder / HOLDER) if _is_elsewhere(folder) else None
+
+
+def _is_elsewhere(folder: Path) -> bool:
+    """Whether the lock doesn't reach other machines, and one of them has left its note."""
+    note = find_document(folder / HOLDER, HolderNote)
+    return note is not None and note.host != socket.gethostname() and one_machine_reason(folder) is not None
 
 
 def _holder(path: Path) -> str:
@@ -87,4 +142,5 @@ def _holder(path: Path) -> str:
         return f"another process ({path} does not say which)"
     command = shorten(printable(note.command), 100, placeholder=" …")
     pid, host, started = (shortened(printable(str(one))) for one in (note.pid, note.host, note.started))
-    return f"process {pid} on {host} ({command}, since {started})"
+    job = "" if note.job is None else f"{shorten(printable(note.job), 100, placeholder=' …')}, "
+    return f"process {pid} on {host} ({job}{command}, since {started})"

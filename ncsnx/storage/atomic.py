@@ -18,6 +18,9 @@ from ncsnx.quantities import counted
 
 # see temporary_sibling; earlier versions of ncsnx named files to be removed `.NAME.removed-…`
 _TEMPORARY = re.compile(r"\.(.+)\.(?:tmp|removed)-[0-9]+-[0-9a-f]{8}")
+# names under which NFS and FUSE keep a removed file while a process on this machine has it open ("silly rename")
+_STILL_OPEN = re.compile(r"\.(?:nfs|fuse_hidden)[0-9a-f]{8,}")
+_UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
@@ -71,6 +74,26 @@ def debris(folder: Path) -> list[Path]:
     return [entry for entry in sorted(folder.iterdir()) if is_temporary(entry.name)]
 
 
+def is_still_open(name: str) -> bool:
+    """Whether a network file system keeps a removed file under this name, until no process has it open."""
+    return _STILL_OPEN.fullmatch(name) is not None
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a folder and all that it holds; its name is free afterwards. Raises OSError.
+
+    On network file systems, files that are still open may keep it under a temporary name: see `debris`.
+    """
+    gone = folder if is_temporary(folder.name) else temporary_sibling(folder)
+    if gone != folder:
+        folder.rename(gone)
+    try:
+        shutil.rmtree(gone)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Makes creations, renames and removals in `folder` survive a power cut. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -78,7 +101,7 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         # some network file systems can't sync folders, and order these operations themselves
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in _UNSYNCED:
             raise
     finally:
         os.close(descriptor)

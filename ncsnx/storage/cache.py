@@ -9,6 +9,7 @@ from platformdirs import user_cache_path
 
 from ncsnx.paths import folder_of
 from ncsnx.storage import atomic
+from ncsnx.storage.locks.flock_support import require_flock
 from ncsnx.work import Work
 
 _LOCK = ".lock"
@@ -28,11 +29,12 @@ def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
     """Locks `folder` of the cache during the block; waits while another process has the lock.
 
     Of two processes that need the same content, one creates it and the other finds it, if both check for it inside the
-    block. what: the content's name, for messages. Raises NcsnxError if the folder can't be written.
+    block. what: the content's name, for messages. Raises NcsnxError if the folder can't be written or locked.
     """
     lock = FileLock(folder / _LOCK)
     with atomic.reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        require_flock(folder / _LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -1,4 +1,4 @@
-"""Description of this process for records: start, command line, pid and host."""
+"""Description of this process for records: start, command line, pid, host and batch job."""
 
 import os
 import shlex
@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import attrs
+
+_JOBS = {"SLURM_JOB_ID": "Slurm", "PBS_JOBID": "PBS", "LSB_JOBID": "LSF"}
+"""Variables with the number of a batch job, and the systems that set them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +31,12 @@ def this_process() -> dict[str, Any]:
         "pid": os.getpid(),
         "host": socket.gethostname(),
     }
+
+
+def batch_job() -> str | None:
+    """The batch job that this process belongs to, such as 'Slurm job 1234'; None outside of one."""
+    found = ((system, os.environ.get(name)) for name, system in _JOBS.items())
+    return next((f"{system} job {in_utf8(number)}" for system, number in found if number), None)
 
 
 def in_utf8(name: str | os.PathLike[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import attrs
 
@@ -23,6 +23,7 @@ HEADER_LIMIT = 16 * 2**20
 """Size limit, in bytes, of a safetensors header."""
 _CHUNK = 4 * 2**20  # bytes hashed at once
 
+T = TypeVar("T")
 Watch = Callable[[int], object]
 """Called with the number of bytes just read; may raise to stop reading."""
 
@@ -41,17 +42,31 @@ class Entry:
         return self.path.name
 
 
+def repeated_if_stale(read: Callable[[], T]) -> T:
+    """The result of `read`, which is called again if the file was replaced by another machine meanwhile (NFS)."""
+    try:
+        return read()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return read()
+
+
 def open_regular(path: Path, *, follows_links: bool = False) -> BufferedReader:
     """The file, open for reading. Raises OSError; ENODEV if it isn't a regular file, ELOOP for a symbolic link.
 
     follows_links: allows symbolic links, for files that the user named.
     """
     # without O_NONBLOCK, opening a named pipe would wait forever
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follows_links else os.O_NOFOLLOW))
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follows_links else os.O_NOFOLLOW)
+    descriptor = repeated_if_stale(lambda: os.open(path, flags))
     file = os.fdopen(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENODEV, "is not a regular file")
+    except OSError:
         file.close()
-        raise OSError(errno.ENODEV, "is not a regular file")
+        raise
     return file
 
 
@@ -64,6 +79,10 @@ def opened(path: Path, *, follows_links: bool = False) -> Iterator[BufferedReade
 
 def read_bytes(path: Path, limit: int | None = None, *, follows_links: bool = False) -> bytes:
     """The whole content of a regular file. Raises OSError as `open_regular`; EFBIG for more than `limit` bytes."""
+    return repeated_if_stale(lambda: _read_once(path, limit, follows_links))
+
+
+def _read_once(path: Path, limit: int | None, follows_links: bool) -> bytes:
     with opened(path, follows_links=follows_links) as file:
         if limit is None:
             return file.read()
@@ -88,6 +107,10 @@ def sha256(file: BufferedReader, watch: Watch = unwatched) -> str:
 
 def sha256_of(path: Path, limit: int, watch: Watch = unwatched) -> str:
     """The sha256 (hexadecimal) of a regular file. Raises OSError; EFBIG for more than `limit` bytes."""
+    return repeated_if_stale(lambda: _hash_once(path, limit, watch))
+
+
+def _hash_once(path: Path, limit: int, watch: Watch) -> str:
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:

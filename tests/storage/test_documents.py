@@ -112,11 +112,18 @@ def test_every_kind_of_document_has_a_frozen_file() -> None:
 
 
 @pytest.mark.parametrize(("cls", "content"), [one[1:] for one in FROZEN], ids=[one[0] for one in FROZEN])
-def test_frozen_files_are_read_and_written_again_byte_for_byte(cls: type, content: bytes) -> None:
+def test_frozen_files_are_read_and_the_newest_written_again_byte_for_byte(cls: type, content: bytes) -> None:
     found = parse_document(content, cls, "file.json")
     assert parse_document(document_bytes(found), cls, "file.json") == found
     forms = document_bytes(found), json.dumps(document_values(found)).encode(), canonical(document_values(found))
-    assert content in forms
+    assert content in forms or _is_old(cls, json.loads(content))
+
+
+def _is_old(cls: type, values: dict[str, Any]) -> bool:
+    """Whether a document was written in an earlier version of its kind."""
+    return any(
+        values.get(field.name, field.metadata["since"] - 1) < (field.default or 0) for field in version_fields(cls)
+    )
 
 
 @each_kind
@@ -184,7 +191,7 @@ def test_a_newer_version_is_refused_with_what_to_do_whatever_it_holds(cls: type,
 def test_long_lived_documents_have_a_version() -> None:
     """Others can be computed again, or last as long as a process."""
     assert {cls.__name__ for cls, _ in KINDS if not version_fields(cls)} == {
-        *("HolderNote", "PartNote", "InceptionRecord"),
+        *("PartNote", "InceptionRecord"),
         *("PerfectModelRecord", "Roughest", "Scan", "Values"),  # the version is in their cache key
     }
 

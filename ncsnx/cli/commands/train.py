@@ -196,7 +196,7 @@ def _train(
     from ncsnx.training.start import begin, require_same_identity
 
     experiment = state.experiment
-    with writer_lock(place):
+    with writer_lock(place, messages.warning):
         changes = require_same_identity(place, experiment, splits.fingerprint)
         messages.attach(place.log_path)
         with stop.at_once():

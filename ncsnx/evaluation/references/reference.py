@@ -1,6 +1,5 @@
 """References: mean and covariance of the features of real images, for distances to generated images."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -206,7 +205,7 @@ def _clear(folder: Path) -> None:
     with atomic.reporting(folder):
         for left in (folder, *folder.parent.glob(f".{folder.name}.tmp-*")):
             if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
+                atomic.remove_tree(left)
             else:
                 left.unlink(missing_ok=True)
 

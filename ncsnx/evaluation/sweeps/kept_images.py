@@ -1,13 +1,12 @@
 """Images of a checkpoint as PNGs: beside its unfinished parts at first, moved to their folder when complete."""
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from ncsnx.images import save_png
-from ncsnx.storage.atomic import reporting
+from ncsnx.storage.atomic import remove_tree, reporting
 from ncsnx.storage.reading import refuse_links
 
 
@@ -36,7 +35,7 @@ def finish_images(folder: Path, place: Path) -> None:
     with reporting(place):
         place.parent.mkdir(exist_ok=True)
         if place.exists():
-            shutil.rmtree(place)
+            remove_tree(place)
         folder.rename(place)
 
 

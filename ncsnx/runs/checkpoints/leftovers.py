@@ -1,5 +1,6 @@
 """Removes what killed processes left half written or half removed in a run, if ncsnx wrote it."""
 
+import errno
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -43,8 +44,8 @@ def remove_debris_in(folders: Iterable[Path]) -> None:
 def remove_leftover(path: Path) -> None:
     """Removes a half-written or half-removed file or folder, if ncsnx wrote all of it.
 
-    From the rest of a checkpoint, only the files of ncsnx are removed. Raises OSError, and NcsnxError that names files
-    that stay.
+    From the rest of a checkpoint, only the files of ncsnx are removed. On network file systems, a folder with open
+    files stays, and a later call removes it. Raises OSError, and NcsnxError that names files that stay.
     """
     if path.is_symlink() or not path.is_dir():
         path.unlink()
@@ -52,14 +53,20 @@ def remove_leftover(path: Path) -> None:
     foreign = foreign_names(path)
     if not foreign or was_checkpoint(path):
         for entry in reading.entries(path):
-            if entry.name not in foreign:
+            if entry.name not in foreign and not atomic.is_still_open(entry.name):
                 entry.path.rmdir() if entry.kind == "folder" else entry.path.unlink()
     if foreign:
         names = ", ".join(foreign)
         raise NcsnxError(
             f"{path} still holds {names}, which ncsnx did not write there", Hint("inspect it, then remove it yourself")
         )
-    path.rmdir()
+    try:
+        path.rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY or not all(
+            atomic.is_still_open(entry.name) for entry in reading.entries(path)
+        ):
+            raise
 
 
 def was_checkpoint(path: Path) -> bool:
@@ -75,6 +82,8 @@ def foreign_names(folder: Path) -> list[str]:
     for entry in reading.entries(folder):
         if entry.kind == "folder" and entry.name in ours & {_CHECKPOINTS}:
             foreign += [f"{entry.name}/{inside.name}" for inside in reading.entries(entry.path)]
+        elif atomic.is_still_open(entry.name):
+            continue
         elif entry.kind != "file" or (atomic.whole_name(entry.name) or entry.name) not in ours - {_CHECKPOINTS}:
             foreign.append(entry.name)
     return foreign

@@ -1,4 +1,4 @@
-"""One file of every kind of document, written by ncsnx 0.1.0: version 1, for manifests 2.
+"""One file of every kind of document, written by ncsnx 0.1.0: version 1, for manifests and holders' notes 2.
 
 These files are never written again, since they test the readers of later versions. If you increase the version of a
 kind, or add a kind, add a file written by that version of the program.
@@ -36,6 +36,7 @@ FILES: dict[str, type] = {
     "cache/classifier.json": ClassifierRecord,
     "cache/file.part.json": PartNote,
     "cache/holder.json": HolderNote,
+    "cache/holder-2.json": HolderNote,
     "cache/inception-2015-12-05.json": InceptionRecord,
     "cache/perfect-model-n40.json": PerfectModelRecord,
     "cache/ranges/found.json": Values,
