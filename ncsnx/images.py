@@ -1,13 +1,16 @@
 """Tensors to pictures: 8-bit values, grids, PNG files and animations."""
 
 import io
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -84,23 +87,23 @@ def save_png(path: Path, image: Tensor) -> None:
     write_bytes(path, png_bytes(image))
 
 
-def save_film(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
-    """Writes frames, each (C, H, W) uint8, as an endless animated GIF, atomically.
+def save_film(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
+    """Writes `count` frames, each (C, H, W) uint8, as an endless animated GIF, atomically.
 
     frame_ms: duration of a frame in ms; last_ms: of the last one. GIF rounds to 10 ms. Raises ValueError without
     frames.
     """
-    if not frames:
+    if count < 1:
         raise ValueError("a film needs at least one frame")
-    first, *others = map(picture, frames)
+    pictures = map(picture, frames)
     encoded = io.BytesIO()
-    durations = [frame_ms] * len(others) + [last_ms]
-    first.save(encoded, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    durations = [frame_ms] * (count - 1) + [last_ms]
+    next(pictures).save(encoded, format="GIF", save_all=True, append_images=pictures, duration=durations, loop=0)
     write_bytes(path, encoded.getvalue())
 
 
-def save_mp4(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
-    """Writes frames, each (C, H, W) uint8, as an MP4 (H.264), atomically.
+def save_mp4(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
+    """Writes `count` frames, each (C, H, W) uint8, as an MP4 (H.264), atomically.
 
     frame_ms: duration of a frame in ms; last_ms: of the last one. Odd widths and heights are padded by one white
     column or row, since the format needs even ones. Raises UsageError as `require_mp4` does, ValueError
@@ -109,13 +112,18 @@ def save_mp4(path: Path, frames: Sequence[Tensor], *, frame_ms: int = 80, last_m
     require_mp4()
     import imageio.v3
 
-    if not frames:
+    if count < 1:
         raise ValueError("a film needs at least one frame")
-    shown = [np.asarray(picture(frame).convert("RGB")) for frame in frames]
-    shown += [shown[-1]] * round(last_ms / frame_ms)
-    height, width = shown[0].shape[:2]
-    filled = [np.pad(one, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255) for one in shown]
+
+    def filled() -> Iterator[NDArray[np.uint8]]:
+        for number, frame in enumerate(frames, 1):
+            shown = np.asarray(picture(frame).convert("RGB"))
+            height, width = shown.shape[:2]
+            even = np.pad(shown, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
+            yield from itertools.repeat(even, 1 if number < count else 1 + round(last_ms / frame_ms))
+
+    images = cast("list[NDArray[np.uint8]]", filled())  # imageio's stubs don't accept an iterator
     content = imageio.v3.imwrite(
-        "<bytes>", np.stack(filled), extension=".mp4", plugin="FFMPEG", fps=1000 / frame_ms, macro_block_size=2
+        "<bytes>", images, extension=".mp4", plugin="FFMPEG", fps=1000 / frame_ms, macro_block_size=2, is_batch=True
     )
     write_bytes(path, content)

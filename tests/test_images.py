@@ -105,7 +105,7 @@ def test_a_png_replaces_another_whole_and_leaves_nothing_beside_it(tmp_path: Pat
 
 def test_a_film_shows_every_frame_for_ever_and_holds_the_last(tmp_path: Path) -> None:
     frames = [torch.full((3, 8, 8), 60 * level, dtype=torch.uint8) for level in range(4)]
-    save_film(tmp_path / "film.gif", frames, frame_ms=50, last_ms=1_000)
+    save_film(tmp_path / "film.gif", iter(frames), len(frames), frame_ms=50, last_ms=1_000)
     with Image.open(tmp_path / "film.gif") as film:
         assert film.format == "GIF"
         assert film.n_frames == 4  # type: ignore[attr-defined]
@@ -120,8 +120,8 @@ def test_a_film_shows_every_frame_for_ever_and_holds_the_last(tmp_path: Path) ->
 
 
 def test_a_film_of_one_frame_and_of_grey_frames_can_be_made(tmp_path: Path) -> None:
-    save_film(tmp_path / "film.gif", [torch.zeros(1, 8, 8, dtype=torch.uint8)])
+    save_film(tmp_path / "film.gif", [torch.zeros(1, 8, 8, dtype=torch.uint8)], 1)
     with Image.open(tmp_path / "film.gif") as film:
         assert film.size == (8, 8)
     with pytest.raises(ValueError, match="one frame"):
-        save_film(tmp_path / "none.gif", [])
+        save_film(tmp_path / "none.gif", [], 0)

@@ -5,6 +5,7 @@ The update is from Chan, Golub & LeVeque, "Algorithms for computing the sample v
 """
 
 import math
+from collections.abc import Iterator
 from typing import Self
 
 import attrs
@@ -14,6 +15,8 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument
+
+_BLOCK_BYTES = 2**26
 
 
 @attrs.define(eq=False)
@@ -40,8 +43,12 @@ class Moments:
 
     def add(self, features: Tensor) -> None:
         """Adds (B, D) features of any float dtype and device, B ≥ 0. Raises NcsnxError if they are invalid."""
-        batch = usable(features)
-        require_dimensions(batch.shape[1], len(self.mean), "those before")
+        features = usable(features)
+        require_dimensions(features.shape[1], len(self.mean), "those before")
+        for block in blocks(features):
+            self._add(block)
+
+    def _add(self, batch: Tensor) -> None:
         if len(batch) == 0:
             return
         total = self.count + len(batch)
@@ -91,20 +98,26 @@ class Moments:
 
 
 def usable(features: Tensor) -> Tensor:
-    """Features (n, D) in float64 on the CPU. Raises NcsnxError for another shape, NaN or infinity."""
+    """Features (n, D) on the CPU, in their own dtype. Raises NcsnxError for another shape, NaN or infinity."""
     if features.dim() != 2:
         raise NcsnxError(
             f"features must have the shape (n, D), one row per image, not {tuple(features.shape)}; check the feature "
             f"network, or use another with {argument('features')}"
         )
-    rows = features.detach().cpu().double()  # to the CPU first, since MPS has no float64
-    bad = int((~rows.isfinite()).any(dim=1).sum())
+    rows = features.detach().cpu()
+    bad = sum(int((~block.isfinite()).any(dim=1).sum()) for block in blocks(rows))
     if bad:
         raise NcsnxError(
             f"found NaN or infinity in the features of {bad:,} of {counted(len(rows), 'image')}; check the feature "
             f"network, or use another with {argument('features')}"
         )
     return rows
+
+
+def blocks(features: Tensor) -> Iterator[Tensor]:
+    """The rows of (n, D) features on the CPU in float64, in order, in blocks of at most 64 MiB."""
+    rows: Iterator[Tensor] = iter(features.split(max(1, _BLOCK_BYTES // (8 * max(1, features.shape[1])))))  # type: ignore[no-untyped-call]
+    return (block.double() for block in rows)
 
 
 def require_images(found: int, least: int, what: str) -> None:

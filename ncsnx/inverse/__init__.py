@@ -7,6 +7,7 @@ the command line with `register_task`, and reads pictures with `read_pictures`.
 """
 
 from ncsnx.inverse.condition import Condition, Measured
+from ncsnx.inverse.lazy_stack import LazyStack
 from ncsnx.inverse.operators import (
     Averaging,
     Blurring,
@@ -35,6 +36,7 @@ __all__ = [
     "Condition",
     "Fourier",
     "Graying",
+    "LazyStack",
     "LinearOperator",
     "Masking",
     "MatrixOperator",

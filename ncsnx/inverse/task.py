@@ -1,6 +1,5 @@
 """A task: measurements of pictures, and sampling of images that agree with them."""
 
-import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
+from ncsnx.inverse.lazy_stack import LazyStack, Stack, sha256_of_values
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
@@ -29,24 +29,29 @@ def _operator(given: LinearOperator) -> LinearOperator:
     return in_any_precision(given)
 
 
+def _stack(given: Any) -> Stack:
+    return given if isinstance(given, LazyStack) else torch.as_tensor(given)
+
+
 @attrs.frozen(eq=False, kw_only=True)
 class Task:
     """Measurements of P pictures, with values of images in [0, 1]: 0 is black, 1 is white.
 
-    Raises NcsnxError for values, noise or pictures that don't match.
+    Values, inputs and truth may be a `LazyStack` of finite values in place of a tensor. Raises NcsnxError for values,
+    noise or pictures that don't match.
     """
 
     name: str
     """Name of the task: 'inpaint', 'super-resolve', …"""
     operator: LinearOperator = attrs.field(converter=_operator)
     """A, an operator of rank M."""
-    values: Tensor = attrs.field(converter=torch.as_tensor)
+    _values: Stack = attrs.field(converter=_stack)
     """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y."""
     noise: float = 0.0
     """γ, the standard deviation of the noise in y, finite and >= 0."""
-    inputs: Tensor | None = attrs.field(default=None, converter=attrs.converters.optional(torch.as_tensor))
+    _inputs: Stack | None = attrs.field(default=None, converter=attrs.converters.optional(_stack))
     """Measurements as pictures, (P, C, H, W) in [0, 1]. None: the pseudo-inverse."""
-    truth: Tensor | None = attrs.field(default=None, converter=attrs.converters.optional(torch.as_tensor))
+    _truth: Stack | None = attrs.field(default=None, converter=attrs.converters.optional(_stack))
     """True pictures, (P, C, H, W) in [0, 1], if known."""
     pictures: tuple[str, ...] = ()
     """Names of the P pictures, or empty."""
@@ -63,20 +68,21 @@ class Task:
         except (TypeError, ValueError) as error:
             raise NcsnxError(f"{self.name}: expected facts that are JSON: {error}") from error
         rank = len(self.operator.singular_values)
-        if self.values.dim() != 2 or len(self.values) == 0 or self.values.shape[1] != rank:
+        shape = self._values.shape
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != rank:
             raise NcsnxError(
                 f"{self.name}: expected values (P, {rank}), for P pictures and an operator of rank {rank}; found "
-                f"{tuple(self.values.shape)}"
+                f"{tuple(shape)}"
             )
-        if self.values.is_complex() or not bool(torch.isfinite(self.values).all()):
+        if isinstance(self._values, Tensor) and (self._values.is_complex() or not _is_finite(self._values)):
             raise NcsnxError(f"{self.name}: expected values that are finite real numbers, but one is not")
         if not 0 <= self.noise < math.inf:
             raise NcsnxError(f"{self.name}: expected noise >= 0, the standard deviation, found {self.noise}")
         whole = (self.count, *self.operator.shape)
-        for what, images in (("inputs", self.inputs), ("truth", self.truth)):
+        for what, images in (("inputs", self._inputs), ("truth", self._truth)):
             if images is not None and tuple(images.shape) != whole:
                 raise NcsnxError(f"{self.name}: expected {what} of {whole}, found {tuple(images.shape)}")
-            if images is not None and not bool(torch.isfinite(images).all()):
+            if isinstance(images, Tensor) and not _is_finite(images):
                 raise NcsnxError(f"{self.name}: expected {what} of finite numbers, but one is not")
         if len(self.pictures) not in (0, self.count):
             raise NcsnxError(
@@ -119,9 +125,24 @@ class Task:
         )
 
     @property
+    def values(self) -> Tensor:
+        """Measured coefficients Σ⁻¹ Uᵀ y, (P, M)."""
+        return self._values[:]
+
+    @property
+    def inputs(self) -> Tensor | None:
+        """Measurements as pictures, (P, C, H, W) in [0, 1]; None: the pseudo-inverse."""
+        return None if self._inputs is None else self._inputs[:]
+
+    @property
+    def truth(self) -> Tensor | None:
+        """True pictures, (P, C, H, W) in [0, 1]; None if unknown."""
+        return None if self._truth is None else self._truth[:]
+
+    @property
     def count(self) -> int:
         """P, the number of pictures."""
-        return len(self.values)
+        return len(self._values)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,17 +152,28 @@ class Task:
     @property
     def protocol(self) -> dict[str, Any]:
         """JSON values of the task that determine the images."""
-        content = self.values.detach().cpu().double().contiguous().numpy().tobytes()
         return {
             "name": self.name,
             "noise": self.noise,
-            "values_sha256": hashlib.sha256(content).hexdigest(),
+            "values_sha256": sha256_of_values(self._values),
             **self.facts,
         }
 
+    def of(self, picture: int) -> Self:
+        """The task of one of the pictures."""
+        one = slice(picture, picture + 1)
+        return attrs.evolve(
+            self,
+            values=self._values[one],
+            inputs=None if self._inputs is None else self._inputs[one],
+            truth=None if self._truth is None else self._truth[one],
+            pictures=self.names[one],
+        )
+
     def shown(self) -> Tensor:
         """The measurements as pictures, (P, C, H, W) in [0, 1]."""
-        given = self.operator.images(self.values) if self.inputs is None else self.inputs
+        inputs = self.inputs
+        given = self.operator.images(self.values) if inputs is None else inputs
         return given.float().clamp(0, 1)
 
     def require_fit(self, data: Data) -> None:
@@ -170,10 +202,11 @@ class Task:
         black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
         scale = white - black
         middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
-        values = (scale * self.values.double() + middle).float()
 
         def condition(indices: Tensor) -> Condition:
-            chosen = values.to(indices.device)[indices // alternatives]
+            pictures, places = torch.unique(indices // alternatives, return_inverse=True)
+            values = (scale * self._values[pictures.cpu()].double() + middle).float()
+            chosen = values.to(indices.device)[places]
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
             return Condition(Measured(operator, chosen, scale * self.noise), noise, lowest, (black, white))
 
@@ -184,6 +217,10 @@ def psnr(images: Tensor, truth: Tensor) -> list[float]:
     """Peak signal-to-noise ratio of each image in dB, infinite for equal images. Both (B, C, H, W) in [0, 1]."""
     errors = (images.double() - truth.double()).square().flatten(1).mean(dim=1)
     return [math.inf if error == 0 else -10 * math.log10(error) for error in errors.tolist()]
+
+
+def _is_finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
 
 
 def _size(shape: tuple[int, ...]) -> str:

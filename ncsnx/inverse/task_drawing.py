@@ -1,12 +1,12 @@
 """The picture of a task: the measurement, its alternatives, their mean and spread, and the truth, with PSNR."""
 
 import io
-import statistics
+from collections.abc import Sequence
 
-import attrs
 from torch import Tensor
 
 from ncsnx.images import picture, to_uint8
+from ncsnx.inverse.alternatives import Alternatives
 from ncsnx.inverse.task import Task, psnr
 from ncsnx.quantities import counted
 
@@ -27,14 +27,11 @@ def shown_in_words(task: Task, alternatives: int) -> str | None:
     return " and ".join(parts) or None
 
 
-def draw_task(task: Task, images: Tensor) -> bytes:
-    """The picture as a PNG. images: (P·n, C, H, W) in [0, 1], with the alternatives of picture p from p·n on."""
+def draw_task(task: Task, images: Sequence[Alternatives]) -> bytes:
+    """The picture as a PNG. images: of each picture of the task."""
     from matplotlib.figure import Figure
 
-    alternatives = images.view(task.count, -1, *images.shape[1:]).float()
-    truths = [None] * task.count if task.truth is None else task.truth
-    shown = list(zip(task.shown(), alternatives, truths, strict=True))[:_ROWS]
-    cells = [_row(*parts) for parts in shown]
+    cells = [_row(task.of(picture), alternatives) for picture, alternatives in enumerate(images[:_ROWS])]
     width, height = len(cells[0]) * (_CELL_IN + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
     figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
     places = figure.subplots(len(cells), len(cells[0]), squeeze=False).flat
@@ -49,43 +46,16 @@ def draw_task(task: Task, images: Tensor) -> bytes:
     return content.getvalue()
 
 
-def _row(given: Tensor, alternatives: Tensor, truth: Tensor | None) -> list[tuple[str, Tensor, str]]:
+def _row(task: Task, alternatives: Alternatives) -> list[tuple[str, Tensor, str]]:
     """(title, image, PSNR) of each cell of a picture's row."""
+    truth = task.truth
 
     def cell(title: str, image: Tensor) -> tuple[str, Tensor, str]:
-        return title, image, "" if truth is None else psnr_in_words(psnr(image[None], truth[None])[0])
+        return title, image, "" if truth is None else psnr_in_words(psnr(image[None], truth)[0])
 
-    spread = alternatives.std(dim=0, correction=0)
+    spread = alternatives.reduced(lambda values: values.std(dim=0, correction=0))
+    mean = alternatives.reduced(lambda values: values.mean(dim=0))
     # the standard deviation of values in [0, 1] is at most ½
-    ends = [cell("mean", alternatives.mean(dim=0)), ("spread × 2", 2 * spread, "")]
-    shown = [cell(str(place), image) for place, image in enumerate(alternatives[:_COLUMNS])]
-    return [("measured", given, ""), *shown, *ends, *([] if truth is None else [("truth", truth, "")])]
-
-
-@attrs.frozen
-class Quality:
-    """PSNR of the images of a picture, in dB."""
-
-    picture: str
-    of_mean: float
-    """PSNR of the mean of the alternatives."""
-    of_one: float
-    """Mean PSNR of the alternatives."""
-
-
-def quality(task: Task, images: Tensor) -> list[Quality]:
-    """Quality of each picture's images; empty without a truth. images: (P·n, C, H, W) in [0, 1]."""
-    if task.truth is None:
-        return []
-    alternatives = images.view(task.count, -1, *images.shape[1:]).float()
-    return [
-        Quality(name, psnr(some.mean(dim=0, keepdim=True), truth[None])[0], statistics.fmean(psnr(some, truth[None])))
-        for name, some, truth in zip(task.names, alternatives, task.truth, strict=True)
-    ]
-
-
-def largest_misfit(task: Task, images: Tensor) -> float:
-    """Largest difference between Uᵀ y and its value for the images. images: (P·n, C, H, W) in [0, 1]."""
-    wanted = task.values.repeat_interleave(len(images) // task.count, dim=0)
-    away = task.operator.coefficients(images.double()) - wanted
-    return float((task.operator.singular_values * away).abs().max())
+    ends = [cell("mean", mean), ("spread × 2", 2 * spread, "")]
+    shown = [cell(str(place), image) for place, image in enumerate(alternatives.first(_COLUMNS))]
+    return [("measured", task.shown()[0], ""), *shown, *ends, *([] if truth is None else [("truth", truth[0], "")])]

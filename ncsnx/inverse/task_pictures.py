@@ -1,8 +1,9 @@
 """Input pictures of tasks: image files such as PNG, and numbers in .npy files with any number of channels."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import attrs
@@ -15,6 +16,7 @@ from ncsnx.data.packed.packed_file import PackedFile
 from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, opened_picture
 from ncsnx.data.places import data_folder, own_path, require_own
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.inverse.lazy_stack import LazyStack
 from ncsnx.quantities import counted
 from ncsnx.runs.model_source import Source
 from ncsnx.spelling import A_DIR, argument
@@ -24,6 +26,7 @@ from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
 _WHITE = (255, 255, 255)
+_HELD_BYTES = 2**27  # of decoded pictures: a folder beyond that is read again where a picture is needed
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
 
 ValueRange = Callable[[], tuple[float, float]]
@@ -77,8 +80,13 @@ class Pictures:
     """Pictures of one size, from a file or a folder."""
 
     names: tuple[str, ...]
-    pixels: Tensor
+    stack: LazyStack
     """(P, C, H, W) float64; 0 is black, 1 is white."""
+
+    @property
+    def pixels(self) -> Tensor:
+        """The whole stack in memory."""
+        return self.stack[:]
 
 
 @attrs.frozen
@@ -121,20 +129,33 @@ def read_pictures(
     channels, size: number of channels, and (height, width); with `smaller`, pictures are smaller than that, all of one
     size. what: kind of picture for messages, such as 'a picture'. values: black and white of numbers in .npy files.
     Raises NcsnxError for files that can't be read or have another size; the size is checked before pixels are read.
+    All files are checked at once; 128 MiB of pictures are held, and others are read again where they are needed.
     """
-    names: list[str] = []
-    found: list[Tensor] = []
-    wanted = _Size(what, size, smaller)
-    for file in _picture_files(path):
+    files = _picture_files(path)
+    digests: list[bytes] = []
+
+    def pixels_of(file: Path, wanted: _Size) -> Tensor:
         name = in_utf8(file)
         if _read(file, len(NPY_MAGIC))[0] == NPY_MAGIC or file.suffix.lower() == NUMBERS:
-            pixels = _of_numbers(file, name, channels, wanted, values)
-        else:
-            pixels = _of_picture(_content(file, wanted), name, channels, wanted)
-        names.append(in_utf8(Path(file.name)))
-        found.append(pixels)
-        wanted = _Size(what, (pixels.shape[1], pixels.shape[2]), smaller=False)
-    return Pictures(tuple(names), torch.stack(found))
+            return _of_numbers(file, name, channels, wanted, values)
+        return _of_picture(_content(file, wanted), name, channels, wanted)
+
+    first = pixels_of(files[0], _Size(what, size, smaller))
+    same = _Size(what, (first.shape[1], first.shape[2]), smaller=False)
+
+    @lru_cache(maxsize=max(1, _HELD_BYTES // first.nbytes))
+    def pixels_at(index: int) -> Tensor:
+        pixels = first if index == 0 and not digests else pixels_of(files[index], same)
+        digest = hashlib.sha256(pixels.numpy().tobytes()).digest()
+        if index == len(digests):
+            digests.append(digest)
+        elif digest != digests[index]:
+            raise NcsnxError(f"{in_utf8(files[index])}: was changed while it was used; repeat the command")
+        return pixels
+
+    for index in range(len(files)):
+        pixels_at(index)
+    return Pictures(tuple(in_utf8(Path(file.name)) for file in files), LazyStack(len(files), pixels_at))
 
 
 def _picture_files(path: Path) -> Sequence[Path]:

@@ -6,16 +6,18 @@
 `images` is the half-open range of a picture's images. PSNRs, in dB, exist if the truth is known; null means equal.
 """
 
-import hashlib
 import math
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
-import safetensors.torch
 
 from ncsnx.config.strict.fields import REST, versioned
-from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_drawing import draw_task, largest_misfit, quality
+from ncsnx.inverse.alternatives import Alternatives, open_alternatives
+from ncsnx.inverse.task import Task, psnr
+from ncsnx.inverse.task_drawing import draw_task
+from ncsnx.storage import reading
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import write_document
@@ -45,29 +47,44 @@ class TaskRecord:
     pictures: tuple[PictureRecord, ...]
 
 
-def record_task(task: Task, folder: Path, samples: Path) -> TaskRecord:
+def record_task(task: Task, folder: Path, samples: Path, check_stop: Callable[[], None] = lambda: None) -> TaskRecord:
     """Writes task.json and the task's grid.png into the folder of the samples, and returns the record.
 
-    Both compare with the truth if the task has one. Raises NcsnxError.
+    Both compare with the truth if the task has one. Reads one picture and some of its images at a time; check_stop is
+    called before each picture and raises to stop. Raises NcsnxError.
     """
-    content = samples.read_bytes()
-    images = safetensors.torch.load(content)["samples"]
-    found = quality(task, images)
-    each = len(images) // task.count
-    psnrs = [{"psnr_of_mean": _finite(of.of_mean), "psnr_of_one": _finite(of.of_one)} for of in found]
-    pictures = [
-        PictureRecord(picture=name, images=(place * each, (place + 1) * each), psnr=psnrs[place] if psnrs else {})
-        for place, name in enumerate(task.names)
-    ]
-    record = TaskRecord(
-        task=task.name,
-        misfit=largest_misfit(task, images),
-        samples_sha256=hashlib.sha256(content).hexdigest(),
-        pictures=tuple(pictures),
-    )
-    write_bytes(folder / "grid.png", draw_task(task, images))
+    with open_alternatives(samples, task.count) as images:
+        misfits: list[float] = []
+        records: list[PictureRecord] = []
+        for place, alternatives in enumerate(images):
+            check_stop()
+            misfit, compared = _compared(task.of(place), place, alternatives)
+            misfits.append(misfit)
+            records.append(compared)
+        grid = draw_task(task, images)
+    with reading.opened(samples) as file:
+        samples_sha256 = reading.sha256(file)
+    record = TaskRecord(task=task.name, misfit=max(misfits), samples_sha256=samples_sha256, pictures=tuple(records))
+    write_bytes(folder / "grid.png", grid)
     write_document(folder / "task.json", record)
     return record
+
+
+def _compared(task: Task, place: int, images: Alternatives) -> tuple[float, PictureRecord]:
+    """The largest difference between Uᵀ y and its value for the images of a task with one picture, and the record."""
+    operator, values, truth = task.operator, task.values, task.truth
+    misfits: list[float] = []
+    psnrs: list[float] = []
+    for some in images.batches():
+        away = operator.coefficients(some.double()) - values
+        misfits.append(float((operator.singular_values * away).abs().max()))
+        psnrs += [] if truth is None else psnr(some, truth)
+    found: dict[str, float | None] = {}
+    if truth is not None:
+        mean = images.reduced(lambda values: values.mean(dim=0))
+        found = {"psnr_of_mean": _finite(psnr(mean[None], truth)[0]), "psnr_of_one": _finite(statistics.fmean(psnrs))}
+    each = images.count
+    return max(misfits), PictureRecord(picture=task.names[0], images=(place * each, (place + 1) * each), psnr=found)
 
 
 def _finite(psnr: float) -> float | None:

@@ -7,6 +7,7 @@ and .npz files.
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.frequencies import read_frequencies
+from ncsnx.inverse.lazy_stack import LazyStack, Stack
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import ValueRange, read_pictures, unit_range
@@ -38,14 +40,14 @@ def with_truth(task: Task, path: Path | None, inputs: Path | None = None, values
         return task
     channels, height, width = task.operator.shape
     truth = read_pictures(path, channels, (height, width), "a true picture", values)
-    pixels = truth.pixels.float()
+    places: Sequence[int] = range(len(truth.names))
     if inputs is not None and inputs.is_dir() and path.is_dir() and task.pictures:
-        pixels = pixels[_by_name(path, task.pictures, truth.names)]
-    elif len(pixels) != task.count:
+        places = _by_name(path, task.pictures, truth.names)
+    elif len(places) != task.count:
         raise UsageError(
-            f"{parameter('truth')} {path}: {counted(len(pixels), 'picture')} for {counted(task.count, 'input')}"
+            f"{parameter('truth')} {path}: {counted(len(places), 'picture')} for {counted(task.count, 'input')}"
         )
-    return attrs.evolve(task, truth=pixels)
+    return attrs.evolve(task, truth=LazyStack(task.count, lambda index: truth.stack.make(places[index]).float()))
 
 
 def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> list[int]:
@@ -84,8 +86,8 @@ def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRa
         colour, meaning = ("black", "nothing is to be filled in") if hole[0, 0] == 0 else ("white", "nothing is known")
         raise NcsnxError(f"{mask}: the mask is all {colour}, so {meaning}")
     operator = Masking((hole == 0).expand(shape))
-    shown = pictures.pixels * (hole == 0) + 0.5 * (hole == 1)
-    measured = operator.coefficients(pictures.pixels)
+    shown = pictures.stack.map(lambda pixels: pixels * (hole == 0) + 0.5 * (hole == 1))
+    measured = pictures.stack.map(operator.coefficients)
     return _task("inpaint", operator, measured, pictures.names, shown, mask_sha256=_sha256(hole == 1))
 
 
@@ -94,7 +96,7 @@ def outpaint(
 ) -> Task:
     """Outpainting around smaller pictures. at: column and row of their upper left corner; default: centred."""
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values, smaller=True)
-    height, width = pictures.pixels.shape[2:]
+    height, width = pictures.stack.shape[2:]
     left, top = at if at is not None else ((shape[2] - width) // 2, (shape[1] - height) // 2)
     if left < 0 or top < 0 or left + width > shape[2] or top + height > shape[1]:
         raise UsageError(
@@ -104,11 +106,11 @@ def outpaint(
     around = (left, shape[2] - width - left, top, shape[1] - height - top)
     known = functional.pad(torch.ones(height, width), around).bool()
     operator = Masking(known.expand(shape))
-    whole = functional.pad(pictures.pixels, around)
-    shown = whole + 0.5 * ~known
+    whole = pictures.stack.map(lambda pixels: functional.pad(pixels, around))
+    shown = whole.map(lambda pixels: pixels + 0.5 * ~known)
     # with the size, since pictures of other sizes may have as many pixels
     place: dict[str, Any] = {"at": [left, top], "size": [height, width]}
-    return _task("outpaint", operator, operator.coefficients(whole), pictures.names, shown, **place)
+    return _task("outpaint", operator, whole.map(operator.coefficients), pictures.names, shown, **place)
 
 
 def super_resolve(path: Path, factor: int, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
@@ -118,8 +120,8 @@ def super_resolve(path: Path, factor: int, shape: tuple[int, int, int], values: 
     operator = Averaging(shape, factor)
     pictures = read_pictures(path, shape[0], operator.small[1:], f"a picture to be enlarged by {factor}", values)
     # y are the means; the coefficients are the means times the factor
-    means = factor * pictures.pixels.flatten(1)
-    shown = pictures.pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    means = pictures.stack.map(lambda pixels: factor * pixels.flatten(1))
+    shown = pictures.stack.map(lambda pixels: pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3))
     return _task("super-resolve", operator, means, pictures.names, shown, factor=factor)
 
 
@@ -131,16 +133,17 @@ def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_
         )
     operator = Graying(shape)
     pictures = read_pictures(path, 1, shape[1:], "a picture", values)
-    measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
-    return _task("colorize", operator, measured, pictures.names, pictures.pixels.expand(-1, 3, -1, -1))
+    measured = pictures.stack.map(lambda y: operator.of_measurement(y) / operator.singular_values.double())
+    shown = pictures.stack.map(lambda pixels: pixels.expand(-1, 3, -1, -1))
+    return _task("colorize", operator, measured, pictures.names, shown)
 
 
 def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
     """Deblurring of pictures blurred by a Gaussian of `sigma` pixels, with 8-bit rounding errors as noise."""
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
-    measured = operator.of_measurement(pictures.pixels) / operator.singular_values.double()
-    return _task("deblur", operator, measured, pictures.names, pictures.pixels, noise=_ROUNDING, blur=sigma)
+    measured = pictures.stack.map(lambda y: operator.of_measurement(y) / operator.singular_values.double())
+    return _task("deblur", operator, measured, pictures.names, pictures.stack, noise=_ROUNDING, blur=sigma)
 
 
 def reconstruct(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
@@ -161,9 +164,9 @@ def _sha256(mask: Tensor) -> str:
 def _task(
     name: str,
     operator: LinearOperator,
-    values: Tensor,
+    values: Stack,
     pictures: tuple[str, ...],
-    shown: Tensor | None,
+    shown: LazyStack | None,
     *,
     noise: float = 0.0,
     **facts: Any,
@@ -173,7 +176,7 @@ def _task(
         operator=operator,
         values=values,
         noise=noise,
-        inputs=None if shown is None else shown.float(),
+        inputs=None if shown is None else shown.map(Tensor.float),
         pictures=pictures,
         facts=facts,
     )

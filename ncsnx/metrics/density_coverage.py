@@ -52,29 +52,30 @@ def density_coverage_score(sets: FeatureSets) -> dict[str, float | None]:
 def density_coverage(real: Tensor, generated: Tensor, neighbors: int = 5, block: int = 1024) -> DensityCoverage:
     """Density and coverage of (n, D) generated features for (m, D) real ones, with k = `neighbors`; m > k, n ≥ 2.
 
-    Coverage depends on n, m and k, so compare values only for equal n, m and k. Needs memory for `block` × max(n, m)
-    distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity; ValueError if `neighbors` or
-    `block` is below 1.
+    Coverage depends on n, m and k, so compare values only for equal n, m and k. Needs memory for a few times `block`
+    features, `block`² distances and `block` · n bytes. Raises NcsnxError for too few images, different dimensions, NaN
+    or infinity; ValueError if `neighbors` or `block` is below 1.
     """
     if neighbors < 1 or block < 1:
         raise ValueError(f"neighbors and block must be from 1, not {neighbors} and {block}")
-    real, generated = centered(real, generated)
-    require_images(len(real), neighbors + 1, f"density with {counted(neighbors, 'neighbor')}")
-    require_images(len(generated), 2, "the error of a density")
-    radii = squared_radii(real, neighbors, block)
-    balls, alone = torch.zeros(2, len(generated), dtype=torch.float64)
+    reals, drawn = centered(real, generated)
+    require_images(len(reals), neighbors + 1, f"density with {counted(neighbors, 'neighbor')}")
+    require_images(len(drawn), 2, "the error of a density")
+    radii = squared_radii(reals, neighbors, block)
+    balls, alone = torch.zeros(2, len(drawn), dtype=torch.float64)
     covered = 0
-    for start in range(0, len(real), block):
-        inside = squared_distances(real[start : start + block], generated) <= radii[start : start + block, None]
+    for rows, some in reals.blocks(block):
+        limits = radii[rows, None]
+        inside = torch.cat([squared_distances(some, other) <= limits for _, other in drawn.blocks(block)], dim=1)
         held = inside.sum(dim=1)
         balls += inside.sum(dim=0)
         alone += inside[held == 1].sum(dim=0)
         covered += int((held > 0).sum())
-    density, lost = balls / neighbors, alone / len(real)
-    n = len(generated)
+    density, lost = balls / neighbors, alone / len(reals)
+    n = len(drawn)
     return DensityCoverage(
         density=density.mean().item(),
         density_error=(density.var() / n).sqrt().item(),
-        coverage=covered / len(real),
+        coverage=covered / len(reals),
         coverage_error=(lost.var() * (n - 1) ** 2 / n).sqrt().item(),
     )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.features.moments import Moments, require_dimensions, require_images, usable
+from ncsnx.features.moments import Moments, blocks, require_dimensions, require_images, usable
 from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
@@ -55,7 +55,8 @@ def frechet_distance_of_images(features: Tensor, mean: Tensor, covariance: Tenso
     """
     rows, mean, covariance = _comparable(features, mean, covariance, least=2)
     if len(rows) < rows.shape[1]:
-        return _distance(rows, _projected(rows, covariance), mean, covariance.trace())
+        few = rows.double()
+        return _distance(few, _projected(few, covariance), mean, covariance.trace())
     moments = Moments.empty(rows.shape[1])
     moments.add(rows)
     return frechet_distance(moments.mean, moments.covariance, mean, covariance)
@@ -76,36 +77,36 @@ def standard_error(features: Tensor, mean: Tensor, covariance: Tensor, seed: int
     mean and often by much more for the covariance, so compare distances for equal n only.
 
     Costs one decomposition, as the distance does, and for every half the singular values of n/2 × min(n, D) numbers:
-    seconds altogether for n = 1,000, but minutes for n ≥ D = 2,048.
+    seconds altogether for n = 1,000, but minutes for n ≥ D = 2,048. Holds one half, and blocks of it in float64.
 
     Raises NcsnxError for n < 4 and as above; ValueError for `halves` < 2.
     """
     if halves < 2:
         raise ValueError(f"a spread needs at least 2 halves, not {halves}")
     rows, mean, covariance = _comparable(features, mean, covariance, least=4)
-    projected = _projected(rows, covariance)
     stream = Stream(seed, Purpose.SUBSETS)
     kept = len(rows) // 2
-    distances = []
-    for number in range(halves):
-        half = stream.permutation(len(rows), epoch=number)[:kept]
-        distances.append(_distance(rows[half], projected[half], mean, covariance.trace()))
+    subsets = (stream.permutation(len(rows), epoch=number)[:kept] for number in range(halves))
+    trace = covariance.trace()
+    if len(rows) < rows.shape[1]:
+        few = rows.double()
+        projected = _projected(few, covariance)
+        distances = [_distance(few[half], projected[half], mean, trace) for half in subsets]
+    else:
+        root = _root(covariance)
+        distances = [_distance_in_blocks(rows[half], root, mean, trace) for half in subsets]
     return math.sqrt(kept / (len(rows) - kept)) * statistics.stdev(distances)
 
 
 def _projected(rows: Tensor, covariance: Tensor) -> Tensor:
-    """F, (n, min(n, D)), with FFᵀ = XΣXᵀ for the centred rows X, from which the last trace follows.
+    """F, (n, n), with FFᵀ = XΣXᵀ for n ≤ D centred rows X, from which the last trace follows.
 
-    For n ≥ D, F = XA with Σ = AAᵀ. For n < D, the images span n directions: with Xᵀ = QR, XΣXᵀ = Rᵀ(QᵀΣQ)R, so F = RᵀA
-    for the small QᵀΣQ = AAᵀ. Centring a subset of the rows of X centres the same rows of F, so one F serves the
-    distances of all subsets.
+    The images span n directions: with Xᵀ = QR, XΣXᵀ = Rᵀ(QᵀΣQ)R, so F = RᵀA for the small QᵀΣQ = AAᵀ. Centring a subset
+    of the rows of X centres the same rows of F, so one F serves the distances of all subsets.
     """
-    centred = rows - rows.mean(dim=0)
-    if len(rows) >= rows.shape[1]:
-        return centred.mm(_root(covariance))
     basis: Tensor
     triangle: Tensor
-    basis, triangle = torch.linalg.qr(centred.T)
+    basis, triangle = torch.linalg.qr((rows - rows.mean(dim=0)).T)
     return triangle.T.mm(_root(basis.T @ covariance @ basis))
 
 
@@ -116,6 +117,21 @@ def _distance(rows: Tensor, projected: Tensor, mean: Tensor, reference_trace: Te
     trace = (rows - own_mean).square().sum() / degrees
     overlap = _nuclear_norm(projected - projected.mean(dim=0)) / math.sqrt(degrees)
     return _assembled(own_mean - mean, trace, reference_trace, overlap)
+
+
+def _distance_in_blocks(rows: Tensor, root: Tensor, mean: Tensor, reference_trace: Tensor) -> float:
+    """d² between the images in `rows` and a reference with this mean, a `_root` of its covariance, and its trace.
+
+    The centred rows are X = QR, so XA has the singular values of RA. R is updated block by block, which is as accurate
+    as one decomposition of X; the eigenvalues of XᵀX would lose half of the digits.
+    """
+    own_mean = sum(block.sum(dim=0) for block in blocks(rows)) / len(rows)
+    triangle = rows.new_empty((0, rows.shape[1]), dtype=torch.float64)
+    for block in blocks(rows):
+        triangle = torch.linalg.qr(torch.cat([triangle, block - own_mean]), mode="r").R
+    degrees = len(rows) - 1
+    overlap = _nuclear_norm(triangle @ root) / math.sqrt(degrees)
+    return _assembled(own_mean - mean, triangle.square().sum() / degrees, reference_trace, overlap)
 
 
 def _assembled(shift: Tensor, trace_1: Tensor, trace_2: Tensor, overlap: Tensor) -> float:

@@ -41,7 +41,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
         raise ValueError(f"splits must be from 1, not {splits}")
     rows = usable(logits)
     require_images(len(rows), splits, f"an Inception Score over {counted(splits, 'split')}")
-    scores = torch.stack([_score(part) for part in rows.tensor_split(splits)])
+    scores = torch.stack([_score(part.double()) for part in rows.tensor_split(splits)])
     return InceptionScore(scores.mean().item(), scores.std(correction=0).item() if splits > 1 else None)
 
 

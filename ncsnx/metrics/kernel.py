@@ -63,7 +63,7 @@ def kernel_distance(
     for number in range(count):
         chosen, within = model.draw(number)
         others, within_real = real.draw(number)
-        across = _kernel(ours[chosen], theirs[others]).mean(dim=1)
+        across = _kernel(ours[chosen].double(), theirs[others].double()).mean(dim=1)
         total += (within.mean() + within_real.mean() - 2 * across.mean()).item()
         influence[chosen] += within - across
         drawn[chosen] += 1
@@ -83,14 +83,14 @@ class _Subsets:
         self._stream = Stream(seed, Purpose.SUBSETS)
         everything = torch.arange(len(features))
         # a small set has one subset, whose means are half of the work: computed once
-        self._whole = (everything, _within(features)) if size == len(features) else None
+        self._whole = (everything, _within(features.double())) if size == len(features) else None
 
     def draw(self, number: int) -> tuple[Tensor, Tensor]:
         """Indices (size,) int64 of subset `number`, and its means (size,) float64."""
         if self._whole is not None:
             return self._whole
         chosen = self._stream.permutation(len(self._features), epoch=2 * number + self._side)[: self._size]
-        return chosen, _within(self._features[chosen])
+        return chosen, _within(self._features[chosen].double())
 
 
 def _within(features: Tensor) -> Tensor:

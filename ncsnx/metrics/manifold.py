@@ -5,6 +5,8 @@ neighbour in the set as radius. Precision is the share of generated images in th
 the reverse.
 """
 
+from collections.abc import Iterator
+
 import attrs
 import torch
 from torch import Tensor
@@ -39,48 +41,70 @@ class PrecisionRecall:
 def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block: int = 1024) -> PrecisionRecall:
     """Precision and recall of (n, D) generated features for (m, D) real ones, with k = `neighbours`; n, m > k.
 
-    They depend on n, m and k, so compare values only for equal n, m and k. Needs memory for `block` × max(n, m)
-    distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity; ValueError if `neighbours`
-    or `block` is below 1.
+    They depend on n, m and k, so compare values only for equal n, m and k. Needs memory for a few times `block`
+    features and `block`² distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity;
+    ValueError if `neighbours` or `block` is below 1.
     """
     if neighbours < 1 or block < 1:
         raise ValueError(f"neighbours and block must be from 1, not {neighbours} and {block}")
-    real, generated = centered(real, generated)
-    require_images(min(len(real), len(generated)), neighbours + 1, f"precision with {counted(neighbours, 'neighbour')}")
+    reals, drawn = centered(real, generated)
+    require_images(min(len(reals), len(drawn)), neighbours + 1, f"precision with {counted(neighbours, 'neighbour')}")
     return PrecisionRecall(
-        precision=_covered(generated, real, squared_radii(real, neighbours, block), block),
-        recall=_covered(real, generated, squared_radii(generated, neighbours, block), block),
+        precision=_covered(drawn, reals, squared_radii(reals, neighbours, block), block),
+        recall=_covered(reals, drawn, squared_radii(drawn, neighbours, block), block),
     )
 
 
-def centered(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets in float64, minus the mean of the real ones, since a common offset would cost precision of distances.
+@attrs.frozen(eq=False)
+class CenteredFeatures:
+    """Features in float64 minus a common centre, made block by block: an offset would cost precision of distances."""
 
-    Raises NcsnxError for different dimensions, NaN or infinity.
-    """
+    features: Tensor
+    """(n, D) of any dtype."""
+    center: Tensor
+    """(D,) float64."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def blocks(self, size: int) -> Iterator[tuple[slice, Tensor]]:
+        """(rows, their centred features) of `size` rows at a time."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield rows, self.features[rows].double() - self.center
+
+
+def centered(real: Tensor, generated: Tensor) -> tuple[CenteredFeatures, CenteredFeatures]:
+    """Both sets, minus the mean of the real ones. Raises NcsnxError for different dimensions, NaN or infinity."""
     real, generated = usable(real), usable(generated)
     require_dimensions(generated.shape[1], real.shape[1], "the real ones")
-    center = real.mean(dim=0)
-    return real - center, generated - center
+    center = real.mean(dim=0, dtype=torch.float64)
+    return CenteredFeatures(real, center), CenteredFeatures(generated, center)
 
 
-def squared_radii(features: Tensor, neighbours: int, block: int) -> Tensor:
+def squared_radii(points: CenteredFeatures, neighbours: int, block: int) -> Tensor:
     """Squared distance (n,) of each to its k-th nearest neighbour, not counting itself, but counting duplicates."""
     radii = []
-    for start in range(0, len(features), block):
-        distances = squared_distances(features[start : start + block], features)
-        distances.diagonal(offset=start).fill_(torch.inf)
-        radii.append(distances.kthvalue(neighbours, dim=1).values)
+    for rows, some in points.blocks(block):
+        nearest = some.new_full((len(some), neighbours), torch.inf)
+        for columns, others in points.blocks(block):
+            distances = squared_distances(some, others)
+            if columns == rows:
+                distances.fill_diagonal_(torch.inf)
+            nearest = torch.cat([nearest, distances], dim=1).topk(neighbours, largest=False).values
+        radii.append(nearest[:, -1])
     return torch.cat(radii)
 
 
-def _covered(points: Tensor, centres: Tensor, squared_radii: Tensor, block: int) -> float:
+def _covered(points: CenteredFeatures, centres: CenteredFeatures, squared_radii: Tensor, block: int) -> float:
     """Share of points in the ball of at least one centre."""
-    inside = [
-        (squared_distances(points[start : start + block], centres) <= squared_radii).any(dim=1)
-        for start in range(0, len(points), block)
-    ]
-    return torch.cat(inside).double().mean().item()
+    count = 0
+    for _, some in points.blocks(block):
+        inside = torch.zeros(len(some), dtype=torch.bool)
+        for columns, others in centres.blocks(block):
+            inside |= (squared_distances(some, others) <= squared_radii[columns]).any(dim=1)
+        count += int(inside.sum())
+    return count / len(points)
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

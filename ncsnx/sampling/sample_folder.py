@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from ncsnx.storage.atomic import replacement, reporting, write_json
 from ncsnx.storage.documents.document import document_of
 from ncsnx.storage.documents.document_files import write_document
 from ncsnx.storage.parsing import read_json
-from ncsnx.storage.parts import Part, done_indices, read_parts, write_part
+from ncsnx.storage.parts import Part, done_indices, read_parts, read_row, write_part
 
 GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
@@ -288,10 +288,9 @@ class SampleFolder:
         return header_bytes({"__metadata__": metadata, "samples": tensor})
 
     def _write_pictures(self, check_stop: Callable[[], None], progress: Callable[[], None]) -> None:
-        """Writes images, grid and frames. Holds one part, and of the shown images all."""
+        """Writes images, grid and frames. Holds one part, the shown images, and one frame of them."""
         self._make("images")
         shown = torch.empty((self.shown, self.columns, *self.shape), dtype=torch.uint8)
-        frames = torch.empty((self.frames, self.shown, self.columns, *self.shape), dtype=torch.uint8)
         for part in read_parts(self._parts):
             images, kept = to_uint8(part.tensors["images"].float()), part.indices < self.shown
             for index, rows in zip(part.indices.tolist(), images, strict=True):
@@ -300,23 +299,32 @@ class SampleFolder:
                     save_png(self.path / "images" / f"{index * self.columns + column:05d}.png", image)
                     progress()
             shown[part.indices[kept]] = images[kept]
-            frames[:, part.indices[kept]] = part.tensors["frames"].to(torch.uint8)
         columns = self.columns if self.columns > 1 else square_columns(self.shown)
         save_png(self.path / "grid.png", grid(shown.flatten(0, 1), columns))
-        self._write_frames(shown, [grid(frame.flatten(0, 1), columns) for frame in frames], check_stop)
+        self._write_frames(shown, columns, check_stop)
 
-    def _write_frames(self, shown: Tensor, grids: list[Tensor], check_stop: Callable[[], None]) -> None:
+    def _write_frames(self, shown: Tensor, columns: int, check_stop: Callable[[], None]) -> None:
         """Writes the frames' grids as files and as an animation; with rows, that of `shown` (N, columns, C, H, W)."""
+
+        def frames() -> Iterator[Tensor]:
+            for number in range(self.frames):
+                check_stop()
+                frame = torch.empty_like(shown)
+                for indices, images in read_row(self._parts, "frames", number, below=self.shown):
+                    frame[indices[indices < self.shown]] = images.to(torch.uint8)
+                yield grid(frame.flatten(0, 1), columns)
+
         if self.protocol["frame_files"]:
             self._make("frames")
-            for number, frame in enumerate(grids):
-                check_stop()
+            for number, frame in enumerate(frames()):
                 save_png(self.path / "frames" / f"{number:03d}.png", frame)
         if self.protocol["film"]:
+            grids, count = frames(), self.frames
             if self.columns > 1:
-                there = [grid(column, square_columns(len(column))) for column in shown.unbind(dim=1)]
-                grids = [*there, *there[-2::-1]]
-            (save_mp4 if self.film_path.suffix == ".mp4" else save_film)(self.film_path, grids)
+                there = [*range(self.columns), *range(self.columns - 1)[::-1]]
+                grids = (grid(shown[:, column], square_columns(len(shown))) for column in there)
+                count = len(there)
+            (save_mp4 if self.film_path.suffix == ".mp4" else save_film)(self.film_path, grids, count)
 
     def _make(self, name: str) -> None:
         with reporting(self.path / name):

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 import attrs
 import safetensors.torch
@@ -50,6 +51,17 @@ def read_parts(folder: Path) -> Iterator[Part]:
         yield Part(tensors.pop(_INDICES), tensors)
 
 
+def read_row(folder: Path, name: str, row: int, below: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(indices of a part, tensor `name` at `row` of its first axis) of the parts that begin below an index.
+
+    Reads nothing else of the parts.
+    """
+    for path in _parts(folder):
+        if int(path.name.partition("-")[0]) < below:
+            with safe_open(path, framework="pt") as file:
+                yield file.get_tensor(_INDICES), file.get_slice(name)[row]
+
+
 def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
     """The indices, in 0 … count − 1, of all parts. Parts that are torn or don't fit are removed."""
     done: set[int] = set()
@@ -64,21 +76,73 @@ def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
     return done
 
 
+@attrs.frozen(eq=False)
+class PartRows:
+    """One tensor of all parts, (count, …) in the order of the indices, of which only the chosen rows are read."""
+
+    paths: list[Path]
+    places: Tensor
+    """(count, 2) int64: of each row the part, and the row in it."""
+    name: str
+
+    @classmethod
+    def of(cls, folder: Path, count: int, name: str) -> Self:
+        """The tensor `name` of the parts in a folder. Raises NcsnxError if indices are missing or occur twice."""
+        paths, places = _parts(folder), torch.zeros(count, 2, dtype=torch.int64)
+        times = torch.zeros(count, dtype=torch.int64)
+        for number, path in enumerate(paths):
+            with safe_open(path, framework="pt") as file:
+                indices = file.get_tensor(_INDICES)
+            places[indices] = torch.stack([torch.full_like(indices, number), torch.arange(len(indices))], dim=1)
+            times[indices] += 1
+        _require_all(folder, times)
+        return cls(paths, places, name)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
+        """The rows of a slice, or at indices (n,): at least one."""
+        places = self.places[chosen]
+        rows: Tensor | None = None
+        for number in places[:, 0].unique().tolist():  # type: ignore[no-untyped-call]
+            here = places[:, 0] == number
+            with safe_open(self.paths[number], framework="pt") as file:
+                found = file.get_tensor(self.name)[places[here, 1]]
+            rows = found.new_empty((len(places), *found.shape[1:])) if rows is None else rows
+            rows[here] = found
+        assert rows is not None
+        return rows
+
+
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:
-    """The tensors of all parts, each concatenated to (count, …) in the order of the indices.
+    """The tensors of all parts, (count, …) each, in the order of the indices. Holds them once, and one part.
 
     Raises NcsnxError if indices are missing or values aren't finite, as in a folder that was tampered with.
     """
-    found = list(read_parts(folder))
-    order = torch.cat([part.indices for part in found]).argsort() if found else torch.tensor([])
-    if len(order) != count:
-        raise NcsnxError(
-            f"{folder} holds {counted(len(order), 'image')} instead of {count:,}; remove it and repeat the command"
-        )
-    whole = {name: torch.cat([part.tensors[name] for part in found])[order] for name in found[0].tensors}
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in whole.values()):
+    whole: dict[str, Tensor] = {}
+    times = torch.zeros(count, dtype=torch.int64)
+    finite = True
+    for part in read_parts(folder):
+        for name, tensor in part.tensors.items():
+            if name not in whole:
+                whole[name] = tensor.new_empty((count, *tensor.shape[1:]))
+            whole[name][part.indices] = tensor
+            finite = finite and bool(torch.isfinite(tensor).all())
+        times[part.indices] += 1
+    _require_all(folder, times)
+    if not finite:
         raise NcsnxError(f"{folder} holds values that are not finite; remove it and repeat the command")
     return whole
+
+
+def _require_all(folder: Path, times: Tensor) -> None:
+    """Raises NcsnxError unless each index occurs in one part. times: (count,) int64."""
+    if not bool((times == 1).all()):
+        raise NcsnxError(
+            f"{folder} holds {counted(int(times.sum()), 'image')} instead of {len(times):,}; remove it and repeat the "
+            "command"
+        )
 
 
 @attrs.frozen

@@ -409,10 +409,10 @@ def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkey
     from ncsnx.errors import NcsnxError
     from ncsnx.evaluation.sweeps import kept_features
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, size: int) -> None:
         raise NcsnxError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(kept_features.atomic, "write_bytes", full)
+    monkeypatch.setattr(kept_features.atomic, "replacement", full)
     from ncsnx.evaluation.sweeps.kept_features import save_features
     from ncsnx.runs.score_files import ScoreFile
 

@@ -13,7 +13,7 @@ from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
 from ncsnx.evaluation.engine.measuring import fits, make_parts, measure_all, missing, whole_of, writing
 from ncsnx.runs.checkpoints.manifest import UnsoundError
-from ncsnx.storage.parts import Part, write_part
+from ncsnx.storage.parts import Part, PartRows, assembled, write_part
 from ncsnx.work import SILENT, Advance, Work
 
 
@@ -138,6 +138,17 @@ def test_parts_with_another_layout_are_made_again(tmp_path: Path) -> None:
     assert fits(sums.layout, range(4), {"values": (4, 1), "others": (4, 7, 2)})
     assert not fits(sums.layout, range(4), {"values": (3, 1), "others": (3, 7, 2)})
     assert not fits(sums.layout, range(4), {"values": (4, 1)})
+
+
+def test_rows_are_read_from_the_parts_that_hold_them(tmp_path: Path) -> None:
+    order = torch.tensor([4, 1, 7, 0, 2, 6, 3, 5])
+    for indices in order.split(3):  # type: ignore[no-untyped-call]
+        write_part(tmp_path, Part(indices, {"images": 10 * indices[:, None].float()}))
+    whole, rows = assembled(tmp_path, 8)["images"], PartRows.of(tmp_path, 8, "images")
+    for chosen in (slice(2, 7), slice(None), torch.tensor([6, 0, 6, 3])):
+        assert torch.equal(rows[chosen], whole[chosen])
+    with pytest.raises(NcsnxError, match="holds 8 images instead of 9"):
+        PartRows.of(tmp_path, 9, "images")
 
 
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.nearest import nearest_images
 from ncsnx.evaluation.nearest.nearest_images import Nearest, feature_space, nearest, pixel_space
 from ncsnx.features.feature_network import Extracted
 from ncsnx.work import Work
@@ -94,6 +95,36 @@ def test_features_are_compared_in_the_same_pass() -> None:
     distances = torch.minimum(torch.cdist(mine, plain), torch.cdist(mine, mirrored))
     torch.testing.assert_close(features.distances, distances.sort(dim=1).values[:, :4], rtol=1e-6, atol=1e-6)
     assert given.given == [17, 17, 17, 17, 17, 5]
+
+
+class Read:
+    """Images that are read a few at a time."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.most = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        found = self.images[rows]
+        self.most = max(self.most, len(found))
+        return found
+
+
+def test_images_beyond_what_is_held_are_searched_for_in_further_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, images = pictures(40, 1), pictures(200, 1).flip(-2)
+    spaces = [pixel_space(), feature_space(Means())]
+    at_once = nearest(images, Training(training), spaces, 3, flips=True, block=16)
+    monkeypatch.setattr(nearest_images, "_HELD_BYTES", 70 * 64)  # 70 images of 64 bytes, 280 times 4 features
+    given, read = Training(training), Read(images)
+    for one, other in zip(at_once, nearest(read, given, spaces, 3, flips=True, block=16), strict=True):
+        assert torch.equal(one.distances, other.distances)
+        assert torch.equal(one.indices, other.indices)
+        assert torch.equal(one.flipped, other.flipped)
+    assert given.given == 3 * [16, 16, 8]
+    assert read.most == 64
 
 
 def test_memory_does_not_grow_with_the_training_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ import ncsnx
 from ncsnx.config import Digits
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Averaging, Blurring, Graying, LinearOperator, Masking, MatrixOperator, Task
+from ncsnx.inverse.lazy_stack import LazyStack
 from ncsnx.inverse.operators import in_any_precision
 
 SHAPE = (1, 8, 8)
@@ -169,3 +171,21 @@ def test_an_operator_in_python_is_checked_before_anything_is_drawn() -> None:
         task = Task(name="mine", operator=kind(HALF), values=VALUES)
         with pytest.raises(NcsnxError, match=told):
             task.conditions(Digits(), 0.01, 0, 1)
+
+
+def test_a_condition_makes_the_values_of_its_own_pictures_only() -> None:
+    made: list[int] = []
+
+    def value(index: int) -> Tensor:
+        made.append(index)
+        return torch.full((32,), index / 10, dtype=torch.float64)
+
+    operator = Masking(HALF)
+    task = Task(name="mine", operator=operator, values=LazyStack(10, value))
+    condition = task.conditions(Digits(), 0.01, 0, 3)
+    made.clear()
+    found = condition(torch.tensor([5, 6, 7, 8, 9])).measured.values
+    assert made == [1, 2, 3]
+    whole = attrs.evolve(task, values=task.values)
+    assert torch.equal(found, whole.conditions(Digits(), 0.01, 0, 3)(torch.tensor([5, 6, 7, 8, 9])).measured.values)
+    assert whole.protocol == task.protocol

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.features import moments as moments_of_features
 from ncsnx.features.moments import Moments
 from ncsnx.metrics.frechet import frechet_distance, frechet_distance_of_images, standard_error
 from ncsnx.randomness import Purpose, Stream
@@ -207,6 +208,27 @@ def test_the_halves_are_compared_as_sets_of_images_are(count: int, dimensions: i
     spread = statistics.stdev(frechet_distance_of_images(half, mean, sigma) for half in halves)
     expected = math.sqrt((count // 2) / (count - count // 2)) * spread
     assert standard_error(features, mean, sigma, seed=5, halves=3) == pytest.approx(expected, rel=1e-9)
+
+
+def test_features_are_taken_in_blocks_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, real = (normal(seed, 400, 16).float() for seed in (0, 1))
+    reference = real.double().mean(dim=0), real.double().T.cov()
+
+    def measured() -> list[float]:
+        return [frechet_distance_of_images(features, *reference), standard_error(features, *reference, seed=0)]
+
+    expected = measured()
+    rows: list[int] = []
+    original = torch.linalg.qr
+
+    def watched(matrix: Tensor, mode: str = "reduced") -> object:
+        rows.append(len(matrix))
+        return original(matrix, mode=mode)
+
+    monkeypatch.setattr(torch.linalg, "qr", watched)
+    monkeypatch.setattr(moments_of_features, "_BLOCK_BYTES", 8 * 16 * 30)
+    assert measured() == pytest.approx(expected, rel=1e-11)
+    assert max(rows) == 16 + 30
 
 
 def test_too_few_images_are_refused_with_the_number() -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -19,11 +20,12 @@ from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.sampling.sample_folder import SampleFolder
 from tests.samplers.toy import SHAPE
-from tests.sampling.filling import BATCH
+from tests.sampling import peak_memory
 from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
 
 COUNT = 12
 ROOT = Path(__file__).parents[2]
+PIXELS = math.prod(peak_memory.SHAPE)
 
 
 def kill_when_added(path: Path, batch_size: int, batches: int) -> None:
@@ -279,9 +281,23 @@ def test_the_samples_are_those_bytes_that_safetensors_writes(tmp_path: Path) -> 
     assert path.read_bytes() == save({"samples": load_file(path)["samples"]}, metadata)
 
 
-def test_finishing_holds_a_few_batches_however_many_images_there_are(tmp_path: Path) -> None:
-    count = 160
-    command = [sys.executable, "-m", "tests.sampling.filling", str(tmp_path / "out"), str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    batch, whole = (4 * images * 3 * 128 * 128 for images in (BATCH, count))
-    assert int(done.stdout) < 8 * batch < whole / 2
+@pytest.mark.parametrize(
+    ("case", "whole"),
+    [
+        ("finishing", 4 * peak_memory.COUNT * PIXELS),
+        ("frames", peak_memory.FRAMES * peak_memory.SHOWN * PIXELS),
+        ("recording", 4 * peak_memory.RECORDED * PIXELS),
+    ],
+)
+def test_writing_holds_a_part_however_many_images_there_are(tmp_path: Path, case: str, whole: int) -> None:
+    assert growth(case, tmp_path / "out") < whole / 2
+
+
+def test_features_are_assembled_once(tmp_path: Path) -> None:
+    assert growth("assembling", tmp_path / "out") < 1.5 * 4 * math.prod(peak_memory.FEATURES)
+
+
+def growth(case: str, path: Path) -> int:
+    """Growth of the peak of a process in a case of `peak_memory`, in bytes."""
+    command = [sys.executable, "-m", "tests.sampling.peak_memory", case, str(path)]
+    return int(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)

@@ -11,6 +11,8 @@ from ncsnx.cli.session import BATCHES, session
 from ncsnx.quantities import counted, number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ncsnx.console.messages import Messages
     from ncsnx.inverse.task import Task
     from ncsnx.sampling.sample_folder import SampleFolder
@@ -113,6 +115,7 @@ def restore_command(
         with StopRequest() as stop:
             with stop.at_once():
                 task = typed.task(experiment.data, range_of(experiment.data, data, source))
+                _ = task.protocol  # reads all pictures
             request = attrs.evolve(request, n=count_images(n, task))
             with stop.at_once():
                 runtime = options.weights_runtime(context, experiment)
@@ -128,18 +131,20 @@ def restore_command(
                 note=note,
             )
             output = drawing.carry_out(messages, stop)
-            agreement = _agreement(messages, output, task)
+            agreement = _agreement(messages, output, task, stop.check)
         if json:
             messages.json({"folder": str(output.path), **output.protocol, "agreement": agreement})
 
 
-def _agreement(messages: "Messages", output: "SampleFolder", task: "Task") -> dict[str, Any]:
+def _agreement(
+    messages: "Messages", output: "SampleFolder", task: "Task", check_stop: "Callable[[], None]"
+) -> dict[str, Any]:
     """Reports, draws into the grid and records how well the images agree with the measurement and with the truth."""
     from ncsnx.inverse.task_drawing import psnr_in_words
     from ncsnx.inverse.task_record import record_task
     from ncsnx.storage.documents.document import document_values
 
-    record = record_task(task, output.path, output.samples_path)
+    record = record_task(task, output.path, output.samples_path, check_stop)
     misfit = f"maximum misfit to the measurement: {number(record.misfit)}, where black is 0 and white 1"
     if record.misfit > _MOST_MISFIT + 6 * task.noise:
         messages.warning(

@@ -15,7 +15,7 @@ from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import open_results
 from ncsnx.runs.score_files import FEATURES, Row
 from ncsnx.runs.writer_lock import folder_lock
-from ncsnx.storage.parts import assembled, done_indices, write_part
+from ncsnx.storage.parts import PartRows, assembled, done_indices, write_part
 from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work
 
@@ -105,6 +105,11 @@ def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance:
 def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
     """The tensors of all parts of a subject, (count, …) each. Raises NcsnxError if parts are missing."""
     return assembled(parts_of(job, subject), job.count)
+
+
+def rows_of(job: WorkInParts[Subject], subject: Subject, name: str) -> PartRows:
+    """One tensor of all parts of a subject, read as it is needed. Raises NcsnxError if parts are missing."""
+    return PartRows.of(parts_of(job, subject), job.count, name)
 
 
 def discard_parts(job: WorkInParts[Subject], subject: Subject) -> None:

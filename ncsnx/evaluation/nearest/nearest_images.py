@@ -1,11 +1,12 @@
 """Exact search for the k nearest training images of given images, in blocks, for training sets of any size.
 
 Distances are Euclidean, between 8-bit images scaled to [0, 1] or between features. One pass over the training images
-serves all spaces. Memory holds the given images, one block of training images, and the k nearest so far.
+serves all spaces. Memory holds up to 256 MiB of the given images in each space, one block of training images, and the k
+nearest so far. Where that is less than all, further passes serve the rest.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from typing import Protocol, Self
 
 import attrs
 import torch
@@ -20,6 +21,15 @@ from ncsnx.work import SILENT, Work
 BLOCK_IMAGES = 1_024
 _BLOCK_BYTES = 64 * 2**20
 _FEATURE_BATCH = 64
+_HELD_BYTES = 2**28
+
+
+class GivenImages(Protocol):
+    """(Q, C, H, W) uint8, all in one tensor or read as they are needed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor: ...
 
 
 @attrs.define(eq=False)
@@ -89,7 +99,7 @@ def feature_space(network: FeatureNetwork) -> Space:
 
 
 def nearest(
-    images: Tensor,
+    images: GivenImages,
     training: RealImages,
     spaces: Sequence[Space],
     k: int,
@@ -103,38 +113,59 @@ def nearest(
     flips: whether mirror images of training images count too. block: training images per block; by default as many as
     fit into 64 MiB. The result depends on it by the rounding of features at most. Raises NcsnxError.
     """
-    block = block or _block(images)
-    points = [space.points(images) for space in spaces]
+    block = block or _block(images[:1])
     found = [Nearest.none(len(images), k) for _ in spaces]
-    done = 0
-    with work.progress("looking for neighbours", total=len(training), unit="images") as advance:
-        for batch in training.batches(block, work.check_stop):
-            for space, own, kept in zip(spaces, points, found, strict=True):
-                others = space.points(batch).double()
-                mirrored = space.points(batch.flip(-1)).double() if flips else None
-                for rows, squared, flipped in _measured(space, own, others, mirrored, block, work):
-                    indices = torch.arange(done, done + len(batch)).expand(squared.shape)
-                    kept.add(rows, Nearest(squared.sqrt() / space.unit, indices, flipped))
-            done += len(batch)
-            advance(len(batch))
+    held = [max(1, _HELD_BYTES // space.points(images[:1]).nbytes) for space in spaces]
+    starts = [range(0, len(images), most) for most in held]
+    passes = max(map(len, starts))
+    with work.progress("looking for neighbours", total=passes * len(training), unit="images") as advance:
+        for number in range(passes):
+            given = [
+                (space, kept, starts[place][number], _points(space, images, starts[place][number], held[place], work))
+                for place, (space, kept) in enumerate(zip(spaces, found, strict=True))
+                if number < len(starts[place])
+            ]
+            done = 0
+            for batch in training.batches(block, work.check_stop):
+                for space, kept, first, own in given:
+                    others = space.points(batch).double()
+                    mirrored = space.points(batch.flip(-1)).double() if flips else None
+                    for start, squared, flipped in _measured(space, own, others, mirrored, block, work):
+                        indices = torch.arange(done, done + len(batch)).expand(squared.shape)
+                        rows = slice(first + start, first + start + len(squared))
+                        kept.add(rows, Nearest(squared.sqrt() / space.unit, indices, flipped))
+                done += len(batch)
+                advance(len(batch))
     return found
+
+
+def _points(space: Space, images: GivenImages, first: int, most: int, work: Work) -> Tensor:
+    """Points of at most `most` images from `first` on."""
+    points: Tensor | None = None
+    last = min(first + most, len(images))
+    for start in range(first, last, _FEATURE_BATCH):
+        work.check_stop()
+        some = space.points(images[start : min(start + _FEATURE_BATCH, last)])
+        points = some.new_empty((last - first, *some.shape[1:])) if points is None else points
+        points[start - first : start - first + len(some)] = some
+    assert points is not None
+    return points
 
 
 def _measured(
     space: Space, own: Tensor, others: Tensor, mirrored: Tensor | None, block: int, work: Work
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yields blocks of (rows of `own`, their squared distances to all others, whether the mirror image is nearer)."""
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yields (start of a block of `own`, its squared distances to all others, whether the mirror image is nearer)."""
     for start in range(0, len(own), block):
         work.check_stop()
-        rows = slice(start, start + block)
-        some = own[rows].double()
+        some = own[start : start + block].double()
         squared = space.squared(some, others)
         flipped = torch.zeros_like(squared, dtype=torch.bool)
         if mirrored is not None:
             other = space.squared(some, mirrored)
             flipped = other < squared
             squared = torch.minimum(squared, other)
-        yield rows, squared, flipped
+        yield start, squared, flipped
 
 
 def _of_whole_numbers(x: Tensor, y: Tensor) -> Tensor:

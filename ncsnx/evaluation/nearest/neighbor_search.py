@@ -21,7 +21,7 @@ from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, require_between
 from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
-from ncsnx.evaluation.engine.measuring import discard_parts, make_parts, whole_of, writing
+from ncsnx.evaluation.engine.measuring import discard_parts, make_parts, rows_of, writing
 from ncsnx.evaluation.nearest.memorizing import (
     NEIGHBORHOOD,
     Nearness,
@@ -30,7 +30,14 @@ from ncsnx.evaluation.nearest.memorizing import (
     relative_distances,
     verdict,
 )
-from ncsnx.evaluation.nearest.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
+from ncsnx.evaluation.nearest.nearest_images import (
+    GivenImages,
+    Nearest,
+    Space,
+    feature_space,
+    nearest,
+    pixel_space,
+)
 from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.evaluation.nearest.neighbor_results import read_results, write_results
 from ncsnx.features.data_source import DataSource
@@ -116,7 +123,7 @@ class SpaceFound:
 class Found:
     """The result of a search."""
 
-    samples: Tensor
+    samples: GivenImages
     """(n, C, H, W) uint8."""
     spaces: Mapping[str, SpaceFound]
     nearness: Mapping[str, SpaceNearness]
@@ -264,22 +271,15 @@ class NeighborSearch(WorkInParts[None]):
         with work.progress("sampling", total=self.units(None), unit="states") as advance:
             make_parts(self, None, work, advance)
         with work.at_once():
-            samples, held_out = whole_of(self, None)["images"], self.held_out()
-        found = self.find(samples, held_out, work)
+            samples = rows_of(self, None, "images")
+        found = self.find(samples, _Chosen(SplitImages(self.source, "held-out"), self._held_out_indices()), work)
         with work.at_once():
             return self.write(found)
 
-    def held_out(self) -> Tensor:
-        """The held-out images to compare with: (m, C, H, W) uint8."""
-        images, chosen = SplitImages(self.source, "held-out"), self._held_out_indices()
-        if len(chosen) == 0:
-            return torch.empty((0, *self.model.experiment.data.shape), dtype=torch.uint8)
-        return torch.cat([images.at(some).pixels for some in chosen.split(_READ_AT_ONCE)])  # type: ignore[no-untyped-call]
-
-    def find(self, samples: Tensor, held_out: Tensor, work: Work = SILENT) -> Found:
-        """Searches for the neighbours of all images in one pass over the training images. Raises NcsnxError."""
+    def find(self, samples: GivenImages, held_out: GivenImages, work: Work = SILENT) -> Found:
+        """Searches for the neighbours of all images. Raises NcsnxError."""
         spaces = self._spaces
-        images, n = torch.cat([samples, held_out]), len(samples)
+        images, n = _Joined(samples, held_out), len(samples)
         k = min(max(self.request.k, NEIGHBORHOOD), len(self.training))
         whole = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
         found = {
@@ -372,13 +372,45 @@ class NeighborSearch(WorkInParts[None]):
                     )
                     for rank in range(self.request.k)
                 ]
-            yield GridRow(image, found.samples[image], groups)
+            yield GridRow(image, found.samples[image : image + 1][0], groups)
 
     def _held_out_indices(self) -> Tensor:
         """Indices (m,) int64 of the held-out images to compare with, ascending: a fixed random choice if not all."""
         count = len(SplitImages(self.source, "held-out"))
         order = Stream(0, Purpose.SUBSETS).permutation(count, _HELD_OUT_CHOICE) if count else torch.arange(0)
         return order[: self.held_out_count].sort().values
+
+
+@attrs.frozen(eq=False)
+class _Chosen:
+    """Some images of a split, read as they are needed."""
+
+    images: SplitImages
+    indices: Tensor
+    """(m,) int64."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self.images.at(self.indices[rows]).pixels
+
+
+@attrs.frozen(eq=False)
+class _Joined:
+    """The images of two sets, one after the other."""
+
+    first: GivenImages
+    second: GivenImages
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        start, stop, _ = rows.indices(len(self))
+        n = len(self.first)
+        found = [self.first[start : min(stop, n)]] if start < n else []
+        return torch.cat(found + ([self.second[max(start - n, 0) : stop - n]] if stop > n else []))
 
 
 @attrs.frozen(eq=False)

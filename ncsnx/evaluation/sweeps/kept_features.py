@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.runs.checkpoints.tensor_file import TensorFile
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, ScoreFile, kept_file, sweep_folders
 from ncsnx.storage import atomic, reading
@@ -33,15 +34,19 @@ def save_features(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST_FEATURES_BYTES:
         return None
     path = scores.folder / FEATURES / f"{name}.safetensors"
-    content = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
+    content = TensorFile(tensors)
     try:
         reading.refuse_links(path.parent)
         with atomic.reporting(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, content)
+        with atomic.replacement(path, len(content)) as file:
+            for piece in content:
+                file.write(piece)
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except NcsnxError:
         return None
-    return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+    return {"file": path.name, "sha256": sha256}
 
 
 def has_features(scores: ScoreFile, row: Row) -> bool:
@@ -56,10 +61,10 @@ def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
     if record is None or not has_features(scores, row):
         return None
     try:
-        content = reading.read_bytes(scores.folder / FEATURES / record.name, MOST_FEATURES_BYTES)
-        if hashlib.sha256(content).hexdigest() != record.sha256:
+        path = scores.folder / FEATURES / record.name
+        if reading.sha256_of(path, MOST_FEATURES_BYTES) != record.sha256:
             return None
-        return safetensors.torch.load(content)
+        return safetensors.torch.load_file(path)
     except (OSError, SafetensorError):
         return None
 

@@ -1,0 +1,76 @@
+"""The alternatives of a task's pictures, read from the file of samples as they are needed."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.storage import reading
+from ncsnx.storage.tensor_headers import tensor_headers
+
+_READ_BYTES = 2**25
+_TYPE = np.dtype("<f4")
+
+
+@attrs.frozen(eq=False)
+class Alternatives:
+    """The images of one picture, (count, C, H, W) float32 in [0, 1], of which at most 32 MiB are in memory at once."""
+
+    path: Path
+    descriptor: int
+    start: int
+    """Offset of the first image in the file."""
+    count: int
+    shape: tuple[int, ...]
+    """(C, H, W)"""
+
+    def first(self, most: int) -> Tensor:
+        """The first `most` images, or all if there are fewer."""
+        return self._read(range(min(most, self.count)), slice(0, self._size)).view(-1, *self.shape)
+
+    def batches(self) -> Iterator[Tensor]:
+        """All images, in order."""
+        step = max(1, _READ_BYTES // (_TYPE.itemsize * self._size))
+        for begin in range(0, self.count, step):
+            which = range(begin, min(begin + step, self.count))
+            yield self._read(which, slice(0, self._size)).view(-1, *self.shape)
+
+    def reduced(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """(C, H, W): a function of the values of a pixel in all images, (count, V) → (V,) for V pixels."""
+        step = max(1, _READ_BYTES // (_TYPE.itemsize * self.count))
+        pixels = (slice(begin, min(begin + step, self._size)) for begin in range(0, self._size, step))
+        return torch.cat([function(self._read(range(self.count), some)) for some in pixels]).view(self.shape)
+
+    @property
+    def _size(self) -> int:
+        return math.prod(self.shape)
+
+    def _read(self, which: range, pixels: slice) -> Tensor:
+        """Values (images, pixels) of some images."""
+        found = np.empty((len(which), pixels.stop - pixels.start), _TYPE)
+        for row, image in zip(found, which, strict=True):
+            place = self.start + _TYPE.itemsize * (image * self._size + pixels.start)
+            if os.preadv(self.descriptor, [row], place) < row.nbytes:
+                raise NcsnxError(f"{self.path} was changed while it was read; repeat the command")
+        return torch.from_numpy(found.astype(np.float32, copy=False))
+
+
+@contextmanager
+def open_alternatives(samples: Path, pictures: int) -> Iterator[list[Alternatives]]:
+    """The alternatives of each picture in a samples.safetensors of pictures · n images. Raises NcsnxError."""
+    images, *shape = tensor_headers(samples)["samples"].shape
+    size = _TYPE.itemsize * math.prod(shape)
+    each = images // pictures
+    with reading.opened(samples) as file:
+        first = os.fstat(file.fileno()).st_size - size * images  # the tensor is the only one, so it ends the file
+        yield [
+            Alternatives(samples, file.fileno(), first + size * each * place, each, tuple(shape))
+            for place in range(pictures)
+        ]

@@ -1,0 +1,98 @@
+"""A process that tells by how much its peak memory grows in one step: `python -m tests.sampling.peak_memory CASE DIR`.
+
+The cases stand below; each prints the growth in bytes.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ncsnx.inverse.lazy_stack import LazyStack
+from ncsnx.inverse.operators import Masking
+from ncsnx.inverse.task import Task
+from ncsnx.inverse.task_record import record_task
+from ncsnx.runs.checkpoints.tensor_file import header_bytes
+from ncsnx.sampling import sample_folder
+from ncsnx.storage.parts import Part, assembled, write_part
+
+SHAPE, BATCH, COUNT = (3, 128, 128), 8, 160
+FRAMES, SHOWN = 60, 64
+RECORDED = 640
+FEATURES = (20_000, 1_024)
+
+
+def finishing(path: Path) -> int:
+    """Finishing a folder of COUNT images, of which a batch is shown."""
+    sample_folder.GRID_IMAGES = BATCH
+    folder = _filled(path, COUNT)
+    return _growth(folder.finish)
+
+
+def frames(path: Path) -> int:
+    """Finishing a folder of SHOWN images with FRAMES frames of each."""
+    folder = _filled(path, SHOWN, FRAMES)
+    return _growth(folder.finish)
+
+
+def recording(path: Path) -> int:
+    """Comparing RECORDED images, four of each picture, with the measurement and the truth."""
+    path.mkdir()
+    for count in (48, RECORDED):
+        _saved(path / f"{count}.safetensors", count)
+    _record(path, 48)  # the grid of twelve pictures, and what is imported
+    return _growth(lambda: _record(path, RECORDED))
+
+
+def _record(path: Path, count: int) -> None:
+    truth = LazyStack(count // 4, lambda index: torch.full(SHAPE, index / count))
+    operator = Masking(torch.ones(SHAPE, dtype=torch.bool))
+    task = Task(name="mine", operator=operator, values=truth.map(operator.coefficients), truth=truth)
+    record_task(task, path, path / f"{count}.safetensors")
+
+
+def assembling(path: Path) -> int:
+    """Assembling parts of FEATURES."""
+    for start in range(0, FEATURES[0], 100):
+        indices = torch.arange(start, start + 100)
+        write_part(path, Part(indices, {"features": torch.ones(100, FEATURES[1])}))
+    return _growth(lambda: assembled(path, FEATURES[0]))
+
+
+def _saved(path: Path, count: int) -> None:
+    """A file of samples, written without holding them."""
+    size = 4 * math.prod(SHAPE)
+    entry = {"dtype": "F32", "shape": [count, *SHAPE], "data_offsets": [0, size * count]}
+    with path.open("wb") as file:
+        file.write(header_bytes({"samples": entry}))
+        file.truncate(file.tell() + size * count)
+
+
+def _filled(path: Path, count: int, frames: int = 0) -> sample_folder.SampleFolder:
+    folder = sample_folder.SampleFolder(path, {"seed": 0}, count=count, shape=SHAPE, frames=frames, film=False)
+    folder.open()
+    for start in range(0, count, BATCH):
+        seen = torch.zeros((frames, BATCH, *SHAPE), dtype=torch.uint8) if frames else None
+        folder.add(range(start, start + BATCH), torch.full((BATCH, *SHAPE), start / COUNT), seen)
+    return folder
+
+
+def _growth(step: Callable[[], object]) -> int:
+    """Growth of the resident memory's peak by a step, in bytes. The peak of this process: that of getrusage may be the
+    parent's.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is measured from here
+    before = _status("VmHWM")
+    step()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+if __name__ == "__main__":
+    print(globals()[sys.argv[1]](Path(sys.argv[2])))
