@@ -23,7 +23,7 @@ _FORKS.set_forkserver_preload(
         "ncsnx.cli",
         "ncsnx.console.training",
         "ncsnx.training.loop",
-        "ncsnx.training.events",
+        "ncsnx.training.files.events",
         "ncsnx.training.start",
         "ncsnx.sampling.sample",
         "ncsnx.evaluation.sweeps.held_out_sweep",
