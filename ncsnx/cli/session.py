@@ -11,7 +11,7 @@ import typer
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.ranks.joining import rank_here
-from ncsnx.ranks.rank_group import ALONE, OtherRankError
+from ncsnx.ranks.rank_group import ALONE, LIMIT_VARIABLE, OtherRankError
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 
@@ -80,7 +80,7 @@ def session(
                 "in sampling and measuring, try a smaller --batch-size",
             )
         if messages.ranks.world > 1 and _is_lost_connection(error):
-            _fail(messages, f"another rank ended without a message, or its connection was lost\n{then}")
+            _fail(messages, _lost_connection(error, messages.ranks.limit_s, then))
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
         messages.ranks.fail(1)
         raise
@@ -158,6 +158,16 @@ def _is_lost_connection(error: Exception) -> bool:
     return type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError") or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "Connection", "NCCL"))
     )
+
+
+def _lost_connection(error: Exception, limit_s: float, then: str) -> str:
+    """The message for an error of the collectives. then: what the same command does."""
+    if any(word in str(error).lower() for word in ("timed out", "timeout")):
+        return (
+            f"a rank did not answer within {limit_s:g} seconds\n"
+            f"if it is only slow, allow more:  export {LIMIT_VARIABLE}={2 * limit_s:g}"
+        )
+    return f"another rank ended without a message, or its connection was lost\n{then}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

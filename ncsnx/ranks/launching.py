@@ -27,10 +27,11 @@ def launch(count: int, words: Sequence[str], *, device: str) -> int:
     if device not in ("auto", "cuda", "cpu"):
         raise UsageError(f"{parameter('gpus')} gives each rank a GPU, so {argument('device', device)} cannot be chosen")
     if device != "cpu" and count > found:
+        nearest = Hint("use all of them", adds=argument("gpus", found))
+        trial = Hint("try several processes on its processors", adds=argument("device", "cpu"))
         raise UsageError(
-            f"{parameter('gpus')} {count}: this machine has {counted(found, 'GPU')}",
-            *([Hint("use all of them", adds=argument("gpus", found))] if found > 1 else []),
-            Hint("or try it on processors", adds=argument("device", "cpu")),
+            f"{parameter('gpus')} {count}: this machine has {counted(found, 'CUDA device')}",
+            nearest if found else trial,
         )
     return _launched(count, words)
 
@@ -56,11 +57,15 @@ def _launched(count: int, words: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "ncsnx", *words)
     except ChildFailedError as error:
-        rank, first = min(error.failures.items(), key=lambda item: (item[1].timestamp, item[0]))
+        # the launcher ends the other ranks by SIGTERM
+        by_time = sorted(error.failures.items(), key=lambda item: (item[1].timestamp, item[0]))
+        rank, first = min(by_time, key=lambda item: item[1].exitcode == -signal.SIGTERM)
         if first.exitcode >= 0:
             return first.exitcode
         name = signal.Signals(-first.exitcode).name
-        raise NcsnxError(f"rank {rank} (process {first.pid}) was ended by {name}") from None
+        raise NcsnxError(
+            f"rank {rank} (process {first.pid}) was ended by {name}", Hint("the same command resumes")
+        ) from None
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0

@@ -28,13 +28,14 @@ PartLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 class BatchGradients:
     """Adds the gradients of a batch to those of the network's weights."""
 
-    def __init__(self, network: ScoreFunction, loss: PartLoss, ranks: RankGroup) -> None:
-        """ranks: those that share the batch; if there are several, `process_group` must be open on all of them."""
+    def __init__(self, network: ScoreFunction, loss: PartLoss, ranks: RankGroup, passes: int = 1) -> None:
+        """ranks: those that share the batch; if there are several, `process_group` must be open on all of them. passes:
+        parts of a rank's share."""
         self._network, self._ranks = network, ranks
         self._loss: PartLoss = loss
         self._parallel: DistributedDataParallel | None = None
         if ranks.world > 1:
-            self._parallel = _parallel(_LossModule(network, loss))
+            self._parallel = _parallel(_LossModule(network, loss), passes)
             self._loss = self._parallel
 
     def add(self, x: Tensor, levels: Tensor, noise: Tensor, *, is_last: bool) -> Tensor:
@@ -87,7 +88,7 @@ class _LossModule(nn.Module):
         return self._loss(x, levels, noise)
 
 
-def _parallel(module: _LossModule) -> DistributedDataParallel:
+def _parallel(module: _LossModule, passes: int) -> DistributedDataParallel:
     # the code that a compiler makes of the network stays one piece, which is the one that was checked
     torch._dynamo.config.optimize_ddp = False
     # kernels with one input channel have two equivalent strides
@@ -99,7 +100,7 @@ def _parallel(module: _LossModule) -> DistributedDataParallel:
             device_ids=[device] if device.type == "cuda" else None,
             broadcast_buffers=False,  # no buffer changes in training
             gradient_as_bucket_view=True,
-            static_graph=True,
+            static_graph=passes == 1,  # torch 2.13 fails an assertion if a first pass isn't summed
         )
     parallel.register_comm_hook(None, _summed)
     return parallel

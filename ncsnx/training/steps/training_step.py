@@ -40,7 +40,7 @@ class TrainingStep:
         self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
         self._levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
         self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled)
-        self._gradients = BatchGradients(state.network, self.loss_at, ranks)
+        self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
         self.total_loss = self._gradients.total
         self._graph: CapturedFunction | None = None
         if graphs and ranks.world == 1 and is_capturable(state.optimizer):
