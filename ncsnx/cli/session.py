@@ -91,11 +91,11 @@ def _share(messages: "Messages", shared: Shared) -> None:
     from ncsnx.cli.retyping import typed_words
     from ncsnx.ranks.joining import join, require_same_start
 
+    messages.join(join())
     if shared.gpus is not None:
         from ncsnx.ranks.launching import launch
 
         raise typer.Exit(launch(shared.gpus, typed_words({"--gpus": 1}), device=shared.device))
-    messages.join(join())
     require_same_start(messages.ranks, typed_words())
 
 

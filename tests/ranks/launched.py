@@ -20,9 +20,15 @@ def small(*changes: str) -> list[str]:
 
 
 def launch(
-    *words: str, folder: Path, ranks: int = 2, options: tuple[str, ...] = (), prelude: str = ""
+    *words: str,
+    folder: Path,
+    ranks: int = 2,
+    options: tuple[str, ...] = (),
+    prelude: str = "",
+    through: tuple[str, ...] = (),
 ) -> "subprocess.Popen[str]":
-    """Starts `torchrun -m ncsnx -- WORDS`. prelude: Python code that each rank runs first."""
+    """Starts `torchrun -m ncsnx -- WORDS`. prelude: Python code that each rank runs first. through: a program that
+    runs the launcher."""
     program = ["-m", "ncsnx", "--"]
     if prelude:
         script = folder / "start.py"
@@ -30,7 +36,16 @@ def launch(
         program = [str(script)]
     environment = {name: value for name, value in os.environ.items() if name not in RANKS}
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", *options, *program, *words],
+        [
+            *through,
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            f"--nproc-per-node={ranks}",
+            *options,
+            *program,
+            *words,
+        ],
         cwd=folder,
         env={**environment, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,

@@ -3,7 +3,9 @@
 import os
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,53 @@ batches.TrainingBatches.at = at
     (own,) = [line for line in messages(result) if line.startswith("error")]
     assert "NCSNX_RANK_LIMIT" in result.err
     assert own
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[list[tuple[str, str]]]:
+    """(name, address) of two network namespaces that a cable joins."""
+    names, pid = ["a", "b"], os.getpid()
+    hosts = [(f"ncsnx-{pid}-{name}", f"10.77.{pid % 250}.{number}") for number, name in enumerate(names, start=1)]
+    ends = [f"n{pid}{name}" for name in names]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        for name, _ in hosts:
+            ip("netns", "add", name)
+        ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for end, (name, address) in zip(ends, hosts, strict=True):
+            ip("link", "set", end, "netns", name)
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", end)
+            ip("-n", name, "link", "set", end, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"network namespaces need a superuser and iproute2: {error}")
+    else:
+        yield hosts
+    finally:
+        for name, _ in hosts:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def test_two_machines_train_one_run_with_the_same_bits(
+    two_hosts: list[tuple[str, str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    endpoint = f"--rdzv-endpoint={two_hosts[0][1]}:29533"
+    launchers = [
+        launch(
+            *LONG,
+            folder=tmp_path,
+            ranks=1,
+            options=("--nnodes=2", "--rdzv-backend=c10d", endpoint, "--rdzv-id=two", f"--local-addr={address}"),
+            through=("ip", "netns", "exec", name),
+        )
+        for name, address in two_hosts
+    ]
+    results = [result_of(launcher) for launcher in launchers]
+    assert [result.code for result in results] == [0, 0], [result.err for result in results]
+    assert unlike(tmp_path / "runs/digits", undisturbed) == []
 
 
 def test_with_fewer_machines_a_run_goes_on(tmp_path: Path) -> None:
