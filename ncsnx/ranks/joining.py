@@ -16,7 +16,7 @@ from ncsnx.version import __version__
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _CONNECT_S = 60.0
 """Longest time for reaching the store, in seconds."""
-_LOCAL = re.compile(r"--(?:data|threads|workers|runs|cache)(?:=.*)?|data\.root=.*", re.DOTALL)
+_LOCAL = re.compile(r"--(?:data|threads|workers|cache)(?:=.*)?|data\.root=.*", re.DOTALL)
 """Arguments that may differ between machines."""
 
 
