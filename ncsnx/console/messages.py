@@ -17,7 +17,7 @@ from ncsnx.console.streams import Outlet, takes_no_more
 from ncsnx.console.text import UNSAFE, visible
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.ranks.rank_group import ALONE, RankGroup
+from ncsnx.ranks.rank_group import ALONE, RANK_LOGS, RankGroup
 from ncsnx.storage import atomic
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Messages:
         Ranks other than 0 have files of their own beside it: ranks/rank-1.txt.
         """
         if not self.ranks.is_first:
-            log_file = log_file.parent / "ranks" / f"rank-{self.ranks.rank}.txt"
+            log_file = log_file.parent / RANK_LOGS / f"rank-{self.ranks.rank}.txt"
             with contextlib.suppress(OSError):  # `_append` says what is wrong
                 log_file.parent.mkdir(exist_ok=True)
         self._log_file = log_file

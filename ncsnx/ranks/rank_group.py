@@ -25,6 +25,9 @@ _GRACE_S = 3.0
 """Time in seconds in which ranks that fail for the same reason are taken for one failure."""
 _FAILURE, _STOP, _CLAIM = "failure", "stop", "claim"
 
+RANK_LOGS = "ranks"
+"""Folder of the logs of ranks other than 0, beside that of rank 0."""
+
 T = TypeVar("T")
 
 
