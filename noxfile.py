@@ -54,6 +54,13 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def ranks(session: nox.Session) -> None:
+    """Commands in several processes: equal results, kills, stops, full disks, two hosts; arguments go to pytest."""
+    session.install(".", *GROUPS["tests"])
+    session.run("pytest", "-m", "ranks", "tests/ranks", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The main job on real data: trains on the digits and samples (minutes on two cores)."""
     session.install(".")

@@ -19,13 +19,14 @@ from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.errors import Hint, UsageError
 from ncsnx.networks import Execution
 from ncsnx.quantities import counted
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.cache import cache_folder
 from ncsnx.tensorfloat import allow_tf32
 
 _FP32_FIELD = "precision=fp32"
 
-UNRECORDED = {"graphs": False, "compiled_gradients": False}
+UNRECORDED = {"graphs": False, "compiled_gradients": False, "ranks": 1}
 """Values of the facts that a record from before they existed lacks."""
 
 
@@ -46,6 +47,8 @@ class Runtime:
     """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
     """Processes that read data ahead; 0: the main process reads."""
+    ranks: int = 1
+    """Processes that share the work."""
     precision: Precision | None = attrs.field(default=None)
     """Number format of a trained network; None: the experiment's. Training uses the experiment's only."""
 
@@ -76,14 +79,15 @@ class Runtime:
         checkpointing: bool = False,
         workers: int = 0,
         precision: str | None = None,
+        ranks: RankGroup = ALONE,
     ) -> "Runtime":
         """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError.
 
-        graphs: None means on CUDA devices.
+        graphs: None means on CUDA devices. ranks: those that run the command, each on a GPU of its own.
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        chosen = _device(device)
+        chosen = _device(device) if ranks.world == 1 else _device_of(ranks, device)
         if chosen.type == "cuda":
             _prefer_equal_numbers()
         elif graphs:
@@ -98,6 +102,7 @@ class Runtime:
             graphs=chosen.type == "cuda" if graphs is None else graphs,
             checkpointing=checkpointing,
             workers=workers,
+            ranks=ranks.world,
             precision=precision,  # type: ignore[arg-type]  # checked by the validator
         )
         return runtime.compiled() if compile else runtime
@@ -159,6 +164,7 @@ class Runtime:
             "graphs": self.graphs,
             "checkpointing": self.checkpointing,
             "workers": self.workers,
+            "ranks": self.ranks,
             **({} if self.precision is None else {"precision": self.precision}),
         }
 
@@ -224,6 +230,26 @@ def _device(wanted: str) -> torch.device:
         raise UsageError(
             f"{parameter('device')} {wanted}: is not on this machine ({found}); try {argument('device', 'auto')}"
         )
+    return device
+
+
+def _device_of(ranks: RankGroup, wanted: str) -> torch.device:
+    """The device of a rank: a GPU of its own, or the processors, which the ranks of a machine share."""
+    device = _device(wanted)
+    if device.index is not None:
+        raise UsageError(
+            f"{parameter('device')} {wanted}: each rank takes a GPU of its own, so none can be chosen",
+            Hint("leave the number out", adds=argument("device", device.type)),
+        )
+    if device.type != "cuda":
+        return device
+    if ranks.local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"rank {ranks.rank} has no GPU: this machine has {counted(torch.cuda.device_count(), 'GPU')} for "
+            f"{counted(ranks.local_world, 'rank')}"
+        )
+    device = torch.device("cuda", ranks.local_rank)
+    torch.cuda.set_device(device)
     return device
 
 

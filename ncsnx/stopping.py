@@ -48,6 +48,11 @@ class StopRequest:
         """Whether a signal has arrived."""
         return self.signal_number is not None
 
+    def request(self, signal_number: int) -> None:
+        """Asks for a stop, as if this signal had arrived; for a signal that arrived at another rank."""
+        if self._handler.signal_number is None:
+            self._handler.signal_number = signal_number
+
     def check(self) -> None:
         """Raises Stopped if a signal has arrived."""
         self._handler.check()

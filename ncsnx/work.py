@@ -6,6 +6,8 @@ from typing import Protocol
 
 import attrs
 
+from ncsnx.ranks.rank_group import ALONE, RankGroup
+
 
 class Advance(Protocol):
     """Reports that `count` more units are done.
@@ -77,6 +79,8 @@ class Work:
     warning: Callable[[str], None] = ignore_message
     detail: Callable[[str], None] = ignore_message
     """Shows a message in verbose output only."""
+    ranks: RankGroup = ALONE
+    """The processes that share the job."""
 
 
 SILENT = Work()

@@ -23,7 +23,7 @@ PRELOADED = [
     "ncsnx.cli.application",
     "ncsnx.console.training",
     "ncsnx.training.loop",
-    "ncsnx.training.events",
+    "ncsnx.training.files.events",
     "ncsnx.training.start",
     "ncsnx.sampling.sample",
     "ncsnx.evaluation.sweeps.held_out_sweep",

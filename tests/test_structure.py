@@ -15,7 +15,7 @@ ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
     (
         *("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering"),
-        *("capturing", "tensorfloat"),
+        *("capturing", "ranks", "tensorfloat"),
     ),
     ("config", "noise", "paths", "storage"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),

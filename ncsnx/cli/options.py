@@ -172,6 +172,17 @@ Device = Annotated[
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus",
+        metavar="N",
+        parser=a_count(1, 1024),
+        help="GPUs of this machine that share the work, a process for each. For several machines use torchrun.",
+        show_default="one device",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

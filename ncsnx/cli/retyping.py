@@ -15,6 +15,11 @@ def remember(arguments: Sequence[str]) -> None:
     _typed.set(tuple(arguments))
 
 
+def typed_words(without: Mapping[str, int] | None = None) -> list[str]:
+    """The arguments as typed. without: options to leave out, and the number of their values."""
+    return _rest(_typed.get(), without or {})
+
+
 def typed_with(addition: str) -> str:
     """The command line as typed, followed by `addition`: an option or FIELD=VALUE, ready to be typed.
 

@@ -4,11 +4,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+import attrs
 import typer
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.ranks.joining import rank_here
+from ncsnx.ranks.rank_group import ALONE, LIMIT_VARIABLE, OtherRankError
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 
@@ -24,42 +27,87 @@ _OPTIONS = {"count": "grid", "name": "run"}
 """Parameter of the library → name of its option, where they differ."""
 
 
+@attrs.frozen(kw_only=True)
+class Shared:
+    """How the ranks of a command share its work, for a command that can run in several."""
+
+    gpus: int | None = None
+    """Ranks to start on this machine; None: those that a launcher started, or one."""
+    device: str = "auto"
+
+
 @contextmanager
-def session(then: str, *, verbose: bool = False, quiet: bool = False) -> Iterator["Messages"]:
+def session(
+    then: str, *, verbose: bool = False, quiet: bool = False, shared: Shared | None = None
+) -> Iterator["Messages"]:
     """Gives the command its Messages. An NcsnxError in the block becomes a message and an exit code; --verbose adds
     the traceback. Any other exception is a bug: it is recorded in the log and keeps its traceback.
 
     then: what the same command does after a stop by a signal; shown unless the work itself says it more precisely.
+    shared: for commands that can run in several ranks; any other command runs on rank 0, and other ranks end at once.
     """
     from ncsnx.console.messages import Messages, Verbosity
 
     messages = Messages(Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
+    if shared is None and rank_here() > 0:
+        raise typer.Exit
     try:
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other")
         with spelled_by(_option), signals_raise():
+            if shared is not None:
+                _share(messages, shared)
             yield messages
+    except OtherRankError as error:
+        raise typer.Exit(error.exit_code) from None
     except Stopped as stopped:
-        messages.info(f"{stopped}; {stopped.then or then}")
+        if messages.ranks.failure(0) is None:  # otherwise the launcher stops all ranks because of it
+            messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
-        messages.error(error_in_lines(error))
-        messages.detail(traceback.format_exc().rstrip())
-        raise typer.Exit(error.exit_code) from None
+        _fail(messages, error_in_lines(error), error.exit_code)
     except KeyboardInterrupt:
         messages.error("interrupted")
         raise typer.Exit(130) from None
     except Exception as error:
+        if (code := messages.ranks.failure()) is not None:
+            raise typer.Exit(code) from None
         if _is_out_of_memory(error):
-            messages.error(
+            _fail(
+                messages,
                 "not enough memory\n"
                 "in training, try a smaller batch_size or model.width, or more accumulation\n"
-                "in sampling and measuring, try a smaller --batch-size"
+                "in sampling and measuring, try a smaller --batch-size",
             )
-            messages.detail(traceback.format_exc().rstrip())
-            raise typer.Exit(1) from None
+        if messages.ranks.world > 1 and _is_lost_connection(error):
+            _fail(messages, _lost_connection(error, messages.ranks.limit_s, then))
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
+        messages.ranks.fail(1)
         raise
+
+
+def _share(messages: "Messages", shared: Shared) -> None:
+    """Joins the other ranks of the command, or starts them and ends with their exit code. Raises NcsnxError."""
+    from ncsnx.cli.retyping import typed_words
+    from ncsnx.ranks.joining import join, require_same_start
+
+    messages.join(join())
+    if shared.gpus is not None:
+        from ncsnx.ranks.launching import launch
+
+        raise typer.Exit(launch(shared.gpus, typed_words({"--gpus": 1}), device=shared.device))
+    require_same_start(messages.ranks, typed_words())
+
+
+def _fail(messages: "Messages", text: str, exit_code: int = 1) -> NoReturn:
+    """Ends the command with a message, which is shown by one rank only."""
+    if messages.ranks.fail(exit_code):
+        messages.speak()
+        messages.error(text if messages.ranks.is_first else f"{messages.ranks.name}: {text}")
+        messages.detail(traceback.format_exc().rstrip())
+    else:
+        messages.record("error", text)
+    raise typer.Exit(exit_code) from None
 
 
 def _option(name: str) -> str:
@@ -88,18 +136,38 @@ def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
     from ncsnx.console.tables import Column
     from ncsnx.work import SILENT, RowView, Work
 
+    ranks = messages.ranks
+
     def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
         return sweep_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
 
     return Work(
         progress=partial(progress, messages),
         rows=rows,
-        check_stop=SILENT.check_stop if stop is None else stop.check,
+        check_stop=SILENT.check_stop if stop is None and ranks is ALONE else partial(ranks.check_stop, stop),
         at_once=SILENT.at_once if stop is None else stop.at_once,
         info=messages.info,
         warning=messages.warning,
         detail=messages.detail,
+        ranks=ranks,
     )
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    """Whether an error of torch's collectives or of their store, which have no class in common, ended the work."""
+    return type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError") or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "Connection", "NCCL"))
+    )
+
+
+def _lost_connection(error: Exception, limit_s: float, then: str) -> str:
+    """The message for an error of the collectives. then: what the same command does."""
+    if any(word in str(error).lower() for word in ("timed out", "timeout")):
+        return (
+            f"a rank did not answer within {limit_s:g} seconds\n"
+            f"if it is only slow, allow more:  export {LIMIT_VARIABLE}={2 * limit_s:g}"
+        )
+    return f"another rank ended without a message, or its connection was lost\n{then}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

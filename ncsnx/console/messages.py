@@ -17,6 +17,7 @@ from ncsnx.console.streams import Outlet, takes_no_more
 from ncsnx.console.text import UNSAFE, visible
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.ranks.rank_group import ALONE, RANK_LOGS, RankGroup
 from ncsnx.storage import atomic
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ Level = Literal["detail", "info", "warning", "error"]
 class Verbosity(IntEnum):
     """How many messages are shown."""
 
+    SILENT = -1
+    """Nothing is shown, and no data is written: ranks other than 0."""
     QUIET = 0
     NORMAL = 1
     VERBOSE = 2
@@ -62,8 +65,19 @@ class Messages:
         self._console: Console | None = None
         self._log_file: Path | None = None
         self._early: deque[str] = deque(maxlen=_EARLY_MESSAGES_KEPT)
+        self.ranks = ALONE
         if log_file is not None:
             self.attach(log_file)
+
+    def join(self, ranks: RankGroup) -> None:
+        """Speaks for this rank of the command: one other than 0 is silent and has a log of its own."""
+        self.ranks = ranks
+        if not ranks.is_first:
+            self.verbosity = Verbosity.SILENT
+
+    def speak(self) -> None:
+        """Lets a silent rank say why it failed."""
+        self.verbosity = max(self.verbosity, Verbosity.QUIET)
 
     @property
     def can_redraw(self) -> bool:
@@ -72,7 +86,14 @@ class Messages:
         return self.stderr.is_terminal and self.stderr.is_utf8 and not is_dumb
 
     def attach(self, log_file: Path) -> None:
-        """Appends the messages so far, and all later ones, to `log_file`."""
+        """Appends the messages so far, and all later ones, to `log_file`.
+
+        Ranks other than 0 have files of their own beside it: ranks/rank-1.txt.
+        """
+        if not self.ranks.is_first:
+            log_file = log_file.parent / RANK_LOGS / f"rank-{self.ranks.rank}.txt"
+            with contextlib.suppress(OSError):  # `_append` says what is wrong
+                log_file.parent.mkdir(exist_ok=True)
         self._log_file = log_file
         self._append("".join(self._early))
         self._early.clear()
@@ -159,6 +180,8 @@ class Messages:
             self._show("warning", f"cannot write {reason}; later messages are not logged")
 
     def _write_data(self, text: str) -> None:
+        if not self.ranks.is_first:
+            return
         try:
             self.stdout.write(text)
         except OSError as error:

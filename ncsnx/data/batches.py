@@ -14,6 +14,7 @@ from ncsnx.data.dataset import Dataset, StoredImages
 from ncsnx.data.read_ahead import read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 
 
 @attrs.frozen(eq=False)
@@ -26,20 +27,22 @@ class Batch:
 
 
 class TrainingBatches:
-    """The batches of a data set under one seed."""
+    """The batches of a data set under one seed, or one rank's share of each."""
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
-        """Raises NcsnxError for an empty data set."""
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, ranks: RankGroup = ALONE) -> None:
+        """batch_size: images of a whole batch. ranks: those that share it. Raises NcsnxError for an empty data set."""
         if len(dataset) == 0:
             raise NcsnxError("the data set has no training images; hold out a smaller share")
         self.dataset = dataset
         self.batch_size = batch_size
+        self._ranks = ranks
         self._stream = Stream(seed, Purpose.DATA_ORDER)
         self._orders: dict[int, Tensor] = {}
 
     def positions(self, step: int) -> Tensor:
         """(B,) int64: positions of a step's images in the training stream."""
-        return torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        shared = self._ranks.share(range(step * self.batch_size, (step + 1) * self.batch_size))
+        return torch.arange(shared[0], shared[-1] + 1)
 
     def indices(self, step: int) -> Tensor:
         """(B,) int64: indices of a step's images in the data set."""

@@ -16,15 +16,18 @@ _IN_MEMORY_ALREADY = (InMemory, PackedImages)
 """Splits that are in the CPU's memory or, if the file is memory-mapped, in the page cache."""
 
 
-def cache_in_memory(splits: Splits, device: torch.device, budget_bytes: int | None = None) -> Splits:
+def cache_in_memory(
+    splits: Splits, device: torch.device, budget_bytes: int | None = None, *, processes: int = 1
+) -> Splits:
     """The same images, each split cached in memory from its first read if it fits.
 
     device: where images are used. If a CUDA device has room, `read` returns pixels on it; labels and ids stay on the
-    CPU. budget_bytes: limit for each memory, by default a quarter of what is available in it. The training images come
+    CPU. budget_bytes: limit for each memory, by default a quarter of what is available in it. processes: how many on
+    this machine cache the same images; each takes an equal part of what main memory has. The training images come
     first. A split that fits nowhere, or that the CPU reads without decoding, is returned unchanged. Data workers never
     use a device's memory, so caching has no effect there when they read.
     """
-    budgets = {torch.device("cpu"): _given(budget_bytes, available_memory())}
+    budgets = {torch.device("cpu"): _given(budget_bytes, available_memory() // processes)}
     if device.type == "cuda":
         budgets = {device: _given(budget_bytes, torch.cuda.mem_get_info(device)[0]), **budgets}
     return Splits(_cached(splits.train, budgets), _cached(splits.held_out, budgets), splits.fingerprint)

@@ -15,6 +15,7 @@ from ncsnx.config.discovery import file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.paths import exists, typed_name_or_path
+from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
@@ -83,6 +84,11 @@ class Run:
     def log_path(self) -> Path:
         """Console output."""
         return self.path / "log.txt"
+
+    @property
+    def rank_logs(self) -> Path:
+        """Logs of ranks other than 0."""
+        return self.path / RANK_LOGS
 
     @property
     def tensorboard(self) -> Path:

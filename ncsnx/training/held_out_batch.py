@@ -2,11 +2,13 @@
 
 import attrs
 import torch
+from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, Preprocessing
 from ncsnx.networks import ScoreFunction
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.training.score_matching import score_matching_loss
 
 
@@ -20,12 +22,17 @@ class HeldOutLoss:
 
 
 class HeldOutBatch:
-    """One batch of held-out images at evenly spread levels. The split must not be empty."""
+    """One batch of held-out images at evenly spread levels, whose images the ranks share. The split must not be
+    empty."""
 
-    def __init__(self, dataset: Dataset, experiment: Experiment, device: torch.device) -> None:
+    def __init__(
+        self, dataset: Dataset, experiment: Experiment, device: torch.device, ranks: RankGroup = ALONE
+    ) -> None:
         size, levels = min(len(dataset), experiment.batch_size), experiment.schedule.levels
-        positions = torch.arange(size, device=device)
-        pixels = dataset.read(torch.arange(size)).pixels.to(device)
+        self._ranks = ranks
+        shared = torch.tensor(ranks.share(range(size)), dtype=torch.int64)
+        positions = shared.to(device)
+        pixels = dataset.read(shared).pixels.to(device)
         preprocessing = Preprocessing(experiment.data, dataset.value_range, experiment.seed)
         self._power = experiment.loss.power
         self._x = preprocessing.held_out(pixels, positions)
@@ -35,8 +42,15 @@ class HeldOutBatch:
 
     @torch.no_grad()
     def loss(self, network: ScoreFunction) -> HeldOutLoss:
-        """The loss of a network in evaluation mode; takes one evaluation."""
-        losses = score_matching_loss(network, self._x, self._levels, self._noise, self._power).cpu().double()
-        levels = self._levels.cpu()
+        """The loss of a network in evaluation mode, the same on all ranks; takes one evaluation."""
+        shares = self._ranks.together(lambda: self._share(network))
+        losses, levels = (torch.cat(parts) for parts in zip(*shares, strict=True))
         by_level = {level: float(losses[levels == level].mean()) for level in sorted(set(levels.tolist()))}
         return HeldOutLoss(float(losses.mean()), by_level)
+
+    def _share(self, network: ScoreFunction) -> tuple[Tensor, Tensor]:
+        """(losses, levels) of this rank's images, on the CPU."""
+        if not len(self._levels):
+            return torch.empty(0, dtype=torch.float64), self._levels.cpu()
+        losses = score_matching_loss(network, self._x, self._levels, self._noise, self._power)
+        return losses.cpu().double(), self._levels.cpu()

@@ -6,6 +6,7 @@ infinity is found then, before anything is saved.
 
 import math
 from collections.abc import Iterator
+from typing import NoReturn
 
 import torch
 
@@ -14,37 +15,49 @@ from ncsnx.data import Splits, TrainingBatches
 from ncsnx.data.batches import Batch
 from ncsnx.data.prefetch import prefetched
 from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
-from ncsnx.runs.checkpoints.pruning import CheckpointPruner
+from ncsnx.ranks.collectives import process_group
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
-from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import weights_of
 from ncsnx.stopping import StopRequest
-from ncsnx.training.checkpoint_writer import CheckpointWriter, report_pruning
 from ncsnx.training.compiling.compiled_gradient import require_equal_gradient
+from ncsnx.training.files.training_files import NoFiles, RunFiles, TrainingFiles
 from ncsnx.training.held_out_batch import HeldOutBatch
-from ncsnx.training.observer import CHECKPOINT, COMPILING, EVALUATING, SAMPLING, TRAINING, TrainingObserver
+from ncsnx.training.observer import COMPILING, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
-from ncsnx.training.recording import Recorder
 from ncsnx.training.snapshots import sample_grid
+from ncsnx.training.steps.agreed_stop import AgreedStop
 from ncsnx.training.steps.pending_losses import PendingLosses
 from ncsnx.training.steps.training_step import TrainingStep
 from ncsnx.training.training_state import TrainingState, non_finite
 
 
 def train(
-    state: TrainingState, data: Splits, run: Run, runtime: Runtime, observer: TrainingObserver, stop: StopRequest
+    state: TrainingState,
+    data: Splits,
+    run: Run,
+    runtime: Runtime,
+    observer: TrainingObserver,
+    stop: StopRequest,
+    ranks: RankGroup = ALONE,
 ) -> None:
     """Trains from `state.step` to the experiment's last step and writes into `run`, whose lock the caller holds.
 
-    Raises Stopped after a stop request, with a checkpoint of the current step. Raises NcsnxError if a loss or weight
-    becomes NaN or infinite, which is never saved, and if writing fails.
+    ranks: those that share the batches; rank 0 writes. Raises Stopped after a stop request, with a checkpoint of the
+    current step. Raises NcsnxError if a loss or weight becomes NaN or infinite, which is never saved, and if writing
+    fails.
     """
-    with stop.at_once():
-        training = _Training(state, data, run, runtime, observer, stop)
-    with training.writer:
-        training.run()
+    with process_group(ranks, runtime.device):
+        with AgreedStop(stop, ranks).at_once():
+            training = _Training(state, data, run, runtime, observer, stop, ranks)
+        try:
+            with training.files:
+                training.run()
+        except Stopped:
+            ranks.barrier()  # a launcher ends all ranks soon after the first one, so rank 0 must have written
+            raise
+        ranks.barrier()
 
 
 class _Training:
@@ -58,49 +71,53 @@ class _Training:
         runtime: Runtime,
         observer: TrainingObserver,
         stop: StopRequest,
+        ranks: RankGroup,
     ) -> None:
         experiment = state.experiment
-        self.state, self.data, self.folder = state, data, run
-        self.runtime, self.observer, self.stop = runtime, observer, stop
+        self.state, self.data = state, data
+        self.runtime, self.observer, self.ranks = runtime, observer, ranks
         self.experiment: Experiment = experiment
         self.device = runtime.device
-        self.batches = TrainingBatches(data.train, experiment.batch_size, experiment.seed)
+        self.own_stop, self.stop = stop, AgreedStop(stop, ranks)
+        self.batches = TrainingBatches(data.train, experiment.batch_size, experiment.seed, ranks)
         self.step = TrainingStep(
-            state, data.train.value_range, graphs=runtime.graphs, compiled=runtime.compile, report=observer.warning
+            state,
+            data.train.value_range,
+            graphs=runtime.graphs,
+            compiled=runtime.compile,
+            report=observer.warning,
+            ranks=ranks,
         )
-        self.held_out = HeldOutBatch(data.held_out, experiment, self.device) if len(data.held_out) else None
-        self.recorder = Recorder(run, state.step)
-        self.pruner = CheckpointPruner(run, experiment, lambda: stop.requested)
-        self.writer = CheckpointWriter(run, self.pruner, observer)
-        self.losses = PendingLosses(self.device)
+        self.held_out = HeldOutBatch(data.held_out, experiment, self.device, ranks) if len(data.held_out) else None
+        self.files: TrainingFiles = (
+            RunFiles(run, state, observer, lambda: stop.requested) if ranks.is_first else NoFiles()
+        )
+        self.losses = PendingLosses(self.device, total=self.step.total_loss)
         self.saved_step = state.step
 
     def run(self) -> None:
-        try:
-            self._announce_retention()
-            if self.state.step < self.experiment.steps:
-                self._check_compilation()  # first, so that a resumed run compiles the same code as an uninterrupted one
-            self._evaluate_if_missing()
-            self._sample_if_due()  # missing if the run was killed while sampling
-            if self.state.step < self.experiment.steps:
+        self.files.announce_retention()
+        if self.state.step < self.experiment.steps:
+            self._check_compilation()  # first, so that a resumed run compiles the same code as an uninterrupted one
+        self._evaluate_if_missing()
+        self._sample_if_due()  # missing if the run was killed while sampling
+        if self.state.step < self.experiment.steps:
+            self.observer.phase(TRAINING)
+        for batch in self._batches():
+            loss = self.step(batch.images.pixels, batch.positions, lambda: self.stop.requested)
+            if loss is None:
+                break
+            self.losses.add(loss)
+            self.observer.step(self.state.step, self.experiment.batch_size)
+            self._report_if_due()
+            self.files.poll()
+            if self._is_due(self.experiment.checkpoint_every):
+                self._checkpoint()
+                self._sample_if_due()
                 self.observer.phase(TRAINING)
-            for batch in self._batches():
-                loss = self.step(batch.images.pixels, batch.positions, lambda: self.stop.requested)
-                if loss is None:
-                    break
-                self.losses.add(loss)
-                self.observer.step(self.state.step, self.experiment.batch_size)
-                self._report_if_due()
-                self.writer.poll()
-                if self._is_due(self.experiment.checkpoint_every):
-                    self._checkpoint()
-                    self._sample_if_due()
-                    self.observer.phase(TRAINING)
-            self._checkpoint()
-            self.stop.check()
-            self._sample_if_due()
-        finally:
-            self.recorder.close()
+        self._checkpoint()
+        self.stop.check()
+        self._sample_if_due()
 
     def _check_compilation(self) -> None:
         """Compiles the network, if requested, and refuses a wrong gradient before anything is trained with it."""
@@ -121,20 +138,33 @@ class _Training:
         batches = prefetched(
             self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers), self.device
         )
-        try:
-            while True:
+        while True:
+            batch, error = None, None
+            try:
                 with self.stop.at_once():  # a slow disk must not delay a stop
                     batch = next(batches, None)
-                if batch is None:
-                    return
-                yield batch
-        except Stopped:
-            return  # handled at the end of the loop
-        except NcsnxError as error:
-            self._checkpoint()
-            self.writer.finish()
-            again = Hint(f"fix the data, then repeat the command: it resumes from step {self.state.step:,}")
-            raise NcsnxError(error.message, *error.hints, again) from error
+            except Stopped:
+                return  # handled at the end of the loop
+            except NcsnxError as caught:
+                error = caught
+            if self.stop.agree(failed=error is not None):
+                self._end_without_data(error)
+            if batch is None or self.stop.requested:
+                return
+            yield batch
+
+    def _end_without_data(self, error: NcsnxError | None) -> NoReturn:
+        """Writes a checkpoint, then raises the error of reading a batch, on whichever rank it was."""
+        self._checkpoint()
+        self.files.finish()
+        again = Hint(f"fix the data, then repeat the command: it resumes from step {self.state.step:,}")
+
+        def end() -> None:
+            if error is not None:
+                raise NcsnxError(error.message, *error.hints, again) from error
+
+        self.ranks.together(end)
+        raise AssertionError("a rank failed, and raises its error")
 
     def _is_due(self, every: int) -> bool:
         return self.state.step % every == 0
@@ -154,16 +184,15 @@ class _Training:
             self.observer.phase(EVALUATING)
             loss = self.held_out.loss(self.state.evaluation_network())
             weights, _ = weights_of(self.experiment)
-            self.recorder.held_out(self.state.step, loss, weights)
+            self.files.held_out(self.state.step, loss, weights)
             self.observer.held_out(self.state.step, loss.mean, weights)
 
     def _evaluate_if_missing(self) -> None:
         """Records the held-out loss of this step's checkpoint if a stop skipped it."""
         step = self.state.step
-        if step > 0 and self._is_due(self.experiment.eval_every) and not self.stop.requested:
-            records = MetricsLog(self.folder).read()
-            if not any(record["step"] == step and "held_out" in record for record in records):
-                self._evaluate()
+        is_due = step > 0 and self._is_due(self.experiment.eval_every) and not self.stop.requested
+        if is_due and self.ranks.first(lambda: self.files.lacks_held_out(step)):
+            self._evaluate()
 
     def _report_losses(self, *, all: bool) -> None:
         """Records the mean loss of each interval that has ended. all: also of one whose losses are on their way."""
@@ -173,7 +202,7 @@ class _Training:
                     raise non_finite("the loss", number, self.experiment)
             mean = sum(losses) / len(losses)
             lr = learning_rate(self.experiment.optimizer, last - 1, self.experiment.warmup_steps)
-            self.recorder.training(last, mean, lr)
+            self.files.training(last, mean, lr)
             memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
             self.observer.logged(last, mean, device_memory_bytes=memory)
 
@@ -183,19 +212,9 @@ class _Training:
             return
         self.losses.end_interval(self.state.step)
         self._report_losses(all=True)
-        self.recorder.flush()
         self.state.require_finite()
-        self.observer.phase(CHECKPOINT)
-        self.writer.begin(self.state)
+        self.files.checkpoint(self.state)
         self.saved_step = self.state.step
-
-    def _announce_retention(self) -> None:
-        """Announces what retention will remove, then removes what is already due."""
-        if self.experiment.retention.removes_anything:
-            self.observer.phase("verifying the checkpoints that retention relies on")
-        for line in self.pruner.announcement():
-            self.observer.warning(line)
-        report_pruning(self.pruner.apply(), self.observer)
 
     def _sample_if_due(self) -> None:
         """Draws the sample grid of this step's checkpoint, if it is due and doesn't exist.
@@ -203,11 +222,12 @@ class _Training:
         It is drawn while the checkpoint is written, and saved once the checkpoint is complete.
         """
         snapshots, step = self.experiment.snapshots, self.state.step
-        path = self.folder.snapshots / f"{step_name(step)}.png"
-        if snapshots is None or step == 0 or path.exists():
+        if snapshots is None or step == 0:
             return
         is_last = step == self.experiment.steps
         if not is_last and step % (snapshots.every * self.experiment.checkpoint_every):
+            return
+        if not self.ranks.first(lambda: self.files.lacks_snapshot(step)):
             return
         self.observer.phase(SAMPLING)
         try:
@@ -218,14 +238,14 @@ class _Training:
                 self.runtime,
                 check_stop=self._check,
                 progress=self.observer.sampling,
+                ranks=self.ranks,
             )
         except DivergedError as error:  # training continues, since later weights may not diverge
             self.observer.warning(f"no grid of samples for step {step:,}: {error}")
         else:
-            self.writer.finish()
-            self.recorder.snapshot(step, path, grid)
+            self.files.snapshot(step, grid)
 
     def _check(self) -> None:
         """Raises Stopped after a stop request, and the error of a checkpoint that could not be written."""
-        self.stop.check()
-        self.writer.poll()
+        self.ranks.check_stop(self.own_stop)
+        self.files.poll()

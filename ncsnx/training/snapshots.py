@@ -11,6 +11,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, to_unit
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.networks import ScoreFunction
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import State
@@ -35,16 +36,18 @@ def sample_grid(
     *,
     check_stop: Callable[[], None],
     progress: Callable[[int, int, int], None],
+    ranks: RankGroup = ALONE,
 ) -> Tensor:
     """A grid of `snapshots.n` samples, (C, H, W) uint8: images 0 to n − 1 of the experiment's seed.
 
-    progress: called with (states done, total states, evaluations so far), summed over batches. check_stop: called
-    before each evaluation; may raise to stop.
+    progress: called with (states done, total states, evaluations so far), summed over this rank's batches. check_stop:
+    called before each evaluation; may raise to stop. ranks: those that share the images; all get the grid.
     """
     assert experiment.snapshots is not None
     n = experiment.snapshots.n
+    indices = ranks.share(range(n))
     experiment = attrs.evolve(experiment, sampler=snapshot_sampler(experiment))
-    total = state_count(experiment.sampler, len(network.noise_levels)) * -(-n // BATCH_SIZE)
+    total = state_count(experiment.sampler, len(network.noise_levels)) * -(-len(indices) // BATCH_SIZE)
     done, evaluations, earlier = 0, 0.0, 0.0
 
     def report(batch: Sequence[int], state: State) -> None:
@@ -60,11 +63,11 @@ def sample_grid(
         network.score,
         network.noise_levels,
         experiment_draws(experiment, experiment.seed, training_data, graphs=runtime.graphs, compiled=runtime.compile),
-        range(n),
+        indices,
         batch_size=BATCH_SIZE,
         device=runtime.device,
         check_stop=check_stop,
         on_state=report,
     )
-    images = torch.cat([to_uint8(to_unit(x, experiment.data)).cpu() for _, x in batches])
-    return grid(images, square_columns(n))
+    images = ranks.together(lambda: [to_uint8(to_unit(x, experiment.data)).cpu() for _, x in batches])
+    return grid(torch.cat([image for share in images for image in share]), square_columns(n))

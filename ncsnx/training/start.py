@@ -11,12 +11,13 @@ from ncsnx.config.codec import identity
 from ncsnx.config.differences import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.checkpoints.leftovers import remove_debris
 from ncsnx.runs.checkpoints.manifest import OPTIMIZER
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.origins import Origins
-from ncsnx.runs.resuming import resumption
+from ncsnx.runs.resuming import Resumption, resumption
 from ncsnx.runs.segments import append_segment, last_training, versions
 from ncsnx.runtime import UNRECORDED, Runtime
 from ncsnx.spelling import argument
@@ -55,22 +56,21 @@ def begin(
     origins: dict[str, str],
     runtime: Runtime,
     note: str,
+    ranks: RankGroup = ALONE,
 ) -> list[str]:
-    """Loads the run's newest sound checkpoint, if any, into `state`. The caller holds the lock.
+    """Loads the run's newest sound checkpoint, if any, into `state`. The caller holds the lock, or rank 0 of `ranks`.
 
     Removes what killed processes left half written or half removed. Records the segment, the changed values and their
     origins. Returns warnings: checkpoints that are unsound or have lost their optimizer state, and a changed runtime,
     which ends bit-identity. Raises NcsnxError, with nothing else changed, if retention removed the optimizer state of
     the newest sound checkpoint or if no sound checkpoint is left.
     """
-    remove_debris(run)
-    found = resumption(run)
-    if found.refusal is not None:
-        raise NcsnxError(found.refusal, *found.hints)
+    found = ranks.first(lambda: _resumption(run))
     step = found.step
     warnings: list[str] = []
     if step is not None:
-        state.load(run.checkpoints / step_name(step))
+        folder = run.checkpoints / step_name(step)
+        ranks.together(lambda: state.load(folder))
         warnings += [
             f"checkpoint of step {bad:,} is unsound ({why}); falling back to step {step:,}"
             for bad, why in found.unsound
@@ -79,13 +79,27 @@ def begin(
             f"checkpoint of step {bad:,} cannot be resumed from ({OPTIMIZER} is missing); falling back to step {step:,}"
             for bad in found.untrainable
         ]
-        warnings += _runtime_warnings(run, runtime)
+        warnings += ranks.first(lambda: _runtime_warnings(run, runtime))
+    ranks.first(lambda: _record(run, state, changes, origins, runtime, note))
+    return warnings
+
+
+def _resumption(run: Run) -> Resumption:
+    remove_debris(run)
+    found = resumption(run)
+    if found.refusal is not None:
+        raise NcsnxError(found.refusal, *found.hints)
+    return found
+
+
+def _record(
+    run: Run, state: TrainingState, changes: list[Difference], origins: dict[str, str], runtime: Runtime, note: str
+) -> None:
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
     append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note)
     if changes:  # the experiment last, so that the changes are found again after a kill before it
         write_document(run.origins_path, Origins(by_path=origins))
         run.update_experiment(state.experiment)
-    return warnings
 
 
 def _as_json(value: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ncsnx.errors import NcsnxError
-from ncsnx.training.events import EventFile
+from ncsnx.training.files.events import EventFile
 
 CURVE = "loss/training"
 
@@ -18,7 +18,7 @@ ON_A_SMALL_DISK = """
 import resource, sys
 from pathlib import Path
 from ncsnx.errors import NcsnxError
-from ncsnx.training.events import EventFile
+from ncsnx.training.files.events import EventFile
 events = EventFile(Path(sys.argv[1]), purge_step=1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

@@ -10,7 +10,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import Shared, session, work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ncsnx.stopping import StopRequest
     from ncsnx.training.compiling.compilation import Decision
     from ncsnx.training.training_state import TrainingState
+    from ncsnx.work import Work
 
 
 def _refuse_fields(words: list[str]) -> None:
@@ -74,6 +75,7 @@ def train_command(
             rich_help_panel=options.EXECUTION_PANEL,
         ),
     ] = False,
+    gpus: options.Gpus = None,
     workers: Annotated[
         int,
         typer.Option(
@@ -97,19 +99,26 @@ def train_command(
     Ctrl-C, SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or
     129. The same command resumes from there.
     """
-    with session("no step was trained; repeat the command to train", verbose=verbose, quiet=quiet) as messages:
+    with session(
+        "no step was trained; repeat the command to train",
+        verbose=verbose,
+        quiet=quiet,
+        shared=Shared(gpus=gpus, device=device),
+    ) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.runs.names import check_run_name, runs_folder
 
         found = resolve(experiment, overrides)
         name, folder = check_run_name(found.experiment.name if run is None else run), runs_folder(runs)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
-        _require_unheld(folder, name)
+        ranks = messages.ranks
+        ranks.first(lambda: _require_unheld(folder, name))
 
         from ncsnx.config.variants import load_plugins
-        from ncsnx.data import cache_in_memory, data_folder, open_data
+        from ncsnx.data import cache_in_memory, data_folder
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
+        from ncsnx.training.steps.batch_gradients import require_shareable
         from ncsnx.training.training_state import TrainingState
 
         load_plugins("ncsnx.runtime")
@@ -122,15 +131,17 @@ def train_command(
                     graphs=graphs,
                     checkpointing=checkpointing,
                     workers=workers,
+                    ranks=ranks,
                 )
                 runtime = runtime.for_training(found.experiment)  # before data is read
-                compilation = _compilation(compile, folder / name, found.experiment, runtime)
+                compilation = ranks.first(lambda: _compilation(compile, folder / name, found.experiment, runtime))
                 runtime = runtime.compiled() if compilation.compile else runtime
-                splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
-                splits = cache_in_memory(splits, runtime.device)
+                splits = _splits(found.experiment, data_folder(data), work_of(messages, stop))
+                splits = cache_in_memory(splits, runtime.device, processes=ranks.local_world)
                 state = TrainingState(found.experiment, runtime)
+                require_shareable(state.network, found.experiment, ranks)
             _announce(messages, compilation)
-            place = _place(folder, name, found, splits.fingerprint)
+            place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
             _train(messages, place, state, found.origins, splits, runtime, stop, note)
         _say_what_next(messages, place, runs)
 
@@ -156,6 +167,22 @@ def _compilation(compile: bool | None, run: Path, experiment: "Experiment", runt
     recorded = None if last is None else last.runtime.get("compiled_gradients") is True
     parameters = sum(parameter.numel() for parameter in meta_network(experiment).parameters())
     return decide(compile, experiment, runtime, parameters, recorded)
+
+
+def _splits(experiment: "Experiment", folder: Path, work: "Work") -> "Splits":
+    """The data. Raises NcsnxError if it isn't there, or isn't the same on all ranks."""
+    from ncsnx.data import open_data
+    from ncsnx.errors import UsageError
+
+    splits = open_data(experiment.data, folder, work)
+    found = work.ranks.together(lambda: (work.ranks.name, splits.fingerprint))
+    for name, fingerprint in found:
+        if fingerprint != found[0][1]:
+            raise UsageError(
+                f"the ranks have different data: rank 0 with fingerprint {found[0][1][:12]}…, {name} with "
+                f"{fingerprint[:12]}…"
+            )
+    return splits
 
 
 def _announce(messages: "Messages", compilation: "Decision") -> None:
@@ -188,23 +215,25 @@ def _train(
 ) -> None:
     from ncsnx.console.training import TrainingView
     from ncsnx.errors import Stopped
+    from ncsnx.ranks.rank_group import held_by_first
     from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.writer_lock import writer_lock
+    from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
     from ncsnx.training.loop import train
     from ncsnx.training.pauses import pauses_of
-    from ncsnx.training.recording import TENSORBOARD_HINT, has_tensorboard
     from ncsnx.training.start import begin, require_same_identity
+    from ncsnx.training.steps.agreed_stop import AgreedStop
 
-    experiment = state.experiment
-    with writer_lock(place, messages.warning):
-        changes = require_same_identity(place, experiment, splits.fingerprint)
+    experiment, ranks = state.experiment, messages.ranks
+    with held_by_first(ranks, writer_lock(place, messages.warning)):
+        changes = ranks.first(lambda: require_same_identity(place, experiment, splits.fingerprint))
         messages.attach(place.log_path)
-        with stop.at_once():
-            warnings = begin(place, state, changes, origins, runtime, note)
+        with AgreedStop(stop, ranks).at_once():
+            warnings = begin(place, state, changes, origins, runtime, note, ranks)
         for warning in (*warnings, *experiment.known_biases):
             messages.warning(warning)
-        if place.data_fingerprint() is None:
-            place.adopt_data(splits.fingerprint)
+        if ranks.first(place.data_fingerprint) is None:
+            ranks.first(lambda: place.adopt_data(splits.fingerprint))
             messages.info(f"data: the run had none recorded, and resumes with fingerprint {splits.fingerprint[:12]}…")
         view = TrainingView(
             messages,
@@ -224,7 +253,7 @@ def _train(
             if not has_tensorboard():
                 messages.info(TENSORBOARD_HINT)
             try:
-                train(state, splits, place, runtime, view, stop)
+                train(state, splits, place, runtime, view, stop, ranks)
             except Stopped as stopped:
                 if steps := checkpoints(place):
                     stopped.then = f"the same command resumes from step {steps[-1]:,}"
@@ -259,6 +288,7 @@ def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Run
         "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
         f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
         "device": f"{runtime.device} ({device_name(runtime.device)}), {counted(runtime.threads, 'thread')}",
+        **({"ranks": f"{runtime.ranks}, each with a part of every batch"} if runtime.ranks > 1 else {}),
         "files": str(place.path),
     }
     if state.step:

@@ -50,7 +50,7 @@ def examine_places(found: Examination) -> None:
         for kind, paths in (
             ("file", (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path)),
             ("file", (run.log_path, run.path / LOCK, run.path / HOLDER)),
-            ("folder", (run.tensorboard, run.checkpoints, run.snapshots, run.samples, run.unsound)),
+            ("folder", (run.rank_logs, run.tensorboard, run.checkpoints, run.snapshots, run.samples, run.unsound)),
             ("folder", (run.fid, run.loss, run.likelihood, run.compare, run.neighbors)),
         )
         for path in paths

@@ -5,7 +5,7 @@ interval's losses are copied when it ends and read when the next one does.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 import torch
@@ -25,8 +25,12 @@ class _Interval:
 class PendingLosses:
     """The losses of the steps since those that were read."""
 
-    def __init__(self, device: torch.device, delay: int | None = None) -> None:
-        """delay: number of ended intervals that stay unread; by default 1 on CUDA, else 0."""
+    def __init__(
+        self, device: torch.device, delay: int | None = None, total: Callable[[Tensor], Tensor] = lambda losses: losses
+    ) -> None:
+        """delay: number of ended intervals that stay unread; by default 1 on CUDA, else 0. total: sums losses, (n,),
+        over all ranks."""
+        self._total = total
         self._delay = int(device.type == "cuda") if delay is None else delay
         self._open: list[Tensor] = []
         self._ended: deque[_Interval] = deque()
@@ -38,7 +42,7 @@ class PendingLosses:
     def end_interval(self, step: int) -> None:
         """Ends the interval after `step`, and begins to copy its losses."""
         if self._open:
-            losses, self._open = torch.stack(self._open), []
+            losses, self._open = self._total(torch.stack(self._open)), []
             self._ended.append(_Interval(step, *_copied(losses)))
 
     def read(self, *, all: bool) -> Iterator[tuple[int, list[float]]]:

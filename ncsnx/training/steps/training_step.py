@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from ncsnx.capturing import CapturedFunction
 from ncsnx.data import Preprocessing
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import is_capturable, learning_rate, set_learning_rate
-from ncsnx.training.score_matching import add_gradients, score_matching_loss
+from ncsnx.training.score_matching import score_matching_loss
+from ncsnx.training.steps.batch_gradients import BatchGradients
 from ncsnx.training.training_state import TrainingState
 
 
@@ -29,21 +31,26 @@ class TrainingStep:
         graphs: bool,
         report: Callable[[str], None],
         compiled: bool = False,
+        ranks: RankGroup = ALONE,
     ) -> None:
         """value_range: the stored values that mean black and white. graphs: whether steps are replayed as a CUDA graph,
-        if the optimizer can be captured. report: called with one line if they can't. compiled: whether one compiled
-        kernel draws the noise."""
+        if the optimizer can be captured and one rank trains. report: called with one line if they can't. compiled:
+        whether one compiled kernel draws the noise. ranks: those that share each batch."""
         experiment = state.experiment
         self._state, self._experiment = state, experiment
         self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
         self._levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
         self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled)
+        self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
+        self.total_loss = self._gradients.total
         self._graph: CapturedFunction | None = None
-        if graphs and is_capturable(state.optimizer):
+        if graphs and ranks.world == 1 and is_capturable(state.optimizer):
             self._graph = CapturedFunction(self._whole, "a training step", changes=self._changes, report=report)
 
     def __call__(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
         """Takes a step on one batch, on the device. Returns its mean loss, 0-dim on the device.
+
+        With several ranks each gives its share of the batch, and gets the share of the loss.
 
         pixels: (B, C, H, W) as stored. positions: (B,) int64 in the training stream. stopped: whether a stop was
         requested, asked before each forward pass, but only once before a graph; then the result is None and nothing is
@@ -100,19 +107,20 @@ class TrainingStep:
         return total
 
     def _accumulated(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
-        """Computes the batch's gradients in `accumulation` passes. Returns its mean loss; None after a stop."""
+        """Computes the batch's gradients in `accumulation` passes. Returns its mean loss, or this rank's share of it;
+        None after a stop."""
         passes = self._experiment.accumulation
         # with one pass a stop comes before it, when nothing is to be restored
         buffers = self._state.saved_buffers() if passes > 1 else []
         before = [buffer.clone() for buffer in buffers]
         total = torch.zeros((), device=pixels.device)
-        for part, places in zip(pixels.chunk(passes), positions.chunk(passes), strict=True):
+        parts = zip(pixels.tensor_split(passes), positions.tensor_split(passes), strict=True)
+        for number, (part, places) in enumerate(parts, start=1):
             if stopped():
                 self._state.take_back(buffers, before)
                 return None
-            loss = self.loss(part, places)
-            add_gradients(self._state.network, loss)
-            total += loss.detach()
+            images, noise = self.images(part, places), self.noise(places)
+            total += self._gradients.add(images, *noise, is_last=number == passes)
         return total
 
     def _changes(self) -> Iterator[Tensor]:

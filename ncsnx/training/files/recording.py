@@ -15,7 +15,7 @@ from ncsnx.storage.reading import refuse_links
 from ncsnx.training.held_out_batch import HeldOutLoss
 
 if TYPE_CHECKING:
-    from ncsnx.training.events import EventFile
+    from ncsnx.training.files.events import EventFile
 
 TENSORBOARD_HINT = "no TensorBoard events: for them, pip install 'ncsnx[tensorboard]'"
 
@@ -73,7 +73,7 @@ class Recorder:
     def _events(self) -> "EventFile | None":
         """The event file, created for the first event, so that a complete run gets no further file."""
         if self._file is None and has_tensorboard():
-            from ncsnx.training.events import EventFile
+            from ncsnx.training.files.events import EventFile
 
             refuse_links(self._run.tensorboard)
             self._file = EventFile(self._run.tensorboard, purge_step=self._start_step + 1)

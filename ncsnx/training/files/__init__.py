@@ -1,0 +1,1 @@
+"""The files of a training: checkpoints, metrics, grids of samples, events for TensorBoard."""

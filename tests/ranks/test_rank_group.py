@@ -1,0 +1,189 @@
+"""What ranks agree on through their store, with a thread for each rank."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.ranks.rank_group import ALONE, OtherRankError, RankGroup, held_by_first
+from ncsnx.stopping import StopRequest
+
+
+def in_ranks(world: int, work: Callable[[RankGroup], Any], limit_s: float = 20.0) -> list[Any]:
+    """What `work` returns or raises in each of `world` ranks."""
+    store = dist.HashStore()
+    found: list[Any] = [None] * world
+
+    def one(rank: int) -> None:
+        try:
+            found[rank] = work(RankGroup(store, rank, world, rank, world, limit_s))
+        except BaseException as error:
+            found[rank] = error
+
+    threads = [threading.Thread(target=one, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_shares_are_consecutive_and_equal_but_for_one(count: int, world: int) -> None:
+    shares = [RankGroup(None, rank, world).share(range(count)) for rank in range(world)]
+    assert [item for share in shares for item in share] == list(range(count))
+    sizes = {len(share) for share in shares}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_rank_0_decides_for_all() -> None:
+    assert in_ranks(3, lambda ranks: ranks.first(lambda: ("decided by", ranks.rank))) == [("decided by", 0)] * 3
+
+
+def test_only_rank_0_does_what_is_decided() -> None:
+    done: list[int] = []
+    in_ranks(3, lambda ranks: ranks.first(lambda: done.append(ranks.rank)))
+    assert done == [0]
+
+
+def test_all_ranks_get_what_each_of_them_gives_in_order() -> None:
+    assert in_ranks(3, lambda ranks: ranks.together(lambda: ranks.rank**2)) == [[0, 1, 4]] * 3
+
+
+def test_an_error_of_rank_0_is_raised_on_all() -> None:
+    def refuse() -> None:
+        raise UsageError("that is no name")
+
+    for error in in_ranks(2, lambda ranks: ranks.first(refuse)):
+        assert isinstance(error, UsageError)
+        assert str(error) == "that is no name"
+
+
+def test_an_error_of_one_rank_is_raised_on_all_with_its_name() -> None:
+    def work(ranks: RankGroup) -> None:
+        def fail() -> None:
+            if ranks.rank == 1:
+                raise NcsnxError("the file is missing")
+
+        ranks.together(fail)
+
+    for error in in_ranks(3, work):
+        assert isinstance(error, NcsnxError)
+        assert error.message.startswith("rank 1 (")
+        assert error.message.endswith("): the file is missing")
+
+
+def test_an_error_of_all_ranks_names_none() -> None:
+    def fail() -> None:
+        raise NcsnxError("the disk is full")
+
+    assert {str(error) for error in in_ranks(2, lambda ranks: ranks.together(fail))} == {"the disk is full"}
+
+
+def test_a_stop_of_one_rank_stops_all_with_its_signal() -> None:
+    def work(ranks: RankGroup) -> None:
+        def stop() -> None:
+            if ranks.rank == 1:
+                raise Stopped("stopped by SIGHUP", signal.SIGHUP)
+
+        ranks.together(stop)
+
+    for error in in_ranks(2, work):
+        assert isinstance(error, Stopped)
+        assert error.signal_number == signal.SIGHUP
+
+
+def test_a_signal_at_one_rank_is_noticed_by_the_check_of_another() -> None:
+    stops = [StopRequest(), StopRequest()]
+    stops[0].request(signal.SIGTERM)
+
+    def work(ranks: RankGroup) -> None:
+        end_s = time.monotonic() + 10
+        while time.monotonic() < end_s:
+            ranks.check_stop(stops[ranks.rank])
+            time.sleep(0.01)
+
+    for error in in_ranks(2, work):
+        assert isinstance(error, Stopped)
+        assert str(error) == "stopped by SIGTERM"
+
+
+def test_a_rank_that_waits_ends_when_another_fails() -> None:
+    def work(ranks: RankGroup) -> object:
+        if ranks.rank == 1:
+            return ranks.fail(2)
+        return ranks.together(lambda: None)
+
+    waited, speaks = in_ranks(2, work)
+    assert speaks is True
+    assert isinstance(waited, OtherRankError)
+    assert waited.exit_code == 2
+
+
+def test_one_rank_speaks_of_a_failure_of_all_and_it_is_rank_0() -> None:
+    assert in_ranks(3, lambda ranks: ranks.fail(1)) == [True, False, False]
+
+
+def test_a_wait_has_a_limit_and_says_how_to_raise_it() -> None:
+    def work(ranks: RankGroup) -> None:
+        if ranks.is_first:
+            ranks.together(lambda: None)
+
+    error, _ = in_ranks(2, work, limit_s=0.3)
+    assert isinstance(error, NcsnxError)
+    assert "rank 1 of 2 did not answer within 0.3 seconds" in str(error)
+    assert "export NCSNX_RANK_LIMIT=0.6" in str(error)
+
+
+def test_a_mark_is_seen_by_all() -> None:
+    def work(ranks: RankGroup) -> bool:
+        before = ranks.posted("diverged")
+        ranks.barrier()
+        if ranks.rank == 1:
+            ranks.post("diverged")
+        ranks.barrier()
+        return not before and ranks.posted("diverged")
+
+    assert in_ranks(2, work) == [True, True]
+
+
+def test_a_lock_is_held_by_rank_0_only() -> None:
+    held: list[int] = []
+
+    def work(ranks: RankGroup) -> None:
+        class Lock:
+            def __enter__(self) -> None:
+                held.append(ranks.rank)
+
+            def __exit__(self, *error: object) -> None:
+                held.remove(ranks.rank)
+
+        with held_by_first(ranks, Lock()):  # type: ignore[arg-type]
+            ranks.barrier()
+            assert held == [0]
+            ranks.barrier()
+
+    assert in_ranks(2, work) == [None, None]
+    assert held == []
+
+
+def test_one_process_alone_needs_no_store() -> None:
+    assert ALONE.first(lambda: 3) == 3
+    assert ALONE.together(lambda: 4) == [4]
+    ALONE.barrier()
+    ALONE.check_stop(None)
+    assert ALONE.fail(1)
+    assert ALONE.failure() is None
+    with pytest.raises(UsageError, match="no"):
+        ALONE.first(lambda: _raise(UsageError("no")))
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -1,0 +1,229 @@
+"""Kills, signals, full disks and slow ranks of a training in several processes: nothing is lost, nothing hangs."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncsnx.storage.json_lines import read_records
+from tests.chaos.mounts import can_mount, resize, small_disk
+from tests.chaos.trials import unlike, unsound
+from tests.ranks.launched import finish, launch, messages, ranks_of, result_of, small, wait_until
+from tests.training.tiny import steps_of
+
+pytestmark = pytest.mark.ranks
+LONG = small("steps=120", "checkpoint_every=5", "snapshots.every=8", "eval_every=10")
+KILLS = 10
+STOP_S = 30.0
+"""torchrun kills ranks that are still there 30 seconds after SIGTERM."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    result = finish(*LONG, folder=folder)
+    assert result.code == 0, result.err
+    return folder / "runs/digits"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_whose_rank_is_killed_ten_times_ends_with_the_same_bits(
+    rank: int, undisturbed: Path, tmp_path: Path
+) -> None:
+    """The launcher restarts all ranks. Moments are counted from each start: while ranks load, train and write."""
+    chance = random.Random(f"rank {rank}")
+    with launch(*LONG, folder=tmp_path, options=("--max-restarts=10",)) as launcher:
+        for attempt in range(KILLS):
+            before = len(steps_of(tmp_path / "runs/digits")) if (tmp_path / "runs/digits").exists() else 0
+            wait_until(lambda: len(ranks_of(launcher, attempt)) == 2, launcher)  # noqa: B023 (called at once)
+            if attempt % 3 == 0:  # some before anything is trained, the others after a checkpoint
+                time.sleep(chance.uniform(0, 6))
+            else:
+                wait_until(lambda: len(steps_of(tmp_path / "runs/digits")) > before, launcher)  # noqa: B023
+                time.sleep(chance.uniform(0, 0.5))
+            os.kill(ranks_of(launcher, attempt)[rank], signal.SIGKILL)
+        result = result_of(launcher)
+    assert result.code == 0, result.err
+    assert unlike(tmp_path / "runs/digits", undisturbed) == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sigterm_to_one_rank_stops_all_at_one_step_with_a_checkpoint(
+    rank: int, undisturbed: Path, tmp_path: Path
+) -> None:
+    with launch(*LONG, folder=tmp_path) as launcher:
+        wait_until(lambda: (tmp_path / "runs/digits/checkpoints/step-00000005").exists(), launcher)
+        os.kill(ranks_of(launcher)[rank], signal.SIGTERM)
+        begun = time.monotonic()
+        result = result_of(launcher)
+    assert time.monotonic() - begun < STOP_S
+    stopped = max(steps_of(tmp_path / "runs/digits"))
+    assert result.err.count(f"stopped by SIGTERM; the same command resumes from step {stopped}") == 1
+    assert result.err.count("143") >= 1  # the exit code of the ranks, as torchrun shows it
+    log = (tmp_path / "runs/digits/ranks/rank-1.txt").read_text()
+    assert f"ended at step {stopped}/120" in log
+    assert finish(*LONG, folder=tmp_path).code == 0
+    assert unlike(tmp_path / "runs/digits", undisturbed, but_for=stopped) == []
+
+
+def test_a_launcher_that_is_asked_to_stop_stops_all_ranks_with_a_checkpoint(tmp_path: Path) -> None:
+    with launch(*LONG, folder=tmp_path) as launcher:
+        wait_until(lambda: (tmp_path / "runs/digits/checkpoints/step-00000005").exists(), launcher)
+        launcher.terminate()
+        result = result_of(launcher)
+    assert result.code != 0
+    assert result.err.count("the same command resumes from step") == 1
+    assert unsound(tmp_path / "runs/digits") == []
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting a small disk needs a superuser")
+def test_a_full_disk_ends_all_ranks_with_one_message_and_nothing_is_lost(undisturbed: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "runs", pages=200):
+        result = finish(*LONG, folder=tmp_path)
+        (own,) = [line for line in messages(result) if line.startswith("error")]
+        assert "No space left on device" in own
+        assert unsound(tmp_path / "runs/digits") == []
+        resize(tmp_path / "runs")
+        assert finish(*LONG, folder=tmp_path).code == 0
+        assert unlike(tmp_path / "runs/digits", undisturbed) == []
+
+
+def test_an_error_of_one_rank_ends_all_with_one_message_that_names_it(tmp_path: Path) -> None:
+    """The data of rank 1 can't be read from the third batch on."""
+    prelude = """
+from ncsnx.errors import NcsnxError
+import ncsnx.data.batches as batches
+plain = batches.TrainingBatches.at
+def at(self, step):
+    if os.environ["RANK"] == "1" and step == 7:
+        raise NcsnxError("picture 12 is gone")
+    return plain(self, step)
+batches.TrainingBatches.at = at
+"""
+    result = finish(*LONG, folder=tmp_path, prelude=prelude)
+    (own,) = [line for line in messages(result) if line.startswith("error")]
+    assert own.startswith("error: rank 1 (")
+    assert "picture 12 is gone" in own
+    assert "it resumes from step 7" in result.err
+    assert steps_of(tmp_path / "runs/digits") == [5, 7]
+
+
+def test_a_bug_in_one_rank_ends_all_and_shows_its_traceback_only(tmp_path: Path) -> None:
+    prelude = """
+import ncsnx.data.batches as batches
+plain = batches.TrainingBatches.at
+def at(self, step):
+    if os.environ["RANK"] == "1" and step == 7:
+        raise LookupError("this is a bug")
+    return plain(self, step)
+batches.TrainingBatches.at = at
+"""
+    result = finish(*LONG, folder=tmp_path, prelude=prelude)
+    assert result.err.count("LookupError: this is a bug") == 1
+    assert "[rank0]" not in result.err
+    assert "error: " not in result.err
+    assert steps_of(tmp_path / "runs/digits") == [5]
+
+
+def test_a_slow_rank_only_slows_the_others(undisturbed: Path, tmp_path: Path) -> None:
+    prelude = """
+import time
+import ncsnx.data.batches as batches
+plain = batches.TrainingBatches.at
+def at(self, step):
+    if os.environ["RANK"] == "1" and step % 10 == 3:
+        time.sleep(1.5)
+    return plain(self, step)
+batches.TrainingBatches.at = at
+"""
+    assert finish(*LONG, folder=tmp_path, prelude=prelude).code == 0
+    assert unlike(tmp_path / "runs/digits", undisturbed) == []
+
+
+def test_a_rank_that_hangs_is_given_up_after_the_limit(tmp_path: Path) -> None:
+    prelude = """
+import time
+os.environ["NCSNX_RANK_LIMIT"] = "5"
+import ncsnx.data.batches as batches
+plain = batches.TrainingBatches.at
+def at(self, step):
+    if os.environ["RANK"] == "1" and step == 7:
+        time.sleep(3600)
+    return plain(self, step)
+batches.TrainingBatches.at = at
+"""
+    result = finish(*LONG, folder=tmp_path, prelude=prelude)
+    (own,) = [line for line in messages(result) if line.startswith("error")]
+    assert "NCSNX_RANK_LIMIT" in result.err
+    assert own
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[list[tuple[str, str]]]:
+    """(name, address) of two network namespaces that a cable joins."""
+    names, pid = ["a", "b"], os.getpid()
+    hosts = [(f"ncsnx-{pid}-{name}", f"10.77.{pid % 250}.{number}") for number, name in enumerate(names, start=1)]
+    ends = [f"n{pid}{name}" for name in names]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        for name, _ in hosts:
+            ip("netns", "add", name)
+        ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for end, (name, address) in zip(ends, hosts, strict=True):
+            ip("link", "set", end, "netns", name)
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", end)
+            ip("-n", name, "link", "set", end, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"network namespaces need a superuser and iproute2: {error}")
+    else:
+        yield hosts
+    finally:
+        for name, _ in hosts:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def test_two_machines_train_one_run_with_the_same_bits(
+    two_hosts: list[tuple[str, str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    endpoint = f"--rdzv-endpoint={two_hosts[0][1]}:29533"
+    launchers = [
+        launch(
+            *LONG,
+            folder=tmp_path,
+            ranks=1,
+            options=("--nnodes=2", "--rdzv-backend=c10d", endpoint, "--rdzv-id=two", f"--local-addr={address}"),
+            through=("ip", "netns", "exec", name),
+        )
+        for name, address in two_hosts
+    ]
+    results = [result_of(launcher) for launcher in launchers]
+    assert [result.code for result in results] == [0, 0], [result.err for result in results]
+    assert unlike(tmp_path / "runs/digits", undisturbed) == []
+
+
+def test_with_fewer_machines_a_run_goes_on(tmp_path: Path) -> None:
+    """Two launchers stand for two machines. One is killed with its rank, and the other continues alone."""
+    elastic = ("--nnodes=1:2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:29571", "--max-restarts=3")
+    elastic += ("--rdzv-id=test", "--rdzv-conf=last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3")
+    first = launch(*LONG, folder=tmp_path, ranks=1, options=elastic)
+    second = launch(*LONG, folder=tmp_path, ranks=1, options=elastic)
+    with first, second:
+        wait_until(lambda: (tmp_path / "runs/digits/checkpoints/step-00000010").exists(), first)
+        (process,) = ranks_of(second).values()
+        second.kill()
+        os.kill(process, signal.SIGKILL)
+        result = result_of(first)
+    assert result.code == 0, result.err
+    worlds = [record["runtime"]["ranks"] for record in read_records(tmp_path / "runs/digits/segments.jsonl")]
+    assert worlds[0] == 2
+    assert worlds[-1] == 1
+    assert max(steps_of(tmp_path / "runs/digits")) == 120
