@@ -1,4 +1,4 @@
-"""Starts the ranks of a command on this machine by torch's own launcher: `--gpus N`."""
+"""Starts the ranks of a command on this machine by torch's own launcher."""
 
 import logging
 import os

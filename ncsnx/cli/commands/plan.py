@@ -84,7 +84,7 @@ def plan_command(
     exact: Exact = False,
     seed: PlanSeed = 0,
     no_timing: NoTiming = False,
-    gpus: gpu_options.Gpus = None,
+    gpus: gpu_options.PlannedGpus = None,
     nodes: gpu_options.Nodes = None,
     card: gpu_options.CardName = None,
     bandwidth: gpu_options.Bandwidth = None,

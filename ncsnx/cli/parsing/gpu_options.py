@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GPU_PANEL = "Several GPUs"
 """Panel of the help."""
-Gpus = Annotated[
+PlannedGpus = Annotated[
     int | None,
     typer.Option(
         "--gpus",
