@@ -86,3 +86,7 @@ def test_options_of_noise_levels_are_refused_with_it() -> None:
 def test_a_folder_of_images_is_refused(here: Path) -> None:
     (here / "mine").mkdir()
     assert "ncsnx new NAME --from mine" in refused("mine", *EIGHT)
+
+
+def test_without_a_timing_a_card_is_needed() -> None:
+    assert "--no-timing --device cpu --card h100" in refused("digits", "--gpus", "2", "--no-timing")

@@ -1,4 +1,4 @@
-"""What ranks agree on through their store, with a thread for each rank."""
+"""Agreement of ranks through their store, with a thread for each rank."""
 
 import signal
 import threading
@@ -17,7 +17,7 @@ from ncsnx.stopping import StopRequest
 
 
 def in_ranks(world: int, work: Callable[[RankGroup], Any], limit_s: float = 20.0) -> list[Any]:
-    """What `work` returns or raises in each of `world` ranks."""
+    """Results or exceptions of `work` in each of `world` ranks."""
     store = dist.HashStore()
     found: list[Any] = [None] * world
 

@@ -124,7 +124,7 @@ def plan_command(
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
             has_other = choices != Choices() or any(value is not None for value in (size, on_error, array))
-            request = gpu_options.request_of(gpus, nodes, card, bandwidth, has_other=has_other)
+            request = gpu_options.request_of(gpus, nodes, card, bandwidth, has_other=has_other, no_timing=no_timing)
             if request is not None:
                 asked = gpu_options.experiment_among(source, sources.meant(source, overrides, data_folder(data)))
                 runtime = Runtime.choose(device=device, threads=threads)

@@ -59,7 +59,7 @@ Bandwidth = Annotated[
 
 
 def request_of(
-    gpus: int | None, nodes: int | None, card: str | None, bandwidth: str | None, *, has_other: bool
+    gpus: int | None, nodes: int | None, card: str | None, bandwidth: str | None, *, has_other: bool, no_timing: bool
 ) -> "GpuRequest | None":
     """The request that the options mean; None without them. has_other: whether options of another plan are given.
 
@@ -76,6 +76,10 @@ def request_of(
     if has_other:
         raise UsageError(
             "--gpus plans neither noise levels nor data: leave out the options of noise levels and of reading images"
+        )
+    if no_timing and card is None:
+        raise UsageError(
+            "without a timing, --gpus needs a card whose speed is known", Hint("name one", adds="--card h100")
         )
     return GpuRequest.parse(gpus, nodes or 1, card, bandwidth)
 

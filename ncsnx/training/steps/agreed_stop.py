@@ -10,7 +10,7 @@ from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.stopping import StopRequest
 
 _FAILED = 255
-"""What a rank says if it can't go on; larger than the number of any signal."""
+"""Value of a rank that cannot continue; larger than the number of any signal."""
 
 
 class AgreedStop:
@@ -45,7 +45,7 @@ class AgreedStop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """As `StopRequest.at_once` with one rank; several must not stop at different places."""
+        """Does with one rank what `StopRequest.at_once` does; several must not stop at different places."""
         if self._ranks.world > 1:
             yield
             return
