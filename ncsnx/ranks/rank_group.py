@@ -50,7 +50,7 @@ class OtherRankError(Exception):
 
 @attrs.frozen
 class _Outcome:
-    """What a rank's function gave: a value or an exception."""
+    """Result of a rank's function: a value or an exception."""
 
     name: str
     """Name of the rank."""
@@ -101,7 +101,7 @@ class RankGroup:
     # ------------------------------------------------------------------------------------------------- exchanging
 
     def first(self, decide: Callable[[], T]) -> T:
-        """What `decide` returns on rank 0, on every rank; an NcsnxError or Stopped that it raises is raised on all.
+        """Result of `decide` on rank 0, given to every rank; an NcsnxError or Stopped that it raises is raised on all.
 
         For everything that depends on files that change, on the clock, or on what a user does.
         """
@@ -114,8 +114,8 @@ class RankGroup:
         return result
 
     def together(self, work: Callable[[], T]) -> list[T]:
-        """What `work` returns on each rank, by rank, on every rank. If it raises NcsnxError or Stopped on any, all of
-        them raise that of the lowest rank."""
+        """Results of `work` on each rank, by rank, given to every rank. If it raises NcsnxError or Stopped on any, all
+        of them raise that of the lowest rank."""
         if self.world == 1:
             return [work()]
         key = self._next_key()

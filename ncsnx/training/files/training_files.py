@@ -121,7 +121,7 @@ class RunFiles(TrainingFiles):
 
 
 class NoFiles(TrainingFiles):
-    """What ranks other than 0 have: nothing is written."""
+    """The files of ranks other than 0, which write nothing."""
 
     def announce_retention(self) -> None: ...
     def training(self, step: int, loss: float, lr: float) -> None: ...
