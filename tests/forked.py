@@ -152,6 +152,7 @@ def _run(
     os.dup2(err.fileno(), 2)
     out.close()
     err.close()
+    multiprocessing.set_start_method(None, force=True)  # of its own workers: the system's, as in any other process
     if bytes_a_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
     from ncsnx.cli import main

@@ -1,6 +1,6 @@
 """Tables on standard output: drawn on a terminal, aligned plain text elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -41,12 +41,14 @@ def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence
 
 def aligned(columns: Sequence[Column], lines: Sequence[Sequence[str]]) -> list[str]:
     """Lines of plain text with aligned columns, two or more spaces apart."""
-    from rich.cells import cell_len  # East Asian characters take two columns
+    columns_of: Callable[[str], int] = len
+    if not all(cell.isascii() for line in lines for cell in line):
+        from rich.cells import cell_len as columns_of  # East Asian characters take two columns
 
-    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
+    widths = [max(columns_of(line[index]) for line in lines) for index in range(len(columns))]
 
     def padded(cell: str, width: int, column: Column) -> str:
-        space = " " * (width - cell_len(cell))
+        space = " " * (width - columns_of(cell))
         return space + cell if column.align == "right" else cell + space
 
     return ["  ".join(map(padded, line, widths, columns)).rstrip() for line in lines]

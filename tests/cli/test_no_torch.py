@@ -81,7 +81,7 @@ import sys
 from ncsnx.cli import app
 app(["list"], standalone_mode=False)
 readers = {"ncsnx.runs.folder", "ncsnx.runs.exported", "filelock"}
-assert not {*readers, "ncsnx.cli.commands.show", "pydantic"} & set(sys.modules)
+assert not {*readers, "ncsnx.cli.commands.show", "pydantic", "rich"} & set(sys.modules)
 """
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     finished = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, check=False)
