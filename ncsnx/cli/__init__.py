@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
 
 def main() -> None:
     """Entry point of `ncsnx`."""
@@ -18,6 +20,7 @@ def main() -> None:
         sys.exit("error: ncsnx runs on Linux and macOS; on Windows, use it inside WSL 2")
     _open_standard_streams()
     _wait_politely()
+    _keep_freed_memory()
     from ncsnx.cli.application import app
 
     try:
@@ -67,6 +70,26 @@ def _wait_politely() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep freed memory for the next step, unless the user has set the variables that decide it.
+
+    By default it returns large blocks to the system, which clears every page again that it gives. That took 2 to 7 % of
+    an evaluation or a training step (width 128, 32 px, batches of 8). Blocks above 1 GiB are still returned.
+    """
+    if sys.platform != "linux" or not {
+        "GLIBC_TUNABLES",
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
+    }.isdisjoint(os.environ):
+        return
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        for parameter, value in ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, 2**31 - 1)):
+            mallopt(parameter, value)
 
 
 def __getattr__(name: str) -> object:
