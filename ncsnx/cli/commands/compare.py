@@ -67,7 +67,7 @@ def compare_command(
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
@@ -94,7 +94,7 @@ def compare_command(
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
+        from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest, images_at_once
 
         place = open_run(runs_folder(runs), run)
         chosen, others = split_overrides(parse_overrides(overrides or []), "features")
@@ -105,7 +105,8 @@ def compare_command(
         tags = None if samplers.strip() == "all" else [word.strip() for word in samplers.split(",")]
         counts = None if evaluations is None else _counts(evaluations)
         require_between("n", n, LEAST_SCORED, MOST_IMAGES)  # before torch is imported
-        SampleRequest(n=n, batch_size=batch_size)
+        at_once = images_at_once(place.experiment().data, batch_size)
+        SampleRequest(n=n, batch_size=at_once)
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.parsing.distance_options import DistanceOptions
@@ -123,7 +124,7 @@ def compare_command(
                 runtime = Runtime.choose(
                     device=device, threads=threads, plain=plain, compile=compile, graphs=graphs, precision=precision
                 ).for_weights_of(place.experiment())
-                comparison = _comparison(place, ckpt, distance, n, seeds, batch_size, runtime, work)
+                comparison = _comparison(place, ckpt, distance, n, seeds, at_once, runtime, work)
             messages.info(f"{place.path}: {comparison.caption()}")
             outcome = compare(place, comparison, tried, work)
         store_recommendation(place, outcome.rows[0][1], outcome.verdict, work_of(messages))
