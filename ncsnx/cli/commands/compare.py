@@ -58,7 +58,7 @@ def compare_command(
             "--evaluations",
             metavar="N,…",
             help="Evaluations per image that each sampler is tried with (ode takes as many as it needs).",
-            show_default="6,8,10,20 and a twelfth of the run's own sampler's",
+            show_default="a few from 4 to 20, and a twelfth of the run's own sampler's",
             rich_help_panel=options.MEASUREMENT_PANEL,
         ),
     ] = None,
@@ -83,10 +83,11 @@ def compare_command(
     Measures on one checkpoint: distance with its spread, share of broken images (rougher than any real one),
     evaluations and seconds per image. The run's own sampler comes first, then settings of every other sampler.
 
-    The recommended setting uses at most a twelfth of the run's own sampler's evaluations, breaks no more images, and
-    has the smallest distance. Since the least of many measurements is biased low, it is measured again with fresh
-    seeds. It is stored in the run, and sampler=fast selects it in `sample`, `restore` and `fid`. Where no setting is
-    usable, nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
+    The recommended setting takes the fewest evaluations with which neither the distance nor the share of broken images
+    is larger than with the run's own sampler, and at most a twelfth of its evaluations. If no setting is as good, it is
+    the one with the smallest distance. Since the best of many measurements is partly luck, it is measured again with
+    fresh seeds. It is stored in the run, and sampler=fast selects it in `sample`, `restore` and `fid`. Where no setting
+    is usable, nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
@@ -196,7 +197,7 @@ def _show(messages: "Messages", outcome: "ComparisonOutcome") -> None:
         lines.append(cells(row, "" if again is None else "chosen by"))
         if again is not None:
             is_fast = verdict.found is not None and sampler == verdict.found.sampler
-            lines.append(cells(again, f"measured again: {'fast' if is_fast else 'not usable'}"))
+            lines.append(cells(again, f"measured again: {'fast' if is_fast else 'rejected'}"))
     metric = outcome.rows[0][1]["metric"]
     titles = ["sampler", "settings", "evaluations", f"{metric} ± spread", "broken", "s/image", ""]
     right = {"evaluations", f"{metric} ± spread", "broken", "s/image"}
