@@ -154,11 +154,12 @@ Cache = Annotated[
 ]
 
 BatchSize = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--batch-size",
         metavar="B",
         help="Images at once; changes images by rounding at most.",
+        show_default="64; more below 16 px, at most 256",
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]

@@ -77,6 +77,14 @@ def is_usable(row: Row, own: Row, n: int) -> bool:
     return broken <= min(MOST_BROKEN, own_broken + _ERRORS * error)
 
 
+def is_as_good(row: Row, own: Row) -> bool:
+    """Whether neither the distance nor the share of broken images is larger than the run's own sampler's."""
+    return all(
+        (found := value(row, key)) is not None and (most := value(own, key)) is not None and found <= most
+        for key in ("distance", "broken")
+    )
+
+
 def write_fast(run: Run, found: FastSampler) -> Path:
     """Stores the recommendation in the run and replaces an earlier one. Raises NcsnxError."""
     path = run.compare / FAST_FILE

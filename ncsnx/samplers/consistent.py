@@ -34,10 +34,11 @@ def _tried(evaluations: int, grids: Grids) -> list[ConsistentAnnealed]:
         ConsistentAnnealed(steps=evaluations, order=1, grid=grids.even),
         ConsistentAnnealed(steps=evaluations, grid=grids.whole),
         ConsistentAnnealed(steps=evaluations, grid=grids.inner),
+        ConsistentAnnealed(steps=evaluations, grid=grids.narrow),
     ]
 
 
-@sampler(ConsistentAnnealed, tried=_tried)
+@sampler(ConsistentAnnealed, tried=_tried, fewest=4)
 def consistent_annealed(x: Tensor, sigmas: Sequence[float], noise: Draw, *, eta: float, order: int) -> Steps:
     """One step per level: x ← x + η (D − x) + β σ_{i+1} z with γ = σ_i/σ_{i+1}, β = √(1 − (1 − η)² γ²). Then denoises.
 

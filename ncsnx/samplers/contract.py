@@ -61,6 +61,9 @@ class Grids:
     inner: Grid
     """Karras grid from σ_1/4 to 5 σ_L, the range that decides what images look like; ρ = 9, for more steps at small σ,
     where noise may be left."""
+    narrow: Grid
+    """The inner grid, narrowed where few steps would be too long: on average σ falls by a factor of at most 2 per step.
+    Equal to `inner` where it does so anyway."""
     snr: float
     """Signal-to-noise ratio of a Langevin step of the experiment's own sampler."""
 
@@ -74,6 +77,8 @@ class Definition:
     """Name in plots; None: the tag."""
     tried: Callable[[int, Grids], Sequence[Sampler]] | None
     """(evaluations, grids) → configurations that `ncsnx compare` tries; None: the defaults, on the whole grid."""
+    fewest: int
+    """Fewest evaluations per image that `ncsnx compare` tries unless it is told how many."""
     evaluations: Callable[[Any, int], int] | None
     """(configuration, levels) → evaluations per image; None: counted in a dry run."""
     revision: Callable[[Any], int]
@@ -106,6 +111,7 @@ def sampler(
     *,
     label: str | None = None,
     tried: Callable[[int, Grids], Sequence[Sampler]] | None = None,
+    fewest: int = 6,
     evaluations: Callable[[Any, int], int] | None = None,
     revision: Callable[[Any], int] = lambda config: 1,
     order: int | None = None,
@@ -136,6 +142,7 @@ def sampler(
             function=function,
             label=label,
             tried=tried,
+            fewest=fewest,
             evaluations=evaluations,
             revision=revision,
             order=order,

@@ -4,6 +4,7 @@ import importlib.util
 
 import attrs
 
+from ncsnx.config.data_sets import Data
 from ncsnx.errors import Hint, UsageError, require_between
 from ncsnx.spelling import argument, parameter
 
@@ -12,6 +13,20 @@ MOST_IMAGES = 10_000_000
 LEAST_SCORED = 10
 """Fewest images of a score: fewer say nothing, and half of them must have a covariance."""
 MOST_SEED = 2**32 - 1
+
+
+_AT_ONCE, _MOST_AT_ONCE = 64, 256
+"""Default number of images per batch, and the largest one, for small images."""
+_PIXELS_AT_ONCE = _AT_ONCE * 16**2
+"""Pixels up to which a batch gets more images: below 16 px the cost of launching operators shows."""
+
+
+def images_at_once(data: Data, asked: int | None = None) -> int:
+    """The number of images per batch that was asked for; by default 64, and more below 16 px, at most 256.
+
+    The default follows from the size of the images alone, so that a repeated command has the same batches.
+    """
+    return min(_MOST_AT_ONCE, max(_AT_ONCE, _PIXELS_AT_ONCE // data.image_size**2)) if asked is None else asked
 
 
 @attrs.frozen(kw_only=True)

@@ -29,7 +29,7 @@ from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import between_rows, between_seeds, experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
 from ncsnx.sampling.generate import generate, ignore_state, never_stop
-from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
+from ncsnx.sampling.request import MOST_IMAGES, SampleRequest, images_at_once
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import A_DIR, argument, parameter
@@ -48,7 +48,7 @@ def sample(
     n: int = 16,
     seed: int = 0,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     sampler: Sampler | None = None,
     interpolate: int | None = None,
     between: int | None = None,
@@ -57,6 +57,7 @@ def sample(
 ) -> Tensor:
     """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends only on the model, the sampler, seed and i.
 
+    batch_size: images at once, which change an image by rounding at most; default: 64, and more below 16 px.
     sampler: default: the experiment's.
     interpolate: number of columns K; then n counts rows, and the result is (n·K, C, H, W), flattened as
     row · K + column. between: seed of the rows' other ends.
@@ -66,7 +67,8 @@ def sample(
     Raises NcsnxError.
     """
     count = count_images(n, task)
-    request = SampleRequest(n=count, seed=seed, batch_size=batch_size, interpolate=interpolate, between=between)
+    at_once = images_at_once(model.experiment.data, batch_size)
+    request = SampleRequest(n=count, seed=seed, batch_size=at_once, interpolate=interpolate, between=between)
     place = None if data is None else Path(data)
     batches = draw(_with_sampler(model, sampler), request, range(count), task=task, data=place)
     return torch.cat([images.cpu() for _, images in batches])

@@ -18,6 +18,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.noise_sources import SeededNoise, initial_uniform
+from ncsnx.sampling.score_model import ScoreModel
 from tests.forked import fork
 from tests.training.tiny import CPU, Result, command, damage, files, training, wait_until
 
@@ -88,6 +89,21 @@ def test_an_image_is_the_same_in_batches_of_1_and_64(workplace: Path) -> None:
     assert together.shape[0] == 66
     assert grey_levels(alone, together[:3]) <= 1
     assert grey_levels(alone, together[1:4]) > 10
+
+
+def test_small_images_are_drawn_in_larger_batches_by_default(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, score = set[int](), ScoreModel.score
+
+    def counting(model: ScoreModel, x: Tensor, sigma: float | Tensor) -> Tensor:
+        at_once.add(len(x))
+        return score(model, x, sigma)
+
+    monkeypatch.setattr(ScoreModel, "score", counting)
+    drawn(workplace, "--n", "300")
+    assert at_once == {256, 44}
+    at_once.clear()
+    ncsnx.sample(ncsnx.load(workplace / ROOT), n=300)
+    assert at_once == {256, 44}
 
 
 @pytest.mark.parametrize("ckpt", ["8", "0.008k", "latest"])

@@ -132,6 +132,37 @@ def test_what_turns_out_unusable_with_fresh_seeds_gives_way_to_the_next() -> Non
     assert chosen(own, rows[1:], again={first: worse}).found is None
 
 
+def test_the_fewest_evaluations_that_are_as_good_as_the_own_sampler_are_recommended() -> None:
+    own = row(120, 14.0, 0.001)
+    nearest, fewer, fewest = (ConsistentAnnealed(steps=steps) for steps in (10, 5, 4))
+    rows: Rows = [(nearest, row(10, 8.0, 0.0)), (fewer, row(5, 11.0, 0.0)), (fewest, row(4, 14.1, 0.0))]
+    verdict = chosen(own, rows)
+    assert verdict.found is not None
+    assert (verdict.found.sampler, verdict.nearest) == (fewer, rows[0])
+    assert list(verdict.again) == [fewer], "only the chosen one is measured again"
+    more_broken = [rows[0], (fewer, row(5, 11.0, 0.002)), rows[2]]
+    assert (found := chosen(own, more_broken).found) is not None
+    assert found.sampler == nearest, "usable, but it breaks more"
+    luck = chosen(own, rows, again={fewer: row(5, 14.5, 0.0)})
+    assert luck.found is not None
+    assert (luck.found.sampler, list(luck.again)) == (nearest, [fewer, nearest])
+
+
+def test_where_none_is_as_good_the_smallest_distance_is_recommended() -> None:
+    own, rows = (
+        row(120, 5.0, 0.0),
+        [(ConsistentAnnealed(steps=steps), row(steps, 20.0 - steps, 0.0)) for steps in (4, 8)],
+    )
+    assert (found := chosen(own, rows).found) is not None
+    assert (found.sampler, found.row["distance"]) == (rows[1][0], 12.0)
+    # what was as good by the first seeds, and is usable still, gets its turn by its distance
+    again = {rows[1][0]: row(8, 6.0, 0.0)}
+    rows[1] = (rows[1][0], row(8, 4.0, 0.0))
+    verdict = chosen(own, rows, again=again)
+    assert verdict.found is not None
+    assert (verdict.found.sampler, list(verdict.again)) == (rows[1][0], [rows[1][0]])
+
+
 def test_the_number_of_the_chosen_one_is_free_of_the_winners_curse() -> None:
     """40 settings with the same true distance of 10 and a standard deviation of 1 per seed, measured with 3 seeds.
 
@@ -140,7 +171,7 @@ def test_the_number_of_the_chosen_one_is_free_of_the_winners_curse() -> None:
     """
     generator, comparisons, seeds = np.random.default_rng(0), 300, 3
     samplers = [ConsistentAnnealed(steps=steps) for steps in range(2, 42)]
-    own = row(1_000, 14.0, 0.0)
+    own = row(1_000, 5.0, 0.0)  # nothing is as good, so the smallest distance is chosen
     chosen_by, reported = [], []
     for _ in range(comparisons):
         trials = Trials(Path("trials.jsonl"), [])

@@ -11,12 +11,13 @@ from ncsnx.config import variants as registry
 from ncsnx.config.command_words import typed
 from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
-from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
+from ncsnx.config.sampler import ConsistentAnnealed, GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.comparing.comparison_candidates import comparison_candidates, default_counts
+from ncsnx.evaluation.comparing.comparison_candidates import _grids, comparison_candidates, default_counts
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
+from ncsnx.samplers.contract import definition_of
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "bedroom128", "cifar10_ncsn"])
@@ -28,7 +29,7 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
     for sampler in (own, *others):
         assert apply_sampler_overrides(experiment, parse_overrides(typed(sampler).split())).sampler == sampler
     counts = {evaluations(sampler, experiment.schedule.levels) for sampler in others}
-    assert counts <= {None, *range(5, max(default_counts(experiment)) + 1)}
+    assert counts <= {None, *range(4, max(default_counts(experiment)) + 1)}
     assert (None in counts) == (name != "cifar10_ncsn"), "the adaptive solver uses σ between the trained levels"
     if name == "cifar10_ncsn":
         assert all(isinstance(one, GridSampler) and one.grid == TrainedLevels() for one in others)
@@ -36,7 +37,21 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
 
 def test_a_twelfth_of_the_own_evaluations_is_tried_too() -> None:
     counts = {name: default_counts(resolve(name).experiment) for name in ("digits", "cifar10")}
-    assert counts == {"digits": [6, 8, 10, 20], "cifar10": [6, 8, 10, 20, 1161 // 12]}
+    assert counts == {"digits": [4, 5, 6, 8, 10, 20], "cifar10": [4, 5, 6, 8, 10, 20, 1161 // 12]}
+
+
+def test_few_evaluations_are_tried_on_a_narrow_grid_where_a_sampler_says_so() -> None:
+    experiment = resolve("digits").experiment
+    tried = [one for one in comparison_candidates(experiment)[1:] if evaluations(one, 24) in (4, 5)]
+    assert {tag_of(type(one)) for one in tried if isinstance(one, GridSampler) and one.steps > 3} == {"cas"}
+    ratios = {}
+    for steps in (4, 5, 6):
+        *_, inner, narrow = definition_of(ConsistentAnnealed).tried(steps, _grids(experiment, steps))  # type: ignore[misc]
+        ends = [(one.grid.sigma_max, one.grid.sigma_min) for one in (inner, narrow)]
+        assert ends[0] == (1.25, 0.05)
+        assert 0.8 < ends[1][0] <= 1.25
+        ratios[steps] = ends[1][0] / ends[1][1]
+    assert ratios == {4: pytest.approx(2**3, rel=0.01), 5: pytest.approx(2**4, rel=0.01), 6: 25}
 
 
 def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:

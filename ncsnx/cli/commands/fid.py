@@ -69,7 +69,7 @@ def fid_command(
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
@@ -101,11 +101,13 @@ def fid_command(
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
+        from ncsnx.sampling.request import images_at_once
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
-        request = SweepRequest(n=n, seed=seed, batch_size=batch_size, ensemble=ensemble, keep_images=keep_images)
+        at_once = images_at_once(experiment.data, batch_size)
+        request = SweepRequest(n=n, seed=seed, batch_size=at_once, ensemble=ensemble, keep_images=keep_images)
         selection = select(place, range_)
 
         from ncsnx.cli.parsing.distance_options import DistanceOptions

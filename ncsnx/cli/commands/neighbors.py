@@ -78,7 +78,7 @@ def neighbors_command(
     runs: options.Runs = None,
     data: options.DataFolder = None,
     cache: options.Cache = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
@@ -101,19 +101,20 @@ def neighbors_command(
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.request import SampleRequest
+        from ncsnx.sampling.request import SampleRequest, images_at_once
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = with_sampler(messages, place, others)
-        SampleRequest(n=n, seed=seed, batch_size=batch_size)  # checks them before torch is imported
+        at_once = images_at_once(experiment.data, batch_size)
+        SampleRequest(n=n, seed=seed, batch_size=at_once)  # checks them before torch is imported
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
         from ncsnx.stopping import StopRequest
 
-        request = NeighborsRequest(n=n, k=k, seed=seed, batch_size=batch_size, held_out=held_out, flips=flips)
+        request = NeighborsRequest(n=n, k=k, seed=seed, batch_size=at_once, held_out=held_out, flips=flips)
         distance = DistanceOptions(features, settings, None, data, cache)
         with StopRequest() as stop:
             work = work_of(messages, stop)

@@ -53,7 +53,7 @@ def restore_command(
     mp4: options.Mp4 = False,
     runs: options.Runs = None,
     data: options.DataFolder = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
@@ -83,7 +83,7 @@ def restore_command(
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.request import SampleRequest
+        from ncsnx.sampling.request import SampleRequest, images_at_once
 
         source = open_source(runs_folder(runs), run)
         experiment = with_sampler(messages, source, parse_overrides(overrides or []))
@@ -104,7 +104,8 @@ def restore_command(
             truth=truth,
         )
         typed.check()
-        request = SampleRequest(seed=seed, batch_size=batch_size, frames=frames, film=film or mp4, mp4=mp4)
+        at_once = images_at_once(experiment.data, batch_size)
+        request = SampleRequest(seed=seed, batch_size=at_once, frames=frames, film=film or mp4, mp4=mp4)
         check_checkpoint(source, ckpt)
 
         from ncsnx.cli.sample_drawing import FolderDrawing, load_model

@@ -80,7 +80,7 @@ def sample_command(
     mp4: options.Mp4 = False,
     runs: options.Runs = None,
     data: options.DataFolder = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
@@ -109,7 +109,7 @@ def sample_command(
         from ncsnx.errors import require_between
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.request import MOST_SEED, SampleRequest
+        from ncsnx.sampling.request import MOST_SEED, SampleRequest, images_at_once
 
         source = open_source(runs_folder(runs), run)
         experiment = with_sampler(messages, source, parse_overrides(overrides or []))
@@ -121,7 +121,7 @@ def sample_command(
         request = SampleRequest(
             n=n if n is not None else 64 if between is None else 1,
             seed=first,
-            batch_size=batch_size,
+            batch_size=images_at_once(experiment.data, batch_size),
             interpolate=columns,
             between=other,
             frames=frames,

@@ -16,8 +16,10 @@ from ncsnx.samplers.building import dry_run, evaluations
 from ncsnx.samplers.contract import Grids, definition_of, sampler_code
 from ncsnx.spelling import parameter
 
-_EVALUATIONS = (6, 8, 10, 20)
-"""Numbers of evaluations that are always tried."""
+_EVALUATIONS = (4, 5, 6, 8, 10, 20)
+"""Numbers of evaluations that are always tried, of each sampler from its own fewest on."""
+_LONGEST_STEP = 2.0
+"""Mean factor between neighbouring levels of the narrow grid, at most."""
 LEAST_SAVING = 12
 """A sampler counts as fast if it takes at most this fraction (1/12) of the run's own sampler's evaluations."""
 
@@ -45,7 +47,7 @@ def comparison_candidates(
     found: list[Sampler] = [experiment.sampler]
     for tag in known if tags is None else tags:
         try:
-            tried = _possible(experiment, tag, default_counts(experiment) if counts is None else counts)
+            tried = _possible(experiment, tag, counts)
         except NcsnxError as error:
             if tags is not None:
                 raise
@@ -62,13 +64,16 @@ def default_counts(experiment: Experiment) -> list[int]:
     return sorted({*_EVALUATIONS, max(own // LEAST_SAVING, _EVALUATIONS[0])})
 
 
-def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[Sampler]:
+def _possible(experiment: Experiment, tag: str, counts: Sequence[int] | None) -> list[Sampler]:
     """The settings of a sampler that stay within the counts of evaluations and that the network supports."""
-    trained, any_sigma = sigmas(experiment.schedule), experiment.model.any_sigma
+    trained, any_sigma, cls = sigmas(experiment.schedule), experiment.model.any_sigma, variants(Sampler)[tag]
+    assert issubclass(cls, Sampler)
+    if counts is None:
+        counts = [count for count in default_counts(experiment) if count >= definition_of(cls).fewest]
     tried = [
         one
         for count in counts
-        for one in _settings_of(variants(Sampler)[tag], _grids(experiment), count)
+        for one in _settings_of(cls, _grids(experiment, count), count)
         if (evaluations(one, len(trained)) or 0) <= count
     ]
     possible = [one for one in tried if any_sigma or dry_run(one, trained).stays]
@@ -80,14 +85,27 @@ def _possible(experiment: Experiment, tag: str, counts: Sequence[int]) -> list[S
     return [one for one in possible if _has_levels(one, trained, any_sigma)]
 
 
-def _grids(experiment: Experiment) -> Grids:
+def _grids(experiment: Experiment, count: int = max(_EVALUATIONS)) -> Grids:
     schedule, own = experiment.schedule, experiment.sampler
     snr = math.sqrt(own.step_size / 2) / schedule.sigma_min if isinstance(own, AnnealedLangevin) else 0.16
     if not experiment.model.any_sigma:
-        return Grids(even=TrainedLevels(), whole=TrainedLevels(), inner=TrainedLevels(), snr=snr)
+        levels = TrainedLevels()
+        return Grids(even=levels, whole=levels, inner=levels, narrow=levels, snr=snr)
     high, low = schedule.sigma_max / 4, 5 * schedule.sigma_min
+    excess = max(1.0, high / low / _LONGEST_STEP ** (count - 1))
+    return Grids(
+        even=Exponential(),
+        whole=Karras(),
+        inner=_inner(high, low),
+        # fewer steps do without small σ rather than without large ones
+        narrow=_inner(high / excess ** (1 / 3), low * excess ** (2 / 3)),
+        snr=float(f"{snr:.3g}"),
+    )
+
+
+def _inner(high: float, low: float) -> Karras:
     ends = {"sigma_max": float(f"{high:.3g}"), "sigma_min": float(f"{low:.3g}")} if high > low else {}
-    return Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0, **ends), snr=float(f"{snr:.3g}"))
+    return Karras(rho=9.0, **ends)
 
 
 def _settings_of(cls: type[Config], grids: Grids, count: int = max(_EVALUATIONS)) -> Sequence[Sampler]:
