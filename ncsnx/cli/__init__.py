@@ -75,7 +75,7 @@ def _wait_politely() -> None:
 def _keep_freed_memory() -> None:
     """Has glibc keep freed memory for the next step, unless the user has set the variables that decide it.
 
-    By default it returns large blocks to the system, which clears every page again that it gives. That took 2 to 7 % of
+    By default it returns large blocks to the system, which clears every page again that it gives. That took 1 to 7 % of
     an evaluation or a training step (width 128, 32 px, batches of 8). Blocks above 1 GiB are still returned.
     """
     if sys.platform != "linux" or not {

@@ -258,6 +258,7 @@ def test_a_chain_of_pools_has_the_same_gradient_compiled(pool: Callable[[Tensor]
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
 def test_compiled_scores_and_gradients_equal_eager_ones(model: Model, memory_format: MemoryFormat) -> None:
+    torch.compiler.reset()  # else torch silently runs eagerly after compiling one function 8 times
     eager = prepare(copy.deepcopy(built(model)), Execution(memory_format=memory_format, fused=True))
     execution = Execution(memory_format=memory_format, fused=True, compile=True)
     compiled = prepare(copy.deepcopy(built(model)), execution)
