@@ -194,16 +194,16 @@ def two_hosts() -> Iterator[list[tuple[str, str]]]:
 def test_two_machines_train_one_run_with_the_same_bits(
     two_hosts: list[tuple[str, str]], undisturbed: Path, tmp_path: Path
 ) -> None:
-    endpoint = f"--rdzv-endpoint={two_hosts[0][1]}:29533"
+    options = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={two_hosts[0][1]}:29533", "--rdzv-id=two")
     launchers = [
         launch(
             *LONG,
             folder=tmp_path,
             ranks=1,
-            options=("--nnodes=2", "--rdzv-backend=c10d", endpoint, "--rdzv-id=two", f"--local-addr={address}"),
+            options=(*options, f"--rdzv-conf=is_host={int(is_host)}", f"--local-addr={address}"),
             through=("ip", "netns", "exec", name),
         )
-        for name, address in two_hosts
+        for is_host, (name, address) in zip((True, False), two_hosts, strict=True)
     ]
     results = [result_of(launcher) for launcher in launchers]
     assert [result.code for result in results] == [0, 0], [result.err for result in results]
@@ -213,9 +213,11 @@ def test_two_machines_train_one_run_with_the_same_bits(
 def test_with_fewer_machines_a_run_goes_on(tmp_path: Path) -> None:
     """Two launchers stand for two machines. One is killed with its rank, and the other continues alone."""
     elastic = ("--nnodes=1:2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:29571", "--max-restarts=3")
-    elastic += ("--rdzv-id=test", "--rdzv-conf=last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3")
-    first = launch(*LONG, folder=tmp_path, ranks=1, options=elastic)
-    second = launch(*LONG, folder=tmp_path, ranks=1, options=elastic)
+    patience = "--rdzv-conf=last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3,is_host="
+    first, second = (
+        launch(*LONG, folder=tmp_path, ranks=1, options=(*elastic, "--rdzv-id=test", f"{patience}{is_host}"))
+        for is_host in (1, 0)
+    )
     with first, second:
         wait_until(lambda: (tmp_path / "runs/digits/checkpoints/step-00000010").exists(), first)
         (process,) = ranks_of(second).values()
