@@ -43,10 +43,14 @@ class Rows(Protocol):
     def __call__(self, titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]: ...
 
 
+def ignore_progress(count: int = 1, *, kept: bool = False) -> None:
+    """Progress that nobody sees."""
+
+
 @contextmanager
 def silent_progress(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
     """Progress without a display."""
-    yield lambda count=1, kept=False: None
+    yield ignore_progress
 
 
 class _SilentRows:

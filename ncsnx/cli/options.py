@@ -8,6 +8,7 @@ import typer
 from ncsnx.cli.bad_values import a_count, a_device, a_precision
 from ncsnx.cli.help_pages import HELP_PANEL
 from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -278,12 +279,13 @@ Verbose = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT_PANEL)]
 
 
-def weights_runtime(context: typer.Context, experiment: "Experiment") -> "Runtime":
+def weights_runtime(context: typer.Context, experiment: "Experiment", ranks: RankGroup = ALONE) -> "Runtime":
     """The runtime that a command's options for execution choose, for weights of the experiment. Raises UsageError.
 
-    The command must have all six: --device, --threads, --plain, --compile, --graphs and --precision.
+    The command must have all six: --device, --threads, --plain, --compile, --graphs and --precision. ranks: those that
+    run it.
     """
     from ncsnx.runtime import Runtime
 
     names = ("device", "threads", "plain", "compile", "graphs", "precision")
-    return Runtime.choose(**{name: context.params[name] for name in names}).for_weights_of(experiment)
+    return Runtime.choose(**{name: context.params[name] for name in names}, ranks=ranks).for_weights_of(experiment)

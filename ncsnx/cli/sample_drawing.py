@@ -1,36 +1,40 @@
 """The work that `ncsnx sample` and `ncsnx restore` share: images of a model, drawn into a folder with progress."""
 
 import math
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
 
+from ncsnx.cli.session import work_of
 from ncsnx.config.experiment import Experiment
 from ncsnx.console.messages import Messages
 from ncsnx.console.progress import progress
 from ncsnx.inverse.task import Task
 from ncsnx.quantities import counted
+from ncsnx.ranks.shared_batches import runs_of
 from ncsnx.runs.checkpoints.manifest import require_best
 from ncsnx.runs.folder import Run
-from ncsnx.runs.model_source import Source
-from ncsnx.runs.writer_lock import folder_lock
+from ncsnx.runs.model_source import Source, check_checkpoint
+from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import indices_per_batch
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample import default_folder, fill, open_output
+from ncsnx.sampling.sample import default_folder, fill, open_output, output_folder
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel, load
 from ncsnx.stopping import StopRequest
+from ncsnx.work import Advance, Work, ignore_progress
 
 
 def load_model(
     messages: Messages, source: Source, experiment: Experiment, checkpoint: str | None, runtime: Runtime
 ) -> ScoreModel:
     """The model of a run or an exported model, with the sampler of `experiment`. Raises NcsnxError."""
+    step = messages.ranks.first(lambda: check_checkpoint(source, checkpoint))
     if checkpoint == "best" and isinstance(source, Run):
         messages.info(f"best: {require_best(source)}")
-    return attrs.evolve(load(source, checkpoint, runtime=runtime), experiment=experiment)
+    return attrs.evolve(load(source, step, runtime=runtime), experiment=experiment)
 
 
 @attrs.frozen(kw_only=True)
@@ -49,8 +53,15 @@ class FolderDrawing:
     overwrite: bool
     note: str
 
-    def carry_out(self, messages: Messages, stop: StopRequest) -> SampleFolder:
-        """Draws the images that the folder lacks, and says where everything is. Raises NcsnxError."""
+    def carry_out(self, messages: Messages, stop: StopRequest) -> SampleFolder | None:
+        """Draws the images that the folder lacks, and says where everything is; None on ranks other than 0.
+
+        Raises NcsnxError.
+        """
+        work = work_of(messages, stop)
+        return work.ranks.lead(partial(self._lead, messages, work), partial(self._follow, work), work.check_stop)
+
+    def _lead(self, messages: Messages, work: Work) -> SampleFolder:
         model, request, task = self.model, self.request, self.task
         folder = default_folder(model, request, task) if self.out is None else self.out
         output = open_output(folder, model, request, task=task, note=self.note, overwrite=self.overwrite)
@@ -65,22 +76,44 @@ class FolderDrawing:
                 messages.info(
                     f"{self.images}{done}, from {source}, on {model.runtime.device}{model.precision_in_words}"
                 )
-                self._fill(messages, output, stop.check)
+                self._fill(messages, output, work)
         self._say_where(messages, output)
         return output
 
-    def _fill(self, messages: Messages, output: SampleFolder, check_stop: Callable[[], None]) -> None:
+    def _follow(self, work: Work, order: tuple[Path, list[range]]) -> None:
+        """Draws the share of this rank. order: the folder, and the indices of the images that it lacks."""
+        folder, left = order
+        require_lock(folder, work.ranks, work.check_stop)
+        output = output_folder(folder, self.model, self.request, task=self.task, note=self.note)
+        self._draw(output, left, work, ignore_progress)
+
+    def _fill(self, messages: Messages, output: SampleFolder, work: Work) -> None:
         model, request = self.model, self.request
-        batches = math.ceil(len(output.missing()) / indices_per_batch(request.batch_size, request.columns))
-        with progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
-            evaluations = fill(
-                output, model, request, task=self.task, data=self.data, check_stop=check_stop, progress=advance
-            )
-        if batches and model.evaluations is None:
-            messages.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
+        left = output.missing()
+        batches = math.ceil(len(left) / indices_per_batch(request.batch_size, request.columns))
+        if batches:
+            runs = runs_of(left)
+            work.ranks.order((output.path, runs))
+            with progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
+                evaluations = self._draw(output, runs, work, advance)
+            if model.evaluations is None:
+                messages.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
         images = request.n * request.columns
         with progress(messages, "writing pictures", total=images, unit="images") as advance:
-            output.finish(check_stop, advance)
+            output.finish(work.check_stop, advance)
+
+    def _draw(self, output: SampleFolder, left: list[range], work: Work, advance: Advance) -> float:
+        return fill(
+            output,
+            self.model,
+            self.request,
+            left=left,
+            task=self.task,
+            data=self.data,
+            check_stop=work.check_stop,
+            advance=advance,
+            ranks=work.ranks,
+        )
 
     def _say_where(self, messages: Messages, output: SampleFolder) -> None:
         from ncsnx.inverse.task_drawing import shown_in_words

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -61,6 +61,8 @@ def session(
     except OtherRankError as error:
         raise typer.Exit(error.exit_code) from None
     except Stopped as stopped:
+        with suppress(Exception):  # the store may have ended with its process
+            messages.ranks.announce_stop(stopped.signal_number)
         if messages.ranks.failure(0) is None:  # otherwise the launcher stops all ranks because of it
             messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None

@@ -9,6 +9,7 @@ from ncsnx.console.tables import Column, table
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.engine.measuring import shared
 from ncsnx.evaluation.engine.sweeping import carry_out, choose, refuse_left_out
 from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
@@ -35,7 +36,7 @@ def sweep_checkpoints(
     build: makes the sweep; a signal may end it anywhere. shorter: advice against long sweeps. closing: the last
     messages. Raises NcsnxError, also where checkpoints had to be left out.
     """
-    candidates, problems = choose(run, selection, work_of(messages), ensemble)
+    candidates, problems = messages.ranks.first(lambda: choose(run, selection, work_of(messages), ensemble))
     with StopRequest() as stop:
         work = work_of(messages, stop)
         with stop.at_once():
@@ -43,8 +44,14 @@ def sweep_checkpoints(
         messages.info(f"{run.path}: {sweep.caption()}")
         if (caution := sweep.caution()) is not None:
             messages.warning(caution)
-        before = sweep.scores.changed
-        problems += carry_out(sweep, candidates, work, shorter)
+
+        def measure() -> tuple[str, list[str]]:
+            return sweep.scores.changed, carry_out(sweep, candidates, work, shorter)
+
+        measured = shared(sweep, work, measure)
+    if measured is None:  # on ranks other than 0
+        return
+    before, left_out = measured
     _show(messages, sweep, candidates, json)
     failure = _drawn(sweep)
     best = best_row(sweep.rows(candidates))
@@ -54,7 +61,7 @@ def sweep_checkpoints(
         raise failure
     if failure is not None:  # nothing was measured, so the plot that exists will do
         messages.warning(str(failure))
-    refuse_left_out(problems)
+    refuse_left_out([*problems, *left_out])
 
 
 def _drawn(sweep: CheckpointSweep) -> NcsnxError | None:

@@ -7,8 +7,9 @@ waits notices within a second that another one failed or was asked to stop, and 
 import pickle
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import count
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -24,6 +25,12 @@ _LOOK_S = 0.5
 _GRACE_S = 3.0
 """Time in seconds in which ranks that fail for the same reason are taken for one failure."""
 _FAILURE, _STOP, _CLAIM = "failure", "stop", "claim"
+_MOST_TEXT = 4 << 20
+"""Longest text of a key; torch's TCPStore closes the connection above 8 MiB."""
+_LONG = "parts "
+"""Beginning of the text of a key whose value takes several keys."""
+_AHEAD = 2
+"""Items that a rank sends to rank 0 before that has taken the first of them."""
 
 RANK_LOGS = "ranks"
 """Folder of the logs of ranks other than 0, beside that of rank 0."""
@@ -37,6 +44,7 @@ class Store(Protocol):
     def set(self, key: str, value: str, /) -> object: ...
     def get(self, key: str, /) -> bytes: ...
     def check(self, keys: list[str], /) -> bool: ...
+    def delete_key(self, key: str, /) -> bool: ...
     def add(self, key: str, amount: int, /) -> int: ...
 
 
@@ -98,20 +106,73 @@ class RankGroup:
         """This rank's part of `items`: consecutive ones, in sizes that differ by one at most."""
         return items[len(items) * self.rank // self.world : len(items) * (self.rank + 1) // self.world]
 
+    def batch_size(self, images: int, most: int) -> int:
+        """Images per batch: `most`, or fewer if some ranks would otherwise have no batch of `images`."""
+        return most if self.world == 1 else min(most, max(1, -(-images // self.world)))
+
     # ------------------------------------------------------------------------------------------------- exchanging
 
-    def first(self, decide: Callable[[], T]) -> T:
+    def first(self, decide: Callable[[], T], *, check_stop: Callable[[], None] | None = None) -> T:
         """Result of `decide` on rank 0, given to every rank; an NcsnxError or Stopped that it raises is raised on all.
 
         For everything that depends on files that change, on the clock, or on what a user does.
+
+        check_stop: called while a rank waits, which then has no limit: for a decision that follows long work.
         """
         if self.world == 1:
             return decide()
         key = self._next_key()
         if self.is_first:
             self._put(f"{key}/0", self._outcome(decide))
-        result: T = self._get(f"{key}/0", 0).result()
+        result: T = self._get(f"{key}/0", 0, check_stop).result()
         return result
+
+    def in_turn(self, work: Callable[[], T], check_stop: Callable[[], None]) -> T:
+        """Runs `work` on rank 0, then on the others, which find what it left in a cache; returns this rank's result."""
+        if self.is_first:
+            result = work()
+            self.first(lambda: None)
+            return result
+        self.first(lambda: None, check_stop=check_stop)
+        return work()
+
+    def lead(self, work: Callable[[], T], follow: Callable[[Any], object], check_stop: Callable[[], None]) -> T | None:
+        """Runs `work` on rank 0, which calls `order` for what all ranks do together; the others carry out these orders.
+
+        follow: carries out an order. Returns None on other ranks, and the result of `work` on rank 0.
+        """
+        result = None
+        if self.is_first:
+            result = work()
+            self.first(lambda: None)
+        else:
+            while (order := self.first(lambda: None, check_stop=check_stop)) is not None:
+                follow(order)
+        self.gather(None, check_stop)  # rank 0, which may hold the store, ends last
+        return result
+
+    def order(self, what: T) -> T:
+        """Gives the other ranks an order, which isn't None, within `lead`; returns it."""
+        return self.first(lambda: what)
+
+    def merged(self, own: Iterable[T], check_stop: Callable[[], None]) -> Iterator[T]:
+        """The items of all ranks in turn, on rank 0: one of each rank, by rank, then the next one of each.
+
+        own: the items of this rank; no rank has more than one before it, or fewer than one after it. Other ranks send
+        theirs, not far ahead of rank 0, and yield nothing.
+        """
+        if self.world == 1:
+            yield from own
+            return
+        key = self._next_key()
+        if self.is_first:
+            yield from self._received(key, iter(own), check_stop)
+        else:
+            self._send(key, own, check_stop)
+
+    def gather(self, value: T, check_stop: Callable[[], None]) -> list[T]:
+        """The values of all ranks, by rank, on rank 0, which waits for them; an empty list on the others."""
+        return list(self.merged([value], check_stop))
 
     def together(self, work: Callable[[], T]) -> list[T]:
         """Results of `work` on each rank, by rank, given to every rank. If it raises NcsnxError or Stopped on any, all
@@ -131,14 +192,16 @@ class RankGroup:
         """Waits until every rank is here."""
         self.together(lambda: None)
 
-    def post(self, key: str) -> None:
-        """Sets a mark that any rank can look for by `posted`."""
+    def post(self, key: str, value: object = True) -> None:
+        """Leaves a value that any rank can look for by `posted`."""
         if self.world > 1:
-            self.store.set(f"mark/{key}", "")
+            self._put(f"mark/{key}", _Outcome(self.name, value))
 
-    def posted(self, key: str) -> bool:
-        """Whether a rank has set this mark."""
-        return self.world > 1 and self.store.check([f"mark/{key}"])
+    def posted(self, key: str) -> Any:
+        """The value that a rank has left; None if none has."""
+        if self.world == 1 or not self.store.check([f"mark/{key}"]):
+            return None
+        return self._get(f"mark/{key}", 0).value
 
     # --------------------------------------------------------------------------------------- stopping and failing
 
@@ -148,8 +211,8 @@ class RankGroup:
         Other ranks are looked at twice a second at most.
         """
         if self.world > 1:
-            if stop is not None and stop.requested:
-                self.announce_stop(stop)
+            if stop is not None and stop.signal_number is not None:
+                self.announce_stop(stop.signal_number)
             elif time.monotonic() - self._looked > _LOOK_S:
                 self.look()
             if self._stop is not None and stop is not None:
@@ -157,11 +220,11 @@ class RankGroup:
         if stop is not None:
             stop.check()
 
-    def announce_stop(self, stop: StopRequest) -> None:
+    def announce_stop(self, signal_number: int) -> None:
         """Tells the other ranks of the signal that arrived here."""
-        if self._stop is None and stop.signal_number is not None:
-            self._stop = stop.signal_number
-            self.store.set(_STOP, str(self._stop))
+        if self.world > 1 and self._stop is None:
+            self._stop = signal_number
+            self.store.set(_STOP, str(signal_number))
 
     def look(self) -> None:
         """Looks for the stop of another rank. Raises OtherRankError if one failed."""
@@ -224,26 +287,70 @@ class RankGroup:
             return _Outcome(self.name, error=error)
 
     def _put(self, key: str, outcome: _Outcome) -> None:
-        self.store.set(key, pickle.dumps(outcome).hex())
+        text = pickle.dumps(outcome).hex()
+        pieces = [text[start : start + _MOST_TEXT] for start in range(0, len(text), _MOST_TEXT)]
+        if len(pieces) > 1:
+            for number, piece in enumerate(pieces):
+                self.store.set(f"{key}/{number}", piece)
+            text = f"{_LONG}{len(pieces)}"
+        self.store.set(key, text)  # last, since others look for it
 
-    def _get(self, key: str, rank: int) -> _Outcome:
-        self._wait(key, rank)
-        found: _Outcome = pickle.loads(bytes.fromhex(self.store.get(key).decode()))
+    def _get(
+        self, key: str, rank: int, check_stop: Callable[[], None] | None = None, *, remove: bool = False
+    ) -> _Outcome:
+        self._wait(key, rank, check_stop)
+        text, pieces = self.store.get(key).decode(), list[str]()
+        if text.startswith(_LONG):
+            pieces = [f"{key}/{number}" for number in range(int(text[len(_LONG) :]))]
+            text = "".join(self.store.get(piece).decode() for piece in pieces)
+        for one in (key, *pieces) if remove else ():
+            self.store.delete_key(one)
+        found: _Outcome = pickle.loads(bytes.fromhex(text))
         return found
 
-    def _wait(self, key: str, rank: int) -> None:
-        """Waits for a rank. Raises OtherRankError if any failed, NcsnxError after the limit."""
+    def _send(self, key: str, own: Iterable[T], check_stop: Callable[[], None]) -> None:
+        number = 0
+        for number, item in enumerate(own, 1):
+            if number > _AHEAD:
+                self._wait(f"{key}/{self.rank}/{number - _AHEAD}/taken", 0, check_stop)
+            self._put(f"{key}/{self.rank}/{number}", _Outcome(self.name, (item,)))
+        self._put(f"{key}/{self.rank}/{number + 1}", _Outcome(self.name))
+
+    def _received(self, key: str, own: Iterator[T], check_stop: Callable[[], None]) -> Iterator[T]:
+        for number in count(1):
+            for rank in range(self.world):
+                place = f"{key}/{rank}/{number}"
+                if rank == 0:
+                    item = next(((one,) for one in own), None)
+                else:
+                    item = self._get(place, rank, check_stop, remove=True).value
+                    self.store.set(f"{place}/taken", "")
+                if item is None:
+                    return
+                yield item[0]
+
+    def _wait(self, key: str, rank: int, check_stop: Callable[[], None] | None = None) -> None:
+        """Waits for a rank. Raises OtherRankError if any failed, NcsnxError after the limit.
+
+        check_stop: called meanwhile; there is no limit then.
+        """
         start, pause = time.monotonic(), 0.001
         while not self.store.check([key]):
-            if time.monotonic() - start > self.limit_s:
-                raise NcsnxError(
-                    f"rank {rank} of {self.world} did not answer within {self.limit_s:g} seconds",
-                    Hint("if it is only slow, allow more", f"export {LIMIT_VARIABLE}={2 * self.limit_s:g}"),
-                )
+            if check_stop is not None:
+                check_stop()
+            elif time.monotonic() - start > self.limit_s:
+                raise self.too_late(f"rank {rank} of {self.world} did not answer")
             if time.monotonic() - self._looked > _LOOK_S:
                 self.look()
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
+
+    def too_late(self, what: str) -> NcsnxError:
+        """The error for a wait that reached the limit. what: what didn't happen."""
+        return NcsnxError(
+            f"{what} within {self.limit_s:g} seconds",
+            Hint("if it is only slow, allow more", f"export {LIMIT_VARIABLE}={2 * self.limit_s:g}"),
+        )
 
     def _failure(self) -> int:
         return int(self.store.get(_FAILURE))

@@ -22,12 +22,16 @@ def open_source(runs: Path, name_or_path: Path | str) -> Source:
     return Export(path) if is_export(path) else Run(path)
 
 
-def check_checkpoint(source: Source, ckpt: int | str | None) -> None:
-    """Checks that the checkpoint exists, without reading its files. Raises UsageError, NcsnxError."""
+def check_checkpoint(source: Source, ckpt: int | str | None) -> int | None:
+    """Checks that the checkpoint exists, without reading its files; returns its step, and None for an exported model.
+
+    Raises UsageError, NcsnxError.
+    """
     if isinstance(source, Run):
-        wanted_step(source, "latest" if ckpt is None else ckpt)
-    elif ckpt is not None:
+        return wanted_step(source, "latest" if ckpt is None else ckpt)
+    if ckpt is not None:
         raise UsageError(
             f"{source.path} is an exported model with one checkpoint, of step {source.config().step}; leave "
             f"{parameter('ckpt')} out"
         )
+    return None

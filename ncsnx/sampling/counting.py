@@ -1,6 +1,7 @@
 """A consumer of states that counts evaluations per image, for adaptive samplers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Self
 
 import attrs
 
@@ -12,6 +13,14 @@ class EvaluationCounter:
     """Evaluations per image of every batch; pass it to `generate` as on_state."""
 
     _found: dict[int, tuple[int, float]] = attrs.field(factory=dict, init=False)
+
+    @classmethod
+    def of_all(cls, counters: Iterable["EvaluationCounter"]) -> Self:
+        """The batches of several counters together."""
+        whole = cls()
+        for one in counters:
+            whole._found.update(one._found)
+        return whole
 
     def __call__(self, indices: Sequence[int], state: State) -> None:
         """Records the evaluations so far of a batch."""

@@ -1,5 +1,6 @@
 """Samples of a trained model, as tensors or in a folder with their protocol."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from ncsnx.data.places import require_own
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
+from ncsnx.ranks.rank_group import ALONE, RankGroup
+from ncsnx.ranks.shared_batches import SharedBatches, runs_of
 from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
 from ncsnx.runs.names import step_name
@@ -28,13 +31,14 @@ from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import between_rows, between_seeds, experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
-from ncsnx.sampling.generate import generate, ignore_state, never_stop
+from ncsnx.sampling.generate import generate, ignore_state, indices_per_batch, never_stop
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest, images_at_once
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage.process import this_process
 from ncsnx.storage.reading import refuse_links
+from ncsnx.work import Advance, ignore_progress
 
 if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
@@ -183,7 +187,16 @@ def open_output(
 
     Raises NcsnxError for a folder with other files, or, without `overwrite`, with samples of another protocol.
     """
-    output = SampleFolder(
+    output = output_folder(out, model, request, task=task, note=note)
+    output.open(overwrite=overwrite)
+    return output
+
+
+def output_folder(
+    out: Path, model: ScoreModel, request: SampleRequest, *, task: "Task | None" = None, note: str = ""
+) -> SampleFolder:
+    """The folder `out` for the samples, not opened, which is enough to add images to it."""
+    return SampleFolder(
         out,
         protocol(model, request, task),
         count=request.n,
@@ -201,8 +214,6 @@ def open_output(
             **({} if task is None else {"pictures": list(task.pictures)}),
         },
     )
-    output.open(overwrite=overwrite)
-    return output
 
 
 def fill(
@@ -210,32 +221,44 @@ def fill(
     model: ScoreModel,
     request: SampleRequest,
     *,
+    left: Sequence[range] | None = None,
     task: "Task | None" = None,
     data: Path | None = None,
     check_stop: Callable[[], None] = never_stop,
-    progress: Callable[[], None] = never_stop,
+    advance: Advance = ignore_progress,
+    ranks: RankGroup = ALONE,
 ) -> float:
     """Samples the images that the folder lacks; its `finish` then writes the pictures.
 
-    data: the data folder, for samplers that start from training images. check_stop is called before each evaluation and
-    raises to end the sampling; progress is called at each state of a batch. Returns the mean evaluations per image over
-    the new images. Raises NcsnxError.
+    left: indices of the images that it lacks; None to look for them in an opened folder. data: the data folder, for
+    samplers that start from training images. check_stop is called before each evaluation and raises to end the
+    sampling; advance is called with the number of new states of batches. ranks: those that share the images, each
+    calling this with the same `left`; rank 0 returns when all are done. Returns the mean evaluations per image over the
+    new images, on rank 0. Raises NcsnxError.
     """
     steps = _frame_steps(model, request)
     to_pixels = partial(to_unit, data=model.experiment.data)
     taken = EvaluationCounter()
     recorder = FrameRecorder(steps, output.shown, to_pixels, look=lambda state: state.x)
+    left = runs_of(output.missing()) if left is None else left
+    size = indices_per_batch(request.batch_size, request.columns)
+    batches = SharedBatches(ranks=ranks, mark=output.path.name, left=left, size=size)
+    count = sum(map(len, left))
+    awaited = batches.awaited(output.new_parts().indices, model.states * math.ceil(count / size), advance)
 
     def on_state(batch: Sequence[int], state: State) -> None:
         if steps:
             recorder(batch, state)
         taken(batch, state)
-        progress()
+        awaited.advance()
 
-    images = draw(model, request, output.missing(), task=task, data=data, check_stop=check_stop, on_state=on_state)
+    images = draw(model, request, batches.own, task=task, data=data, check_stop=check_stop, on_state=on_state)
     for batch, made in images:
         output.add(batch, made, recorder.take() if steps else None)
-    return taken.mean
+        awaited.look()
+    awaited.wait(check_stop)
+    everywhere = ranks.gather(taken, check_stop)
+    return EvaluationCounter.of_all(everywhere).mean
 
 
 def _samples_place(source: Source) -> Path:

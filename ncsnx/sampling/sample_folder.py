@@ -32,7 +32,7 @@ from ncsnx.storage.atomic import replacement, reporting, write_json
 from ncsnx.storage.documents.document import document_of
 from ncsnx.storage.documents.document_files import write_document
 from ncsnx.storage.parsing import read_json
-from ncsnx.storage.parts import Part, done_indices, read_parts, read_row, write_part
+from ncsnx.storage.parts import NewParts, Part, done_indices, read_parts, read_row, write_part
 
 GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
@@ -136,6 +136,10 @@ class SampleFolder:
         }
         write_part(self._parts, Part(torch.tensor(indices, dtype=torch.int64), tensors))
         self._done.update(indices)
+
+    def new_parts(self) -> NewParts:
+        """Looks for the batches that other processes add."""
+        return NewParts(self._parts)
 
     def finish(
         self, check_stop: Callable[[], None] = lambda: None, progress: Callable[[], None] = lambda: None

@@ -115,6 +115,20 @@ class PartRows:
         return rows
 
 
+class NewParts:
+    """Looks for the parts that processes write into a folder, and reads each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: set[Path] = set()
+
+    def indices(self) -> list[int]:
+        """The indices of all parts that have appeared since the last call."""
+        new = [path for path in _parts(self._folder) if path not in self._seen]
+        self._seen.update(new)
+        return [index for path in new for index in _indices(path)]
+
+
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:
     """The tensors of all parts, (count, …) each, in the order of the indices. Holds them once, and one part.
 
@@ -156,6 +170,12 @@ class _Head:
 def _parts(folder: Path) -> list[Path]:
     """The files of parts in the folder, sorted; other files are ignored."""
     return sorted(path for path in folder.glob("*.safetensors") if _OURS.fullmatch(path.name))
+
+
+def _indices(path: Path) -> list[int]:
+    with safe_open(path, framework="pt") as file:
+        indices: Tensor = file.get_tensor(_INDICES)
+    return indices.tolist()
 
 
 def _read_head(path: Path, count: int) -> _Head | None:

@@ -11,8 +11,9 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.nearest import nearest_images
 from ncsnx.evaluation.nearest.nearest_images import Nearest, feature_space, nearest, pixel_space
 from ncsnx.features.feature_network import Extracted
-from ncsnx.work import Work
+from ncsnx.work import SILENT, Work
 from tests.features.scripted import pictures
+from tests.ranks.thread_ranks import in_ranks, work_in
 
 
 class Training:
@@ -27,10 +28,12 @@ class Training:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
-        for start in range(0, len(self.images), size):
+    def batches(
+        self, size: int, check_stop: Callable[[], None], start: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[Tensor]:
+        for first in range(start, len(self.images), size):
             check_stop()
-            batch = self.images[start : start + size]
+            batch = self.images[first : first + size]
             self.given.append(len(batch))
             yield batch
 
@@ -125,6 +128,23 @@ def test_images_beyond_what_is_held_are_searched_for_in_further_passes(monkeypat
         assert torch.equal(one.flipped, other.flipped)
     assert given.given == 3 * [16, 16, 8]
     assert read.most == 64
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_ranks_that_share_the_training_images_find_the_same_bits(world: int) -> None:
+    training, images, network = pictures(90, 1), pictures(11, 1).flip(-2), Means()
+    training[[4, 20, 83]] = images[2]  # equal images that different ranks search
+    spaces = [pixel_space(), feature_space(network)]
+
+    def search(work: Work = SILENT) -> list[Nearest]:
+        return nearest(images, Training(training), spaces, 4, flips=True, block=17, work=work)
+
+    shared = in_ranks(world, lambda ranks: search(work_in(ranks)))[0]
+    for one, expected in zip(shared, search(), strict=True):
+        assert torch.equal(one.distances, expected.distances)
+        assert torch.equal(one.indices, expected.indices)
+        assert torch.equal(one.flipped, expected.flipped)
+    assert shared[0].indices[2, :3].tolist() == [4, 20, 83]
 
 
 def test_memory_does_not_grow_with_the_training_set(monkeypatch: pytest.MonkeyPatch) -> None:

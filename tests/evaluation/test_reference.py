@@ -32,6 +32,7 @@ from ncsnx.metrics.frechet import frechet_distance
 from ncsnx.storage import atomic
 from ncsnx.work import Advance, Work
 from tests.data.miniature import write_cifar10
+from tests.ranks.thread_ranks import in_ranks, work_in
 from tests.training.tiny import damage, files
 
 D = 5
@@ -481,6 +482,45 @@ def test_of_two_processes_one_builds_and_the_other_waits_and_reads(tmp_path: Pat
     assert (reference.count, network.seen) == (299, [])
     (line,) = said
     assert "waiting for another process to write the reference of digits, held-out images" in line
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_that_share_the_images_build_the_same_bytes(tmp_path: Path, world: int) -> None:
+    folder = str(pictures(tmp_path / "pictures", [8, 8, 8, 8, 8, 16, 16, 8, 16, 8, 8, 8]))
+    for wanted, most in (("train", 64), (folder, 2)):
+        networks = [Means() for _ in range(world + 1)]
+
+        def build(place: str, network: Means, work: Work, wanted: str = wanted, most: int = most) -> Reference:
+            return open_reference(wanted, digits(tmp_path), network, tmp_path / place, work, batch_size=most)
+
+        expected = build("one", networks[-1], Work())
+        found = in_ranks(world, lambda ranks: build("many", networks[ranks.rank], work_in(ranks)))  # noqa: B023
+        assert [one.facts for one in found] == [expected.facts] * world
+        batches = [len(network.seen) for network in networks]
+        assert sum(batches[:-1]) == batches[-1], "each batch has its features computed once"
+        assert max(batches[:-1]) - min(batches[:-1]) <= 1
+        assert found[0].perfect_model(5, Work()) == expected.perfect_model(5, Work())
+    assert files(tmp_path / "many") == files(tmp_path / "one")
+
+
+def test_a_build_in_ranks_resumes_after_that_of_one_process(tmp_path: Path) -> None:
+    left = iter(range(6))
+
+    def check_stop() -> None:
+        if next(left, None) is None:
+            raise Stopped("stopped by SIGTERM")
+
+    with pytest.raises(Stopped):
+        open_reference("train", digits(tmp_path), Means(), tmp_path / "cache", Work(check_stop=check_stop))
+    networks = [Means(), Means()]
+    found = in_ranks(
+        2,
+        lambda ranks: open_reference(
+            "train", digits(tmp_path), networks[ranks.rank], tmp_path / "cache", work_in(ranks)
+        ),
+    )
+    assert found[0].facts == opened(tmp_path / "alone").facts
+    assert sum(len(images) for network in networks for images in network.seen) < 1498
 
 
 def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path) -> None:

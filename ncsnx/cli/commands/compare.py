@@ -9,7 +9,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.session import BATCHES, session, work_of
+from ncsnx.cli.session import BATCHES, Shared, session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.cli.parsing.distance_options import DistanceOptions
@@ -70,6 +70,7 @@ def compare_command(
     cache: options.Cache = None,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
+    gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
     graphs: options.EvaluationGraphs = None,
@@ -90,7 +91,7 @@ def compare_command(
     fresh seeds. It is stored in the run, and sampler=fast selects it in `sample`, `restore` and `fid`. Where no setting
     is usable, nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
     """
-    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import UsageError, require_between
         from ncsnx.runs.folder import open_run
@@ -109,6 +110,7 @@ def compare_command(
         require_between("n", n, LEAST_SCORED, MOST_IMAGES)  # before torch is imported
         at_once = images_at_once(place.experiment().data, batch_size)
         SampleRequest(n=n, batch_size=at_once)
+        at_once = messages.ranks.batch_size(n, at_once)
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.parsing.distance_options import DistanceOptions
@@ -122,10 +124,12 @@ def compare_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = options.weights_runtime(context, place.experiment())
+                runtime = options.weights_runtime(context, place.experiment(), messages.ranks)
                 comparison = _comparison(place, ckpt, distance, n, seeds, at_once, runtime, work)
             messages.info(f"{place.path}: {comparison.caption()}")
             outcome = compare(place, comparison, tried, work)
+        if outcome is None:  # on ranks other than 0
+            return
         store_recommendation(place, outcome.rows[0][1], outcome.verdict, work_of(messages))
         if json:
             messages.json(outcome.to_json())
@@ -158,18 +162,21 @@ def _comparison(
     from ncsnx.evaluation.comparing.sampler_comparison import Comparison
     from ncsnx.features.real_images import SplitImages
     from ncsnx.runs.checkpoints.manifest import require_best
+    from ncsnx.runs.model_source import check_checkpoint
     from ncsnx.sampling.score_model import load
 
+    step = work.ranks.first(lambda: check_checkpoint(place, ckpt))
     if ckpt == "best":
         work.info(f"best: {require_best(place)}")
     experiment = place.experiment()
     source, network, reference = distance.open(place, experiment, runtime, work)
+    real = SplitImages(source, data_set_of(experiment.data).reference)
     return Comparison(
-        model=load(place, ckpt, runtime=runtime),
+        model=load(place, step, runtime=runtime),
         folder=place.compare,
         features=network,
         reference=reference,
-        limit=roughest(SplitImages(source, data_set_of(experiment.data).reference), distance.cache, work),
+        limit=work.ranks.in_turn(lambda: roughest(real, distance.cache, work), work.check_stop),
         n=n,
         seeds=seeds,
         batch_size=batch_size,

@@ -7,7 +7,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.session import BATCHES, session
+from ncsnx.cli.session import BATCHES, Shared, session
 
 if TYPE_CHECKING:
     from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
@@ -71,6 +71,7 @@ def fid_command(
     cache: options.Cache = None,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
+    gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
     graphs: options.EvaluationGraphs = None,
@@ -94,7 +95,7 @@ def fid_command(
     wider range measures only the new checkpoints. Afterwards `--ckpt best` means the best checkpoint of the newest
     sweep with the most images.
     """
-    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.cli.parsing.sampler_options import FAST_OVERRIDE, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
@@ -105,10 +106,10 @@ def fid_command(
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
-        experiment = with_sampler(messages, place, others)
-        at_once = images_at_once(experiment.data, batch_size)
+        experiment = messages.ranks.first(lambda: with_sampler(messages, place, others))
+        at_once = messages.ranks.batch_size(n, images_at_once(experiment.data, batch_size))
         request = SweepRequest(n=n, seed=seed, batch_size=at_once, ensemble=ensemble, keep_images=keep_images)
-        selection = select(place, range_)
+        selection = messages.ranks.first(lambda: select(place, range_))
 
         from ncsnx.cli.parsing.distance_options import DistanceOptions
         from ncsnx.cli.sweeps import sweep_checkpoints
@@ -119,7 +120,7 @@ def fid_command(
         distance = DistanceOptions(features, settings, reference, data, cache)
 
         def build(work: "Work") -> DistanceSweep:
-            runtime = options.weights_runtime(context, experiment)
+            runtime = options.weights_runtime(context, experiment, messages.ranks)
             _, network, compared = distance.open(place, experiment, runtime, work)
             sweep = DistanceSweep(
                 run=place,

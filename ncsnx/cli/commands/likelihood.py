@@ -6,7 +6,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.session import BATCHES, session
+from ncsnx.cli.session import BATCHES, Shared, session
 
 if TYPE_CHECKING:
     from ncsnx.work import Work
@@ -81,6 +81,7 @@ def likelihood_command(
         ),
     ] = 64,
     device: options.Device = "auto",
+    gpus: options.Gpus = None,
     threads: options.Threads = None,
     plain: options.Plain = False,
     note: options.Note = "",
@@ -97,14 +98,14 @@ def likelihood_command(
     A table, a plot, and for each checkpoint the values of every image as CSV are kept in the run's likelihood/ by
     weights and protocol. An interrupted measurement resumes after its last finished batch.
     """
-    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()
-        selection = select(place, range_)
+        selection = messages.ranks.first(lambda: select(place, range_))
 
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.data import data_folder
@@ -126,7 +127,9 @@ def likelihood_command(
                 run=place,
                 experiment=experiment,
                 source=DataSource.of_run(place, data_folder(data), work),
-                runtime=Runtime.choose(device=device, threads=threads, plain=plain, precision="fp32"),
+                runtime=Runtime.choose(
+                    device=device, threads=threads, plain=plain, precision="fp32", ranks=messages.ranks
+                ),
                 request=request,
                 note=note,
             )

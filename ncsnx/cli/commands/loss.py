@@ -6,7 +6,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.session import BATCHES, session
+from ncsnx.cli.session import BATCHES, Shared, session
 
 if TYPE_CHECKING:
     from ncsnx.work import Work
@@ -48,6 +48,7 @@ def loss_command(
         ),
     ] = 128,
     device: options.Device = "auto",
+    gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
     graphs: options.EvaluationGraphs = None,
@@ -64,14 +65,14 @@ def loss_command(
     are kept in the run's loss/ by weights and protocol, so that nothing is measured twice. An interrupted sweep resumes
     after its last finished batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
     """
-    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()
-        selection = select(place, range_)
+        selection = messages.ranks.first(lambda: select(place, range_))
 
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.data import data_folder
@@ -83,7 +84,7 @@ def loss_command(
                 run=place,
                 experiment=experiment,
                 source=DataSource.of_run(place, data_folder(data), work),
-                runtime=options.weights_runtime(context, experiment),
+                runtime=options.weights_runtime(context, experiment, messages.ranks),
                 seed=seed,
                 passes=passes,
                 batch_size=batch_size,

@@ -7,7 +7,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.path_parameters import a_file_behind_tag
-from ncsnx.cli.session import BATCHES, session, work_of
+from ncsnx.cli.session import BATCHES, Shared, session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.cli.parsing.distance_options import DistanceOptions
@@ -80,6 +80,7 @@ def neighbors_command(
     cache: options.Cache = None,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
+    gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
     graphs: options.EvaluationGraphs = None,
@@ -95,7 +96,7 @@ def neighbors_command(
     distances of held-out images: samples of a model that reproduces training images are nearer, and to single ones. The
     run's neighbors/ gets a grid of samples with their neighbours, all distances, their distributions, and the numbers.
     """
-    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.cli.parsing.sampler_options import with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.runs.folder import open_run
@@ -105,9 +106,10 @@ def neighbors_command(
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
-        experiment = with_sampler(messages, place, others)
+        experiment = messages.ranks.first(lambda: with_sampler(messages, place, others))
         at_once = images_at_once(experiment.data, batch_size)
         SampleRequest(n=n, seed=seed, batch_size=at_once)  # checks them before torch is imported
+        at_once = messages.ranks.batch_size(n, at_once)
         check_checkpoint(place, ckpt)
 
         from ncsnx.cli.parsing.distance_options import DistanceOptions
@@ -119,10 +121,12 @@ def neighbors_command(
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
-                runtime = options.weights_runtime(context, experiment)
+                runtime = options.weights_runtime(context, experiment, messages.ranks)
                 search = _search(place, experiment, ckpt, request, distance, runtime, work)
             messages.info(f"{place.path}: {search.caption()}")
             results = search.carry_out(work)
+        if results is None:  # on ranks other than 0
+            return
         if json:
             messages.json(results)
         else:
@@ -144,8 +148,10 @@ def _search(
     from ncsnx.errors import UsageError
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
     from ncsnx.runs.checkpoints.manifest import require_best
+    from ncsnx.runs.model_source import check_checkpoint
     from ncsnx.sampling.score_model import load
 
+    step = work.ranks.first(lambda: check_checkpoint(place, ckpt))
     if ckpt == "best":
         work.info(f"best: {require_best(place)}")
     source = distance.open_data(place, work)
@@ -153,7 +159,7 @@ def _search(
     if in_pixels_alone and distance.settings:
         raise UsageError(f"{distance.settings[0].path}: --features none has no settings; leave one of them out")
     return NeighborSearch(
-        model=attrs.evolve(load(place, ckpt, runtime=runtime), experiment=experiment),
+        model=attrs.evolve(load(place, step, runtime=runtime), experiment=experiment),
         folder=place.neighbors,
         source=source,
         features=None if in_pixels_alone else distance.open_features(source, experiment, runtime, work),

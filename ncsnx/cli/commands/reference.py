@@ -9,7 +9,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.cli.session import session, work_of
+from ncsnx.cli.session import Shared, session, work_of
 from ncsnx.quantities import byte_size
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def reference_command(
     data: options.DataFolder = None,
     cache: options.Cache = None,
     device: options.Device = "auto",
+    gpus: options.Gpus = None,
     threads: options.Threads = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -61,12 +62,17 @@ def reference_command(
     references are listed.
     """
     with session(
-        "measured images are kept, and the same command resumes after them", verbose=verbose, quiet=quiet
+        "measured images are kept, and the same command resumes after them",
+        verbose=verbose,
+        quiet=quiet,
+        shared=Shared(gpus=gpus, device=device),
     ) as messages:
         from ncsnx.storage.cache import cache_folder
 
         place = cache_folder(cache)
         if name is None and reference is None:
+            if not messages.ranks.is_first:
+                return
             _list(messages, place, json)
             return
 
@@ -84,8 +90,8 @@ def reference_command(
             if source is not None:
                 source.work = work
             check_reference(wanted, source)
-            runtime = Runtime.choose(device=device, threads=threads)
-            network = build_features(chosen, source, place, runtime, work)
+            runtime = Runtime.choose(device=device, threads=threads, ranks=messages.ranks)
+            network = work.ranks.in_turn(lambda: build_features(chosen, source, place, runtime, work), work.check_stop)
             found = open_reference(wanted, source, network, place, work)
             with stop.at_once():
                 perfect = found.perfect_model(n, work)

@@ -7,7 +7,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.parsing import task_options as tasks
-from ncsnx.cli.session import BATCHES, session
+from ncsnx.cli.session import BATCHES, Shared, session
 from ncsnx.quantities import counted, number
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def restore_command(
     data: options.DataFolder = None,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
+    gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
     graphs: options.EvaluationGraphs = None,
@@ -76,7 +77,7 @@ def restore_command(
     Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, and how
     well the images agree with the picture. An interrupted sampling resumes when the command is repeated.
     """
-    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         import attrs
 
         from ncsnx.cli.parsing.sampler_options import with_sampler
@@ -86,7 +87,7 @@ def restore_command(
         from ncsnx.sampling.request import SampleRequest, images_at_once
 
         source = open_source(runs_folder(runs), run)
-        experiment = with_sampler(messages, source, parse_overrides(overrides or []))
+        experiment = messages.ranks.first(lambda: with_sampler(messages, source, parse_overrides(overrides or [])))
         typed = tasks.TaskOptions(
             inpaint=inpaint,
             mask=mask,
@@ -117,9 +118,10 @@ def restore_command(
             with stop.at_once():
                 task = typed.task(experiment.data, range_of(experiment.data, data, source))
                 _ = task.protocol  # reads all pictures
-            request = attrs.evolve(request, n=count_images(n, task))
+            count = count_images(n, task)
+            request = attrs.evolve(request, n=count, batch_size=messages.ranks.batch_size(count, request.batch_size))
             with stop.at_once():
-                runtime = options.weights_runtime(context, experiment)
+                runtime = options.weights_runtime(context, experiment, messages.ranks)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,
@@ -132,6 +134,8 @@ def restore_command(
                 note=note,
             )
             output = drawing.carry_out(messages, stop)
+            if output is None:  # on ranks other than 0
+                return
             agreement = _agreement(messages, output, task, stop.check)
         if json:
             messages.json({"folder": str(output.path), **output.protocol, "agreement": agreement})

@@ -7,7 +7,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.parsing import task_options
-from ncsnx.cli.session import BATCHES, session
+from ncsnx.cli.session import BATCHES, Shared, session
 from ncsnx.quantities import counted
 
 _ROWS = "Rows between images"
@@ -82,6 +82,7 @@ def sample_command(
     data: options.DataFolder = None,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
+    gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
     graphs: options.EvaluationGraphs = None,
@@ -103,7 +104,9 @@ def sample_command(
     digits`, sampler=fast is the sampler that it recommends. With --interpolate, sampler.denoise=false gives the
     published behaviour. For images that agree with a picture, see `ncsnx restore`.
     """
-    with session(BATCHES, verbose=verbose, quiet=quiet) as messages:
+    with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
+        import attrs
+
         from ncsnx.cli.parsing.sampler_options import with_sampler
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.errors import require_between
@@ -112,7 +115,7 @@ def sample_command(
         from ncsnx.sampling.request import MOST_SEED, SampleRequest, images_at_once
 
         source = open_source(runs_folder(runs), run)
-        experiment = with_sampler(messages, source, parse_overrides(overrides or []))
+        experiment = messages.ranks.first(lambda: with_sampler(messages, source, parse_overrides(overrides or [])))
         first, other = (seed, None) if between is None else between
         columns = _columns(between, steps, interpolate, seed)
         if between is not None:  # which takes seeds and columns by other names
@@ -128,6 +131,8 @@ def sample_command(
             film=film or mp4,
             mp4=mp4,
         )
+        images, per_batch = request.n * request.columns, request.batch_size
+        request = attrs.evolve(request, batch_size=messages.ranks.batch_size(images, per_batch))
         check_checkpoint(source, ckpt)
 
         from ncsnx.cli.sample_drawing import FolderDrawing, load_model
@@ -135,7 +140,7 @@ def sample_command(
 
         with StopRequest() as stop:
             with stop.at_once():
-                runtime = options.weights_runtime(context, experiment)
+                runtime = options.weights_runtime(context, experiment, messages.ranks)
                 model = load_model(messages, source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,
@@ -147,6 +152,8 @@ def sample_command(
                 note=note,
             )
             output = drawing.carry_out(messages, stop)
+        if output is None:  # on ranks other than 0
+            return
         if json:
             messages.json({"folder": str(output.path), **output.protocol})
 

@@ -50,11 +50,12 @@ class DistanceOptions:
     def open_features(
         self, source: "DataSource", experiment: "Experiment", runtime: "Runtime", work: "Work"
     ) -> "FeatureNetwork":
-        """The features, computed unless they are cached. Raises NcsnxError."""
+        """The features, computed unless they are cached: on rank 0 first. Raises NcsnxError."""
         from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.data import data_set_of
         from ncsnx.features.extractors import build_features
         from ncsnx.storage.cache import cache_folder
 
         chosen = parse_features(self.features, data_set_of(experiment.data).features, list(self.settings))
-        return build_features(chosen, source, cache_folder(self.cache), runtime, work)
+        folder = cache_folder(self.cache)
+        return work.ranks.in_turn(lambda: build_features(chosen, source, folder, runtime, work), work.check_stop)

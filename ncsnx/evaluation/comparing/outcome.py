@@ -12,7 +12,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparing.plot_samplers import Point, plot_samplers
 from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
 from ncsnx.evaluation.comparing.sampler_comparison import Comparison, Setting
-from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_all, missing, writing
+from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_all, missing, shared, writing
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import is_usable
 from ncsnx.runs.folder import Run, appending
@@ -43,8 +43,15 @@ class ComparisonOutcome:
         ]
 
 
-def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
-    """Measures missing trials and writes results and plot. tried: the run's own sampler first. Raises NcsnxError."""
+def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome | None:
+    """Measures missing trials and writes results and plot. tried: the run's own sampler first.
+
+    Returns None on ranks other than 0. Raises NcsnxError.
+    """
+    return shared(comparison, work, lambda: _compare(run, comparison, tried, work))
+
+
+def _compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
     with writing(comparison), appending(run):
         discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
         _measure_all(comparison, tried, work)

@@ -1,9 +1,10 @@
 """The contract of a measurement, which `ncsnx.evaluation.engine.measuring` carries out.
 
 A measurement has subjects: checkpoints, sampler settings, or a single one. It processes `count` images of each, batch
-by batch. A batch depends on its subject and indices only, so any process can make a missing one. Batches are saved as
-parts until their subject has a row. A new measurement is a subclass that defines the layout of a part, how to make one,
-and how to compute a row from all parts. The engine handles locks, interruptions, progress and debris.
+by batch. A batch depends on its subject and indices only, so any process can make a missing one, and ranks can share
+them. Batches are saved as parts until their subject has a row. A new measurement is a subclass that defines the layout
+of a part, how to make one, and how to compute a row from all parts. The engine handles locks, interruptions,
+progress, ranks and debris.
 
 `WorkInParts` is the contract without rows; a search for neighbours draws its samples in the same kind of parts.
 """
@@ -51,6 +52,11 @@ class WorkInParts(ABC, Generic[Subject]):
 
     @property
     @abstractmethod
+    def batch_size(self) -> int:
+        """Images per batch."""
+
+    @property
+    @abstractmethod
     def layout(self) -> PartLayout:
         """Tensors of a part."""
 
@@ -64,7 +70,7 @@ class WorkInParts(ABC, Generic[Subject]):
 
     @abstractmethod
     def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        """Yields the parts of the images at `indices`, in batches of its own size; the engine saves each at once.
+        """Yields the parts of the images at `indices`, in batches of `batch_size`; the engine saves each at once.
 
         Calls `work.check_stop` between evaluations and reports progress to `advance`. Raises NcsnxError: UnsoundError
         for a subject that is damaged or was removed, DivergedError for NaN or infinity.

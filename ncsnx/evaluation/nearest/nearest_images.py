@@ -6,6 +6,7 @@ nearest so far. Where that is less than all, further passes serve the rest.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol, Self
 
 import attrs
@@ -111,31 +112,40 @@ def nearest(
     """The k nearest training images of (Q, C, H, W) uint8 images, for each space.
 
     flips: whether mirror images of training images count too. block: training images per block; by default as many as
-    fit into 64 MiB. The result depends on it by the rounding of features at most. Raises NcsnxError.
+    fit into 64 MiB. The result depends on it by the rounding of features at most.
+
+    Each rank searches consecutive blocks; rank 0 merges what all have found, and only its result is whole. Raises
+    NcsnxError.
     """
-    block = block or _block(images[:1])
+    block, ranks = block or _block(images[:1]), work.ranks
     found = [Nearest.none(len(images), k) for _ in spaces]
     held = [max(1, _HELD_BYTES // space.points(images[:1]).nbytes) for space in spaces]
     starts = [range(0, len(images), most) for most in held]
-    passes = max(map(len, starts))
-    with work.progress("looking for neighbours", total=passes * len(training), unit="images") as advance:
+    own = ranks.share(range(0, len(training), block))
+    passes = max(map(len, starts)) if own else 0
+    total = passes * sum(min(block, len(training) - start) for start in own)
+    name = "looking for neighbours" if ranks.world == 1 else "looking for neighbours, the share of rank 0"
+    with work.progress(name, total=total, unit="images") as advance:
         for number in range(passes):
             given = [
                 (space, kept, starts[place][number], _points(space, images, starts[place][number], held[place], work))
                 for place, (space, kept) in enumerate(zip(spaces, found, strict=True))
                 if number < len(starts[place])
             ]
-            done = 0
-            for batch in training.batches(block, work.check_stop):
-                for space, kept, first, own in given:
+            done = own[0]
+            for batch in islice(training.batches(block, work.check_stop, done), len(own)):
+                for space, kept, first, mine in given:
                     others = space.points(batch).double()
                     mirrored = space.points(batch.flip(-1)).double() if flips else None
-                    for start, squared, flipped in _measured(space, own, others, mirrored, block, work):
+                    for start, squared, flipped in _measured(space, mine, others, mirrored, block, work):
                         indices = torch.arange(done, done + len(batch)).expand(squared.shape)
                         rows = slice(first + start, first + start + len(squared))
                         kept.add(rows, Nearest(squared.sqrt() / space.unit, indices, flipped))
                 done += len(batch)
                 advance(len(batch))
+    for other in ranks.gather(found, work.check_stop)[1:]:
+        for kept, further in zip(found, other, strict=True):
+            kept.add(slice(None), further)
     return found
 
 

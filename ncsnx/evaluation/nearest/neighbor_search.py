@@ -9,6 +9,7 @@ Sample i is image i of the seed, as `ncsnx sample` draws it. Finished batches ar
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,15 @@ from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, require_between
 from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
-from ncsnx.evaluation.engine.measuring import discard_parts, make_parts, rows_of, writing
+from ncsnx.evaluation.engine.measuring import (
+    Plan,
+    discard_parts,
+    follow,
+    make_parts,
+    require_same_protocol,
+    rows_of,
+    writing,
+)
 from ncsnx.evaluation.nearest.memorizing import (
     NEIGHBORHOOD,
     Nearness,
@@ -67,6 +76,8 @@ GRID_ROWS = 20
 _HELD_OUT_CHOICE = 2
 """Epoch of the permutation that selects held-out images."""
 _READ_AT_ONCE = 256
+_SEARCH = "search"
+"""Order of rank 0 to search, once all samples are drawn."""
 
 
 @attrs.frozen(kw_only=True)
@@ -232,6 +243,10 @@ class NeighborSearch(WorkInParts[None]):
         return self.request.n
 
     @property
+    def batch_size(self) -> int:
+        return self.request.batch_size
+
+    @property
     def layout(self) -> PartLayout:
         return {"images": self.model.experiment.data.shape}
 
@@ -254,8 +269,24 @@ class NeighborSearch(WorkInParts[None]):
         for batch, drawn in batches:
             yield Part(torch.tensor(batch, dtype=torch.int64), {"images": to_uint8(drawn).cpu()})
 
-    def carry_out(self, work: Work) -> dict[str, Any]:
-        """Returns the saved results, searching first if there are none. Raises NcsnxError."""
+    def carry_out(self, work: Work) -> dict[str, Any] | None:
+        """Returns the saved results, searching first if there are none; None on ranks other than 0.
+
+        Raises NcsnxError.
+        """
+        require_same_protocol(self, work)
+        return work.ranks.lead(partial(self._lead, work), partial(self._follow, work), work.check_stop)
+
+    def _follow(self, work: Work, order: Plan[None] | str) -> None:
+        """Draws this rank's share of the samples, or searches its share of the training images."""
+        if order == _SEARCH:
+            with work.at_once():
+                images = _Joined(*self._given())
+            self._nearest(images, work)
+        elif not isinstance(order, str):
+            follow(self, work, order)
+
+    def _lead(self, work: Work) -> dict[str, Any]:
         with writing(self):
             with work.at_once():
                 results = self.known()
@@ -271,23 +302,31 @@ class NeighborSearch(WorkInParts[None]):
         with work.progress("sampling", total=self.units(None), unit="states") as advance:
             make_parts(self, None, work, advance)
         with work.at_once():
-            samples = rows_of(self, None, "images")
-        found = self.find(samples, _Chosen(SplitImages(self.source, "held-out"), self._held_out_indices()), work)
+            given = self._given()
+        work.ranks.order(_SEARCH)
+        found = self.find(*given, work)
         with work.at_once():
             return self.write(found)
 
+    def _given(self) -> tuple[GivenImages, GivenImages]:
+        """The samples, and the held-out images to compare with."""
+        held_out = _Chosen(SplitImages(self.source, "held-out"), self._held_out_indices())
+        return rows_of(self, None, "images"), held_out
+
     def find(self, samples: GivenImages, held_out: GivenImages, work: Work = SILENT) -> Found:
         """Searches for the neighbours of all images. Raises NcsnxError."""
-        spaces = self._spaces
-        images, n = _Joined(samples, held_out), len(samples)
-        k = min(max(self.request.k, NEIGHBORHOOD), len(self.training))
-        whole = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
+        whole, n = self._nearest(_Joined(samples, held_out), work), len(samples)
         found = {
             space.name: SpaceFound(_rows(one, slice(n)), _rows(one, slice(n, None)))
-            for space, one in zip(spaces, whole, strict=True)
+            for space, one in zip(self._spaces, whole, strict=True)
         }
         compared = {} if len(held_out) == 0 else {name: one.nearness() for name, one in found.items()}
         return Found(samples, found, compared)
+
+    def _nearest(self, images: GivenImages, work: Work) -> list[Nearest]:
+        """The neighbours of all images in each space; those of a share of the training images on ranks other than 0."""
+        k = min(max(self.request.k, NEIGHBORHOOD), len(self.training))
+        return nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
 
     def results(self, found: Found) -> dict[str, Any]:
         """The results as JSON, without the hashes of files."""

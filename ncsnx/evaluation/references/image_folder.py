@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,18 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def batches(self, size: int, check_stop: Callable[[], None], start: int = 0) -> Iterator[Tensor]:
+    def batches(
+        self, size: int, check_stop: Callable[[], None], start: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[Tensor]:
         """Images from `start` on, (b, C, H, W) uint8: up to `size` consecutive ones of equal size, fewer if large.
 
-        C is 1 if all images are grey, else 3. Raises NcsnxError that lists every unreadable image, after the last one.
+        C is 1 if all images are grey, else 3. All images are decoded, whatever the share, since batches depend on their
+        sizes. Raises NcsnxError that lists every unreadable image, after the last one.
         """
+        rank, world = share
+        return islice(self._batches(size, check_stop, start), rank, None, world)
+
+    def _batches(self, size: int, check_stop: Callable[[], None], start: int) -> Iterator[Tensor]:
         grey, broken = self._look(check_stop)
         held: list[Tensor] = []
         for name in self.files.names[start:]:

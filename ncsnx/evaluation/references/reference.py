@@ -34,6 +34,7 @@ from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.rank_group import ALONE
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.zips import is_zip
@@ -69,9 +70,10 @@ class Reference:
     def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
         """The score of n images of a perfect model, measured once for each n and saved beside the statistics.
 
-        None for a statistics file, which has no single images, and for fewer than four images. Raises NcsnxError.
+        None for a statistics file, which has no single images, for fewer than four images, and on ranks other than 0.
+        Raises NcsnxError.
         """
-        if self.sample is None or self.count is None or self.count < LEAST_IMAGES:
+        if not work.ranks.is_first or self.sample is None or self.count is None or self.count < LEAST_IMAGES:
             return None
         sha256 = self.facts["statistics_sha256"]
         found = read_perfect_model(self.path, n, sha256)
@@ -101,11 +103,24 @@ def open_reference(
 
     wanted: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
     images, or a `.npz` file with mu and sigma. batch_size: images per batch; changes the statistics by rounding at
-    most. Raises UsageError if `wanted` is none of these, NcsnxError for anything unreadable.
+    most. With several ranks, each computes the features of its own batches, and rank 0 adds them in order, so that the
+    statistics have the same bits. Raises UsageError if `wanted` is none of these, NcsnxError for anything unreadable.
     """
     if wanted is not None and _is_statistics_file(wanted):
         return _of_file(typed_path(wanted), features)
     images = _images(wanted, source, work)
+
+    def follow(start: int) -> None:
+        for _ in _measured(images, features, work, batch_size, start):
+            pass  # `merged` sends them to rank 0
+
+    found = work.ranks.lead(lambda: _opened(images, features, cache, work, batch_size), follow, work.check_stop)
+    # other ranks find it in the cache, or on another machine make their own
+    return found or _opened(images, features, cache, attrs.evolve(work, ranks=ALONE), batch_size)
+
+
+def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Work, batch_size: int) -> Reference:
+    """The reference in the cache, built if it doesn't exist or is damaged."""
     folder = reference_folder(cache, images.facts, features.facts)
     try:
         return _read(folder, images)
@@ -226,11 +241,11 @@ def _measure(
         if gathered.done:
             work.info(f"{images.title}: {gathered.done:,} of {counted(count, 'image')} already measured")
         with work.progress(f"reference: {images.title}", total=count - gathered.done, unit="images") as advance:
-            batches = images.batches(batch_size, work.check_stop, gathered.done)
-            for batch in _fitting(batches, images, features, gathered.shape):
-                seen = features(batch).features
+            start = work.ranks.order(gathered.done)
+            for seen, shape in _measured(images, features, work, batch_size, start):
+                _require_shape(shape, gathered.shape, images, features)
                 these = slice(gathered.done, gathered.done + len(seen))
-                gathered.add(seen, in_first[these], chosen[these], tuple(batch.shape[1:]))
+                gathered.add(seen, in_first[these], chosen[these], shape)
                 gathering.keep_at_times()
                 advance(len(seen))
         work.check_stop()
@@ -239,22 +254,34 @@ def _measure(
     return Statistics(count, whole.mean, whole.covariance, gathered.sample)
 
 
-def _fitting(
-    batches: Iterator[Tensor], images: RealImages, features: FeatureNetwork, shape: tuple[int, ...]
-) -> Iterator[Tensor]:
-    """Yields the batches. Raises NcsnxError at a second shape if the features don't resize images.
+def _measured(
+    images: RealImages, features: FeatureNetwork, work: Work, batch_size: int, start: int
+) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+    """Features (b, D) and shape (C, H, W) of all batches of images from `start` on, in order, on rank 0.
 
-    shape: shape of the images before; empty if there are none.
+    The ranks share the batches; ranks other than 0 only send theirs.
     """
-    for batch in batches:
-        if shape and batch.shape[1:] != shape and features.facts.get("images") == AS_THEY_ARE:
-            (_, *first), (_, *other) = shape, batch.shape[1:]
-            raise NcsnxError(
-                f"{images.title}: found images of {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × "
-                f"width), but {features.name} does not resize images and takes a single size; resize them"
-            )
-        shape = tuple(batch.shape[1:])
-        yield batch
+
+    def own() -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+        shape: tuple[int, ...] = ()
+        for batch in images.batches(batch_size, work.check_stop, start, (work.ranks.rank, work.ranks.world)):
+            before, shape = shape, tuple(batch.shape[1:])
+            _require_shape(shape, before, images, features)
+            yield features(batch).features.cpu(), shape
+
+    return work.ranks.merged(own(), work.check_stop)
+
+
+def _require_shape(
+    shape: tuple[int, ...], before: tuple[int, ...], images: RealImages, features: FeatureNetwork
+) -> None:
+    """Raises NcsnxError for images of another shape than `before`, if there are any and features don't resize them."""
+    if before and shape != before and features.facts.get("images") == AS_THEY_ARE:
+        (_, *first), (_, *other) = before, shape
+        raise NcsnxError(
+            f"{images.title}: found images of {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × "
+            f"width), but {features.name} does not resize images and takes a single size; resize them"
+        )
 
 
 def _marked(indices: Tensor, count: int) -> Tensor:

@@ -166,6 +166,10 @@ class DistanceSweep(CheckpointSweep):
         return self.request.n
 
     @property
+    def batch_size(self) -> int:
+        return self.request.batch_size
+
+    @property
     def layout(self) -> PartLayout:
         logits = {"logits": (None,)} if self.features.has_logits else {}
         taken = {_TAKEN: (1,)} if self.evaluations is None else {}

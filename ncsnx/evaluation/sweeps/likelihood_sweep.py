@@ -227,6 +227,10 @@ class LikelihoodSweep(CheckpointSweep):
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
     @property
+    def batch_size(self) -> int:
+        return self.request.batch_size
+
+    @property
     def layout(self) -> PartLayout:
         return {"values": (len(COLUMNS),)}
 

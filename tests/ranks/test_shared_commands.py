@@ -1,0 +1,235 @@
+"""Commands that share images among ranks give what one process gives, and survive the end of a rank."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.ranks.launched import finish, launch, messages, ranks_of, result_of, wait_until
+from tests.training.tiny import CPU, Result, command, damage, files, start
+
+pytestmark = pytest.mark.ranks
+RUN = "runs/digits"
+QUICK = ("features.steps=30", "features.width=8")
+FID = ("fid", "digits", "--n", "40", "--batch-size", "4", *QUICK, *CPU)
+SLOW = ("sampler.steps_per_level=15",)
+"""Makes each batch take a moment, so that there is a middle of a sweep."""
+STOP_S = 30.0
+"""torchrun kills ranks that are still there 30 seconds after SIGTERM."""
+
+
+@pytest.fixture
+def sharing(workplace: Path, tmp_path: Path) -> Path:
+    """A copy of `workplace` for the ranks."""
+    return Path(shutil.copytree(workplace, tmp_path / "sharing"))
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache of the test's own, so that the ranks build what it lacks."""
+    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+    return
+
+
+def succeeded(result: Result) -> Result:
+    assert result.code == 0, result.err
+    return result
+
+
+def rows(result: Result) -> Any:
+    """The rows that --json prints, without the remarks on how they came about."""
+    found = json.loads(succeeded(result).out)
+    return [{key: one for key, one in row.items() if key not in ("made", "seconds")} for row in found]
+
+
+def without_remarks(found: dict[str, bytes]) -> dict[str, bytes]:
+    """Files without those that tell of the machine and the time."""
+    return {name: content for name, content in found.items() if not name.endswith(("protocol.json", "task.json"))}
+
+
+def test_samples_with_frames_are_those_of_one_process(workplace: Path, sharing: Path) -> None:
+    words = ("sample", "digits", "--n", "10", "--batch-size", "4", "--frames", "3", "--out", "out", *CPU)
+    succeeded(command(*words, folder=workplace))
+    result = succeeded(finish(*words, folder=sharing))
+    assert "sampling: 18 states" in result.err
+    assert result.err.count("10 images, from") == 1, "one rank speaks"
+    assert without_remarks(files(sharing / "out")) == without_remarks(files(workplace / "out"))
+    assert not (sharing / "out/.parts").exists()
+    assert "already sampled" in succeeded(finish(*words, folder=sharing)).err
+
+
+def test_rows_between_images_with_a_process_for_each_gpu(workplace: Path, sharing: Path) -> None:
+    words = ("sample", "digits", "--n", "3", "--interpolate", "3", "--batch-size", "3", "--out", "out", *CPU)
+    succeeded(command(*words, folder=workplace))
+    with start(*words, "--gpus", "3", folder=sharing) as process:
+        _out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert without_remarks(files(sharing / "out")) == without_remarks(files(workplace / "out"))
+
+
+def test_restored_images_are_those_of_one_process(workplace: Path, sharing: Path) -> None:
+    for folder in (workplace, sharing):
+        Image.new("L", (4, 4), 128).save(folder / "small.png")
+    words = (
+        "restore",
+        "digits",
+        "--super-resolve",
+        "small.png",
+        "--factor",
+        "2",
+        "--n",
+        "6",
+        "--batch-size",
+        "2",
+        "--out",
+        "out",
+        *CPU,
+    )
+    expected = succeeded(command(*words, "--json", folder=workplace))
+    found = succeeded(finish(*words, "--json", folder=sharing))
+    assert json.loads(found.out)["agreement"] == json.loads(expected.out)["agreement"]
+    assert without_remarks(files(sharing / "out")) == without_remarks(files(workplace / "out"))
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_scores_are_those_of_one_process_and_so_is_a_reference_that_the_ranks_build(
+    workplace: Path, sharing: Path
+) -> None:
+    found = rows(finish(*FID, "--metrics", "all", "--keep-images", "--json", folder=sharing))
+    shutil.rmtree(Path(os.environ["NCSNX_CACHE"]) / "references")
+    assert found == rows(command(*FID, "--metrics", "all", "--keep-images", "--json", folder=workplace))
+    pictures = [files(folder / RUN / "fid") for folder in (workplace, sharing)]
+    names = [name for name in pictures[0] if "/images/" in name]
+    assert len(names) == 3 * 40
+    assert all(pictures[1][name] == pictures[0][name] for name in names)
+
+
+def test_held_out_losses_are_those_of_one_process(workplace: Path, sharing: Path) -> None:
+    words = ("loss", "digits", "--passes", "2", "--batch-size", "64", "--json", *CPU)
+    assert rows(finish(*words, folder=sharing)) == rows(command(*words, folder=workplace))
+
+
+def test_likelihoods_are_those_of_one_process(workplace: Path, sharing: Path) -> None:
+    words = ("likelihood", "digits", "--n", "6", "--batch-size", "2", "--tolerance", "0.1", "--json", *CPU)
+    assert rows(finish(*words, folder=sharing)) == rows(command(*words, folder=workplace))
+
+
+def test_a_comparison_chooses_and_measures_again_what_one_process_would(workplace: Path, sharing: Path) -> None:
+    small = ("--samplers", "cas,dpmpp", "--evaluations", "2", "--n", "20", "--seeds", "2", "--batch-size", "5")
+    words = ("compare", "digits", *small, *QUICK, "--json", *CPU)
+    found, expected = rows(finish(*words, folder=sharing)), rows(command(*words, folder=workplace))
+    for row in (*found, *expected):
+        (row["measured_again"] or {}).pop("seconds", None)
+    assert found == expected
+    assert list((sharing / RUN / "compare").glob("*/.parts/*")) == []
+
+
+def test_neighbours_are_those_of_one_process(workplace: Path, sharing: Path) -> None:
+    words = ("neighbors", "digits", "--n", "6", "--k", "3", "--batch-size", "2", *QUICK, *CPU)
+    succeeded(command(*words, folder=workplace))
+    succeeded(finish(*words, folder=sharing))
+    found, expected = (files(folder / RUN / "neighbors") for folder in (sharing, workplace))
+    assert found.keys() == expected.keys()
+    assert len(found) == 5
+    for name in found:
+        if name.endswith(("distances.csv", "grid.png")):
+            assert found[name] == expected[name]
+
+
+def test_a_reference_is_that_of_one_process(workplace: Path, sharing: Path) -> None:
+    words = ("reference", "digits", *QUICK, "--json", *CPU)
+    expected = json.loads(succeeded(command(*words, "--cache", "one", folder=workplace)).out)
+    found = json.loads(succeeded(finish(*words, "--cache", "two", folder=sharing)).out)
+    assert found.pop("path") != expected.pop("path")
+    assert found == expected
+
+
+# ---------------------------------------------------------------------------------------------------- ends of ranks
+
+
+@pytest.fixture(scope="module")
+def expected(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The rows of a sweep in one process."""
+    folder = tmp_path_factory.mktemp("expected")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    return rows(command(*FID, *SLOW, "--json", folder=folder))
+
+
+def parts(folder: Path) -> dict[str, int]:
+    """Time of each finished batch of a sweep, by path."""
+    found = (folder / RUN / "fid").glob("*/.parts/*/*.safetensors")
+    return {str(path): path.stat().st_mtime_ns for path in found}
+
+
+@pytest.mark.parametrize(("rank", "later"), [(1, 3), (0, 1), (0, 2)])
+def test_a_sweep_whose_rank_is_killed_resumes_with_any_number_of_ranks(
+    rank: int, later: int, expected: Any, workplace: Path
+) -> None:
+    with launch(*FID, *SLOW, folder=workplace) as launcher:
+        wait_until(lambda: len(parts(workplace)) >= 3, launcher)
+        os.kill(ranks_of(launcher)[rank], signal.SIGKILL)
+        begun = time.monotonic()
+        result = result_of(launcher)
+    assert result.code == 1
+    assert time.monotonic() - begun < STOP_S
+    kept = parts(workplace)
+    assert len(kept) >= 3
+    words = (*FID, *SLOW, "--json")
+    with launch(*words, folder=workplace, ranks=later) as launcher:
+        wait_until(lambda: len(parts(workplace)) > len(kept), launcher)
+        assert kept.items() <= parts(workplace).items(), "finished batches aren't made again"
+        again = result_of(launcher)
+    assert rows(again) == expected
+    assert list((workplace / RUN / "fid").glob("*/.parts/*")) == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sigterm_to_one_rank_ends_all_and_keeps_finished_batches(rank: int, expected: Any, workplace: Path) -> None:
+    with launch(*FID, *SLOW, folder=workplace) as launcher:
+        wait_until(lambda: len(parts(workplace)) >= 3, launcher)
+        os.kill(ranks_of(launcher)[rank], signal.SIGTERM)
+        begun = time.monotonic()
+        result = result_of(launcher)
+    assert time.monotonic() - begun < STOP_S
+    assert "exitcode  : 143" in result.err, result.err
+    assert "finished batches are kept, and the same command resumes after them" in result.err
+    assert len(parts(workplace)) >= 3
+    assert rows(finish(*FID, *SLOW, "--json", folder=workplace)) == expected
+
+
+def test_a_checkpoint_that_is_damaged_is_left_out_with_the_message_of_one_process(
+    workplace: Path, sharing: Path
+) -> None:
+    for folder in (workplace, sharing):
+        damage(folder / RUN / "checkpoints/step-00000008/ema.safetensors")
+    expected, found = command(*FID, folder=workplace), finish(*FID, folder=sharing)
+    assert expected.code == found.code == 1
+    lines = [line for line in expected.err.splitlines() if line.startswith(("warning: left out", "error: "))]
+    assert len(lines) == 2
+    assert all(line in messages(found) for line in lines)
+
+
+def test_a_sampler_that_diverges_ends_all_ranks_with_one_message(workplace: Path) -> None:
+    with launch(
+        "sample", "digits", "--n", "8", "--batch-size", "2", "sampler.step_size=1e38", *CPU, folder=workplace
+    ) as launcher:
+        result = result_of(launcher)
+    assert result.code == 1
+    (line,) = [line for line in messages(result) if line.startswith("error: ")]
+    assert "the sampler diverged: images" in line
+
+
+def test_samples_on_disk_are_tensors_in_order(sharing: Path) -> None:
+    words = ("sample", "digits", "--n", "7", "--batch-size", "1", "--out", "out", *CPU)
+    succeeded(finish(*words, folder=sharing, ranks=3))
+    assert load_file(sharing / "out/samples.safetensors")["samples"].shape == (7, 1, 8, 8)
+    assert torch.isfinite(load_file(sharing / "out/samples.safetensors")["samples"]).all()
