@@ -41,7 +41,7 @@ def record_cuda_graph(function: Callable[..., Tensor], inputs: Sequence[Tensor |
                 function(*inputs)
         current.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # NCCL has threads
             result = function(*inputs)
     finally:
         torch.cuda.set_stream(current)  # a capture that fails stays on its own

@@ -241,6 +241,8 @@ def _device_of(ranks: RankGroup, wanted: str) -> torch.device:
             f"{parameter('device')} {wanted}: each rank takes a GPU of its own, so none can be chosen",
             Hint("leave the number out", adds=argument("device", device.type)),
         )
+    if device.type == "mps":
+        raise UsageError("ranks run on CUDA or the CPU", Hint("use the CPU", adds=argument("device", "cpu")))
     if device.type != "cuda":
         return device
     if ranks.local_rank >= torch.cuda.device_count():

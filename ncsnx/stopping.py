@@ -198,7 +198,7 @@ class _Handler:
     def check(self) -> None:
         """Raises Stopped if a signal has arrived."""
         if self.signal_number is not None:
-            error = Stopped(f"stopped by {_name(self.signal_number)}", self.signal_number)
+            error = Stopped(f"stopped by {signal_name(self.signal_number)}", self.signal_number)
             self._raised = weakref.ref(error)
             try:
                 raise error
@@ -296,7 +296,7 @@ class _Later:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _name(number: int) -> str:
+def signal_name(number: int) -> str:
     """Common name of a signal: 'Ctrl-C' or 'SIGTERM'."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 

@@ -59,6 +59,7 @@ def session(
                 _share(messages, shared)
             yield messages
     except OtherRankError as error:
+        messages.record("info", "ended, because another rank failed")
         raise typer.Exit(error.exit_code) from None
     except Stopped as stopped:
         with suppress(Exception):  # the store may have ended with its process

@@ -1,5 +1,6 @@
 """Differences between two experiments, value by value."""
 
+from enum import Enum
 from typing import Any
 
 import attrs
@@ -7,8 +8,13 @@ import attrs
 from ncsnx.config.codec import flatten, identifying_paths, unstructure
 from ncsnx.config.experiment import Experiment
 
-ABSENT = object()
-"""Placeholder for a value that one of the two experiments doesn't have."""
+
+class _Absent(Enum):
+    ABSENT = "absent"
+
+
+ABSENT = _Absent.ABSENT
+"""Placeholder for a value that one of the two experiments doesn't have; also the same after pickling."""
 
 
 @attrs.frozen

@@ -177,7 +177,8 @@ class Messages:
         except OSError as error:
             path, self._log_file = self._log_file, None
             reason = f"{path} ({counted(len(content), 'byte')}): {error.strerror}"
-            self._show("warning", f"cannot write {reason}; later messages are not logged")
+            if self.verbosity > Verbosity.SILENT:
+                self._show("warning", f"cannot write {reason}; later messages are not logged")
 
     def _write_data(self, text: str) -> None:
         if not self.ranks.is_first:

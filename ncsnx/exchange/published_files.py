@@ -2,9 +2,9 @@
 
 github.com/ermongroup/ncsnv2 saves `checkpoint_{step}.pth` as a pickled list: the network's state with names that begin
 with `module.`, the optimizer's state, the epoch, the step and, if the model has one, the moving average of the weights.
-This is the only module that reads pickles. It uses torch's restricted reader (`weights_only`), which knows tensors,
-numbers, text and their containers and calls nothing that the file names. Its result is checked here, item by item,
-before it is used.
+This is the only module that reads pickled files. It uses torch's restricted reader (`weights_only`), which knows
+tensors, numbers, text and their containers and calls nothing that the file names. Its result is checked here, item by
+item, before it is used.
 """
 
 import os

@@ -3,20 +3,21 @@
 import os
 import platform
 import re
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from importlib.metadata import version
 from math import isfinite
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup
+from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup, Store
 from ncsnx.version import __version__
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _CONNECT_S = 60.0
 """Longest time for reaching the store, in seconds."""
-_LOCAL = re.compile(r"--(?:data|threads|workers|cache)(?:=.*)?|data\.root=.*", re.DOTALL)
+_LOCAL = re.compile(r"--(?:data|workers|cache)(?:=.*)?|data\.root=.*", re.DOTALL)
 """Arguments that may differ between machines."""
 
 
@@ -45,34 +46,70 @@ def join() -> RankGroup:
             f"rank {rank} of {world} could not reach the store of its group at {address}: {str(error).splitlines()[0]}",
             Hint("check that this machine reaches that address, and that the port is free"),
         ) from error
-    # a launcher that restarts all ranks may keep its store, with what earlier ranks left in it
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    own = PrefixStore(f"ncsnx/{attempt}/{world}", store)
+    own = PrefixStore(f"ncsnx/{_fresh_name(store, rank, world, limit_s)}", store)
     return RankGroup(own, rank, world, local_rank, local_world, limit_s)
 
 
 def require_same_start(ranks: RankGroup, words: Sequence[str]) -> None:
     """Raises UsageError on every rank unless all were started with the same arguments, ncsnx, torch and Python.
 
-    words: the arguments of this rank. Folders, threads and workers may differ between machines.
+    words: the arguments of this rank. Folders and workers may differ between machines.
     """
     if ranks.world == 1:
         return
+    from importlib.metadata import version
+
     facts = {
         "arguments": " ".join(_without_local(words)),
         "ncsnx": __version__,
         "torch": version("torch"),
         "Python": ".".join(platform.python_version_tuple()[:2]),
     }
-    found = ranks.together(lambda: (ranks.name, facts))
+    require_same(ranks, "was started differently", facts)
+
+
+def require_same(ranks: RankGroup, what: str, facts: Mapping[str, object]) -> None:
+    """Raises UsageError on every rank unless the facts are equal on all. what: a clause on a rank where they aren't."""
+    found = ranks.together(lambda: (ranks.name, dict(facts)))
     first = found[0][1]
     for name, other in found[1:]:
-        for key, value in other.items():
-            if value != first[key]:
-                raise UsageError(
-                    f"the ranks were started differently: rank 0 with {key} {first[key]!r}, {name} with {value!r}",
-                    Hint("start all of them with the same command and the same installation"),
-                )
+        if other != first:
+            keys = [key for key in {**first, **other} if first.get(key) != other.get(key)]
+            shown = ", ".join(
+                f"{key} {first.get(key, 'none')} on rank 0, {other.get(key, 'none')} there" for key in keys
+            )
+            raise UsageError(f"{name} {what}: {shown}", Hint("all ranks must be the same"))
+
+
+def _fresh_name(store: Store, rank: int, world: int, limit_s: float) -> str:
+    """A name that rank 0 chooses for this start of the ranks, in a store that may hold keys of earlier starts.
+
+    Launchers keep their store when they start ranks again, and count restarts differently on each machine. Every rank
+    says hello under a name of its own, and takes the name that rank 0 answers to it. Raises NcsnxError after the limit.
+    """
+    own, limit = uuid.uuid4().hex, time.monotonic() + limit_s
+    if rank > 0:
+        store.set(f"ncsnx/hello/{rank}", own)
+    answered: set[str] = set()
+    while time.monotonic() < limit:
+        if rank > 0 and store.check([f"ncsnx/welcome/{own}"]):
+            name = store.get(f"ncsnx/welcome/{own}").decode()
+            store.add(f"ncsnx/here/{name}", 1)
+            return name
+        if rank == 0:
+            for other in range(1, world):
+                if store.check([f"ncsnx/hello/{other}"]):
+                    who = store.get(f"ncsnx/hello/{other}").decode()
+                    if who not in answered:  # one of an earlier start reads no answer
+                        store.set(f"ncsnx/welcome/{who}", own)
+                        answered.add(who)
+            if store.add(f"ncsnx/here/{own}", 0) == world - 1:
+                return own
+        time.sleep(0.02)
+    raise NcsnxError(
+        f"the {world} ranks did not all start within {limit_s:g} seconds",
+        Hint("if some are only slow, allow more", f"export {LIMIT_VARIABLE}={2 * limit_s:g}"),
+    )
 
 
 def _without_local(words: Sequence[str]) -> list[str]:
@@ -91,7 +128,7 @@ def _without_local(words: Sequence[str]) -> list[str]:
 def _world_here() -> int:
     found = [os.environ.get(name, "") for name in _NEEDED]
     whole = all(found) and found[0].isdecimal() and found[1].isdecimal()
-    return int(found[1]) if whole else 1
+    return max(1, int(found[1])) if whole else 1
 
 
 def _limit_s() -> float:

@@ -6,6 +6,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
@@ -41,9 +42,11 @@ def _launched(count: int, words: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # the ranks say themselves why they end
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    logging.disable(logging.ERROR)  # the ranks say themselves why they end
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors // count)))
+    # `python -m` would import modules of the working folder
+    isolated = ["-P"] if sys.path[0] not in ("", str(Path.cwd())) else []
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -55,7 +58,7 @@ def _launched(count: int, words: Sequence[str]) -> int:
         monitor_interval=0.1,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "ncsnx", *words)
+        elastic_launch(config, sys.executable)(*isolated, "-m", "ncsnx", *words)
     except ChildFailedError as error:
         # the launcher ends the other ranks by SIGTERM
         by_time = sorted(error.failures.items(), key=lambda item: (item[1].timestamp, item[0]))

@@ -1,7 +1,8 @@
 """The group of ranks, and what they agree on: decisions of rank 0, results of all, a stop, a failure.
 
 They exchange these through a key-value store (torch's TCPStore), not through collectives of the device. So a rank that
-waits notices within a second that another one failed or was asked to stop, and a wait has a limit.
+waits notices within a second that another one failed or was asked to stop, and a wait has a limit. Values are pickled:
+they come from processes of the same command, as in torch's own collectives of objects, never from a file.
 """
 
 import pickle
@@ -15,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from ncsnx.errors import Hint, NcsnxError, Stopped
-from ncsnx.stopping import StopRequest
+from ncsnx.stopping import StopRequest, signal_name
 
 LIMIT_S = 1800.0
 LIMIT_VARIABLE = "NCSNX_RANK_LIMIT"
@@ -24,6 +25,8 @@ _LOOK_S = 0.5
 """Interval in seconds at which a rank looks for the stop or the failure of another one."""
 _GRACE_S = 3.0
 """Time in seconds in which ranks that fail for the same reason are taken for one failure."""
+_ENDED_S = 10.0
+"""Time in seconds after a stop in which a rank that doesn't answer is waited for; then it has ended."""
 _FAILURE, _STOP, _CLAIM = "failure", "stop", "claim"
 _MOST_TEXT = 4 << 20
 """Longest text of a key; torch's TCPStore closes the connection above 8 MiB."""
@@ -46,6 +49,10 @@ class Store(Protocol):
     def check(self, keys: list[str], /) -> bool: ...
     def delete_key(self, key: str, /) -> bool: ...
     def add(self, key: str, amount: int, /) -> int: ...
+
+
+class _IsOver(Exception):
+    """Another rank's part of common work failed, so this one need not finish its own."""
 
 
 class OtherRankError(Exception):
@@ -90,6 +97,15 @@ class RankGroup:
         self._calls = 0
         self._looked = 0.0
         self._stop: int | None = None
+        self._stop_seen = 0.0
+        self._left: list[str] = []
+        """Keys of this rank that others may still read."""
+        self._shared_work: str | None = None
+        """The call whose work this rank does."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For processes that read data, which take shares and exchange nothing."""
+        return {**self.__dict__, "_store": None}
 
     @property
     def is_first(self) -> bool:
@@ -123,8 +139,11 @@ class RankGroup:
             return decide()
         key = self._next_key()
         if self.is_first:
-            self._put(f"{key}/0", self._outcome(decide))
-        result: T = self._get(f"{key}/0", 0, check_stop).result()
+            outcome = self._outcome(decide)
+            self._left += self._put(f"{key}/0", outcome)
+        else:
+            outcome = self._get(f"{key}/0", 0, check_stop)
+        result: T = outcome.result()
         return result
 
     def in_turn(self, work: Callable[[], T], check_stop: Callable[[], None]) -> T:
@@ -180,8 +199,16 @@ class RankGroup:
         if self.world == 1:
             return [work()]
         key = self._next_key()
-        self._put(f"{key}/{self.rank}", self._outcome(work))
-        outcomes = [self._get(f"{key}/{rank}", rank) for rank in range(self.world)]
+        self._shared_work = key
+        own = self._outcome(work)
+        self._shared_work = None
+        if own.error is not None:
+            self.store.set(f"{key}/over", "")
+        written = self._put(f"{key}/{self.rank}", own)
+        outcomes = [own if rank == self.rank else self._get(f"{key}/{rank}", rank) for rank in range(self.world)]
+        for read in self._left:  # every rank is in this call, so it has read what belongs to earlier ones
+            self.store.delete_key(read)
+        self._left = written
         errors = [(outcome.name, outcome.error) for outcome in outcomes if isinstance(outcome.error, NcsnxError)]
         if len(errors) < self.world:
             for name, error in errors:
@@ -215,6 +242,8 @@ class RankGroup:
                 self.announce_stop(stop.signal_number)
             elif time.monotonic() - self._looked > _LOOK_S:
                 self.look()
+                if self._shared_work is not None and self.store.check([f"{self._shared_work}/over"]):
+                    raise _IsOver
             if self._stop is not None and stop is not None:
                 stop.request(self._stop)
         if stop is not None:
@@ -223,7 +252,7 @@ class RankGroup:
     def announce_stop(self, signal_number: int) -> None:
         """Tells the other ranks of the signal that arrived here."""
         if self.world > 1 and self._stop is None:
-            self._stop = signal_number
+            self._stop, self._stop_seen = signal_number, time.monotonic()
             self.store.set(_STOP, str(signal_number))
 
     def look(self) -> None:
@@ -232,7 +261,7 @@ class RankGroup:
         if self.store.check([_FAILURE]):
             raise OtherRankError(self._failure())
         if self._stop is None and self.store.check([_STOP]):
-            self._stop = int(self.store.get(_STOP))
+            self._stop, self._stop_seen = int(self.store.get(_STOP)), time.monotonic()
 
     def fail(self, exit_code: int) -> bool:
         """Tells the other ranks that this one failed; returns whether it is the one to say why.
@@ -285,8 +314,11 @@ class RankGroup:
             return _Outcome(self.name, work())
         except (NcsnxError, Stopped) as error:
             return _Outcome(self.name, error=error)
+        except _IsOver:
+            return _Outcome(self.name)
 
-    def _put(self, key: str, outcome: _Outcome) -> None:
+    def _put(self, key: str, outcome: _Outcome) -> list[str]:
+        """Stores an outcome; returns the keys."""
         text = pickle.dumps(outcome).hex()
         pieces = [text[start : start + _MOST_TEXT] for start in range(0, len(text), _MOST_TEXT)]
         if len(pieces) > 1:
@@ -294,6 +326,7 @@ class RankGroup:
                 self.store.set(f"{key}/{number}", piece)
             text = f"{_LONG}{len(pieces)}"
         self.store.set(key, text)  # last, since others look for it
+        return [key, *(f"{key}/{number}" for number in range(len(pieces)) if len(pieces) > 1)]
 
     def _get(
         self, key: str, rank: int, check_stop: Callable[[], None] | None = None, *, remove: bool = False
@@ -342,6 +375,8 @@ class RankGroup:
                 raise self.too_late(f"rank {rank} of {self.world} did not answer")
             if time.monotonic() - self._looked > _LOOK_S:
                 self.look()
+            if self._stop is not None and time.monotonic() - self._stop_seen > _ENDED_S:
+                raise Stopped(f"stopped by {signal_name(self._stop)}", self._stop)
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
 

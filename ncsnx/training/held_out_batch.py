@@ -31,6 +31,9 @@ class HeldOutBatch:
         size, levels = min(len(dataset), experiment.batch_size), experiment.schedule.levels
         self._ranks = ranks
         shared = torch.tensor(ranks.share(range(size)), dtype=torch.int64)
+        self._is_empty = not len(shared)
+        if self._is_empty:  # fewer images than ranks
+            return
         positions = shared.to(device)
         pixels = dataset.read(shared).pixels.to(device)
         preprocessing = Preprocessing(experiment.data, dataset.value_range, experiment.seed)
@@ -50,7 +53,7 @@ class HeldOutBatch:
 
     def _share(self, network: ScoreFunction) -> tuple[Tensor, Tensor]:
         """(losses, levels) of this rank's images, on the CPU."""
-        if not len(self._levels):
-            return torch.empty(0, dtype=torch.float64), self._levels.cpu()
+        if self._is_empty:
+            return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
         losses = score_matching_loss(network, self._x, self._levels, self._noise, self._power)
         return losses.cpu().double(), self._levels.cpu()

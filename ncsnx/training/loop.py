@@ -32,6 +32,9 @@ from ncsnx.training.steps.pending_losses import PendingLosses
 from ncsnx.training.steps.training_step import TrainingStep
 from ncsnx.training.training_state import TrainingState, non_finite
 
+_DRIFT = 1e-4
+"""Largest relative difference between the norms of the ranks' weights."""
+
 
 def train(
     state: TrainingState,
@@ -127,7 +130,7 @@ class _Training:
         with self.stop.at_once():  # compilation takes a minute
             batch = self.batches.at(self.state.step)
             pixels, positions = (
-                tensor.to(self.device).chunk(self.experiment.accumulation)[0]
+                tensor.to(self.device).tensor_split(self.experiment.accumulation)[0]
                 for tensor in (batch.images.pixels, batch.positions)
             )
             difference = require_equal_gradient(self.state, lambda: self.step.loss(pixels, positions))
@@ -213,8 +216,18 @@ class _Training:
         self.losses.end_interval(self.state.step)
         self._report_losses(all=True)
         self.state.require_finite()
+        self._require_equal_weights()
         self.files.checkpoint(self.state)
         self.saved_step = self.state.step
+
+    def _require_equal_weights(self) -> None:
+        """Raises NcsnxError if the weights of the ranks differ by more than rounding."""
+        norms = self.ranks.together(self.state.weight_norm)
+        if max(norms) - min(norms) > _DRIFT * max(norms):
+            raise NcsnxError(
+                f"the weights of the ranks differ at step {self.state.step:,}; they were not saved",
+                Hint("use machines and networks whose results agree: nothing may change on one rank only"),
+            )
 
     def _sample_if_due(self) -> None:
         """Draws the sample grid of this step's checkpoint, if it is due and doesn't exist.

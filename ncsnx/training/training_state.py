@@ -1,6 +1,7 @@
 """The state of training (network, moving average, optimizer, step), saved to and loaded from checkpoints."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,14 @@ class TrainingState:
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
 
+    def weight_norm(self) -> float:
+        """Sum of the norms of the weights, on the CPU; NaN or infinite if one of them is."""
+        norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
+        return float(torch.stack(norms).double().sum())
+
     def require_finite(self) -> None:
         """Raises NcsnxError if a weight is NaN or infinite, since such weights must not be saved."""
-        norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
-        if not bool(torch.isfinite(torch.stack(norms)).all()):
+        if not math.isfinite(self.weight_norm()):
             raise non_finite("a weight", self.step, self.experiment)
 
 

@@ -2,12 +2,20 @@
 
 from pathlib import Path
 
+import attrs
 import pytest
+import torch
 
+from ncsnx.config import NCSNv2
+from ncsnx.data import open_data
+from ncsnx.networks import build_network
 from ncsnx.storage.json_lines import read_records
+from ncsnx.training.held_out_batch import HeldOutBatch
 from tests.chaos.trials import unlike
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.ranks.launched import finish, messages, small
+from tests.ranks.thread_ranks import in_ranks
+from tests.runs.kept import SMALL
 from tests.training.tiny import command, files, saved, steps_of, training
 
 
@@ -102,7 +110,7 @@ def test_a_run_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["model.normalization=batch"], "model.normalization=batch takes its statistics over the whole batch"),
+        (["model.normalization=batch"], "batch normalization takes its statistics over the whole batch"),
         (["batch_size=3"], "batch_size=3 with accumulation=1 cannot be shared by 4 ranks: at most 3 ranks can have"),
         (["--gpus=2"], "--gpus starts the ranks, but a launcher has already started this one"),
         (["steps=oops"], "steps"),
@@ -122,8 +130,9 @@ def test_what_ranks_cannot_do_is_refused_by_one_of_them(words: list[str], said: 
 def test_ranks_that_were_started_differently_are_refused(tmp_path: Path) -> None:
     result = finish(*small(), folder=tmp_path, prelude="sys.argv.append(f\"seed={os.environ['RANK']}\")")
     (own,) = [line for line in messages(result) if line.startswith("error")]
-    assert "the ranks were started differently: rank 0 with arguments 'train digits" in own
-    assert "seed=1'" in own
+    assert "rank 1 (" in own
+    assert ") was started differently: arguments train digits" in own
+    assert "seed=1 there" in own
     assert not (tmp_path / "runs").exists()
 
 
@@ -132,8 +141,8 @@ def test_ranks_of_different_versions_are_refused(tmp_path: Path) -> None:
     older = "import ncsnx.version\nif os.environ['RANK'] == '1': ncsnx.version.__version__ = '0.0.9'"
     result = finish(*small(), folder=tmp_path, prelude=older)
     (own,) = [line for line in messages(result) if line.startswith("error")]
-    assert "rank 0 with ncsnx '" in own
-    assert "with '0.0.9'" in own
+    assert ") was started differently: ncsnx " in own
+    assert "on rank 0, 0.0.9 there" in own
     assert not (tmp_path / "runs").exists()
 
 
@@ -145,5 +154,44 @@ def test_ranks_with_different_data_are_refused(tmp_path: Path) -> None:
     words = ["train", "cifar10", "model.width=8", "batch_size=4", "steps=2", "snapshots=none"]
     result = finish(*words, folder=tmp_path, prelude=prelude)
     (own,) = [line for line in messages(result) if line.startswith("error")]
-    assert "the ranks have different data: rank 0 with fingerprint" in own
+    assert ") has other data: fingerprint" in own
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.ranks
+def test_ranks_with_different_experiments_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\nfrom ncsnx.config import *\n"
+        "register(Experiment(name='mine', data=Digits(), schedule=Geometric(sigma_max=5.0, sigma_min=0.01, levels=4),\n"
+        "    model=NCSNv2(width=4), optimizer=Adam(lr=1e-3 if os.environ.get('RANK') == '0' else 1e-5),\n"
+        "    sampler=AnnealedLangevin(step_size=1e-5), batch_size=8, steps=2))\n"
+    )
+    result = finish("train", "mine.py", folder=tmp_path)
+    (own,) = [line for line in messages(result) if line.startswith("error")]
+    assert ") has another experiment: optimizer.lr 0.001 on rank 0, 1e-05 there" in own
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.ranks
+def test_a_variant_may_change_when_ranks_resume(tmp_path: Path) -> None:
+    assert finish(*small("steps=4"), "--run", "run", folder=tmp_path).code == 0
+    result = finish(*small("steps=8", "sampler=cas")[:-2], "--run", "run", folder=tmp_path)
+    assert result.code == 0, result.err
+    assert "changed since the last start: sampler" in result.err
+
+
+@pytest.mark.ranks
+def test_processes_that_read_ahead_change_no_bit_in_ranks(tmp_path: Path) -> None:
+    assert finish(*small(), "--run", "plain", folder=tmp_path).code == 0
+    ahead = finish(*small(), "--workers", "2", "--run", "ahead", folder=tmp_path)
+    assert ahead.code == 0, ahead.err
+    assert unlike(tmp_path / "runs/ahead", tmp_path / "runs/plain") == []
+
+
+def test_fewer_held_out_images_than_ranks_are_shared_too(tmp_path: Path) -> None:
+    splits, config = open_data(SMALL.data, tmp_path), attrs.evolve(SMALL, batch_size=2, model=NCSNv2(width=4))
+    network = build_network(config).eval()
+    alone = HeldOutBatch(splits.held_out, config, torch.device("cpu")).loss(network)
+    found = in_ranks(4, lambda ranks: HeldOutBatch(splits.held_out, config, torch.device("cpu"), ranks).loss(network))
+    assert [one.mean for one in found] == pytest.approx([alone.mean] * 4, rel=1e-6)
+    assert [one.levels.keys() for one in found] == [alone.levels.keys()] * 4

@@ -1,9 +1,11 @@
 """Agreement of ranks through their store, with a thread for each rank."""
 
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ncsnx.config.differences import ABSENT
 from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.ranks import joining, rank_group
 from ncsnx.ranks.rank_group import ALONE, OtherRankError, RankGroup, held_by_first
 from ncsnx.stopping import StopRequest
 
@@ -187,3 +191,86 @@ def test_one_process_alone_needs_no_store() -> None:
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def test_ranks_that_start_again_in_the_same_store_see_nothing_of_the_earlier_ones() -> None:
+    """Launchers on two machines keep the store, and count restarts differently."""
+    store = dist.HashStore()
+
+    def start(world: int) -> set[str]:
+        with ThreadPoolExecutor(world) as pool:
+            return set(pool.map(lambda rank: joining._fresh_name(store, rank, world, 20.0), range(world)))
+
+    names = [start(world) for world in (3, 3, 2, 3)]
+    assert [len(some) for some in names] == [1, 1, 1, 1]
+    assert len(set.union(*names)) == 4
+
+
+def test_a_rank_that_never_starts_is_given_up() -> None:
+    with pytest.raises(NcsnxError, match="the 2 ranks did not all start within"):
+        joining._fresh_name(dist.HashStore(), 0, 2, 0.2)
+
+
+def test_ranks_with_other_facts_are_refused_by_name() -> None:
+    def work(ranks: RankGroup) -> None:
+        joining.require_same(ranks, "has other data", {"images": 10 + (ranks.rank == 2)})
+
+    for error in in_ranks(3, work):
+        assert isinstance(error, UsageError)
+        assert error.message.startswith("rank 2 (")
+        assert error.message.endswith(") has other data: images 10 on rank 0, 11 there")
+
+
+def test_a_placeholder_stays_itself_where_ranks_share_it() -> None:
+    for found in in_ranks(2, lambda ranks: ranks.first(lambda: ABSENT)):
+        assert found is ABSENT
+
+
+def test_processes_that_read_data_get_the_shares_without_the_store() -> None:
+    ranks = pickle.loads(pickle.dumps(RankGroup(dist.HashStore(), 1, 3)))
+    assert list(ranks.share(range(6))) == [2, 3]
+
+
+def test_what_all_ranks_have_read_is_removed() -> None:
+    store = dist.HashStore()
+
+    def work(rank: int) -> None:
+        ranks = RankGroup(store, rank, 2)
+        for number in range(20):
+            ranks.together(lambda: number)  # noqa: B023 (called at once)
+            ranks.first(lambda: number)  # noqa: B023
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
+    assert store.num_keys() <= 8
+
+
+def test_an_error_of_one_rank_ends_the_work_of_the_others_early() -> None:
+    def work(ranks: RankGroup) -> None:
+        def long() -> None:
+            if ranks.is_first:
+                raise NcsnxError("no space left")
+            for _ in range(2_000):
+                ranks.check_stop(None)
+                time.sleep(0.01)
+
+        ranks.together(long)
+
+    begun = time.monotonic()
+    errors = in_ranks(2, work)
+    assert time.monotonic() - begun < 10
+    assert all("no space left" in str(error) for error in errors)
+
+
+def test_a_rank_that_ended_by_a_signal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_group, "_ENDED_S", 0.5)
+
+    def work(ranks: RankGroup) -> None:
+        if ranks.is_first:
+            ranks.announce_stop(signal.SIGTERM)
+        else:
+            ranks.first(lambda: None)
+
+    _, stopped = in_ranks(2, work)
+    assert isinstance(stopped, Stopped)
+    assert str(stopped) == "stopped by SIGTERM"

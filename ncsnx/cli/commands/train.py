@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ncsnx.stopping import StopRequest
     from ncsnx.training.compiling.compilation import Decision
     from ncsnx.training.training_state import TrainingState
-    from ncsnx.work import Work
 
 
 def _refuse_fields(words: list[str]) -> None:
@@ -105,17 +104,20 @@ def train_command(
         quiet=quiet,
         shared=Shared(gpus=gpus, device=device),
     ) as messages:
+        from ncsnx.config.codec import flatten, unstructure
         from ncsnx.config.discovery import resolve
+        from ncsnx.ranks.joining import require_same
         from ncsnx.runs.names import check_run_name, runs_folder
 
         found = resolve(experiment, overrides)
         name, folder = check_run_name(found.experiment.name if run is None else run), runs_folder(runs)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
         ranks = messages.ranks
+        require_same(ranks, "has another experiment", dict(flatten(unstructure(found.experiment))))
         ranks.first(lambda: _require_unheld(folder, name))
 
         from ncsnx.config.variants import load_plugins
-        from ncsnx.data import cache_in_memory, data_folder
+        from ncsnx.data import cache_in_memory, data_folder, open_data
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
         from ncsnx.training.steps.batch_gradients import require_shareable
@@ -136,7 +138,9 @@ def train_command(
                 runtime = runtime.for_training(found.experiment)  # before data is read
                 compilation = ranks.first(lambda: _compilation(compile, folder / name, found.experiment, runtime))
                 runtime = runtime.compiled() if compilation.compile else runtime
-                splits = _splits(found.experiment, data_folder(data), work_of(messages, stop))
+                require_same(ranks, "chose another device", {"device": runtime.device.type})
+                splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
+                require_same(ranks, "has other data", {"fingerprint": splits.fingerprint})
                 splits = cache_in_memory(splits, runtime.device, processes=ranks.local_world)
                 state = TrainingState(found.experiment, runtime)
                 require_shareable(state.network, found.experiment, ranks)
@@ -167,22 +171,6 @@ def _compilation(compile: bool | None, run: Path, experiment: "Experiment", runt
     recorded = None if last is None else last.runtime.get("compiled_gradients") is True
     parameters = sum(parameter.numel() for parameter in meta_network(experiment).parameters())
     return decide(compile, experiment, runtime, parameters, recorded)
-
-
-def _splits(experiment: "Experiment", folder: Path, work: "Work") -> "Splits":
-    """The data. Raises NcsnxError if it isn't there, or isn't the same on all ranks."""
-    from ncsnx.data import open_data
-    from ncsnx.errors import UsageError
-
-    splits = open_data(experiment.data, folder, work)
-    found = work.ranks.together(lambda: (work.ranks.name, splits.fingerprint))
-    for name, fingerprint in found:
-        if fingerprint != found[0][1]:
-            raise UsageError(
-                f"the ranks have different data: rank 0 with fingerprint {found[0][1][:12]}…, {name} with "
-                f"{fingerprint[:12]}…"
-            )
-    return splits
 
 
 def _announce(messages: "Messages", compilation: "Decision") -> None:

@@ -65,14 +65,15 @@ def require_shareable(network: nn.Module, experiment: Experiment, ranks: RankGro
         return
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise UsageError(
-            "model.normalization=batch takes its statistics over the whole batch, so one process trains it",
+            "batch normalization takes its statistics over the whole batch, so one process trains this network",
             Hint("train it in one process, without a launcher"),
         )
     size, passes = experiment.batch_size, experiment.accumulation
     if size < ranks.world * passes:
         raise UsageError(
             f"batch_size={size} with accumulation={passes} cannot be shared by {ranks.world} ranks: at most "
-            f"{counted(size // passes, 'rank')} can have an image in each pass"
+            f"{counted(size // passes, 'rank')} can have an image in each pass",
+            Hint("take a larger batch", adds=f"batch_size={ranks.world * passes}"),
         )
 
 
@@ -98,9 +99,12 @@ def _parallel(module: _LossModule, passes: int) -> DistributedDataParallel:
         parallel = DistributedDataParallel(
             module,
             device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # no buffer changes in training
+            broadcast_buffers=False,  # those that change do so equally on all ranks, or are refused
             gradient_as_bucket_view=True,
-            static_graph=passes == 1,  # torch 2.13 fails an assertion if a first pass isn't summed
+            # weights without a gradient are found either way; with a static graph torch 2.13 fails an assertion if a
+            # first pass isn't summed
+            static_graph=passes == 1,
+            find_unused_parameters=passes > 1,
         )
     parallel.register_comm_hook(None, _summed)
     return parallel
