@@ -104,7 +104,7 @@ class RankGroup:
         """The call whose work this rank does."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """For processes that read data, which take shares and exchange nothing."""
+        """A copy without the store, for processes that read data: they take shares and exchange nothing."""
         return {**self.__dict__, "_store": None}
 
     @property

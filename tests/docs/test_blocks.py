@@ -83,8 +83,9 @@ def parsed(arguments: list[str]) -> Any:
         if rest[0] in INSTALLED_BY_PAGES:
             return context
         name = rest.pop(0)
-        assert name in command.commands, f"there is no command {name!r} in {' '.join(['ncsnx', *arguments])}"
-        command = command.commands[name]
+        inner = command.get_command(context, name)
+        assert inner is not None, f"there is no command {name!r} in {' '.join(['ncsnx', *arguments])}"
+        command = inner
         context = command.context_class(command, info_name=name, parent=context)
     if "--help" not in rest:
         command.make_context(context.info_name, rest, parent=context.parent)
