@@ -42,8 +42,9 @@ def _may_exist(group: bytes) -> bool:
     if any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path):
         return True
     for folder in map(Path, sys.path):
-        if folder.is_file():  # a zip
-            return True
+        with suppress(OSError):
+            if folder.is_file():  # a zip
+                return True
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.lower().endswith((".dist-info", "egg-info")):

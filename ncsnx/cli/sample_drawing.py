@@ -7,11 +7,13 @@ from pathlib import Path
 import attrs
 
 from ncsnx.cli.session import work_of
+from ncsnx.config.codec import flatten
 from ncsnx.config.experiment import Experiment
 from ncsnx.console.messages import Messages
 from ncsnx.console.progress import progress
 from ncsnx.inverse.task import Task
 from ncsnx.quantities import counted
+from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.shared_batches import runs_of
 from ncsnx.runs.checkpoints.manifest import require_best
 from ncsnx.runs.folder import Run
@@ -20,7 +22,7 @@ from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.generate import indices_per_batch
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample import default_folder, fill, open_output, output_folder
+from ncsnx.sampling.sample import default_folder, fill, open_output, output_folder, protocol
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel, load
 from ncsnx.stopping import StopRequest
@@ -59,6 +61,8 @@ class FolderDrawing:
         Raises NcsnxError.
         """
         work = work_of(messages, stop)
+        facts = {"device": self.model.runtime.device.type, **protocol(self.model, self.request, self.task)}
+        require_same(work.ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
         return work.ranks.lead(partial(self._lead, messages, work), partial(self._follow, work), work.check_stop)
 
     def _lead(self, messages: Messages, work: Work) -> SampleFolder:

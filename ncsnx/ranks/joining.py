@@ -5,7 +5,7 @@ import platform
 import re
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from math import isfinite
@@ -17,6 +17,7 @@ from ncsnx.version import __version__
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _CONNECT_S = 60.0
 """Longest time for reaching the store, in seconds."""
+_ALIKE = Hint("start all ranks alike")
 _LOCAL = re.compile(r"--(?:data|workers|cache)(?:=.*)?|data\.root=.*", re.DOTALL)
 """Arguments that may differ between machines."""
 
@@ -68,9 +69,19 @@ def require_same_start(ranks: RankGroup, words: Sequence[str]) -> None:
     require_same(ranks, "was started differently", facts)
 
 
-def require_same(ranks: RankGroup, what: str, facts: Mapping[str, object]) -> None:
-    """Raises UsageError on every rank unless the facts are equal on all. what: a clause on a rank where they aren't."""
-    found = ranks.together(lambda: (ranks.name, dict(facts)))
+def require_same(
+    ranks: RankGroup,
+    what: str,
+    facts: Mapping[str, object],
+    hint: Hint = _ALIKE,
+    *,
+    check_stop: Callable[[], None] | None = None,
+) -> None:
+    """Raises UsageError on every rank unless the facts are equal on all.
+
+    what: a clause on a rank where they aren't. check_stop: as in `RankGroup.first`.
+    """
+    found = ranks.together(lambda: (ranks.name, dict(facts)), check_stop=check_stop)
     first = found[0][1]
     for name, other in found[1:]:
         if other != first:
@@ -78,7 +89,7 @@ def require_same(ranks: RankGroup, what: str, facts: Mapping[str, object]) -> No
             shown = ", ".join(
                 f"{key} {first.get(key, 'none')} on rank 0, {other.get(key, 'none')} there" for key in keys
             )
-            raise UsageError(f"{name} {what}: {shown}", Hint("all ranks must be the same"))
+            raise UsageError(f"{name} {what}: {shown}", hint)
 
 
 def _fresh_name(store: Store, rank: int, world: int, limit_s: float) -> str:

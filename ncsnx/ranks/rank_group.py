@@ -25,7 +25,7 @@ _LOOK_S = 0.5
 """Interval in seconds at which a rank looks for the stop or the failure of another one."""
 _GRACE_S = 3.0
 """Time in seconds in which ranks that fail for the same reason are taken for one failure."""
-_ENDED_S = 10.0
+_ENDED_S = 60.0
 """Time in seconds after a stop in which a rank that doesn't answer is waited for; then it has ended."""
 _FAILURE, _STOP, _CLAIM = "failure", "stop", "claim"
 _MOST_TEXT = 4 << 20
@@ -133,7 +133,8 @@ class RankGroup:
 
         For everything that depends on files that change, on the clock, or on what a user does.
 
-        check_stop: called while a rank waits, which then has no limit: for a decision that follows long work.
+        check_stop: called while a rank waits, whose limit then counts from the last sign of life of the other: for a
+        decision that follows long work.
         """
         if self.world == 1:
             return decide()
@@ -193,19 +194,26 @@ class RankGroup:
         """The values of all ranks, by rank, on rank 0, which waits for them; an empty list on the others."""
         return list(self.merged([value], check_stop))
 
-    def together(self, work: Callable[[], T]) -> list[T]:
+    def together(self, work: Callable[[], T], *, check_stop: Callable[[], None] | None = None) -> list[T]:
         """Results of `work` on each rank, by rank, given to every rank. If it raises NcsnxError or Stopped on any, all
-        of them raise that of the lowest rank."""
+        of them raise that of the lowest rank.
+
+        check_stop: as in `first`.
+        """
         if self.world == 1:
             return [work()]
         key = self._next_key()
         self._shared_work = key
-        own = self._outcome(work)
-        self._shared_work = None
+        try:
+            own = self._outcome(work)
+        finally:
+            self._shared_work = None
         if own.error is not None:
             self.store.set(f"{key}/over", "")
         written = self._put(f"{key}/{self.rank}", own)
-        outcomes = [own if rank == self.rank else self._get(f"{key}/{rank}", rank) for rank in range(self.world)]
+        outcomes = [
+            own if rank == self.rank else self._get(f"{key}/{rank}", rank, check_stop) for rank in range(self.world)
+        ]
         for read in self._left:  # every rank is in this call, so it has read what belongs to earlier ones
             self.store.delete_key(read)
         self._left = written
@@ -242,10 +250,10 @@ class RankGroup:
                 self.announce_stop(stop.signal_number)
             elif time.monotonic() - self._looked > _LOOK_S:
                 self.look()
-                if self._shared_work is not None and self.store.check([f"{self._shared_work}/over"]):
-                    raise _IsOver
             if self._stop is not None and stop is not None:
                 stop.request(self._stop)
+            if self._shared_work is not None and self.store.check([f"{self._shared_work}/over"]):
+                raise _IsOver
         if stop is not None:
             stop.check()
 
@@ -255,9 +263,14 @@ class RankGroup:
             self._stop, self._stop_seen = signal_number, time.monotonic()
             self.store.set(_STOP, str(signal_number))
 
+    def signs_of_life(self, rank: int) -> int:
+        """A number that grows while a rank goes from evaluation to evaluation, or waits."""
+        return self.store.add(f"alive/{rank}", 0)
+
     def look(self) -> None:
-        """Looks for the stop of another rank. Raises OtherRankError if one failed."""
+        """Looks for the stop of another rank, and gives a sign of life. Raises OtherRankError if one failed."""
         self._looked = time.monotonic()
+        self.store.add(f"alive/{self.rank}", 1)
         if self.store.check([_FAILURE]):
             raise OtherRankError(self._failure())
         if self._stop is None and self.store.check([_STOP]):
@@ -365,13 +378,15 @@ class RankGroup:
     def _wait(self, key: str, rank: int, check_stop: Callable[[], None] | None = None) -> None:
         """Waits for a rank. Raises OtherRankError if any failed, NcsnxError after the limit.
 
-        check_stop: called meanwhile; there is no limit then.
+        check_stop: called meanwhile; the limit then counts from the last sign of life of that rank.
         """
-        start, pause = time.monotonic(), 0.001
+        start, pause, signs = time.monotonic(), 0.001, -1
         while not self.store.check([key]):
             if check_stop is not None:
                 check_stop()
-            elif time.monotonic() - start > self.limit_s:
+                before, signs = signs, self.signs_of_life(rank)
+                start = start if signs == before else time.monotonic()
+            if time.monotonic() - start > self.limit_s:
                 raise self.too_late(f"rank {rank} of {self.world} did not answer")
             if time.monotonic() - self._looked > _LOOK_S:
                 self.look()

@@ -86,17 +86,21 @@ class AwaitedBatches:
     def wait(self, check_stop: Callable[[], None], end: Callable[[], float] = lambda: math.inf) -> None:
         """Waits until all of them are saved that lie before `end`, an index which may change.
 
-        Raises NcsnxError if none arrives within the group's limit.
+        Raises NcsnxError if no other rank gives a sign of life within the group's limit.
         """
-        since, pause = time.monotonic(), 0.01
+        since, pause, signs = time.monotonic(), 0.01, 0
         while True:
             if self.look():
                 since, pause = time.monotonic(), 0.01
             if not self.indices or min(self.indices) >= end():
                 return
             check_stop()
+            others = (rank for rank in range(self.ranks.world) if rank != self.ranks.rank)
+            before, signs = signs, sum(map(self.ranks.signs_of_life, others))
+            if signs != before:
+                since = time.monotonic()
             if time.monotonic() - since > self.ranks.limit_s:
-                raise self.ranks.too_late("no other rank finished a batch")
+                raise self.ranks.too_late("no other rank finished an evaluation")
             time.sleep(pause)
             pause = min(2 * pause, _LOOK_S)
 

@@ -19,7 +19,9 @@ def leaves(found: Any, words: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """The words that name each command, groups opened."""
     if hasattr(found, "commands"):
         names = found.list_commands(typer.Context(found))
-        return [leaf for name in names for leaf in leaves(found.commands[name], (*words, name))]
+        return [
+            leaf for name in names for leaf in leaves(found.get_command(typer.Context(found), name), (*words, name))
+        ]
     return [words]
 
 

@@ -18,9 +18,10 @@ def commands_that_take_a_run() -> list[str]:
     """The commands whose first argument is a RUN."""
     found = []
     for command in built_in_commands():
-        first, *_ = [*inspect.signature(command.function).parameters.values(), None]
-        notes = typing.get_args(first.annotation)[1:] if first is not None else ()
-        if any(isinstance(note, ArgumentInfo) and note.metavar == "RUN" for note in notes):
+        parameters = inspect.signature(command.function).parameters.values()
+        notes = [note for one in parameters for note in typing.get_args(one.annotation)[1:]]
+        arguments = [note for note in notes if isinstance(note, ArgumentInfo)]
+        if arguments and arguments[0].metavar == "RUN":
             found.append(command.name)
     return found
 

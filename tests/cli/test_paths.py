@@ -64,7 +64,7 @@ class Parameter:
 def _commands(built: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """The words of every command, its function, and what Typer built of it."""
     for name in built.list_commands(typer.Context(built)):
-        one = built.commands[name]
+        one = built.get_command(typer.Context(built), name)
         if hasattr(one, "commands"):
             yield from _commands(one, (*before, name))
         else:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from torch.distributed import HashStore
 
 from ncsnx.errors import NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup
@@ -11,7 +12,7 @@ from ncsnx.work import ignore_progress
 
 
 def shares(world: int, left: list[range], size: int = 4, mark: str = "a") -> list[list[int]]:
-    groups = [RankGroup(None, rank, world) for rank in range(world)]
+    groups = [RankGroup(HashStore(), rank, world) for rank in range(world)]
     return [SharedBatches(ranks=ranks, mark=mark, left=left, size=size).own for ranks in groups]
 
 
@@ -33,7 +34,7 @@ def test_jobs_of_one_batch_fall_to_different_ranks() -> None:
 
 
 def test_rank_0_waits_for_the_images_of_others_and_reports_them() -> None:
-    batches = SharedBatches(ranks=RankGroup(None, 0, 2), mark="a", left=[range(8)], size=4)
+    batches = SharedBatches(ranks=RankGroup(HashStore(), 0, 2), mark="a", left=[range(8)], size=4)
     others = shares(2, [range(8)])[1]
     arrivals: Iterator[list[int]] = iter([[], batches.own, others[:2], [], others[2:]])
     told: list[int] = []
@@ -45,7 +46,7 @@ def test_rank_0_waits_for_the_images_of_others_and_reports_them() -> None:
 
 
 def test_other_ranks_and_a_single_one_wait_for_nothing() -> None:
-    for ranks in (RankGroup(None, 1, 2), ALONE):
+    for ranks in (RankGroup(HashStore(), 1, 2), ALONE):
         batches = SharedBatches(ranks=ranks, mark="a", left=[range(8)], size=4)
         batches.awaited(list, 20, ignore_progress).wait(lambda: None)
 
@@ -53,7 +54,7 @@ def test_other_ranks_and_a_single_one_wait_for_nothing() -> None:
 @pytest.mark.parametrize("mark", ["a", "b", "c"])
 def test_progress_in_batches_adds_up_with_a_short_last_batch(mark: str) -> None:
     """Six states of each batch: of three batches, the last of two images."""
-    batches = SharedBatches(ranks=RankGroup(None, 0, 2), mark=mark, left=[range(10)], size=4)
+    batches = SharedBatches(ranks=RankGroup(HashStore(), 0, 2), mark=mark, left=[range(10)], size=4)
     told: list[int] = []
     arrived = [shares(2, [range(10)], mark=mark)[1]]
     awaited = batches.awaited(arrived.pop, 18, lambda count=1, kept=False: told.append(count))
@@ -64,7 +65,7 @@ def test_progress_in_batches_adds_up_with_a_short_last_batch(mark: str) -> None:
 
 
 def waiting_for(indices: set[int], arrived: Callable[[], list[int]], limit_s: float = 60.0) -> AwaitedBatches:
-    return AwaitedBatches(RankGroup(None, 0, 2, limit_s=limit_s), indices, arrived, 1, 1.0, ignore_progress)
+    return AwaitedBatches(RankGroup(HashStore(), 0, 2, limit_s=limit_s), indices, arrived, 1, 1.0, ignore_progress)
 
 
 def test_images_from_an_end_on_are_not_awaited() -> None:
@@ -75,7 +76,7 @@ def test_images_from_an_end_on_are_not_awaited() -> None:
 
 def test_a_wait_in_which_nothing_arrives_has_a_limit() -> None:
     with pytest.raises(
-        NcsnxError, match=r"no other rank finished a batch within 0\.1 seconds; .*NCSNX_RANK_LIMIT=0\.2"
+        NcsnxError, match=r"no other rank finished an evaluation within 0\.1 seconds; .*NCSNX_RANK_LIMIT=0\.2"
     ):
         waiting_for({4}, list, limit_s=0.1).wait(lambda: None)
 
@@ -83,3 +84,17 @@ def test_a_wait_in_which_nothing_arrives_has_a_limit() -> None:
 def test_runs_hold_consecutive_indices() -> None:
     assert runs_of([0, 1, 2, 5, 7, 8]) == [range(3), range(5, 6), range(7, 9)]
     assert runs_of([]) == []
+
+
+def test_signs_of_life_extend_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other rank needs longer than the limit for its batch, and goes from evaluation to evaluation meanwhile."""
+    store, begun = HashStore(), time.monotonic()
+    other = RankGroup(store, 1, 2)
+
+    def arrived() -> list[int]:
+        other.look()
+        return [4] if time.monotonic() - begun > 0.5 else []
+
+    awaited = AwaitedBatches(RankGroup(store, 0, 2, limit_s=0.2), {4}, arrived, 1, 1.0, ignore_progress)
+    awaited.wait(lambda: None)
+    assert not awaited.indices

@@ -18,7 +18,7 @@ from tests.samplers.toy import SIGMAS
 SAMPLERS: dict[str, type[Sampler]] = {tag: cls for tag, cls in variants(Sampler).items() if issubclass(cls, Sampler)}
 PLAN = plan_noise(32 * 32, 5.0, sigma_min=0.01, steps_per_level=20)
 """Noise levels for samplers that use the trained levels."""
-GRIDS = Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0), snr=0.16)
+GRIDS = Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0), narrow=Karras(rho=9.0), snr=0.16)
 
 
 def default_of(cls: type[Sampler], plan: NoisePlan = PLAN) -> Sampler:

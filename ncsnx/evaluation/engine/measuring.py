@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
-from ncsnx.errors import DivergedError, Hint, NcsnxError, UsageError
+from ncsnx.config.codec import flatten
+from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.evaluation.engine.measurement import Measurement, PartLayout, Subject, WorkInParts
+from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_batches import SharedBatches, runs_of
 from ncsnx.runs.checkpoints.leftovers import remove_debris_in
@@ -74,18 +75,24 @@ def measure_all(
     begun, added: called for each subject. Returns a line for each subject that can't be measured. Raises NcsnxError.
     """
     problems: list[str] = []
+    failed: list[Subject] = []
     with _planned(measurement, subjects, work) as plan:
         for subject, left in plan:
             begun(subject)
             try:
-                row = _measure(measurement, subject, left, work, advance)
+                row, is_whole = _measure(measurement, subject, left, work, advance)
             except (UnsoundError, DivergedError) as error:
                 problems.append(f"{measurement.name(subject)}: {error}")
                 work.warning(f"left out: {problems[-1]}")
                 continue
             measurement.add(subject, row)
-            discard_parts(measurement, subject)
+            if is_whole:
+                discard_parts(measurement, subject)
+            else:
+                failed.append(subject)  # another rank may still be writing a part of it
             added(subject, row)
+    for subject in failed:
+        discard_parts(measurement, subject)
     return problems
 
 
@@ -105,13 +112,10 @@ def shared(job: WorkInParts[Subject], work: Work, lead: Callable[[], T]) -> T | 
 
 
 def require_same_protocol(job: WorkInParts[Subject], work: Work) -> None:
-    """Raises UsageError on a rank whose protocol isn't that of rank 0."""
-    own = digest(job.protocol())
-    if work.ranks.first(lambda: own, check_stop=work.check_stop) != own:
-        raise UsageError(
-            "this rank would not measure the same as rank 0: its data, features or reference differ",
-            Hint("share one cache folder among the machines", adds=argument("cache", A_DIR)),
-        )
+    """Raises UsageError on all ranks if their protocols differ."""
+    hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
+    facts = dict(flatten(job.protocol()))
+    require_same(work.ranks, "would not measure the same", facts, hint, check_stop=work.check_stop)
 
 
 def follow(job: WorkInParts[Subject], work: Work, plan: Plan[Subject]) -> None:
@@ -140,20 +144,20 @@ def _missing_indices(job: WorkInParts[Subject], subject: Subject) -> list[range]
 
 def _measure(
     measurement: Measurement[Subject], subject: Subject, left: Sequence[range], work: Work, advance: Advance
-) -> Row:
-    """The row of a subject. The parts stay until `discard_parts`."""
+) -> tuple[Row, bool]:
+    """The row of a subject, and whether all of its parts were made. They stay until `discard_parts`."""
     try:
         _make_share(measurement, subject, left, work, advance)
     except DivergedError as error:
         row = measurement.failed(subject, error)
         if row is None:
             raise
-        return row
+        return row, False
     with work.at_once():  # distances of 10,000 images take minutes
         row = measurement.row(subject, whole_of(measurement, subject))
     if (problem := measurement.problem(row)) is not None:
         raise DivergedError(problem)
-    return row
+    return row, True
 
 
 def _make_share(
@@ -178,7 +182,7 @@ def _make_share(
                 if made < len(own) and own[made] > failures.first:
                     break
         except (UnsoundError, DivergedError) as error:
-            failures.add(own[made], error)
+            failures.add(own[min(made, len(own) - 1)], error)
     awaited.wait(work.check_stop, lambda: failures.first)
     if work.ranks.is_first:
         failures.require_none()

@@ -138,7 +138,7 @@ def _seconds(sweep: CheckpointSweep, left: Sequence[Candidate], work: Work) -> f
     for candidate in left:
         try:
             with work.at_once():
-                return sweep.seconds(candidate) * len(left)
+                return sweep.seconds(candidate) * len(left) / work.ranks.world
         except UnsoundError:
             continue  # `measure_all` will leave it out
     return None

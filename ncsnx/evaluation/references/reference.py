@@ -8,9 +8,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.config.canonical import digest
 from ncsnx.data import data_set_of
 from ncsnx.data.splits import Split
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.evaluation.references.gathering import Gathering
 from ncsnx.evaluation.references.image_folder import ImageFolder
 from ncsnx.evaluation.references.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
@@ -34,7 +35,9 @@ from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import ALONE
+from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.zips import is_zip
@@ -109,6 +112,9 @@ def open_reference(
     if wanted is not None and _is_statistics_file(wanted):
         return _of_file(typed_path(wanted), features)
     images = _images(wanted, source, work)
+    facts = {"images": digest(images.facts), "features": digest(features.facts)}
+    hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
+    require_same(work.ranks, "has another reference", facts, hint, check_stop=work.check_stop)
 
     def follow(start: int) -> None:
         for _ in _measured(images, features, work, batch_size, start):
@@ -249,6 +255,8 @@ def _measure(
                 gathering.keep_at_times()
                 advance(len(seen))
         work.check_stop()
+    if gathered.done != count:
+        raise NcsnxError(f"{images.title}: expected {counted(count, 'image')}, and read {gathered.done:,}")
     first, second = gathered.parts
     whole = first.merged(second)
     return Statistics(count, whole.mean, whole.covariance, gathered.sample)
