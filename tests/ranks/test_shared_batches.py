@@ -1,5 +1,6 @@
 """Shares of batches: fixed, complete and disjoint, and a wait that notices what arrives."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -86,7 +87,7 @@ def test_runs_hold_consecutive_indices() -> None:
     assert runs_of([]) == []
 
 
-def test_signs_of_life_extend_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_of_life_extend_a_wait() -> None:
     """The other rank needs longer than the limit for its batch, and goes from evaluation to evaluation meanwhile."""
     store, begun = HashStore(), time.monotonic()
     other = RankGroup(store, 1, 2)
