@@ -1,6 +1,8 @@
 """Commands in processes forked from one that has imported everything, which start in a tenth of the time.
 
-From there they do the same as `python -m ncsnx`. Tests of the start of a process start it normally.
+From there they do the same as `python -m ncsnx`. Tests of the start of a process start it normally, and so do tests of
+variables that only a start or an import reads, which have no effect here: PYTHON…, LD_…, GLIBC_TUNABLES and MALLOC_…,
+OMP_…, GOMP_… and MKL_…, and those that torch and matplotlib read when they are imported (MPLBACKEND, MPLCONFIGDIR).
 """
 
 import multiprocessing
@@ -169,6 +171,4 @@ def _run(
         code = 1
     else:
         code = 0
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    raise SystemExit(code)  # multiprocessing waits for threads and flushes the streams, as the end of a process does

@@ -104,7 +104,7 @@ def built_in_command(name: str) -> Command | None:
     if file not in {module.name for module in iter_modules(commands.__path__)}:
         return None
     import_module(f"{commands.__name__}.{file}")
-    return _commands[name]
+    return _commands.get(name)  # none for `import_`, which is the name of a file alone
 
 
 def plugin_commands() -> tuple[list[Command], list[str]]:

@@ -278,14 +278,16 @@ Verbose = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT_PANEL)]
 
+EXECUTION = ("device", "threads", "plain", "compile", "graphs", "precision")
+"""Parameters that choose how weights are executed."""
+
 
 def weights_runtime(context: typer.Context, experiment: "Experiment", ranks: RankGroup = ALONE) -> "Runtime":
     """The runtime that a command's options for execution choose, for weights of the experiment. Raises UsageError.
 
-    The command must have all six: --device, --threads, --plain, --compile, --graphs and --precision. ranks: those that
-    run it.
+    The command must have a parameter for each name in EXECUTION. ranks: those that run it.
     """
     from ncsnx.runtime import Runtime
 
-    names = ("device", "threads", "plain", "compile", "graphs", "precision")
-    return Runtime.choose(**{name: context.params[name] for name in names}, ranks=ranks).for_weights_of(experiment)
+    chosen = {name: context.params[name] for name in EXECUTION}
+    return Runtime.choose(**chosen, ranks=ranks).for_weights_of(experiment)

@@ -7,12 +7,14 @@ import attrs
 from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, UsageError, require_between
+from ncsnx.networks import meta_network
 from ncsnx.planning.cards import CARDS, Card, card_named, card_of_device
 from ncsnx.planning.many_gpus import GpuPlan, GpuSpeed, Machines, plan_gpus
 from ncsnx.planning.network_work import network_work
 from ncsnx.planning.timing import time_experiment
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.spelling import argument, parameter
+from ncsnx.training.steps.batch_gradients import require_shareable
 from ncsnx.work import Work
 
 MOST_GPUS, MOST_NODES = 1_024, 10_000
@@ -59,7 +61,11 @@ class GpuRequest:
         )
 
     def plan(self, experiment: Experiment, runtime: Runtime, work: Work) -> GpuPlan:
-        """The plan for an experiment. Times the network if no card is given, which needs a CUDA device."""
+        """The plan for an experiment. Times the network if no card is given, which needs a CUDA device.
+
+        Raises UsageError where `train` refuses so many GPUs.
+        """
+        require_shareable(meta_network(experiment), experiment, self.gpus * self.nodes)
         counted_work = network_work(experiment)
         if self.card is not None:
             speed = GpuSpeed.of_card(self.card, counted_work, experiment.precision)

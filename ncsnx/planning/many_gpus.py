@@ -1,11 +1,13 @@
 """Time of a data-parallel training on several GPUs, on paper: work per GPU, all-reduced gradients, efficiency.
 
 Every GPU computes the gradient of its share of the batch. The gradients, in float32, are summed by a ring all-reduce in
-buckets of 25 MB, as DistributedDataParallel does (Li et al. 2020, https://arxiv.org/abs/2006.15704, section 3.2), which
-begins while the backward pass still computes the gradients of earlier layers.
+buckets, a first one of 1 MiB and others of 25 MiB, as DistributedDataParallel does (Li et al. 2020,
+https://arxiv.org/abs/2006.15704, section 3.2), which begins while the backward pass still computes the gradients of
+earlier layers.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -19,13 +21,13 @@ from ncsnx.planning.cards import Card
 from ncsnx.planning.cost import Cost, cost_of
 from ncsnx.planning.network_work import NetworkWork
 from ncsnx.planning.timing import Timing
-from ncsnx.quantities import counted, percent
+from ncsnx.quantities import percent
 from ncsnx.samplers.building import expected_evaluations
-from ncsnx.spelling import parameter
 from ncsnx.training.snapshots import BATCH_SIZE
+from ncsnx.training.steps.batch_gradients import most_ranks, require_enough_images
 
-BUCKET_BYTES = 25_000_000
-"""Gradients that are reduced together."""
+FIRST_BUCKET_BYTES, BUCKET_BYTES = 2**20, 25 * 2**20
+"""Gradients that are reduced together: the defaults of DistributedDataParallel."""
 LINK_SHARE = 0.5
 """Share of a link's bandwidth that an all-reduce of one bucket reaches; assumed."""
 LINK_LATENCY_S, NETWORK_LATENCY_S = 30e-6, 60e-6
@@ -36,8 +38,6 @@ LAUNCH_S, GAP_S = 5e-6, 1e-6
 """Time for which Python launches a kernel, and during which a GPU is idle between two; assumed. The first limits small
 batches, unless CUDA graphs are used; for the second, see https://developer.nvidia.com/blog/cuda-graphs/, where a kernel
 of 2.9 µs takes 3.8 µs."""
-STEP_KERNELS = 1_760 / 518
-"""Kernels of a training step per kernel of an evaluation, counted on the network of `cifar10`."""
 BACKWARD_WORK = 2
 """Work of a backward pass relative to the forward pass: gradients of the inputs and of the weights."""
 GOOD_EFFICIENCY = 0.9
@@ -80,10 +80,9 @@ class GpuSpeed:
         other_bytes = work.other_bytes / (2 if precision == "bf16" else 1)
         memory = MEMORY_SHARE * card.memory_bytes_per_s
         image_s = work.operations / (PEAK_SHARE * peak) + other_bytes / memory
-        kernels = work.operators
         return cls(
-            training=_kernels(round(STEP_KERNELS * kernels), (1 + BACKWARD_WORK) * image_s),
-            evaluation=_kernels(kernels, image_s),
+            training=_kernels(work.step_operators, (1 + BACKWARD_WORK) * image_s),
+            evaluation=_kernels(work.operators, image_s),
             # Adam reads weights, gradients and two moments, and writes all but the gradients; EMA reads two, writes one
             update_s=10 * 4 * work.parameters / memory,
             source=f"{card.title}: convolutions at {percent(PEAK_SHARE)} of {peak / 1e12:g} TFLOP/s ({precision}), "
@@ -158,27 +157,28 @@ class StepTime:
         return 1 - self.exposed_s / self.all_reduce_s if self.all_reduce_s else 1.0
 
 
+def bucket_sizes(size: int) -> Iterator[int]:
+    """Bytes of the buckets of `size` bytes of gradients, in the order in which they are reduced."""
+    most = FIRST_BUCKET_BYTES
+    while size > 0:
+        yield min(size, most)
+        size, most = size - most, BUCKET_BYTES
+
+
 def step_time(speed: GpuSpeed, machines: Machines, parameters: int, batch: int, passes: int, world: int) -> StepTime:
     """The step of a batch in so many passes, shared among `world` GPUs.
 
     The GPU with the largest share of the images determines the time. The gradients of the last pass become ready evenly
     during its backward pass, and each bucket is reduced as soon as it is ready and the one before it is done.
     """
-    images = math.ceil(batch / world)
-    passes = min(passes, images)
-    per_pass = speed.training.of(images / passes)
+    per_pass = speed.training.of(math.ceil(batch / world) / passes)
     backward = per_pass * BACKWARD_WORK / (1 + BACKWARD_WORK)
-    size = 4 * parameters
-    buckets = math.ceil(size / BUCKET_BYTES)
-    each = machines.bucket_seconds(size / buckets, world)
-    end = 0.0
-    for number in range(1, buckets + 1):
-        end = max(end, backward * number / buckets) + each
-    return StepTime(
-        work_s=passes * per_pass + speed.update_s,
-        all_reduce_s=buckets * each,
-        exposed_s=end - backward if each else 0.0,
-    )
+    all_reduce = behind = 0.0  # behind: time by which the reduction lags behind the backward pass
+    for size in bucket_sizes(4 * parameters):
+        each = machines.bucket_seconds(size, world)
+        all_reduce += each
+        behind = max(0.0, behind - backward * size / (4 * parameters)) + each
+    return StepTime(work_s=passes * per_pass + speed.update_s, all_reduce_s=all_reduce, exposed_s=behind)
 
 
 @attrs.frozen(kw_only=True)
@@ -200,7 +200,7 @@ class GpuPlan:
     machines: Machines
     parameters: int
     steps: tuple[StepTime, ...]
-    """The step on 1, 2, … GPUs, up to one image per GPU."""
+    """The step on 1, 2, … GPUs, up to one image per GPU and pass."""
     cost: Cost
     """The cost of a training on one GPU."""
     sampling: tuple[SamplingTime, ...]
@@ -233,8 +233,13 @@ class GpuPlan:
 
     @property
     def other_s(self) -> float:
-        """Seconds of grids of samples, checkpoints and held-out losses, by one GPU."""
-        return self.cost.total - self.cost.steps
+        """Seconds of checkpoints, by one GPU, and of grids of samples and held-out losses, which all GPUs share."""
+        return self.cost.checkpoints + (self.cost.snapshots + self.cost.held_out) / self.machines.world
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether the training or the numbers of GPUs in the answer need more than one machine."""
+        return max(self.machines.world, self.fastest_world, self.efficient_world) > self.machines.gpus
 
     def facts(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -245,7 +250,7 @@ class GpuPlan:
             "nodes": self.machines.nodes,
             "speed": self.speed.source,
             "link_bytes_per_s": self.machines.link,
-            "network_bytes_per_s": self.machines.network if self.machines.nodes > 1 else None,
+            "network_bytes_per_s": self.machines.network if self.leaves_machine else None,
             "batch_size": self.experiment.batch_size,
             "seconds_per_step": step.seconds,
             "seconds_per_step_on_one_gpu": self.steps[0].seconds,
@@ -272,15 +277,9 @@ class GpuPlan:
 
 
 def plan_gpus(experiment: Experiment, speed: GpuSpeed, machines: Machines, parameters: int) -> GpuPlan:
-    """The plan for an experiment. Raises UsageError if its batch has fewer images than there are GPUs."""
-    batch = experiment.batch_size
-    if machines.world > batch:
-        raise UsageError(
-            f"{machines.world:,} GPUs cannot share a batch of {counted(batch, 'image')}: each needs at least "
-            f"one image, so {parameter('gpus')} · {parameter('nodes')} is at most {batch:,}",
-            Hint(f"or take a larger batch: batch_size={machines.world}"),
-        )
-    worlds = range(1, batch + 1)
+    """The plan for an experiment. Raises UsageError if its batch has fewer images than the GPUs need."""
+    require_enough_images(experiment, machines.world)
+    batch, worlds = experiment.batch_size, range(1, most_ranks(experiment) + 1)
     steps = tuple(step_time(speed, machines, parameters, batch, experiment.accumulation, world) for world in worlds)
     timing = Timing(
         seconds_per_evaluation=speed.evaluation.of(BATCH_SIZE) / BATCH_SIZE,

@@ -1,22 +1,28 @@
 """The work of a network evaluation, counted from its operators without running them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from ncsnx.benchmarking.tracing import kernel_count
 from ncsnx.config.experiment import Experiment
-from ncsnx.networks import Execution, meta_network, prepare
+from ncsnx.networks import Execution, ScoreFunction, meta_network, prepare
+from ncsnx.training.ema import WeightAverage
+from ncsnx.training.optimizers import checked_optimizer
+from ncsnx.training.score_matching import add_gradients, score_matching_loss
+from ncsnx.training.steps.training_step import update_weights
 
 
 @attrs.frozen(kw_only=True)
 class NetworkWork:
-    """Work of an evaluation of one image in fp32, in the default execution, and the number of parameters."""
+    """Work of an evaluation of one image in fp32, in the default execution, and of a step; number of parameters."""
 
     operations: int
     """Floating-point operations of convolutions and matrix products; an addition and a multiplication count as two."""
@@ -24,6 +30,8 @@ class NetworkWork:
     """Bytes that all other operators read and write."""
     operators: int
     """Number of operators without views: about as many kernels on a GPU."""
+    step_operators: int
+    """Number of operators without views of a training step: both passes, update of weights and average."""
     parameters: int
 
 
@@ -40,12 +48,46 @@ def network_work(experiment: Experiment) -> NetworkWork:
         x = torch.empty(1, data.channels, data.image_size, data.image_size)
         with _WorkCounter() as count:
             network.score(x, network.noise_levels[0])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        gradient_operators = _gradient_operators(network.train(), experiment)
     return NetworkWork(
         operations=count.operations,
         other_bytes=count.other_bytes,
         operators=count.operators,
+        step_operators=gradient_operators + _update_operators(experiment),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
+
+
+def _gradient_operators(network: ScoreFunction, experiment: Experiment) -> int:
+    """Operators of a forward and a backward pass."""
+    x, levels = torch.empty(2, *experiment.data.shape), torch.zeros(2, dtype=torch.int64)
+
+    def add() -> None:
+        losses = score_matching_loss(network, x, levels, torch.empty_like(x), experiment.loss.power)
+        add_gradients(network, losses.sum() / len(x))
+
+    return _operators(add)
+
+
+def _update_operators(experiment: Experiment) -> int:
+    """Operators of an update of one parameter. On a GPU, each works on all parameters at once."""
+    weights = nn.ParameterList([torch.zeros(1, 1, 1, 1)])
+    optimizer = checked_optimizer(experiment.optimizer, weights)
+    average = None if experiment.ema is None else WeightAverage(weights, experiment.ema.rate)
+
+    def update() -> None:
+        update_weights(weights, optimizer, average, experiment.clip_norm)
+
+    weights[0].grad = torch.zeros_like(weights[0])
+    update()  # the first one also makes the optimizer's state
+    return _operators(update)
+
+
+def _operators(job: Callable[[], object]) -> int:
+    found = kernel_count(job, torch.device("cpu"), is_compiled=False)
+    assert found is not None
+    return found
 
 
 class _WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]

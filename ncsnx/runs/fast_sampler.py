@@ -38,10 +38,11 @@ class FastSampler:
     """Measurement of the sampler: 'evaluations', 'distance', 'spread', 'broken', 'metric'. If `chosen_by` is set, it
     used other seeds than the selection."""
     own: Row
-    """The same measurement of the experiment's own sampler."""
+    """Measurement of the experiment's own sampler: with the seeds of `row` if a setting measured no worse with those of
+    the selection, else with the latter."""
     chosen_by: Row | None = attrs.field(default=None, kw_only=True)
-    """The measurement that selected it. Its distance is biased low, as the minimum of many. None: stored by a version
-    that didn't measure the winner again."""
+    """The measurement that selected it. Its distance is biased low, since it was selected among many. None: stored by a
+    version that didn't measure the selected one again."""
     protocol: dict[str, Any]
     """Protocol of all measurements."""
 
@@ -77,12 +78,10 @@ def is_usable(row: Row, own: Row, n: int) -> bool:
     return broken <= min(MOST_BROKEN, own_broken + _ERRORS * error)
 
 
-def is_as_good(row: Row, own: Row) -> bool:
-    """Whether neither the distance nor the share of broken images is larger than the run's own sampler's."""
-    return all(
-        (found := value(row, key)) is not None and (most := value(own, key)) is not None and found <= most
-        for key in ("distance", "broken")
-    )
+def is_no_worse(row: Row, own: Row) -> bool:
+    """Whether the measured distance is no larger than the run's own sampler's."""
+    distance, most = value(row, "distance"), value(own, "distance")
+    return distance is not None and most is not None and distance <= most
 
 
 def write_fast(run: Run, found: FastSampler) -> Path:

@@ -63,7 +63,7 @@ class Grids:
     where noise may be left."""
     narrow: Grid
     """The inner grid, narrowed where few steps would be too long: on average σ falls by a factor of at most 2 per step.
-    Equal to `inner` where it does so anyway."""
+    Equal to `inner` where it does so anyway, and for one evaluation."""
     snr: float
     """Signal-to-noise ratio of a Langevin step of the experiment's own sampler."""
 

@@ -87,12 +87,14 @@ class PartRows:
 
     @classmethod
     def of(cls, folder: Path, count: int, name: str) -> Self:
-        """The tensor `name` of the parts in a folder. Raises NcsnxError if indices are missing or occur twice."""
+        """The tensor `name` of the parts in a folder. Raises NcsnxError if indices are missing, beyond
+        `count`, or occur twice."""
         paths, places = _parts(folder), torch.zeros(count, 2, dtype=torch.int64)
         times = torch.zeros(count, dtype=torch.int64)
         for number, path in enumerate(paths):
             with safe_open(path, framework="pt") as file:
                 indices = file.get_tensor(_INDICES)
+            _require_within(folder, indices, count)
             places[indices] = torch.stack([torch.full_like(indices, number), torch.arange(len(indices))], dim=1)
             times[indices] += 1
         _require_all(folder, times)
@@ -132,12 +134,14 @@ class NewParts:
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:
     """The tensors of all parts, (count, …) each, in the order of the indices. Holds them once, and one part.
 
-    Raises NcsnxError if indices are missing or values aren't finite, as in a folder that was tampered with.
+    Raises NcsnxError if indices are missing, beyond `count`, or occur twice, or if values aren't finite, as in a folder
+    that was tampered with.
     """
     whole: dict[str, Tensor] = {}
     times = torch.zeros(count, dtype=torch.int64)
     finite = True
     for part in read_parts(folder):
+        _require_within(folder, part.indices, count)
         for name, tensor in part.tensors.items():
             if name not in whole:
                 whole[name] = tensor.new_empty((count, *tensor.shape[1:]))
@@ -148,6 +152,16 @@ def assembled(folder: Path, count: int) -> dict[str, Tensor]:
     if not finite:
         raise NcsnxError(f"{folder} holds values that are not finite; remove it and repeat the command")
     return whole
+
+
+def _require_within(folder: Path, indices: Tensor, count: int) -> None:
+    """Raises NcsnxError for an index outside 0 … count − 1."""
+    beyond = indices[(indices < 0) | (indices >= count)]
+    if len(beyond):
+        raise NcsnxError(
+            f"{folder} holds image {int(beyond[0]):,}, but the images are 0 to {count - 1:,}; remove it and repeat the "
+            "command"
+        )
 
 
 def _require_all(folder: Path, times: Tensor) -> None:

@@ -86,10 +86,26 @@ def _read_once(path: Path, limit: int | None, follows_links: bool) -> bytes:
     with opened(path, follows_links=follows_links) as file:
         if limit is None:
             return file.read()
-        size = os.fstat(file.fileno()).st_size
-        if size > limit:
-            raise OSError(errno.EFBIG, f"it has {counted(size, 'byte')}, and the limit for such files is {limit:,}")
-        return file.read(size)  # asked for more, Python would allocate as much memory
+        return file.read(_size(file, limit))  # asked for more, Python would allocate as much memory
+
+
+def read_buffer(path: Path, limit: int) -> bytearray:
+    """The whole content of a regular file, in memory that tensors can share. Raises OSError as `read_bytes`."""
+    return repeated_if_stale(lambda: _fill_once(path, limit))
+
+
+def _fill_once(path: Path, limit: int) -> bytearray:
+    with opened(path) as file:
+        content = bytearray(_size(file, limit))
+        del content[file.readinto(content) :]  # shortened meanwhile
+        return content
+
+
+def _size(file: BufferedReader, limit: int) -> int:
+    size = os.fstat(file.fileno()).st_size
+    if size > limit:
+        raise OSError(errno.EFBIG, f"it has {counted(size, 'byte')}, and the limit for such files is {limit:,}")
+    return size
 
 
 def unwatched(count: int) -> None:

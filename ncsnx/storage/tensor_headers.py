@@ -4,7 +4,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import attrs
 
@@ -28,11 +28,13 @@ _BITS = {
 
 @attrs.frozen
 class TensorHeader:
-    """Type and shape of a tensor, as declared by its file."""
+    """Type, shape and place of a tensor, as declared by its file."""
 
     dtype: str
     """Type name of safetensors, such as F32."""
     shape: tuple[int, ...]
+    begin: int = attrs.field(default=0, eq=False)
+    """Place of the first byte in the file."""
 
 
 def tensor_headers(path: Path) -> dict[str, TensorHeader]:
@@ -41,18 +43,26 @@ def tensor_headers(path: Path) -> dict[str, TensorHeader]:
     Raises NcsnxError for an invalid header, or one that doesn't match the file's size; OSError.
     """
     with opened(path, follows_links=True) as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        if length > min(HEADER_LIMIT, size - _LENGTH_BYTES):
-            raise _damaged(path, f"its header cannot have {counted(length, 'byte')}")
-        try:
-            content = json.loads(file.read(length))
-            entries = {name: entry for name, entry in content.items() if name != "__metadata__"}
-            spans = {name: _span(entry["data_offsets"]) for name, entry in entries.items()}
-            found = {name: TensorHeader(str(entry["dtype"]), _shape(entry["shape"])) for name, entry in entries.items()}
-        except (ValueError, RecursionError, AttributeError, TypeError, LookupError) as error:
-            raise _damaged(path, "its header cannot be read") from error
-    end = max((end for _, end in spans.values()), default=0) + _LENGTH_BYTES + length
+        return headers_in(file, os.fstat(file.fileno()).st_size, path)
+
+
+def headers_in(file: BinaryIO, size: int, path: Path) -> dict[str, TensorHeader]:
+    """`tensor_headers` of an open file of `size` bytes, by what it begins with. path: named in errors."""
+    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    if length > min(HEADER_LIMIT, size - _LENGTH_BYTES):
+        raise _damaged(path, f"its header cannot have {counted(length, 'byte')}")
+    begin = _LENGTH_BYTES + length
+    try:
+        content = json.loads(file.read(length))
+        entries = {name: entry for name, entry in content.items() if name != "__metadata__"}
+        spans = {name: _span(entry["data_offsets"]) for name, entry in entries.items()}
+        found = {
+            name: TensorHeader(str(entry["dtype"]), _shape(entry["shape"]), begin + spans[name][0])
+            for name, entry in entries.items()
+        }
+    except (ValueError, RecursionError, AttributeError, TypeError, LookupError) as error:
+        raise _damaged(path, "its header cannot be read") from error
+    end = max((end for _, end in spans.values()), default=0) + begin
     if end != size:
         first = [f"{quoted(name)} {quoted(one.dtype)} of shape {one.shape}" for name, one in list(found.items())[:3]]
         declared = ", ".join(first) or "no tensors"

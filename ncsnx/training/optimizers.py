@@ -128,10 +128,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> N
 def is_capturable(optimizer: torch.optim.Optimizer) -> bool:
     """Whether its updates can be captured: the learning rate is a tensor, and no count of steps is a Python number.
 
-    torch's SGD counts no steps, and its other optimizers say whether they were built for it.
+    torch's other optimizers say whether they were built for it. Its SGD counts no steps, unless a subclass has a `step`
+    of its own, but reads the learning rate as a Python number unless it is fused.
     """
+    is_sgd = unwrap(type(optimizer).step) is unwrap(torch.optim.SGD.step)
     return all(
-        isinstance(group["lr"], Tensor) and (group.get("capturable", False) or type(optimizer) is _SGD)
+        isinstance(group["lr"], Tensor) and (group.get("capturable", False) or (is_sgd and group["fused"] is True))
         for group in optimizer.param_groups
     )
 

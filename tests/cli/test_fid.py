@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 from torch import Tensor
 
 from ncsnx.config.canonical import digest
@@ -350,8 +352,6 @@ def test_kept_features_have_a_limit_and_the_best_ones_stay_longest(workplace: Pa
 
 def test_kept_features_of_strangers_are_neither_removed_nor_read_nor_believed(workplace: Path) -> None:
     """A run's rows may name anything, its folders may be links, and its features may be no numbers."""
-    from safetensors.torch import save
-
     from ncsnx.evaluation.sweeps.kept_features import make_room
     from ncsnx.runs.score_files import kept_file
 
@@ -376,6 +376,34 @@ def test_kept_features_of_strangers_are_neither_removed_nor_read_nor_believed(wo
     assert (result.code, "3 checkpoints lack" in result.err) == (0, True)
     for name in ("..", "", "a\0b", "a/b", "con"):
         assert kept_file({"features": {"file": name, "sha256": ""}}, "features") is None
+
+
+def test_kept_features_are_those_that_were_hashed_whatever_happens_to_the_file(workplace: Path) -> None:
+    from safetensors.torch import load
+
+    from ncsnx.evaluation.sweeps.kept_features import load_features
+    from ncsnx.runs.score_files import ScoreFile
+
+    scores = ScoreFile.read(scores_file(workplace).parent)
+    path = scores.folder / "features" / scores.rows[0]["features"]["file"]
+    expected = load(path.read_bytes())
+    found = load_features(scores, scores.rows[0])
+    assert found is not None
+    os.truncate(path, 0)  # reading mapped tensors would end the process now
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert load_features(scores, scores.rows[0]) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, save({"features": torch.zeros(4, dtype=torch.uint8)})])
+def test_kept_features_of_another_program_are_left_alone(content: bytes, tmp_path: Path) -> None:
+    from ncsnx.evaluation.sweeps.kept_features import load_features
+    from ncsnx.runs.score_files import ScoreFile
+
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "step-00000004-00000000.safetensors").write_bytes(content)
+    record = {"file": "step-00000004-00000000.safetensors", "sha256": sha256(content).hexdigest()}
+    assert load_features(ScoreFile(tmp_path, {}), {"features": record}) is None
 
 
 def test_features_that_no_row_names_go_first(workplace: Path) -> None:

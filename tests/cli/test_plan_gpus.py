@@ -25,10 +25,10 @@ def test_a_table_says_time_communication_efficiency_and_hours() -> None:
     outcome = run("plan", "cifar10", *EIGHT)
     assert outcome.code == 0, outcome.err
     rows = {line[:22].strip(): line[22:] for line in outcome.out.splitlines()}
-    assert rows["of GPUs"].strip() == "22 h"
+    assert rows["of GPUs"].strip() == "21.9 h"
     assert "16 images per GPU" in rows["a training step"]
-    assert "119 MB of gradients, 80 % of the time hidden" in rows["all-reduce"]
-    assert rows["efficiency"].split()[:2] == ["93.1", "%"]
+    assert "119 MB of gradients, 88 % of the time hidden" in rows["all-reduce"]
+    assert rows["efficiency"].split()[:2] == ["93.6", "%"]
     assert "1,161 evaluations per image" in rows["50,000 images by ald"]
     assert "20 evaluations per image" in rows["50,000 images by cas"]
     for assumption in ("convolutions at 50 % of 67 TFLOP/s", "5 µs to launch", "a ring that reaches 225 GB/s"):
@@ -63,7 +63,14 @@ def test_the_help_lists_the_cards() -> None:
 
 
 def test_a_batch_smaller_than_the_number_of_gpus_is_refused() -> None:
-    assert "16 GPUs cannot share a batch of 8 images" in refused("cifar10", "batch_size=8", *EIGHT, "--nodes", "2")
+    said = "batch_size=8 with accumulation=1 cannot be shared by 16 ranks: at most 8 ranks"
+    assert said in refused("cifar10", "batch_size=8", *EIGHT, "--nodes", "2")
+    said = "batch_size=32 with accumulation=8 cannot be shared by 8 ranks: at most 4 ranks"
+    assert said in refused("cifar10", "batch_size=32", "accumulation=8", *EIGHT)
+
+
+def test_batch_normalization_is_refused_as_training_does() -> None:
+    assert "batch normalization takes its statistics" in refused("cifar10", "model.normalization=batch", *EIGHT)
 
 
 def test_without_a_gpu_a_card_is_asked_for() -> None:

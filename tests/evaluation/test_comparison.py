@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ncsnx.config import ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrector
+from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrector
 from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
@@ -78,14 +78,15 @@ def row(evaluations: int, distance: float | None, broken: float, seeds: int = 3)
 
 
 Rows = list[tuple[Sampler, dict[str, Any]]]
+OWN = AnnealedLangevin(step_size=1e-5, steps_per_level=5)
 
 
 def chosen(
     own: dict[str, Any], rows: Rows, n: int = 100, again: dict[Sampler, dict[str, Any]] | None = None
 ) -> Recommendation:
     """The verdict if fresh seeds give the same rows as the first seeds, except for `again`."""
-    fresh = {**dict(rows), **(again or {})}
-    return recommend(own, rows, 7, {"n": n}, fresh.__getitem__)
+    fresh = {OWN: own, **dict(rows), **(again or {})}
+    return recommend((OWN, own), rows, 7, {"n": n}, fresh.__getitem__)
 
 
 def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommended() -> None:
@@ -128,39 +129,51 @@ def test_what_turns_out_unusable_with_fresh_seeds_gives_way_to_the_next() -> Non
     verdict = chosen(own, rows, again={first: worse})
     assert verdict.found is not None
     assert (verdict.found.sampler, verdict.found.row["distance"]) == (second, 9.0)
-    assert list(verdict.again.items()) == [(first, worse), (second, row(10, 9.0, 0.0))]
+    assert list(verdict.again.items()) == [(OWN, own), (first, worse), (second, row(10, 9.0, 0.0))]
     assert chosen(own, rows[1:], again={first: worse}).found is None
 
 
-def test_the_fewest_evaluations_that_are_as_good_as_the_own_sampler_are_recommended() -> None:
+def test_the_fewest_evaluations_that_measured_no_worse_than_the_own_sampler_are_recommended() -> None:
     own = row(120, 14.0, 0.001)
     nearest, fewer, fewest = (ConsistentAnnealed(steps=steps) for steps in (10, 5, 4))
     rows: Rows = [(nearest, row(10, 8.0, 0.0)), (fewer, row(5, 11.0, 0.0)), (fewest, row(4, 14.1, 0.0))]
     verdict = chosen(own, rows)
     assert verdict.found is not None
     assert (verdict.found.sampler, verdict.nearest) == (fewer, rows[0])
-    assert list(verdict.again) == [fewer], "only the chosen one is measured again"
-    more_broken = [rows[0], (fewer, row(5, 11.0, 0.002)), rows[2]]
-    assert (found := chosen(own, more_broken).found) is not None
-    assert found.sampler == nearest, "usable, but it breaks more"
+    assert list(verdict.again) == [OWN, fewer], "only the chosen one and the run's own are measured again"
+    within_error = [rows[0], (fewer, row(5, 11.0, 0.002)), rows[2]]
+    assert (found := chosen(own, within_error).found) is not None
+    assert found.sampler == fewer, "it is usable, so broken images do not count again"
     luck = chosen(own, rows, again={fewer: row(5, 14.5, 0.0)})
     assert luck.found is not None
-    assert (luck.found.sampler, list(luck.again)) == (nearest, [fewer, nearest])
+    assert (luck.found.sampler, list(luck.again)) == (nearest, [OWN, fewer, nearest])
 
 
-def test_where_none_is_as_good_the_smallest_distance_is_recommended() -> None:
+def test_fresh_seeds_are_compared_with_fresh_seeds_of_the_own_sampler() -> None:
+    own, fewer, nearest = row(120, 14.0, 0.0), ConsistentAnnealed(steps=5), ConsistentAnnealed(steps=10)
+    rows: Rows = [(nearest, row(10, 8.0, 0.0)), (fewer, row(5, 11.0, 0.0))]
+    lucky, better = chosen(own, rows, again={OWN: row(120, 10.5, 0.0)}), row(120, 15.0, 0.0)
+    assert lucky.found is not None
+    assert (lucky.found.sampler, lucky.is_no_worse, lucky.found.own["distance"]) == (nearest, True, 10.5)
+    unlucky = chosen(own, rows, again={OWN: better, fewer: row(5, 14.5, 0.0)})
+    assert unlucky.found is not None
+    assert (unlucky.found.sampler, unlucky.is_no_worse, unlucky.found.own) == (fewer, True, better)
+
+
+def test_where_all_measured_worse_the_smallest_distance_is_recommended() -> None:
     own, rows = (
         row(120, 5.0, 0.0),
         [(ConsistentAnnealed(steps=steps), row(steps, 20.0 - steps, 0.0)) for steps in (4, 8)],
     )
     assert (found := chosen(own, rows).found) is not None
     assert (found.sampler, found.row["distance"]) == (rows[1][0], 12.0)
-    # what was as good by the first seeds, and is usable still, gets its turn by its distance
+    # what measured no worse by the first seeds, and is usable still, gets its turn by its distance
     again = {rows[1][0]: row(8, 6.0, 0.0)}
     rows[1] = (rows[1][0], row(8, 4.0, 0.0))
     verdict = chosen(own, rows, again=again)
     assert verdict.found is not None
-    assert (verdict.found.sampler, list(verdict.again)) == (rows[1][0], [rows[1][0]])
+    assert (verdict.found.sampler, verdict.is_no_worse) == (rows[1][0], False)
+    assert (list(verdict.again), verdict.nearest) == ([OWN, rows[1][0]], (rows[1][0], again[rows[1][0]]))
 
 
 def test_the_number_of_the_chosen_one_is_free_of_the_winners_curse() -> None:
@@ -171,7 +184,7 @@ def test_the_number_of_the_chosen_one_is_free_of_the_winners_curse() -> None:
     """
     generator, comparisons, seeds = np.random.default_rng(0), 300, 3
     samplers = [ConsistentAnnealed(steps=steps) for steps in range(2, 42)]
-    own = row(1_000, 5.0, 0.0)  # nothing is as good, so the smallest distance is chosen
+    own = row(1_000, 5.0, 0.0)  # all measure worse, so the smallest distance is chosen
     chosen_by, reported = [], []
     for _ in range(comparisons):
         trials = Trials(Path("trials.jsonl"), [])
@@ -183,7 +196,7 @@ def test_the_number_of_the_chosen_one_is_free_of_the_winners_curse() -> None:
 
         rows: Rows = [(sampler, measured(sampler, range(seeds))) for sampler in samplers]
         found = recommend(
-            own, rows, 7, {"n": 1000}, lambda sampler: measured(sampler, range(1_000, 1_000 + seeds))
+            (OWN, own), rows, 7, {"n": 1000}, lambda sampler: measured(sampler, range(1_000, 1_000 + seeds))
         ).found
         assert found is not None
         assert found.chosen_by is not None

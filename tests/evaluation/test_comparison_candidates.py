@@ -54,6 +54,14 @@ def test_few_evaluations_are_tried_on_a_narrow_grid_where_a_sampler_says_so() ->
     assert ratios == {4: pytest.approx(2**3, rel=0.01), 5: pytest.approx(2**4, rel=0.01), 6: 25}
 
 
+def test_one_evaluation_is_tried_on_the_inner_range() -> None:
+    experiment = resolve("digits").experiment
+    grids = _grids(experiment, 1)
+    assert grids.narrow == grids.inner
+    for one in comparison_candidates(experiment, ["cas"], [1])[1:]:
+        assert apply_sampler_overrides(experiment, parse_overrides(typed(one).split())).sampler == one
+
+
 def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
     experiment = resolve("digits").experiment
     own, *others = comparison_candidates(experiment, ["dpmpp", "heun"], [7])

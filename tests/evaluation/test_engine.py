@@ -1,6 +1,7 @@
 """The engine of measurements: parts survive interruptions, rows are saved at once, subjects fail alone, one writer."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -153,6 +154,17 @@ def test_rows_are_read_from_the_parts_that_hold_them(tmp_path: Path) -> None:
         assert torch.equal(rows[chosen], whole[chosen])
     with pytest.raises(NcsnxError, match="holds 8 images instead of 9"):
         PartRows.of(tmp_path, 9, "images")
+
+
+@pytest.mark.parametrize("index", [8, 10**12, -1])
+def test_a_part_with_an_index_that_does_not_exist_is_refused(index: int, tmp_path: Path) -> None:
+    for first, indices in ((0, torch.arange(7)), (index, torch.tensor([index]))):
+        write_part(tmp_path / str(first), Part(indices, {"images": torch.zeros(len(indices), 1)}))
+    (stray,) = (tmp_path / str(index)).iterdir()
+    stray.rename(tmp_path / "0" / "00000007-00000007.safetensors")
+    for read in (assembled, partial(PartRows.of, name="images")):
+        with pytest.raises(NcsnxError, match=rf"holds image {index:,}, but the images are 0 to 7; remove it and"):
+            read(tmp_path / "0", 8)
 
 
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:

@@ -134,6 +134,19 @@ def test_a_failed_training_is_not_queued_again(cluster: Cluster) -> None:
     assert cluster.calls("scontrol") == []
 
 
+def test_a_training_that_fails_after_the_signal_is_not_queued_again(cluster: Cluster) -> None:
+    failing = "trap 'exit 1' TERM\ntouch begun\nwhile true; do sleep 0.05; done"
+    (cluster.folder / "bin" / "python").write_text(f"#!/bin/sh\n{failing}\n")
+    process, end = cluster.start("train.sbatch", "digits"), time.monotonic() + LIMIT_S
+    while not (cluster.folder / "begun").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    output = process.communicate(timeout=LIMIT_S)[0]
+    assert process.returncode == 1, output
+    assert cluster.calls("scontrol") == []
+
+
 def test_several_gpus_are_started_by_torchrun_and_stopped_alike(cluster: Cluster, port: str) -> None:
     words = ("digits", ENDLESS, *TINY, "--run", "many")
     job = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4", "PORT": port}
@@ -166,9 +179,10 @@ def test_each_task_of_an_array_runs_its_own_line(cluster: Cluster) -> None:
 
 def test_a_stopped_task_of_an_array_is_queued_again(cluster: Cluster) -> None:
     (cluster.folder / "settings.txt").write_text(f"train digits {ENDLESS} {' '.join(TINY)} --run one\n")
-    code, output = cluster.stopped("sweep.sbatch", "settings.txt", run="one", SLURM_ARRAY_TASK_ID="1")
+    task = {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "1"}
+    code, output = cluster.stopped("sweep.sbatch", "settings.txt", run="one", **task)
     assert code == 143, output
-    assert cluster.calls("scontrol") == ["requeue 77"]
+    assert cluster.calls("scontrol") == ["requeue 77_1"]
     assert len(cluster.steps("one")) == 1
 
 

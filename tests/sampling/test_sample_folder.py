@@ -25,6 +25,7 @@ from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
 
 COUNT = 12
 ROOT = Path(__file__).parents[2]
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak memory")
 PIXELS = math.prod(peak_memory.SHAPE)
 
 
@@ -281,6 +282,7 @@ def test_the_samples_are_those_bytes_that_safetensors_writes(tmp_path: Path) -> 
     assert path.read_bytes() == save({"samples": load_file(path)["samples"]}, metadata)
 
 
+@needs_linux
 @pytest.mark.parametrize(
     ("case", "whole"),
     [
@@ -293,6 +295,7 @@ def test_writing_holds_a_part_however_many_images_there_are(tmp_path: Path, case
     assert growth(case, tmp_path / "out") < whole / 2
 
 
+@needs_linux
 def test_features_are_assembled_once(tmp_path: Path) -> None:
     assert growth("assembling", tmp_path / "out") < 1.5 * 4 * math.prod(peak_memory.FEATURES)
 

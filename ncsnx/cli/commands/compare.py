@@ -85,11 +85,11 @@ def compare_command(
     Measures on one checkpoint: distance with its spread, share of broken images (rougher than any real one),
     evaluations and seconds per image. The run's own sampler comes first, then settings of every other sampler.
 
-    The recommended setting takes the fewest evaluations with which neither the distance nor the share of broken images
-    is larger than with the run's own sampler, and at most a twelfth of its evaluations. If no setting is as good, it is
-    the one with the smallest distance. Since the best of many measurements is partly luck, it is measured again with
-    fresh seeds. It is stored in the run, and sampler=fast selects it in `sample`, `restore` and `fid`. Where no setting
-    is usable, nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
+    The recommended setting takes the fewest evaluations whose measured distance is no larger than the run's own
+    sampler's, and at most a twelfth of its evaluations. If there is none, it is the usable one with the smallest
+    distance. Since a choice among many measurements is partly luck, it is measured again with fresh seeds, and so is
+    the run's own sampler. It is stored in the run, and sampler=fast selects it in `sample`, `restore` and `fid`. Where
+    no setting is usable, nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
@@ -196,13 +196,15 @@ def _show(messages: "Messages", outcome: "ComparisonOutcome") -> None:
         seconds = "" if row["seconds"] is None else number(row["seconds"])
         return [row["sampler"], words, evaluations, distance, percent(row["broken"]), seconds, mark]
 
-    lines, verdict = [], outcome.verdict
+    lines: list[list[str]] = []
+    verdict = outcome.verdict
     for sampler, row in outcome.rows:
         again = verdict.again.get(sampler)
-        lines.append(cells(row, "" if again is None else "chosen by"))
+        lines.append(cells(row, "" if again is None or not lines else "chosen by"))
         if again is not None:
             is_fast = verdict.found is not None and sampler == verdict.found.sampler
-            lines.append(cells(again, f"measured again: {'fast' if is_fast else 'rejected'}"))
+            result = "the run's own" if len(lines) == 1 else "fast" if is_fast else "rejected"
+            lines.append(cells(again, f"measured again: {result}"))
     metric = outcome.rows[0][1]["metric"]
     titles = ["sampler", "settings", "evaluations", f"{metric} ± spread", "broken", "s/image", ""]
     right = {"evaluations", f"{metric} ± spread", "broken", "s/image"}

@@ -143,7 +143,7 @@ def train_command(
                 require_same(ranks, "has other data", {"fingerprint": splits.fingerprint})
                 splits = cache_in_memory(splits, runtime.device, processes=ranks.local_world)
                 state = TrainingState(found.experiment, runtime)
-                require_shareable(state.network, found.experiment, ranks)
+                require_shareable(state.network, found.experiment, ranks.world)
             _announce(messages, compilation)
             place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
             _train(messages, place, state, found.origins, splits, runtime, stop, note)

@@ -106,12 +106,12 @@ def show_gpu_plan(messages: "Messages", plan: "GpuPlan", *, json: bool) -> None:
     columns = [Column(""), Column(_gpus(plan.machines.world), "right"), Column("")]
     table(messages, columns, [*_training_rows(plan), *_sampling_rows(plan)])
     machines, links = plan.machines, _rate(plan.machines.link)
-    if machines.nodes > 1:
+    if plan.leaves_machine:
         links += f" within a machine and {_rate(machines.network)} between machines"
     messages.data(
         "\nThese are estimates on paper. They assume:\n"
         f"{plan.speed.source}\n"
-        f"gradients in fp32, in buckets of 25 MB, reduced during the backward pass by a ring that reaches {links}\n"
+        f"gradients in fp32, in buckets of 25 MiB, reduced during the backward pass by a ring that reaches {links}\n"
         "no waiting for data, and no machine slower than the others"
     )
 
@@ -134,7 +134,11 @@ def _training_rows(plan: "GpuPlan") -> list[tuple[str, str, str]]:
         ("efficient", _gpus(good), f"the most with an efficiency of at least {percent(GOOD_EFFICIENCY)}"),
         ("training", span_of_time(plan.training_s), f"{counted(experiment.steps, 'step')}"),
         ("  of GPUs", _hours(world * plan.training_s), ""),
-        ("other work", span_of_time(plan.other_s), "grids of samples, checkpoints and held-out losses, by one GPU"),
+        (
+            "other work",
+            span_of_time(plan.other_s),
+            "checkpoints, by one GPU; grids of samples and held-out losses, by all",
+        ),
     ]
 
 

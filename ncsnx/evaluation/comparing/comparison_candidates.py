@@ -93,12 +93,13 @@ def _grids(experiment: Experiment, count: int = max(_EVALUATIONS)) -> Grids:
         return Grids(even=levels, whole=levels, inner=levels, narrow=levels, snr=snr)
     high, low = schedule.sigma_max / 4, 5 * schedule.sigma_min
     excess = max(1.0, high / low / _LONGEST_STEP ** (count - 1))
+    inner = _inner(high, low)
     return Grids(
         even=Exponential(),
         whole=Karras(),
-        inner=_inner(high, low),
-        # fewer steps do without small σ rather than without large ones
-        narrow=_inner(high / excess ** (1 / 3), low * excess ** (2 / 3)),
+        inner=inner,
+        # fewer steps do without small σ rather than without large ones; a single step has no range to narrow
+        narrow=_inner(high / excess ** (1 / 3), low * excess ** (2 / 3)) if count > 1 else inner,
         snr=float(f"{snr:.3g}"),
     )
 

@@ -1,4 +1,4 @@
-"""Runs a comparison of samplers: trials of all settings, fresh seeds for the best one, results and plot."""
+"""Runs a comparison of samplers: trials of all settings, fresh seeds for the chosen one, results and plot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -60,7 +60,7 @@ def _compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: W
         known = [*tried, *(one for one in comparison.trials.samplers(seeds) if one not in tried)]
         rows = [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
         again = partial(_measured_again, comparison, work)
-        verdict = recommend(rows[0][1], rows[1:], comparison.model.step, comparison.protocol(), again)
+        verdict = recommend(rows[0], rows[1:], comparison.model.step, comparison.protocol(), again)
         outcome = ComparisonOutcome(rows, verdict)
         _write(comparison, outcome, run.name)
     return outcome
@@ -79,10 +79,10 @@ def _measure_all(comparison: Comparison, tried: Sequence[Sampler], work: Work) -
 
 
 def _measured_again(comparison: Comparison, work: Work, sampler: Sampler) -> Row:
-    """The row of a setting from fresh seeds. Trials that already exist aren't repeated."""
+    """The row of a sampler from fresh seeds. Trials that already exist aren't repeated."""
     left = missing(comparison, _settings([sampler], comparison.fresh_seeds))
     if left:
-        work.info(f"measuring the best setting again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
+        work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
         _measure(comparison, left, work)
     return comparison.summary(sampler, comparison.fresh_seeds)
 
@@ -110,8 +110,8 @@ def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> No
     protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
     path, content = comparison.place / RESULTS, {"protocol": protocol, "caption": caption, "rows": outcome.to_json()}
     write_document(path, document_of(content, ComparisonRecord, path))
-    own = outcome.rows[0][1]
     shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in outcome.rows]
+    own = shown[0][1]
     drawn = [(sampler, row) for sampler, row in shown if row["distance"] is not None]
     points = [
         Point(

@@ -1,4 +1,4 @@
-"""The recommended sampler of a comparison: the fewest evaluations that are as good as the run's own sampler."""
+"""The recommended sampler of a comparison: the fewest evaluations that measured no worse than the run's own sampler."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparing.comparison_candidates import LEAST_SAVING
 from ncsnx.quantities import counted, number, percent
-from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_as_good, is_usable, read_fast, write_fast
+from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row
 from ncsnx.work import Work
@@ -23,15 +23,19 @@ class Recommendation:
     found: FastSampler | None
     """The recommended sampler; None if no setting is usable."""
     again: Mapping[Sampler, Row]
-    """Rows from fresh seeds: of settings that they ruled out, then of the recommended one."""
+    """Rows from fresh seeds: of the run's own sampler if they were compared with it, of settings that they ruled out,
+    and of the recommended one."""
     reason: str = ""
     """Why no sampler is recommended."""
+    is_no_worse: bool = False
+    """Whether the recommended sampler measured no worse than the run's own, with the first and with fresh seeds."""
     nearest: tuple[Sampler, Row] | None = None
-    """The fast and usable setting with the smallest distance; None without a recommendation."""
+    """The fast and usable setting with the smallest distance, and its row with the most recent seeds; None without a
+    recommendation."""
 
 
 def recommend(
-    own: Row,
+    own: tuple[Sampler, Row],
     rows: Sequence[tuple[Sampler, Row]],
     step: int,
     protocol: dict[str, Any],
@@ -39,33 +43,48 @@ def recommend(
 ) -> Recommendation:
     """The recommended one of the usable settings with at most a twelfth of the run's own sampler's evaluations.
 
-    It is the setting with the fewest evaluations of those that are as good as the run's own sampler; if none is, the
-    setting with the smallest distance. measured_again: returns the row of a setting from fresh seeds. The
-    recommendation reports those numbers; if they rule the setting out, the next one is tried. The run's own sampler
-    isn't measured again: it wasn't selected by its numbers, so they are unbiased.
+    It is the setting with the fewest evaluations of those that measured no worse than the run's own sampler; if there
+    is none, the setting with the smallest distance. own: the run's own sampler. measured_again: returns the row of a
+    sampler from fresh seeds.
+
+    Settings are chosen by the first seeds and reported by fresh ones. If those rule a setting out, the next one is
+    tried. The run's own sampler is measured with fresh seeds too if a setting measured no worse: the first seeds
+    favored the setting over it.
     """
+    own_sampler, own_row = own
     n, again = protocol["n"], dict[Sampler, Row]()
-    if own["evaluations"] is None:
+    if own_row["evaluations"] is None:
         return Recommendation(None, again, "the run's own sampler diverged, so its number of evaluations is not known")
     fast = [
         (sampler, row)
         for sampler, row in rows
-        if row["seeds"] == own["seeds"]
+        if row["seeds"] == own_row["seeds"]
         and row["evaluations"] is not None
-        and row["evaluations"] * LEAST_SAVING <= own["evaluations"]
+        and row["evaluations"] * LEAST_SAVING <= own_row["evaluations"]
     ]
-    usable = sorted((pair for pair in fast if is_usable(pair[1], own, n)), key=lambda pair: float(pair[1]["distance"]))
-    as_good = [pair for pair in usable if is_as_good(pair[1], own)]
-    as_good.sort(key=lambda pair: float(pair[1]["evaluations"]))
-    for number_tried, (sampler, row) in enumerate([*as_good, *usable]):
+    usable = [pair for pair in fast if is_usable(pair[1], own_row, n)]
+    usable.sort(key=lambda pair: float(pair[1]["distance"]))
+    candidates = [pair for pair in usable if is_no_worse(pair[1], own_row)]
+    candidates.sort(key=lambda pair: float(pair[1]["evaluations"]))
+    if candidates:
+        again[own_sampler] = own_row = measured_again(own_sampler)
+
+    def found(sampler: Sampler, chosen_by: Row, *, no_worse: bool) -> Recommendation:
+        fast_sampler = FastSampler(sampler, step, again[sampler], own_row, protocol, chosen_by=chosen_by)
+        left = (pair for pair in usable if pair[0] not in again or is_usable(again[pair[0]], own_row, n))
+        nearest, row = next(left)
+        return Recommendation(fast_sampler, again, is_no_worse=no_worse, nearest=(nearest, again.get(nearest, row)))
+
+    for sampler, row in candidates:
+        again[sampler] = measured_again(sampler)
+        if is_usable(again[sampler], own_row, n) and is_no_worse(again[sampler], own_row):
+            return found(sampler, row, no_worse=True)
+    for sampler, row in usable:
         if sampler not in again:
             again[sampler] = measured_again(sampler)
-        holds = is_usable(again[sampler], own, n)
-        if holds and (number_tried >= len(as_good) or is_as_good(again[sampler], own)):
-            found = FastSampler(sampler, step, again[sampler], own, protocol, chosen_by=row)
-            nearest = next(pair for pair in usable if pair[0] not in again or is_usable(again[pair[0]], own, n))
-            return Recommendation(found, again, nearest=nearest)
-    return Recommendation(None, again, _why_nothing(own, fast, again))
+        if is_usable(again[sampler], own_row, n):
+            return found(sampler, row, no_worse=False)
+    return Recommendation(None, again, _why_nothing(own_row, fast, again))
 
 
 def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
@@ -95,8 +114,7 @@ def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work
         return
     assert found.chosen_by is not None
     best = number(found.chosen_by["distance"])
-    as_good = is_as_good(found.chosen_by, own) and is_as_good(found.row, own)
-    why = "the fewest evaluations that are as good" if as_good else "the smallest distance"
+    why = "the fewest evaluations that measured no worse" if verdict.is_no_worse else "the smallest distance"
     chosen = f" (chosen by its {best} as {why})"
     if before is not None and before.step == found.step and before.images > found.images:
         work.info(f"recommended by these trials: {typed(found.sampler)}, {found}{chosen}")
@@ -108,7 +126,8 @@ def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work
     if verdict.nearest is not None and verdict.nearest[0] != found.sampler:
         sampler, row = verdict.nearest
         effort = counted(row["evaluations"], "evaluation")
-        work.info(f"the smallest distance was {number(row['distance'])} with {effort}: {typed(sampler)}")
+        luck = "" if sampler in verdict.again else ", by the first seeds (not measured again)"
+        work.info(f"the smallest distance was {number(row['distance'])} with {effort}{luck}: {typed(sampler)}")
     # only measurements decide: with few steps no sampler has converged, and even a biased one may come out best
     if bias := run.experiment().bias_of(found.sampler):
         work.warning(bias)

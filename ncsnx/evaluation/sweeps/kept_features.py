@@ -9,12 +9,13 @@ sweep's best row last. A missing or damaged file is no error; its row just keeps
 
 import contextlib
 import hashlib
+import math
 import re
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
-import safetensors.torch
-from safetensors import SafetensorError
+import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
@@ -22,6 +23,8 @@ from ncsnx.runs.checkpoints.tensor_file import TensorFile
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, ScoreFile, kept_file, sweep_folders
 from ncsnx.storage import atomic, reading
+from ncsnx.storage.reading import HEADER_LIMIT
+from ncsnx.storage.tensor_headers import headers_in
 
 _OURS = re.compile(r"step-\d{8,}-[0-9a-f]{8}\.safetensors")
 
@@ -56,16 +59,28 @@ def has_features(scores: ScoreFile, row: Row) -> bool:
 
 
 def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
-    """The tensors in the file that the row names; None if it is missing or was changed."""
+    """The tensors in the file that the row names; None if it is missing or was changed.
+
+    They share the memory that was hashed, so that no other process can change them.
+    """
     record = kept_file(row, FEATURES)
     if record is None or not has_features(scores, row):
         return None
     try:
         path = scores.folder / FEATURES / record.name
-        if reading.sha256_of(path, MOST_FEATURES_BYTES) != record.sha256:
+        content = reading.read_buffer(path, MOST_FEATURES_BYTES)
+        if hashlib.sha256(content).hexdigest() != record.sha256:
             return None
-        return safetensors.torch.load_file(path)
-    except (OSError, SafetensorError):
+        headers = headers_in(BytesIO(memoryview(content)[: HEADER_LIMIT + 8]), len(content), path)
+        if any(header.dtype != "F32" or not math.prod(header.shape) for header in headers.values()):
+            return None  # written by another program
+        return {
+            name: torch.frombuffer(
+                content, dtype=torch.float32, count=math.prod(header.shape), offset=header.begin
+            ).reshape(header.shape)
+            for name, header in headers.items()
+        }
+    except (OSError, NcsnxError):
         return None
 
 

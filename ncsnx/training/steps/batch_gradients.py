@@ -58,22 +58,32 @@ class BatchGradients:
         return nullcontext() if self._parallel is None else self._parallel.no_sync()
 
 
-def require_shareable(network: nn.Module, experiment: Experiment, ranks: RankGroup) -> None:
-    """Raises UsageError if several ranks can't train on parts of one batch: it is too small, or each image's loss
+def require_shareable(network: nn.Module, experiment: Experiment, world: int) -> None:
+    """Raises UsageError if `world` ranks can't train on parts of one batch: it is too small, or each image's loss
     depends on the whole batch."""
-    if ranks.world == 1:
+    if world == 1:
         return
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise UsageError(
             "batch normalization takes its statistics over the whole batch, so one process trains this network",
             Hint("train it in one process, without a launcher"),
         )
-    size, passes = experiment.batch_size, experiment.accumulation
-    if size < ranks.world * passes:
+    require_enough_images(experiment, world)
+
+
+def most_ranks(experiment: Experiment) -> int:
+    """The largest number of ranks of which each has an image in each pass."""
+    return experiment.batch_size // experiment.accumulation
+
+
+def require_enough_images(experiment: Experiment, world: int) -> None:
+    """Raises UsageError unless each of `world` ranks has an image in each pass."""
+    if world > most_ranks(experiment):
         raise UsageError(
-            f"batch_size={size} with accumulation={passes} cannot be shared by {ranks.world} ranks: at most "
-            f"{counted(size // passes, 'rank')} can have an image in each pass",
-            Hint("take a larger batch", adds=f"batch_size={ranks.world * passes}"),
+            f"batch_size={experiment.batch_size} with accumulation={experiment.accumulation} cannot be shared by "
+            f"{counted(world, 'rank')}: at most {counted(most_ranks(experiment), 'rank')} can have an image in each "
+            "pass",
+            Hint("take a larger batch", adds=f"batch_size={world * experiment.accumulation}"),
         )
 
 
