@@ -18,7 +18,7 @@ from ncsnx.runs.checkpoints.tensor_file import header_bytes
 from ncsnx.sampling import sample_folder
 from ncsnx.storage.parts import Part, assembled, write_part
 
-SHAPE, BATCH, COUNT = (3, 128, 128), 8, 160
+SHAPE, BATCH, COUNT = (3, 128, 128), 8, 320
 FRAMES, SHOWN = 60, 64
 RECORDED = 640
 FEATURES = (20_000, 1_024)
