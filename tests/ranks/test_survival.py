@@ -164,8 +164,8 @@ batches.TrainingBatches.at = at
 
 
 @pytest.fixture
-def two_hosts() -> Iterator[list[tuple[str, str]]]:
-    """(name, address) of two network namespaces that a cable joins."""
+def two_hosts() -> Iterator[list[tuple[str, str, str]]]:
+    """(name, address, network interface) of two network namespaces that a cable joins."""
     names, pid = ["a", "b"], os.getpid()
     hosts = [(f"ncsnx-{pid}-{name}", f"10.77.{pid % 250}.{number}") for number, name in enumerate(names, start=1)]
     ends = [f"n{pid}{name}" for name in names]
@@ -185,14 +185,14 @@ def two_hosts() -> Iterator[list[tuple[str, str]]]:
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"network namespaces need a superuser and iproute2: {error}")
     else:
-        yield hosts
+        yield [(*host, end) for host, end in zip(hosts, ends, strict=True)]
     finally:
         for name, _ in hosts:
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
 
 def test_two_machines_train_one_run_with_the_same_bits(
-    two_hosts: list[tuple[str, str]], undisturbed: Path, tmp_path: Path
+    two_hosts: list[tuple[str, str, str]], undisturbed: Path, tmp_path: Path
 ) -> None:
     options = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={two_hosts[0][1]}:29533", "--rdzv-id=two")
     launchers = [
@@ -201,9 +201,10 @@ def test_two_machines_train_one_run_with_the_same_bits(
             folder=tmp_path,
             ranks=1,
             options=(*options, f"--rdzv-conf=is_host={int(is_host)}", f"--local-addr={address}"),
-            through=("ip", "netns", "exec", name),
+            # the host's name leads to its loopback device
+            through=("ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={interface}"),
         )
-        for is_host, (name, address) in zip((True, False), two_hosts, strict=True)
+        for is_host, (name, address, interface) in zip((True, False), two_hosts, strict=True)
     ]
     results = [result_of(launcher) for launcher in launchers]
     assert [result.code for result in results] == [0, 0], [result.err for result in results]
