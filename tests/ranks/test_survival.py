@@ -17,7 +17,8 @@ from tests.ranks.launched import finish, launch, messages, ranks_of, result_of, 
 from tests.training.tiny import steps_of
 
 pytestmark = pytest.mark.ranks
-LONG = small("steps=120", "checkpoint_every=5", "snapshots.every=8", "eval_every=10")
+# a stop ends an interval of the log, so that it would depend on the moment with longer ones
+LONG = small("steps=120", "checkpoint_every=5", "snapshots.every=8", "eval_every=10", "log_every=1")
 KILLS = 10
 STOP_S = 30.0
 """torchrun kills ranks that are still there 30 seconds after SIGTERM."""
