@@ -15,8 +15,8 @@ def counted(count: float, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """The regular plural of a noun, or of a phrase that ends in one: 'images', 'entries'. Units stay: 'MiB'."""
-    if noun[-1:].isupper():
+    """The regular plural of a noun, or of a phrase that ends in one: 'images', 'entries', 'GPUs'. Units stay: 'MiB'."""
+    if noun.endswith("B"):
         return noun
     if _CONSONANT_Y.search(noun):
         return f"{noun[:-1]}ies"

@@ -21,6 +21,8 @@ from ncsnx.quantities import counted, number, percent, with_error
         (12, "pass", "12 passes"),
         (2, "batch", "2 batches"),
         (2, "MiB", "2 MiB"),
+        (1, "GPU", "1 GPU"),
+        (8, "GPU", "8 GPUs"),
         (1.0, "evaluation", "1 evaluation"),
         (3_258.6, "evaluation", "3,259 evaluations"),
     ],

@@ -99,11 +99,12 @@ def experiment_among(source: str, meant: "Experiment | Path") -> "Experiment":
 def show_gpu_plan(messages: "Messages", plan: "GpuPlan", *, json: bool) -> None:
     """Prints the plan as a table, with its assumptions below, or as JSON."""
     from ncsnx.console.tables import Column, table
+    from ncsnx.quantities import counted
 
     if json:
         messages.json(plan.facts())
         return
-    columns = [Column(""), Column(_gpus(plan.machines.world), "right"), Column("")]
+    columns = [Column(""), Column(counted(plan.machines.world, "GPU"), "right"), Column("")]
     table(messages, columns, [*_training_rows(plan), *_sampling_rows(plan)])
     machines, links = plan.machines, _rate(plan.machines.link)
     if plan.leaves_machine:
@@ -130,8 +131,12 @@ def _training_rows(plan: "GpuPlan") -> list[tuple[str, str, str]]:
         ("  on one GPU", span_of_time(one.seconds), counted(experiment.batch_size, "image")),
         ("all-reduce", span_of_time(step.all_reduce_s), gradients if world > 1 else "one GPU has nothing to exchange"),
         ("efficiency", percent(plan.efficiency()), f"{one.seconds / step.seconds:.3g}× as fast as one GPU"),
-        ("fastest", _gpus(best), f"efficiency {percent(plan.efficiency(best))}; more do not make a step faster"),
-        ("efficient", _gpus(good), f"the most with an efficiency of at least {percent(GOOD_EFFICIENCY)}"),
+        (
+            "fastest",
+            counted(best, "GPU"),
+            f"efficiency {percent(plan.efficiency(best))}; more do not make a step faster",
+        ),
+        ("efficient", counted(good, "GPU"), f"the most with an efficiency of at least {percent(GOOD_EFFICIENCY)}"),
         ("training", span_of_time(plan.training_s), f"{counted(experiment.steps, 'step')}"),
         ("  of GPUs", _hours(world * plan.training_s), ""),
         (
@@ -166,9 +171,3 @@ def _hours(seconds: float) -> str:
 
 def _rate(bytes_per_s: float) -> str:
     return f"{bytes_per_s / 1e9:.3g} GB/s"
-
-
-def _gpus(count: int) -> str:
-    from ncsnx.quantities import counted
-
-    return counted(count, "GPU") if count == 1 else f"{count:,} GPUs"
