@@ -96,9 +96,11 @@ def _share(messages: "Messages", shared: Shared) -> None:
 
     messages.join(join())
     if shared.gpus is not None:
+        from ncsnx.data.read_ahead import processors
         from ncsnx.ranks.launching import launch
 
-        raise typer.Exit(launch(shared.gpus, typed_words({"--gpus": 1}), device=shared.device))
+        words = typed_words({"--gpus": 1})
+        raise typer.Exit(launch(shared.gpus, words, device=shared.device, processors=processors()))
     require_same_start(messages.ranks, typed_words())
 
 

@@ -13,12 +13,12 @@ from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 
 
-def launch(count: int, words: Sequence[str], *, device: str) -> int:
+def launch(count: int, words: Sequence[str], *, device: str, processors: int) -> int:
     """Runs `ncsnx WORDS` in `count` ranks on this machine; returns the exit code of the command.
 
     words: the arguments without those that start ranks.
-    device: the device that was asked for; on `cpu`, `count` processes share the processors. Raises UsageError if there
-    are fewer GPUs.
+    device: the device that was asked for. processors: those of this machine that the ranks share as threads. Raises
+    UsageError if there are fewer GPUs, unless the device is `cpu`.
     """
     import torch
 
@@ -34,6 +34,7 @@ def launch(count: int, words: Sequence[str], *, device: str) -> int:
             f"{parameter('gpus')} {count}: this machine has {counted(found, 'CUDA device')}",
             nearest if found else trial,
         )
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors // count)))
     return _launched(count, words)
 
 
@@ -43,8 +44,6 @@ def _launched(count: int, words: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.disable(logging.ERROR)  # the ranks say themselves why they end
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors // count)))
     # `python -m` would import modules of the working folder
     isolated = ["-P"] if sys.path[0] not in ("", str(Path.cwd())) else []
     config = LaunchConfig(
