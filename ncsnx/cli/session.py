@@ -11,7 +11,7 @@ import typer
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.ranks.joining import rank_here
-from ncsnx.ranks.rank_group import ALONE, LIMIT_VARIABLE, OtherRankError
+from ncsnx.ranks.rank_group import ALONE, OtherRankError, too_late
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 
@@ -168,10 +168,7 @@ def _is_lost_connection(error: Exception) -> bool:
 def _lost_connection(error: Exception, limit_s: float, then: str) -> str:
     """The message for an error of the collectives. then: what the same command does."""
     if any(word in str(error).lower() for word in ("timed out", "timeout")):
-        return (
-            f"a rank did not answer within {limit_s:g} seconds\n"
-            f"if it is only slow, allow more:  export {LIMIT_VARIABLE}={2 * limit_s:g}"
-        )
+        return error_in_lines(too_late("a rank did not answer", limit_s))
     return f"another rank ended without a message, or its connection was lost\n{then}"
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from math import isfinite
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup, Store
+from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup, Store, too_late
 from ncsnx.version import __version__
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -117,10 +117,7 @@ def _fresh_name(store: Store, rank: int, world: int, limit_s: float) -> str:
             if store.add(f"ncsnx/here/{own}", 0) == world - 1:
                 return own
         time.sleep(0.02)
-    raise NcsnxError(
-        f"the {world} ranks did not all start within {limit_s:g} seconds",
-        Hint("if some are only slow, allow more", f"export {LIMIT_VARIABLE}={2 * limit_s:g}"),
-    )
+    raise too_late(f"the {world} ranks did not all start", limit_s)
 
 
 def _without_local(words: Sequence[str]) -> list[str]:

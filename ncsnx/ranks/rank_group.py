@@ -387,7 +387,7 @@ class RankGroup:
                 before, signs = signs, self.signs_of_life(rank)
                 start = start if signs == before else time.monotonic()
             if time.monotonic() - start > self.limit_s:
-                raise self.too_late(f"rank {rank} of {self.world} did not answer")
+                raise too_late(f"rank {rank} of {self.world} did not answer", self.limit_s)
             if time.monotonic() - self._looked > _LOOK_S:
                 self.look()
             if self._stop is not None and time.monotonic() - self._stop_seen > _ENDED_S:
@@ -395,15 +395,16 @@ class RankGroup:
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
 
-    def too_late(self, what: str) -> NcsnxError:
-        """The error for a wait that reached the limit. what: what didn't happen."""
-        return NcsnxError(
-            f"{what} within {self.limit_s:g} seconds",
-            Hint("if it is only slow, allow more", f"export {LIMIT_VARIABLE}={2 * self.limit_s:g}"),
-        )
-
     def _failure(self) -> int:
         return int(self.store.get(_FAILURE))
+
+
+def too_late(what: str, limit_s: float) -> NcsnxError:
+    """The error for a wait that reached its limit. what: what didn't happen."""
+    return NcsnxError(
+        f"{what} within {limit_s:g} seconds",
+        Hint("if it is only slow, allow more", f"export {LIMIT_VARIABLE}={2 * limit_s:g}"),
+    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from ncsnx.ranks.rank_group import RankGroup
+from ncsnx.ranks.rank_group import RankGroup, too_late
 from ncsnx.work import Advance
 
 _LOOK_S = 0.5
@@ -100,7 +100,7 @@ class AwaitedBatches:
             if signs != before:
                 since = time.monotonic()
             if time.monotonic() - since > self.ranks.limit_s:
-                raise self.ranks.too_late("no other rank finished an evaluation")
+                raise too_late("no other rank finished an evaluation", self.ranks.limit_s)
             time.sleep(pause)
             pause = min(2 * pause, _LOOK_S)
 
