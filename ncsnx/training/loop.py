@@ -215,14 +215,13 @@ class _Training:
             return
         self.losses.end_interval(self.state.step)
         self._report_losses(all=True)
-        self.state.require_finite()
-        self._require_equal_weights()
+        self._require_equal_weights(self.state.finite_norm())
         self.files.checkpoint(self.state)
         self.saved_step = self.state.step
 
-    def _require_equal_weights(self) -> None:
-        """Raises NcsnxError if the weights of the ranks differ by more than rounding."""
-        norms = self.ranks.together(self.state.weight_norm)
+    def _require_equal_weights(self, norm: float) -> None:
+        """Raises NcsnxError if the weights of the ranks differ by more than rounding. norm: of this rank's weights."""
+        norms = self.ranks.together(lambda: norm)
         if max(norms) - min(norms) > _DRIFT * max(norms):
             raise NcsnxError(
                 f"the weights of the ranks differ at step {self.state.step:,}; they were not saved",

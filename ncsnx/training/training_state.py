@@ -87,15 +87,13 @@ class TrainingState:
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
 
-    def weight_norm(self) -> float:
-        """Sum of the norms of the weights, on the CPU; NaN or infinite if one of them is."""
+    def finite_norm(self) -> float:
+        """Sum of the norms of the weights. Raises NcsnxError if one is NaN or infinite, since it must not be saved."""
         norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
-        return float(torch.stack(norms).double().sum())
-
-    def require_finite(self) -> None:
-        """Raises NcsnxError if a weight is NaN or infinite, since such weights must not be saved."""
-        if not math.isfinite(self.weight_norm()):
+        norm = float(torch.stack(norms).double().sum())
+        if not math.isfinite(norm):
             raise non_finite("a weight", self.step, self.experiment)
+        return norm
 
 
 def non_finite(what: str, step: int, experiment: Experiment) -> NcsnxError:
