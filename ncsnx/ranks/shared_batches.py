@@ -43,10 +43,10 @@ class SharedBatches:
         arrived: returns the indices that were saved since its last call, also those of this rank. units: units of
         progress of all images that are left, which `advance` is told.
         """
-        others = set[int]()
+        own, others = self.own, set[int]()
         if self.ranks.is_first:
-            others = {index for some in self.left for index in some}.difference(self.own)
-        batches = [len({index // self.size for index in indices}) for indices in (self.own, others)]
+            others = {index for some in self.left for index in some}.difference(own)
+        batches = [len({index // self.size for index in indices}) for indices in (own, others)]
         return AwaitedBatches(self.ranks, others, arrived, units, units * batches[1] / max(1, sum(batches)), advance)
 
 

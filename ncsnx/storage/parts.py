@@ -92,8 +92,7 @@ class PartRows:
         paths, places = _parts(folder), torch.zeros(count, 2, dtype=torch.int64)
         times = torch.zeros(count, dtype=torch.int64)
         for number, path in enumerate(paths):
-            with safe_open(path, framework="pt") as file:
-                indices = file.get_tensor(_INDICES)
+            indices = _indices(path)
             _require_within(folder, indices, count)
             places[indices] = torch.stack([torch.full_like(indices, number), torch.arange(len(indices))], dim=1)
             times[indices] += 1
@@ -128,7 +127,7 @@ class NewParts:
         """The indices of all parts that have appeared since the last call."""
         new = [path for path in _parts(self._folder) if path not in self._seen]
         self._seen.update(new)
-        return [index for path in new for index in _indices(path)]
+        return [index for path in new for index in _indices(path).tolist()]
 
 
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:
@@ -186,10 +185,11 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.safetensors") if _OURS.fullmatch(path.name))
 
 
-def _indices(path: Path) -> list[int]:
+def _indices(path: Path) -> Tensor:
+    """The indices of a part, (B,) int64."""
     with safe_open(path, framework="pt") as file:
         indices: Tensor = file.get_tensor(_INDICES)
-    return indices.tolist()
+    return indices
 
 
 def _read_head(path: Path, count: int) -> _Head | None:
