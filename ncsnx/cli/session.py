@@ -10,8 +10,7 @@ import attrs
 import typer
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.ranks.joining import rank_here
-from ncsnx.ranks.rank_group import ALONE, OtherRankError, too_late
+from ncsnx.ranks.rank_group import ALONE, OtherRankError, rank_here, too_late
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 

@@ -11,10 +11,9 @@ from functools import cache
 from math import isfinite
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup, Store, too_late
+from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup, Store, too_late, world_here
 from ncsnx.version import __version__
 
-_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _CONNECT_S = 60.0
 """Longest time for reaching the store, in seconds."""
 _ALIKE = Hint("start all ranks alike")
@@ -22,15 +21,10 @@ _LOCAL = re.compile(r"--(?:data|workers|cache)(?:=.*)?|data\.root=.*", re.DOTALL
 """Arguments that may differ between machines."""
 
 
-def rank_here() -> int:
-    """Rank of this process, 0 where no launcher started it; imports nothing."""
-    return int(os.environ["RANK"]) if _world_here() > 1 else 0
-
-
 @cache
 def join() -> RankGroup:
     """The group of this process, joined once; `ALONE` where no launcher started it. Raises NcsnxError."""
-    if _world_here() == 1:
+    if world_here() == 1:
         return ALONE
     rank, world, local_rank, local_world = (
         int(os.environ.get(name, default))
@@ -131,12 +125,6 @@ def _without_local(words: Sequence[str]) -> list[str]:
         else:
             kept.append(word)
     return kept
-
-
-def _world_here() -> int:
-    found = [os.environ.get(name, "") for name in _NEEDED]
-    whole = all(found) and found[0].isdecimal() and found[1].isdecimal()
-    return max(1, int(found[1])) if whole else 1
 
 
 def _limit_s() -> float:

@@ -5,8 +5,7 @@ waits notices within a second that another one failed or was asked to stop, and 
 they come from processes of the same command, as in torch's own collectives of objects, never from a file.
 """
 
-import pickle
-import socket
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -34,6 +33,9 @@ _LONG = "parts "
 """Beginning of the text of a key whose value takes several keys."""
 _AHEAD = 2
 """Items that a rank sends to rank 0 before that has taken the first of them."""
+
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variables of a process that a launcher started."""
 
 RANK_LOGS = "ranks"
 """Folder of the logs of ranks other than 0, beside that of rank 0."""
@@ -314,6 +316,8 @@ class RankGroup:
     @property
     def name(self) -> str:
         """The rank in messages: 'rank 3 (HOST)'."""
+        import socket  # only where there are other ranks, as pickle below: they would slow the start of every command
+
         return f"rank {self.rank} ({socket.gethostname()})"
 
     # --------------------------------------------------------------------------------------------------- the store
@@ -332,6 +336,8 @@ class RankGroup:
 
     def _put(self, key: str, outcome: _Outcome) -> list[str]:
         """Stores an outcome; returns the keys."""
+        import pickle
+
         text = pickle.dumps(outcome).hex()
         pieces = [text[start : start + _MOST_TEXT] for start in range(0, len(text), _MOST_TEXT)]
         if len(pieces) > 1:
@@ -344,6 +350,8 @@ class RankGroup:
     def _get(
         self, key: str, rank: int, check_stop: Callable[[], None] | None = None, *, remove: bool = False
     ) -> _Outcome:
+        import pickle
+
         self._wait(key, rank, check_stop)
         text, pieces = self.store.get(key).decode(), list[str]()
         if text.startswith(_LONG):
@@ -417,3 +425,15 @@ def held_by_first(ranks: RankGroup, lock: AbstractContextManager[None]) -> Itera
 
 ALONE = RankGroup()
 """The group of a command in one process."""
+
+
+def rank_here() -> int:
+    """Rank of this process, 0 where no launcher started it."""
+    return int(os.environ["RANK"]) if world_here() > 1 else 0
+
+
+def world_here() -> int:
+    """Number of ranks that a launcher started with this process, 1 where none did."""
+    found = [os.environ.get(name, "") for name in _NEEDED]
+    whole = all(found) and found[0].isdecimal() and found[1].isdecimal()
+    return max(1, int(found[1])) if whole else 1
