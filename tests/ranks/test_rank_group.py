@@ -2,11 +2,9 @@
 
 import pickle
 import signal
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
 
 import pytest
 import torch.distributed as dist
@@ -18,25 +16,9 @@ from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.ranks import joining, rank_group
 from ncsnx.ranks.rank_group import ALONE, OtherRankError, RankGroup, held_by_first
 from ncsnx.stopping import StopRequest
+from tests.ranks.thread_ranks import in_ranks as threads_in_ranks
 
-
-def in_ranks(world: int, work: Callable[[RankGroup], Any], limit_s: float = 20.0) -> list[Any]:
-    """Results or exceptions of `work` in each of `world` ranks."""
-    store = dist.HashStore()
-    found: list[Any] = [None] * world
-
-    def one(rank: int) -> None:
-        try:
-            found[rank] = work(RankGroup(store, rank, world, rank, world, limit_s))
-        except BaseException as error:
-            found[rank] = error
-
-    threads = [threading.Thread(target=one, args=(rank,)) for rank in range(world)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
+in_ranks = partial(threads_in_ranks, limit_s=20.0, tells=False)
 
 
 @given(st.integers(0, 40), st.integers(1, 9))

@@ -24,6 +24,21 @@ STOP_S = 30.0
 """torchrun kills ranks that are still there 30 seconds after SIGTERM."""
 
 
+def in_rank_1(when: str, does: str) -> str:
+    """Code for `finish` by which rank 1 does something before it reads the batch of a `step`."""
+    return f"""
+import time
+import ncsnx.data.batches as batches
+from ncsnx.errors import NcsnxError
+plain = batches.TrainingBatches.at
+def at(self, step):
+    if os.environ["RANK"] == "1" and {when}:
+        {does}
+    return plain(self, step)
+batches.TrainingBatches.at = at
+"""
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -96,16 +111,7 @@ def test_a_full_disk_ends_all_ranks_with_one_message_and_nothing_is_lost(undistu
 
 def test_an_error_of_one_rank_ends_all_with_one_message_that_names_it(tmp_path: Path) -> None:
     """The data of rank 1 can't be read from the third batch on."""
-    prelude = """
-from ncsnx.errors import NcsnxError
-import ncsnx.data.batches as batches
-plain = batches.TrainingBatches.at
-def at(self, step):
-    if os.environ["RANK"] == "1" and step == 7:
-        raise NcsnxError("picture 12 is gone")
-    return plain(self, step)
-batches.TrainingBatches.at = at
-"""
+    prelude = in_rank_1("step == 7", "raise NcsnxError('picture 12 is gone')")
     result = finish(*LONG, folder=tmp_path, prelude=prelude)
     (own,) = [line for line in messages(result) if line.startswith("error")]
     assert own.startswith("error: rank 1 (")
@@ -115,15 +121,7 @@ batches.TrainingBatches.at = at
 
 
 def test_a_bug_in_one_rank_ends_all_and_shows_its_traceback_only(tmp_path: Path) -> None:
-    prelude = """
-import ncsnx.data.batches as batches
-plain = batches.TrainingBatches.at
-def at(self, step):
-    if os.environ["RANK"] == "1" and step == 7:
-        raise LookupError("this is a bug")
-    return plain(self, step)
-batches.TrainingBatches.at = at
-"""
+    prelude = in_rank_1("step == 7", "raise LookupError('this is a bug')")
     result = finish(*LONG, folder=tmp_path, prelude=prelude)
     assert result.err.count("LookupError: this is a bug") == 1
     assert "[rank0]" not in result.err
@@ -132,32 +130,13 @@ batches.TrainingBatches.at = at
 
 
 def test_a_slow_rank_only_slows_the_others(undisturbed: Path, tmp_path: Path) -> None:
-    prelude = """
-import time
-import ncsnx.data.batches as batches
-plain = batches.TrainingBatches.at
-def at(self, step):
-    if os.environ["RANK"] == "1" and step % 10 == 3:
-        time.sleep(1.5)
-    return plain(self, step)
-batches.TrainingBatches.at = at
-"""
+    prelude = in_rank_1("step % 10 == 3", "time.sleep(1.5)")
     assert finish(*LONG, folder=tmp_path, prelude=prelude).code == 0
     assert unlike(tmp_path / "runs/digits", undisturbed) == []
 
 
 def test_a_rank_that_hangs_is_given_up_after_the_limit(tmp_path: Path) -> None:
-    prelude = """
-import time
-os.environ["NCSNX_RANK_LIMIT"] = "5"
-import ncsnx.data.batches as batches
-plain = batches.TrainingBatches.at
-def at(self, step):
-    if os.environ["RANK"] == "1" and step == 7:
-        time.sleep(3600)
-    return plain(self, step)
-batches.TrainingBatches.at = at
-"""
+    prelude = f"os.environ['NCSNX_RANK_LIMIT'] = '5'\n{in_rank_1('step == 7', 'time.sleep(3600)')}"
     result = finish(*LONG, folder=tmp_path, prelude=prelude)
     (own,) = [line for line in messages(result) if line.startswith("error")]
     assert "NCSNX_RANK_LIMIT" in result.err

@@ -11,17 +11,24 @@ from ncsnx.work import Work
 
 
 def in_ranks(
-    world: int, work: Callable[[RankGroup], Any], *, limit_s: float = 60.0, store: Store | None = None
+    world: int,
+    work: Callable[[RankGroup], Any],
+    *,
+    limit_s: float = 60.0,
+    store: Store | None = None,
+    tells: bool = True,
 ) -> list[Any]:
-    """Runs `work` in `world` ranks; returns what it returned or raised, by rank. A failure is told to the others."""
+    """Runs `work` in `world` ranks; returns what it returned or raised, by rank. tells: whether an error is told to the
+    other ranks, as commands do."""
     shared = HashStore() if store is None else store
 
     def run(rank: int) -> Any:
         ranks = RankGroup(shared, rank, world, limit_s=limit_s)
         try:
             return work(ranks)
-        except Exception as error:
-            ranks.fail(getattr(error, "exit_code", 1))
+        except BaseException as error:  # Stopped is no Exception
+            if tells and isinstance(error, Exception):
+                ranks.fail(getattr(error, "exit_code", 1))
             return error
 
     with ThreadPoolExecutor(world) as pool:
