@@ -75,13 +75,18 @@ def _profiled(job: Callable[[], object], device: torch.device) -> dict[str, floa
     return found
 
 
+def is_kernel(operator: Any) -> bool:
+    """Whether an operator, as dispatch modes see it, computes something: about as many launch a kernel on a GPU."""
+    return not operator.is_view and operator.namespace != "prim"
+
+
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.count: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not func.is_view and func.namespace != "prim"
+        self.count += is_kernel(func)
         return func(*args, **(kwargs or {}))
 
 

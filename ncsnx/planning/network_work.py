@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from ncsnx.benchmarking.tracing import kernel_count
+from ncsnx.benchmarking.tracing import is_kernel, kernel_count
 from ncsnx.config.experiment import Experiment
 from ncsnx.networks import Execution, ScoreFunction, meta_network, prepare
 from ncsnx.training.ema import WeightAverage
@@ -97,7 +97,7 @@ class _WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func.is_view or func.namespace == "prim":
+        if not is_kernel(func):
             return result
         self.operators += 1
         if (product := flop_registry.get(func._overloadpacket)) is not None:
