@@ -2,25 +2,19 @@
 field, whether it belongs to a run's identity, and the docstring under it.
 """
 
-import ast
 import inspect
 import json
 import re
-import textwrap
-import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
 import ncsnx.config
 from ncsnx.config import Experiment
-from ncsnx.config.checks import FieldError
 from ncsnx.config.feature_networks import Features
+from ncsnx.config.reference.field_facts import accepted_by, alternatives, field_docstring
 from ncsnx.config.variants import Config, is_family, variants
-
-REFUSED: dict[type, Any] = {float: float("nan"), int: float("nan"), str: "\n"}
-"""A value of each type that no check accepts. The complaint about it says what is accepted."""
 
 
 def markdown() -> str:
@@ -66,7 +60,7 @@ def _uses(cls: type[Config], path: str = "", inside: bool = True) -> dict[type[C
     found: dict[type[Config], list[tuple[str, bool]]] = {}
     holders = [cls, *(variants(cls).values() if is_family(cls) else ())]
     for field in {field.name: field for holder in holders for field in attrs.fields(holder)}.values():
-        for part in _alternatives(field.type):
+        for part in alternatives(field.type):
             if isinstance(part, type) and issubclass(part, Config):
                 place = (f"{path}{field.name}", inside and field.metadata.get("identity", True))
                 inner = {} if part in found else _uses(part, f"{place[0]}.", place[1])
@@ -88,7 +82,7 @@ def _class(cls: type[Config], identity: set[bool], fields: Any) -> Iterator[str]
         yield f":type: {_type(field.type)}"
         if field.default is not attrs.NOTHING:
             yield f":value: {json.dumps(_default(field.default))}"
-        text, accepted = _docstring(cls, field.name), _accepted(field)
+        text, accepted = field_docstring(cls, field.name), _accepted(field)
         yield from ("", text, "")
         facts = [f"Accepted: {accepted}."] if accepted and not _is_said(accepted, text) else []
         if True in identity and not field.metadata.get("identity", True):
@@ -102,13 +96,9 @@ def _public_name(cls: type) -> str:
     return f"{module}.{cls.__name__}"
 
 
-def _alternatives(declared: Any) -> tuple[Any, ...]:
-    return get_args(declared) if get_origin(declared) in (Union, types.UnionType) else (declared,)
-
-
 def _type(declared: Any) -> str:
     names = []
-    for part in _alternatives(declared):
+    for part in alternatives(declared):
         if part is type(None):
             names.append("None")
         elif get_origin(part) is Literal:
@@ -126,39 +116,13 @@ def _default(default: Any) -> str:
 
 
 def _accepted(field: Any) -> str:
-    """Accepted values, in the words of the field's error message; '' where the type says all."""
-    for part in _alternatives(field.type):
-        if get_origin(part) is Literal:
-            return ", ".join(f"`{value}`" for value in get_args(part))
-        if isinstance(part, type) and is_family(part):
-            return ", ".join(f"`{tag}`" for tag in variants(part))
-    validator = field.validator
-    for check in getattr(validator, "_validators", (validator,)):
-        for part in _alternatives(field.type):
-            if part in REFUSED and inspect.isfunction(check):
-                try:
-                    check(None, field, REFUSED[part])
-                except FieldError as error:
-                    return error.complaint.removeprefix("must be ").rpartition(", not ")[0]
-                except AttributeError:
-                    continue  # it compares with other fields of an instance
-    return ""
+    """Accepted values; words are set as code."""
+    accepted = accepted_by(field)
+    is_words = any(get_origin(part) is Literal or is_family(part) for part in alternatives(field.type))
+    return ", ".join(f"`{word}`" for word in accepted.split(", ")) if is_words else accepted
 
 
 def _is_said(accepted: str, text: str) -> bool:
     """Whether a docstring says what is accepted: '1 to 8' for 'between 1 and 8', '> 0' for 'a finite number > 0'."""
     short = re.sub(r"^between (\S+) and (\S+)$", r"\1 to \2", accepted).removeprefix("a finite number ")
     return short in " ".join(text.split())
-
-
-def _docstring(cls: type, name: str) -> str:
-    """The string that stands under a field in the source."""
-    for owner in cls.__mro__:
-        if name in vars(owner).get("__annotations__", {}):
-            (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-            assert isinstance(body, ast.ClassDef)
-            for node, after in zip(body.body, [*body.body[1:], None], strict=True):
-                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
-                    is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-                    return inspect.cleandoc(str(after.value.value)) if is_text else ""
-    return ""

@@ -90,11 +90,32 @@ class _Helped:
 
 
 class HelpCommand(_Helped, TyperCommand):
-    """A command with a help page in panels."""
+    """A command with a help page in panels. With `FIELD=?` among its arguments it says what the field accepts."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command, or answers `FIELD=?`."""
+        if any("=?" in word for value in ctx.params.values() for word in _words_of(value)):
+            from ncsnx.cli.session import FROM_THE_START, session
+            from ncsnx.config.reference.questions import answer, asked_path
+
+            arguments = [one.name for one in self.params if one.param_type_name == "argument"]
+            words = [word for name in arguments for word in _words_of(ctx.params.get(name))]
+            if paths := [path for word in words if (path := asked_path(word)) is not None]:
+                with session(FROM_THE_START) as messages:
+                    for path in paths:
+                        messages.data("\n".join(answer(path)))
+                return None
+        return super().invoke(ctx)
 
 
 class HelpGroup(_Helped, TyperGroup):
     """A group of commands with a help page in panels."""
+
+
+def _words_of(value: object) -> list[str]:
+    """The words that a parameter was given, where it takes text."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [word for word in values if isinstance(word, str)]
 
 
 def _converted(parameter: Any, ctx: Any, value: Any) -> Any:

@@ -348,6 +348,25 @@ def _unknown(override: Override, root: type[Config], parents: list[str], cls: ty
     return OverrideError(f"{override.path}: no such field in {under}; {hint}")
 
 
+def unknown_field(override: Override, root: type[Config]) -> OverrideError:
+    """The error for a path that no variant has, with near matches at the part that is wrong."""
+    classes, parents = [root], list[str]()
+    for part in override.parts:
+        fields = [field for cls in classes if (field := _field(cls, part)) is not None]
+        if not fields:
+            break
+        declared: Any = optional_of(fields[0].type) or fields[0].type
+        is_config = isinstance(declared, type) and issubclass(declared, Config)
+        if not is_config:
+            return OverrideError(f"{override.path}: {'.'.join([*parents, part])} is a single value without fields")
+        classes = [*variants(declared).values()] if is_family(declared) else [declared]
+        parents.append(part)
+    names = dict.fromkeys(".".join([*parents, field.name]) for cls in classes for field in attrs.fields(cls))
+    near = get_close_matches(".".join([*parents, override.parts[len(parents)]]), names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(names)}"
+    return OverrideError(f"{override.path}: no such field; {hint}")
+
+
 def _undecided(override: Override, path: str, part: str, family: type[Config]) -> OverrideError:
     """The error for a field of an optional variant that isn't set."""
     if remedies := [Override(path, tag) for tag, cls in variants(family).items() if _field(cls, part)]:

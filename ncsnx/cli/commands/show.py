@@ -1,6 +1,6 @@
 """`ncsnx show`: a configuration, value by value, with the origin of each on request."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,10 @@ from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import FROM_THE_START, session
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.console.messages import Messages
 
 
 @command("show", panel=RUNS_PANEL, place=140)
@@ -25,12 +29,22 @@ def show_command(
     origins: Annotated[
         bool, typer.Option("--origins", help="Show where each value was written.", rich_help_panel=options.OUTPUT_PANEL)
     ] = False,
+    fields: Annotated[
+        bool,
+        typer.Option(
+            "--fields",
+            help="Show type, default, accepted values and meaning of every field, or of those at the given paths: "
+            "`--fields sampler model.width`.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Show a configuration with every default.
 
-    FIELD=VALUE changes it as `ncsnx train` would: `ncsnx show digits optimizer=sgd model.width=64`.
+    FIELD=VALUE changes it as `ncsnx train` would: `ncsnx show digits optimizer=sgd model.width=64`. FIELD=? says what
+    the field accepts: `ncsnx show digits 'sampler=?'`.
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
         from ncsnx.cli.parsing.targets import find_target
@@ -40,7 +54,12 @@ def show_command(
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
 
-        target = find_target(name, runs_folder(runs), overrides)
+        paths = [word for word in overrides or [] if fields and "=" not in word]
+        changes = [word for word in overrides or [] if word not in paths]
+        target = find_target(name, runs_folder(runs), changes)
+        if fields:
+            _show_fields(messages, target.experiment, paths, json)
+            return
         known = {path: relative(origin) for path, origin in target.origins.items()}
         if json:
             saved = {**to_json(target.experiment), "identity": identity(target.experiment)}
@@ -54,3 +73,27 @@ def show_command(
             rows.append([*row, known.get(path, "unknown")] if origins else row)
         table(messages, columns, rows)
         messages.data(f"\nidentity {identity(target.experiment)}\nfrom     {relative(target.where)}")
+
+
+def _show_fields(messages: "Messages", experiment: "Experiment", paths: list[str], json: bool) -> None:
+    """Writes the facts of all fields, or of those at and below some paths. Raises UsageError for an unknown path."""
+    import attrs
+
+    from ncsnx.config.codec import flatten, unstructure
+    from ncsnx.config.differences import shown
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.overrides import Override, unknown_field
+    from ncsnx.config.reference.field_facts import facts_within
+    from ncsnx.config.reference.questions import described
+
+    facts, values = list(facts_within(experiment)), dict(flatten(unstructure(experiment)))
+    for path in paths:
+        if not any(fact.path == path for fact in facts):
+            raise unknown_field(Override(path, ""), Experiment)
+    wanted = [fact for fact in facts if not paths or any(f"{fact.path}.".startswith(f"{path}.") for path in paths)]
+    if json:
+        messages.json([{**attrs.asdict(fact), "value": values.get(fact.path)} for fact in wanted])
+        return
+    for fact in wanted:
+        value = f" = {shown(values[fact.path])}" if fact.path in values else ""
+        messages.data("\n".join([*described(fact, value), ""]))

@@ -1,0 +1,168 @@
+"""Facts about a field of a configuration class: its type, default, accepted values and docstring."""
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import attrs
+
+from ncsnx.config.checks import FieldError
+from ncsnx.config.strict.converter import optional_of
+from ncsnx.config.variants import Config, is_family, tag_of, variants
+
+_REFUSED: dict[type, Any] = {float: float("nan"), int: float("nan"), str: "\n"}
+"""A value of each type that no check accepts. The complaint about it says what is accepted."""
+_TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "none"}
+
+
+@attrs.frozen(kw_only=True)
+class FieldFact:
+    """A field at one place of an experiment."""
+
+    path: str
+    """Dotted path, as in an override."""
+    type: str
+    """Type in words."""
+    default: str | None
+    """Default as text; None: the field is required."""
+    accepted: str
+    """Accepted values in words; empty where the type says all."""
+    values: dict[str, str]
+    """Word that may be typed after `=` → a line about it; empty where any value of the type may be."""
+    text: str
+    """Docstring."""
+    identity: bool
+    """Whether the field is part of the identity."""
+    of: str
+    """Tag of the variant that has the field; empty outside of variants."""
+
+
+def alternatives(declared: Any) -> tuple[Any, ...]:
+    """The types that a union joins; the declared type alone if it isn't a union."""
+    return get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
+
+
+def facts_of(cls: type[Config], prefix: str = "", inside: bool = True) -> list[FieldFact]:
+    """The facts of all fields of a class. prefix: the beginning of their paths. inside: in the identity?"""
+    return [
+        FieldFact(
+            path=f"{prefix}{field.name}",
+            type=_in_words(field.type),
+            default=None if field.default is attrs.NOTHING else _default(field.default),
+            accepted=accepted_by(field),
+            values=_values(field.type),
+            text=field_docstring(cls, field.name),
+            identity=inside and field.metadata.get("identity", True),
+            of=tag_of(cls) or "",
+        )
+        for field in attrs.fields(cls)
+    ]
+
+
+def facts_below(cls: type[Config], prefix: str = "", inside: bool = True) -> Iterator[FieldFact]:
+    """The facts of all fields of a class and of its parts, in every variant of them."""
+    for field, fact in zip(attrs.fields(cls), facts_of(cls, prefix, inside), strict=True):
+        yield fact
+        declared = optional_of(field.type) or field.type
+        for part in variants(declared).values() if is_family(declared) else _config(declared):
+            yield from facts_below(part, f"{fact.path}.", fact.identity)
+
+
+def facts_within(config: Config, prefix: str = "", inside: bool = True) -> Iterator[FieldFact]:
+    """The facts of all fields of a configuration object and of the parts that it has."""
+    for fact in facts_of(type(config), prefix, inside):
+        yield fact
+        held = getattr(config, fact.path.rpartition(".")[2])
+        if isinstance(held, Config):
+            yield from facts_within(held, f"{fact.path}.", fact.identity)
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a docstring, in one line."""
+    return re.split(r"(?<=\.)(?<!al\.)\s", " ".join(inspect.cleandoc(text).partition("\n\n")[0].split()))[0]
+
+
+def accepted_by(field: Any) -> str:
+    """Accepted values, in the words of the field's error message; '' where the type says all."""
+    for part in alternatives(field.type):
+        if get_origin(part) is Literal or is_family(part):
+            return ", ".join(_values(part))
+    validator = field.validator
+    for check in getattr(validator, "_validators", (validator,)):
+        for part in alternatives(field.type):
+            if part in _REFUSED and inspect.isfunction(check):
+                try:
+                    check(None, field, _REFUSED[part])
+                except FieldError as error:
+                    return error.complaint.removeprefix("must be ").rpartition(", not ")[0]
+                except AttributeError:
+                    continue  # it compares with other fields of an instance
+    return ""
+
+
+def field_docstring(cls: type, name: str) -> str:
+    """The string that stands under a field in the source; empty where there is none, or no source."""
+    owner = next((base for base in cls.__mro__ if name in vars(base).get("__annotations__", {})), None)
+    return "" if owner is None else _docstrings(owner.__module__).get((owner.__qualname__, name), "")
+
+
+@cache
+def _docstrings(module: str) -> dict[tuple[str, str], str]:
+    """(class, field) → docstring, for the classes of a module."""
+    found: dict[tuple[str, str], str] = {}
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, SyntaxError):  # installed without its source
+        return found
+    for body in ast.walk(tree):
+        if isinstance(body, ast.ClassDef):
+            for node, after in zip(body.body, body.body[1:], strict=False):
+                match node, after:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        found[body.name, name] = inspect.cleandoc(text)
+    return found
+
+
+def _config(declared: Any) -> tuple[type[Config], ...]:
+    return (declared,) if isinstance(declared, type) and issubclass(declared, Config) else ()
+
+
+def _values(declared: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in alternatives(declared):
+        if get_origin(part) is Literal:
+            found |= {str(value): "" for value in get_args(part)}
+        elif is_family(part):
+            found |= {tag: first_sentence(inspect.getdoc(one) or "") for tag, one in variants(part).items()}
+        elif part is bool:
+            found |= {"true": "", "false": ""}
+        elif part is NoneType:
+            found["none"] = "no value"
+    return found
+
+
+def _in_words(declared: Any) -> str:
+    names: list[str] = []
+    for part in alternatives(declared):
+        if get_origin(part) is Literal or is_family(part):
+            names.append("a word")
+        elif _config(part):
+            names.append("a group of fields")
+        else:
+            names.append(_TYPES.get(part, str(part)))
+    return " or ".join(names)
+
+
+def _default(default: Any) -> str:
+    from ncsnx.config.differences import shown
+
+    factory = getattr(default, "factory", None)
+    value = default if factory is None else factory()
+    if isinstance(value, Config):
+        return tag_of(type(value)) or "on"
+    return shown(value)
