@@ -11,12 +11,13 @@ app = typer.Typer(
     name="ncsnx",
     cls=Commands,
     no_args_is_help=True,
+    add_completion=False,  # `ncsnx completion` takes its place: importing typer alone takes longer than an answer may
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     help="Train, sample and evaluate noise-conditional score networks (NCSN, NCSNv2). Experiments are typed Python "
     "files.\n\nTo begin: `ncsnx list`, `ncsnx train digits`, `ncsnx sample digits`. Help on a command: `ncsnx COMMAND "
-    "--help`.",
+    "--help`. Completion for your shell: `ncsnx completion --help`.",
 )
 
 

@@ -87,7 +87,7 @@ def discover() -> list[DiscoveredFile]:
     """Executes every experiment file of all ranks; a file that several ranks have counts for the first."""
     sources: list[DiscoveredFile] = []
     seen: set[str] = set()
-    for rank, paths in enumerate((_files_in(Path("experiments")), _installed(), _files_in(built_in_folder()))):
+    for rank, paths in enumerate((_files_in(Path("experiments")), installed_files(), _files_in(built_in_folder()))):
         for path in paths:
             if isinstance(path, DiscoveredFile):
                 sources.append(path)
@@ -151,7 +151,7 @@ def _files_in(folder: Path) -> list[Path | DiscoveredFile]:
         return []
 
 
-def _installed() -> list[Path | DiscoveredFile]:
+def installed_files() -> list[Path | DiscoveredFile]:
     """Files of the modules that installed packages name by entry points of the group `ncsnx.experiments`."""
     found: list[Path | DiscoveredFile] = [
         DiscoveredFile(Path("ncsnx.config"), 1, None, error) for error in plugin_errors()

@@ -104,3 +104,8 @@ def load_plugins(group: str) -> None:
     """Imports the modules of `group` as `plugin_errors` does. Raises NcsnxError if one can't be loaded."""
     if errors := plugin_errors(group):
         raise NcsnxError("; ".join(errors))
+
+
+def registered_tags() -> dict[str, str]:
+    """Class name → tag of every variant."""
+    return {cls.__name__: tag for cls, tag in _tags.items()}

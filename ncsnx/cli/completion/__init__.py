@@ -1,0 +1,1 @@
+"""Completion in shells: scripts, and answers to what they ask."""
