@@ -29,7 +29,9 @@ MOST_FILES = 14
 CROWDED = {"config": 20}
 """Folders with more modules, and their current number, which may not grow."""
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])
-COMMAND = re.compile(rf"\bncsnx (?:{COMMANDS})(?![a-z])[^`\n]*|hf download [^`\n]*|git (?:rev-parse|status) [^`\n]*")
+COMMAND = re.compile(
+    rf"\bncsnx (?:{COMMANDS})(?![a-z])[^`\n]*|hf download [^`\n]*|git (?:rev-parse|status|diff|ls-files) [^`\n]*"
+)
 """A complete command to type, up to the end of its line or code span."""
 OPTION = re.compile(r"(?<![\w-])--(?:[a-z]|\{\})")
 

@@ -68,6 +68,8 @@ class Resolved:
     """Text of the file that registered the experiment."""
     where: str
     """FILE:LINE of the registration."""
+    file: str
+    """Path of the file."""
 
 
 def built_in_folder() -> Path:
@@ -125,7 +127,7 @@ def resolve(wanted: str, arguments: list[str] | None = None) -> Resolved:
     registered, file = _by_name(wanted) if path is None else _from_file(path, inner_name)
     overrides = parse_overrides(arguments or [])
     experiment, origins = apply_overrides(registered.experiment, registered.origins, overrides)
-    return Resolved(experiment, origins, file.source, registered.where)
+    return Resolved(experiment, origins, file.source, registered.where, str(file.path))
 
 
 def file_and_name(wanted: str) -> tuple[Path | None, str | None]:

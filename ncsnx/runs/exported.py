@@ -21,10 +21,12 @@ from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.complaints import StructureError
+from ncsnx.config.strict.fields import OMITTED, versioned
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
+from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document, document_bytes, parse_document
@@ -80,6 +82,8 @@ class ExportConfig:
     """Fingerprint of the training data; None if unknown."""
     schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=codec.EXPERIMENT_VERSION)
     experiment: Experiment
+    plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
+    """Installed packages that the experiment needs."""
 
     def to_bytes(self) -> bytes:
         """The file's content: readable JSON with a digest of its canonical form."""
@@ -111,7 +115,12 @@ class Export:
         path = self.path / CONFIG
         with _readable(path), reading.opened(path) as file:
             written = file.read(MOST_CONFIG_BYTES + 1)
-        return ExportConfig.from_bytes(written, path)
+        try:
+            return ExportConfig.from_bytes(written, path)
+        except StructureError as error:
+            if hints := plugin_hints(path):
+                raise NcsnxError(error.message, *hints) from error
+            raise
 
     def experiment(self) -> Experiment:
         """The experiment that trained the model. Raises NcsnxError."""
@@ -216,6 +225,7 @@ def export_config(
         format=FORMAT,
         ncsnx_version=__version__,
         experiment=_portable(experiment),
+        plugins=plugins_of(experiment),
         run=run if _is_name(run) else experiment.name,
         step=step,
         weights=weights,

@@ -13,6 +13,8 @@ from ncsnx.config.checks import shortened
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.strict.complaints import StructureError
+from ncsnx.config.strict.fields import OMITTED
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS
@@ -20,6 +22,7 @@ from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.origins import Origins
+from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import document, document_bytes
@@ -37,6 +40,8 @@ class RunConfig:
     experiment: Experiment
     data_fingerprint: str | None
     """Fingerprint of the data that the run was trained on; None for a run that was only imported."""
+    plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
+    """Installed packages that the experiment needs, as of the last start."""
 
 
 @attrs.frozen
@@ -74,6 +79,11 @@ class Run:
     def segments_path(self) -> Path:
         """One JSON line for each start of the training."""
         return self.path / "segments.jsonl"
+
+    @property
+    def patches(self) -> Path:
+        """Uncommitted changes at the starts of the training: see `ncsnx.runs.git_patches`."""
+        return self.path / "patches"
 
     @property
     def metrics_path(self) -> Path:
@@ -165,7 +175,7 @@ class Run:
                     Hint("give another name", adds=argument("name", A_NAME)),
                 )
         try:
-            config = RunConfig(experiment=experiment, data_fingerprint=data_fingerprint)
+            config = RunConfig(experiment=experiment, data_fingerprint=data_fingerprint, plugins=plugins_of(experiment))
             with atomic.new_folder(run.path) as folder:
                 contents = {
                     run.config_path: document_bytes(config),
@@ -197,7 +207,13 @@ class Run:
 
     def update_experiment(self, experiment: Experiment) -> None:
         """Replaces the experiment, when a resumed run changes values that may change. Raises NcsnxError."""
-        write_document(self.config_path, attrs.evolve(self._config(), experiment=experiment))
+        changed = attrs.evolve(self._config(), experiment=experiment, plugins=plugins_of(experiment))
+        write_document(self.config_path, changed)
+
+    def has_other_plugins(self) -> bool:
+        """Whether packages that the experiment needs are now installed in another version. Raises NcsnxError."""
+        config = self._config()
+        return config.plugins != plugins_of(config.experiment)
 
     def adopt_data(self, fingerprint: str) -> None:
         """Records the data of a run that has none; from now on it must stay the same. Raises NcsnxError."""
@@ -208,6 +224,10 @@ class Run:
             return read_document(self.config_path, RunConfig)
         except FileNotFoundError as error:
             raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
+        except StructureError as error:
+            if hints := plugin_hints(self.config_path):
+                raise NcsnxError(error.message, *hints) from error
+            raise
 
 
 @contextmanager

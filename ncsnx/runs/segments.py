@@ -1,8 +1,6 @@
 """The history of a run: one record per start of training or import, with what is needed to repeat it."""
 
-import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +10,8 @@ import attrs
 
 from ncsnx.config.strict.fields import OMITTED, versioned
 from ncsnx.runs.folder import Run, appending
+from ncsnx.runs.git_patches import GitSource, GitState, recorded_state
+from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import append_document, read_document_lines
 from ncsnx.storage.process import ProcessNote, this_process
@@ -27,16 +27,6 @@ _PACKAGES = (
     "cattrs",
     "scikit-learn",
 )
-_GIT_LIMIT_S = 2.0
-
-
-@attrs.frozen(kw_only=True)
-class GitState:
-    """State of the git repository of a folder."""
-
-    commit: str
-    dirty: bool | None
-    """Whether tracked files differ from the commit; None if git took too long."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,7 +59,9 @@ class Segment(ProcessNote):
     versions: dict[str, Any] = attrs.field(factory=dict)
     """See `versions`."""
     git: GitState | None = None
-    """See `git_state`."""
+    """State of the git repository that holds the experiment's file."""
+    plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
+    """Installed packages that the experiment needs."""
     imported: ImportRecord | None = attrs.field(default=None, metadata=OMITTED)
     """The imported file, for an import."""
 
@@ -82,8 +74,11 @@ def append_segment(
     changes: Mapping[str, Any],
     note: str = "",
     imported: ImportRecord | None = None,
+    source: GitSource | None = None,
 ) -> None:
     """Records a start of training at `from_step` (0 for a new run). Raises NcsnxError.
+
+    source: the folder of the experiment's file; by default the current one, and no patch is recorded.
 
     `runtime` and `changes` must be plain JSON values; see `Segment`.
     """
@@ -94,7 +89,8 @@ def append_segment(
         changes=dict(changes),
         runtime=dict(runtime),
         versions=versions(),
-        git=git_state(Path.cwd()),
+        git=recorded_state(run, source or GitSource(Path.cwd(), patch=False)),
+        plugins=plugins_of(run.experiment()),
         imported=imported,
     )
     with appending(run):
@@ -120,32 +116,3 @@ def versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             found[package] = None
     return found
-
-
-def git_state(folder: Path) -> GitState | None:
-    """The commit checked out in `folder`, and whether tracked files differ from it.
-
-    None without git, repository or commit. Takes a few seconds at most.
-    """
-    commit = _git(folder, "git rev-parse --verify HEAD")
-    if commit is None:
-        return None
-    status = _git(folder, "git status --porcelain --untracked-files=no")
-    return GitState(commit=commit, dirty=None if status is None else status != "")
-
-
-def _git(folder: Path, command: str) -> str | None:
-    try:
-        # no optional locks, so as not to disturb the user's own git commands
-        result = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", *command.split()[1:]],
-            cwd=folder,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_LIMIT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.decode("utf-8", "replace").strip()

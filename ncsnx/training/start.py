@@ -15,8 +15,10 @@ from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.checkpoints.leftovers import remove_debris
 from ncsnx.runs.checkpoints.manifest import OPTIMIZER
 from ncsnx.runs.folder import Run
+from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.names import step_name
 from ncsnx.runs.origins import Origins
+from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.resuming import Resumption, resumption
 from ncsnx.runs.segments import append_segment, last_training, versions
 from ncsnx.runtime import UNRECORDED, Runtime
@@ -57,13 +59,14 @@ def begin(
     runtime: Runtime,
     note: str,
     ranks: RankGroup = ALONE,
+    source: GitSource | None = None,
 ) -> list[str]:
     """Loads the run's newest sound checkpoint, if any, into `state`. The caller holds the lock, or rank 0 of `ranks`.
 
     Removes what killed processes left half written or half removed. Records the segment, the changed values and their
-    origins. Returns warnings: checkpoints that are unsound or have lost their optimizer state, and a changed runtime,
-    which ends bit-identity. Raises NcsnxError, with nothing else changed, if retention removed the optimizer state of
-    the newest sound checkpoint or if no sound checkpoint is left.
+    origins, and the git state of `source`. Returns warnings: checkpoints that are unsound or have lost their optimizer
+    state, and a changed runtime, which ends bit-identity. Raises NcsnxError, with nothing else changed, if retention
+    removed the optimizer state of the newest sound checkpoint or if no sound checkpoint is left.
     """
     found = ranks.first(lambda: _resumption(run))
     step = found.step
@@ -80,7 +83,7 @@ def begin(
             for bad in found.untrainable
         ]
         warnings += ranks.first(lambda: _runtime_warnings(run, runtime))
-    ranks.first(lambda: _record(run, state, changes, origins, runtime, note))
+    ranks.first(lambda: _record(run, state, changes, origins, runtime, note, source))
     return warnings
 
 
@@ -93,11 +96,19 @@ def _resumption(run: Run) -> Resumption:
 
 
 def _record(
-    run: Run, state: TrainingState, changes: list[Difference], origins: dict[str, str], runtime: Runtime, note: str
+    run: Run,
+    state: TrainingState,
+    changes: list[Difference],
+    origins: dict[str, str],
+    runtime: Runtime,
+    note: str,
+    source: GitSource | None,
 ) -> None:
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
-    append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note)
-    if changes:  # the experiment last, so that the changes are found again after a kill before it
+    append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note, source=source)
+    if (
+        changes or run.has_other_plugins()
+    ):  # the experiment last, so that the changes are found again after a kill before it
         write_document(run.origins_path, Origins(by_path=origins))
         run.update_experiment(state.experiment)
 
@@ -114,4 +125,12 @@ def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
         for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()
         if key not in ("workers", "checkpointing") and before.get(key, value) != value
     ]
+    if last is not None:
+        now = {one.distribution: one.version for one in plugins_of(run.experiment())}
+        earlier = {one.distribution: one.version for one in last.plugins}
+        changed += [
+            f"{name} {earlier[name]} → {version}"
+            for name, version in now.items()
+            if earlier.get(name, version) != version
+        ]
     return [f"bit-identity with an uninterrupted run ends here: {', '.join(changed)}"] if changed else []

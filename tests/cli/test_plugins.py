@@ -1,12 +1,15 @@
 """Installed packages bring experiments and variants through entry points; a broken one harms nobody else."""
 
 import json
+import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Outcome, run_process
+from tests.cli.command import REPOSITORY, Outcome, run_process
 from tests.config.examples import FILE, write_file
 
 LION = '''\
@@ -123,6 +126,37 @@ def test_a_run_of_a_plug_in_that_is_gone_says_what_is_missing(here: Path, lion: 
     assert outcome.err == (
         "error: runs/old/config.json: experiment.optimizer: expected one of adam, rmsprop, sgd, found type 'lion'\n"
     )
+
+
+def test_a_run_says_which_package_to_install(here: Path, lion: Path) -> None:
+    (lion / "make.py").write_text(
+        "from pathlib import Path\n"
+        "from ncsnx.config.discovery import resolve\n"
+        "from ncsnx.runs.folder import Run\n"
+        "from ncsnx.runs.segments import append_segment, read_segments\n"
+        "run = Run.create(Path('runs'), 'old', resolve('roaring').experiment, {}, None, 'f' * 64)\n"
+        "append_segment(run, from_step=0, runtime={}, changes={})\n"
+        "print(*read_segments(run)[0].plugins)\n"
+    )
+    path = f"{lion}{os.pathsep}{REPOSITORY}"
+    made = subprocess.run(
+        [sys.executable, str(lion / "make.py")],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout.splitlines()[-1] == "Plugin(distribution='ncsnx-lion', version='1.0')"
+    assert ncsnx(here, "show", "runs/old").code == 0
+    (here / "runs" / "old" / "checkpoints" / "step-00000500").mkdir()
+    for command in (["show", "runs/old"], ["sample", "old"], ["fid", "old"], ["export", "old", "--out", "out"]):
+        outcome = run_process(here, *command)
+        assert outcome.code == 1
+        assert outcome.err.endswith("the run needs ncsnx-lion:  pip install ncsnx-lion==1.0\n"), outcome.err
+    config = here / "runs" / "old" / "config.json"
+    config.write_text(config.read_text().replace('"ncsnx-lion"', '"x; touch y"'))
+    assert "pip install" not in run_process(here, "show", "runs/old").err
 
 
 def test_own_experiments_go_before_installed_ones_and_those_before_built_in_ones(here: Path) -> None:

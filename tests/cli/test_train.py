@@ -1,5 +1,6 @@
 import json
 import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ncsnx.sampling.sample import sample
 from ncsnx.sampling.score_model import load as load_model
 from ncsnx.training.start import begin
 from ncsnx.training.training_state import TrainingState
+from tests.config.examples import write_file
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.training.tiny import (
     CPU,
@@ -398,3 +400,30 @@ def test_steps_are_never_recorded_twice(workplace: Path) -> None:
     counted = Counter((record["step"], "held_out" in record) for record in records)
     assert set(counted.values()) == {1}
     assert [record["step"] for record in records] == sorted(record["step"] for record in records)
+
+
+@pytest.mark.parametrize("wish", ["recorded", "option", "variable"])
+def test_a_start_records_the_changes_of_the_repository_that_holds_the_experiment(
+    wish: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    file = write_file(repository / "experiments" / "own.py")
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=x", "-c", "user.email=x@y.z", "commit", "-qm", "one"],
+    ):
+        subprocess.run(["git", *words], cwd=repository, check=True)
+    file.write_text(f"{file.read_text()}\n# changed\n")
+    monkeypatch.setenv("NCSNX_PATCH", "0" if wish == "variable" else "1")
+    opted = ["--no-patch"] if wish == "option" else []
+    fields = ["steps=1", "model.width=4", "batch_size=4", "snapshots=none", *CPU]
+    assert command("train", str(file), *fields, *opted, "--run", "own", folder=elsewhere).code == 0
+    made = Run(elsewhere / "runs" / "own")
+    (segment,) = read_segments(made)
+    assert segment.git is not None
+    assert segment.git.dirty
+    assert made.patches.exists() == (wish == "recorded")
+    if wish == "recorded":
+        assert "+# changed" in (made.patches / str(segment.git.patch)).read_text()

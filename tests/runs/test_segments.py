@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ncsnx.runs import doctor
 from ncsnx.runs.folder import Run
-from ncsnx.runs.segments import GitState, append_segment, git_state, read_segments
+from ncsnx.runs.git_patches import MOST_PATCH_BYTES, GitSource, GitState, git_state
+from ncsnx.runs.segments import append_segment, read_segments
 
 IDENTITY = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
 
@@ -81,3 +83,64 @@ def test_a_git_that_hangs_is_not_waited_for(repository: Path, monkeypatch: pytes
     begun = time.monotonic()
     assert git_state(repository) is None
     assert time.monotonic() - begun < 10
+
+
+def recorded(run: Run, folder: Path, *, patch: bool = True) -> GitState:
+    append_segment(run, from_step=0, runtime={}, changes={}, source=GitSource(folder, patch))
+    state = read_segments(run)[-1].git
+    assert state is not None
+    return state
+
+
+def test_a_patch_restores_staged_and_unstaged_changes_of_text_and_bytes(
+    run: Run, repository: Path, tmp_path: Path
+) -> None:
+    inner = repository / "inner"
+    inner.mkdir()
+    (inner / "binary").write_bytes(bytes(range(256)))
+    git(repository, "add", "inner/binary")
+    (repository / "file").write_text("two")
+    state = recorded(run, inner)
+    assert state.patch is not None
+    git(tmp_path, "clone", "-q", str(repository), "copy")
+    git(tmp_path / "copy", "apply", str(run.patches / state.patch))
+    assert (tmp_path / "copy" / "file").read_text() == "two"
+    assert (tmp_path / "copy" / "inner" / "binary").read_bytes() == bytes(range(256))
+
+
+def test_equal_patches_are_stored_once_and_others_beside_them(run: Run, repository: Path) -> None:
+    (repository / "file").write_text("two")
+    first, again = recorded(run, repository), recorded(run, repository)
+    (repository / "file").write_text("three")
+    third = recorded(run, repository)
+    assert first.patch == again.patch != third.patch
+    assert sorted(path.name for path in run.patches.iterdir()) == sorted({str(first.patch), str(third.patch)})
+
+
+def test_names_of_untracked_files_are_recorded_but_not_those_that_are_ignored(run: Run, repository: Path) -> None:
+    (repository / ".git" / "info" / "exclude").write_text("ignored\n")
+    for name in ("ignored", "new σ", "folder/one", "folder/two"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("secret")
+    state = recorded(run, repository)
+    assert (state.untracked, state.patch, state.dirty) == (("folder/", "new σ"), None, False)
+    assert not run.patches.exists()
+
+
+def test_a_large_patch_and_one_that_is_not_wanted_are_left_out_with_the_reason(run: Run, repository: Path) -> None:
+    (repository / "file").write_bytes(os.urandom(2 * MOST_PATCH_BYTES))
+    assert recorded(run, repository).no_patch == "it is larger than 1.0 MiB"
+    (repository / "new").write_text("")
+    state = recorded(run, repository, patch=False)
+    assert (state.dirty, state.patch, state.untracked, state.no_patch) == (True, None, (), "it was turned off")
+    assert not run.patches.exists()
+
+
+def test_doctor_finds_a_patch_that_is_damaged_or_missing(run: Run, repository: Path) -> None:
+    (repository / "file").write_text("two")
+    path = run.patches / str(recorded(run, repository).patch)
+    assert [one for one in doctor.examine(run).findings if "patch" in str(one.path)] == []
+    path.write_text("other")
+    assert [one.kind for one in doctor.examine(run).findings if one.path == path] == ["damaged"]
+    path.unlink()
+    assert [one.kind for one in doctor.examine(run).findings if one.path == path] == ["missing"]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.session import FROM_THE_START, session
 
@@ -11,6 +12,7 @@ from ncsnx.cli.session import FROM_THE_START, session
 @command("completion", panel=RUNS_PANEL, place=190)
 def completion_command(
     shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+    verbose: options.Verbose = False,
 ) -> None:
     """Print the completion script of a shell.
 
@@ -20,7 +22,7 @@ def completion_command(
 
     Pressing Tab executes no experiment file and nothing of a run.
     """
-    with session(FROM_THE_START) as messages:
+    with session(FROM_THE_START, verbose=verbose) as messages:
         from ncsnx.cli.completion.grammar import grammar
         from ncsnx.cli.completion.shell_scripts import SCRIPTS
         from ncsnx.config.checks import quoted

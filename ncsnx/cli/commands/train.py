@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.data import Splits
     from ncsnx.runs.folder import Run
+    from ncsnx.runs.git_patches import GitSource
     from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
     from ncsnx.training.compiling.compilation import Decision
@@ -85,6 +86,16 @@ def train_command(
             rich_help_panel=options.EXECUTION_PANEL,
         ),
     ] = 0,
+    patch: Annotated[
+        bool,
+        typer.Option(
+            "--patch/--no-patch",
+            envvar="NCSNX_PATCH",
+            help="Record uncommitted changes of the experiment file's git repository in the run.",
+            show_default="recorded, unless NCSNX_PATCH=0",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = True,
     run: options.NewRunName = None,
     note: options.Note = "",
     verbose: options.Verbose = False,
@@ -118,6 +129,7 @@ def train_command(
 
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import cache_in_memory, data_folder, open_data
+        from ncsnx.runs.git_patches import GitSource
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
         from ncsnx.training.steps.batch_gradients import require_shareable
@@ -146,7 +158,8 @@ def train_command(
                 require_shareable(state.network, found.experiment, ranks.world)
             _announce(messages, compilation)
             place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
-            _train(messages, place, state, found.origins, splits, runtime, stop, note)
+            source = GitSource(Path(found.file).parent, patch)
+            _train(messages, place, state, found.origins, splits, runtime, stop, note, source)
         _say_what_next(messages, place, runs)
 
 
@@ -200,6 +213,7 @@ def _train(
     runtime: "Runtime",
     stop: "StopRequest",
     note: str,
+    source: "GitSource",
 ) -> None:
     from ncsnx.console.training import TrainingView
     from ncsnx.errors import Stopped
@@ -217,7 +231,7 @@ def _train(
         changes = ranks.first(lambda: require_same_identity(place, experiment, splits.fingerprint))
         messages.attach(place.log_path)
         with AgreedStop(stop, ranks).at_once():
-            warnings = begin(place, state, changes, origins, runtime, note, ranks)
+            warnings = begin(place, state, changes, origins, runtime, note, ranks, source)
         for warning in (*warnings, *experiment.known_biases):
             messages.warning(warning)
         if ranks.first(place.data_fingerprint) is None:

@@ -13,6 +13,7 @@ from ncsnx.runs.doctor.artifacts import is_exported
 from ncsnx.runs.doctor.examined import Examination
 from ncsnx.runs.doctor.remedies import is_long_gone
 from ncsnx.runs.folder import Run
+from ncsnx.runs.git_patches import is_patch_name, is_sound_patch
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.origins import read_origins
 from ncsnx.runs.segments import read_segments
@@ -35,6 +36,7 @@ def examine_records(found: Examination) -> None:
             found.add("missing", run.segments_path, "is missing; it records the history of the run", _FROM_BACKUP)
     with found.reading(run.metrics_path, "damaged", f"{_FROM_BACKUP}, or fix that line; training refuses it"):
         _examine_metrics(found)
+    _examine_patches(found)
     for path in (run.segments_path, run.metrics_path):
         _examine_end(found, path)
     for path in (run.log_path, run.source_path):
@@ -50,7 +52,10 @@ def examine_places(found: Examination) -> None:
         for kind, paths in (
             ("file", (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path)),
             ("file", (run.log_path, run.path / LOCK, run.path / HOLDER)),
-            ("folder", (run.rank_logs, run.tensorboard, run.checkpoints, run.snapshots, run.samples, run.unsound)),
+            (
+                "folder",
+                (run.patches, run.rank_logs, run.tensorboard, run.checkpoints, run.snapshots, run.samples, run.unsound),
+            ),
             ("folder", (run.fid, run.loss, run.likelihood, run.compare, run.neighbors)),
         )
         for path in paths
@@ -106,6 +111,26 @@ def _examine_origins(found: Examination, path: Path) -> None:
         found.add("missing", path, "is missing", f"{_FROM_BACKUP} {why}")
     with found.reading(path, "damaged", f"{_FROM_BACKUP}, or remove it {why}"):
         read_origins(path)
+
+
+def _examine_patches(found: Examination) -> None:
+    """Compares each recorded patch with its hash, which is its name."""
+    run = found.run
+    try:
+        named = {segment.git.patch for segment in read_segments(run) if segment.git is not None and segment.git.patch}
+    except NcsnxError:
+        named = set()  # reported already
+    there = {entry.name: entry for entry in found.entries(run.patches)}
+    for name in sorted(named - there.keys()):
+        found.add("missing", run.patches / name, "is missing; a start of the run records it", _FROM_BACKUP)
+    for name, entry in there.items():
+        if atomic.is_temporary(name):
+            found.add_leftover(entry.path)
+        elif not is_patch_name(name):
+            found.add("unknown", entry.path, "is not a recorded patch", "nothing to do: ncsnx ignores it")
+        elif not is_sound_patch(entry.path):
+            what = "is damaged or unreadable: its sha256 is not its name"
+            found.add("damaged", entry.path, what, f"{_FROM_BACKUP}; the run can be used without it")
 
 
 def _examine_metrics(found: Examination) -> None:
