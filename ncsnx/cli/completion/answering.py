@@ -12,7 +12,6 @@ from typing import Any
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names that are offered: they mean nothing to a shell."""
-_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 _STEP = re.compile(r"step-([0-9]{8,})")
 _LARGEST = 2**20
 _FILES = ":files"
