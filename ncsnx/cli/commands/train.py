@@ -86,6 +86,14 @@ def train_command(
         ),
     ] = 0,
     run: options.NewRunName = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report",
+            help="Renew the page RUN/report.html at checkpoints; see `ncsnx report`.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = True,
     note: options.Note = "",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -146,7 +154,7 @@ def train_command(
                 require_shareable(state.network, found.experiment, ranks.world)
             _announce(messages, compilation)
             place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
-            _train(messages, place, state, found.origins, splits, runtime, stop, note)
+            _train(messages, place, state, found.origins, splits, runtime, stop, note, report)
         _say_what_next(messages, place, runs)
 
 
@@ -200,10 +208,14 @@ def _train(
     runtime: "Runtime",
     stop: "StopRequest",
     note: str,
+    report: bool,
 ) -> None:
+    from contextlib import nullcontext
+
     from ncsnx.console.training import TrainingView
     from ncsnx.errors import Stopped
     from ncsnx.ranks.rank_group import held_by_first
+    from ncsnx.report.renewal import renewed_report
     from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.writer_lock import writer_lock
     from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
@@ -240,8 +252,10 @@ def _train(
                 messages.info(f"complete: nothing to train; to train on, give more steps, as in steps={2 * state.step}")
             if not has_tensorboard():
                 messages.info(TENSORBOARD_HINT)
+            renewed = renewed_report(place, view) if report and ranks.is_first else nullcontext(view)
             try:
-                train(state, splits, place, runtime, view, stop, ranks)
+                with renewed as observer:
+                    train(state, splits, place, runtime, observer, stop, ranks)
             except Stopped as stopped:
                 if steps := checkpoints(place):
                     stopped.then = f"the same command resumes from step {steps[-1]:,}"
