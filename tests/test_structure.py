@@ -20,6 +20,7 @@ FLOORS = (
     ("config", "noise", "paths", "storage"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning", "benchmarking"),
+    ("report",),
     ("console",),
     ("cli",),
 )

@@ -46,12 +46,12 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
         row = sweep.row(step, weights_sha256)
         if row is not None and sweep.protocol.get("identity") == wanted:
             place, images = _ORDER.get(str(sweep.protocol.get("measure")), 0), value(sweep.protocol, "n") or 0
-            found.append(((place, -int(images)), CardScore(_measured(sweep, row), sweep.caption, sweep.protocol)))
+            found.append(((place, -int(images)), CardScore(measured_scores(sweep, row), sweep.caption, sweep.protocol)))
     return Recorded(tuple(score for _, score in sorted(found, key=lambda pair: pair[0])), tuple(unreadable))
 
 
-def _measured(sweep: ScoreFile, row: Row) -> tuple[ScoreValue, ...]:
-    """The named numbers of a row."""
+def measured_scores(sweep: ScoreFile, row: Row) -> tuple[ScoreValue, ...]:
+    """The named numbers of a row of a sweep."""
     if sweep.protocol.get("measure") != "distance":
         return (ScoreValue(sweep.metric, float(row["score"]), value(row, "error")),)
     features = features_of(sweep.metric)

@@ -96,6 +96,11 @@ class Run:
         return self.path / "log.txt"
 
     @property
+    def report_path(self) -> Path:
+        """The page about the run, renewed while it trains."""
+        return self.path / "report.html"
+
+    @property
     def rank_logs(self) -> Path:
         """Logs of ranks other than 0."""
         return self.path / RANK_LOGS

@@ -42,7 +42,7 @@ SITES = {
     "train": (
         *("runs/digits", "runs/digits"),
         *_NEW_RUN,
-        *("log.txt", "metrics.jsonl", "tensorboard", "tensorboard/*"),
+        *("log.txt", "metrics.jsonl", "tensorboard", "tensorboard/*", "report.html"),
         *_CHECKPOINT,
         *("snapshots", "snapshots/*.png"),
     ),

@@ -45,7 +45,7 @@ _SWEEP = ("--range", "latest", *CPU)
 _EVERYTHING = (
     (
         *("config.json", "origins.json", "experiment.py", "segments.jsonl", "metrics.jsonl", "log.txt", ".lock"),
-        *(f"{LATEST}/manifest.json", f"{LATEST}/optimizer.safetensors", "snapshots/step-00000013.png"),
+        *(f"{LATEST}/manifest.json", f"{LATEST}/optimizer.safetensors", "snapshots/step-00000013.png", "report.html"),
     ),
     (
         "checkpoints",

@@ -72,6 +72,7 @@ def test_a_run_holds_what_explains_it(trained: Path) -> None:
         "log.txt",
         "metrics.jsonl",
         "origins.json",
+        "report.html",
         "segments.jsonl",
         "snapshots",
         "tensorboard",

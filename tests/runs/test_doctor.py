@@ -49,6 +49,7 @@ def sound(run: Run) -> Run:
         run.snapshots.mkdir(exist_ok=True)
         (run.snapshots / f"{step_name(step)}.png").write_bytes(png())
     run.log_path.write_text("log\n")
+    run.report_path.write_text("<!DOCTYPE html>\n")
     run.tensorboard.mkdir()
     score(run, {10: 3.0, 20: 2.0, 30: 1.0})
     sampling = run.samples / "step-00000030-n1-seed0"
@@ -516,6 +517,7 @@ FILES_OF_A_RUN = [
     "config.json",
     "origins.json",
     "log.txt",
+    "report.html",
     "segments.jsonl",
     "metrics.jsonl",
     ".lock",

@@ -97,6 +97,14 @@ def train_command(
         ),
     ] = True,
     run: options.NewRunName = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report",
+            help="Renew the page RUN/report.html at checkpoints; see `ncsnx report`.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = True,
     note: options.Note = "",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -159,7 +167,7 @@ def train_command(
             _announce(messages, compilation)
             place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
             source = GitSource(Path(found.file).parent, patch)
-            _train(messages, place, state, found.origins, splits, runtime, stop, note, source)
+            _train(messages, place, state, found.origins, splits, runtime, stop, note, source, report)
         _say_what_next(messages, place, runs)
 
 
@@ -214,10 +222,14 @@ def _train(
     stop: "StopRequest",
     note: str,
     source: "GitSource",
+    report: bool,
 ) -> None:
+    from contextlib import nullcontext
+
     from ncsnx.console.training import TrainingView
     from ncsnx.errors import Stopped
     from ncsnx.ranks.rank_group import held_by_first
+    from ncsnx.report.renewal import renewed_report
     from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.writer_lock import writer_lock
     from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
@@ -254,8 +266,10 @@ def _train(
                 messages.info(f"complete: nothing to train; to train on, give more steps, as in steps={2 * state.step}")
             if not has_tensorboard():
                 messages.info(TENSORBOARD_HINT)
+            renewed = renewed_report(place, view) if report and ranks.is_first else nullcontext(view)
             try:
-                train(state, splits, place, runtime, view, stop, ranks)
+                with renewed as observer:
+                    train(state, splits, place, runtime, observer, stop, ranks)
             except Stopped as stopped:
                 if steps := checkpoints(place):
                     stopped.then = f"the same command resumes from step {steps[-1]:,}"

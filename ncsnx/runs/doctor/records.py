@@ -39,7 +39,7 @@ def examine_records(found: Examination) -> None:
     _examine_patches(found)
     for path in (run.segments_path, run.metrics_path):
         _examine_end(found, path)
-    for path in (run.log_path, run.source_path):
+    for path in (run.log_path, run.source_path, run.report_path):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             found.add("link", path, "is not a regular file", "remove it")
 
@@ -51,12 +51,9 @@ def examine_places(found: Examination) -> None:
         path.name: kind
         for kind, paths in (
             ("file", (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path)),
-            ("file", (run.log_path, run.path / LOCK, run.path / HOLDER)),
-            (
-                "folder",
-                (run.patches, run.rank_logs, run.tensorboard, run.checkpoints, run.snapshots, run.samples, run.unsound),
-            ),
-            ("folder", (run.fid, run.loss, run.likelihood, run.compare, run.neighbors)),
+            ("file", (run.log_path, run.report_path, run.path / LOCK, run.path / HOLDER)),
+            ("folder", (run.rank_logs, run.patches, run.tensorboard, run.checkpoints, run.snapshots, run.samples)),
+            ("folder", (run.unsound, run.fid, run.loss, run.likelihood, run.compare, run.neighbors)),
         )
         for path in paths
     }
