@@ -93,11 +93,15 @@ def report_command(
 
 
 def _page(found: "list[Run]", out: Path | None) -> Path:
-    """The file to write. Raises UsageError for a folder."""
+    """The file to write. Raises UsageError for a folder, and for what isn't a file."""
+    import os
+
     from ncsnx.errors import Hint, UsageError
 
     if out is None:
         return found[0].report_path if len(found) == 1 else Path("report.html")
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder", Hint("name a file in it", f"--out {out / 'report.html'}"))
+    if os.path.lexists(out) and not out.is_file():
+        raise UsageError(f"--out {out} already exists, and is not a regular file; name another")
     return out
