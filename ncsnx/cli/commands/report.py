@@ -30,7 +30,7 @@ def report_command(
             "--out",
             metavar="FILE",
             parser=a_path,
-            help="The page to write; an older one is replaced.",
+            help="The page to write; an older report is replaced, no other file.",
             show_default="report.html in the run's folder, or here for several runs",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
@@ -93,15 +93,24 @@ def report_command(
 
 
 def _page(found: "list[Run]", out: Path | None) -> Path:
-    """The file to write. Raises UsageError for a folder, and for what isn't a file."""
+    """The file to write. Raises UsageError where something other than a report is."""
     import os
 
     from ncsnx.errors import Hint, UsageError
 
     if out is None:
-        return found[0].report_path if len(found) == 1 else Path("report.html")
+        if len(found) == 1:
+            return found[0].report_path
+        out = Path("report.html")
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder", Hint("name a file in it", f"--out {out / 'report.html'}"))
-    if os.path.lexists(out) and not out.is_file():
-        raise UsageError(f"--out {out} already exists, and is not a regular file; name another")
+    if os.path.lexists(out) and not (out.is_file() and _is_report(out)):
+        raise UsageError(f"--out {out} already exists, and is not a report; name another file")
     return out
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file looks like an earlier report, which may be replaced."""
+    with path.open("rb") as file:
+        head = file.read(1 << 14)
+    return b": ncsnx report</title>" in head
