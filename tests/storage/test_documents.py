@@ -283,6 +283,7 @@ BY_HAND = {
     "runs/doctor/artifacts.py",  # lines that aren't trials
     "runs/exported.py",  # whether a folder is an export, valid or not
     "runs/metrics_log.py",  # records of arbitrary numbers
+    "runs/plugins.py",  # packages of a configuration that cannot be read without them
     "sampling/sample_folder.py",  # whether a folder has samples, with a valid record or not
     "runs/protocols.py",  # protocols of earlier versions
 }
