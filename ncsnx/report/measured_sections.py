@@ -8,7 +8,7 @@ from typing import Any
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.exchange.recorded_scores import measured_scores
 from ncsnx.noise.levels import sigmas
-from ncsnx.quantities import counted, percent, with_error
+from ncsnx.quantities import byte_size, counted, percent, with_error
 from ncsnx.report.chart import Chart, ChartPoint, Series, thinned_steps
 from ncsnx.report.embedded_pictures import PictureBudget
 from ncsnx.report.history_sections import as_command
@@ -139,7 +139,10 @@ def _comparison(facts: RunFacts, record: ComparisonRecord) -> Iterator[Block]:
     yield Table(caption, head, tuple(rows[:_MOST_ROWS]))
     yield from _protocol(record.protocol)
     step = int(value(record.protocol, "step") or 0)
-    yield CommandLines("Repeat it", (f"ncsnx compare {facts.run.typed} --ckpt {step} --n {n}",))
+    yield CommandLines(
+        "Measure again, with other options at their defaults",
+        (f"ncsnx compare {facts.run.typed} --ckpt {step} --n {n}",),
+    )
 
 
 def _latest(one: ComparedSampler) -> Row:
@@ -181,7 +184,7 @@ def neighbor_blocks(facts: RunFacts, problems: Problems, budget: PictureBudget) 
         yield from _protocol(record.protocol)
         n, seed, step = (int(value(record.protocol, key) or 0) for key in ("n", "seed", "step"))
         command = f"ncsnx neighbors {facts.run.typed} --ckpt {step} --n {n} --seed {seed}"
-        yield CommandLines("Repeat it", (command,))
+        yield CommandLines("Measure again, with other options at their defaults", (command,))
 
 
 def _newest(facts: RunFacts, place: str, problems: Problems) -> list[Path]:
@@ -204,6 +207,8 @@ def _protocol(protocol: Mapping[str, Any]) -> Iterator[Block]:
     text = json.dumps(protocol, indent=2)
     if len(text) <= _MOST_PROTOCOL:
         yield Details("Full protocol", text)
+    else:
+        yield Paragraph(f"The full protocol, {byte_size(len(text))} of text, is not shown; it is in the run's files.")
 
 
 def _recorded_commands(rows: Sequence[Row]) -> Iterator[Block]:

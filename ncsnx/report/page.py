@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 MOST_RUNS = 8
-_LONGEST = 4_000
-"""Most characters of one text of the page, but for protocols."""
+_LONGEST = 10_000
+"""Most characters of one text of the page. The paths of a chart, which hold numbers only, are not cut."""
 
 
 def report_page(runs: Sequence[Run], examinations: Sequence[Examination] = ()) -> str:

@@ -1,7 +1,7 @@
 """Renews a run's page while it trains: in the background, for at most a hundredth of the time, and never fatally.
 
 The page follows complete checkpoints. If the last renewal took t seconds, the next one begins 100 t after it at the
-earliest; the one at the end always takes place.
+earliest. There is one at the end; after a stop or an error only if renewals are quick.
 """
 
 import time
@@ -16,6 +16,8 @@ from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.reading import refuse_links
 from ncsnx.training.observer import TrainingObserver
 
+_QUICK_S = 1.0
+"""Longest time in seconds that a renewal may take at a stop, by the one before it."""
 _SHARE = 0.01
 """Largest share of the training's time that renewals take, but for the last one."""
 
@@ -37,8 +39,10 @@ def renewed_report(
     renewing = _RenewingObserver(run, observer, write)
     try:
         yield renewing
-    finally:
-        renewing.finish()
+    except BaseException:
+        renewing.finish(is_urgent=True)
+        raise
+    renewing.finish()
 
 
 class _RenewingObserver:
@@ -50,6 +54,7 @@ class _RenewingObserver:
         self._renewal: Future[float] | None = None
         self._not_before = 0.0
         self._warned = False
+        self._took_s = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._observer, name)
@@ -62,11 +67,15 @@ class _RenewingObserver:
         if time.monotonic() >= self._not_before:
             self._renewal = self._thread.submit(self._renewed)
 
-    def finish(self) -> None:
-        """Waits for a renewal, and makes the last one. Told of training's last files only then."""
+    def finish(self, *, is_urgent: bool = False) -> None:
+        """Waits for a renewal, and makes the last one, since only now are training's last files complete.
+
+        is_urgent: after a stop or an error, whose process must end soon; leaves out a last renewal that would be slow.
+        """
         self._end_renewal()
-        self._renewal = self._thread.submit(self._renewed)
-        self._end_renewal()
+        if not is_urgent or self._took_s < _QUICK_S:
+            self._renewal = self._thread.submit(self._renewed)
+            self._end_renewal()
         self._thread.shutdown()
 
     def _renewed(self) -> float:
@@ -88,4 +97,5 @@ class _RenewingObserver:
                     f"no report: {str(error) or type(error).__name__}; training continues without it"
                 )
         else:
+            self._took_s = took_s
             self._not_before = time.monotonic() + took_s / _SHARE

@@ -1,7 +1,7 @@
 """State of the git repository that holds an experiment's file, with its uncommitted changes as a patch in the run.
 
-`git checkout COMMIT && git apply RUN/patches/NAME` restores the tracked files. A patch is named by its sha256, so that
-equal ones of several starts are stored once, and none is overwritten.
+At the top of the repository, `git checkout COMMIT && git apply RUN/patches/NAME` restores the tracked files. A patch is
+named by its sha256, so that equal ones of several starts are stored once, and none is overwritten.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ncsnx.config.strict.fields import OMITTED
+from ncsnx.errors import NcsnxError
 from ncsnx.quantities import byte_size
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.process import in_utf8
@@ -27,11 +28,14 @@ MOST_PATCH_BYTES = 2**20
 MOST_UNTRACKED = 1_000
 """Most names of untracked files that are recorded."""
 _GIT_LIMIT_S = 2.0
+_OTHER_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+"""Variables by which hooks of git name another repository than that of a folder."""
 _MOST_OUTPUT = 16 * 2**20
 _PATCH_NAME = re.compile(r"([0-9a-f]{64})\.patch")
 _UNTRACKED = "git ls-files --others --directory --exclude-standard -z"
 _DIFF = (
-    "git diff HEAD --binary --full-index --no-color --no-ext-diff --no-textconv --no-relative "
+    "git diff HEAD -U3 --inter-hunk-context=0 --submodule=short "
+    "--binary --full-index --no-color --no-ext-diff --no-textconv --no-relative "
     "--src-prefix=a/ --dst-prefix=b/"
 )
 
@@ -74,7 +78,7 @@ def git_state(folder: Path) -> GitState | None:
 
 
 def recorded_state(run: "Run", source: GitSource) -> GitState | None:
-    """The state of the source's repository; its changes are written to the run's patches/. Raises NcsnxError."""
+    """The state of the source's repository; its changes are written to the run's patches/, if possible."""
     state = git_state(source.folder)
     if state is None or not source.patch:
         return state if state is None or not state.dirty else attrs.evolve(state, no_patch="it was turned off")
@@ -91,7 +95,12 @@ def recorded_state(run: "Run", source: GitSource) -> GitState | None:
         return attrs.evolve(state, no_patch=f"it is larger than {byte_size(MOST_PATCH_BYTES)}")
     if not content:
         return state
-    return attrs.evolve(state, patch=_written(run, content))
+    try:
+        patch = _written(run, content)
+    except NcsnxError as error:  # a training is worth more than a record of its sources
+        return attrs.evolve(state, no_patch=error.message)
+    inside = re.search(rb"^[+]Subproject commit [0-9a-f]+-dirty$", content, re.MULTILINE)
+    return attrs.evolve(state, patch=patch, no_patch="changes inside submodules are not in it" if inside else "")
 
 
 def is_patch_name(name: str) -> bool:
@@ -119,12 +128,14 @@ def _written(run: "Run", content: bytes) -> str:
 
 def _git(folder: Path, command: str, most_bytes: int = _MOST_OUTPUT) -> bytes | None:
     """Output of a git command, cut after most_bytes + 1; None if it fails or takes longer than _GIT_LIMIT_S."""
+    own = {name: text for name, text in os.environ.items() if name not in _OTHER_REPOSITORY}
     try:
         # no optional locks, so as not to disturb the user's own git commands
         process = subprocess.Popen(
             ["git", "-c", "core.fsmonitor=false", *command.split()[1:]],
             cwd=folder,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            env={**own, "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"},
+            start_new_session=True,  # without a terminal to ask for a password
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

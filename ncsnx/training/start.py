@@ -106,9 +106,8 @@ def _record(
 ) -> None:
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
     append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note, source=source)
-    if (
-        changes or run.has_other_plugins()
-    ):  # the experiment last, so that the changes are found again after a kill before it
+    if changes or run.has_other_plugins():
+        # the experiment last, so that the changes are found again after a kill before it
         write_document(run.origins_path, Origins(by_path=origins))
         run.update_experiment(state.experiment)
 

@@ -129,6 +129,13 @@ def test_fields_follow_the_variants_that_were_typed_and_those_of_the_file(place:
     assert {word.partition(".")[0].rstrip("=") for word in asked(place, "sample", "first", "s")} == {"sampler"}
 
 
+def test_a_pipe_in_place_of_a_configuration_is_not_waited_for(place: Path) -> None:
+    config = place / "runs" / "first" / "config.json"
+    config.unlink()
+    os.mkfifo(config)
+    assert all(word.startswith("sampler") for word in asked(place, "sample", "first", "sampler."))
+
+
 def test_a_broken_file_says_nothing_and_breaks_nothing(place: Path) -> None:
     (place / "experiments" / "own.py").write_text("print('no\n")
     assert "digits" in asked(place, "train", "")

@@ -143,6 +143,14 @@ def test_curves_grids_and_scores_are_shown_with_their_words(told: Run) -> None:
     assert "30 (best)" in page.text
 
 
+def test_a_long_curve_is_drawn_to_its_end(run: Run) -> None:
+    for step in range(1, 1501):
+        MetricsLog(run).append({"step": step, "loss": 100 / step + step % 7, "lr": 1e-3})
+    longest = max((one["d"] or "" for one in Page(report_page([run])).all("path")), key=len)
+    assert len(longest) > 4000
+    assert re.fullmatch(r"M[-\d. ]+", longest)
+
+
 def test_several_runs_stand_side_by_side_with_their_differences_first(told: Run) -> None:
     page = Page(report_page([told, other(told)]))
 

@@ -136,6 +136,24 @@ def test_a_large_patch_and_one_that_is_not_wanted_are_left_out_with_the_reason(r
     assert not run.patches.exists()
 
 
+def test_a_patch_that_cannot_be_written_stops_no_start(run: Run, repository: Path) -> None:
+    (repository / "file").write_text("changed\n")
+    run.patches.write_text("in the way")
+    state = recorded(run, repository)
+    assert state.patch is None
+    assert "patches" in state.no_patch
+
+
+def test_a_patch_does_not_depend_on_the_users_settings_of_git(run: Run, repository: Path) -> None:
+    (repository / "file").write_text("".join(f"{number}\n" for number in range(20)))
+    git(repository, "commit", "-qam", "many lines")
+    (repository / "file").write_text("".join(f"{number * (number != 9)}\n" for number in range(20)))
+    usual = recorded(run, repository).patch
+    git(repository, "config", "diff.context", "0")
+    git(repository, "config", "diff.submodule", "log")
+    assert recorded(run, repository).patch == usual
+
+
 def test_doctor_finds_a_patch_that_is_damaged_or_missing(run: Run, repository: Path) -> None:
     (repository / "file").write_text("two")
     path = run.patches / str(recorded(run, repository).patch)

@@ -178,7 +178,10 @@ def _tags(known: dict[str, Any], first: str, arguments: list[str], given: dict[s
 def _tags_of_run(run: str) -> dict[str, str]:
     import json
 
-    with open(os.path.join(run, "config.json"), "rb") as file:
+    path = os.path.join(run, "config.json")
+    if os.path.islink(path) or not os.path.isfile(path):  # opening a pipe would wait forever
+        return {}
+    with open(path, "rb") as file:
         saved = json.loads(file.read(_LARGEST))
     found: dict[str, str] = {}
 
