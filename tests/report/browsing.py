@@ -28,7 +28,7 @@ class Browser:
         options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}")
 
         def connect() -> None:
-            """In the child: the browser reads messages from descriptor 3 and writes to 4."""
+            """The browser reads messages from descriptor 3 and writes to 4, in the child."""
             ends = os.dup(theirs[0]), os.dup(ours[1])
             for descriptor, end in zip((3, 4), ends, strict=True):
                 os.dup2(end, descriptor)
