@@ -82,6 +82,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Reports in headless Chromium, where it is installed: console, requests, contrast, keys, paper."""
+    session.install("-e", ".", *GROUPS["tests"])
+    session.run("pytest", "tests/report/browsing.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks: `ncsnx bench digits`, start-up, console, distances, reading; arguments go to `ncsnx bench`."""
     session.install("-e", ".")

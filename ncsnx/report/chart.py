@@ -169,7 +169,7 @@ class _Axis:
         values = [value for value in values if value > 0 or not log] or [1.0]
         scale: Callable[[float], float] = math.log10 if log else float
         low, high = scale(min(values)), scale(max(values))
-        pad = 0.05 * (high - low) or max(abs(low) * 0.05, 0.05)
+        pad = 0.05 * (high - low) or 0.05 * (abs(low) or 1.0)  # equal values: a little around them
         low, high = low - pad, high + pad
         ticks = _log_ticks(low, high) if log else _linear_ticks(low, high)
         return cls(10**low if log else low, 10**high if log else high, log, ticks)

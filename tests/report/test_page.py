@@ -237,3 +237,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("NCSNX_RUNS", raising=False)
     return folder
+
+
+def test_the_page_of_the_documentation_is_small_and_shows_everything() -> None:
+    path = Path(__file__).parents[2] / "docs" / "static" / "digits-report.html"
+    page = Page(path.read_text("utf-8"))
+
+    assert path.stat().st_size < 2**20
+    assert page.open == []
+    shown = [one["id"] for one in page.all("section")]
+    assert {"training", "snapshots", "scores", "losses", "likelihoods", "samplers", "neighbours", "tasks"} <= {*shown}
+    assert "left-out" not in shown
