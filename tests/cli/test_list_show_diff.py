@@ -218,6 +218,24 @@ def test_diff_as_json_leaves_out_what_one_of_the_two_does_not_have(own: Path) ->
     assert table(run("diff", "own", "other").out)["optimizer.momentum"] == ["—", "0.9", "yes"]
 
 
+def test_diff_compares_any_number_each_with_its_own_changes(own: Path, unfinished: Run) -> None:
+    outcome = run("diff", "own", "own", "model.width=64", "runs/first", "steps=5")
+    rows = table(outcome.out)
+    assert rows["model.width"] == ["32", "64", "128", "yes"]
+    assert rows["steps"] == ["1500", "1500", "5"]
+    assert "own model.width=64  runs/first steps=5" in outcome.out.splitlines()[0]
+    found = {row.pop("path"): row for row in shown("diff", "own", "own", "optimizer=sgd", "own", "ema=none")}
+    assert found["optimizer.momentum"] == {"b": 0.9, "identity": True}
+    assert found["ema"] == {"c": None, "identity": True}
+    assert found["optimizer"] == {"a": "adam", "b": "sgd", "c": "adam", "identity": True}
+
+
+def test_a_run_is_shown_with_changes_and_keeps_its_origins(unfinished: Run) -> None:
+    origins = shown("show", "runs/first", "seed=3", "--origins")["origins"]
+    assert origins == {"seed": "command line", "steps": "/gone/minimal.py:9"}
+    assert unfinished.experiment() == minimal()
+
+
 def test_a_value_that_is_none_differs_from_one_that_is_not(own: Path) -> None:
     write_file(Path("experiments") / "other.py", ("steps=1_500", "steps=1_500, clip_norm=1.0, ema=None"))
     found = {row.pop("path"): row for row in shown("diff", "own", "other")}
